@@ -1,0 +1,1 @@
+"""All that other rooms know of the token broker: its types and a small client."""

@@ -1,0 +1,136 @@
+"""A catalogue entry: `workflow.yaml` beside a Snakefile, known by the digest over its files. Read by Airflow, `gdi workflow` and the launcher."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jsonschema
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
+RESERVED = ("ticket", "grant", "datasets")
+MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
+
+
+class CatalogueError(Exception):
+    """A bad entry: names the file and the field."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Release(Strict):
+    """A file that the workflow asks to release. `path` is relative to the workspace; `schema_file` is a JSON Schema (2020-12) beside the Snakefile.
+
+    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer.
+    """
+
+    name: Name
+    title: str = Field(max_length=200)
+    path: RelativePath
+    schema_file: RelativePath
+    check: Literal["allele-counts"]
+    gather: Literal["allele-counts"] | None = None
+
+
+class Needs(Strict):
+    images: list[str] = Field(default_factory=list, max_length=50)
+    cpu_cores: int = Field(default=1, ge=1, le=256)
+    ram_gb: float = Field(default=1, gt=0, le=2048)
+    disk_gb: float = Field(default=1, gt=0, le=100_000)
+
+
+class Workflow(Strict):
+    """The content of `workflow.yaml`. `parameters` is a JSON Schema object: `{name: schema}`, each schema with a title and, unless required, a default."""
+
+    name: Name
+    title: str = Field(max_length=200)
+    description: str = Field(default="", max_length=20_000)
+    version: str = Field(max_length=50)
+    parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], dict[str, Any]] = Field(default_factory=dict)
+    required: list[str] = Field(default_factory=list)
+    needs: Needs = Field(default_factory=Needs)
+    releases: list[Release] = Field(default_factory=list, max_length=20)
+
+    @field_validator("parameters")
+    @classmethod
+    def _schemas(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, schema in value.items():
+            if name in RESERVED:
+                raise ValueError(f"{name} is a reserved parameter name")
+            try:
+                jsonschema.Draft202012Validator.check_schema(schema)
+            except jsonschema.SchemaError as error:
+                raise ValueError(f"{name} is not a JSON Schema: {error.message}") from None
+        return value
+
+    def schema_of_parameters(self) -> dict[str, Any]:
+        return {"type": "object", "properties": self.parameters, "required": self.required, "additionalProperties": False}
+
+    def check_parameters(self, values: dict[str, Any]) -> list[str]:
+        """What is wrong with `values`, one sentence each; empty where nothing is."""
+        validator = jsonschema.Draft202012Validator(self.schema_of_parameters())
+        errors = sorted(validator.iter_errors(values), key=lambda e: [str(p) for p in e.path])
+        return [f"{'.'.join(str(p) for p in e.path) or 'parameters'}: {e.message}"[:300] for e in errors[:20]]
+
+
+class CatalogueEntry(BaseModel):
+    """A workflow on disk: its folder, its model and its digest (`sha256:<hex>` over names and contents of all files, in order)."""
+
+    folder: Path
+    workflow: Workflow
+    digest: str
+    files: list[str]
+
+
+def files_of(folder: Path) -> list[str]:
+    """The relative paths of the files that make the workflow, sorted; hidden files, caches and links are not part of it."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if any(p.startswith(".") or p == "__pycache__" for p in relative.parts) or path.is_symlink() or not path.is_file():
+            continue
+        found.append(relative.as_posix())
+    return found
+
+
+def digest_of(folder: Path) -> str:
+    total = hashlib.sha256()
+    files = files_of(folder)
+    if len(files) > MAX_FILES:
+        raise CatalogueError(f"{folder}: {len(files)} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder")
+    size = 0
+    for name in files:
+        data = (folder / name).read_bytes()
+        size += len(data)
+        if size > MAX_BYTES:
+            raise CatalogueError(f"{folder}: more than {MAX_BYTES} bytes; keep data out of the workflow folder")
+        total.update(f"{name}\0{len(data)}\0".encode())
+        total.update(data)
+    return "sha256:" + total.hexdigest()
+
+
+def load(folder: Path) -> CatalogueEntry:
+    """Reads one entry. CatalogueError naming file and field where it is wrong."""
+    file = folder / "workflow.yaml"
+    try:
+        raw = yaml.safe_load(file.read_text())
+        workflow = Workflow.model_validate(raw)
+    except FileNotFoundError:
+        raise CatalogueError(f"{file} does not exist") from None
+    except yaml.YAMLError as error:
+        raise CatalogueError(f"{file}: not YAML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CatalogueError(f"{file}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
+    if workflow.name != folder.name:
+        raise CatalogueError(f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same")
+    for wanted in ["Snakefile", *(r.schema_file for r in workflow.releases)]:
+        if not (folder / wanted).is_file():
+            raise CatalogueError(f"{file}: {wanted} is missing beside it")
+    return CatalogueEntry(folder=folder, workflow=workflow, digest=digest_of(folder), files=files_of(folder))
