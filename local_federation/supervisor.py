@@ -46,6 +46,7 @@ class Service:
     settle: Callable[[], None] | None = None
     timeout: float = 120
     cwd: Path | None = None
+    oneshot: bool = False  # a command that ends; exit code 0 is ready
     stop_signal: signal.Signals = signal.SIGTERM
 
 
@@ -211,6 +212,10 @@ class Supervisor:
                 self._start(child)
             return
         code = child.process.poll()
+        if service.oneshot and code == 0:
+            if child.state != "ready":
+                child.state, child.took = "ready", now - child.since
+            return
         if code is not None:
             said = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             never_ready = child.state == "starting" and child.restarts == 0
@@ -222,7 +227,7 @@ class Supervisor:
                 child.restarts += 1
                 child.state, child.next_start = "restarting", now + min(10, 0.3 * child.restarts)
             return
-        if child.state in ("starting", "restarting"):
+        if child.state in ("starting", "restarting") and not service.oneshot:
             self._check(child, now)
 
     def _check(self, child: _Child, now: float) -> None:
