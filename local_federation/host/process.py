@@ -1,0 +1,151 @@
+"""One sandboxed process: started with the descriptors it needs and no others, its log bounded, its end seen, signals sent to the program inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 20.0
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended: by an exit code or by a signal."""
+
+    exit_code: int | None
+    signal: int | None
+
+
+class SandboxFailedError(Exception):
+    """bubblewrap did not start the program; the message is what it said."""
+
+
+class SandboxedProcess:
+    """bubblewrap and what runs in it.
+
+    bubblewrap's own death kills everything inside (and its own comes with this process's: `--die-with-parent`), so signals go to the
+    program itself: the child of the sandbox's PID 1, found by the host's /proc.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, inner: int, status: asyncio.StreamReader, log_file: Path, max_log: int) -> None:
+        self._process = process
+        self._inner = inner
+        self._status = status
+        self._writer = asyncio.create_task(_copy_log(process.stdout, log_file, max_log))
+
+    @classmethod
+    async def start(cls, make: Callable[[int], tuple[list[str], int]], log_file: Path, *, max_log: int) -> SandboxedProcess:
+        """`make(status_fd)` gives the argument list and one more descriptor to pass on. SandboxFailedError where no sandbox came up within 20 s."""
+        status_read, status_write = os.pipe()
+        extra = -1
+        try:
+            args, extra = make(status_write)
+            # Signals and /proc/PID lookups race with exit only until wait(): nobody but this object reaps the process.
+            process = await asyncio.create_subprocess_exec(
+                *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={}, pass_fds=(status_write, extra), limit=CHUNK
+            )
+        except BaseException:
+            os.close(status_read)
+            raise
+        finally:
+            os.close(status_write)
+            if extra >= 0:
+                os.close(extra)
+        reader = asyncio.StreamReader(limit=CHUNK)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(status_read, "rb", buffering=0)
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                line = await reader.readline()
+            inner = int(json.loads(line)["child-pid"])
+        except (TimeoutError, ValueError, KeyError):
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            assert process.stdout is not None
+            said = (await process.stdout.read(2000)).decode(errors="replace").strip()
+            await process.wait()
+            transport.close()
+            raise SandboxFailedError(said or "it said nothing") from None
+        return cls(process, inner, reader, log_file, max_log)
+
+    async def wait(self) -> End:
+        """Waits for the end of everything inside."""
+        code = await self._process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):  # a process outside cannot hold the pipe: the namespace is gone
+                await self._writer
+        self._writer.cancel()
+        if code < 0:
+            return End(None, -code)
+        if code > 128 and code - 128 in {int(s) for s in signal.Signals}:
+            return End(None, code - 128)  # bubblewrap passes on a death by signal as a shell does
+        return End(code, None)
+
+    def send(self, number: int) -> bool:
+        """Sends a signal to the program inside; False where there is none (yet or any more)."""
+        for pid in _children(self._inner):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+                return True
+        return False
+
+    def kill(self) -> None:
+        """Ends everything inside at once: the death of a PID namespace's first process takes all others."""
+        for pid in (self._inner, self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                if self._process.returncode is None:
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        pass
+    found = []  # kernels without CONFIG_PROC_CHILDREN
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+async def _copy_log(stream: asyncio.StreamReader | None, file: Path, limit: int) -> None:
+    """Keeps the first quarter and about the last half of `limit` bytes: what a flood says in between is dropped, and said so."""
+    assert stream is not None
+    head, rest = limit // 4, limit // 4
+    older = file.with_name(file.name + ".older")
+    newer = file.with_name(file.name + ".newer")
+    written = 0
+    current = file.open("ab")
+    try:
+        while data := await stream.read(CHUNK):
+            if current.name == str(file) and written + len(data) > head:
+                current.write(b"\n[the log goes on in its .older and .newer files, bounded]\n")
+                current.close()
+                current, written = newer.open("wb"), 0
+            elif current.name != str(file) and written + len(data) > rest:
+                current.close()
+                newer.replace(older)
+                current, written = newer.open("wb"), 0
+            current.write(data)
+            current.flush()
+            written += len(data)
+    except OSError as error:
+        log.warning("the pod's log %s cannot be written: %s", file, error.strerror)
+        while await stream.read(CHUNK):  # the program must not block for it
+            pass
+    finally:
+        current.close()
