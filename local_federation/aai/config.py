@@ -1,0 +1,177 @@
+"""The settings of the LS AAI and REMS stand-in: one YAML file, read once, every mistake named at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
+GrantName = Literal["authorization_code", "refresh_token", "device_code", "token_exchange"]
+SCOPES = ("openid", "profile", "email", "offline_access", "ga4gh_passport_v1")
+Variant = Literal["good", "expired", "bad-signature", "untrusted-jku", "untrusted-issuer", "not-a-jwt"]
+
+
+class ConfigError(Exception):
+    """A setting that is wrong; names the file, the field and what is expected. Never carries a secret."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Lifetimes(Strict):
+    """All in seconds. A visa lives as long as its entitlement, at most `visa`."""
+
+    access: Seconds = 600
+    refresh: Seconds = 3600
+    code: Seconds = 60
+    login: Seconds = 600
+    device: Seconds = 600
+    visa: Seconds = 365 * 86400
+
+
+class Client(Strict):
+    """A registered OAuth client. Without `secret_file` it is public: PKCE alone proves it, and it may neither introspect nor exchange."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")
+    secret_file: Path | None = None
+    redirect_uris: list[str] = Field(default_factory=list, max_length=50)
+    grants: list[GrantName] = Field(default=["authorization_code", "refresh_token"])
+    scopes: list[str] = Field(default_factory=lambda: list(SCOPES), max_length=50)
+    introspect: bool = False
+    audiences: list[str] = Field(default_factory=lambda: ["*"], max_length=1000)  # what `audience` of an exchange may name
+    secret: SecretStr | None = Field(default=None, exclude=True)  # filled from secret_file
+
+    @model_validator(mode="after")
+    def _public(self) -> Client:
+        if self.secret_file is None and (self.introspect or "token_exchange" in self.grants):
+            raise ValueError(f"client {self.id} introspects or exchanges tokens, so it needs a secret_file")
+        return self
+
+    @field_validator("redirect_uris")
+    @classmethod
+    def _no_fragment(cls, value: list[str]) -> list[str]:
+        for uri in value:
+            if "#" in uri or not uri.startswith(("http://", "https://")):
+                raise ValueError(f"redirect URI {uri} must be absolute http(s) without a fragment")
+        return value
+
+
+class User(Strict):
+    """Somebody who can sign in. `sub` is `NAME@lifescience-ri.eu` unless given."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    sub: str = Field(default="", max_length=255)
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    full_name: str = Field(default="", max_length=200)
+    email: str = Field(default="", max_length=200)
+
+    @model_validator(mode="after")
+    def _defaults(self) -> User:
+        self.sub = self.sub or f"{self.name}@lifescience-ri.eu"
+        if (self.password is None) == (self.password_file is None):
+            raise ValueError(f"user {self.name} needs either password or password_file")
+        return self
+
+
+class Entitlement(Strict):
+    """Access to one dataset, as REMS grants it. `variant` makes visas that must be refused: a knob for tests.
+
+    `user` is a sub or a user's name; `expires_in` in seconds (may be negative); the rest as in the GA4GH visa object.
+    """
+
+    user: str = Field(min_length=1, max_length=255)
+    dataset: str = Field(min_length=1, max_length=255)
+    variant: Variant = "good"
+    expires_in: int | None = Field(default=None, ge=-(10 * 365 * 86400), le=10 * 365 * 86400)
+    type: str = Field(default="ControlledAccessGrants", max_length=100)
+    source: str = Field(default="", max_length=255)  # empty: REMS's public URL
+    by: str | None = Field(default="dac", max_length=20)
+    asserted: int | None = None
+    conditions: list[list[dict[str, str]]] | None = Field(default=None, max_length=20)
+
+
+class Config(Strict):
+    """Relative paths are taken from the folder of the file. Keys and the state database are made where absent, mode 0600."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    public_url: str = ""  # empty: http://HOST:PORT as bound
+    state_file: Path = Path("aai.sqlite")
+    key_file: Path = Path("aai-key.pem")
+    rems_key_file: Path = Path("rems-key.pem")
+    rogue_key_file: Path = Path("rogue-key.pem")
+    admin_key_file: Path
+    rems_api_key_file: Path
+    ready_file: Path | None = None  # `{"url"}` is written here once the server listens
+    record_issued: Path | None = None  # for leak tests only: every token issued, one a line, in clear
+    lifetimes: Lifetimes = Field(default_factory=Lifetimes)
+    rotation: Literal["strict", "none"] = "strict"
+    exchange_answer: Literal["rfc8693", "keycloak"] = "rfc8693"  # keycloak: an access token and, beside it, `refresh_token`
+    device_interval: int = Field(default=5, ge=1, le=60)
+    clients: list[Client] = Field(max_length=100)
+    users: list[User] = Field(max_length=10_000)
+    entitlements: list[Entitlement] = Field(default_factory=list, max_length=100_000)
+    admin_key: SecretStr = Field(default=SecretStr(""), exclude=True)
+    rems_api_key: SecretStr = Field(default=SecretStr(""), exclude=True)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Config:
+        for what, names in (("client", [c.id for c in self.clients]), ("user", [u.name for u in self.users]), ("sub", [u.sub for u in self.users])):
+            twice = {n for n in names if names.count(n) > 1}
+            if twice:
+                raise ValueError(f"{what} {sorted(twice)[0]} is given twice")
+        return self
+
+    def client(self, client_id: str) -> Client | None:
+        return next((c for c in self.clients if c.id == client_id), None)
+
+    def user(self, name_or_sub: str) -> User | None:
+        return next((u for u in self.users if name_or_sub in (u.name, u.sub)), None)
+
+    def sub_of(self, name_or_sub: str) -> str:
+        user = self.user(name_or_sub)
+        return user.sub if user else name_or_sub
+
+
+def read_secret(path: Path, what: str) -> SecretStr:
+    """The content of a secret file without its line end. ConfigError where it is absent, empty or unreasonably short."""
+    try:
+        value = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{what}: {path} cannot be read: {error.strerror}") from None
+    if len(value) < 8:
+        raise ConfigError(f"{what}: {path} holds fewer than 8 characters")
+    return SecretStr(value)
+
+
+def load(path: Path) -> Config:
+    """Reads the YAML file and the secrets it names. ConfigError where anything is wrong."""
+    try:
+        raw: Any = yaml.safe_load(path.read_text())
+        config = Config.model_validate(raw)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {getattr(error, 'problem', 'syntax error')}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors(include_input=False)[:20]]
+        raise ConfigError(f"{path}: " + "; ".join(lines)) from None
+    base = path.resolve().parent
+    for name in ("state_file", "key_file", "rems_key_file", "rogue_key_file", "admin_key_file", "rems_api_key_file", "ready_file", "record_issued"):
+        value = getattr(config, name)
+        if value is not None:
+            setattr(config, name, base / value)
+    config.admin_key = read_secret(config.admin_key_file, "admin_key_file")
+    config.rems_api_key = read_secret(config.rems_api_key_file, "rems_api_key_file")
+    for client in config.clients:
+        if client.secret_file is not None:
+            client.secret = read_secret(base / client.secret_file, f"client {client.id}: secret_file")
+    for user in config.users:
+        if user.password_file is not None:
+            user.password = read_secret(base / user.password_file, f"user {user.name}: password_file")
+    return config
