@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gdi_common.canonical import sha256_hex
+
 DatasetId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 NodeId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 RunId = Annotated[str, Field(pattern=r"^r-[0-9a-f]{20}$")]
@@ -66,6 +68,11 @@ class Ticket(Model):
 
     ticket: str
     expires_at: float
+
+
+def run_id(dag_id: str, dag_run_id: str) -> str:
+    """The broker's id of an Airflow run: anyone who knows the one knows the other; it is no secret."""
+    return "r-" + sha256_hex(f"{dag_id}\0{dag_run_id}".encode())[:20]
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------------

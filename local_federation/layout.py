@@ -9,7 +9,8 @@ from pathlib import Path
 from local_federation.ports import Ports
 
 CENTRAL = ("aai", "broker", "airflow", "airflow_worker_log", "airflow_trigger_log", "openbao", "openbao_cluster")
-PER_NODE = ("sda", "tes", "gateway", "s3", *(f"s3_{part}" for part in ("grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")))
+S3_PARTS = ("grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")
+PER_NODE = ("sda", "tes", "gateway", "gateway_tap", "broker_tap", "s3", *(f"s3_{part}" for part in S3_PARTS))
 
 
 @dataclass
@@ -21,10 +22,14 @@ class Layout:
     access_lifetime: int = 600
     refresh_lifetime: int = 3600
     floor: int = 5
+    logs_policy: str = "open"
+    extra_datasets: dict[str, str] = field(default_factory=dict)  # dataset → node, besides each node's own
+    tapped: bool = False
     ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def make(cls, work: Path, nodes: int, ports: Ports, *, access_lifetime: int = 600, refresh_lifetime: int = 3600) -> Layout:
+        """A new layout for so many nodes; takes its ports."""
         layout = cls(work, [f"node-{chr(ord('a') + i)}" if i < 26 else f"node-{i + 1}" for i in range(nodes)], access_lifetime, refresh_lifetime)
         for part in CENTRAL:
             layout.ports[part] = ports.take()
@@ -37,7 +42,7 @@ class Layout:
     def load(cls, work: Path) -> Layout:
         """The layout of a federation that was started here before. FileNotFoundError where there was none."""
         raw = json.loads((work / "federation.json").read_text())
-        return cls(work=work, **{k: raw[k] for k in ("nodes", "access_lifetime", "refresh_lifetime", "floor", "ports")})
+        return cls(work=work, **raw)
 
     def save(self) -> None:
         raw = asdict(self)
@@ -67,6 +72,18 @@ class Layout:
     def dataset(self, node: str) -> str:
         """The one dataset that a node of the demo holds, in the style of an EGA accession."""
         return f"EGAD5000000{self.nodes.index(node) + 1:04d}"
+
+    def datasets(self, node: str) -> list[str]:
+        """All datasets of a node, its own first."""
+        return [self.dataset(node), *sorted(d for d, n in self.extra_datasets.items() if n == node)]
+
+    def gateway_url(self, node: str) -> str:
+        """Where the centre finds a node's gateway: through the tap that records the border, where there is one."""
+        return self.url(f"{node}/gateway_tap" if self.tapped else f"{node}/gateway")
+
+    def broker_url(self, node: str) -> str:
+        """Where a node finds the broker."""
+        return self.url(f"{node}/broker_tap" if self.tapped else "broker")
 
     def internal_socket(self, node: str) -> Path:
         return self.folder("nodes", node, "gateway") / "internal.sock"

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -72,6 +73,17 @@ def http_ok(url: str) -> Callable[[], bool]:
             return httpx.get(url, timeout=2, trust_env=False).status_code < 400
         except httpx.HTTPError:
             return False
+
+    return check
+
+
+def listening(port: int) -> Callable[[], bool]:
+    """A readiness check: somebody accepts connections on 127.0.0.1:`port`."""
+
+    def check() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
     return check
 

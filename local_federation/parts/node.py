@@ -1,0 +1,133 @@
+"""A node: its archive (SDA stand-in), its TES (stand-in, or real Funnel), and its gateway."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from local_federation.layout import Layout
+from local_federation.parts import core, s3
+from local_federation.secretfiles import Secrets, write_private
+from local_federation.supervisor import Service, http_ok, listening
+
+TES_USER = "gateway"
+TASK_IMAGE = "gdi-task:1"
+
+
+def sda(layout: Layout, node: str) -> Service:
+    home = layout.folder("nodes", node, "sda")
+    rems = layout.url("aai") + "/rems/"
+    config = {
+        "host": "127.0.0.1",
+        "port": layout.ports[f"{node}/sda"],
+        "archive": str(home / "archive"),
+        "issuer": layout.issuer,
+        "audience": layout.url(f"{node}/sda"),
+        "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
+    }
+    file = home / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return Service(f"{node}-sda", [sys.executable, "-m", "local_federation.sda", "--config", str(file)], http_ok(layout.url(f"{node}/sda") + "/health"))
+
+
+def tes_keys(layout: Layout, secrets: Secrets, node: str) -> tuple[Path, Path]:
+    """The TES's Crypt4GH key pair (secret, public), made once by the node's operator; the gateway knows the public half."""
+    from crypt4gh.keys.c4gh import generate
+
+    secret, public = secrets.folder / f"{node}-tes-c4gh.sec", layout.folder("nodes", node, "tes") / "c4gh.pub"
+    if not secret.exists():
+        generate(str(secret), str(public), passphrase=b"")
+    return secret, public
+
+
+def policy(layout: Layout, node: str) -> Path:
+    """The demo's node policy. Its data is open (1000 Genomes), so logs may be read."""
+    document = {
+        "images": [TASK_IMAGE],
+        "max_cpu_cores": 2,
+        "max_ram_gb": 4,
+        "max_disk_gb": 10,
+        "workflows": [],
+        "floor": layout.floor,
+        "logs": layout.logs_policy,
+        "releases": {"checks": ["allele-counts"]},
+    }
+    file = layout.folder("nodes", node, "gateway") / "policy.yaml"
+    if not file.exists():
+        file.write_text(yaml.safe_dump(document, sort_keys=False))
+    return file
+
+
+def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4gh") -> Service:
+    home = layout.folder("nodes", node, "gateway")
+    env = {
+        "NODE_ID": node,
+        "HOST": "127.0.0.1",
+        "PORT": str(layout.ports[f"{node}/gateway"]),
+        "PUBLIC_URL": layout.gateway_url(node),
+        "INTERNAL_SOCKET": str(layout.internal_socket(node)),
+        "BROKER_URL": layout.broker_url(node),
+        "BROKER_ISSUER": layout.url("broker"),
+        "KEY_FILE": str(core.node_key(secrets, node)),
+        "POLICY_FILE": str(policy(layout, node)),
+        "DATABASE_URL": f"sqlite+aiosqlite:///{home / 'gateway.db'}",
+        "TES_URL": layout.url(f"{node}/tes"),
+        "TES_USER": TES_USER,
+        "TES_PASSWORD_FILE": str(secrets.path(f"{node}-tes-password")),
+        "TES_PUBLIC_KEY_FILE": str(tes_keys(layout, secrets, node)[1]),
+        "TES_FLAVOUR": flavour,
+        "SDA_URL": layout.url(f"{node}/sda"),
+        "S3_ENDPOINT": layout.url(f"{node}/s3"),
+        "S3_CREDENTIALS_FILE": str(s3.credentials_file(secrets, node, "gateway")),
+        "WORKSPACE_BUCKET": s3.workspace_bucket(node),
+        "RELEASE_BUCKET": s3.release_bucket(node),
+    }
+    return Service(
+        f"{node}-gateway",
+        [sys.executable, "-m", "node_gateway.main"],
+        http_ok(layout.url(f"{node}/gateway") + "/readyz"),
+        env={f"NODE_GATEWAY_{k}": v for k, v in env.items()},
+        needs=("broker", f"{node}-s3", f"{node}-tes", f"{node}-sda"),
+    )
+
+
+def taps(layout: Layout, node: str) -> list[Service]:
+    """Two recorders at the node's border: what the centre asks the gateway, and what the gateway asks the broker. For tests."""
+    made = []
+    for name, target in ((f"{node}/gateway_tap", f"{node}/gateway"), (f"{node}/broker_tap", "broker")):
+        record = layout.folder("border") / name.replace("/", "-")
+        argv = [sys.executable, "-m", "local_federation.tap", str(layout.ports[name]), str(layout.ports[target]), str(record)]
+        made.append(Service(name.replace("/", "-"), argv, listening(layout.ports[name])))
+    return made
+
+
+def tes(layout: Layout, secrets: Secrets, node: str, *, images: dict[str, list[str]], slots: int) -> Service:
+    home = layout.folder("nodes", node, "tes")
+    secret, public = tes_keys(layout, secrets, node)
+    config = {
+        "host": "127.0.0.1",
+        "port": layout.ports[f"{node}/tes"],
+        "state_dir": str(home / "state"),
+        "slots": slots,
+        "oidc": {
+            "issuer": layout.issuer,
+            "client_id": core.tes_client_id(node),
+            "client_secret_file": str(secrets.path(f"client-tes-{node}")),
+            "audience": layout.url(f"{node}/tes"),
+        },
+        "service_accounts": [{"user": TES_USER, "password_file": str(secrets.path(f"{node}-tes-password"))}],
+        "sda_url": f"http+unix://{str(layout.internal_socket(node)).replace('/', '%2F')}",
+        "c4gh_secret_key": str(secret),
+        "c4gh_public_key": str(public),
+        "s3": {"endpoint": layout.url(f"{node}/s3"), "credentials_file": str(s3.credentials_file(secrets, node, "tes"))},
+        "images": images,
+    }
+    file = write_private(home / "config.yaml", yaml.safe_dump(config))
+    return Service(
+        f"{node}-tes",
+        [sys.executable, "-m", "local_federation.tes", "--config", str(file)],
+        http_ok(layout.url(f"{node}/tes") + "/ga4gh/tes/v1/service-info"),
+        needs=("aai", f"{node}-s3"),
+    )

@@ -1,0 +1,73 @@
+"""What a federation on this machine needs, checked before anything starts: each failure says how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_federation.ports import Ports
+from local_federation.sandbox import SandboxUnavailableError, find_bwrap
+
+NEEDED_DISK = 2 * 1024**3  # bytes: databases, logs and a small cohort; the cohort's own size comes on top
+NEEDED_MEMORY = 3 * 1024**3
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    mend: str
+
+
+def _loopback() -> Finding | None:
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+    except OSError as error:
+        return Finding(f"no TCP port can be opened on 127.0.0.1 ({error})", "Bring the loopback interface up: ip link set lo up")
+    ports = Ports()
+    try:
+        ports.take()
+    except OSError as error:
+        return Finding(str(error), "Stop programs that listen on ports 20000-31999.")
+    finally:
+        ports.release()
+    return None
+
+
+def _disk(work: Path) -> Finding | None:
+    folder = next(p for p in [work, *work.parents] if p.exists())
+    if not os.access(folder, os.W_OK):
+        return Finding(f"{folder} is not writable", "Give another folder: --work-dir DIR")
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED_DISK:
+        return Finding(
+            f"{free / 1024**3:.1f} GiB free under {folder}, {NEEDED_DISK / 1024**3:.0f} GiB are needed", "Free some, or give another folder: --work-dir DIR"
+        )
+    if len(str(work)) > 60:
+        return Finding(f"the work folder's path has {len(str(work))} characters; unix sockets allow about 60", "Give a shorter one: --work-dir /tmp/gdi")
+    return None
+
+
+def _memory() -> Finding | None:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:") and int(line.split()[1]) * 1024 < NEEDED_MEMORY:
+            return Finding(f"{int(line.split()[1]) / 1024**2:.1f} GiB of memory available, 3 GiB are needed", "Close other programs.")
+    return None
+
+
+def _sandbox() -> Finding | None:
+    try:
+        find_bwrap()
+    except SandboxUnavailableError as error:
+        return Finding("sandboxes cannot be made here", str(error))
+    return None
+
+
+def check(work: Path) -> list[Finding]:
+    """Everything that is missing; empty where the federation can start."""
+    checks: list[Callable[[], Finding | None]] = [_loopback, lambda: _disk(work), _memory, _sandbox]
+    return [finding for finding in (c() for c in checks) if finding is not None]
