@@ -1,0 +1,181 @@
+"""The broker's API, version 1: who may call what. The work itself is in the parts; here each caller is identified and each path is checked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from sqlalchemy import RowMapping
+
+from broker_client import models as m
+from gdi_common.problem import ProblemError
+from token_broker.broker import Broker
+from token_broker.callers import Airflow, Caller, Gateway, Pod, User
+from token_broker.runs import unknown
+
+router = APIRouter(prefix="/v1")
+GrantPath = Annotated[m.GrantId, Path()]
+RunPath = Annotated[m.RunId, Path()]
+
+
+def the_broker(request: Request) -> Broker:
+    broker: Broker = request.app.state.broker
+    return broker
+
+
+async def the_caller(request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Caller:
+    return await the_broker(request).callers.identify(authorization)
+
+
+def _forbidden(who: str) -> ProblemError:
+    return ProblemError(403, "forbidden", f"This call is for {who}.", action="Send the token of the right party.")
+
+
+async def user_only(caller: Annotated[Caller, Depends(the_caller)]) -> User:
+    if not isinstance(caller, User):
+        raise _forbidden("users")
+    return caller
+
+
+async def airflow_only(caller: Annotated[Caller, Depends(the_caller)]) -> Airflow:
+    if not isinstance(caller, Airflow):
+        raise _forbidden("Airflow's workload")
+    return caller
+
+
+async def workload_only(caller: Annotated[Caller, Depends(the_caller)]) -> Airflow | Pod:
+    if not isinstance(caller, (Airflow, Pod)):
+        raise _forbidden("workloads")
+    return caller
+
+
+async def gateway_only(caller: Annotated[Caller, Depends(the_caller)]) -> Gateway:
+    if not isinstance(caller, Gateway):
+        raise _forbidden("enrolled gateways")
+    return caller
+
+
+B = Annotated[Broker, Depends(the_broker)]
+AnyCaller = Annotated[Caller, Depends(the_caller)]
+TheUser = Annotated[User, Depends(user_only)]
+TheAirflow = Annotated[Airflow, Depends(airflow_only)]
+TheWorkload = Annotated[Airflow | Pod, Depends(workload_only)]
+TheGateway = Annotated[Gateway, Depends(gateway_only)]
+
+
+async def readable(b: Broker, run: str, caller: Caller) -> RowMapping:
+    """The run's row if the caller may look at it: Airflow, its own user, a gateway of its plan. The same 404 for all others."""
+    row = await b.runs.row(run)
+    if row is not None:
+        if isinstance(caller, Airflow) or (isinstance(caller, User) and caller.sub == row["owner"]):
+            return row
+        if isinstance(caller, Gateway) and caller.node.id in {p["node"] for p in row["plan"]}:
+            return row
+    raise unknown(run)
+
+
+# --- grants and tickets -------------------------------------------------------------------------------------------------
+
+
+@router.post("/grants", status_code=201, tags=["grants"])
+async def create_grant(b: B, user: TheUser, request: m.GrantRequest, authorization: Annotated[str, Header(include_in_schema=False)]) -> m.Grant:
+    """A user's consent, posted by their portal with their access token, which is exchanged (RFC 8693) and not kept."""
+    return await b.grants.create(user.sub, authorization.partition(" ")[2].strip(), request)
+
+
+@router.get("/grants", tags=["grants"])
+async def list_grants(b: B, user: TheUser) -> list[m.Grant]:
+    return await b.grants.list(user.sub)
+
+
+@router.get("/grants/{grant}", tags=["grants"])
+async def get_grant(b: B, user: TheUser, grant: GrantPath) -> m.Grant:
+    return await b.grants.get(grant, user.sub)
+
+
+@router.delete("/grants/{grant}", tags=["grants"])
+async def revoke_grant(b: B, user: TheUser, grant: GrantPath) -> m.Grant:
+    """Denied at once here; revoked at the provider (RFC 7009) in the background until that succeeds."""
+    return await b.grants.revoke(grant, user.sub, actor=f"user:{user.sub}")
+
+
+@router.post("/grants/{grant}/tickets", status_code=201, tags=["grants"])
+async def create_ticket(b: B, user: TheUser, grant: GrantPath, request: m.TicketRequest) -> m.Ticket:
+    return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/runs", tags=["runs"])
+async def admit(b: B, _: TheAirflow, request: m.AdmitRequest) -> m.Run:
+    return await b.runs.admit(request)
+
+
+@router.get("/runs/{run}", tags=["runs"])
+async def get_run(b: B, caller: AnyCaller, run: RunPath) -> m.Run:
+    await readable(b, run, caller)
+    return await b.runs.get(run)
+
+
+@router.delete("/runs/{run}", tags=["runs"])
+async def close_run(b: B, _: TheAirflow, run: RunPath, request: m.CloseRequest) -> m.Run:
+    return await b.runs.close(run, request)
+
+
+@router.put("/runs/{run}/workloads/{pod}", tags=["runs"])
+async def put_workload(b: B, _: TheAirflow, run: RunPath, pod: Annotated[m.PodName, Path()], request: m.WorkloadRequest) -> m.Workload:
+    return await b.workloads.put(run, pod, request)
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/runs/{run}/tokens", tags=["tokens"])
+async def run_token(b: B, caller: TheWorkload, run: RunPath, request: m.TokenRequest) -> m.Token:
+    return await b.tokens.run_token(run, caller, request)
+
+
+@router.post("/runs/{run}/node-tokens", tags=["tokens"])
+async def node_token(b: B, gateway: TheGateway, run: RunPath, request: m.NodeTokenRequest) -> m.Token:
+    return await b.tokens.node_token(run, gateway, request)
+
+
+# --- events and audit -----------------------------------------------------------------------------------------------------
+
+
+@router.post("/runs/{run}/events", status_code=204, tags=["events"])
+async def post_events(b: B, caller: TheWorkload, run: RunPath, batch: m.EventBatch) -> Response:
+    await b.events.post(run, caller, batch)
+    return Response(status_code=204)
+
+
+@router.get("/runs/{run}/events", tags=["events"])
+async def get_events(
+    b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 500
+) -> m.EventPage:
+    return await b.events.page(await _watchable(b, run, caller), after, limit)
+
+
+@router.get("/runs/{run}/progress", tags=["events"])
+async def get_progress(b: B, caller: AnyCaller, run: RunPath) -> m.Progress:
+    progress: m.Progress = await b.events.progress(await _watchable(b, run, caller))
+    return progress
+
+
+async def _watchable(b: Broker, run: str, caller: Caller) -> RowMapping:
+    """Events are for Airflow and the run's user: a gateway has no need of another node's."""
+    if isinstance(caller, Gateway):
+        raise _forbidden("the run's user and Airflow")
+    return await readable(b, run, caller)
+
+
+@router.get("/audit", tags=["audit"])
+async def get_audit(b: B, caller: AnyCaller, run: Annotated[m.RunId | None, Query()] = None, after: Annotated[int, Query(ge=0, le=2**53)] = 0) -> m.AuditPage:
+    """A user reads what concerns them; an auditor and Airflow (of one run) all."""
+    if isinstance(caller, User):
+        auditor = caller.sub in b.enrolment.current.auditors
+        return await b.audit.page(run=run, owner=None if auditor else caller.sub, after=after)
+    if isinstance(caller, Airflow) and run is not None:
+        return await b.audit.page(run=run, owner=None, after=after)
+    raise _forbidden("users and auditors")

@@ -1,0 +1,111 @@
+"""The broker's FastAPI application: API, sign-in pages, and what operations ask for (/livez /readyz /metrics, the key set)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gdi_common import server
+from token_broker import api
+from token_broker.broker import Broker, open_broker
+from token_broker.settings import Settings
+from token_broker.vault import VaultUnavailable
+from token_broker.web import routes as web
+
+log = logging.getLogger(__name__)
+MAX_BODY = 2 * 1024 * 1024
+
+
+def create_app(settings: Settings, *, opened: Callable[[Broker], None] | None = None) -> FastAPI:
+    """The application; parts are opened at start-up (`opened` is told) and closed at shutdown."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        broker = await open_broker(settings)
+        app.state.broker = broker
+        broker.background.start()
+        if opened is not None:
+            opened(broker)
+        log.info("token broker ready at %s", settings.public_url)
+        yield
+        await broker.close()
+
+    app = FastAPI(title="GDI token broker", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
+    app.include_router(api.router)
+    app.include_router(web.router)
+    _operations(app)
+    server.install(app, max_body=MAX_BODY)
+    app.add_middleware(Measured)
+    return app
+
+
+def _operations(app: FastAPI) -> None:
+    @app.get("/livez", tags=["operations"])
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz(request: Request) -> Response:
+        """503 naming the part that fails. The identity provider is not asked: without it the broker still serves what it holds."""
+        broker: Broker = request.app.state.broker
+        failing: dict[str, str] = {}
+        try:
+            async with broker.store.read() as c:
+                await c.execute(sa.text("SELECT 1"))
+        except Exception as error:
+            failing["database"] = type(error).__name__
+        try:
+            await broker.vault.check()
+        except VaultUnavailable as error:
+            failing["vault"] = str(error)
+        return JSONResponse({"status": "failing" if failing else "ok", **failing}, status_code=503 if failing else 200)
+
+    @app.get("/metrics", tags=["operations"])
+    async def metrics(request: Request) -> Response:
+        broker: Broker = request.app.state.broker
+        return Response(broker.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/.well-known/jwks.json", tags=["operations"])
+    async def jwks(request: Request) -> Response:
+        """The public keys of run tokens."""
+        broker: Broker = request.app.state.broker
+        return JSONResponse({"keys": [broker.key.jwk()]}, headers={"Cache-Control": "public, max-age=60"})
+
+
+class Measured:
+    """Times every request by its route, and keeps answers with tokens out of caches."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers: list[tuple[bytes, bytes]] = message.setdefault("headers", [])
+                headers.append((b"x-content-type-options", b"nosniff"))
+                if scope["path"].startswith(("/v1/", "/connect")):
+                    headers.append((b"cache-control", b"no-store"))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            broker = getattr(scope["app"].state, "broker", None) if "app" in scope else None
+            if broker is not None:
+                route: Any = scope.get("route")
+                broker.metrics.requests.labels(scope["method"], getattr(route, "path", "unknown"), str(status)).observe(time.monotonic() - started)

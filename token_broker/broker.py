@@ -1,0 +1,122 @@
+"""The broker, wired: every part made once, from the settings, in the order of what needs what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+import httpx
+
+from gdi_common.jose import SigningKey
+from token_broker.admission import Admission
+from token_broker.audit import Audit
+from token_broker.background import Background
+from token_broker.callers import Callers
+from token_broker.enrolment import EnrolmentFile
+from token_broker.events import Events
+from token_broker.grants import Grants
+from token_broker.keeper import Keeper
+from token_broker.metrics import Metrics
+from token_broker.oidc import Oidc
+from token_broker.runs import Runs
+from token_broker.settings import Settings, SettingsError, read_secret
+from token_broker.store import Store
+from token_broker.tickets import Tickets
+from token_broker.tokens import Tokens
+from token_broker.vault import CasConflict, Vault, VaultUnavailable
+from token_broker.visas import Visas
+from token_broker.workloads import Workloads
+
+log = logging.getLogger(__name__)
+SIGNING_KEY = "broker/signing-key"
+START_WAIT = 60  # seconds for Vault to answer at start
+
+
+@dataclass
+class Broker:
+    """All parts. `close` brings refreshes under way to their end first."""
+
+    settings: Settings
+    http: httpx.AsyncClient
+    enrolment: EnrolmentFile
+    store: Store
+    vault: Vault
+    key: SigningKey
+    oidc: Oidc
+    keeper: Keeper
+    visas: Visas
+    audit: Audit
+    grants: Grants
+    tickets: Tickets
+    runs: Runs
+    workloads: Workloads
+    tokens: Tokens
+    events: Events
+    callers: Callers
+    background: Background
+    metrics: Metrics
+
+    async def close(self) -> None:
+        await self.background.stop()
+        await self.keeper.drain()
+        await self.http.aclose()
+        await self.store.close()
+
+
+async def open_broker(s: Settings) -> Broker:
+    """Starts everything. SettingsError where the configuration or the Vault mount is not fit; VaultUnavailable where Vault stays away."""
+    enrolment = EnrolmentFile(s.enrolment_file)
+    read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE")
+    vault = Vault(s.vault_addr, s.vault_mount, s.vault_role_id_file, s.vault_secret_id_file)
+    key = await _at_start(vault)
+    password = read_secret(s.database_password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if s.database_password_file else None
+    store = Store.open(s.database_url, password)
+    await store.create()
+    http = httpx.AsyncClient(timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False)
+    metrics = Metrics()
+    oidc = Oidc(http, s.oidc_issuer, s.client_id, lambda: read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE"), s.provider_timeout)
+    audit = Audit(store)
+    grants = Grants(store, oidc, audit, s.max_grant_days)
+    keeper = Keeper(
+        vault, oidc, lease=max(s.lease_seconds, s.provider_timeout + 5), default_lifetime=s.refresh_token_lifetime,
+        on_refresh=metrics.counting_refresh(grants.on_refresh), on_dead=metrics.counting_dead(grants.on_dead),
+    )  # fmt: skip
+    grants.keeper = keeper
+    visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age)
+    tickets = Tickets(store, grants, audit, s.ticket_lifetime)
+    runs = Runs(store, grants, tickets, Admission(keeper, oidc, visas, enrolment, audit), enrolment, audit)
+    workloads = Workloads(store, runs, audit)
+    return Broker(
+        settings=s, http=http, enrolment=enrolment, store=store, vault=vault, key=key, oidc=oidc, keeper=keeper, visas=visas, audit=audit, grants=grants,
+        tickets=tickets, runs=runs, workloads=workloads, tokens=Tokens(s, key, runs, workloads, grants, keeper, audit),
+        events=Events(store, runs, workloads, s.max_events_per_run), callers=Callers(http, enrolment, oidc, s.public_url),
+        background=Background(grants, keeper, tickets), metrics=metrics,
+    )  # fmt: skip
+
+
+async def _at_start(vault: Vault) -> SigningKey:
+    """Checks the mount and loads the signing key, waiting for Vault within bounds: it may be unsealed a little later than the broker starts."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + START_WAIT
+    while True:
+        try:
+            await vault.check_mount()
+            return await signing_key(vault)
+        except VaultUnavailable as error:
+            if loop.time() > deadline:
+                raise SettingsError(f"{error} (waited {START_WAIT} s)") from None
+            log.warning("waiting for Vault: %s", error)
+            await asyncio.sleep(1)
+
+
+async def signing_key(vault: Vault) -> SigningKey:
+    """The broker's ES256 key: made once, by whichever replica is first (`cas` lets one win), kept in Vault."""
+    while True:
+        record = await vault.read(SIGNING_KEY)
+        if record.data is not None:
+            return SigningKey.from_pem(str(record.data["pem"]).encode())
+        try:
+            await vault.write(SIGNING_KEY, {"pem": SigningKey.generate().pem().decode()}, cas=record.version)
+        except CasConflict:
+            continue

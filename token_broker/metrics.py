@@ -1,0 +1,32 @@
+"""Figures for Prometheus: requests, refreshes, dead grants, refusals. No label takes a value that a stranger chooses."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from token_broker.keeper import Held, Note, NoteDead
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram("token_broker_request_seconds", "Requests by route and status", ["method", "route", "status"], registry=self.registry)
+        self.refreshes = Counter("token_broker_refreshes", "Refresh tokens redeemed", registry=self.registry)
+        self.dead = Counter("token_broker_dead_grants", "Grants whose refresh token died", registry=self.registry)
+
+    def counting_refresh(self, note: Note) -> Note:
+        async def on_refresh(grant: str, held: Held) -> None:
+            self.refreshes.inc()
+            await note(grant, held)
+
+        return on_refresh
+
+    def counting_dead(self, note: NoteDead) -> NoteDead:
+        async def on_dead(grant: str, why: str) -> None:
+            self.dead.inc()
+            await note(grant, why)
+
+        return on_dead
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,51 @@
+"""After a crash or a lost answer in the middle of a redemption: was the refresh token redeemed, and what is left of the grant?
+
+The old token is never replayed on a guess. Introspection (RFC 7662) asks the provider about it without using it up: still active means that it was not
+redeemed. Otherwise the last access token, while it lives, is exchanged for a new refresh token (RFC 8693). Where neither works the grant is dead.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from token_broker.oidc import OidcDenied, OidcUnavailable
+
+if TYPE_CHECKING:
+    from token_broker.keeper import Held, Keeper
+
+log = logging.getLogger(__name__)
+NEEDED_TTL = 2.0
+
+
+async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version: int) -> Held:
+    """The grant's tokens after an interrupted redemption, stored. `mine` is the lease we hold now. Dead where nothing is left."""
+    log.warning("grant %s: a redemption by replica %s was interrupted; finding out what is left", grant, before.redeeming.split("-")[0])
+    try:
+        unused = (await keeper.oidc.introspect(before.refresh_token, "refresh_token")).get("active") is True
+    except OidcDenied:
+        unused = False  # this provider does not tell about refresh tokens: assume the worse
+    except OidcUnavailable:
+        await keeper.release(grant, mine, version, uncertain=True)
+        raise
+    if unused:
+        log.warning("grant %s: the refresh token had not been redeemed; going on", grant)
+        return await keeper.redeem(grant, mine, version)
+    if before.ttl() > NEEDED_TTL:
+        try:
+            tokens = await keeper.oidc.exchange_for_refresh(before.access_token)
+        except OidcDenied:
+            log.warning("grant %s: the last access token could not be exchanged", grant)
+        except OidcUnavailable:
+            await keeper.release(grant, mine, version, uncertain=True)
+            raise
+        else:
+            if tokens.refresh_token:
+                log.warning("grant %s: saved by exchanging the last access token", grant)
+                return await keeper.store(grant, keeper.held(tokens, mine), version)
+    raise await keeper.die(
+        grant,
+        mine,
+        version,
+        "A broker stopped between redeeming this grant's refresh token and storing the new one; the token is used up and no other is known.",
+    )

@@ -1,0 +1,160 @@
+"""Vault (or OpenBao) KV v2 with check-and-set: the one place where secrets lie, and the one place where hvac's blocking calls are made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hvac
+import requests
+from hvac import exceptions as hx
+
+from token_broker.settings import SettingsError, read_secret
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+TIMEOUT = 10  # seconds for one call
+TRIES = 5
+
+
+class CasConflict(Exception):
+    """Somebody else wrote since it was read: read again and decide anew."""
+
+
+class VaultUnavailable(Exception):
+    """Vault does not answer, is sealed, or refuses the broker's login; the message says which and carries nothing secret."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What lies at a path: `data` is None where nothing does (never written, or deleted); `version` is what `cas` must name next."""
+
+    data: dict[str, Any] | None
+    version: int
+
+    def __repr__(self) -> str:  # the data is secret
+        return f"Record(version={self.version})"
+
+
+class Vault:
+    """KV v2 at `mount`, logged in by AppRole. A dead token (revoked, expired after its maximum of about 32 days) leads to one new login and one retry."""
+
+    def __init__(self, addr: str, mount: str, role_id_file: Path, secret_id_file: Path) -> None:
+        self._client = hvac.Client(url=addr, timeout=TIMEOUT, allow_redirects=False)
+        self._mount = mount
+        self._files = (role_id_file, secret_id_file)
+        self._login_lock = asyncio.Lock()
+        self._slots = asyncio.Semaphore(8)  # hvac has one connection pool of ten
+        self._login_number = 0
+        self._renew_at = 0.0
+
+    async def read(self, path: str) -> Record:
+        """`GET /v1/<mount>/data/<path>`."""
+
+        def call() -> Record:
+            try:
+                answer = self._client.secrets.kv.v2.read_secret_version(path, mount_point=self._mount, raise_on_deleted_version=False)
+            except hx.InvalidPath:
+                return Record(None, 0)
+            return Record(answer["data"]["data"], int(answer["data"]["metadata"]["version"]))
+
+        return await self._call(call)
+
+    async def write(self, path: str, data: dict[str, Any], *, cas: int) -> int:
+        """`POST /v1/<mount>/data/<path>` with `cas`; the new version. CasConflict where another was faster."""
+
+        def call() -> int:
+            try:
+                answer = self._client.secrets.kv.v2.create_or_update_secret(path, data, cas=cas, mount_point=self._mount)
+            except hx.InvalidRequest as error:
+                if "check-and-set" in str(error):
+                    raise CasConflict(path) from None
+                raise
+            return int(answer["data"]["version"])
+
+        # A write whose answer was lost may have been done: it is not repeated blindly, the caller reads and decides.
+        return await self._call(call, retry=False)
+
+    async def keep_one_version(self, path: str) -> None:
+        """`POST /v1/<mount>/metadata/<path>`: old refresh tokens must not stay readable as old versions."""
+        await self._call(lambda: self._client.secrets.kv.v2.update_metadata(path, max_versions=1, cas_required=True, mount_point=self._mount))
+
+    async def destroy(self, path: str) -> None:
+        """`DELETE /v1/<mount>/metadata/<path>`: all versions, for good."""
+        await self._call(lambda: self._client.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point=self._mount))
+
+    async def check_mount(self) -> None:
+        """SettingsError unless the mount is KV v2 that refuses writes without `cas` (KV v1 would ignore it silently: replicas would overwrite each other)."""
+
+        def call() -> bool:
+            probe = f"broker/cas-probe-{secrets.token_hex(6)}"
+            try:
+                self._client.write_data(f"{self._mount}/data/{probe}", data={"data": {"probe": "x"}})
+            except hx.InvalidRequest as error:
+                return "check-and-set" in str(error)
+            except hx.InvalidPath:
+                return False
+            self._client.delete(f"{self._mount}/data/{probe}")
+            self._client.delete(f"{self._mount}/metadata/{probe}")
+            return False
+
+        if not await self._call(call):
+            raise SettingsError(
+                f"The Vault mount {self._mount!r} is not KV version 2 with cas_required: it accepted a write without check-and-set. "
+                f"Enable it: vault secrets enable -path={self._mount} -version=2 kv; vault write {self._mount}/config cas_required=true"
+            )
+
+    async def check(self) -> None:
+        """VaultUnavailable unless a read works."""
+        await self.read("broker/signing-key")
+
+    async def _call(self, function: Callable[[], T], *, retry: bool = True) -> T:
+        """Runs a blocking call in a thread: logs in when needed, again when the token died; bounded backoff when Vault is away."""
+        relogged = False
+        for attempt in range(1, TRIES + 1):
+            try:
+                number = await self._login()
+                async with self._slots:
+                    return await asyncio.to_thread(function)
+            except (hx.Forbidden, hx.Unauthorized):
+                # Vault answers 403 both to a dead token and to a path outside the policy: one new login tells which.
+                if relogged:
+                    raise VaultUnavailable("Vault refuses the broker's policy this path (403). Check the AppRole's policy.") from None
+                relogged = True
+                await self._login(after=number)
+            except (requests.RequestException, hx.VaultError) as error:
+                if isinstance(error, (hx.InvalidRequest, hx.InvalidPath)):
+                    raise VaultUnavailable(f"Vault refused the request: {type(error).__name__}.") from None
+                certain = isinstance(error, requests.ConnectionError) and not isinstance(error, requests.ReadTimeout) and "refused" in str(error).lower()
+                if attempt == TRIES or not (retry or certain or isinstance(error, hx.VaultDown)):
+                    raise VaultUnavailable(f"Vault does not answer rightly ({type(error).__name__}). Check that it runs and is unsealed.") from None
+            await asyncio.sleep(min(2.0, 0.1 * 2**attempt) * (0.5 + secrets.randbelow(1000) / 1000))
+        raise VaultUnavailable("Vault does not answer.")
+
+    async def _login(self, after: int | None = None) -> int:
+        """`POST /v1/auth/approle/login` when there is no token, two thirds of its life are over, or the login numbered `after` turned out dead."""
+        if self._login_number and time.monotonic() < self._renew_at and self._login_number != after:
+            return self._login_number
+        async with self._login_lock:
+            if self._login_number and time.monotonic() < self._renew_at and self._login_number != after:
+                return self._login_number
+            role, secret = (read_secret(f, "Vault AppRole") for f in self._files)
+
+            def call() -> float:
+                try:
+                    answer = self._client.auth.approle.login(role_id=role, secret_id=secret)
+                except (hx.InvalidRequest, hx.Forbidden) as error:
+                    raise VaultUnavailable(f"Vault refuses the broker's AppRole login ({type(error).__name__}). Check the role and secret id files.") from None
+                return float(answer["auth"]["lease_duration"] or 3600)
+
+            lease = await asyncio.to_thread(call)
+            self._renew_at = time.monotonic() + lease * 2 / 3
+            self._login_number += 1
+            log.info("logged in at Vault for %.0f s", lease)
+            return self._login_number

@@ -1,0 +1,1 @@
+"""The broker's own pages: sign in, consent, see and revoke one's grants."""
