@@ -63,8 +63,11 @@ class SigningKey:
         return jwt.encode(body, self.private, algorithm="ES256", headers={"kid": self.kid, "typ": typ, **(headers or {})})
 
 
-def verify(token: str, keys: list[dict[str, Any]], *, issuer: str, audience: str, typ: str | None = None, leeway: float = 5) -> dict[str, Any]:
-    """The claims of a token signed by one of `keys` (JWKs), for `issuer` and `audience`, not expired. TokenError otherwise."""
+def verify(token: str, keys: list[dict[str, Any]], *, issuer: str, audience: str | None, typ: str | None = None, leeway: float = 5) -> dict[str, Any]:
+    """The claims of a token signed by one of `keys` (JWKs), for `issuer` and `audience`, not expired. TokenError otherwise.
+
+    `audience` None: the token need not be for anybody (visas have no audience).
+    """
     try:
         header = jwt.get_unverified_header(token)
         if header.get("alg") not in ALGORITHMS:
@@ -75,9 +78,9 @@ def verify(token: str, keys: list[dict[str, Any]], *, issuer: str, audience: str
         if not candidates:
             raise TokenError("signed by an unknown key")
         key = jwt.PyJWK(candidates[0], algorithm=header["alg"])
-        claims: dict[str, Any] = jwt.decode(
-            token, key, algorithms=[header["alg"]], issuer=issuer, audience=audience, leeway=leeway, options={"require": ["exp", "iat", "iss", "aud"]}
-        )
+        require = ["exp", "iat", "iss"] + ([] if audience is None else ["aud"])
+        options: Any = {"require": require, "verify_aud": audience is not None}
+        claims: dict[str, Any] = jwt.decode(token, key, algorithms=[header["alg"]], issuer=issuer, audience=audience, leeway=leeway, options=options)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
         raise TokenError(f"{type(error).__name__}: {_safe(error)}") from None
     return claims
@@ -125,7 +128,7 @@ class RemoteKeys:
             return False
         return kid is None or any(k.get("kid") == kid for k in self._keys) or age < self.refetch_after
 
-    async def verify(self, token: str, *, issuer: str, audience: str, typ: str | None = None) -> dict[str, Any]:
+    async def verify(self, token: str, *, issuer: str, audience: str | None, typ: str | None = None) -> dict[str, Any]:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
         except jwt.PyJWTError:

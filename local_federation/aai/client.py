@@ -60,7 +60,7 @@ def sign_in(
     """The whole code flow against `issuer` (http://…/oidc). SignInError names the step that failed; httpx.HTTPError where the server is away."""
     verifier, challenge = pkce()
     state, nonce = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-    with httpx.Client(timeout=timeout, follow_redirects=False) as client:
+    with httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client:
         answer = client.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if answer.status_code != 200:
             raise SignInError(f"No discovery document at {issuer} (HTTP {answer.status_code}).")
