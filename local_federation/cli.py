@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -113,7 +112,7 @@ def _demo(arguments: argparse.Namespace, console: Console) -> int:
         exit=arguments.exit or not sys.stdin.isatty(),
         own_cohort=arguments.vcf != COHORT or arguments.nodes != 2,
     )
-    return demo(options, console, lambda: threading.Event().wait(10 * 365 * 86400) and None)
+    return demo(options, console, signal.pause)
 
 
 def _running(work: Path) -> int | None:
@@ -158,7 +157,7 @@ def _serve(arguments: argparse.Namespace, console: Console) -> int:
         federation.start()
         (work / "ready.json").write_text(json.dumps({"pid": os.getpid(), "airflow": federation.layout.url("airflow")}))
         try:
-            threading.Event().wait(10 * 365 * 86400)
+            signal.pause()
         finally:
             (work / "ready.json").unlink(missing_ok=True)
     return 0

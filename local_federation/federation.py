@@ -86,18 +86,17 @@ class Federation:
         for service in airflow.services(layout, self.airflow_environment(), needs=()):
             add(service)
         add(core.aai(layout, secrets, record=self.record_tokens))
-        bao, role_id, secret_id = openbao.service(layout, secrets)
-        add(bao)
+        bao = openbao.server(layout)
+        add(openbao.service(layout))
         for n in layout.nodes:
             add(s3.service(layout, secrets, n))
         add(core.host(layout, secrets, self.workflows))
-        add(core.broker(layout, secrets, role_id=role_id, secret_id=secret_id))
+        add(core.broker(layout, secrets, role_id=bao.role_id_file, secret_id=bao.secret_id_file))
         slots = max(1, (os.cpu_count() or 2) // len(layout.nodes))
-        images = {node.TASK_IMAGE: [str(folder) for folder in python_folders()]}
         self.fill_archives()
         for n in layout.nodes:
             add(node.sda(layout, n))
-            add(node.tes(layout, secrets, n, images=images, slots=slots))
+            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=slots))
             add(node.gateway(layout, secrets, n))
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)

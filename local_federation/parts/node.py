@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from crypt4gh.keys.c4gh import generate
 
 from local_federation.layout import Layout
 from local_federation.parts import core, s3
@@ -34,11 +35,9 @@ def sda(layout: Layout, node: str) -> Service:
 
 def tes_keys(layout: Layout, secrets: Secrets, node: str) -> tuple[Path, Path]:
     """The TES's Crypt4GH key pair (secret, public), made once by the node's operator; the gateway knows the public half."""
-    from crypt4gh.keys.c4gh import generate
-
     secret, public = secrets.folder / f"{node}-tes-c4gh.sec", layout.folder("nodes", node, "tes") / "c4gh.pub"
     if not secret.exists():
-        generate(str(secret), str(public), passphrase=b"")
+        generate(str(secret), str(public), passphrase=b"", comment=None)
     return secret, public
 
 
@@ -103,26 +102,30 @@ def taps(layout: Layout, node: str) -> list[Service]:
     return made
 
 
-def tes(layout: Layout, secrets: Secrets, node: str, *, images: dict[str, list[str]], slots: int) -> Service:
+def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int) -> Service:
+    """`folders` are what the task image holds besides the host's /usr: the Python environment."""
     home = layout.folder("nodes", node, "tes")
     secret, public = tes_keys(layout, secrets, node)
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     config = {
         "host": "127.0.0.1",
         "port": layout.ports[f"{node}/tes"],
         "state_dir": str(home / "state"),
         "slots": slots,
-        "oidc": {
-            "issuer": layout.issuer,
+        "introspection": {
+            "url": layout.issuer + "/introspect",
             "client_id": core.tes_client_id(node),
             "client_secret_file": str(secrets.path(f"client-tes-{node}")),
             "audience": layout.url(f"{node}/tes"),
         },
         "service_accounts": [{"user": TES_USER, "password_file": str(secrets.path(f"{node}-tes-password"))}],
-        "sda_url": f"http+unix://{str(layout.internal_socket(node)).replace('/', '%2F')}",
-        "c4gh_secret_key": str(secret),
-        "c4gh_public_key": str(public),
+        "archive": {
+            "url": f"http+unix://{str(layout.internal_socket(node)).replace('/', '%2F')}",
+            "secret_key_file": str(secret),
+            "public_key_file": str(public),
+        },
         "s3": {"endpoint": layout.url(f"{node}/s3"), "credentials_file": str(s3.credentials_file(secrets, node, "tes"))},
-        "images": images,
+        "images": [{"match": TASK_IMAGE, "folders": [str(f) for f in folders], "path": path}],
     }
     file = write_private(home / "config.yaml", yaml.safe_dump(config))
     return Service(

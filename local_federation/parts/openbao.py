@@ -1,0 +1,16 @@
+"""OpenBao as a supervised part: the Vault behind the broker."""
+
+from __future__ import annotations
+
+from local_federation.layout import Layout
+from local_federation.openbao import OpenBao
+from local_federation.supervisor import Service
+
+
+def server(layout: Layout) -> OpenBao:
+    return OpenBao(layout.folder("openbao"), layout.ports["openbao"], layout.ports["openbao_cluster"])
+
+
+def service(layout: Layout) -> Service:
+    bao = server(layout)
+    return Service("openbao", bao.argv(), bao.ready, prepare=bao.prepare, settle=bao.settle)

@@ -1,0 +1,158 @@
+"""Drives a whole local federation in tests: starts runs, waits for conditions, reads logs, tasks and audits, breaks things."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from broker_client.models import run_id
+from local_federation.demo import WORKFLOW, Answer, compare, read_answer
+from local_federation.federation import Federation
+from local_federation.parts.node import TES_USER
+from local_federation.portal import Portal
+
+FINAL = ("success", "failed")
+T = TypeVar("T")
+
+
+def wait_for(what: str, check: Callable[[], T | None], *, timeout: float = 60, every: float = 0.3) -> T:
+    """The first truthy value of `check`; AssertionError naming `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = check()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        time.sleep(every)
+
+
+@dataclass
+class Started:
+    """A run that was triggered."""
+
+    workflow: str
+    dag_run: str
+    run: str
+
+
+class Driver:
+    """One federation and its users' portal."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.layout = federation.layout
+        self.portals = {user: Portal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
+
+    @property
+    def datasets(self) -> list[str]:
+        return [self.layout.dataset(n) for n in self.layout.nodes]
+
+    # --- runs ---
+
+    def start(self, parameters: dict[str, Any] | None = None, *, datasets: list[str] | None = None, workflow: str = WORKFLOW, user: str = "alice") -> Started:
+        """Grant, ticket, trigger, as a portal does."""
+        portal = self.portals[user]
+        chosen = datasets or self.datasets
+        grant = portal.grant(workflow, chosen)
+        dag_run = portal.start(grant, workflow, {"datasets": chosen, **(parameters or {})})
+        return Started(workflow, dag_run, run_id(workflow, dag_run))
+
+    def state(self, run: Started) -> str:
+        try:
+            return self.portals["alice"].dag_run(run.workflow, run.dag_run)
+        except httpx.HTTPError:
+            return "unknown"
+
+    def finish(self, run: Started, *, timeout: float = 240) -> str:
+        """The final state of the DAG run."""
+        return wait_for(f"the end of {run.dag_run}", lambda: s if (s := self.state(run)) in FINAL else None, timeout=timeout)
+
+    def succeed(self, run: Started, *, timeout: float = 240) -> None:
+        state = self.finish(run, timeout=timeout)
+        assert state == "success", self.explain(run)
+
+    def explain(self, run: Started) -> str:
+        from local_federation.demo import why
+
+        return why(self.federation, self.portals["alice"], run.dag_run, run.run)
+
+    def instances(self, run: Started) -> list[dict[str, Any]]:
+        return self.portals["alice"].task_instances(run.workflow, run.dag_run)
+
+    def task_log(self, run: Started, task: str, *, map_index: int = -1) -> str:
+        """Everything that the last try of a task logged, as the UI shows it."""
+        tries = [t["try_number"] for t in self.instances(run) if t["task_id"] == task and t["map_index"] == map_index]
+        path = f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}/taskInstances/{task}/logs/{max(tries, default=1)}"
+        answer = self.portals["alice"].airflow("GET", path, params={"map_index": map_index})
+        return answer.text
+
+    def answer(self, run: Started, pooled: dict[Any, tuple[int, int]]) -> Answer:
+        return compare(read_answer(self.layout.results / run.run / "answer.tsv"), pooled)
+
+    # --- the nodes ---
+
+    def tes(self, node: str, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """The node's own TES, asked by the node's own operator."""
+        password = self.federation.secrets.read(f"{node}-tes-password")
+        return httpx.request(method, self.layout.url(f"{node}/tes") + "/ga4gh/tes/v1" + path, auth=(TES_USER, password), timeout=20, trust_env=False, **kwargs)
+
+    def tasks(self, node: str, run: str, *, view: str = "FULL") -> list[dict[str, Any]]:
+        """All tasks of a run in the node's TES."""
+        found: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            query = {"view": view, "tag_key": "gdi-run", "tag_value": run, "page_size": 256, **({"page_token": token} if token else {})}
+            answer = self.tes(node, "GET", "/tasks", params=query)
+            answer.raise_for_status()
+            found += answer.json()["tasks"]
+            token = answer.json().get("next_page_token") or ""
+            if not token:
+                return found
+
+    def all_tasks(self, run: str) -> list[dict[str, Any]]:
+        return [t for node in self.layout.nodes for t in self.tasks(node, run)]
+
+    def running(self, run: str, rule: str, *, node: str | None = None) -> list[dict[str, Any]]:
+        tasks = self.tasks(node, run) if node else self.all_tasks(run)
+        return [t for t in tasks if t["state"] == "RUNNING" and t["tags"].get("gdi-rule") == rule]
+
+    def audit(self, node: str) -> list[dict[str, Any]]:
+        """The gateway's audit, by its internal listener, newest last."""
+        transport = httpx.HTTPTransport(uds=str(self.layout.internal_socket(node)))
+        with httpx.Client(transport=transport, base_url="http://gateway", timeout=20) as client:
+            answer = client.get("/audit", params={"limit": 1000})
+            answer.raise_for_status()
+            return list(answer.json()["entries"])
+
+    def broker_audit(self, run: str) -> list[dict[str, Any]]:
+        with self.portals["alice"].broker() as broker:
+            return [e.model_dump() for e in broker.audit(run).entries]
+
+    # --- LS AAI and REMS ---
+
+    def stats(self) -> dict[str, Any]:
+        key = self.federation.secrets.read("aai-admin-key")
+        answer = httpx.get(self.layout.issuer + "/admin/stats", headers={"x-admin-key": key}, timeout=10, trust_env=False)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def entitle(self, method: str, body: dict[str, Any]) -> None:
+        """REMS grants (POST) or withdraws (DELETE) an entitlement."""
+        headers = {"x-rems-api-key": self.federation.secrets.read("rems-api-key"), "x-rems-user-id": "owner"}
+        url = self.layout.url("aai") + "/rems/api/entitlements"
+        answer = httpx.request(method, url, headers=headers, json=body, timeout=10, trust_env=False)
+        assert answer.is_success, answer.text
+
+    def replace_entitlement(self, dataset: str, **fields: Any) -> None:
+        """Alice's entitlement for `dataset` becomes another one."""
+        self.entitle("DELETE", {"user": "alice@lifescience-ri.eu", "dataset": dataset})
+        self.entitle("POST", {"user": "alice@lifescience-ri.eu", "dataset": dataset, **fields})
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file()]

@@ -1,0 +1,49 @@
+"""Promise 1: runs outlive tokens. 20-second access tokens, 60-second refresh tokens, two minutes of work, a task that queues for longer than a token lives."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from local_federation.cohort import Site
+from tests.federation.driver import Driver
+
+
+def test_a_run_of_two_minutes_succeeds_with_20_second_tokens_and_refreshes_as_often_as_they_imply(driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:
+    before = driver.stats()
+    started = time.monotonic()
+    # One slot at each node: the second region's task waits while the first sleeps, for longer than an access token lives.
+    run = driver.start({"regions": 2, "slow_seconds": 50})
+    driver.succeed(run, timeout=400)
+    took = time.monotonic() - started
+    after = driver.stats()
+    answer = driver.answer(run, pooled)
+    assert answer.released >= 100 and not answer.wrong
+    assert took >= 110, f"the run took {took:.0f} s only: it shows nothing about tokens of 20 s"
+
+    for node in driver.layout.nodes:
+        waits = [wait_of(t) for t in driver.tasks(node, run.run) if t["tags"]["gdi-rule"] == "count"]
+        assert max(waits) > 20, f"{node}: no task waited for longer than a token lives: {waits}"
+
+    refreshes = sum(after["refreshes"].values()) - sum(before["refreshes"].values())
+    grants = [g for g in [*driver.portals.values()]]
+    implied = math.ceil(took / 10)  # a token of 20 s is renewed when a caller needs more than what is left, at the earliest after half its life
+    print(f"\nrefreshes at LS AAI during a run of {took:.0f} s: {refreshes}, at most {implied} implied by 20 s tokens; requests of the nodes: {len(grants)}")
+    assert refreshes >= 2, "the run outlived several tokens, so they must have been refreshed"
+    assert refreshes <= implied * active_grants(driver), f"{refreshes} refreshes for {took:.0f} s: more than the lifetimes imply"
+    assert after["reuse_detected"] == 0
+
+
+def wait_of(task: dict[str, object]) -> float:
+    """Seconds between a task's creation and its executor's start."""
+    from datetime import datetime
+
+    logs = task["logs"]
+    assert isinstance(logs, list)
+    begin = datetime.fromisoformat(str(logs[0]["logs"][0]["start_time"]))
+    return (begin - datetime.fromisoformat(str(task["creation_time"]))).total_seconds()
+
+
+def active_grants(driver: Driver) -> int:
+    """Every active grant is kept alive, used or not."""
+    return int(driver.stats().get("live_families", 1)) or 1

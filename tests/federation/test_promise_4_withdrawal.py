@@ -1,0 +1,28 @@
+"""Promise 4: access withdrawn during a run: the next read is denied, the node's run fails naming the dataset, the other node is told, the TES lives on."""
+
+from __future__ import annotations
+
+from tests.federation.driver import Driver, wait_for
+
+
+def test_withdrawn_access_stops_the_run_at_the_next_read(driver: Driver) -> None:
+    dataset = driver.layout.dataset("node-b")
+    tes_pid = driver.federation.supervisor.pid("node-b-tes")
+    run = driver.start({"regions": 3, "slow_seconds": 8})
+    wait_for("the first slow task at node-b", lambda: driver.running(run.run, "count", node="node-b"))
+    driver.entitle("DELETE", {"user": "alice@lifescience-ri.eu", "dataset": dataset})
+    try:
+        assert driver.finish(run) == "failed"
+    finally:
+        driver.replace_entitlement(dataset)
+    logs = {t["map_index"]: driver.task_log(run, "analyse", map_index=t["map_index"]) for t in driver.instances(run) if t["task_id"] == "analyse"}
+    failed = [log for log in logs.values() if "AccessDenied" in log]
+    assert failed and dataset in failed[0], "the failing node's log names the dataset"
+    told = [log for log in logs.values() if "node-b" in log and "stopped" in log.lower()]
+    assert told, "the other node's task says that it was stopped, and for which node"
+    progress = driver.portals["alice"].progress(run.run)
+    assert progress is not None and progress.failing is not None
+    assert progress.failing.node == "node-b" and progress.failing.dataset == dataset
+    assert any(not e["allowed"] and dataset in str(e) for e in driver.audit("node-b")), "the denial is in the gateway's audit"
+    assert driver.federation.supervisor.pid("node-b-tes") == tes_pid, "the TES lives on"
+    assert all(t["state"] not in ("QUEUED", "INITIALIZING", "RUNNING") for t in driver.all_tasks(run.run)), "no task is left"

@@ -1,0 +1,64 @@
+"""Promise 6: only what the gateway released leaves a node. Every byte at each node's border is recorded and searched."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+from local_federation.cohort import FIXED, Site
+from local_federation.federation import COHORT
+from tests.federation.driver import Driver
+
+FLOOR = 5
+COUNTS = ("ac", "hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
+
+
+def leaving(driver: Driver, node: str) -> list[Path]:
+    """Recordings of what left the node: the gateway's answers to the centre, and its requests to the broker."""
+    border = driver.layout.work / "border"
+    return [border / f"{node}-gateway_tap.out", border / f"{node}-broker_tap.in"]
+
+
+def sample_names() -> list[str]:
+    with gzip.open(COHORT, "rt") as file:
+        header = next(line for line in file if line.startswith("#CHROM"))
+    return header.split()[FIXED:]
+
+
+def forbidden(data: bytes, names: list[str]) -> list[str]:
+    """What in `data` must not have left a node."""
+    found = [f"sample name {n}" for n in names if n.encode() in data]
+    found += [f"genotype {m.decode()!r}" for m in re.findall(rb"(?<![0-9./|])[0-9.][|/][0-9.](?:[:\t])", data)[:5]]
+    found += ["a VCF header" for marker in (b"##fileformat", b"#CHROM") if marker in data]
+    found += ["a log line" for marker in (b"Building DAG of jobs", b"LOG-LINE-OF-A-TASK", b"Traceback") if marker in data]
+    for match in re.finditer(rb'\{"chrom"[^{}]*\}', data):
+        row = json.loads(match[0])
+        small = {k: row[k] for k in COUNTS if 0 < row[k] < FLOOR} | ({"an-ac": row["an"] - row["ac"]} if 0 < row["an"] - row["ac"] < FLOOR else {})
+        if small:
+            found.append(f"counts below the floor at {row['chrom']}:{row['pos']}: {small}")
+    return found
+
+
+def test_nothing_but_checked_aggregates_crosses_a_nodes_border(driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:
+    run = driver.start({"regions": 2})
+    driver.succeed(run)
+    assert driver.answer(run, pooled).released >= 100
+    names = sample_names()
+    for node in driver.layout.nodes:
+        crossed = 0
+        for file in leaving(driver, node):
+            data = file.read_bytes()
+            crossed += len(data)
+            assert forbidden(data, names) == [], f"{file.name}"
+        answers = leaving(driver, node)[0].read_bytes()
+        assert b'"chrom"' in answers, "the release itself did cross, and was recorded"
+        print(f"\n{node}: {crossed} bytes left, in all runs so far")
+
+
+def test_the_search_finds_what_it_searches_for() -> None:
+    names = sample_names()
+    row = {"chrom": "2", "pos": 1, "ref": "A", "alt": "C", "ac": 3, "an": 100, **dict.fromkeys(COUNTS[1:], 0)}
+    for planted in (names[7].encode(), b"2\t10\t.\tA\tC\t.\tPASS\t.\tGT\t0|1:3\t", b"##fileformat=VCFv4.0", b"LOG-LINE-OF-A-TASK", json.dumps(row).encode()):
+        assert forbidden(b"HTTP/1.1 200 OK\r\n\r\n" + planted, names), planted
