@@ -1,0 +1,145 @@
+"""Snakemake's storage provider `sda`: inputs of the archive and the run's workspace as names with size and time. Contents stay at the node."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, Mtime
+from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
+from snakemake_interface_storage_plugins.storage_object import StorageObjectGlob, StorageObjectRead, StorageObjectWrite
+from snakemake_interface_storage_plugins.storage_provider import ExampleQuery, QueryType, StorageProviderBase, StorageQueryValidationResult
+
+from snakemake_tes_auth.metadata import FileInfo
+from snakemake_tes_auth.queries import QueryError, parse
+from snakemake_tes_auth.session import Session, session
+
+
+@dataclass
+class StorageProviderSettings(StorageProviderSettingsBase):
+    """`run_file`: the pod's run.json. (Snakemake reads these types as objects: no postponed annotations in this file.)"""
+
+    run_file: str | None = field(default=None, metadata={"help": "run.json, which names the run, its node's gateway and the broker", "type": str})
+
+
+class StorageProvider(StorageProviderBase):
+    """`sda://DATASET/path` and `workspace://RUN/path`, asked of the node's gateway."""
+
+    _session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            run_file = getattr(self.settings, "run_file", None)
+            if run_file is None:
+                raise WorkflowError("the storage provider sda needs to know its run: give --storage-sda-run-file run.json")
+            self._session = session(Path(run_file))
+        return self._session
+
+    @classmethod
+    def example_queries(cls) -> list[Any]:
+        return [
+            ExampleQuery(query="sda://EGAD00000000001/cohort.vcf.gz.c4gh", description="a file of a dataset, read-only", type=QueryType.INPUT),
+            ExampleQuery(query="workspace://r-0123456789abcdef0123/counts/1.json", description="an intermediate file of the run", type=QueryType.ANY),
+        ]
+
+    @classmethod
+    def is_valid_query(cls, query: str) -> Any:
+        try:
+            parse(str(query))
+        except QueryError as error:
+            return StorageQueryValidationResult(query=str(query), valid=False, reason=str(error))
+        return StorageQueryValidationResult(query=str(query), valid=True)
+
+    def use_rate_limiter(self) -> bool:
+        return False
+
+    def default_max_requests_per_second(self) -> float:
+        return 100.0
+
+    def rate_limiter_key(self, query: str, operation: Any) -> str:
+        return "gateway"
+
+
+class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
+    """One file. WorkflowError, in words for the workflow's author, where something is asked that would move contents."""
+
+    provider: StorageProvider
+    query: str
+
+    def __post_init__(self) -> None:
+        try:
+            self.parsed = parse(str(self.query))
+        except QueryError as error:
+            raise WorkflowError(str(error)) from None
+
+    def local_suffix(self) -> str:
+        return self.parsed.local_suffix
+
+    def get_inventory_parent(self) -> str | None:
+        return self.cache_key(f"workspace/ of {self.parsed.owner}") if self.parsed.scheme == "workspace" else None
+
+    async def inventory(self, cache: IOCacheStorageInterface) -> None:
+        """The whole workspace in a few listings instead of a request for each file."""
+        parent = self.get_inventory_parent()
+        if parent is None or parent in cache.exists_in_storage.has_inventory:
+            return
+        dealings = self.provider.session
+        for path, info in dealings.ask(dealings.metadata.listing()).items():
+            key = self.cache_key(f"workspace/{path}")
+            cache.exists_in_storage[key] = True
+            cache.mtime[key] = Mtime(storage=info.mtime)
+            cache.size[key] = info.size
+        cache.exists_in_storage.has_inventory.add(parent)
+
+    def _info(self) -> FileInfo | None:
+        dealings = self.provider.session
+        return dealings.ask(dealings.metadata.info(self.parsed))
+
+    def _known(self) -> FileInfo:
+        info = self._info()
+        if info is None:
+            raise WorkflowError(f"{self.query} does not exist")
+        return info
+
+    def exists(self) -> bool:
+        return self._info() is not None
+
+    def mtime(self) -> float:
+        return self._known().mtime
+
+    def size(self) -> int:
+        return self._known().size
+
+    def local_footprint(self) -> int:
+        return 0
+
+    def cleanup(self) -> None:
+        """Nothing was ever brought here."""
+
+    def retrieve_object(self) -> NoReturn:
+        raise WorkflowError(
+            f"{self.query} cannot be read where Snakemake runs: contents stay at the node. Work on it in a rule with `shell:` and `container:`; "
+            "a checkpoint's or an input function's file contents, `localrules` that read files and `run:` blocks are not possible here."
+        )
+
+    def store_object(self) -> NoReturn:
+        raise WorkflowError(
+            f"{self.query} cannot be written from where Snakemake runs: only tasks at the node write to the workspace. "
+            "Make the file in a rule with `shell:` and `container:` that is not listed in `localrules`."
+        )
+
+    def remove(self) -> None:
+        if self.parsed.scheme == "sda":
+            raise WorkflowError(f"{self.query} is an input of the archive and is never removed")
+        dealings = self.provider.session
+        dealings.ask(dealings.metadata.remove(self.parsed))
+
+    def list_candidate_matches(self) -> Iterable[str]:
+        if self.parsed.scheme == "sda":
+            raise WorkflowError(
+                f"{self.query}: the archive's files cannot be searched with wildcards; name the files, or make them a parameter of the workflow"
+            )
+        dealings = self.provider.session
+        return [f"workspace://{self.parsed.owner}/{path}" for path in dealings.ask(dealings.metadata.listing())]

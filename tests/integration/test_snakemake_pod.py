@@ -1,0 +1,296 @@
+"""The pod's entry point with a real Snakemake: runs, failures, restarts, cancelling, tokens. Each test is named after the promise it keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snakemake_node import Node
+
+from gdi_common.workflow import digest_of
+
+ROOT = Path(__file__).parents[2]
+ALLELE = ROOT / "workflows" / "allele-frequency"
+REAL = ROOT / "data" / "1000G_2010_chr2_629samples.vcf.gz"
+
+
+class Pod:
+    """A pod's folder and process."""
+
+    def __init__(self, root: Path, node: Node) -> None:
+        self.root, self.node, self.process, self.starts = root, node, None, 0
+        (root / "work").mkdir(parents=True)
+        (root / "identity").mkdir()
+        (root / "identity" / "token").write_text(node.identity)
+
+    def workflow(self, snakefile: str) -> Pod:
+        (self.root / "workflow").mkdir()
+        (self.root / "workflow" / "Snakefile").write_text(snakefile)
+        return self
+
+    def start(self, **parameters: Any) -> Pod:
+        self.starts += 1
+        run = {
+            "run": self.node.run,
+            "attempt": 1,
+            "node": "node-a",
+            "pod": f"pod-{self.starts}",
+            "broker_url": self.node.url,
+            "gateway_url": self.node.url,
+            "audience": self.node.url,
+            "workflow": "allele-frequency",
+            "digest": digest_of(self.root / "workflow"),
+            "parameters": parameters,
+            "datasets": sorted(self.node.datasets),
+            "relays": [],
+        }
+        (self.root / "run.json").write_text(json.dumps(run))
+        self.log = self.root / f"log-{self.starts}.txt"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(self.root)],
+            stdout=self.log.open("wb"),
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.environ["PATH"]},
+        )
+        return self
+
+    def end(self, timeout: float = 60) -> int:
+        return self.process.wait(timeout)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with Node(tmp_path / "node") as node:
+        yield node
+
+
+@pytest.fixture
+def pod(tmp_path: Path, node: Node) -> Iterator[Pod]:
+    pod = Pod(tmp_path / "pod", node)
+    yield pod
+    pod.kill()
+
+
+def cohort(node: Node) -> None:
+    (node.archive / "DS1").mkdir(exist_ok=True)
+    shutil.copyfile(REAL, node.archive / "DS1" / "cohort.vcf.gz.c4gh")
+
+
+CHAIN = """
+container: "gdi-task:1"
+rule all:
+    input: "end.txt"
+rule first:
+    output: temp("first.txt")
+    shell: "echo one > {output}"
+rule second:
+    input: "first.txt"
+    output: "end.txt"
+    log: "logs/second.log"
+    shell: "cat {input} > {output}; echo two >> {output}"
+"""
+
+SLOW = """
+container: "gdi-task:1"
+rule all:
+    input: expand("out/{i}.txt", i=range(3)), "after.txt"
+rule slow:
+    output: "out/{i}.txt"
+    shell: "sleep {config[slow]}; echo {wildcards.i} > {output}"
+rule after:
+    input: expand("out/{i}.txt", i=range(3))
+    output: "after.txt"
+    shell: "cat {input} > {output}"
+"""
+
+
+def test_the_allele_frequency_workflow_runs_to_its_release(node: Node, pod: Pod) -> None:
+    cohort(node)
+    shutil.copytree(ALLELE, pod.root / "workflow")
+    assert pod.start(regions=3).end() == 0, pod.said()
+    release = json.loads((node.workspace / "release/allele_counts.json").read_text())
+    assert release["format"] == "gdi-allele-counts/1" and len(release["sites"]) == 381
+    assert not list(node.workspace.glob("count/*/*")), "temporary files are removed through the gateway"
+    assert node.told("rules")[0]["counts"] == {"validate": 1, "regions": 1, "count": 3, "gather": 1}
+    assert node.told("node", state="starting") and node.told("node")[-1]["state"] == "success"
+    assert len(node.told("job", state="done")) == 6
+    assert node.told("progress")[-1]["done"] == node.told("progress")[-1]["total"]
+    assert sorted(node.events) == list(range(1, len(node.events) + 1)), "events are numbered without gap"
+
+
+def test_a_chain_with_log_and_temporary_file_leaves_only_its_result(node: Node, pod: Pod) -> None:
+    assert pod.workflow(CHAIN).start().end() == 0, pod.said()
+    assert (node.workspace / "end.txt").read_text() == "one\ntwo\n"
+    assert (node.workspace / "logs/second.log").exists() and not (node.workspace / "first.txt").exists()
+
+
+def test_a_failed_task_is_told_with_exit_code_class_and_line(node: Node, pod: Pod) -> None:
+    snakefile = CHAIN.replace("echo one > {output}", "echo GDI-ERROR class=VcfFormatError line=123 >&2; exit 3")
+    assert pod.workflow(snakefile).start().end() == 1
+    failed = node.told("job", state="failed")[0]
+    assert (failed["exit_code"], failed["error_class"], failed["line"], failed["rule"]) == (3, "VcfFormatError", 123, "first")
+    assert "line 123" in node.told("node", state="failed")[0]["message"]
+
+
+def test_a_withdrawn_dataset_fails_the_node_naming_it(node: Node, pod: Pod) -> None:
+    node.denied["first"] = "DS1"
+    assert pod.workflow(CHAIN).start().end() == 1
+    assert node.told("node", state="failed")[0]["dataset"] == "DS1"
+    assert len(node.of_rule("first")) == 1, "a denial is not tried again"
+
+
+def test_a_dataset_that_is_not_granted_is_named_before_any_task(node: Node, pod: Pod) -> None:
+    snakefile = CHAIN.replace('output: temp("first.txt")', 'input: storage.sda("sda://OTHER/x.c4gh")\n    output: temp("first.txt")')
+    assert pod.workflow(snakefile).start().end() == 2, pod.said()
+    assert "OTHER" in node.told("node", state="failed")[0]["message"] and not node.tasks
+
+
+def test_a_broken_snakefile_fails_with_its_reason(node: Node, pod: Pod) -> None:
+    assert pod.workflow("rule all:\n    inpt: 'x'\n").start().end() == 1
+    assert "inpt" in node.told("node", state="failed")[0]["message"], pod.said()
+
+
+def test_a_workflow_other_than_the_admitted_one_is_not_started(node: Node, pod: Pod) -> None:
+    pod.workflow(CHAIN)
+    pod.start()
+    pod.kill()
+    run = json.loads((pod.root / "run.json").read_text())
+    run["digest"] = "sha256:" + "0" * 64
+    (pod.root / "run.json").write_text(json.dumps(run))
+    result = subprocess.run([sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(pod.root)], timeout=30, capture_output=True)
+    assert result.returncode == 2
+
+
+def test_a_platform_error_is_tried_again_and_loses_nothing(node: Node, pod: Pod) -> None:
+    node.system_errors["first"] = 2
+    assert pod.workflow(CHAIN).start().end() == 0, pod.said()
+    assert len(node.of_rule("first")) == 3
+
+
+def test_a_rules_retries_make_new_tasks(node: Node, pod: Pod) -> None:
+    snakefile = CHAIN.replace("rule first:", "rule first:\n    retries: 1\n    resources: tries=lambda w, attempt: attempt").replace(
+        "echo one > {output}", "test {resources.tries} = 2 && echo one > {output}"
+    )
+    assert pod.workflow(snakefile).start().end() == 0, pod.said()
+    assert [t["tags"]["gdi-try"] for t in node.of_rule("first")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_cancelled_pod_leaves_no_live_task(node: Node, pod: Pod, number: int) -> None:
+    pod.workflow(SLOW).start(slow=300)
+    node.wait(lambda: len(node.live()) == 3)
+    pod.signal(number)
+    assert pod.end() == 1
+    assert not node.live() and {t["state"] for t in node.tasks.values()} == {"CANCELED"}
+    assert node.told("node")[-1]["state"] == "cancelled"
+
+
+def test_a_handed_over_pod_leaves_its_tasks_to_the_next_which_submits_none_twice(node: Node, pod: Pod) -> None:
+    pod.workflow(SLOW).start(slow=4)
+    node.wait(lambda: len(node.live()) == 3)
+    pod.signal(signal.SIGUSR1)
+    assert pod.end() == 75 and len(node.live()) == 3
+    assert pod.start(slow=4).end() == 0, pod.said()
+    assert len(node.tasks) == 4
+    assert (node.workspace / "after.txt").read_text() == "0\n1\n2\n"
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+def test_a_killed_pod_adopts_live_tasks_and_believes_finished_ones(node: Node, pod: Pod, keep_state: bool) -> None:
+    """SIGKILL with one slot: one task finished, one runs, one waits. The next pod has the same work folder, or an empty one."""
+    node._slots = 1
+    pod.workflow(SLOW).start(slow=1)
+    node.wait(lambda: any(t["state"] == "COMPLETE" for t in node.tasks.values()))
+    pod.kill()
+    node.hold.clear()
+    if not keep_state:
+        shutil.rmtree(pod.root / "work")
+        (pod.root / "work").mkdir()
+    pod.start(slow=1)
+    node.hold.set()
+    assert pod.end() == 0, pod.said()
+    assert len(node.tasks) == 4, [t["tags"] for t in node.tasks.values()]
+    assert (node.workspace / "after.txt").read_text() == "0\n1\n2\n"
+
+
+def test_what_ended_while_no_snakemake_ran_is_believed(node: Node, pod: Pod) -> None:
+    pod.workflow(SLOW).start(slow=1)
+    node.wait(lambda: len(node.live()) == 3)
+    pod.kill()
+    node.wait(lambda: not node.live())
+    assert pod.start(slow=1).end() == 0, pod.said()
+    assert len(node.tasks) == 4
+
+
+def test_a_short_token_lives_as_long_as_it_may_and_is_renewed(node: Node, pod: Pod) -> None:
+    node.token_lifetime = 3
+    pod.workflow(SLOW).start(slow=6)
+    assert pod.end() == 0, pod.said()
+    assert 2 <= len(node.tokens) <= 16
+    assert not [entry for entry in node.log if entry[2] == 401]
+
+
+def test_a_token_refused_early_costs_one_fresh_one(node: Node, pod: Pod) -> None:
+    pod.workflow(SLOW).start(slow=3)
+    node.wait(lambda: len(node.live()) == 3)
+    node.revoked.update(node.tokens)
+    assert pod.end() == 0, pod.said()
+    assert len(node.tokens) == 2
+
+
+def test_a_gateway_and_a_broker_that_are_away_for_a_while_lose_nothing(node: Node, pod: Pod) -> None:
+    pod.workflow(SLOW).start(slow=1)
+    node.wait(lambda: len(node.live()) == 3)
+    node.away = node.broker_away = True
+    node.wait(lambda: not node.live())
+    node.away = node.broker_away = False
+    assert pod.end() == 0, pod.said()
+    assert len(node.tasks) == 4 and node.told("node")[-1]["state"] == "success"
+
+
+def test_a_rule_without_container_says_what_to_write(node: Node, pod: Pod) -> None:
+    assert pod.workflow(CHAIN.replace('container: "gdi-task:1"', "")).start().end() == 1
+    assert "container:" in node.told("node", state="failed")[0]["message"]
+
+
+def test_reading_a_files_content_is_refused_in_words_for_the_author(node: Node, pod: Pod) -> None:
+    snakefile = CHAIN.replace("rule all:", "localrules: second\nrule all:")
+    assert pod.workflow(snakefile).start().end() == 1
+    assert "contents stay at the node" in pod.said()
+
+
+def test_no_token_is_in_arguments_environment_or_log(node: Node, pod: Pod) -> None:
+    pod.workflow(SLOW).start(slow=2)
+    node.wait(lambda: len(node.live()) == 3)
+    seen = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if b"snakemake" in (line := (entry / "cmdline").read_bytes()):
+                    seen.append(line + (entry / "environ").read_bytes())
+            except OSError:
+                continue
+    assert len(seen) >= 2
+    assert pod.end() == 0
+    everything = b"".join(seen) + pod.log.read_bytes() + b"".join(p.read_bytes() for p in (pod.root / "work").rglob("*") if p.is_file())
+    assert b"run-token" not in everything and b"identity-1" not in everything
+    assert "run-token" not in json.dumps(list(node.tasks.values()))

@@ -1,0 +1,31 @@
+"""Counts the sites of one region: a JSON line for each alternate allele."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import islice
+from pathlib import Path
+
+from vcf import VcfError, count, fail, records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("vcf", type=Path)
+    parser.add_argument("regions", type=Path)
+    parser.add_argument("region", type=int)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    first, end = json.loads(options.regions.read_text())["regions"][options.region]
+    try:
+        with options.out.open("w") as out:
+            for record in islice(records(options.vcf), first, end):
+                for row in count(record):
+                    out.write(json.dumps(row) + "\n")
+    except VcfError as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()
