@@ -1,0 +1,74 @@
+"""The picture of an answer: the allele frequency spectrum, and the frequencies along the genome with what was withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gdi_operators.gather.allele_counts import Answer, natural
+
+INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
+
+
+def draw(answers: Sequence[Answer], file: Path, *, title: str, nodes: Sequence[str]) -> None:
+    """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node released the site, withheld sites as ticks at the foot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    known = [a for a in answers if a.af is not None]
+    withheld = {(a.chrom, a.pos, a.ref) for a in answers if a.ac is None}
+    figure = Figure(figsize=(10, 6.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.25])
+    sites = len({(a.chrom, a.pos, a.ref) for a in known})
+    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
+
+    edges = [i / 40 for i in range(41)]
+    top.hist([a.af for a in known if a.af is not None], bins=edges, color=BLUE, edgecolor="white", linewidth=0.6)
+    top.set_xlim(0, 1)
+    top.set_xlabel("alternate allele frequency")
+    top.set_ylabel("alleles")
+    top.set_title(
+        f"{len(known):,} alleles at {sites:,} sites released by all {len(nodes)} nodes ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})",
+        loc="left", fontsize=9.5, color=SOFT,
+    )  # fmt: skip
+
+    offsets, ticks = _layout(answers)
+    bottom.scatter([offsets[a.chrom] + a.pos for a in known], [a.af for a in known], s=7, color=BLUE, alpha=0.55, linewidths=0, label="released by all nodes")
+    if withheld:
+        at = [offsets[chrom] + pos for chrom, pos, _ in withheld]
+        bottom.plot(at, [-0.055] * len(at), "|", color=ORANGE, markersize=7, markeredgewidth=0.7, label=f"withheld by a node ({len(withheld):,} sites)")
+    bottom.set_ylim(-0.1, 1.04)
+    bottom.set_ylabel("frequency")
+    if len(ticks) == 1:
+        bottom.set_xlabel(f"position on {ticks[0][1]} (Mb)")
+        bottom.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e6:g}"))
+    elif ticks:
+        bottom.set_xticks([t[0] for t in ticks], [t[1] for t in ticks], rotation=45 if len(ticks) > 12 else 0)
+        bottom.set_xlabel("chromosome")
+    if known or withheld:
+        bottom.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=1.6)
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=INK, labelsize=8.5)
+        axes.grid(axis="y", color="#e6ebf0", linewidth=0.7)
+        axes.set_axisbelow(True)
+    figure.savefig(file, metadata={"Software": None})
+
+
+def _layout(answers: Sequence[Answer]) -> tuple[dict[str, int], list[tuple[float, str]]]:
+    """Chromosomes side by side: (offset of each, [(middle, name)])."""
+    spans: dict[str, tuple[int, int]] = {}
+    for a in answers:
+        low, high = spans.get(a.chrom, (a.pos, a.pos))
+        spans[a.chrom] = (min(low, a.pos), max(high, a.pos))
+    if len(spans) == 1:
+        return {c: 0 for c in spans}, [(0.0, c) for c in spans]
+    offsets, ticks, at = {}, [], 0
+    for chrom in sorted(spans, key=natural):
+        low, high = spans[chrom]
+        offsets[chrom] = at - low
+        ticks.append((at + (high - low) / 2, chrom))
+        at += int((high - low) * 1.05) + 1
+    return offsets, ticks

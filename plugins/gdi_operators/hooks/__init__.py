@@ -1,0 +1,1 @@
+"""How operators talk to the broker and the gateways; one class a file."""

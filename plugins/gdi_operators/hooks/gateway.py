@@ -1,0 +1,90 @@
+"""A node's gateway as the coordinator uses it: ask for a release, fetch what was published, close the run. Each call with a fresh run token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field
+
+from broker_client.client import as_problem, read
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.patience import patiently
+from gdi_operators.settings import settings
+
+T = TypeVar("T")
+TIMEOUT = httpx.Timeout(120, connect=5)  # a gateway reads and checks a whole file before it answers a release
+
+
+class Released(BaseModel):
+    """What a gateway says about a published release (contracts: Gateway)."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str = Field(max_length=63)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(default=0, ge=0)
+    url: str = Field(max_length=500)
+    signature: str = Field(max_length=4000)
+    sites_released: int = Field(default=0, ge=0)
+    sites_withheld: int = Field(default=0, ge=0)
+    withheld: dict[str, int] = Field(default_factory=dict)
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class Gateway:
+    """One gateway, for one run. `item` is the node's part of the plan."""
+
+    def __init__(self, hook: TokenBrokerHook, run: str, item: dict[str, Any], *, patience: float | None = None) -> None:
+        self.hook, self.run, self.node = hook, run, str(item["node"])
+        self.url, self.audience = str(item["gateway_url"]), str(item["audience"])
+        self.patience = settings().broker_patience if patience is None else patience
+
+    def ask_release(self, request: dict[str, Any]) -> Released | None:
+        """`POST /releases/{run}`; None while a person of the node has to approve it. ProblemError `release-refused` with reasons."""
+        answer = self._send("POST", f"/releases/{self.run}", json=request)
+        if answer.status_code == 202:
+            return None
+        return read(answer, Released)
+
+    def fetch(self, name: str, *, limit: int) -> bytes:
+        """The published bytes of a release. ProblemError where they are more than `limit`."""
+
+        def once() -> bytes:
+            with self._client() as client, client.stream("GET", f"/releases/{self.run}/{name}") as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise as_problem(answer)
+                data = bytearray()
+                for chunk in answer.iter_bytes():
+                    data += chunk
+                    if len(data) > limit:
+                        raise ProblemError(413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes.")
+                return bytes(data)
+
+        return self._patiently(once)
+
+    def close(self, attempt: int) -> None:
+        """`POST /runs/{run}/close`: live tasks are cancelled, capabilities end."""
+        read(self._send("POST", f"/runs/{self.run}/close", json={"attempt": attempt}), Closed)
+
+    def _send(self, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
+        def once() -> httpx.Response:
+            with self._client() as client:
+                answer = client.request(method, path, json=json)
+            if not answer.is_success:
+                raise as_problem(answer)
+            return answer
+
+        return self._patiently(once)
+
+    def _client(self) -> httpx.Client:
+        token = self.hook.run_token(self.run, self.audience)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        return patiently(f"The gateway of {self.node}", call, seconds=self.patience)

@@ -1,0 +1,128 @@
+"""TokenBrokerHook: the broker as Airflow's own workload sees it, and the run tokens for gateways. Holds no secret: the identity token is read at each call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from airflow.sdk import BaseHook
+
+from broker_client import models as m
+from broker_client.client import AsyncBrokerClient, BrokerClient, token_file
+from gdi_common.problem import ProblemError
+from gdi_operators.patience import patiently
+from gdi_operators.settings import SettingsError, settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class BrokerAccess:
+    """Where the broker is and which file holds the identity token to show it."""
+
+    url: str
+    identity_token_file: Path
+
+
+class TokenBrokerHook(BaseHook):
+    """`token_broker_conn_id` names a connection of type `gdi_token_broker` (host = the broker's URL, extra `{"identity_token_file": path}`).
+
+    Without one, `GDI_BROKER_URL` and `GDI_IDENTITY_TOKEN_FILE` are used. Calls are repeated while the broker is away, for `GDI_BROKER_PATIENCE` seconds.
+    """
+
+    conn_name_attr = "token_broker_conn_id"
+    default_conn_name = "gdi_token_broker_default"
+    conn_type = "gdi_token_broker"
+    hook_name = "GDI token broker"
+
+    def __init__(self, token_broker_conn_id: str | None = None) -> None:
+        super().__init__()
+        self.token_broker_conn_id = token_broker_conn_id
+        self._client: BrokerClient | None = None
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:  # the shape Airflow asks for
+        return {
+            "hidden_fields": ["login", "password", "port", "schema"],
+            "relabeling": {"host": "Broker URL"},
+            "placeholders": {"host": "https://broker.example.org", "extra": '{"identity_token_file": "/var/run/secrets/gdi/token"}'},
+        }
+
+    def access(self) -> BrokerAccess:
+        """From the connection or the settings. SettingsError naming what is missing."""
+        if self.token_broker_conn_id:
+            return _of_connection(self.get_connection(self.token_broker_conn_id))
+        return _of_settings()
+
+    async def aaccess(self) -> BrokerAccess:
+        if self.token_broker_conn_id:
+            return _of_connection(await self.aget_connection(self.token_broker_conn_id))
+        return _of_settings()
+
+    def get_conn(self) -> BrokerClient:
+        if self._client is None:
+            access = self.access()
+            self._client = BrokerClient(access.url, token_file(access.identity_token_file))
+        return self._client
+
+    async def aget_conn(self) -> AsyncBrokerClient:
+        """A client for a trigger's event loop; the caller closes it."""
+        access = await self.aaccess()
+        return AsyncBrokerClient(access.url, token_file(access.identity_token_file))
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def call(self, what: str, call: Callable[[BrokerClient], T], *, patience: float | None = None) -> T:
+        """`call(client)`, repeated while the broker is away. ProblemError for a refusal, httpx.TransportError after too long."""
+        return patiently(f"The broker ({what})", lambda: call(self.get_conn()), seconds=settings().broker_patience if patience is None else patience)
+
+    # --- what the operators ask --------------------------------------------------------------------------------------------
+
+    def admit(self, request: m.AdmitRequest) -> m.Run:
+        return self.call("admit", lambda c: c.admit(request))
+
+    def get_run(self, run: str) -> m.Run | None:
+        """The run, or None where the broker does not know it."""
+        try:
+            return self.call("look at run", lambda c: c.get_run(run))
+        except ProblemError as error:
+            if error.problem.status == 404:
+                return None
+            raise
+
+    def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
+        return self.call("close run", lambda c: c.close_run(run, request))
+
+    def put_workload(self, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
+        return self.call("register pod", lambda c: c.put_workload(run, pod, request))
+
+    def progress(self, run: str) -> m.Progress:
+        return self.call("read progress", lambda c: c.progress(run))
+
+    def post_events(self, run: str, batch: m.EventBatch) -> None:
+        self.call("post event", lambda c: c.post_events(run, batch))
+
+    def run_token(self, run: str, audience: str, *, min_ttl: float = 60) -> str:
+        """A run token for one gateway, scopes `releases close`. Never store, log or return it from an operator."""
+        return self.call("run token", lambda c: c.token(run, m.TokenRequest(audience=audience, min_ttl=min_ttl))).token
+
+
+def _of_settings() -> BrokerAccess:
+    found = settings()
+    if not found.broker_url:
+        raise SettingsError("GDI_BROKER_URL is not set for Airflow's processes, and the task names no connection (token_broker_conn_id)")
+    return BrokerAccess(found.broker_url, found.need("identity_token_file"))
+
+
+def _of_connection(connection: Any) -> BrokerAccess:  # airflow.sdk.Connection
+    extra = connection.extra_dejson or {}
+    if not connection.host or not extra.get("identity_token_file"):
+        raise SettingsError(f"connection {connection.conn_id}: host (the broker's URL) and extra identity_token_file must be set")
+    host = str(connection.host)
+    url = host if "://" in host else f"{connection.schema or 'https'}://{host}" + (f":{connection.port}" if connection.port else "")
+    return BrokerAccess(url, Path(str(extra["identity_token_file"])))

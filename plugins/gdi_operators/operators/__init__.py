@@ -1,0 +1,9 @@
+"""The steps of a run, one operator a file."""
+
+from gdi_operators.operators.admit_run import AdmitRunOperator
+from gdi_operators.operators.close_run import CloseRunOperator
+from gdi_operators.operators.gather import GatherOperator
+from gdi_operators.operators.release import ReleaseOperator
+from gdi_operators.operators.snakemake import SnakemakeOperator
+
+__all__ = ["AdmitRunOperator", "CloseRunOperator", "GatherOperator", "ReleaseOperator", "SnakemakeOperator"]

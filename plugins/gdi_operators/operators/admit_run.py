@@ -1,0 +1,26 @@
+"""AdmitRunOperator: the broker admits the run, or refuses it by dataset and reason, before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gdi_operators.operators.base import RunOperator
+from gdi_operators.runs import Context, admit_run, entry_of, read_conf
+
+
+class AdmitRunOperator(RunOperator):
+    """Reads the DAG run's conf (`datasets`, the workflow's parameters, and a `ticket` or a `grant`) and asks the broker to admit it.
+
+    Result (XCom): the plan, a list of `{run, attempt, node, datasets, access_ends_at, gateway_url, audience, public_key}`; nothing of it is secret. A refusal
+    fails the task without retry and says for each dataset why and how to apply; a broker that is away is tried again. Cleared or retried after the run was
+    closed, it admits the next attempt, for which the ticket is not needed.
+    """
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        with self.broker() as hook:
+            entry = entry_of(self.workflow)
+            asked = read_conf(context["dag_run"].conf, entry)
+            run = admit_run(hook, context, entry, asked)
+        for item in run.plan:
+            self.log.info("Admitted: run %s, attempt %d, node %s reads %s", run.id, run.attempt, item.node, ", ".join(item.datasets))
+        return [{"run": run.id, "attempt": run.attempt, **item.model_dump(mode="json")} for item in run.plan]

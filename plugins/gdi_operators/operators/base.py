@@ -1,0 +1,46 @@
+"""What the run's operators share: the hook, and errors turned into Airflow's own (a refusal fails at once, a server that is away is retried)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.launchers import LauncherError
+from gdi_operators.links.run_progress import RunProgressLink
+from gdi_operators.patience import short
+from gdi_operators.runs import refusal
+from gdi_operators.settings import SettingsError
+
+
+class RunOperator(BaseOperator):
+    """An operator that acts for a run. `workflow` is the catalogue entry's name; `token_broker_conn_id` a connection instead of the settings."""
+
+    operator_extra_links = (RunProgressLink(),)
+    ui_color = "#e8f1f8"
+
+    def __init__(self, *, workflow: str, token_broker_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workflow = workflow
+        self.token_broker_conn_id = token_broker_conn_id
+
+    @contextmanager
+    def broker(self) -> Iterator[TokenBrokerHook]:
+        """The hook; errors inside leave as AirflowFailException (refused, misconfigured) or AirflowException (away: Airflow retries)."""
+        hook = TokenBrokerHook(self.token_broker_conn_id)
+        try:
+            yield hook
+        except ProblemError as error:
+            raise refusal(error) from None
+        except (LauncherError, SettingsError) as error:
+            raise AirflowFailException(str(error)) from None
+        except (httpx.TransportError, FileNotFoundError) as error:
+            raise AirflowException(f"{short(error)}. The task is tried again; if it stays, look at the log of the named service.") from None
+        finally:
+            hook.close()

@@ -1,0 +1,97 @@
+"""GatherOperator: fetches what the nodes released, proves it, and makes one answer of it. Runs no workflow code."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from broker_client import models as m
+from gdi_common.workflow import Release as Declared
+from gdi_operators.gather import allele_counts, picture
+from gdi_operators.gather.verify import NotProvenError, check
+from gdi_operators.hooks.gateway import Gateway
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.operators.base import RunOperator
+from gdi_operators.runs import Context, entry_of, item_of, open_run
+from gdi_operators.settings import settings
+
+
+class GatherOperator(RunOperator):
+    """`releases`: the results of the mapped ReleaseOperator. Writes into `<GDI_RESULTS_DIR>/<run id>/`: `answer.tsv`, `answer.png`, `releases.json`.
+
+    Every release's checksum and the node's signature are proven before it is read. Result: `{run, folder, answer, plot, releases, alleles, withheld, nodes}`.
+    """
+
+    template_fields = ("releases",)
+
+    def __init__(self, *, releases: Any, **kwargs: Any) -> None:  # an XComArg until the task runs, then an iterable of dicts
+        super().__init__(**kwargs)
+        self.releases = releases
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        released: list[dict[str, Any]] = [dict(r) for r in self.releases or []]
+        with self.broker() as hook:
+            run = open_run(hook, context, self.workflow)
+            entry = entry_of(self.workflow)
+            folder = settings().need("results_dir") / run.id
+            folder.mkdir(parents=True, exist_ok=True)
+            result: dict[str, Any] = {"run": run.id, "folder": str(folder), "nodes": [i.node for i in run.plan]}
+            for declared in entry.workflow.releases:
+                parts = {str(r["node"]): r for r in released if r["name"] == declared.name}
+                missing = [i.node for i in run.plan if i.node not in parts]
+                if missing:
+                    raise AirflowFailException(f"No release {declared.name} of {', '.join(missing)}: clear the task release of these nodes.")
+                data = {node: self._fetch(hook, run, part) for node, part in parts.items()}
+                if declared.gather == "allele-counts":
+                    result |= self._allele_counts(declared, run, data, folder, entry.workflow.title)
+        write(folder / "releases.json", lambda f: f.write_text(json.dumps(self._summary(run, released), indent=1)))
+        return {**result, "releases": str(folder / "releases.json")}
+
+    def _fetch(self, hook: TokenBrokerHook, run: m.Run, part: dict[str, Any]) -> bytes:
+        item = item_of(run, str(part["node"]))
+        data = Gateway(hook, run.id, item.model_dump(mode="json")).fetch(str(part["name"]), limit=settings().max_release_bytes)
+        try:
+            check(data, part, public_key=item.public_key, run=run.id, digest=run.digest, workflow=run.workflow, attempt=run.attempt)
+        except NotProvenError as error:
+            raise AirflowFailException(f"{error} It is not used; tell the node's operator.") from None
+        self.log.info("Fetched %s of %s: %d bytes, signature verified.", part["name"], part["node"], len(data))
+        return data
+
+    def _allele_counts(self, declared: Declared, run: m.Run, data: dict[str, bytes], folder: Path, title: str) -> dict[str, Any]:
+        try:
+            releases = {node: allele_counts.parse(node, content) for node, content in data.items()}
+        except allele_counts.BadReleaseError as error:
+            raise AirflowFailException(str(error)) from None
+        nodes = [i.node for i in run.plan]
+        answers = allele_counts.merge(releases, nodes)
+        answer, plot = folder / "answer.tsv", folder / "answer.png"
+        write(answer, lambda f: f.write_text(allele_counts.table(answers)))
+        write(plot, lambda f: picture.draw(answers, f, title=title, nodes=nodes))
+        withheld = sum(a.ac is None for a in answers)
+        self.log.info("%s: %d alleles, of which %d are withheld by a node. Answer: %s", declared.title, len(answers), withheld, answer)
+        return {"answer": str(answer), "plot": str(plot), "alleles": len(answers), "withheld": withheld}
+
+    def _summary(self, run: m.Run, released: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "run": run.id, "attempt": run.attempt, "workflow": run.workflow, "digest": run.digest, "user": run.user, "datasets": run.datasets,
+            "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan}, "releases": list(released),
+        }  # fmt: skip
+
+
+def write(file: Path, how: Callable[[Path], object]) -> None:
+    """Writes beside and renames: a reader, or a second try, never sees half a file."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=file.suffix)
+    os.close(handle)
+    try:
+        how(Path(name))
+        Path(name).chmod(0o644)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

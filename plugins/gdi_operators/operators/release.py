@@ -1,0 +1,82 @@
+"""ReleaseOperator: asks a node's gateway to check one declared output and to publish what passes."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.gateway import Gateway
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.operators.base import RunOperator
+from gdi_operators.runs import Context, entry_of, item_of, open_run
+from gdi_operators.triggers.release import ReleaseTrigger
+
+
+class ReleaseOperator(RunOperator):
+    """Map it over the plan and the releases that the workflow declares: `.partial(workflow=…).expand(item=admit.output, release=["counts"])`.
+
+    While a person of the node has to approve, the task is deferred and asks again, slower and slower up to a minute, for at most `review_timeout`.
+    Result: `{node, name, sha256, bytes, url, signature, sites_released, sites_withheld, withheld, attempt}`; never a released value. A refusal fails without
+    retry, with the gateway's reasons.
+    """
+
+    template_fields = ("item", "release")
+
+    def __init__(self, *, item: dict[str, Any], release: str, review_timeout: timedelta = timedelta(days=14), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.item, self.release, self.review_timeout = item, release, review_timeout
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self._ask(context, asked=0, deadline=time.time() + self.review_timeout.total_seconds())
+
+    def resume(self, context: Context, event: dict[str, Any], asked: int, deadline: float) -> dict[str, Any]:
+        """Asks once more, after the trigger."""
+        return self._ask(context, asked=asked, deadline=deadline)
+
+    def _ask(self, context: Context, *, asked: int, deadline: float) -> dict[str, Any]:
+        node = str(self.item["node"])
+        with self.broker() as hook:
+            result = self._release(hook, context, node)
+        if result is not None:
+            return result
+        if time.time() > deadline:
+            raise AirflowFailException(f"Nobody at {node} decided on the release {self.release} within {self.review_timeout}.")
+        if asked == 0:
+            self.log.info("The release %s of %s waits for a person of the node: its review page shows it. Asking again until then.", self.release, node)
+        self.defer(
+            trigger=ReleaseTrigger(until=time.time() + min(60, 5 * 1.5**asked)),
+            method_name="resume",
+            kwargs={"asked": min(asked + 1, 20), "deadline": deadline},
+        )
+        raise AssertionError("defer does not return")
+
+    def _release(self, hook: TokenBrokerHook, context: Context, node: str) -> dict[str, Any] | None:
+        run = open_run(hook, context, self.workflow)
+        entry = entry_of(self.workflow)
+        if entry.digest != run.digest:
+            raise AirflowFailException(f"The workflow {self.workflow} is {entry.digest} now; the run was admitted with {run.digest}. Start a new run.")
+        declared = next((r for r in entry.workflow.releases if r.name == self.release), None)
+        if declared is None:
+            raise AirflowFailException(f"The workflow {self.workflow} declares no release {self.release!r}.")
+        request = {
+            "name": declared.name, "path": declared.path, "schema": json.loads((entry.folder / declared.schema_file).read_text()), "check": declared.check,
+            "workflow": run.workflow, "digest": run.digest, "attempt": run.attempt,
+        }  # fmt: skip
+        gateway = Gateway(hook, run.id, item_of(run, node).model_dump(mode="json"))
+        try:
+            released = gateway.ask_release(request)
+        except ProblemError as error:
+            if error.slug != "release-refused":
+                raise
+            reasons = (error.problem.model_extra or {}).get("reasons")
+            text = "; ".join(str(r)[:200] for r in reasons[:20]) if isinstance(reasons, list) else ""
+            raise AirflowFailException(f"node {node} refused the release {self.release}: {error}" + (f" Reasons: {text}" if text else "")) from None
+        if released is None:
+            return None
+        self.log.info("%s released %d sites of %s and withheld %d.", node, released.sites_released, released.name, released.sites_withheld)
+        return {"node": node, "attempt": run.attempt, **released.model_dump(mode="json")}

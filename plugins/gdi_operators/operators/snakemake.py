@@ -1,0 +1,186 @@
+"""SnakemakeOperator: one node's part of a run, as a Snakemake pod that outlives workers, schedulers and triggerers."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralTimeout
+
+from broker_client import models as m
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.launchers import LauncherError, PodStatus, get_launcher
+from gdi_operators.operators.base import RunOperator
+from gdi_operators.patience import is_away, short
+from gdi_operators.pods import MAX_GENERATIONS, Pods
+from gdi_operators.runs import Context, entry_of, item_of, open_run, parameters_for_pod, read_conf, run_id_of
+from gdi_operators.triggers.snakemake import SnakemakeTrigger, why
+
+
+class SnakemakeOperator(RunOperator):
+    """Starts the node's pod, defers until it ends, and judges its end. Map it over the plan: `SnakemakeOperator.partial(…).expand(item=admit.output)`.
+
+    item: the node's part of the plan (AdmitRunOperator's result). launcher: `process` or another of GDI_LAUNCHER. max_relaunches: how often a pod that was
+    lost (killed by a signal, with its host, or exit code 75) is replaced; the replacement fences it and goes on where it was. grace: seconds to cancel
+    its TES tasks in. max_duration: after which the pod is stopped and the task fails.
+
+    Whatever is killed meanwhile, the next execution finds the running pod by its name and goes on waiting for it. A pod that fails (exit code 1 or 2) fails the
+    task without retry, with the reason that it told the broker, and the other nodes' pods are stopped. A retry or a cleared task resumes Snakemake in the same
+    work folder, in a new attempt where the old one is closed or failed. Result: `{node, attempt, pod}`.
+    """
+
+    template_fields = ("item",)
+
+    def __init__(
+        self, *, item: dict[str, Any], launcher: str | None = None, max_relaunches: int = 3, grace: float = 30, poll: float = 2,
+        max_duration: timedelta = timedelta(days=14), **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        self.item = item
+        self.launcher = launcher
+        self.max_relaunches, self.grace, self.poll, self.max_duration = max_relaunches, grace, poll, max_duration
+        self._pod: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with self.broker() as hook:
+            run = open_run(hook, context, self.workflow)
+            if run.failing is not None:
+                raise AirflowFailException(f"not started: {why(run.failing)}")
+            pods = self._pods(hook, run)
+            generation, status = pods.latest()
+            if status is not None and status.succeeded:
+                return self._result(run, status.name)
+            if status is None or status.ended:
+                self._launch(context, pods, generation + 1)
+                generation += 1
+            elif status.state == "created":
+                self._launch(context, pods, generation)
+            else:
+                self.log.info("Pod %s is running already; waiting for it.", status.name)
+        self._defer(run.attempt, pods.name(generation), {"attempt": run.attempt, "generation": generation})
+
+    def resume(
+        self, context: Context, event: dict[str, Any], attempt: int, generation: int, relaunches: int = 0, stopped: str = "", deadline: float = 0
+    ) -> dict[str, Any]:
+        """Where the task goes on after the trigger. `stopped`: why the pod was told to end, where it was."""
+        state: dict[str, Any] = {"attempt": attempt, "generation": generation, "relaunches": relaunches, "stopped": stopped, "deadline": deadline}
+        with self.broker() as hook:
+            run = hook.get_run(run_id_of(context))
+            if run is None:
+                raise AirflowFailException("The broker does not know the run any more.")
+            pods = self._pods(hook, run.model_copy(update={"attempt": attempt}))
+            status = pods.get(generation)
+            if event["kind"] == "away":
+                raise AirflowException(f"The launcher does not answer: {event['message']}. The pod is looked for again at the next try.")
+            if event["kind"] in ("failing", "closed") and status is not None and not status.ended:
+                state["stopped"] = stopped or str(event["message"])
+                self.log.warning("Stopping pod %s: %s", status.name, state["stopped"])
+                pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                self._defer(attempt, status.name, state, watch_run=False)
+            if status is not None and not status.ended:  # a trigger that saw more than there was
+                self._defer(attempt, status.name, state, watch_run=not stopped)
+            if status is not None and status.succeeded:
+                return self._result(run, status.name)
+            if stopped:
+                raise AirflowFailException(f"stopped: {stopped}")
+            if run.attempt > attempt or run.state == "closed":
+                raise AirflowFailException(f"stopped: attempt {attempt} was closed")
+            if run.failing is not None and run.failing.node != self._node:
+                raise AirflowFailException(f"stopped: {why(run.failing)}")
+            if status is not None and not status.lost and not status.stopping:
+                self._fail(pods, generation, *self._reason(hook, run, status))
+            lost = "is gone" if status is None else _how(status)
+            if relaunches >= self.max_relaunches:
+                self._fail(pods, generation, f"the Snakemake pod {lost} {relaunches + 1} times; it is not started again", None)
+            self.log.warning("Pod %s %s; starting its replacement (%d of %d).", pods.name(generation), lost, relaunches + 1, self.max_relaunches)
+            self._launch(context, pods, generation + 1)
+        state.update(generation=generation + 1, relaunches=relaunches + 1)
+        self._defer(attempt, pods.name(generation + 1), state)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:  # as Airflow declares it
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            with self.broker() as hook:
+                run = hook.get_run(run_id_of(context))
+                if run is not None:
+                    pods = self._pods(hook, run)
+                    generation, status = pods.latest()
+                    if status is not None and not status.ended:
+                        pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                    self._fail(pods, max(generation, 1), f"the pod did not end within {self.max_duration}", None)
+            raise
+
+    def on_kill(self) -> None:
+        """The task was ended by a user while on a worker: its pod is stopped. (Deferred, its trigger does it.)"""
+        if self._pod is not None:
+            get_launcher(self.launcher).stop(self._pod, mode="cancel", grace=self.grace)
+
+    # --- steps ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _node(self) -> str:
+        return str(self.item["node"])
+
+    def _pods(self, hook: TokenBrokerHook, run: m.Run) -> Pods:
+        return Pods(get_launcher(self.launcher), hook, run, self._node)
+
+    def _launch(self, context: Context, pods: Pods, generation: int) -> None:
+        if generation > MAX_GENERATIONS:
+            self._fail(pods, generation, f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew", None)
+        entry = entry_of(self.workflow)
+        parameters = parameters_for_pod(read_conf(context["dag_run"].conf, entry), entry)
+        try:
+            self._pod = pods.launch(generation, item_of(pods.run, self._node), parameters)
+        except (LauncherError, ProblemError) as error:
+            if is_away(error):
+                raise
+            self._fail(pods, generation, f"the Snakemake pod could not be started: {short(error)}", None)
+        self.log.info("Started pod %s.", self._pod)
+
+    def _defer(self, attempt: int, pod: str, state: dict[str, Any], *, watch_run: bool = True) -> NoReturn:
+        deadline = state.get("deadline") or time.time() + self.max_duration.total_seconds()
+        trigger = SnakemakeTrigger(
+            run=str(self.item["run"]), attempt=attempt, node=self._node, pod=pod, launcher=self.launcher, token_broker_conn_id=self.token_broker_conn_id,
+            watch_run=watch_run, grace=self.grace, poll=self.poll,
+        )  # fmt: skip
+        self.defer(
+            trigger=trigger,
+            method_name="resume",
+            kwargs={**state, "deadline": deadline},
+            timeout=timedelta(seconds=max(5, deadline - time.time())),
+        )
+        raise AssertionError("defer does not return")
+
+    def _reason(self, hook: TokenBrokerHook, run: m.Run, status: PodStatus) -> tuple[str, str | None]:
+        """What the node told the broker about its failure: (reason, dataset)."""
+        if run.failing is not None and run.failing.node == self._node:
+            return run.failing.reason, run.failing.dataset
+        for node in hook.progress(run.id).nodes:
+            if node.node == self._node and node.message:
+                return node.message, node.dataset
+        return f"Snakemake {_how(status)}; its log is kept beside the pod", None
+
+    def _fail(self, pods: Pods, generation: int, reason: str, dataset: str | None) -> NoReturn:
+        """Tells the other nodes by way of the broker, then fails for good."""
+        event = m.Event(seq=1, time=time.time(), kind="node", state="failed", message=reason[:2000], dataset=dataset)
+        source = f"airflow-{self._node}-{generation}"  # numbered apart, so that two nodes' first events are two events
+        try:
+            pods.hook.post_events(pods.run.id, m.EventBatch(source=source, node=self._node, events=[event]))
+        except Exception as error:  # the failure itself matters more than telling of it
+            self.log.error("The failure could not be told to the broker: %s", short(error))
+        raise AirflowFailException(f"node {self._node} failed: {reason}" + (f" (dataset {dataset})" if dataset else ""))
+
+    def _result(self, run: m.Run, pod: str) -> dict[str, Any]:
+        self.log.info("Pod %s succeeded.", pod)
+        return {"node": self._node, "attempt": run.attempt, "pod": pod}
+
+
+def _how(status: PodStatus) -> str:
+    if status.signal is not None:
+        return f"was killed by signal {status.signal}"
+    if status.state == "lost":
+        return "was lost with its host"
+    return f"ended with exit code {status.exit_code}"

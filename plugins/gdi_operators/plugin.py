@@ -1,0 +1,36 @@
+"""GdiPlugin: what Airflow loads by the entry point `airflow.plugins`. The page's application is made only where the api-server asks for it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+from gdi_operators.links.run_progress import ROUTE, RunProgressLink
+
+log = logging.getLogger(__name__)
+PREFIX = "/gdi"
+
+
+def _apps() -> list[dict[str, Any]]:
+    """The page's application; workers and triggerers, which serve nothing, need not load it."""
+    if not _serves():
+        return []
+    from gdi_operators.progress.app import create_app
+
+    return [{"app": create_app(), "url_prefix": PREFIX, "name": "GDI run progress"}]
+
+
+def _serves() -> bool:
+    return "airflow.api_fastapi" in sys.modules or any(a in ("api-server", "standalone", "plugins") for a in sys.argv)
+
+
+class GdiPlugin(AirflowPlugin):
+    name = "gdi"
+    fastapi_apps: ClassVar[list[dict[str, Any]]] = _apps()
+    external_views: ClassVar[list[dict[str, str]]] = [
+        {"name": "Progress", "href": f"{PREFIX}/page/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": ROUTE}
+    ]
+    operator_extra_links: ClassVar[list[RunProgressLink]] = [RunProgressLink()]

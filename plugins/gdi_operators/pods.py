@@ -1,0 +1,57 @@
+"""A node's pods in a run: their names, which is the latest, and the steps that make a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker_client import models as m
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.launchers import Launcher, PodSpec, PodStatus
+from gdi_operators.patience import patiently
+from gdi_operators.settings import settings
+
+MAX_GENERATIONS = 60
+
+
+def pod_name(run: str, node: str, attempt: int, generation: int) -> str:
+    """At most 63 characters, as Kubernetes wants: run id 22, node 31."""
+    return f"{run}-{node}-{attempt}-{generation}"
+
+
+class Pods:
+    """The pods of one node in one attempt, numbered from 1: a replacement has the next number and fences those before it."""
+
+    def __init__(self, launcher: Launcher, hook: TokenBrokerHook, run: m.Run, node: str) -> None:
+        self.launcher, self.hook, self.run, self.node = launcher, hook, run, node
+
+    def name(self, generation: int) -> str:
+        return pod_name(self.run.id, self.node, self.run.attempt, generation)
+
+    def latest(self) -> tuple[int, PodStatus | None]:
+        """(generation, status) of the newest pod; (0, None) where there is none."""
+        found: tuple[int, PodStatus | None] = (0, None)
+        for generation in range(1, MAX_GENERATIONS + 1):
+            status = self.get(generation)
+            if status is None:
+                break
+            found = (generation, status)
+        return found
+
+    def get(self, generation: int) -> PodStatus | None:
+        name = self.name(generation)
+        return patiently("The launcher", lambda: self.launcher.get(name), seconds=settings().broker_patience)
+
+    def launch(self, generation: int, item: m.PlanItem, parameters: dict[str, Any]) -> str:
+        """Registers the name, makes the pod, pins its uid, lets it run. Safe to repeat after any interruption. LauncherError, ProblemError."""
+        name = self.name(generation)
+        request = m.WorkloadRequest(node=self.node, attempt=self.run.attempt)
+        self.hook.put_workload(self.run.id, name, request)
+        spec = PodSpec(
+            name=name, run=self.run.id, attempt=self.run.attempt, node=self.node, workflow=self.run.workflow, digest=self.run.digest,
+            datasets=list(item.datasets), gateway_url=item.gateway_url, audience=item.audience, parameters=parameters,
+        )  # fmt: skip
+        patience = settings().broker_patience
+        status = patiently("The launcher", lambda: self.launcher.create(spec), seconds=patience)
+        self.hook.put_workload(self.run.id, name, request.model_copy(update={"uid": status.uid}))
+        patiently("The launcher", lambda: self.launcher.start(name), seconds=patience)
+        return name

@@ -1,0 +1,1 @@
+"""The run's live page in Airflow's UI."""

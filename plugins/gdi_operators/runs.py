@@ -1,0 +1,165 @@
+"""A DAG run as a run of the broker: its id, what its conf asks for, and the attempt that is open (or is opened anew). No operator's business."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import mask_secret
+from pydantic import ValidationError
+
+from broker_client import models as m
+from gdi_common.problem import ProblemError
+from gdi_common.workflow import RESERVED, CatalogueEntry, CatalogueError, load
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.patience import is_away, short
+from gdi_operators.settings import settings
+
+Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user) and ti (try number) are used
+
+
+def run_id(dag_id: str, dag_run_id: str) -> str:
+    """The broker's id of a DAG run (contracts: Broker)."""
+    return "r-" + hashlib.sha256(f"{dag_id}\0{dag_run_id}".encode()).hexdigest()[:20]
+
+
+def run_id_of(context: Context) -> str:
+    dag_run = context["dag_run"]
+    return run_id(str(dag_run.dag_id), str(dag_run.run_id))
+
+
+def entry_of(workflow: str) -> CatalogueEntry:
+    """The workflow as it lies in the catalogue now. AirflowFailException naming file and field where it is wrong."""
+    try:
+        return load(settings().need("workflows") / workflow)
+    except CatalogueError as error:
+        raise AirflowFailException(f"The workflow {workflow} cannot be used: {error}") from None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a conf asks for. `parameters` is all of it but ticket and grant, as given: the ticket is bound to exactly that. `ticket` never shows in a repr."""
+
+    ticket: str | None
+    grant: str | None
+    parameters: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Asked(ticket={'given' if self.ticket else None}, grant={self.grant!r}, parameters={self.parameters!r})"
+
+
+def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
+    """Checks a conf against the workflow. AirflowFailException naming each mistake; a ticket's value is never repeated."""
+    given = dict(conf or {})
+    ticket, grant = given.pop("ticket", None), given.pop("grant", None)
+    if isinstance(ticket, str) and ticket:
+        mask_secret(ticket)
+    wrong = []
+    known = sorted({*entry.workflow.parameters, *RESERVED})
+    for key in sorted(str(k) for k in given if k not in known)[:20]:
+        wrong.append(f"undeclared-parameter: conf has {key[:100]!r}, which {entry.workflow.name} does not declare (it knows: {', '.join(known)})")
+    for name, value in (("ticket", ticket), ("grant", grant)):
+        if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
+            wrong.append(f"{name}: must be a text of at most 200 characters, or null")
+    if ticket and grant:
+        wrong.append("ticket, grant: give one of them, not both")
+    datasets = given.get("datasets")
+    if not isinstance(datasets, list) or not datasets or not all(isinstance(d, str) for d in datasets) or len(set(datasets)) != len(datasets):
+        wrong.append("datasets: must be a list of at least one dataset id, none twice")
+    values = {k: v for k, v in given.items() if k in entry.workflow.parameters}
+    wrong += entry.workflow.check_parameters(values)
+    if wrong:
+        raise AirflowFailException("The run was not started: " + "; ".join(wrong) + ". Correct conf and start a new run.")
+    return Asked(ticket or None, grant or None, given)
+
+
+def parameters_for_pod(asked: Asked, entry: CatalogueEntry) -> dict[str, Any]:
+    """The workflow's parameters with its defaults filled in, without the datasets: what the Snakefile sees."""
+    defaults = {name: schema["default"] for name, schema in entry.workflow.parameters.items() if "default" in schema}
+    return {**defaults, **{k: v for k, v in asked.parameters.items() if k in entry.workflow.parameters}}
+
+
+def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, asked: Asked) -> m.Run:
+    """Admits the DAG run: the first attempt at its first try; at a retry (or when cleared) the one that is open, or the next where that is closed or failing.
+
+    At a first try a closed run is not opened again: its id would be that of a deleted DAG run, maybe somebody else's. AirflowFailException for a refusal.
+    """
+    with _refusals():
+        known = hook.get_run(run_id_of(context)) if context["ti"].try_number > 1 else None
+        attempt = 1 if known is None else known.attempt + (1 if known.state == "closed" or known.failing is not None else 0)
+        run = _admit(hook, context["dag_run"], entry, asked, attempt=attempt)
+    if run.state != "open":
+        raise AirflowFailException(f"Run {run.id} was closed before, and its DAG run's id cannot be used again: start a new run with another id.")
+    return run
+
+
+def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
+    """The run's open attempt. A task that is retried or cleared alone, after the attempt was closed or failed, opens the next one.
+
+    Idempotent: tasks of one run that ask at the same time get the same attempt. AirflowFailException where there is none.
+    """
+    again = context["ti"].try_number > 1
+    with _refusals():
+        known = hook.get_run(run_id_of(context))
+        if known is not None and again and (known.state == "closed" or known.failing is not None):
+            entry = entry_of(workflow)
+            known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=known.attempt + 1)
+    if known is None or known.state == "closed":
+        raise AirflowFailException(f"Run {run_id_of(context)} is not open: {'it was closed' if known else 'it was never admitted'}. Clear the task admit too.")
+    return known
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except ProblemError as error:
+        raise refusal(error) from None
+    except ValidationError as error:  # its message repeats values: a ticket may be among them
+        fields = ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors())
+        raise AirflowFailException(f"The run was not started: conf has a wrong value in {fields}. Correct it and start a new run.") from None
+
+
+def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, asked: Asked, *, attempt: int) -> m.Run:
+    first = attempt == 1
+    return hook.admit(
+        m.AdmitRequest(
+            dag_id=str(dag_run.dag_id),
+            dag_run_id=str(dag_run.run_id),
+            attempt=attempt,
+            workflow=entry.workflow.name,
+            digest=entry.digest,
+            parameters=asked.parameters,
+            ticket=asked.ticket if first else None,
+            grant=asked.grant if first else None,
+            triggering_user=getattr(dag_run, "triggering_user_name", None),
+        )
+    )
+
+
+def refusal(error: ProblemError) -> AirflowException:
+    """A refusal as Airflow's failure without retry: each dataset with its reason and how to apply. A server that is away may be tried again."""
+    if is_away(error):
+        return AirflowException(short(error))
+    lines = [f"{error.slug}: {error}"]
+    refusals = (error.problem.model_extra or {}).get("refusals")
+    for one in refusals[:50] if isinstance(refusals, list) else []:
+        if isinstance(one, dict):
+            lines.append(
+                f"  dataset {str(one.get('dataset'))[:128]}: {str(one.get('reason'))[:200]}"
+                + (f" (node {str(one.get('node'))[:31]})" if one.get("node") else "")
+                + (f"; to apply for access: {str(one['how_to_apply'])[:500]}" if one.get("how_to_apply") else "")
+            )
+    return AirflowFailException("\n".join(lines))
+
+
+def item_of(run: m.Run, node: str) -> m.PlanItem:
+    """The node's part of the plan. AirflowFailException where a later attempt was admitted without it."""
+    for item in run.plan:
+        if item.node == node:
+            return item
+    raise AirflowFailException(f"Node {node} is not in the plan of attempt {run.attempt} of run {run.id}: it holds none of the run's datasets any more.")

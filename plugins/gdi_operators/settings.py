@@ -1,0 +1,44 @@
+"""Where the operators find broker, launcher, catalogue and results folder: `GDI_…` in the environment of Airflow's processes. Nothing secret."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong: its name and what to do."""
+
+
+class OperatorSettings(BaseSettings):
+    """Prefix `GDI_`. An Airflow connection of type `gdi_token_broker`, where an operator names one, replaces broker_url and identity_token_file."""
+
+    model_config = SettingsConfigDict(env_prefix="GDI_", extra="ignore")
+    broker_url: str | None = Field(default=None, description="the broker's public URL")
+    identity_token_file: Path | None = Field(default=None, description="Airflow's workload identity token, rewritten by who issues it")
+    launcher: Literal["process", "kubernetes"] = "process"
+    process_host_socket: Path | None = Field(default=None, description="control socket of the process host")
+    workflows: Path | None = Field(default=None, description="the workflow catalogue's folder")
+    results_dir: Path | None = Field(default=None, description="where merged answers are written, a folder for each run")
+    broker_patience: float = Field(default=90, ge=0, le=900, description="seconds a call to broker or gateway is repeated while it is away")
+    max_release_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+
+    def need(self, name: str) -> Path:
+        """A path setting that must be there. SettingsError naming it."""
+        value: Path | None = getattr(self, name)
+        if value is None:
+            raise SettingsError(f"GDI_{name.upper()} is not set for Airflow's processes: {type(self).model_fields[name].description}")
+        return value
+
+
+@lru_cache(maxsize=1)
+def settings() -> OperatorSettings:
+    """The process's settings, read once. SettingsError naming each mistake."""
+    try:
+        return OperatorSettings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(f"GDI_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors())) from None

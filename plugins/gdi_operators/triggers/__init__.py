@@ -1,0 +1,1 @@
+"""What waits, with no worker: one trigger a file."""

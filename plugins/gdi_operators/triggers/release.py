@@ -1,0 +1,25 @@
+"""ReleaseTrigger: waits while a person of the node decides on a release, with no worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+class ReleaseTrigger(BaseTrigger):
+    """Yields after `seconds`, when the operator asks the gateway again; `until` (epoch seconds) survives a triggerer's restart."""
+
+    def __init__(self, *, until: float) -> None:
+        super().__init__()
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__name__}", {"until": self.until}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(max(0.0, self.until - time.time()))
+        yield TriggerEvent({"kind": "ask-again"})

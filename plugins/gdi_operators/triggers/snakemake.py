@@ -1,0 +1,111 @@
+"""SnakemakeTrigger: waits for a node's pod to end, or for the run to fail elsewhere, with no worker; logs progress as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from broker_client import models as m
+from broker_client.client import AsyncBrokerClient
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.launchers import Launcher, LauncherError, get_launcher
+from gdi_operators.patience import is_away, short
+
+LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
+
+
+class SnakemakeTrigger(BaseTrigger):
+    """Yields one event `{"kind", "message"}`: `ended` (the pod), `gone` (no such pod), `away` (the launcher, for ten minutes), and with `watch_run`:
+    `failing` (another node failed), `closed` (the attempt). The broker being away is waited out: the pod's end comes from the launcher.
+
+    When a user ends the deferred task (mark failed, clear) the pod is asked to stop; a triggerer that dies or restarts leaves it alone.
+    """
+
+    def __init__(
+        self, *, run: str, attempt: int, node: str, pod: str, launcher: str | None = None, token_broker_conn_id: str | None = None,
+        watch_run: bool = True, grace: float = 30, poll: float = 2, run_poll: float = 5,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.run_id, self.attempt, self.node, self.pod = run, attempt, node, pod
+        self.launcher, self.token_broker_conn_id = launcher, token_broker_conn_id
+        self.watch_run, self.grace, self.poll, self.run_poll = watch_run, grace, poll, run_poll
+        self._said = ""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return f"{type(self).__module__}.{type(self).__name__}", {
+            "run": self.run_id, "attempt": self.attempt, "node": self.node, "pod": self.pod, "launcher": self.launcher,
+            "token_broker_conn_id": self.token_broker_conn_id, "watch_run": self.watch_run, "grace": self.grace, "poll": self.poll, "run_poll": self.run_poll,
+        }  # fmt: skip
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        launcher = get_launcher(self.launcher)
+        client = await TokenBrokerHook(self.token_broker_conn_id).aget_conn()
+        try:
+            kind, message = await self._wait(launcher, client)
+        finally:
+            await launcher.aclose()
+            await client.aclose()
+        yield TriggerEvent({"kind": kind, "message": message})
+
+    async def on_kill(self) -> None:
+        """The user ended the task: the pod cancels its TES tasks and ends."""
+        launcher = get_launcher(self.launcher)
+        try:
+            await launcher.astop(self.pod, mode="cancel", grace=self.grace)
+        finally:
+            await launcher.aclose()
+
+    async def _wait(self, launcher: Launcher, client: AsyncBrokerClient) -> tuple[str, str]:
+        answered = time.monotonic()
+        next_look = 0.0
+        while True:
+            try:
+                status = await launcher.aget(self.pod)
+                answered = time.monotonic()
+            except (httpx.TransportError, ProblemError, LauncherError) as error:
+                if time.monotonic() - answered > LAUNCHER_PATIENCE or isinstance(error, LauncherError):
+                    return "away", short(error)
+                self._say(f"The launcher does not answer ({short(error)}); waiting for it.")
+            else:
+                if status is None:
+                    return "gone", f"There is no pod {self.pod}."
+                if status.ended:
+                    return "ended", ""
+            if time.monotonic() >= next_look:
+                verdict = await self._look(client)
+                if verdict and self.watch_run:
+                    return verdict
+                next_look = time.monotonic() + self.run_poll
+            await asyncio.sleep(self.poll)
+
+    async def _look(self, client: AsyncBrokerClient) -> tuple[str, str] | None:
+        try:
+            progress = await client.progress(self.run_id)
+        except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
+            away = "does not answer" if is_away(error) else "refuses"
+            self._say(f"The broker {away} ({short(error)}); the pod goes on, waiting.")
+            return None
+        if progress.attempt > self.attempt or progress.state == "closed":
+            return "closed", f"attempt {self.attempt} was closed"
+        if progress.failing is not None and progress.failing.node != self.node:
+            return "failing", why(progress.failing)
+        for node in progress.nodes:
+            if node.node == self.node:
+                self._say(f"{node.node}: {node.state}, {node.done} of {node.total} jobs done")
+        return None
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self.log.info("%s", text)
+
+
+def why(failing: m.Failing) -> str:
+    """Why a run cannot succeed, in a line; what a node said is bounded by the broker's model."""
+    return f"node {failing.node} failed: {failing.reason}" + (f" (dataset {failing.dataset})" if failing.dataset else "")
