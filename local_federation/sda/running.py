@@ -22,6 +22,7 @@ class RunningSda:
     url: str
     archive: Path
     log: Path
+    pid: int
 
     def order(self, **faults: Any) -> None:
         """Faults by `DATASET/path`, in place of those there are: `order(**{"D/x.c4gh": {"kind": "cut"}})`."""
@@ -46,7 +47,7 @@ def running_sda(folder: Path, *, issuer: str, visa_issuers: list[dict[str, str]]
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"the archive did not start: {log.read_text()[-2000:]}")
             time.sleep(0.05)
-        yield RunningSda(json.loads(ready.read_text())["url"], archive, log)
+        yield RunningSda(json.loads(ready.read_text())["url"], archive, log, process.pid)
     finally:
         process.terminate()
         try:

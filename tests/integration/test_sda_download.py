@@ -246,6 +246,40 @@ def test_a_stored_file_that_is_broken_is_an_error_and_not_data(sda: RunningSda, 
         foreign.unlink()
 
 
+def test_while_the_provider_is_away_nothing_is_opened(sda: RunningSda, aai: RunningAai, alice: str) -> None:
+    path = f"/s3/{DS}/sub/cohort.bin"
+    assert get(sda, path, alice).status_code == 200
+    aai.faults({"path": "/oidc/userinfo", "status": 503, "count": 2})
+    try:
+        for _ in range(2):
+            refused = get(sda, path, alice)
+            assert (refused.status_code, refused.text) == (401, "get visas failed")
+    finally:
+        aai.faults()
+    assert get(sda, path, alice).status_code == 200
+
+
+def test_a_file_is_never_held_in_memory(sda: RunningSda, alice: str, recipient: KeyPair, tmp_path: Path) -> None:
+    def peak() -> int:
+        line = next(x for x in Path(f"/proc/{sda.pid}/status").read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) // 1024  # MiB
+
+    megabytes = 96
+    big = tmp_path / "big"
+    with big.open("wb") as out:
+        out.truncate(megabytes * 1024 * 1024)
+    provision.add(sda.archive, DS, "big.c4gh", big)
+    before = peak()
+    try:
+        for name in ("big", "big.c4gh"):
+            headers = {"Authorization": f"Bearer {alice}", "Client-Public-Key": base64.b64encode(recipient.pem().encode()).decode()}
+            with httpx.stream("GET", f"{sda.url}/s3/{DS}/{name}", headers=headers, timeout=60, trust_env=False) as answer:
+                assert sum(len(piece) for piece in answer.iter_raw()) >= megabytes * 1024 * 1024
+    finally:
+        (sda.archive / DS / "big.c4gh").unlink()
+    assert peak() - before < megabytes / 3
+
+
 def test_neither_token_nor_key_is_ever_logged(sda: RunningSda, alice: str) -> None:
     log = sda.log.read_text()
     secret = KeyPair.load(sda.archive / ".keys" / "archive.sec").private
