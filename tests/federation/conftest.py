@@ -55,7 +55,8 @@ def fill_bad_files(federation: Federation) -> None:
     """Small files for the datasets in BAD, and the faults by which the archive spoils some of them."""
     archive, work = federation.archive("node-a"), federation.layout.folder("cohort")
     small = work / "small.vcf"
-    lines = gzip.open(COHORT, "rt").read().splitlines()
+    with gzip.open(COHORT, "rt") as file:
+        lines = file.read().splitlines()
     header = [line for line in lines if line.startswith("#")]
     records = lines[len(header) : len(header) + 60]
     small.write_text("\n".join(header + records) + "\n")
