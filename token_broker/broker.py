@@ -79,7 +79,7 @@ async def open_broker(s: Settings) -> Broker:
     audit = Audit(store)
     grants = Grants(store, oidc, audit, s.max_grant_days)
     keeper = Keeper(
-        vault, oidc, lease=max(s.lease_seconds, s.provider_timeout + 5), default_lifetime=s.refresh_token_lifetime,
+        vault, oidc, lease=max(s.lease_seconds, s.provider_timeout + 3), default_lifetime=s.refresh_token_lifetime,
         on_refresh=metrics.counting_refresh(grants.on_refresh), on_dead=metrics.counting_dead(grants.on_dead),
     )  # fmt: skip
     grants.keeper = keeper
