@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import hashlib
 import io
 import json
@@ -219,7 +220,7 @@ class Weed:
         argv = [weed, "-logtostderr", "server", f"-dir={folder / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
         argv += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-filer", f"-filer.localSocket={folder / 'f.sock'}", "-s3", "-s3.iam=false"]
         argv += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}", *(f"-{n}={p}" for n, p in zip(names, ports, strict=True))]
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=(folder / "weed.log").open("w"))
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=(folder / "weed.log").open("w"), preexec_fn=die_with_parent)
         self.client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -255,7 +256,12 @@ class Weed:
         return [str(o["Key"]) for o in self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])]
 
     def close(self) -> None:
-        stop(self.process)
+        stop(self.process, signal.SIGKILL)  # it takes its time on SIGTERM, and nothing of it is kept
+
+
+def die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG): also when the tests are killed, nothing stays."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def stop(process: subprocess.Popen[Any], with_signal: int = signal.SIGTERM) -> None:
@@ -378,6 +384,7 @@ class StandIn(Tes):
                 stdout=log,
                 stderr=log,
                 env={"PATH": os.environ["PATH"], "PLANTED": "environment-planted-4711"},
+                preexec_fn=die_with_parent,
             )
 
         def ready() -> bool:

@@ -1,0 +1,151 @@
+"""The real Funnel as a node's TES (GDI_FUNNEL): its configuration, and the network namespace it must live in.
+
+Funnel listens on every interface whatever its HostName says. So it gets a namespace with a loopback only, and what it talks to comes in and out through
+unix sockets: `python -m local_federation.tes.funnel SPEC` runs outside, starts the namespace, and relays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from string import Template
+from urllib.parse import urlsplit
+
+from gdi_common.relay import Relay, Tcp, Unix
+from local_federation.sandbox import find_bwrap
+from local_federation.sandbox.docker import DriverImage, write_driver
+from local_federation.tes import reframe
+
+TEMPLATE = Path(__file__).with_name("funnel.yml")
+RPC_PORT = 18890  # in the namespace nothing else listens
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values are put into YAML strings: no quotes, backslashes or line breaks. `sda_url` is http://127.0.0.1:PORT of the gateway's INTERNAL_PORT."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    audience: str
+    user: str
+    password: str
+    s3_endpoint: str
+    s3_access: str
+    s3_secret: str
+    sda_url: str
+
+
+def prepare(
+    home: Path, funnel: Path, settings: Settings, images: Sequence[DriverImage], *, listen_port: int, key_files: tuple[Path, Path], reach: Sequence[int]
+) -> list[str]:
+    """Writes everything below `home` (mode 0700, a short path: it holds unix sockets) and gives the command line that runs this node's Funnel.
+
+    `listen_port` is where it is reached on 127.0.0.1; `reach` are the other loopback ports that it reaches under the same numbers: provider and S3.
+    `key_files` are the node's Crypt4GH secret and public key. ValueError for values that YAML strings cannot hold.
+    """
+    values = asdict(settings)
+    for name, value in values.items():
+        if re.search(r'["\\\s$]', value):
+            raise ValueError(f"{name}: quotes, backslashes, dollars and white space cannot be put into Funnel's configuration")
+    gateway = urlsplit(settings.sda_url).port
+    if gateway is None:
+        raise ValueError(f"sda_url: {settings.sda_url} names no port")
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / "state").mkdir(exist_ok=True)
+    driver = write_driver(home / "driver", images)
+    config = home / "funnel.yml"
+    config.touch(mode=0o600)
+    config.chmod(0o600)
+    config.write_text(Template(TEMPLATE.read_text()).substitute(values, http_port=listen_port, rpc_port=RPC_PORT, state=home / "state", driver=driver))
+    spec = home / "spec.json"
+    spec.write_text(
+        json.dumps(
+            {
+                "bwrap": str(find_bwrap()),
+                "funnel": str(funnel.resolve()),
+                "config": str(config),
+                "home": str(home),
+                "listen": listen_port,
+                "reach": sorted({*reach, gateway}),
+                "gateway": gateway,
+                "secret_key": str(key_files[0]),
+                "public_key": str(key_files[1]),
+            }
+        )
+    )
+    return [sys.executable, "-m", "local_federation.tes.funnel", str(spec)]
+
+
+async def outside(spec_file: Path) -> int:
+    """Relays, and the namespace as a child; ends when Funnel ends, and ends it on SIGTERM."""
+    spec = json.loads(spec_file.read_text())
+    home = Path(spec["home"])
+    relays = [await Relay(Unix(home / f"out-{port}"), Tcp("127.0.0.1", port), 256).start() for port in spec["reach"]]
+    relays.append(await Relay(Tcp("127.0.0.1", spec["listen"]), Unix(home / "in"), 256).start())
+    argv = [spec["bwrap"], "--die-with-parent", "--unshare-user", "--unshare-net", "--dev-bind", "/", "/"]
+    child = await asyncio.create_subprocess_exec(*argv, sys.executable, "-m", "local_federation.tes.funnel", "--inside", str(spec_file))
+    return await _until_end(child, relays)
+
+
+async def inside(spec_file: Path) -> int:
+    """In the namespace: the other ends of the relays, and Funnel with an environment of its own."""
+    spec = json.loads(spec_file.read_text())
+    home = Path(spec["home"])
+    # What comes from the gateway is framed anew; all else is relayed as it is.
+    gateway = await reframe.serve(spec["gateway"], home / f"out-{spec['gateway']}")
+    relays = [await Relay(Tcp("127.0.0.1", port), Unix(home / f"out-{port}"), 256).start() for port in spec["reach"] if port != spec["gateway"]]
+    relays.append(await Relay(Unix(home / "in"), Tcp("127.0.0.1", spec["listen"]), 256).start())
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": spec["home"],
+        "C4GH_SECRET_KEY": spec["secret_key"],
+        "C4GH_PUBLIC_KEY": spec["public_key"],
+    }
+    child = await asyncio.create_subprocess_exec(
+        spec["funnel"], "server", "run", "--config", spec["config"], env=environment, cwd=spec["home"], preexec_fn=_die_with_parent
+    )
+    try:
+        return await _until_end(child, relays)
+    finally:
+        await reframe.stop(gateway)
+
+
+async def _until_end(child: asyncio.subprocess.Process, relays: list[Relay]) -> int:
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        return abs(await child.wait())
+    finally:
+        for relay in relays:
+            await relay.close()
+
+
+def _die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG, SIGKILL): a Funnel whose relays are gone serves nobody."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[0] == "--inside":
+        return asyncio.run(inside(Path(arguments[1])))
+    return asyncio.run(outside(Path(arguments[0])))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
