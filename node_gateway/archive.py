@@ -1,0 +1,251 @@
+"""The node's SDA (download API v1), asked with the user's own token: which datasets and files there are, and a file as Crypt4GH for one key."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from node_gateway.keys import PublicKey
+from node_gateway.locations import SdaFile
+from node_gateway.scrub import scrub
+from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
+
+MAGIC = b"crypt4gh"
+SEGMENT, SEALED = 65536, 28  # Crypt4GH: bytes of data in a segment, and nonce with authentication code beside them
+MAX_LISTING = 64 * 1024 * 1024
+PASSED_HEADERS = ("etag", "last-modified", "content-length")
+
+
+class Refused(Exception):
+    """Why the archive's data cannot be had: `error_class` is `AccessDenied | NotFound | NotCrypt4GH | ArchiveError | Truncated`; the text is fit for a user."""
+
+    def __init__(self, error_class: str, reason: str) -> None:
+        super().__init__(reason)
+        self.error_class = error_class
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as the archive lists it: size in bytes after decryption, last change in epoch seconds where it says so."""
+
+    path: str
+    size: int
+    mtime: float | None
+
+
+@dataclass
+class Download:
+    """An open answer whose first bytes are Crypt4GH's. `chunks` raises httpx.HTTPError where it is cut off; `close` always."""
+
+    headers: dict[str, str]
+    chunks: AsyncIterator[bytes]
+    answer: httpx.Response
+    header_length: int | None = None  # of the Crypt4GH header, where the first bytes tell
+
+    def lacks(self, size: int) -> int:
+        """How many bytes are missing for a file of `size` bytes after decryption; 0 where none are or it cannot be told (an edit list makes it more)."""
+        length = self.headers.get("content-length", "")
+        if self.header_length is None or not length.isdecimal() or size <= 0:
+            return 0
+        whole, rest = divmod(size, SEGMENT)
+        needed = self.header_length + whole * (SEGMENT + SEALED) + (rest + SEALED if rest else 0)
+        return max(0, needed - int(length))
+
+    async def close(self) -> None:
+        await self.answer.aclose()
+
+
+class Archive:
+    def __init__(self, url: str, *, prefix: str, key: PublicKey) -> None:
+        self._http = client(url, read_timeout=60)
+        self._prefix = prefix
+        self._key = key
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def datasets(self, token: str) -> set[str]:
+        """The datasets this user's visas open now. Refused where the archive does not say."""
+        answer = await self._get("/metadata/datasets", token)
+        if answer.status in (401, 403):
+            return set()
+        value = self._json(answer)
+        if not isinstance(value, list):
+            raise Refused("ArchiveError", "The archive's list of datasets is not a list.")
+        return {d for d in value if isinstance(d, str)}
+
+    async def files(self, dataset: str, token: str) -> list[Listed]:
+        """The dataset's files. Refused: AccessDenied where it is not (or no longer) open to the user."""
+        answer = await self._get(f"/metadata/datasets/{_quote(dataset)}/files", token)
+        if answer.status in (401, 403, 404):
+            raise await self._why(SdaFile(dataset, ""), answer.status, token)
+        value = self._json(answer)
+        if not isinstance(value, list):
+            raise Refused("ArchiveError", f"The archive's list of files of {dataset} is not a list.")
+        return [_listed(f) for f in value if isinstance(f, dict) and isinstance(f.get("filePath"), str)]
+
+    async def last_modified(self, file: SdaFile, token: str) -> float | None:
+        """By a HEAD on the file; None where the archive does not say."""
+        try:
+            answer = await fetch(self._http, "HEAD", self._path(file), max_bytes=0, headers=self._headers(token))
+        except (httpx.HTTPError, TooLarge):
+            return None
+        return _http_date(answer.headers.get("last-modified", "")) if answer.ok else None
+
+    async def open(self, file: SdaFile, token: str, method: str = "GET") -> Download:
+        """The file re-encrypted to the TES's key. Nothing has been sent on yet when this raises Refused."""
+        request = self._http.build_request(method, self._path(file), headers=self._headers(token))
+        try:
+            answer = await self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise Refused("ArchiveError", f"The archive does not answer ({type(error).__name__}).") from None
+        try:
+            return await self._opened(answer, file, token, method)
+        except BaseException:
+            await answer.aclose()
+            raise
+
+    async def _opened(self, answer: httpx.Response, file: SdaFile, token: str, method: str) -> Download:
+        if answer.status_code in (400, 401, 403, 404):
+            raise await self._why(file, answer.status_code, token)
+        if answer.status_code != 200:
+            raise Refused(*await _said(answer, file))
+        headers = {k: answer.headers[k] for k in PASSED_HEADERS if k in answer.headers}
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise Refused("ArchiveError", f"The archive sent {file} with a content encoding, which Crypt4GH files have no use for.")
+        if method == "HEAD":
+            return Download(headers, _nothing(), answer)
+        chunks = answer.aiter_raw(256 * 1024)
+        first = b""
+        try:
+            while len(first) < len(MAGIC):
+                first += await anext(chunks)
+        except (StopAsyncIteration, httpx.HTTPError):
+            if not first or MAGIC.startswith(first):
+                raise Refused("Truncated", f"The archive's answer for {file} ended after {len(first)} bytes.") from None
+        if not first.startswith(MAGIC):
+            raise await self._not_crypt4gh(file, first, token)
+        return Download(headers, _joined(first, chunks), answer, _header_length(first))
+
+    async def _not_crypt4gh(self, file: SdaFile, first: bytes, token: str) -> Refused:
+        if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", first):
+            # Archives before v3.1.51 answer so for a dataset that is not open to the user.
+            if await self._still_lists(file.dataset, token) is False:
+                return _withdrawn(file.dataset)
+            return Refused("ArchiveError", f"The archive answered with XML instead of {file}.")
+        return Refused("NotCrypt4GH", f"{file} is not a Crypt4GH file.")
+
+    async def _why(self, file: SdaFile, status: int, token: str) -> Refused:
+        """Tells access withdrawn from a missing file: does the archive still list the dataset for this user?"""
+        listed = await self._still_lists(file.dataset, token)
+        if listed is None:
+            return Refused("AccessDenied", f"Access to {file.dataset} was withdrawn or the file does not exist (the archive answered {status}).")
+        if not listed:
+            return _withdrawn(file.dataset)
+        if status == 404:
+            return Refused("NotFound", f"{file} does not exist in the archive." if file.path else f"The archive has no files of {file.dataset}.")
+        if status == 400:
+            return Refused("ArchiveError", f"The archive does not accept the request for {file}.")
+        return Refused("AccessDenied", f"The archive refuses {file} ({status}), though it lists the dataset.")
+
+    async def _still_lists(self, dataset: str, token: str) -> bool | None:
+        """None where the archive does not say."""
+        try:
+            return dataset in await self.datasets(token)
+        except Refused:
+            return None
+
+    def _path(self, file: SdaFile) -> str:
+        return f"/{self._prefix}/{_quote(file.dataset)}/{urllib.parse.quote(file.path)}"
+
+    def _headers(self, token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}", "Client-Public-Key": self._key.header, "Accept-Encoding": "identity"}
+
+    async def _get(self, path: str, token: str) -> Answer:
+        try:
+            return await fetch(self._http, "GET", path, max_bytes=MAX_LISTING, headers={"Authorization": f"Bearer {token}"})
+        except (httpx.HTTPError, TooLarge) as error:
+            raise Refused("ArchiveError", f"The archive does not answer rightly ({type(error).__name__}).") from None
+
+    @staticmethod
+    def _json(answer: Answer) -> Any:  # any JSON value
+        if answer.status != 200:
+            raise Refused("ArchiveError", f"The archive answered {answer.status} for {answer.path}.")
+        try:
+            return answer.json()
+        except NotJson as error:
+            raise Refused("ArchiveError", f"The archive: {error}.") from None
+
+    async def alive(self) -> bool:
+        try:
+            return (await fetch(self._http, "GET", "/metadata/datasets", max_bytes=64 * 1024, timeout=3)).status < 500
+        except (httpx.HTTPError, TooLarge):
+            return False
+
+
+def _withdrawn(dataset: str) -> Refused:
+    return Refused("AccessDenied", f"Access to {dataset} was withdrawn: the archive does not open it to this user any more.")
+
+
+def _quote(part: str) -> str:
+    return urllib.parse.quote(part, safe="")
+
+
+async def _said(answer: httpx.Response, file: SdaFile) -> tuple[str, str]:
+    """(error class, sentence) for a status that is not 200; the archive's own words are short plain text."""
+    words = b""
+    try:
+        async for chunk in answer.aiter_raw(1024):
+            words += chunk
+            if len(words) > 400:
+                break
+    except httpx.HTTPError:
+        pass
+    text = scrub(words.decode(errors="replace"), 100).strip()
+    if "encryption error" in text:  # the archive itself could not read the stored file as Crypt4GH
+        return "NotCrypt4GH", f"{file} is not a Crypt4GH file that the archive can read ({text})."
+    return "ArchiveError", f"The archive answered {answer.status_code} for {file}{f' ({text})' if text.isprintable() and text else ''}."
+
+
+def _header_length(first: bytes) -> int | None:
+    """The length of the Crypt4GH header (magic, version, packets), None where `first` does not hold all the packets' lengths."""
+    if len(first) < 16:
+        return None
+    count, at = int.from_bytes(first[12:16], "little"), 16
+    for _ in range(min(count, 1000)):
+        if at + 4 > len(first):
+            return None
+        at += int.from_bytes(first[at : at + 4], "little")
+    return at if count <= 1000 else None
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""  # makes this an async generator
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _listed(file: dict[str, Any]) -> Listed:
+    size = file.get("decryptedFileSize")
+    stamp = next((file[k] for k in ("lastModified", "fileLastModified", "mtime") if file.get(k) is not None), None)
+    mtime = float(stamp) if isinstance(stamp, (int, float)) else _http_date(str(stamp or ""))
+    return Listed(file["filePath"], size if isinstance(size, int) and size >= 0 else 0, mtime)
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return None

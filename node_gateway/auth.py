@@ -1,0 +1,177 @@
+"""Who calls: a run token signed by the broker, for this gateway, of a run that is open and not fenced by a later attempt or workload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.dialects.sqlite import insert
+
+from broker_client.models import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
+from gdi_common.jose import RemoteKeys, TokenError
+from gdi_common.problem import ProblemError
+from node_gateway import database as db
+from node_gateway.audit import Audit, Entry
+from node_gateway.broker import Broker
+
+MAX_TOKEN = 16 * 1024
+MAX_FENCES = 20_000
+
+
+class RunClaims(BaseModel):
+    """The claims of a run token (`typ` run+jwt)."""
+
+    model_config = ConfigDict(extra="ignore")
+    sub: Annotated[str, Field(min_length=1, max_length=255)]
+    run: RunId
+    attempt: int = Field(ge=1, le=10_000)
+    node: NodeId
+    workflow: WorkflowName
+    digest: Digest
+    datasets: list[DatasetId] = Field(max_length=1000)
+    scope: Label
+    generation: int = Field(ge=0)
+    wl: Label
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A run's workload, proven."""
+
+    user: str
+    run: str
+    node: str
+    attempt: int
+    workflow: str
+    digest: str
+    datasets: frozenset[str]
+    scopes: frozenset[str]
+    generation: int
+    workload: str
+
+    @property
+    def actor(self) -> str:
+        return f"{self.user} ({self.workload})"
+
+
+@dataclass
+class Fence:
+    """The highest attempt and generation seen of a run, and the last attempt that was closed here."""
+
+    attempt: int = 0
+    generation: int = 0
+    closed: int = 0
+
+
+@dataclass
+class Fences:
+    database: db.Database
+    _known: dict[str, Fence] = field(default_factory=dict)
+
+    async def of(self, run: str) -> Fence:
+        if run not in self._known:
+            async with self.database.read() as connection:
+                row = (await connection.execute(sa.select(db.fences).where(db.fences.c.run == run))).first()
+            if len(self._known) > MAX_FENCES:
+                self._known.clear()
+            self._known.setdefault(run, Fence(row.attempt, row.generation, row.closed_attempt) if row else Fence())
+        return self._known[run]
+
+    async def raise_to(self, run: str, *, attempt: int = 0, generation: int = 0, closed: int = 0) -> None:
+        """Moves the fence up, in the database first; never down."""
+        now = await self.of(run)
+        new = Fence(max(now.attempt, attempt), max(now.generation, generation), max(now.closed, closed))
+        if new == now:
+            return
+        values = {"attempt": new.attempt, "generation": new.generation, "closed_attempt": new.closed}
+        statement = insert(db.fences).values(run=run, **values)
+        higher = {name: sa.func.max(db.fences.c[name], statement.excluded[name]) for name in values}
+        async with self.database.write() as connection:
+            await connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=higher))
+        known = self._known.get(run, now)  # may have been raised further while we wrote
+        self._known[run] = Fence(max(known.attempt, new.attempt), max(known.generation, new.generation), max(known.closed, new.closed))
+
+
+class Authenticator:
+    """Turns a request into a Caller, or refuses it with an audit entry."""
+
+    def __init__(self, keys: RemoteKeys, broker: Broker, fences: Fences, audit: Audit, *, node: str, audience: str, issuer: str) -> None:
+        self._keys, self._broker, self.fences, self._audit = keys, broker, fences, audit
+        self._node, self._audience, self._issuer = node, audience, issuer
+
+    async def caller(self, request: Request, scope: str) -> Caller:
+        """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where the broker is away."""
+        caller: Caller | None = None
+        try:
+            caller = self._of(await self._claims(request))
+            await self._admit(caller, scope)
+        except ProblemError as error:
+            if error.problem.status in (401, 403):
+                await self.refuse(f"{request.method} {request.url.path}", error, caller)
+            raise
+        return caller
+
+    async def refuse(self, what: str, error: ProblemError, caller: Caller | None = None, *, dataset: str = "", task: str = "") -> None:
+        reason = f"{error.slug}: {error.problem.detail}"
+        if caller is None:
+            await self._audit.record(Entry("request", False, what=what, reason=reason, dataset=dataset, task=task))
+        else:
+            entry = Entry("request", False, caller.actor, caller.run, caller.attempt, task, dataset, what, reason, caller.workflow)
+            await self._audit.record(entry)
+
+    async def _claims(self, request: Request) -> RunClaims:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        action = "Get a run token for this gateway from the broker and send it as Authorization: Bearer."
+        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+            raise ProblemError(401, "unauthenticated", "A run token is needed.", action=action)
+        try:
+            claims: dict[str, Any] = await self._keys.verify(token.strip(), issuer=self._issuer, audience=self._audience, typ="run+jwt")
+        except TokenError as error:
+            if "no JWKS" in str(error):
+                raise ProblemError(503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds.") from None
+            raise ProblemError(401, "invalid-token", f"The run token is not acceptable: {error}.", action=action) from None
+        try:
+            return RunClaims.model_validate(claims)
+        except ValidationError as error:
+            wrong = ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors()[:5])
+            raise ProblemError(401, "invalid-token", f"The run token's claims are wrong: {wrong}.", action=action) from None
+
+    @staticmethod
+    def _of(claims: RunClaims) -> Caller:
+        return Caller(
+            user=claims.sub,
+            run=claims.run,
+            node=claims.node,
+            attempt=claims.attempt,
+            workflow=claims.workflow,
+            digest=claims.digest,
+            datasets=frozenset(claims.datasets),
+            scopes=frozenset(claims.scope.split()),
+            generation=claims.generation,
+            workload=claims.wl,
+        )
+
+    async def _admit(self, caller: Caller, scope: str) -> None:
+        if caller.node != self._node:
+            raise ProblemError(403, "wrong-node", f"The run token is for node {caller.node}, this is {self._node}.", action="Use that node's gateway.")
+        if scope not in caller.scopes:
+            raise ProblemError(403, "missing-scope", f"The run token does not carry the scope {scope}.", action="Another workload of the run does this.")
+        await self._not_fenced(caller, scope)
+        if scope != "close":  # what the broker has closed already must still be closable here
+            await self._broker.open_run(caller.run, caller.attempt)
+            await self._not_fenced(caller, scope)
+        await self.fences.raise_to(caller.run, attempt=caller.attempt, generation=caller.generation if "tasks" in caller.scopes else 0)
+
+    async def _not_fenced(self, caller: Caller, scope: str) -> None:
+        fence = await self.fences.of(caller.run)
+        if caller.attempt < fence.attempt:
+            detail = f"Attempt {caller.attempt} of run {caller.run} is over: attempt {fence.attempt} has begun."
+            raise ProblemError(403, "stale-attempt", detail, action="Stop: the later attempt goes on.")
+        if "tasks" in caller.scopes and caller.generation < fence.generation:
+            raise ProblemError(403, "stale-workload", f"{caller.workload} was replaced by a later workload of the run.", action="Stop: the later one goes on.")
+        if caller.attempt <= fence.closed and scope != "close":
+            detail = f"Attempt {caller.attempt} of run {caller.run} was closed here."
+            raise ProblemError(403, "run-closed", detail, action="Start a new attempt of the run.")

@@ -1,0 +1,102 @@
+"""What the gateway asks the broker: is this run open, and a fresh user token for this node's SDA or TES. Nothing of it is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from typing import Literal
+
+import httpx
+
+from broker_client.client import AsyncBrokerClient
+from broker_client.models import NodeTokenRequest, Run
+from gdi_common.jose import SigningKey
+from gdi_common.problem import ProblemError
+
+MAX_CACHED_RUNS = 10_000
+
+
+def assertion(key: SigningKey, node: str, issuer: str) -> str:
+    """The gateway's own word, for one request: an ES256 JWT of 60 s, `iss` = `sub` = node, `aud` = the broker."""
+    return key.sign({"iss": node, "sub": node, "aud": issuer}, lifetime=60)
+
+
+class Broker:
+    """`wait` seconds are given to a broker that restarts before a call is answered with 503."""
+
+    def __init__(self, client: AsyncBrokerClient, node: str, *, fresh_for: float, wait: float) -> None:
+        self._client = client
+        self._node = node
+        self._fresh_for = fresh_for
+        self.wait = wait
+        self._runs: OrderedDict[str, tuple[Run, float]] = OrderedDict()
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def open_run(self, run: str, attempt: int) -> Run:
+        """The run, open at `attempt` or later and with this node in its plan. ProblemError 403 (closed, unknown, not ours) or 503 (broker away)."""
+        known = self._cached(run, attempt)
+        if known is None:
+            lock = self._asking.setdefault(run, asyncio.Lock())
+            try:
+                async with lock:
+                    known = self._cached(run, attempt) or await self._ask(run)
+            finally:
+                if not lock.locked():
+                    self._asking.pop(run, None)
+        if known.state != "open":
+            raise ProblemError(403, "run-closed", f"Run {run} is closed.", action="Start a new attempt of the run.")
+        if known.attempt < attempt:
+            raise ProblemError(403, "unknown-attempt", f"Run {run} is at attempt {known.attempt}, not {attempt}.", action="Have the attempt admitted first.")
+        return known
+
+    def forget(self, run: str) -> None:
+        self._runs.pop(run, None)
+
+    def _cached(self, run: str, attempt: int) -> Run | None:
+        found = self._runs.get(run)
+        if found is None or time.monotonic() - found[1] > self._fresh_for or found[0].attempt < attempt:
+            return None
+        return found[0]
+
+    async def _ask(self, run: str) -> Run:
+        self._runs.pop(run, None)
+        try:
+            answer = await self._client.get_run(run)
+        except ProblemError as error:
+            if error.problem.status in (403, 404):
+                raise ProblemError(403, "unknown-run", f"The broker does not know run {run} at node {self._node}.", action="Check the run's plan.") from None
+            raise away(error.slug) from None
+        except httpx.HTTPError as error:
+            raise away(type(error).__name__) from None
+        if answer.id != run or all(item.node != self._node for item in answer.plan):
+            raise ProblemError(403, "unknown-run", f"Run {run} has no part at node {self._node}.", action="Check the run's plan.")
+        if answer.state == "open":
+            self._runs[run] = (answer, time.monotonic())
+            while len(self._runs) > MAX_CACHED_RUNS:
+                self._runs.popitem(last=False)
+        return answer
+
+    async def node_token(self, run: str, audience: Literal["sda", "tes"], *, min_ttl: float = 5) -> str:
+        """The user's access token for this node. ProblemError: 403 with the broker's reason, or 503 after `wait` seconds of trying."""
+        deadline = time.monotonic() + self.wait
+        pause = 0.2
+        while True:
+            try:
+                return (await self._client.node_token(run, NodeTokenRequest(audience=audience, min_ttl=min_ttl))).token
+            except ProblemError as error:
+                if error.problem.status < 500 and error.problem.status != 429:
+                    self.forget(run)
+                    raise
+                problem = error.slug
+            except httpx.HTTPError as error:
+                problem = type(error).__name__
+            if time.monotonic() + pause > deadline:
+                raise away(problem)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter)
+            pause = min(pause * 2, 3)
+
+
+def away(problem: str) -> ProblemError:
+    return ProblemError(503, "broker-away", f"The broker does not answer ({problem[:60]}).", action="Try again in a few seconds.", retry_after=3)

@@ -1,0 +1,99 @@
+"""One gateway: its parts, made from the settings and closed again."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from broker_client.client import AsyncBrokerClient
+from gdi_common.jose import RemoteKeys, SigningKey
+from gdi_common.problem import ProblemError
+from node_gateway.archive import Archive
+from node_gateway.audit import Audit
+from node_gateway.auth import Authenticator, Caller, Fences
+from node_gateway.broker import Broker, assertion
+from node_gateway.data.service import Data
+from node_gateway.database import Database
+from node_gateway.keys import PublicKey
+from node_gateway.listings import Listings
+from node_gateway.metrics import Metrics
+from node_gateway.policy import PolicyError, PolicyFile
+from node_gateway.release.service import Releases
+from node_gateway.settings import Settings, SettingsError, read_secret, s3_credentials
+from node_gateway.tasks.service import Tasks
+from node_gateway.tasks.store import TaskStore
+from node_gateway.tasks.tes_client import TesClient
+from node_gateway.upstream import client
+from node_gateway.workspace.bucket import THREADS, Bucket
+
+
+@dataclass(repr=False)
+class Gateway:
+    settings: Settings
+    policy: PolicyFile
+    database: Database
+    audit: Audit
+    metrics: Metrics
+    auth: Authenticator
+    broker: Broker
+    workspace: Bucket
+    archive: Archive
+    tasks: Tasks
+    data: Data
+    releases: Releases
+    listings: Listings
+    keys: RemoteKeys
+    _broker_http: AsyncBrokerClient
+    _keys_http: httpx.AsyncClient
+    _threads: ThreadPoolExecutor
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Gateway:
+        """Reads every file first: SettingsError naming what is missing or wrong. RuntimeError where the database is in use."""
+        try:
+            key = SigningKey.from_pem(read_secret(settings.key_file, "KEY_FILE"))
+        except ValueError as error:
+            raise SettingsError(f"KEY_FILE: {settings.key_file}: {error}") from None
+        try:
+            policy = PolicyFile(settings.policy_file)
+        except PolicyError as error:
+            raise SettingsError(f"POLICY_FILE: {error}") from None
+        password = read_secret(settings.tes_password_file, "TES_PASSWORD_FILE").decode().strip()
+        credentials = s3_credentials(settings.s3_credentials_file)
+        tes_key = PublicKey.load(settings.tes_public_key_file)
+        database = await Database.open(settings.database_path)
+
+        metrics, audit = Metrics(), Audit(database)
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        workspace, area = (
+            Bucket(name, endpoint=settings.s3_endpoint, region=settings.s3_region, credentials=credentials, pool=threads)
+            for name in (settings.workspace_bucket, settings.release_bucket)
+        )
+        broker_http = AsyncBrokerClient(settings.broker_url, lambda: assertion(key, settings.node_id, settings.issuer))
+        broker = Broker(broker_http, settings.node_id, fresh_for=settings.run_check_seconds, wait=settings.broker_wait_seconds)
+        keys_http = client(settings.broker_url, read_timeout=10)
+        keys = RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", keys_http)
+        fences = Fences(database)
+        auth = Authenticator(keys, broker, fences, audit, node=settings.node_id, audience=settings.public_url, issuer=settings.issuer)
+        store = TaskStore(database)
+        archive = Archive(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
+        tes = TesClient(settings.tes_url, settings.tes_user, password)
+        tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics)
+        listings = Listings(archive)
+        data = Data(store, broker, fences, archive, listings, audit, tes_key, metrics, asyncio.Semaphore(settings.max_streams))
+        releases = Releases(settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics)
+        parts = (settings, policy, database, audit, metrics, auth, broker, workspace, archive, tasks, data, releases, listings, keys)
+        return cls(*parts, broker_http, keys_http, threads)
+
+    async def close(self) -> None:
+        for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http):
+            await part.aclose()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        await self.database.close()
+
+    def own_run(self, caller: Caller, run: str) -> None:
+        if run != caller.run:
+            raise ProblemError(403, "other-run", "The run token is for another run.", action="Use the run's own token.")

@@ -1,0 +1,83 @@
+"""`GET|HEAD /s3/DATASET/path` and `/s3-encrypted/…` on the internal listener: what an `sda://` URL becomes at the TES."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from gdi_common.problem import ProblemError
+from node_gateway.archive import Download
+from node_gateway.context import Gateway
+from node_gateway.data.service import Denied
+from node_gateway.locations import SdaFile
+
+STREAM_WAIT = 300
+
+
+def router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+    data = gateway.data
+
+    def deny(denied: Denied, path: str) -> Response:
+        # Funnel panics on a 4xx or 5xx; what is not Crypt4GH it reports as a clean error of the task.
+        status = 200 if gateway.settings.tes_flavour == "funnel" and path.endswith(".c4gh") else denied.status
+        return PlainTextResponse(f"gateway: {denied.error_class}: {denied.reason}\n", status_code=status)
+
+    @routes.api_route("/s3/{dataset}/{path:path}", methods=["GET", "HEAD"])
+    @routes.api_route("/s3-encrypted/{dataset}/{path:path}", methods=["GET", "HEAD"])
+    async def read(request: Request, dataset: str, path: str) -> Response:
+        scheme, _, capability = request.headers.get("authorization", "").partition(" ")
+        try:
+            try:
+                file = SdaFile.parse(f"sda://{dataset}/{path}")
+            except ProblemError as error:
+                await gateway.auth.refuse(f"{request.method} {request.url.path}", error)
+                raise Denied(403, "AccessDenied", error.problem.detail) from None
+            await _free_stream(data.streams)
+            streaming = False
+            try:
+                capability = capability.strip() if scheme.lower() == "bearer" else ""
+                public_key = request.headers.get("client-public-key", "")
+                known, download = await data.open(file, capability=capability, public_key=public_key, method=request.method)
+                if request.method == "HEAD":
+                    await download.close()
+                    return Response(headers=download.headers, media_type="application/octet-stream")
+                streaming = True
+            finally:
+                if not streaming:
+                    data.streams.release()
+        except Denied as denied:
+            return deny(denied, path)
+        return _Streamed(gateway, data.stream(known, file, download), download)
+
+    return routes
+
+
+class _Streamed(StreamingResponse):
+    """Gives the stream's place back however the answer ends, also when it never began."""
+
+    def __init__(self, gateway: Gateway, chunks: AsyncIterator[bytes], download: Download) -> None:
+        super().__init__(chunks, headers=download.headers, media_type="application/octet-stream")
+        self._gateway, self._download = gateway, download
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gateway.metrics.streams.inc()
+        try:
+            await super().__call__(scope, receive, send)
+        except* Denied:
+            pass  # told already; the answer is left unfinished, upon which the server breaks the connection
+        finally:
+            self._gateway.metrics.streams.dec()
+            self._gateway.data.streams.release()
+            await self._download.close()
+
+
+async def _free_stream(streams: asyncio.Semaphore) -> None:
+    try:
+        await asyncio.wait_for(streams.acquire(), STREAM_WAIT)
+    except TimeoutError:
+        raise Denied(503, "Busy", f"No free stream for {STREAM_WAIT} s: too many reads at once.") from None

@@ -1,0 +1,141 @@
+"""From a capability to an open, checked download; every refusal is remembered for the task it concerns and told in the audit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+
+from gdi_common.problem import ProblemError
+from node_gateway.archive import Archive, Download, Refused
+from node_gateway.audit import Audit, Entry
+from node_gateway.auth import Fences
+from node_gateway.broker import Broker
+from node_gateway.keys import PublicKey
+from node_gateway.listings import Listings
+from node_gateway.locations import SdaFile
+from node_gateway.metrics import Metrics
+from node_gateway.scrub import CAPABILITY_PREFIX
+from node_gateway.tasks.answer import Denial
+from node_gateway.tasks.store import Known, TaskStore
+
+ACTOR = "tes"
+STATUS = {"AccessDenied": 403, "RunClosed": 403, "NotFound": 404, "Unavailable": 503, "Busy": 503}
+
+
+class Denied(Exception):
+    """A read that is refused; `status` is for a TES that can take it."""
+
+    def __init__(self, status: int, error_class: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.error_class, self.reason = status, error_class, reason
+
+
+@dataclass
+class Data:
+    store: TaskStore
+    broker: Broker
+    fences: Fences
+    archive: Archive
+    listings: Listings
+    audit: Audit
+    key: PublicKey
+    metrics: Metrics
+    streams: asyncio.Semaphore
+
+    async def open(self, file: SdaFile, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
+        """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
+        known = await self.store.by_capability(capability) if capability.startswith(CAPABILITY_PREFIX) and len(capability) < 200 else None
+        if known is None:
+            denied = Denied(401, "AccessDenied", "The capability is unknown or has ended.")
+            await self._tell(file, None, denied)
+            raise denied
+        try:
+            download = await self._open(known, file, public_key, method)
+        except Denied as denied:
+            await self.deny(known, file, denied)
+            raise
+        try:  # in the audit before the first byte leaves
+            what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
+            await self.audit.record(Entry("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what))
+        except BaseException:
+            await download.close()
+            raise
+        return known, download
+
+    async def _open(self, known: Known, file: SdaFile, public_key: str, method: str) -> Download:
+        if (file.dataset, file.path) not in known.inputs:
+            raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
+        if not self.key.is_header(public_key) or known.key_fingerprint != self.key.fingerprint:
+            raise Denied(403, "AccessDenied", "Data is encrypted to this node's registered TES key only; the request names another or none.")
+        if (await self.fences.of(known.run)).closed >= known.attempt:
+            raise Denied(403, "RunClosed", f"Attempt {known.attempt} of run {known.run} is closed.")
+        try:
+            await self._open_run(known)
+            token = await self.broker.node_token(known.run, "sda")
+        except ProblemError as error:
+            raise _denied(error) from None
+        try:
+            download = await self.archive.open(file, token, method)
+        except Refused as refused:
+            raise Denied(STATUS.get(refused.error_class, 502), refused.error_class, refused.reason) from None
+        if missing := await self._lacks(known, file, token, download):
+            await download.close()
+            raise Denied(502, "Truncated", f"{file} is damaged in the archive: {missing} bytes are missing.")
+        return download
+
+    async def _lacks(self, known: Known, file: SdaFile, token: str, download: Download) -> int:
+        """A stored file that was cut comes with a clean answer: its length is held against the size that the archive lists."""
+        try:
+            listed = await self.listings.find(known.run, file, token, times=False)
+        except Refused:
+            return 0  # the file itself is there
+        return download.lacks(listed.size) if listed else 0
+
+    async def _open_run(self, known: Known) -> None:
+        """A broker that restarts is waited for here as for a token: the TES would take a 503 for a broken task."""
+        deadline = asyncio.get_running_loop().time() + self.broker.wait
+        while True:
+            try:
+                await self.broker.open_run(known.run, known.attempt)
+                return
+            except ProblemError as error:
+                if error.problem.status != 503 or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(0.5)
+
+    async def stream(self, known: Known, file: SdaFile, download: Download) -> AsyncIterator[bytes]:
+        """The bytes. A cut-off answer raises, so that the TES's connection breaks and a part is never taken for the whole."""
+        sent = 0
+        try:
+            async for chunk in download.chunks:
+                yield chunk
+                sent += len(chunk)
+                self.metrics.bytes.inc(len(chunk))
+        except httpx.HTTPError as error:
+            denied = Denied(502, "Truncated", f"The archive's answer for {file} broke off after {sent} bytes ({type(error).__name__}).")
+            await self.deny(known, file, denied)
+            raise denied from None
+
+    async def deny(self, known: Known, file: SdaFile, denied: Denied) -> None:
+        self.metrics.denials.labels(denied.error_class).inc()
+        await self.store.deny(known.number, Denial(denied.error_class, file.dataset, denied.reason))
+        await self._tell(file, known, denied)
+
+    async def _tell(self, file: SdaFile, known: Known | None, denied: Denied) -> None:
+        reason = f"{denied.error_class}: {denied.reason}"
+        if known is None:
+            await self.audit.record(Entry("read", False, what=str(file), dataset=file.dataset, reason=reason))
+        else:
+            await self.audit.record(Entry("read", False, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, str(file), reason))
+
+
+def _denied(error: ProblemError) -> Denied:
+    problem = error.problem
+    if problem.status not in (403, 404):  # no verdict on the user's rights: worth another try
+        return Denied(503, "Unavailable", problem.detail)
+    if error.slug == "run-closed":
+        return Denied(403, "RunClosed", problem.detail)
+    return Denied(403, "AccessDenied", f"The broker gives no token: {problem.detail}"[:500])

@@ -1,0 +1,57 @@
+"""`GET /datasets` and `HEAD /datasets/{dataset}/{path}`: an input's size and time by the archive's own listing, asked as the user; never its content."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gdi_common.problem import ProblemError
+from node_gateway.archive import Refused
+from node_gateway.auth import Caller
+from node_gateway.context import Gateway
+from node_gateway.locations import SdaFile
+
+
+def router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/datasets")
+    async def datasets(request: Request) -> dict[str, Any]:
+        caller = await gateway.auth.caller(request, "workspace")
+        return {"datasets": sorted(caller.datasets)}
+
+    @routes.head("/datasets/{dataset}/{path:path}")
+    async def head(request: Request, dataset: str, path: str) -> Response:
+        caller = await gateway.auth.caller(request, "workspace")
+        try:
+            file = _of_run(caller, dataset, path)
+        except ProblemError as error:
+            await gateway.auth.refuse(f"HEAD {request.url.path}", error, caller, dataset=dataset)
+            raise
+        token = await gateway.broker.node_token(caller.run, "sda")
+        try:
+            found = await gateway.listings.find(caller.run, file, token)
+        except Refused as refused:
+            status, slug = (403, "access-denied") if refused.error_class == "AccessDenied" else (502, "archive-error")
+            problem = ProblemError(status, slug, refused.reason, action="Ask for access to the dataset, or see the node's operator.", dataset=dataset)
+            await gateway.auth.refuse(f"HEAD {request.url.path}", problem, caller, dataset=dataset)
+            raise problem from None
+        if found is None:
+            raise ProblemError(404, "not-found", f"{file} does not exist in the archive.", action="Check the path.", dataset=dataset)
+        headers = {"Content-Length": str(found.size)}
+        if found.mtime is not None:
+            headers["Last-Modified"] = formatdate(found.mtime, usegmt=True)
+        return Response(headers=headers)
+
+    return routes
+
+
+def _of_run(caller: Caller, dataset: str, path: str) -> SdaFile:
+    file = SdaFile.parse(f"sda://{dataset}/{path}")
+    if dataset not in caller.datasets:
+        detail = f"The dataset {dataset} is not one of this run's datasets at this node."
+        raise ProblemError(403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=dataset)
+    return file

@@ -1,0 +1,161 @@
+"""`node-gateway`: one process, two listeners (public TCP; internal socket or port) in one event loop, ended gracefully by SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import uvicorn
+
+from gdi_common.jose import SigningKey
+from node_gateway.app import internal_app, public_app
+from node_gateway.context import Gateway
+from node_gateway.scrub import ScrubbingFormatter
+from node_gateway.settings import Settings, SettingsError, load
+
+log = logging.getLogger("node_gateway")
+USAGE = """node-gateway             serve, with the settings of NODE_GATEWAY_* (see the README)
+node-gateway init-key FILE   make the node's signing key (mode 0600, unless it exists) and print its public JWK for the broker's enrolment
+node-gateway verify-audit    check the audit's chain of hashes"""
+
+
+class _Server(uvicorn.Server):
+    """Signals are handled once for both listeners, in `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _server(app: object, settings: Settings) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # an ASGI application
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+    )
+
+
+def _tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _unix(path: Path) -> socket.socket:
+    """A socket for the same user and group; one left by a killed process is replaced, one in use is not."""
+    if path.exists() or path.is_symlink():
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SettingsError(f"INTERNAL_SOCKET: {path} exists and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT):
+                raise SettingsError(f"INTERNAL_SOCKET: {path} is in use by another process")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        raise SettingsError(f"INTERNAL_SOCKET: {path}: {error.strerror or error}") from None
+    finally:
+        os.umask(before)
+    return listener
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; requests under way are given `shutdown_seconds`."""
+    gateway = await Gateway.open(settings)
+    try:
+        public = _tcp(settings.host, settings.port)
+        internal = _unix(settings.internal_socket) if settings.internal_socket else _tcp(settings.internal_host, settings.internal_port or 0)
+        servers = [(_server(public_app(gateway), settings), public), (_server(internal_app(gateway), settings), internal)]
+
+        def stop() -> None:
+            for server, _ in servers:
+                server.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stop)
+        log.info("node %s: public on %s:%d, internal on %s", settings.node_id, settings.host, settings.port, settings.internal_socket or settings.internal_port)
+
+        async def one(server: _Server, listener: socket.socket) -> None:
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                stop()  # one listener without the other is no gateway
+
+        await asyncio.gather(*(one(server, listener) for server, listener in servers))
+    finally:
+        await gateway.close()
+        if settings.internal_socket:
+            settings.internal_socket.unlink(missing_ok=True)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(ScrubbingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _init_key(path: Path) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(SigningKey.generate().pem())
+    except FileExistsError:
+        pass
+    print(json.dumps(SigningKey.from_pem(path.read_bytes()).jwk()))
+
+
+async def _verify_audit(settings: Settings) -> int:
+    gateway = await Gateway.open(settings)
+    try:
+        return await gateway.audit.verify()
+    finally:
+        await gateway.close()
+
+
+def main() -> None:
+    _log_to_stderr()
+    try:
+        match sys.argv[1:]:
+            case []:
+                asyncio.run(serve(load()))
+            case ["init-key", file]:
+                _init_key(Path(file))
+            case ["verify-audit"]:
+                print(f"{asyncio.run(_verify_audit(load()))} entries, each follows the one before it")
+            case _:
+                sys.exit(USAGE)
+    except SettingsError as error:
+        sys.exit(f"node-gateway: the settings are wrong:\n{error}")
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"node-gateway: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The node's policy: what its operator lets strangers' workflows do here. A YAML file, read again when it changes; what it does not allow is refused."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+log = logging.getLogger(__name__)
+MAX_BYTES = 1024 * 1024
+
+
+class PolicyError(Exception):
+    """The policy file is missing or wrong: names file and field."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReleasePolicy(_Strict):
+    """Which disclosure checks may release, and how large a file they look at (`max_bytes`, and `max_rows` where it has rows)."""
+
+    checks: list[Literal["allele-counts"]] = Field(default_factory=list)
+    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=1024**3)
+    max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
+
+
+class Policy(_Strict):
+    """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or `name@sha256:…`; empty allows all.
+
+    `floor` is the smallest non-zero count of people or alleles that may leave. `logs: open` lets anyone read what tasks print: for open data only.
+    """
+
+    images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)
+    max_cpu_cores: int = Field(default=8, ge=1)
+    max_ram_gb: float = Field(default=32, gt=0)
+    max_disk_gb: float = Field(default=200, gt=0)
+    max_inputs: int = Field(default=1000, ge=1, le=100_000)
+    max_tasks_per_run: int = Field(default=20_000, ge=1)
+    workflows: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}(@sha256:[0-9a-f]{64})?$")]] = Field(default_factory=list, max_length=10_000)
+    floor: int = Field(default=5, ge=1, le=1_000_000)
+    logs: Literal["nobody", "open"] = "nobody"
+    releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
+    review: bool = False
+
+    def allows_image(self, image: str) -> bool:
+        return any(fnmatch.fnmatchcase(image, pattern) for pattern in self.images)
+
+    def allows_workflow(self, name: str, digest: str) -> bool:
+        return not self.workflows or name in self.workflows or f"{name}@{digest}" in self.workflows
+
+
+def load(path: Path) -> Policy:
+    """Reads the file. PolicyError naming file and field."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise PolicyError(f"{path}: larger than {MAX_BYTES} bytes")
+        return Policy.model_validate(yaml.safe_load(raw) or {})
+    except OSError as error:
+        raise PolicyError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise PolicyError(f"{path}: not YAML: {str(error)[:300]}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PolicyError(f"{path}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
+
+
+class PolicyFile:
+    """The policy in force. A changed file takes effect at the next request; a broken one does not: the last good policy stays and `problem` says why."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem = ""
+        self._seen = self._stamp()
+        self._policy = load(path)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            info = self.path.stat()
+        except OSError:
+            return None
+        return info.st_mtime_ns, info.st_size, info.st_ino
+
+    def current(self) -> Policy:
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            try:
+                self._policy = load(self.path)
+                self.problem = ""
+                log.info("policy read again from %s", self.path)
+            except PolicyError as error:
+                self.problem = str(error)
+                log.error("the changed policy is not used: %s", error)
+        return self._policy

@@ -1,0 +1,220 @@
+"""Reads `gdi-allele-counts/1` as a stream: only numbers and coordinates, only honest arithmetic. Memory is bounded by the number of rows."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, NamedTuple
+
+FORMAT = "gdi-allele-counts/1"
+CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
+FIELDS = ("chrom", "pos", "ref", "alt", "ac", "an", *CLASSES)
+MAX_COUNT = 2**31 - 1
+MAX_ROW = 64 * 1024  # characters of JSON that one row may take
+MAX_CHROMS = 5000
+_CHROM = re.compile(r"[A-Za-z0-9._]{1,32}")
+_ALLELE = re.compile(r"[ACGTN*]{1,1000}|<[A-Z0-9:]{1,20}>")
+_SPACE = re.compile(r"[ \t\r\n]+")
+
+
+class FormatError(Exception):
+    """The file is not what it says to be. The text names the row (1 is the first) and the field, never a value."""
+
+
+class Row(NamedTuple):
+    """One alternate allele at one site."""
+
+    chrom: str
+    pos: int
+    ref: str
+    alt: str
+    ac: int
+    an: int
+    hom_ref: int
+    het: int
+    hom_alt: int
+    hemi_ref: int
+    hemi_alt: int
+    half_missing: int
+    missing: int
+
+    @property
+    def half_alt(self) -> int:
+        """People with a half-missing genotype whose called allele is this alt: not told, but it follows from the rest."""
+        return self.ac - self.het - 2 * self.hom_alt - self.hemi_alt
+
+
+@dataclass(frozen=True)
+class Site:
+    """All alternate alleles of one (chrom, pos, ref), sorted."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        return self.rows[0][:3]
+
+
+def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
+    """The sites, sorted by chromosome, position and reference (the order of a file could carry a message). FormatError."""
+    rows: dict[tuple[str, int, str], list[Row]] = {}
+    chroms: set[str] = set()
+    number = 0
+    for number, value in enumerate(_sites(_Text(file)), start=1):
+        if number > max_rows:
+            raise FormatError(f"more than {max_rows} rows, which is what this node looks at")
+        row = _row(value, number)
+        chroms.add(row.chrom)
+        if len(chroms) > MAX_CHROMS:
+            raise FormatError(f"row {number}: more than {MAX_CHROMS} chromosomes")
+        rows.setdefault(row[:3], []).append(row)
+    sites = []
+    for place in sorted(rows):
+        site = Site(tuple(sorted(rows.pop(place))))
+        _check_site(site)
+        sites.append(site)
+    return sites
+
+
+def _row(value: Any, number: int) -> Row:  # whatever JSON held
+    if not isinstance(value, dict) or set(value) != set(FIELDS):
+        raise FormatError(f"row {number}: it must have exactly the fields {', '.join(FIELDS)}")
+    for field, pattern in (("chrom", _CHROM), ("ref", _ALLELE), ("alt", _ALLELE)):
+        if not isinstance(value[field], str) or not pattern.fullmatch(value[field]):
+            raise FormatError(f"row {number}: {field} is not of the form {pattern.pattern}")
+    for field in FIELDS[1:2] + FIELDS[4:]:
+        if type(value[field]) is not int or not 0 <= value[field] <= MAX_COUNT:
+            raise FormatError(f"row {number}: {field} must be a whole number from 0 to {MAX_COUNT}")
+    texts = {"chrom": sys.intern(value["chrom"]), "ref": sys.intern(value["ref"]), "alt": sys.intern(value["alt"])}
+    row = Row(**{**value, **texts})
+    people = row.hom_ref + row.het + row.hom_alt
+    if row.pos < 1:
+        raise FormatError(f"row {number}: pos must be at least 1")
+    if row.an != 2 * people + row.hemi_ref + row.hemi_alt + row.half_missing:
+        raise FormatError(f"row {number}: an must be 2*(hom_ref + het + hom_alt) + hemi_ref + hemi_alt + half_missing")
+    if not 0 <= row.half_alt <= row.half_missing:
+        raise FormatError(f"row {number}: ac does not agree with het, hom_alt, hemi_alt and half_missing")
+    return row
+
+
+def _check_site(site: Site) -> None:
+    """What does not depend on the alternate allele must be the same in all rows of a site, and no allele may be told twice."""
+    first, where = site.rows[0], f"site {site.rows[0].chrom}:{site.rows[0].pos}"
+    if len({r.alt for r in site.rows}) != len(site.rows):
+        raise FormatError(f"{where}: an alternate allele has more than one row")
+    for row in site.rows[1:]:
+        same = row.an == first.an and row.half_missing == first.half_missing and row.missing == first.missing
+        if not same or row.hom_ref + row.het + row.hom_alt != first.hom_ref + first.het + first.hom_alt:
+            raise FormatError(f"{where}: the rows of its alternate alleles disagree on an, missing or the number of people")
+    if sum(r.ac for r in site.rows) > first.an:
+        raise FormatError(f"{where}: the alternate alleles are more than an")
+
+
+class _Text:
+    """UTF-8 text read piece by piece, with a place in it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._buffer = ""
+        self._at = 0
+        self._ended = False
+
+    def _more(self) -> bool:
+        """Reads on; False at the end."""
+        if self._ended:
+            return False
+        piece = self._file.read(256 * 1024)
+        self._ended = not piece
+        try:
+            self._buffer = self._buffer[self._at :] + self._decoder.decode(piece, final=self._ended)
+        except UnicodeDecodeError:
+            raise FormatError("it is not UTF-8") from None
+        self._at = 0
+        return True
+
+    def peek(self) -> str:
+        """The next character that is no white space, kept; empty at the end."""
+        while True:
+            space = _SPACE.match(self._buffer, self._at)
+            self._at = space.end() if space else self._at
+            if self._at < len(self._buffer):
+                return self._buffer[self._at]
+            if not self._more():
+                return ""
+
+    def expect(self, *wanted: str) -> str:
+        found = self.peek()
+        if found not in wanted or not found:
+            raise FormatError(f'it is not JSON of the form {{"format": "{FORMAT}", "sites": […]}}')
+        self._at += 1
+        return found
+
+    def value(self) -> Any:  # any JSON value
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._buffer, self._at)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if len(self._buffer) - self._at > MAX_ROW or isinstance(error, RecursionError) or not self._more():
+                    raise FormatError("it is not JSON, or a row is far too long") from None
+                continue
+            if end - self._at > MAX_ROW:
+                raise FormatError("a row is far too long")
+            self._at = end
+            return value
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise FormatError("a field is given twice in one row")
+    return value
+
+
+def _small_int(text: str) -> int:
+    if len(text) > 12:
+        raise FormatError("a number is too long")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_twins, parse_int=_small_int)
+
+
+def _sites(text: _Text) -> Iterator[Any]:
+    text.expect("{")
+    seen: list[str] = []
+    while True:
+        if text.peek() != '"':
+            text.expect('"')
+        key = text.value()
+        text.expect(":")
+        if key in seen or key not in ("format", "sites"):
+            raise FormatError("it must have exactly the fields format and sites")
+        seen.append(key)
+        if key == "format":
+            if text.value() != FORMAT:
+                raise FormatError(f"format is not {FORMAT}")
+        else:
+            yield from _array(text)
+        if text.expect(",", "}") == "}":
+            break
+    if sorted(seen) != ["format", "sites"] or text.peek():
+        raise FormatError("it must have exactly the fields format and sites, and nothing after them")
+
+
+def _array(text: _Text) -> Iterator[Any]:
+    text.expect("[")
+    if text.peek() == "]":
+        text.expect("]")
+        return
+    while True:
+        if text.peek() != "{":
+            text.expect("{")
+        yield text.value()
+        if text.expect(",", "]") == "]":
+            return

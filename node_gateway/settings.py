@@ -1,0 +1,118 @@
+"""The gateway's settings: one class, read once from `NODE_GATEWAY_*`, checked at start with a message for each mistake. Secrets come from files only."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from broker_client.models import NodeId
+
+BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
+MAX_SECRET_BYTES = 64 * 1024
+
+
+class SettingsError(Exception):
+    """What is wrong with the settings, one line each; never shows a value that may be secret."""
+
+
+class Settings(BaseSettings):
+    """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
+
+    `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless `INTERNAL_HOST` says otherwise)
+    is the listener for this node's TES and operators. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_", extra="ignore", hide_input_in_errors=True)
+
+    node_id: NodeId
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    public_url: HttpUrl
+    internal_socket: Path | None = None
+    internal_host: str = "127.0.0.1"
+    internal_port: int | None = Field(default=None, ge=1, le=65535)
+    broker_url: HttpUrl
+    broker_issuer: HttpUrl | None = None
+    key_file: Path
+    policy_file: Path
+    database_url: str = Field(pattern=r"^sqlite\+aiosqlite:///.+$")
+    tes_url: HttpUrl
+    tes_user: str = Field(min_length=1, max_length=200)
+    tes_password_file: Path
+    tes_public_key_file: Path
+    tes_flavour: Literal["ga4gh", "funnel"] = "ga4gh"
+    sda_url: HttpUrl
+    sda_prefix: Literal["s3-encrypted", "s3"] = "s3-encrypted"
+    s3_endpoint: HttpUrl
+    s3_region: str = "us-east-1"
+    s3_credentials_file: Path
+    workspace_bucket: BucketName
+    release_bucket: BucketName
+    run_check_seconds: float = Field(default=5, ge=0, le=60)
+    broker_wait_seconds: float = Field(default=20, ge=0, le=300)
+    shutdown_seconds: int = Field(default=20, ge=1, le=600)
+    max_streams: int = Field(default=64, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.internal_socket is None) == (self.internal_port is None):
+            raise ValueError("set exactly one of INTERNAL_SOCKET and INTERNAL_PORT")
+        if self.workspace_bucket == self.release_bucket:
+            raise ValueError("WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves")
+        for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, value.rstrip("/"))
+        return self
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` of run tokens and `aud` of our assertions: the broker's public URL."""
+        return self.broker_issuer or self.broker_url
+
+    @property
+    def database_path(self) -> Path:
+        return Path(self.database_url.removeprefix("sqlite+aiosqlite:///"))
+
+
+def load() -> Settings:
+    """The settings from the environment. SettingsError listing every mistake by its variable's name."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(e["loc"], e["msg"]) for e in error.errors())) from None
+
+
+def _sentence(loc: tuple[int | str, ...], message: str) -> str:
+    return f"NODE_GATEWAY_{'_'.join(str(p) for p in loc).upper()}: {message}" if loc else message.removeprefix("Value error, ")
+
+
+def read_secret(path: Path, what: str) -> bytes:
+    """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise SettingsError(f"{what}: {path} may be read by others (mode {mode:04o}); chmod 600 it")
+            data = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{what}: {path}: {error.strerror}") from None
+    if not data.strip() or len(data) > MAX_SECRET_BYTES:
+        raise SettingsError(f"{what}: {path} is empty or too large")
+    return data
+
+
+def s3_credentials(path: Path) -> tuple[str, str]:
+    """(access key, secret key) from `{"access_key": …, "secret_key": …}`."""
+    try:
+        value = json.loads(read_secret(path, "S3_CREDENTIALS_FILE"))
+        return str(value["access_key"]), str(value["secret_key"])
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f'S3_CREDENTIALS_FILE: {path} is not {{"access_key": …, "secret_key": …}}') from None

@@ -1,0 +1,109 @@
+"""`/ga4gh/tes/v1/…` under a run token with the scope `tasks`, and the end of a run's attempt (scope `close`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from gdi_common.problem import ProblemError
+from node_gateway.auth import Caller
+from node_gateway.context import Gateway
+from node_gateway.tasks.models import Task, View
+from node_gateway.tasks.service import ForeignTask
+from node_gateway.tasks.tes_client import API, TesAway
+
+TaskId = Annotated[str, Path(max_length=200)]
+
+
+class Close(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    attempt: int = Field(ge=1, le=10_000)
+
+
+def router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+    tasks = gateway.tasks
+
+    async def refuse(request: Request, error: ProblemError, caller: Caller, task: str = "") -> None:
+        dataset = str((error.problem.model_extra or {}).get("dataset", ""))
+        await gateway.auth.refuse(f"{request.method} {request.url.path}", error, caller, dataset=dataset, task=task)
+
+    @routes.get(API + "/service-info")
+    async def service_info() -> dict[str, Any]:
+        kind = {"group": "org.ga4gh", "artifact": "tes", "version": "1.1.0"}
+        organization = {"name": gateway.settings.node_id, "url": gateway.settings.public_url}
+        who = {"id": f"gdi.{gateway.settings.node_id}", "name": f"GDI node {gateway.settings.node_id}", "organization": organization}
+        return {**who, "type": kind, "version": "0.1.0", "storage": ["workspace://", "sda://"]}
+
+    @routes.post(API + "/tasks")
+    async def create(request: Request, task: Task) -> dict[str, str]:
+        caller = await gateway.auth.caller(request, "tasks")
+        try:
+            return {"id": await tasks.create(task, caller)}
+        except TesAway as away:
+            raise away.problem() from None
+        except ProblemError as error:
+            if error.problem.status == 403:
+                await refuse(request, error, caller)
+            raise
+
+    @routes.get(API + "/tasks")
+    async def listing(
+        request: Request,
+        view: View = "MINIMAL",
+        page_size: Annotated[int, Query(ge=1, le=2047)] = 256,
+        page_token: Annotated[str, Query(max_length=2000)] = "",
+        state: Annotated[str, Query(pattern=r"^[A-Z_]{0,20}$")] = "",
+        name_prefix: Annotated[str, Query(max_length=1000)] = "",
+        tag_key: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 (FastAPI copies it)
+        tag_value: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
+    ) -> dict[str, Any]:
+        caller = await gateway.auth.caller(request, "tasks")
+        values = [*tag_value, *[""] * (len(tag_key) - len(tag_value))]
+        tags = dict(zip(tag_key, values, strict=False))
+        try:
+            return await tasks.page(caller, view=view, size=page_size, token=page_token, state=state, name_prefix=name_prefix, tags=tags)
+        except TesAway as away:
+            raise away.problem() from None
+
+    @routes.get(API + "/tasks/{task}")
+    async def get(request: Request, task: TaskId, view: View = "MINIMAL") -> dict[str, Any]:
+        caller = await gateway.auth.caller(request, "tasks")
+        try:
+            return await tasks.get(task, view, caller)
+        except TesAway as away:
+            raise away.problem() from None
+        except ForeignTask as error:
+            await refuse(request, error, caller, task)
+            raise
+
+    @routes.post(API + "/tasks/{task}:cancel")
+    async def cancel(request: Request, task: TaskId) -> dict[str, str]:
+        caller = await gateway.auth.caller(request, "tasks")
+        try:
+            await tasks.cancel(task, caller)
+        except TesAway as away:
+            raise away.problem() from None
+        except ForeignTask as error:
+            await refuse(request, error, caller, task)
+            raise
+        return {}
+
+    @routes.post("/runs/{run}/close")
+    async def close(request: Request, run: Annotated[str, Path(max_length=100)], body: Close) -> dict[str, Any]:
+        caller = await gateway.auth.caller(request, "close")
+        try:
+            gateway.own_run(caller, run)
+            if body.attempt > caller.attempt:
+                raise ProblemError(403, "unknown-attempt", f"The run token is for attempt {caller.attempt}.", action="Close that attempt.")
+        except ProblemError as error:
+            await refuse(request, error, caller)
+            raise
+        try:
+            return {"run": run, "attempt": body.attempt, "cancelled": await tasks.close(caller, body.attempt)}
+        except TesAway as away:
+            raise away.problem() from None
+
+    return routes

@@ -1,0 +1,233 @@
+"""Tasks of a run: create once, list, look, cancel; and the end of a run at this node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gdi_common.problem import ProblemError
+from node_gateway.audit import Audit, Entry
+from node_gateway.auth import Caller, Fences
+from node_gateway.broker import Broker
+from node_gateway.keys import PublicKey
+from node_gateway.metrics import Metrics
+from node_gateway.policy import PolicyFile
+from node_gateway.tasks.answer import ERRORS, Lens, render
+from node_gateway.tasks.check import Checked, check
+from node_gateway.tasks.models import ENDING, FINAL, Task
+from node_gateway.tasks.store import Known, TaskStore, new_capability
+from node_gateway.tasks.tes_client import TesAway, TesClient, TesTask, state_of
+from node_gateway.workspace.bucket import Bucket
+
+log = logging.getLogger(__name__)
+MAX_PAGE = 1000
+
+
+@dataclass
+class Tasks:
+    node: str
+    policy: PolicyFile
+    store: TaskStore
+    tes: TesClient
+    broker: Broker
+    fences: Fences
+    audit: Audit
+    workspace: Bucket
+    key: PublicKey
+    metrics: Metrics
+    _locks: dict[tuple[str, str, str], asyncio.Lock] = field(default_factory=dict)
+    _in_flight: set[int] = field(default_factory=set)
+
+    async def create(self, task: Task, caller: Caller) -> str:
+        """The id of the job's task: the one it has, live or complete, or a new one. ProblemError as `check` and the TES say; TesAway."""
+        checked = check(task, caller, self.policy.current())
+        async with self._alone((caller.run, checked.job, checked.try_)):
+            known = await self.store.latest(caller.run, checked.job, checked.try_)
+            if known is not None and (kept := await self._keep(known)):
+                return kept
+            limit = self.policy.current().max_tasks_per_run
+            if await self.store.count(caller.run) >= limit:
+                raise ProblemError(403, "too-many-tasks", f"The run has {limit} tasks, which is what this node allows.", action="Make the jobs larger.")
+            created = await self._create(task, checked, caller)
+        if (await self.fences.of(caller.run)).closed >= caller.attempt:  # closed while we talked to the TES
+            await self.tes.cancel(created)
+            raise ProblemError(403, "run-closed", f"Run {caller.run} was closed meanwhile.", action="Start a new attempt of the run.")
+        await self.audit.record(Entry("task-created", True, caller.actor, caller.run, caller.attempt, created, what=checked.job, workflow=caller.workflow))
+        self.metrics.tasks_created.inc()
+        return created
+
+    @asynccontextmanager
+    async def _alone(self, job: tuple[str, str, str]) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(job, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(job, None)
+
+    async def _create(self, task: Task, checked: Checked, caller: Caller) -> str:
+        token = await self.broker.node_token(caller.run, "tes")
+        intent = secrets.token_hex(16)
+        secret, digest = new_capability() if any(checked.sda) else ("", None)
+        files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs, strict=True) if o.type == "FILE"]
+        number = await self.store.begin(caller, checked, intent=intent, capability=digest, key_fingerprint=self.key.fingerprint, files=files)
+        self._in_flight.add(number)
+        try:
+            created = await self.tes.create(self._inside(task, checked, caller, intent, secret), token)
+            await self.store.created(number, created)
+        except ProblemError:
+            await self.store.drop(number)
+            raise
+        except TesAway as away:
+            if not away.maybe_done:
+                await self.store.drop(number)
+            raise
+        finally:
+            self._in_flight.discard(number)
+        return created
+
+    def _inside(self, task: Task, checked: Checked, caller: Caller, intent: str, secret: str) -> TesTask:
+        """The task as the node's TES gets it: workspace paths in the node's bucket, archive files with the capability, our tags."""
+        body: TesTask = task.model_dump(mode="json", exclude_none=True)
+        for given, sda, inside in zip(body["inputs"], checked.sda, checked.workspace_inputs, strict=True):
+            if sda is not None:
+                given["url"] = f"{sda}#{secret}"
+            elif inside is not None:
+                given["url"] = inside.s3(self.workspace.name)
+        for given, out in zip(body["outputs"], checked.workspace_outputs, strict=True):
+            given["url"] = out.s3(self.workspace.name)
+        own = {"gdi-run": caller.run, "gdi-attempt": str(caller.attempt), "gdi-node": self.node, "gdi-user": caller.user, "gdi-intent": intent}
+        body["tags"] = {**body["tags"], "gdi-try": checked.try_, **own}
+        return body
+
+    async def _keep(self, known: Known) -> str:
+        """The known task's id, where it still serves; empty where the job needs a new one."""
+        if known.phase == "creating" and not (known := await self._find_again(known)).tes_id:
+            return ""
+        state = known.ended
+        if not state:
+            task = await self.tes.get(known.tes_id, "MINIMAL")
+            if task is None:
+                log.warning("the TES does not know task %s any more", known.tes_id)
+                return ""
+            state = state_of(task)
+            if state in FINAL:
+                await self.store.ended({known.tes_id: state})
+        if state in FINAL | ENDING and state != "COMPLETE":
+            return ""
+        if state == "COMPLETE" and not await self.workspace.all_there([f"{known.run}/{path}" for path in known.outputs]):
+            return ""  # its temporary outputs were removed since: who asks again needs them again
+        return known.tes_id
+
+    async def _find_again(self, known: Known) -> Known:
+        """A task whose creation was cut off: looked for at the TES by its intent. More than one: the others are cancelled."""
+        found, _ = await self.tes.page(tags={"gdi-intent": known.intent}, view="BASIC", size=100)
+        ids = [t["id"] for t in found if (t.get("tags") or {}).get("gdi-intent") == known.intent]
+        for surplus in ids[1:]:
+            await self.tes.cancel(surplus)
+        if not ids:
+            await self.store.drop(known.number)
+            return known
+        await self.store.created(known.number, ids[0])
+        return await self.store.by_tes_id(ids[0]) or known
+
+    async def get(self, task: str, view: str, caller: Caller) -> dict[str, Any]:  # a TES 1.1 tesTask
+        """ProblemError 404 where the task is not the run's (whether or not it exists)."""
+        known = await self._own(task, caller)
+        # A failed task's error class may be in its standard error, which only the FULL view has.
+        seen = await self.tes.get(task, "MINIMAL" if view == "MINIMAL" else "FULL")
+        if seen is None:
+            raise _unknown(task)
+        await self._note_ends([seen], {task: known})
+        denials = await self.store.denials([known.number]) if state_of(seen) in ERRORS else {}
+        return render(seen, view, self._lens(caller), denials.get(known.number))
+
+    async def page(self, caller: Caller, *, view: str, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]) -> dict[str, Any]:
+        """`{"tasks": […], "next_page_token"}`: one upstream page, filtered to the run. An empty page may be followed by others."""
+        await self._reconcile(caller.run)
+        wanted = {**tags, "gdi-run": caller.run}
+        found, following = await self.tes.page(tags=wanted, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix)
+        known = await self.store.of_run(caller.run, [t["id"] for t in found])
+        own = [t for t in found if t["id"] in known]
+        await self._note_ends(own, known)
+        denials = await self.store.denials([known[t["id"]].number for t in own if state_of(t) in ERRORS])
+        seen = [render(t, view, self._lens(caller), denials.get(known[t["id"]].number)) for t in own]
+        return {"tasks": seen} | ({"next_page_token": following} if following else {})
+
+    async def cancel(self, task: str, caller: Caller) -> None:
+        await self._own(task, caller)
+        await self.tes.cancel(task)
+        await self.audit.record(Entry("task-cancelled", True, caller.actor, caller.run, caller.attempt, task, workflow=caller.workflow))
+
+    async def close(self, caller: Caller, attempt: int) -> int:
+        """The attempt is over here: its capabilities end at once, its live tasks are cancelled. Returns how many; TesAway: close again."""
+        await self.fences.raise_to(caller.run, closed=attempt)
+        await self.store.end_capabilities(caller.run, attempt)
+        self.broker.forget(caller.run)
+        ends: dict[str, str] = {}
+        live: list[str] = []
+        async for task in self._tagged(caller.run):
+            if int(task["tags"]["gdi-attempt"]) > attempt:
+                continue
+            if (state := state_of(task)) in FINAL:
+                ends[task["id"]] = state
+            elif state not in ENDING:
+                live.append(task["id"])
+        gate = asyncio.Semaphore(16)
+
+        async def end(task: str) -> None:
+            async with gate:
+                await self.tes.cancel(task)
+
+        await asyncio.gather(*(end(task) for task in live))
+        await self.store.ended(ends)
+        entry = Entry("run-closed", True, caller.actor, caller.run, attempt, what=f"{len(live)} tasks cancelled", workflow=caller.workflow)
+        await self.audit.record(entry)
+        return len(live)
+
+    async def _tagged(self, run: str) -> AsyncIterator[TesTask]:
+        """Every task at the TES that carries the run's tags, also one whose creation was never recorded."""
+        token, seen = "", set[str]()
+        while token not in seen:
+            seen.add(token)
+            found, token = await self.tes.page(tags={"gdi-run": run}, view="BASIC", size=MAX_PAGE, token=token)
+            for task in found:
+                tags = task.get("tags")
+                if isinstance(tags, dict) and tags.get("gdi-run") == run and str(tags.get("gdi-attempt", "")).isdecimal():
+                    yield task
+            if not token:
+                return
+
+    async def _reconcile(self, run: str) -> None:
+        for known in await self.store.unfinished(run, phase="creating"):
+            if known.number not in self._in_flight:
+                await self._find_again(known)
+
+    async def _own(self, task: str, caller: Caller) -> Known:
+        known = await self.store.by_tes_id(task)
+        if known is None or known.run != caller.run:
+            raise _unknown(task, foreign=known is not None)
+        return known
+
+    async def _note_ends(self, tasks: list[TesTask], known: dict[str, Known]) -> None:
+        ends = {t["id"]: state_of(t) for t in tasks if state_of(t) in FINAL and not known[t["id"]].ended}
+        if ends:
+            await self.store.ended(ends)
+
+    def _lens(self, caller: Caller) -> Lens:
+        return Lens(caller.run, self.workspace.name, self.policy.current().logs == "open")
+
+
+class ForeignTask(ProblemError):
+    """A task that exists but is another run's: answered like one that does not exist, audited as what it is."""
+
+
+def _unknown(task: str, *, foreign: bool = False) -> ProblemError:
+    kind = ForeignTask if foreign else ProblemError
+    return kind(404, "unknown-task", f"This run has no task {task[:100]}.", action="List the run's tasks.")

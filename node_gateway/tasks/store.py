@@ -1,0 +1,152 @@
+"""What the gateway remembers of tasks: written before the TES is asked, so that a crash at any instant leaves a trail that leads to the task."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from gdi_common.canonical import sha256_hex
+from node_gateway import database as db
+from node_gateway.auth import Caller
+from node_gateway.scrub import CAPABILITY_PREFIX, scrub
+from node_gateway.tasks.answer import Denial
+from node_gateway.tasks.check import Checked
+
+t = db.tasks.c
+CHUNK = 500  # SQLite's bound on variables
+
+
+def new_capability() -> tuple[str, str]:
+    """(the secret with 256 random bits, its SHA-256 in hex): only the second is stored."""
+    secret = CAPABILITY_PREFIX + secrets.token_urlsafe(32)
+    return secret, sha256_hex(secret.encode())
+
+
+@dataclass(frozen=True)
+class Known:
+    """A task as remembered. `inputs`: the archive files it may read, as (dataset, path)."""
+
+    number: int
+    run: str
+    attempt: int
+    user: str
+    intent: str
+    phase: str
+    tes_id: str
+    ended: str
+    key_fingerprint: str
+    inputs: frozenset[tuple[str, str]]
+    outputs: tuple[str, ...]
+
+
+def _known(row: sa.Row[Any]) -> Known:
+    inputs = frozenset((d, p) for d, p in row.inputs)
+    return Known(
+        row.number, row.run, row.attempt, row.user, row.intent, row.phase, row.tes_id or "", row.ended or "", row.key_fingerprint, inputs, tuple(row.outputs)
+    )
+
+
+class TaskStore:
+    def __init__(self, database: db.Database) -> None:
+        self._db = database
+
+    async def begin(self, caller: Caller, checked: Checked, *, intent: str, capability: str | None, key_fingerprint: str, files: list[str]) -> int:
+        values = {
+            "run": caller.run,
+            "attempt": caller.attempt,
+            "user": caller.user,
+            "job": checked.job,
+            "try": checked.try_,
+            "intent": intent,
+            "phase": "creating",
+            "capability": capability,
+            "key_fingerprint": key_fingerprint,
+            "inputs": sorted({(f.dataset, f.path) for f in checked.sda if f is not None}),
+            "outputs": files,
+            "created_at": time.time(),
+        }
+        async with self._db.write() as connection:
+            result = await connection.execute(db.tasks.insert().values(**values))
+            key = result.inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+    async def created(self, number: int, tes_id: str) -> None:
+        await self._set(number, phase="created", tes_id=tes_id)
+
+    async def drop(self, number: int) -> None:
+        """The TES did not take it: the capability dies."""
+        await self._set(number, phase="refused", capability=None)
+
+    async def _set(self, number: int, **values: Any) -> None:  # columns of the table
+        async with self._db.write() as connection:
+            await connection.execute(sa.update(db.tasks).where(t.number == number).values(**values))
+
+    async def ended(self, states: dict[str, str]) -> None:
+        """Final states seen, by TES id: their capabilities die. Only what is new is written."""
+        async with self._db.write() as connection:
+            for tes_id, state in states.items():
+                await connection.execute(sa.update(db.tasks).where(t.tes_id == tes_id, t.ended.is_(None)).values(ended=state, capability=None))
+
+    async def latest(self, run: str, job: str, try_: str) -> Known | None:
+        query = sa.select(db.tasks).where(t.run == run, t.job == job, t["try"] == try_, t.phase != "refused").order_by(t.number.desc()).limit(1)
+        return await self._one(query)
+
+    async def by_tes_id(self, tes_id: str) -> Known | None:
+        return await self._one(sa.select(db.tasks).where(t.tes_id == tes_id))
+
+    async def by_capability(self, secret: str) -> Known | None:
+        return await self._one(sa.select(db.tasks).where(t.capability == sha256_hex(secret.encode())))
+
+    async def _one(self, query: sa.Select[Any]) -> Known | None:
+        async with self._db.read() as connection:
+            row = (await connection.execute(query)).first()
+        return _known(row) if row else None
+
+    async def of_run(self, run: str, tes_ids: Iterable[str]) -> dict[str, Known]:
+        """Those of `tes_ids` that are the run's, by TES id."""
+        wanted, found = list(tes_ids), {}
+        async with self._db.read() as connection:
+            for start in range(0, len(wanted), CHUNK):
+                query = sa.select(db.tasks).where(t.tes_id.in_(wanted[start : start + CHUNK]), t.run == run)
+                for row in await connection.execute(query):
+                    found[row.tes_id] = _known(row)
+        return found
+
+    async def unfinished(self, run: str, *, phase: str) -> list[Known]:
+        """The run's tasks in `phase` whose end was not seen."""
+        async with self._db.read() as connection:
+            rows = (await connection.execute(sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None)))).all()
+        return [_known(row) for row in rows]
+
+    async def count(self, run: str) -> int:
+        async with self._db.read() as connection:
+            query = sa.select(sa.func.count()).select_from(db.tasks).where(t.run == run, t.phase != "refused")
+            return int((await connection.execute(query)).scalar_one())
+
+    async def end_capabilities(self, run: str, attempt: int) -> None:
+        async with self._db.write() as connection:
+            await connection.execute(sa.update(db.tasks).where(t.run == run, t.attempt <= attempt).values(capability=None))
+
+    async def deny(self, task: int, denial: Denial) -> None:
+        async with self._db.write() as connection:
+            count = sa.select(sa.func.count()).select_from(db.denials).where(db.denials.c.task == task)
+            if (await connection.execute(count)).scalar_one() >= 100:  # a task that asks for ever fills no disk
+                return
+            values = {"time": time.time(), "error_class": denial.error_class, "dataset": denial.dataset, "reason": scrub(denial.reason, 500)}
+            await connection.execute(db.denials.insert().values(task=task, **values))
+
+    async def denials(self, tasks: Iterable[int]) -> dict[int, Denial]:
+        """The last denial of each task that had one."""
+        wanted, found = list(tasks), {}
+        async with self._db.read() as connection:
+            for start in range(0, len(wanted), CHUNK):
+                query = sa.select(db.denials).where(db.denials.c.task.in_(wanted[start : start + CHUNK])).order_by(db.denials.c.number)
+                for row in await connection.execute(query):
+                    found[row.task] = Denial(row.error_class, row.dataset, row.reason)
+        return found

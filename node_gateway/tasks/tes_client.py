@@ -1,0 +1,119 @@
+"""The node's TES (GA4GH TES 1.1): tasks are created as the user, and listed, read and cancelled by the node's service account."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any
+
+import httpx
+
+from gdi_common.problem import ProblemError
+from node_gateway.tasks.models import STATES
+from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
+
+API = "/ga4gh/tes/v1"
+MAX_TASK = 32 * 1024 * 1024
+MAX_PAGE = 128 * 1024 * 1024
+TesTask = dict[str, Any]  # a TES's JSON: read field by field, never trusted
+
+
+class TesAway(Exception):
+    """No sure answer. `maybe_done`: the request may have been carried out all the same."""
+
+    def __init__(self, problem: str, *, maybe_done: bool) -> None:
+        super().__init__(problem)
+        self.maybe_done = maybe_done
+
+    def problem(self) -> ProblemError:
+        return ProblemError(503, "tes-away", f"The node's TES does not answer ({self}).", action="Try again in a few seconds.", retry_after=3)
+
+
+class TesClient:
+    """`url` with or without `/ga4gh/tes/v1`."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        base = url.removesuffix("/v1/").removesuffix(API)
+        self._http = client(base)
+        self._service = httpx.BasicAuth(user, password)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def create(self, task: TesTask, token: str) -> str:
+        """The new task's id. ProblemError 403/422 where the TES refuses, TesAway where it is not sure."""
+        answer = await self._send("POST", "/tasks", max_bytes=1024 * 1024, json=task, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        if answer.status in (401, 403):
+            raise ProblemError(403, "tes-refused", f"The node's TES refuses the user ({answer.status}).", action="Check the user's rights at this node.")
+        if not answer.ok:
+            raise ProblemError(422, "tes-rejected", f"The node's TES rejects the task: {answer.text(200)}", action="Correct the task.")
+        found = _object(answer).get("id")
+        if not isinstance(found, str) or not 0 < len(found) <= 200:
+            raise TesAway("it answered without a task id", maybe_done=True)
+        return found
+
+    async def get(self, task: str, view: str) -> TesTask | None:
+        """The task, or None where the TES does not know it."""
+        answer = await self._send("GET", f"/tasks/{_quote(task)}", max_bytes=MAX_TASK, auth=self._service, params={"view": view})
+        if answer.status == 404:
+            return None
+        return self._good(answer)
+
+    async def page(self, *, tags: dict[str, str], view: str, size: int, token: str = "", state: str = "", name_prefix: str = "") -> tuple[list[TesTask], str]:
+        """One page of the tasks with all these tags: (tasks, next page's token or empty)."""
+        query: list[tuple[str, str | int | float | bool | None]] = [("view", view), ("page_size", size)]
+        query += [("page_token", token)] if token else []
+        query += [("state", state)] if state else []
+        query += [("name_prefix", name_prefix)] if name_prefix else []
+        for key, value in tags.items():
+            query += [("tag_key", key), ("tag_value", value)]
+        body = self._good(await self._send("GET", "/tasks", max_bytes=MAX_PAGE, auth=self._service, params=query, timeout=60))
+        tasks = [t for t in body.get("tasks") or [] if isinstance(t, dict) and isinstance(t.get("id"), str)]
+        following = body.get("next_page_token")
+        return tasks, following if isinstance(following, str) else ""
+
+    async def cancel(self, task: str) -> None:
+        answer = await self._send("POST", f"/tasks/{_quote(task)}:cancel", max_bytes=1024 * 1024, auth=self._service)
+        if not answer.ok and answer.status not in (404, 409):  # gone, or over already
+            raise TesAway(f"cancel answered {answer.status}", maybe_done=False)
+
+    async def alive(self) -> bool:
+        try:
+            return (await self._send("GET", "/service-info", max_bytes=1024 * 1024, auth=self._service, timeout=3)).status < 500
+        except TesAway:
+            return False
+
+    async def _send(self, method: str, path: str, **request: Any) -> Answer:  # httpx's own arguments
+        try:
+            answer = await fetch(self._http, method, API + path, **request)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise TesAway(type(error).__name__, maybe_done=False) from None
+        except (httpx.HTTPError, TooLarge) as error:
+            raise TesAway(type(error).__name__, maybe_done=True) from None
+        if answer.status >= 500 or answer.status == 429:
+            raise TesAway(f"it answered {answer.status}", maybe_done=answer.status >= 500)
+        return answer
+
+    @staticmethod
+    def _good(answer: Answer) -> TesTask:
+        if not answer.ok:
+            raise TesAway(f"it answered {answer.status}", maybe_done=False)
+        return _object(answer)
+
+
+def _object(answer: Answer) -> TesTask:
+    try:
+        value = answer.json()
+    except NotJson:
+        value = None
+    if not isinstance(value, dict):
+        raise TesAway("its answer is not a JSON object", maybe_done=True)
+    return value
+
+
+def _quote(task: str) -> str:
+    return urllib.parse.quote(task, safe="")
+
+
+def state_of(task: TesTask) -> str:
+    state = task.get("state")
+    return state if isinstance(state, str) and state in STATES else "UNKNOWN"

@@ -1,0 +1,67 @@
+"""HTTP to the node's own servers: no cookies kept between users, no proxy or netrc from the environment, no redirects, answers of bounded size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+
+from node_gateway.scrub import scrub
+
+
+class TooLarge(Exception):
+    """An answer above its bound."""
+
+
+class NotJson(Exception):
+    """An answer that is not the JSON it should be."""
+
+
+def client(base_url: str, *, auth: httpx.Auth | None = None, read_timeout: float = 30, connections: int = 100) -> httpx.AsyncClient:
+    """A client for one server. The SDA's `sda_session_key` cookie would let one user's visas serve another: no cookie is ever accepted."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        auth=auth,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(read_timeout, connect=5, pool=30),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=20),
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer: `path` is the request's, for messages; `content` may hold anything the server chose to send."""
+
+    path: str
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def text(self, limit: int = 300) -> str:
+        return scrub(self.content[: limit * 4].decode(errors="replace"), limit).strip()
+
+    def json(self) -> Any:  # any JSON value: callers check its shape
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            raise NotJson(f"{self.path} answered {self.status} with something that is not JSON") from None
+
+
+async def fetch(http: httpx.AsyncClient, method: str, path: str, *, max_bytes: int, **request: Any) -> Answer:  # request: httpx's own arguments
+    """The answer with its body, at most `max_bytes` (TooLarge). httpx.HTTPError where the server is away."""
+    async with http.stream(method, path, **request) as answer:
+        body = bytearray()
+        async for chunk in answer.aiter_bytes():
+            body += chunk
+            if len(body) > max_bytes:
+                raise TooLarge(f"{path} answered more than {max_bytes} bytes")
+        return Answer(path, answer.status_code, answer.headers, bytes(body))

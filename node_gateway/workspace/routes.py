@@ -1,0 +1,62 @@
+"""`GET /workspace/{run}`, `HEAD|DELETE /workspace/{run}/{path}` under a run token with the scope `workspace`: a run's own files, never their content."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from gdi_common.problem import ProblemError
+from node_gateway.audit import Entry
+from node_gateway.auth import Caller
+from node_gateway.context import Gateway
+from node_gateway.locations import check_path
+
+RunPath = Annotated[str, Path(max_length=100)]
+
+
+def router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+    bucket = gateway.workspace
+
+    async def key_of(request: Request, caller: Caller, run: str, path: str) -> str:
+        try:
+            gateway.own_run(caller, run)
+            return f"{run}/{check_path(path, f'workspace://{run}/{path}')}"
+        except ProblemError as error:
+            await gateway.auth.refuse(f"{request.method} {request.url.path}", error, caller)
+            raise
+
+    @routes.get("/workspace/{run}")
+    async def listing(
+        request: Request, run: RunPath, prefix: Annotated[str, Query(max_length=900)] = "", page_token: Annotated[str, Query(max_length=2000)] = ""
+    ) -> dict[str, Any]:
+        caller = await gateway.auth.caller(request, "workspace")
+        # A prefix may end in the middle of a name or in a slash: it is checked as the path it begins.
+        await key_of(request, caller, run, prefix.removesuffix("/") or "all")
+        try:
+            files, following = await bucket.page(f"{run}/{prefix}", page_token)
+        except ValueError as error:
+            raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
+        seen = [{"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime} for f in files]
+        return {"files": seen, "next_page_token": following}
+
+    @routes.head("/workspace/{run}/{path:path}")
+    async def head(request: Request, run: RunPath, path: str) -> Response:
+        caller = await gateway.auth.caller(request, "workspace")
+        found = await bucket.head(await key_of(request, caller, run, path))
+        if found is None:
+            raise ProblemError(404, "not-found", "The file does not exist in the workspace.", action="Check the path.")
+        return Response(headers={"Content-Length": str(found.size), "Last-Modified": formatdate(found.mtime, usegmt=True)})
+
+    @routes.delete("/workspace/{run}/{path:path}", status_code=204)
+    async def delete(request: Request, run: RunPath, path: str) -> Response:
+        caller = await gateway.auth.caller(request, "workspace")
+        key = await key_of(request, caller, run, path)
+        await bucket.delete(key)
+        await gateway.audit.record(Entry("workspace-delete", True, caller.actor, caller.run, caller.attempt, what=key, workflow=caller.workflow))
+        return Response(status_code=204)
+
+    return routes

@@ -1,0 +1,488 @@
+"""A real gateway process between small servers of our own: broker, TES and SDA after docs/contracts.md, and a real S3 (SeaweedFS)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import uvicorn
+import yaml
+from botocore.config import Config
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from gdi_common.jose import SigningKey, TokenError, verify
+
+NODE = "node-a"
+FINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
+KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"k" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
+OTHER_KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"o" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
+POLICY: dict[str, Any] = {
+    "images": ["gdi-task:*"],
+    "max_cpu_cores": 2,
+    "max_ram_gb": 4,
+    "max_disk_gb": 10,
+    "max_inputs": 20,
+    "max_tasks_per_run": 40,
+    "floor": 5,
+    "releases": {"checks": ["allele-counts"], "max_bytes": 2_000_000},
+}
+
+
+def wait(condition: Callable[[], bool], timeout: float = 30, what: str = "the condition") -> None:
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, f"{what} did not come true in {timeout} s"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Server:
+    """An ASGI application on a free port in a thread of its own."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._sock = socket.socket()
+        self._sock.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve(sockets=[self._sock])), daemon=True)
+        self._thread.start()
+        wait(lambda: self._server.started, what="a test server's start")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+def problem(status: int, slug: str, detail: str) -> JSONResponse:
+    body = {"type": f"urn:gdi:problem:{slug}", "title": slug, "status": status, "detail": detail, "action": ""}
+    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+
+
+class FakeBroker:
+    def __init__(self) -> None:
+        self.key = SigningKey.generate()
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.refusals: dict[str, tuple[int, str, str]] = {}  # run -> (status, slug, detail) of node-tokens
+        self.node_tokens: list[tuple[str, str, str]] = []  # (run, audience, token)
+        self.looks = 0
+        self.away = False
+        self.gateway_key: dict[str, Any] = {}
+        app = FastAPI()
+        self.server = Server(app)
+
+        @app.get("/.well-known/jwks.json")
+        async def jwks() -> Any:
+            return {"keys": [self.key.jwk()]}
+
+        def asserted(request: Request) -> Response | None:
+            if self.away:
+                return problem(503, "away", "restarting")
+            token = request.headers.get("authorization", "").removeprefix("Bearer ")
+            try:
+                claims = verify(token, [self.gateway_key], issuer=NODE, audience=self.server.url)
+            except TokenError as error:
+                return problem(401, "unauthenticated", str(error))
+            return None if claims["sub"] == NODE and claims["exp"] - claims["iat"] <= 60 else problem(403, "forbidden", "claims")
+
+        @app.get("/v1/runs/{run}")
+        async def get_run(request: Request, run: str) -> Any:
+            self.looks += 1
+            if refused := asserted(request):
+                return refused
+            return self.runs.get(run) or problem(404, "unknown-run", "no such run")
+
+        @app.post("/v1/runs/{run}/node-tokens")
+        async def node_token(request: Request, run: str) -> Any:
+            if refused := asserted(request):
+                return refused
+            if run in self.refusals:
+                return problem(*self.refusals[run])
+            if run not in self.runs or self.runs[run]["state"] != "open":
+                return problem(403, "run-closed", "The run is closed.")
+            audience = (await request.json())["audience"]
+            token = f"user-{audience}-{secrets.token_hex(8)}"
+            self.node_tokens.append((run, audience, token))
+            return {"token": token, "token_type": "Bearer", "expires_at": time.time() + 20}
+
+    def owner(self, token: str, audience: str) -> str | None:
+        """The run for which this token was given out, for this audience."""
+        return next((run for run, a, t in self.node_tokens if t == token and a == audience), None)
+
+
+class FakeTes:
+    def __init__(self, broker: FakeBroker) -> None:
+        self.tasks: dict[str, dict[str, Any]] = {}
+        self.user, self.password = "gateway", "tes-password-" + secrets.token_hex(8)
+        self.create_faults: list[str] = []  # popped at each create: "lost" (made, answered 500), "refuse" (400), "away" (503 and not made)
+        self.lists = 0
+        app = FastAPI()
+        self.server = Server(app)
+
+        def service(request: Request) -> bool:
+            expected = "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            return request.headers.get("authorization") == expected
+
+        def seen(task: dict[str, Any], view: str) -> dict[str, Any]:
+            return {"id": task["id"], "state": task["state"]} if view == "MINIMAL" else task
+
+        @app.get("/ga4gh/tes/v1/service-info")
+        async def info() -> Any:
+            return {"id": "fake"}
+
+        @app.post("/ga4gh/tes/v1/tasks")
+        async def create(request: Request) -> Any:
+            run = broker.owner(request.headers.get("authorization", "").removeprefix("Bearer "), "tes")
+            if run is None:
+                return PlainTextResponse("no", 401)
+            fault = self.create_faults.pop(0) if self.create_faults else ""
+            if fault == "refuse":
+                return PlainTextResponse("bad image #gdic_leak", 400)
+            if fault == "away":
+                return PlainTextResponse("busy", 429)
+            task = {**await request.json(), "id": f"t{len(self.tasks) + 1}-{secrets.token_hex(4)}", "state": "QUEUED", "logs": []}
+            self.tasks[task["id"]] = task
+            return PlainTextResponse("boom", 500) if fault == "lost" else {"id": task["id"]}
+
+        @app.get("/ga4gh/tes/v1/tasks")
+        async def listing(request: Request) -> Any:
+            if not service(request):
+                return PlainTextResponse("no", 401)
+            self.lists += 1
+            query = request.query_params
+            tags = dict(zip(query.getlist("tag_key"), query.getlist("tag_value"), strict=True))
+            every = [t for t in self.tasks.values() if all(t["tags"].get(k) == v for k, v in tags.items())]
+            every = [t for t in every if query.get("state", t["state"]) == t["state"]]
+            start, size = int(query.get("page_token") or 0), int(query.get("page_size", 256))
+            page = [seen(t, query.get("view", "MINIMAL")) for t in every[start : start + size]]
+            return {"tasks": page} | ({"next_page_token": str(start + size)} if start + size < len(every) else {})
+
+        @app.get("/ga4gh/tes/v1/tasks/{task}")
+        async def get(request: Request, task: str) -> Any:
+            if not service(request):
+                return PlainTextResponse("no", 401)
+            return seen(self.tasks[task], request.query_params.get("view", "MINIMAL")) if task in self.tasks else PlainTextResponse("unknown", 404)
+
+        @app.post("/ga4gh/tes/v1/tasks/{task}:cancel")
+        async def cancel(request: Request, task: str) -> Any:
+            if not service(request) or task not in self.tasks:
+                return PlainTextResponse("no", 404)
+            if self.tasks[task]["state"] not in FINAL:
+                self.tasks[task]["state"] = "CANCELED"
+            return {}
+
+    def capability(self, task: str) -> str:
+        return str(next(i["url"].partition("#")[2] for i in self.tasks[task]["inputs"] if i.get("url", "").startswith("sda://")))
+
+
+class FakeSda:
+    def __init__(self, broker: FakeBroker) -> None:
+        self.open = {"DS-A", "DS-B"}
+        self.files: dict[tuple[str, str], bytes] = {}
+        self.sizes: dict[tuple[str, str], int] = {}
+        self.modes: dict[tuple[str, str], str] = {}
+        self.listed = True  # an old SDA answers 200 with XML where this dataset is not open
+        self.old = False
+        self.requests: list[dict[str, str]] = []
+        app = FastAPI()
+        self.server = Server(app)
+
+        def known(request: Request) -> bool:
+            self.requests.append({"path": request.url.path, **dict(request.headers)})
+            return broker.owner(request.headers.get("authorization", "").removeprefix("Bearer "), "sda") is not None
+
+        @app.get("/metadata/datasets")
+        async def datasets(request: Request) -> Any:
+            if not known(request):
+                return PlainTextResponse("access token must be provided", 401)
+            return JSONResponse(sorted(self.open), headers={"Set-Cookie": "sda_session_key=poison; Path=/"})
+
+        @app.get("/metadata/datasets/{dataset}/files")
+        async def files(request: Request, dataset: str) -> Any:
+            if not known(request) or dataset not in self.open:
+                return PlainTextResponse("dataset not found", 404)
+            return [{"filePath": p, "fileId": p, "decryptedFileSize": self.sizes.get((d, p), 0)} for d, p in self.files if d == dataset]
+
+        @app.api_route("/s3-encrypted/{dataset}/{path:path}", methods=["GET", "HEAD"])
+        async def data(request: Request, dataset: str, path: str) -> Any:
+            if not known(request):
+                return PlainTextResponse("unauthorised", 401)
+            if base64.b64decode(request.headers.get("client-public-key", "")) != KEY:
+                return PlainTextResponse("c4gh public key is missing", 400)
+            if dataset not in self.open:
+                return Response('<?xml version="1.0"?>\n<ListBucketResult/>', media_type="application/xml") if self.old else Response(status_code=403)
+            body = self.files.get((dataset, path))
+            if body is None:
+                return PlainTextResponse("file not found", 404)
+            headers = {
+                "ETag": '"abc"',
+                "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT",
+                "Content-Length": str(len(body)),
+                "Set-Cookie": "sda_session_key=x; Path=/",
+            }
+            mode = self.modes.get((dataset, path), "")
+            if mode == "xml":
+                return Response("<html>sorry</html>", media_type="text/html")
+            if mode == "unavailable":
+                return PlainTextResponse("archive unavailable", 503)
+            if mode == "cut":
+                half = [body[: len(body) // 2]]
+                return StreamingResponse(iter(half), headers=headers)  # fewer bytes than said: the connection breaks
+            return Response(body, headers=headers)
+
+
+class S3:
+    """SeaweedFS with two buckets."""
+
+    def __init__(self, folder: Path) -> None:
+        weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+        assert weed, "SeaweedFS's weed is not installed"
+        self.access, self.secret = secrets.token_hex(10), secrets.token_hex(20)
+        identity = {"name": "all", "credentials": [{"accessKey": self.access, "secretKey": self.secret}], "actions": ["Admin", "Read", "Write", "List"]}
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        (folder / "weed").mkdir()
+        ports = {name: free_port() for name in ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")}
+        flags = {"s3.port": "s3", "s3.port.grpc": "s3.grpc", "master.port": "master", "master.port.grpc": "master.grpc"}
+        flags |= {"volume.port": "volume", "volume.port.grpc": "volume.grpc", "filer.port": "filer", "filer.port.grpc": "filer.grpc"}
+        argv = [weed, "-logtostderr", "server", f"-dir={folder / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
+        argv += [
+            "-filer",
+            f"-filer.localSocket={folder / 'f.sock'}",
+            "-s3",
+            "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.config={folder / 's3.json'}",
+        ]
+        argv += ["-volume.max=20", "-master.volumeSizeLimitMB=64", *(f"-{flag}={ports[name]}" for flag, name in flags.items())]
+        with (folder / "weed.log").open("wb") as out:
+            self._process = subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        self.url = f"http://127.0.0.1:{ports['s3']}"
+        self.client = boto3.client(
+            "s3", endpoint_url=self.url, aws_access_key_id=self.access, aws_secret_access_key=self.secret, region_name="us-east-1",
+            config=Config(connect_timeout=2, read_timeout=10, retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
+        )  # fmt: skip
+        wait(self._ready, 60, "SeaweedFS's start")
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, "SeaweedFS ended"
+        try:
+            for bucket in ("workspace", "releases"):
+                self.client.create_bucket(Bucket=bucket)
+                self.client.put_object(Bucket=bucket, Key="ready", Body=b"")
+                self.client.delete_object(Bucket=bucket, Key="ready")
+        except Exception as error:
+            return "BucketAlready" in str(error)
+        return True
+
+    def put(self, key: str, body: bytes) -> None:
+        self.client.put_object(Bucket="workspace", Key=key, Body=body)
+
+    def stop(self) -> None:
+        self._process.kill()  # nothing of it is kept, and a graceful end takes it 20 s
+        self._process.wait(20)
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.broker = FakeBroker()
+        self.tes, self.sda, self.s3 = FakeTes(self.broker), FakeSda(self.broker), S3(folder)
+        self.gateway_key = SigningKey.generate()
+        self.broker.gateway_key = self.gateway_key.jwk()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.socket = folder / "in.sock"
+        self.log = folder / "gateway.log"
+        self.extra: dict[str, str] = {}
+        self.policy()
+        for name, data in (
+            ("key.pem", self.gateway_key.pem()),
+            ("tes-password", self.tes.password.encode()),
+            ("s3-keys.json", json.dumps({"access_key": self.s3.access, "secret_key": self.s3.secret}).encode()),
+        ):
+            (folder / name).write_bytes(data)
+            (folder / name).chmod(0o600)
+        (folder / "tes.pub").write_bytes(KEY)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def policy(self, **changes: Any) -> None:
+        temporary = self.folder / "policy.new"
+        temporary.write_text(yaml.safe_dump({**POLICY, **changes}))
+        temporary.replace(self.folder / "policy.yaml")
+
+    def environment(self) -> dict[str, str]:
+        values = {
+            "NODE_ID": NODE, "PORT": str(self.port), "PUBLIC_URL": self.url, "INTERNAL_SOCKET": str(self.socket), "BROKER_URL": self.broker.server.url,
+            "KEY_FILE": "key.pem", "POLICY_FILE": "policy.yaml", "DATABASE_URL": f"sqlite+aiosqlite:///{self.folder / 'gateway.db'}",
+            "TES_URL": self.tes.server.url, "TES_USER": self.tes.user, "TES_PASSWORD_FILE": "tes-password", "TES_PUBLIC_KEY_FILE": "tes.pub",
+            "SDA_URL": self.sda.server.url, "S3_ENDPOINT": self.s3.url, "S3_CREDENTIALS_FILE": "s3-keys.json", "WORKSPACE_BUCKET": "workspace",
+            "RELEASE_BUCKET": "releases", "RUN_CHECK_SECONDS": "0.3", "BROKER_WAIT_SECONDS": "2", **self.extra,
+        }  # fmt: skip
+        return {"PATH": os.environ["PATH"], **{f"NODE_GATEWAY_{k}": v for k, v in values.items()}}
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "node_gateway.main"], env={**self.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}, cwd=self.folder,
+                stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent,
+            )  # fmt: skip
+
+        def ready() -> bool:
+            assert self.process and self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                return httpx.get(self.url + "/livez", timeout=2, trust_env=False).status_code == 200 and self.socket.exists()
+            except httpx.HTTPError:
+                return False
+
+        wait(ready, 30, "the gateway's start")
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.stop()
+        for server in (self.broker.server, self.tes.server, self.sda.server):
+            server.stop()
+        self.s3.stop()
+
+    # --- what tests say and ask -------------------------------------------------------------------------------------------
+
+    def new_run(self, *, datasets: tuple[str, ...] = ("DS-A",), attempt: int = 1) -> Run:
+        run = Run(self, "r-" + secrets.token_hex(10), datasets)
+        run.admit(attempt)
+        return run
+
+    @contextmanager
+    def inside(self) -> Iterator[httpx.Client]:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://gateway", timeout=20, trust_env=False) as client:
+            yield client
+
+    def audit(self, run: str = "") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        with self.inside() as client:
+            while True:
+                after = found[-1]["number"] if found else 0
+                page = [json.loads(line) for line in client.get("/audit", params={"after": after, "limit": 10_000, "run": run}).text.splitlines()]
+                if not page:
+                    return found
+                found += page
+
+    def refusals(self, run: str = "") -> list[str]:
+        """Reasons of what was refused, oldest first."""
+        return [e.get("reason", "") for e in self.audit(run) if not e["allowed"]]
+
+    def read(self, path: str, capability: str, *, key: bytes | None = KEY, method: str = "GET") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {capability}"}
+        if key is not None:
+            headers["Client-Public-Key"] = base64.b64encode(key).decode()
+        with self.inside() as client:
+            return client.request(method, path, headers=headers)
+
+
+class Run:
+    def __init__(self, world: World, run: str, datasets: tuple[str, ...]) -> None:
+        self.world, self.id, self.datasets = world, run, datasets
+        self.attempt = 1
+        self.generation = 1
+
+    def admit(self, attempt: int, state: str = "open") -> None:
+        self.attempt = attempt
+        item = {"node": NODE, "datasets": list(self.datasets), "access_ends_at": time.time() + 3600, "gateway_url": self.world.url, "audience": self.world.url}
+        self.world.broker.runs[self.id] = {
+            "id": self.id, "dag_id": "w", "dag_run_id": self.id, "attempt": attempt, "state": state, "workflow": "allele-frequency",
+            "digest": "sha256:" + "0" * 64, "user": "alice@aai", "datasets": list(self.datasets),
+            "plan": [{**item, "public_key": self.world.gateway_key.jwk()}], "opened_at": time.time(),
+        }  # fmt: skip
+
+    def token(self, scope: str = "tasks workspace", *, key: SigningKey | None = None, lifetime: float = 300, typ: str = "run+jwt", **claims: Any) -> str:
+        own = {
+            "iss": self.world.broker.server.url, "aud": self.world.url, "sub": "alice@aai", "run": self.id, "attempt": self.attempt, "node": NODE,
+            "workflow": "allele-frequency", "digest": "sha256:" + "0" * 64, "datasets": list(self.datasets), "scope": scope,
+            "generation": self.generation if "tasks" in scope else 0, "wl": "pod-1" if "tasks" in scope else "airflow",
+        }  # fmt: skip
+        return (key or self.world.broker.key).sign({**own, **claims}, lifetime=lifetime, typ=typ)
+
+    def call(self, method: str, path: str, *, scope: str = "tasks workspace", token: str | None = None, **request: Any) -> httpx.Response:
+        value = self.token(scope) if token is None else token
+        headers = {"Authorization": f"Bearer {value}"} if value else {}
+        return httpx.request(method, self.world.url + path, headers=headers, timeout=30, trust_env=False, **request)
+
+    def task(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "name": "count",
+            "inputs": [{"url": "sda://DS-A/cohort.vcf.gz.c4gh", "path": "/gdi/work/in.vcf.gz"}, {"content": "print(1)", "path": "/gdi/workflow/a.py"}],
+            "outputs": [{"url": f"workspace://{self.id}/out/a b.json", "path": "/gdi/work/out.json"}],
+            "executors": [{"image": "gdi-task:1", "command": ["/bin/true"], "workdir": "/gdi/work"}],
+            "resources": {"cpu_cores": 1, "ram_gb": 1.0},
+            "tags": {"gdi-job": secrets.token_hex(12), "gdi-try": "1", "gdi-rule": "count"},
+            **changes,
+        }
+
+    def submit(self, **changes: Any) -> str:
+        answer = self.call("POST", "/ga4gh/tes/v1/tasks", json=self.task(**changes))
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def get(self, task: str, view: str = "FULL") -> dict[str, Any]:
+        answer = self.call("GET", f"/ga4gh/tes/v1/tasks/{task}", params={"view": view})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@pytest.fixture(scope="module", name="world")
+def world_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("gw"))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def slug(answer: httpx.Response) -> str:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    return str(answer.json()["type"]).removeprefix("urn:gdi:problem:")
+
+
+def c4gh(size: int) -> bytes:
+    """Bytes of the shape of a Crypt4GH file that holds `size` bytes: header with one packet, sealed segments."""
+    whole, rest = divmod(size, 65536)
+    header = b"crypt4gh" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + (108).to_bytes(4, "little") + b"\0" * 104
+    return header + os.urandom(whole * (65536 + 28) + (rest + 28 if rest else 0))
