@@ -22,6 +22,7 @@ from token_broker.workloads import Workloads
 PAGE = 1000
 GRACE = 300  # seconds in which a closed run's pods may still say how they ended
 MAX_COUNT = 2**31 - 1
+MAX_SEQ = 2**53
 
 
 class Events:
@@ -31,6 +32,8 @@ class Events:
 
     async def post(self, run_id: str, caller: Airflow | Pod, batch: EventBatch) -> int:
         """Stores the new ones of a batch; how many. The node is the workload's own; Airflow may name the node that it speaks for."""
+        if max(e.seq for e in batch.events) > MAX_SEQ:
+            raise ProblemError(422, "invalid-request", f"seq is larger than {MAX_SEQ}.", action="Count each source's events from 1.")
         run = await self._runs.known(run_id)
         if isinstance(caller, Pod):
             workload = await self._workloads.acting(run, caller)

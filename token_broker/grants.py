@@ -97,7 +97,11 @@ class Grants:
             "expires_at": request.expires_at, "mode": request.mode, "label": clean(request.label), "state": "active",
         }  # fmt: skip
         async with self._store.write() as c:
-            done = await c.execute(grants.update().where(grants.c.id == grant, grants.c.owner == user, grants.c.state == "pending").values(**values))
+            done = await c.execute(
+                grants.update()
+                .where(grants.c.id == grant, grants.c.owner == user, grants.c.state == "pending", grants.c.expires_at > time.time())
+                .values(**values)
+            )
         if done.rowcount != 1:
             raise not_yours(grant)
         await self._audit.record(actor, "grant.create", owner=user, grant=grant, reason=f"{request.mode}; workflows {', '.join(values['workflows'])}")
@@ -123,13 +127,10 @@ class Grants:
         return await self.get(grant, user)
 
     async def discard(self, grant: str, user: str) -> None:
-        """The user left the consent page: the tokens of their pending grant are given up."""
-        async with self._store.write() as c:
-            await c.execute(
-                grants.update()
-                .where(grants.c.id == grant, grants.c.owner == user, grants.c.state == "pending")
-                .values(expires_at=0)
-            )  # fmt: skip
+        """The user left the consent page: the tokens of their pending grant, where it is still pending, are given up."""
+        row = await self.row(grant)
+        if row is not None and row["owner"] == user:
+            await self._end(grant, "expired", "", only=("pending",))
 
     # --- asked by the other parts -----------------------------------------------------------------------------------------
 
