@@ -98,7 +98,8 @@ class EventPump:
             try:
                 await self._broker.post_events(self._run, EventBatch(source=self._source, events=batch))
             except (ProblemError, httpx.TransportError, OSError) as error:
-                if isinstance(error, OSError) or transient(error):
+                full = isinstance(error, ProblemError) and error.slug == "too-many-events"
+                if isinstance(error, OSError) or (transient(error) and not full):
                     attempt += 1
                     if attempt == 3:
                         self._say(f"events wait for the broker: {type(error).__name__}")
@@ -106,7 +107,7 @@ class EventPump:
                     continue
                 assert isinstance(error, ProblemError)
                 self._say(f"the broker refused {len(batch)} events: {error}")
-                if error.problem.status in (401, 403, 404, 410):
+                if full or error.problem.status in (401, 403, 404, 410):
                     self.refused = True
                     self._queue.clear()
                     continue

@@ -224,7 +224,8 @@ class Executor(RemoteExecutor):
         self._cancelled = True
         if self._round is not None:
             self._round.cancel()
-        if self._session.given_up is not None:
+        why = self._session.given_up
+        if isinstance(why, Away) or (isinstance(why, Refused) and why.dataset is None):
             return
         try:
             left = self._session.loop.run(self._live.cancel_all(), timeout=70)

@@ -11,10 +11,9 @@ from typing import Any
 
 import httpx
 
-from broker_client.client import as_problem
 from gdi_common.problem import ProblemError
 from snakemake_tes_auth.queries import Query
-from snakemake_tes_auth.retry import Patience, Refused, persist
+from snakemake_tes_auth.retry import Patience, Refused, error_of, persist
 
 MAX_PAGES = 10_000
 MISS_TTL = 0.3  # seconds a "does not exist" is believed: Snakemake asks several times in a row
@@ -101,9 +100,9 @@ class Metadata:
         try:
             answer = await self._head(f"/datasets/{query.url_path}")
         except ProblemError as error:
-            if error.problem.status in (401, 403):
+            if error.problem.status == 403:
                 detail = error.problem.detail if error.slug != "http-error" else "the node's gateway refused it"
-                raise Refused(f"{query}: no access to dataset {query.owner}: {detail}", dataset=query.owner) from None
+                raise Refused(f"AccessDenied: {query}: no access to dataset {query.owner}: {detail}", dataset=query.owner) from None
             raise
         self._inputs[query] = (time.monotonic(), answer)
         return answer
@@ -116,9 +115,11 @@ class Metadata:
                 return None
             raise
         try:
-            return FileInfo(int(answer.headers["content-length"]), parsedate_to_datetime(answer.headers["last-modified"]).timestamp())
+            # An archive need not know when a file came: it is then older than anything made from it.
+            changed = answer.headers.get("last-modified")
+            return FileInfo(int(answer.headers["content-length"]), parsedate_to_datetime(changed).timestamp() if changed else 0.0)
         except (KeyError, ValueError):
-            raise ProblemError(502, "bad-answer", f"{self._name} answered HEAD {path} without Content-Length or Last-Modified.") from None
+            raise ProblemError(502, "bad-answer", f"{self._name} answered HEAD {path} without a usable Content-Length.") from None
 
     async def _list(self) -> dict[str, FileInfo]:
         found: dict[str, FileInfo] = {}
@@ -146,7 +147,7 @@ class Metadata:
             self.requests += 1
             answer = await self._http.request(method, path, **arguments)
             if not answer.is_success:
-                raise as_problem(answer)
+                raise error_of(answer)
             return answer
 
         return await persist(once, what=self._name, patience=self._patience, say=self._say)

@@ -21,7 +21,7 @@ from snakemake_tes_auth.command import arguments, environment
 from snakemake_tes_auth.events import EventPump
 from snakemake_tes_auth.outcome import Outcome, OutcomeFile
 from snakemake_tes_auth.retry import AGAIN
-from snakemake_tes_auth.tail import Tail
+from snakemake_tes_auth.tail import Complaints, Tail
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 SUCCESS, FAILED, REFUSED = 0, 1, 2
@@ -76,16 +76,22 @@ class Pod:
             cwd=self.folders.work,
             env=environment(self.folders, os.environ),
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # a signal to our group must not reach it twice
             preexec_fn=_die_with_parent,
         )
         pump.put({"kind": "node", "state": "running"})
         tail = Tail(events)
         following = asyncio.create_task(tail.follow(pump))
+        assert self.child.stderr is not None
+        complaints = Complaints()
+        listening = asyncio.create_task(complaints.copy(self.child.stderr))
         wish = await self._wait()
         tail.ended = True
         await following
-        return self._judge(pump, wish, tail.last_note)
+        with contextlib.suppress(TimeoutError):  # a grandchild may hold the pipe open
+            await asyncio.wait_for(listening, 5)
+        return self._judge(pump, wish, tail.last_note or complaints.best)
 
     def _prepare(self) -> Path:
         state = self.folders.state

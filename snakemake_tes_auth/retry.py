@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import httpx
 
+from broker_client.client import as_problem
 from gdi_common.problem import ProblemError
 
 T = TypeVar("T")
@@ -28,6 +29,18 @@ class Refused(Exception):
     def __init__(self, detail: str, *, dataset: str | None = None) -> None:
         super().__init__(detail)
         self.dataset = dataset
+
+
+# The server's words for "this process may not speak for the run any more".
+SILENCED = frozenset({"stale-attempt", "stale-workload", "run-closed", "wrong-node", "missing-scope"})
+
+
+def error_of(answer: httpx.Response) -> Exception:
+    """What an unsuccessful answer means: Refused where this process may not go on at all, ProblemError otherwise."""
+    error = as_problem(answer)
+    if error.problem.status == 401 or error.slug in SILENCED:
+        return Refused(f"{answer.request.url.path} refused this run: {error}")
+    return error
 
 
 @dataclass(frozen=True)

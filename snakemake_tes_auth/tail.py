@@ -1,9 +1,11 @@
-"""Follows the file of events that Snakemake's process writes and hands them to the pump, which alone numbers and sends."""
+"""What Snakemake's process says: its file of events, handed to the pump, which alone numbers and sends; its standard error, passed on."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,25 @@ class Tail:
         if values["kind"] == "note":
             self.last_note = str(values.get("message") or "")[:2000]
         pump.put(values)
+
+
+class Complaints:
+    """Passes standard error on and keeps the line that best says why Snakemake itself fell over (a Snakefile that does not parse is not always logged)."""
+
+    _ERROR = re.compile(r"^([A-Za-z_.]*(?:Error|Exception))\b.{0,1500}$")
+
+    def __init__(self) -> None:
+        self.best = ""
+
+    async def copy(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while data := await stream.read(64 * 1024):
+            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.flush()
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[-4096:]
+            for line in lines:
+                text = line[:2000].decode(errors="replace").strip()
+                # A SyntaxError names the workflow's fault; what follows it may be a fault of its reporting.
+                if self._ERROR.match(text) and not self.best.startswith("SyntaxError"):
+                    self.best = text

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import httpx
 
-from broker_client.client import as_problem
 from gdi_common.problem import ProblemError
-from snakemake_tes_auth.retry import Patience, persist
+from snakemake_tes_auth.retry import Patience, error_of, persist
 
 Task = dict[str, Any]  # a TES task as JSON: py-tes's models are synchronous and cost more than the call itself
 View = Literal["MINIMAL", "BASIC", "FULL"]
@@ -88,7 +87,7 @@ class TesClient:
             self.requests += 1
             answer = await self._http.request(method, path, **arguments)
             if not answer.is_success:
-                raise as_problem(answer)
+                raise error_of(answer)
             try:
                 body = answer.json() if answer.content else {}
             except ValueError:

@@ -21,9 +21,9 @@ MAX_TOKEN_BYTES = 64 * 1024
 
 
 class TokenSource(Protocol):
-    """Gives a bearer token. `fresh` asks for another than the one given before, because a server refused that one."""
+    """Gives a bearer token; another than `refused`, where a server did not take that one."""
 
-    async def token(self, *, fresh: bool = False) -> str: ...
+    async def token(self, *, refused: str | None = None) -> str: ...
 
     async def aclose(self) -> None: ...
 
@@ -34,7 +34,7 @@ class FileTokens:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def token(self, *, fresh: bool = False) -> str:
+    async def token(self, *, refused: str | None = None) -> str:
         try:
             with self._path.open() as handle:
                 value = handle.read(MAX_TOKEN_BYTES).strip()
@@ -66,11 +66,10 @@ class BrokerTokens:
     def __repr__(self) -> str:
         return f"BrokerTokens(run={self._run.run!r})"
 
-    async def token(self, *, fresh: bool = False) -> str:
-        stale = self._token if fresh else None
+    async def token(self, *, refused: str | None = None) -> str:
         async with self._lock:
             # Whoever waited here for another's fetch takes that one: a burst of 401s costs one request.
-            if self._token is not None and self._token != stale and time.time() < self._until:
+            if self._token is not None and self._token != refused and time.time() < self._until:
                 return self._token
             try:
                 answer = await self._broker.token(self._run.run, TokenRequest(audience=self._run.audience, min_ttl=self._min_ttl))
@@ -100,8 +99,9 @@ class TokenAuth(httpx.Auth):
         self._source = source
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        request.headers["Authorization"] = f"Bearer {await self._source.token()}"
+        token = await self._source.token()
+        request.headers["Authorization"] = f"Bearer {token}"
         answer = yield request
         if answer.status_code == 401:
-            request.headers["Authorization"] = f"Bearer {await self._source.token(fresh=True)}"
+            request.headers["Authorization"] = f"Bearer {await self._source.token(refused=token)}"
             yield request

@@ -140,7 +140,9 @@ class Node:
     async def _events(self, request: Request) -> Response:
         batch = EventBatch.model_validate_json(await request.body())
         for event in batch.events:
-            self.events.setdefault((0 if batch.source == "pod-1" else 100_000 * int(batch.source.removeprefix("pod-"))) + event.seq, event.model_dump(exclude_none=True))
+            self.events.setdefault(
+                (0 if batch.source == "pod-1" else 100_000 * int(batch.source.removeprefix("pod-"))) + event.seq, event.model_dump(exclude_none=True)
+            )
         return JSONResponse({})
 
     # --- tasks --------------------------------------------------------------------------------------------------------------

@@ -137,10 +137,68 @@ def test_the_allele_frequency_workflow_runs_to_its_release(node: Node, pod: Pod)
     assert sorted(node.events) == list(range(1, len(node.events) + 1)), "events are numbered without gap"
 
 
-def test_a_chain_with_log_and_temporary_file_leaves_only_its_result(node: Node, pod: Pod) -> None:
-    assert pod.workflow(CHAIN).start().end() == 0, pod.said()
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Pod]]:
+    """One finished run whose first task the platform loses once, and whose second needs a second try; short-lived tokens, one of them revoked early."""
+    root = tmp_path_factory.mktemp("chain")
+    with Node(root / "node") as node:
+        pod = Pod(root / "pod", node)
+        node.system_errors["first"] = 1
+        node.token_lifetime = 3
+        snakefile = CHAIN.replace("rule second:", "rule second:\n    retries: 1\n    resources: tries=lambda w, attempt: attempt").replace(
+            "cat {input} >", "sleep 2; test {resources.tries} = 2; cat {input} >"
+        )
+        pod.workflow(snakefile).start()
+        try:
+            node.wait(lambda: node.of_rule("first"))
+            pod.seen = processes()
+            node.revoked.update(node.tokens)
+            pod.code = pod.end()
+            yield node, pod
+        finally:
+            pod.kill()
+
+
+def processes() -> bytes:
+    """Arguments and environments of all Snakemake processes that we may look at."""
+    seen = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if b"snakemake" in (line := (entry / "cmdline").read_bytes()):
+                    seen.append(line + (entry / "environ").read_bytes())
+            except OSError:
+                continue
+    assert len(seen) >= 2
+    return b"".join(seen)
+
+
+def test_a_chain_with_log_and_temporary_file_leaves_only_its_result(chain: tuple[Node, Pod]) -> None:
+    node, pod = chain
+    assert pod.code == 0, pod.said()
     assert (node.workspace / "end.txt").read_text() == "one\ntwo\n"
     assert (node.workspace / "logs/second.log").exists() and not (node.workspace / "first.txt").exists()
+
+
+def test_a_platform_error_is_tried_again_and_loses_nothing(chain: tuple[Node, Pod]) -> None:
+    assert [t["tags"]["gdi-try"] for t in chain[0].of_rule("first")] == ["1", "1.1"]
+
+
+def test_a_rules_retries_make_new_tasks(chain: tuple[Node, Pod]) -> None:
+    assert [(t["tags"]["gdi-try"], t["state"]) for t in chain[0].of_rule("second")] == [("1", "EXECUTOR_ERROR"), ("2", "COMPLETE")]
+
+
+def test_a_token_is_used_while_it_lives_and_one_refused_early_costs_one_fresh_one(chain: tuple[Node, Pod]) -> None:
+    node, _ = chain
+    assert 3 <= len(node.tokens) <= 15
+    assert len([entry for entry in node.log if entry[2] == 401]) == 1
+
+
+def test_no_token_is_in_arguments_environment_files_or_log(chain: tuple[Node, Pod]) -> None:
+    node, pod = chain
+    everything = pod.seen + pod.log.read_bytes() + b"".join(p.read_bytes() for p in (pod.root / "work").rglob("*") if p.is_file())
+    assert b"run-token" not in everything and b"identity-1" not in everything
+    assert "run-token" not in json.dumps(list(node.tasks.values()))
 
 
 def test_a_failed_task_is_told_with_exit_code_class_and_line(node: Node, pod: Pod) -> None:
@@ -180,48 +238,34 @@ def test_a_workflow_other_than_the_admitted_one_is_not_started(node: Node, pod: 
     assert result.returncode == 2
 
 
-def test_a_platform_error_is_tried_again_and_loses_nothing(node: Node, pod: Pod) -> None:
-    node.system_errors["first"] = 2
-    assert pod.workflow(CHAIN).start().end() == 0, pod.said()
-    assert len(node.of_rule("first")) == 3
-
-
-def test_a_rules_retries_make_new_tasks(node: Node, pod: Pod) -> None:
-    snakefile = CHAIN.replace("rule first:", "rule first:\n    retries: 1\n    resources: tries=lambda w, attempt: attempt").replace(
-        "echo one > {output}", "test {resources.tries} = 2 && echo one > {output}"
-    )
-    assert pod.workflow(snakefile).start().end() == 0, pod.said()
-    assert [t["tags"]["gdi-try"] for t in node.of_rule("first")] == ["1", "2"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_cancelled_pod_leaves_no_live_task(node: Node, pod: Pod, number: int) -> None:
+def test_a_cancelled_pod_leaves_no_live_task(node: Node, pod: Pod) -> None:
     pod.workflow(SLOW).start(slow=300)
     node.wait(lambda: len(node.live()) == 3)
-    pod.signal(number)
+    pod.signal(signal.SIGTERM)
     assert pod.end() == 1
     assert not node.live() and {t["state"] for t in node.tasks.values()} == {"CANCELED"}
     assert node.told("node")[-1]["state"] == "cancelled"
 
 
 def test_a_handed_over_pod_leaves_its_tasks_to_the_next_which_submits_none_twice(node: Node, pod: Pod) -> None:
-    pod.workflow(SLOW).start(slow=4)
+    pod.workflow(SLOW).start(slow=2)
     node.wait(lambda: len(node.live()) == 3)
     pod.signal(signal.SIGUSR1)
-    assert pod.end() == 75 and len(node.live()) == 3
-    assert pod.start(slow=4).end() == 0, pod.said()
+    assert pod.end() == 75 and not [t for t in node.tasks.values() if t["state"] == "CANCELED"]
+    assert pod.start(slow=2).end() == 0, pod.said()
     assert len(node.tasks) == 4
     assert (node.workspace / "after.txt").read_text() == "0\n1\n2\n"
 
 
 @pytest.mark.parametrize("keep_state", [True, False])
 def test_a_killed_pod_adopts_live_tasks_and_believes_finished_ones(node: Node, pod: Pod, keep_state: bool) -> None:
-    """SIGKILL with one slot: one task finished, one runs, one waits. The next pod has the same work folder, or an empty one."""
+    """SIGKILL with one slot: one task finished, one runs, one waits; one more ends before the next pod, which has the same work folder or an empty one."""
     node._slots = 1
     pod.workflow(SLOW).start(slow=1)
-    node.wait(lambda: any(t["state"] == "COMPLETE" for t in node.tasks.values()))
+    node.wait(lambda: {t["state"] for t in node.tasks.values()} == {"COMPLETE", "RUNNING", "QUEUED"})
     pod.kill()
     node.hold.clear()
+    node.wait(lambda: sum(t["state"] == "COMPLETE" for t in node.tasks.values()) == 2)
     if not keep_state:
         shutil.rmtree(pod.root / "work")
         (pod.root / "work").mkdir()
@@ -230,31 +274,6 @@ def test_a_killed_pod_adopts_live_tasks_and_believes_finished_ones(node: Node, p
     assert pod.end() == 0, pod.said()
     assert len(node.tasks) == 4, [t["tags"] for t in node.tasks.values()]
     assert (node.workspace / "after.txt").read_text() == "0\n1\n2\n"
-
-
-def test_what_ended_while_no_snakemake_ran_is_believed(node: Node, pod: Pod) -> None:
-    pod.workflow(SLOW).start(slow=1)
-    node.wait(lambda: len(node.live()) == 3)
-    pod.kill()
-    node.wait(lambda: not node.live())
-    assert pod.start(slow=1).end() == 0, pod.said()
-    assert len(node.tasks) == 4
-
-
-def test_a_short_token_lives_as_long_as_it_may_and_is_renewed(node: Node, pod: Pod) -> None:
-    node.token_lifetime = 3
-    pod.workflow(SLOW).start(slow=6)
-    assert pod.end() == 0, pod.said()
-    assert 2 <= len(node.tokens) <= 16
-    assert not [entry for entry in node.log if entry[2] == 401]
-
-
-def test_a_token_refused_early_costs_one_fresh_one(node: Node, pod: Pod) -> None:
-    pod.workflow(SLOW).start(slow=3)
-    node.wait(lambda: len(node.live()) == 3)
-    node.revoked.update(node.tokens)
-    assert pod.end() == 0, pod.said()
-    assert len(node.tokens) == 2
 
 
 def test_a_gateway_and_a_broker_that_are_away_for_a_while_lose_nothing(node: Node, pod: Pod) -> None:
@@ -276,21 +295,3 @@ def test_reading_a_files_content_is_refused_in_words_for_the_author(node: Node, 
     snakefile = CHAIN.replace("rule all:", "localrules: second\nrule all:")
     assert pod.workflow(snakefile).start().end() == 1
     assert "contents stay at the node" in pod.said()
-
-
-def test_no_token_is_in_arguments_environment_or_log(node: Node, pod: Pod) -> None:
-    pod.workflow(SLOW).start(slow=2)
-    node.wait(lambda: len(node.live()) == 3)
-    seen = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if b"snakemake" in (line := (entry / "cmdline").read_bytes()):
-                    seen.append(line + (entry / "environ").read_bytes())
-            except OSError:
-                continue
-    assert len(seen) >= 2
-    assert pod.end() == 0
-    everything = b"".join(seen) + pod.log.read_bytes() + b"".join(p.read_bytes() for p in (pod.root / "work").rglob("*") if p.is_file())
-    assert b"run-token" not in everything and b"identity-1" not in everything
-    assert "run-token" not in json.dumps(list(node.tasks.values()))

@@ -1,0 +1,436 @@
+"""The Snakemake side's parts, each alone: queries, tasks, keys, reasons, retries, tokens, events, outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from broker_client.client import AsyncBrokerClient
+from gdi_common.problem import ProblemError
+from snakemake_tes_auth.adapter import JobFile, JobView
+from snakemake_tes_auth.command import arguments, environment
+from snakemake_tes_auth.events import MAX_QUEUE, EventPump, event
+from snakemake_tes_auth.live import LiveTasks
+from snakemake_tes_auth.logger import Translator
+from snakemake_tes_auth.metadata import Metadata
+from snakemake_tes_auth.outcome import OutcomeFile
+from snakemake_tes_auth.queries import QueryError, parse
+from snakemake_tes_auth.reasons import failure
+from snakemake_tes_auth.retry import Away, Patience, Refused, persist
+from snakemake_tes_auth.runfile import Folders, RunFile, RunFileError, load
+from snakemake_tes_auth.tail import Tail
+from snakemake_tes_auth.tasks import CannotRun, direct_task, job_key, next_try
+from snakemake_tes_auth.tes import TesClient
+from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth
+
+RUN = "r-0123456789abcdef0123"
+QUICK = Patience(total=0.3, first=0.01, longest=0.05)
+
+
+def view(**changes: Any) -> JobView:
+    values: dict[str, Any] = {
+        "jobid": 1,
+        "rule": "count",
+        "wildcards": {"i": "1"},
+        "attempt": 1,
+        "threads": 2,
+        "resources": {"mem_mb": 1500, "disk_mb": 10},
+        "inputs": [JobFile("s/sda/D/a.c4gh", "sda://D/a.c4gh")],
+        "outputs": [JobFile("s/workspace/o ut/x", f"workspace://{RUN}/o ut/x")],
+        "logs": [],
+        "shell": "cat a > b",
+        "image": "gdi-task:1",
+    }
+    return JobView(**{**values, **changes})
+
+
+def run_file(**changes: Any) -> dict[str, Any]:
+    return {
+        "run": RUN,
+        "attempt": 1,
+        "node": "node-a",
+        "pod": "pod-1",
+        "broker_url": "http://broker.test",
+        "gateway_url": "http://gateway.test",
+        "audience": "http://gateway.test",
+        "workflow": "w",
+        "digest": "sha256:" + "0" * 64,
+        **changes,
+    }
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "s3://b/k", "file:///etc/passwd", "sda://D", "sda://D/", "sda:///x", "workspace://R/../x", "workspace://R/a//b", "workspace://R/./b"),
+        *("sda://D/x#token", "sda://D/x?y", "sda://D/a\\b", "sda://D/a\nb", "sda://../x", "sda://a b/x", "workspace://R/" + "x" * 1001),
+    ],
+)
+def test_a_query_that_could_mean_something_else_is_refused(text: str) -> None:
+    with pytest.raises(QueryError):
+        parse(text)
+
+
+def test_queries_with_spaces_wildcards_and_odd_letters_name_one_file() -> None:
+    assert parse("workspace://R/a b/ü+.txt").url_path == "R/a%20b/%C3%BC%2B.txt"
+    assert parse("sda://{dataset}/x.c4gh").local_suffix == "sda/{dataset}/x.c4gh"
+    assert parse("sda://workspace/x").local_suffix != parse("workspace://workspace/x").local_suffix
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_key_is_stable_and_tells_jobs_apart() -> None:
+    key = job_key(view(), "d")
+    assert key == job_key(view(jobid=7, attempt=2, shell="other", threads=8), "d") and len(key) == 24
+    others = [job_key(view(rule="x"), "d"), job_key(view(wildcards={"i": "2"}), "d"), job_key(view(outputs=[]), "d"), job_key(view(), "e")]
+    assert len({key, *others}) == 5
+
+
+def test_a_try_that_is_taken_is_never_used_again() -> None:
+    assert [next_try(1, set()), next_try(1, {"1"}), next_try(1, {"1", "1.1"}), next_try(2, {"1"})] == ["1", "1.1", "1.2", "2"]
+
+
+def test_a_shell_rule_becomes_a_plain_task(tmp_path: Path) -> None:
+    task = direct_task(view(logs=[JobFile("s/workspace/l/log", f"workspace://{RUN}/l/log")]), key="k", tries="1", folder=tmp_path)
+    script = task["executors"][0]["command"][-1]
+    assert task["executors"][0]["command"][:4] == ["/bin/bash", "-euo", "pipefail", "-c"]
+    assert "mkdir -p -- s/workspace/l 's/workspace/o ut'" in script and script.endswith("cat a > b")
+    assert task["inputs"] == [{"url": "sda://D/a.c4gh", "path": "/gdi/work/s/sda/D/a.c4gh", "type": "FILE"}]
+    assert [o["url"] for o in task["outputs"]] == [f"workspace://{RUN}/o ut/x", f"workspace://{RUN}/l/log"]
+    assert task["resources"] == {"cpu_cores": 2, "ram_gb": 1.5, "disk_gb": 0.1}
+
+
+def test_a_named_script_brings_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("Snakefile", "scripts/a.py", "scripts/lib.py", "other/secret.py", "scripts/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    task = direct_task(view(shell=f"python3 {tmp_path}/scripts/a.py"), key="k", tries="1", folder=tmp_path)
+    assert [i["path"] for i in task["inputs"] if "content" in i] == [f"{tmp_path}/scripts/a.py", f"{tmp_path}/scripts/lib.py"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"shell": None, "why_not_direct": "it has no `shell:`"}, "shell:"),
+        ({"image": None, "why_not_direct": "it has no `container:`"}, "container:"),
+        ({"group": True}, "cannot run"),
+        ({"outputs": [JobFile("x", "")]}, "local"),
+        ({"outputs": [JobFile("../x", f"workspace://{RUN}/x")]}, "relative"),
+        ({"inputs": [JobFile("/etc/passwd", "")]}, "neither in storage"),
+        ({"shell": "x" * 200_000}, "longer"),
+    ],
+)
+def test_a_job_that_cannot_be_a_task_says_what_to_write(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match=word) as told:
+        direct_task(view(**changes), key="k", tries="1", folder=tmp_path)
+    assert "rule count" in str(told.value)
+
+
+# --- reasons ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_says_class_line_dataset_and_exit_code() -> None:
+    task = {"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1}], "metadata": {"gdi_error_class": "VcfFormatError", "gdi_line": "12"}}]}
+    assert failure(task).sentence("count") == "rule count failed with VcfFormatError at line 12 (exit code 1)"
+    denied = failure({"state": "SYSTEM_ERROR", "logs": [{"metadata": {"gdi_error_class": "AccessDenied", "gdi_dataset": "D1", "gdi_reason": "withdrawn"}}]})
+    assert denied.sentence("count") == "rule count failed on dataset D1 with AccessDenied: withdrawn" and not denied.worth_another_try
+
+
+@pytest.mark.parametrize("logs", [None, [], [None], [{}], [{"metadata": "x", "logs": None}], [{"metadata": {"gdi_line": "-1", "gdi_error_class": "a b"}}]])
+def test_nonsense_from_a_server_is_no_reason_to_fall_over(logs: Any) -> None:
+    found = failure({"state": "SYSTEM_ERROR", "logs": logs})
+    assert found.worth_another_try and found.line is None and found.error_class is None and "operator" in found.sentence("r")
+
+
+# --- patience and tokens -----------------------------------------------------------------------------------------------------
+
+
+async def test_patience_ends_in_a_message_that_says_for_what_and_how_long() -> None:
+    async def call() -> None:
+        raise ProblemError(503, "away", "restarting")
+
+    heard: list[str] = []
+    with pytest.raises(Away, match="the gateway has not answered for"):
+        await persist(call, what="the gateway", patience=QUICK, say=heard.append)
+    assert len(heard) == 1 and "restarting" in heard[0]
+
+
+async def test_a_refusal_is_not_tried_again() -> None:
+    calls = 0
+
+    async def call() -> None:
+        nonlocal calls
+        calls += 1
+        raise ProblemError(403, "forbidden", "no")
+
+    with pytest.raises(ProblemError):
+        await persist(call, what="x", patience=QUICK, say=print)
+    assert calls == 1
+
+
+class Broker:
+    """The broker's token call."""
+
+    def __init__(self, lifetime: float = 300, refuse: int = 0) -> None:
+        self.lifetime, self.refuse, self.asked, self.seen = lifetime, refuse, 0, [""]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        self.seen.append(request.headers["authorization"])
+        if self.refuse:
+            return httpx.Response(self.refuse, json={"type": "urn:gdi:problem:stale", "title": "x", "status": self.refuse, "detail": "replaced", "action": ""})
+        return httpx.Response(200, json={"token": f"t{self.asked}", "expires_at": time.time() + self.lifetime})
+
+
+def tokens(broker: Broker, tmp_path: Path) -> BrokerTokens:
+    (tmp_path / "token").write_text("identity")
+    return BrokerTokens(RunFile(**run_file()), tmp_path / "token", transport=httpx.MockTransport(broker))
+
+
+async def test_many_calls_at_once_cost_one_token(tmp_path: Path) -> None:
+    broker = Broker()
+    source = tokens(broker, tmp_path)
+    assert set(await asyncio.gather(*(source.token() for _ in range(50)))) == {"t1"} and broker.asked == 1
+    assert set(await asyncio.gather(*(source.token(refused="t1") for _ in range(50)))) == {"t2"} and broker.asked == 2
+
+
+async def test_the_identity_is_read_at_each_request_and_a_short_token_is_used_for_half_its_life(tmp_path: Path) -> None:
+    broker = Broker(lifetime=0.2)
+    source = tokens(broker, tmp_path)
+    assert [await source.token() for _ in range(5)] == ["t1"] * 5
+    (tmp_path / "token").write_text("newer")
+    await asyncio.sleep(0.12)
+    assert await source.token() == "t2" and broker.seen[-1] == "Bearer newer"
+
+
+async def test_a_401_gets_one_fresh_token_and_one_retry(tmp_path: Path) -> None:
+    broker = Broker()
+    served: list[str] = []
+
+    def gateway(request: httpx.Request) -> httpx.Response:
+        served.append(request.headers["authorization"])
+        return httpx.Response(401)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(gateway), auth=TokenAuth(tokens(broker, tmp_path))) as http:
+        assert (await http.get("http://gateway.test/")).status_code == 401
+    assert served == ["Bearer t1", "Bearer t2"]
+
+
+async def test_a_broker_that_says_no_ends_the_run_without_the_token_in_the_message(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="replaced") as told:
+        await tokens(Broker(refuse=403), tmp_path).token()
+    assert "identity" not in str(told.value).replace("identity token", "")
+    assert "t1" not in repr(tokens(Broker(), tmp_path))
+
+
+# --- the TES's lists ---------------------------------------------------------------------------------------------------------
+
+
+def tes(handler: Any) -> TesClient:
+    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
+    return TesClient(http, patience=QUICK, say=print, name="the TES")
+
+
+async def test_a_page_that_repeats_is_an_error_and_no_endless_loop() -> None:
+    client = tes(lambda r: httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}], "next_page_token": "same"}))
+    with pytest.raises(ProblemError, match="twice"):
+        [t async for t in client.tasks({"gdi-run": RUN})]
+
+
+async def test_a_thousand_live_tasks_cost_one_list_and_one_task_one_call() -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if request.url.path.endswith("/tasks"):
+            return httpx.Response(200, json={"tasks": [{"id": f"t{i}", "state": "RUNNING"} for i in range(1000)]})
+        return httpx.Response(200, json={"id": "t1", "state": "COMPLETE"})
+
+    live = LiveTasks(tes(handler), RUN, known=1000)
+    assert len(await live.states({f"t{i}" for i in range(1000)})) == 1000 and len(asked) == 1
+    assert await live.states({"t1"}) == {"t1": "COMPLETE"} and len(asked) == 2
+
+
+async def test_a_task_that_is_missing_in_a_list_is_gone_only_when_its_own_call_says_so() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        name = request.url.path.rpartition("/")[2]
+        if name == "tasks":
+            return httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}]})
+        return httpx.Response(200, json={"id": name, "state": "QUEUED"}) if name == "b" else httpx.Response(404)
+
+    assert await LiveTasks(tes(handler), RUN, known=3).states({"a", "b", "c"}) == {"a": "RUNNING", "b": "QUEUED", "c": None}
+
+
+async def test_cancelling_finds_also_what_the_registry_does_not_know() -> None:
+    states = {"a": "RUNNING", "late": "QUEUED"}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            states[request.url.path.rpartition("/")[2].removesuffix(":cancel")] = "CANCELED"
+            return httpx.Response(200, json={})
+        return httpx.Response(200, json={"tasks": [{"id": k, "state": v} for k, v in states.items()]})
+
+    live = LiveTasks(tes(handler), RUN, live={"a"})
+    assert await live.cancel_all() == 0 and set(states.values()) == {"CANCELED"}
+    with pytest.raises(asyncio.CancelledError):
+        await live.create({})
+
+
+@pytest.mark.parametrize("slug", ["run-closed", "stale-workload", "stale-attempt"])
+async def test_a_process_that_was_replaced_stops_at_once(slug: str) -> None:
+    body = {"type": f"urn:gdi:problem:{slug}", "title": "x", "status": 403, "detail": "over", "action": ""}
+    with pytest.raises(Refused, match="over"):
+        await tes(lambda r: httpx.Response(403, json=body)).create({})
+
+
+@pytest.mark.parametrize("identifier", ["", "..", "a/b", "a?b", "a#b", "a%2fb", "x" * 300])
+async def test_a_task_id_is_never_more_than_one_path_segment(identifier: str) -> None:
+    with pytest.raises(ProblemError):
+        await tes(lambda r: httpx.Response(200, json={})).get(identifier)
+
+
+# --- files' metadata ---------------------------------------------------------------------------------------------------------
+
+
+async def test_ten_thousand_files_cost_ten_listings_and_no_call_each() -> None:
+    pages = [[{"path": f"out/{p}-{i}", "size": 1, "mtime": 5} for i in range(1000)] for p in range(10)]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        page = int(request.url.params.get("page_token", 0))
+        return httpx.Response(200, json={"files": pages[page], "next_page_token": str(page + 1) if page < 9 else ""})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://gateway.test")
+    metadata = Metadata(http, RUN, patience=QUICK, say=print, name="the gateway")
+    for p in range(10):
+        for i in range(1000):
+            assert await metadata.info(parse(f"workspace://{RUN}/out/{p}-{i}")) is not None
+    directory = await metadata.info(parse(f"workspace://{RUN}/out"))
+    assert directory is not None and directory.size == 0 and metadata.requests == 10
+    with pytest.raises(Refused, match="another run"):
+        await metadata.info(parse("workspace://r-ffffffffffffffffffff/x"))
+
+
+# --- events ------------------------------------------------------------------------------------------------------------------
+
+
+class Events:
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.status = 200
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.status == 200:
+            self.got += json.loads(request.content)["events"]
+        return httpx.Response(self.status, json={})
+
+
+def pump(events: Events) -> EventPump:
+    client = AsyncBrokerClient("http://broker.test", lambda: "t", transport=httpx.MockTransport(events))
+    return EventPump(client, RUN, "pod-1", patience=Patience(first=0.01, longest=0.02))
+
+
+async def test_events_arrive_once_in_order_numbered_over_a_broker_that_was_away() -> None:
+    events = Events()
+    events.status = 503
+    sender = pump(events)
+    task = asyncio.create_task(sender.run())
+    for i in range(1200):
+        sender.put({"kind": "job", "rule": "r", "job": f"j{i}", "state": "done"})
+    await asyncio.sleep(0.05)
+    events.status = 200
+    assert await sender.close(5)
+    await task
+    assert [e["seq"] for e in events.got] == list(range(1, 1201)) and events.got[-1]["job"] == "j1199"
+
+
+async def test_a_full_queue_drops_progress_and_keeps_what_the_node_says() -> None:
+    sender = pump(Events())
+    for _ in range(MAX_QUEUE + 10):
+        sender.put({"kind": "progress", "done": 1, "total": 2})
+    sender.put({"kind": "node", "state": "failed", "message": "why"})
+    assert sender.room <= 0 and sender.dropped == 11 and sender._queue[-1].kind == "node"
+
+
+async def test_a_broker_that_refuses_the_writer_is_left_alone() -> None:
+    events = Events()
+    events.status = 403
+    sender = pump(events)
+    task = asyncio.create_task(sender.run())
+    sender.put({"kind": "note", "message": "x"})
+    assert await sender.close(5) and sender.refused
+    await task
+
+
+def test_an_event_is_cut_to_the_apis_bounds_and_nonsense_is_none() -> None:
+    made = event({"kind": "job", "message": "x" * 5000, "wildcards": {"a" * 300: "b" * 300}, "nonsense": 1}, 1)
+    assert made is not None and len(made.message or "") == 2000 and len(next(iter(made.wildcards))) == 255
+    assert event({"kind": "sudo"}, 1) is None and event({"kind": "job", "state": "root"}, 1) is None
+
+
+def test_progress_counts_what_an_earlier_process_did() -> None:
+    def record(**extra: Any) -> logging.LogRecord:
+        made = logging.LogRecord("x", logging.INFO, "", 0, "", (), None)
+        made.__dict__.update(extra)
+        return made
+
+    translator = Translator()
+    translator.events(record(gdi_event={"kind": "rules", "counts": {"a": 9}, "all_jobs": 10}))
+    assert translator.events(record(event="progress", done=1, total=4)) == [{"kind": "progress", "done": 7, "total": 10}]
+
+
+async def test_a_workflow_cannot_speak_for_the_node_through_the_events_file(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"kind": "node", "state": "success"}\nnonsense\n[1]\n{"kind": "note", "message": "hello"}\n')
+    events = Events()
+    sender = pump(events)
+    tail = Tail(path)
+    tail.ended = True
+    await tail.follow(sender)
+    assert [e.kind for e in sender._queue] == ["note"] and tail.last_note == "hello"
+
+
+# --- the pod's papers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "../x"}, {"gateway_url": "file:///etc"}, {"gateway_url": "http://user:secret@x"}, {"node": ""}, {"relays": [{"listen": 0, "socket": "x"}]}],
+)
+def test_a_wrong_run_file_names_file_and_field(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run_file(**change)))
+    with pytest.raises(RunFileError, match=f"run.json: {next(iter(change))}"):
+        load(path)
+
+
+def test_parameters_cannot_take_the_platforms_names() -> None:
+    run = RunFile(**run_file(parameters={"node": "x", "datasets": ["stolen"], "regions": 2}, datasets=["D"]))
+    assert run.config() == {"node": "node-a", "datasets": ["D"], "run": RUN, "regions": 2}
+
+
+def test_snakemake_gets_an_environment_of_its_own(tmp_path: Path) -> None:
+    found = environment(Folders(root=tmp_path), {"AWS_SECRET_ACCESS_KEY": "x", "HTTP_PROXY": "x", "HOME": "/root"})
+    assert found["XDG_CACHE_HOME"].startswith(str(tmp_path / "work")) and found["HOME"] == str(tmp_path / "work") and "x" not in found.values()
+    assert "--nolock" in arguments(Folders(root=tmp_path), RunFile(**run_file()), tmp_path / "e")
+
+
+def test_the_first_failure_stays_and_a_weightier_outcome_replaces_it(tmp_path: Path) -> None:
+    outcome = OutcomeFile(tmp_path / "outcome.json")
+    outcome.write("failed", "first", "D1")
+    outcome.write("failed", "second")
+    assert (found := outcome.read()) is not None and (found.message, found.dataset) == ("first", "D1")
+    outcome.write("again", "away")
+    assert (found := outcome.read()) is not None and found.kind == "again"
+    (tmp_path / "outcome.json").write_text("nonsense")
+    assert outcome.read() is None
