@@ -228,7 +228,7 @@ class Executor(RemoteExecutor):
         if isinstance(why, Away) or (isinstance(why, Refused) and why.dataset is None):
             return
         try:
-            left = self._session.loop.run(self._live.cancel_all(), timeout=70)
+            left = self._session.loop.run(self._live.cancel_all(), timeout=45)
         except (Away, Refused, ProblemError, TimeoutError) as error:
             self.logger.error(f"not all tasks could be cancelled: {type(error).__name__}: {error}")
             return

