@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.patience import is_away, short
 from gdi_operators.settings import settings
 
+DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # broker_client.models.DatasetId
 Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user) and ti (try number) are used
 
 
@@ -70,6 +72,8 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
     datasets = given.get("datasets")
     if not isinstance(datasets, list) or not datasets or not all(isinstance(d, str) for d in datasets) or len(set(datasets)) != len(datasets):
         wrong.append("datasets: must be a list of at least one dataset id, none twice")
+    elif strange := [d for d in datasets if not DATASET.fullmatch(d)]:
+        wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (letters, digits and ._:- up to 128)")
     values = {k: v for k, v in given.items() if k in entry.workflow.parameters}
     wrong += entry.workflow.check_parameters(values)
     if wrong:

@@ -1,0 +1,294 @@
+"""A small world for the operators: a broker and gateways that keep their contracts (HTTP, in threads), the real process host, a probe as workflow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import uvicorn
+import yaml
+from fastapi import FastAPI, Request
+from gdi_operators.runs import run_id
+from starlette.responses import Response
+
+from broker_client import models as m
+from gdi_common.canonical import sha256_hex
+from gdi_common.jose import SigningKey
+from gdi_common.problem import ProblemError
+from gdi_common.server import install
+
+TICKET = "gdit_planted-ticket-0123456789"
+PROBE = """
+import json, os, signal, sys, time
+run = json.load(open("/gdi/run.json"))
+mode = run["parameters"]["mode"]
+open("/gdi/work/starts", "a").write(run["pod"] + "\\n")
+def starts(): return len(open("/gdi/work/starts").readlines())
+def stop(n, f): open("/gdi/work/stopped", "a").write(str(n)); os._exit(1)
+signal.signal(signal.SIGTERM, stop)
+if mode == "ok": time.sleep(run["parameters"]["seconds"])
+elif mode == "lost-once": starts() == 1 and os.kill(os.getpid(), signal.SIGKILL)
+elif mode == "again-once": sys.exit(75 if starts() == 1 else 0)
+elif mode == "always-lost": sys.exit(75)
+elif mode == "fail" or mode == "fail-" + run["node"]: sys.exit(1)
+else: time.sleep(run["parameters"]["seconds"])
+"""
+WORKFLOW = {
+    "name": "probe", "title": "A probe", "version": "1",
+    "parameters": {"mode": {"type": "string", "title": "Mode"}, "seconds": {"type": "number", "title": "Seconds", "default": 0.2}},
+    "required": ["mode"],
+    "releases": [
+        {"name": "counts", "title": "Counts", "path": "out/counts.json", "schema_file": "schema.json", "check": "allele-counts", "gather": "allele-counts"}
+    ],
+}  # fmt: skip
+
+
+def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the awaited condition did not come true"
+        time.sleep(0.02)
+
+
+class Served:
+    """A FastAPI application on a free port, in a thread; can go away and come back."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self._server = uvicorn.Server(uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        until(lambda: self._server.started)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+@dataclass
+class Node:
+    """A gateway: publishes `release` under its signature, remembers who closed what."""
+
+    name: str
+    release: bytes = b'{"format": "gdi-allele-counts/1", "sites": [], "withheld": {}}'
+    reviews: int = 0
+    refuse: list[str] | None = None
+    tamper: bytes = b""
+    closed: list[int] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.key = SigningKey.generate()
+        app = FastAPI()
+        install(app)
+        self.served = Served(app)
+        app.post("/releases/{run}")(self._ask)
+        app.get("/releases/{run}/{name}")(self._get)
+        app.post("/runs/{run}/close")(self._close)
+
+    def _authorised(self, request: Request) -> None:
+        if request.headers.get("authorization") != f"Bearer run-token-for-{self.served.url}":
+            raise ProblemError(401, "unauthenticated", "No run token.")
+
+    async def _ask(self, run: str, request: Request) -> Response:
+        self._authorised(request)
+        body = await request.json()
+        self.asked.append(body)
+        if self.refuse:
+            raise ProblemError(422, "release-refused", "The check refused.", reasons=self.refuse)
+        if self.reviews:
+            self.reviews -= 1
+            return Response(status_code=202)
+        digest = sha256_hex(self.release)
+        claims = {
+            "iss": self.name, "aud": run, "release": body["name"], "sha256": digest, "workflow": body["workflow"], "digest": body["digest"],
+            "attempt": body["attempt"],
+        }  # fmt: skip
+        answer = {
+            "name": body["name"], "sha256": digest, "bytes": len(self.release), "url": f"{self.served.url}/releases/{run}/{body['name']}",
+            "signature": self.key.sign(claims, lifetime=10 * 365 * 86400, typ="release+jwt"), "sites_released": 1, "sites_withheld": 0, "withheld": {},
+        }  # fmt: skip
+        return Response(json.dumps(answer), media_type="application/json")
+
+    async def _get(self, run: str, name: str, request: Request) -> Response:
+        self._authorised(request)
+        return Response(self.release + self.tamper)
+
+    async def _close(self, run: str, request: Request) -> dict[str, Any]:
+        self._authorised(request)
+        self.closed.append((await request.json())["attempt"])
+        return {"cancelled": 0}
+
+
+class Broker:
+    """The broker's run calls, kept in memory: admission with one good ticket, workloads with fencing, failing, tokens for open runs."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+        self.runs: dict[str, m.Run] = {}
+        self.admissions: list[dict[str, Any]] = []
+        self.workloads: list[tuple[str, str | None]] = []
+        self.events: list[dict[str, Any]] = []
+        self.messages: dict[str, str] = {}
+        self.refusal: ProblemError | None = None
+        app = FastAPI()
+        install(app)
+        app.post("/v1/runs")(self._admit)
+        app.get("/v1/runs/{run}")(self._get)
+        app.delete("/v1/runs/{run}")(self._close)
+        app.put("/v1/runs/{run}/workloads/{pod}")(self._workload)
+        app.post("/v1/runs/{run}/tokens")(self._token)
+        app.post("/v1/runs/{run}/events")(self._events)
+        app.get("/v1/runs/{run}/progress")(self._progress)
+        self.served = Served(app)
+
+    def _known(self, run: str) -> m.Run:
+        if run not in self.runs:
+            raise ProblemError(404, "run-unknown", f"There is no run {run}.")
+        return self.runs[run]
+
+    async def _admit(self, request: m.AdmitRequest) -> m.Run:
+        self.admissions.append(request.model_dump())
+        if self.refusal is not None:
+            raise self.refusal
+        run = run_id(request.dag_id, request.dag_run_id)
+        known = self.runs.get(run)
+        if known is None and request.ticket != TICKET:
+            raise ProblemError(403, "ticket-unknown", "The ticket is not known.")
+        if known is not None and known.attempt == request.attempt:
+            return known
+        plan = [
+            m.PlanItem(
+                node=n.name, datasets=[d for d in request.parameters["datasets"] if str(d).endswith(n.name[-1].upper())],  # type: ignore[union-attr]
+                access_ends_at=time.time() + 3600, gateway_url=n.served.url, audience=n.served.url, public_key=n.key.jwk(),
+            )
+            for n in self.nodes
+        ]  # fmt: skip
+        self.runs[run] = m.Run(
+            id=run, dag_id=request.dag_id, dag_run_id=request.dag_run_id, attempt=request.attempt, state="open", workflow=request.workflow,
+            digest=request.digest, user="alice", datasets=[d for i in plan for d in i.datasets], plan=plan, opened_at=time.time(),
+        )  # fmt: skip
+        return self.runs[run]
+
+    async def _get(self, run: str) -> m.Run:
+        return self._known(run)
+
+    async def _close(self, run: str, request: m.CloseRequest) -> m.Run:
+        self.runs[run] = self._known(run).model_copy(update={"state": "closed", "outcome": request.outcome})
+        return self.runs[run]
+
+    async def _workload(self, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
+        known = self._known(run)
+        if known.state != "open" or known.attempt != request.attempt:
+            raise ProblemError(409, "attempt-over", "The attempt is over.")
+        self.workloads.append((pod, request.uid))
+        return m.Workload(pod=pod, node=request.node, attempt=request.attempt, uid=request.uid, generation=len({p for p, _ in self.workloads}))
+
+    async def _token(self, run: str, request: m.TokenRequest) -> m.Token:
+        if self._known(run).state != "open":
+            raise ProblemError(409, "run-closed", "The run is closed.")
+        return m.Token(token=f"run-token-for-{request.audience}", expires_at=time.time() + 300)
+
+    async def _events(self, run: str, batch: m.EventBatch) -> dict[str, Any]:
+        known = self._known(run)
+        for event in batch.events:
+            self.events.append({"source": batch.source, "node": batch.node, "state": event.state, "message": event.message})
+            if event.kind == "node" and event.state == "failed" and known.failing is None:
+                self.runs[run] = known.model_copy(update={"failing": m.Failing(node=batch.node or "", reason=event.message or "", dataset=event.dataset)})
+        return {}
+
+    async def _progress(self, run: str) -> m.Progress:
+        known = self._known(run)
+        return m.Progress(
+            run=run, attempt=known.attempt, state=known.state, outcome=known.outcome, failing=known.failing, rules=[],
+            nodes=[m.NodeProgress(node=n.name, state="running", message=self.messages.get(n.name, "")) for n in self.nodes],
+        )  # fmt: skip
+
+
+class World:
+    """Everything; `environment` is what Airflow's processes need to find it."""
+
+    def __init__(self, folder: Path, *, nodes: int = 2) -> None:
+        self.folder = folder
+        self.nodes = [Node(f"node-{'abc'[i]}") for i in range(nodes)]
+        self.broker = Broker(self.nodes)
+        workflow = folder / "workflows" / "probe"
+        workflow.mkdir(parents=True)
+        (workflow / "workflow.yaml").write_text(yaml.safe_dump(WORKFLOW))
+        (workflow / "Snakefile").write_text("")
+        (workflow / "schema.json").write_text("{}")
+        (workflow / "probe.py").write_text(PROBE)
+        self.environment = {
+            "GDI_BROKER_URL": self.broker.served.url, "GDI_IDENTITY_TOKEN_FILE": str(folder / "airflow-token"), "GDI_WORKFLOWS": str(folder / "workflows"),
+            "GDI_PROCESS_HOST_SOCKET": str(folder / "host.sock"), "GDI_RESULTS_DIR": str(folder / "results"), "GDI_BROKER_PATIENCE": "10",
+        }  # fmt: skip
+        self.config = folder / "host.yaml"
+        self.config.write_text(
+            yaml.safe_dump(
+                {
+                    "socket": "host.sock", "state_dir": "state", "workflows": "workflows", "issuer": "https://cluster.test", "key_file": "key.pem",
+                    "jwks_file": "jwks.json", "airflow_token_file": "airflow-token", "broker": {"host": "127.0.0.1", "port": self.broker.served.port},
+                    "gateways": {n.served.url: {"host": "127.0.0.1", "port": n.served.port} for n in self.nodes},
+                    "entry": [sys.executable, "/gdi/workflow/probe.py"], "packages": [],
+                }
+            )
+        )  # fmt: skip
+        self.host: subprocess.Popen[bytes] | None = None
+        (folder / "airflow-token").write_text("identity")
+
+    def start_host(self) -> None:
+        log = (self.folder / "host.log").open("ab")
+        self.host = subprocess.Popen([sys.executable, "-m", "local_federation.host", "--config", str(self.config)], stdout=log, stderr=log)
+        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30)
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.host is not None and self.host.poll() is None, (self.folder / "host.log").read_text()
+        try:
+            return self.http.get("/livez").is_success
+        except httpx.HTTPError:
+            return False
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        return {p["name"]: p for p in self.http.get("/pods").json()}
+
+    def starts(self, node: str) -> list[str]:
+        found = list((self.folder / "state" / "work").glob(f"*/{node}/starts"))
+        return found[0].read_text().split() if found else []
+
+    def context(self, *, try_number: int = 1, conf: dict[str, Any] | None = None, states: dict[str, str] | None = None, **parameters: Any) -> dict[str, Any]:
+        """What Airflow gives an operator, as far as ours use it."""
+        conf = conf if conf is not None else {"ticket": TICKET, "datasets": ["DS-A", "DS-B"], **parameters}
+        dag_run = SimpleNamespace(dag_id="probe", run_id="manual__1", conf=conf, triggering_user_name="alice")
+        ti = SimpleNamespace(
+            dag_id="probe", run_id="manual__1", task_id="close", try_number=try_number, max_tries=3,
+            get_task_states=lambda **_: {"manual__1": states or {}}, get_dagrun_state=lambda **_: "running",
+        )  # fmt: skip
+        return {"dag_run": dag_run, "ti": ti}
+
+    @property
+    def run(self) -> str:
+        return run_id("probe", "manual__1")
+
+    def close(self) -> None:
+        if self.host is not None:
+            self.host.terminate()
+            self.host.wait(30)
+        self.broker.served.stop()
+        for node in self.nodes:
+            node.served.stop()

@@ -1,0 +1,344 @@
+"""The run's operators against a broker, gateways and the real process host: refusals, lost pods, failures elsewhere, retries, releases, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from gdi_operators.launchers.process import ProcessLauncher
+from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
+from gdi_operators.settings import settings
+from operators_world import TICKET, World, until
+
+from gdi_common.problem import ProblemError
+from local_federation.sandbox import why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(tmp_path)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    yield made
+    made.close()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def hosted(world: World) -> World:
+    """The same, with the process host running."""
+    world.start_host()
+    return world
+
+
+def admit(world: World, **more: Any) -> list[dict[str, Any]]:
+    return AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(**more))
+
+
+def analyse(item: dict[str, Any], **more: Any) -> SnakemakeOperator:
+    return SnakemakeOperator(task_id="analyse", workflow="probe", item=item, poll=0.1, grace=5, **more)
+
+
+def deferred(call: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        call()
+    return caught.value
+
+
+def event_of(waiting: TaskDeferred) -> dict[str, Any]:
+    """What the trigger yields, run as the triggerer would: made anew from its serialised form."""
+
+    async def first() -> dict[str, Any]:
+        _, kwargs = waiting.trigger.serialize()
+        trigger = type(waiting.trigger)(**json.loads(json.dumps(kwargs)))
+        async with asyncio.timeout(40):
+            async for event in trigger.run():
+                return dict(event.payload)
+        raise AssertionError("no event")
+
+    return asyncio.run(first())
+
+
+def finish(operator: SnakemakeOperator, context: dict[str, Any], waiting: TaskDeferred) -> dict[str, Any]:
+    """Through all deferrals to the result."""
+    while True:
+        event = event_of(waiting)
+        try:
+            return operator.resume(context, event, **json.loads(json.dumps(waiting.kwargs)))
+        except TaskDeferred as again:
+            waiting = again
+
+
+def whole(operator: SnakemakeOperator, context: dict[str, Any]) -> dict[str, Any]:
+    return finish(operator, context, deferred(lambda: operator.execute(context)))
+
+
+def test_the_plan_is_the_result_of_admission_and_holds_no_secret(world: World) -> None:
+    items = admit(world, mode="ok")
+    assert [(i["node"], i["datasets"], i["attempt"]) for i in items] == [("node-a", ["DS-A"], 1), ("node-b", ["DS-B"], 1)]
+    assert {i["run"] for i in items} == {world.run}
+    assert TICKET not in json.dumps(items)
+    sent = world.broker.admissions[0]
+    assert sent["ticket"] == TICKET and sent["triggering_user"] == "alice" and sent["parameters"] == {"datasets": ["DS-A", "DS-B"], "mode": "ok"}
+
+
+def test_a_refusal_names_dataset_reason_and_how_to_apply_and_is_not_retried(world: World) -> None:
+    world.broker.refusal = ProblemError(
+        403, "access-denied", "Access is missing.", refusals=[{"dataset": "DS-B", "node": "node-b", "reason": "expired", "how_to_apply": "https://rems.test"}]
+    )
+    with pytest.raises(AirflowFailException, match=r"(?s)access-denied.*dataset DS-B: expired \(node node-b\); to apply for access: https://rems.test"):
+        admit(world, mode="ok")
+
+
+def test_a_broker_that_is_away_is_waited_for_then_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDI_BROKER_PATIENCE", "8")
+    settings.cache_clear()
+    world.broker.served.stop()
+    back = threading.Timer(1.0, world.broker.served.start)
+    back.start()
+    assert len(admit(world, mode="ok")) == 2
+    back.join()
+    world.broker.served.stop()
+    monkeypatch.setenv("GDI_BROKER_PATIENCE", "0")
+    settings.cache_clear()
+    with pytest.raises(AirflowException) as away:
+        admit(world, mode="ok")
+    assert not isinstance(away.value, AirflowFailException)
+    world.broker.served.start()
+
+
+def test_a_closed_run_is_opened_again_by_a_retry_but_not_by_a_new_dag_run_of_its_id(world: World) -> None:
+    admit(world, mode="ok")
+    CloseRunOperator(task_id="close", workflow="probe").execute(world.context())
+    with pytest.raises(AirflowFailException, match="cannot be used again"):
+        admit(world, mode="ok")
+    assert admit(world, mode="ok", try_number=2)[0]["attempt"] == 2
+    assert world.broker.admissions[-1]["ticket"] is None
+
+
+def test_a_pod_is_registered_before_it_is_made_and_pinned_before_it_runs(hosted: World) -> None:
+    item = admit(hosted, mode="ok")[0]
+    assert whole(analyse(item), hosted.context(mode="ok")) == {"node": "node-a", "attempt": 1, "pod": f"{hosted.run}-node-a-1-1"}
+    uid = hosted.pods()[f"{hosted.run}-node-a-1-1"]["uid"]
+    assert hosted.broker.workloads == [(f"{hosted.run}-node-a-1-1", None), (f"{hosted.run}-node-a-1-1", uid)]
+
+
+def test_a_task_that_is_executed_again_finds_its_running_pod(hosted: World) -> None:
+    item = admit(hosted, mode="ok", seconds=2)[0]
+    context = hosted.context(mode="ok", seconds=2)
+    deferred(lambda: analyse(item).execute(context))  # and the worker is killed here, or the trigger's event is lost
+    again = hosted.context(mode="ok", seconds=2, try_number=2)
+    assert whole(analyse(item), again)["attempt"] == 1
+    assert len(hosted.starts("node-a")) == 1
+    assert analyse(item).execute(again)  # finished meanwhile: no new pod either
+    assert len(hosted.starts("node-a")) == 1
+
+
+def test_an_interrupted_launch_is_completed_not_repeated(hosted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = admit(hosted, mode="ok")[0]
+    operator = analyse(item)
+    with monkeypatch.context() as patch:  # the worker dies between create and start
+        patch.setattr(ProcessLauncher, "start", _die)
+        with pytest.raises(KeyboardInterrupt):
+            operator.execute(hosted.context(mode="ok"))
+    assert [p["state"] for p in hosted.pods().values()] == ["created"]
+    whole(analyse(item), hosted.context(mode="ok", try_number=2))
+    assert len(hosted.pods()) == 1 and len(hosted.starts("node-a")) == 1
+
+
+def _die(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mode", ["lost-once", "again-once"])
+def test_a_lost_pod_is_replaced_and_goes_on_in_the_same_folder(hosted: World, mode: str) -> None:
+    item = admit(hosted, mode=mode)[0]
+    assert whole(analyse(item), hosted.context(mode=mode))["pod"].endswith("-1-2")
+    assert len(hosted.starts("node-a")) == 2
+    assert hosted.broker.events == []
+
+
+def test_replacements_are_bounded_and_the_reason_is_told(hosted: World) -> None:
+    item = admit(hosted, mode="always-lost")[0]
+    with pytest.raises(AirflowFailException, match="ended with exit code 75 3 times"):
+        whole(analyse(item, max_relaunches=2), hosted.context(mode="always-lost"))
+    assert hosted.broker.runs[hosted.run].failing is not None
+
+
+def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_the_others(hosted: World) -> None:
+    items = admit(hosted, mode="fail-node-a", seconds=30)
+    hosted.broker.messages["node-a"] = "rule count_region failed: AccessDenied, dataset DS-A"
+    context = hosted.context(mode="fail-node-a", seconds=30)
+    other = analyse(items[1])
+    waiting = deferred(lambda: other.execute(context))
+    with pytest.raises(AirflowFailException, match="node node-a failed: rule count_region failed: AccessDenied, dataset DS-A"):
+        whole(analyse(items[0]), context)
+    assert hosted.broker.events == [{"source": "airflow-node-a-1", "node": "node-a", "state": "failed", "message": hosted.broker.messages["node-a"]}]
+    with pytest.raises(AirflowFailException, match=r"stopped: node node-a failed: rule count_region"):
+        finish(other, context, waiting)
+    assert {p["state"] for p in hosted.pods().values()} == {"exited"}
+    assert len(hosted.broker.events) == 1
+    # A task of that run which was still to start does not start.
+    with pytest.raises(AirflowFailException, match="not started: node node-a failed"):
+        analyse(items[1]).execute(context)
+    # Cleared, it opens the next attempt and starts anew.
+    deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=30, try_number=2)))
+    assert hosted.broker.runs[hosted.run].attempt == 2 and f"{hosted.run}-node-b-2-1" in hosted.pods()
+
+
+def test_a_killed_host_loses_the_pod_and_the_run_goes_on(hosted: World) -> None:
+    item = admit(hosted, mode="slow", seconds=1)[0]
+    context = hosted.context(mode="slow", seconds=1)
+    operator = analyse(item)
+    waiting = deferred(lambda: operator.execute(context))
+    until(lambda: hosted.starts("node-a"))
+    hosted.host.send_signal(signal.SIGKILL)
+    hosted.host.wait()
+    back = threading.Timer(1.0, hosted.start_host)
+    back.start()
+    assert finish(operator, context, waiting)["pod"].endswith("-1-2")
+    back.join()
+
+
+def test_a_broker_that_is_away_does_not_disturb_a_running_pod(hosted: World) -> None:
+    item = admit(hosted, mode="ok", seconds=2)[0]
+    context = hosted.context(mode="ok", seconds=2)
+    operator = analyse(item)
+    waiting = deferred(lambda: operator.execute(context))
+    hosted.broker.served.stop()
+    event = event_of(waiting)
+    assert event["kind"] == "ended"
+    hosted.broker.served.start()
+    assert operator.resume(context, event, **(waiting.kwargs or {}))["pod"].endswith("-1-1")
+
+
+def test_ending_the_deferred_task_stops_the_pod_but_a_lost_triggerer_does_not(hosted: World) -> None:
+    item = admit(hosted, mode="slow", seconds=30)[0]
+    context = hosted.context(mode="slow", seconds=30)
+    waiting = deferred(lambda: analyse(item).execute(context))
+    pod = f"{hosted.run}-node-a-1-1"
+    until(lambda: hosted.starts("node-a"))
+
+    async def lost_triggerer() -> None:
+        task = asyncio.create_task(anext(aiter(waiting.trigger.run())))  # type: ignore[arg-type]
+        await asyncio.sleep(0.3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await waiting.trigger.cleanup()
+
+    asyncio.run(lost_triggerer())
+    assert hosted.pods()[pod]["state"] == "running" and not hosted.pods()[pod]["stopping"]
+    asyncio.run(waiting.trigger.on_kill())
+    until(lambda: hosted.pods()[pod]["state"] == "exited")
+    assert hosted.pods()[pod]["stopping"] is True
+    # Cleared: the stopped pod is not taken for a failed workflow.
+    deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=30, try_number=2)))
+    assert hosted.pods()[f"{hosted.run}-node-a-1-2"]["state"] == "running"
+    assert hosted.broker.runs[hosted.run].failing is None
+
+
+def test_a_pod_that_runs_too_long_is_stopped(hosted: World) -> None:
+    item = admit(hosted, mode="slow", seconds=30)[0]
+    context = hosted.context(mode="slow", seconds=30)
+    operator = analyse(item, max_duration=timedelta(seconds=6))
+    waiting = deferred(lambda: operator.execute(context))
+    assert waiting.timeout is not None and waiting.timeout <= timedelta(seconds=6)
+    with pytest.raises(AirflowFailException, match="did not end within 0:00:06"):
+        operator.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+    assert hosted.pods()[f"{hosted.run}-node-a-1-1"]["stopping"] is True
+
+
+def site(pos: int, ac: int, an: int, alt: str = "G") -> dict[str, Any]:
+    return {"chrom": "2", "pos": pos, "ref": "A", "alt": alt, "ac": ac, "an": an}
+
+
+def release_bytes(*sites: dict[str, Any]) -> bytes:
+    return json.dumps({"format": "gdi-allele-counts/1", "sites": list(sites), "withheld": {"small-count": 1}}).encode()
+
+
+def released(hosted: World, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [ReleaseOperator(task_id="release", workflow="probe", item=i, release="counts").execute(hosted.context(mode="ok")) for i in items]
+
+
+def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
+    world.nodes[0].release = release_bytes(site(100, 6, 40), site(200, 5, 40))
+    world.nodes[1].release = release_bytes(site(100, 7, 60))
+    items = admit(world, mode="ok")
+    results = released(world, items)
+    assert [(r["node"], r["name"]) for r in results] == [("node-a", "counts"), ("node-b", "counts")]
+    assert world.nodes[0].asked[0]["path"] == "out/counts.json" and world.nodes[0].asked[0]["schema"] == {}
+    done = GatherOperator(task_id="gather", workflow="probe", releases=results).execute(world.context(mode="ok"))
+    folder = Path(done["folder"])
+    assert (folder / "answer.tsv").read_text() == (
+        "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES\n2\t100\tA\tG\t13\t100\t0.13\tnode-a,node-b\n2\t200\tA\tG\t\t\t\tnode-a\n"
+    )
+    assert (folder / "answer.png").read_bytes().startswith(b"\x89PNG")
+    assert [r["sha256"] for r in json.loads((folder / "releases.json").read_text())["releases"]] == [r["sha256"] for r in results]
+    assert (done["alleles"], done["withheld"]) == (2, 1)
+
+
+def test_a_release_that_the_node_did_not_sign_is_not_used(world: World) -> None:
+    items = admit(world, mode="ok")
+    results = released(world, items)
+    gather = lambda given: GatherOperator(task_id="gather", workflow="probe", releases=given).execute(world.context(mode="ok"))  # noqa: E731
+    world.nodes[0].tamper = b" "
+    with pytest.raises(AirflowFailException, match="node-a has another checksum"):
+        gather(results)
+    world.nodes[0].tamper = b""
+    forged = [{**results[0], "signature": results[1]["signature"]}, results[1]]
+    with pytest.raises(AirflowFailException, match="node-a has no valid signature"):
+        gather(forged)
+    with pytest.raises(AirflowFailException, match="No release counts of node-b"):
+        gather(results[:1])
+    assert not (world.folder / "results" / world.run / "answer.tsv").exists()
+
+
+def test_a_release_waits_for_review_and_a_refusal_gives_the_reasons(world: World) -> None:
+    item = admit(world, mode="ok")[0]
+    world.nodes[0].reviews = 1
+    operator = ReleaseOperator(task_id="release", workflow="probe", item=item, release="counts")
+    waiting = deferred(lambda: operator.execute(world.context(mode="ok")))
+    assert operator.resume(world.context(mode="ok"), {"kind": "ask-again"}, **(waiting.kwargs or {}))["node"] == "node-a"
+    world.nodes[0].refuse = ["not of its schema at sites.3"]
+    with pytest.raises(AirflowFailException, match=r"node node-a refused the release counts: .*not of its schema at sites.3"):
+        operator.execute(world.context(mode="ok"))
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome"),
+    [({"admit": "success", "analyse_0": "success"}, "success"), ({"admit": "success", "analyse_0": "failed", "gather": "upstream_failed"}, "failed")],
+)
+def test_closing_tells_every_gateway_and_takes_the_outcome_from_the_other_tasks(world: World, states: dict[str, str], outcome: str) -> None:
+    admit(world, mode="ok")
+    close = CloseRunOperator(task_id="close", workflow="probe")
+    assert close.execute(world.context(states=states))["outcome"] == outcome
+    assert close.execute(world.context(states=states))["outcome"] == outcome
+    assert [n.closed for n in world.nodes] == [[1], [1]]
+
+
+def test_closing_what_was_never_admitted_is_no_error(world: World) -> None:
+    assert CloseRunOperator(task_id="close", workflow="probe").execute(world.context())["attempt"] == 0
+
+
+def test_a_gateway_that_cannot_be_told_is_named_and_the_run_is_closed_at_the_last_try(world: World) -> None:
+    admit(world, mode="ok")
+    world.nodes[1].served.stop()
+    close = CloseRunOperator(task_id="close", workflow="probe", gateway_patience=0)
+    with pytest.raises(AirflowException, match="node-b"):
+        close.execute(world.context())
+    assert world.broker.runs[world.run].state == "open" and world.nodes[0].closed == [1]
+    with pytest.raises(AirflowException, match=r"closed at the broker, but these gateways could not be told.*node-b"):
+        close.execute(world.context(try_number=4))
+    assert world.broker.runs[world.run].state == "closed"
+    world.nodes[1].served.start()

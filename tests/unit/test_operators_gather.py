@@ -1,0 +1,110 @@
+"""Adding up allele counts: right sums, nothing where a node withheld, hostile releases refused, every release proven."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gdi_operators.gather.allele_counts import BadReleaseError, merge, natural, parse, table
+from gdi_operators.gather.picture import draw
+from gdi_operators.gather.verify import NotProvenError, check
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gdi_common.canonical import sha256_hex
+from gdi_common.jose import SigningKey
+
+
+def row(pos: int, ac: int, an: int, alt: str = "G", chrom: str = "2", ref: str = "A") -> dict[str, Any]:
+    return {"chrom": chrom, "pos": pos, "ref": ref, "alt": alt, "ac": ac, "an": an, "hom_ref": 1, "het": 0}
+
+
+def document(*rows: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({"format": "gdi-allele-counts/1", "sites": list(rows), "withheld": {}, **more}).encode()
+
+
+def lines(**releases: bytes) -> list[str]:
+    return table(merge({n: parse(n, d) for n, d in releases.items()}, releases)).splitlines()[1:]
+
+
+def test_counts_are_added_and_a_site_that_one_node_withheld_stays_empty() -> None:
+    assert lines(a=document(row(1, 5, 10), row(2, 6, 10)), b=document(row(1, 7, 30))) == ["2\t1\tA\tG\t12\t40\t0.3\ta,b", "2\t2\tA\tG\t\t\t\ta"]
+
+
+def test_an_allele_that_one_node_does_not_have_still_counts_its_people() -> None:
+    got = lines(a=document(row(1, 5, 20, "G"), row(1, 6, 20, "T")), b=document(row(1, 8, 30, "G")))
+    assert got == ["2\t1\tA\tG\t13\t50\t0.26\ta,b", "2\t1\tA\tT\t6\t50\t0.12\ta,b"]
+
+
+def test_a_site_listed_twice_or_at_odds_with_itself_is_not_added() -> None:
+    assert lines(a=document(row(1, 5, 20), row(1, 5, 20))) == ["2\t1\tA\tG\t\t\t\ta"]
+    assert lines(a=document(row(1, 5, 20, "G"), row(1, 5, 22, "T"))) == ["2\t1\tA\tG\t\t\t\ta", "2\t1\tA\tT\t\t\t\ta"]
+    assert lines(a=document(row(1, 25, 20))) == ["2\t1\tA\tG\t\t\t\ta"]
+
+
+def test_nobody_called_gives_no_frequency() -> None:
+    assert lines(a=document(row(1, 0, 0))) == ["2\t1\tA\tG\t0\t0\t\ta"]
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"<html>", "document"),
+        (document(row(1, -1, 10)), "sites.0.ac"),
+        (document(row(1, 1, 10, "<script>")), "sites.0.alt"),
+        (document(row(1, 1, 10, chrom="2\tX")), "sites.0.chrom"),
+        (document(row(1, True, 10)), "sites.0.ac"),  # type: ignore[arg-type]
+        (json.dumps({"format": "other/1", "sites": []}).encode(), "format"),
+        (b'{"format": "gdi-allele-counts/1", "sites": [{"chrom": "2", "pos": 1e400}]}', ""),
+    ],
+)
+def test_a_release_that_is_not_of_its_format_is_refused_with_node_and_place(data: bytes, named: str) -> None:
+    with pytest.raises(BadReleaseError, match="of node-x are not of their format") as refused:
+        parse("node-x", data)
+    assert named in str(refused.value)
+    assert "script" not in str(refused.value)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50)), max_size=5, unique_by=lambda t: t[0]), min_size=1, max_size=4))
+def test_a_number_appears_exactly_where_all_nodes_released_and_is_their_sum(parts: list[list[tuple[int, int]]]) -> None:
+    releases = {f"n{i}": parse(f"n{i}", document(*(row(pos, ac, 100) for pos, ac in part))) for i, part in enumerate(parts)}
+    for answer in merge(releases, releases):
+        have = [dict(part)[answer.pos] for part in parts if answer.pos in dict(part)]
+        assert answer.ac == (sum(have) if len(have) == len(parts) else None)
+        assert len(answer.nodes) == len(have)
+
+
+def test_chromosomes_sort_as_people_do() -> None:
+    names = ["1", "2", "10", "chr2", "chr10", "chrX"]
+    assert all(natural(a) < natural(b) for a, b in pairwise(names[:3]))
+    assert all(natural(a) < natural(b) for a, b in pairwise(names[3:]))
+
+
+@pytest.mark.parametrize("chroms", [["2"], ["1", "2", "X"], []])
+def test_a_picture_is_drawn_of_one_chromosome_of_many_and_of_nothing(tmp_path: Path, chroms: list[str]) -> None:
+    a = document(*(row(i * 1000, i % 40, 40, chrom=c) for c in chroms for i in range(60)))
+    b = document(*(row(i * 1000, i % 40, 40, chrom=c) for c in chroms for i in range(0, 60, 2)))
+    draw(merge({"a": parse("a", a), "b": parse("b", b)}, "ab"), tmp_path / "x.png", title="T", nodes=["a", "b"])
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_release_is_proven_by_checksum_signature_run_name_workflow_and_attempt() -> None:
+    key, stranger, data = SigningKey.generate(), SigningKey.generate(), b"{}"
+    claims = {"iss": "node-a", "aud": "r-1", "release": "counts", "sha256": sha256_hex(data), "workflow": "w", "digest": "d", "attempt": 1}
+
+    def prove(signer: SigningKey = key, bytes_: bytes = data, typ: str = "release+jwt", **changed: Any) -> None:
+        signature = signer.sign({**claims, **changed}, lifetime=60, typ=typ)
+        said = {"name": "counts", "node": "node-a", "sha256": sha256_hex(data), "signature": signature}
+        check(bytes_, said, public_key=key.jwk(), run="r-1", digest="d", workflow="w", attempt=2)
+
+    prove()
+    bad: list[dict[str, Any]] = [
+        {"signer": stranger}, {"bytes_": b"{} "}, {"typ": "JWT"}, {"aud": "r-2"}, {"iss": "node-b"}, {"release": "other"}, {"sha256": "0" * 64},
+        {"digest": "e"}, {"workflow": "v"}, {"attempt": 3}, {"attempt": "1"},
+    ]  # fmt: skip
+    for case in bad:
+        with pytest.raises(NotProvenError, match="counts of node-a"):
+            prove(**case)
