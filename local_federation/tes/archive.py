@@ -74,7 +74,7 @@ class Archive:
                     self._receive(name, encrypted, answer, file, budget)
         except httpx.TransportError as error:
             problem = f"{printable(name)}: {'the transfer was cut' if began else 'the archive did not answer'}: {type(error).__name__}"
-            raise TryAgainError(problem, attempts=5 if began else 10_000) from None
+            raise TryAgainError(problem, attempts=5 if began else None) from None
         except httpx.HTTPError as error:
             raise TransferError(f"{printable(name)}: {type(error).__name__}") from None
 

@@ -38,7 +38,7 @@ def _file_path(value: str) -> str:
 Path = Annotated[str, AfterValidator(_path)]
 FilePath = Annotated[str, AfterValidator(_file_path)]
 Text = Annotated[str, Field(max_length=20_000)]
-Url = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[a-z][a-z0-9+.-]{0,20}://[^\s\x00-\x1f]+$")]
+Url = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[a-z][a-z0-9+.-]{0,20}://[^\x00-\x1f\x7f]+$")]
 
 
 class Lenient(BaseModel):

@@ -19,9 +19,9 @@ class TransferError(Exception):
 
 
 class TryAgainError(TransferError):
-    """A transfer that failed in a way that may pass. `attempts` bounds how often this one is tried at all."""
+    """A transfer that failed in a way that may pass; `attempts` bounds how often that way of failing is borne, None only by time."""
 
-    def __init__(self, message: str, attempts: int = 10_000) -> None:
+    def __init__(self, message: str, attempts: int | None = None) -> None:
         super().__init__(message)
         self.attempts = attempts
 
@@ -55,7 +55,7 @@ class Budget:
 def patiently(call: Callable[[], T], budget: Budget, seconds: float) -> T:
     """Calls again after TryAgainError, with growing pauses and jitter, until `seconds` have passed; then the last error stands."""
     deadline = time.monotonic() + seconds
-    pause, tried = FIRST_PAUSE, 0
+    pause, tried, borne = FIRST_PAUSE, 0, 0
     while True:
         tried += 1
         before = budget.bytes_left
@@ -64,7 +64,8 @@ def patiently(call: Callable[[], T], budget: Budget, seconds: float) -> T:
         except TryAgainError as error:
             budget.bytes_left = before  # what came of a failed attempt was thrown away
             rest = deadline - time.monotonic()
-            if rest <= 0 or tried >= error.attempts:
+            borne += error.attempts is not None
+            if rest <= 0 or (error.attempts is not None and borne >= error.attempts):
                 raise TransferError(f"{error} (tried {tried} times)") from None
             if budget.stop.wait(min(rest, pause * random.uniform(0.5, 1.5))):  # noqa: S311 - jitter
                 raise StoppedError from None

@@ -200,9 +200,11 @@ def test_no_byte_of_an_encrypted_input_is_lost(tes: Tes) -> None:
     for name, data in plain.items():
         tes.world.gateway.files[f"DS1/{name}.c4gh"] = data
     inputs = [{"url": f"sda://DS1/{name}.c4gh#{CAPABILITY}", "path": f"/gdi/in/{name}"} for name in plain]
-    task = tes.run(sh("cd /gdi/in && sha256sum *", inputs=inputs))
+    # Not by the log: this Funnel now and then loses the beginning of what a short task prints.
+    outputs = [{"url": f"s3://{tes.world.weed.bucket}/r-4/sums", "path": "/gdi/out/sums"}]
+    task = tes.run(sh("cd /gdi/in && sha256sum * > /gdi/out/sums", inputs=inputs, outputs=outputs))
     assert task["state"] == "COMPLETE", system_logs(task)
-    seen = {name: digest for digest, name in (line.split() for line in stdout(task).splitlines())}
+    seen = {name: digest for digest, name in (line.split() for line in tes.world.weed.get("r-4/sums").decode().splitlines())}
     assert seen == {name: hashlib.sha256(data).hexdigest() for name, data in plain.items()}
 
 
