@@ -119,16 +119,24 @@ def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str) -
                 "GET",
                 f"/api/v2/dags/{WORKFLOW}/dagRuns/{dag_run}/taskInstances/{task['task_id']}/logs/{task['try_number']}",
                 params={"map_index": index},
-                headers={"Accept": "application/json"},
             )
             if answer.is_success:
-                events = [str(e.get("event", "")) for e in answer.json().get("content", []) if isinstance(e, dict) and e.get("level") in ("error", "warning")]
-                lines += [f"  | {e[:500]}" for e in events[-6:]]
+                lines += [f"  | {said[:500]}" for said in errors_in(answer.json().get("content", []))[-4:]]
             lines.append(f"  log: {where}")
     progress = portal.progress(broker_run)
     if progress is not None and progress.failing is not None:
         lines.append(f"{progress.failing.node}: {progress.failing.reason}")
     return "\n".join(lines) or f"the run failed; Airflow's logs are in {federation.layout.logs}"
+
+
+def errors_in(log: list[Any]) -> list[str]:
+    """What a task's log says at level error: the exceptions' own words where there are any."""
+    found = []
+    for event in log:
+        if isinstance(event, dict) and event.get("level") in ("error", "critical"):
+            details = [f"{d.get('exc_type')}: {d.get('exc_value')}" for d in event.get("error_detail") or []]
+            found += details or [str(event.get("event", ""))]
+    return found
 
 
 @dataclass

@@ -108,9 +108,9 @@ class Federation:
         return {
             "GDI_BROKER_URL": self.layout.url("broker"),
             "GDI_IDENTITY_TOKEN_FILE": str(core.airflow_token(self.layout)),
-            "GDI_LAUNCHER_SOCKET": str(core.host_socket(self.layout)),
+            "GDI_PROCESS_HOST_SOCKET": str(core.host_socket(self.layout)),
             "GDI_WORKFLOWS": str(self.workflows),
-            "GDI_RESULTS": str(self.layout.results),
+            "GDI_RESULTS_DIR": str(self.layout.results),
         }
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ The launcher starts the process (`argv`, after `prepare`) and calls `settle` whe
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +31,10 @@ ROLE = "token-broker"
 
 class OpenBaoError(RuntimeError):
     """OpenBao could not be made ready; says at which step and what it answered. Never carries a key or token."""
+
+
+class KeyLostError(OpenBaoError):
+    """Initialised, but the answer that held the unseal key was lost: only an empty start helps."""
 
 
 @dataclass
@@ -67,6 +72,8 @@ class OpenBao:
     def prepare(self) -> None:
         """Writes the server's configuration; before each start."""
         data = self.folder / "raft"
+        if data.exists() and not self.operator_file.exists():
+            shutil.rmtree(data)  # initialised, but the answer with the key was lost: nothing can be in it yet
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(0o700)
         config = {
@@ -99,8 +106,10 @@ class OpenBao:
         deadline = time.monotonic() + timeout
         with httpx.Client(base_url=self.url, timeout=10, trust_env=False) as http:
             status = self._until(deadline, "answer", lambda: http.get("/v1/sys/seal-status"), lambda r: r.status_code == 200).json()
+            if status["initialized"] and not self.operator_file.exists():
+                raise KeyLostError(f"OpenBao at {self.url} is initialised, but its key never arrived. Start it again: it begins anew.")
             if not status["initialized"]:
-                answer = http.put("/v1/sys/init", json={"secret_shares": 1, "secret_threshold": 1})
+                answer = http.put("/v1/sys/init", json={"secret_shares": 1, "secret_threshold": 1}, timeout=timeout)
                 _check(answer, "initialisation")
                 made = answer.json()
                 write_private(self.operator_file, json.dumps({"unseal_key": made["keys_base64"][0], "root_token": made["root_token"]}))

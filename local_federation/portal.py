@@ -53,7 +53,7 @@ class Portal:
         """A call of Airflow's REST API as the portal's service account."""
         if not self._airflow:
             self._airflow = airflow.login(self.layout, self.secrets, "portal")
-        headers = {"Authorization": f"Bearer {self._airflow}"}
+        headers = {"Authorization": f"Bearer {self._airflow}", "Accept": "application/json"}
         return httpx.request(method, self.layout.url("airflow") + path, headers=headers, timeout=30, trust_env=False, **kwargs)
 
     def grant(self, workflow: str, datasets: list[str], *, days: float = 30) -> m.Grant:

@@ -33,6 +33,10 @@ class ServiceFailed(RuntimeError):
     """A part did not come up: names the part, what it said last, and where its log is."""
 
 
+class StartAgain(RuntimeError):
+    """Raised by `settle` where only a fresh start of the process can help."""
+
+
 @dataclass
 class Service:
     """One process. `ready` is asked until it is True; `prepare` runs before each start, `settle` after each time it became ready to be asked
@@ -261,6 +265,10 @@ class Supervisor:
                     child.took = time.monotonic() - child.since
                     child.error = ""
                     child.state = "ready"
+            except StartAgain as error:
+                child.error, child.restarts = str(error), child.restarts + 1
+                if child.process is not None:
+                    child.process.kill()
             except Exception as error:
                 child.error = f"{type(error).__name__}: {str(error)[:300]}"
 

@@ -86,7 +86,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
     ]
     document = {
         "nodes": nodes,
-        "portals": [{"client_id": PORTAL}],
+        "portals": [{"client_id": PORTAL, "airflow_users": ["portal"]}],
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
         "workload_issuers": [
             {

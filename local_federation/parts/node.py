@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from local_federation.parts import core, s3
 from local_federation.secretfiles import Secrets, write_private
 from local_federation.supervisor import Service, http_ok, listening
 
+logging.getLogger("crypt4gh").setLevel(logging.CRITICAL)  # at DEBUG it logs keys
 TES_USER = "gateway"
 TASK_IMAGE = "gdi-task:1"
 

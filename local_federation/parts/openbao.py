@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from local_federation.layout import Layout
-from local_federation.openbao import OpenBao
-from local_federation.supervisor import Service
+from local_federation.openbao import KeyLostError, OpenBao
+from local_federation.supervisor import Service, StartAgain
 
 
 def server(layout: Layout) -> OpenBao:
@@ -13,4 +13,11 @@ def server(layout: Layout) -> OpenBao:
 
 def service(layout: Layout) -> Service:
     bao = server(layout)
-    return Service("openbao", bao.argv(), bao.ready, prepare=bao.prepare, settle=bao.settle)
+
+    def settle() -> None:
+        try:
+            bao.settle()
+        except KeyLostError as error:
+            raise StartAgain(str(error)) from error
+
+    return Service("openbao", bao.argv(), bao.ready, prepare=bao.prepare, settle=settle)

@@ -101,11 +101,11 @@ def natural(chrom: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def table(answers: Iterable[Answer]) -> str:
-    """The answer as tab-separated text; AC, AN and AF empty where withheld, AF empty where nobody was called; NODES: the nodes that released the site."""
+    """The answer as tab-separated text; AC, AN and AF empty where withheld, AF empty where nobody was called; NODES: how many nodes released the site."""
     lines = [HEADER]
     for a in answers:
         af = "" if a.af is None else f"{a.af:.6g}"
-        lines.append("\t".join([a.chrom, str(a.pos), a.ref, a.alt, _text(a.ac), _text(a.an), af, ",".join(a.nodes)]))
+        lines.append("\t".join([a.chrom, str(a.pos), a.ref, a.alt, _text(a.ac), _text(a.an), af, str(len(a.nodes))]))
     return "\n".join(lines) + "\n"
 
 
