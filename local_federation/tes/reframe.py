@@ -26,7 +26,7 @@ TAKEN_WITHIN = 3600.0
 
 
 class CutError(Exception):
-    """The source ended within a header or a segment, or said something impossible: the connection is reset, so Funnel sees an error."""
+    """The source ended within a header or a segment, or said something impossible: the connection ends without the last chunk, so Funnel sees an error."""
 
 
 async def serve(port: int, source: Path) -> asyncio.Server:
