@@ -13,6 +13,7 @@ from node_gateway.audit import Entry
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.locations import check_path
+from node_gateway.workspace.bucket import PAGE
 
 RunPath = Annotated[str, Path(max_length=100)]
 
@@ -31,13 +32,17 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/workspace/{run}")
     async def listing(
-        request: Request, run: RunPath, prefix: Annotated[str, Query(max_length=900)] = "", page_token: Annotated[str, Query(max_length=2000)] = ""
+        request: Request,
+        run: RunPath,
+        prefix: Annotated[str, Query(max_length=900)] = "",
+        page_token: Annotated[str, Query(max_length=2000)] = "",
+        page_size: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
     ) -> dict[str, Any]:
         caller = await gateway.auth.caller(request, "workspace")
         # A prefix may end in the middle of a name or in a slash: it is checked as the path it begins.
         await key_of(request, caller, run, prefix.removesuffix("/") or "all")
         try:
-            files, following = await bucket.page(f"{run}/{prefix}", page_token)
+            files, following = await bucket.page(f"{run}/{prefix}", page_token, page_size)
         except ValueError as error:
             raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
         seen = [{"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime} for f in files]

@@ -345,7 +345,7 @@ class World:
             "KEY_FILE": "key.pem", "POLICY_FILE": "policy.yaml", "DATABASE_URL": f"sqlite+aiosqlite:///{self.folder / 'gateway.db'}",
             "TES_URL": self.tes.server.url, "TES_USER": self.tes.user, "TES_PASSWORD_FILE": "tes-password", "TES_PUBLIC_KEY_FILE": "tes.pub",
             "SDA_URL": self.sda.server.url, "S3_ENDPOINT": self.s3.url, "S3_CREDENTIALS_FILE": "s3-keys.json", "WORKSPACE_BUCKET": "workspace",
-            "RELEASE_BUCKET": "releases", "RUN_CHECK_SECONDS": "0.3", "BROKER_WAIT_SECONDS": "2", **self.extra,
+            "RELEASE_BUCKET": "releases", "RUN_CHECK_SECONDS": "0.3", "BROKER_WAIT_SECONDS": "2", "MAX_STREAMS": "8", **self.extra,
         }  # fmt: skip
         return {"PATH": os.environ["PATH"], **{f"NODE_GATEWAY_{k}": v for k, v in values.items()}}
 
@@ -467,13 +467,16 @@ class Run:
         return found
 
 
+_worlds: list[World] = []
+
+
 @pytest.fixture(scope="module", name="world")
-def world_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("gw"))
-    try:
-        yield made
-    finally:
-        made.close()
+def world_fixture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One world for all of the gateway's tests: each works with runs of its own. It ends with the session."""
+    if not _worlds:
+        _worlds.append(World(tmp_path_factory.mktemp("gw")))
+        request.config.add_cleanup(_worlds[0].close)
+    return _worlds[0]
 
 
 def slug(answer: httpx.Response) -> str:
