@@ -112,7 +112,7 @@ def test_a_whole_run_succeeds_and_leaves_no_secret_but_the_used_ticket_in_its_co
     assert (run.state, run.outcome) == ("closed", "success")
     assert [n.closed for n in world.nodes] == [[1], [1]]
     answer = (world.folder / "results" / run.id / "answer.tsv").read_text()
-    assert answer.splitlines()[1:] == ["2\t100\tA\tG\t18\t80\t0.225\tnode-a,node-b", "2\t200\tA\tG\t18\t80\t0.225\tnode-a,node-b"]
+    assert answer.splitlines()[1:] == ["2\t100\tA\tG\t18\t80\t0.225\t2", "2\t200\tA\tG\t18\t80\t0.225\t2"]
     identity = (world.folder / "airflow-token").read_text()
     database = airflow.rows()
     for secret in ("run-token-for", identity):

@@ -11,15 +11,15 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class ReleaseTrigger(BaseTrigger):
-    """Yields after `seconds`, when the operator asks the gateway again; `until` (epoch seconds) survives a triggerer's restart."""
+    """Yields after `seconds`, when the operator asks the gateway again; `until` (epoch seconds) survives a triggerer's restart; `state` comes back in the event."""
 
-    def __init__(self, *, until: float) -> None:
+    def __init__(self, *, until: float, state: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.until = until
+        self.until, self.state = until, state or {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{type(self).__module__}.{type(self).__name__}", {"until": self.until}
+        return f"{type(self).__module__}.{type(self).__name__}", {"until": self.until, "state": self.state}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        yield TriggerEvent({"kind": "ask-again"})
+        yield TriggerEvent({"kind": "ask-again", "state": self.state})

@@ -21,7 +21,7 @@ LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker loo
 
 
 class SnakemakeTrigger(BaseTrigger):
-    """Yields one event `{"kind", "message"}`: `ended` (the pod), `gone` (no such pod), `away` (the launcher, for ten minutes), and with `watch_run`:
+    """Yields one event `{"kind", "message", "state"}`, the state as it was given: `ended` (the pod), `gone` (no such pod), `away` (the launcher, for ten minutes), and with `watch_run`:
     `failing` (another node failed), `closed` (the attempt). The broker being away is waited out: the pod's end comes from the launcher.
 
     When a user ends the deferred task (mark failed, clear) the pod is asked to stop; a triggerer that dies or restarts leaves it alone.
@@ -29,18 +29,20 @@ class SnakemakeTrigger(BaseTrigger):
 
     def __init__(
         self, *, run: str, attempt: int, node: str, pod: str, launcher: str | None = None, token_broker_conn_id: str | None = None,
-        watch_run: bool = True, grace: float = 30, poll: float = 2, run_poll: float = 5,
+        watch_run: bool = True, grace: float = 30, poll: float = 2, run_poll: float = 5, state: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.run_id, self.attempt, self.node, self.pod = run, attempt, node, pod
         self.launcher, self.token_broker_conn_id = launcher, token_broker_conn_id
         self.watch_run, self.grace, self.poll, self.run_poll = watch_run, grace, poll, run_poll
+        self.state = state or {}  # in the event, not in next_kwargs, which dag.test() drops
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__name__}", {
             "run": self.run_id, "attempt": self.attempt, "node": self.node, "pod": self.pod, "launcher": self.launcher,
             "token_broker_conn_id": self.token_broker_conn_id, "watch_run": self.watch_run, "grace": self.grace, "poll": self.poll, "run_poll": self.run_poll,
+            "state": self.state,
         }  # fmt: skip
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -51,7 +53,7 @@ class SnakemakeTrigger(BaseTrigger):
         finally:
             await launcher.aclose()
             await client.aclose()
-        yield TriggerEvent({"kind": kind, "message": message})
+        yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
     async def on_kill(self) -> None:
         """The user ended the task: the pod cancels its TES tasks and ends."""
