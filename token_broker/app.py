@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gdi_common import server
 from token_broker import api
-from token_broker.broker import Broker, open_broker
-from token_broker.settings import Settings
+from token_broker.broker import Broker
 from token_broker.vault import VaultUnavailable
 from token_broker.web import routes as web
 
@@ -24,21 +23,18 @@ log = logging.getLogger(__name__)
 MAX_BODY = 2 * 1024 * 1024
 
 
-def create_app(settings: Settings, *, opened: Callable[[Broker], None] | None = None) -> FastAPI:
-    """The application; parts are opened at start-up (`opened` is told) and closed at shutdown."""
+def create_app(broker: Broker) -> FastAPI:
+    """The application over an open broker, which it closes at shutdown."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        broker = await open_broker(settings)
-        app.state.broker = broker
         broker.background.start()
-        if opened is not None:
-            opened(broker)
-        log.info("token broker ready at %s", settings.public_url)
+        log.info("token broker ready at %s", broker.settings.public_url)
         yield
         await broker.close()
 
     app = FastAPI(title="GDI token broker", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
+    app.state.broker = broker
     app.include_router(api.router)
     app.include_router(web.router)
     _operations(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
+from collections.abc import Awaitable, Callable
 
 from gdi_common.problem import ProblemError
 from token_broker.grants import Grants
@@ -13,52 +13,61 @@ from token_broker.keeper import Keeper
 from token_broker.tickets import Tickets
 
 log = logging.getLogger(__name__)
-TICK = 1.0
-BATCH = 50
-AT_ONCE = 8
+TICK, HOUR = 0.5, 3600.0
+BATCH = 50  # refreshes at once
 
 
 class Background:
-    """One task; safe to run in every replica: each refresh is guarded by the grant's lease, each revocation may be repeated."""
+    """A loop for each duty, so that none waits for another: a provider that hangs on revocations must not let other grants die.
+
+    Safe to run in every replica: each refresh is guarded by the grant's lease, each revocation may be repeated.
+    """
 
     def __init__(self, grants: Grants, keeper: Keeper, tickets: Tickets) -> None:
         self._grants, self._keeper, self._tickets = grants, keeper, tickets
-        self._task: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
+        self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._loop())
+        duties: list[tuple[Callable[[], Awaitable[object]], float]] = [
+            (self._refresh, TICK),
+            (self._grants.expire, TICK),
+            (self._grants.revoke_upstream, TICK),
+            (self._tickets.forget_old, HOUR),
+        ]
+        self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=5)
+        tasks = [*self._loops, *self._refreshing.values()]
+        for task in tasks:
+            task.cancel()  # a refresh under way goes on by itself: see Keeper.drain
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
 
-    async def _loop(self) -> None:
-        next_cleaning = 0.0
+    async def _loop(self, duty: Callable[[], Awaitable[object]], every: float) -> None:
         while True:
-            for what in (self._refresh, self._grants.expire, self._grants.revoke_upstream):
-                try:
-                    await what()
-                except Exception as error:  # a loop that dies in silence would let every grant die
-                    log.error("background work failed, trying again: %s: %s", type(error).__name__, str(error)[:200])
-            if time.monotonic() > next_cleaning:
-                next_cleaning = time.monotonic() + 3600
-                try:
-                    await self._tickets.forget_old()
-                except Exception as error:
-                    log.error("old tickets could not be removed: %s", type(error).__name__)
-            await asyncio.sleep(TICK * (0.5 + secrets.randbelow(1000) / 1000))
+            try:
+                await duty()
+            except Exception as error:  # a loop that dies in silence would let every grant die
+                log.error("background work failed, trying again: %s: %s", type(error).__name__, str(error)[:200])
+            await asyncio.sleep(every * (0.5 + secrets.randbelow(1000) / 1000))
 
     async def _refresh(self) -> None:
-        slots = asyncio.Semaphore(AT_ONCE)
+        """Starts what is due and does not wait for it: one grant whose lease is held elsewhere must not hold up the others."""
+        for grant in await self._grants.due_for_refresh(BATCH + len(self._refreshing)):
+            if len(self._refreshing) >= BATCH:
+                return
+            if grant not in self._refreshing:
+                self._refreshing[grant] = asyncio.create_task(self._renew(grant))
 
-        async def one(grant: str) -> None:
-            async with slots:
-                try:
-                    await self._keeper.renew(grant)
-                except ProblemError as error:
-                    if error.slug != "grant-inactive":
-                        log.warning("grant %s could not be refreshed: %s", grant, error.problem.detail)
-                        await self._grants.postpone(grant, 2 + secrets.randbelow(3000) / 1000)
-
-        await asyncio.gather(*(one(g) for g in await self._grants.due_for_refresh(BATCH)))
+    async def _renew(self, grant: str) -> None:
+        try:
+            await self._keeper.renew(grant)
+        except ProblemError as error:
+            if error.slug != "grant-inactive":
+                log.warning("grant %s could not be refreshed: %s", grant, error.problem.detail)
+                await self._grants.postpone(grant, 2 + secrets.randbelow(3000) / 1000)
+        except Exception as error:
+            log.error("grant %s could not be refreshed: %s", grant, type(error).__name__)
+        finally:
+            self._refreshing.pop(grant, None)

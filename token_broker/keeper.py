@@ -8,75 +8,23 @@ and store: nobody replays the token then (a provider with strict rotation would 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from gdi_common.problem import ProblemError
 from token_broker import recovery
+from token_broker.held import Held
+from token_broker.locks import NamedLock
 from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.vault import CasConflict, Vault, VaultUnavailable
 
 log = logging.getLogger(__name__)
-MARGIN = 5.0  # an access token is not used in its last seconds
 MAX_CACHED = 20_000
 PROVIDER_TRIES = 3
-REFRESH_AT = 0.5  # of the refresh token's life: the background renews it then, which leaves as much again for outages
-
-
-@dataclass(frozen=True, repr=False)
-class Held:
-    """A grant's record in Vault (`grants/<id>`); secret. `redeeming` names the replica that redeems now, `redeeming_until` the end of its lease."""
-
-    refresh_token: str
-    refresh_lifetime: float
-    refreshed_at: float
-    access_token: str = ""
-    access_expires_at: float = 0
-    access_lifetime: float = 0
-    refreshes: int = 0
-    redeeming: str = ""
-    redeeming_until: float = 0
-
-    @classmethod
-    def of(cls, tokens: TokenSet, *, default_lifetime: float, before: Held | None = None) -> Held:
-        """The record after the provider gave `tokens`. A provider that does not rotate gives no new refresh token: the old one stays."""
-        refresh = tokens.refresh_token or (before.refresh_token if before else "")
-        return cls(
-            refresh_token=refresh,
-            refresh_lifetime=tokens.refresh_expires_in or (before.refresh_lifetime if before and not tokens.refresh_token else default_lifetime),
-            refreshed_at=time.time(),
-            access_token=tokens.access_token,
-            access_expires_at=tokens.access_expires_at,
-            access_lifetime=tokens.access_lifetime,
-            refreshes=(before.refreshes if before else 0) + (1 if before else 0),
-        )
-
-    @classmethod
-    def read(cls, data: dict[str, Any]) -> Held:
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
-
-    def write(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @property
-    def due(self) -> float:
-        return self.refreshed_at + REFRESH_AT * self.refresh_lifetime
-
-    def ttl(self) -> float:
-        return self.access_expires_at - time.time() if self.access_token else 0
-
-    def serves(self, min_ttl: float) -> bool:
-        """Half of a life shorter than ten seconds, else five seconds, are kept as a margin."""
-        return bool(self.access_token) and self.ttl() >= max(min_ttl, min(MARGIN, self.access_lifetime / 2))
-
-    def __repr__(self) -> str:
-        return "Held(…)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,7 +90,7 @@ class Keeper:
         cached = self._narrow.get(key)
         if cached is not None and cached.serves(min_ttl):
             return Access(cached.access_token, cached.access_expires_at)
-        async with _Lock(self._locks, f"{grant} {audience}"):
+        async with NamedLock(self._locks, f"{grant} {audience}"):
             cached = self._narrow.get(key)
             if cached is not None and cached.serves(min_ttl):
                 return Access(cached.access_token, cached.access_expires_at)
@@ -171,7 +119,7 @@ class Keeper:
     async def end(self, grant: str) -> None:
         """Revokes the newest refresh token upstream and destroys the record. OidcUnavailable, VaultUnavailable or ProblemError: try again later."""
         self.forget(grant)
-        async with _Lock(self._locks, grant):
+        async with NamedLock(self._locks, grant):
             record = await self.vault.read(self.path(grant))
             if record.data is not None:
                 held = Held.read(record.data)
@@ -209,7 +157,7 @@ class Keeper:
             await asyncio.wait(self._running, timeout=timeout)
 
     async def _locked(self, grant: str, good: Callable[[Held], bool], min_ttl: float) -> Held:
-        async with _Lock(self._locks, grant):
+        async with NamedLock(self._locks, grant):
             deadline = time.monotonic() + self.lease + 15
             failures = 0
             while time.monotonic() < deadline:
@@ -323,33 +271,6 @@ class Keeper:
         while len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
         return held
-
-
-class _Lock:
-    """An asyncio lock by name that is removed with its last user."""
-
-    def __init__(self, locks: dict[str, tuple[asyncio.Lock, int]], name: str) -> None:
-        self.locks, self.name = locks, hashlib.sha256(name.encode()).hexdigest()
-
-    async def __aenter__(self) -> None:
-        lock, users = self.locks.get(self.name, (asyncio.Lock(), 0))
-        self.locks[self.name] = (lock, users + 1)
-        try:
-            await lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self.locks[self.name][0].release()
-        self._leave()
-
-    def _leave(self) -> None:
-        lock, users = self.locks[self.name]
-        if users <= 1:
-            del self.locks[self.name]
-        else:
-            self.locks[self.name] = (lock, users - 1)
 
 
 def provider_away(error: OidcUnavailable) -> ProblemError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from token_broker.keeper import Held, Note, NoteDead
+from token_broker.held import Held
+from token_broker.keeper import Note, NoteDead
 
 
 class Metrics:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from token_broker.oidc import OidcDenied, OidcUnavailable
 
 if TYPE_CHECKING:
-    from token_broker.keeper import Held, Keeper
+    from token_broker.held import Held
+    from token_broker.keeper import Keeper
 
 log = logging.getLogger(__name__)
 NEEDED_TTL = 2.0

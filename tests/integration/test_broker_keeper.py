@@ -91,11 +91,16 @@ def test_two_replicas_under_load_never_redeem_a_refresh_token_twice(make_world: 
 
 
 def test_an_idle_grant_outlives_many_refresh_tokens(make_world: Callable[..., World]) -> None:
-    world = make_world(access=2, refresh=3)
+    world = make_world(access=2, refresh=4)
     world.start_broker()
     grant, run = world.started(world.user())
-    # Nobody asks for a token during four lives of a refresh token.
-    wait_for("the background refreshes it", lambda: refreshes(world) >= 6, timeout=25)
+    # Meanwhile the provider hangs on the revocation of another grant, for longer than a refresh token lives.
+    user = world.user()
+    other = world.grant(user)
+    world.faults({"path": "/oidc/revoke", "delay": 5, "count": 100})
+    user.revoke_grant(other.id)
+    # Nobody asks for a token during more than two lives of a refresh token.
+    wait_for("the background refreshes it", lambda: refreshes(world) >= 5, timeout=25)
     assert world.node_token("node-a", run.id, min_ttl=0).status_code == 200
     assert world.stats().get("reuse_detected", 0) == 0
     assert world.user().get_grant(grant.id).state == "active"
@@ -143,6 +148,27 @@ def test_a_lost_answer_of_the_provider_loses_no_grant(world: World, fault: dict[
     until_stale()
     world.faults({"path": "/oidc/token", **fault})
     assert wait_for("a fresh token", lambda: (a := fresh_token(world, run)).status_code == 200 and a).json()["expires_at"] > time.time() + FRESH - 5
+    assert world.stats().get("reuse_detected", 0) == 0
+    assert world.user().get_grant(grant.id).state == "active"
+
+
+def test_while_vault_is_sealed_a_redeemed_token_is_kept_and_shown_to_nobody(world: World) -> None:
+    """Stored before anyone sees it: sealed after the redemption, the broker holds the only copy until Vault is back."""
+    grant, run = world.started(world.user())
+    until_stale()
+    before = refreshes(world)
+    world.faults({"path": "/oidc/token", "when": "after", "delay": 1})
+    answers: list[httpx.Response] = []
+    ask = threading.Thread(target=lambda: answers.append(fresh_token(world, run)))
+    ask.start()
+    wait_for("the token is redeemed", lambda: refreshes(world) == before + 1)
+    with world.bao.as_operator() as operator:
+        operator.put("/v1/sys/seal").raise_for_status()
+    assert httpx.get(world.url() + "/readyz", trust_env=False, timeout=30).status_code == 503
+    assert answers == []
+    world.bao.settle()
+    ask.join(30)
+    assert wait_for("it serves", lambda: fresh_token(world, run).status_code == 200)
     assert world.stats().get("reuse_detected", 0) == 0
     assert world.user().get_grant(grant.id).state == "active"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,14 +13,14 @@ from broker_kit import World
 
 from local_federation.openbao import POLICY, OpenBao
 from local_federation.secretfiles import write_private
+from token_broker.broker import SIGNING_KEY, signing_key
+from token_broker.vault import Vault
 
 pytest_plugins = ["broker_fixtures"]
 
 
 def starting(world: World, **changes: str) -> subprocess.CompletedProcess[str]:
     env = {**world.environment(), **{f"TOKEN_BROKER_{k}": v for k, v in changes.items()}}
-    import sys
-
     return subprocess.run([sys.executable, "-m", "token_broker.main"], env=env, capture_output=True, text=True, timeout=60)
 
 
@@ -33,7 +34,7 @@ def test_a_mount_without_check_and_set_is_refused(world: World, openbao: OpenBao
         secret = operator.post(f"/v1/auth/approle/role/{mount}/secret-id", json={}).json()["data"]["secret_id"]
     files = {"VAULT_ROLE_ID_FILE": str(write_private(tmp_path / "role", role)), "VAULT_SECRET_ID_FILE": str(write_private(tmp_path / "secret", secret))}
     ended = starting(world, VAULT_MOUNT=mount, **files)
-    assert ended.returncode != 0 and "cas_required" in ended.stderr and secret not in ended.stderr
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr and "cas_required" in ended.stderr and secret not in ended.stderr
 
 
 def test_the_brokers_policy_reaches_its_own_paths_only(openbao: OpenBao) -> None:
@@ -53,12 +54,20 @@ def test_a_settings_mistake_is_said_in_one_line_without_the_secret(world: World,
     assert ended.returncode == 2 and "chmod 600" in ended.stderr and "not-so-secret" not in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_replicas_that_start_at_once_share_one_signing_key(make_world: Callable[..., World]) -> None:
-    world = make_world()
-    for replica in (0, 1):
-        world.start_broker(replica)
-    keys = [httpx.get(world.url(r) + "/.well-known/jwks.json", trust_env=False).json() for r in (0, 1)]
-    assert keys[0] == keys[1]
+async def test_replicas_that_start_at_once_make_one_signing_key(openbao: OpenBao) -> None:
+    vaults = [Vault(openbao.url, "gdi", openbao.role_id_file, openbao.secret_id_file) for _ in range(5)]
+    before = await vaults[0].read(SIGNING_KEY)
+    await vaults[0].destroy(SIGNING_KEY)
+    keys = await asyncio.gather(*(signing_key(v) for v in vaults))
+    assert len({k.kid for k in keys}) == 1
+    with openbao.as_operator() as operator:  # a soft delete leaves versions behind: cas=0 would fail for ever
+        operator.delete(f"/v1/gdi/data/{SIGNING_KEY}").raise_for_status()
+    assert (await signing_key(vaults[1])).kid != keys[0].kid
+    if before.data is not None:
+        await vaults[0].write(SIGNING_KEY, before.data, cas=(await vaults[0].read(SIGNING_KEY)).version)
+
+
+def test_operations_can_look_and_strangers_cannot_call(world: World) -> None:
     metrics = httpx.get(world.url() + "/metrics", trust_env=False)
     assert metrics.status_code == 200 and "token_broker_refreshes_total" in metrics.text
     assert httpx.get(world.url() + "/docs", trust_env=False).status_code == 200
