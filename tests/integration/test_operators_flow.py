@@ -75,7 +75,7 @@ def finish(operator: SnakemakeOperator, context: dict[str, Any], waiting: TaskDe
     while True:
         event = event_of(waiting)
         try:
-            return operator.resume(context, event, **json.loads(json.dumps(waiting.kwargs)))
+            return operator.resume(context, json.loads(json.dumps(event)))
         except TaskDeferred as again:
             waiting = again
 
@@ -220,7 +220,7 @@ def test_a_broker_that_is_away_does_not_disturb_a_running_pod(hosted: World) -> 
     event = event_of(waiting)
     assert event["kind"] == "ended"
     hosted.broker.served.start()
-    assert operator.resume(context, event, **(waiting.kwargs or {}))["pod"].endswith("-1-1")
+    assert operator.resume(context, event)["pod"].endswith("-1-1")
 
 
 def test_ending_the_deferred_task_stops_the_pod_but_a_lost_triggerer_does_not(hosted: World) -> None:
@@ -280,9 +280,7 @@ def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
     assert world.nodes[0].asked[0]["path"] == "out/counts.json" and world.nodes[0].asked[0]["schema"] == {}
     done = GatherOperator(task_id="gather", workflow="probe", releases=results).execute(world.context(mode="ok"))
     folder = Path(done["folder"])
-    assert (folder / "answer.tsv").read_text() == (
-        "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES\n2\t100\tA\tG\t13\t100\t0.13\t2\n2\t200\tA\tG\t\t\t\t1\n"
-    )
+    assert (folder / "answer.tsv").read_text() == ("CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES\n2\t100\tA\tG\t13\t100\t0.13\t2\n2\t200\tA\tG\t\t\t\t1\n")
     assert (folder / "answer.png").read_bytes().startswith(b"\x89PNG")
     assert [r["sha256"] for r in json.loads((folder / "releases.json").read_text())["releases"]] == [r["sha256"] for r in results]
     assert (done["alleles"], done["withheld"]) == (2, 1)
@@ -309,7 +307,7 @@ def test_a_release_waits_for_review_and_a_refusal_gives_the_reasons(world: World
     world.nodes[0].reviews = 1
     operator = ReleaseOperator(task_id="release", workflow="probe", item=item, release="counts")
     waiting = deferred(lambda: operator.execute(world.context(mode="ok")))
-    assert operator.resume(world.context(mode="ok"), {"kind": "ask-again"}, **(waiting.kwargs or {}))["node"] == "node-a"
+    assert operator.resume(world.context(mode="ok"), event_of(waiting))["node"] == "node-a"
     world.nodes[0].refuse = ["not of its schema at sites.3"]
     with pytest.raises(AirflowFailException, match=r"node node-a refused the release counts: .*not of its schema at sites.3"):
         operator.execute(world.context(mode="ok"))

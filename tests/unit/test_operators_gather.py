@@ -31,22 +31,22 @@ def lines(**releases: bytes) -> list[str]:
 
 
 def test_counts_are_added_and_a_site_that_one_node_withheld_stays_empty() -> None:
-    assert lines(a=document(row(1, 5, 10), row(2, 6, 10)), b=document(row(1, 7, 30))) == ["2\t1\tA\tG\t12\t40\t0.3\ta,b", "2\t2\tA\tG\t\t\t\ta"]
+    assert lines(a=document(row(1, 5, 10), row(2, 6, 10)), b=document(row(1, 7, 30))) == ["2\t1\tA\tG\t12\t40\t0.3\t2", "2\t2\tA\tG\t\t\t\t1"]
 
 
 def test_an_allele_that_one_node_does_not_have_still_counts_its_people() -> None:
     got = lines(a=document(row(1, 5, 20, "G"), row(1, 6, 20, "T")), b=document(row(1, 8, 30, "G")))
-    assert got == ["2\t1\tA\tG\t13\t50\t0.26\ta,b", "2\t1\tA\tT\t6\t50\t0.12\ta,b"]
+    assert got == ["2\t1\tA\tG\t13\t50\t0.26\t2", "2\t1\tA\tT\t6\t50\t0.12\t2"]
 
 
 def test_a_site_listed_twice_or_at_odds_with_itself_is_not_added() -> None:
-    assert lines(a=document(row(1, 5, 20), row(1, 5, 20))) == ["2\t1\tA\tG\t\t\t\ta"]
-    assert lines(a=document(row(1, 5, 20, "G"), row(1, 5, 22, "T"))) == ["2\t1\tA\tG\t\t\t\ta", "2\t1\tA\tT\t\t\t\ta"]
-    assert lines(a=document(row(1, 25, 20))) == ["2\t1\tA\tG\t\t\t\ta"]
+    assert lines(a=document(row(1, 5, 20), row(1, 5, 20))) == ["2\t1\tA\tG\t\t\t\t1"]
+    assert lines(a=document(row(1, 5, 20, "G"), row(1, 5, 22, "T"))) == ["2\t1\tA\tG\t\t\t\t1", "2\t1\tA\tT\t\t\t\t1"]
+    assert lines(a=document(row(1, 25, 20))) == ["2\t1\tA\tG\t\t\t\t1"]
 
 
 def test_nobody_called_gives_no_frequency() -> None:
-    assert lines(a=document(row(1, 0, 0))) == ["2\t1\tA\tG\t0\t0\t\ta"]
+    assert lines(a=document(row(1, 0, 0))) == ["2\t1\tA\tG\t0\t0\t\t1"]
 
 
 @pytest.mark.parametrize(

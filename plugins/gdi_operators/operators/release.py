@@ -34,9 +34,9 @@ class ReleaseOperator(RunOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         return self._ask(context, asked=0, deadline=time.time() + self.review_timeout.total_seconds())
 
-    def resume(self, context: Context, event: dict[str, Any], asked: int, deadline: float) -> dict[str, Any]:
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Asks once more, after the trigger."""
-        return self._ask(context, asked=asked, deadline=deadline)
+        return self._ask(context, asked=int(event["state"]["asked"]), deadline=float(event["state"]["deadline"]))
 
     def _ask(self, context: Context, *, asked: int, deadline: float) -> dict[str, Any]:
         node = str(self.item["node"])
@@ -48,11 +48,8 @@ class ReleaseOperator(RunOperator):
             raise AirflowFailException(f"Nobody at {node} decided on the release {self.release} within {self.review_timeout}.")
         if asked == 0:
             self.log.info("The release %s of %s waits for a person of the node: its review page shows it. Asking again until then.", self.release, node)
-        self.defer(
-            trigger=ReleaseTrigger(until=time.time() + min(60, 5 * 1.5**asked)),
-            method_name="resume",
-            kwargs={"asked": min(asked + 1, 20), "deadline": deadline},
-        )
+        state = {"asked": min(asked + 1, 20), "deadline": deadline}
+        self.defer(trigger=ReleaseTrigger(until=time.time() + min(60, 5 * 1.5**asked), state=state), method_name="resume")
         raise AssertionError("defer does not return")
 
     def _release(self, hook: TokenBrokerHook, context: Context, node: str) -> dict[str, Any] | None:

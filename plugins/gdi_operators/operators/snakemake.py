@@ -61,11 +61,11 @@ class SnakemakeOperator(RunOperator):
                 self.log.info("Pod %s is running already; waiting for it.", status.name)
         self._defer(run.attempt, pods.name(generation), {"attempt": run.attempt, "generation": generation})
 
-    def resume(
-        self, context: Context, event: dict[str, Any], attempt: int, generation: int, relaunches: int = 0, stopped: str = "", deadline: float = 0
-    ) -> dict[str, Any]:
-        """Where the task goes on after the trigger. `stopped`: why the pod was told to end, where it was."""
-        state: dict[str, Any] = {"attempt": attempt, "generation": generation, "relaunches": relaunches, "stopped": stopped, "deadline": deadline}
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Where the task goes on after the trigger, with the state that the event brings back."""
+        state: dict[str, Any] = dict(event["state"])
+        attempt, generation = int(state["attempt"]), int(state["generation"])
+        relaunches, stopped = int(state.get("relaunches", 0)), str(state.get("stopped", ""))  # stopped: why the pod was told to end, where it was
         with self.broker() as hook:
             run = hook.get_run(run_id_of(context))
             if run is None:
@@ -144,14 +144,9 @@ class SnakemakeOperator(RunOperator):
         deadline = state.get("deadline") or time.time() + self.max_duration.total_seconds()
         trigger = SnakemakeTrigger(
             run=str(self.item["run"]), attempt=attempt, node=self._node, pod=pod, launcher=self.launcher, token_broker_conn_id=self.token_broker_conn_id,
-            watch_run=watch_run, grace=self.grace, poll=self.poll,
+            watch_run=watch_run, grace=self.grace, poll=self.poll, state={**state, "deadline": deadline},
         )  # fmt: skip
-        self.defer(
-            trigger=trigger,
-            method_name="resume",
-            kwargs={**state, "deadline": deadline},
-            timeout=timedelta(seconds=max(5, deadline - time.time())),
-        )
+        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=max(5, deadline - time.time())))
         raise AssertionError("defer does not return")
 
     def _reason(self, hook: TokenBrokerHook, run: m.Run, status: PodStatus) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class ReleaseTrigger(BaseTrigger):
-    """Yields after `seconds`, when the operator asks the gateway again; `until` (epoch seconds) survives a triggerer's restart; `state` comes back in the event."""
+    """Yields at `until` (epoch seconds, so that a triggerer's restart changes nothing); then the operator asks again. `state` comes back in the event."""
 
     def __init__(self, *, until: float, state: dict[str, Any] | None = None) -> None:
         super().__init__()

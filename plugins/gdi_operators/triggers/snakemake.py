@@ -21,8 +21,9 @@ LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker loo
 
 
 class SnakemakeTrigger(BaseTrigger):
-    """Yields one event `{"kind", "message", "state"}`, the state as it was given: `ended` (the pod), `gone` (no such pod), `away` (the launcher, for ten minutes), and with `watch_run`:
-    `failing` (another node failed), `closed` (the attempt). The broker being away is waited out: the pod's end comes from the launcher.
+    """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone` (no such pod), `away` (the
+    launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker being away is waited out: the
+    pod's end comes from the launcher.
 
     When a user ends the deferred task (mark failed, clear) the pod is asked to stop; a triggerer that dies or restarts leaves it alone.
     """
