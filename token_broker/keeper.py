@@ -23,6 +23,7 @@ from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.vault import CasConflict, Vault, VaultUnavailable
 
 log = logging.getLogger(__name__)
+EXCHANGE_TIME = 4.0  # seconds
 MAX_CACHED = 20_000
 PROVIDER_TRIES = 3
 
@@ -94,7 +95,10 @@ class Keeper:
             cached = self._narrow.get(key)
             if cached is not None and cached.serves(min_ttl):
                 return Access(cached.access_token, cached.access_expires_at)
-            broad = await self.access(grant, min_ttl)
+            await self.access(grant, min_ttl)
+            # A narrowed token ends with the one it was made of, at the latest: that one must have time left for the exchange itself.
+            lifetime = self._cache[grant].access_lifetime if grant in self._cache else 0
+            broad = await self.access(grant, max(min_ttl, min(min_ttl + EXCHANGE_TIME, lifetime / 2)))
             try:
                 tokens = await self.oidc.narrow(broad.token, audience)
             except OidcDenied as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Driver:
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
         self.layout = federation.layout
+        self.grants: list[str] = []
         self.portals = {user: Portal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
 
     @property
@@ -59,8 +61,16 @@ class Driver:
         portal = self.portals[user]
         chosen = datasets or self.datasets
         grant = portal.grant(workflow, chosen)
+        self.grants.append(grant.id)
         dag_run = portal.start(grant, workflow, {"datasets": chosen, **(parameters or {})})
         return Started(workflow, dag_run, run_id(workflow, dag_run))
+
+    def revoke_grants(self) -> None:
+        """Ends all grants made so far: a standing grant is kept alive, by refreshes, until it ends."""
+        with self.portals["alice"].broker() as broker:
+            for grant in self.grants:
+                broker.revoke_grant(grant)
+        self.grants.clear()
 
     def state(self, run: Started) -> str:
         try:
@@ -127,7 +137,7 @@ class Driver:
         with httpx.Client(transport=transport, base_url="http://gateway", timeout=20) as client:
             answer = client.get("/audit", params={"limit": 1000})
             answer.raise_for_status()
-            return list(answer.json()["entries"])
+            return [json.loads(line) for line in answer.text.splitlines()]
 
     def broker_audit(self, run: str) -> list[dict[str, Any]]:
         with self.portals["alice"].broker() as broker:

@@ -40,7 +40,9 @@ def admit_fails(driver: Driver, conf: dict[str, Any], *said: str) -> None:
 
 
 def test_missing_datasets_are_named(driver: Driver) -> None:
-    admit_fails(driver, {"ticket": "gdit_none", "regions": 1}, "datasets")
+    body = {"logical_date": None, "conf": {"ticket": "gdit_none", "regions": 1}}
+    answer = driver.portals["alice"].airflow("POST", f"/api/v2/dags/{WORKFLOW}/dagRuns", json=body)
+    assert answer.status_code == 400 and "datasets" in answer.text
 
 
 def test_an_undeclared_key_in_conf_is_refused_by_name(driver: Driver) -> None:
@@ -58,7 +60,7 @@ def test_a_dataset_that_no_node_has_is_refused_by_name(driver: Driver) -> None:
 def test_bad_files_fail_their_run_with_the_true_reason_and_nothing_else(driver: Driver) -> None:
     """All at once, so that they also show that one run's bad file does not hurt another run."""
     wanted = {
-        "EGAD-MISSING": ("NotFound", "EGAD-MISSING"),
+        "EGAD-MISSING": ("MissingInput", "EGAD-MISSING/cohort.vcf.gz.c4gh"),
         "EGAD-TRUNCATED": ("EGAD-TRUNCATED",),
         "EGAD-NOT-CRYPT4GH": ("NotCrypt4GH", "EGAD-NOT-CRYPT4GH"),
         "EGAD-BROKEN-VCF": ("VcfFormatError", f"line {broken_line()}"),
