@@ -214,7 +214,7 @@ def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: d
         "refreshes": refreshes(federation),
         "seconds": {k: round(v, 1) for k, v in federation.seconds.items()},
         "peak_memory_bytes": federation.supervisor.peak_memory,
-        "versions": versions() | {"python": sys.version.split()[0]},
+        "versions": versions() | {"python": sys.version.split()[0], "tes": federation.tes_name()},
     }
 
 
@@ -231,6 +231,7 @@ def report(console: Console, federation: Federation, answer: Answer, summary: di
     console.print(Text(f"{equal}; {answer.withheld} withheld by the nodes", "bold green" if not answer.wrong else "bold red"))
     seconds = ", ".join(f"{k} {v:.0f} s" for k, v in summary["seconds"].items())
     console.print(f"{summary['tasks']} tasks, {summary['refreshes']} token refreshes, {seconds}, peak memory {summary['peak_memory_bytes'] / 1e9:.1f} GB")
+    console.print(f"the nodes' TES: {summary['versions']['tes']}", soft_wrap=True)
     console.print(f"answer: {federation.layout.work / 'answer.tsv'}", soft_wrap=True)
     console.print(f"plot:   {folder / 'answer.png'}", soft_wrap=True)
     console.print(f"Airflow: {federation.layout.url('airflow')}/dags/{WORKFLOW}/runs/{dag_run}", soft_wrap=True)

@@ -17,6 +17,7 @@ from local_federation.sandbox import python_folders
 from local_federation.sda import provision
 from local_federation.secretfiles import Secrets
 from local_federation.supervisor import Supervisor
+from local_federation.tes import funnel
 
 PROJECT = Path(__file__).resolve().parents[1]
 COHORT = PROJECT / "data" / "1000G_2010_chr2_629samples.vcf.gz"
@@ -56,6 +57,7 @@ class Federation:
         self.vcf = vcf
         self.workflows = workflows
         self.record_tokens = record_tokens
+        self.funnel = funnel.chosen()
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
         self.seconds: dict[str, float] = {}
 
@@ -96,8 +98,8 @@ class Federation:
         self.fill_archives()
         for n in layout.nodes:
             add(node.sda(layout, n))
-            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=slots))
-            add(node.gateway(layout, secrets, n))
+            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=slots, program=self.funnel))
+            add(node.gateway(layout, secrets, n, flavour="funnel" if self.funnel else "ga4gh"))
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)
         self.supervisor.wait_ready(timeout=timeout, on_change=on_change)
@@ -124,6 +126,10 @@ class Federation:
         self.stop()
 
     # --- looking ---
+
+    def tes_name(self) -> str:
+        """Which TES the nodes run, in words."""
+        return f"Funnel ({funnel.release(self.funnel)})" if self.funnel else f"stand-in {importlib.metadata.version('gdi-workflows')}"
 
     def rows(self) -> dict[str, Any]:
         return dict(self.supervisor.states())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from local_federation.ports import Ports
 from local_federation.sandbox import SandboxUnavailableError, find_bwrap
+from local_federation.tes import funnel
 
 NEEDED_DISK = 2 * 1024**3  # bytes: databases, logs and a small cohort; the cohort's own size comes on top
 NEEDED_MEMORY = 3 * 1024**3
@@ -67,7 +69,23 @@ def _sandbox() -> Finding | None:
     return None
 
 
+def _funnel(work: Path) -> Finding | None:
+    program = funnel.chosen()
+    if program is None:
+        return None
+    mend = f"Let {funnel.VARIABLE} name a Funnel that knows sda:// (its tag 2024-03-03), or unset it: then the nodes run the TES stand-in."
+    if not program.is_file() or not os.access(program, os.X_OK):
+        return Finding(f"{funnel.VARIABLE} names {program}, which is {'not executable' if program.is_file() else 'no file'}", mend)
+    try:
+        funnel.release(program)
+    except (OSError, ValueError) as error:
+        return Finding(f"{funnel.VARIABLE} names a program that does not run as Funnel: {error}", mend)
+    if re.search(r"\s", str(work)):
+        return Finding(f"the work folder's path {work} has white space, where Funnel cannot call its sandbox", "Give another: --work-dir /tmp/gdi")
+    return None
+
+
 def check(work: Path) -> list[Finding]:
     """Everything that is missing; empty where the federation can start."""
-    checks: list[Callable[[], Finding | None]] = [_loopback, lambda: _disk(work), _memory, _sandbox]
+    checks: list[Callable[[], Finding | None]] = [_loopback, lambda: _disk(work), _memory, _sandbox, lambda: _funnel(work)]
     return [finding for finding in (c() for c in checks) if finding is not None]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import yaml
 from crypt4gh.keys.c4gh import generate
 
 from local_federation.layout import Layout
 from local_federation.parts import core, s3
+from local_federation.sandbox.docker import DriverImage
 from local_federation.secretfiles import Secrets, write_private
 from local_federation.supervisor import Service, http_ok, listening
+from local_federation.tes import funnel
 
 logging.getLogger("crypt4gh").setLevel(logging.CRITICAL)  # at DEBUG it logs keys
 TES_USER = "gateway"
 TASK_IMAGE = "gdi-task:1"
+TASK_PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
 def sda(layout: Layout, node: str) -> Service:
@@ -104,11 +111,12 @@ def taps(layout: Layout, node: str) -> list[Service]:
     return made
 
 
-def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int) -> Service:
-    """`folders` are what the task image holds besides the host's /usr: the Python environment."""
+def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, program: Path | None = None) -> Service:
+    """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds besides the host's /usr."""
+    if program is not None:
+        return _funnel(layout, secrets, node, program, folders)
     home = layout.folder("nodes", node, "tes")
     secret, public = tes_keys(layout, secrets, node)
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     config = {
         "host": "127.0.0.1",
         "port": layout.ports[f"{node}/tes"],
@@ -122,12 +130,12 @@ def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slo
         },
         "service_accounts": [{"user": TES_USER, "password_file": str(secrets.path(f"{node}-tes-password"))}],
         "archive": {
-            "url": f"http+unix://{str(layout.internal_socket(node)).replace('/', '%2F')}",
+            "url": _internal_url(layout, node),
             "secret_key_file": str(secret),
             "public_key_file": str(public),
         },
         "s3": {"endpoint": layout.url(f"{node}/s3"), "credentials_file": str(s3.credentials_file(secrets, node, "tes"))},
-        "images": [{"match": TASK_IMAGE, "folders": [str(f) for f in folders], "path": path}],
+        "images": [{"match": TASK_IMAGE, "folders": [str(f) for f in folders], "path": TASK_PATH}],
     }
     file = write_private(home / "config.yaml", yaml.safe_dump(config))
     return Service(
@@ -136,3 +144,47 @@ def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slo
         http_ok(layout.url(f"{node}/tes") + "/ga4gh/tes/v1/service-info"),
         needs=("aai", f"{node}-s3"),
     )
+
+
+def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders: list[Path]) -> Service:
+    """Funnel in a network namespace of its own; by the gateway's internal socket it gets data, by relayed ports it reaches LS AAI and the node's S3."""
+    keys = json.loads(s3.credentials_file(secrets, node, "tes").read_text())
+    url, password = layout.url(f"{node}/tes"), secrets.read(f"{node}-tes-password")
+    settings = funnel.Settings(
+        issuer=layout.issuer,
+        client_id=core.tes_client_id(node),
+        client_secret=secrets.read(f"client-tes-{node}"),
+        audience=url,
+        user=TES_USER,
+        password=password,
+        s3_endpoint=layout.url(f"{node}/s3"),
+        s3_access=keys["access_key"],
+        s3_secret=keys["secret_key"],
+        sda_url=_internal_url(layout, node),
+    )
+    argv = funnel.prepare(
+        layout.folder("nodes", node, "funnel"),
+        program,
+        settings,
+        [DriverImage(TASK_IMAGE, folders, TASK_PATH)],
+        listen_port=layout.ports[f"{node}/tes"],
+        key_files=tes_keys(layout, secrets, node),
+        reach=[layout.ports["aai"], layout.ports[f"{node}/s3"]],
+    )
+    return Service(f"{node}-tes", argv, _answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3"))
+
+
+def _answers(url: str, password: str) -> Callable[[], bool]:
+    """Funnel tells even its service-info to those it knows only."""
+
+    def check() -> bool:
+        try:
+            return httpx.get(url, auth=(TES_USER, password), timeout=2, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return check
+
+
+def _internal_url(layout: Layout, node: str) -> str:
+    return "http+unix://" + quote(str(layout.internal_socket(node)), safe="")

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gdi_common.relay import Relay, Tcp, Unix
 from local_federation.sandbox import find_bwrap
@@ -24,12 +27,39 @@ from local_federation.sandbox.docker import DriverImage, write_driver
 from local_federation.tes import reframe
 
 TEMPLATE = Path(__file__).with_name("funnel.yml")
-RPC_PORT = 18890  # in the namespace nothing else listens
+VARIABLE = "GDI_FUNNEL"
+RPC_PORT, SDA_PORT = 18890, 18891  # in the namespace nothing else listens, and the ports relayed into it are chosen above 20,000
+
+
+def chosen() -> Path | None:
+    """The program that GDI_FUNNEL names; None where it is unset or empty, and nodes run the stand-in."""
+    value = os.environ.get(VARIABLE, "")
+    return Path(value).absolute() if value else None
+
+
+def release(program: Path) -> str:
+    """What the program says of its own version, one line; without a build's stamp also how it can be told apart. OSError, ValueError where it is no Funnel."""
+    try:
+        done = subprocess.run(
+            [str(program), "version"], capture_output=True, text=True, errors="replace", timeout=20, stdin=subprocess.DEVNULL, check=False, env={}
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{program} did not answer `version` within 20 s") from None
+    said = dict(line.partition(": ")[::2] for line in done.stdout.splitlines() if ": " in line)
+    if done.returncode != 0 or "version" not in said:
+        raise ValueError(f"{program} does not answer `version` as Funnel does (exit code {done.returncode})")
+    with program.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{said['version'][:40]}, commit {said.get('git commit', '').strip()[:40] or 'not stamped'}, sha256 {digest[:12]}"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Values are put into YAML strings: no quotes, backslashes or line breaks. `sda_url` is http://127.0.0.1:PORT of the gateway's INTERNAL_PORT."""
+    """Values are put into YAML strings: no quotes, backslashes or line breaks.
+
+    `sda_url` is the gateway's internal listener: `http+unix://%2Fpath%2Fto.sock` (INTERNAL_SOCKET) or `http://127.0.0.1:PORT` (INTERNAL_PORT, which every
+    user of the machine can reach).
+    """
 
     issuer: str
     client_id: str
@@ -55,9 +85,8 @@ def prepare(
     for name, value in values.items():
         if re.search(r'["\\\s$]', value):
             raise ValueError(f"{name}: quotes, backslashes, dollars and white space cannot be put into Funnel's configuration")
-    gateway = urlsplit(settings.sda_url).port
-    if gateway is None:
-        raise ValueError(f"sda_url: {settings.sda_url} names no port")
+    source, port = _source(settings.sda_url, home)
+    values["sda_url"] = f"http://127.0.0.1:{SDA_PORT}"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (home / "state").mkdir(exist_ok=True)
     driver = write_driver(home / "driver", images)
@@ -74,14 +103,24 @@ def prepare(
                 "config": str(config),
                 "home": str(home),
                 "listen": listen_port,
-                "reach": sorted({*reach, gateway}),
-                "gateway": gateway,
+                "reach": sorted({*reach, *([port] if port else [])}),
+                "gateway": str(source),
                 "secret_key": str(key_files[0]),
                 "public_key": str(key_files[1]),
             }
         )
     )
     return [sys.executable, "-m", "local_federation.tes.funnel", str(spec)]
+
+
+def _source(sda_url: str, home: Path) -> tuple[Path, int | None]:
+    """The socket by which the namespace reaches the gateway, and the port behind it where the gateway listens on one."""
+    url = urlsplit(sda_url)
+    if url.scheme == "http+unix" and url.netloc:
+        return Path(unquote(url.netloc)), None
+    if url.scheme == "http" and url.port:
+        return home / f"out-{url.port}", url.port
+    raise ValueError(f"sda_url: {sda_url} is neither http+unix://%2Fpath%2Fto.sock nor http://127.0.0.1:PORT")
 
 
 async def outside(spec_file: Path) -> int:
@@ -100,8 +139,8 @@ async def inside(spec_file: Path) -> int:
     spec = json.loads(spec_file.read_text())
     home = Path(spec["home"])
     # What comes from the gateway is framed anew; all else is relayed as it is.
-    gateway = await reframe.serve(spec["gateway"], home / f"out-{spec['gateway']}")
-    relays = [await Relay(Tcp("127.0.0.1", port), Unix(home / f"out-{port}"), 256).start() for port in spec["reach"] if port != spec["gateway"]]
+    gateway = await reframe.serve(SDA_PORT, Path(spec["gateway"]))
+    relays = [await Relay(Tcp("127.0.0.1", port), Unix(home / f"out-{port}"), 256).start() for port in spec["reach"]]
     relays.append(await Relay(Unix(home / "in"), Tcp("127.0.0.1", spec["listen"]), 256).start())
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
