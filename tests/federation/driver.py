@@ -95,11 +95,10 @@ class Driver:
         return self.portals["alice"].task_instances(run.workflow, run.dag_run)
 
     def task_log(self, run: Started, task: str, *, map_index: int = -1) -> str:
-        """Everything that the last try of a task logged, as the UI shows it."""
-        tries = [t["try_number"] for t in self.instances(run) if t["task_id"] == task and t["map_index"] == map_index]
-        path = f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}/taskInstances/{task}/logs/{max(tries, default=1)}"
-        answer = self.portals["alice"].airflow("GET", path, params={"map_index": map_index})
-        return answer.text
+        """Everything that a task logged in all its tries, as the UI shows it."""
+        tries = max((t["try_number"] for t in self.instances(run) if t["task_id"] == task and t["map_index"] == map_index), default=1)
+        path = f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}/taskInstances/{task}/logs"
+        return "\n".join(self.portals["alice"].airflow("GET", f"{path}/{n}", params={"map_index": map_index}).text for n in range(1, tries + 1))
 
     def answer(self, run: Started, pooled: dict[Any, tuple[int, int]]) -> Answer:
         return compare(read_answer(self.layout.results / run.run / "answer.tsv"), pooled)

@@ -18,8 +18,8 @@ def test_withdrawn_access_stops_the_run_at_the_next_read(driver: Driver) -> None
     logs = {t["map_index"]: driver.task_log(run, "analyse", map_index=t["map_index"]) for t in driver.instances(run) if t["task_id"] == "analyse"}
     failed = [log for log in logs.values() if "AccessDenied" in log]
     assert failed and dataset in failed[0], "the failing node's log names the dataset"
-    told = [log for log in logs.values() if "node-b" in log and "stopped" in log.lower()]
-    assert told, "the other node's task says that it was stopped, and for which node"
+    told = [log for log in logs.values() if "Stopping pod" in log and "node node-b failed" in log]
+    assert told, "the other node's task says that its pod is stopped, and for which node"
     progress = driver.portals["alice"].progress(run.run)
     assert progress is not None and progress.failing is not None
     assert progress.failing.node == "node-b" and progress.failing.dataset == dataset
