@@ -34,7 +34,22 @@ def found(driver: Driver, victim: Started) -> dict[str, Any]:
 
 
 def test_it_sees_no_environment_process_or_file_but_its_own(driver: Driver, found: dict[str, Any]) -> None:
-    allowed = {"PATH", "HOME", "LANG", "XDG_CACHE_HOME", "PWD", "SHLVL", "_", "TMPDIR", "PYTHONUNBUFFERED", "PYTHONPATH", "TERM", "LC_CTYPE", "MPLCONFIGDIR"}
+    allowed = {
+        "PATH",
+        "HOME",
+        "LANG",
+        "XDG_CACHE_HOME",
+        "PWD",
+        "SHLVL",
+        "_",
+        "TMPDIR",
+        "PYTHONUNBUFFERED",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONPATH",
+        "TERM",
+        "LC_CTYPE",
+        "MPLCONFIGDIR",
+    }
     names = set(found["environ"])
     assert not {n for n in names - allowed if not n.startswith("SNAKEMAKE")}, names
     for secret in driver.federation.secrets.folder.iterdir():
