@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 STAMP = VENV / "installed"
 UV_VERSION = "0.9"  # at least
+# Hospitals' networks often have a certificate authority of their own, which the system knows and uv's built-in list does not.
+SYSTEM_CERTIFICATES = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
 
 
 def fail(message: str) -> None:
@@ -33,7 +35,7 @@ def wanted() -> str:
 
 def run(*command: str) -> None:
     try:
-        subprocess.run(command, check=True, cwd=ROOT)
+        subprocess.run(command, check=True, cwd=ROOT, env=os.environ | SYSTEM_CERTIFICATES)
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         fail(f"{' '.join(command[:4])} … failed ({error}). The lines above say why; with no network, a pip or uv cache of the locked packages is needed.")
 
