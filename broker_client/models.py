@@ -17,6 +17,7 @@ WorkflowName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=2000)]
 Label = Annotated[str, Field(max_length=255)]
+AirflowId = Annotated[str, Field(max_length=250, pattern=r"^[^\x00]*$")]  # any text that every database can hold: PostgreSQL's has no NUL
 
 
 class Model(BaseModel):
@@ -60,7 +61,7 @@ class TicketRequest(Model):
 
     workflow: WorkflowName
     parameters: dict[str, JsonValue]
-    dag_run_id: Annotated[str, Field(max_length=250)] | None = None
+    dag_run_id: AirflowId | None = None
 
 
 class Ticket(Model):
@@ -85,8 +86,8 @@ class AdmitRequest(Model):
     A later attempt of a known run needs neither. `parameters` is all of `conf` but ticket and grant.
     """
 
-    dag_id: Annotated[str, Field(max_length=250)]
-    dag_run_id: Annotated[str, Field(max_length=250)]
+    dag_id: AirflowId
+    dag_run_id: AirflowId
     attempt: int = Field(ge=1, le=10_000)
     workflow: WorkflowName
     digest: Digest
@@ -146,7 +147,7 @@ class WorkloadRequest(Model):
 
     node: NodeId
     attempt: int = Field(ge=1)
-    uid: Annotated[str, Field(max_length=100)] | None = None
+    uid: Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")] | None = None
 
 
 class Workload(Model):

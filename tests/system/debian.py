@@ -1,0 +1,65 @@
+"""Debian packages that a system test needs: installed where this process is root, else a skip that says what is missing and how to install it."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = {"postgresql": ("/usr/lib/postgresql/*/bin/initdb",), "bcftools": ("/usr/bin/bcftools",), "chromium": ("/usr/bin/chromium",)}
+APT_TIMEOUT = 300  # seconds
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gdi-tests"  # outside the repository
+
+
+def program(package: str) -> Path:
+    """The path of the package's program, the newest version where there are several; installed first where it is missing and may be."""
+    found = _find(package)
+    if found is None:
+        _install(package)
+        found = _find(package)
+    if found is None:
+        pytest.fail(f"The Debian package {package} was installed, but none of {', '.join(PROGRAMS[package])} exists.")
+    return found
+
+
+def _find(package: str) -> Path | None:
+    for pattern in PROGRAMS[package]:
+        found = sorted(Path("/").glob(pattern.removeprefix("/")), key=lambda p: [int(part) if part.isdigit() else 0 for part in p.parts])
+        if found:
+            return found[-1]
+    return None
+
+
+def _install(package: str) -> None:
+    how = f"The Debian package {package} is missing. Install it: sudo apt-get install --no-install-recommends {package}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.skip(how)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the tests run side by side: one apt-get after the other
+        failed = _updated() or _apt(["install", "-y", "-q", "--no-install-recommends", package])
+    if failed is not None and os.environ.get("CI") == "true":  # there a test that never runs would be worse than a red one
+        pytest.fail(f"{how} (apt-get failed: {failed})")
+    if failed is not None:
+        pytest.skip(f"{how} (apt-get failed: {failed})")
+
+
+@functools.cache
+def _updated() -> str | None:
+    """`apt-get update`, once in a session; what it said where it failed."""
+    return _apt(["update", "-q"])
+
+
+def _apt(arguments: list[str]) -> str | None:
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    command = ["apt-get", "-o", "DPkg::Lock::Timeout=120", *arguments]
+    try:
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=APT_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"apt-get {arguments[0]} took longer than {APT_TIMEOUT} s"
+    return None if done.returncode == 0 else " ".join((done.stderr or done.stdout).strip().splitlines()[-2:])[-400:]
