@@ -11,6 +11,7 @@ from typing import IO
 import pysam
 import pysam.bcftools
 
+pysam.set_verbosity(1)  # htslib speaks to standard error about every oddity of old headers
 FIXED = 9  # CHROM … FORMAT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from broker_client.models import run_id
 from local_federation import cohort
-from local_federation.cohort import Site
+from local_federation.cohort import CohortError, Site
 from local_federation.display import ProgressDisplay
 from local_federation.federation import Federation, versions
 from local_federation.parts import airflow
@@ -26,6 +27,7 @@ from local_federation.portal import Portal
 
 WORKFLOW = "allele-frequency"
 FINAL = ("success", "failed")
+KEPT = ("answer.tsv", "answer.png", "logs")
 AT_LEAST = 100  # sites in the demo's answer, with its own cohort
 
 
@@ -155,7 +157,27 @@ class Options:
 def demo(options: Options, console: Console, until_stopped: Callable[[], None]) -> int:
     """The whole demo; 0 where the answer is right. `until_stopped` blocks while the federation shall stay up."""
     begin = time.monotonic()
+    if not options.vcf.is_file():
+        raise CohortError(f"{options.vcf} does not exist; give --vcf a VCF or VCF.gz file with genotypes")
     work = (options.work_dir or Path(tempfile.mkdtemp(prefix="gdi-"))).resolve()
+    try:
+        return _demo(options, work, console, until_stopped, begin)
+    finally:
+        if options.work_dir is None:
+            tidy(work)
+            console.print(f"kept: {', '.join(str(work / name) for name in KEPT if (work / name).exists()) or 'nothing'}", soft_wrap=True)
+
+
+def tidy(work: Path) -> None:
+    """Of a work folder that nobody asked to keep, what is worth keeping: the answer, or, where there is none, the logs."""
+    answered = (work / "answer.tsv").exists()
+    kept = [name for name in KEPT if (name == "logs") != answered]
+    for part in work.iterdir():
+        if part.name not in kept:
+            shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
+
+
+def _demo(options: Options, work: Path, console: Console, until_stopped: Callable[[], None], begin: float) -> int:
     federation = Federation(
         work, nodes=options.nodes, vcf=options.vcf, access_lifetime=options.token_lifetime, refresh_lifetime=max(60, min(3600, options.token_lifetime * 3))
     )
@@ -177,7 +199,8 @@ def demo(options: Options, console: Console, until_stopped: Callable[[], None]) 
             dag_run, broker_run = run(federation, show=display.show)
         federation.seconds["analysis"] = time.monotonic() - run_started
         answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
-        (work / "answer.tsv").write_bytes(answer.file.read_bytes())
+        for name in ("answer.tsv", "answer.png"):
+            shutil.copyfile(federation.layout.results / broker_run / name, work / name)
         federation.seconds["everything"] = time.monotonic() - begin
         summary = summarise(federation, answer, broker_run, pooled)
         if options.json_file is not None:
@@ -210,7 +233,8 @@ def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: d
         "sites_equal_to_pooled": answer.released - len(answer.wrong),
         "sites_withheld": answer.withheld,
         "nodes": len(federation.layout.nodes),
-        "tasks": sum(n.total for n in tasks.nodes) if tasks else None,
+        "sites_where_nobody_was_called": sum(1 for counts in answer.rows.values() if counts is not None and not counts[1]),
+        "tasks": sum(rule.total for rule in tasks.rules) if tasks else None,
         "refreshes": refreshes(federation),
         "seconds": {k: round(v, 1) for k, v in federation.seconds.items()},
         "peak_memory_bytes": federation.supervisor.peak_memory,
@@ -219,20 +243,22 @@ def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: d
 
 
 def report(console: Console, federation: Federation, answer: Answer, summary: dict[str, Any], dag_run: str, broker_run: str) -> None:
-    table = Table(title="Allele frequencies over the whole federation (the ten most frequent released)", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="Allele frequencies, the ten highest", title_justify="left", box=None, pad_edge=False)
     for column in ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"):
         table.add_column(column, justify="left" if column in ("CHROM", "REF", "ALT") else "right")
     known = sorted(((s, c) for s, c in answer.rows.items() if c is not None and c[1]), key=lambda row: -row[1][0] / row[1][1])
     for site, (ac, an) in known[:10]:
         table.add_row(site.chrom, str(site.pos), site.ref[:12], site.alt[:12], str(ac), str(an), f"{ac / an:.4f}", str(answer.nodes[site]))
     console.print(table)
-    folder = federation.layout.results / broker_run
     equal = f"{answer.released - len(answer.wrong)} of {answer.released} released sites equal bcftools over the pooled file"
-    console.print(Text(f"{equal}; {answer.withheld} withheld by the nodes", "bold green" if not answer.wrong else "bold red"))
+    uncalled = f" ({summary['sites_where_nobody_was_called']} of them with nobody called)" if summary["sites_where_nobody_was_called"] else ""
+    console.print(Text(f"{equal}{uncalled}; {answer.withheld} withheld by the nodes", "bold green" if not answer.wrong else "bold red"), soft_wrap=True)
     seconds = ", ".join(f"{k} {v:.0f} s" for k, v in summary["seconds"].items())
-    console.print(f"{summary['tasks']} tasks, {summary['refreshes']} token refreshes, {seconds}, peak memory {summary['peak_memory_bytes'] / 1e9:.1f} GB")
+    console.print(
+        f"{summary['tasks']} tasks, {summary['refreshes']} token refreshes, {seconds}, peak memory {summary['peak_memory_bytes'] / 1e9:.1f} GB", soft_wrap=True
+    )
     console.print(f"the nodes' TES: {summary['versions']['tes']}", soft_wrap=True)
     console.print(f"answer: {federation.layout.work / 'answer.tsv'}", soft_wrap=True)
-    console.print(f"plot:   {folder / 'answer.png'}", soft_wrap=True)
+    console.print(f"plot:   {federation.layout.work / 'answer.png'}", soft_wrap=True)
     console.print(f"Airflow: {federation.layout.url('airflow')}/dags/{WORKFLOW}/runs/{dag_run}", soft_wrap=True)
     console.print(f"  login: admin / {airflow.password_of(federation.secrets, 'admin')}", soft_wrap=True)

@@ -117,6 +117,7 @@ class Federation:
 
     def stop(self) -> None:
         self.supervisor.stop()
+        s3.sweep(self.layout)
         self.ports.release()
 
     def __enter__(self) -> Federation:

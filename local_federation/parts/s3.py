@@ -87,3 +87,11 @@ def service(layout: Layout, secrets: Secrets, node: str) -> Service:
             client.delete_object(Bucket=bucket, Key=".ready")
 
     return Service(f"{node}-s3", argv, http_ok(layout.url(f"{node}/s3") + "/healthz"), settle=settle)
+
+
+def sweep(layout: Layout) -> None:
+    """Removes the sockets that SeaweedFS leaves in /tmp, named after its ports."""
+    for node in layout.nodes:
+        for part in ("", "_grpc", "_master", "_master_grpc", "_volume", "_volume_grpc", "_filer", "_filer_grpc"):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{layout.ports[f'{node}/s3{part}']}.sock"):  # noqa: S108 - where SeaweedFS puts them
+                left.unlink(missing_ok=True)
