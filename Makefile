@@ -12,7 +12,7 @@ test: setup
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup
-	@$(BIN)/pytest -m system tests/system $(ARGS)
+	@$(BIN)/pytest -n 0 -m system tests/system $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
