@@ -40,6 +40,7 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
             "simple_auth_manager_passwords_file": str(passwords),
             "execution_api_server_url": f"{url}/execution/",
             "test_connection": "Enabled",
+            "sensitive_var_conn_names": "ticket",  # the audit log keeps the body of every start, but for keys of this name
         },
         "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}", "load_default_connections": "False"},
         "api": {"host": "127.0.0.1", "port": str(layout.ports["airflow"]), "base_url": url, "workers": "1", "secret_key": secrets.read("airflow-secret-key")},

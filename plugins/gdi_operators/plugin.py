@@ -6,9 +6,11 @@ import logging
 import sys
 from typing import Any, ClassVar
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from gdi_operators.links.run_progress import ROUTE, RunProgressLink
+from gdi_operators.listeners import used_tickets
 
 log = logging.getLogger(__name__)
 PREFIX = "/gdi"
@@ -18,6 +20,8 @@ def _apps() -> list[dict[str, Any]]:
     """The page's application; workers and triggerers, which serve nothing, need not load it."""
     if not _serves():
         return []
+    if "ticket" not in [name.strip() for name in conf.get("core", "sensitive_var_conn_names", fallback="").split(",")]:
+        log.warning("Airflow's audit log will keep the tickets of starts in clear: set sensitive_var_conn_names = ticket in [core].")
     from gdi_operators.progress.app import create_app
 
     return [{"app": create_app(), "url_prefix": PREFIX, "name": "GDI run progress"}]
@@ -33,4 +37,5 @@ class GdiPlugin(AirflowPlugin):
     external_views: ClassVar[list[dict[str, str]]] = [
         {"name": "Progress", "href": f"{PREFIX}/page/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": ROUTE}
     ]
+    listeners: ClassVar[list[Any]] = [used_tickets]
     operator_extra_links: ClassVar[list[RunProgressLink]] = [RunProgressLink()]

@@ -21,6 +21,7 @@ from gdi_operators.patience import is_away, short
 from gdi_operators.settings import settings
 
 DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # broker_client.models.DatasetId
+USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
 Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user) and ti (try number) are used
 
 
@@ -44,21 +45,27 @@ def entry_of(workflow: str) -> CatalogueEntry:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a conf asks for. `parameters` is all of it but ticket and grant, as given: the ticket is bound to exactly that. `ticket` never shows in a repr."""
+    """What a conf asks for. `parameters` is all of it but ticket and grant, as given: the ticket is bound to exactly that. `ticket` never shows in a repr.
+
+    `used`: conf says that its ticket was used; then ticket and grant are None, and only a run that the broker knows goes on.
+    """
 
     ticket: str | None
     grant: str | None
     parameters: dict[str, Any]
+    used: bool = False
 
     def __repr__(self) -> str:
-        return f"Asked(ticket={'given' if self.ticket else None}, grant={self.grant!r}, parameters={self.parameters!r})"
+        ticket = "used" if self.used else "given" if self.ticket else None
+        return f"Asked(ticket={ticket}, grant={self.grant!r}, parameters={self.parameters!r})"
 
 
 def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
     """Checks a conf against the workflow. AirflowFailException naming each mistake; a ticket's value is never repeated."""
     given = dict(conf or {})
     ticket, grant = given.pop("ticket", None), given.pop("grant", None)
-    if isinstance(ticket, str) and ticket:
+    used = ticket == USED_TICKET
+    if isinstance(ticket, str) and ticket and not used:
         mask_secret(ticket)
     wrong = []
     known = sorted({*entry.workflow.parameters, *RESERVED})
@@ -78,7 +85,7 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
     wrong += entry.workflow.check_parameters(values)
     if wrong:
         raise AirflowFailException("The run was not started: " + "; ".join(wrong) + ". Correct conf and start a new run.")
-    return Asked(ticket or None, grant or None, given)
+    return Asked(None if used else ticket or None, grant or None, given, used)
 
 
 def parameters_for_pod(asked: Asked, entry: CatalogueEntry) -> dict[str, Any]:
@@ -94,6 +101,11 @@ def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, as
     """
     with _refusals():
         known = hook.get_run(run_id_of(context)) if context["ti"].try_number > 1 else None
+        if known is None and asked.used:
+            raise AirflowFailException(
+                "ticket-used: this conf's ticket was used before, or its run ended without being admitted. Make a new ticket (at the portal, or "
+                "POST /v1/grants/{id}/tickets) and start a new run with it."
+            )
         attempt = 1 if known is None else known.attempt + (1 if known.state == "closed" or known.failing is not None else 0)
         run = _admit(hook, context["dag_run"], entry, asked, attempt=attempt)
     if run.state != "open":

@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
+from gdi_operators.runs import USED_TICKET
 from gdi_operators.settings import settings
 from operators_world import TICKET, World, until
 
@@ -99,6 +100,21 @@ def test_a_refusal_names_dataset_reason_and_how_to_apply_and_is_not_retried(worl
     )
     with pytest.raises(AirflowFailException, match=r"(?s)access-denied.*dataset DS-B: expired \(node node-b\); to apply for access: https://rems.test"):
         admit(world, mode="ok")
+
+
+def test_a_run_goes_on_after_its_ticket_left_conf_and_no_other_run_starts_without_one(world: World) -> None:
+    admit(world, mode="ok")
+    without = {"ticket": USED_TICKET, "datasets": ["DS-A", "DS-B"], "mode": "ok"}
+    assert admit(world, conf=without, try_number=2)[0]["attempt"] == 1  # cleared while the attempt is open: the same
+    world.broker.runs[world.run] = world.broker.runs[world.run].model_copy(update={"state": "closed"})
+    assert admit(world, conf=without, try_number=3)[0]["attempt"] == 2
+    assert [(a["ticket"], a["grant"]) for a in world.broker.admissions[1:]] == [(None, None), (None, None)]
+    with pytest.raises(AirflowFailException, match=r"ticket-used.*start a new run"):
+        admit(world, conf=without, try_number=1)  # a copy of the conf, also under the id of a DAG run that was deleted
+    world.broker.runs.clear()
+    with pytest.raises(AirflowFailException, match="ticket-used"):
+        admit(world, conf=without, try_number=2)
+    assert len(world.broker.admissions) == 3
 
 
 def test_a_broker_that_is_away_is_waited_for_then_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
-from gdi_operators.runs import parameters_for_pod, read_conf, refusal, run_id
+from airflow.sdk.log import redact
+from gdi_operators.runs import USED_TICKET, parameters_for_pod, read_conf, refusal, run_id
 
 from gdi_common.problem import ProblemError
 from gdi_common.workflow import CatalogueEntry, load
@@ -56,6 +57,12 @@ def test_parameters_stay_as_given_for_the_ticket_and_get_defaults_for_the_pod(en
     assert asked.parameters == {"datasets": ["B", "A"], "mode": "x"}
     assert parameters_for_pod(asked, entry) == {"mode": "x", "seconds": 3}
     assert TICKET not in repr(asked)
+
+
+def test_a_used_tickets_word_is_no_ticket_and_no_secret(entry: CatalogueEntry) -> None:
+    asked = read_conf({"ticket": USED_TICKET, "datasets": ["A"], "mode": "x"}, entry)
+    assert (asked.ticket, asked.grant, asked.used) == (None, None, True)
+    assert redact("a word that is used everywhere") == "a word that is used everywhere"
 
 
 def test_the_run_id_is_the_contracts() -> None:

@@ -1,0 +1,1 @@
+"""What happens beside the tasks, when Airflow says that a run changed."""

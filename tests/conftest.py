@@ -1,0 +1,20 @@
+"""What every test process shares: a home of its own for Airflow, which writes into it as soon as it is imported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+# Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so each has its own home.
+HOME = tempfile.mkdtemp(prefix="gdi-airflow-home-")
+for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[_name]  # a developer's own Airflow, or the home of the process that started this worker
+os.environ["AIRFLOW_HOME"] = HOME
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
