@@ -114,7 +114,7 @@ def taps(layout: Layout, node: str) -> list[Service]:
 def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, program: Path | None = None) -> Service:
     """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds besides the host's /usr."""
     if program is not None:
-        return _funnel(layout, secrets, node, program, folders)
+        return _funnel(layout, secrets, node, program, folders, slots)
     home = layout.folder("nodes", node, "tes")
     secret, public = tes_keys(layout, secrets, node)
     config = {
@@ -146,7 +146,7 @@ def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slo
     )
 
 
-def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders: list[Path]) -> Service:
+def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders: list[Path], slots: int) -> Service:
     """Funnel in a network namespace of its own; by the gateway's internal socket it gets data, by relayed ports it reaches LS AAI and the node's S3."""
     keys = json.loads(s3.credentials_file(secrets, node, "tes").read_text())
     url, password = layout.url(f"{node}/tes"), secrets.read(f"{node}-tes-password")
@@ -170,6 +170,7 @@ def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders:
         listen_port=layout.ports[f"{node}/tes"],
         key_files=tes_keys(layout, secrets, node),
         reach=[layout.ports["aai"], layout.ports[f"{node}/s3"]],
+        slots=slots,
     )
     return Service(f"{node}-tes", argv, _answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3"))
 

@@ -2,28 +2,40 @@
 
 No network, an empty environment, a read-only root. Understood: `run [-i] [--rm] [--read-only] [--env K=V] [--label …] [--name N] [--workdir D]
 [--volume HOST:PATH:ro|rw] IMAGE COMMAND…`, `pull IMAGE`, `rm -f NAME`. Exit codes are docker's: 125 where the container cannot be made.
+
+Funnel makes the line from a template and splits it at white space: a task's `env: {"A": "x --volume /:/gdi/host:ro"}` would mount the host. So every value
+comes percent-encoded (`urlquery` in the template) and is decoded here; only the command, which Funnel does not split, comes as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import fcntl
 import fnmatch
 import json
 import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 from local_federation.sandbox.bubblewrap import SandboxUnavailableError, find_bwrap
+from local_federation.sandbox.leftovers import make_plain
 from local_federation.sandbox.spec import DEFAULT_PATH, Bind, Limits, Sandbox
 
 FLAGS = {"-i", "--rm", "--read-only"}
 VALUED = {"--env", "--label", "--name", "--workdir", "--volume"}
 FAILED = 125
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,14 @@ class DriverImage:
     path: str = DEFAULT_PATH
 
 
-def write_driver(script: Path, images: Sequence[DriverImage], *, python: str = sys.executable, limits: Limits | None = None) -> Path:
-    """Writes the program that Funnel calls, and beside it its settings and a folder of what runs. The path must hold no white space: Funnel splits there."""
+def write_driver(
+    script: Path, images: Sequence[DriverImage], *, tasks: Path | None = None, slots: int = 16, python: str = sys.executable, limits: Limits | None = None
+) -> Path:
+    """Writes the program that Funnel calls, and beside it its settings and a folder of what runs. The path must hold no white space: Funnel splits there.
+
+    `tasks` is Funnel's Worker.WorkDir: a task gets volumes of its own folder `tasks/ID` only, which holds plain files and folders only when it has ended.
+    At most `slots` run at once, the others wait: Funnel's local compute starts every task as it comes.
+    """
     if re.search(r"\s", str(script)):
         raise ValueError(f"{script}: Funnel cannot call a program whose path has white space; choose another work folder")
     settings = script.with_suffix(".json")
@@ -48,6 +66,8 @@ def write_driver(script: Path, images: Sequence[DriverImage], *, python: str = s
             {
                 "bwrap": str(find_bwrap()),
                 "running": str(running),
+                "tasks": str(tasks) if tasks else None,
+                "slots": slots,
                 "images": [{"match": i.match, "folders": [str(f) for f in i.folders], "path": i.path} for i in images],
                 "limits": {"file_size": limits.file_size, "processes": limits.processes, "address_space": limits.address_space},
             }
@@ -63,19 +83,19 @@ def main(arguments: list[str]) -> int:
     verb, rest = (arguments[1], arguments[2:]) if len(arguments) > 1 else ("version", [])
     try:
         if verb == "run":
-            _run(settings, rest)
+            return _run(settings, rest)
         elif verb == "pull":
-            _image(settings, rest[-1] if rest else "")
+            _image(settings, unquote_plus(rest[-1]) if rest else "")
         elif verb == "rm":
-            _remove(settings, rest[-1] if rest else "")
+            _remove(settings, unquote_plus(rest[-1]) if rest else "")
     except (ValueError, SandboxUnavailableError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return FAILED
     return 0
 
 
-def _run(settings: dict[str, Any], arguments: list[str]) -> None:
-    """Becomes the sandbox; does not return."""
+def _run(settings: dict[str, Any], arguments: list[str]) -> int:
+    """Runs the sandbox to its end, which comes at once when this process is killed; its exit code."""
     name, workdir, environment, binds = "", "/", dict[str, str](), list[Bind]()
     at = 0
     while at < len(arguments) and arguments[at] in FLAGS | VALUED:
@@ -87,17 +107,19 @@ def _run(settings: dict[str, Any], arguments: list[str]) -> None:
         at += 1
         if flag == "--env":
             key, _, text = value.partition("=")
-            environment[key] = text
+            environment[unquote_plus(key)] = unquote_plus(text)
         elif flag == "--name":
-            name = value
+            name = unquote_plus(value)
         elif flag == "--workdir":
-            workdir = value
+            workdir = unquote_plus(value)
         elif flag == "--volume":
-            host, inside, mode = value.rsplit(":", 2)
+            host, inside, mode = (unquote_plus(part) for part in value.rsplit(":", 2))
             binds.append(Bind(Path(host), inside, writable=mode == "rw"))
     if at >= len(arguments):
         raise ValueError("docker run: no image was given")
-    image = _image(settings, arguments[at])
+    image = _image(settings, unquote_plus(arguments[at]))
+    root = _root(Path(settings["tasks"]), name, binds) if settings["tasks"] else None
+    writable = [b.source for b in binds if b.writable]
     # Parents first, so that a read-only input inside a writable folder stays read-only and visible.
     binds.sort(key=lambda b: b.target)
     binds += [Bind(Path(folder), folder) for folder in image["folders"]]
@@ -105,7 +127,49 @@ def _run(settings: dict[str, Any], arguments: list[str]) -> None:
     argv = box.argv(Path(settings["bwrap"]), arguments[at + 1 :])
     if name:
         _mark(settings, name).write_text(f"{os.getpid()} {_started(os.getpid())}")
-    os.execve(argv[0], argv, {})  # noqa: S606 - no shell, and nothing of Funnel's environment
+    _die_with_parent()  # Funnel's end is its tasks' end
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with _slot(settings):
+        code = subprocess.Popen(argv, env={}, preexec_fn=_die_with_parent).wait()  # nothing of Funnel's environment
+        # bubblewrap ends with the command; what the command left running lives until the sandbox's first process is gone, which comes to us.
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+    if root is not None and (removed := make_plain(root, writable)):
+        print(f"sandbox: {removed} links or pipes that are no file of this task were removed", file=sys.stderr)
+    return code if code >= 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _slot(settings: dict[str, Any]) -> Iterator[None]:
+    """One of the node's slots, for as long as it takes. The kernel gives it back however this process ends."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(Path(settings["running"], f".slot-{number}").open("w")) for number in range(settings["slots"])]
+        while not any(_locked(file.fileno()) for file in files):
+            time.sleep(0.2)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _root(tasks: Path, name: str, binds: Sequence[Bind]) -> Path:
+    """The task's root folder: Funnel names a container TASK-NUMBER and keeps the task's /p at WorkDir/TASK/p. ValueError for any other volume."""
+    _checked(name)
+    root = tasks / name.rpartition("-")[0]
+    for bind in binds:
+        if root == tasks or bind.source.resolve() != root.resolve() / bind.target.lstrip("/"):
+            raise ValueError(f"the volume at {bind.target[:200]!r} is not of the task's own folder")
+    return root
 
 
 def _image(settings: dict[str, Any], name: str) -> dict[str, Any]:
@@ -129,9 +193,13 @@ def _remove(settings: dict[str, Any], name: str) -> None:
 
 
 def _mark(settings: dict[str, Any], name: str) -> Path:
+    return Path(settings["running"]) / _checked(name)
+
+
+def _checked(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", name):
         raise ValueError("a container's name has letters, digits and _.- only")
-    return Path(settings["running"]) / name
+    return name
 
 
 def _started(number: int) -> str:

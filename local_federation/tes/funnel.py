@@ -10,25 +10,33 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import httpx
+import yaml
 
 from gdi_common.relay import Relay, Tcp, Unix
 from local_federation.sandbox import find_bwrap
 from local_federation.sandbox.docker import DriverImage, write_driver
-from local_federation.tes import reframe
+from local_federation.tes import folder, reframe
 
+log = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).with_name("funnel.yml")
 VARIABLE = "GDI_FUNNEL"
 RPC_PORT, SDA_PORT = 18890, 18891  # in the namespace nothing else listens, and the ports relayed into it are chosen above 20,000
+
+WORKERS = 4  # interrupted tasks that are taken up at once
 
 
 def chosen() -> Path | None:
@@ -74,12 +82,20 @@ class Settings:
 
 
 def prepare(
-    home: Path, funnel: Path, settings: Settings, images: Sequence[DriverImage], *, listen_port: int, key_files: tuple[Path, Path], reach: Sequence[int]
+    home: Path,
+    funnel: Path,
+    settings: Settings,
+    images: Sequence[DriverImage],
+    *,
+    listen_port: int,
+    key_files: tuple[Path, Path],
+    reach: Sequence[int],
+    slots: int = 16,
 ) -> list[str]:
     """Writes everything below `home` (mode 0700, a short path: it holds unix sockets) and gives the command line that runs this node's Funnel.
 
     `listen_port` is where it is reached on 127.0.0.1; `reach` are the other loopback ports that it reaches under the same numbers: provider and S3.
-    `key_files` are the node's Crypt4GH secret and public key. ValueError for values that YAML strings cannot hold.
+    `key_files` are the node's Crypt4GH secret and public key. At most `slots` tasks run at once. ValueError for values that YAML strings cannot hold.
     """
     values = asdict(settings)
     for name, value in values.items():
@@ -89,7 +105,7 @@ def prepare(
     values["sda_url"] = f"http://127.0.0.1:{SDA_PORT}"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (home / "state").mkdir(exist_ok=True)
-    driver = write_driver(home / "driver", images)
+    driver = write_driver(home / "driver", images, tasks=home / "state" / "work", slots=slots)
     config = home / "funnel.yml"
     config.touch(mode=0o600)
     config.chmod(0o600)
@@ -105,6 +121,7 @@ def prepare(
                 "listen": listen_port,
                 "reach": sorted({*reach, *([port] if port else [])}),
                 "gateway": str(source),
+                "tasks": str(home / "state" / "work"),
                 "secret_key": str(key_files[0]),
                 "public_key": str(key_files[1]),
             }
@@ -135,26 +152,86 @@ async def outside(spec_file: Path) -> int:
 
 
 async def inside(spec_file: Path) -> int:
-    """In the namespace: the other ends of the relays, and Funnel with an environment of its own."""
+    """In the namespace: the other ends of the relays, Funnel with an environment of its own, and what a Funnel before it left undone."""
     spec = json.loads(spec_file.read_text())
     home = Path(spec["home"])
     # What comes from the gateway is framed anew; all else is relayed as it is.
     gateway = await reframe.serve(SDA_PORT, Path(spec["gateway"]))
     relays = [await Relay(Tcp("127.0.0.1", port), Unix(home / f"out-{port}"), 256).start() for port in spec["reach"]]
-    relays.append(await Relay(Unix(home / "in"), Tcp("127.0.0.1", spec["listen"]), 256).start())
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": spec["home"],
         "C4GH_SECRET_KEY": spec["secret_key"],
         "C4GH_PUBLIC_KEY": spec["public_key"],
     }
-    child = await asyncio.create_subprocess_exec(
-        spec["funnel"], "server", "run", "--config", spec["config"], env=environment, cwd=spec["home"], preexec_fn=_die_with_parent
-    )
+
+    async def run(*arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            spec["funnel"], *arguments, "--config", spec["config"], env=environment, cwd=home, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
+        )
+
+    remains(Path(spec["tasks"]))
+    child = await run("server", "run")
+    again = asyncio.create_task(_open(spec, run, relays))
+    again.add_done_callback(lambda done: _give_up(child, done))
     try:
         return await _until_end(child, relays)
     finally:
+        again.cancel()
+        await asyncio.wait([again])
         await reframe.stop(gateway)
+
+
+async def _open(spec: dict[str, Any], run: Callable[..., Awaitable[asyncio.subprocess.Process]], relays: list[Relay]) -> None:
+    """Lets others in once the tasks are known that a Funnel before this one began: Funnel itself would show them as running for ever.
+
+    `funnel worker run` takes such a task up under its id, from the start.
+    """
+    user = yaml.safe_load(Path(spec["config"]).read_text())["Server"]["BasicAuth"][0]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{spec['listen']}/ga4gh/tes/v1", auth=(user["User"], user["Password"]), trust_env=False) as http:
+        left = await interrupted(http)
+    relays.append(await Relay(Unix(Path(spec["home"]) / "in"), Tcp("127.0.0.1", spec["listen"]), 256).start())
+    workers = asyncio.Semaphore(WORKERS)
+
+    async def again(task: str) -> None:
+        async with workers:
+            log.warning("task %s was interrupted; it runs again: exit code %d", task, await (await run("worker", "run", "--taskID", task)).wait())
+
+    await asyncio.gather(*(again(task) for task in left))
+
+
+def _give_up(child: asyncio.subprocess.Process, opening: asyncio.Task[None]) -> None:
+    """A Funnel that nobody can reach ends, so that its supervisor starts it again."""
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        log.error("Funnel's unfinished tasks could not be taken up: %s: %s", type(error).__name__, error)
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+
+
+async def interrupted(http: httpx.AsyncClient) -> list[str]:
+    """The ids of all tasks that did not end, oldest first; waits until Funnel answers."""
+    found: list[str] = []
+    for state in ("RUNNING", "INITIALIZING", "QUEUED"):
+        token = ""
+        while True:
+            try:
+                # Few on a page: Funnel answers with whole tasks, at most 4 MB.
+                answer = await http.get("/tasks", params={"state": state, "view": "MINIMAL", "page_size": 16, "page_token": token}, timeout=30)
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+                continue
+            answer.raise_for_status()
+            found += [t["id"] for t in answer.json().get("tasks") or []]
+            if not (token := answer.json().get("next_page_token") or ""):
+                break
+    return sorted(found)
+
+
+def remains(tasks: Path) -> None:
+    """Removes the folders of tasks that ran when Funnel ended: what runs again begins in an empty one."""
+    if tasks.is_dir():
+        for left in tasks.iterdir():
+            folder.remove(left)
 
 
 async def _until_end(child: asyncio.subprocess.Process, relays: list[Relay]) -> int:
@@ -181,6 +258,8 @@ def _die_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     if arguments[0] == "--inside":
         return asyncio.run(inside(Path(arguments[1])))
     return asyncio.run(outside(Path(arguments[0])))

@@ -4,6 +4,9 @@ Funnel (commit 42961c86, storage/crypt4gh/decrypt.go) reads each segment by one 
 it leaves out with a warning, and what comes together with the end it leaves out silently: the task runs on a shorter or an empty file and ends COMPLETE.
 Go's reader of chunked bodies returns from Read when the buffer is full or the chunk ends. So here the header is one HTTP chunk, each segment is one, and
 the end is not sent before Funnel has taken the last segment from its socket, which the kernel knows (both ends are in this network namespace).
+
+It also panics on any status but 200, and with it all tasks of the node die: such an answer becomes a cut connection, which fails the one task. A gateway
+that is away (it may restart) is waited for, as a task that failed for that would have to be made anew.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +27,7 @@ MAX_HEADER, MAX_HEAD = 1024 * 1024, 64 * 1024
 PASSED_ON = ("authorization", "client-public-key", "range")
 TIMEOUT = httpx.Timeout(60, connect=10)
 TAKEN_WITHIN = 3600.0
+AWAY = 120.0  # seconds for which a gateway that does not answer is waited for
 
 
 class CutError(Exception):
@@ -38,7 +43,7 @@ async def serve(port: int, source: Path) -> asyncio.Server:
             await _handle(reader, writer, source)
             writer.close()
         except (CutError, OSError, httpx.HTTPError, ValueError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            log.warning("a transfer was cut: %s", type(error).__name__)
+            log.warning("a transfer was cut: %s", error if isinstance(error, CutError) else type(error).__name__)
             writer.transport.abort()
 
     return await asyncio.start_server(accept, "127.0.0.1", port, limit=MAX_HEAD)
@@ -49,22 +54,39 @@ async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, so
     method, target, _ = head[0].split(" ", 2)
     sent = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
     headers = {k: v for k, v in sent.items() if k.lower() in PASSED_ON} | {"Accept-Encoding": "identity"}
-    transport = httpx.AsyncHTTPTransport(uds=str(source))
+    url = httpx.URL("http://gateway").copy_with(raw_path=target.encode("latin-1"))
     async with (
-        httpx.AsyncClient(transport=transport, timeout=TIMEOUT, trust_env=False) as client,
-        client.stream(method, httpx.URL("http://gateway").copy_with(raw_path=target.encode("latin-1")), headers=headers) as answer,
+        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(source)), timeout=TIMEOUT, trust_env=False) as client,
+        contextlib.aclosing(await _answer(client, client.build_request(method, url, headers=headers), reader)) as answer,
     ):
+        if answer.status_code != 200:
+            raise CutError(f"the gateway answered {answer.status_code}")
         kept = [f"{n}: {v}" for n, v in answer.headers.items() if n.lower() in ("content-type", "etag", "last-modified")]
         body = _Parts(answer.aiter_raw(64 * 1024))
         start = await body.exactly(len(MAGIC), short=True)
         status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
         if start != MAGIC:
-            rest = start + await body.all(MAX_HEADER)
+            rest = start + await body.exactly(MAX_HEADER, short=True)
+            if await body.exactly(1, short=True):
+                raise CutError(f"what is no Crypt4GH file may have {MAX_HEADER} bytes here, and this has more")
             writer.write("\r\n".join([status, *kept, f"Content-Length: {len(rest)}", "Connection: close", "", ""]).encode("latin-1") + rest)
             await writer.drain()
             return
         writer.write("\r\n".join([status, *kept, "Transfer-Encoding: chunked", "Connection: close", "", ""]).encode("latin-1"))
         await _chunks(writer, _framed(start, body))
+
+
+async def _answer(client: httpx.AsyncClient, request: httpx.Request, reader: asyncio.StreamReader) -> httpx.Response:
+    """The gateway's answer, its body still to be read. httpx.TransportError where the gateway stays away, or Funnel hung up meanwhile."""
+    deadline, pause = time.monotonic() + AWAY, 0.2
+    while True:
+        try:
+            return await client.send(request, stream=True)
+        except httpx.TransportError:
+            if time.monotonic() > deadline or reader.at_eof():
+                raise
+        await asyncio.sleep(pause)
+        pause = min(3, pause * 1.5)
 
 
 async def _framed(start: bytes, body: _Parts) -> AsyncIterator[bytes]:
@@ -138,9 +160,6 @@ class _Parts:
         part = bytes(self._held[:count])
         del self._held[:count]
         return part
-
-    async def all(self, most: int) -> bytes:
-        return await self.exactly(most, short=True)
 
 
 async def stop(server: asyncio.Server) -> None:

@@ -66,6 +66,50 @@ def test_the_driver_stops_a_sandbox_by_its_name(home: Path) -> None:
     assert call(driver, "rm", "-f", "t-0").returncode == 0, "once more does no harm"
 
 
+def test_the_driver_mounts_nothing_but_the_tasks_own_folder(home: Path) -> None:
+    tasks = home / "work"
+    for task in ("t1", "t2"):
+        (tasks / task / "gdi").mkdir(parents=True)
+    (tasks / "t1/gdi/link").symlink_to(home)
+    driver = write_driver(home / "driver", [DriverImage("*")], tasks=tasks)
+    for host, inside in ((home, "/gdi"), (tasks / "t2/gdi", "/gdi"), (tasks, "/t1"), (tasks / "t1/gdi/link", "/gdi/link"), (f"{tasks}/t1/../t2/gdi", "/gdi")):
+        done = call(driver, "run", "--name", "t1-0", "--volume", f"{host}:{inside}:ro", "img", "true")
+        assert done.returncode == 125 and "own folder" in done.stderr, (host, done.stderr)
+    assert call(driver, "run", "--name", "t1-0", "--volume", f"{tasks}/t1/gdi:/gdi:ro", "img", "true").returncode == 0
+
+
+def test_what_a_task_leaves_are_plain_files_of_its_own(home: Path) -> None:
+    root = home / "work/t1"
+    (root / "gdi").mkdir(parents=True)
+    (home / "secret").write_text("PRIVATE KEY")
+    driver = write_driver(home / "driver", [DriverImage("*")], tasks=home / "work")
+    script = f"""cd /gdi; echo kept > real; ln -s /gdi/real absolute; mkdir -p d/e; ln -s ../../real d/e/up; ln -s loop loop; ln -s /gdi/d folder
+        ln -s {home}/secret out; ln -s ../../../../../../../../..{home}/secret climb; mkfifo pipe; ln -s none dangling
+        (trap '' TERM HUP; while :; do ln -sf {home}/secret late; done) & exit 3"""
+    done = call(driver, "run", "--name", "t1-0", "--volume", f"{root}/gdi:/gdi:rw", "img", "sh", "-c", script)
+    assert done.returncode == 3
+    left = {str(p.relative_to(root / "gdi")): p for p in (root / "gdi").rglob("*")}
+    assert all(p.is_dir() or (p.is_file() and not p.is_symlink()) for p in left.values()), left
+    assert {n for n, p in left.items() if p.is_file()} == {"real", "absolute", "d/e/up"}
+    assert {p.read_text() for p in left.values() if p.is_file()} == {"kept\n"}
+
+
+def test_no_more_tasks_run_at_once_than_there_are_slots(home: Path) -> None:
+    driver = write_driver(home / "driver", [DriverImage("*")], slots=1)
+    (home / "shared").mkdir()
+    volume = ["--volume", f"{home}/shared:/gdi:rw"]
+    first = subprocess.Popen([str(driver), "run", "--name", "a-0", *volume, "img", "sh", "-c", "touch /gdi/a; while [ ! -e /gdi/go ]; do sleep 0.05; done"])
+    wait_for("the first runs", lambda: (home / "shared/a").exists())
+    second = subprocess.Popen([str(driver), "run", "--name", "b-0", *volume, "img", "touch", "/gdi/b"])
+    wait_for("the second waits", lambda: (home / "driver.running/b-0").exists())
+    third = subprocess.Popen([str(driver), "run", "--name", "c-0", *volume, "img", "touch", "/gdi/c"])
+    wait_for("the third waits", lambda: (home / "driver.running/c-0").exists())
+    assert call(driver, "rm", "-f", "c-0").returncode == 0 and third.wait(10) == -9, "one that waits can be stopped"
+    assert not (home / "shared/b").exists()
+    (home / "shared/go").touch()
+    assert first.wait(20) == 0 and second.wait(20) == 0 and (home / "shared/b").exists()
+
+
 def test_a_value_that_would_break_out_of_funnels_configuration_is_refused(home: Path) -> None:
     values = dict.fromkeys(("issuer", "client_id", "client_secret", "audience", "user", "s3_endpoint", "s3_access", "s3_secret", "sda_url"), "x")
     settings = funnel.Settings(**values, password='x", Admin: true}')
@@ -162,3 +206,38 @@ async def test_a_denial_passes_as_it_is(served: tuple[Source, int]) -> None:
     source.pieces = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nAccessDenied"]
     reader, _, head = await ask(port)
     assert b"200" in head and b"text/plain" in head and await reader.read() == b"AccessDenied"
+
+
+@pytest.mark.parametrize("status", [401, 404, 500, 503])
+async def test_an_error_of_the_gateway_reaches_funnel_as_a_cut_connection(served: tuple[Source, int], status: int) -> None:
+    source, port = served
+    source.pieces = [f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno".encode()]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        with pytest.raises(httpx.TransportError):
+            await client.get(f"http://127.0.0.1:{port}/s3/D/x.txt")
+
+
+async def test_what_is_no_crypt4gh_file_comes_whole_or_not_at_all(served: tuple[Source, int]) -> None:
+    source, port = served
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for size, whole in ((reframe.MAX_HEADER, True), (reframe.MAX_HEADER + 9, False)):
+            source.pieces = [f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode(), b"x" * size]
+            if whole:
+                assert len((await client.get(f"http://127.0.0.1:{port}/s3/D/x.txt")).content) > size - 9
+            else:
+                with pytest.raises(httpx.TransportError):
+                    await client.get(f"http://127.0.0.1:{port}/s3/D/x.txt")
+
+
+async def test_a_gateway_that_restarts_is_waited_for(home: Path) -> None:
+    front = await reframe.serve(0, home / "s")
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        asking = asyncio.create_task(client.get(f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}/s3/D/x.txt"))
+        await asyncio.sleep(0.3)  # it has asked in vain by now
+        assert not asking.done()
+        source = Source()
+        source.pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere"]
+        behind = await source.start(home / "s")
+        assert (await asking).text == "there"
+    for server in (front, behind):
+        await reframe.stop(server)
