@@ -55,6 +55,8 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
             "orphaned_tasks_check_interval": "20",
             "scheduler_health_check_threshold": "30",
         },
+        # The api-server's first answer to a worker may take long where many processes share few cores; after 5 tries of 5 s the task's try would be lost.
+        "workers": {"execution_api_timeout": "30"},
         "dag_processor": {"min_file_process_interval": "30", "parsing_processes": "1", "refresh_interval": "60"},
         "triggerer": {"job_heartbeat_sec": "3", "triggerer_health_check_threshold": "20"},
     }
