@@ -11,12 +11,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from broker_kit import PORTS, World, wait_for
 
+from broker_client import models as m
+from gdi_common.problem import ProblemError
 from local_federation.openbao import OpenBao
 from local_federation.secretfiles import write_private
 
@@ -116,3 +121,23 @@ class PostgresWorld(World):
 
     def query(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         return self.postgres.query(self.database, sql, *arguments)
+
+
+def at_both(call: Callable[[int], Any], times: int) -> list[Any]:
+    """Calls `call(replica)` `times` times, released in one moment, alternating between the replicas; refusals come as their slugs."""
+    gate = threading.Barrier(times)
+
+    def one(i: int) -> Any:
+        gate.wait(20)
+        try:
+            return call(i % 2)
+        except ProblemError as error:
+            return error.slug
+
+    with ThreadPoolExecutor(times) as pool:
+        return list(pool.map(one, range(times)))
+
+
+def admit_at(world: World, replica: int, ticket: str | None, **changes: Any) -> m.Run:
+    with world.airflow(replica) as airflow:
+        return airflow.admit(world.admit_request(ticket, **changes))
