@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import sys
@@ -46,7 +48,8 @@ def tes_keys(layout: Layout, secrets: Secrets, node: str) -> tuple[Path, Path]:
     """The TES's Crypt4GH key pair (secret, public), made once by the node's operator; the gateway knows the public half."""
     secret, public = secrets.folder / f"{node}-tes-c4gh.sec", layout.folder("nodes", node, "tes") / "c4gh.pub"
     if not secret.exists():
-        generate(str(secret), str(public), passphrase=b"", comment=None)
+        with contextlib.redirect_stderr(io.StringIO()):  # it warns that there is no passphrase; the file's mode protects the key
+            generate(str(secret), str(public), passphrase=b"", comment=None)
     return secret, public
 
 
