@@ -10,9 +10,27 @@ from airflow.sdk import DAG, Param
 
 from gdi_common.workflow import CatalogueEntry, CatalogueError, load
 from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
+from gdi_operators.settings import settings
 
 NODE_LABEL = "{{ task.item['node'] }}"
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0, "max_retry_delay": timedelta(minutes=5)}
+
+STEPS: dict[str, dict[str, Any]] = {  # what a person reads in the grid, and on a task's page
+    "admit": {
+        "task_display_name": "Admit: check access",
+        "doc_md": "The broker checks the user's consent and, for every dataset, the visa. Without access nothing starts; the log names dataset and reason.",
+    },
+    "analyse": {
+        "task_display_name": "Analyse at each node",
+        "doc_md": "Snakemake, one for each node, sends its jobs to the node that holds the data. Every rule is on the run's page *Progress*.",
+    },
+    "release": {
+        "task_display_name": "Release what may leave",
+        "doc_md": "Each node checks the output that the workflow declares against its own policy, and releases what passes. Nothing else leaves it.",
+    },
+    "gather": {"task_display_name": "Gather the answer", "doc_md": "Proves the signature of every release and puts them together: a table and a plot."},
+    "close": {"task_display_name": "Close the run", "doc_md": "Whatever happened: tasks that still run are cancelled, tokens and capabilities of the run end."},
+}
 
 
 def scan(folder: Path) -> tuple[list[CatalogueEntry], list[str]]:
@@ -33,7 +51,13 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
     """The form: who starts (ticket or grant), on which datasets, and the workflow's own parameters with their schemas."""
     params = {
         "datasets": _param(
-            {"type": "array", "items": {"type": "string"}, "minItems": 1, "title": "Datasets", "description": "Ids of the datasets to analyse, one a line."}
+            {
+                "type": "array",
+                "items": {"type": "string"},
+                "minItems": 1,
+                "title": "Datasets",
+                "description": "Their ids, one a line. Each is analysed at the node that holds it.",
+            }
         )
     }
     for name, schema in entry.workflow.parameters.items():
@@ -41,8 +65,11 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
         if name not in entry.workflow.required and "default" not in wanted:
             wanted = {"default": None, **wanted, "type": _nullable(wanted.get("type"))}
         params[name] = _param(wanted)
-    nullable = {"type": ["null", "string"], "maxLength": 200, "default": None}
-    params["grant"] = _param({**nullable, "title": "Grant", "description": "Id of your grant (g-…). It must be yours: the user who is signed in here."})
+    nullable = {"type": ["null", "string"], "maxLength": 200, "default": None, "section": "Your consent: give one of the two"}
+    grants = "Id of your grant (`g-…`). It must be yours: the user who is signed in here."
+    if address := settings().broker_url:
+        grants += f" Make one, or look it up, at [{address}/connect]({address}/connect?workflows={entry.workflow.name})."
+    params["grant"] = _param({**nullable, "title": "Grant", "description_md": grants})
     params["ticket"] = _param({**nullable, "title": "Ticket", "description": "From your portal, instead of a grant. Good once."})
     return params
 
@@ -55,7 +82,7 @@ def dag_of(entry: CatalogueEntry) -> DAG:
         dag_id=flow.name,
         dag_display_name=flow.title,
         description=flow.title,
-        doc_md=f"# {flow.title}\n\n{flow.description}\n\nVersion {flow.version}, `{entry.digest}`",
+        doc_md=doc_of(entry),
         schedule=None,
         catchup=False,
         params=params_of(entry),
@@ -64,19 +91,33 @@ def dag_of(entry: CatalogueEntry) -> DAG:
         tags={"gdi", "workflow"},
         max_active_runs=50,
     ) as dag:
-        admit = AdmitRunOperator(task_id="admit", **common)
-        analyse = SnakemakeOperator.partial(task_id="analyse", map_index_template=NODE_LABEL, **common).expand(item=admit.output)
+        admit = AdmitRunOperator(task_id="admit", **STEPS["admit"], **common)
+        analyse = SnakemakeOperator.partial(task_id="analyse", map_index_template=NODE_LABEL, **STEPS["analyse"], **common).expand(item=admit.output)
         last: Any = analyse
         if flow.releases:
-            release = ReleaseOperator.partial(task_id="release", map_index_template=NODE_LABEL + " · {{ task.release }}", **common).expand(
+            label = NODE_LABEL + " · {{ task.release }}"
+            release = ReleaseOperator.partial(task_id="release", map_index_template=label, **STEPS["release"], **common).expand(
                 item=admit.output, release=[r.name for r in flow.releases]
             )
-            gather = GatherOperator(task_id="gather", releases=release.output, **common)
+            gather = GatherOperator(task_id="gather", releases=release.output, **STEPS["gather"], **common)
             analyse >> release >> gather
             last = gather
-        close = CloseRunOperator(task_id="close", **common)
+        close = CloseRunOperator(task_id="close", **STEPS["close"], **common)
         last >> close.as_teardown(setups=admit)
     return dag
+
+
+def doc_of(entry: CatalogueEntry) -> str:
+    """The DAG's page of documentation, in Markdown: what it does, what leaves a node, what a node must offer, which version this is."""
+    flow, needs = entry.workflow, entry.workflow.needs
+    leaves = "\n".join(f"- {r.title} (`{r.name}`): after the check `{r.check}`, under each node's own policy" for r in flow.releases)
+    images = ", ".join(f"`{image}`" for image in needs.images) or "none"
+    return (
+        f"# {flow.title}\n\n{flow.description.strip()}\n\n"
+        f"## What leaves a node\n\n{leaves or 'Nothing.'}\n\n"
+        f"## What it needs at each node\n\nFor a job {needs.cpu_cores} CPU cores, {needs.ram_gb:g} GB memory, {needs.disk_gb:g} GB disk; images: {images}.\n\n"
+        f"Version {flow.version}, `{entry.digest}`"
+    )
 
 
 def _param(schema: dict[str, Any]) -> Param:

@@ -8,11 +8,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
+import pytest
 
+from broker_client.client import BrokerClient
+from broker_client.models import Ticket
 from local_federation.federation import Federation
-from tests.federation.driver import Driver, wait_for
+from tests.federation.driver import Driver, Started, wait_for
 
 
 @dataclass
@@ -119,17 +124,38 @@ def test_run_tokens_and_identity_tokens_are_nowhere(driver: Driver) -> None:
             assert header.get("typ") == "release+jwt", f"{where}: a token of type {header.get('typ')}"
 
 
-def test_a_used_ticket_is_only_in_conf_and_worthless(driver: Driver) -> None:
-    """Airflow keeps `conf` as it was given: the ticket in it is used up by the time anyone reads it."""
-    import re
+def test_a_used_ticket_is_nowhere(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in Airflow's database either, where `conf` had it: the word `used` takes its place as soon as the run is admitted."""
+    tickets: list[str] = []
+    create = BrokerClient.create_ticket
 
-    run = driver.start({"regions": 1})
+    def remember(self: BrokerClient, *args: Any, **kwargs: Any) -> Ticket:
+        ticket = create(self, *args, **kwargs)
+        tickets.append(ticket.ticket)
+        return ticket
+
+    monkeypatch.setattr(BrokerClient, "create_ticket", remember)
+    run = driver.start({"regions": 2, "slow_seconds": 4})
+    refused = driver.start({"regions": 1}, datasets=["EGAD-MISSING", driver.datasets[0]], user="bob")  # used up too, though nothing came of it
+    wait_for("the ticket to leave conf while the run goes on", lambda: ticket_of(driver, run) == "used", timeout=120)
+    assert driver.state(run) == "running"
     driver.succeed(run)
-    conf = driver.portals["alice"].airflow("GET", f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}").json()["conf"]
-    ticket = conf["ticket"]
+    assert driver.finish(refused) == "failed"
+    wait_for("the other ticket to leave conf", lambda: ticket_of(driver, refused) == "used", timeout=30)
+    search = Search(dict.fromkeys(tickets, "a used ticket"))
+    assert len(search.values) == 2
     for where, data in places(driver, [run.run]):
-        if re.search(re.escape(ticket).encode(), data):
-            assert where in ("Airflow's table dag_run", "Airflow's table log"), where
+        search.look(data, where)
+    assert search.found == []
+
+
+def ticket_of(driver: Driver, run: Started) -> str | None:
+    """What stands in the ticket's place in the run's conf now; None where Airflow does not answer."""
+    try:
+        answer = driver.portals["alice"].airflow("GET", f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}")
+    except httpx.HTTPError:
+        return None
+    return str(answer.json()["conf"]["ticket"]) if answer.is_success else None
 
 
 def test_the_search_finds_a_planted_leak(driver: Driver, federation: Federation) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context, admit_run, entry_of, read_conf
 
@@ -20,7 +22,12 @@ class AdmitRunOperator(RunOperator):
         with self.broker() as hook:
             entry = entry_of(self.workflow)
             asked = read_conf(context["dag_run"].conf, entry)
-            run = admit_run(hook, context, entry, asked)
+            try:
+                run = admit_run(hook, context, entry, asked)
+            except AirflowFailException as refused:
+                for line in str(refused).splitlines():  # a line each: Airflow shows an exception's words as one long line above a stack
+                    self.log.error("%s", line.strip())
+                raise
         for item in run.plan:
             self.log.info("Admitted: run %s, attempt %d, node %s reads %s", run.id, run.attempt, item.node, ", ".join(item.datasets))
         return [{"run": run.id, "attempt": run.attempt, **item.model_dump(mode="json")} for item in run.plan]

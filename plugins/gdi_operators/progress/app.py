@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import httpx
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy import select
 
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -46,9 +50,18 @@ def create_app() -> FastAPI:
     @app.get("/progress/{dag_id}/{dag_run_id:path}", dependencies=[may_see_run])
     async def progress(dag_id: str, dag_run_id: str) -> Response:
         status, body = await read_progress(dag_id, dag_run_id)
+        if body.get("state") == "not-admitted":
+            body["airflow"] = await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
         return JSONResponse(body, status_code=status, headers=HEADERS)
 
     return app
+
+
+def airflow_state(dag_id: str, dag_run_id: str) -> str | None:
+    """What Airflow says of a DAG run that the broker does not know: it waits, or it was refused."""
+    with create_session() as session:
+        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id))
+    return None if state is None else str(state)
 
 
 async def read_progress(dag_id: str, dag_run_id: str) -> tuple[int, dict[str, Any]]:

@@ -1,68 +1,155 @@
-// Polls the run's progress and shows it. All text from nodes goes through textContent: it is never markup.
+// Polls the run's progress and shows it: nodes, and under each its rules. All text from nodes goes through textContent: it is never markup.
+// Rows are made once and then only changed, so that focus, selection and what was folded stay.
 "use strict";
 const source = location.pathname.replace("/gdi/page/", "/gdi/progress/");
 const byId = (id) => document.getElementById(id);
+const nodes = new Map();
 
-function cell(row, ...content) {
-  const td = row.insertCell();
-  td.append(...content);
+// --- words ---
+const NODE = { waiting: ["waiting", "waiting"], starting: ["running", "starting"], running: ["running", "running"], success: ["done", "done"],
+  failed: ["failed", "failed"], cancelled: ["stopped", "stopped"] };
+const OUTCOME = { success: ["done", "Done"], failed: ["failed", "Failed"], cancelled: ["stopped", "Stopped"] };
+const AIRFLOW = {
+  queued: ["waiting", "Waiting to start", ""],
+  running: ["waiting", "Waiting for admission", "The broker checks who may read what before anything starts."],
+  failed: ["failed", "Not admitted", "Nothing was started. The log of the task admit says which dataset was refused, why, and how to apply for access."],
+  success: ["stopped", "Not admitted", "The run ended without asking the broker for admission."],
+};
+function ruleState(rule, run) {
+  if (rule.failed) return ["failed", "failed"];
+  if (rule.total && rule.done >= rule.total) return ["done", "done"];
+  if (run.state === "closed") return ["stopped", rule.done || rule.started_at ? "stopped" : "not run"];
+  return rule.running ? ["running", "running"] : ["waiting", "waiting"];
 }
-function text(value) {
-  return document.createTextNode(value === null || value === undefined ? "" : String(value));
+function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  return s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }
-function state(value) {
-  const span = document.createElement("span");
-  span.className = "state " + (/^[a-z]+$/.test(value) ? value : "");
-  span.textContent = value;
-  return span;
+function took(from, to, run) {
+  return from ? span((to || (run.state === "closed" ? from : Date.now() / 1000)) - from) : "";
 }
-function bar(done, total) {
-  const progress = document.createElement("progress");
-  progress.max = total || 1;
-  progress.value = done;
-  progress.setAttribute("aria-label", `${done} of ${total} jobs done`);
-  return progress;
+
+// --- rows ---
+function text(element, value) {
+  const wanted = value === null || value === undefined ? "" : String(value);
+  if (element.textContent !== wanted) element.textContent = wanted;
 }
-function seconds(from, to) {
-  if (!from) return "";
-  const s = Math.max(0, Math.round((to || Date.now() / 1000) - from));
-  return s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+function state(element, [kind, word]) {
+  element.className = `state ${kind}`;
+  text(element, word);
 }
-function ruleState(rule) {
-  if (rule.failed) return "failed";
-  if (rule.total && rule.done === rule.total) return "done";
-  return rule.running ? "running" : "waiting";
+function add(parent, tag, attributes = {}) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  parent.append(element);
+  return element;
+}
+function row(body, kind, scope) {
+  const tr = add(body, "tr", { class: kind });
+  const head = add(tr, "th", { scope });
+  const made = { head, state: add(add(tr, "td"), "span") };
+  const jobs = add(tr, "td");
+  Object.assign(made, { bar: add(jobs, "progress"), jobs: add(jobs, "span"), began: add(tr, "td", { class: "number" }), took: add(tr, "td", { class: "number" }) });
+  return made;
+}
+function fill(made, kind, item, label) {
+  state(made.state, kind);
+  made.bar.max = item.total || 1;
+  made.bar.value = Math.min(item.done, item.total || 1);
+  made.bar.className = kind[0];
+  made.bar.setAttribute("aria-label", `${label}: ${item.done} of ${item.total} jobs done`);
+  text(made.jobs, item.total ? `${item.done} of ${item.total}` + (item.failed ? `, ${item.failed} failed` : "") : "");
+}
+function groupOf(name) {
+  if (!nodes.has(name)) {
+    const body = add(byId("table"), "tbody");
+    const made = row(body, "node", "rowgroup");
+    made.button = add(made.head, "button", { type: "button", "aria-expanded": "true" });
+    made.button.addEventListener("click", () => made.button.setAttribute("aria-expanded", String(!body.classList.toggle("folded"))));
+    const said = add(body, "tr", { class: "said" });
+    nodes.set(name, { ...made, body, saidRow: said, said: add(said, "td", { colspan: "5" }), rules: new Map() });
+  }
+  return nodes.get(name);
+}
+function showNode(node, rules, run, begin) {
+  const group = groupOf(node.node);
+  const started = rules.map((r) => r.started_at).filter(Boolean);
+  const ended = rules.map((r) => r.ended_at).filter(Boolean);
+  const over = run.state === "closed" || ["success", "failed", "cancelled"].includes(node.state);
+  text(group.button, node.node);
+  fill(group, NODE[node.state] || ["waiting", node.state], node, node.node);
+  text(group.began, started.length ? `+ ${span(Math.min(...started) - begin)}` : "");
+  text(group.took, started.length ? took(Math.min(...started), over ? Math.max(...ended, ...started) : null, run) : "");
+  text(group.said, node.message);
+  group.saidRow.hidden = !node.message;
+  for (const rule of rules) {
+    if (!group.rules.has(rule.rule)) group.rules.set(rule.rule, row(group.body, "rule", "row"));
+    const made = group.rules.get(rule.rule);
+    text(made.head, rule.rule);
+    fill(made, ruleState(rule, run), rule, rule.rule);
+    text(made.began, rule.started_at ? `+ ${span(rule.started_at - begin)}` : "");
+    made.began.title = rule.started_at ? new Date(rule.started_at * 1000).toISOString() : "";
+    text(made.took, took(rule.started_at, rule.ended_at, run));
+  }
+  for (const [name, made] of group.rules) {
+    if (!rules.some((r) => r.rule === name)) {
+      made.head.parentElement.remove(); // a later attempt plans anew
+      group.rules.delete(name);
+    }
+  }
+}
+function note(value) {
+  text(byId("note"), value);
+  byId("note").hidden = !value;
 }
 function show(run) {
-  const words = { "not-admitted": "The run is not admitted yet.", open: `Attempt ${run.attempt} is open.`, closed: `Attempt ${run.attempt} ended: ${run.outcome}.` };
-  byId("state").textContent = words[run.state] || run.state;
-  const failure = byId("failure");
-  failure.hidden = !run.failing;
-  if (run.failing) {
-    failure.textContent = `Node ${run.failing.node} failed: ${run.failing.reason}` + (run.failing.dataset ? ` (dataset ${run.failing.dataset})` : "");
-  }
-  const nodes = document.createElement("tbody");
-  for (const n of run.nodes) {
-    const row = nodes.insertRow();
-    cell(row, text(n.node));
-    cell(row, state(n.state));
-    cell(row, bar(n.done, n.total), text(`${n.done} of ${n.total}`));
-    cell(row, text(n.message));
-  }
-  const rules = document.createElement("tbody");
-  for (const r of run.rules) {
-    const row = rules.insertRow();
-    cell(row, text(r.node));
-    cell(row, text(r.rule));
-    cell(row, state(ruleState(r)));
-    cell(row, bar(r.done, r.total), text(`${r.done} of ${r.total}` + (r.failed ? `, ${r.failed} failed` : "")));
-    cell(row, text(seconds(r.started_at, r.ended_at)));
-  }
-  for (const [id, body] of [["nodes", nodes], ["rules", rules]]) {
-    body.id = id;
-    byId(id).replaceWith(body);
+  const admitted = run.state !== "not-admitted";
+  const waiting = AIRFLOW[run.airflow] || AIRFLOW.running;
+  const [kind, word] = !admitted ? waiting : run.state === "closed" ? OUTCOME[run.outcome] || ["stopped", "Ended"] : run.failing ? ["failed", "Failing"] : ["running", "Running"];
+  state(byId("state"), [kind, word + (run.attempt > 1 ? ` (attempt ${run.attempt})` : "")]);
+  note(admitted ? "" : waiting[2]);
+  text(byId("failure"), run.failing ? `Node ${run.failing.node} failed: ${run.failing.reason}` + (run.failing.dataset ? `\nDataset ${run.failing.dataset}` : "") : "");
+  byId("failure").hidden = !run.failing;
+  const total = run.nodes.reduce((sum, n) => sum + n.total, 0);
+  const done = run.nodes.reduce((sum, n) => sum + n.done, 0);
+  const started = run.rules.map((r) => r.started_at).filter(Boolean);
+  const ended = run.rules.map((r) => r.ended_at).filter(Boolean);
+  const begin = started.length ? Math.min(...started) : 0;
+  const all = byId("all");
+  all.hidden = !total;
+  all.max = total || 1;
+  all.value = Math.min(done, total);
+  all.className = `large ${kind}`;
+  all.setAttribute("aria-label", `${done} of ${total} jobs done`);
+  const parts = [total ? `${done} of ${total} jobs` : "", run.nodes.length ? `${run.nodes.length} ${run.nodes.length === 1 ? "node" : "nodes"}` : "",
+    begin ? took(begin, run.state === "closed" ? Math.max(...ended, begin) : null, run) : ""];
+  text(byId("counts"), parts.filter(Boolean).join(" · "));
+  byId("scroll").hidden = !run.nodes.length;
+  for (const node of run.nodes) showNode(node, run.rules.filter((r) => r.node === node.node), run, begin);
+  for (const [name, group] of nodes) {
+    if (!run.nodes.some((n) => n.node === name)) {
+      group.body.remove();
+      nodes.delete(name);
+    }
   }
 }
+
+// --- Airflow's light or dark ---
+function dress() {
+  try {
+    const outside = window.parent.document.documentElement;
+    const follow = () => {
+      for (const name of ["light", "dark"]) document.documentElement.classList.toggle(name, outside.classList.contains(name));
+    };
+    if (window.parent === window) return; // opened by itself: as the system has it
+    follow();
+    new MutationObserver(follow).observe(outside, { attributes: true, attributeFilter: ["class"] });
+  } catch {
+    // shown inside another site's page, which we may not look at: as the system has it
+  }
+}
+
 async function poll() {
   let pause = 2000;
   try {
@@ -72,13 +159,14 @@ async function poll() {
       show(body);
       if (body.state === "closed") pause = 15000;
     } else {
-      byId("state").textContent = typeof body.detail === "string" ? body.detail : `Airflow answered ${answer.status}.`;
+      note(typeof body.detail === "string" ? body.detail : `Airflow answered ${answer.status}.`);
       pause = 10000;
     }
   } catch {
-    byId("state").textContent = "Airflow does not answer; trying again.";
+    note("Airflow does not answer; trying again.");
     pause = 5000;
   }
   setTimeout(poll, document.hidden ? Math.max(pause, 10000) : pause);
 }
+dress();
 poll();
