@@ -27,14 +27,6 @@ BAD = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All on one worker, because they share one federation; the search for leaks last, because it looks at what the others left."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("federation"))
-
-
 @pytest.fixture(scope="session")
 def federation() -> Iterator[Federation]:
     work = Path(tempfile.mkdtemp(prefix="gdi-t-"))

@@ -8,6 +8,8 @@ import pytest
 
 from tests.federation.driver import Driver
 
+pytestmark = pytest.mark.xdist_group("federation")
+
 CASES: dict[str, tuple[dict[str, Any] | None, str]] = {
     "no visa": (None, "no-visa"),
     "an expired visa": ({"variant": "expired"}, "expired"),

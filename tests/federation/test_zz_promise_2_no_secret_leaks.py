@@ -19,6 +19,8 @@ from broker_client.models import Ticket
 from local_federation.federation import Federation
 from tests.federation.driver import Driver, Started, wait_for
 
+pytestmark = pytest.mark.xdist_group("federation")
+
 
 @dataclass
 class Finding:
