@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-system lint setup
+.PHONY: demo test test-parts test-federation test-system lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
 
+# Both at once: the federation's tests mostly wait. Each part's output comes whole.
 test: setup
-	@$(BIN)/pytest -m "not system" $(ARGS)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-federation
+
+test-parts:
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not system" tests/unit tests/integration $(ARGS)
+
+test-federation:
+	@$(BIN)/pytest -n 0 tests/federation $(ARGS)
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup

@@ -27,6 +27,9 @@ BAD = {
 }
 
 
+VISAS = dict.fromkeys(("EGAD-V-NONE", "EGAD-V-EXPIRED", "EGAD-V-UNTRUSTED", "EGAD-V-FORGED"), "node-a")
+
+
 @pytest.fixture(scope="session")
 def federation() -> Iterator[Federation]:
     work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
@@ -40,7 +43,7 @@ def federation() -> Iterator[Federation]:
         refresh_lifetime=60,
         workflows=catalogue,
         logs_policy="nobody",
-        extra_datasets=BAD,
+        extra_datasets=BAD | VISAS,
         tapped=True,
         record_tokens=work / "issued-tokens",
     )

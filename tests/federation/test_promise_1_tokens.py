@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 import time
 
-import pytest
-
 from local_federation.cohort import Site
 from tests.federation.driver import Driver
-
-pytestmark = pytest.mark.xdist_group("federation")
 
 
 def test_a_run_of_two_minutes_succeeds_with_20_second_tokens_and_refreshes_as_often_as_they_imply(driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.federation.driver import Driver, wait_for
-
-pytestmark = pytest.mark.xdist_group("federation")
 
 
 def test_withdrawn_access_stops_the_run_at_the_next_read(driver: Driver) -> None:

@@ -13,8 +13,6 @@ import pytest
 from local_federation.cohort import Site
 from tests.federation.driver import Driver, wait_for
 
-pytestmark = pytest.mark.xdist_group("federation")
-
 
 def kill_snakemake(driver: Driver) -> None:
     """One Snakemake process of one node, inside its sandbox: the pod's own interpreter that runs Snakemake."""

@@ -7,13 +7,9 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from local_federation.cohort import FIXED, Site
 from local_federation.federation import COHORT
 from tests.federation.driver import Driver
-
-pytestmark = pytest.mark.xdist_group("federation")
 
 FLOOR = 5
 COUNTS = ("ac", "hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")

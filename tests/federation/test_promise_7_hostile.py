@@ -13,8 +13,6 @@ from crypt4gh.keys.c4gh import generate
 from local_federation.federation import INPUT
 from tests.federation.driver import Driver, Started, wait_for
 
-pytestmark = pytest.mark.xdist_group("federation")
-
 
 @pytest.fixture(scope="module")
 def victim(driver: Driver) -> Started:

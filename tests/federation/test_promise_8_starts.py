@@ -13,8 +13,6 @@ from local_federation.demo import WORKFLOW
 from local_federation.parts import airflow
 from tests.federation.driver import Driver, Started
 
-pytestmark = pytest.mark.xdist_group("federation")
-
 
 def trigger(driver: Driver, conf: dict[str, Any], dag_run: str, *, token: str | None = None) -> Started:
     import httpx

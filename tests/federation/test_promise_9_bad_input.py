@@ -11,8 +11,6 @@ from local_federation.demo import WORKFLOW
 from tests.federation.conftest import broken_line
 from tests.federation.driver import Driver, Started
 
-pytestmark = pytest.mark.xdist_group("federation")
-
 
 def test_an_unknown_workflow_is_not_found(driver: Driver) -> None:
     answer = driver.portals["alice"].airflow("POST", "/api/v2/dags/no-such-workflow/dagRuns", json={"logical_date": None, "conf": {}})

@@ -19,8 +19,6 @@ from broker_client.models import Ticket
 from local_federation.federation import Federation
 from tests.federation.driver import Driver, Started, wait_for
 
-pytestmark = pytest.mark.xdist_group("federation")
-
 
 @dataclass
 class Finding:
