@@ -172,9 +172,9 @@ def test_userinfo_refuses_in_rfc_6750s_form(aai: RunningAai) -> None:
 
 
 def test_tokens_live_for_seconds_where_told_so(tmp_path: Path) -> None:
-    with running_aai(tmp_path, lifetimes={"access": 1, "refresh": 2}, rotation="none", exchange_answer="keycloak") as short:
+    with running_aai(tmp_path, lifetimes={"access": 4, "refresh": 6}, rotation="none", exchange_answer="keycloak") as short:
         body = exchange(short, short.sign_in().access_token, requested_token_type=TYPE + "refresh_token").json()
-        assert body["expires_in"] == 1 and body["refresh_expires_in"] == 2 and body["token_type"] == "Bearer"
+        assert body["expires_in"] == 4 and body["refresh_expires_in"] == 6 and body["token_type"] == "Bearer"
         for _ in range(3):
             again = refresh(short, body["refresh_token"])
             assert again.status_code == 200 and "refresh_token" not in again.json(), "without rotation the token stays the same"

@@ -111,10 +111,10 @@ def test_nothing_in_a_sandbox_outlives_a_killed_service(own: Any) -> None:
 
 def test_a_service_that_is_asked_to_stop_stops_its_tasks_and_runs_them_when_it_is_back(own: Any) -> None:
     tes = own(slots=1)
-    task = tes.submit(sh("sleep 2; echo done"))
+    task = tes.submit(sh("sleep 2.0731; echo done"))
     tes.wait(task, "RUNNING")
     tes.close()
-    assert tes.process.returncode in (0, -15) and not _processes("sleep 2")
+    assert tes.process.returncode in (0, -15) and not _processes("sleep 2.0731")
     tes.process = tes._start()
     assert log_of(tes.wait(task))["stdout"] == "done\n"
 
