@@ -48,6 +48,7 @@ class Driver:
         self.federation = federation
         self.layout = federation.layout
         self.grants: list[str] = []
+        self.runs: list[Started] = []
         self.portals = {user: Portal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
 
     @property
@@ -63,7 +64,8 @@ class Driver:
         grant = portal.grant(workflow, chosen)
         self.grants.append(grant.id)
         dag_run = portal.start(grant, workflow, {"datasets": chosen, **(parameters or {})})
-        return Started(workflow, dag_run, run_id(workflow, dag_run))
+        self.runs.append(Started(workflow, dag_run, run_id(workflow, dag_run)))
+        return self.runs[-1]
 
     def revoke_grants(self) -> None:
         """Ends all grants made so far: a standing grant is kept alive, by refreshes, until it ends."""

@@ -115,10 +115,9 @@ def test_run_tokens_and_identity_tokens_are_nowhere(driver: Driver) -> None:
     import base64
     import re
 
-    run = driver.start({"regions": 1})
-    driver.succeed(run)
+    assert driver.runs, "the test before this one made a run"
     pattern = re.compile(rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}")
-    for where, data in places(driver, [run.run]):
+    for where, data in places(driver, [run.run for run in driver.runs]):
         for match in pattern.findall(data):
             header = json.loads(base64.urlsafe_b64decode(match.split(b".")[0] + b"=="))
             assert header.get("typ") == "release+jwt", f"{where}: a token of type {header.get('typ')}"
