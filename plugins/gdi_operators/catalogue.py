@@ -65,8 +65,8 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
         if name not in entry.workflow.required and "default" not in wanted:
             wanted = {"default": None, **wanted, "type": _nullable(wanted.get("type"))}
         params[name] = _param(wanted)
-    nullable = {"type": ["null", "string"], "maxLength": 200, "default": None, "section": "Your consent: give one of the two"}
-    grants = "Id of your grant (`g-…`). It must be yours: the user who is signed in here."
+    nullable = {"type": ["null", "string"], "maxLength": 200, "default": None}
+    grants = "Your consent: the id of your grant (`g-…`). It must be yours, the user who is signed in here."
     if address := settings().broker_url:
         grants += f" Make one, or look it up, at [{address}/connect]({address}/connect?workflows={entry.workflow.name})."
     params["grant"] = _param({**nullable, "title": "Grant", "description_md": grants})
@@ -87,7 +87,7 @@ def dag_of(entry: CatalogueEntry) -> DAG:
         catchup=False,
         params=params_of(entry),
         render_template_as_native_obj=False,
-        default_args=RETRIES,
+        default_args={"owner": "gdi", **RETRIES},
         tags={"gdi", "workflow"},
         max_active_runs=50,
     ) as dag:
@@ -110,7 +110,7 @@ def dag_of(entry: CatalogueEntry) -> DAG:
 def doc_of(entry: CatalogueEntry) -> str:
     """The DAG's page of documentation, in Markdown: what it does, what leaves a node, what a node must offer, which version this is."""
     flow, needs = entry.workflow, entry.workflow.needs
-    leaves = "\n".join(f"- {r.title} (`{r.name}`): after the check `{r.check}`, under each node's own policy" for r in flow.releases)
+    leaves = "\n".join(f"- {r.title}, after the check {r.check}, under each node's own policy" for r in flow.releases)
     images = ", ".join(f"`{image}`" for image in needs.images) or "none"
     return (
         f"# {flow.title}\n\n{flow.description.strip()}\n\n"

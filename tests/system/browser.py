@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = (
-    "--headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-extensions "
-    "--disable-dev-shm-usage --hide-scrollbars --force-color-profile=srgb --remote-debugging-pipe"
-).split()
+    "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-extensions", "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-pipe",
+)  # fmt: skip
 # The browser wants its pipe as descriptors 3 and 4, which in this process are something else.
 FOLLOWS = (
     "import fcntl,os,sys; a,b=(fcntl.fcntl(int(n),fcntl.F_DUPFD,10) for n in sys.argv[1:3]); os.dup2(a,3); os.dup2(b,4); os.execv(sys.argv[3],sys.argv[3:])"
@@ -34,6 +34,7 @@ class Browser:
     def __init__(self, program: Path, folder: Path, *, width: int = 1400, height: int = 900, dark: bool = False) -> None:
         """`folder` becomes the profile and the log; it must not be another browser's."""
         folder.mkdir(parents=True)
+        self._width, self._height = width, height
         self.problems: list[str] = []
         self._answers: dict[int, queue.Queue[dict[str, Any]]] = {}
         self._number = 0
@@ -56,7 +57,7 @@ class Browser:
             self._session = self._call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
             for domain in ("Page", "Runtime", "Network", "Log"):
                 self.send(f"{domain}.enable")
-            self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+            self._lay_out(height)
             self.dark(dark)
         except BaseException:
             self.close()
@@ -77,11 +78,11 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, condition: str, what: str = "", *, timeout: float = 45) -> Any:
-        """Until the script's value is truthy; that value."""
+        """Until the script's value is truthy; that value, or True for an element, which JSON cannot carry."""
         deadline = time.monotonic() + timeout
         while True:
             try:
-                value = self.evaluate(condition)
+                value = self.evaluate(f"Promise.resolve(({condition})).then(value => value?.nodeType ? true : value)")
             except BrowserError:
                 if self._process.poll() is not None:
                     raise
@@ -89,7 +90,8 @@ class Browser:
             if value:
                 return value
             if time.monotonic() > deadline:
-                shown = self.evaluate("location.href + '\\n' + document.body.innerText.slice(0, 1500)")
+                frame = "(document.querySelector('iframe')?.contentDocument?.body?.innerText ?? '').slice(0, 1500)"
+                shown = self.evaluate(f"location.href + '\\n' + document.body.innerText.slice(0, 1500) + '\\nin the frame: ' + {frame}")
                 raise BrowserError(f"not within {timeout:.0f} s: {what or condition}\n{shown}")
             time.sleep(0.1)
 
@@ -115,12 +117,14 @@ class Browser:
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if on else "light"}])
 
     def picture(self, file: Path, *, height: int | None = None) -> None:
-        """A PNG of what is shown; of the given height, the page laid out for it."""
-        if height is not None:
-            width = self.evaluate("innerWidth")
-            self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        """A PNG of what is shown; of the given height, the page laid out for it meanwhile."""
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._lay_out(height or self._height)
         file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+        self._lay_out(self._height)
+
+    def _lay_out(self, height: int) -> None:
+        self.send("Emulation.setDeviceMetricsOverride", width=self._width, height=height, deviceScaleFactor=1, mobile=False)
 
     def close(self) -> None:
         try:

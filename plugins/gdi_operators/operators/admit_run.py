@@ -25,7 +25,7 @@ class AdmitRunOperator(RunOperator):
             try:
                 run = admit_run(hook, context, entry, asked)
             except AirflowFailException as refused:
-                for line in str(refused).splitlines():  # a line each: Airflow shows an exception's words as one long line above a stack
+                for line in str(refused).replace("; ", "\n").splitlines():  # short lines: Airflow shows an exception's words cut off, above a long stack
                     self.log.error("%s", line.strip())
                 raise
         for item in run.plan:

@@ -12,13 +12,13 @@ const OUTCOME = { success: ["done", "Done"], failed: ["failed", "Failed"], cance
 const AIRFLOW = {
   queued: ["waiting", "Waiting to start", ""],
   running: ["waiting", "Waiting for admission", "The broker checks who may read what before anything starts."],
-  failed: ["failed", "Not admitted", "Nothing was started. The log of the task admit says which dataset was refused, why, and how to apply for access."],
+  failed: ["failed", "Not admitted", "Nothing was started. The log of the admission task says which dataset was refused, why, and how to apply for access."],
   success: ["stopped", "Not admitted", "The run ended without asking the broker for admission."],
 };
-function ruleState(rule, run) {
+function ruleState(rule, over) {
   if (rule.failed) return ["failed", "failed"];
   if (rule.total && rule.done >= rule.total) return ["done", "done"];
-  if (run.state === "closed") return ["stopped", rule.done || rule.started_at ? "stopped" : "not run"];
+  if (over) return ["stopped", rule.done || rule.started_at ? "stopped" : "not run"];
   return rule.running ? ["running", "running"] : ["waiting", "waiting"];
 }
 function span(seconds) {
@@ -87,10 +87,10 @@ function showNode(node, rules, run, begin) {
     if (!group.rules.has(rule.rule)) group.rules.set(rule.rule, row(group.body, "rule", "row"));
     const made = group.rules.get(rule.rule);
     text(made.head, rule.rule);
-    fill(made, ruleState(rule, run), rule, rule.rule);
+    fill(made, ruleState(rule, over), rule, rule.rule);
     text(made.began, rule.started_at ? `+ ${span(rule.started_at - begin)}` : "");
     made.began.title = rule.started_at ? new Date(rule.started_at * 1000).toISOString() : "";
-    text(made.took, took(rule.started_at, rule.ended_at, run));
+    text(made.took, over && !rule.ended_at ? "" : took(rule.started_at, rule.ended_at, run));
   }
   for (const [name, made] of group.rules) {
     if (!rules.some((r) => r.rule === name)) {
@@ -103,10 +103,16 @@ function note(value) {
   text(byId("note"), value);
   byId("note").hidden = !value;
 }
+function headline(run, analysed) {
+  if (run.state === "closed") return OUTCOME[run.outcome] || ["stopped", "Ended"];
+  if (run.failing) return ["failed", "Failing"];
+  return ["running", analysed ? "Analysed; releasing and gathering" : "Running"];
+}
 function show(run) {
   const admitted = run.state !== "not-admitted";
   const waiting = AIRFLOW[run.airflow] || AIRFLOW.running;
-  const [kind, word] = !admitted ? waiting : run.state === "closed" ? OUTCOME[run.outcome] || ["stopped", "Ended"] : run.failing ? ["failed", "Failing"] : ["running", "Running"];
+  const analysed = run.nodes.length > 0 && run.nodes.every((n) => n.state === "success");
+  const [kind, word] = admitted ? headline(run, analysed) : waiting;
   state(byId("state"), [kind, word + (run.attempt > 1 ? ` (attempt ${run.attempt})` : "")]);
   note(admitted ? "" : waiting[2]);
   text(byId("failure"), run.failing ? `Node ${run.failing.node} failed: ${run.failing.reason}` + (run.failing.dataset ? `\nDataset ${run.failing.dataset}` : "") : "");
@@ -123,7 +129,7 @@ function show(run) {
   all.className = `large ${kind}`;
   all.setAttribute("aria-label", `${done} of ${total} jobs done`);
   const parts = [total ? `${done} of ${total} jobs` : "", run.nodes.length ? `${run.nodes.length} ${run.nodes.length === 1 ? "node" : "nodes"}` : "",
-    begin ? took(begin, run.state === "closed" ? Math.max(...ended, begin) : null, run) : ""];
+    begin ? took(begin, analysed || run.state === "closed" ? Math.max(...ended, begin) : null, run) : ""];
   text(byId("counts"), parts.filter(Boolean).join(" · "));
   byId("scroll").hidden = !run.nodes.length;
   for (const node of run.nodes) showNode(node, run.rules.filter((r) => r.node === node.node), run, begin);
