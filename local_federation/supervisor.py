@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,7 @@ class Service:
     cwd: Path | None = None
     oneshot: bool = False  # a command that ends; exit code 0 is ready
     stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals = signal.SIGTERM  # what the kernel sends it should this process be killed
 
 
 @dataclass
@@ -163,7 +165,7 @@ class Supervisor:
                 for n, c in self._children.items()
             }
 
-    def stop(self, *, grace: float = 15) -> None:
+    def stop(self, *, grace: float = 10) -> None:
         """Ends every process, in reverse order of start, and then whatever of theirs is left."""
         self._stopping.set()
         if self._thread is not None:
@@ -290,7 +292,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_die_with_parent, int(service.orphan_signal)),
             )
         child.since = time.monotonic()
         if child.state == "waiting":
@@ -322,8 +324,8 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+def _die_with_parent(signum: int) -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
 def memory_of_tree() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def service(layout: Layout, secrets: Secrets, node: str) -> Service:
             client.put_object(Bucket=bucket, Key=".ready", Body=b"")  # the first write makes the volumes: done before anyone waits for it
             client.delete_object(Bucket=bucket, Key=".ready")
 
-    return Service(f"{node}-s3", argv, http_ok(layout.url(f"{node}/s3") + "/healthz"), settle=settle)
+    # Its orderly end may hang once another of its parts is gone; what it holds is written at once, so a kill loses nothing.
+    return Service(f"{node}-s3", argv, http_ok(layout.url(f"{node}/s3") + "/healthz"), settle=settle, stop_signal=signal.SIGKILL, orphan_signal=signal.SIGKILL)
 
 
 def sweep(layout: Layout) -> None:
