@@ -40,8 +40,9 @@ class Federation:
         extra_datasets: dict[str, str] | None = None,
         tapped: bool = False,
         record_tokens: Path | None = None,
+        slots: int | None = None,
     ) -> None:
-        """`extra_datasets` (dataset → node), `tapped` (records what crosses each node's border) and `record_tokens` are for tests."""
+        """`extra_datasets` (dataset → node), `tapped` (records what crosses each node's border) and `record_tokens` are for tests. `slots`: tasks at once at a node."""
         self.ports = Ports()
         self.work = work
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,6 +58,7 @@ class Federation:
         self.vcf = vcf
         self.workflows = workflows
         self.record_tokens = record_tokens
+        self.slots = slots or max(1, (os.cpu_count() or 2) // len(self.layout.nodes))
         self.funnel = funnel.chosen()
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
         self.seconds: dict[str, float] = {}
@@ -94,11 +96,10 @@ class Federation:
             add(s3.service(layout, secrets, n))
         add(core.host(layout, secrets, self.workflows))
         add(core.broker(layout, secrets, role_id=bao.role_id_file, secret_id=bao.secret_id_file))
-        slots = max(1, (os.cpu_count() or 2) // len(layout.nodes))
         self.fill_archives()
         for n in layout.nodes:
             add(node.sda(layout, n))
-            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=slots, program=self.funnel))
+            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=self.slots, program=self.funnel))
             add(node.gateway(layout, secrets, n, flavour="funnel" if self.funnel else "ga4gh"))
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)

@@ -46,6 +46,7 @@ def federation() -> Iterator[Federation]:
         extra_datasets=BAD | VISAS,
         tapped=True,
         record_tokens=work / "issued-tokens",
+        slots=1,
     )
     fill_bad_files(federation)
     with federation:
