@@ -42,7 +42,7 @@ class Federation:
         record_tokens: Path | None = None,
         slots: int | None = None,
     ) -> None:
-        """`extra_datasets` (dataset → node), `tapped` (records what crosses each node's border) and `record_tokens` are for tests. `slots`: tasks at once at a node."""
+        """`slots`: tasks at once at a node. For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`."""
         self.ports = Ports()
         self.work = work
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
