@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -163,7 +162,3 @@ class Driver:
         """Alice's entitlement for `dataset` becomes another one."""
         self.entitle("DELETE", {"user": "alice@lifescience-ri.eu", "dataset": dataset})
         self.entitle("POST", {"user": "alice@lifescience-ri.eu", "dataset": dataset, **fields})
-
-
-def files_below(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.is_file()]
