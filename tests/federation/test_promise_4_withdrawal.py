@@ -8,7 +8,7 @@ from tests.federation.driver import Driver, wait_for
 def test_withdrawn_access_stops_the_run_at_the_next_read(driver: Driver) -> None:
     dataset = driver.layout.dataset("node-b")
     tes_pid = driver.federation.supervisor.pid("node-b-tes")
-    run = driver.start({"regions": 3, "slow_seconds": 8})
+    run = driver.start({"regions": 8, "slow_seconds": 8})  # node-a must still be at work when node-b fails
     wait_for("the first slow task at node-b", lambda: driver.running(run.run, "count", node="node-b"))
     driver.entitle("DELETE", {"user": "alice@lifescience-ri.eu", "dataset": dataset})
     try:

@@ -192,6 +192,19 @@ def test_replacements_are_bounded_and_the_reason_is_told(hosted: World) -> None:
     assert hosted.broker.runs[hosted.run].failing is not None
 
 
+def test_a_retry_that_finds_another_node_failed_stops_the_pod_that_still_runs(hosted: World) -> None:
+    items = admit(hosted, mode="fail-node-a", seconds=30)
+    context = hosted.context(mode="fail-node-a", seconds=30)
+    deferred(lambda: analyse(items[1]).execute(context))  # this try is lost with its trigger
+    with pytest.raises(AirflowFailException):
+        whole(analyse(items[0]), context)
+    retry = analyse(items[1])
+    waiting = deferred(lambda: retry.execute(context))
+    with pytest.raises(AirflowFailException, match="stopped: node node-a failed"):
+        finish(retry, context, waiting)
+    assert hosted.pods()[f"{hosted.run}-node-b-1-1"]["state"] == "exited"
+
+
 def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_the_others(hosted: World) -> None:
     items = admit(hosted, mode="fail-node-a", seconds=30)
     hosted.broker.messages["node-a"] = "rule count_region failed: AccessDenied, dataset DS-A"

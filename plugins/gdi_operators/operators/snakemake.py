@@ -46,10 +46,15 @@ class SnakemakeOperator(RunOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with self.broker() as hook:
             run = open_run(hook, context, self.workflow)
-            if run.failing is not None:
-                raise AirflowFailException(f"not started: {why(run.failing)}")
             pods = self._pods(hook, run)
             generation, status = pods.latest()
+            if run.failing is not None:
+                if status is None or status.ended:
+                    raise AirflowFailException(f"not started: {why(run.failing)}")
+                reason = why(run.failing)  # an earlier try of this task was lost before it could stop its pod
+                self.log.warning("Stopping pod %s: %s", status.name, reason)
+                pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                self._defer(run.attempt, status.name, {"attempt": run.attempt, "generation": generation, "stopped": reason}, watch_run=False)
             if status is not None and status.succeeded:
                 return self._result(run, status.name)
             if status is None or status.ended:
