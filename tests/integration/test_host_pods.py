@@ -279,8 +279,8 @@ def test_creating_and_starting_twice_makes_one_pod(host: HostProcess) -> None:
     host.http.post("/pods/pod/start")
     host.http.post("/pods/pod/start")
     until(lambda: (host.work() / "ready").exists(), 20)
-    probes = [p for p in psutil.Process(host.process.pid).children(recursive=True) if p.cmdline()[-1:] == ["/gdi/workflow/probe.py"] and "bwrap" not in p.name()]
-    assert len(probes) == 1
+    inside = psutil.Process(host.process.pid).children(recursive=True)
+    assert len([p for p in inside if p.cmdline()[-1:] == ["/gdi/workflow/probe.py"] and "bwrap" not in p.name()]) == 1
     assert host.put("pod", "look").json()["type"].endswith("pod-exists")
     host.http.delete("/pods/pod")
     assert host.http.get("/pods/pod").status_code == 404
