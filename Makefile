@@ -7,15 +7,16 @@ BIN := .venv/bin
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
 
-# Both at once: the federation's tests mostly wait. Each part's output comes whole.
+# Both at once: the federations' tests mostly wait. Each part's output comes whole.
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-federation
 
 test-parts:
-	@$(BIN)/pytest -n 2 --dist worksteal -m "not system" tests/unit tests/integration $(ARGS)
+	@$(BIN)/pytest -n 2 --dist worksteal --durations 20 -m "not system" tests/unit tests/integration $(ARGS)
 
+# Two federations, each with half of the files.
 test-federation:
-	@$(BIN)/pytest -n 0 tests/federation $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 tests/federation $(ARGS)
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup

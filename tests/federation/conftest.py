@@ -55,6 +55,15 @@ def federation() -> Iterator[Federation]:
     shutil.rmtree(work, ignore_errors=True)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures that tests told by `record_property("figure", …)`: also those of passed tests, and of all workers."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", []):
+                if name == "figure" and report.when == "call":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('/')[2]}: {value}")
+
+
 def fill_bad_files(federation: Federation) -> None:
     """Small files for the datasets in BAD, and the faults by which the archive spoils some of them."""
     archive, work = federation.archive("node-a"), federation.layout.folder("cohort")
