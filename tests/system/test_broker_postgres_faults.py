@@ -90,7 +90,8 @@ def test_while_the_database_is_away_the_broker_says_so_and_serves_again_by_itsel
             assert httpx.get(replicas.url(replica) + "/livez", trust_env=False).status_code == 200
             started = time.monotonic()
             answer = replicas.node_token("node-a", run.id, replica=replica)
-            assert answer.status_code >= 500 and answer.headers["content-type"] == "application/problem+json"
+            assert answer.status_code == 503 and answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["type"].endswith(":database-unavailable") and "again" in answer.json()["action"]
             assert time.monotonic() - started < 10 and postgres.password not in answer.text
     finally:
         postgres.query("postgres", f"ALTER DATABASE {replicas.database} ALLOW_CONNECTIONS true")
