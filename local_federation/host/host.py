@@ -126,8 +126,9 @@ class Host:
                 await relay.close()
             os.close(folder_fd)
             self._ended(record, End(None, None), state="lost")
-            raise ProblemError(
-                503, "sandbox-failed", f"Pod {name} could not be started: {error or type(error).__name__}", action="See the process host's log."
+            log.error("pod %s could not be started: %s", name, error or type(error).__name__)
+            raise ProblemError(  # not a 5xx: who asks again would only hear that the pod is lost
+                409, "sandbox-failed", f"Pod {name} could not be started: {error or type(error).__name__}", action="See the process host's log."
             ) from None
         live = self._live[name] = Live(process, relays, folder_fd)
         self._save(record)

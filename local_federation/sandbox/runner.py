@@ -42,6 +42,7 @@ def die_with_parent() -> None:
 def hold(folder: Path) -> socket.socket:
     """Makes the leash's folder, locked for as long as this process lives (`container.sweep` asks that), and listens in it."""
     making = folder.with_name("." + folder.name)
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
     making.mkdir(mode=0o700)
     handle = os.open(making, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(handle, fcntl.LOCK_EX)

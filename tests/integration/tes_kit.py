@@ -303,6 +303,8 @@ class Tes:
 
     url: str
     world: World
+    home: Path
+    process: subprocess.Popen[Any]
 
     def call(self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
         sent = headers if headers is not None else self.world.auth(user) if user else self.world.service()
@@ -334,8 +336,20 @@ class Tes:
     def run(self, task: dict[str, Any], user: str | None = None) -> dict[str, Any]:
         return self.wait(self.submit(task, user))
 
-    def log(self) -> str:
+    def _start(self) -> subprocess.Popen[Any]:
+        """The server, once it answers."""
         raise NotImplementedError
+
+    def kill_and_start_again(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    def close(self) -> None:
+        stop(self.process)
 
 
 class StandIn(Tes):
@@ -395,14 +409,3 @@ class StandIn(Tes):
         self.url = f"http://127.0.0.1:{self.port_file.read_text().strip()}"
         wait_for("the TES answers", lambda: httpx.get(self.url + "/livez", trust_env=False).status_code == 200)
         return process
-
-    def kill_and_start_again(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        self.process = self._start()
-
-    def log(self) -> str:
-        return (self.home / "log").read_text()
-
-    def close(self) -> None:
-        stop(self.process)
