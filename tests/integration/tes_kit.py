@@ -48,6 +48,11 @@ def wait_for(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
     return value
 
 
+def chosen_sandbox() -> dict[str, str]:
+    """The environment of a server that runs strangers' programs: `GDI_SANDBOX=podman pytest …` tests it over podman."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "GDI_SANDBOX", "DOCKER_HOST") if name in os.environ}
+
+
 def free_ports(count: int) -> list[int]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in held]
@@ -397,7 +402,7 @@ class StandIn(Tes):
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.environ["PATH"], "PLANTED": "environment-planted-4711"},
+                env={**chosen_sandbox(), "PLANTED": "environment-planted-4711"},
                 preexec_fn=die_with_parent,
             )
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +36,7 @@ from test_sandbox import (  # noqa: F401 - the same promises, over the maker bel
 
 from local_federation.sandbox import Bind, Engine, Sandbox, container, python_folders
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(700)]
 
 
 @pytest.fixture(scope="module", params=container.KINDS)
@@ -172,3 +175,21 @@ def test_an_engine_that_fails_is_told_in_its_own_words(maker: Engine) -> None:
     done = subprocess.run(broken.argv(Sandbox(), ["true"]), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 125 and "unknown flag: --no-such-option" in done.stderr
     assert list(maker.scratch.iterdir()) == []
+
+
+def test_the_whole_demo_runs_where_podman_makes_the_sandboxes(maker: Engine, tmp_path: Path) -> None:
+    """Tasks and Snakemake pods, by `GDI_SANDBOX` as by `--sandbox`; nothing of it is left."""
+    if maker.kind != "podman":
+        pytest.skip("once is enough: docker's sandboxes are tested above")
+    work = Path(tempfile.mkdtemp(prefix="gdi-e-"))
+    try:
+        command = [str(Path(sys.executable).parent / "gdi"), "demo", "--exit", "--sandbox", "podman", "--work-dir", str(work), "--json", str(tmp_path / "json")]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"sandboxes by podman {maker.version}" in " ".join(done.stdout.split())
+        summary = json.loads((tmp_path / "json").read_text())
+        assert summary["versions"]["sandbox"] == f"podman {maker.version}"
+        assert summary["sites_compared"] >= 100 and summary["sites_equal_to_pooled"] == summary["sites_compared"]
+        assert list((work / "sandboxes").iterdir()) == [] and containers(replace(maker, scratch=work / "sandboxes")) == []
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
