@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -23,8 +24,10 @@ from local_federation.demo import Options, RunFailed, demo
 from local_federation.federation import COHORT, Federation
 from local_federation.parts import airflow
 from local_federation.portal import StartRefused
+from local_federation.sandbox import SandboxUnavailableError, find_maker, makers
 from local_federation.secretfiles import Secrets
 from local_federation.supervisor import ServiceFailed
+from local_federation.sweep import sweep
 
 DEFAULT_WORK = Path(".gdi")
 
@@ -55,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--vcf", type=Path, default=COHORT, help="another cohort with genotypes (default: 629 people of the 1000 Genomes Project)")
         sub.add_argument("--nodes", type=count, default=2, help="split it by sample over so many nodes (default 2)")
         sub.add_argument("--token-lifetime", type=seconds, default=600, metavar="DURATION", help="of access tokens, e.g. 20s (default 10m)")
+        sub.add_argument("--sandbox", choices=makers.NAMES, help=f"who makes the sandboxes (default: the first that works; also {makers.VARIABLE})")
         sub.add_argument("--work-dir", type=Path, help="keep everything here" + (" (default .gdi)" if name == "up" else " (default: a temporary folder)"))
         if name == "demo":
             sub.add_argument("--json", dest="json_file", type=Path, metavar="FILE", help="leave a summary")
@@ -73,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     console = Console(highlight=False)
+    if getattr(arguments, "sandbox", None):
+        os.environ[makers.VARIABLE] = arguments.sandbox
 
     def stop(signum: int, _: FrameType | None) -> None:
         for s in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not break the clean-up
@@ -86,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     except Stopped:
         console.print("stopped")
         sys.exit(130 if arguments.command == "demo" else 0)
-    except (ServiceFailed, RunFailed, StartRefused, CohortError, OSError) as error:
+    except (ServiceFailed, RunFailed, StartRefused, CohortError, SandboxUnavailableError, OSError) as error:
         console.print(Text(f"gdi {arguments.command} failed", "bold red"))
         console.print(Text(str(error)), soft_wrap=True)
         sys.exit(1)
@@ -168,6 +174,8 @@ def _down(arguments: argparse.Namespace, console: Console) -> int:
     pid = _running(work)
     if pid is None:
         console.print(f"nothing is up in {work}")
+        with contextlib.suppress(SandboxUnavailableError):
+            sweep(find_maker())
         return 0
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 60

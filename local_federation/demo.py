@@ -24,10 +24,10 @@ from local_federation.display import ProgressDisplay
 from local_federation.federation import Federation, versions
 from local_federation.parts import airflow
 from local_federation.portal import Portal
+from local_federation.sweep import KEPT, TEMPORARY, tidy
 
 WORKFLOW = "allele-frequency"
 FINAL = ("success", "failed")
-KEPT = ("answer.tsv", "answer.png", "logs")
 AT_LEAST = 100  # sites in the demo's answer, with its own cohort
 
 
@@ -160,6 +160,8 @@ def demo(options: Options, console: Console, until_stopped: Callable[[], None]) 
     if not options.vcf.is_file():
         raise CohortError(f"{options.vcf} does not exist; give --vcf a VCF or VCF.gz file with genotypes")
     work = (options.work_dir or Path(tempfile.mkdtemp(prefix="gdi-"))).resolve()
+    if options.work_dir is None:
+        (work / TEMPORARY).touch()
     try:
         return _demo(options, work, console, until_stopped, begin)
     finally:
@@ -168,21 +170,12 @@ def demo(options: Options, console: Console, until_stopped: Callable[[], None]) 
             console.print(f"kept: {', '.join(str(work / name) for name in KEPT if (work / name).exists()) or 'nothing'}", soft_wrap=True)
 
 
-def tidy(work: Path) -> None:
-    """Of a work folder that nobody asked to keep, what is worth keeping: the answer, or, where there is none, the logs."""
-    answered = (work / "answer.tsv").exists()
-    kept = [name for name in KEPT if (name == "logs") != answered]
-    for part in work.iterdir():
-        if part.name not in kept:
-            shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
-
-
 def _demo(options: Options, work: Path, console: Console, until_stopped: Callable[[], None], begin: float) -> int:
     federation = Federation(
         work, nodes=options.nodes, vcf=options.vcf, access_lifetime=options.token_lifetime, refresh_lifetime=max(60, min(3600, options.token_lifetime * 3))
     )
     with federation:
-        console.print(f"[dim]work folder {work}[/dim]")
+        console.print(f"[dim]work folder {work}, sandboxes by {federation.maker}[/dim]")
         with console.status("starting the federation") as status:
 
             def on_change(name: str, state: str) -> None:
@@ -238,7 +231,7 @@ def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: d
         "refreshes": refreshes(federation),
         "seconds": {k: round(v, 1) for k, v in federation.seconds.items()},
         "peak_memory_bytes": federation.supervisor.peak_memory,
-        "versions": versions() | {"python": sys.version.split()[0], "tes": federation.tes_name()},
+        "versions": versions() | {"python": sys.version.split()[0], "tes": federation.tes_name(), "sandbox": str(federation.maker)},
     }
 
 

@@ -6,14 +6,16 @@ import importlib.metadata
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from local_federation import cohort
+from local_federation import sweep as leftovers
 from local_federation.layout import Layout
 from local_federation.parts import airflow, core, node, openbao, s3
 from local_federation.ports import Ports
-from local_federation.sandbox import python_folders
+from local_federation.sandbox import Engine, container, find_maker, python_folders
 from local_federation.sda import provision
 from local_federation.secretfiles import Secrets
 from local_federation.supervisor import Supervisor
@@ -46,6 +48,11 @@ class Federation:
         self.ports = Ports()
         self.work = work
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.maker = find_maker()
+        if isinstance(self.maker, Engine):
+            self.maker = replace(self.maker, scratch=work / "sandboxes")
+        self._lock: int | None = leftovers.hold(work)
+        leftovers.sweep(self.maker)
         try:
             self.layout = Layout.load(work)
             for port in self.layout.ports.values():
@@ -94,12 +101,12 @@ class Federation:
         add(openbao.service(layout))
         for n in layout.nodes:
             add(s3.service(layout, secrets, n))
-        add(core.host(layout, secrets, self.workflows))
+        add(core.host(layout, secrets, self.workflows, self.maker))
         add(core.broker(layout, secrets, role_id=bao.role_id_file, secret_id=bao.secret_id_file))
         self.fill_archives()
         for n in layout.nodes:
             add(node.sda(layout, n))
-            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=self.slots, program=self.funnel))
+            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=self.slots, maker=self.maker, program=self.funnel))
             add(node.gateway(layout, secrets, n, flavour="funnel" if self.funnel else "ga4gh"))
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)
@@ -119,7 +126,12 @@ class Federation:
     def stop(self) -> None:
         self.supervisor.stop()
         s3.sweep(self.layout)
+        if isinstance(self.maker, Engine):
+            container.sweep(self.maker)
         self.ports.release()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Federation:
         return self

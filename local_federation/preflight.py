@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_federation.ports import Ports
-from local_federation.sandbox import SandboxUnavailableError, find_bwrap
+from local_federation.sandbox import Bubblewrap, SandboxUnavailableError, find_maker
 from local_federation.tes import funnel
 
 NEEDED_DISK = 2 * 1024**3  # bytes: databases, logs and a small cohort; the cohort's own size comes on top
@@ -63,9 +63,13 @@ def _memory() -> Finding | None:
 
 def _sandbox() -> Finding | None:
     try:
-        find_bwrap()
+        maker = find_maker()
     except SandboxUnavailableError as error:
         return Finding("sandboxes cannot be made here", str(error))
+    if funnel.chosen() is not None and not isinstance(maker, Bubblewrap):
+        return Finding(
+            f"real Funnel needs bubblewrap, and sandboxes are made by {maker.kind} here", f"Unset {funnel.VARIABLE}: the nodes then run the stand-in."
+        )
     return None
 
 

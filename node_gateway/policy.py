@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-log = logging.getLogger(__name__)
+from gdi_common.watched import WatchedFile
+
 MAX_BYTES = 1024 * 1024
 
 
@@ -72,31 +72,11 @@ def load(path: Path) -> Policy:
         raise PolicyError(f"{path}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
 
 
-class PolicyFile:
+class PolicyFile(WatchedFile[Policy]):
     """The policy in force. A changed file takes effect at the next request; a broken one does not: the last good policy stays and `problem` says why."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.problem = ""
-        self._seen = self._stamp()
-        self._policy = load(path)
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            info = self.path.stat()
-        except OSError:
-            return None
-        return info.st_mtime_ns, info.st_size, info.st_ino
+        super().__init__(path, load, PolicyError, "policy")
 
     def current(self) -> Policy:
-        stamp = self._stamp()
-        if stamp != self._seen:
-            self._seen = stamp
-            try:
-                self._policy = load(self.path)
-                self.problem = ""
-                log.info("policy read again from %s", self.path)
-            except PolicyError as error:
-                self.problem = str(error)
-                log.error("the changed policy is not used: %s", error)
-        return self._policy
+        return self.look()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from broker_client.models import NodeId
+from gdi_common.watched import WatchedFile
 from token_broker.settings import SettingsError, secure_url
 
-log = logging.getLogger(__name__)
 MAX_BYTES = 8 * 1024 * 1024
 Claim = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,126}\*?$")]
 
@@ -166,29 +165,12 @@ def parse(path: Path) -> Enrolment:
         raise SettingsError(f"{path} is wrong:\n  " + "\n  ".join(lines)) from None
 
 
-class EnrolmentFile:
+class EnrolmentFile(WatchedFile[Enrolment]):
     """The enrolment, read again when its file changes. A bad change is logged and the last good state stays in force."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp = self._stat()
-        self._current = parse(path)
-
-    def _stat(self) -> tuple[int, int, int] | None:
-        try:
-            s = self._path.stat()
-            return s.st_mtime_ns, s.st_size, s.st_ino
-        except OSError:
-            return None
+        super().__init__(path, parse, SettingsError, "enrolment")
 
     @property
     def current(self) -> Enrolment:
-        stamp = self._stat()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                self._current = parse(self._path)
-                log.info("enrolment read again from %s", self._path)
-            except SettingsError as error:
-                log.error("the changed enrolment is not taken, the one before stays in force: %s", error)
-        return self._current
+        return self.look()

@@ -14,6 +14,7 @@ from broker_client.models import Event, NodeProgress, Progress, RuleProgress
 from token_broker.store import jobs, node_states, rules
 
 ENDED = ("done", "failed", "cancelled")
+WAITING = ("planned", "submitted", "queued")
 MAX_RULES = 2000  # for each node and attempt
 NODE_STATES = ("starting", "running", "success", "failed", "cancelled")
 FINAL = ("success", "failed", "cancelled")
@@ -24,10 +25,12 @@ class Sums:
         self._max_jobs = max_jobs
 
     async def add(self, c: AsyncConnection, run: str, attempt: int, node: str, fresh: Sequence[Event]) -> None:
-        """Takes events in, inside the transaction that stores them. A job's last state of the batch counts; its first start and its end are kept."""
+        """Takes events in, inside the transaction that stores them. A job's last state of the batch counts; its end is kept, and
+        its start: when it ran (again, after it waited again), or when it was first heard of where nobody saw it run."""
         key = {"run_id": run, "attempt": attempt, "node": node}
         planned: dict[str, int] = {}
         changed: dict[str, dict[str, Any]] = {}
+        running: set[str] = set()
         state: dict[str, Any] = {}
         for e in fresh:
             if e.kind == "rules":
@@ -36,8 +39,10 @@ class Sums:
                 job = changed.setdefault(e.job, {**key, "job": e.job, "rule": e.rule or "", "state": e.state, "started_at": None, "ended_at": None})
                 job["state"] = e.state
                 job["rule"] = e.rule or job["rule"]
-                if e.state == "running" and job["started_at"] is None:
-                    job["started_at"] = e.time
+                if job["started_at"] is None or (e.state == "running" and job["job"] not in running):
+                    job["started_at"] = e.time  # a job that is over before anyone saw it run began when it was submitted
+                if e.state == "running":
+                    running.add(e.job)
                 job["ended_at"] = e.time if e.state in ENDED else None
             elif e.kind == "progress":
                 state |= {k: v for k, v in (("done", e.done), ("total", e.total)) if v is not None}
@@ -50,8 +55,8 @@ class Sums:
                 if rule in known or room > 0:
                     room -= rule not in known
                     await self._upsert(c, rules, {**key, "rule": rule, "position": known.setdefault(rule, len(known)), "total": total}, ("total",))
-        for job in changed.values():
-            await self._upsert(c, jobs, job, ("state", "ended_at"), keep=("started_at", "rule"))
+        for name, job in changed.items():
+            await self._upsert(c, jobs, job, ("state", "ended_at"), keep=("started_at", "rule"), fresh_start=name in running)
         if changed and "state" not in state:
             state.setdefault("state", "running")
             # A job that reports does not bring an ended node back.
@@ -63,11 +68,15 @@ class Sums:
             await self._upsert(c, node_states, {**key, **full}, tuple(state))
 
     @staticmethod
-    async def _upsert(c: AsyncConnection, table: sa.Table, values: dict[str, Any], replace: tuple[str, ...], keep: tuple[str, ...] = ()) -> None:
+    async def _upsert(
+        c: AsyncConnection, table: sa.Table, values: dict[str, Any], replace: tuple[str, ...], keep: tuple[str, ...] = (), *, fresh_start: bool = False
+    ) -> None:
         insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
         statement = insert(table).values(**values)
         update: dict[str, Any] = {name: statement.excluded[name] for name in replace}
         update |= {name: sa.func.coalesce(sa.func.nullif(table.c[name], "") if name == "rule" else table.c[name], statement.excluded[name]) for name in keep}
+        if fresh_start:  # "running" says when a job began; what is known of one that did not run yet is when it was submitted
+            update["started_at"] = sa.case((table.c.state.in_(WAITING), statement.excluded.started_at), else_=update["started_at"])
         await c.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=update))
 
     async def progress(self, c: AsyncConnection, run: RowMapping) -> Progress:
@@ -87,7 +96,8 @@ class Sums:
             seen[node, rule] = seen.get((node, rule), 0) + n
             if state in ("done", "running", "failed"):
                 setattr(item, state, n)
-            item.started_at = min((t for t in (item.started_at, started) if t is not None), default=None)
+            if state not in WAITING:
+                item.started_at = min((t for t in (item.started_at, started) if t is not None), default=None)
             item.ended_at = max((t for t in (item.ended_at, ended) if t is not None), default=None)
         for key, item in found.items():
             item.total = max(item.total, seen.get(key, 0))

@@ -12,7 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from gdi_common.problem import ProblemError
+
 log = logging.getLogger(__name__)
+AWAY_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+AWAY_SQLSTATE = ("08", "53", "57P")  # connection lost, out of resources, shutting down
 meta = sa.MetaData()
 
 grants = sa.Table(
@@ -141,6 +145,24 @@ audit = sa.Table(
 )  # fmt: skip
 
 
+class DatabaseAwayError(ProblemError):
+    """The database cannot be asked: whoever asked may send the same request again (every call of the API may be repeated)."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            503, "database-unavailable", "The broker's database is away, so the request was not completed.",
+            action="Send it again in some seconds; if that stays, tell the operator: /readyz says what the broker lacks.",
+        )  # fmt: skip
+        log.warning("the database is away: %s", type(getattr(error, "orig", None) or error).__name__)
+
+
+def _away(error: DBAPIError) -> bool:
+    """Whether the database, not the statement, is at fault."""
+    if error.connection_invalidated:
+        return True
+    return str(getattr(error.orig, "sqlite_errorname", "")).startswith(AWAY_SQLITE) or str(getattr(error.orig, "sqlstate", "")).startswith(AWAY_SQLSTATE)
+
+
 class Store:
     """Connections by purpose: `read()`, and `write()`, one transaction that on SQLite takes the write lock at once (no upgrade dead-lock)."""
 
@@ -186,12 +208,23 @@ class Store:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        async with self.engine.connect() as connection:
+        """DatabaseAwayError where there is none to be had, or it is lost on the way; so with `write`."""
+        try:
+            connection = await self.engine.connect()
+        except Exception as error:  # SQLAlchemy's, the driver's or the operating system's
+            raise DatabaseAwayError(error) from None
+        try:
             yield connection
+        except DBAPIError as error:
+            if _away(error):
+                raise DatabaseAwayError(error) from None
+            raise
+        finally:
+            await connection.close()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with self.engine.connect() as connection:
+        async with self.read() as connection:
             await connection.execution_options(write=True)
             async with connection.begin():
                 yield connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +25,7 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """`PUT /oidc/admin/faults` with a list of faults replaces those there are; `[]` ends them. Needs `X-Admin-Key`."""
+    """`PUT /oidc/admin/faults` with a list of faults replaces those there are, `[]` ends them; `GET` tells those still to come. Needs `X-Admin-Key`."""
 
     def __init__(self, admin_key: SecretStr) -> None:
         self.admin_key = admin_key
@@ -34,12 +34,18 @@ class Faults:
     def routes(self) -> APIRouter:
         router = APIRouter()
 
-        @router.put("/oidc/admin/faults")
-        async def put(request: Request, faults: list[Fault]) -> JSONResponse:
+        def operator(request: Request) -> None:
             if not same(request.headers.get("x-admin-key", ""), self.admin_key.get_secret_value()):
                 raise OAuthError("access_denied", "Send the operator's key: X-Admin-Key.", 401)
+
+        @router.put("/oidc/admin/faults", dependencies=[Depends(operator)])
+        async def put(faults: list[Fault]) -> JSONResponse:
             self.active = faults[:50]
             return JSONResponse({"active": len(self.active)})
+
+        @router.get("/oidc/admin/faults", dependencies=[Depends(operator)])
+        async def get() -> list[Fault]:
+            return [fault for fault in self.active if fault.count > 0]
 
         return router
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from local_federation.sandbox import Maker
+
 MAX_SOCKET_PATH = 107  # sun_path on Linux, without its closing zero
 
 
@@ -56,7 +58,7 @@ class HostConfig(BaseModel):
         "gdi_common", "broker_client", "snakemake_tes_auth",
         "snakemake_executor_plugin_tes_auth", "snakemake_storage_plugin_sda", "snakemake_logger_plugin_airflow",
     ]  # fmt: skip
-    bwrap: Path | None = None
+    sandbox: Maker | None = Field(default=None, discriminator="kind", description="who makes the pods' sandboxes; None: whoever can here")
     log_level: Literal["debug", "info", "warning"] = "info"
 
     @field_validator("socket")
@@ -75,7 +77,7 @@ def load(file: Path) -> HostConfig:
         raise ConfigError(f"{file}: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: must be a mapping of settings")
-    for field in ("socket", "state_dir", "workflows", "key_file", "jwks_file", "airflow_token_file", "bwrap"):
+    for field in ("socket", "state_dir", "workflows", "key_file", "jwks_file", "airflow_token_file"):
         if isinstance(raw.get(field), str):
             raw[field] = file.resolve().parent / raw[field]
     try:

@@ -22,8 +22,8 @@ from local_federation.host.config import HostConfig
 from local_federation.host.identity import Identities, write_atomic
 from local_federation.host.model import PodRecord, PodRequest, PodStatus
 from local_federation.host.process import End, SandboxedProcess, SandboxFailedError
-from local_federation.host.sandbox import Folders, argv, through_descriptor
-from local_federation.sandbox import find_bwrap
+from local_federation.host.sandbox import Folders, argv
+from local_federation.sandbox import find_maker
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Host:
 
     def __init__(self, config: HostConfig) -> None:
         self.config = config
-        self.bwrap = config.bwrap or find_bwrap()
+        self.maker = config.sandbox or find_maker()
         for folder in (config.state_dir, config.state_dir / "pods", config.state_dir / "work"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.identities = Identities(
@@ -114,22 +114,21 @@ class Host:
                 # Through the descriptor the path is short, wherever the state folder lies (a socket's path may have 107 bytes).
                 relays.append(await Relay(Unix(Path(f"/proc/self/fd/{folder_fd}/{socket}.sock")), Tcp(target.host, target.port)).start())
             process = await SandboxedProcess.start(
-                lambda status: through_descriptor(
-                    self.bwrap,
-                    argv(
-                        self.bwrap, folders, self.config.entry, packages=self.config.packages, tmp_bytes=self.config.tmp_bytes, status_fd=status
-                    ),
+                lambda status: argv(
+                    self.maker, folders, self.config.entry, packages=self.config.packages, tmp_bytes=self.config.tmp_bytes, status_fd=status
                 ),
                 folders.log,
                 max_log=self.config.max_log_bytes,
+                kill=self.maker.kill_signal,
             )  # fmt: skip
         except (OSError, ValueError, KeyError, SandboxFailedError) as error:
             for relay in relays:
                 await relay.close()
             os.close(folder_fd)
             self._ended(record, End(None, None), state="lost")
-            raise ProblemError(
-                503, "sandbox-failed", f"Pod {name} could not be started: {error or type(error).__name__}", action="See the process host's log."
+            log.error("pod %s could not be started: %s", name, error or type(error).__name__)
+            raise ProblemError(  # not a 5xx: who asks again would only hear that the pod is lost
+                409, "sandbox-failed", f"Pod {name} could not be started: {error or type(error).__name__}", action="See the process host's log."
             ) from None
         live = self._live[name] = Live(process, relays, folder_fd)
         self._save(record)

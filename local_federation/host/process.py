@@ -12,10 +12,11 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0  # podman or docker on a busy machine
 CHUNK = 64 * 1024
 
 
@@ -28,32 +29,45 @@ class End:
 
 
 class SandboxFailedError(Exception):
-    """bubblewrap did not start the program; the message is what it said."""
+    """No sandbox came up, or not with the program; the message is what its maker said."""
 
 
 class SandboxedProcess:
-    """bubblewrap and what runs in it.
+    """A sandbox's process and what runs in it.
 
     bubblewrap's own death kills everything inside (and its own comes with this process's: `--die-with-parent`), so signals go to the
-    program itself: the child of the sandbox's PID 1, found by the host's /proc.
+    program itself: the child of the sandbox's PID 1, found by the host's /proc. The process that stands for a container forwards them.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, inner: int, status: asyncio.StreamReader, log_file: Path, max_log: int) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, said: dict[str, Any], status: asyncio.StreamReader, log_file: Path, max_log: int, kill: signal.Signals
+    ) -> None:
         self._process = process
-        self._inner = inner
+        self._inner = int(said["child-pid"])
+        self._forwards = said.get("signals") == "forwarded"
+        self._kill = kill
         self._status = status
         self._writer = asyncio.create_task(_copy_log(process.stdout, log_file, max_log))
 
     @classmethod
-    async def start(cls, make: Callable[[int], tuple[list[str], int]], log_file: Path, *, max_log: int) -> SandboxedProcess:
-        """`make(status_fd)` gives the argument list and one more descriptor to pass on. SandboxFailedError where no sandbox came up within 20 s."""
+    async def start(cls, make: Callable[[int], tuple[list[str], int]], log_file: Path, *, max_log: int, kill: signal.Signals) -> SandboxedProcess:
+        """`make(status_fd)` gives the argument list and one more descriptor to pass on; `kill` is the signal that ends everything inside.
+
+        SandboxFailedError where no sandbox came up within START_TIMEOUT.
+        """
         status_read, status_write = os.pipe()
         extra = -1
         try:
             args, extra = make(status_write)
             # Signals and /proc/PID lookups race with exit only until wait(): nobody but this object reaps the process.
             process = await asyncio.create_subprocess_exec(
-                *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={}, pass_fds=(status_write, extra), limit=CHUNK
+                *args,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={},
+                pass_fds=[fd for fd in (status_write, extra) if fd >= 0],
+                limit=CHUNK,
             )
         except BaseException:
             os.close(status_read)
@@ -69,16 +83,16 @@ class SandboxedProcess:
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 line = await reader.readline()
-            inner = int(json.loads(line)["child-pid"])
+            made = cls(process, json.loads(line), reader, log_file, max_log, kill)
         except (TimeoutError, ValueError, KeyError):
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                process.send_signal(kill)
             assert process.stdout is not None
             said = (await process.stdout.read(2000)).decode(errors="replace").strip()
             await process.wait()
             transport.close()
             raise SandboxFailedError(said or "it said nothing") from None
-        return cls(process, inner, reader, log_file, max_log)
+        return made
 
     async def wait(self) -> End:
         """Waits for the end of everything inside."""
@@ -95,7 +109,7 @@ class SandboxedProcess:
 
     def send(self, number: int) -> bool:
         """Sends a signal to the program inside; False where there is none (yet or any more)."""
-        for pid in _children(self._inner):
+        for pid in [self._process.pid] if self._forwards and self._process.returncode is None else _children(self._inner):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
                 return True
@@ -103,10 +117,10 @@ class SandboxedProcess:
 
     def kill(self) -> None:
         """Ends everything inside at once: the death of a PID namespace's first process takes all others."""
-        for pid in (self._inner, self._process.pid):
+        for pid in dict.fromkeys((self._inner, self._process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 if self._process.returncode is None:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, self._kill)
 
 
 def _children(pid: int) -> list[int]:

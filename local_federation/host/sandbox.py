@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_federation.sandbox import Bind, Limits, Sandbox, python_folders, source_folders
+from local_federation.sandbox import Bind, Limits, Maker, Sandbox, python_folders, source_folders
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def argv(bwrap: Path, folders: Folders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int) -> list[str]:
-    """The pod's command line. Its environment is PATH, HOME, XDG_CACHE_HOME and LANG."""
+def argv(maker: Maker, folders: Folders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int) -> tuple[list[str], int]:
+    """The pod's command line, and a descriptor that it needs besides `status_fd` (-1: none). Its environment is PATH, HOME, XDG_CACHE_HOME and LANG."""
     binds = [
         *python_folders(),
         *source_folders(*packages),
@@ -62,14 +61,4 @@ def argv(bwrap: Path, folders: Folders, command: list[str], *, packages: list[st
         hostname="pod",
         limits=Limits(processes=1024, open_files=4096),
     )
-    return sandbox.argv(bwrap, command, status_fd=status_fd)
-
-
-def through_descriptor(bwrap: Path, args: list[str]) -> tuple[list[str], int]:
-    """The same command line with bwrap's options behind `--args FD`, and that descriptor: inside, PID 1's command line then names no path of the host."""
-    first, last = args.index(str(bwrap)) + 1, args.index("--")
-    data = b"".join(a.encode() + b"\0" for a in args[first:last])
-    descriptor = os.memfd_create("bwrap-arguments", 0)
-    os.write(descriptor, data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return [*args[:first], "--args", str(descriptor), *args[last:]], descriptor
+    return maker.conceal(maker.argv(sandbox, command, status_fd=status_fd))

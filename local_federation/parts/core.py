@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from pydantic_core import to_jsonable_python
 
 from gdi_common.jose import SigningKey
 from local_federation.layout import Layout
+from local_federation.sandbox import Maker
 from local_federation.secretfiles import Secrets, write_private
 from local_federation.supervisor import Service, http_ok
 
@@ -137,7 +139,7 @@ def airflow_token(layout: Layout) -> Path:
     return layout.folder("host") / "airflow-token"
 
 
-def host(layout: Layout, secrets: Secrets, workflows: Path) -> Service:
+def host(layout: Layout, secrets: Secrets, workflows: Path, maker: Maker) -> Service:
     """The process host; it makes its key and the JWKS that the broker's enrolment names."""
     home = layout.folder("host")
     config = {
@@ -149,6 +151,7 @@ def host(layout: Layout, secrets: Secrets, workflows: Path) -> Service:
         "jwks_file": str(home / "jwks.json"),
         "airflow_token_file": str(airflow_token(layout)),
         "broker": {"host": "127.0.0.1", "port": layout.ports["broker"]},
+        "sandbox": to_jsonable_python(maker),
         "gateways": {layout.gateway_url(n): {"host": "127.0.0.1", "port": urlsplit(layout.gateway_url(n)).port} for n in layout.nodes},
     }
     file = home / "config.yaml"

@@ -14,9 +14,11 @@ from urllib.parse import quote
 import httpx
 import yaml
 from crypt4gh.keys.c4gh import generate
+from pydantic_core import to_jsonable_python
 
 from local_federation.layout import Layout
 from local_federation.parts import core, s3
+from local_federation.sandbox import Maker
 from local_federation.sandbox.docker import DriverImage
 from local_federation.secretfiles import Secrets, write_private
 from local_federation.supervisor import Service, http_ok, listening
@@ -114,7 +116,7 @@ def taps(layout: Layout, node: str) -> list[Service]:
     return made
 
 
-def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, program: Path | None = None) -> Service:
+def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, maker: Maker, program: Path | None = None) -> Service:
     """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds besides the host's /usr."""
     if program is not None:
         return _funnel(layout, secrets, node, program, folders, slots)
@@ -138,6 +140,7 @@ def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slo
             "public_key_file": str(public),
         },
         "s3": {"endpoint": layout.url(f"{node}/s3"), "credentials_file": str(s3.credentials_file(secrets, node, "tes"))},
+        "sandbox": to_jsonable_python(maker),
         "images": [{"match": TASK_IMAGE, "folders": [str(f) for f in folders], "path": TASK_PATH}],
     }
     file = write_private(home / "config.yaml", yaml.safe_dump(config))

@@ -1,20 +1,27 @@
-"""Strangers' programs in a bubblewrap sandbox: no network, an empty environment, a read-only root, nothing of the host but what is bound.
+"""Strangers' programs in a sandbox: no network, an empty environment, a read-only root, nothing of the host but what is bound.
 
-`Sandbox(...).argv(bwrap, command)` builds the command line, `find_bwrap()` finds a bubblewrap that works here or says how to mend what is missing.
+`find_maker()` finds who can make sandboxes here (bubblewrap, podman, docker) or says how to mend what is missing; its `argv(Sandbox(...), command)` is
+the command line.
 """
 
-from local_federation.sandbox.bubblewrap import SandboxUnavailableError, find_bwrap, why_not
+from local_federation.sandbox.bubblewrap import Bubblewrap, find_bwrap
+from local_federation.sandbox.container import Engine
+from local_federation.sandbox.makers import Maker, find_maker, why_not
 from local_federation.sandbox.python import python_folders, source_folders
-from local_federation.sandbox.spec import Bind, Limits, Sandbox
+from local_federation.sandbox.spec import Bind, Limits, Sandbox, SandboxUnavailableError
 from local_federation.sandbox.tree import UnsafePathError, open_in_root, resolve_in_root
 
 __all__ = [
     "Bind",
+    "Bubblewrap",
+    "Engine",
     "Limits",
+    "Maker",
     "Sandbox",
     "SandboxUnavailableError",
     "UnsafePathError",
     "find_bwrap",
+    "find_maker",
     "open_in_root",
     "python_folders",
     "resolve_in_root",

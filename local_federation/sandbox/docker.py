@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
-from local_federation.sandbox.bubblewrap import SandboxUnavailableError, find_bwrap
+from local_federation.sandbox.bubblewrap import find_bwrap
 from local_federation.sandbox.leftovers import make_plain
-from local_federation.sandbox.spec import DEFAULT_PATH, Bind, Limits, Sandbox
+from local_federation.sandbox.spec import DEFAULT_PATH, Bind, Limits, Sandbox, SandboxUnavailableError
 
 FLAGS = {"-i", "--rm", "--read-only"}
 VALUED = {"--env", "--label", "--name", "--workdir", "--volume"}

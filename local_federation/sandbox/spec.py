@@ -1,4 +1,4 @@
-"""What a sandbox is made of, and the `bwrap` command line that makes it. bubblewrap(1), version 0.8 or newer."""
+"""What a sandbox is made of, whoever makes it, and the `bwrap` command line that does. bubblewrap(1), version 0.8 or newer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ _HOST_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "local
 # Raising a hard limit needs a capability that nothing in the sandbox has, so limits set by this shell hold for all that comes after it.
 # dash names the limit on processes -p, bash and POSIX -u.
 _SHELL = '{limits}exec "$@"'
+
+
+class SandboxUnavailableError(Exception):
+    """No sandbox can be made here; the message says why and how to mend it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Sandbox:
     """A sandbox with its own user, PID, IPC, UTS and network namespace (only a loopback), no capabilities, and a root that is read-only.
 
     Binds are mounted in the given order, so a later one may lie inside an earlier one. `tmp` is the host folder that becomes /tmp; None makes it memory
-    of at most `tmp_bytes`. `dirs` are made empty (mount points). `environment` is all there is besides PATH and HOME.
+    of at most `tmp_bytes`. `environment` is all there is besides PATH and HOME.
     """
 
     binds: Sequence[Bind] = ()
@@ -71,7 +75,6 @@ class Sandbox:
     path: str = DEFAULT_PATH
     tmp: Path | None = None
     tmp_bytes: int = 256 * 1024 * 1024
-    dirs: Sequence[str] = ()
     hostname: str = "task"
     limits: Limits = field(default_factory=Limits)
 
@@ -82,34 +85,42 @@ class Sandbox:
         (which the caller passes on) bubblewrap writes a JSON line `{"exit-code": n}` there only when the sandbox itself could be made.
         An unknown program ends with 127, one that may not be executed with 126, limits that cannot be set with 125. ValueError on impossible input.
         """
-        if not command:
-            raise ValueError("the sandbox was given no command")
         # bubblewrap's own process stays as number 1 in the sandbox, where /proc/1/environ shows what it was started with: so it is started with nothing.
         args = ["/usr/bin/env", "-i", str(bwrap), "--die-with-parent", "--new-session"]
         args += ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try", "--disable-userns"]
         args += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", self.hostname, "--clearenv"]
         if status_fd is not None:
             args += ["--json-status-fd", str(status_fd)]
-        args += _system()
+        for link, target in system_links().items():
+            args += ["--symlink", target, link]
+        for bind in system_binds():
+            args += ["--ro-bind", str(bind.source), bind.target]
         # Started by root, the sandbox's user is root to the kernel, without capabilities but owner of /proc/sys: read-only takes that away.
         args += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--size", str(64 * 1024 * 1024), "--tmpfs", "/dev/shm"]  # noqa: S108 - inside the sandbox
         args += ["--bind", str(self.tmp), "/tmp"] if self.tmp else ["--size", str(self.tmp_bytes), "--tmpfs", "/tmp"]  # noqa: S108 - inside the sandbox
         args += ["--symlink", "/tmp", "/var/tmp"]  # noqa: S108 - inside the sandbox
-        for folder in self.dirs:
-            args += ["--dir", checked_target(folder)]
         for bind in self.binds:
             args += ["--bind" if bind.writable else "--ro-bind", str(bind.source), checked_target(bind.target)]
         args += ["--remount-ro", "/", "--chdir", checked_target(self.workdir)]
-        for name, value in {"PATH": self.path, "HOME": "/tmp", **self.environment}.items():  # noqa: S108 - inside the sandbox
-            args += ["--setenv", checked_name(name), value]
-        args += ["--", "/bin/sh", "-c", _SHELL.format(limits=self.limits.shell()), "sh", *command]
+        for name, value in self.variables().items():
+            args += ["--setenv", name, value]
+        args += ["--", *self.limited(command)]
         if len(args) > MAX_ARGUMENTS:
             raise ValueError(
                 f"the sandbox would need {len(args)} arguments, at most {MAX_ARGUMENTS} are possible; use fewer inputs or put them into a directory"
             )
-        if any("\0" in a for a in args):
-            raise ValueError("a NUL character is not allowed in commands, paths or the environment")
+        checked_text(args)
         return args
+
+    def variables(self) -> dict[str, str]:
+        """The whole environment of the command. ValueError for a name that is none."""
+        return {checked_name(name): value for name, value in {"PATH": self.path, "HOME": "/tmp", **self.environment}.items()}  # noqa: S108 - inside the sandbox
+
+    def limited(self, command: Sequence[str], limits: Limits | None = None) -> list[str]:
+        """`command` under the limits (`limits` in place of the sandbox's own), which hold for whatever it starts. ValueError where there is no command."""
+        if not command:
+            raise ValueError("the sandbox was given no command")
+        return ["/bin/sh", "-c", _SHELL.format(limits=(limits or self.limits).shell()), "sh", *command]
 
 
 def checked_target(path: str) -> str:
@@ -126,17 +137,20 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _system() -> list[str]:
-    """The host's programs and libraries, read-only: merged-/usr links stay links."""
-    args = ["--ro-bind", "/usr", "/usr"]
-    for name in _MERGED:
-        host = Path("/", name)
-        if host.is_symlink():
-            args += ["--symlink", str(host.readlink()), str(host)]
-        elif host.is_dir():
-            args += ["--ro-bind", str(host), str(host)]
-    for name in _HOST_ETC:
-        args += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for file in sorted(_ETC.iterdir()):
-        args += ["--ro-bind", str(file), f"/etc/{file.name}"]
-    return args
+def checked_text(texts: Sequence[str]) -> None:
+    """ValueError where a text holds a NUL character, which ends arguments, paths and variables for the kernel."""
+    if any("\0" in text for text in texts):
+        raise ValueError("a NUL character is not allowed in commands, paths or the environment")
+
+
+def system_links() -> dict[str, str]:
+    """The root's links, by path: merged-/usr links stay links."""
+    return {f"/{name}": str(Path("/", name).readlink()) for name in _MERGED if Path("/", name).is_symlink()}
+
+
+def system_binds() -> list[Bind]:
+    """The host's programs and libraries, and an /etc without any secret of the host, all read-only."""
+    folders = [Path("/usr"), *(Path("/", name) for name in _MERGED if not Path("/", name).is_symlink() and Path("/", name).is_dir())]
+    binds = [Bind(folder, str(folder)) for folder in folders]
+    binds += [Bind(host, str(host)) for host in (Path("/etc", name) for name in _HOST_ETC) if host.exists()]
+    return binds + [Bind(file, f"/etc/{file.name}") for file in sorted(_ETC.iterdir())]

@@ -19,7 +19,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from local_federation.sandbox import SandboxUnavailableError, find_bwrap
+from local_federation.sandbox import SandboxUnavailableError, find_maker
 from local_federation.tes import app as web
 from local_federation.tes import folder
 from local_federation.tes.archive import Archive
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(config: Config) -> None:
     """Serves until a signal says stop. ConfigError and SandboxUnavailableError before anything listens."""
     # Everything that can be wrong is found out before the port opens.
-    bwrap = find_bwrap()
+    maker = config.sandbox or find_maker()
     archive = Archive(config.archive) if config.archive else None
     buckets = Buckets(config.s3) if config.s3 else None
     Authenticator(config, httpx.AsyncClient())
@@ -66,7 +66,7 @@ def serve(config: Config) -> None:
         if again:
             log.warning("%d tasks ran when the TES ended; they run again from the start", again)
         await asyncio.to_thread(_remove_remains, config.state_dir / "tasks")
-        worker = Worker(config, database, bwrap, archive, buckets)
+        worker = Worker(config, database, maker, archive, buckets)
         async with httpx.AsyncClient(trust_env=False) as client:
             app.state.service = web.Service(database, worker, Authenticator(config, client), config.limits.queued_tasks)
             background = [asyncio.create_task(worker.run()), asyncio.create_task(_housekeeping(config, database))]

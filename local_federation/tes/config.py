@@ -11,6 +11,8 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from local_federation.sandbox import Maker
+
 MAX_SECRET_BYTES = 64 * 1024
 GIB = 1024**3
 
@@ -86,6 +88,7 @@ class Config(Strict):
     s3: S3 | None = None
     images: list[Image] = [Image(match="*")]
     limits: LimitsConfig = LimitsConfig()
+    sandbox: Maker | None = Field(default=None, discriminator="kind")  # who makes the tasks' sandboxes; None: whoever can here
     keep_finished_days: float = Field(default=30, gt=0)
 
     def image(self, name: str) -> Image | None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_federation.sandbox import Sandbox, open_in_root
+from local_federation.sandbox import Maker, Sandbox, open_in_root
 from local_federation.tes.models import Executor
 from local_federation.tes.transfer import TransferError, printable
 
@@ -29,7 +29,7 @@ class Ended:
     problem: str | None = None
 
 
-async def run(executor: Executor, sandbox: Sandbox, bwrap: Path, root: Path, seconds: float) -> Ended:
+async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, seconds: float) -> Ended:
     """Runs to the end, or `seconds` at most. A cancelled caller leaves no process. TransferError where a stream's file cannot be opened or no sandbox made.
 
     Must be called on the event loop of the main thread: the sandbox dies with the thread that started it.
@@ -38,7 +38,7 @@ async def run(executor: Executor, sandbox: Sandbox, bwrap: Path, root: Path, sec
     with contextlib.closing(os.fdopen(status_read, "rb")) as status, _stream(root, executor.stdin, os.O_RDONLY) as stdin:
         out, err = _Tail(root, executor.stdout), _Tail(root, executor.stderr)
         try:
-            argv = sandbox.argv(bwrap, executor.command, status_fd=status_write)
+            argv = maker.argv(sandbox, executor.command, status_fd=status_write)
             with out.target() as out_fd, err.target() as err_fd:
                 child = await asyncio.create_subprocess_exec(
                     *argv, stdin=stdin, stdout=out_fd, stderr=err_fd, env={}, pass_fds=[status_write], start_new_session=True
@@ -49,7 +49,7 @@ async def run(executor: Executor, sandbox: Sandbox, bwrap: Path, root: Path, sec
             raise TransferError(f"the sandbox cannot be started: {printable(str(error))}") from None
         finally:
             os.close(status_write)
-        async with _killed_after(child):
+        async with _killed_after(child, maker):
             reading = asyncio.gather(out.read(child.stdout), err.read(child.stderr), child.wait())
             try:
                 await asyncio.wait_for(reading, seconds)
@@ -63,13 +63,13 @@ async def run(executor: Executor, sandbox: Sandbox, bwrap: Path, root: Path, sec
 
 
 @asynccontextmanager
-async def _killed_after(child: asyncio.subprocess.Process) -> AsyncIterator[None]:
+async def _killed_after(child: asyncio.subprocess.Process, maker: Maker) -> AsyncIterator[None]:
     try:
         yield
     finally:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                child.kill()  # everything inside dies with it: it holds the PID namespace
+                child.send_signal(maker.kill_signal)  # everything inside dies with it
             await asyncio.shield(child.wait())
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from local_federation.sandbox import Maker
 from local_federation.tes import execute, folder
 from local_federation.tes.archive import Archive
 from local_federation.tes.bucket import Buckets
@@ -36,7 +37,7 @@ class Worker:
 
     config: Config
     database: Database
-    bwrap: Path
+    maker: Maker
     archive: Archive | None
     buckets: Buckets | None
     _wake: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
@@ -164,7 +165,7 @@ class Attempt:
     async def _execute(self, executor: Executor, image: Image) -> execute.Ended:
         started = now()
         sandbox = self.folder.sandbox(executor, image, self.worker.config.limits)
-        ended = await execute.run(executor, sandbox, self.worker.bwrap, self.folder.root, self.worker.config.limits.task_seconds)
+        ended = await execute.run(executor, sandbox, self.worker.maker, self.folder.root, self.worker.config.limits.task_seconds)
         self.executors.append({"start_time": started, "end_time": now(), "stdout": ended.stdout, "stderr": ended.stderr, "exit_code": ended.exit_code})
         return ended
 

@@ -9,7 +9,10 @@ def test_withdrawn_access_stops_the_run_at_the_next_read(driver: Driver) -> None
     dataset = driver.layout.dataset("node-b")
     tes_pid = driver.federation.supervisor.pid("node-b-tes")
     run = driver.start({"regions": 8, "slow_seconds": 8})  # node-a must still be at work when node-b fails
-    wait_for("the first slow task at node-b", lambda: driver.running(run.run, "count", node="node-b"))
+    if driver.federation.funnel:  # it seems to read the inputs of all tasks as they come, however few run: later there is no next read
+        wait_for("the split at node-b has read", lambda: any(t["state"] in ("RUNNING", "COMPLETE") for t in driver.tasks("node-b", run.run)))
+    else:
+        wait_for("the first slow task at node-b", lambda: driver.running(run.run, "count", node="node-b"))
     driver.entitle("DELETE", {"user": "alice@lifescience-ri.eu", "dataset": dataset})
     try:
         assert driver.finish(run) == "failed"

@@ -301,3 +301,7 @@ class World:
     def faults(self, *faults: dict[str, Any]) -> None:
         headers = {"X-Admin-Key": self.secrets["admin"]}
         httpx.put(self.issuer + "/admin/faults", json=list(faults), headers=headers, trust_env=False).raise_for_status()
+
+    def met(self) -> bool:
+        """Whether every fault was met by a request."""
+        return bool(httpx.get(self.issuer + "/admin/faults", headers={"X-Admin-Key": self.secrets["admin"]}, trust_env=False).raise_for_status().json() == [])

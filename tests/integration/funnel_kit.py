@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tes_kit import IMAGE, ROOT, Tes, World, die_with_parent, free_ports, stop, wait_for
+from tes_kit import IMAGE, ROOT, Tes, World, die_with_parent, free_ports, wait_for
 
 from local_federation.sandbox.docker import DriverImage
 from local_federation.tes import funnel
@@ -61,14 +61,3 @@ class Funnel(Tes):
 
         wait_for("Funnel answers", ready, 60)
         return process
-
-    def kill_and_start_again(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        self.process = self._start()
-
-    def log(self) -> str:
-        return (self.home / "log").read_text()
-
-    def close(self) -> None:
-        stop(self.process)

@@ -48,6 +48,11 @@ def wait_for(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
     return value
 
 
+def chosen_sandbox() -> dict[str, str]:
+    """The environment of a server that runs strangers' programs: `GDI_SANDBOX=podman pytest …` tests it over podman."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "GDI_SANDBOX", "DOCKER_HOST") if name in os.environ}
+
+
 def free_ports(count: int) -> list[int]:
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in held]
@@ -303,6 +308,8 @@ class Tes:
 
     url: str
     world: World
+    home: Path
+    process: subprocess.Popen[Any]
 
     def call(self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
         sent = headers if headers is not None else self.world.auth(user) if user else self.world.service()
@@ -334,8 +341,20 @@ class Tes:
     def run(self, task: dict[str, Any], user: str | None = None) -> dict[str, Any]:
         return self.wait(self.submit(task, user))
 
-    def log(self) -> str:
+    def _start(self) -> subprocess.Popen[Any]:
+        """The server, once it answers."""
         raise NotImplementedError
+
+    def kill_and_start_again(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    def close(self) -> None:
+        stop(self.process)
 
 
 class StandIn(Tes):
@@ -383,7 +402,7 @@ class StandIn(Tes):
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.environ["PATH"], "PLANTED": "environment-planted-4711"},
+                env={**chosen_sandbox(), "PLANTED": "environment-planted-4711"},
                 preexec_fn=die_with_parent,
             )
 
@@ -395,14 +414,3 @@ class StandIn(Tes):
         self.url = f"http://127.0.0.1:{self.port_file.read_text().strip()}"
         wait_for("the TES answers", lambda: httpx.get(self.url + "/livez", trust_env=False).status_code == 200)
         return process
-
-    def kill_and_start_again(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-        self.process = self._start()
-
-    def log(self) -> str:
-        return (self.home / "log").read_text()
-
-    def close(self) -> None:
-        stop(self.process)

@@ -231,6 +231,21 @@ def test_progress_is_the_sum_by_node_and_rule(world: World, run: m.Run, alice: B
     assert second.failing is None and alice.progress(run.id).rules == []
 
 
+def test_every_rule_that_ran_has_a_start_also_where_it_was_over_before_anyone_saw_it_run(world: World, run: m.Run, alice: BrokerClient) -> None:
+    at = round(time.time()) - 100.0
+    world.workload(run, "pod-a")
+    pod = world.pod("pod-a")
+    pod.post_events(run.id, batch("pod-a", job(1, "f", "submitted", "fast", time=at + 10), job(2, "s", "submitted", "slow", time=at + 10)))
+    assert [r.started_at for r in alice.progress(run.id).rules] == [None, None], "what waits has not begun"
+    pod.post_events(run.id, batch("pod-a", job(3, "f", "done", "fast", time=at + 12), job(4, "s", "queued", "slow", time=at + 13)))
+    pod.post_events(run.id, batch("pod-a", job(5, "s", "running", "slow", time=at + 20)))
+    pod.post_events(run.id, batch("pod-a", job(6, "s", "done", "slow", time=at + 25)))
+    pod.post_events(run.id, batch("pod-a", job(7, "o", "submitted", "one-batch", time=at + 30), job(8, "o", "running", "one-batch", time=at + 31)))
+    pod.post_events(run.id, batch("pod-a", job(9, "u", "done", "unseen", time=at + 40)))
+    found = {r.rule: tuple(t and t - at for t in (r.started_at, r.ended_at)) for r in alice.progress(run.id).rules}
+    assert found == {"fast": (10.0, 12.0), "slow": (20.0, 25.0), "one-batch": (31.0, None), "unseen": (40.0, 40.0)}
+
+
 HOSTILE: list[dict[str, Any]] = [
     {"message": "x" * 2001},
     {"rule": "r" * 256},

@@ -17,6 +17,7 @@ from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
 from gdi_operators.runs import USED_TICKET
 from gdi_operators.settings import settings
+from gdi_operators.triggers import settled
 from operators_world import TICKET, World, until
 
 from gdi_common.problem import ProblemError
@@ -55,6 +56,11 @@ def deferred(call: Any) -> TaskDeferred:
     with pytest.raises(TaskDeferred) as caught:
         call()
     return caught.value
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settled, "SECONDS", 0.0)
 
 
 def event_of(waiting: TaskDeferred) -> dict[str, Any]:

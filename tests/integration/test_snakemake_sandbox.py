@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import yaml
 from snakemake_node import Node
+from tes_kit import chosen_sandbox
 
 from gdi_common.workflow import digest_of
 from local_federation.sandbox import why_not
@@ -35,7 +35,7 @@ class Host:
         }
         (folder / "host.yaml").write_text(yaml.safe_dump(settings))
         command = [sys.executable, "-m", "local_federation.host", "--config", str(folder / "host.yaml")]
-        self.process = subprocess.Popen(command, stdout=(folder / "host.log").open("wb"), stderr=subprocess.STDOUT, env={"PATH": os.environ["PATH"]})
+        self.process = subprocess.Popen(command, stdout=(folder / "host.log").open("wb"), stderr=subprocess.STDOUT, env=chosen_sandbox())
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(folder / "host.sock")), base_url="http://host", timeout=60)
         node.wait(self._answers, 30)
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = {"postgresql": ("/usr/lib/postgresql/*/bin/initdb",), "bcftools": ("/usr/bin/bcftools",), "chromium": ("/usr/bin/chromium",)}
+PROGRAMS = {
+    "postgresql": ("/usr/lib/postgresql/*/bin/initdb",),
+    "bcftools": ("/usr/bin/bcftools",),
+    "chromium": ("/usr/bin/chromium",),
+    "podman": ("/usr/bin/podman",),
+}
 APT_TIMEOUT = 300  # seconds
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gdi-tests"  # outside the repository
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from gdi_operators.triggers.settled import Settled
+
 
 class ReleaseTrigger(BaseTrigger):
     """Yields at `until` (epoch seconds, so that a triggerer's restart changes nothing); then the operator asks again. `state` comes back in the event."""
@@ -21,5 +23,7 @@ class ReleaseTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__name__}", {"until": self.until, "state": self.state}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        settled = Settled()
         await asyncio.sleep(max(0.0, self.until - time.time()))
+        await settled.wait()
         yield TriggerEvent({"kind": "ask-again", "state": self.state})

@@ -16,6 +16,7 @@ from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, get_launcher
 from gdi_operators.patience import is_away, short
+from gdi_operators.triggers.settled import Settled
 
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
 
@@ -47,6 +48,7 @@ class SnakemakeTrigger(BaseTrigger):
         }  # fmt: skip
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        settled = Settled()
         launcher = get_launcher(self.launcher)
         client = await TokenBrokerHook(self.token_broker_conn_id).aget_conn()
         try:
@@ -54,6 +56,7 @@ class SnakemakeTrigger(BaseTrigger):
         finally:
             await launcher.aclose()
             await client.aclose()
+        await settled.wait()
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
     async def on_kill(self) -> None:

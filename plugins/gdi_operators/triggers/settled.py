@@ -1,0 +1,24 @@
+"""How long a trigger lets Airflow settle a deferral before it ends it: an event that comes too soon costs the task a try.
+
+Airflow 3.3.2 knows a deferred task's two legs by one key. If the second leg is given to the executor before the scheduler read that the first one ended,
+that end takes the key from the executor's running tasks (`BaseExecutor.change_state`), and the scheduler takes the second leg for one that was killed
+from outside (`SchedulerJobRunner.process_executor_events`). `BaseExecutor.trigger_tasks` says that it waits for this, and does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+SECONDS = 3.0  # the end of a worker's process, and a loop of a busy scheduler
+
+
+class Settled:
+    """Made when a trigger begins to run."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    async def wait(self) -> None:
+        """Before the event, whatever it is."""
+        await asyncio.sleep(max(0.0, self._begun + SECONDS - time.monotonic()))
