@@ -11,7 +11,7 @@ from snakemake_interface_storage_plugins.settings import StorageProviderSettings
 from snakemake_interface_storage_plugins.storage_object import StorageObjectGlob, StorageObjectRead, StorageObjectWrite
 from snakemake_interface_storage_plugins.storage_provider import ExampleQuery, QueryType, StorageProviderBase, StorageQueryValidationResult
 
-from snakemake_tes_auth.metadata import FileInfo
+from snakemake_tes_auth.metadata import FileInfo, Metadata
 from snakemake_tes_auth.queries import QueryError, parse
 from snakemake_tes_auth.session import Session, session
 
@@ -36,6 +36,13 @@ class StorageProvider(StorageProviderBase):
                 raise WorkflowError("the storage provider sda needs to know its run: give --storage-sda-run-file run.json")
             self._session = session(Path(run_file))
         return self._session
+
+    @property
+    def metadata(self) -> Metadata:
+        found = self.session.metadata
+        if found is None:
+            raise WorkflowError("the storage provider sda asks a node's gateway: give --storage-sda-run-file run.json")
+        return found
 
     @classmethod
     def example_queries(cls) -> list[Any]:
@@ -86,16 +93,18 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         if parent is None or parent in cache.exists_in_storage.has_inventory:
             return
         dealings = self.provider.session
-        for path, info in dealings.ask(dealings.metadata.listing()).items():
+        for path, info in dealings.ask(self.provider.metadata.listing()).items():
             key = self.cache_key(f"workspace/{path}")
             cache.exists_in_storage[key] = True
             cache.mtime[key] = Mtime(storage=info.mtime)
-            cache.size[key] = info.size
+            if info.size is not None:
+                cache.size[key] = info.size
         cache.exists_in_storage.has_inventory.add(parent)
 
     def _info(self) -> FileInfo | None:
-        dealings = self.provider.session
-        return dealings.ask(dealings.metadata.info(self.parsed))
+        # What is known needs no way over the session's loop: Snakemake asks some five times for each file.
+        dealings, metadata = self.provider.session, self.provider.metadata
+        return metadata.known(self.parsed) or dealings.ask(metadata.info(self.parsed))
 
     def _known(self) -> FileInfo:
         info = self._info()
@@ -110,7 +119,14 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         return self._known().mtime
 
     def size(self) -> int:
-        return self._known().size
+        info = self._known()
+        if info.size is not None:
+            return info.size
+        dealings = self.provider.session
+        found = dealings.ask(self.provider.metadata.size(self.parsed))
+        if found is None:
+            raise WorkflowError(f"{self.query} does not exist, although the task that makes it ended as COMPLETE")
+        return found
 
     def local_footprint(self) -> int:
         return 0
@@ -134,7 +150,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         if self.parsed.scheme == "sda":
             raise WorkflowError(f"{self.query} is an input of the archive and is never removed")
         dealings = self.provider.session
-        dealings.ask(dealings.metadata.remove(self.parsed))
+        dealings.ask(self.provider.metadata.remove(self.parsed))
 
     def list_candidate_matches(self) -> Iterable[str]:
         if self.parsed.scheme == "sda":
@@ -142,4 +158,4 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
                 f"{self.query}: the archive's files cannot be searched with wildcards; name the files, or make them a parameter of the workflow"
             )
         dealings = self.provider.session
-        return [f"workspace://{self.parsed.owner}/{path}" for path in dealings.ask(dealings.metadata.listing())]
+        return [f"workspace://{self.parsed.owner}/{path}" for path in dealings.ask(self.provider.metadata.listing())]

@@ -17,9 +17,7 @@ from gdi_common.problem import ProblemError
 from snakemake_tes_auth.adapter import JobFile, JobView
 from snakemake_tes_auth.command import arguments, environment
 from snakemake_tes_auth.events import MAX_QUEUE, EventPump, event
-from snakemake_tes_auth.live import LiveTasks
 from snakemake_tes_auth.logger import Translator
-from snakemake_tes_auth.metadata import Metadata
 from snakemake_tes_auth.outcome import OutcomeFile
 from snakemake_tes_auth.queries import QueryError, parse
 from snakemake_tes_auth.reasons import failure
@@ -27,7 +25,6 @@ from snakemake_tes_auth.retry import Away, Patience, Refused, persist
 from snakemake_tes_auth.runfile import Folders, RunFile, RunFileError, load
 from snakemake_tes_auth.tail import Tail
 from snakemake_tes_auth.tasks import CannotRun, direct_task, job_key, next_try
-from snakemake_tes_auth.tes import TesClient
 from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth
 
 RUN = "r-0123456789abcdef0123"
@@ -232,93 +229,6 @@ async def test_a_broker_that_says_no_ends_the_run_without_the_token_in_the_messa
         await tokens(Broker(refuse=403), tmp_path).token()
     assert "identity" not in str(told.value).replace("identity token", "")
     assert "t1" not in repr(tokens(Broker(), tmp_path))
-
-
-# --- the TES's lists ---------------------------------------------------------------------------------------------------------
-
-
-def tes(handler: Any) -> TesClient:
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
-    return TesClient(http, patience=QUICK, say=print, name="the TES")
-
-
-async def test_a_page_that_repeats_is_an_error_and_no_endless_loop() -> None:
-    client = tes(lambda r: httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}], "next_page_token": "same"}))
-    with pytest.raises(ProblemError, match="twice"):
-        [t async for t in client.tasks({"gdi-run": RUN})]
-
-
-async def test_a_thousand_live_tasks_cost_one_list_and_one_task_one_call() -> None:
-    asked: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
-        if request.url.path.endswith("/tasks"):
-            return httpx.Response(200, json={"tasks": [{"id": f"t{i}", "state": "RUNNING"} for i in range(1000)]})
-        return httpx.Response(200, json={"id": "t1", "state": "COMPLETE"})
-
-    live = LiveTasks(tes(handler), RUN, known=1000)
-    assert len(await live.states({f"t{i}" for i in range(1000)})) == 1000 and len(asked) == 1
-    assert await live.states({"t1"}) == {"t1": "COMPLETE"} and len(asked) == 2
-
-
-async def test_a_task_that_is_missing_in_a_list_is_gone_only_when_its_own_call_says_so() -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        name = request.url.path.rpartition("/")[2]
-        if name == "tasks":
-            return httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}]})
-        return httpx.Response(200, json={"id": name, "state": "QUEUED"}) if name == "b" else httpx.Response(404)
-
-    assert await LiveTasks(tes(handler), RUN, known=3).states({"a", "b", "c"}) == {"a": "RUNNING", "b": "QUEUED", "c": None}
-
-
-async def test_cancelling_finds_also_what_the_registry_does_not_know() -> None:
-    states = {"a": "RUNNING", "late": "QUEUED"}
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        if request.method == "POST":
-            states[request.url.path.rpartition("/")[2].removesuffix(":cancel")] = "CANCELED"
-            return httpx.Response(200, json={})
-        return httpx.Response(200, json={"tasks": [{"id": k, "state": v} for k, v in states.items()]})
-
-    live = LiveTasks(tes(handler), RUN, live={"a"})
-    assert await live.cancel_all() == 0 and set(states.values()) == {"CANCELED"}
-    with pytest.raises(asyncio.CancelledError):
-        await live.create({})
-
-
-@pytest.mark.parametrize("slug", ["run-closed", "stale-workload", "stale-attempt"])
-async def test_a_process_that_was_replaced_stops_at_once(slug: str) -> None:
-    body = {"type": f"urn:gdi:problem:{slug}", "title": "x", "status": 403, "detail": "over", "action": ""}
-    with pytest.raises(Refused, match="over"):
-        await tes(lambda r: httpx.Response(403, json=body)).create({})
-
-
-@pytest.mark.parametrize("identifier", ["", "..", "a/b", "a?b", "a#b", "a%2fb", "x" * 300])
-async def test_a_task_id_is_never_more_than_one_path_segment(identifier: str) -> None:
-    with pytest.raises(ProblemError):
-        await tes(lambda r: httpx.Response(200, json={})).get(identifier)
-
-
-# --- files' metadata ---------------------------------------------------------------------------------------------------------
-
-
-async def test_ten_thousand_files_cost_ten_listings_and_no_call_each() -> None:
-    pages = [[{"path": f"out/{p}-{i}", "size": 1, "mtime": 5} for i in range(1000)] for p in range(10)]
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        page = int(request.url.params.get("page_token", 0))
-        return httpx.Response(200, json={"files": pages[page], "next_page_token": str(page + 1) if page < 9 else ""})
-
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://gateway.test")
-    metadata = Metadata(http, RUN, patience=QUICK, say=print, name="the gateway")
-    for p in range(10):
-        for i in range(1000):
-            assert await metadata.info(parse(f"workspace://{RUN}/out/{p}-{i}")) is not None
-    directory = await metadata.info(parse(f"workspace://{RUN}/out"))
-    assert directory is not None and directory.size == 0 and metadata.requests == 10
-    with pytest.raises(Refused, match="another run"):
-        await metadata.info(parse("workspace://r-ffffffffffffffffffff/x"))
 
 
 # --- events ------------------------------------------------------------------------------------------------------------------
