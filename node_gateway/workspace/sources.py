@@ -1,4 +1,4 @@
-"""`PUT /workspace/{run}/.gdi/sources/{sha256}`: a file of the run's workflow for its tasks, checked against the hash it is named by. Never read from outside."""
+"""`PUT /workspace/{run}/.gdi/sources/{sha256}`: a file of the run's workflow for its tasks, checked against the hash that names it; never read from outside."""
 
 from __future__ import annotations
 
