@@ -15,6 +15,7 @@ from snakemake_interface_executor_plugins.settings import CommonSettings
 
 from gdi_common.problem import ProblemError
 from snakemake_tes_auth import adapter
+from snakemake_tes_auth.jobview import JobView
 from snakemake_tes_auth.live import LiveTasks
 from snakemake_tes_auth.queries import Query, parse
 from snakemake_tes_auth.reasons import PLATFORM_TRIES, Failure, failure
@@ -189,6 +190,7 @@ class Executor(RemoteExecutor):
         state = states[identifier]
         if state == "COMPLETE":
             self._live.ended(identifier)
+            adapter.forget_absence(info.job)
             self.report_job_success(info)
             return False
         if state is None:
@@ -297,7 +299,7 @@ class Executor(RemoteExecutor):
         if left:
             self.logger.error(f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed")
 
-    def _job_event(self, view: adapter.JobView, key: str, state: str, **details: Any) -> None:
+    def _job_event(self, view: JobView, key: str, state: str, **details: Any) -> None:
         known = {k: v for k, v in details.items() if v is not None}
         said = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
         self._event(said, kind="job", jobid=view.jobid, rule=view.rule, job=key, wildcards=view.wildcards, state=state, tries=view.attempt, **known)

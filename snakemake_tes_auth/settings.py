@@ -60,7 +60,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     mode: str = field(
         default="auto",
         metadata={
-            "help": "how a job becomes a task: direct (its own command in its own container), snakemake (with Snakemake in the task), or auto: direct where possible",
+            "help": "how a job becomes a task: direct (its own command in its own container), snakemake (Snakemake in the task), auto: direct where possible",
             "type": str,
             "choices": ["auto", "direct", "snakemake"],
         },

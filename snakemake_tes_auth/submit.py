@@ -8,7 +8,7 @@ from typing import Any
 
 from gdi_common.problem import ProblemError
 from snakemake_tes_auth import adapter
-from snakemake_tes_auth.adapter import JobView
+from snakemake_tes_auth.jobview import JobView
 from snakemake_tes_auth.live import Found, LiveTasks
 from snakemake_tes_auth.queries import parse
 from snakemake_tes_auth.retry import Patience

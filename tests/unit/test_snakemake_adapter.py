@@ -14,7 +14,7 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
-from snakemake_tes_auth.adapter import JobFile, JobView
+from snakemake_tes_auth.jobview import JobFile, JobView
 
 HINT = "look at snakemake_tes_auth/adapter.py before raising the pinned version"
 

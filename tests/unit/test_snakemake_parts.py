@@ -14,9 +14,9 @@ import pytest
 
 from broker_client.client import AsyncBrokerClient
 from gdi_common.problem import ProblemError
-from snakemake_tes_auth.adapter import JobFile, JobView
 from snakemake_tes_auth.command import arguments, environment
 from snakemake_tes_auth.events import MAX_QUEUE, EventPump, event
+from snakemake_tes_auth.jobview import JobFile, JobView
 from snakemake_tes_auth.logger import Translator
 from snakemake_tes_auth.outcome import OutcomeFile
 from snakemake_tes_auth.queries import QueryError, parse
@@ -24,7 +24,7 @@ from snakemake_tes_auth.reasons import failure
 from snakemake_tes_auth.retry import Away, Patience, Refused, persist
 from snakemake_tes_auth.runfile import Folders, RunFile, RunFileError, load
 from snakemake_tes_auth.tail import Tail
-from snakemake_tes_auth.tasks import CannotRun, direct_task, job_key, next_try
+from snakemake_tes_auth.tasks import job_key, next_try
 from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth
 
 RUN = "r-0123456789abcdef0123"
@@ -96,42 +96,6 @@ def test_a_job_key_is_stable_and_tells_jobs_apart() -> None:
 
 def test_a_try_that_is_taken_is_never_used_again() -> None:
     assert [next_try(1, set()), next_try(1, {"1"}), next_try(1, {"1", "1.1"}), next_try(2, {"1"})] == ["1", "1.1", "1.2", "2"]
-
-
-def test_a_shell_rule_becomes_a_plain_task(tmp_path: Path) -> None:
-    task = direct_task(view(logs=[JobFile("s/workspace/l/log", f"workspace://{RUN}/l/log")]), key="k", tries="1", folder=tmp_path)
-    script = task["executors"][0]["command"][-1]
-    assert task["executors"][0]["command"][:4] == ["/bin/bash", "-euo", "pipefail", "-c"]
-    assert "mkdir -p -- s/workspace/l 's/workspace/o ut'" in script and script.endswith("cat a > b")
-    assert task["inputs"] == [{"url": "sda://D/a.c4gh", "path": "/gdi/work/s/sda/D/a.c4gh", "type": "FILE"}]
-    assert [o["url"] for o in task["outputs"]] == [f"workspace://{RUN}/o ut/x", f"workspace://{RUN}/l/log"]
-    assert task["resources"] == {"cpu_cores": 2, "ram_gb": 1.5, "disk_gb": 0.1}
-
-
-def test_a_named_script_brings_its_folder_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("Snakefile", "scripts/a.py", "scripts/lib.py", "other/secret.py", "scripts/.hidden"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    task = direct_task(view(shell=f"python3 {tmp_path}/scripts/a.py"), key="k", tries="1", folder=tmp_path)
-    assert [i["path"] for i in task["inputs"] if "content" in i] == [f"{tmp_path}/scripts/a.py", f"{tmp_path}/scripts/lib.py"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"shell": None, "why_not_direct": "it has no `shell:`"}, "shell:"),
-        ({"image": None, "why_not_direct": "it has no `container:`"}, "container:"),
-        ({"group": True}, "cannot run"),
-        ({"outputs": [JobFile("x", "")]}, "local"),
-        ({"outputs": [JobFile("../x", f"workspace://{RUN}/x")]}, "relative"),
-        ({"inputs": [JobFile("/etc/passwd", "")]}, "neither in storage"),
-        ({"shell": "x" * 200_000}, "longer"),
-    ],
-)
-def test_a_job_that_cannot_be_a_task_says_what_to_write(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
-    with pytest.raises(CannotRun, match=word) as told:
-        direct_task(view(**changes), key="k", tries="1", folder=tmp_path)
-    assert "rule count" in str(told.value)
 
 
 # --- reasons ---------------------------------------------------------------------------------------------------------------
