@@ -398,3 +398,8 @@ def digest(workflow: Any) -> str:
 def default_storage(workflow: Any) -> tuple[Any | None, str]:
     """The default storage provider's object and prefix; None and "" where there is none."""
     return workflow.storage_registry.default_storage_provider, str(workflow.storage_settings.default_storage_prefix or "")
+
+
+def has_logger(workflow: Any, name: str) -> bool:
+    """Whether Snakemake was given this logger plugin."""
+    return name in (workflow.output_settings.log_handler_settings or {})

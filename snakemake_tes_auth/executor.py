@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -64,6 +65,7 @@ class Executor(RemoteExecutor):
         self._round: Any = None
         self._cancelled = False
         self._began = False
+        self._watched = adapter.has_logger(workflow, "airflow")  # who else reads the log is not told each step of each job
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -79,22 +81,36 @@ class Executor(RemoteExecutor):
             counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
         self._event("The workflow's rules", kind="rules", counts={k: v for k, v in counts.items() if v}, all_jobs=len(everything))
         for job in work:
-            if not adapter.has_to_run(self.dag, job):
+            if self._watched and not adapter.has_to_run(self.dag, job):
                 view = adapter.view(job)
                 self._job_event(view, self._submitter.key(view), "done", message="done before")
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submits batch by batch; each job is reported one by one, as Snakemake wants it."""
+        """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
         self._on_first_jobs()
-        for start in range(0, len(jobs), BATCH):
-            batch = jobs[start : start + BATCH]
-            for job in batch:
-                self.run_job_pre(job)
-            entries = [Entry(job, self._tasks.look(job)) for job in batch]
-            self._session.ask(self._submitter.submit(entries))
-            for entry in entries:
-                self._report(entry)
-            self._pause = FAST
+        under_way: tuple[list[Entry], Future[None]] | None = None
+        try:
+            for start in range(0, len(jobs), BATCH):
+                batch = jobs[start : start + BATCH]
+                for job in batch:
+                    self.run_job_pre(job)
+                entries = [Entry(job, self._tasks.look(job)) for job in batch]
+                before, under_way = under_way, (entries, self._session.loop.start(self._session.guard(self._submitter.submit(entries))))
+                self._report_all(before)
+            self._report_all(under_way)
+        except BaseException:
+            if under_way is not None:
+                under_way[1].cancel()
+            raise
+
+    def _report_all(self, batch: tuple[list[Entry], Future[None]] | None) -> None:
+        if batch is None:
+            return
+        entries, submission = batch
+        submission.result()
+        for entry in entries:
+            self._report(entry)
+        self._pause = FAST
 
     def _report(self, entry: Entry) -> None:
         info = SubmittedJobInfo(entry.job, external_jobid=entry.identifier, aux={"entry": entry})
@@ -202,7 +218,8 @@ class Executor(RemoteExecutor):
         if state != entry.state:
             entry.state = state
             shown = "running" if state == "RUNNING" else "queued"
-            self._job_event(entry.view, entry.key, shown, task=identifier)
+            if self._watched:
+                self._job_event(entry.view, entry.key, shown, task=identifier)
         return True
 
     async def _why(self, info: Any, state: str) -> Failure:

@@ -19,10 +19,11 @@ from snakemake_tes_auth.runfile import Folders, load
 from snakemake_tes_auth.sources import GatewayStore, Sources, Store
 from snakemake_tes_auth.tes import Task, TesClient
 from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth, TokenSource
+from snakemake_tes_auth.transport import AiohttpTransport
 
 T = TypeVar("T")
 TIMEOUT = httpx.Timeout(60, connect=5)
-LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+CONNECTIONS = 32  # at once to one server
 log = logging.getLogger("snakemake.logger")
 
 
@@ -88,7 +89,8 @@ class Session:
 
 async def _client(url: str, auth: httpx.Auth, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     # trust_env=False: no proxy or netrc of the surroundings may see a token.
-    return httpx.AsyncClient(base_url=url, auth=auth, timeout=TIMEOUT, limits=LIMITS, verify=verify, trust_env=False)
+    transport = AiohttpTransport(connections=CONNECTIONS, verify=verify)
+    return httpx.AsyncClient(base_url=url, auth=auth, timeout=TIMEOUT, transport=transport, trust_env=False)
 
 
 _sessions: dict[Path, Session] = {}

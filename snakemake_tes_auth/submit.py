@@ -45,15 +45,17 @@ class Submitter:
         self._live = live
         self._patience = patience or Patience()
         self._loaded = False
+        self._loading = asyncio.Lock()
 
     def key(self, view: JobView) -> str:
         return job_key(view, self._session.digest)
 
     async def submit(self, entries: list[Entry]) -> None:
         """Fills in `identifier` or `error` of each entry. Away and Refused end the whole batch; what was created by then is found again by its tags."""
-        if not self._loaded:
-            await self._live.load(self._patience)
-            self._loaded = True
+        async with self._loading:
+            if not self._loaded:
+                await self._live.load(self._patience)
+                self._loaded = True
         waiting = iter(entries)
 
         async def worker() -> None:
