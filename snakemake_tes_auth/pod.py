@@ -18,6 +18,7 @@ from gdi_common.relay import Relay, Tcp, Unix
 from gdi_common.workflow import CatalogueError, digest_of
 from snakemake_tes_auth import runfile
 from snakemake_tes_auth.command import arguments, environment
+from snakemake_tes_auth.ending import Ending
 from snakemake_tes_auth.events import EventPump
 from snakemake_tes_auth.outcome import Outcome, OutcomeFile
 from snakemake_tes_auth.retry import AGAIN
@@ -38,10 +39,11 @@ class Pod:
         self.outcome = OutcomeFile(folders.state / "outcome.json")
         self.stop: asyncio.Queue[str] = asyncio.Queue()
         self.child: asyncio.subprocess.Process | None = None
+        self.ending: Ending
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
-        for number, wish in ((signal.SIGTERM, "cancel"), (signal.SIGINT, "cancel"), (signal.SIGUSR1, "hand-over")):
+        for number, wish in ((signal.SIGTERM, "stop"), (signal.SIGINT, "cancel"), (signal.SIGUSR1, "hand-over")):
             loop.add_signal_handler(number, self.stop.put_nowait, wish)
         relays = [Relay(Tcp("127.0.0.1", r.listen), Unix(Path(r.socket))) for r in self.run.relays]
         try:
@@ -55,6 +57,7 @@ class Pod:
                 pump = EventPump(broker, self.run.run, self.run.pod)
                 posting = asyncio.create_task(pump.run())
                 pump.put({"kind": "node", "state": "starting"})
+                self.ending = Ending(self.folders, self.run, broker)
                 code = await self._snakemake(pump)
                 await pump.close()
                 posting.cancel()
@@ -117,7 +120,10 @@ class Pod:
                 wanted.cancel()
                 break
             if wanted.done():
-                if wanted.result() == "hand-over" and not wish:
+                asked = wanted.result()
+                if not wish and asked == "stop":
+                    asked = await self.ending.meant()
+                if not wish and asked == "hand-over":
                     wish = "hand-over"
                     self.child.kill()  # its tasks live on: the next pod adopts them
                 elif not wish:
