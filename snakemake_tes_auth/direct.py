@@ -17,7 +17,8 @@ SUMS = {"sha256": "sha256sum", "sha1": "sha1sum", "md5": "md5sum"}
 _RUN = """\
 export TMPDIR="${TMPDIR:-/tmp}"; export TMP="$TMPDIR" TEMP="$TMPDIR" TEMPDIR="$TMPDIR"
 failed() { echo "$2" >&2; echo "GDI-ERROR class=$1" >&2; exit 1; }
-run() { local code=0; "$BASH" -c "$1" || code=$?; [ "$code" = 0 ] || { echo "rule $2: the command ended with exit code $code" >&2; exit "$code"; }; }
+run() { "$BASH" -c "$1" || ended "$?" "$2"; }
+ended() { [ -z "$2" ] || echo "rule $2: the command ended with exit code $1" >&2; exit "$1"; }
 file() { [ -e "$1" ] || failed MissingOutput "the output $1 was not made"
   [ ! -d "$1" ] || failed ImproperOutput "the output $1 is a directory, which its rule does not declare by directory()"; }
 folder() { [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/STAMP"; }
@@ -39,7 +40,7 @@ measured() {
     kill "$sleeper" 2>/dev/null && wait "$sleeper" 2>/dev/null || :
   done
   wait "$pid" || code=$?
-  [ "$code" = 0 ] || { echo "rule $2: the command ended with exit code $code" >&2; exit "$code"; }
+  [ "$code" = 0 ] || ended "$code" "$2"
   local s=$(($(_uptime) - began)) days load=NA; cpu=$(($(_children) - cpu)); days=$((s / 8640000))
   [ "$s" = 0 ] || load=$(_two $((cpu * 10000 / s)))
   { printf 's\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n%s\t' "$(_two "$s")"
@@ -86,12 +87,12 @@ def script(job: JobView, work: str) -> list[str]:
     if any(m.benchmark for m in members):
         lines.append(_BENCHMARK.strip())
     for number, member in enumerate(members, start=1):
-        lines += _member(member, number)
+        lines += _member(member, number, in_group=len(members) > 1)
     return ["\n".join(lines), "task", *(str(m.shell) for m in members)]
 
 
-def _member(job: JobView, number: int) -> list[str]:
-    rule = shlex.quote(job.rule)
+def _member(job: JobView, number: int, *, in_group: bool) -> list[str]:
+    rule = shlex.quote(job.rule) if in_group else "''"  # alone, the command's own last line of standard error stays the last
     written = [*job.outputs, *job.logs, *([job.benchmark] if job.benchmark else [])]
     folders = {str(PurePosixPath(f.local).parent) for f in written} - {"."}
     lines = []
