@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
+from node_gateway.auth import Caller
+from node_gateway.policy import Policy
+from node_gateway.tasks.check import check
+from node_gateway.tasks.models import Task
 from snakemake_tes_auth import inside
 from snakemake_tes_auth.adapter import by_span, heads
 from snakemake_tes_auth.jobview import JobFile, JobView
+from snakemake_tes_auth.reasons import failure
 from snakemake_tes_auth.tasks import RUNNER, Builder, CannotRun, resources
 
 RUN = "r-0123456789abcdef0123"
@@ -134,6 +139,21 @@ def test_the_way_is_chosen_for_each_job_and_forced_by_the_setting(tmp_path: Path
             Builder(tmp_path, image="i", mode="direct", work=tmp_path).mode(job)
 
 
+def test_a_nodes_gateway_takes_both_kinds_of_task() -> None:
+    """As they are made in a pod: paths under /gdi, no environment, nothing that looks like a secret."""
+    plain = built(Path("/gdi/work"), view(image="gdi-task:1"))
+    papers = {"argv": ["--snakefile", "/gdi/workflow/Snakefile"], "config": {"run": RUN}, "targets": [["count", {"i": "a,b"}]]}
+    within = built(Path("/gdi/work"), view(inside=papers))
+    for item in within["inputs"]:
+        if item["path"].endswith("inside.py"):
+            item["url"] = f"workspace://{RUN}/.gdi/sources/{'0' * 64}"
+            del item["content"]
+    caller = Caller("u", RUN, "node-a", 1, "w", "sha256:0", frozenset({"D"}), frozenset({"tasks"}), 1, "pod")
+    for task in (plain, within):
+        checked = check(Task.model_validate(task), caller, Policy(images=["gdi-task:1"], max_cpu_cores=2, max_ram_gb=2, max_disk_gb=2))
+        assert checked.job == "k" and len(checked.workspace_outputs) == 1
+
+
 # --- around the command -----------------------------------------------------------------------------------------------
 
 
@@ -224,3 +244,28 @@ def test_a_passive_provider_names_files_as_the_main_process_does(query: str, loc
     assert by_span(query, spans) == local == inside.local_suffix(query, {}, told)
     assert inside.local_suffix(other, {}, told) == others_local
     assert inside.local_suffix(query, {query: "elsewhere"}, told) == "elsewhere"
+
+
+# --- why it failed ------------------------------------------------------------------------------------------------------
+
+
+def failed(stderr: str, **metadata: str) -> str:
+    return failure({"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1, "stderr": stderr}], "metadata": metadata}]}).sentence("count")
+
+
+def test_a_tes_that_shows_standard_error_tells_class_line_and_last_words() -> None:
+    assert failed("one\n\x1b[31mtwo\nGDI-ERROR class=VcfFormatError line=7\n") == (
+        "rule count failed with VcfFormatError at line 7 (exit code 1); it said: one |  [31mtwo"
+    )
+    assert failed("") == "rule count failed (exit code 1)" and len(failed("x" * 100_000)) < 700
+
+
+def test_the_nodes_own_word_stands_above_what_the_task_printed() -> None:
+    assert "with AccessDenied" in failed("GDI-ERROR class=Fine\n", gdi_error_class="AccessDenied")
+
+
+def test_of_snakemake_inside_a_task_its_jobs_own_error_is_told() -> None:
+    stderr = (
+        "rule x:\nValueError: bad value\n[Sun Nov 22]\nError in rule x:\n  jobid: 0\nShutting down, this might take some time.\nWorkflowError:\nAt least one\n"
+    )
+    assert "ValueError: bad value" in failed(stderr) and "Shutting" not in failed(stderr)
