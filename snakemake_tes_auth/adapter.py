@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def view(job: Any) -> JobView:
         benchmark=None if benchmark is None else _file(benchmark),
         problem="update() is not possible: a task cannot change a file in place; write another output" if _flagged(job, "update") else "",
     )
+
+
+def named(job: Any) -> JobView:
+    """A job that may still change, as far as its name and its key go: nothing of it is evaluated."""
+    wildcards = {str(k): str(v) for k, v in job.wildcards_dict.items()}
+    return JobView(int(job.jobid), str(job.rule.name), wildcards, int(job.attempt), 1, {}, [], [_file(f) for f in job.output], [], None, None)
 
 
 def _group(group: Any) -> JobView:
@@ -240,6 +247,20 @@ def _beside(rule: Any, name: str) -> Path | None:
     return Path(name).absolute() if os.path.isabs(name) else _local(rule.basedir.join(name))  # noqa: PTH117 - the name may be a URL
 
 
+def local_rules(dag: Any) -> list[str]:
+    """The rules whose jobs would read or write stored files where Snakemake itself runs: in `localrules`, or with nothing but `touch()` outputs."""
+    jobs = (j for j in dag.needrun_jobs() if j.is_local and (j.output or not j.is_norun))
+    return sorted({str(j.rule.name) for j in jobs if any(f.is_storage for f in (*j.input, *j.output))})
+
+
+def asking_rule() -> str:
+    """The rule whose input function opens the file that is just being retrieved; "" where it is none. Snakemake retrieves it while it handles the miss."""
+    error = sys.exc_info()[1]
+    while error is not None and type(error).__name__ != "InputOpenException":
+        error = error.__context__
+    return str(getattr(getattr(error, "rule", None), "name", ""))
+
+
 # --- Snakemake inside a task --------------------------------------------------------------------------------------------
 
 
@@ -345,8 +366,11 @@ def scheme_of(query: str) -> str:
 
 def only_unfinished(job: Any) -> bool:
     """Whether the job has to run only because outputs are missing or incomplete: what an earlier process finished may then stand for it."""
+    settings = job.dag.workflow.dag_settings
+    # --rerun-incomplete makes Snakemake force the jobs of incomplete files, and gives no other reason.
+    forced = settings.forceall or settings.forcetargets or bool(settings.forcerun)
     reasons = [member.dag.reason(member) for member in (job if job.is_group() else (job,))]
-    return not any(r.forced or r.is_provenance_triggered() or r.updated_input for r in reasons)
+    return not any((r.forced and forced) or r.is_provenance_triggered() or r.updated_input for r in reasons)
 
 
 def outputs_stand(job: Any, wanted: set[str]) -> bool:

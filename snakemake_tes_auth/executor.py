@@ -25,6 +25,7 @@ from snakemake_tes_auth.settings import ExecutorSettings, open_session
 from snakemake_tes_auth.submit import Entry, Submitter
 from snakemake_tes_auth.tasks import Builder, CannotRun
 from snakemake_tes_auth.tes import FAILED
+from snakemake_tes_auth.usage import Usage, usage
 
 T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change
@@ -60,6 +61,7 @@ class Executor(RemoteExecutor):
         image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
         self._tasks = Builder(adapter.workflow_folder(workflow), image=image, mode=settings.mode)
         self._submitter = Submitter(self._session, self._live, self._tasks)
+        self._usage = Usage(self._session.tes, {"gdi-run": self._session.name}, self._tell_usage)
         self._bad_rounds = 0
         self._pause = FAST
         self._round: Any = None
@@ -70,6 +72,11 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         self.next_seconds_between_status_checks = FAST
+        if self._session.metadata is not None and (rules := adapter.local_rules(self.dag)):
+            raise WorkflowError(
+                f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(rules)} would read or write files where Snakemake runs, but contents stay at the node: "
+                "take them out of `localrules`, and give a rule that only has touch() outputs a command (`shell: \"true\"`)"
+            )
         self._announce()
 
     def _announce(self) -> None:
@@ -80,10 +87,17 @@ class Executor(RemoteExecutor):
         for job in work:
             counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
         self._event("The workflow's rules", kind="rules", counts={k: v for k, v in counts.items() if v}, all_jobs=len(everything))
+        if not self._watched:
+            return
+        planned = []
         for job in work:
-            if self._watched and not adapter.has_to_run(self.dag, job):
-                view = adapter.view(job)
-                self._job_event(view, self._submitter.key(view), "done", message="done before")
+            view = adapter.named(job)
+            key = self._submitter.key(view)
+            if adapter.has_to_run(self.dag, job):
+                planned.append({"jobid": view.jobid, "rule": view.rule, "job": key, "wildcards": view.wildcards})
+            else:
+                self._job_event(view, key, "done", message="done before")
+        self._event(f"{len(planned)} jobs are planned", kind="job", state="planned", each=planned)
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
@@ -118,7 +132,8 @@ class Executor(RemoteExecutor):
             # Reported as submitted first: Snakemake counts a job as running from there on.
             self._fail(info, Failure("SYSTEM_ERROR", reason=entry.error, error_class="NotAccepted"))
             return
-        self._job_event(entry.view, entry.key, "submitted", task=entry.identifier, message="found again after a restart" if entry.adopted else None)
+        again = "found again after a restart" if entry.adopted else None
+        self._job_event(entry.view, entry.key, "submitted", task=entry.identifier, node=self._session.node, message=again)
         self.report_job_submission(info)
 
     def _on_first_jobs(self) -> None:
@@ -208,6 +223,7 @@ class Executor(RemoteExecutor):
             self._live.ended(identifier)
             adapter.forget_absence(info.job)
             self.report_job_success(info)
+            self._ask_usage(identifier, entry)
             return False
         if state is None:
             self._live.ended(identifier)
@@ -227,6 +243,8 @@ class Executor(RemoteExecutor):
         try:
             task = await self._ask(self._session.tes.get(info.external_jobid))
             why = failure({**task, "state": state})
+            if self._watched and (used := usage(task)):
+                self._tell_usage(_who(info.external_jobid, info.aux["entry"]), used)
             if state == "SYSTEM_ERROR" and self._session.metadata is not None:
                 inputs = [parse(f.query) for f in view.inputs if f.query.startswith("workspace://")]
                 if lost := await self._ask(self._session.metadata.absent(inputs)):
@@ -265,11 +283,13 @@ class Executor(RemoteExecutor):
             return
         else:
             info.external_jobid = entry.identifier
-            self._job_event(entry.view, entry.key, "submitted", task=entry.identifier)
+            self._job_event(entry.view, entry.key, "submitted", task=entry.identifier, node=self._session.node)
 
     def shutdown(self) -> None:
         """At the workflow's end one listing finds out whether what COMPLETE tasks were to make is there."""
         super().shutdown()
+        if self._session.given_up is None and not self._cancelled:
+            self._session.loop.run(self._usage.finish())
         metadata = self._session.metadata
         if metadata is None or self._cancelled or self._session.given_up is not None:
             return
@@ -316,6 +336,15 @@ class Executor(RemoteExecutor):
         if left:
             self.logger.error(f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed")
 
+    def _ask_usage(self, identifier: str, entry: Entry) -> None:
+        if not self._watched:
+            return
+        if self._usage.ended(identifier, _who(identifier, entry)):
+            self._session.loop.start(self._usage.ask())
+
+    def _tell_usage(self, who: dict[str, Any], used: dict[str, float]) -> None:
+        self._event(f"A job of {who['rule']} used " + ", ".join(f"{k} {v:g}" for k, v in used.items()), kind="job", usage=used, **who)
+
     def _job_event(self, view: JobView, key: str, state: str, **details: Any) -> None:
         known = {k: v for k, v in details.items() if v is not None}
         said = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
@@ -323,6 +352,10 @@ class Executor(RemoteExecutor):
 
     def _event(self, said: str, **event: Any) -> None:
         self.logger.info(said, extra={"gdi_event": {"time": time.time(), **event}})
+
+
+def _who(identifier: str, entry: Entry) -> dict[str, Any]:
+    return {"rule": entry.view.rule, "job": entry.key, "wildcards": entry.view.wildcards, "task": identifier}
 
 
 def _few(names: list[str]) -> str:

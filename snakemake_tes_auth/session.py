@@ -28,7 +28,7 @@ log = logging.getLogger("snakemake.logger")
 
 
 class Session:
-    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `server` is what messages call the TES.
+    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `server` is what messages call the TES, `node` what events do.
 
     `metadata` asks the gateway after files; None in bare use, where Snakemake's own storage plugins answer. `ask` runs a call on the loop and turns
     what cannot be mended into an outcome that a pod can read. Two makers: `session` (a run.json) and `settings.open_session` (any TES).
@@ -41,6 +41,7 @@ class Session:
         digest: str,
         url: str,
         server: str,
+        node: str,
         tokens: TokenSource,
         patience: Patience,
         gateway: bool = False,
@@ -48,7 +49,7 @@ class Session:
         outcome: Path | None = None,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        self.name, self.digest, self.server = name, digest, server
+        self.name, self.digest, self.server, self.node = name, digest, server, node
         self.loop = LoopThread()
         self.given_up: Away | Refused | None = None
         self.outcome = OutcomeFile(outcome)
@@ -108,6 +109,7 @@ def session(run_file: Path, *, patience: Patience | None = None) -> Session:
                 digest=run.digest,
                 url=run.gateway_url,
                 server=f"the gateway of {run.node}",
+                node=run.node,
                 tokens=BrokerTokens(run, folders.identity),
                 patience=patience or Patience(),
                 gateway=True,

@@ -104,6 +104,7 @@ def _bare(settings: ExecutorSettings, workflow: Any, patience: Patience) -> Sess
         digest=digest,
         url=url,
         server=f"the TES at {urlsplit(url).netloc}",
+        node=urlsplit(url).netloc,
         tokens=source,
         patience=patience,
         store=StorageStore.of(provider, prefix),
