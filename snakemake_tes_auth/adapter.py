@@ -238,6 +238,23 @@ def sources(workflow: Any) -> set[Path]:
     return {f for f in found if f is not None and f.is_file()}
 
 
+def cached_sources(job: Any) -> set[Path]:
+    """What Snakemake's source cache holds for this process (`workflow.source_path`), and the job's wrapper: at the same paths, a task needs no network."""
+    from snakemake import wrapper
+
+    workflow = job.dag.workflow
+    cache, prefix = workflow.sourcecache, workflow.workflow_settings.wrapper_prefix
+    found = set()
+    for member in job if job.is_group() else (job,):
+        if member.is_wrapper and (script := wrapper.get_script(member.rule.wrapper, cache, prefix)) is not None:
+            found.add(Path(cache.get_path(script)))
+    return found | {f for f in Path(cache.runtime_cache_path).rglob("*") if f.is_file()}
+
+
+def source_cache(workflow: Any) -> Path:
+    return Path(workflow.sourcecache.cache_path)
+
+
 def _local(source: Any) -> Path | None:
     path = source.get_path_or_uri(secret_free=True)
     return Path(path.removeprefix("file://")).absolute() if "://" not in path or path.startswith("file://") else None
@@ -276,6 +293,7 @@ def inside(job: Any, cores: int) -> dict[str, Any]:
         "unneeded": sorted(str(f) for f in dag.get_unneeded_temp_files(job)),
         "envvars": sorted(workflow.envvars),
         "storage": storage_names(job),
+        "cache": str(workflow.sourcecache.cache_path),
         "default_storage": [settings.default_storage_provider, settings.default_storage_prefix],
     }
 
@@ -296,6 +314,7 @@ def _arguments(job: Any, cores: int) -> list[str]:
         *("--nocolor", "--no-hooks", "--nolock", "--ignore-incomplete", "--drop-metadata", "--rerun-triggers", "mtime"),
         *("--latency-wait", str(min(2, execution.latency_wait)), "--scheduler", "greedy"),
         *("--local-storage-prefix", str(workflow.storage_settings.local_storage_prefix)),
+        *("--runtime-source-cache-path", str(workflow.sourcecache.runtime_cache_path)),
         *("--allowed-rules", *job.rules),
     ]
     found += ["--local-groupid", str(job.jobid)] if job.is_group() else ["--force-use-threads"]
