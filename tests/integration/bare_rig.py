@@ -52,10 +52,13 @@ class Bare:
         self, workdir: Path, prefix: str, *more: str, credential: tuple[str, ...] | None = None, environment: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Snakemake in `workdir`, which holds the Snakefile."""
+        return self._start(workdir, [*self.arguments(prefix, credential), *more], environment or {})
+
+    def _start(self, workdir: Path, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *self.arguments(prefix, credential), *more],
+            [sys.executable, "-m", "snakemake", *arguments],
             cwd=workdir,
-            env=self.environment(workdir, **(environment or {})),
+            env=self.environment(workdir, **environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -65,7 +68,13 @@ class Bare:
 
     def run(self, workdir: Path, prefix: str, *more: str, timeout: float = 90, **how: Any) -> tuple[int, str]:
         """The exit code and everything that was said."""
-        process = self.start(workdir, prefix, *more, **how)
+        return self._end(self.start(workdir, prefix, *more, **how), timeout)
+
+    def snakemake(self, workdir: Path, arguments: list[str], environment: dict[str, str], timeout: float = 90) -> tuple[int, str]:
+        """Snakemake with these arguments and no other."""
+        return self._end(self._start(workdir, arguments, environment), timeout)
+
+    def _end(self, process: subprocess.Popen[str], timeout: float) -> tuple[int, str]:
         try:
             said, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
