@@ -246,7 +246,8 @@ def cached_sources(job: Any) -> set[Path]:
     cache, prefix = workflow.sourcecache, workflow.workflow_settings.wrapper_prefix
     found = set()
     for member in job if job.is_group() else (job,):
-        if member.is_wrapper and (script := wrapper.get_script(member.rule.wrapper, cache, prefix)) is not None:
+        script = wrapper.get_script(member.rule.wrapper, cache, prefix) if member.is_wrapper else None
+        if script is not None and not isinstance(script, dict):  # a dict tells why none was found, which Snakemake itself says best
             found.add(Path(cache.get_path(script)))
     return found | {f for f in Path(cache.runtime_cache_path).rglob("*") if f.is_file()}
 

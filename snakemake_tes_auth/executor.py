@@ -59,7 +59,7 @@ class Executor(RemoteExecutor):
         self._live = LiveTasks(self._session.tes, self._session.name)
         settings = workflow.executor_settings
         image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
-        self._tasks = Builder(adapter.workflow_folder(workflow), image=image, mode=settings.mode)
+        self._tasks = Builder(adapter.workflow_folder(workflow), image=image, mode=settings.mode, cache=adapter.source_cache(workflow))
         self._submitter = Submitter(self._session, self._live, self._tasks)
         self._usage = Usage(self._session.tes, {"gdi-run": self._session.name}, self._tell_usage)
         self._bad_rounds = 0
@@ -75,7 +75,7 @@ class Executor(RemoteExecutor):
         if self._session.metadata is not None and (rules := adapter.local_rules(self.dag)):
             raise WorkflowError(
                 f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(rules)} would read or write files where Snakemake runs, but contents stay at the node: "
-                "take them out of `localrules`, and give a rule that only has touch() outputs a command (`shell: \"true\"`)"
+                "take them out of `localrules`, write `workflow.source_path(…)` instead of `local(…)`, and give a rule with only touch() outputs a command"
             )
         self._announce()
 

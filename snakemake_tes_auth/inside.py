@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+CACHE = ("snakemake", "snakemake", "source-cache")  # below XDG_CACHE_HOME
 HEAVY = ("sqlalchemy", "sqlmodel", "snakemake.persistence.db")  # a database for metadata that a task does not keep: half of Snakemake's start
 
 
@@ -22,7 +23,9 @@ def main(argv: list[str]) -> None:
     job = json.loads(Path(argv[1]).read_text())
     for name in job["envvars"]:
         os.environ.setdefault(name, "")  # a workflow that declares `envvars:` is not parsed without them; their values stay where they are
-    os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="cache-"))
+    # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place will do.
+    cache = Path(job["cache"])
+    os.environ["XDG_CACHE_HOME"] = str(cache.parents[2]) if cache.is_dir() and cache.parts[-3:] == CACHE else tempfile.mkdtemp(prefix="cache-")
     _few_plugins(job["storage"])
     _light_imports()
     import snakemake

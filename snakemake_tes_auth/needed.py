@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
-from functools import cache
 from pathlib import Path
 
 from snakemake_tes_auth.jobview import JobView
@@ -15,11 +15,12 @@ _WORD = re.compile(r"[^\s'\"`;|&<>(){}$*?\[\]=,:\\]+")
 
 
 class Needed:
-    """`folder` holds the Snakefile, `work` is where Snakemake runs."""
+    """`folder` holds the Snakefile, `work` is where Snakemake runs, and `cache` keeps what `workflow.source_path` names."""
 
-    def __init__(self, folder: Path, work: Path) -> None:
+    def __init__(self, folder: Path, work: Path, cache: Path | None = None) -> None:
         self._folder, self._work = folder, work
-        self._beside = cache(self._with_folder)
+        self._cache = cache or work / ".cache"
+        self._beside = functools.cache(self._with_folder)
 
     def by_command(self, job: JobView) -> set[Path]:
         """Files that the commands name, by absolute path or from the working directory, with what lies in the same folder: a script finds its modules."""
@@ -36,13 +37,13 @@ class Needed:
         return frozenset({path, *(f for f in _files(path.parent) if f.stat().st_size <= MAX_BESIDE)})
 
     def covers(self, path: Path) -> bool:
-        """Whether a task may be given this local file: it lies with the workflow or in the working directory, and is no hidden one."""
-        roots = [r for r in (self._folder, self._work) if path.is_relative_to(r)]
+        """Whether a task may be given this local file: it lies with the workflow, in the working directory or in the cache, and is no hidden one."""
+        roots = [r for r in (self._cache, self._folder, self._work) if path.is_relative_to(r)]
         return bool(roots) and ".." not in path.parts and not _hidden(path, roots[0])
 
     def by_snakemake(self, read: tuple[Path, ...]) -> set[Path]:
         """What Snakemake itself `read`, with what lies beside it (scripts have modules), and the catalogue entry or the repository's files."""
-        return set(read) | {f for path in read for f in self._beside(str(path))} | self._project()
+        return set(read) | {f for path in read if not path.is_relative_to(self._cache) for f in self._beside(str(path))} | self._project()
 
     def _project(self) -> frozenset[Path]:
         if not hasattr(self, "_found"):

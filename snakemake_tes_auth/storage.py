@@ -11,6 +11,7 @@ from snakemake_interface_storage_plugins.settings import StorageProviderSettings
 from snakemake_interface_storage_plugins.storage_object import StorageObjectGlob, StorageObjectRead, StorageObjectWrite
 from snakemake_interface_storage_plugins.storage_provider import ExampleQuery, QueryType, StorageProviderBase, StorageQueryValidationResult
 
+from snakemake_tes_auth import adapter
 from snakemake_tes_auth.listing import ArchiveListing
 from snakemake_tes_auth.metadata import FileInfo, Metadata
 from snakemake_tes_auth.queries import Query, QueryError, parse
@@ -164,15 +165,17 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         """Nothing was ever brought here."""
 
     def retrieve_object(self) -> NoReturn:
+        rule = adapter.asking_rule()
+        whose = f"the input function of rule {rule} opens {self.query}, which" if rule else str(self.query)
         raise WorkflowError(
-            f"{self.query} cannot be read where Snakemake runs: contents stay at the node. Work on it in a rule with `shell:` and `container:`; "
-            "a checkpoint's or an input function's file contents, `localrules` that read files and `run:` blocks are not possible here."
+            f"{whose} cannot be read where Snakemake runs: contents stay at the node. Read it in a rule's own command or script. Where the number of jobs "
+            "depends on it, fix the number beforehand (`scattergather`, or a parameter of the workflow), so that nothing but names is known here."
         )
 
     def store_object(self) -> NoReturn:
         raise WorkflowError(
             f"{self.query} cannot be written from where Snakemake runs: only tasks at the node write to the workspace. "
-            "Make the file in a rule with `shell:` and `container:` that is not listed in `localrules`."
+            "Make the file in a rule with a `shell:` or `script:` that is not listed in `localrules`."
         )
 
     def remove(self) -> None:

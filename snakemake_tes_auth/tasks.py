@@ -63,12 +63,13 @@ class Plan:
 
 class Builder:
     """`folder` holds the Snakefile and `work` is the working directory: both are the same paths in the task. `image` serves where a rule names none, and
-    where Snakemake runs inside; `mode` forces one way for all jobs."""
+    where Snakemake runs inside; `mode` forces one way for all jobs. `cache` is Snakemake's source cache."""
 
-    def __init__(self, folder: Path, *, image: str, mode: Mode = "auto", work: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, image: str, mode: Mode = "auto", work: Path | None = None, cache: Path | None = None) -> None:
         self._image, self._mode = image, mode
         self._work = work or Path.cwd()
-        self._needed = Needed(folder, self._work)
+        self._needed = Needed(folder, self._work, cache)
+        self._read: set[Path] = set()  # what Snakemake reads, asked once
 
     def look(self, job: Any) -> JobView:
         """Reads Snakemake's job, on Snakemake's own thread; with what Snakemake inside needs where that is the way. Never raises: see `problem`."""
@@ -76,7 +77,9 @@ class Builder:
         try:
             if view.problem or self.mode(view) == "direct":
                 return view
-            return replace(view, inside=adapter.inside(job, max(1, view.threads)), files=tuple(sorted(adapter.sources(job.dag.workflow))))
+            self._read = self._read or adapter.sources(job.dag.workflow)
+            files = self._read | adapter.cached_sources(job)
+            return replace(view, inside=adapter.inside(job, max(1, view.threads)), files=tuple(sorted(files)))
         except CannotRun as error:
             return replace(view, problem=str(error))
 

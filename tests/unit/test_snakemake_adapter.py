@@ -21,6 +21,7 @@ from snakemake.rules import Rule
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.settings import types as settings
 from snakemake.shell import shell
+from snakemake.sourcecache import SourceCache
 from snakemake.storage import StorageRegistry
 from snakemake_interface_common.plugin_registry import PluginRegistryBase
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
@@ -45,8 +46,9 @@ ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (GroupJob, "attempt dag get_target_spec is_group jobid resources rules threads toposorted __iter__"),
     (DAG, "jobs needrun dependencies get_unneeded_temp_files reason"),
     (Rule, "name conda_env input output log benchmark"),
-    (snakemake.workflow.Workflow, "rules main_snakefile included envvars storage_registry"),
+    (snakemake.workflow.Workflow, "rules main_snakefile included envvars storage_registry sourcecache"),
     (_IOFile, "flags is_storage storage_object"),
+    (SourceCache, "get_path runtime_cache_path"),
     (StorageRegistry, "default_storage_provider register_storage infer_provider"),
     (shell, "_get_process_prefix get_executable"),
     (RealExecutor, "get_python_executable format_job_exec get_job_args"),
