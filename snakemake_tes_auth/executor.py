@@ -16,7 +16,6 @@ from snakemake_interface_executor_plugins.settings import CommonSettings
 
 from gdi_common.problem import ProblemError
 from snakemake_tes_auth import adapter
-from snakemake_tes_auth.jobview import JobView
 from snakemake_tes_auth.live import LiveTasks
 from snakemake_tes_auth.queries import Query, parse
 from snakemake_tes_auth.reasons import PLATFORM_TRIES, Failure, failure
@@ -24,8 +23,8 @@ from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
 from snakemake_tes_auth.submit import Entry, Submitter
 from snakemake_tes_auth.tasks import Builder, CannotRun
+from snakemake_tes_auth.telling import Teller
 from snakemake_tes_auth.tes import FAILED
-from snakemake_tes_auth.usage import Usage, usage
 
 T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change
@@ -61,13 +60,12 @@ class Executor(RemoteExecutor):
         image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
         self._tasks = Builder(adapter.workflow_folder(workflow), image=image, mode=settings.mode, cache=adapter.source_cache(workflow))
         self._submitter = Submitter(self._session, self._live, self._tasks)
-        self._usage = Usage(self._session.tes, {"gdi-run": self._session.name}, self._tell_usage)
+        self._tell = Teller(logger, self._session, watched=adapter.has_logger(workflow, "airflow"))
         self._bad_rounds = 0
         self._pause = FAST
         self._round: Any = None
         self._cancelled = False
         self._began = False
-        self._watched = adapter.has_logger(workflow, "airflow")  # who else reads the log is not told each step of each job
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -77,27 +75,7 @@ class Executor(RemoteExecutor):
                 f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(rules)} would read or write files where Snakemake runs, but contents stay at the node: "
                 "take them out of `localrules`, write `workflow.source_path(…)` instead of `local(…)`, and give a rule with only touch() outputs a command"
             )
-        self._announce()
-
-    def _announce(self) -> None:
-        """Tells what the workflow consists of, also the part that an earlier process finished, so that progress does not jump back."""
-        everything = list(adapter.jobs(self.dag))
-        work = [job for job in everything if not adapter.does_nothing(job)]
-        counts = {name: 0 for name in adapter.rule_order(self.workflow)}
-        for job in work:
-            counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
-        self._event("The workflow's rules", kind="rules", counts={k: v for k, v in counts.items() if v}, all_jobs=len(everything))
-        if not self._watched:
-            return
-        planned = []
-        for job in work:
-            view = adapter.named(job)
-            key = self._submitter.key(view)
-            if adapter.has_to_run(self.dag, job):
-                planned.append({"jobid": view.jobid, "rule": view.rule, "job": key, "wildcards": view.wildcards})
-            else:
-                self._job_event(view, key, "done", message="done before")
-        self._event(f"{len(planned)} jobs are planned", kind="job", state="planned", each=planned)
+        self._tell.plan(self.dag, adapter.rule_order(self.workflow), self._submitter)
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
@@ -132,8 +110,7 @@ class Executor(RemoteExecutor):
             # Reported as submitted first: Snakemake counts a job as running from there on.
             self._fail(info, Failure("SYSTEM_ERROR", reason=entry.error, error_class="NotAccepted"))
             return
-        again = "found again after a restart" if entry.adopted else None
-        self._job_event(entry.view, entry.key, "submitted", task=entry.identifier, node=self._session.node, message=again)
+        self._tell.submitted(entry)
         self.report_job_submission(info)
 
     def _on_first_jobs(self) -> None:
@@ -223,7 +200,7 @@ class Executor(RemoteExecutor):
             self._live.ended(identifier)
             adapter.forget_absence(info.job)
             self.report_job_success(info)
-            self._ask_usage(identifier, entry)
+            self._tell.ended(entry)
             return False
         if state is None:
             self._live.ended(identifier)
@@ -234,8 +211,8 @@ class Executor(RemoteExecutor):
         if state != entry.state:
             entry.state = state
             shown = "running" if state == "RUNNING" else "queued"
-            if self._watched:
-                self._job_event(entry.view, entry.key, shown, task=identifier)
+            if self._tell.watched:
+                self._tell.job(entry.view, entry.key, shown, task=identifier)
         return True
 
     async def _why(self, info: Any, state: str) -> Failure:
@@ -243,8 +220,7 @@ class Executor(RemoteExecutor):
         try:
             task = await self._ask(self._session.tes.get(info.external_jobid))
             why = failure({**task, "state": state})
-            if self._watched and (used := usage(task)):
-                self._tell_usage(_who(info.external_jobid, info.aux["entry"]), used)
+            self._tell.used(info.aux["entry"], task)
             if state == "SYSTEM_ERROR" and self._session.metadata is not None:
                 inputs = [parse(f.query) for f in view.inputs if f.query.startswith("workspace://")]
                 if lost := await self._ask(self._session.metadata.absent(inputs)):
@@ -261,7 +237,7 @@ class Executor(RemoteExecutor):
         if why.worth_another_try and entry.platform_tries < PLATFORM_TRIES:
             entry.platform_tries += 1
             entry.again_at = time.monotonic() + 2.0**entry.platform_tries - 1
-            self._job_event(entry.view, entry.key, "queued", task=info.external_jobid, message=f"tried again: {why.sentence(entry.view.rule)}")
+            self._tell.job(entry.view, entry.key, "queued", task=info.external_jobid, message=f"tried again: {why.sentence(entry.view.rule)}")
             return True
         self._fail(info, why)
         return False
@@ -283,13 +259,13 @@ class Executor(RemoteExecutor):
             return
         else:
             info.external_jobid = entry.identifier
-            self._job_event(entry.view, entry.key, "submitted", task=entry.identifier, node=self._session.node)
+            self._tell.submitted(entry)
 
     def shutdown(self) -> None:
         """At the workflow's end one listing finds out whether what COMPLETE tasks were to make is there."""
         super().shutdown()
         if self._session.given_up is None and not self._cancelled:
-            self._session.loop.run(self._usage.finish())
+            self._tell.finish()
         metadata = self._session.metadata
         if metadata is None or self._cancelled or self._session.given_up is not None:
             return
@@ -302,7 +278,7 @@ class Executor(RemoteExecutor):
         view, key = info.aux["entry"].view, info.aux["entry"].key
         message = why.sentence(view.rule)
         again = adapter.retries_left(info.job)
-        self._job_event(
+        self._tell.job(
             view,
             key,
             "queued" if again else "failed",
@@ -335,27 +311,6 @@ class Executor(RemoteExecutor):
             return
         if left:
             self.logger.error(f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed")
-
-    def _ask_usage(self, identifier: str, entry: Entry) -> None:
-        if not self._watched:
-            return
-        if self._usage.ended(identifier, _who(identifier, entry)):
-            self._session.loop.start(self._usage.ask())
-
-    def _tell_usage(self, who: dict[str, Any], used: dict[str, float]) -> None:
-        self._event(f"A job of {who['rule']} used " + ", ".join(f"{k} {v:g}" for k, v in used.items()), kind="job", usage=used, **who)
-
-    def _job_event(self, view: JobView, key: str, state: str, **details: Any) -> None:
-        known = {k: v for k, v in details.items() if v is not None}
-        said = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
-        self._event(said, kind="job", jobid=view.jobid, rule=view.rule, job=key, wildcards=view.wildcards, state=state, tries=view.attempt, **known)
-
-    def _event(self, said: str, **event: Any) -> None:
-        self.logger.info(said, extra={"gdi_event": {"time": time.time(), **event}})
-
-
-def _who(identifier: str, entry: Entry) -> dict[str, Any]:
-    return {"rule": entry.view.rule, "job": entry.key, "wildcards": entry.view.wildcards, "task": identifier}
 
 
 def _few(names: list[str]) -> str:

@@ -74,18 +74,23 @@ class FixedToken:
 
 
 class FileTokens:
-    """A token in a file that someone else keeps fresh (a mounted secret); read at each request. One that was refused is waited for to be replaced."""
+    """A token in a file that someone else keeps fresh (a mounted secret); looked at for each request, read when it changed. One that was refused is waited
+    for to be replaced."""
 
     scheme = "Bearer"
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._read: tuple[object, str] = (None, "")  # what the file looked like, and what it held
 
     def __repr__(self) -> str:
         return f"FileTokens({str(self._path)!r})"
 
     async def token(self, *, refused: str | None = None) -> str:
-        value = self._encoded(secret_of(self._path, "token file"))
+        seen = _look(self._path)
+        if seen is None or seen != self._read[0] or self._read[1] == refused:
+            self._read = (seen, self._encoded(secret_of(self._path, "token file")))
+        value = self._read[1]
         if value == refused:
             raise ProblemError(503, "token-refused", f"The server refused what {self._path} holds, and it has not been replaced yet.")
         return value
@@ -188,6 +193,15 @@ class TokenAuth(httpx.Auth):
         if answer.status_code == 401:
             request.headers["Authorization"] = f"{self._source.scheme} {await self._source.token(refused=token)}"
             yield request
+
+
+def _look(path: Path) -> object:
+    """What changes when a file does; None where that cannot be told. Reading it for each of ten thousand requests would cost more than the requests."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def secret_of(path: Path, what: str) -> str:
