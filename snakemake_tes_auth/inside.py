@@ -13,10 +13,12 @@ import tempfile
 import types
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CACHE = ("snakemake", "snakemake", "source-cache")  # below XDG_CACHE_HOME
-HEAVY = ("sqlalchemy", "sqlmodel", "snakemake.persistence.db")  # a database for metadata that a task does not keep: half of Snakemake's start
+# A database for metadata that a task does not keep, and a solver for a schedule of one job: more than half of Snakemake's start.
+HEAVY = ("sqlalchemy", "sqlmodel", "snakemake.persistence.db")
+ABSENT = ("pulp",)  # may be missing, says Snakemake itself
 
 
 def main(argv: list[str]) -> None:
@@ -26,14 +28,14 @@ def main(argv: list[str]) -> None:
     # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place will do.
     cache = Path(job["cache"])
     os.environ["XDG_CACHE_HOME"] = str(cache.parents[2]) if cache.is_dir() and cache.parts[-3:] == CACHE else tempfile.mkdtemp(prefix="cache-")
+    try:
+        import snakemake
+    except ImportError:
+        _fail("NoSnakemake", f"this image holds no Snakemake for its python3; the job needs Snakemake {job['snakemake']}: see --tes-auth-image")
+    if snakemake.__version__ != job["snakemake"]:
+        _fail("WrongSnakemake", f"this image holds Snakemake {snakemake.__version__}, the workflow runs under {job['snakemake']}: see --tes-auth-image")
     _few_plugins(job["storage"])
     _light_imports()
-    import snakemake
-
-    if snakemake.__version__ != job["snakemake"]:
-        _fail(
-            "WrongSnakemake", f"this image holds Snakemake {snakemake.__version__}, the workflow runs under {job['snakemake']}; use an image with that version"
-        )
     import snakemake.cli
     from snakemake.executors.local import Executor
 
@@ -69,7 +71,7 @@ def _arguments(job: dict[str, Any]) -> list[str]:
     return [*job["argv"], *(["--configfile", str(config)] if job["config"] else []), *storage]
 
 
-def _fail(error_class: str, message: str) -> None:
+def _fail(error_class: str, message: str) -> NoReturn:
     print(f"{message}\nGDI-ERROR class={error_class}", file=sys.stderr)
     sys.exit(1)
 
@@ -78,7 +80,7 @@ def _fail(error_class: str, message: str) -> None:
 
 
 def _light_imports() -> None:
-    """Imports Snakemake without the database that it would use for metadata. Afterwards a workflow that imports sqlalchemy gets the real one."""
+    """Imports Snakemake without what this job does not use. Afterwards a workflow that imports sqlalchemy or pulp gets the real one."""
 
     class Record:
         def __init__(self, **values: Any) -> None:
@@ -92,16 +94,17 @@ def _light_imports() -> None:
     ):
         if name in stand_ins:
             stand_ins[name].__dict__.update(values)
+    absent = [name for name in ABSENT if name not in sys.modules]
     sys.modules.update(stand_ins)
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
-        import snakemake.api  # noqa: F401
+        import snakemake.cli  # noqa: F401
     except ImportError:  # another Snakemake: then it takes its time
         for name in [m for m in sys.modules if m.partition(".")[0] == "snakemake"]:
             del sys.modules[name]
     finally:
-        for name, module in stand_ins.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
+        for name in [n for n, module in stand_ins.items() if sys.modules.get(n) is module] + absent:
+            sys.modules.pop(name, None)
 
 
 def _few_plugins(storage: dict[str, Any]) -> None:

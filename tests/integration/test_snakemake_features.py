@@ -122,9 +122,9 @@ def test_a_task_holds_no_credential_and_its_definition_stays_small(everything: R
 
 
 def test_with_snakemake_inside_the_same_bytes_are_written(everything: Run, bare: Bare, tmp_path: Path) -> None:  # noqa: F811
-    done = run(bare, workflow(tmp_path), "--tes-auth-mode", "snakemake", "--snakefile", "functions/Snakefile")
+    done = run(bare, workflow(tmp_path), "--tes-auth-mode", "snakemake", "--snakefile", "ensured/Snakefile")
     assert done.code == 0, done.said
-    assert done.files == {path: content for path, content in everything.files.items() if path.startswith("functions/")}
+    assert done.files == {path: content for path, content in everything.files.items() if path.startswith("ensured/")}
     assert {t["tags"]["gdi-mode"] for t in done.tasks} == {"snakemake"}
 
 
