@@ -98,11 +98,15 @@ def _why_not_direct(job: Any, shell: str | None) -> str:
         ("it uses environment modules (--sdm env-modules)", "env-modules" in methods and bool(job.env_modules)),
         ("its command depends on values that are known only where it runs", LATER in (shell or "")),
         ("it uses another shell than bash", _shell_name(job) != "bash"),
-        ("it uses pipe() or service()", _flagged(job, "pipe", "service") or any(job.is_pipe_or_service_input(f) for f in job.input)),
+        ("it uses pipe() or service()", _flagged(job, "pipe", "service") or _reads_pipes(job)),
         ("its benchmark is repeated", (job.benchmark_repeats or 1) > 1),
         ("its benchmark is not a plain table", job.benchmark is not None and _long_benchmark(job)),
     )
     return next((reason for reason, holds in checks if holds), "")
+
+
+def _reads_pipes(job: Any) -> bool:
+    return any(not maker.pipe_or_service_output.isdisjoint(files) for maker, files in job.dag.dependencies[job].items() if maker.pipe_or_service_output)
 
 
 def _long_benchmark(job: Any) -> bool:

@@ -24,7 +24,7 @@ class Needed:
 
     def by_command(self, job: JobView) -> set[Path]:
         """Files that the commands name, by absolute path or from the working directory, with what lies in the same folder: a script finds its modules."""
-        words = {w for m in (job.members or [job]) for w in _WORD.findall(m.shell or "") if "/" in w or "." in w}
+        words = {w for m in (job.members or [job]) for w in _WORD.findall(m.shell or "") if ("/" in w or "." in w) and not w.startswith(".snakemake/")}
         return {f for word in words for f in self._beside(word)}
 
     def _with_folder(self, word: str) -> frozenset[Path]:

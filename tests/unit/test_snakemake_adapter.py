@@ -41,10 +41,10 @@ ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (
         Job,
         "shellcmd container_img_url is_norun unique_input wildcards wildcards_dict restart_times attempt is_group jobid resources benchmark benchmark_repeats "
-        "conda_env_spec env_modules format_wildcards get_target_spec input is_pipe_or_service_input log output rule rules threads dag params",
+        "conda_env_spec env_modules format_wildcards get_target_spec input is_wrapper is_local log output rule rules threads dag params",
     ),
     (GroupJob, "attempt dag get_target_spec is_group jobid resources rules threads toposorted __iter__"),
-    (DAG, "jobs needrun dependencies get_unneeded_temp_files reason"),
+    (DAG, "jobs needrun dependencies get_unneeded_temp_files reason needrun_jobs"),
     (Rule, "name conda_env input output log benchmark"),
     (snakemake.workflow.Workflow, "rules main_snakefile included envvars storage_registry sourcecache"),
     (_IOFile, "flags is_storage storage_object"),
@@ -91,6 +91,7 @@ def test_what_is_only_set_on_objects_is_still_set() -> None:
     for function, words in (
         (snakemake.workflow.Workflow.execute, ("ExecMode.REMOTE", "self.scheduler = JobScheduler(")),
         (JobScheduler.__init__, ("_input_sizes",)),
+        (Job.__init__, ("self.pipe_or_service_output",)),
         (Rule.__init__, ("self.script", "self.notebook", "self.basedir", "self.shellcmd", "self.wrapper")),
         (snakemake.workflow.Workflow.__post_init__, ("self.configfiles",)),
         (DAG.check_incomplete, ("incomplete",)),
