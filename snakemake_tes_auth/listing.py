@@ -17,7 +17,7 @@ from snakemake_tes_auth.metadata import FileInfo
 from snakemake_tes_auth.oauth import check_secret_url
 from snakemake_tes_auth.queries import Query
 from snakemake_tes_auth.retry import Away, Patience, Refused, error_of, persist
-from snakemake_tes_auth.tokens import FileTokens, FixedToken, NoToken, TokenAuth, TokenSource
+from snakemake_tes_auth.tokens import FileTokens, FixedToken, NoToken, TokenAuth, TokenSource, refuse_argument
 
 log = logging.getLogger("snakemake.logger")
 MAX_LISTING = 128 * 1024 * 1024  # bytes
@@ -38,6 +38,7 @@ class ArchiveListing:
     @classmethod
     def of(cls, settings: Any) -> ArchiveListing:
         """By the storage provider's settings. Refused where a token would travel readable or cannot be one."""
+        refuse_argument("--storage-sda-token", TOKEN_VARIABLE)
         if settings.token and settings.token_file:
             raise Refused("give one of --storage-sda-token-file and the environment variable " + TOKEN_VARIABLE)
         tokens: TokenSource = NoToken()

@@ -1,10 +1,8 @@
 """The executor's settings, and the session that they describe: a run's gateway (run.json), or any TES with Snakemake's own storage beside it."""
 
 import hashlib
-import os
 import re
 import ssl
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from snakemake_tes_auth.retry import Patience, Refused
 from snakemake_tes_auth.runfile import RunFileError
 from snakemake_tes_auth.session import Session, session
 from snakemake_tes_auth.sources import StorageStore
-from snakemake_tes_auth.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenSource
+from snakemake_tes_auth.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenSource, refuse_argument
 
 API = "/ga4gh/tes/v1"
 TOKEN_VARIABLE = "SNAKEMAKE_TES_AUTH_TOKEN"  # noqa: S105 - a name
@@ -122,10 +120,8 @@ def base_url(url: str) -> str:
 
 
 def credential(settings: ExecutorSettings, url: str) -> TokenSource:
-    """The one credential that the settings name. WorkflowError for more than one or half of one."""
-    if any(a == "--tes-auth-token" or a.startswith("--tes-auth-token=") for a in sys.argv):
-        raise WorkflowError(f"a token does not belong on the command line, where every user of the machine can read it: set {TOKEN_VARIABLE} instead")
-    os.environ.pop(TOKEN_VARIABLE, None)  # local rules and their commands inherit the environment
+    """The one credential that the settings name. WorkflowError for more than one or half of one; Refused for one that may not be used so."""
+    refuse_argument("--tes-auth-token", TOKEN_VARIABLE)
     kinds = {
         "token": settings.token,
         "token-file": settings.token_file,

@@ -49,7 +49,7 @@ class Teller:
         self._event(said, kind="job", jobid=view.jobid, rule=view.rule, job=key, wildcards=view.wildcards, state=state, tries=view.attempt, **known)
 
     def submitted(self, entry: Entry) -> None:
-        again = "found again after a restart" if entry.adopted else None
+        again = "found again after a restart" if entry.adopted and not entry.platform_tries else None
         self.job(entry.view, entry.key, "submitted", task=entry.identifier, node=self._session.node, message=again)
 
     def ended(self, entry: Entry) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
@@ -221,3 +223,11 @@ def checked(token: str, named: str) -> str:
     if not _TOKEN.fullmatch(token):
         raise Refused(f"{named} holds no bearer token: letters, digits and -._~+/= only, on one line")
     return token
+
+
+def refuse_argument(option: str, variable: str) -> None:
+    """Refused where a token stands on the command line, which every user of the machine can read. It is taken out of the environment, which local rules and
+    their commands would inherit."""
+    if any(a == option or a.startswith(f"{option}=") for a in sys.argv):
+        raise Refused(f"a token does not belong on the command line, where every user of the machine can read it: set {variable} instead of {option}")
+    os.environ.pop(variable, None)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from bare_rig import Bare, bare  # noqa: F401 - a fixture
 from tes_kit import wait_for
+from test_snakemake_official import Archive
 
 LIVE = ("QUEUED", "INITIALIZING", "RUNNING")
 CHAIN = """
@@ -124,3 +125,36 @@ def test_a_token_comes_from_the_environment_and_is_not_left_to_local_rules(bare:
     assert code == 0, said
     looked = bare.get(prefix, "look.txt").decode()
     assert "PATH=" in looked and token not in looked and token not in said and token not in json.dumps(bare.of_prefix(prefix))
+
+
+def test_an_archives_file_goes_untouched_to_the_tes_which_reads_it_as_the_user(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
+    """`sda://`: existence by the archive's listing, with the user's token of a file; the content only at the TES, with the token it was called with."""
+    tes_token, archive_token = bare.tes.world.aai.token("alice"), "archive-token-4711"
+    gateway, archive = bare.tes.world.gateway, Archive(archive_token)
+    gateway.files["DS1/a b.txt.c4gh"] = b"from the archive\n"
+    gateway.capabilities.add(tes_token)
+    (tmp_path / "token").write_text(tes_token)
+    snakefile = """
+rule all:
+    input: "copy.txt"
+rule copy:
+    input: storage.sda("sda://DS1/a b.txt.c4gh")
+    output: "copy.txt"
+    container: "gdi-task:1"
+    shell: "cat {input:q} > {output}"
+"""
+    prefix, credential = bare.prefix(), ("--tes-auth-token-file", str(tmp_path / "token"))
+    code, said = bare.run(
+        workflow(tmp_path / "w", snakefile),
+        prefix,
+        *("--storage-sda-url", archive.url),
+        credential=credential,
+        environment={"SNAKEMAKE_STORAGE_SDA_TOKEN": archive_token},
+    )
+    archive.http.shutdown()
+    archive.http.server_close()
+    assert code == 0, said
+    assert bare.get(prefix, "copy.txt") == b"from the archive\n" and archive.asked == ["/metadata/datasets/DS1/files"]
+    (task,) = bare.of_prefix(prefix)
+    assert task["inputs"][0]["url"].partition("#")[0] == "sda://DS1/a b.txt.c4gh"
+    assert archive_token not in said + json.dumps(task) and tes_token not in said

@@ -60,7 +60,7 @@ class TestExecutor(snakemake.common.tests.TestWorkflowsBase):
 class Archive:
     """The listing of an SDA download service, v1."""
 
-    def __init__(self) -> None:
+    def __init__(self, token: str = TOKEN) -> None:
         self.asked: list[str] = []
         archive = self
 
@@ -71,7 +71,7 @@ class Archive:
             def do_GET(self) -> None:
                 archive.asked.append(self.path)
                 status, body = 200, b'[{"fileId": "1", "filePath": "DS1/a b.txt.c4gh", "decryptedFileSize": 5}, {"filePath": 7}, 3]'
-                if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                if self.headers.get("Authorization") != f"Bearer {token}":
                     status, body = 401, b"unauthorised"
                 elif self.path != "/metadata/datasets/DS1/files":
                     status, body = 404, b"dataset not found"
@@ -145,6 +145,12 @@ class TestSda(TestStorageBase):
     def test_htsget_is_taken_as_given_and_reaches_the_task_untouched(self, tmp_path: Path) -> None:
         found = self._get_provider(tmp_path).object("htsget://h.example.org:8080/reads/NA1?referenceName=1&start=1")
         assert found.exists() and found.size() == 0 and str(found.query).endswith("?referenceName=1&start=1") and not self.archive.asked
+
+    def test_a_token_on_the_command_line_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.argv", ["snakemake", f"--storage-sda-token={TOKEN}"])
+        with pytest.raises(WorkflowError, match="command line"):
+            self._get_provider(tmp_path).object("sda://DS1/x.c4gh").exists()
+        assert not self.archive.asked
 
     def test_without_an_archive_it_says_what_to_give(self, tmp_path: Path) -> None:
         with pytest.raises(WorkflowError, match="--storage-sda-url"):
