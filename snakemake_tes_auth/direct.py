@@ -17,15 +17,18 @@ SUMS = {"sha256": "sha256sum", "sha1": "sha1sum", "md5": "md5sum"}
 _RUN = """\
 export TMPDIR="${TMPDIR:-/tmp}"; export TMP="$TMPDIR" TEMP="$TMPDIR" TEMPDIR="$TMPDIR"
 failed() { echo "$2" >&2; echo "GDI-ERROR class=$1" >&2; exit 1; }
-run() { "$BASH" -c "$1" || ended "$?" "$2"; }
 ended() { [ -z "$2" ] || echo "rule $2: the command ended with exit code $1" >&2; exit "$1"; }
+run() { "$BASH" -c "$1" || ended "$?" "$2"; }
 file() { [ -e "$1" ] || failed MissingOutput "the output $1 was not made"
-  [ ! -d "$1" ] || failed ImproperOutput "the output $1 is a directory, which its rule does not declare by directory()"; }
-folder() { [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/STAMP"; }
-filled() { [ -d "$1" ] || [ -s "$1" ] || failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }
+  [ ! -d "$1" ] || failed ImproperOutput "the output $1 is a directory, which its rule does not declare by directory()"; }"""
+# What only some jobs need: a task's definition stays small.
+_HELPERS = {
+    "folder": """folder() { [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/STAMP"; }""".replace("STAMP", STAMP),
+    "filled": """filled() { [ -d "$1" ] || [ -s "$1" ] || failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }""",
+    "summed": """\
 summed() { local sum; sum=$("$2" < "$1") || failed NoChecksumTool "this image has no $2, which ensure() of $1 needs"
-  [ "${sum%% *}" = "$3" ] || failed WrongChecksum "the output $1 has the checksum ${sum%% *}, its rule ensures $3"; }
-""".replace("STAMP", STAMP)
+  [ "${sum%% *}" = "$3" ] || failed WrongChecksum "the output $1 has the checksum ${sum%% *}, its rule ensures $3"; }""",
+}
 
 # The columns of snakemake.benchmark.BenchmarkRecord. The process tree is looked at every half second, after 30 times every 30 s, as Snakemake does.
 _BENCHMARK = r"""
@@ -83,11 +86,10 @@ _look() {
 def script(job: JobView, work: str) -> list[str]:
     """The arguments behind `bash -c`: the script, its name, and the commands (`$1`, `$2`, …), each as Snakemake would give it to bash."""
     members = job.members or [job]
-    lines = [f"mkdir -p -- {shlex.quote(work)}", f"cd -- {shlex.quote(work)}", _RUN.rstrip()]
-    if any(m.benchmark for m in members):
-        lines.append(_BENCHMARK.strip())
-    for number, member in enumerate(members, start=1):
-        lines += _member(member, number, in_group=len(members) > 1)
+    body = [line for number, m in enumerate(members, start=1) for line in _member(m, number, in_group=len(members) > 1)]
+    used = {line.partition(" ")[0] for line in body}
+    lines = [f"mkdir -p -- {shlex.quote(work)}", f"cd -- {shlex.quote(work)}", _RUN, *(text for name, text in _HELPERS.items() if name in used)]
+    lines += [_BENCHMARK.strip(), *body] if "measured" in used else body
     return ["\n".join(lines), "task", *(str(m.shell) for m in members)]
 
 
