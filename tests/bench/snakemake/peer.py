@@ -107,7 +107,7 @@ def peer_environment() -> Path:
 
 
 def _published(bare: Rig, folder: Path, venv: Path, *, wait: int) -> Used:
-    """The published plugin: Snakemake inside each task, its S3 keys in each task's command. `GITHUB_WORKSPACE/funnel.log` is what it reads when a task fails."""
+    """The published plugin: Snakemake inside each task, its S3 keys in each task's command. When a task fails it reads `GITHUB_WORKSPACE/funnel.log`."""
     place = folder / f"published-{wait}"
     place.mkdir()
     (place / "funnel.log").touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -53,8 +54,6 @@ def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:
 
 def start(bare: Rig, work: Path, prefix: str, jobs: int, log: Any) -> subprocess.Popen[str]:
     arguments = [*bare.arguments(prefix), "--config", f"count={jobs}", "--jobs", str(jobs), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
-    import sys
-
     return subprocess.Popen([sys.executable, "-m", "snakemake", *arguments], cwd=work, env=bare.environment(work), stdout=log, stderr=log, text=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from kit import FLAT, Row
+from restart import start
 from rig import Rig, rig
 
 WIDTH = 16
@@ -22,15 +23,16 @@ def rows(folder: Path, count: int) -> list[Row]:
         bare.tes.wait(blocker, "RUNNING")
         (folder / "Snakefile").write_text(FLAT)
         prefix = bare.prefix()
-        process = bare.start(folder, prefix, "--config", f"count={count}", "--jobs", str(count))
-        try:
-            until = time.monotonic() + 300
-            while len(_mine(bare, prefix)) < count and time.monotonic() < until:
-                time.sleep(0.5)
-            tasks = _mine(bare, prefix)
-        finally:
-            process.kill()
-            process.communicate()
+        with (folder / "log").open("w") as log:
+            process = start(bare, folder, prefix, count, log)
+            try:
+                until = time.monotonic() + 300
+                while _count(bare) < count and time.monotonic() < until:
+                    time.sleep(2)  # looking costs the TES time too
+                tasks = _mine(bare, prefix)
+            finally:
+                process.kill()
+                process.wait()
         ours = _rate([t["creation_time"] for t in tasks])
         bodies = [{k: t[k] for k in ("name", "inputs", "outputs", "resources", "executors", "tags") if k in t} for t in tasks]
         loop = asyncio.run(_loop(bare, bodies))
@@ -39,6 +41,10 @@ def rows(folder: Path, count: int) -> list[Row]:
         Row(f"a bare loop of {WIDTH} at once with the same tasks", loop, "tasks/s"),
         Row("submission against the bare loop", ours / loop, "", at_least=0.8),
     ]
+
+
+def _count(bare: Rig) -> int:
+    return len(bare.tes.list(view="MINIMAL", page_size=2047, tag_key="gdi-rule", tag_value="one").get("tasks", []))
 
 
 def _mine(bare: Rig, prefix: str) -> list[dict[str, Any]]:
