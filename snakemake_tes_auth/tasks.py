@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from snakemake_tes_auth import adapter, direct
 from snakemake_tes_auth.jobview import JobFile, JobView
@@ -185,6 +186,11 @@ def _too_long(job: JobView) -> str:
 def _check_name(job: JobView, f: JobFile) -> None:
     if any(ord(c) < 32 or ord(c) == 127 for c in f.local + f.query):
         raise CannotRun(f"rule {job.rule}: the file name {f.local!r} holds a control character (a line break?); constrain the wildcard or rename the file")
+    if "@" in urlsplit(f.query).netloc:
+        raise CannotRun(
+            f"rule {job.rule}: the address of {f.local} holds a user or a password, which everyone who may see the task could read: leave it out, "
+            "the TES uses credentials of its own"
+        )
 
 
 def _name(job: JobView) -> str:

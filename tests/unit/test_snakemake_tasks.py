@@ -115,6 +115,7 @@ def test_resources_are_what_tes_calls_them() -> None:
         ({"outputs": [JobFile("x", "")]}, "local"),
         ({"outputs": [JobFile("../x", f"workspace://{RUN}/x")]}, "relative"),
         ({"outputs": [stored("a\nb")]}, "control character"),
+        ({"inputs": [JobFile("a", "https://me:secret@example.org/a")]}, "user or a password"),
         ({"inputs": [JobFile("/etc/passwd", "")]}, "neither in storage"),
         ({"inputs": [JobFile(".ssh/id", "")]}, "neither in storage"),
         ({"outputs": [stored(f"{i}/{'x' * 200}") for i in range(1000)]}, "longer"),
