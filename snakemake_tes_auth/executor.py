@@ -291,7 +291,8 @@ class Executor(RemoteExecutor):
         )
         if not again:
             self._session.outcome.write("failed", message, why.dataset)
-        self.report_job_error(info, msg=message + " ")
+        more = f"; more at {self._session.tes.link(info.external_jobid)}" if info.external_jobid else ""
+        self.report_job_error(info, msg=f"{message}{more} ")
 
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
         """Cancels all that lives, from our own registry and the TES's list; `active_jobs` may be empty in the middle of a check.

@@ -11,7 +11,7 @@ from snakemake_tes_auth.tes import Task, state_of
 _CLASS = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,60}$")
 _ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,60})(?: line=([0-9]{1,10}))?")
 _DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
-FINAL = frozenset({"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey"})  # the node's own words: trying again gives the same
+FINAL = frozenset({"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"})  # the node's own words: trying again gives the same
 PLATFORM_TRIES = 3  # how often SYSTEM_ERROR and PREEMPTED are tried anew, for each of Snakemake's attempts
 
 
