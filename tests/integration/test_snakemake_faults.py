@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,34 +80,6 @@ def test_a_storm_of_all_faults_loses_nothing_and_submits_nothing_twice(rig: Thro
     assert all(f.times == 0 for f in rig.proxy.faults if f.kind in ("lost", "cut", "truncate", "repeat", "status-after"))
 
 
-def test_a_tes_that_is_away_for_a_while_is_waited_for_with_words_and_ever_longer_pauses(rig: Through, work: Path) -> None:
-    prefix = rig.prefix()
-    process = rig.start(work, prefix, "--config", "slow=1")
-    wait_for("tasks", lambda: len(rig.proxy.creations) >= 6, 60)
-    rig.proxy.log.clear()
-    rig.proxy.faults.append(Fault("away", times=10**9))
-    began = time.monotonic()
-    wait_for("a message", lambda: time.monotonic() - began > 8, 20)
-    requests = len(rig.proxy.log)
-    rig.proxy.faults.clear()
-    said, _ = process.communicate(timeout=90)
-    assert process.returncode == 0, said
-    assert "Waiting for the TES" in said and 3 <= requests <= 40 and rig.once_each()
-
-
-def test_a_tes_that_stays_away_ends_in_a_message_and_the_next_start_carries_on(rig: Through, work: Path) -> None:
-    prefix = rig.prefix()
-    process = rig.start(work, prefix, "--config", "slow=1", "--tes-auth-patience", "3")
-    wait_for("tasks", lambda: len(rig.proxy.creations) >= 6, 60)
-    rig.proxy.faults.append(Fault("away", times=10**9))
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "has not answered for" in said
-    rig.proxy.faults.clear()
-    code, said = rig.run(work, prefix, "--config", "slow=1", "--rerun-incomplete", "--nolock")
-    assert code == 0, said
-    assert rig.once_each() and len(rig.proxy.creations) == 7
-
-
 def test_a_task_that_the_tes_forgot_is_submitted_anew_once(rig: Through, work: Path) -> None:
     prefix = rig.prefix()
     process = rig.start(work, prefix, "--config", "slow=4")
@@ -119,9 +90,11 @@ def test_a_task_that_the_tes_forgot_is_submitted_anew_once(rig: Through, work: P
     assert rig.once_each() and len(rig.proxy.creations) == 8 and "knows this task no more" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["submission", "poll"])
-def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path, number: int, moment: str) -> None:
+def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path) -> None:
+    signalled(rig, work, signal.SIGTERM, "submission")
+
+
+def signalled(rig: Through, work: Path, number: int, moment: str) -> None:
     prefix = rig.prefix()
     slow = creations if moment == "submission" else lists
     process = rig.start(work, prefix, "--config", "slow=300")
