@@ -129,6 +129,12 @@ def test_a_token_comes_from_the_environment_and_is_not_left_to_local_rules(bare:
     assert "PATH=" in looked and token not in looked and token not in said and token not in json.dumps(bare.of_prefix(prefix))
 
 
+def test_a_token_that_the_tes_refuses_is_said_in_a_sentence(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
+    environment = {"SNAKEMAKE_TES_AUTH_TOKEN": "ended-4711"}
+    code, said = bare.run(workflow(tmp_path / "w", CHAIN), bare.prefix(), "--config", "word=x", credential=(), environment=environment)
+    assert code == 1 and "put a fresh one there" in said and "Traceback" not in said and "ended-4711" not in said, said
+
+
 def test_an_archives_file_goes_untouched_to_the_tes_which_reads_it_as_the_user(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
     """`sda://`: existence by the archive's listing, with the user's token of a file; the content only at the TES, with the token it was called with."""
     tes_token, archive_token = bare.tes.world.aai.token("alice"), "archive-token-4711"
