@@ -99,7 +99,10 @@ class Executor(RemoteExecutor):
         if batch is None:
             return
         entries, submission = batch
-        submission.result()
+        try:
+            submission.result()
+        except (Away, Refused) as error:
+            raise WorkflowError(str(error)) from None
         for entry in entries:
             self._report(entry)
         self._pause = FAST
