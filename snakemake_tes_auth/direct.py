@@ -13,12 +13,15 @@ from snakemake_tes_auth.jobview import JobFile, JobView
 STAMP = ".snakemake_timestamp"  # Snakemake puts it into each directory output: an empty one is kept by object stores for its sake
 SUMS = {"sha256": "sha256sum", "sha1": "sha1sum", "md5": "md5sum"}
 
-# run COMMAND RULE: as a process of its own, so that nothing of it (exit, traps, variables) reaches this script.
+# run COMMAND RULE LOG…: as a process of its own, so that nothing of it (exit, traps, variables) reaches this script. Where it fails no output is stored, its
+# logs neither: what they end with goes to standard error.
 _RUN = """\
 export TMPDIR="${TMPDIR:-/tmp}"; export TMP="$TMPDIR" TEMP="$TMPDIR" TEMPDIR="$TMPDIR"
 failed() { echo "$2" >&2; echo "GDI-ERROR class=$1" >&2; exit 1; }
-ended() { [ -z "$2" ] || echo "rule $2: the command ended with exit code $1" >&2; exit "$1"; }
-run() { "$BASH" -c "$1" || ended "$?" "$2"; }
+ended() { local code=$1 rule=$2 log; shift 2
+  for log; do [ ! -s "$log" ] || { echo "--- the end of $log:"; tail -c 4000 -- "$log"; } >&2; done
+  [ -z "$rule" ] || echo "rule $rule: the command ended with exit code $code" >&2; exit "$code"; }
+run() { local command=$1; shift; "$BASH" -c "$command" || ended "$?" "$@"; }
 file() { [ -e "$1" ] || failed MissingOutput "the output $1 was not made"
   [ ! -d "$1" ] || failed ImproperOutput "the output $1 is a directory, which its rule does not declare by directory()"; }"""
 # What only some jobs need: a task's definition stays small.
@@ -33,9 +36,10 @@ summed() { local sum; sum=$("$2" < "$1") || failed NoChecksumTool "this image ha
 # The columns of snakemake.benchmark.BenchmarkRecord. The process tree is looked at every half second, after 30 times every 30 s, as Snakemake does.
 _BENCHMARK = r"""
 measured() {
-  local file=$3 pid sleeper code=0 began=$(_uptime) cpu=$(_children) n=0 pause=0.5
+  local file=$1 command=$2 pid sleeper code=0 began=$(_uptime) cpu=$(_children) n=0 pause=0.5
   _rss=0 _vms=0 _uss=0 _pss=0 _in=0 _out=0 _seen=
-  "$BASH" -c "$1" & pid=$!
+  shift 2
+  "$BASH" -c "$command" & pid=$!
   while [ -e "/proc/$pid/stat" ] && jobs -r %1 >/dev/null 2>&1; do
     _look "$pid"; n=$((n + 1)); [ "$n" -le 30 ] || pause=30
     sleep "$pause" & sleeper=$!
@@ -43,7 +47,7 @@ measured() {
     kill "$sleeper" 2>/dev/null && wait "$sleeper" 2>/dev/null || :
   done
   wait "$pid" || code=$?
-  [ "$code" = 0 ] || ended "$code" "$2"
+  [ "$code" = 0 ] || ended "$code" "$@"
   local s=$(($(_uptime) - began)) days load=NA; cpu=$(($(_children) - cpu)); days=$((s / 8640000))
   [ "$s" = 0 ] || load=$(_two $((cpu * 10000 / s)))
   { printf 's\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n%s\t' "$(_two "$s")"
@@ -101,8 +105,8 @@ def _member(job: JobView, number: int, *, in_group: bool) -> list[str]:
     if folders:
         lines.append(f"mkdir -p -- {_words(folders)}")
     lines.append("export " + " ".join(f"{name}={job.threads}" for name in THREAD_VARIABLES))
-    command = f'"${{{number}}}" {rule}'
-    lines.append(f"measured {command} {shlex.quote(job.benchmark.local)}" if job.benchmark else f"run {command}")
+    command = " ".join([f'"${{{number}}}"', rule, *(shlex.quote(f.local) for f in job.logs)])
+    lines.append(f"measured {shlex.quote(job.benchmark.local)} {command}" if job.benchmark else f"run {command}")
     for touched in (f.local for f in (*job.logs, *(o for o in job.outputs if o.touch and not o.directory))):
         lines.append(f"[ -e {shlex.quote(touched)} ] && touch -- {shlex.quote(touched)} || : > {shlex.quote(touched)}")
     for f in job.outputs:

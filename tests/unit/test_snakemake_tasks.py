@@ -169,6 +169,13 @@ def test_the_commands_exit_code_is_the_tasks(tmp_path: Path) -> None:
     assert run(tmp_path, view(shell=f"{BASH} (exit 7) | cat")).returncode == 7
 
 
+@pytest.mark.parametrize("benchmark", [None, stored("b.tsv")])
+def test_a_failed_commands_log_is_told_because_it_is_not_stored(benchmark: JobFile | None, tmp_path: Path) -> None:
+    shell = f"{BASH} (for i in {{1..9000}}; do echo $i; done; echo GDI-ERROR class=VcfFormatError line=3) > 's/workspace/a log' 2>&1; exit 4"
+    done = run(tmp_path, view(shell=shell, logs=[stored("a log"), stored("empty")], benchmark=benchmark))
+    assert done.returncode == 4 and done.stderr.splitlines()[-1] == "GDI-ERROR class=VcfFormatError line=3" and len(done.stderr) < 5000
+
+
 @pytest.mark.parametrize(
     ("output", "shell", "error"),
     [
