@@ -33,7 +33,7 @@ PEER = ("snakemake==9.27.1", "snakemake-executor-plugin-tes==0.1.3", "snakemake-
 
 def rows(folder: Path, *, with_peer: bool) -> list[Row]:
     venv = peer_environment() if with_peer else None
-    with rig(folder, open_for=venv) as bare:
+    with rig(open_for=venv) as bare:
         ours_folder = folder / "ours"
         ours_folder.mkdir()
         (ours_folder / "Snakefile").write_text(SNAKEFILE)

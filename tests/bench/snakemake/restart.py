@@ -20,7 +20,7 @@ LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "UNKNOWN", "CANCELING")
 def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:
     """One run of `jobs` jobs whose Snakemake is killed `kills` times; the same command each time, in the same folder or (every other time) an empty one."""
     chance = random.Random(4)
-    with rig(folder) as bare:
+    with rig() as bare:
         prefix = bare.prefix()
         killed, code, starts = 0, 1, 0
         until = time.monotonic() + 1200
@@ -60,7 +60,7 @@ def start(bare: Rig, work: Path, prefix: str, jobs: int, log: Any) -> subprocess
 def cancel(folder: Path, count: int) -> list[Row]:
     """SIGTERM when all tasks live; how many are not at an end 60 s later, and when Snakemake was gone."""
     slow = FLAT.replace("echo {wildcards.i}", "sleep 900; echo {wildcards.i}")
-    with rig(folder) as bare:
+    with rig() as bare:
         (folder / "Snakefile").write_text(slow)
         prefix = bare.prefix()
         with (folder / "log").open("w") as log:

@@ -18,7 +18,7 @@ BLOCKER = {"executors": [{"image": "gdi-task:1", "command": ["sleep", "900"]}]}
 
 
 def rows(folder: Path, count: int) -> list[Row]:
-    with rig(folder, slots=1) as bare:
+    with rig(slots=1) as bare:
         blocker = bare.tes.submit(BLOCKER)  # the one slot is taken: what is measured is taking tasks, not running them
         bare.tes.wait(blocker, "RUNNING")
         (folder / "Snakefile").write_text(FLAT)
