@@ -40,7 +40,21 @@ def main(argv: list[str]) -> None:
     from snakemake.executors.local import Executor
 
     Executor.get_python_executable = lambda _: f"{sys.executable} {Path(argv[0]).absolute()} {Path(argv[1]).absolute()}"
-    snakemake.cli.main(argv[4:] if argv[2:4] == ["-m", "snakemake"] else _arguments(job))
+    if argv[2:4] == ["-m", "snakemake"]:
+        snakemake.cli.main(argv[4:])
+    try:
+        snakemake.cli.main(_arguments(job))
+    except SystemExit as end:
+        if end.code:
+            _tell([Path(log) for log in job["logs"]])
+        raise
+
+
+def _tell(logs: list[Path]) -> None:
+    """Where a job fails no output is stored, its logs neither: what they end with goes to standard error."""
+    for log in logs:
+        if log.is_file() and (text := log.read_bytes()[-4000:].decode(errors="replace")):
+            print(f"--- the end of {log}:\n{text}", file=sys.stderr)
 
 
 def _arguments(job: dict[str, Any]) -> list[str]:

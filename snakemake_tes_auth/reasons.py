@@ -10,6 +10,7 @@ from snakemake_tes_auth.tes import Task, state_of
 
 _CLASS = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,60}$")
 _ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,60})(?: line=([0-9]{1,10}))?")
+_SNAKEMAKES_END = re.compile(r"(\n\[[^\n]*\])?\nError in (rule|group) .*?(\nAt least one job did not complete successfully\.|\Z)", re.DOTALL)
 _DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
 FINAL = frozenset({"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"})  # the node's own words: trying again gives the same
 PLATFORM_TRIES = 3  # how often SYSTEM_ERROR and PREEMPTED are tried anew, for each of Snakemake's attempts
@@ -81,8 +82,7 @@ def _lines(log: dict[str, Any]) -> list[str]:
     """The end of the last executor's standard error, without what Snakemake itself says when a job of a task failed."""
     said = [e["stderr"] for e in log.get("logs") or [] if isinstance(e, dict) and isinstance(e.get("stderr"), str)]
     text = said[-1][-16_384:] if said else ""
-    for trailer in ("\nShutting down, this might take some time.", "\nError in rule "):
-        text = text[: text.rindex(trailer)] if trailer in text and "GDI-ERROR" not in text[text.rindex(trailer) :] else text
+    text = _SNAKEMAKES_END.sub("\n", text)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
