@@ -12,6 +12,8 @@ from rig import Rig, rig
 
 def rows(folder: Path, *, direct: int = 30, inside: int = 4) -> list[Row]:
     with rig(slots=2, times=folder) as bare:
+        for probe in folder.glob("times-*"):  # the TES tries its sandbox before it starts
+            probe.unlink()
         plain = _plain(bare, folder, direct)
         ours = _run(bare, folder, "direct", direct)
         within = _run(bare, folder, "snakemake", inside)
