@@ -179,7 +179,7 @@ def _file(f: Any, directory: bool = False, wildcards: Any = None) -> JobFile:
     ensure = flags.get("ensure") or {}
     checksum = ensure.get("checksum")
     if callable(checksum):
-        checksum = checksum(wildcards)
+        checksum = checksum(wildcards) if wildcards is not None else None
     return JobFile(
         str(f),
         query,

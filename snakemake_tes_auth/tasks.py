@@ -74,8 +74,9 @@ class Builder:
 
     def look(self, job: Any) -> JobView:
         """Reads Snakemake's job, on Snakemake's own thread; with what Snakemake inside needs where that is the way. Never raises: see `problem`."""
-        view = adapter.view(job)
+        view = adapter.named(next(iter(job)) if job.is_group() else job)
         try:
+            view = adapter.view(job)
             if view.problem or self.mode(view) == "direct":
                 return view
             self._read = self._read or adapter.sources(job.dag.workflow)
@@ -83,6 +84,8 @@ class Builder:
             return replace(view, inside=adapter.inside(job, max(1, view.threads)), files=tuple(sorted(files)))
         except CannotRun as error:
             return replace(view, problem=str(error))
+        except Exception as error:  # the workflow's own functions run here: it is this job that fails, not the whole run that falls over
+            return replace(view, problem=f"{type(error).__name__}: {str(error)[:500]}")
 
     def mode(self, job: JobView) -> Literal["direct", "snakemake"]:
         """`direct` where the job's command alone does it, unless the setting says otherwise. CannotRun where direct is asked for and not possible."""

@@ -131,7 +131,7 @@ def test_with_snakemake_inside_the_same_bytes_are_written(everything: Run, bare:
 
 BROKEN = """
 rule all:
-    input: "missing", "folder", "empty", "sum", "script", "line", "update"
+    input: "missing", "folder", "empty", "sum", "script", "line", "update", "own"
 rule missing:
     output: "missing"
     shell: "echo not made"
@@ -151,6 +151,11 @@ rule line:
     output: "line"
     params: odd="a\\nb"
     shell: "exit 3; echo {params.odd:q}"
+def wrong(wildcards):
+    raise KeyError("no such sum")
+rule own:
+    output: ensure("own", sha256=wrong)
+    shell: "touch {output}"
 rule update:
     output: update("update")
     shell: "touch {output}"
@@ -170,6 +175,7 @@ def test_what_cannot_be_is_refused_or_found_out_with_a_reason(bare: Bare, tmp_pa
         "rule script cannot run as a plain task: it has no `shell:`",
         "rule line failed (exit code 3)",
         "rule update: update() is not possible",
+        "rule own: KeyError: 'no such sum'",
     ):
         assert words in done.said, f"{words}\n{done.said}"
 
