@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-parts test-federation test-system lint setup
+.PHONY: demo test test-parts test-federation test-system bench-snakemake lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -21,6 +21,10 @@ test-federation:
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup
 	@$(BIN)/pytest -n 0 -m system tests/system $(ARGS)
+
+# The executor's figures (docs/benchmarks.md), with the published plugin beside it. ARGS=--quick: the part for CI. Nothing else should run meanwhile.
+bench-snakemake: setup
+	@$(BIN)/python tests/bench/snakemake/run.py $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

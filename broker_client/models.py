@@ -194,7 +194,8 @@ JobState = Literal["planned", "submitted", "queued", "running", "done", "failed"
 class Event(Model):
     """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is dropped.
 
-    kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed), `progress`, `node` (state of the node's part), `note`.
+    kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no state: what it used, `usage`), `progress`,
+    `node` (state of the node's part), `note`. `usage`: seconds `queued_s`, `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`.
     """
 
     seq: int = Field(ge=1)
@@ -214,6 +215,7 @@ class Event(Model):
     done: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, ge=0)
     counts: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=2000)
+    usage: dict[Label, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict, max_length=20)
 
 
 class EventBatch(Model):

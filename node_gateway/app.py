@@ -23,6 +23,7 @@ from node_gateway.metrics import Metrics
 from node_gateway.release import routes as release
 from node_gateway.tasks import routes as tasks
 from node_gateway.workspace import routes as workspace
+from node_gateway.workspace import sources
 
 MAX_BODY = 8 * 1024 * 1024
 SAFE_HEADERS = [
@@ -35,7 +36,7 @@ SAFE_HEADERS = [
 
 def public_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway", gateway, "public", openapi="/openapi.json")
-    for router in (tasks.router, workspace.router, datasets.router, release.router, logs.router):
+    for router in (tasks.router, sources.router, workspace.router, datasets.router, release.router, logs.router):
         app.include_router(router(gateway))
 
     @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False)
@@ -145,6 +146,6 @@ class _Edge:
         try:
             await self.app(scope, receive, marked)
         finally:
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "DELETE") else "other"
+            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE") else "other"
             self.metrics.requests.labels(self.listener, method, str(status)).inc()
             self.metrics.seconds.labels(self.listener).observe(time.perf_counter() - began)

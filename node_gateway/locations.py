@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gdi_common.problem import ProblemError
 from node_gateway.scrub import scrub
 
+OWN = ".gdi"  # the platform's own part of a workspace
 MAX_PATH_BYTES = 900  # an S3 key holds 1024 bytes, the run's prefix included
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _RUN = re.compile(r"r-[0-9a-f]{20}")
@@ -66,6 +67,11 @@ class WorkspaceFile:
         if owner != run:
             raise refused(url, "it belongs to another run")
         return cls(owner, check_path(path, url))
+
+    @property
+    def platforms_own(self) -> bool:
+        """The workflow's sources, stored by their hash: read by tasks, written by the gateway only."""
+        return self.path.split("/")[0] == OWN
 
     def s3(self, bucket: str) -> str:
         return f"s3://{bucket}/{self.run}/{self.path}"

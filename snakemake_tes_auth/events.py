@@ -27,6 +27,13 @@ _FIELDS = frozenset(Event.model_fields) - {"seq"}
 
 def event(values: dict[str, Any], seq: int) -> Event | None:
     """An event of the API from what a logger record carries: unknown fields left out, texts cut to the API's bounds. None where it is no event at all."""
+    try:
+        return Event(seq=seq, **_bounded(values))
+    except (ValidationError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _bounded(values: dict[str, Any]) -> dict[str, Any]:
     clean = {k: v for k, v in values.items() if k in _FIELDS and v is not None}
     clean.setdefault("time", time.time())
     for name, bound in (("message", _TEXT), ("rule", _LABEL), ("job", _LABEL), ("task", _LABEL)):
@@ -36,21 +43,30 @@ def event(values: dict[str, Any], seq: int) -> Event | None:
         clean["wildcards"] = {str(k)[:_LABEL]: str(v)[:_LABEL] for k, v in list(dict(clean["wildcards"]).items())[:50]}
     if "counts" in clean:
         clean["counts"] = {str(k)[:_LABEL]: int(v) for k, v in list(dict(clean["counts"]).items())[:2000]}
-    try:
-        return Event(seq=seq, **clean)
-    except (ValidationError, TypeError, ValueError):
-        return None
+    if "usage" in clean:
+        clean["usage"] = {str(k)[:_LABEL]: float(v) for k, v in list(dict(clean["usage"]).items())[:20]}
+    return clean
 
 
 class EventPump:
-    """Takes events on one loop and posts them. `source` names the writer; numbers start at `first` (1)."""
+    """Takes events on one loop and posts them. `source` names the writer; numbers start at 1. `sent` hears what the broker has taken."""
 
-    def __init__(self, broker: AsyncBrokerClient, run: str, source: str, *, patience: Patience | None = None, say: Callable[[str], None] = log.warning) -> None:
+    def __init__(
+        self,
+        broker: AsyncBrokerClient,
+        run: str,
+        source: str,
+        *,
+        patience: Patience | None = None,
+        say: Callable[[str], None] = log.warning,
+        sent: Callable[[list[Event]], None] = lambda _: None,
+    ) -> None:
         self._broker = broker
         self._run = run
         self._source = source
         self._patience = patience or Patience(total=float("inf"), longest=15)
         self._say = say
+        self._sent = sent
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -111,6 +127,8 @@ class EventPump:
                     self.refused = True
                     self._queue.clear()
                     continue
+            else:
+                self._sent(batch)
             attempt = 0
             sent = {e.seq for e in batch}
             while self._queue and self._queue[0].seq in sent:

@@ -1,28 +1,37 @@
 """Snakemake's executor `tes-auth`: each job a TES task, found again after a restart, asked after in one list per round, cancelled all together."""
 
 import asyncio
+import signal
+import threading
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
-from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+from snakemake_interface_executor_plugins.settings import CommonSettings
 
 from gdi_common.problem import ProblemError
 from snakemake_tes_auth import adapter
 from snakemake_tes_auth.live import LiveTasks
+from snakemake_tes_auth.queries import Query, parse
 from snakemake_tes_auth.reasons import PLATFORM_TRIES, Failure, failure
 from snakemake_tes_auth.retry import Away, Refused
-from snakemake_tes_auth.session import session
+from snakemake_tes_auth.settings import ExecutorSettings, open_session
 from snakemake_tes_auth.submit import Entry, Submitter
-from snakemake_tes_auth.tasks import CannotRun, direct_task, next_try
+from snakemake_tes_auth.tasks import Builder, CannotRun
+from snakemake_tes_auth.telling import Teller
+from snakemake_tes_auth.tes import FAILED
 
+T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change
+SHARE = 2.0  # a pause is at least so many times the round before it
+BATCH = 500  # jobs submitted together: then they are reported, and their tasks watched
 MAX_BAD_ROUNDS = 20
+TASK_IMAGE = "gdi-task:1"
 
 common_settings = CommonSettings(
     non_local_exec=True,
@@ -37,13 +46,7 @@ common_settings = CommonSettings(
 )
 
 
-@dataclass
-class ExecutorSettings(ExecutorSettingsBase):
-    """`run_file`: the pod's run.json. (Snakemake reads these types as objects: no postponed annotations in this file.)"""
-
-    run_file: str | None = field(
-        default=None, metadata={"help": "run.json, which names the run, its node's gateway and the broker", "type": str, "required": True}
-    )
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 
 class Executor(RemoteExecutor):
@@ -51,66 +54,112 @@ class Executor(RemoteExecutor):
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # The polling thread starts inside super().__init__: everything it touches exists before.
-        self._session = session(Path(workflow.executor_settings.run_file))
-        self._live = LiveTasks(self._session.tes, self._session.run.run)
-        self._submitter = Submitter(self._session, self._live, adapter.workflow_folder(workflow))
+        self._session = open_session(workflow.executor_settings, workflow)
+        self._live = LiveTasks(self._session.tes, self._session.name)
+        settings = workflow.executor_settings
+        image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
+        self._tasks = Builder(adapter.workflow_folder(workflow), image=image, mode=settings.mode, cache=adapter.source_cache(workflow))
+        self._submitter = Submitter(self._session, self._live, self._tasks)
+        self._tell = Teller(logger, self._session, watched=adapter.has_logger(workflow, "airflow"))
         self._bad_rounds = 0
         self._pause = FAST
         self._round: Any = None
         self._cancelled = False
+        self._began = False
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
         self.next_seconds_between_status_checks = FAST
-        self._announce()
-
-    def _announce(self) -> None:
-        """Tells what the workflow consists of, also the part that an earlier process finished, so that progress does not jump back."""
-        everything = list(adapter.jobs(self.dag))
-        work = [job for job in everything if not adapter.does_nothing(job)]
-        counts = {name: 0 for name in adapter.rule_order(self.workflow)}
-        for job in work:
-            counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
-        self._event("The workflow's rules", kind="rules", counts={k: v for k, v in counts.items() if v}, all_jobs=len(everything))
-        for job in work:
-            if not adapter.has_to_run(self.dag, job):
-                view = adapter.view(job)
-                self._job_event(view, self._submitter.key(view), "done", message="done before")
+        if self._session.metadata is not None and (rules := adapter.local_rules(self.dag)):
+            raise WorkflowError(
+                f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(rules)} would read or write files where Snakemake runs, but contents stay at the node: "
+                "take them out of `localrules`, write `workflow.source_path(…)` instead of `local(…)`, and give a rule with only touch() outputs a command"
+            )
+        self._tell.plan(self.dag, adapter.rule_order(self.workflow), self._submitter)
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submits a batch together; each job is reported one by one, as Snakemake wants it."""
-        for job in jobs:
-            self.run_job_pre(job)
-        entries = [Entry(job, adapter.view(job)) for job in jobs]
-        self._session.ask(self._submitter.submit(entries))
+        """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
+        self._on_first_jobs()
+        under_way: tuple[list[Entry], Future[None]] | None = None
+        try:
+            for start in range(0, len(jobs), BATCH):
+                batch = jobs[start : start + BATCH]
+                for job in batch:
+                    self.run_job_pre(job)
+                entries = [Entry(job, self._tasks.look(job)) for job in batch]
+                before, under_way = under_way, (entries, self._session.loop.start(self._session.guard(self._submitter.submit(entries))))
+                self._report_all(before)
+            self._report_all(under_way)
+        except BaseException:
+            if under_way is not None:
+                under_way[1].cancel()
+            raise
+
+    def _report_all(self, batch: tuple[list[Entry], Future[None]] | None) -> None:
+        if batch is None:
+            return
+        entries, submission = batch
+        try:
+            submission.result()
+        except (Away, Refused) as error:
+            raise WorkflowError(str(error)) from None
         for entry in entries:
-            info = SubmittedJobInfo(entry.job, external_jobid=entry.identifier, aux={"entry": entry, "state": "", "platform_tries": 0, "again_at": 0.0})
-            if entry.error:
-                # Reported as submitted first: Snakemake counts a job as running from there on.
-                self._fail(info, Failure("SYSTEM_ERROR", reason=entry.error, error_class="NotAccepted"))
-                continue
-            self._job_event(entry.view, entry.key, "submitted", task=entry.identifier, message="found again after a restart" if entry.adopted else None)
-            self.report_job_submission(info)
+            self._report(entry)
         self._pause = FAST
+
+    def _report(self, entry: Entry) -> None:
+        info = SubmittedJobInfo(entry.job, external_jobid=entry.identifier, aux={"entry": entry})
+        if entry.error:
+            # Reported as submitted first: Snakemake counts a job as running from there on.
+            self._fail(info, Failure("SYSTEM_ERROR", reason=entry.error, error_class="NotAccepted"))
+            return
+        self._tell.submitted(entry)
+        self.report_job_submission(info)
+
+    def _on_first_jobs(self) -> None:
+        """What has to wait until Snakemake's scheduler is made: its signal handler and its questions."""
+        if self._began:
+            return
+        self._began = True
+        adapter.ask_no_sizes(self.workflow.scheduler, self._known_size)
+        if threading.current_thread() is threading.main_thread():
+            # Snakemake would wait for all running jobs; what is live is to be cancelled, as at Ctrl-C.
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def _known_size(self, stored: Any) -> int | None:
+        query = getattr(stored, "parsed", None)
+        info = self._session.metadata.known(query) if self._session.metadata is not None and isinstance(query, Query) else None
+        return info.size if info else None
 
     def run_job(self, job: Any) -> None:
         self.run_jobs([job])
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncGenerator[Any, None]:
         """One round. Every job is either reported or yielded again: one that is dropped hangs the workflow."""
-        due = [info for info in active_jobs if info.aux["again_at"] == 0.0]
-        states: dict[str, str | None] = {}
         if self._session.given_up is not None:
             raise WorkflowError(str(self._session.given_up))
+        due = {info.external_jobid for info in active_jobs if not info.aux["entry"].again_at}
+        began = time.monotonic()
+        states = await self._states(due) if due else {}
+        self._believe([info for info in active_jobs if states.get(info.external_jobid) == "COMPLETE"])
+        changed = False
+        for info in active_jobs:
+            before = info.aux["entry"].state
+            keep = await self._settle(info, states)
+            changed = changed or not keep or info.aux["entry"].state != before
+            if keep:
+                yield info
+        # Fast while things change, slow when they do not; a round that costs much is not asked for all the time.
+        self._pause = max(FAST if changed else min(SLOW, self._pause * GROWTH), min(SLOW, (time.monotonic() - began) * SHARE))
+        self.next_seconds_between_status_checks = self._pause
+
+    async def _states(self, due: set[str]) -> dict[str, str | None]:
         try:
-            if due:
-                self._round = self._session.loop.start(self._session.guard(self._live.states({i.external_jobid for i in due})))
-                states = await asyncio.wrap_future(self._round)
-            self._bad_rounds = 0
+            states = await self._ask(self._live.states(due))
         except (Away, Refused) as error:
             raise WorkflowError(str(error)) from None  # the scheduler ends; the tasks live on for the next process
         except asyncio.CancelledError:
-            states = {}  # we are being cancelled: cancel_jobs does the rest
+            return {}  # we are being cancelled: cancel_jobs does the rest
         except ProblemError as error:
             self._bad_rounds += 1
             self.logger.warning(f"status could not be read: {error}")
@@ -118,90 +167,121 @@ class Executor(RemoteExecutor):
                 self._session.outcome.write("again", f"the status of tasks could not be read: {error}")
                 self._session.given_up = Away(str(error))
                 raise WorkflowError(f"the status of tasks could not be read {MAX_BAD_ROUNDS} times in a row: {error}") from None
-        if any(state == "COMPLETE" for state in states.values()):
-            self._session.metadata.changed()
-        changed = False
-        for info in active_jobs:
-            before = info.aux["state"]
-            keep = await self._settle(info, states)
-            changed = changed or not keep or info.aux["state"] != before
-            if keep:
-                yield info
-        self._pause = FAST if changed else min(SLOW, self._pause * GROWTH)
-        self.next_seconds_between_status_checks = self._pause
+            return {}
+        self._bad_rounds = 0
+        return states
+
+    async def _ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a call on the session's loop; `cancel_jobs` ends it."""
+        self._round = self._session.loop.start(self._session.guard(work))
+        if self._cancelled:
+            self._round.cancel()
+        return await asyncio.wrap_future(self._round)
+
+    def _believe(self, ended: list[Any]) -> None:
+        """The outputs of COMPLETE tasks are there: Snakemake's questions after them need no request."""
+        metadata = self._session.metadata
+        if metadata is None or not ended:
+            return
+        when = self._session.tes.server_time
+        for info in ended:
+            view = info.aux["entry"].view
+            files = [*view.outputs, *view.logs, *([view.benchmark] if view.benchmark else [])]
+            metadata.produced([(parse(f.query).path, f.directory) for f in files if f.query.startswith("workspace://")], info.external_jobid, when)
 
     async def _settle(self, info: Any, states: dict[str, str | None]) -> bool:
         """Acts on one job's state; True while it goes on."""
-        if info.aux["again_at"]:
-            if time.monotonic() >= info.aux["again_at"] and not self._cancelled:
+        identifier, entry = info.external_jobid, info.aux["entry"]
+        if entry.again_at:
+            if time.monotonic() >= entry.again_at and not self._cancelled:
                 await self._again(info)
             return True
-        identifier, entry = info.external_jobid, info.aux["entry"]
         if identifier not in states:
             return True
         state = states[identifier]
         if state == "COMPLETE":
             self._live.ended(identifier)
+            adapter.forget_absence(info.job)
             self.report_job_success(info)
+            self._tell.ended(entry)
             return False
         if state is None:
             self._live.ended(identifier)
             return self._later(info, Failure("SYSTEM_ERROR", reason="the node knows this task no more"))
-        if state in ("EXECUTOR_ERROR", "SYSTEM_ERROR", "PREEMPTED", "CANCELED"):
+        if state in FAILED:
             self._live.ended(identifier)
-            return self._later(info, await self._why(identifier, state))
-        if state != info.aux["state"]:
-            info.aux["state"] = state
+            return self._later(info, await self._why(info, state))
+        if state != entry.state:
+            entry.state = state
             shown = "running" if state == "RUNNING" else "queued"
-            self._job_event(entry.view, entry.key, shown, task=identifier)
+            if self._tell.watched:
+                self._tell.job(entry.view, entry.key, shown, task=identifier)
         return True
 
-    async def _why(self, identifier: str, state: str) -> Failure:
+    async def _why(self, info: Any, state: str) -> Failure:
+        view = info.aux["entry"].view
         try:
-            task = await asyncio.wrap_future(self._session.loop.start(self._session.guard(self._session.tes.get(identifier))))
+            task = await self._ask(self._session.tes.get(info.external_jobid))
+            why = failure({**task, "state": state})
+            self._tell.used(info.aux["entry"], task)
+            if state == "SYSTEM_ERROR" and self._session.metadata is not None:
+                inputs = [parse(f.query) for f in view.inputs if f.query.startswith("workspace://")]
+                if lost := await self._ask(self._session.metadata.absent(inputs)):
+                    return replace(why, error_class="MissingInput", reason=f"{_few(lost)} is not in the workspace, although the task that makes it is COMPLETE")
         except (ProblemError, Away, Refused, asyncio.CancelledError):
             return Failure(state)
-        return failure({**task, "state": state})
+        return why
 
     def _later(self, info: Any, why: Failure) -> bool:
         """Another try where the platform was at fault, otherwise the end; True while the job goes on."""
         if self._cancelled:
             return False
-        if why.worth_another_try and info.aux["platform_tries"] < PLATFORM_TRIES:
-            info.aux["platform_tries"] += 1
-            info.aux["again_at"] = time.monotonic() + 2.0 ** info.aux["platform_tries"] - 1
-            entry = info.aux["entry"]
-            self._job_event(entry.view, entry.key, "queued", task=info.external_jobid, message=f"tried again: {why.sentence(entry.view.rule)}")
+        entry = info.aux["entry"]
+        if why.worth_another_try and entry.platform_tries < PLATFORM_TRIES:
+            entry.platform_tries += 1
+            entry.again_at = time.monotonic() + 2.0**entry.platform_tries - 1
+            self._tell.job(entry.view, entry.key, "queued", task=info.external_jobid, message=f"tried again: {why.sentence(entry.view.rule)}")
             return True
         self._fail(info, why)
         return False
 
     async def _again(self, info: Any) -> None:
         entry = info.aux["entry"]
-        info.aux["again_at"] = 0.0
-        info.aux["state"] = ""
-        entry.taken.add(entry.tries)
-        entry.tries = next_try(entry.view.attempt, entry.taken)
         try:
-            task = direct_task(entry.view, key=entry.key, tries=entry.tries, folder=self._submitter.folder)
-            info.external_jobid = await asyncio.wrap_future(self._session.loop.start(self._session.guard(self._live.create(task))))
+            await self._ask(self._submitter.again(entry))
         except (ProblemError, CannotRun) as error:
             self.logger.warning(f"job {entry.view.jobid} could not be submitted again: {error}")
-            info.aux["again_at"] = time.monotonic() + 5
-            info.aux["platform_tries"] += 1
-            if info.aux["platform_tries"] > PLATFORM_TRIES + 2:
+            entry.again_at = time.monotonic() + 5
+            entry.platform_tries += 1
+            if entry.platform_tries > PLATFORM_TRIES + 2:
                 self._session.outcome.write("again", str(error))
                 raise WorkflowError(str(error)) from None
         except (Away, Refused) as error:
             raise WorkflowError(str(error)) from None
+        except asyncio.CancelledError:
+            return
         else:
-            self._job_event(entry.view, entry.key, "submitted", task=info.external_jobid)
+            info.external_jobid = entry.identifier
+            self._tell.submitted(entry)
+
+    def shutdown(self) -> None:
+        """At the workflow's end one listing finds out whether what COMPLETE tasks were to make is there."""
+        super().shutdown()
+        if self._session.given_up is None and not self._cancelled:
+            self._tell.finish()
+        metadata = self._session.metadata
+        if metadata is None or self._cancelled or self._session.given_up is not None:
+            return
+        if lost := self._session.ask(metadata.verify()):
+            message = f"{_few(lost)} is not in the workspace, although its task ended as COMPLETE: the node's operator should look into the TES's log"
+            self._session.outcome.write("failed", message)
+            raise WorkflowError(message)
 
     def _fail(self, info: Any, why: Failure) -> None:
         view, key = info.aux["entry"].view, info.aux["entry"].key
         message = why.sentence(view.rule)
         again = adapter.retries_left(info.job)
-        self._job_event(
+        self._tell.job(
             view,
             key,
             "queued" if again else "failed",
@@ -214,7 +294,8 @@ class Executor(RemoteExecutor):
         )
         if not again:
             self._session.outcome.write("failed", message, why.dataset)
-        self.report_job_error(info, msg=message + " ")
+        more = f"; more at {self._session.tes.link(info.external_jobid)}" if info.external_jobid else ""
+        self.report_job_error(info, msg=f"{message}{more} ")
 
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
         """Cancels all that lives, from our own registry and the TES's list; `active_jobs` may be empty in the middle of a check.
@@ -235,10 +316,6 @@ class Executor(RemoteExecutor):
         if left:
             self.logger.error(f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed")
 
-    def _job_event(self, view: adapter.JobView, key: str, state: str, **details: Any) -> None:
-        known = {k: v for k, v in details.items() if v is not None}
-        said = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
-        self._event(said, kind="job", jobid=view.jobid, rule=view.rule, job=key, wildcards=view.wildcards, state=state, tries=view.attempt, **known)
 
-    def _event(self, said: str, **event: Any) -> None:
-        self.logger.info(said, extra={"gdi_event": {"time": time.time(), **event}})
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

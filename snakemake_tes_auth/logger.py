@@ -1,8 +1,7 @@
-"""Snakemake's logger plugin `airflow`: turns log records into the run's events, for the broker or as JSON lines into a file. Never blocks Snakemake."""
+"""Snakemake's logger plugin `airflow`: log records as the run's events, for the broker or as JSON lines to a file or standard output. Never blocks."""
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from broker_client.client import AsyncBrokerClient, token_file
 from snakemake_tes_auth.events import EventPump
+from snakemake_tes_auth.lines import Lines
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.runfile import Folders, load
 
@@ -23,9 +23,9 @@ CLOSE_BOUND = 15.0  # seconds that the end of Snakemake may wait for the last ev
 
 @dataclass
 class LogHandlerSettings(LogHandlerSettingsBase):
-    """`file` gets JSON lines; `run_file` sends to the broker. (Snakemake reads these types as objects: no postponed annotations in this file.)"""
+    """`file` gets JSON lines (`-`: standard output); `run_file` sends to the broker. (Read by Snakemake as objects: no postponed annotations in this file.)"""
 
-    file: str | None = field(default=None, metadata={"help": "append the events to this file, one JSON object a line", "type": str})
+    file: str | None = field(default=None, metadata={"help": "append the events to this file, one JSON object a line; - for standard output", "type": str})
     run_file: str | None = field(default=None, metadata={"help": "run.json: send the events to the run's broker", "type": str})
 
 
@@ -41,7 +41,8 @@ class Translator:
     def events(self, record: logging.LogRecord) -> list[dict[str, Any]]:
         own = getattr(record, "gdi_event", None)
         if isinstance(own, dict):
-            return [self._ours(dict(own))]
+            shared = {k: v for k, v in own.items() if k != "each"}
+            return [self._ours({**shared, **each}) for each in own.get("each", ({},))]
         kind = getattr(record, "event", None)
         if kind == LogEvent.JOB_INFO:
             wildcards = {str(k): str(v) for k, v in dict(getattr(record, "wildcards", None) or {}).items()}
@@ -70,7 +71,8 @@ class Translator:
             self._rules = set(values["counts"])
         jobid = values.pop("jobid", None)
         if isinstance(jobid, int):
-            self._own.add(jobid)
+            if values.get("state") != "planned":  # a local rule's job is planned here too, what becomes of it Snakemake tells
+                self._own.add(jobid)
             self._jobs[jobid] = {k: values[k] for k in ("rule", "job", "wildcards") if k in values}
         return values
 
@@ -81,7 +83,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         settings = self.settings or LogHandlerSettings()
         self._translator = Translator()
-        self._file = Path(settings.file).open("a", buffering=1) if settings.file else None  # noqa: SIM115 - open as long as the handler
+        self._lines = Lines(settings.file) if settings.file else None
         self._loop: LoopThread | None = None
         self._pump: EventPump | None = None
         if settings.run_file and not settings.file:
@@ -95,8 +97,8 @@ class LogHandler(LogHandlerBase):
         try:
             for values in self._translator.events(record):
                 values.setdefault("time", time.time())
-                if self._file is not None:
-                    self._file.write(json.dumps(values, default=str) + "\n")
+                if self._lines is not None:
+                    self._lines.put(values)
                 elif self._pump is not None and self._loop is not None:
                     self._loop.start(_put(self._pump, values))
         except Exception:
@@ -107,9 +109,9 @@ class LogHandler(LogHandlerBase):
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 self._loop.run(self._pump.close(CLOSE_BOUND), timeout=CLOSE_BOUND + 5)
             self._pump = None
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._lines is not None:
+            self._lines.close(CLOSE_BOUND)
+            self._lines = None
         super().close()
 
     @property

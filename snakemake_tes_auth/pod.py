@@ -14,14 +14,17 @@ import sys
 from pathlib import Path
 
 from broker_client.client import AsyncBrokerClient, token_file
+from broker_client.models import Event
 from gdi_common.relay import Relay, Tcp, Unix
 from gdi_common.workflow import CatalogueError, digest_of
 from snakemake_tes_auth import runfile
 from snakemake_tes_auth.command import arguments, environment
+from snakemake_tes_auth.ending import Ending
 from snakemake_tes_auth.events import EventPump
 from snakemake_tes_auth.outcome import Outcome, OutcomeFile
 from snakemake_tes_auth.retry import AGAIN
 from snakemake_tes_auth.tail import Complaints, Tail
+from snakemake_tes_auth.told import Told, earlier
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 SUCCESS, FAILED, REFUSED = 0, 1, 2
@@ -38,10 +41,12 @@ class Pod:
         self.outcome = OutcomeFile(folders.state / "outcome.json")
         self.stop: asyncio.Queue[str] = asyncio.Queue()
         self.child: asyncio.subprocess.Process | None = None
+        self.ending: Ending
+        self.told = Told()
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
-        for number, wish in ((signal.SIGTERM, "cancel"), (signal.SIGINT, "cancel"), (signal.SIGUSR1, "hand-over")):
+        for number, wish in ((signal.SIGTERM, "stop"), (signal.SIGINT, "cancel"), (signal.SIGUSR1, "hand-over")):
             loop.add_signal_handler(number, self.stop.put_nowait, wish)
         relays = [Relay(Tcp("127.0.0.1", r.listen), Unix(Path(r.socket))) for r in self.run.relays]
         try:
@@ -52,9 +57,10 @@ class Pod:
             return REFUSED
         try:
             async with AsyncBrokerClient(self.run.broker_url, token_file(self.folders.identity)) as broker:
-                pump = EventPump(broker, self.run.run, self.run.pod)
+                pump = EventPump(broker, self.run.run, self.run.pod, sent=self._remember)
                 posting = asyncio.create_task(pump.run())
                 pump.put({"kind": "node", "state": "starting"})
+                self.ending = Ending(self.folders, self.run, broker)
                 code = await self._snakemake(pump)
                 await pump.close()
                 posting.cancel()
@@ -81,7 +87,7 @@ class Pod:
             preexec_fn=_die_with_parent,
         )
         pump.put({"kind": "node", "state": "running"})
-        tail = Tail(events)
+        tail = Tail(events, self.told)
         following = asyncio.create_task(tail.follow(pump))
         assert self.child.stderr is not None
         complaints = Complaints()
@@ -98,9 +104,20 @@ class Pod:
         (state / "tmp").mkdir(parents=True, exist_ok=True)
         self.outcome.clear()
         (state / "config.json").write_text(json.dumps(self.run.config()))
+        # What earlier pods of this attempt told the broker is not told again, where the work folder stayed.
+        self.told = Told(earlier(self._sent))
         events = state / f"events-{self.run.pod}.jsonl"
         events.unlink(missing_ok=True)
         return events
+
+    @property
+    def _sent(self) -> Path:
+        return self.folders.state / f"sent-{self.run.attempt}.jsonl"
+
+    def _remember(self, batch: list[Event]) -> None:
+        """Only what the broker took: what a killed pod could not send is sent by the next."""
+        with contextlib.suppress(OSError), self._sent.open("a") as file:
+            file.writelines(e.model_dump_json(exclude_none=True, include={"kind", "job", "task", "state", "message", "counts"}) + "\n" for e in batch)
 
     async def _wait(self) -> str:
         """Until Snakemake ended; what was wished meanwhile: "", "cancel" or "hand-over"."""
@@ -117,7 +134,10 @@ class Pod:
                 wanted.cancel()
                 break
             if wanted.done():
-                if wanted.result() == "hand-over" and not wish:
+                asked = wanted.result()
+                if not wish and asked == "stop":
+                    asked = await self.ending.meant()
+                if not wish and asked == "hand-over":
                     wish = "hand-over"
                     self.child.kill()  # its tasks live on: the next pod adopts them
                 elif not wish:

@@ -38,6 +38,10 @@ SILENCED = frozenset({"stale-attempt", "stale-workload", "run-closed", "wrong-no
 def error_of(answer: httpx.Response) -> Exception:
     """What an unsuccessful answer means: Refused where this process may not go on at all, ProblemError otherwise."""
     error = as_problem(answer)
+    if error.slug == "http-error" and answer.content:
+        # What a TES that is no gateway says of it: bounded, one line, in the server's own words.
+        said = "".join(c if c.isprintable() else " " for c in answer.text[:300]).strip()
+        error = ProblemError(answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {said}")
     if error.problem.status == 401 or error.slug in SILENCED:
         return Refused(f"{answer.request.url.path} refused this run: {error}")
     return error

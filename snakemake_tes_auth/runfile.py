@@ -61,6 +61,11 @@ class Folders(BaseModel):
         return self.root / "identity" / "token"
 
     @property
+    def annotations(self) -> Path:
+        """What the cluster says of the pod (Kubernetes: downward API); not there where the launcher is none."""
+        return self.root / "pod" / "annotations"
+
+    @property
     def work(self) -> Path:
         return self.root / "work"
 

@@ -1,13 +1,13 @@
-"""One process's dealings with one node: the loop, the HTTP client with its token, the TES, the files' metadata. Executor and storage share it."""
+"""One process's dealings with one TES or gateway: the loop, the HTTP client with its token, the tasks, the workflow's files, the files' metadata."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import ssl
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
@@ -15,30 +15,55 @@ from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.metadata import Metadata
 from snakemake_tes_auth.outcome import OutcomeFile
 from snakemake_tes_auth.retry import Away, Patience, Refused
-from snakemake_tes_auth.runfile import Folders, RunFile, load
-from snakemake_tes_auth.tes import TesClient
-from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth
+from snakemake_tes_auth.runfile import Folders, load
+from snakemake_tes_auth.sources import GatewayStore, Sources, Store
+from snakemake_tes_auth.tes import Task, TesClient
+from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth, TokenSource
+from snakemake_tes_auth.transport import AiohttpTransport
 
 T = TypeVar("T")
 TIMEOUT = httpx.Timeout(60, connect=5)
+CONNECTIONS = 32  # at once to one server
 log = logging.getLogger("snakemake.logger")
 
 
 class Session:
-    """Made once for each run.json; see `session`. `ask` runs a call on the loop and turns what cannot be mended into an outcome the pod can read."""
+    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `server` is what messages call the TES, `node` what events do.
 
-    def __init__(self, run: RunFile, folders: Folders, *, patience: Patience) -> None:
-        self.run = run
-        self.folders = folders
+    `metadata` asks the gateway after files; None in bare use, where Snakemake's own storage plugins answer. `ask` runs a call on the loop and turns
+    what cannot be mended into an outcome that a pod can read. Two makers: `session` (a run.json) and `settings.open_session` (any TES).
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        digest: str,
+        url: str,
+        server: str,
+        node: str,
+        tokens: TokenSource,
+        patience: Patience,
+        gateway: bool = False,
+        store: Store | None = None,
+        outcome: Path | None = None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self.name, self.digest, self.server, self.node = name, digest, server, node
         self.loop = LoopThread()
         self.given_up: Away | Refused | None = None
-        self.outcome = OutcomeFile(folders.state / "outcome.json" if folders.state.is_dir() else None)
-        self.tokens = BrokerTokens(run, folders.identity)
-        name = f"the gateway of {run.node}"
-        limits = httpx.Limits(max_connections=32, max_keepalive_connections=16)
-        self._http = self.loop.run(_client(run.gateway_url, TokenAuth(self.tokens), limits))
-        self.tes = TesClient(self._http, patience=patience, say=log.warning, name=name)
-        self.metadata = Metadata(self._http, run.run, patience=patience, say=log.warning, name=name)
+        self.outcome = OutcomeFile(outcome)
+        self.tokens = tokens
+        self._http = self.loop.run(_client(url, TokenAuth(tokens), verify))
+        self.tes = TesClient(self._http, patience=patience, say=log.warning, name=server, idempotent=gateway)
+        self.metadata: Metadata | None = None
+        if gateway:
+            self.metadata = Metadata(self._http, name, patience=patience, say=log.warning, name=server, task=self._outputs)
+            store = GatewayStore(self._http, name, patience=patience, say=log.warning, server=server)
+        self.sources = Sources(store)
+
+    async def _outputs(self, identifier: str) -> Task:
+        return await self.tes.get(identifier, "BASIC")
 
     def ask(self, work: Awaitable[T]) -> T:
         """The result of a call of this session's clients, from any other thread."""
@@ -48,7 +73,7 @@ class Session:
         """`work`, with Away and Refused written down for the pod before they are raised. After the first of them nothing is tried again:
         each of Snakemake's questions would wait as long anew."""
         if self.given_up is not None:
-            if asyncio.iscoroutine(work):
+            if hasattr(work, "close"):
                 work.close()
             raise self.given_up
         try:
@@ -63,20 +88,31 @@ class Session:
             raise
 
 
-async def _client(url: str, auth: httpx.Auth, limits: httpx.Limits) -> httpx.AsyncClient:
+async def _client(url: str, auth: httpx.Auth, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     # trust_env=False: no proxy or netrc of the surroundings may see a token.
-    return httpx.AsyncClient(base_url=url, auth=auth, timeout=TIMEOUT, limits=limits, trust_env=False)
+    transport = AiohttpTransport(connections=CONNECTIONS, verify=verify)
+    return httpx.AsyncClient(base_url=url, auth=auth, timeout=TIMEOUT, transport=transport, trust_env=False)
 
 
 _sessions: dict[Path, Session] = {}
 _lock = threading.Lock()
 
 
-def session(run_file: Path, **arguments: Any) -> Session:
-    """The process's session for this run.json, made at the first call. RunFileError where the file is wrong."""
+def session(run_file: Path, *, patience: Patience | None = None) -> Session:
+    """The process's session for this run.json, made at the first call; executor and storage share it. RunFileError where the file is wrong."""
     path = run_file.absolute()
     with _lock:
         if path not in _sessions:
-            folders = Folders(root=path.parent)
-            _sessions[path] = Session(load(path), folders, patience=arguments.get("patience") or Patience())
+            run, folders = load(path), Folders(root=path.parent)
+            _sessions[path] = Session(
+                name=run.run,
+                digest=run.digest,
+                url=run.gateway_url,
+                server=f"the gateway of {run.node}",
+                node=run.node,
+                tokens=BrokerTokens(run, folders.identity),
+                patience=patience or Patience(),
+                gateway=True,
+                outcome=folders.state / "outcome.json" if folders.state.is_dir() else None,
+            )
         return _sessions[path]

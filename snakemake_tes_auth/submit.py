@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from gdi_common.problem import ProblemError
-from snakemake_tes_auth.adapter import JobView
+from snakemake_tes_auth import adapter
+from snakemake_tes_auth.jobview import JobView
 from snakemake_tes_auth.live import Found, LiveTasks
 from snakemake_tes_auth.queries import parse
+from snakemake_tes_auth.retry import Patience
 from snakemake_tes_auth.session import Session
-from snakemake_tes_auth.tasks import CannotRun, direct_task, job_key, next_try
-from snakemake_tes_auth.tes import LIVE
+from snakemake_tes_auth.tasks import Builder, CannotRun, job_key, next_try
+from snakemake_tes_auth.tes import LIVE, Task
 
-WIDTH = 12  # creations under way at once
-log = logging.getLogger("snakemake.logger")
+WIDTH = 16  # creations under way at once
 
 
 @dataclass
 class Entry:
-    """A job on its way to a task. `job` is Snakemake's own object. `error` is set where no task could be had."""
+    """A job on its way to a task and as a task. `job` is Snakemake's own object. `error` is set where no task could be had."""
 
     job: Any
     view: JobView
@@ -32,44 +31,57 @@ class Entry:
     adopted: bool = False
     error: str = ""
     taken: set[str] = field(default_factory=set)
+    state: str = ""  # as last seen
+    platform_tries: int = 0  # how often the platform was at fault
+    again_at: float = 0.0  # when it is submitted anew (monotonic); 0 where it is not
 
 
 class Submitter:
-    """`folder` holds the workflow's files. What earlier processes left is read once, before the first submission."""
+    """What earlier processes left is read once, before the first submission."""
 
-    def __init__(self, session: Session, live: LiveTasks, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, session: Session, live: LiveTasks, tasks: Builder, patience: Patience | None = None) -> None:
+        self._tasks = tasks
         self._session = session
         self._live = live
+        self._patience = patience or Patience()
         self._loaded = False
+        self._loading = asyncio.Lock()
 
     def key(self, view: JobView) -> str:
-        return job_key(view, self._session.run.digest)
+        return job_key(view, self._session.digest)
 
     async def submit(self, entries: list[Entry]) -> None:
         """Fills in `identifier` or `error` of each entry. Away and Refused end the whole batch; what was created by then is found again by its tags."""
-        if not self._loaded:
-            await self._live.load()
-            self._loaded = True
-        width = asyncio.Semaphore(WIDTH)
+        async with self._loading:
+            if not self._loaded:
+                await self._live.load(self._patience)
+                self._loaded = True
+        waiting = iter(entries)
 
-        async def one(entry: Entry) -> None:
-            async with width:
+        async def worker() -> None:
+            for entry in waiting:
                 await self._one(entry)
 
-        results = await asyncio.gather(*(one(entry) for entry in entries), return_exceptions=True)
+        results = await asyncio.gather(*(worker() for _ in range(min(WIDTH, len(entries)))), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
+    async def again(self, entry: Entry) -> None:
+        """Another task for a job whose last one failed by the platform's fault. ProblemError, CannotRun, Away, Refused."""
+        entry.taken.add(entry.tries)
+        entry.tries = next_try(entry.view.attempt, entry.taken)
+        entry.identifier = await self._live.create(await self._task(entry))
+        entry.state, entry.again_at = "", 0.0
+
     async def _one(self, entry: Entry) -> None:
         entry.key = self.key(entry.view)
         # An entry of an earlier process serves once: when Snakemake runs the job again, it means it.
-        earlier = self._live.earlier.pop(entry.key, [])
+        earlier = self._live.earlier.pop(entry.key, []) if self._live.earlier else []
         found = next((f for f in earlier if f.state in LIVE and f.state != "CANCELING"), None)
         if found is None:
             complete = next((f for f in earlier if f.state == "COMPLETE"), None)
-            if complete is not None and await self._believable(entry.view):
+            if complete is not None and await self._believable(entry):
                 found = complete
         entry.taken = {f.tries for f in earlier if f.state in LIVE or f.state == "COMPLETE"}
         if found is not None:
@@ -77,22 +89,32 @@ class Submitter:
             return
         entry.tries = next_try(entry.view.attempt, entry.taken)
         try:
-            task = direct_task(entry.view, key=entry.key, tries=entry.tries, folder=self.folder)
-            entry.identifier = await self._live.create(task)
+            entry.identifier = await self._live.create(await self._task(entry))
         except CannotRun as error:
             entry.error = str(error)
         except ProblemError as error:
-            entry.error = f"the node's gateway did not accept it: {error}"
+            entry.error = f"{self._session.server} did not accept it: {error}"
+
+    async def _task(self, entry: Entry) -> Task:
+        plan = self._tasks.plan(entry.view)
+        sources = await self._session.sources.inputs(plan.files, plan.at)
+        return plan.task(key=entry.key, tries=entry.tries, sources=sources)
 
     def _adopt(self, entry: Entry, found: Found) -> None:
         entry.identifier, entry.tries, entry.adopted = found.identifier, found.tries, True
-        self._live.live.add(found.identifier)
+        self._live.adopt(found.identifier)
 
-    async def _believable(self, view: JobView) -> bool:
-        """Whether a finished task's work still stands: all outputs are there and none is older than an input made since."""
-        outputs = [await self._session.metadata.info(parse(f.query)) for f in view.outputs if f.query]
+    async def _believable(self, entry: Entry) -> bool:
+        """Whether a finished task's work still stands: Snakemake has no other reason than missing or incomplete outputs, all outputs are there, and none is
+        older than an input made since."""
+        if not adapter.only_unfinished(entry.job):
+            return False
+        metadata, view = self._session.metadata, entry.view
+        if metadata is None:
+            return await asyncio.to_thread(adapter.outputs_stand, entry.job, {f.query for f in view.outputs if f.query})
+        outputs = [await metadata.info(parse(f.query)) for f in view.outputs if f.query]
         if not outputs or any(info is None for info in outputs):
             return False
-        inputs = [await self._session.metadata.info(parse(f.query)) for f in view.inputs if f.query.startswith("workspace://")]
+        inputs = [await metadata.info(parse(f.query)) for f in view.inputs if f.query.startswith("workspace://")]
         oldest = min(info.mtime for info in outputs if info is not None)
         return all(info is not None and info.mtime <= oldest for info in inputs)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_tes_auth.events import EventPump
+from snakemake_tes_auth.told import Told
 
 MAX_LINE = 256 * 1024
 PERIOD = 0.2
@@ -18,10 +19,11 @@ ALLOWED = frozenset({"rules", "job", "progress", "note"})
 
 
 class Tail:
-    """`ended` is set when no more will be written. `last_note` is the last error Snakemake told."""
+    """`ended` is set when no more will be written. `last_note` is the last error Snakemake told. What `told` knows is not handed on again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, told: Told | None = None) -> None:
         self._path = path
+        self._told = told or Told()
         self._rest = b""
         self._offset = 0
         self.ended = False
@@ -59,7 +61,8 @@ class Tail:
             return
         if values["kind"] == "note":
             self.last_note = str(values.get("message") or "")[:2000]
-        pump.put(values)
+        if self._told.fresh(values):
+            pump.put(values)
 
 
 class Complaints:

@@ -111,6 +111,7 @@ def cleaned(event: Event) -> Event:
     }  # fmt: skip
     changes["wildcards"] = {clean(k): clean(v) for k, v in event.wildcards.items()}
     changes["counts"] = {clean(k): min(v, MAX_COUNT) for k, v in event.counts.items()}
+    changes["usage"] = {clean(k): min(v, float(MAX_COUNT)) for k, v in event.usage.items()}
     changes["time"] = event.time if math.isfinite(event.time) and now - 366 * 86400 < event.time < now + 3600 else now
     for name in ("tries", "line", "done", "total"):
         value = getattr(event, name)

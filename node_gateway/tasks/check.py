@@ -48,7 +48,10 @@ def check(task: Task, caller: Caller, policy: Policy) -> Checked:
         if output.path_prefix:
             raise _forbidden("forbidden-path", "path_prefix (wildcards in outputs) is not allowed.", "Name each output.")
         check_container_path(output.path, "output path")
-        outputs.append(WorkspaceFile.parse(output.url, caller.run))
+        file = WorkspaceFile.parse(output.url, caller.run)
+        if file.platforms_own:
+            raise refused(output.url, "it is where the workflow's own files lie, which no task writes")
+        outputs.append(file)
     return Checked(job, try_, sda, inside, tuple(outputs))
 
 

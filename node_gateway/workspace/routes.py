@@ -12,7 +12,7 @@ from gdi_common.problem import ProblemError
 from node_gateway.audit import Entry
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
-from node_gateway.locations import check_path
+from node_gateway.locations import OWN, check_path, refused
 from node_gateway.workspace.bucket import PAGE
 
 RunPath = Annotated[str, Path(max_length=100)]
@@ -45,7 +45,8 @@ def router(gateway: Gateway) -> APIRouter:
             files, following = await bucket.page(f"{run}/{prefix}", page_token, page_size)
         except ValueError as error:
             raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
-        seen = [{"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime} for f in files]
+        own = f"{run}/{OWN}/"
+        seen = [{"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime} for f in files if not f.key.startswith(own)]
         return {"files": seen, "next_page_token": following}
 
     @routes.head("/workspace/{run}/{path:path}")
@@ -60,6 +61,8 @@ def router(gateway: Gateway) -> APIRouter:
     async def delete(request: Request, run: RunPath, path: str) -> Response:
         caller = await gateway.auth.caller(request, "workspace")
         key = await key_of(request, caller, run, path)
+        if path.split("/")[0] == OWN:
+            raise refused(path, "it is where the workflow's own files lie; they go when the workspace goes")
         await bucket.delete(key)
         await gateway.audit.record(Entry("workspace-delete", True, caller.actor, caller.run, caller.attempt, what=key, workflow=caller.workflow))
         return Response(status_code=204)

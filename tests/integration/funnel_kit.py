@@ -18,7 +18,7 @@ from local_federation.tes import funnel
 class Funnel(Tes):
     flavour = "funnel"
 
-    def __init__(self, world: World, program: Path) -> None:
+    def __init__(self, world: World, program: Path, images: list[DriverImage] | None = None) -> None:
         self.world = world
         self.home = world.home / f"f-{secrets.token_hex(3)}"
         (port,) = free_ports(1)
@@ -38,7 +38,7 @@ class Funnel(Tes):
             self.home,
             program,
             settings,
-            [DriverImage(IMAGE)],
+            images or [DriverImage(IMAGE)],
             listen_port=port,
             key_files=(world.secret_key, world.public_key),
             reach=[world.aai.port, world.weed.port],

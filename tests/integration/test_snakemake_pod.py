@@ -247,10 +247,14 @@ def test_a_cancelled_pod_leaves_no_live_task(node: Node, pod: Pod) -> None:
     assert node.told("node")[-1]["state"] == "cancelled"
 
 
-def test_a_handed_over_pod_leaves_its_tasks_to_the_next_which_submits_none_twice(node: Node, pod: Pod) -> None:
+@pytest.mark.parametrize("evicted", [False, True])
+def test_a_handed_over_or_evicted_pod_leaves_its_tasks_to_the_next_which_submits_none_twice(node: Node, pod: Pod, evicted: bool) -> None:
+    if evicted:  # in Kubernetes, where the launcher would have marked a pod that it cancels
+        (pod.root / "pod").mkdir()
+        (pod.root / "pod" / "annotations").write_text('gdi-spec="x"\n')
     pod.workflow(SLOW).start(slow=2)
     node.wait(lambda: len(node.live()) == 3)
-    pod.signal(signal.SIGUSR1)
+    pod.signal(signal.SIGTERM if evicted else signal.SIGUSR1)
     assert pod.end() == 75 and not [t for t in node.tasks.values() if t["state"] == "CANCELED"]
     assert pod.start(slow=2).end() == 0, pod.said()
     assert len(node.tasks) == 4
@@ -286,9 +290,9 @@ def test_a_gateway_and_a_broker_that_are_away_for_a_while_lose_nothing(node: Nod
     assert len(node.tasks) == 4 and node.told("node")[-1]["state"] == "success"
 
 
-def test_a_rule_without_container_says_what_to_write(node: Node, pod: Pod) -> None:
-    assert pod.workflow(CHAIN.replace('container: "gdi-task:1"', "")).start().end() == 1
-    assert "container:" in node.told("node", state="failed")[0]["message"]
+def test_a_rule_without_container_runs_in_the_projects_task_image(node: Node, pod: Pod) -> None:
+    assert pod.workflow(CHAIN.replace('container: "gdi-task:1"', "")).start().end() == 0, pod.said()
+    assert {t["executors"][0]["image"] for t in node.tasks.values()} == {"gdi-task:1"}
 
 
 def test_reading_a_files_content_is_refused_in_words_for_the_author(node: Node, pod: Pod) -> None:

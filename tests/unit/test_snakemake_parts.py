@@ -14,20 +14,17 @@ import pytest
 
 from broker_client.client import AsyncBrokerClient
 from gdi_common.problem import ProblemError
-from snakemake_tes_auth.adapter import JobFile, JobView
 from snakemake_tes_auth.command import arguments, environment
 from snakemake_tes_auth.events import MAX_QUEUE, EventPump, event
-from snakemake_tes_auth.live import LiveTasks
+from snakemake_tes_auth.jobview import JobFile, JobView
 from snakemake_tes_auth.logger import Translator
-from snakemake_tes_auth.metadata import Metadata
 from snakemake_tes_auth.outcome import OutcomeFile
 from snakemake_tes_auth.queries import QueryError, parse
 from snakemake_tes_auth.reasons import failure
 from snakemake_tes_auth.retry import Away, Patience, Refused, persist
 from snakemake_tes_auth.runfile import Folders, RunFile, RunFileError, load
 from snakemake_tes_auth.tail import Tail
-from snakemake_tes_auth.tasks import CannotRun, direct_task, job_key, next_try
-from snakemake_tes_auth.tes import TesClient
+from snakemake_tes_auth.tasks import job_key, next_try
 from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth
 
 RUN = "r-0123456789abcdef0123"
@@ -99,42 +96,6 @@ def test_a_job_key_is_stable_and_tells_jobs_apart() -> None:
 
 def test_a_try_that_is_taken_is_never_used_again() -> None:
     assert [next_try(1, set()), next_try(1, {"1"}), next_try(1, {"1", "1.1"}), next_try(2, {"1"})] == ["1", "1.1", "1.2", "2"]
-
-
-def test_a_shell_rule_becomes_a_plain_task(tmp_path: Path) -> None:
-    task = direct_task(view(logs=[JobFile("s/workspace/l/log", f"workspace://{RUN}/l/log")]), key="k", tries="1", folder=tmp_path)
-    script = task["executors"][0]["command"][-1]
-    assert task["executors"][0]["command"][:4] == ["/bin/bash", "-euo", "pipefail", "-c"]
-    assert "mkdir -p -- s/workspace/l 's/workspace/o ut'" in script and script.endswith("cat a > b")
-    assert task["inputs"] == [{"url": "sda://D/a.c4gh", "path": "/gdi/work/s/sda/D/a.c4gh", "type": "FILE"}]
-    assert [o["url"] for o in task["outputs"]] == [f"workspace://{RUN}/o ut/x", f"workspace://{RUN}/l/log"]
-    assert task["resources"] == {"cpu_cores": 2, "ram_gb": 1.5, "disk_gb": 0.1}
-
-
-def test_a_named_script_brings_its_folder_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("Snakefile", "scripts/a.py", "scripts/lib.py", "other/secret.py", "scripts/.hidden"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    task = direct_task(view(shell=f"python3 {tmp_path}/scripts/a.py"), key="k", tries="1", folder=tmp_path)
-    assert [i["path"] for i in task["inputs"] if "content" in i] == [f"{tmp_path}/scripts/a.py", f"{tmp_path}/scripts/lib.py"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"shell": None, "why_not_direct": "it has no `shell:`"}, "shell:"),
-        ({"image": None, "why_not_direct": "it has no `container:`"}, "container:"),
-        ({"group": True}, "cannot run"),
-        ({"outputs": [JobFile("x", "")]}, "local"),
-        ({"outputs": [JobFile("../x", f"workspace://{RUN}/x")]}, "relative"),
-        ({"inputs": [JobFile("/etc/passwd", "")]}, "neither in storage"),
-        ({"shell": "x" * 200_000}, "longer"),
-    ],
-)
-def test_a_job_that_cannot_be_a_task_says_what_to_write(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
-    with pytest.raises(CannotRun, match=word) as told:
-        direct_task(view(**changes), key="k", tries="1", folder=tmp_path)
-    assert "rule count" in str(told.value)
 
 
 # --- reasons ---------------------------------------------------------------------------------------------------------------
@@ -232,93 +193,6 @@ async def test_a_broker_that_says_no_ends_the_run_without_the_token_in_the_messa
         await tokens(Broker(refuse=403), tmp_path).token()
     assert "identity" not in str(told.value).replace("identity token", "")
     assert "t1" not in repr(tokens(Broker(), tmp_path))
-
-
-# --- the TES's lists ---------------------------------------------------------------------------------------------------------
-
-
-def tes(handler: Any) -> TesClient:
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
-    return TesClient(http, patience=QUICK, say=print, name="the TES")
-
-
-async def test_a_page_that_repeats_is_an_error_and_no_endless_loop() -> None:
-    client = tes(lambda r: httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}], "next_page_token": "same"}))
-    with pytest.raises(ProblemError, match="twice"):
-        [t async for t in client.tasks({"gdi-run": RUN})]
-
-
-async def test_a_thousand_live_tasks_cost_one_list_and_one_task_one_call() -> None:
-    asked: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
-        if request.url.path.endswith("/tasks"):
-            return httpx.Response(200, json={"tasks": [{"id": f"t{i}", "state": "RUNNING"} for i in range(1000)]})
-        return httpx.Response(200, json={"id": "t1", "state": "COMPLETE"})
-
-    live = LiveTasks(tes(handler), RUN, known=1000)
-    assert len(await live.states({f"t{i}" for i in range(1000)})) == 1000 and len(asked) == 1
-    assert await live.states({"t1"}) == {"t1": "COMPLETE"} and len(asked) == 2
-
-
-async def test_a_task_that_is_missing_in_a_list_is_gone_only_when_its_own_call_says_so() -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        name = request.url.path.rpartition("/")[2]
-        if name == "tasks":
-            return httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}]})
-        return httpx.Response(200, json={"id": name, "state": "QUEUED"}) if name == "b" else httpx.Response(404)
-
-    assert await LiveTasks(tes(handler), RUN, known=3).states({"a", "b", "c"}) == {"a": "RUNNING", "b": "QUEUED", "c": None}
-
-
-async def test_cancelling_finds_also_what_the_registry_does_not_know() -> None:
-    states = {"a": "RUNNING", "late": "QUEUED"}
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        if request.method == "POST":
-            states[request.url.path.rpartition("/")[2].removesuffix(":cancel")] = "CANCELED"
-            return httpx.Response(200, json={})
-        return httpx.Response(200, json={"tasks": [{"id": k, "state": v} for k, v in states.items()]})
-
-    live = LiveTasks(tes(handler), RUN, live={"a"})
-    assert await live.cancel_all() == 0 and set(states.values()) == {"CANCELED"}
-    with pytest.raises(asyncio.CancelledError):
-        await live.create({})
-
-
-@pytest.mark.parametrize("slug", ["run-closed", "stale-workload", "stale-attempt"])
-async def test_a_process_that_was_replaced_stops_at_once(slug: str) -> None:
-    body = {"type": f"urn:gdi:problem:{slug}", "title": "x", "status": 403, "detail": "over", "action": ""}
-    with pytest.raises(Refused, match="over"):
-        await tes(lambda r: httpx.Response(403, json=body)).create({})
-
-
-@pytest.mark.parametrize("identifier", ["", "..", "a/b", "a?b", "a#b", "a%2fb", "x" * 300])
-async def test_a_task_id_is_never_more_than_one_path_segment(identifier: str) -> None:
-    with pytest.raises(ProblemError):
-        await tes(lambda r: httpx.Response(200, json={})).get(identifier)
-
-
-# --- files' metadata ---------------------------------------------------------------------------------------------------------
-
-
-async def test_ten_thousand_files_cost_ten_listings_and_no_call_each() -> None:
-    pages = [[{"path": f"out/{p}-{i}", "size": 1, "mtime": 5} for i in range(1000)] for p in range(10)]
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        page = int(request.url.params.get("page_token", 0))
-        return httpx.Response(200, json={"files": pages[page], "next_page_token": str(page + 1) if page < 9 else ""})
-
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://gateway.test")
-    metadata = Metadata(http, RUN, patience=QUICK, say=print, name="the gateway")
-    for p in range(10):
-        for i in range(1000):
-            assert await metadata.info(parse(f"workspace://{RUN}/out/{p}-{i}")) is not None
-    directory = await metadata.info(parse(f"workspace://{RUN}/out"))
-    assert directory is not None and directory.size == 0 and metadata.requests == 10
-    with pytest.raises(Refused, match="another run"):
-        await metadata.info(parse("workspace://r-ffffffffffffffffffff/x"))
 
 
 # --- events ------------------------------------------------------------------------------------------------------------------

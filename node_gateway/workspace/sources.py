@@ -1,0 +1,76 @@
+"""`PUT /workspace/{run}/.gdi/sources/{sha256}`: a file of the run's workflow for its tasks, checked against the hash that names it; never read from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import io
+from collections import OrderedDict
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from gdi_common.problem import ProblemError
+from node_gateway.audit import Entry
+from node_gateway.context import Gateway
+from node_gateway.locations import OWN
+from node_gateway.workspace.bucket import PAGE
+
+FOLDER = f"{OWN}/sources"
+MAX_FILE = 4 * 1024 * 1024
+MAX_FILES, MAX_TOTAL = 1000, 64 * 1024 * 1024  # of a run
+MAX_RUNS = 1000
+
+Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+RunPath = Annotated[str, Path(max_length=100)]
+
+
+def router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+    bucket = gateway.workspace
+    locks: OrderedDict[str, asyncio.Lock] = OrderedDict()
+
+    @routes.put("/workspace/{run}/" + FOLDER + "/{sha256}", status_code=204)
+    async def put(request: Request, run: RunPath, sha256: Digest) -> Response:
+        """204 also where it is there already. 413 too large, 422 another content than the name says, 403 more than a run may keep."""
+        caller = await gateway.auth.caller(request, "workspace")
+        try:
+            gateway.own_run(caller, run)
+        except ProblemError as error:
+            await gateway.auth.refuse(f"PUT {request.url.path}", error, caller)
+            raise
+        data = await _body(request)
+        if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), sha256):
+            raise ProblemError(422, "wrong-hash", "The body's SHA-256 is not the one in the path.", action="Send the file again, whole.")
+        key = f"{run}/{FOLDER}/{sha256}"
+        lock = locks.setdefault(run, asyncio.Lock())
+        locks.move_to_end(run)
+        while len(locks) > MAX_RUNS and not next(iter(locks.values())).locked():
+            locks.popitem(last=False)
+        async with lock:  # the count below must not be passed by many at once
+            if await bucket.head(key) is None:
+                await _room(run, len(data))
+                await bucket.upload(key, io.BytesIO(data), "application/octet-stream")
+                what = f"{key} ({len(data)} bytes)"
+                await gateway.audit.record(Entry("source-stored", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow))
+        return Response(status_code=204)
+
+    async def _room(run: str, size: int) -> None:
+        found, following = await bucket.page(f"{run}/{FOLDER}/", "", PAGE)
+        if following or len(found) >= MAX_FILES or sum(f.size for f in found) + size > MAX_TOTAL:
+            detail = f"This run's workflow files would be more than {MAX_FILES} or larger than {MAX_TOTAL} bytes together."
+            raise ProblemError(403, "too-many-sources", detail, action="Keep data out of the workflow's folder: make it a dataset or put it into the image.")
+
+    return routes
+
+
+async def _body(request: Request) -> bytes:
+    """The body, at most MAX_FILE bytes, whatever its Content-Length says."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_FILE:
+            raise ProblemError(413, "too-large", f"A workflow's file may have {MAX_FILE} bytes.", action="Put large files into the image or a dataset.")
+    return bytes(data)

@@ -1,0 +1,3 @@
+from snakemake.shell import shell
+
+shell("echo {snakemake.params.word} > {snakemake.output}")

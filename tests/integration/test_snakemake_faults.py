@@ -1,0 +1,113 @@
+"""Snakemake against a TES whose answers go wrong: nothing is lost, nothing fails, nothing hangs, nothing is submitted twice."""
+
+from __future__ import annotations
+
+import copy
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bare_rig import Bare, bare  # noqa: F401 - a fixture
+from faults import Fault, Proxy, creations, lists
+from tes_kit import wait_for
+
+SNAKEFILE = """
+container: "gdi-task:1"
+rule all:
+    input: "sum.txt"
+rule one:
+    output: "out/{i}.txt"
+    shell: "sleep {config[slow]}; echo {wildcards.i} > {output}"
+rule add:
+    input: expand("out/{i}.txt", i=range(6))
+    output: "sum.txt"
+    shell: "cat {input} | sort > {output}"
+"""
+
+
+class Through(Bare):
+    """The same rig, its TES behind a proxy that faults."""
+
+    def __init__(self, around: Bare, proxy: Proxy) -> None:
+        self.__dict__ |= around.__dict__
+        self.tes = copy.copy(around.tes)
+        self.tes.url = proxy.url
+        self.proxy = proxy
+
+    def once_each(self) -> bool:
+        """No (job, try) reached the TES twice."""
+        return len(self.proxy.creations) == len(set(self.proxy.creations))
+
+
+@pytest.fixture
+def rig(bare: Bare) -> Iterator[Through]:  # noqa: F811
+    with Proxy(bare.tes.url) as proxy:
+        yield Through(bare, proxy)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    return tmp_path
+
+
+def ended_well(rig: Through, work: Path, prefix: str, *more: str) -> str:
+    code, said = rig.run(work, prefix, "--config", "slow=0.2", *more)
+    assert code == 0, said
+    assert rig.get(prefix, "sum.txt") == b"0\n1\n2\n3\n4\n5\n"
+    return said
+
+
+def even(n: int) -> Callable[[str, str], bool]:
+    """Each n-th request."""
+    count = iter(range(10**9))
+    return lambda method, path: next(count) % n == n - 1
+
+
+def test_a_storm_of_all_faults_loses_nothing_and_submits_nothing_twice(rig: Through, work: Path) -> None:
+    rig.proxy.faults += [
+        *(Fault(kind, times=3, wanted=even(n)) for n, kind in ((3, "status"), (5, "away"), (4, "slow"))),
+        *(Fault(kind, times=2, value=500, wanted=creations) for kind in ("lost", "cut", "status-after", "status")),
+        *(Fault(kind, times=2, wanted=lists) for kind in ("truncate", "cut", "repeat")),
+        Fault("lag", times=10**9, value=1.0, wanted=lists),
+    ]
+    for fault in rig.proxy.faults:
+        if fault.kind == "slow":
+            fault.value = 0.5
+    ended_well(rig, work, rig.prefix())
+    assert rig.once_each() and len(rig.proxy.creations) == 7
+    assert all(f.times == 0 for f in rig.proxy.faults if f.kind in ("lost", "cut", "truncate", "repeat", "status-after"))
+
+
+def test_a_task_that_the_tes_forgot_is_submitted_anew_once(rig: Through, work: Path) -> None:
+    prefix = rig.prefix()
+    process = rig.start(work, prefix, "--config", "slow=4")
+    wait_for("tasks", lambda: len(rig.proxy.born) >= 6, 60)
+    rig.proxy.forgotten.add(next(iter(rig.proxy.born)))
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, said
+    assert rig.once_each() and len(rig.proxy.creations) == 8 and "knows this task no more" in said
+
+
+def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path) -> None:
+    signalled(rig, work, signal.SIGTERM, "submission")
+
+
+def signalled(rig: Through, work: Path, number: int, moment: str) -> None:
+    prefix = rig.prefix()
+    slow = creations if moment == "submission" else lists
+    process = rig.start(work, prefix, "--config", "slow=300")
+    if moment == "submission":
+        rig.proxy.faults.append(Fault("slow", times=3, value=2, wanted=slow))
+        wait_for("a creation under way", lambda: [p for p in rig.proxy.log if creations(*p)], 60)
+    else:
+        wait_for("tasks", lambda: len(rig.proxy.born) >= 6, 60)
+        rig.proxy.faults.append(Fault("slow", times=1, value=3, wanted=slow))
+        seen = len(rig.proxy.log)
+        wait_for("a list under way", lambda: any(lists(*p) for p in rig.proxy.log[seen:]), 60)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    live = [t for t in rig.of_prefix(prefix) if t["state"] in ("QUEUED", "INITIALIZING", "RUNNING")]
+    assert rig.of_prefix(prefix) and not live, said

@@ -1,0 +1,143 @@
+"""What is known of files without asking file by file, and how a TES that lies about them is found out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from snakemake_tes_auth.metadata import Metadata
+from snakemake_tes_auth.queries import Query, parse
+from snakemake_tes_auth.retry import Patience, Refused
+
+RUN = "r-0123456789abcdef0123"
+QUICK = Patience(total=0.3, first=0.01, longest=0.05)
+
+
+def at(path: str) -> Query:
+    return parse(f"workspace://{RUN}/{path}")
+
+
+class Gateway:
+    """The workspace's listing, HEAD and DELETE; `sizes` are what tasks report of their outputs."""
+
+    def __init__(self, *paths: str) -> None:
+        self.files = {path: 7 for path in paths}
+        self.asked: list[str] = []
+        self.tasks: dict[str, dict[str, int]] = {}
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self), base_url="http://gateway.test")
+        self.metadata = Metadata(http, RUN, patience=QUICK, say=print, name="the gateway", task=self.task)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix(f"/workspace/{RUN}").lstrip("/")
+        self.asked.append(f"{request.method} {path}")
+        if request.method == "DELETE":
+            self.files.pop(path, None)
+            return httpx.Response(204)
+        if request.method == "HEAD":
+            return httpx.Response(200, headers={"content-length": str(self.files[path])}) if path in self.files else httpx.Response(404)
+        rows = [{"path": p, "size": s, "mtime": 5} for p, s in sorted(self.files.items())]
+        start = int(request.url.params.get("page_token") or 0)
+        more = str(start + 1000) if start + 1000 < len(rows) else ""
+        return httpx.Response(200, json={"files": rows[start : start + 1000], "next_page_token": more})
+
+    async def task(self, identifier: str) -> dict[str, Any]:
+        self.asked.append(f"TASK {identifier}")
+        outputs = [{"url": f"workspace://{RUN}/{p}", "path": "/x", "size_bytes": str(s)} for p, s in self.tasks.get(identifier, {}).items()]
+        return {"id": identifier, "logs": [{"logs": [], "outputs": outputs}]}
+
+    async def began(self) -> Metadata:
+        await self.metadata.listing()
+        self.asked.clear()
+        return self.metadata
+
+
+async def test_ten_thousand_files_cost_ten_listings_and_no_call_each() -> None:
+    gateway = Gateway(*(f"out/{i}" for i in range(10_000)))
+    for i in range(10_000):
+        assert await gateway.metadata.info(at(f"out/{i}")) is not None
+    directory = await gateway.metadata.info(at("out"))
+    assert directory is not None and directory.size == 0 and gateway.metadata.requests == 10
+    with pytest.raises(Refused, match="another run"):
+        await gateway.metadata.info(parse("workspace://r-ffffffffffffffffffff/x"))
+
+
+async def test_the_outputs_of_a_complete_task_are_there_without_any_question() -> None:
+    gateway = Gateway()
+    metadata = await gateway.began()
+    metadata.produced([("a/b.txt", False), ("tree", True)], "t1", 123.0)
+    assert (known := metadata.known(at("a/b.txt"))) is not None and known.mtime == 123.0
+    assert await metadata.info(at("a")) is not None and await metadata.info(at("tree")) is not None
+    assert not gateway.asked
+
+
+async def test_sizes_of_one_task_come_from_the_task_and_of_many_from_one_listing() -> None:
+    gateway = Gateway()
+    metadata = await gateway.began()
+    for i in range(2500):
+        gateway.files[f"o{i}"] = i
+        gateway.tasks[f"t{i}"] = {f"o{i}": i}
+        metadata.produced([(f"o{i}", False)], f"t{i}", 9.0)
+    assert await metadata.size(at("o3")) == 3 and gateway.asked == ["TASK t3"]
+    assert [await metadata.size(at(f"o{i}")) for i in range(2500)] == list(range(2500))
+    assert len(gateway.asked) <= 2 * 3, "as many single calls as a listing has pages, then the listing"
+
+
+async def test_a_task_that_reports_no_sizes_costs_a_listing() -> None:
+    gateway = Gateway()
+    metadata = await gateway.began()
+    gateway.files["x"] = 42
+    metadata.produced([("x", False)], "t1", 9.0)
+    assert await metadata.size(at("x")) == 42 and gateway.asked[-1] == "GET "
+
+
+async def test_a_complete_task_whose_output_is_not_there_is_found_out_at_the_end() -> None:
+    gateway = Gateway()
+    metadata = await gateway.began()
+    metadata.produced([("good", False), ("lie", False)], "t1", 9.0)
+    gateway.files["good"] = 1
+    assert await metadata.verify() == ["lie"] and await metadata.verify() == []
+    assert await metadata.info(at("lie")) is None and await metadata.info(at("good")) is not None
+
+
+async def test_a_lie_is_found_out_when_a_later_job_needs_the_file() -> None:
+    gateway = Gateway("listed")
+    metadata = await gateway.began()
+    metadata.produced([("good", False), ("lie", False)], "t1", 9.0)
+    gateway.files["good"] = 1
+    assert await metadata.absent([at("good"), at("lie"), at("listed")]) == [f"workspace://{RUN}/lie"]
+    assert await metadata.info(at("lie")) is None
+    assert await metadata.size(at("good")) == 1
+
+
+async def test_a_file_that_is_made_while_the_listing_is_read_is_not_lost() -> None:
+    gateway = Gateway()
+    metadata = await gateway.began()
+    metadata.produced([("a", False)], "t1", 9.0)
+    gateway.files["a"] = 1
+    listing = metadata._list
+
+    async def slow() -> Any:
+        found = await listing()
+        metadata.produced([("late", False)], "t2", 10.0)
+        return found
+
+    metadata._list = slow  # type: ignore[method-assign]
+    assert await metadata.verify() == []
+    assert metadata.known(at("late")) is not None
+
+
+async def test_what_is_removed_is_gone_and_what_never_was_is_asked_for_once_in_a_while() -> None:
+    gateway = Gateway("a", "d/x", "d/y")
+    metadata = await gateway.began()
+    metadata.produced([("t", False)], "t1", 9.0)
+    await metadata.remove(at("a"))
+    await metadata.remove(at("t"))
+    assert await metadata.info(at("a")) is None and await metadata.info(at("t")) is None
+    assert await metadata.verify() == []
+    gateway.asked.clear()
+    assert [await metadata.info(at("never")) for _ in range(5)] == [None] * 5 and gateway.asked == ["HEAD never"]
+    gateway.files["never"] = 1
+    metadata.produced([("never", False)], "t3", 9.0)
+    assert await metadata.info(at("never")) is not None
