@@ -77,7 +77,7 @@ class Metadata:
 
     def known(self, query: Query) -> FileInfo | None:
         """What is known of a file without asking anyone, None where nothing is; from any thread."""
-        if query.scheme == "sda":
+        if query.read_only:
             at, found = self._inputs.get(query, (-1e9, None))
             return found if time.monotonic() - at < INPUT_TTL else None
         if self._files is None or query.owner != self._run:
@@ -86,7 +86,7 @@ class Metadata:
 
     async def info(self, query: Query) -> FileInfo | None:
         """The file's size (None: see `size`) and time, None where it does not exist. Refused where the dataset is not this run's."""
-        return await (self._input(query) if query.scheme == "sda" else self._workspace(query))
+        return await (self._input(query) if query.read_only else self._workspace(query))
 
     async def size(self, query: Query) -> int | None:
         """The file's size in bytes, None where it does not exist. Asks the task that made it, or lists the workspace where that costs less in the long run."""
