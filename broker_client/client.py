@@ -118,6 +118,9 @@ class BrokerClient:
     def progress(self, run: str) -> m.Progress:
         return self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
 
+    def jobs(self, run: str, *, after: int = 0) -> m.JobPage:
+        return self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after)
+
     def audit(self, run: str) -> m.AuditPage:
         return self._send(m.AuditPage, "GET", "/v1/audit", run=run)
 
@@ -159,3 +162,9 @@ class AsyncBrokerClient:
 
     async def progress(self, run: str) -> m.Progress:
         return await self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
+
+    async def jobs(self, run: str, *, after: int = 0) -> m.JobPage:
+        return await self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after)
+
+    async def audit(self, run: str) -> m.AuditPage:
+        return await self._send(m.AuditPage, "GET", "/v1/audit", run=run)

@@ -195,6 +195,7 @@ class Event(Model):
     """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is dropped.
 
     kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed), `progress`, `node` (state of the node's part), `note`.
+    `cpu_seconds` and `memory_bytes` (peak) of a job where its TES measures them.
     """
 
     seq: int = Field(ge=1)
@@ -211,6 +212,8 @@ class Event(Model):
     line: int | None = Field(default=None, ge=0)
     dataset: DatasetId | None = None
     message: Text | None = None
+    cpu_seconds: float | None = Field(default=None, ge=0)
+    memory_bytes: int | None = Field(default=None, ge=0, le=2**53)
     done: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, ge=0)
     counts: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=2000)
@@ -240,6 +243,38 @@ class EventPage(Model):
     events: list[StoredEvent]
     next_after: int
     run_state: Literal["open", "closed"]
+
+
+class Job(Model):
+    """One job of the current attempt: the last that was said of it. `task`: the TES task's id at the node's gateway. `started_at` of its first try."""
+
+    node: NodeId
+    job: Label
+    rule: Label
+    state: JobState
+    wildcards: dict[str, str] = Field(default_factory=dict)
+    task: Label | None = None
+    tries: int | None = None
+    submitted_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    exit_code: int | None = None
+    error_class: Label | None = None
+    line: int | None = None
+    dataset: str | None = None
+    message: Text | None = None
+
+
+class JobPage(Model):
+    """`GET /v1/runs/{id}/jobs?after=`: jobs with news since that event number. A job may come again in a later page; the later word counts."""
+
+    run: RunId
+    attempt: int
+    jobs: list[Job] = Field(default_factory=list)
+    next_after: int
+    more: bool = False
 
 
 class RuleProgress(Model):

@@ -157,6 +157,14 @@ async def get_events(
     return await b.events.page(await _watchable(b, run, caller), after, limit)
 
 
+@router.get("/runs/{run}/jobs", tags=["events"], response_model_exclude_defaults=True)
+async def get_jobs(
+    b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=2000)] = 2000
+) -> m.JobPage:
+    """Jobs of the current attempt with news after event number `after`; ask again with `next_after`, at once where there is `more`."""
+    return await b.events.jobs(await _watchable(b, run, caller), after, limit)
+
+
 @router.get("/runs/{run}/progress", tags=["events"])
 async def get_progress(b: B, caller: AnyCaller, run: RunPath) -> m.Progress:
     progress: m.Progress = await b.events.progress(await _watchable(b, run, caller))
