@@ -4,6 +4,7 @@ from gdi_operators.operators.admit_run import AdmitRunOperator
 from gdi_operators.operators.close_run import CloseRunOperator
 from gdi_operators.operators.gather import GatherOperator
 from gdi_operators.operators.release import ReleaseOperator
+from gdi_operators.operators.rule_watcher import RuleWatcher, watch_rules
 from gdi_operators.operators.snakemake import SnakemakeOperator
 
-__all__ = ["AdmitRunOperator", "CloseRunOperator", "GatherOperator", "ReleaseOperator", "SnakemakeOperator"]
+__all__ = ["AdmitRunOperator", "CloseRunOperator", "GatherOperator", "ReleaseOperator", "RuleWatcher", "SnakemakeOperator", "watch_rules"]

@@ -61,10 +61,20 @@ class CloseRunOperator(RunOperator):
 
     def _outcome(self, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
         ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=self._before() or None).get(ti.run_id, {})
         others = [str(state) for name, state in states.items() if name != ti.task_id]
         if run.failing is None and str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=ti.run_id)) == "failed":
             return "cancelled"  # while a teardown still runs, only a person has set this
         if run.failing is not None or any(state in BAD for state in others):
             return "failed"
         return "success"
+
+    def _before(self) -> list[str]:
+        """The tasks upstream of this one decide how the run ended; those beside it (the rules' watchers, an author's own) do not."""
+        found: set[str] = set()
+        left = set(self.upstream_task_ids)
+        while left:
+            name = left.pop()
+            found.add(name)
+            left |= self.dag.get_task(name).upstream_task_ids - found
+        return sorted(found)

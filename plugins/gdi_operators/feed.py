@@ -1,0 +1,175 @@
+"""One poll of the broker for each run, however many triggers want to know about it; in all runs together no more than a few requests a second.
+
+Lives in the triggerer's event loop. A trigger enters `follow(…)` and asks for `newer()` snapshots; the first to come starts the poll, the last to
+leave ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from broker_client import models as m
+from broker_client.client import AsyncBrokerClient
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.patience import is_away, short
+from gdi_operators.settings import SettingsError, settings
+
+FASTEST = 2.0  # seconds between two polls of one run
+AT_ONCE = 0.5  # a trigger that just came need not wait for the next one
+AIRFLOW_EVERY = 20.0  # seconds between two looks at Airflow's own state of the closing task
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The task that ends the run in Airflow: when it is over and the broker cannot be asked, nobody need wait any more."""
+
+    dag_id: str
+    dag_run_id: str
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the last poll brought. `asked` is when it was begun (monotonic); `trouble` says why there is no progress; `away`: it may pass."""
+
+    asked: float
+    progress: m.Progress | None = None
+    trouble: str = ""
+    away: bool = False
+    ended: bool = False
+
+
+class Feed:
+    """The poll of one run. Use `follow`."""
+
+    def __init__(self, feeds: Feeds, run: str) -> None:
+        self.feeds, self.run = feeds, run
+        self.closing: Closing | None = None
+        self.followers = 0
+        self._snapshot: Snapshot | None = None
+        self._told = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    async def newer(self, than: float) -> Snapshot:
+        """The first snapshot that was asked for after `than` (monotonic); pass the last one's `asked` to get the next."""
+        while self._snapshot is None or self._snapshot.asked <= than:
+            await self._told.wait()
+        return self._snapshot
+
+    def enter(self, closing: Closing | None) -> None:
+        self.followers += 1
+        self.closing = closing or self.closing
+        self._hurry.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._poll(), name=f"poll of {self.run}")
+
+    async def leave(self) -> bool:
+        """Whether that was the last."""
+        self.followers -= 1
+        if self.followers or self._task is None:
+            return False
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        return True
+
+    async def _poll(self) -> None:
+        looked = time.monotonic()
+        while True:
+            await self.feeds.turn()
+            self._hurry.clear()
+            asked = time.monotonic()
+            if self.closing is not None and asked - looked > AIRFLOW_EVERY:
+                looked = asked
+                self._ended = await _is_over(self.closing)
+            self._tell(await self._ask(asked))
+            await asyncio.sleep(AT_ONCE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), FASTEST - AT_ONCE)
+
+    async def _ask(self, asked: float) -> Snapshot:
+        try:
+            client = await self.feeds.client()
+            return Snapshot(asked, await client.progress(self.run), ended=self._ended)
+        except ProblemError as error:
+            return Snapshot(asked, trouble=short(error), away=is_away(error), ended=self._ended)
+        except (httpx.HTTPError, OSError, SettingsError) as error:
+            return Snapshot(asked, trouble=short(error), away=True, ended=self._ended)
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        told, self._told = self._told, asyncio.Event()
+        told.set()
+
+
+class Feeds:
+    """All polls of one event loop over one connection; one HTTP client for them together."""
+
+    def __init__(self, conn_id: str | None) -> None:
+        self.conn_id = conn_id
+        self._feeds: dict[str, Feed] = {}
+        self._client: AsyncBrokerClient | None = None
+        self._making = asyncio.Lock()
+        self._next_turn = 0.0
+
+    async def turn(self) -> None:
+        """Waits until this poll may go out: all together keep to GDI_POLLS_PER_SECOND, first come, first served."""
+        now = time.monotonic()
+        at = max(now, self._next_turn)
+        self._next_turn = at + 1 / settings().polls_per_second
+        await asyncio.sleep(at - now)
+
+    async def client(self) -> AsyncBrokerClient:
+        async with self._making:
+            if self._client is None:
+                self._client = await TokenBrokerHook(self.conn_id).aget_conn()
+            return self._client
+
+    @asynccontextmanager
+    async def follow(self, run: str, closing: Closing | None) -> AsyncIterator[Feed]:
+        feed = self._feeds.setdefault(run, Feed(self, run))
+        feed.enter(closing)
+        try:
+            yield feed
+        finally:
+            if feed.followers == 1:
+                self._feeds.pop(run, None)  # before the wait in leave(): who comes meanwhile starts anew
+            await feed.leave()
+            if not self._feeds and self._client is not None:
+                client, self._client = self._client, None
+                await client.aclose()
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, Feeds]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def follow(run: str, *, conn_id: str | None = None, closing: Closing | None = None) -> AsyncIterator[Feed]:
+    """The feed of a broker's run, shared with all who follow it in this event loop. `closing` lets it end where the broker stays away."""
+    feeds = _loops.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, Feeds(conn_id))
+    async with feeds.follow(run, closing) as feed:
+        yield feed
+
+
+async def _is_over(closing: Closing) -> bool:
+    """Whether Airflow has that task at an end; False where it cannot be asked (outside a triggerer, or of an Airflow that answers something else)."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def ask() -> bool:
+        found = RuntimeTaskInstance.get_task_states(dag_id=closing.dag_id, task_ids=[closing.task_id], run_ids=[closing.dag_run_id])
+        return str(found.get(closing.dag_run_id, {}).get(closing.task_id)) in ENDED
+
+    try:
+        return await asyncio.to_thread(ask)
+    except Exception:  # this is the second source: without it the first goes on
+        return False

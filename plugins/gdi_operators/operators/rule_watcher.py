@@ -1,0 +1,57 @@
+"""RuleWatcher: a task for a rule of the workflow, green or red as its jobs are, that costs no worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import BaseOperator, TaskGroup
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.triggers.base import StartTriggerArgs
+
+from gdi_operators.links.run_pages import RunJobsLink
+
+GROUP, SHOWN = "rules", "rules_shown"
+
+
+class RuleWatcher(BaseOperator):
+    """Deferred by the scheduler itself (`start_from_trigger`) while the rule waits or runs; its trigger ends it: success, failed (a job of any node failed for
+    good) or skipped (no job in this run).
+
+    rule: its name. closing: id of the task that ends the run. It decides nothing about the run: place it with `watch_rules`. Cleared, it looks again.
+    """
+
+    start_from_trigger = True
+    operator_extra_links = (RunJobsLink(),)
+    ui_color = "#eef6e8"
+
+    def __init__(self, *, rule: str, closing: str = "close", token_broker_conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"retries": 0, "trigger_rule": "one_success", "priority_weight": 1, "weight_rule": "absolute", **kwargs})
+        self.rule = rule
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls="gdi_operators.triggers.rule.RuleTrigger",
+            trigger_kwargs={"rule": rule, "closing": closing, "token_broker_conn_id": token_broker_conn_id},
+            next_method="execute",
+        )
+
+    def execute(self, context: Any) -> NoReturn:
+        raise AirflowSkipException("Rules are shown by the triggerer alone; a worker (and dag.test) has nothing to watch.")
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> NoReturn:  # as Airflow declares it
+        """Only where the trigger could not even start: not loaded, or killed by Airflow."""
+        raise AirflowSkipException(f"Rule {self.rule} is not shown: its trigger failed, which says nothing about the rule. See the triggerer's log.")
+
+
+def watch_rules(rules: Sequence[str], *, admit: Any, analyse: Any, closing: str = "close", token_broker_conn_id: str | None = None) -> TaskGroup:
+    """A group `rules` with a watcher for each of the rules, in the DAG of the `with` block.
+
+    They start when `admit` succeeded, beside `analyse` (rule `one_success`), and are cleared with it, being downstream of it. Behind them stands an empty task,
+    `rules_shown`, that succeeds whatever they say: so no watcher is a leaf of the DAG, and none can fail the run.
+    """
+    with TaskGroup(GROUP, tooltip="A task for each rule of the workflow, over all nodes") as group:
+        for rule in rules:
+            RuleWatcher(task_id=rule, task_display_name=rule, rule=rule, closing=closing, token_broker_conn_id=token_broker_conn_id)
+    shown = EmptyOperator(task_id=SHOWN, task_display_name="All rules shown", trigger_rule="all_done", retries=0)
+    [admit, analyse] >> group >> shown
+    return group
