@@ -67,6 +67,10 @@ class Feed:
             await self._told.wait()
         return self._snapshot
 
+    def latest(self, than: float) -> Snapshot | None:
+        """The last snapshot where it was asked for after `than` (monotonic), without waiting."""
+        return self._snapshot if self._snapshot is not None and self._snapshot.asked > than else None
+
     def enter(self, closing: Closing | None) -> None:
         self.followers += 1
         self.closing = closing or self.closing

@@ -78,7 +78,7 @@ class RulesBroker(Broker):
 class RulesWorld(World):
     """The operators' world with that broker, and a workflow `probe` whose rules.lock names `rules`."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2, rules: tuple[str, ...] = (), workflows: tuple[str, ...] = ("probe",)) -> None:
+    def __init__(self, folder: Path, *, nodes: int = 2, rules: tuple[str, ...] = (), releases: Any = ()) -> None:
         super().__init__(folder, nodes=nodes)
         self.broker.served.stop()
         self.broker: RulesBroker = RulesBroker(self.nodes)
@@ -88,14 +88,9 @@ class RulesWorld(World):
         host = yaml.safe_load(self.config.read_text())
         host["broker"]["port"] = self.broker.served.port
         self.config.write_text(yaml.safe_dump(host))
-        for name in workflows:
-            entry = folder / "workflows" / name
-            if name != "probe":
-                entry.mkdir()
-                for file in ("Snakefile", "schema.json", "probe.py"):
-                    (entry / file).write_bytes((folder / "workflows" / "probe" / file).read_bytes())
-            (entry / "workflow.yaml").write_text(yaml.safe_dump({**WORKFLOW, "name": name, "releases": []}))
-            (entry / "rules.lock").write_text(RulesLock(digest=digest_of(entry), snakemake="9.27.1", rules=list(rules)).text())
+        entry = folder / "workflows" / "probe"
+        (entry / "workflow.yaml").write_text(yaml.safe_dump({**WORKFLOW, "releases": list(releases)}))
+        (entry / "rules.lock").write_text(RulesLock(digest=digest_of(entry), snakemake="9.27.1", rules=list(rules)).text())
 
     def conf(self, mode: str, seconds: float = 600) -> dict[str, Any]:
         return {"ticket": TICKET, "datasets": [f"DS-{n.name[-1].upper()}" for n in self.nodes], "mode": mode, "seconds": seconds}
