@@ -157,12 +157,13 @@ async def get_events(
     return await b.events.page(await _watchable(b, run, caller), after, limit)
 
 
-@router.get("/runs/{run}/jobs", tags=["events"], response_model_exclude_defaults=True)
+@router.get("/runs/{run}/jobs", tags=["events"], response_model=m.JobPage)
 async def get_jobs(
     b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=2000)] = 2000
-) -> m.JobPage:
+) -> Response:
     """Jobs of the current attempt with news after event number `after`; ask again with `next_after`, at once where there is `more`."""
-    return await b.events.jobs(await _watchable(b, run, caller), after, limit)
+    page = await b.events.jobs(await _watchable(b, run, caller), after, limit)
+    return Response(page.model_dump_json(exclude_defaults=True), media_type="application/json")
 
 
 @router.get("/runs/{run}/progress", tags=["events"])
