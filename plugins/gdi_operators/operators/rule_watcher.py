@@ -12,7 +12,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from gdi_operators.links.run_pages import RunJobsLink
 
-GROUP, SHOWN = "rules", "rules_shown"
+GROUP, ADMITTED, SHOWN = "rules", "admitted", "rules_shown"
 
 
 class RuleWatcher(BaseOperator):
@@ -53,5 +53,8 @@ def watch_rules(rules: Sequence[str], *, admit: Any, analyse: Any, closing: str 
         for rule in rules:
             RuleWatcher(task_id=rule, task_display_name=rule, rule=rule, closing=closing, token_broker_conn_id=token_broker_conn_id)
     shown = EmptyOperator(task_id=SHOWN, task_display_name="All rules shown", trigger_rule="all_done", retries=0)
-    [admit, analyse] >> group >> shown
+    # Airflow refuses a DAG with a setup task (`admit`) directly before a task of any rule but all_success.
+    admitted = EmptyOperator(task_id=ADMITTED, task_display_name="Admitted", retries=0)
+    admit >> admitted
+    [admitted, analyse] >> group >> shown
     return group
