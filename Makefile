@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-parts test-federation test-system lint setup
+.PHONY: demo test test-parts test-federation test-system bench-airflow lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -21,10 +21,15 @@ test-federation:
 test-system: setup
 	@$(BIN)/pytest -n 0 -m system tests/system $(ARGS)
 
+# One line a figure. ARGS="rules" runs one part of rules, start, kills, jobs.
+bench-airflow: setup
+	@$(BIN)/python -m tests.bench.airflow $(ARGS)
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/gdi workflow check --catalogue workflows
 
 setup:
 	@$(PYTHON) scripts/bootstrap.py
