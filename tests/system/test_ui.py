@@ -128,7 +128,7 @@ def test_failures_are_on_top_with_their_reason_and_every_state_is_a_word(page: B
     assert "validate at node-b: exit code 1, ValueError, line 7: a row without a position" in seen
     for word in ("Failing", "running", "done", "waiting", "failed"):
         assert word in seen
-    assert rows(page)[0].startswith("✕ failed node-b validate"), "what failed comes first in the table too"
+    assert rows(page)[0].startswith("✕failed node-b validate"), "what failed comes first in the table too"
 
 
 def test_a_jobs_log_is_a_link_to_its_node_and_opens_outside_the_frame(page: Browser, opened: Opened) -> None:
