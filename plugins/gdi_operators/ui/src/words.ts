@@ -32,12 +32,16 @@ export function bytes(size: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
+// Made once: making one costs more than a whole row of the table.
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
 export function moment(seconds: number): string {
-  return new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return MOMENT.format(seconds * 1000);
 }
 
 export function clock(seconds: number): string {
-  return new Date(seconds * 1000).toLocaleTimeString();
+  return CLOCK.format(seconds * 1000);
 }
 
 export function number(value: number): string {

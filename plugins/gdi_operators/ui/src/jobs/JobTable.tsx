@@ -2,12 +2,13 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, memo, useEffect, useRef } from "react";
 import { State } from "../State";
-import { bytes, moment, number, span } from "../words";
+import { bytes, clock, moment, number, span } from "../words";
 import { JOB, type Row } from "./feed";
 import { LogLink } from "./LogLink";
 import { type Column, type Order, took } from "./select";
 
 const HEIGHT = 34;
+const SLOTS = 256; // more than are ever in sight: a row that scrolls out gives its elements to the one that comes in
 const COLUMNS: readonly (readonly [Column, string, string])[] = [
   ["state", "State", ""],
   ["node", "Node", ""],
@@ -36,7 +37,7 @@ const Line = memo(function Line({ row, now, logs }: { row: Row; now: number; log
         {row.label}
       </span>
       <span role="gridcell" className="number" title={row.started_at ? moment(row.started_at) : undefined}>
-        {row.started_at ? new Date(row.started_at * 1000).toLocaleTimeString() : ""}
+        {row.started_at ? clock(row.started_at) : ""}
       </span>
       <span role="gridcell" className="number">
         {seconds === undefined ? "" : span(seconds)}
@@ -128,7 +129,7 @@ export function JobTable(props: Props) {
           const row = rows[item.index]!;
           return (
             <div
-              key={row.id}
+              key={item.index % SLOTS}
               id={`job-${item.index}`}
               role="row"
               aria-rowindex={item.index + 2}

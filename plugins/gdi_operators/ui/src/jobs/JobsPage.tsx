@@ -84,9 +84,9 @@ export function JobsPage() {
   const running = run?.state === "open";
   const now = useNow(running);
   const rows = useDeferredValue(view.rows);
-  const found = useMemo(() => matching(view.rows, wanted), [view.rows, wanted]);
-  // The order by time taken changes with every second only where that is the order.
-  const shown = useMemo(() => ordered(found, order, Date.now() / 1000), [found, order]);
+  // Ordered first, as jobs change less often than what is searched for.
+  const inOrder = useMemo(() => ordered(view.rows, order, Date.now() / 1000), [view.rows, order]);
+  const shown = useMemo(() => matching(inOrder, wanted), [inOrder, wanted]);
   const counts = useMemo(() => {
     const sums = new Map<JobState, number>();
     for (const r of view.rows) sums.set(r.state, (sums.get(r.state) ?? 0) + 1);
