@@ -103,7 +103,7 @@ class RulesLock(Strict):
     def text(self) -> str:
         """The file as it is kept: one rule a line, so that a change reads well in a diff."""
         head = "# Made by `gdi workflow lock`; not to be edited. Airflow shows a task for each of these rules.\n"
-        fields = f"format: {self.format}\ndigest: {self.digest}\nsnakemake: {self.snakemake}\n"
+        fields = f'format: {self.format}\ndigest: {self.digest}\nsnakemake: "{self.snakemake}"\n'
         return head + fields + ("rules:\n" + "".join(f'  - "{name}"\n' for name in self.rules) if self.rules else "rules: []\n")
 
 

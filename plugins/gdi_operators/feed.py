@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -24,27 +25,43 @@ from gdi_operators.settings import SettingsError, settings
 
 FASTEST = 2.0  # seconds between two polls of one run
 AT_ONCE = 0.5  # a trigger that just came need not wait for the next one
-AIRFLOW_EVERY = 20.0  # seconds between two looks at Airflow's own state of the closing task
+AIRFLOW_EVERY = 20.0  # seconds between two looks at Airflow's own state of the run
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 @dataclass(frozen=True)
-class Closing:
-    """The task that ends the run in Airflow: when it is over and the broker cannot be asked, nobody need wait any more."""
+class InAirflow:
+    """The run in Airflow, and the tasks that begin and end it: what the broker says of it counts only once it is admitted (again), and where the broker
+    cannot be asked, nobody need wait when it is over."""
 
     dag_id: str
     dag_run_id: str
-    task_id: str
+    admit: str
+    close: str
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the last poll brought. `asked` is when it was begun (monotonic); `trouble` says why there is no progress; `away`: it may pass."""
+    """What the last poll brought. `asked` is when it was begun (monotonic); `trouble` says why there is no progress; `away`: it may pass.
+
+    `admitted` is when Airflow was last seen with the admission behind it (monotonic; 0: not yet), `refused` that it failed, `ended` that the run is over there.
+    """
 
     asked: float
     progress: m.Progress | None = None
     trouble: str = ""
     away: bool = False
+    admitted: float = 0.0
+    refused: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What Airflow said last, as in Snapshot."""
+
+    admitted: float = 0.0
+    refused: bool = False
     ended: bool = False
 
 
@@ -53,13 +70,14 @@ class Feed:
 
     def __init__(self, feeds: Feeds, run: str) -> None:
         self.feeds, self.run = feeds, run
-        self.closing: Closing | None = None
+        self.place: InAirflow | None = None
         self.followers = 0
         self._snapshot: Snapshot | None = None
         self._told = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._ended = False
+        self._known = _Known()
+        self._look_at = 0.0
 
     async def newer(self, than: float) -> Snapshot:
         """The first snapshot that was asked for after `than` (monotonic); pass the last one's `asked` to get the next."""
@@ -71,9 +89,11 @@ class Feed:
         """The last snapshot where it was asked for after `than` (monotonic), without waiting."""
         return self._snapshot if self._snapshot is not None and self._snapshot.asked > than else None
 
-    def enter(self, closing: Closing | None) -> None:
+    def enter(self, place: InAirflow | None) -> None:
         self.followers += 1
-        self.closing = closing or self.closing
+        if place is not None:
+            self.place = place
+            self._look_at = 0.0  # who comes anew may come before the run is admitted again
         self._hurry.set()
         if self._task is None:
             self._task = asyncio.create_task(self._poll(), name=f"poll of {self.run}")
@@ -88,15 +108,16 @@ class Feed:
         return True
 
     async def _poll(self) -> None:
-        looked = time.monotonic()
         while True:
             await self.feeds.turn()
             self._hurry.clear()
-            asked = time.monotonic()
-            if self.closing is not None and asked - looked > AIRFLOW_EVERY:
-                looked = asked
-                self._ended = await _is_over(self.closing)
-            self._tell(await self._ask(asked))
+            if self.place is not None and time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + AIRFLOW_EVERY
+                looking = time.monotonic()
+                self._known = await _look(self.place, looking)
+                if not self._known.admitted and not self._known.refused:
+                    self._look_at = 0.0
+            self._tell(replace(await self._ask(time.monotonic()), **asdict(self._known)))  # asked after Airflow: of the attempt that is admitted there
             await asyncio.sleep(AT_ONCE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), FASTEST - AT_ONCE)
@@ -104,11 +125,11 @@ class Feed:
     async def _ask(self, asked: float) -> Snapshot:
         try:
             client = await self.feeds.client()
-            return Snapshot(asked, await client.progress(self.run), ended=self._ended)
+            return Snapshot(asked, await client.progress(self.run))
         except ProblemError as error:
-            return Snapshot(asked, trouble=short(error), away=is_away(error), ended=self._ended)
+            return Snapshot(asked, trouble=short(error), away=is_away(error))
         except (httpx.HTTPError, OSError, SettingsError) as error:
-            return Snapshot(asked, trouble=short(error), away=True, ended=self._ended)
+            return Snapshot(asked, trouble=short(error), away=True)
 
     def _tell(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -140,9 +161,9 @@ class Feeds:
             return self._client
 
     @asynccontextmanager
-    async def follow(self, run: str, closing: Closing | None) -> AsyncIterator[Feed]:
+    async def follow(self, run: str, place: InAirflow | None) -> AsyncIterator[Feed]:
         feed = self._feeds.setdefault(run, Feed(self, run))
-        feed.enter(closing)
+        feed.enter(place)
         try:
             yield feed
         finally:
@@ -158,22 +179,24 @@ _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, Feeds]] = 
 
 
 @asynccontextmanager
-async def follow(run: str, *, conn_id: str | None = None, closing: Closing | None = None) -> AsyncIterator[Feed]:
-    """The feed of a broker's run, shared with all who follow it in this event loop. `closing` lets it end where the broker stays away."""
+async def follow(run: str, *, conn_id: str | None = None, place: InAirflow | None = None) -> AsyncIterator[Feed]:
+    """The feed of a broker's run, shared with all who follow it in this event loop."""
     feeds = _loops.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, Feeds(conn_id))
-    async with feeds.follow(run, closing) as feed:
+    async with feeds.follow(run, place) as feed:
         yield feed
 
 
-async def _is_over(closing: Closing) -> bool:
-    """Whether Airflow has that task at an end; False where it cannot be asked (outside a triggerer, or of an Airflow that answers something else)."""
+async def _look(place: InAirflow, now: float) -> _Known:
+    """What Airflow says; outside a triggerer, or where it does not answer, that the run is admitted and goes on."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    def ask() -> bool:
-        found = RuntimeTaskInstance.get_task_states(dag_id=closing.dag_id, task_ids=[closing.task_id], run_ids=[closing.dag_run_id])
-        return str(found.get(closing.dag_run_id, {}).get(closing.task_id)) in ENDED
+    def ask() -> dict[str, Any]:
+        found = RuntimeTaskInstance.get_task_states(dag_id=place.dag_id, task_ids=[place.admit, place.close], run_ids=[place.dag_run_id])
+        return dict(found.get(place.dag_run_id, {}))
 
     try:
-        return await asyncio.to_thread(ask)
+        states = await asyncio.to_thread(ask)
     except Exception:  # this is the second source: without it the first goes on
-        return False
+        return _Known(admitted=now)
+    admitted, over = str(states.get(place.admit)), str(states.get(place.close)) in ENDED
+    return _Known(admitted=now if admitted == "success" else 0.0, refused=admitted in ENDED and admitted != "success", ended=over)

@@ -133,18 +133,47 @@ async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(broker: Bro
     assert "The broker refuses (There is no such run" in caplog.text and "The broker does not answer" in caplog.text
 
 
+def in_airflow(monkeypatch: pytest.MonkeyPatch, *answers: tuple[bool, bool, bool]) -> list[feed.InAirflow]:
+    """What Airflow says at each look, the last for ever: (admitted, refused, ended)."""
+    asked: list[feed.InAirflow] = []
+
+    async def look(place: feed.InAirflow, now: float) -> feed._Known:
+        admitted, refused, ended = answers[min(len(asked), len(answers) - 1)]
+        asked.append(place)
+        return feed._Known(admitted=now if admitted else 0.0, refused=refused, ended=ended)
+
+    monkeypatch.setattr(feed, "_look", look)
+    return asked
+
+
 async def test_a_run_that_is_over_in_airflow_is_not_waited_for_where_the_broker_cannot_tell(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[feed.Closing] = []
-
-    async def over(closing: feed.Closing) -> bool:
-        asked.append(closing)
-        return True
-
-    monkeypatch.setattr(feed, "_is_over", over)
-    monkeypatch.setattr(feed, "AIRFLOW_EVERY", 0.5)
+    asked = in_airflow(monkeypatch, (True, False, True))
     broker.known = False
     assert isinstance(await ended(trigger()), TaskSkippedEvent)
-    assert asked[0] == feed.Closing("probe", "manual__1", "close")
+    assert asked[0] == feed.InAirflow("probe", "manual__1", "admit", "close")
+
+
+async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admitted_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker.done[run_id("probe", "manual__1")] = 2  # all of the attempt before
+    asked = in_airflow(monkeypatch, (False, False, False), (False, False, False), (True, False, False))
+    waiting = asyncio.create_task(event(trigger()))
+    while len(asked) < 2:
+        await asyncio.sleep(0.05)
+    assert not waiting.done()
+    broker.done.clear()  # the next attempt is opened
+    while len(asked) < 3:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    broker.done[run_id("probe", "manual__1")] = 2
+    async with asyncio.timeout(10):
+        assert isinstance(await waiting, TaskSuccessEvent)
+
+
+async def test_a_run_that_is_not_admitted_again_leaves_no_rule_waiting(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker.done[run_id("probe", "manual__1")] = 2
+    in_airflow(monkeypatch, (False, True, False))
+    assert isinstance(await ended(trigger()), TaskSkippedEvent)
 
 
 async def test_a_fault_of_the_watcher_says_nothing_about_the_rule(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

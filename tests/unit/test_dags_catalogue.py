@@ -77,7 +77,8 @@ def test_each_rule_is_a_task_that_needs_no_worker_and_cannot_fail_the_run(tmp_pa
         assert task.start_from_trigger and task.retries == 0 and task.trigger_rule.value == "one_success"
         assert task.upstream_task_ids == {"admitted", "analyse"}  # begins when admitted, is cleared with the producer
         assert task.downstream_task_ids == {"rules_shown"}  # no leaf: its state does not count for the run's
-        assert task.start_trigger_args is not None and task.start_trigger_args.trigger_kwargs["closing"] == "close"  # type: ignore[index]
+        assert task.start_trigger_args is not None and task.start_trigger_args.trigger_kwargs["close"] == "close"  # type: ignore[index]
+        assert not task.params  # a required one among them would end the triggerer
     assert dag.get_task("rules_shown").trigger_rule.value == "all_done" and not dag.get_task("rules_shown").downstream_task_ids
     assert dag.get_task("close").upstream_task_ids == {"admit", "gather"}  # closing waits for no watcher
     dag.validate()  # as the dag processor does, and the constructor does not

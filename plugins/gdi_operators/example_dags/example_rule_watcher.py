@@ -16,5 +16,7 @@ with DAG("example_rule_watcher", schedule=None, tags={"gdi", "example"}, doc_md=
     close = CloseRunOperator(task_id="close", workflow=WORKFLOW)
     analyse >> close.as_teardown(setups=admit)
     shown = EmptyOperator(task_id="shown", trigger_rule="all_done")  # so that no watcher is a leaf, whose failure would be the run's
+    admitted = EmptyOperator(task_id="admitted")  # a setup task must be followed by tasks of the rule all_success
+    admit >> admitted
     for rule in RULES:
-        [admit, analyse] >> RuleWatcher(task_id=f"rule_{rule}", rule=rule, closing=close.task_id) >> shown
+        [admitted, analyse] >> RuleWatcher(task_id=f"rule_{rule}", rule=rule, close=close.task_id) >> shown

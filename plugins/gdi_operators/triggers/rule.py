@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from gdi_operators.feed import Closing, Feed, Snapshot, follow
+from gdi_operators.feed import Feed, InAirflow, Snapshot, follow
 from gdi_operators.rules import Verdict, describe, verdict
 from gdi_operators.runs import run_id
 
@@ -23,18 +23,19 @@ EVENTS = {"success": TaskSuccessEvent, "failed": TaskFailedEvent, "skipped": Tas
 class RuleTrigger(BaseTrigger):
     """Ends its task by itself (`TaskSuccessEvent`, `TaskFailedEvent`, `TaskSkippedEvent`), as the run's progress at the broker says.
 
-    rule: its name. closing: the task that ends the run; once it is over in Airflow and the broker cannot tell more, the rule is skipped. The DAG run is that of
-    the task. All triggers of a run share one poll (feed.py); each logs where its rule stands whenever that changes. No fault in here fails a task.
+    rule: its name. admit, close: ids of the tasks that begin and end the run in Airflow. Before it is admitted (again) nothing that the broker says of it
+    counts; once it is over and the broker cannot tell more, the rule is skipped. The DAG run is that of the task. All triggers of a run share one poll
+    (feed.py); each logs where its rule stands whenever that changes. No fault in here fails a task.
     """
 
-    def __init__(self, *, rule: str, closing: str = "close", token_broker_conn_id: str | None = None) -> None:
+    def __init__(self, *, rule: str, admit: str = "admit", close: str = "close", token_broker_conn_id: str | None = None) -> None:
         super().__init__()
-        self.rule, self.closing, self.token_broker_conn_id = rule, closing, token_broker_conn_id
+        self.rule, self.admit, self.close, self.token_broker_conn_id = rule, admit, close, token_broker_conn_id
         self.deadline = time.time() + LONGEST
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        kwargs = {"rule": self.rule, "closing": self.closing, "token_broker_conn_id": self.token_broker_conn_id}
+        kwargs = {"rule": self.rule, "admit": self.admit, "close": self.close, "token_broker_conn_id": self.token_broker_conn_id}
         return f"{type(self).__module__}.{type(self).__name__}", kwargs
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
@@ -62,15 +63,19 @@ class RuleTrigger(BaseTrigger):
             raise ValueError("a RuleTrigger belongs to a task")
         if ti.try_number > 1:
             self.log.info("%s", AGAIN)
-        closing = Closing(ti.dag_id, ti.run_id, self.closing)
-        async with follow(run_id(ti.dag_id, ti.run_id), conn_id=self.token_broker_conn_id, closing=closing) as feed:
+        place = InAirflow(ti.dag_id, ti.run_id, self.admit, self.close)
+        async with follow(run_id(ti.dag_id, ti.run_id), conn_id=self.token_broker_conn_id, place=place) as feed:
             return await self._watch(feed)
 
     async def _watch(self, feed: Feed) -> Verdict:
-        seen = time.monotonic()
+        begun = seen = time.monotonic()
         while True:
             snapshot = await feed.newer(seen)
             seen = snapshot.asked
+            if snapshot.refused:
+                return Verdict("skipped", "the run was not admitted")
+            if snapshot.admitted < begun:
+                continue
             if (found := self._read(snapshot)) is not None:
                 return found
             if snapshot.ended:
