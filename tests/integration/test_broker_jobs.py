@@ -15,7 +15,8 @@ pytest_plugins = ["broker_fixtures"]
 
 
 @pytest.fixture
-def run(world: World, alice: BrokerClient) -> m.Run:
+def told_of(world: World, alice: BrokerClient) -> m.Run:
+    """A run whose first node has a pod."""
     started = world.started(alice)[1]
     world.workload(started, "pod-a")
     return started
@@ -26,7 +27,8 @@ def tell(world: World, run: m.Run, *events: dict[str, Any], first: int = 1) -> N
     world.pod("pod-a").post_events(run.id, m.EventBatch(source="pod-a", events=made))
 
 
-def test_a_job_is_the_last_that_was_said_of_it(world: World, run: m.Run, alice: BrokerClient) -> None:
+def test_a_job_is_the_last_that_was_said_of_it(world: World, told_of: m.Run, alice: BrokerClient) -> None:
+    run = told_of
     now = time.time()
     tell(
         world, run,
@@ -48,7 +50,8 @@ def test_a_job_is_the_last_that_was_said_of_it(world: World, run: m.Run, alice: 
     assert (job.wildcards, job.tries, job.cpu_seconds, job.memory_bytes) == ({"part": "7"}, 2, 1.5, 2**33)
 
 
-def test_only_news_is_told_and_pages_end(world: World, run: m.Run, alice: BrokerClient) -> None:
+def test_only_news_is_told_and_pages_end(world: World, told_of: m.Run, alice: BrokerClient) -> None:
+    run = told_of
     for first in range(1, 2501, 500):
         tell(world, run, *({"job": f"j{i}", "state": "submitted"} for i in range(first, first + 500)), first=first)
     page = alice.jobs(run.id)
@@ -64,7 +67,8 @@ def test_only_news_is_told_and_pages_end(world: World, run: m.Run, alice: Broker
     assert (again.attempt, again.jobs) == (2, []), "a later attempt plans anew"
 
 
-def test_a_hostile_job_costs_a_list_little_and_breaks_it_never(world: World, run: m.Run, alice: BrokerClient) -> None:
+def test_a_hostile_job_costs_a_list_little_and_breaks_it_never(world: World, told_of: m.Run, alice: BrokerClient) -> None:
+    run = told_of
     huge = {f"w{i}" + "x" * 200: "y" * 255 for i in range(50)}
     attack = {"job": "j1", "state": "running", "wildcards": huge, "message": "<script>" * 200, "rule": "\x1b[31m<b>"}
     tell(world, run, attack, {"job": "j1", "state": "success"}, {"job": "j2", "state": "starting"})
@@ -72,7 +76,8 @@ def test_a_hostile_job_costs_a_list_little_and_breaks_it_never(world: World, run
     assert job.state == "running" and len(str(job.wildcards)) < 1100 and len(job.message or "") <= 500 and "\x1b" not in job.rule
 
 
-def test_the_jobs_are_for_the_runs_user_and_airflow_only(world: World, run: m.Run, alice: BrokerClient, bob: BrokerClient) -> None:
+def test_the_jobs_are_for_the_runs_user_and_airflow_only(world: World, told_of: m.Run, alice: BrokerClient, bob: BrokerClient) -> None:
+    run = told_of
     tell(world, run, {"job": "j1", "state": "running"})
     assert refused(bob.jobs, run.id).slug == "run-unknown"
     assert refused(world.gateway("node-a").jobs, run.id).slug == "forbidden"

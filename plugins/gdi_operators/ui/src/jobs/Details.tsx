@@ -14,7 +14,7 @@ export function Details({ row, logs, now, onClose }: { row: Row; logs: Record<st
   const seconds = took(row, now);
   const facts: [string, ReactNode][] = [
     ["State", <State kind={kind} word={word} />],
-    ["Why", reason(row)],
+    [row.state === "failed" || row.state === "cancelled" ? "Why" : "Earlier", reason(row)],
     ["Node", row.node],
     ["Rule", row.rule],
     ...Object.entries(row.wildcards ?? {}).map(([name, value]): [string, ReactNode] => [`Wildcard ${name}`, value]),
