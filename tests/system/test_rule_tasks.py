@@ -15,6 +15,7 @@ from local_federation.sandbox import why_not
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 RULES = ("one", "two", "three")
+RUNS = ("green", "red", "marked", "stopped", "again", "kill-triggerer", "kill-scheduler")  # one for each test
 WITHIN = 30  # seconds that a test waits for a state; the figure of 10 s is measured by the benchmark, on a quiet machine
 
 
@@ -32,6 +33,8 @@ def airflow(world: RulesWorld) -> Iterator[RealAirflow]:
     try:
         made.start()
         wait_for("the DAG", lambda: made.has_dag("probe"), timeout=120)
+        for name in RUNS:  # all at once: starting tasks is what takes long
+            made.trigger("probe", world.conf("slow", 1800), name)
         yield made
     finally:
         made.close()
@@ -39,8 +42,8 @@ def airflow(world: RulesWorld) -> Iterator[RealAirflow]:
 
 def begin(world: RulesWorld, airflow: RealAirflow, name: str) -> str:
     """A run whose pods work until told to end; the broker's id. Returns when the producer is deferred and every rule is watched."""
-    airflow.trigger("probe", world.conf("slow"), name)
-    airflow.wait_states("probe", name, {"admit": "success", "analyse[0]": "deferred", "analyse[1]": "deferred", **{f"rules.{r}": "deferred" for r in RULES}})
+    wanted = {"admit": "success", "analyse[0]": "deferred", "analyse[1]": "deferred", **{f"rules.{r}": "deferred" for r in RULES}}
+    airflow.wait_states("probe", name, wanted, timeout=180)
     wait_for("both pods", lambda: len([p for p in world.pods().values() if p["run"] == run_id("probe", name) and p["state"] == "running"]) == 2)
     return run_id("probe", name)
 
