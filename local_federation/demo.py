@@ -112,8 +112,8 @@ def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str, w
     """Which task failed, what it said last, where its log is."""
     lines = []
     for task in portal.task_instances(workflow, dag_run):
-        if task["state"] not in ("failed", "upstream_failed"):
-            continue
+        if task["state"] not in ("failed", "upstream_failed") or task["task_id"].startswith("rules."):
+            continue  # a rule's task only shows what another one failed of
         index = task.get("map_index", -1)
         where = f"{federation.layout.work}/airflow/logs/dag_id={workflow}/run_id={dag_run}/task_id={task['task_id']}"
         lines.append(f"{task['task_id']}{'' if index < 0 else f'[{index}]'}: {task['state']}")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import ParamValidationError
+from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from gdi_operators import catalogue
 from gdi_operators.catalogue import dag_of, params_of, scan
 from gdi_operators.settings import SettingsError, catalogue_folder, settings
@@ -80,7 +80,13 @@ def test_each_rule_is_a_task_that_needs_no_worker_and_cannot_fail_the_run(tmp_pa
         assert task.start_trigger_args is not None and task.start_trigger_args.trigger_kwargs["close"] == "close"  # type: ignore[index]
         assert not task.params  # a required one among them would end the triggerer
     assert dag.get_task("rules_shown").trigger_rule.value == "all_done" and not dag.get_task("rules_shown").downstream_task_ids
-    assert dag.get_task("close").upstream_task_ids == {"admit", "gather"}  # closing waits for no watcher
+    close = dag.get_task("close")
+    assert close.upstream_task_ids == {"admit", "gather"}  # closing waits for no watcher
+    assert close._before() == ["admit", "analyse", "gather", "release"]  # nor do they tell it how the run ended
+    with pytest.raises(AirflowSkipException):  # where no triggerer is: dag.test(), or a trigger that could not be loaded
+        dag.get_task("rules.count").execute({})
+    with pytest.raises(AirflowSkipException):
+        dag.get_task("rules.count").resume_execution("__fail__", {"error": "Trigger failure"}, {})
     dag.validate()  # as the dag processor does, and the constructor does not
 
 
