@@ -163,8 +163,8 @@ class AsyncBrokerClient:
     async def progress(self, run: str) -> m.Progress:
         return await self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
 
-    async def jobs(self, run: str, *, after: int = 0) -> m.JobPage:
-        return await self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after)
+    async def jobs(self, run: str, *, after: int = 0, limit: int = 2000) -> m.JobPage:
+        return await self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after, limit=limit)
 
     async def audit(self, run: str) -> m.AuditPage:
         return await self._send(m.AuditPage, "GET", "/v1/audit", run=run)

@@ -122,8 +122,8 @@ class Broker:
         progress: m.Progress = await self._events.progress(await self._known(run))
         return progress
 
-    async def _jobs(self, run: str, after: int = 0) -> Response:
-        page = await self._events.jobs(await self._known(run), after, 2000)
+    async def _jobs(self, run: str, after: int = 0, limit: int = 2000) -> Response:
+        page = await self._events.jobs(await self._known(run), after, limit)
         return Response(page.model_dump_json(exclude_defaults=True), media_type="application/json")
 
     async def _audit(self, run: str) -> m.AuditPage:

@@ -17,11 +17,12 @@ from sqlalchemy import select
 
 from broker_client.client import AsyncBrokerClient
 from gdi_common.problem import ProblemError
-from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.hooks.token_broker import BrokerAccess, TokenBrokerHook
 from gdi_operators.runs import run_id
 from gdi_operators.settings import SettingsError
 
 router = APIRouter()
+FIRST, PAGE = 400, 2000  # jobs in an answer: few at first, so that something is there to see
 NOTHING: dict[str, Any] = {
     "progress": {"state": "not-admitted", "outcome": "", "attempt": 0, "failing": None, "nodes": [], "rules": []}, "page": {"next_after": 0}, "logs": {},
 }  # fmt: skip
@@ -31,13 +32,23 @@ class Unavailable(Exception):
     """The broker cannot be asked now; the message is for the person who looks."""
 
 
+_known: dict[tuple[asyncio.AbstractEventLoop, BrokerAccess], AsyncBrokerClient] = {}
+
+
+async def _client() -> AsyncBrokerClient:
+    """One for the life of the api-server's loop: a page asks every few seconds, and a client costs more than a request."""
+    hook = TokenBrokerHook()
+    key = (asyncio.get_running_loop(), await hook.aaccess())
+    if key not in _known:
+        _known[key] = await hook.aget_conn()
+    return _known[key]
+
+
 @asynccontextmanager
 async def asking() -> AsyncIterator[AsyncBrokerClient]:
     """The broker's client. What goes wrong with it leaves as Unavailable; a run that the broker does not know as ProblemError 404."""
-    client: AsyncBrokerClient | None = None
     try:
-        client = await TokenBrokerHook().aget_conn()
-        yield client
+        yield await _client()
     except SettingsError as error:
         raise Unavailable(str(error)) from None
     except ProblemError as error:
@@ -46,9 +57,10 @@ async def asking() -> AsyncIterator[AsyncBrokerClient]:
         raise Unavailable(f"The broker answered: {error}") from None
     except (httpx.HTTPError, FileNotFoundError) as error:
         raise Unavailable(f"The broker does not answer ({type(error).__name__}). The run goes on without it for a while; this page tries again.") from None
-    finally:
-        if client is not None:
-            await client.aclose()
+
+
+async def _nothing() -> None:
+    return None
 
 
 @router.get("/data/jobs/{dag_id}/{dag_run_id:path}")
@@ -57,8 +69,9 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
     run = run_id(dag_id, dag_run_id)
     try:
         async with asking() as broker:
-            progress, page = await asyncio.gather(broker.progress(run), broker.jobs(run, after=after))
-            plan = (await broker.get_run(run)).plan if after == 0 else []
+            first = after == 0
+            asked = (broker.progress(run), broker.jobs(run, after=after, limit=FIRST if first else PAGE))
+            progress, page, known = await asyncio.gather(*asked, broker.get_run(run) if first else _nothing())
     except ProblemError:
         state = await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
         return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], "airflow": state}})
@@ -66,7 +79,7 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
         return JSONResponse({"detail": str(error)}, status_code=503)
     if page.attempt != progress.attempt:  # the next attempt opened between the two answers: its jobs come with the next read
         page = page.model_copy(update={"jobs": [], "next_after": after, "more": False})
-    logs = json.dumps({item.node: item.gateway_url for item in plan})
+    logs = json.dumps({item.node: item.gateway_url for item in known.plan} if known else {})
     body = f'{{"progress": {progress.model_dump_json()}, "page": {page.model_dump_json(exclude_defaults=True)}, "logs": {logs}}}'
     return Response(body, media_type="application/json")
 

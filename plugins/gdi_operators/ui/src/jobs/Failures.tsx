@@ -1,5 +1,5 @@
 // What failed and why, on top of everything: the reason of the run, then failed jobs, the same ones together.
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 import { type Failing } from "../api";
 import { plural } from "../words";
 import { type Row } from "./feed";
@@ -23,7 +23,7 @@ interface Group {
   count: number;
 }
 
-export function Failures(props: { failing: Failing | null; rows: Row[]; logs: Record<string, string>; onShow: (job: Row) => void }) {
+export const Failures = memo(function Failures(props: { failing: Failing | null; rows: Row[]; logs: Record<string, string>; onShow: (job: Row) => void }) {
   const groups = useMemo(() => {
     const found = new Map<string, Group>();
     for (const r of props.rows) {
@@ -62,4 +62,4 @@ export function Failures(props: { failing: Failing | null; rows: Row[]; logs: Re
       )}
     </section>
   );
-}
+});

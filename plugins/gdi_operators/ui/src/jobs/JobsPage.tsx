@@ -1,5 +1,5 @@
 // The run's Jobs tab: what failed and why, how far it is, the rules by node, a timeline, and every job.
-import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
+import { memo, useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 import { type JobState, type Progress } from "../api";
 import { State } from "../State";
 import { number, plural, type Said, span } from "../words";
@@ -41,7 +41,7 @@ function useNow(running: boolean): number {
   return now;
 }
 
-function Summary({ run, rows, complete, now }: { run: Progress; rows: Row[]; complete: boolean; now: number }) {
+const Summary = memo(function Summary({ run, rows, complete, now }: { run: Progress; rows: Row[]; complete: boolean; now: number }) {
   const total = run.nodes.reduce((sum, n) => sum + n.total, 0);
   const done = run.nodes.reduce((sum, n) => sum + n.done, 0);
   const failed = run.rules.reduce((sum, r) => sum + r.failed, 0);
@@ -71,7 +71,7 @@ function Summary({ run, rows, complete, now }: { run: Progress; rows: Row[]; com
       <p id="counts">{parts.join(" · ")}</p>
     </div>
   );
-}
+});
 
 export function JobsPage() {
   const view = useFeed();
