@@ -67,12 +67,13 @@ def _running(world: RulesWorld, name: str) -> bool:
 
 
 def _kill_a_worker(airflow: RealAirflow) -> None:
-    """A task's own process, in the middle of it: below the scheduler, with LocalExecutor."""
+    """The worker process of a task, in the middle of it: below the scheduler, with LocalExecutor, and its title says whether it is idle."""
 
     def killed() -> bool:
         for process in psutil.Process(airflow.processes["scheduler"].pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if "task" in " ".join(process.cmdline()) and "supervisor" in " ".join(process.cmdline()):
+                title = " ".join(process.cmdline())
+                if "LocalExecutor" in title and "idle" not in title:
                     process.kill()
                     return True
         return False
