@@ -14,6 +14,7 @@ from airflow.triggers.base import StartTriggerArgs
 from gdi_operators.links.run_pages import RunJobsLink
 
 GROUP, ADMITTED, SHOWN = "rules", "admitted", "rules_shown"
+TOOLTIP = "A task for each rule, over all nodes: deferred while it waits or runs, red where any node's is red. The tab Jobs tells more."
 
 
 class RuleWatcher(BaseOperator):
@@ -53,7 +54,7 @@ def watch_rules(rules: Sequence[str], *, admit: Any, analyse: Any, close: str = 
     They start when `admit` succeeded, beside `analyse` (rule `one_success`), and are cleared with it, being downstream of it. Behind them stands an empty task,
     `rules_shown`, that succeeds whatever they say: so no watcher is a leaf of the DAG, and none can fail the run.
     """
-    with TaskGroup(GROUP, tooltip="A task for each rule of the workflow, over all nodes") as group:
+    with TaskGroup(GROUP, tooltip=TOOLTIP) as group:
         for rule in rules:
             RuleWatcher(task_id=rule, task_display_name=rule, rule=rule, admit=admit.task_id, close=close, token_broker_conn_id=token_broker_conn_id)
     shown = EmptyOperator(task_id=SHOWN, task_display_name="All rules shown", trigger_rule="all_done", retries=0)
