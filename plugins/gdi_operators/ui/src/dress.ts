@@ -16,7 +16,13 @@ const TOKENS: Record<string, string> = {
   "--running": "--chakra-colors-running-solid",
   "--failed": "--chakra-colors-failed-solid",
   "--waiting": "--chakra-colors-queued-solid",
-  "--stopped": "--chakra-colors-up-for-retry-solid",
+  "--stopped": "--chakra-colors-up_for_retry-solid",
+  // signs and words: what Airflow reads well on its background, dark or light
+  "--done-sign": "--chakra-colors-success-fg",
+  "--running-sign": "--chakra-colors-running-fg",
+  "--failed-sign": "--chakra-colors-failed-fg",
+  "--waiting-sign": "--chakra-colors-queued-fg",
+  "--stopped-sign": "--chakra-colors-up_for_retry-fg",
 };
 
 /** Follows Airflow's page for as long as this one is open. Opened by itself, or inside a page of another site, it is as the system has it. */
