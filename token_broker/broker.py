@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from gdi_common.jose import SigningKey
+from gdi_common.oidc import Oidc
 from token_broker.admission import Admission
 from token_broker.audit import Audit
 from token_broker.background import Background
@@ -18,7 +19,6 @@ from token_broker.events import Events
 from token_broker.grants import Grants
 from token_broker.keeper import Keeper
 from token_broker.metrics import Metrics
-from token_broker.oidc import Oidc
 from token_broker.runs import Runs
 from token_broker.settings import Settings, SettingsError, read_secret
 from token_broker.store import Store

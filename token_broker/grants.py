@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from broker_client.models import Grant, GrantRequest
+from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from gdi_common.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.held import Held
 from token_broker.keeper import Keeper, provider_away
-from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.store import Store, grants
 from token_broker.vault import VaultUnavailable
 

@@ -1,13 +1,15 @@
-"""The broker as an OAuth 2 client of LS AAI: discovery, code, RFC 8693 exchange, refresh, RFC 7009 revocation, RFC 7662 introspection, userinfo."""
+"""An OAuth 2 client of LS AAI: discovery, code, RFC 8693 exchange, refresh, RFC 7009 revocation, RFC 7662 introspection, userinfo."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -72,6 +74,16 @@ class Oidc:
         if not isinstance(url, str):
             raise OidcUnavailable("discovery", f"it offers no {name}", sent=False)
         return url
+
+    async def sign_in_url(self, *, redirect_uri: str, scope: str, state: str, verifier: str) -> str:
+        """Where to send the browser: the authorization endpoint, with the S256 challenge of `verifier` (RFC 7636)."""
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code", "client_id": self.client_id, "redirect_uri": redirect_uri, "scope": scope, "state": state,
+            "code_challenge": challenge, "code_challenge_method": "S256",
+        }  # fmt: skip
+        endpoint = await self.endpoint("authorization_endpoint")
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     async def code(self, code: str, verifier: str, redirect_uri: str) -> TokenSet:
         return await self._token(
