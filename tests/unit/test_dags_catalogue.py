@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from airflow.sdk import DAG
+from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
 from gdi_operators import catalogue
 from gdi_operators.catalogue import dag_of, params_of, scan
 from gdi_operators.settings import SettingsError, catalogue_folder, settings
@@ -88,6 +90,12 @@ def test_each_rule_is_a_task_that_needs_no_worker_and_cannot_fail_the_run(tmp_pa
     with pytest.raises(AirflowSkipException):
         dag.get_task("rules.count").resume_execution("__fail__", {"error": "Trigger failure"}, {})
     dag.validate()  # as the dag processor does, and the constructor does not
+
+
+def test_the_triggerer_can_make_a_watchers_context_though_the_form_has_required_fields(tmp_path: Path) -> None:
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag_of(load(locked(entry(tmp_path, "good"), "count")))))
+    made = process_params(stored, stored.get_task("rules.count"), {"datasets": ["D"], "mode": "a"}, suppress_exception=False)  # as create_runtime_ti's context
+    assert made["datasets"] == ["D"]
 
 
 def test_the_lock_is_no_part_of_the_digest_and_a_stale_or_missing_one_is_told_in_the_documentation(tmp_path: Path) -> None:
