@@ -24,6 +24,7 @@ from gdi_operators.runs import run_id
 from gdi_operators.settings import SettingsError, settings
 
 router = APIRouter()
+_packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many are made at once
 
 
 @router.get("/data/results/{dag_id}/{dag_run_id:path}")
@@ -62,7 +63,9 @@ async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     path = Path(file.name)
     file.close()
     try:
-        await asyncio.to_thread(crate.write, path, found, found.proofs(_keys(run)), run, approvals, started_by)
+        async with _packing:
+            proofs = await asyncio.to_thread(found.proofs, _keys(run))
+            await asyncio.to_thread(crate.write, path, found, proofs, run, approvals, started_by)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
