@@ -33,7 +33,8 @@ class Strict(BaseModel):
 class Release(Strict):
     """A file that the workflow asks to release. `path` is relative to the workspace; `schema_file` is a JSON Schema (2020-12) beside the Snakefile.
 
-    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer.
+    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer. `review: true` asks every node that a person
+    looks before it leaves; a node's own policy may ask for that by itself.
     """
 
     name: Name
@@ -42,6 +43,7 @@ class Release(Strict):
     schema_file: RelativePath
     check: Literal["allele-counts"]
     gather: Literal["allele-counts"] | None = None
+    review: bool = False
 
 
 class Needs(Strict):

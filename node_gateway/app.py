@@ -21,6 +21,7 @@ from node_gateway.context import Gateway
 from node_gateway.data import routes as data
 from node_gateway.metrics import Metrics
 from node_gateway.release import routes as release
+from node_gateway.review import routes as review
 from node_gateway.tasks import routes as tasks
 from node_gateway.workspace import routes as workspace
 
@@ -35,7 +36,7 @@ SAFE_HEADERS = [
 
 def public_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway", gateway, "public", openapi="/openapi.json")
-    for router in (tasks.router, workspace.router, datasets.router, release.router, logs.router):
+    for router in (tasks.router, workspace.router, datasets.router, release.router, logs.router, review.router):
         app.include_router(router(gateway))
 
     @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False)
@@ -66,7 +67,7 @@ def public_app(gateway: Gateway) -> FastAPI:
 def internal_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway, inside", gateway, "internal", openapi=None)
     app.include_router(data.router(gateway))
-    app.include_router(release.review_router(gateway))
+    app.include_router(review.internal_router(gateway))
 
     @app.get("/audit")
     async def audit(after: Annotated[int, Query(ge=0)] = 0, run: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Response:
@@ -139,7 +140,9 @@ class _Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *SAFE_HEADERS]
+                given = list(message.get("headers", []))
+                named = {name.lower() for name, _ in given}  # a page has its own, which allow its style sheet
+                message["headers"] = [*given, *(h for h in SAFE_HEADERS if h[0] not in named)]
             await send(message)
 
         try:

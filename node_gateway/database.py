@@ -71,6 +71,15 @@ releases = sa.Table(
     sa.UniqueConstraint("run", "name", "source_sha256"),
 )
 
+reviews = sa.Table(  # of releases that a person had to look at: who asked, and what was decided
+    "reviews",
+    metadata,
+    sa.Column("release", sa.Integer, sa.ForeignKey("releases.number"), primary_key=True, autoincrement=False),
+    sa.Column("asked", sa.JSON, nullable=False),
+    sa.Column("decided_at", sa.Float),
+    sa.Column("reason", sa.String(500), nullable=False),
+)
+
 dataset_sets = sa.Table(
     "dataset_sets",
     metadata,

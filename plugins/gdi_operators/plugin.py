@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
+from gdi_operators.links.review import ReviewLink
 from gdi_operators.links.run_pages import JOBS, RESULTS, RunJobsLink, RunResultsLink
 from gdi_operators.listeners import used_tickets
 
@@ -39,4 +40,4 @@ class GdiPlugin(AirflowPlugin):
         {"name": "Results", "href": f"{PREFIX}/results/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": RESULTS},
     ]
     listeners: ClassVar[list[Any]] = [used_tickets]
-    operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink()]
+    operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink(), ReviewLink()]

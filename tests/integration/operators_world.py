@@ -88,7 +88,8 @@ class Node:
 
     name: str
     release: bytes = b'{"format": "gdi-allele-counts/1", "sites": [], "withheld": {}}'
-    reviews: int = 0
+    reviews: int = 0  # how often asking for a release answers that a person has to look
+    review_states: list[str] = field(default_factory=list)  # what waiting is told, in order ("away": 503, "forbidden": 403); then "published"
     refuse: list[str] | None = None
     tamper: bytes = b""
     closed: list[int] = field(default_factory=list)
@@ -100,6 +101,7 @@ class Node:
         install(app)
         self.served = Served(app)
         app.post("/releases/{run}")(self._ask)
+        app.get("/releases/{run}/{name}/review")(self._review)
         app.get("/releases/{run}/{name}")(self._get)
         app.post("/runs/{run}/close")(self._close)
 
@@ -130,6 +132,13 @@ class Node:
     async def _get(self, run: str, name: str, request: Request) -> Response:
         self._authorised(request)
         return Response(self.release + self.tamper)
+
+    async def _review(self, run: str, name: str, request: Request) -> dict[str, str]:
+        self._authorised(request)
+        state = self.review_states.pop(0) if self.review_states else "published"
+        if state in ("away", "forbidden"):
+            raise ProblemError(503 if state == "away" else 403, state, f"The gateway is {state}.")
+        return {"state": state}
 
     async def _close(self, run: str, request: Request) -> dict[str, Any]:
         self._authorised(request)
