@@ -14,14 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import httpx
-
 from broker_client import models as m
 from broker_client.client import AsyncBrokerClient
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.patience import is_away, short
-from gdi_operators.settings import SettingsError, settings
+from gdi_operators.settings import settings
 
 FASTEST = 2.0  # seconds between two polls of one run
 AT_ONCE = 0.5  # a trigger that just came need not wait for the next one
@@ -128,7 +126,7 @@ class Feed:
             return Snapshot(asked, await client.progress(self.run))
         except ProblemError as error:
             return Snapshot(asked, trouble=short(error), away=is_away(error))
-        except (httpx.HTTPError, OSError, SettingsError) as error:
+        except Exception as error:  # a poll that ended would leave everybody waiting: a missing connection or setting may be mended meanwhile
             return Snapshot(asked, trouble=short(error), away=True)
 
     def _tell(self, snapshot: Snapshot) -> None:
@@ -145,13 +143,14 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._client: AsyncBrokerClient | None = None
         self._making = asyncio.Lock()
+        self._pace = 1 / settings().polls_per_second
         self._next_turn = 0.0
 
     async def turn(self) -> None:
         """Waits until this poll may go out: all together keep to GDI_POLLS_PER_SECOND, first come, first served."""
         now = time.monotonic()
         at = max(now, self._next_turn)
-        self._next_turn = at + 1 / settings().polls_per_second
+        self._next_turn = at + self._pace
         await asyncio.sleep(at - now)
 
     async def client(self) -> AsyncBrokerClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
@@ -131,6 +132,19 @@ async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(broker: Bro
     async with asyncio.timeout(15):
         assert isinstance(await waiting, TaskSuccessEvent)
     assert "The broker refuses (There is no such run" in caplog.text and "The broker does not answer" in caplog.text
+
+
+async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker.done[run_id("probe", "manual__1")] = 2
+    made = trigger()
+    made.token_broker_conn_id = "not_there_yet"
+    waiting = asyncio.create_task(event(made))
+    await asyncio.sleep(2)
+    assert not waiting.done()
+    extra = json.dumps({"identity_token_file": str(settings().identity_token_file)})
+    monkeypatch.setenv("AIRFLOW_CONN_NOT_THERE_YET", json.dumps({"conn_type": "gdi_token_broker", "host": broker.served.url, "extra": extra}))
+    async with asyncio.timeout(10):
+        assert isinstance(await waiting, TaskSuccessEvent)
 
 
 def in_airflow(monkeypatch: pytest.MonkeyPatch, *answers: tuple[bool, bool, bool]) -> list[feed.InAirflow]:
