@@ -18,6 +18,7 @@ from gdi_common.problem import Problem, ProblemError
 M = TypeVar("M", bound=BaseModel)
 Credential = Callable[[], str]
 TIMEOUT = httpx.Timeout(30, connect=5)
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)  # s; well before the 5 after which servers close idle ones
 
 
 def token_file(path: str | Path) -> Credential:
@@ -66,7 +67,7 @@ class BrokerClient:
     """The broker, synchronously. `credential` gives the bearer token: a user's access token, a workload's identity token, a gateway's assertion."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, transport=transport)
+        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport)
 
     def __enter__(self) -> BrokerClient:
         return self
@@ -129,7 +130,7 @@ class AsyncBrokerClient:
     """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, transport=transport)
+        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport)
 
     async def __aenter__(self) -> AsyncBrokerClient:
         return self

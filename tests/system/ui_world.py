@@ -18,6 +18,7 @@ from operators_world import Served
 from starlette.responses import Response
 
 from broker_client import models as m
+from broker_client.client import LIMITS
 from broker_client.models import run_id
 from gdi_common.jose import SigningKey
 from gdi_common.problem import ProblemError
@@ -59,7 +60,7 @@ class Broker:
         app.put("/runs/{run}")(self._open)
         app.post("/runs/{run}/events/{node}")(self._tell)
         self.served = Served(app)
-        self.http = httpx.Client(base_url=self.served.url, trust_env=False, timeout=120)
+        self.http = httpx.Client(base_url=self.served.url, trust_env=False, timeout=120, limits=LIMITS)
 
     def open(self, dag_run_id: str, **changed: Any) -> str:
         """A run with a part at each node; its id. `changed`: what is different about it; again for the same run to change it."""
@@ -167,7 +168,7 @@ class Airflow:
                 [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)],
                 env=self.environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False, limits=LIMITS)
         try:
             self._wait()
             token = self.http.post("/auth/token", json={"username": "admin", "password": "pw"}).raise_for_status().json()["access_token"]
