@@ -99,6 +99,17 @@ class BrokerClient:
     def get_run(self, run: str) -> m.Run:
         return self._send(m.Run, "GET", f"/v1/runs/{run}")
 
+    def open_runs(self, *, after: str = "") -> m.OpenRuns:
+        return self._send(m.OpenRuns, "GET", "/v1/runs", after=after)
+
+    def due_starts(self) -> m.DueStarts:
+        return self._send(m.DueStarts, "POST", "/v1/schedules/due")
+
+    def report_start(self, report: m.StartReport) -> None:
+        answer = self._http.post("/v1/schedules/starts", json=_body(report))
+        if not answer.is_success:
+            raise as_problem(answer)
+
     def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
         return self._send(m.Run, "DELETE", f"/v1/runs/{run}", request)
 

@@ -27,6 +27,28 @@ class Model(BaseModel):
 # --- grants and tickets -------------------------------------------------------------------------------------------------
 
 
+class Schedule(Model):
+    """When a standing grant starts its workflow by itself. `cron`: five fields, in `timezone` (IANA); `parameters` as in `conf`, with `datasets`.
+
+    `catch_up` after downtime: every missed start, only the latest one, or none.
+    """
+
+    workflow: WorkflowName
+    parameters: dict[str, JsonValue]
+    cron: Annotated[str, Field(max_length=200)]
+    timezone: Annotated[str, Field(max_length=64)] = "UTC"
+    catch_up: Literal["all", "latest", "none"] = "latest"
+
+
+class ScheduleState(Schedule):
+    """`stopped` for good, with the reason: access or consent ended. `next_due` None: it never comes again."""
+
+    state: Literal["active", "stopped"]
+    reason: Text = ""
+    next_due: float | None = None
+    last_due: float | None = None
+
+
 class GrantRequest(Model):
     """`POST /v1/grants`, `Authorization: Bearer <the user's LS AAI access token>`: consent to these workflows on these datasets until then."""
 
@@ -35,6 +57,7 @@ class GrantRequest(Model):
     expires_at: float
     mode: Literal["once", "standing"] = "standing"
     label: Label = ""
+    schedule: Schedule | None = None
 
 
 class Grant(Model):
@@ -51,6 +74,7 @@ class Grant(Model):
     state: Literal["active", "revoked", "expired", "dead", "used"]
     detail: Text = ""
     refreshes: int = 0
+    schedule: ScheduleState | None = None
 
 
 class TicketRequest(Model):
@@ -69,6 +93,38 @@ class Ticket(Model):
 
     ticket: str
     expires_at: float
+
+
+class DueStart(Model):
+    """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as its conf."""
+
+    grant: GrantId
+    due: float
+    workflow: WorkflowName
+    parameters: dict[str, JsonValue]
+    dag_run_id: AirflowId
+    ticket: str = Field(repr=False)
+
+
+class DueStarts(Model):
+    """`POST /v1/schedules/due`, Airflow's workload: what is to be started now. What is not reported within two minutes is handed out again."""
+
+    starts: list[DueStart] = Field(default_factory=list)
+
+
+class StartReport(Model):
+    """`POST /v1/schedules/starts`: the run is there (also where it was before), or can never be."""
+
+    grant: GrantId
+    due: float
+    outcome: Literal["started", "refused"]
+    detail: Text = ""
+
+
+class OpenRuns(Model):
+    """`GET /v1/runs`: runs that are open, oldest first, at most 1,000 after `after` (an id)."""
+
+    runs: list[Run]
 
 
 def run_id(dag_id: str, dag_run_id: str) -> str:
@@ -332,3 +388,4 @@ class AuditPage(Model):
 
 
 Run.model_rebuild()
+OpenRuns.model_rebuild()

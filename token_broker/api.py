@@ -104,12 +104,33 @@ async def create_ticket(b: B, user: TheUser, grant: GrantPath, request: m.Ticket
     return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
 
 
+# --- schedules ------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/schedules/due", tags=["schedules"])
+async def due(b: B, _: TheAirflow) -> m.DueStarts:
+    """What schedules ask to be started now, each with its ticket. A POST: it makes tickets."""
+    return m.DueStarts(starts=await b.schedules.due())
+
+
+@router.post("/schedules/starts", status_code=204, tags=["schedules"])
+async def report_start(b: B, _: TheAirflow, report: m.StartReport) -> Response:
+    await b.schedules.report(report)
+    return Response(status_code=204)
+
+
 # --- runs -----------------------------------------------------------------------------------------------------------------
 
 
 @router.post("/runs", tags=["runs"])
 async def admit(b: B, _: TheAirflow, request: m.AdmitRequest) -> m.Run:
     return await b.runs.admit(request)
+
+
+@router.get("/runs", tags=["runs"])
+async def open_runs(b: B, _: TheAirflow, after: Annotated[str, Query(max_length=22)] = "", limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> m.OpenRuns:
+    """Runs that are open, by id: for housekeeping."""
+    return m.OpenRuns(runs=await b.runs.open_runs(after, limit))
 
 
 @router.get("/runs/{run}", tags=["runs"])

@@ -48,6 +48,31 @@ tickets = sa.Table(
     sa.Column("used_at", sa.Float),
 )  # fmt: skip
 
+schedules = sa.Table(
+    "schedules", meta,
+    sa.Column("grant_id", sa.String(40), primary_key=True),
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("cron", sa.String(200), nullable=False),
+    sa.Column("timezone", sa.String(64), nullable=False),
+    sa.Column("catch_up", sa.String(10), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # active | stopped
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("next_due", sa.Float, index=True),
+    sa.Column("last_due", sa.Float),
+)  # fmt: skip
+
+starts = sa.Table(  # of schedules: one row for each start that fell due and is to be made
+    "starts", meta,
+    sa.Column("grant_id", sa.String(40), primary_key=True),
+    sa.Column("due", sa.Float, primary_key=True),
+    sa.Column("dag_run_id", sa.String(250), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False, index=True),  # due | started | refused | failed
+    sa.Column("leased_until", sa.Float, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)  # fmt: skip
+
 runs = sa.Table(
     "runs", meta,
     sa.Column("id", sa.String(22), primary_key=True),

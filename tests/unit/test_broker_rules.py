@@ -19,7 +19,7 @@ from token_broker.grants import clean
 from token_broker.held import Held
 from token_broker.runs import run_id
 from token_broker.settings import Settings, SettingsError, read_secret
-from token_broker.tickets import hash_of
+from token_broker.parameters import hash_of
 
 KEY = SigningKey.generate().jwk()
 

@@ -46,12 +46,20 @@ def consent(user: str, csrf: str, workflows: str, datasets: Iterable[tuple[str, 
 def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     rows = "".join(
         f"<tr><td><code>{escape(g.id)}</code><br>{escape(g.label)}</td><td>{escape(', '.join(g.workflows))}</td><td>{escape(', '.join(g.datasets))}</td>"
-        f"<td>{escape(g.state)}<br>{escape(g.detail)}</td><td>{date(g.expires_at)}</td><td>{_revoke(g, csrf)}</td></tr>"
+        f"<td>{escape(g.state)}<br>{escape(g.detail)}{_schedule(g)}</td><td>{date(g.expires_at)}</td><td>{_revoke(g, csrf)}</td></tr>"
         for g in found
     )
     table = f"<table><thead><tr><th>Grant</th><th>Workflows</th><th>Datasets</th><th>State</th><th>Ends</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
     out = f'<form method="post" action="/connect/sign-out">{hidden(csrf)}<button class="quiet">Sign out</button></form>'
     return page("My grants", f"<p>Signed in as <strong>{escape(user)}</strong>.</p>{table if rows else '<p>You have no grants.</p>'}{out}")
+
+
+def _schedule(grant: Grant) -> str:
+    s = grant.schedule
+    if s is None:
+        return ""
+    when = f"starts next at {date(s.next_due)}" if s.next_due else escape(s.reason) if s.state == "stopped" else "never starts again"
+    return f"<br>Schedule of {escape(s.workflow)}: <code>{escape(s.cron)}</code> {escape(s.timezone)}, {s.state}; {when}"
 
 
 def _revoke(grant: Grant, csrf: str) -> str:
