@@ -71,6 +71,8 @@ def test_a_rule_is_red_as_soon_as_a_job_of_any_node_failed_and_the_producer_fail
     states = airflow.wait_states("probe", "red", {"rules.one": "success", "rules.two": "failed"}, timeout=WITHIN)
     assert states["analyse[0]"] == "deferred" and airflow.run_state("probe", "red") == "running"
     world.broker.runs[run] = world.broker.runs[run].model_copy(update={"failing": _failing("node-b", "rule two failed")})
+    airflow.wait_states("probe", "red", {"analyse[0]": "failed"})  # the other node's; this one's pod ends by itself
+    world.end_pods(run)
     assert airflow.finish("probe", "red") == "failed"
     assert world.broker.runs[run].outcome == "failed"
 
