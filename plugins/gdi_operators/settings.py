@@ -28,6 +28,9 @@ class OperatorSettings(BaseSettings):
     max_release_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     polls_per_second: float = Field(default=6, gt=0, le=100, description="how often a triggerer asks the broker about runs, all together")
 
+    recurring_schedule: str = Field(default="* * * * *", description="cron (UTC) of the DAG that starts what standing grants have due; empty: never")
+    housekeeping_schedule: str = Field(default="17 * * * *", description="cron (UTC) of the DAG that closes what was left open; empty: never")
+
     def need(self, name: str) -> Path:
         """A path setting that must be there. SettingsError naming it."""
         value: Path | None = getattr(self, name)

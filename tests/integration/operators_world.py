@@ -157,9 +157,14 @@ class Broker:
         self.events: list[dict[str, Any]] = []
         self.messages: dict[str, str] = {}
         self.refusal: ProblemError | None = None
+        self.due: list[m.DueStart] = []  # handed out at the next question, and then no more
+        self.reported: list[m.StartReport] = []
         app = FastAPI()
         install(app)
         app.post("/v1/runs")(self._admit)
+        app.get("/v1/runs")(self._open_runs)
+        app.post("/v1/schedules/due")(self._due)
+        app.post("/v1/schedules/starts", status_code=204)(self._started)
         app.get("/v1/runs/{run}")(self._get)
         app.delete("/v1/runs/{run}")(self._close)
         app.put("/v1/runs/{run}/workloads/{pod}")(self._workload)
@@ -167,6 +172,16 @@ class Broker:
         app.post("/v1/runs/{run}/events")(self._events)
         app.get("/v1/runs/{run}/progress")(self._progress)
         self.served = Served(app)
+
+    async def _open_runs(self, after: str = "") -> m.OpenRuns:
+        return m.OpenRuns(runs=sorted((r for r in self.runs.values() if r.state == "open" and r.id > after), key=lambda r: r.id)[:1])
+
+    async def _due(self) -> m.DueStarts:
+        found, self.due = self.due, []
+        return m.DueStarts(starts=found)
+
+    async def _started(self, report: m.StartReport) -> None:
+        self.reported.append(report)
 
     def _known(self, run: str) -> m.Run:
         if run not in self.runs:

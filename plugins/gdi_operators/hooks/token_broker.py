@@ -121,6 +121,17 @@ class TokenBrokerHook(BaseHook):
     def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
         return self.call("close run", lambda c: c.close_run(run, request))
 
+    def open_runs(self, *, after: str = "") -> list[m.Run]:
+        """A page of the runs that are open, by id, behind the id `after`; empty at the end."""
+        return self.call("list open runs", lambda c: c.open_runs(after=after)).runs
+
+    def due_starts(self) -> list[m.DueStart]:
+        """What is to be started now, each with a ticket. Never store, log or return one from an operator."""
+        return self.call("ask what is due", lambda c: c.due_starts()).starts
+
+    def report_start(self, report: m.StartReport) -> None:
+        self.call("report a start", lambda c: c.report_start(report))
+
     def put_workload(self, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
         return self.call("register pod", lambda c: c.put_workload(run, pod, request))
 
