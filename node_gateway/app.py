@@ -79,6 +79,11 @@ def internal_app(gateway: Gateway) -> FastAPI:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
+    @app.post("/housekeeping")
+    async def housekeeping() -> dict[str, Any]:
+        """Empties what is past its retention now; the gateway does the same by itself every hour."""
+        return {"emptied": await gateway.retention.once()}
+
     @app.get("/livez")
     async def livez() -> dict[str, str]:
         return {"status": "ok"}

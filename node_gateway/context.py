@@ -22,6 +22,7 @@ from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.release.service import Releases
+from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
 from node_gateway.review.sign_in import SignIn
 from node_gateway.settings import Settings, SettingsError, read_secret, s3_credentials
@@ -48,6 +49,7 @@ class Gateway:
     releases: Releases
     reviews: Reviews
     sign_in: SignIn | None
+    retention: Retention
     listings: Listings
     keys: RemoteKeys
     _broker_http: AsyncBrokerClient
@@ -93,8 +95,10 @@ class Gateway:
         releases = Releases(settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics, reviews)
         oidc_http = client("", read_timeout=10, connections=20)
         sign_in = SignIn.of(settings, key, oidc_http)
-        parts = (settings, policy, database, audit, metrics, auth, broker, workspace, archive, tasks, data, releases, reviews, sign_in, listings, keys)
-        return cls(*parts, broker_http, keys_http, oidc_http, threads)
+        retention = Retention(database, policy, workspace, broker_http, audit)
+        known = (settings, policy, database, audit, metrics, auth, broker, workspace, archive)
+        doing = (tasks, data, releases, reviews, sign_in, retention, listings)
+        return cls(*known, *doing, keys, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):

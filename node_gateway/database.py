@@ -24,6 +24,13 @@ fences = sa.Table(
     sa.Column("closed_attempt", sa.Integer, nullable=False),  # this attempt and those before it are over here
 )
 
+emptied = sa.Table(  # runs whose workspace was emptied after their retention, up to this attempt
+    "emptied",
+    metadata,
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+)
+
 tasks = sa.Table(
     "tasks",
     metadata,
