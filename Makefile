@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-parts test-federation test-system bench-snakemake lint setup
+.PHONY: demo test test-parts test-federation test-system bench-snakemake bench-airflow lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -26,10 +26,15 @@ test-system: setup
 bench-snakemake: setup
 	@$(BIN)/python tests/bench/snakemake/run.py $(ARGS)
 
+# One line a figure. ARGS="rules" runs one part of rules, start, kills, jobs.
+bench-airflow: setup
+	@$(BIN)/python -m tests.bench.airflow $(ARGS)
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/gdi workflow check --catalogue workflows
 
 setup:
 	@$(PYTHON) scripts/bootstrap.py

@@ -18,6 +18,7 @@ from gdi_common.problem import Problem, ProblemError
 M = TypeVar("M", bound=BaseModel)
 Credential = Callable[[], str]
 TIMEOUT = httpx.Timeout(30, connect=5)
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)  # s; well before the 5 after which servers close idle ones
 
 
 def token_file(path: str | Path) -> Credential:
@@ -66,7 +67,7 @@ class BrokerClient:
     """The broker, synchronously. `credential` gives the bearer token: a user's access token, a workload's identity token, a gateway's assertion."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, transport=transport)
+        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport)
 
     def __enter__(self) -> BrokerClient:
         return self
@@ -98,6 +99,17 @@ class BrokerClient:
     def get_run(self, run: str) -> m.Run:
         return self._send(m.Run, "GET", f"/v1/runs/{run}")
 
+    def open_runs(self, *, after: str = "") -> m.OpenRuns:
+        return self._send(m.OpenRuns, "GET", "/v1/runs", after=after)
+
+    def due_starts(self) -> m.DueStarts:
+        return self._send(m.DueStarts, "POST", "/v1/schedules/due")
+
+    def report_start(self, report: m.StartReport) -> None:
+        answer = self._http.post("/v1/schedules/starts", json=_body(report))
+        if not answer.is_success:
+            raise as_problem(answer)
+
     def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
         return self._send(m.Run, "DELETE", f"/v1/runs/{run}", request)
 
@@ -118,6 +130,9 @@ class BrokerClient:
     def progress(self, run: str) -> m.Progress:
         return self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
 
+    def jobs(self, run: str, *, after: int = 0) -> m.JobPage:
+        return self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after)
+
     def audit(self, run: str) -> m.AuditPage:
         return self._send(m.AuditPage, "GET", "/v1/audit", run=run)
 
@@ -126,7 +141,7 @@ class AsyncBrokerClient:
     """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, transport=transport)
+        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport)
 
     async def __aenter__(self) -> AsyncBrokerClient:
         return self
@@ -159,3 +174,9 @@ class AsyncBrokerClient:
 
     async def progress(self, run: str) -> m.Progress:
         return await self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
+
+    async def jobs(self, run: str, *, after: int = 0, limit: int = 2000) -> m.JobPage:
+        return await self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after, limit=limit)
+
+    async def audit(self, run: str) -> m.AuditPage:
+        return await self._send(m.AuditPage, "GET", "/v1/audit", run=run)

@@ -27,6 +27,28 @@ class Model(BaseModel):
 # --- grants and tickets -------------------------------------------------------------------------------------------------
 
 
+class Schedule(Model):
+    """When a standing grant starts its workflow by itself. `cron`: five fields, in `timezone` (IANA); `parameters` as in `conf`, with `datasets`.
+
+    `catch_up` after downtime: every missed start, only the latest one, or none.
+    """
+
+    workflow: WorkflowName
+    parameters: dict[str, JsonValue]
+    cron: Annotated[str, Field(max_length=200)]
+    timezone: Annotated[str, Field(max_length=64)] = "UTC"
+    catch_up: Literal["all", "latest", "none"] = "latest"
+
+
+class ScheduleState(Schedule):
+    """`stopped` for good, with the reason: access or consent ended. `next_due` None: it never comes again."""
+
+    state: Literal["active", "stopped"]
+    reason: Text = ""
+    next_due: float | None = None
+    last_due: float | None = None
+
+
 class GrantRequest(Model):
     """`POST /v1/grants`, `Authorization: Bearer <the user's LS AAI access token>`: consent to these workflows on these datasets until then."""
 
@@ -35,6 +57,7 @@ class GrantRequest(Model):
     expires_at: float
     mode: Literal["once", "standing"] = "standing"
     label: Label = ""
+    schedule: Schedule | None = None
 
 
 class Grant(Model):
@@ -51,6 +74,7 @@ class Grant(Model):
     state: Literal["active", "revoked", "expired", "dead", "used"]
     detail: Text = ""
     refreshes: int = 0
+    schedule: ScheduleState | None = None
 
 
 class TicketRequest(Model):
@@ -69,6 +93,38 @@ class Ticket(Model):
 
     ticket: str
     expires_at: float
+
+
+class DueStart(Model):
+    """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as its conf."""
+
+    grant: GrantId
+    due: float
+    workflow: WorkflowName
+    parameters: dict[str, JsonValue]
+    dag_run_id: AirflowId
+    ticket: str = Field(repr=False)
+
+
+class DueStarts(Model):
+    """`POST /v1/schedules/due`, Airflow's workload: what is to be started now. What is not reported within two minutes is handed out again."""
+
+    starts: list[DueStart] = Field(default_factory=list)
+
+
+class StartReport(Model):
+    """`POST /v1/schedules/starts`: the run is there (also where it was before), or can never be."""
+
+    grant: GrantId
+    due: float
+    outcome: Literal["started", "refused"]
+    detail: Text = ""
+
+
+class OpenRuns(Model):
+    """`GET /v1/runs`: runs that are open, oldest first, at most 1,000 after `after` (an id)."""
+
+    runs: list[Run]
 
 
 def run_id(dag_id: str, dag_run_id: str) -> str:
@@ -196,6 +252,7 @@ class Event(Model):
 
     kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no state: what it used, `usage`), `progress`,
     `node` (state of the node's part), `note`. `usage`: seconds `queued_s`, `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`.
+    `cpu_seconds` and `memory_bytes` (peak) of a job where its TES measures them.
     """
 
     seq: int = Field(ge=1)
@@ -212,6 +269,8 @@ class Event(Model):
     line: int | None = Field(default=None, ge=0)
     dataset: DatasetId | None = None
     message: Text | None = None
+    cpu_seconds: float | None = Field(default=None, ge=0)
+    memory_bytes: int | None = Field(default=None, ge=0, le=2**53)
     done: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, ge=0)
     counts: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=2000)
@@ -242,6 +301,38 @@ class EventPage(Model):
     events: list[StoredEvent]
     next_after: int
     run_state: Literal["open", "closed"]
+
+
+class Job(Model):
+    """One job of the current attempt: the last that was said of it. `task`: the TES task's id at the node's gateway. `started_at` of its first try."""
+
+    node: NodeId
+    job: Label
+    rule: Label
+    state: JobState
+    wildcards: dict[str, str] = Field(default_factory=dict)
+    task: Label | None = None
+    tries: int | None = None
+    submitted_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    exit_code: int | None = None
+    error_class: Label | None = None
+    line: int | None = None
+    dataset: str | None = None
+    message: Text | None = None
+
+
+class JobPage(Model):
+    """`GET /v1/runs/{id}/jobs?after=`: jobs with news since that event number. A job may come again in a later page; the later word counts."""
+
+    run: RunId
+    attempt: int
+    jobs: list[Job] = Field(default_factory=list)
+    next_after: int
+    more: bool = False
 
 
 class RuleProgress(Model):
@@ -299,3 +390,4 @@ class AuditPage(Model):
 
 
 Run.model_rebuild()
+OpenRuns.model_rebuild()

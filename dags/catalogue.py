@@ -3,11 +3,7 @@
 Bad entries are told by catalogue_errors.py, so that they hold up nobody.
 """
 
-import os
-from pathlib import Path
+from gdi_operators.catalogue import dag_of, folder_of, one_or_all
 
-from gdi_operators.catalogue import dag_of, scan
-
-folder = Path(os.environ.get("GDI_WORKFLOWS") or Path(__file__).resolve().parent.parent / "workflows")
-for _entry in scan(folder)[0]:
-    globals()[f"workflow_{_entry.workflow.name}"] = dag_of(_entry)
+for _entry in one_or_all(folder_of(__file__)):
+    globals()[f"workflow_{_entry.workflow.name}"] = dag_of(_entry)  # airflow finds a dag by its module's globals

@@ -1,10 +1,13 @@
-"""A catalogue entry: `workflow.yaml` beside a Snakefile, known by the digest over its files. Read by Airflow, `gdi workflow` and the launcher."""
+"""A catalogue entry: `workflow.yaml` beside a Snakefile, known by the digest over its files. Read by Airflow, `gdi workflow` and the launcher.
+
+`rules.lock` beside them names the rules in their order; it is made by `gdi workflow lock` and tells about the workflow, so it is no part of the digest.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import jsonschema
 import yaml
@@ -14,6 +17,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
 RESERVED = ("ticket", "grant", "datasets")
 MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
+LOCK = "rules.lock"
+MAX_RULES = 500
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where there is one: a catalogue of hundreds is read at each parse
 
 
 class CatalogueError(Exception):
@@ -27,7 +33,8 @@ class Strict(BaseModel):
 class Release(Strict):
     """A file that the workflow asks to release. `path` is relative to the workspace; `schema_file` is a JSON Schema (2020-12) beside the Snakefile.
 
-    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer.
+    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer. `review: true` asks every node that a person
+    looks before it leaves; a node's own policy may ask for that by itself.
     """
 
     name: Name
@@ -36,6 +43,7 @@ class Release(Strict):
     schema_file: RelativePath
     check: Literal["allele-counts"]
     gather: Literal["allele-counts"] | None = None
+    review: bool = False
 
 
 class Needs(Strict):
@@ -79,23 +87,54 @@ class Workflow(Strict):
         return [f"{'.'.join(str(p) for p in e.path) or 'parameters'}: {e.message}"[:300] for e in errors[:20]]
 
 
+class RulesLock(Strict):
+    """The content of `rules.lock`: the rules that have jobs, in the order in which the Snakefile declares them, as Snakemake `snakemake` read them."""
+
+    format: Literal["gdi-rules/1"] = "gdi-rules/1"
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    snakemake: str = Field(max_length=50)
+    rules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]] = Field(max_length=MAX_RULES)
+
+    @field_validator("rules")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("a rule is named twice")
+        return value
+
+    def text(self) -> str:
+        """The file as it is kept: one rule a line, so that a change reads well in a diff."""
+        head = "# Made by `gdi workflow lock`; not to be edited. Airflow shows a task for each of these rules.\n"
+        fields = f'format: {self.format}\ndigest: {self.digest}\nsnakemake: "{self.snakemake}"\n'
+        return head + fields + ("rules:\n" + "".join(f'  - "{name}"\n' for name in self.rules) if self.rules else "rules: []\n")
+
+
 class CatalogueEntry(BaseModel):
-    """A workflow on disk: its folder, its model and its digest (`sha256:<hex>` over names and contents of all files, in order)."""
+    """A workflow on disk: its folder, its model and its digest (`sha256:<hex>` over names and contents of all files, in order).
+
+    `lock` is what rules.lock says, None where there is none; `stale` where it was made for other files than those that lie there now.
+    """
 
     folder: Path
     workflow: Workflow
     digest: str
     files: list[str]
+    lock: RulesLock | None = None
+
+    @property
+    def stale(self) -> bool:
+        return self.lock is not None and self.lock.digest != self.digest
 
 
 def files_of(folder: Path) -> list[str]:
-    """The relative paths of the files that make the workflow, sorted; hidden files, caches and links are not part of it."""
+    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links and rules.lock are not part of it."""
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if any(p.startswith(".") or p == "__pycache__" for p in relative.parts) or path.is_symlink() or not path.is_file():
             continue
-        found.append(relative.as_posix())
+        if relative.as_posix() != LOCK:
+            found.append(relative.as_posix())
     return found
 
 
@@ -118,19 +157,30 @@ def digest_of(folder: Path) -> str:
 def load(folder: Path) -> CatalogueEntry:
     """Reads one entry. CatalogueError naming file and field where it is wrong."""
     file = folder / "workflow.yaml"
-    try:
-        raw = yaml.safe_load(file.read_text())
-        workflow = Workflow.model_validate(raw)
-    except FileNotFoundError:
-        raise CatalogueError(f"{file} does not exist") from None
-    except yaml.YAMLError as error:
-        raise CatalogueError(f"{file}: not YAML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CatalogueError(f"{file}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
+    workflow = _read(file, Workflow)
+    if workflow is None:
+        raise CatalogueError(f"{file} does not exist")
     if workflow.name != folder.name:
         raise CatalogueError(f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same")
     for wanted in ["Snakefile", *(r.schema_file for r in workflow.releases)]:
         if not (folder / wanted).is_file():
             raise CatalogueError(f"{file}: {wanted} is missing beside it")
-    return CatalogueEntry(folder=folder, workflow=workflow, digest=digest_of(folder), files=files_of(folder))
+    return CatalogueEntry(folder=folder, workflow=workflow, digest=digest_of(folder), files=files_of(folder), lock=_read(folder / LOCK, RulesLock))
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _read(file: Path, model: type[M]) -> M | None:
+    """The file as `model`, None where there is none. CatalogueError naming file and field."""
+    try:
+        return model.model_validate(yaml.load(file.read_text(), Loader=_YAML))  # noqa: S506 - a safe loader
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise CatalogueError(f"{file}: not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise CatalogueError(f"{file}: not YAML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CatalogueError(f"{file}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None

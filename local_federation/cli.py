@@ -1,4 +1,4 @@
-"""`gdi`: the demo, and a federation that stays (`up`, `down`, `status`)."""
+"""`gdi`: the demo, a federation that stays (`up`, `down`, `status`), and the tools of a workflow's author (`workflow`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from local_federation import preflight
+from local_federation import preflight, workflow_cli
 from local_federation.cohort import CohortError
 from local_federation.demo import Options, RunFailed, demo
 from local_federation.federation import COHORT, Federation
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     for name, what in (("down", "stop the federation in a work folder"), ("status", "show its parts")):
         sub = commands.add_parser(name, help=what, description=what)
         sub.add_argument("--work-dir", type=Path, default=DEFAULT_WORK)
+    workflow_cli.add_to(commands)
     serve = commands.add_parser("serve", help="what `up` runs in the background")
     serve.add_argument("--vcf", type=Path, default=COHORT)
     serve.add_argument("--nodes", type=count, default=2)
@@ -88,7 +89,9 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        sys.exit({"demo": _demo, "up": _up, "down": _down, "status": _status, "serve": _serve}[arguments.command](arguments, console))
+        sys.exit(
+            {"demo": _demo, "up": _up, "down": _down, "status": _status, "serve": _serve, "workflow": workflow_cli.run}[arguments.command](arguments, console)
+        )
     except Stopped:
         console.print("stopped")
         sys.exit(130 if arguments.command == "demo" else 0)

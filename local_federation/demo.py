@@ -75,6 +75,7 @@ def compare(answer: Answer, pooled: dict[Site, tuple[int, int]]) -> Answer:
 def run(
     federation: Federation,
     *,
+    workflow: str = WORKFLOW,
     parameters: dict[str, Any] | None = None,
     user: str = "alice",
     timeout: float = 900,
@@ -84,42 +85,42 @@ def run(
     """Grant, ticket, trigger, wait. (dag run id, broker's run id); RunFailed with the reasons where the run did not succeed."""
     portal = Portal(federation.layout, federation.secrets, user)
     datasets = [federation.layout.dataset(n) for n in federation.layout.nodes]
-    grant = portal.grant(WORKFLOW, datasets)
-    dag_run = portal.start(grant, WORKFLOW, {"datasets": datasets, **(parameters or {})})
-    broker_run = run_id(WORKFLOW, dag_run)
+    grant = portal.grant(workflow, datasets)
+    dag_run = portal.start(grant, workflow, {"datasets": datasets, **(parameters or {})})
+    broker_run = run_id(workflow, dag_run)
     if started is not None:
         started(dag_run, broker_run)
     deadline = time.monotonic() + timeout
     state = ""
     while state not in FINAL:
         if time.monotonic() > deadline:
-            raise RunFailed(f"the run was not done after {timeout:.0f} s\n" + why(federation, portal, dag_run, broker_run))
+            raise RunFailed(f"the run was not done after {timeout:.0f} s\n" + why(federation, portal, dag_run, broker_run, workflow))
         time.sleep(0.5)
         try:
-            state = portal.dag_run(WORKFLOW, dag_run)
+            state = portal.dag_run(workflow, dag_run)
         except httpx.HTTPError:
             continue
         progress = portal.progress(broker_run) if show is not None else None
         if progress is not None and show is not None:
             show(progress)
     if state != "success":
-        raise RunFailed(why(federation, portal, dag_run, broker_run))
+        raise RunFailed(why(federation, portal, dag_run, broker_run, workflow))
     return dag_run, broker_run
 
 
-def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str) -> str:
+def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str, workflow: str = WORKFLOW) -> str:
     """Which task failed, what it said last, where its log is."""
     lines = []
-    for task in portal.task_instances(WORKFLOW, dag_run):
-        if task["state"] not in ("failed", "upstream_failed"):
-            continue
+    for task in portal.task_instances(workflow, dag_run):
+        if task["state"] not in ("failed", "upstream_failed") or task["task_id"].startswith("rules."):
+            continue  # a rule's task only shows what another one failed of
         index = task.get("map_index", -1)
-        where = f"{federation.layout.work}/airflow/logs/dag_id={WORKFLOW}/run_id={dag_run}/task_id={task['task_id']}"
+        where = f"{federation.layout.work}/airflow/logs/dag_id={workflow}/run_id={dag_run}/task_id={task['task_id']}"
         lines.append(f"{task['task_id']}{'' if index < 0 else f'[{index}]'}: {task['state']}")
         if task["state"] == "failed":
             answer = portal.airflow(
                 "GET",
-                f"/api/v2/dags/{WORKFLOW}/dagRuns/{dag_run}/taskInstances/{task['task_id']}/logs/{task['try_number']}",
+                f"/api/v2/dags/{workflow}/dagRuns/{dag_run}/taskInstances/{task['task_id']}/logs/{task['try_number']}",
                 params={"map_index": index},
             )
             if answer.is_success:

@@ -21,6 +21,7 @@ from node_gateway.context import Gateway
 from node_gateway.data import routes as data
 from node_gateway.metrics import Metrics
 from node_gateway.release import routes as release
+from node_gateway.review import routes as review
 from node_gateway.tasks import routes as tasks
 from node_gateway.workspace import routes as workspace
 from node_gateway.workspace import sources
@@ -36,7 +37,7 @@ SAFE_HEADERS = [
 
 def public_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway", gateway, "public", openapi="/openapi.json")
-    for router in (tasks.router, sources.router, workspace.router, datasets.router, release.router, logs.router):
+    for router in (tasks.router, sources.router, workspace.router, datasets.router, release.router, logs.router, review.router):
         app.include_router(router(gateway))
 
     @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False)
@@ -67,7 +68,7 @@ def public_app(gateway: Gateway) -> FastAPI:
 def internal_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway, inside", gateway, "internal", openapi=None)
     app.include_router(data.router(gateway))
-    app.include_router(release.review_router(gateway))
+    app.include_router(review.internal_router(gateway))
 
     @app.get("/audit")
     async def audit(after: Annotated[int, Query(ge=0)] = 0, run: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Response:
@@ -78,6 +79,11 @@ def internal_app(gateway: Gateway) -> FastAPI:
                 yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @app.post("/housekeeping")
+    async def housekeeping() -> dict[str, Any]:
+        """Empties what is past its retention now; the gateway does the same by itself every hour."""
+        return {"emptied": await gateway.retention.once()}
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -140,7 +146,9 @@ class _Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *SAFE_HEADERS]
+                given = list(message.get("headers", []))
+                named = {name.lower() for name, _ in given}  # a page has its own, which allow its style sheet
+                message["headers"] = [*given, *(h for h in SAFE_HEADERS if h[0] not in named)]
             await send(message)
 
         try:

@@ -22,6 +22,9 @@ from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.release.service import Releases
+from node_gateway.retention import Retention
+from node_gateway.review.service import Reviews
+from node_gateway.review.sign_in import SignIn
 from node_gateway.settings import Settings, SettingsError, read_secret, s3_credentials
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
@@ -44,10 +47,14 @@ class Gateway:
     tasks: Tasks
     data: Data
     releases: Releases
+    reviews: Reviews
+    sign_in: SignIn | None
+    retention: Retention
     listings: Listings
     keys: RemoteKeys
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
+    _oidc_http: httpx.AsyncClient
     _threads: ThreadPoolExecutor
 
     @classmethod
@@ -84,12 +91,17 @@ class Gateway:
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics)
         listings = Listings(archive)
         data = Data(store, broker, fences, archive, listings, audit, tes_key, metrics, asyncio.Semaphore(settings.max_streams))
-        releases = Releases(settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics)
-        parts = (settings, policy, database, audit, metrics, auth, broker, workspace, archive, tasks, data, releases, listings, keys)
-        return cls(*parts, broker_http, keys_http, threads)
+        reviews = Reviews(database, policy, area, audit)
+        releases = Releases(settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics, reviews)
+        oidc_http = client("", read_timeout=10, connections=20)
+        sign_in = SignIn.of(settings, key, oidc_http)
+        retention = Retention(database, policy, workspace, broker_http, audit)
+        known = (settings, policy, database, audit, metrics, auth, broker, workspace, archive)
+        doing = (tasks, data, releases, reviews, sign_in, retention, listings)
+        return cls(*known, *doing, keys, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
-        for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http):
+        for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):
             await part.aclose()
         self._threads.shutdown(wait=True, cancel_futures=True)
         await self.database.close()

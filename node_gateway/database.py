@@ -24,6 +24,13 @@ fences = sa.Table(
     sa.Column("closed_attempt", sa.Integer, nullable=False),  # this attempt and those before it are over here
 )
 
+emptied = sa.Table(  # runs whose workspace was emptied after their retention, up to this attempt
+    "emptied",
+    metadata,
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+)
+
 tasks = sa.Table(
     "tasks",
     metadata,
@@ -69,6 +76,15 @@ releases = sa.Table(
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("reviewer", sa.String(255)),
     sa.UniqueConstraint("run", "name", "source_sha256"),
+)
+
+reviews = sa.Table(  # of releases that a person had to look at: who asked, and what was decided
+    "reviews",
+    metadata,
+    sa.Column("release", sa.Integer, sa.ForeignKey("releases.number"), primary_key=True, autoincrement=False),
+    sa.Column("asked", sa.JSON, nullable=False),
+    sa.Column("decided_at", sa.Float),
+    sa.Column("reason", sa.String(500), nullable=False),
 )
 
 dataset_sets = sa.Table(

@@ -107,7 +107,12 @@ async def serve(settings: Settings) -> None:
             finally:
                 stop()  # one listener without the other is no gateway
 
-        await asyncio.gather(*(one(server, listener) for server, listener in servers))
+        tidying = asyncio.create_task(gateway.retention.for_ever())
+        try:
+            await asyncio.gather(*(one(server, listener) for server, listener in servers))
+        finally:
+            tidying.cancel()
+            await asyncio.wait([tidying])
     finally:
         await gateway.close()
         if settings.internal_socket:

@@ -34,6 +34,8 @@ class Policy(_Strict):
     """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or `name@sha256:…`; empty allows all.
 
     `floor` is the smallest non-zero count of people or alleles that may leave. `logs: open` lets anyone read what tasks print: for open data only.
+    `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved it at `/review`; a workflow may ask for the same.
+    `retention_days` after a run ended its workspace is emptied; without it, never.
     """
 
     images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)
@@ -47,6 +49,8 @@ class Policy(_Strict):
     logs: Literal["nobody", "open"] = "nobody"
     releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
     review: bool = False
+    retention_days: float | None = Field(default=None, ge=0, le=36_500)
+    reviewers: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(default_factory=list, max_length=1000)
 
     def allows_image(self, image: str) -> bool:
         return any(fnmatch.fnmatchcase(image, pattern) for pattern in self.images)

@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
 
     `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless `INTERNAL_HOST` says otherwise)
-    is the listener for this node's TES and operators. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
+    is the listener for this node's TES and operators. `SDA_PREFIX` is `s3` for archives newer than v0.3.179. `OIDC_…`: where
+    reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the internal listener takes decisions.
     """
 
     model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_", extra="ignore", hide_input_in_errors=True)
@@ -55,6 +56,9 @@ class Settings(BaseSettings):
     s3_credentials_file: Path
     workspace_bucket: BucketName
     release_bucket: BucketName
+    oidc_issuer: HttpUrl | None = None
+    oidc_client_id: str | None = Field(default=None, min_length=1, max_length=200)
+    oidc_client_secret_file: Path | None = None
     run_check_seconds: float = Field(default=5, ge=0, le=60)
     broker_wait_seconds: float = Field(default=20, ge=0, le=300)
     shutdown_seconds: int = Field(default=20, ge=1, le=600)
@@ -66,7 +70,9 @@ class Settings(BaseSettings):
             raise ValueError("set exactly one of INTERNAL_SOCKET and INTERNAL_PORT")
         if self.workspace_bucket == self.release_bucket:
             raise ValueError("WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves")
-        for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint"):
+        if len({v is None for v in (self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret_file)}) > 1:
+            raise ValueError("set all of OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET_FILE (reviewers sign in there), or none")
+        for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint", "oidc_issuer"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, value.rstrip("/"))

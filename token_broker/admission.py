@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from broker_client.models import PlanItem
+from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable
 from gdi_common.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.enrolment import EnrolmentFile
 from token_broker.keeper import Keeper, provider_away
-from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable
 from token_broker.visas import SENTENCES, Visa, Visas
 
 APPLY = "Apply for access to this dataset in the REMS of its data access committee."

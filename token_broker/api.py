@@ -104,12 +104,33 @@ async def create_ticket(b: B, user: TheUser, grant: GrantPath, request: m.Ticket
     return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
 
 
+# --- schedules ------------------------------------------------------------------------------------------------------------
+
+
+@router.post("/schedules/due", tags=["schedules"])
+async def due(b: B, _: TheAirflow) -> m.DueStarts:
+    """What schedules ask to be started now, each with its ticket. A POST: it makes tickets."""
+    return m.DueStarts(starts=await b.schedules.due())
+
+
+@router.post("/schedules/starts", status_code=204, tags=["schedules"])
+async def report_start(b: B, _: TheAirflow, report: m.StartReport) -> Response:
+    await b.schedules.report(report)
+    return Response(status_code=204)
+
+
 # --- runs -----------------------------------------------------------------------------------------------------------------
 
 
 @router.post("/runs", tags=["runs"])
 async def admit(b: B, _: TheAirflow, request: m.AdmitRequest) -> m.Run:
     return await b.runs.admit(request)
+
+
+@router.get("/runs", tags=["runs"])
+async def open_runs(b: B, _: TheAirflow, after: Annotated[str, Query(max_length=22)] = "", limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> m.OpenRuns:
+    """Runs that are open, by id: for housekeeping."""
+    return m.OpenRuns(runs=await b.runs.open_runs(after, limit))
 
 
 @router.get("/runs/{run}", tags=["runs"])
@@ -155,6 +176,15 @@ async def get_events(
     b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 500
 ) -> m.EventPage:
     return await b.events.page(await _watchable(b, run, caller), after, limit)
+
+
+@router.get("/runs/{run}/jobs", tags=["events"], response_model=m.JobPage)
+async def get_jobs(
+    b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=2000)] = 2000
+) -> Response:
+    """Jobs of the current attempt with news after event number `after`; ask again with `next_after`, at once where there is `more`."""
+    page = await b.events.jobs(await _watchable(b, run, caller), after, limit)
+    return Response(page.model_dump_json(exclude_defaults=True), media_type="application/json")
 
 
 @router.get("/runs/{run}/progress", tags=["events"])

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from gdi_common.problem import ProblemError
 from token_broker.grants import Grants
 from token_broker.keeper import Keeper
+from token_broker.schedules import Schedules
 from token_broker.tickets import Tickets
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ class Background:
     Safe to run in every replica: each refresh is guarded by the grant's lease, each revocation may be repeated.
     """
 
-    def __init__(self, grants: Grants, keeper: Keeper, tickets: Tickets) -> None:
-        self._grants, self._keeper, self._tickets = grants, keeper, tickets
+    def __init__(self, grants: Grants, keeper: Keeper, tickets: Tickets, schedules: Schedules) -> None:
+        self._grants, self._keeper, self._tickets, self._schedules = grants, keeper, tickets, schedules
         self._loops: list[asyncio.Task[None]] = []
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
@@ -34,6 +35,8 @@ class Background:
             (self._grants.expire, TICK),
             (self._grants.revoke_upstream, TICK),
             (self._tickets.forget_old, HOUR),
+            (self._grants.forget_old, HOUR),
+            (self._schedules.forget_old, HOUR),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 

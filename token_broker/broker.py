@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from gdi_common.jose import SigningKey
+from gdi_common.oidc import Oidc
 from token_broker.admission import Admission
 from token_broker.audit import Audit
 from token_broker.background import Background
@@ -18,8 +19,8 @@ from token_broker.events import Events
 from token_broker.grants import Grants
 from token_broker.keeper import Keeper
 from token_broker.metrics import Metrics
-from token_broker.oidc import Oidc
 from token_broker.runs import Runs
+from token_broker.schedules import Schedules
 from token_broker.settings import Settings, SettingsError, read_secret
 from token_broker.store import Store
 from token_broker.tickets import Tickets
@@ -49,6 +50,7 @@ class Broker:
     audit: Audit
     grants: Grants
     tickets: Tickets
+    schedules: Schedules
     runs: Runs
     workloads: Workloads
     tokens: Tokens
@@ -86,12 +88,14 @@ async def open_broker(s: Settings) -> Broker:
     visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age)
     tickets = Tickets(store, grants, audit, s.ticket_lifetime)
     runs = Runs(store, grants, tickets, Admission(keeper, oidc, visas, enrolment, audit), enrolment, audit)
+    schedules = Schedules(store, tickets, audit)
+    runs.on_refused = schedules.run_refused
     workloads = Workloads(store, runs, audit)
     return Broker(
         settings=s, http=http, enrolment=enrolment, store=store, vault=vault, key=key, oidc=oidc, keeper=keeper, visas=visas, audit=audit, grants=grants,
-        tickets=tickets, runs=runs, workloads=workloads, tokens=Tokens(s, key, runs, workloads, grants, keeper, audit),
+        tickets=tickets, schedules=schedules, runs=runs, workloads=workloads, tokens=Tokens(s, key, runs, workloads, grants, keeper, audit),
         events=Events(store, runs, workloads, s.max_events_per_run), callers=Callers(http, enrolment, oidc, s.public_url),
-        background=Background(grants, keeper, tickets), metrics=metrics,
+        background=Background(grants, keeper, tickets, schedules), metrics=metrics,
     )  # fmt: skip
 
 

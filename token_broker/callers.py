@@ -9,10 +9,10 @@ import httpx
 import jwt
 
 from gdi_common.jose import RemoteKeys, TokenError, verify
+from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable
 from gdi_common.problem import ProblemError
 from token_broker.enrolment import EnrolmentFile, Node, WorkloadIssuer
 from token_broker.keeper import provider_away
-from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable
 
 MAX_TOKEN = 16_384
 MAX_ASSERTION_LIFE = 300

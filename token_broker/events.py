@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker_client.models import Event, EventBatch, EventPage, StoredEvent
+from broker_client.models import Event, EventBatch, EventPage, JobPage, StoredEvent
 from gdi_common.problem import ProblemError
+from token_broker import jobs
 from token_broker.callers import Airflow, Pod
 from token_broker.grants import clean
 from token_broker.progress import Sums
@@ -81,6 +82,7 @@ class Events:
         await c.execute(runs.update().where(here).values(**values))
         if node is not None:
             await self._sums.add(c, run["id"], attempt, node, fresh)
+            await jobs.note(c, {"run_id": run["id"], "attempt": attempt, "node": node}, enumerate(fresh, start=count + 1))
         return len(fresh)
 
     async def page(self, run: RowMapping, after: int, limit: int) -> EventPage:
@@ -98,6 +100,11 @@ class Events:
         ]  # fmt: skip
         return EventPage(events=found, next_after=found[-1].number if found else after, run_state=run["state"])
 
+    async def jobs(self, run: RowMapping, after: int, limit: int) -> JobPage:
+        """The jobs of which there was news after event number `after`."""
+        async with self._store.read() as c:
+            return await jobs.page(c, run, after, limit)
+
     async def progress(self, run: RowMapping) -> Any:
         async with self._store.read() as c:
             return await self._sums.progress(c, run)
@@ -113,6 +120,8 @@ def cleaned(event: Event) -> Event:
     changes["counts"] = {clean(k): min(v, MAX_COUNT) for k, v in event.counts.items()}
     changes["usage"] = {clean(k): min(v, float(MAX_COUNT)) for k, v in event.usage.items()}
     changes["time"] = event.time if math.isfinite(event.time) and now - 366 * 86400 < event.time < now + 3600 else now
+    if event.cpu_seconds is not None and not math.isfinite(event.cpu_seconds):
+        changes["cpu_seconds"] = None
     for name in ("tries", "line", "done", "total"):
         value = getattr(event, name)
         if value is not None:

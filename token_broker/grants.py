@@ -11,17 +11,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
-from broker_client.models import Grant, GrantRequest
+from broker_client.models import Grant, GrantRequest, ScheduleState
+from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from gdi_common.problem import ProblemError
+from token_broker import scheduled
 from token_broker.audit import Audit
 from token_broker.held import Held
 from token_broker.keeper import Keeper, provider_away
-from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
-from token_broker.store import Store, grants
+from token_broker.store import Store, grants, runs
 from token_broker.vault import VaultUnavailable
 
 log = logging.getLogger(__name__)
 MAX_ACTIVE = 200  # for each user
+KEEP = 30 * 86400  # seconds for which an ended grant is still shown, after its own end
 PENDING_LIFETIME = 900  # seconds from sign-in to consent on the broker's own page
 INACTIVE = {
     "revoked": ("was revoked", "Give consent again (a new grant), then start again."),
@@ -45,6 +47,7 @@ class Grants:
     async def create(self, user: str, access_token: str, request: GrantRequest) -> Grant:
         """RFC 8693: exchanges the portal's access token for a refresh token of the broker's own, and keeps that."""
         self._check_end(request)
+        scheduled.check(request, time.time())
         await self._check_room(user)
         try:
             tokens = await self._oidc.exchange_for_refresh(access_token)
@@ -92,6 +95,7 @@ class Grants:
     async def consent(self, grant: str, user: str, request: GrantRequest, *, actor: str) -> Grant:
         """Turns the user's pending grant into an active one."""
         self._check_end(request)
+        scheduled.check(request, time.time())
         await self._check_room(user)
         values: dict[str, Any] = {
             "workflows": sorted(set(request.workflows)), "datasets": sorted(set(request.datasets)), "created_at": time.time(),
@@ -103,6 +107,8 @@ class Grants:
                 .where(grants.c.id == grant, grants.c.owner == user, grants.c.state == "pending", grants.c.expires_at > time.time())
                 .values(**values)
             )
+            if done.rowcount == 1:
+                await scheduled.insert(c, grant, request, time.time())
         if done.rowcount != 1:
             raise not_yours(grant)
         await self._audit.record(actor, "grant.create", owner=user, grant=grant, reason=f"{request.mode}; workflows {', '.join(values['workflows'])}")
@@ -112,12 +118,15 @@ class Grants:
         row = await self.row(grant)
         if row is None or row["owner"] != user or row["state"] == "pending":
             raise ProblemError(404, "grant-unknown", "You have no grant with this id.", action="List your grants: GET /v1/grants.")
-        return as_grant(row)
+        async with self._store.read() as c:
+            return as_grant(row, (await scheduled.of_grants(c, [grant])).get(grant))
 
     async def list(self, user: str) -> list[Grant]:
         query = sa.select(grants).where(grants.c.owner == user, grants.c.state != "pending").order_by(grants.c.created_at.desc()).limit(1000)
         async with self._store.read() as c:
-            return [as_grant(r) for r in (await c.execute(query)).mappings()]
+            rows = (await c.execute(query)).mappings().all()
+            found = await scheduled.of_grants(c, [r["id"] for r in rows])
+            return [as_grant(r, found.get(r["id"])) for r in rows]
 
     async def revoke(self, grant: str, user: str, *, actor: str) -> Grant:
         """Denies at once, everywhere; the provider and Vault follow in the background. Revoking twice is no error."""
@@ -211,6 +220,23 @@ class Grants:
                 await self._audit.record("broker", "grant.revoked-upstream", grant=grant)
         return done
 
+    async def forget_old(self) -> None:
+        """Removes grants that ended KEEP ago, with what Vault still holds of them; runs that are open keep theirs."""
+        used = sa.select(runs.c.grant_id).where(runs.c.state == "open")
+        query = sa.select(grants.c.id).where(
+            grants.c.expires_at < time.time() - KEEP, grants.c.state != "active", grants.c.revoke_due.is_(None), grants.c.id.not_in(used)
+        )
+        async with self._store.read() as c:
+            old = list((await c.execute(query.limit(200))).scalars())
+        for grant in old:
+            try:
+                await self.keeper.end(grant)  # of a dead grant a record may be left
+            except (OidcUnavailable, OidcDenied, VaultUnavailable, ProblemError) as error:
+                log.warning("grant %s: not yet removed: %s", grant, error)
+                continue
+            async with self._store.write() as c:
+                await c.execute(grants.delete().where(grants.c.id == grant, grants.c.state != "active"))
+
     async def _end(self, grant: str, state: str, detail: str, *, only: tuple[str, ...]) -> None:
         async with self._store.write() as c:
             await c.execute(grants.update().where(grants.c.id == grant, grants.c.state.in_(only)).values(state=state, detail=detail, revoke_due=time.time()))
@@ -229,11 +255,12 @@ class Grants:
             raise ProblemError(409, "too-many-grants", f"You have more than {MAX_ACTIVE} active grants.", action="Revoke some: DELETE /v1/grants/{id}.")
 
 
-def as_grant(row: RowMapping) -> Grant:
+def as_grant(row: RowMapping, schedule: ScheduleState | None = None) -> Grant:
     expired = row["state"] == "active" and row["expires_at"] <= time.time()
     return Grant(
         id=row["id"], user=row["owner"], workflows=row["workflows"], datasets=row["datasets"], created_at=row["created_at"], expires_at=row["expires_at"],
         mode=row["mode"], label=row["label"], state="expired" if expired else row["state"], detail=row["detail"], refreshes=row["refreshes"],
+        schedule=schedule,
     )  # fmt: skip
 
 

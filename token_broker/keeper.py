@@ -15,11 +15,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from gdi_common.problem import ProblemError
 from token_broker import recovery
 from token_broker.held import Held
 from token_broker.locks import NamedLock
-from token_broker.oidc import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.vault import CasConflict, Vault, VaultUnavailable
 
 log = logging.getLogger(__name__)

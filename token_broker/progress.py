@@ -7,11 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker_client.models import Event, NodeProgress, Progress, RuleProgress
-from token_broker.store import jobs, node_states, rules
+from broker_client.models import JOB_STATES, Event, NodeProgress, Progress, RuleProgress
+from token_broker.store import jobs, node_states, rules, upsert
 
 ENDED = ("done", "failed", "cancelled")
 WAITING = ("planned", "submitted", "queued")
@@ -35,7 +34,7 @@ class Sums:
         for e in fresh:
             if e.kind == "rules":
                 planned |= e.counts
-            elif e.kind == "job" and e.job is not None and e.state is not None:
+            elif e.kind == "job" and e.job is not None and e.state in JOB_STATES:
                 job = changed.setdefault(e.job, {**key, "job": e.job, "rule": e.rule or "", "state": e.state, "started_at": None, "ended_at": None})
                 job["state"] = e.state
                 job["rule"] = e.rule or job["rule"]
@@ -51,12 +50,17 @@ class Sums:
         if planned:
             known = dict((r[0], r[1]) for r in await c.execute(sa.select(rules.c.rule, rules.c.position).filter_by(**key)))
             room = MAX_RULES - len(known)
+            rows = []
             for rule, total in planned.items():
                 if rule in known or room > 0:
                     room -= rule not in known
-                    await self._upsert(c, rules, {**key, "rule": rule, "position": known.setdefault(rule, len(known)), "total": total}, ("total",))
-        for name, job in changed.items():
-            await self._upsert(c, jobs, job, ("state", "ended_at"), keep=("started_at", "rule"), fresh_start=name in running)
+                    rows.append({**key, "rule": rule, "position": known.setdefault(rule, len(known)), "total": total})
+            await upsert(c, rules, rows, replace=("total",))
+        # "running" says when a job began; what is known of one that did not run yet is when it was submitted.
+        begun = [job for name, job in changed.items() if name in running]
+        others = [job for name, job in changed.items() if name not in running]
+        for some, renew in ((begun, ("started_at", jobs.c.state.in_(WAITING))), (others, None)):
+            await upsert(c, jobs, some, replace=("state", "ended_at"), keep=("started_at", "rule"), renew=renew)
         if changed and "state" not in state:
             state.setdefault("state", "running")
             # A job that reports does not bring an ended node back.
@@ -65,19 +69,7 @@ class Sums:
                 state["state"] = current
         if state:
             full = {"state": "starting", "done": 0, "total": 0, "message": "", "dataset": None, **state}
-            await self._upsert(c, node_states, {**key, **full}, tuple(state))
-
-    @staticmethod
-    async def _upsert(
-        c: AsyncConnection, table: sa.Table, values: dict[str, Any], replace: tuple[str, ...], keep: tuple[str, ...] = (), *, fresh_start: bool = False
-    ) -> None:
-        insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table).values(**values)
-        update: dict[str, Any] = {name: statement.excluded[name] for name in replace}
-        update |= {name: sa.func.coalesce(sa.func.nullif(table.c[name], "") if name == "rule" else table.c[name], statement.excluded[name]) for name in keep}
-        if fresh_start:  # "running" says when a job began; what is known of one that did not run yet is when it was submitted
-            update["started_at"] = sa.case((table.c.state.in_(WAITING), statement.excluded.started_at), else_=update["started_at"])
-        await c.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=update))
+            await upsert(c, node_states, [{**key, **full}], replace=tuple(state))
 
     async def progress(self, c: AsyncConnection, run: RowMapping) -> Progress:
         """The current attempt's progress: rules in the order in which they were planned."""

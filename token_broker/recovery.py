@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from token_broker.oidc import OidcDenied, OidcUnavailable
+from gdi_common.oidc import OidcDenied, OidcUnavailable
 
 if TYPE_CHECKING:
     from token_broker.held import Held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,8 +17,9 @@ from token_broker.admission import Admission
 from token_broker.audit import Audit
 from token_broker.enrolment import EnrolmentFile
 from token_broker.grants import Grants, not_yours
+from token_broker.parameters import datasets_of, hash_of
 from token_broker.store import Store, grants, runs
-from token_broker.tickets import Tickets, check_covers, datasets_of, hash_of
+from token_broker.tickets import Tickets, check_covers
 
 
 def run_id(dag_id: str, dag_run_id: str) -> str:
@@ -26,6 +28,10 @@ def run_id(dag_id: str, dag_run_id: str) -> str:
 
 
 class Runs:
+    """`on_refused(grant, dag_run_id, error)` is told of every run that admission refused."""
+
+    on_refused: Callable[[str, str, ProblemError], Awaitable[None]]
+
     def __init__(self, store: Store, grants_: Grants, tickets: Tickets, admission: Admission, enrolment: EnrolmentFile, audit: Audit) -> None:
         self._store, self._grants, self._tickets = store, grants_, tickets
         self._admission, self._enrolment, self._audit = admission, enrolment, audit
@@ -49,7 +55,11 @@ class Runs:
         else:
             grant = await self._starting_grant(request, run, phash)
         check_covers(grant, request.workflow, datasets)
-        plan = await self._admission.plan(grant=grant["id"], user=grant["owner"], datasets=datasets, run=run)
+        try:
+            plan = await self._admission.plan(grant=grant["id"], user=grant["owner"], datasets=datasets, run=run)
+        except ProblemError as error:
+            await self.on_refused(grant["id"], request.dag_run_id, error)
+            raise
         values = {
             "attempt": request.attempt, "state": "open", "outcome": "", "failing": None, "closed_at": None, "opened_at": time.time(),
             "plan": [p.model_dump(mode="json") for p in plan],
@@ -136,6 +146,12 @@ class Runs:
 
     async def get(self, run: str) -> Run:
         return as_run(await self.known(run))
+
+    async def open_runs(self, after: str, limit: int) -> list[Run]:
+        """Runs that are open, by id."""
+        query = sa.select(runs).where(runs.c.state == "open", runs.c.id > after).order_by(runs.c.id).limit(limit)
+        async with self._store.read() as c:
+            return [as_run(r) for r in (await c.execute(query)).mappings()]
 
     async def close(self, run: str, request: CloseRequest) -> Run:
         """Ends the attempt. Closing twice, or an attempt that a later one replaced, changes nothing and is no error."""

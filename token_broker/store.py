@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -49,6 +50,31 @@ tickets = sa.Table(
     sa.Column("expires_at", sa.Float, nullable=False, index=True),
     sa.Column("used_run", sa.String(22)),
     sa.Column("used_at", sa.Float),
+)  # fmt: skip
+
+schedules = sa.Table(
+    "schedules", meta,
+    sa.Column("grant_id", sa.String(40), primary_key=True),
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("cron", sa.String(200), nullable=False),
+    sa.Column("timezone", sa.String(64), nullable=False),
+    sa.Column("catch_up", sa.String(10), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # active | stopped
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("next_due", sa.Float, index=True),
+    sa.Column("last_due", sa.Float),
+)  # fmt: skip
+
+starts = sa.Table(  # of schedules: one row for each start that fell due and is to be made
+    "starts", meta,
+    sa.Column("grant_id", sa.String(40), primary_key=True),
+    sa.Column("due", sa.Float, primary_key=True),
+    sa.Column("dag_run_id", sa.String(250), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False, index=True),  # due | started | refused | failed
+    sa.Column("leased_until", sa.Float, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
 )  # fmt: skip
 
 runs = sa.Table(
@@ -104,6 +130,27 @@ jobs = sa.Table(  # the last state of each job, so that progress costs no walk o
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
+)  # fmt: skip
+
+job_details = sa.Table(  # what the list of jobs shows of each; `number`: of the last event that told of it
+    "job_details", meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("job", sa.String(255), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("wildcards", sa.Text),
+    sa.Column("task", sa.String(255)),
+    sa.Column("tries", sa.Integer),
+    sa.Column("cpu_seconds", sa.Float),
+    sa.Column("memory_bytes", sa.BigInteger),
+    sa.Column("submitted_at", sa.Float),
+    sa.Column("message", sa.Text),
+    sa.Column("error_class", sa.String(61)),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("line", sa.Integer),
+    sa.Column("dataset", sa.String(128)),
+    sa.Index("job_details_news", "run_id", "attempt", "number"),
 )  # fmt: skip
 
 rules = sa.Table(
@@ -231,3 +278,32 @@ class Store:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def upsert(
+    c: AsyncConnection,
+    table: sa.Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    replace: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    newer: Sequence[str] = (),
+    renew: tuple[str, sa.ColumnElement[bool]] | None = None,
+) -> None:
+    """Inserts rows (all with the same columns, no key twice) or updates those there: `replace` takes the new value, `keep` the old one where there is one,
+
+    `newer` the new one where there is one, `renew` (a column, a condition on the row there) the new one where that holds. An empty text counts as none.
+    """
+    if not rows:
+        return
+    insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table)
+    update: dict[str, Any] = {name: statement.excluded[name] for name in replace}
+    for name in (*keep, *newer):
+        old, new = table.c[name], statement.excluded[name]
+        first, second = (old, new) if name in keep else (new, old)
+        text = isinstance(table.c[name].type, sa.String)
+        update[name] = sa.func.coalesce(sa.func.nullif(first, "") if text else first, second)
+    if renew is not None:
+        update[renew[0]] = sa.case((renew[1], statement.excluded[renew[0]]), else_=update[renew[0]])
+    await c.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=update), list(rows))

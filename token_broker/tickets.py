@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from broker_client.models import Ticket, TicketRequest
-from gdi_common.canonical import parameters_hash, sha256_hex
+from gdi_common.canonical import sha256_hex
 from gdi_common.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.grants import Grants, not_yours
+from token_broker.parameters import datasets_of, hash_of
 from token_broker.store import Store, tickets
 
 MAX_PARAMETERS = 256 * 1024
@@ -25,7 +25,7 @@ class Tickets:
     def __init__(self, store: Store, grants: Grants, audit: Audit, lifetime: float) -> None:
         self._store, self._grants, self._audit, self._lifetime = store, grants, audit, lifetime
 
-    async def create(self, grant: str, user: str, request: TicketRequest, *, actor: str) -> Ticket:
+    async def create(self, grant: str, user: str, request: TicketRequest, *, actor: str, lifetime: float | None = None) -> Ticket:
         """A new ticket of the user's own, active grant, for a workflow and datasets that it covers."""
         row = await self._grants.row(grant)
         if row is None or row["owner"] != user:
@@ -33,7 +33,7 @@ class Tickets:
         row = await self._grants.serving(grant)
         check_covers(row, request.workflow, datasets_of(request.parameters))
         ticket = "gdit_" + secrets.token_urlsafe(32)
-        expires = min(time.time() + self._lifetime, row["expires_at"])
+        expires = min(time.time() + (lifetime or self._lifetime), row["expires_at"])
         async with self._store.write() as c:
             await c.execute(
                 tickets.insert().values(
@@ -90,22 +90,6 @@ class Tickets:
     async def forget_old(self) -> None:
         async with self._store.write() as c:
             await c.execute(tickets.delete().where(tickets.c.expires_at < time.time() - KEEP))
-
-
-def hash_of(parameters: dict[str, Any]) -> str:
-    """The hash that binds a ticket. 422 where the parameters have no canonical form."""
-    try:
-        return parameters_hash(parameters)
-    except (ValueError, RecursionError):
-        raise ProblemError(422, "bad-parameters", "The parameters are not plain, finite JSON in UTF-8.", action="Correct them and send them again.") from None
-
-
-def datasets_of(parameters: dict[str, Any]) -> list[str]:
-    """The datasets that parameters name, each once, in order. 422 where there is none."""
-    value = parameters.get("datasets")
-    if not isinstance(value, list) or not value or len(value) > 1000 or not all(isinstance(d, str) and 0 < len(d) <= 128 for d in value):
-        raise ProblemError(422, "bad-datasets", "parameters.datasets must be a list of 1 to 1000 dataset ids.", action="Name the datasets to analyse.")
-    return sorted(set(value))
 
 
 def check_covers(grant: RowMapping, workflow: str, datasets: list[str]) -> None:

@@ -58,7 +58,8 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
         # The api-server's first answer to a worker may take long where many processes share few cores; after 5 tries of 5 s the task's try would be lost.
         "workers": {"execution_api_timeout": "30"},
         "dag_processor": {"min_file_process_interval": "30", "parsing_processes": "1", "refresh_interval": "60"},
-        "triggerer": {"job_heartbeat_sec": "3", "triggerer_health_check_threshold": "20"},
+        # Each rule of each run is a trigger: the default of 1000 would be full with 20 runs of 50 rules, and the Snakemake pods' own triggers would wait.
+        "triggerer": {"job_heartbeat_sec": "3", "triggerer_health_check_threshold": "20", "capacity": "5000"},
     }
     parser = configparser.RawConfigParser()
     parser.read_dict(settings)

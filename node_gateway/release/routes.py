@@ -1,12 +1,11 @@
-"""`POST /releases/{run}`, `GET /releases/{run}/{name}` (scope `releases`); the reviewer's page of work on the internal listener."""
+"""`POST /releases/{run}`, `GET /releases/{run}/{name}` (scope `releases`), and waiting for a review."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from gdi_common.problem import ProblemError
@@ -42,28 +41,15 @@ def router(gateway: Gateway) -> APIRouter:
             raise
         return Response(await gateway.releases.open(run, name), media_type=JSON)
 
-    return routes
-
-
-class Decision(BaseModel):
-    """A reviewer's decision on the bytes with this SHA-256."""
-
-    model_config = ConfigDict(extra="forbid")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    reviewer: Annotated[str, Field(min_length=1, max_length=200)]
-    approve: bool
-
-
-def review_router(gateway: Gateway) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/review")
-    async def waiting() -> dict[str, Any]:
-        return {"waiting": await gateway.releases.waiting()}
-
-    @routes.post("/review/{run}/{name}", status_code=204)
-    async def decide(run: RunPath, name: NamePath, decision: Decision) -> Response:
-        await gateway.releases.review(run, name, decision.sha256, reviewer=decision.reviewer, approve=decision.approve)
-        return Response(status_code=204)
+    @routes.get("/releases/{run}/{name}/review")
+    async def review(http: HttpRequest, run: RunPath, name: NamePath, wait: Annotated[float, Query(ge=0, le=15)] = 0) -> dict[str, str]:
+        """`{"state": "awaiting-review" | "published" | "refused" | "unknown"}`; while it waits, answered after a decision or `wait` seconds."""
+        caller = await gateway.auth.caller(http, "releases")
+        try:
+            gateway.own_run(caller, run)
+        except ProblemError as error:
+            await gateway.auth.refuse(f"GET /releases/{run}/{name}/review", error, caller)
+            raise
+        return {"state": await gateway.reviews.state(run, name, wait)}
 
     return routes

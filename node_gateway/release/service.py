@@ -26,10 +26,10 @@ from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import ledger
 from node_gateway.release.allele_counts import row_json, verdicts_of
 from node_gateway.release.table import FORMAT, FormatError, Site, read
+from node_gateway.review.service import SPOOL, Reviews
 from node_gateway.workspace.bucket import Bucket
 
 TEN_YEARS = 10 * 365.25 * 86400
-SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
 JSON = "application/json"
 
 
@@ -44,6 +44,7 @@ class Request(BaseModel):
     workflow: WorkflowName | None = None
     digest: Digest | None = None
     attempt: Annotated[int, Field(ge=1)] | None = None
+    review: bool = False  # the workflow asks that a person looks, whatever the node's policy says
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Releases:
     area: Bucket
     audit: Audit
     metrics: Metrics
+    reviews: Reviews
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)  # what two releases may tell together is judged one after the other
 
     async def ask(self, request: Request, caller: Caller) -> tuple[int, dict[str, Any]]:
@@ -71,9 +73,10 @@ class Releases:
                     known = await self._publish(request, caller, policy, digest, source, published)
         answer: dict[str, Any] = known.answer
         if known.state == "refused":
-            raise refusal(["a person of the node looked at it and refused it"])
+            reason = await self.reviews.reason(known.number)
+            raise refusal(["a person of the node looked at it and refused it" + (f": {reason}" if reason else "")])
         if known.state == "awaiting-review":
-            return 202, {"status": "awaiting-review", "name": request.name, "sha256": answer["sha256"]}
+            return 202, {"status": "awaiting-review", "name": request.name}  # no checksum: it would tell whether a guess of the content is right
         return 200, answer
 
     def _allowed(self, request: Request, caller: Caller, policy: Policy) -> None:
@@ -124,11 +127,13 @@ class Releases:
             "sites_withheld": sum(withheld.values()),
             "withheld": dict(sorted(withheld.items())),
         }
-        state = "awaiting-review" if policy.review else "published"
+        state = "awaiting-review" if self.reviews.needed(request.review) else "published"
         values = {"run": caller.run, "name": request.name, "source_sha256": source, "state": state, "key": key, "answer": answer, "time": time.time()}
         async with self.database.write() as connection:
             result = await connection.execute(db.releases.insert().values(**values))
             await ledger.write(connection, await ledger.datasets_id(connection, caller.datasets), passed, _number(result))
+            if state != "published":
+                await self.reviews.note(connection, _number(result), caller)
         await self.database.make_durable()
         self.metrics.releases.labels(state).inc()
         what = f"{request.name}: {len(passed)} sites, {answer['sites_withheld']} withheld, sha256 {digest}"
@@ -165,25 +170,6 @@ class Releases:
         if hashlib.sha256(data).hexdigest() != row.answer["sha256"]:
             raise ProblemError(502, "release-damaged", f"The stored release {name} is not what was signed.", action="Tell the node's operator.")
         return data
-
-    async def waiting(self) -> list[dict[str, Any]]:
-        """What awaits a person of the node."""
-        async with self.database.read() as connection:
-            rows = await connection.execute(sa.select(db.releases).where(db.releases.c.state == "awaiting-review").order_by(db.releases.c.number).limit(1000))
-            return [{"run": r.run, **{k: v for k, v in r.answer.items() if k != "signature"}, "asked_at": r.time} for r in rows]
-
-    async def review(self, run: str, name: str, sha256: str, *, reviewer: str, approve: bool) -> None:
-        """A person's decision on exactly these bytes. ProblemError 404 where nothing such awaits one."""
-        state, c = ("published" if approve else "refused"), db.releases.c
-        async with self.database.write() as connection:
-            query = sa.select(db.releases).where(c.run == run, c.name == name, c.state == "awaiting-review")
-            rows = [r for r in await connection.execute(query) if r.answer["sha256"] == sha256]
-            for row in rows:
-                await connection.execute(sa.update(db.releases).where(c.number == row.number).values(state=state, reviewer=reviewer))
-        if not rows:
-            raise ProblemError(404, "nothing-to-review", f"No release {name} of run {run} with that sha256 awaits review.", action="List /review.")
-        await self.database.make_durable()
-        await self.audit.record(Entry(f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}"))
 
 
 def _number(result: sa.CursorResult[Any]) -> int:

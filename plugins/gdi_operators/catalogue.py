@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, Param, get_parsing_context
 
 from gdi_common.workflow import CatalogueEntry, CatalogueError, load
-from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
-from gdi_operators.settings import settings
+from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator, watch_rules
+from gdi_operators.settings import catalogue_folder, settings
 
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")  # gdi_common.workflow.Name
 NODE_LABEL = "{{ task.item['node'] }}"
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0, "max_retry_delay": timedelta(minutes=5)}
 
@@ -22,7 +24,7 @@ STEPS: dict[str, dict[str, Any]] = {  # what a person reads in the grid, and on 
     },
     "analyse": {
         "task_display_name": "Analyse at each node",
-        "doc_md": "Snakemake, one for each node, sends its jobs to the node that holds the data. Every rule is on the run's page *Progress*.",
+        "doc_md": "Snakemake, one for each node, sends its jobs to the node that holds the data. Every job is on the run's tab *Jobs*.",
     },
     "release": {
         "task_display_name": "Release what may leave",
@@ -31,6 +33,23 @@ STEPS: dict[str, dict[str, Any]] = {  # what a person reads in the grid, and on 
     "gather": {"task_display_name": "Gather the answer", "doc_md": "Proves the signature of every release and puts them together: a table and a plot."},
     "close": {"task_display_name": "Close the run", "doc_md": "Whatever happened: tasks that still run are cancelled, tokens and capabilities of the run end."},
 }
+
+
+def folder_of(dag_file: str) -> Path:
+    """The catalogue: GDI_WORKFLOWS, or `workflows/` of the checkout that the DAG file is in. SettingsError where it names a bundle that is not there."""
+    named = settings().workflows
+    return catalogue_folder(named or Path(dag_file).resolve().parent.parent / "workflows")
+
+
+def one_or_all(folder: Path) -> list[CatalogueEntry]:
+    """The good entries; in a worker, which needs a single DAG, only that one is read."""
+    dag_id = get_parsing_context().dag_id
+    if dag_id is None:
+        return scan(folder)[0]
+    try:
+        return [load(folder / dag_id)] if NAME.fullmatch(dag_id) else []
+    except (CatalogueError, OSError):
+        return []
 
 
 def scan(folder: Path) -> tuple[list[CatalogueEntry], list[str]]:
@@ -75,7 +94,7 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
 
 
 def dag_of(entry: CatalogueEntry) -> DAG:
-    """admit → analyse (by node) → release (by node and release) → gather → close. `dag_id` is the workflow's name."""
+    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule. `dag_id` is the workflow's name."""
     flow = entry.workflow
     common: dict[str, Any] = {"workflow": flow.name}
     with DAG(
@@ -104,6 +123,8 @@ def dag_of(entry: CatalogueEntry) -> DAG:
             last = gather
         close = CloseRunOperator(task_id="close", **STEPS["close"], **common)
         last >> close.as_teardown(setups=admit)
+        if entry.lock is not None and entry.lock.rules:
+            watch_rules(entry.lock.rules, admit=admit, analyse=analyse, close=close.task_id)
     return dag
 
 
@@ -116,8 +137,16 @@ def doc_of(entry: CatalogueEntry) -> str:
         f"# {flow.title}\n\n{flow.description.strip()}\n\n"
         f"## What leaves a node\n\n{leaves or 'Nothing.'}\n\n"
         f"## What it needs at each node\n\nFor a job {needs.cpu_cores} CPU cores, {needs.ram_gb:g} GB memory, {needs.disk_gb:g} GB disk; images: {images}.\n\n"
-        f"Version {flow.version}, `{entry.digest}`"
+        f"Version {flow.version}, `{entry.digest}`{_about_rules(entry)}"
     )
+
+
+def _about_rules(entry: CatalogueEntry) -> str:
+    """What is wrong with rules.lock, for the page that the workflow's author looks at."""
+    mend = f"its author mends that with `gdi workflow lock {entry.workflow.name}`."
+    if entry.lock is None:
+        return f"\n\nIt has no `rules.lock`, so its rules are not shown as tasks; {mend}"
+    return f"\n\nIts `rules.lock` was made for another version, so a rule may be missing among the tasks; {mend}" if entry.stale else ""
 
 
 def _param(schema: dict[str, Any]) -> Param:

@@ -1,4 +1,4 @@
-"""GdiPlugin: what Airflow loads by the entry point `airflow.plugins`. The page's application is made only where the api-server asks for it."""
+"""GdiPlugin: what Airflow loads by the entry point `airflow.plugins`. The pages' application is made only where the api-server asks for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-from gdi_operators.links.run_progress import ROUTE, RunProgressLink
+from gdi_operators.links.review import ReviewLink
+from gdi_operators.links.run_pages import JOBS, RESULTS, RunJobsLink, RunResultsLink
 from gdi_operators.listeners import used_tickets
 
 log = logging.getLogger(__name__)
@@ -17,14 +18,14 @@ PREFIX = "/gdi"
 
 
 def _apps() -> list[dict[str, Any]]:
-    """The page's application; workers and triggerers, which serve nothing, need not load it."""
+    """The pages' application; workers and triggerers, which serve nothing, need not load it."""
     if not _serves():
         return []
     if "ticket" not in [name.strip() for name in conf.get("core", "sensitive_var_conn_names", fallback="").split(",")]:
         log.warning("Airflow's audit log will keep the tickets of starts in clear: set sensitive_var_conn_names = ticket in [core].")
-    from gdi_operators.progress.app import create_app
+    from gdi_operators.pages import create_app
 
-    return [{"app": create_app(), "url_prefix": PREFIX, "name": "GDI run progress"}]
+    return [{"app": create_app(), "url_prefix": PREFIX, "name": "GDI run pages"}]
 
 
 def _serves() -> bool:
@@ -35,7 +36,8 @@ class GdiPlugin(AirflowPlugin):
     name = "gdi"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = _apps()
     external_views: ClassVar[list[dict[str, str]]] = [
-        {"name": "Progress", "href": f"{PREFIX}/page/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": ROUTE}
+        {"name": "Jobs", "href": f"{PREFIX}/jobs/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": JOBS},
+        {"name": "Results", "href": f"{PREFIX}/results/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": RESULTS},
     ]
     listeners: ClassVar[list[Any]] = [used_tickets]
-    operator_extra_links: ClassVar[list[RunProgressLink]] = [RunProgressLink()]
+    operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink(), ReviewLink()]

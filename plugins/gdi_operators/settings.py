@@ -22,17 +22,21 @@ class OperatorSettings(BaseSettings):
     identity_token_file: Path | None = Field(default=None, description="Airflow's workload identity token, rewritten by who issues it")
     launcher: Literal["process", "kubernetes"] = "process"
     process_host_socket: Path | None = Field(default=None, description="control socket of the process host")
-    workflows: Path | None = Field(default=None, description="the workflow catalogue's folder")
+    workflows: Path | None = Field(default=None, description="the workflow catalogue: a folder, a Git checkout, or `bundle:NAME` (or `bundle:NAME/folder`)")
     results_dir: Path | None = Field(default=None, description="where merged answers are written, a folder for each run")
     broker_patience: float = Field(default=90, ge=0, le=900, description="seconds a call to broker or gateway is repeated while it is away")
     max_release_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    polls_per_second: float = Field(default=6, gt=0, le=100, description="how often a triggerer asks the broker about runs, all together")
+
+    recurring_schedule: str = Field(default="* * * * *", description="cron (UTC) of the DAG that starts what standing grants have due; empty: never")
+    housekeeping_schedule: str = Field(default="17 * * * *", description="cron (UTC) of the DAG that closes what was left open; empty: never")
 
     def need(self, name: str) -> Path:
         """A path setting that must be there. SettingsError naming it."""
         value: Path | None = getattr(self, name)
         if value is None:
             raise SettingsError(f"GDI_{name.upper()} is not set for Airflow's processes: {type(self).model_fields[name].description}")
-        return value
+        return catalogue_folder(value) if name == "workflows" else value
 
 
 @lru_cache(maxsize=1)
@@ -42,3 +46,30 @@ def settings() -> OperatorSettings:
         return OperatorSettings()
     except ValidationError as error:
         raise SettingsError("; ".join(f"GDI_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors())) from None
+
+
+BUNDLE = "bundle:"
+
+
+def catalogue_folder(named: Path) -> Path:
+    """Where the entries lie: the folder itself, its `workflows/` where it has one and no entry of its own (a Git checkout), or the same in a DAG bundle.
+
+    SettingsError where the bundle is unknown or cannot be had.
+    """
+    folder = _bundle(str(named).removeprefix(BUNDLE)) if str(named).startswith(BUNDLE) else named
+    inner = folder / "workflows"
+    return inner if inner.is_dir() and not any(folder.glob("*/workflow.yaml")) else folder
+
+
+def _bundle(named: str) -> Path:
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    name, _, inside = named.partition("/")
+    try:
+        bundle = DagBundlesManager().get_bundle(name)
+        if not bundle.path.is_dir():
+            bundle.initialize()
+    except Exception as error:  # of any bundle class: a clone that fails, a connection that is missing
+        known = "see dag_bundle_config_list in [dag_processor] of airflow.cfg"
+        raise SettingsError(f"GDI_WORKFLOWS: the DAG bundle {name!r} cannot be used ({type(error).__name__}: {error}); {known}") from None
+    return Path(bundle.path) / inside

@@ -40,7 +40,9 @@ elif mode == "lost-once": starts() == 1 and os.kill(os.getpid(), signal.SIGKILL)
 elif mode == "again-once": sys.exit(75 if starts() == 1 else 0)
 elif mode == "always-lost": sys.exit(75)
 elif mode == "fail" or mode == "fail-" + run["node"]: sys.exit(1)
-else: time.sleep(run["parameters"]["seconds"])
+else:
+    until = time.monotonic() + run["parameters"]["seconds"]  # a test may end it earlier
+    while time.monotonic() < until and not os.path.exists("/gdi/work/end"): time.sleep(0.2)
 """
 WORKFLOW = {
     "name": "probe", "title": "A probe", "version": "1",
@@ -86,7 +88,8 @@ class Node:
 
     name: str
     release: bytes = b'{"format": "gdi-allele-counts/1", "sites": [], "withheld": {}}'
-    reviews: int = 0
+    reviews: int = 0  # how often asking for a release answers that a person has to look
+    review_states: list[str] = field(default_factory=list)  # what waiting is told, in order ("away": 503, "forbidden": 403); then "published"
     refuse: list[str] | None = None
     tamper: bytes = b""
     closed: list[int] = field(default_factory=list)
@@ -98,6 +101,7 @@ class Node:
         install(app)
         self.served = Served(app)
         app.post("/releases/{run}")(self._ask)
+        app.get("/releases/{run}/{name}/review")(self._review)
         app.get("/releases/{run}/{name}")(self._get)
         app.post("/runs/{run}/close")(self._close)
 
@@ -129,6 +133,13 @@ class Node:
         self._authorised(request)
         return Response(self.release + self.tamper)
 
+    async def _review(self, run: str, name: str, request: Request) -> dict[str, str]:
+        self._authorised(request)
+        state = self.review_states.pop(0) if self.review_states else "published"
+        if state in ("away", "forbidden"):
+            raise ProblemError(503 if state == "away" else 403, state, f"The gateway is {state}.")
+        return {"state": state}
+
     async def _close(self, run: str, request: Request) -> dict[str, Any]:
         self._authorised(request)
         self.closed.append((await request.json())["attempt"])
@@ -146,9 +157,14 @@ class Broker:
         self.events: list[dict[str, Any]] = []
         self.messages: dict[str, str] = {}
         self.refusal: ProblemError | None = None
+        self.due: list[m.DueStart] = []  # handed out at the next question, and then no more
+        self.reported: list[m.StartReport] = []
         app = FastAPI()
         install(app)
         app.post("/v1/runs")(self._admit)
+        app.get("/v1/runs")(self._open_runs)
+        app.post("/v1/schedules/due")(self._due)
+        app.post("/v1/schedules/starts", status_code=204)(self._started)
         app.get("/v1/runs/{run}")(self._get)
         app.delete("/v1/runs/{run}")(self._close)
         app.put("/v1/runs/{run}/workloads/{pod}")(self._workload)
@@ -156,6 +172,16 @@ class Broker:
         app.post("/v1/runs/{run}/events")(self._events)
         app.get("/v1/runs/{run}/progress")(self._progress)
         self.served = Served(app)
+
+    async def _open_runs(self, after: str = "") -> m.OpenRuns:
+        return m.OpenRuns(runs=sorted((r for r in self.runs.values() if r.state == "open" and r.id > after), key=lambda r: r.id)[:1])
+
+    async def _due(self) -> m.DueStarts:
+        found, self.due = self.due, []
+        return m.DueStarts(starts=found)
+
+    async def _started(self, report: m.StartReport) -> None:
+        self.reported.append(report)
 
     def _known(self, run: str) -> m.Run:
         if run not in self.runs:

@@ -1,13 +1,15 @@
-"""The broker's promises about starts, workloads and events, unchanged, where two replicas share PostgreSQL and each call may land on either."""
+"""The broker's promises about starts, workloads, events and jobs, unchanged, where two replicas share PostgreSQL and each call may land on either."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+import test_broker_jobs as jobs
 import test_broker_starts as starts
 import test_broker_workloads as workloads
 from postgres_kit import Postgres, PostgresWorld
+from test_broker_jobs import *  # noqa: F403
 from test_broker_starts import *  # noqa: F403
 from test_broker_workloads import *  # noqa: F403
 
@@ -45,7 +47,7 @@ del test_a_node_token_is_narrowed_to_the_nodes_service_and_cached  # noqa: F821
 
 def test_every_promise_of_one_replica_is_kept_here_too(world: PostgresWorld) -> None:
     """Runs last: both replicas were asked, so the tests above were what their names say."""
-    names = {n for module in (starts, workloads) for n in vars(module) if n.startswith("test_")}
+    names = {n for module in (jobs, starts, workloads) for n in vars(module) if n.startswith("test_")}
     assert len(names & set(globals())) >= len(names) - 1 > 15
     assert all(b.popen is not None and b.popen.poll() is None for b in world.brokers)
     counts = [sum(float(line.rpartition(" ")[2]) for line in metrics(world, r).splitlines() if "_count{" in line) for r in (0, 1)]

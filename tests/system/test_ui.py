@@ -1,192 +1,60 @@
-"""The run as a person sees it, in a real browser on a real Airflow api-server: form, progress, refusal, dark dress, keyboard, and hostile text as text.
+"""The run as a person sees it, in a real browser on a real Airflow api-server: form, jobs, refusal, dark dress, keyboard, and hostile text as text.
 
-The broker is one that keeps its contract and tells of a workflow whose rules and messages try to run scripts. Pictures go to tests/artefacts/ui/.
+The broker's own store tells of workflows whose rules, wildcards and messages try to run scripts. Pictures go to tests/artefacts/ui/.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from browser import Browser
-from debian import program
-from fastapi import FastAPI
-from operators_world import Served
+from ui_fixtures import FRAME, shown, words
+from ui_world import DAG, PICTURES, Airflow, Broker
 
-from broker_client import models as m
-from broker_client.models import run_id
-from gdi_common.problem import ProblemError
-from gdi_common.server import install
-
+pytest_plugins = ["ui_fixtures"]
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ui")]
-PROJECT = Path(__file__).resolve().parents[2]
-PICTURES = PROJECT / "tests" / "artefacts" / "ui"
-DAG = "allele-frequency"
 ATTACK = '<img src=x onerror="window.top.hacked=1"><script>window.top.hacked=2</script>'
-SYNC = """
-import os
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-DagBundlesManager().sync_bundles_to_db()
-bag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"], bundle_name="dags-folder")
-assert not bag.import_errors, bag.import_errors
-sync_bag_to_db(bag, "dags-folder", None)
-"""
-FRAME = "document.querySelector('iframe')?.contentDocument"
+Opened = Callable[..., str]
 
 
-def progress(run: str, **changed: Any) -> m.Progress:
-    """Two nodes in the middle of their work; the words that a workflow or a node chooses are an attack."""
-    now = time.time()
-    rules = [
-        m.RuleProgress(node="node-a", rule="validate", total=1, done=1, started_at=now - 65, ended_at=now - 60),
-        m.RuleProgress(node="node-a", rule=ATTACK, total=8, done=3, running=2, started_at=now - 60),
-        m.RuleProgress(node="node-a", rule="gather", total=1),
-        m.RuleProgress(node="node-b", rule="validate", total=1, failed=1, started_at=now - 64, ended_at=now - 30),
-        m.RuleProgress(node="node-b", rule=ATTACK, total=8),
-    ]
-    nodes = [
-        m.NodeProgress(node="node-a", state="running", done=4, total=10),
-        m.NodeProgress(node="node-b", state="failed", done=0, total=9, message=f"line 7: {ATTACK}"),
-    ]
-    failing = m.Failing(node="node-b", reason=f"access withdrawn {ATTACK}", dataset="EGAD50000000002")
-    return m.Progress(run=run, attempt=1, state="open", failing=failing, nodes=nodes, rules=rules).model_copy(update=changed)
+def job(name: str, state: str, ago: float = 0, rule: str = "count", **more: Any) -> dict[str, Any]:
+    return {"kind": "job", "job": name, "rule": rule, "state": state, "time": time.time() - ago, **more}
 
 
-class Broker:
-    """Answers with what a test put there; runs that it does not know are a 404, as the contract has it."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, m.Progress] = {}
-        app = FastAPI()
-        install(app)
-        app.get("/v1/runs/{run}/progress")(self.progress)
-        self.served = Served(app)
-
-    async def progress(self, run: str) -> m.Progress:
-        if run not in self.runs:
-            raise ProblemError(404, "run-unknown", f"There is no run {run}.")
-        return self.runs[run]
-
-
-class Airflow:
-    """A bare api-server with the project's DAG in its database: what stands in a run is written there, nothing runs."""
-
-    def __init__(self, folder: Path, broker: str) -> None:
-        self.folder = folder
-        (folder / "passwords.json").write_text(json.dumps({"admin": "pw", "reader": "pw"}))
-        (folder / "identity").write_text("identity")
-        self.environment = {
-            "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"), "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False", "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket", "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reader:viewer",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"), "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
-            "GDI_BROKER_URL": broker, "GDI_IDENTITY_TOKEN_FILE": str(folder / "identity"), "GDI_WORKFLOWS": str(PROJECT / "workflows"),
-        }  # fmt: skip
-        for command in (["-m", "airflow", "db", "migrate"], ["-c", SYNC]):
-            done = subprocess.run([sys.executable, *command], env=self.environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / "api-server.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "api-server", "--host", "127.0.0.1", "--port", str(port)],
-                env=self.environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
-        try:
-            self._wait()
-            token = self.http.post("/auth/token", json={"username": "admin", "password": "pw"}).raise_for_status().json()["access_token"]
-            self.http.headers["authorization"] = f"Bearer {token}"
-        except BaseException:
-            self.close()
-            raise
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 240
-        while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, f"the api-server is not up:\n{self.log.read_text()[-4000:]}"
-            try:
-                if self.http.get("/api/v2/monitor/health", timeout=5).is_success:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.3)
-
-    def trigger(self, name: str) -> str:
-        """A run in the database (no scheduler looks at it); its id."""
-        body = {"dag_run_id": name, "logical_date": None, "conf": {"ticket": "gdit_planted", "datasets": ["EGAD50000000001"]}}
-        self.http.post(f"/api/v2/dags/{DAG}/dagRuns", json=body).raise_for_status()
-        return name
-
-    def close(self) -> None:
-        self.http.close()
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Path:
-    return program("chromium")
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    made = Broker()
-    yield made
-    made.served.stop()
-
-
-@pytest.fixture(scope="module")
-def airflow(chromium: Path, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    made = Airflow(tmp_path_factory.mktemp("airflow-ui"), broker.served.url)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def page(chromium: Path, airflow: Airflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all, signed in by the form as a person does."""
-    with Browser(chromium, tmp_path_factory.mktemp("browser") / "b") as browser:
-        browser.open(airflow.url)
-        browser.wait("document.querySelectorAll('input').length === 2", "the login form", timeout=90)
-        for number, value in enumerate(("admin", "pw")):
-            browser.evaluate(f"document.querySelectorAll('input')[{number}].focus()")
-            browser.type(value)
-        browser.press("Enter")
-        browser.wait("location.pathname === '/' && document.querySelector('nav, a[href*=dags]')", "Airflow's home page", timeout=90)
-        yield browser
+def half_done(rule: str = "count") -> dict[str, list[dict[str, Any]]]:
+    """Two nodes in the middle of their work: three of eight done and two running at one, a job failed at the other."""
+    task = lambda n: {"task": f"task-{n}", "wildcards": {"part": str(n)}, "tries": 1}  # noqa: E731
+    a: list[dict[str, Any]] = [{"kind": "rules", "counts": {"validate": 1, rule: 8, "gather": 1}}]
+    a += [job("v", "running", 65, "validate"), job("v", "done", 60, "validate")]
+    for n in range(5):
+        a += [job(f"c{n}", "submitted", 60, rule, **task(n)), job(f"c{n}", "running", 60, rule)]
+        a += [job(f"c{n}", "done", 40 - n, rule, cpu_seconds=12.5, memory_bytes=2_000_000_000)] if n < 3 else []
+    failed = {"exit_code": 1, "error_class": "ValueError", "line": 7, "message": "a row without a position"}
+    b: list[dict[str, Any]] = [
+        {"kind": "rules", "counts": {"validate": 1, rule: 8}},
+        job("v", "submitted", 70, "validate", task="task-v"), job("v", "running", 64, "validate"), job("v", "failed", 30, "validate", **failed),
+    ]  # fmt: skip
+    return {"node-a": a, "node-b": b}
 
 
 @pytest.fixture
-def opened(page: Browser, airflow: Airflow, broker: Broker) -> Callable[..., str]:
-    """Opens the Progress tab of a new run of which the broker says what is given; the run's id."""
+def opened(airflow: Airflow, broker: Broker, tab: Callable[..., None]) -> Opened:
+    """Opens the Jobs tab of a new run of which the broker was told what is given; the broker's id of it."""
 
-    def open_run(name: str, say: Callable[[str], m.Progress] | None = progress) -> str:
-        run = airflow.trigger(name)
-        if say is not None:
-            broker.runs[run_id(DAG, run)] = say(run_id(DAG, run))
-        page.problems.clear()
-        page.open(f"{airflow.url}/dags/{DAG}/runs/{run}/plugin/gdi-progress")
+    def open_run(name: str, told: dict[str, list[dict[str, Any]]] | None = None, **changed: Any) -> str:
+        airflow.trigger(name)
+        run = ""
+        if told is not None:
+            run = broker.open(name, **changed)
+            for node, events in told.items():
+                broker.tell(run, node, *events)
+        tab(name)
         return run
 
     return open_run
@@ -197,12 +65,14 @@ def click(page: Browser, label: str) -> None:
     page.evaluate(f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() === {json.dumps(label)}).click()")
 
 
-def words(page: Browser) -> str:
-    return str(page.evaluate(f"{FRAME}.body.innerText"))
+def rows(page: Browser) -> list[str]:
+    """What the table's rows say, top to bottom."""
+    found: list[str] = page.evaluate(f"[...{FRAME}.querySelectorAll('.grid .body [role=row]')].map(r => r.innerText.replaceAll('\\n', ' '))")
+    return found
 
 
-def shown(page: Browser, text: str) -> None:
-    page.wait(f"({FRAME}?.body?.innerText ?? '').includes({json.dumps(text)})", f"{text!r} on the progress page", timeout=90)
+def until_rows(page: Browser, count: int) -> None:
+    page.wait(f"{FRAME}.querySelectorAll('.grid .body [role=row]').length === {count}", f"{count} rows")
 
 
 def test_the_form_says_what_each_field_is_and_has_the_defaults(page: Browser, airflow: Airflow, broker: Broker) -> None:
@@ -218,40 +88,155 @@ def test_the_form_says_what_each_field_is_and_has_the_defaults(page: Browser, ai
     page.evaluate("document.documentElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))")
 
 
-def test_hostile_rules_and_messages_are_text_and_run_no_script(page: Browser, opened: Callable[..., str]) -> None:
-    opened("hostile")
+def test_hostile_rules_wildcards_and_messages_are_text_and_run_no_script(page: Browser, opened: Opened) -> None:
+    told = half_done(ATTACK)
+    told["node-b"] += [
+        job("x", "failed", 5, ATTACK, message=f"why: {ATTACK}", task=f"../{ATTACK}", wildcards={ATTACK: ATTACK}),
+        {"kind": "node", "state": "failed", "message": f"line 7: {ATTACK}"},
+    ]
+    opened("hostile", told)
     shown(page, "4 of 19 jobs")
-    seen = words(page)
-    assert seen.count(ATTACK) == 4  # a rule at each of two nodes, a node's message, the failure
+    until_rows(page, 8)
+    assert words(page).count(ATTACK) >= 9  # at two nodes, in jobs, wildcards, messages, the failure
+    page.evaluate(f"{FRAME}.querySelector('.grid .body [role=row]').click()")
+    page.wait(f"{FRAME}.querySelector('aside')")
     assert page.evaluate("window.hacked === undefined")
-    assert page.evaluate(f"{FRAME}.querySelectorAll('img, main script, iframe, a').length") == 0
+    assert page.evaluate(f"{FRAME}.querySelectorAll('img, main script, iframe, object, [onerror], [onclick]').length") == 0
+    links = page.evaluate(f"[...{FRAME}.querySelectorAll('main a')].map(a => new URL(a.href).origin + ' ' + a.rel)")
+    assert links and set(links) <= {"https://gateway.node-a.example noopener noreferrer", "https://gateway.node-b.example noopener noreferrer"}
     assert not [p for p in page.problems if "Content Security Policy" in p], "no script was even tried"
-    page.picture(PICTURES / "hostile.png")
+    page.picture(PICTURES / "hostile.png", height=1300)
 
-    # The test of the test, and the second wall: markup that did get in runs nothing.
-    page.evaluate(f"{FRAME}.body.insertAdjacentHTML('beforeend', {json.dumps(ATTACK)})")
-    page.wait(f"{FRAME}.querySelectorAll('img').length === 1")
-    page.wait("performance.now() > 0 && new Promise(done => setTimeout(() => done(true), 500))")
+    # The test of the test, and the second wall: markup cannot be made of text here, and what got in otherwise runs nothing.
+    assert "TrustedHTML" in page.evaluate(
+        f"(() => {{ try {{ {FRAME}.body.insertAdjacentHTML('beforeend', {json.dumps(ATTACK)}); return 'made' }} catch (e) {{ return String(e) }} }})()"
+    )
+    page.evaluate(f"{FRAME}.body.append((i => {{ i.src = 'https://example.org/x.png'; return i }})({FRAME}.createElement('img')))")
+    page.wait("new Promise(done => setTimeout(() => done(true), 500))")
     assert page.evaluate("window.hacked === undefined")
     assert [p for p in page.problems if "Content Security Policy" in p], "the policy stopped it"
 
 
-def test_failures_are_on_top_and_every_state_is_a_word(page: Browser, opened: Callable[..., str]) -> None:
-    opened("failing")
+def test_failures_are_on_top_with_their_reason_and_every_state_is_a_word(page: Browser, opened: Opened) -> None:
+    told = half_done()
+    told["node-b"].append({"kind": "node", "state": "failed", "message": "access withdrawn", "dataset": "EGAD50000000002"})
+    opened("failing", told)
     shown(page, "Node node-b failed: access withdrawn")
+    until_rows(page, 7)
     seen = words(page)
-    assert seen.index("Node node-b failed") < seen.index("validate") and "Dataset EGAD50000000002" in seen
+    assert seen.index("Node node-b failed") < seen.index("Running jobs over time") and "Dataset EGAD50000000002" in seen
+    assert "validate at node-b: exit code 1, ValueError, line 7: a row without a position" in seen
     for word in ("Failing", "running", "done", "waiting", "failed"):
         assert word in seen
+    assert rows(page)[0].startswith("✕failed node-b validate"), "what failed comes first in the table too"
 
 
-def test_a_run_that_was_not_admitted_says_so_and_where_the_reason_is(page: Browser, opened: Callable[..., str], airflow: Airflow) -> None:
-    run = opened("refused", None)
+def test_a_jobs_log_is_a_link_to_its_node_and_opens_outside_the_frame(page: Browser, opened: Opened) -> None:
+    opened("logs", half_done())
+    until_rows(page, 7)
+    found = page.evaluate(f"[...{FRAME}.querySelectorAll('.grid .body a')].map(a => a.href)")
+    assert "https://gateway.node-b.example/logs/task-v" in found and "https://gateway.node-a.example/logs/task-3" in found
+    # Airflow's sandbox lets the frame open nothing: the click must come to Airflow's own page.
+    page.evaluate("window.opened = []; HTMLAnchorElement.prototype.click = function () { window.opened.push([this.href, this.target, this.rel]) }")
+    page.evaluate(f"{FRAME}.querySelector('.grid .body a').click()")
+    assert page.evaluate("window.opened") == [["https://gateway.node-b.example/logs/task-v", "_blank", "noopener noreferrer"]]
+
+
+def test_jobs_are_found_by_words_state_node_and_rule(page: Browser, opened: Opened) -> None:
+    opened("filter", half_done())
+    until_rows(page, 7)
+    page.evaluate("document.querySelector('iframe').focus()")
+    page.press("/")
+    page.wait(f"{FRAME}.activeElement.type === 'search'", "the key / goes to the search")
+    page.type("COUNT part=3")
+    until_rows(page, 1)
+    shown(page, "1 of 7 jobs")
+    page.evaluate(f"[...{FRAME}.querySelectorAll('button')].find(b => b.innerText === 'Clear').click()")
+    until_rows(page, 7)
+    page.evaluate(f"[...{FRAME}.querySelectorAll('.chip')].find(b => b.innerText.includes('failed')).click()")
+    until_rows(page, 1)
+    page.evaluate(f"[...{FRAME}.querySelectorAll('button')].find(b => b.innerText === 'Clear').click()")
+    until_rows(page, 7)
+    page.evaluate(f"[...{FRAME}.querySelectorAll('tr.rule button')].find(b => b.innerText === 'count').click()")
+    until_rows(page, 5)
+    assert all("node-a count" in r for r in rows(page))
+
+
+def test_the_table_the_fold_and_a_job_work_by_keyboard_alone(page: Browser, opened: Opened) -> None:
+    opened("keyboard", half_done())
+    until_rows(page, 7)
+    page.evaluate("document.querySelector('iframe').focus()")
+    page.evaluate(f"{FRAME}.body.focus()")
+    active = f"{FRAME}.activeElement"
+    for _ in range(60):
+        page.press("Tab")
+        if page.evaluate(f"{active}?.className === 'fold'"):
+            break
+    assert page.evaluate(f"{active}.innerText") == "node-a"
+    page.press("Enter")
+    page.wait(f"{active}.getAttribute('aria-expanded') === 'false'")
+    polled = "performance.getEntriesByType('resource').filter(r => r.name.includes('/gdi/data/')).length"
+    before = page.evaluate(f"document.querySelector('iframe').contentWindow.{polled}")
+    page.wait(f"document.querySelector('iframe').contentWindow.{polled} > {before} + 1", "two more polls")
+    assert page.evaluate(f"{active}.innerText") == "node-a" and "gather" not in words(page), "what was folded stays so, and the focus where it was"
+    for _ in range(60):
+        page.press("Tab")
+        if page.evaluate(f"{active}?.id === 'jobs-grid'"):
+            break
+    page.press("ArrowDown")
+    page.press("ArrowDown")
+    page.wait(f"{FRAME}.getElementById({active}.getAttribute('aria-activedescendant')).getAttribute('aria-rowindex') === '3'", "the second row is active")
+    page.press("Enter")
+    page.wait(f"{FRAME}.querySelector('aside')?.contains({active})", "the job opens and has the focus")
+    page.picture(PICTURES / "job.png")
+    page.press("Escape")
+    page.wait(f"!{FRAME}.querySelector('aside') && {active}.id === 'jobs-grid'", "it closes, and the focus is where it was")
+
+
+def test_everything_that_can_be_worked_has_a_name(page: Browser, opened: Opened) -> None:
+    opened("names", half_done())
+    until_rows(page, 7)
+    page.evaluate(f"{FRAME}.querySelector('.grid .body [role=row]').click()")
+    page.wait(f"{FRAME}.querySelector('aside')")
+    unnamed = page.evaluate(
+        f"[...{FRAME}.querySelectorAll('button, a, input, select, [role=grid], [role=progressbar], progress, svg, aside')].filter(e => "
+        "!(e.getAttribute('aria-label') || e.innerText?.trim() || e.title)).map(e => e.outerHTML.slice(0, 200))"
+    )
+    assert unnamed == []
+
+
+def test_the_estimate_is_from_the_runs_own_jobs_and_says_what_it_does_not_know(page: Browser, opened: Opened, broker: Broker) -> None:
+    waiting = {"node-a": [{"kind": "rules", "counts": {"count": 10}}, job("c0", "running", 5)]}
+    run = opened("estimate", waiting)
+    shown(page, "no estimate yet: no job has finished")
+    done = [e for n in range(1, 6) for e in (job(f"c{n}", "running", 600), job(f"c{n}", "done", 0))]
+    broker.tell(run, "node-a", *done, first=3)
+    shown(page, "left")
+    assert "about" in words(page) and "at least" not in words(page), words(page)
+    broker.tell(run, "node-a", {"kind": "rules", "counts": {"count": 10, "report": 1}}, first=13)
+    shown(page, "1 rule has not shown yet how long a job takes")
+    assert "at least" in words(page)
+
+
+def test_a_run_that_was_not_admitted_says_so_and_where_the_reason_is(page: Browser, opened: Opened, airflow: Airflow) -> None:
+    opened("refused")
     shown(page, "Waiting to start")
     with sqlite3.connect(airflow.folder / "airflow.db") as database:  # what the scheduler, which does not run here, would store
-        database.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = ?", (run,))
+        database.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = 'refused'")
     shown(page, "The log of the admission task says which dataset was refused")
     page.picture(PICTURES / "refused.png")
+
+
+def test_a_broker_that_is_away_is_said_and_what_was_read_stays(page: Browser, opened: Opened, broker: Broker) -> None:
+    opened("away", half_done())
+    until_rows(page, 7)
+    broker.refuses = True
+    try:
+        shown(page, "The broker has its day off.")
+        assert len(rows(page)) == 7
+    finally:
+        broker.refuses = False
+    page.wait(f"!{FRAME}.body.innerText.includes('day off')", "the page goes on by itself", timeout=60)
 
 
 def test_a_run_that_a_person_ends_keeps_no_ticket(airflow: Airflow) -> None:
@@ -262,46 +247,38 @@ def test_a_run_that_a_person_ends_keeps_no_ticket(airflow: Airflow) -> None:
     assert airflow.http.get(path).json()["conf"]["ticket"] == "used"
 
 
-def test_progress_goes_on_by_itself_and_ends_green(page: Browser, opened: Callable[..., str], broker: Broker) -> None:
-    run = run_id(DAG, opened("ending"))
+def test_progress_goes_on_by_itself_to_a_later_attempt_and_ends_green(page: Browser, opened: Opened, broker: Broker) -> None:
+    run = opened("ending", half_done())
     shown(page, "4 of 19 jobs")
-    now = time.time()
-    rules = [m.RuleProgress(node=n, rule="count", total=4, done=4, started_at=now - 100, ended_at=now - 40) for n in ("node-a", "node-b")]
-    nodes = [m.NodeProgress(node=n, state="success", done=4, total=4) for n in ("node-a", "node-b")]
-    broker.runs[run] = m.Progress(run=run, attempt=2, state="closed", outcome="success", nodes=nodes, rules=rules)
+    broker.open("ending", attempt=2)
+    for node in ("node-a", "node-b"):
+        events = [e for n in range(4) for e in (job(f"c{n}", "running", 100), job(f"c{n}", "done", 40))]
+        broker.tell(run, node, {"kind": "rules", "counts": {"count": 4}}, *events, {"kind": "node", "state": "success"})
+    broker.open("ending", attempt=2, state="closed", outcome="success", closed_at=time.time())
     shown(page, "Done (attempt 2)")
+    until_rows(page, 8)
     seen = words(page)
     assert "8 of 8 jobs · 2 nodes · 1 min 0 s" in seen and "validate" not in seen and "failed" not in seen.lower()
     page.picture(PICTURES / "done.png")
 
 
-def test_a_node_folds_by_keyboard_and_stays_folded(page: Browser, opened: Callable[..., str]) -> None:
-    opened("keyboard")
-    shown(page, "4 of 19 jobs")
-    page.evaluate("document.querySelector('iframe').focus()")
-    page.evaluate(f"{FRAME}.getElementById('scroll').focus()")
-    page.press("Tab")
-    assert page.evaluate(f"{FRAME}.activeElement.innerText") == "node-a"
-    page.press("Enter")
-    page.wait(f"{FRAME}.activeElement.getAttribute('aria-expanded') === 'false'")
-    polled = "performance.getEntriesByType('resource').filter(r => r.name.includes('/gdi/progress/')).length"
-    before = page.evaluate(f"document.querySelector('iframe').contentWindow.{polled}")
-    page.wait(f"document.querySelector('iframe').contentWindow.{polled} > {before} + 1", "two more polls")
-    assert page.evaluate(f"{FRAME}.activeElement.innerText") == "node-a"
-    assert "gather" not in words(page)
-
-
-def test_the_page_wears_airflows_dress_not_the_systems(page: Browser, opened: Callable[..., str]) -> None:
+def test_the_page_wears_airflows_dress_not_the_systems(page: Browser, opened: Opened) -> None:
     dark = f"getComputedStyle({FRAME}.documentElement).colorScheme"
-    opened("dress")
-    shown(page, "4 of 19 jobs")
+    token = "d.style.background = 'var(--chakra-colors-bg)'; document.body.append(d)"
+    airflows = f"(d => {{ {token}; const c = getComputedStyle(d).backgroundColor; d.remove(); return c }})"
+    same = f"getComputedStyle({FRAME}.body).backgroundColor === {airflows}(document.createElement('div'))"
+    opened("dress", half_done())
+    until_rows(page, 7)
     assert page.evaluate(dark) == "light"
+    page.wait(same, "the background is Airflow's")
+    page.picture(PICTURES / "light.png", height=1300)
     try:
         page.evaluate("localStorage.setItem('theme', 'dark')")
         page.open(page.evaluate("location.href"))
-        shown(page, "4 of 19 jobs")
+        until_rows(page, 7)
         page.wait(f"{dark} === 'dark'")
-        page.picture(PICTURES / "dark.png")
+        page.wait(same, "the background is Airflow's")
+        page.picture(PICTURES / "dark.png", height=1300)
         # Airflow's own switch, while the page is open
         page.evaluate("document.documentElement.classList.replace('dark', 'light')")
         page.wait(f"{dark} === 'light'")
@@ -309,7 +286,12 @@ def test_the_page_wears_airflows_dress_not_the_systems(page: Browser, opened: Ca
         page.evaluate("localStorage.removeItem('theme')")
 
 
-def test_who_is_not_signed_in_sees_nothing_of_a_run(airflow: Airflow, opened: Callable[..., str]) -> None:
-    run = opened("private")
-    for path in (f"/gdi/page/{DAG}/{run}", f"/gdi/progress/{DAG}/{run}", "/gdi/assets/page.js"):
-        assert httpx.get(airflow.url + path, trust_env=False).status_code == 401, path
+def test_who_is_not_signed_in_sees_nothing_of_a_run(airflow: Airflow, opened: Opened) -> None:
+    opened("private", half_done())
+    paths = [f"/gdi/{what}/{DAG}/private" for what in ("jobs", "results", "data/jobs", "data/results", "file", "crate")]
+    for path in (*(p + ("?name=answer.tsv" if "/file/" in p else "") for p in paths), "/gdi/assets/x/gdi.js"):
+        answer = httpx.get(airflow.url + path, trust_env=False)
+        assert answer.status_code == 401, path
+    policy = airflow.http.get(paths[0]).headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "require-trusted-types-for 'script'" in policy
+    assert airflow.http.get("/gdi/assets/x/../../etc/passwd").status_code == 404

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import ParamValidationError
+from airflow.sdk.definitions.param import process_params
+from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+from gdi_operators import catalogue
 from gdi_operators.catalogue import dag_of, params_of, scan
+from gdi_operators.settings import SettingsError, catalogue_folder, settings
 
-from gdi_common.workflow import CatalogueError, load
+from gdi_common.workflow import CatalogueError, RulesLock, digest_of, load
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings() -> Iterator[None]:
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def locked(folder: Path, *rules: str) -> Path:
+    (folder / "rules.lock").write_text(RulesLock(digest=digest_of(folder), snakemake="9.27.1", rules=list(rules)).text())
+    return folder
 
 
 def entry(folder: Path, called: str, /, **changed: Any) -> Path:
@@ -51,6 +69,68 @@ def test_the_steps_are_in_order_and_closing_is_a_teardown(tmp_path: Path) -> Non
     }  # fmt: skip
     assert dag.get_task("close").is_teardown and dag.get_task("admit").is_setup
     assert dag.get_task("admit").retries == 3
+
+
+def test_each_rule_is_a_task_that_needs_no_worker_and_cannot_fail_the_run(tmp_path: Path) -> None:
+    dag = dag_of(load(locked(entry(tmp_path, "good"), "validate", "count")))
+    assert [t.task_id for t in dag.tasks if t.task_id.startswith("rules")] == ["rules.validate", "rules.count", "rules_shown"]
+    for name in ("rules.validate", "rules.count"):
+        task = dag.get_task(name)
+        assert task.start_from_trigger and task.retries == 0 and task.trigger_rule.value == "one_success"
+        assert task.upstream_task_ids == {"admitted", "analyse"}  # begins when admitted, is cleared with the producer
+        assert task.downstream_task_ids == {"rules_shown"}  # no leaf: its state does not count for the run's
+        assert task.start_trigger_args is not None and task.start_trigger_args.trigger_kwargs["close"] == "close"  # type: ignore[index]
+        assert not task.params  # a required one among them would end the triggerer
+    assert dag.get_task("rules_shown").trigger_rule.value == "all_done" and not dag.get_task("rules_shown").downstream_task_ids
+    close = dag.get_task("close")
+    assert close.upstream_task_ids == {"admit", "gather"}  # closing waits for no watcher
+    assert close._before() == ["admit", "analyse", "gather", "release"]  # nor do they tell it how the run ended
+    with pytest.raises(AirflowSkipException):  # where no triggerer is: dag.test(), or a trigger that could not be loaded
+        dag.get_task("rules.count").execute({})
+    with pytest.raises(AirflowSkipException):
+        dag.get_task("rules.count").resume_execution("__fail__", {"error": "Trigger failure"}, {})
+    dag.validate()  # as the dag processor does, and the constructor does not
+
+
+def test_the_triggerer_can_make_a_watchers_context_though_the_form_has_required_fields(tmp_path: Path) -> None:
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag_of(load(locked(entry(tmp_path, "good"), "count")))))
+    made = process_params(stored, stored.get_task("rules.count"), {"datasets": ["D"], "mode": "a"}, suppress_exception=False)  # as create_runtime_ti's context
+    assert made["datasets"] == ["D"]
+
+
+def test_the_lock_is_no_part_of_the_digest_and_a_stale_or_missing_one_is_told_in_the_documentation(tmp_path: Path) -> None:
+    folder = entry(tmp_path, "good")
+    before = digest_of(folder)
+    assert "has no `rules.lock`" in (dag_of(load(folder)).doc_md or "")
+    locked(folder, "count")
+    assert digest_of(folder) == before and "rules.lock" not in load(folder).files
+    assert "rules.lock" not in (dag_of(load(folder)).doc_md or "")
+    (folder / "Snakefile").write_text("# changed")
+    stale = load(folder)
+    assert stale.stale and "made for another version" in (dag_of(stale).doc_md or "")
+    (folder / "rules.lock").write_text("format: gdi-rules/1\ndigest: no\nsnakemake: x\nrules: ['a b']\n")
+    with pytest.raises(CatalogueError, match=r"good/rules.lock: digest: "):
+        load(folder)
+
+
+def test_a_worker_reads_only_the_entry_whose_task_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry(tmp_path, "good")
+    entry(tmp_path, "other")
+    for asked, found in (("good", ["good"]), ("../good", []), ("missing", [])):
+        monkeypatch.setattr(catalogue, "get_parsing_context", lambda asked=asked: type("C", (), {"dag_id": asked}))
+        assert [e.workflow.name for e in catalogue.one_or_all(tmp_path)] == found
+
+
+def test_the_catalogue_may_be_a_git_checkout_or_a_dag_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "checkout"
+    entry(checkout / "workflows", "good")
+    assert catalogue_folder(checkout) == checkout / "workflows" == catalogue_folder(checkout / "workflows")
+    bundles = [{"name": "science", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {"path": str(tmp_path)}}]
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
+    monkeypatch.setenv("GDI_WORKFLOWS", "bundle:science/checkout")
+    assert settings().need("workflows") == checkout / "workflows"
+    with pytest.raises(SettingsError, match="the DAG bundle 'nonesuch' cannot be used"):
+        catalogue_folder(Path("bundle:nonesuch"))
 
 
 def test_conf_is_no_template_field_of_any_step(tmp_path: Path) -> None:
@@ -92,7 +172,7 @@ def test_airflow_takes_both_files_for_dag_files() -> None:
 
 def test_two_hundred_workflows_parse_in_five_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(200):
-        entry(tmp_path, f"w-{number}")
+        locked(entry(tmp_path, f"w-{number}"), *(f"rule_{n}" for n in range(5)))
     monkeypatch.setenv("GDI_WORKFLOWS", str(tmp_path))
     before = time.process_time()
     found = [v for v in runpy.run_path(str(DAGS / "catalogue.py")).values() if isinstance(v, DAG)]

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from html import escape
 
 from fastapi.responses import HTMLResponse
 
 from broker_client.models import Grant
-
-CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-HEADERS = {"Content-Security-Policy": CSP, "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --accent: #2a6fb5 }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } label { display: block; margin: .4rem 0 } fieldset { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0 }
-input[type=text], input[type=number], select { font: inherit; width: 100%; box-sizing: border-box; padding: .4rem }
-button { font: inherit; padding: .5rem 1rem; border: 0; border-radius: .4rem; background: var(--accent); color: white; cursor: pointer }
-button.quiet { background: transparent; color: inherit; border: 1px solid var(--line) }
-button:focus-visible, a:focus-visible, input:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
-table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .4rem; border-bottom: 1px solid var(--line); vertical-align: top }
-code { overflow-wrap: anywhere } form.inline { display: inline }
-"""
+from gdi_common import web
+from gdi_common.web import date, hidden
 
 
 def page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
     """`body` is HTML made by the functions below."""
-    text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-        f'<link rel="stylesheet" href="/connect/style.css"></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>'
-    )
-    return HTMLResponse(text, status_code=status, headers=HEADERS)
-
-
-def hidden(csrf: str) -> str:
-    return f'<input type="hidden" name="csrf" value="{escape(csrf)}">'
+    return web.page(title, body, style="/connect/style.css", status=status)
 
 
 def problem(detail: str, action: str, status: int) -> HTMLResponse:
@@ -67,7 +46,7 @@ def consent(user: str, csrf: str, workflows: str, datasets: Iterable[tuple[str, 
 def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     rows = "".join(
         f"<tr><td><code>{escape(g.id)}</code><br>{escape(g.label)}</td><td>{escape(', '.join(g.workflows))}</td><td>{escape(', '.join(g.datasets))}</td>"
-        f"<td>{escape(g.state)}<br>{escape(g.detail)}</td><td>{_date(g.expires_at)}</td><td>{_revoke(g, csrf)}</td></tr>"
+        f"<td>{escape(g.state)}<br>{escape(g.detail)}{_schedule(g)}</td><td>{date(g.expires_at)}</td><td>{_revoke(g, csrf)}</td></tr>"
         for g in found
     )
     table = f"<table><thead><tr><th>Grant</th><th>Workflows</th><th>Datasets</th><th>State</th><th>Ends</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
@@ -75,11 +54,15 @@ def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     return page("My grants", f"<p>Signed in as <strong>{escape(user)}</strong>.</p>{table if rows else '<p>You have no grants.</p>'}{out}")
 
 
+def _schedule(grant: Grant) -> str:
+    s = grant.schedule
+    if s is None:
+        return ""
+    when = f"starts next at {date(s.next_due)}" if s.next_due else escape(s.reason) if s.state == "stopped" else "never starts again"
+    return f"<br>Schedule of {escape(s.workflow)}: <code>{escape(s.cron)}</code> {escape(s.timezone)}, {s.state}; {when}"
+
+
 def _revoke(grant: Grant, csrf: str) -> str:
     if grant.state not in ("active", "used"):
         return ""
     return f'<form method="post" action="/connect/grants/{escape(grant.id)}/revoke">{hidden(csrf)}<button class="quiet">Revoke</button></form>'
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

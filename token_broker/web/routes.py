@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from broker_client.models import GrantId, GrantRequest
+from gdi_common.oidc import SCOPE, OidcDenied, OidcUnavailable, TokenSet
 from gdi_common.problem import ProblemError
+from gdi_common.web import STYLE, html_errors
 from token_broker.api import B
 from token_broker.broker import Broker
 from token_broker.keeper import provider_away
-from token_broker.oidc import SCOPE, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.visas import Visa
 from token_broker.web import pages, sessions
 from token_broker.web.sessions import SESSION, SIGN_IN
@@ -29,43 +26,23 @@ from token_broker.web.sessions import SESSION, SIGN_IN
 Text = Annotated[str, Query(max_length=4000)]
 
 
-class HtmlErrors(APIRoute):
-    """A person reads these: problems are answered as a page."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except ProblemError as error:
-                return pages.problem(error.problem.detail, error.problem.action, error.problem.status)
-
-        return answer
-
-
-router = APIRouter(prefix="/connect", route_class=HtmlErrors, include_in_schema=False)
+router = APIRouter(prefix="/connect", route_class=html_errors(pages.problem), include_in_schema=False)
 
 
 @router.get("/style.css")
 async def style() -> Response:
-    return Response(pages.STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+    return Response(STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
 @router.get("")
 async def connect(b: B, workflows: Text = "", datasets: Text = "") -> Response:
     """Sends the browser to LS AAI. `workflows` and `datasets` (comma-separated) fill in the consent form afterwards."""
     state, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    query = {
-        "response_type": "code", "client_id": b.settings.client_id, "redirect_uri": _callback(b), "scope": SCOPE, "state": state,
-        "code_challenge": challenge, "code_challenge_method": "S256",
-    }  # fmt: skip
     try:
-        endpoint = await b.oidc.endpoint("authorization_endpoint")
+        away = await b.oidc.sign_in_url(redirect_uri=_callback(b), scope=SCOPE, state=state, verifier=verifier)
     except OidcUnavailable as error:
         raise provider_away(error) from None
-    response = RedirectResponse(f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", status_code=303)
+    response = RedirectResponse(away, status_code=303)
     sessions.put(b, response, SIGN_IN, {"state": state, "verifier": verifier, "workflows": workflows[:1000], "datasets": datasets[:2000]})
     return response
 

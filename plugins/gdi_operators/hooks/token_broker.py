@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 from airflow.sdk import BaseHook
 
 from broker_client import models as m
 from broker_client.client import AsyncBrokerClient, BrokerClient, token_file
 from gdi_common.problem import ProblemError
-from gdi_operators.patience import patiently
+from gdi_operators.patience import patiently, short
+from gdi_operators.provider import TYPE
 from gdi_operators.settings import SettingsError, settings
 
 T = TypeVar("T")
+JWT = re.compile(r"[A-Za-z0-9_-]{2,4000}\.[A-Za-z0-9_-]{2,8000}\.[A-Za-z0-9_-]{2,4000}")
 
 
 @dataclass(frozen=True)
@@ -27,28 +31,21 @@ class BrokerAccess:
 
 
 class TokenBrokerHook(BaseHook):
-    """`token_broker_conn_id` names a connection of type `gdi_token_broker` (host = the broker's URL, extra `{"identity_token_file": path}`).
+    """`token_broker_conn_id` names a connection of type `gdi_token_broker` (host = the broker's URL, extra `{"identity_token_file": path}`; its form is in
+    provider.py).
 
     Without one, `GDI_BROKER_URL` and `GDI_IDENTITY_TOKEN_FILE` are used. Calls are repeated while the broker is away, for `GDI_BROKER_PATIENCE` seconds.
     """
 
     conn_name_attr = "token_broker_conn_id"
     default_conn_name = "gdi_token_broker_default"
-    conn_type = "gdi_token_broker"
+    conn_type = TYPE
     hook_name = "GDI token broker"
 
     def __init__(self, token_broker_conn_id: str | None = None) -> None:
         super().__init__()
         self.token_broker_conn_id = token_broker_conn_id
         self._client: BrokerClient | None = None
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:  # the shape Airflow asks for
-        return {
-            "hidden_fields": ["login", "password", "port", "schema"],
-            "relabeling": {"host": "Broker URL"},
-            "placeholders": {"host": "https://broker.example.org", "extra": '{"identity_token_file": "/var/run/secrets/gdi/token"}'},
-        }
 
     def access(self) -> BrokerAccess:
         """From the connection or the settings. SettingsError naming what is missing."""
@@ -71,6 +68,32 @@ class TokenBrokerHook(BaseHook):
         """A client for a trigger's event loop; the caller closes it."""
         access = await self.aaccess()
         return AsyncBrokerClient(access.url, token_file(access.identity_token_file))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """The *Test* button: whether the broker answers here and takes our identity token. Asks about a run that cannot be, which changes nothing.
+
+        What the file holds is sent only where it looks like a token, so that the form cannot be used to send another file somewhere.
+        """
+        try:
+            access = self.access()
+            held = access.identity_token_file.read_text(errors="replace").strip()
+            if not JWT.fullmatch(held):
+                return False, f"{access.identity_token_file} holds no JSON Web Token. It must be the workload identity token that the platform writes."
+            with BrokerClient(access.url, lambda: held) as client:
+                client.get_run("r-" + "0" * 20)
+        except SettingsError as error:
+            return False, str(error)
+        except OSError as error:
+            return False, f"The identity token cannot be read here: {error.strerror}: {error.filename}. The api-server, which asks, needs the file too."
+        except ProblemError as error:
+            if error.problem.status == 404:
+                return True, "The broker answers and knows this Airflow by its identity token."
+            if error.problem.status in (401, 403):
+                return False, f"The broker answers but does not accept this Airflow ({short(error)}). Is its issuer and service account enrolled there?"
+            return False, f"What answers there is no broker, or a broken one: {short(error)}"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return False, f"The broker does not answer: {short(error)}"
+        return True, "The broker answers."
 
     def close(self) -> None:
         if self._client is not None:
@@ -97,6 +120,17 @@ class TokenBrokerHook(BaseHook):
 
     def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
         return self.call("close run", lambda c: c.close_run(run, request))
+
+    def open_runs(self, *, after: str = "") -> list[m.Run]:
+        """A page of the runs that are open, by id, behind the id `after`; empty at the end."""
+        return self.call("list open runs", lambda c: c.open_runs(after=after)).runs
+
+    def due_starts(self) -> list[m.DueStart]:
+        """What is to be started now, each with a ticket. Never store, log or return one from an operator."""
+        return self.call("ask what is due", lambda c: c.due_starts()).starts
+
+    def report_start(self, report: m.StartReport) -> None:
+        self.call("report a start", lambda c: c.report_start(report))
 
     def put_workload(self, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
         return self.call("register pod", lambda c: c.put_workload(run, pod, request))

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import LauncherError
-from gdi_operators.links.run_progress import RunProgressLink
+from gdi_operators.links.run_pages import RunJobsLink, RunResultsLink
 from gdi_operators.patience import short
 from gdi_operators.runs import refusal
 from gdi_operators.settings import SettingsError
@@ -22,7 +22,7 @@ from gdi_operators.settings import SettingsError
 class RunOperator(BaseOperator):
     """An operator that acts for a run. `workflow` is the catalogue entry's name; `token_broker_conn_id` a connection instead of the settings."""
 
-    operator_extra_links = (RunProgressLink(),)
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (RunJobsLink(), RunResultsLink())
     ui_color = "#e8f1f8"
 
     def __init__(self, *, workflow: str, token_broker_conn_id: str | None = None, **kwargs: Any) -> None:

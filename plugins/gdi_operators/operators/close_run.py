@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 from airflow.sdk.exceptions import AirflowException
 
 from broker_client import models as m
-from gdi_common.problem import ProblemError
-from gdi_operators.hooks.gateway import Gateway
-from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.closing import untold
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.patience import short
 from gdi_operators.runs import Context, run_id_of
 
 BAD = ("failed", "upstream_failed")
@@ -40,31 +36,32 @@ class CloseRunOperator(RunOperator):
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
                 return {"run": run.id, "attempt": run.attempt, "outcome": run.outcome}
             outcome = self._outcome(context, run)
-            untold = [told for item in run.plan if (told := self._tell(hook, run, item))]
+            missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
-            if untold and not last:
-                raise AirflowException(f"Not told that the run ended: {'; '.join(untold)}. They are told at the next try; the run stays open until then.")
+            if missing and not last:
+                raise AirflowException(f"Not told that the run ended: {'; '.join(missing)}. They are told at the next try; the run stays open until then.")
             hook.close_run(run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome))
         self.log.info("Run %s, attempt %d is closed: %s", run.id, run.attempt, outcome)
-        if untold:
-            raise AirflowException(f"The run is closed at the broker, but these gateways could not be told, and may still run its tasks: {'; '.join(untold)}")
+        if missing:
+            raise AirflowException(f"The run is closed at the broker, but these gateways could not be told, and may still run its tasks: {'; '.join(missing)}")
         return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
-
-    def _tell(self, hook: TokenBrokerHook, run: m.Run, item: m.PlanItem) -> str | None:
-        """None where the gateway was told; otherwise its name and what went wrong."""
-        try:
-            Gateway(hook, run.id, item.model_dump(mode="json"), patience=self.gateway_patience).close(run.attempt)
-        except (httpx.TransportError, ProblemError) as error:
-            self.log.warning("The gateway of %s could not be told: %s", item.node, short(error))
-            return f"{item.node} ({short(error)})"
-        return None
 
     def _outcome(self, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
         ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=self._before() or None).get(ti.run_id, {})
         others = [str(state) for name, state in states.items() if name != ti.task_id]
         if run.failing is None and str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=ti.run_id)) == "failed":
             return "cancelled"  # while a teardown still runs, only a person has set this
         if run.failing is not None or any(state in BAD for state in others):
             return "failed"
         return "success"
+
+    def _before(self) -> list[str]:
+        """The tasks upstream of this one decide how the run ended; those beside it (the rules' watchers, an author's own) do not."""
+        found: set[str] = set()
+        left = set(self.upstream_task_ids)
+        while left:
+            name = left.pop()
+            found.add(name)
+            left |= self.dag.get_task(name).upstream_task_ids - found
+        return sorted(found)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from broker_client import models as m
 from gdi_common.workflow import Release as Declared
-from gdi_operators.gather import allele_counts, picture
+from gdi_operators.gather import allele_counts, keep, picture
+from gdi_operators.gather.keep import write
 from gdi_operators.gather.verify import NotProvenError, check
 from gdi_operators.hooks.gateway import Gateway
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -23,8 +22,9 @@ from gdi_operators.settings import settings
 
 
 class GatherOperator(RunOperator):
-    """`releases`: the results of the mapped ReleaseOperator. Writes into `<GDI_RESULTS_DIR>/<run id>/`: `answer.tsv`, `answer.png`, `releases.json`.
+    """`releases`: the results of the mapped ReleaseOperator. Writes into `<GDI_RESULTS_DIR>/<run id>/`: `answer.tsv`, `answer.png`, `releases.json`,
 
+    the releases themselves (`releases/NODE/NAME.json`) and the workflow's files (`workflow/`), so that the run's page can prove and pack them at any time.
     Every release's checksum and the node's signature are proven before it is read. Result: `{run, folder, answer, plot, releases, alleles, withheld, nodes}`.
     """
 
@@ -48,9 +48,12 @@ class GatherOperator(RunOperator):
                 if missing:
                     raise AirflowFailException(f"No release {declared.name} of {', '.join(missing)}: clear the task release of these nodes.")
                 data = {node: self._fetch(hook, run, part) for node, part in parts.items()}
+                keep.releases(folder, declared.name, data)
                 if declared.gather == "allele-counts":
                     result |= self._allele_counts(declared, run, data, folder, entry.workflow.title)
-        write(folder / "releases.json", lambda f: f.write_text(json.dumps(self._summary(run, released), indent=1)))
+        keep.workflow(folder, entry, run.digest)
+        summary = self._summary(run, released) | keep.origin(context, entry, run)
+        write(folder / "releases.json", lambda f: f.write_text(json.dumps(summary, indent=1)))
         return {**result, "releases": str(folder / "releases.json")}
 
     def _fetch(self, hook: TokenBrokerHook, run: m.Run, part: dict[str, Any]) -> bytes:
@@ -82,16 +85,3 @@ class GatherOperator(RunOperator):
             "run": run.id, "attempt": run.attempt, "workflow": run.workflow, "digest": run.digest, "user": run.user, "datasets": run.datasets,
             "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan}, "releases": list(released),
         }  # fmt: skip
-
-
-def write(file: Path, how: Callable[[Path], object]) -> None:
-    """Writes beside and renames: a reader, or a second try, never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=file.suffix)
-    os.close(handle)
-    try:
-        how(Path(name))
-        Path(name).chmod(0o644)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

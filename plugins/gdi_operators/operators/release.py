@@ -12,44 +12,50 @@ from airflow.sdk.exceptions import AirflowFailException
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.gateway import Gateway
 from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.runs import Context, entry_of, item_of, open_run
+from gdi_operators.runs import Context, entry_of, item_of, open_run, run_id_of
 from gdi_operators.triggers.release import ReleaseTrigger
 
 
 class ReleaseOperator(RunOperator):
     """Map it over the plan and the releases that the workflow declares: `.partial(workflow=…).expand(item=admit.output, release=["counts"])`.
 
-    While a person of the node has to approve, the task is deferred and asks again, slower and slower up to a minute, for at most `review_timeout`.
+    While a person of the node has to approve, the task is deferred, for at most `review_timeout`; its log and its link *Review* say who must act and
+    where. It goes on within seconds of the decision; a refusal fails it with the person's reason. `review_timeout` runs from the first question of each try.
     Result: `{node, name, sha256, bytes, url, signature, sites_released, sites_withheld, withheld, attempt}`; never a released value. A refusal fails without
     retry, with the gateway's reasons.
     """
 
     template_fields = ("item", "release")
+    operator_extra_links = (*RunOperator.operator_extra_links, ReviewLink())
 
     def __init__(self, *, item: dict[str, Any], release: str, review_timeout: timedelta = timedelta(days=14), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.item, self.release, self.review_timeout = item, release, review_timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self._ask(context, asked=0, deadline=time.time() + self.review_timeout.total_seconds())
+        return self._ask(context, until=time.time() + self.review_timeout.total_seconds())
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Asks once more, after the trigger."""
-        return self._ask(context, asked=int(event["state"]["asked"]), deadline=float(event["state"]["deadline"]))
+        if event.get("kind") == "refused":
+            self.log.warning("Waiting for the review ended: %s", str(event.get("message"))[:1000])
+        return self._ask(context, until=float(event["state"]["until"]))
 
-    def _ask(self, context: Context, *, asked: int, deadline: float) -> dict[str, Any]:
+    def _ask(self, context: Context, *, until: float) -> dict[str, Any]:
         node = str(self.item["node"])
         with self.broker() as hook:
             result = self._release(hook, context, node)
         if result is not None:
             return result
-        if time.time() > deadline:
-            raise AirflowFailException(f"Nobody at {node} decided on the release {self.release} within {self.review_timeout}.")
-        if asked == 0:
-            self.log.info("The release %s of %s waits for a person of the node: its review page shows it. Asking again until then.", self.release, node)
-        state = {"asked": min(asked + 1, 20), "deadline": deadline}
-        self.defer(trigger=ReleaseTrigger(until=time.time() + min(60, 5 * 1.5**asked), state=state), method_name="resume")
+        if time.time() > until:
+            raise AirflowFailException(f"Nobody at {node} decided on the release {self.release} within {self.review_timeout}. Ask them, then clear this task.")
+        self.log.info("The release %s waits for a reviewer of %s, who signs in at %s", self.release, node, review_page(self, run_id_of(context)))
+        trigger = ReleaseTrigger(
+            run=run_id_of(context), item=self.item, release=self.release, until=until, token_broker_conn_id=self.token_broker_conn_id, state={"until": until}
+        )
+        self.defer(trigger=trigger, method_name="resume")
         raise AssertionError("defer does not return")
 
     def _release(self, hook: TokenBrokerHook, context: Context, node: str) -> dict[str, Any] | None:
@@ -62,7 +68,7 @@ class ReleaseOperator(RunOperator):
             raise AirflowFailException(f"The workflow {self.workflow} declares no release {self.release!r}.")
         request = {
             "name": declared.name, "path": declared.path, "schema": json.loads((entry.folder / declared.schema_file).read_text()), "check": declared.check,
-            "workflow": run.workflow, "digest": run.digest, "attempt": run.attempt,
+            "workflow": run.workflow, "digest": run.digest, "attempt": run.attempt, "review": declared.review,
         }  # fmt: skip
         gateway = Gateway(hook, run.id, item_of(run, node).model_dump(mode="json"))
         try:

@@ -1,29 +1,94 @@
-"""ReleaseTrigger: waits while a person of the node decides on a release, with no worker."""
+"""ReleaseTrigger: waits while a person of the node decides on a release, with no worker; hears of the decision within seconds."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from broker_client import models as m
+from broker_client.client import AsyncBrokerClient, as_problem
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.patience import is_away, short
+from gdi_operators.settings import SettingsError
 from gdi_operators.triggers.settled import Settled
+
+LONG_POLL = 15.0  # seconds that the gateway may hold a question; it answers at once when there is a decision
+PAUSE = 5.0  # between questions where the gateway or the broker is away; with jitter
+TIMEOUT = httpx.Timeout(LONG_POLL + 15, connect=5)
+WAITING = "awaiting-review"
 
 
 class ReleaseTrigger(BaseTrigger):
-    """Yields at `until` (epoch seconds, so that a triggerer's restart changes nothing); then the operator asks again. `state` comes back in the event."""
+    """Yields one event `{"kind", "message", "state"}` when there is a decision (`decided`), the gateway or broker refuses to tell (`refused`: a worker asks
 
-    def __init__(self, *, until: float, state: dict[str, Any] | None = None) -> None:
+    and fails with the reason), or `until` (epoch seconds) has come (`late`). `state` comes back as it was given. `item` is the node's part of the plan;
+    the run token is fetched here and never stored. A triggerer that dies or restarts changes nothing.
+    """
+
+    def __init__(
+        self, *, run: str, item: dict[str, Any], release: str, until: float, token_broker_conn_id: str | None = None, state: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        self.until, self.state = until, state or {}
+        self.run_id, self.item, self.release, self.until = run, item, release, until
+        self.token_broker_conn_id, self.state = token_broker_conn_id, state or {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return f"{type(self).__module__}.{type(self).__name__}", {"until": self.until, "state": self.state}
+        return f"{type(self).__module__}.{type(self).__name__}", {
+            "run": self.run_id, "item": self.item, "release": self.release, "until": self.until,
+            "token_broker_conn_id": self.token_broker_conn_id, "state": self.state,
+        }  # fmt: skip
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         settled = Settled()
-        await asyncio.sleep(max(0.0, self.until - time.time()))
+        try:
+            broker = await TokenBrokerHook(self.token_broker_conn_id).aget_conn()
+        except SettingsError as error:
+            await settled.wait()
+            yield TriggerEvent({"kind": "refused", "message": str(error), "state": self.state})
+            return
+        async with broker, httpx.AsyncClient(base_url=str(self.item["gateway_url"]), timeout=TIMEOUT) as gateway:
+            kind, message = await self._wait(broker, gateway)
         await settled.wait()
-        yield TriggerEvent({"kind": "ask-again", "state": self.state})
+        yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
+
+    async def _wait(self, broker: AsyncBrokerClient, gateway: httpx.AsyncClient) -> tuple[str, str]:
+        token, said = None, ""
+        while (left := self.until - time.time()) > 0:
+            try:
+                if token is None or token.expires_at - time.time() < LONG_POLL + 15:
+                    token = await broker.token(self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60))
+                state = await self._ask(gateway, token.token, min(LONG_POLL, left))
+                if state != WAITING:
+                    return "decided", state
+                continue
+            except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
+                if not is_away(error) and not _stale(error, token):
+                    return "refused", short(error)
+                token = None
+                if short(error) != said:
+                    said = short(error)
+                    self.log.info("%s; still waiting.", said)
+            await asyncio.sleep(PAUSE * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+        return "late", ""
+
+    async def _ask(self, gateway: httpx.AsyncClient, token: str, wait: float) -> str:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await gateway.get(f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers)
+        if not answer.is_success:
+            raise as_problem(answer)
+        try:
+            return str(answer.json()["state"])[:40]
+        except (ValueError, KeyError, TypeError):
+            raise ProblemError(502, "bad-answer", f"The gateway of {self.item['node']} does not say how its review stands.") from None
+
+
+def _stale(error: Exception, token: m.Token | None) -> bool:
+    """A token that was good a while ago and is not now: a new one is fetched, and then the answer counts."""
+    return isinstance(error, ProblemError) and error.problem.status == 401 and token is not None and token.expires_at - time.time() < LONG_POLL + 60

@@ -11,11 +11,10 @@ import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from broker_client import models as m
-from broker_client.client import AsyncBrokerClient
 from gdi_common.problem import ProblemError
-from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.feed import Feed, Snapshot, follow
 from gdi_operators.launchers import Launcher, LauncherError, get_launcher
-from gdi_operators.patience import is_away, short
+from gdi_operators.patience import short
 from gdi_operators.triggers.settled import Settled
 
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
@@ -23,39 +22,37 @@ LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker loo
 
 class SnakemakeTrigger(BaseTrigger):
     """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone` (no such pod), `away` (the
-    launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker being away is waited out: the
-    pod's end comes from the launcher.
+    launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker is asked by the run's one poll
+    (feed.py); that it is away is waited out: the pod's end comes from the launcher.
 
     When a user ends the deferred task (mark failed, clear) the pod is asked to stop; a triggerer that dies or restarts leaves it alone.
     """
 
     def __init__(
         self, *, run: str, attempt: int, node: str, pod: str, launcher: str | None = None, token_broker_conn_id: str | None = None,
-        watch_run: bool = True, grace: float = 30, poll: float = 2, run_poll: float = 5, state: dict[str, Any] | None = None,
+        watch_run: bool = True, grace: float = 30, poll: float = 2, state: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.run_id, self.attempt, self.node, self.pod = run, attempt, node, pod
         self.launcher, self.token_broker_conn_id = launcher, token_broker_conn_id
-        self.watch_run, self.grace, self.poll, self.run_poll = watch_run, grace, poll, run_poll
+        self.watch_run, self.grace, self.poll = watch_run, grace, poll
         self.state = state or {}  # in the event, not in next_kwargs, which dag.test() drops
         self._said = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__name__}", {
             "run": self.run_id, "attempt": self.attempt, "node": self.node, "pod": self.pod, "launcher": self.launcher,
-            "token_broker_conn_id": self.token_broker_conn_id, "watch_run": self.watch_run, "grace": self.grace, "poll": self.poll, "run_poll": self.run_poll,
-            "state": self.state,
+            "token_broker_conn_id": self.token_broker_conn_id, "watch_run": self.watch_run, "grace": self.grace, "poll": self.poll, "state": self.state,
         }  # fmt: skip
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         settled = Settled()
         launcher = get_launcher(self.launcher)
-        client = await TokenBrokerHook(self.token_broker_conn_id).aget_conn()
         try:
-            kind, message = await self._wait(launcher, client)
+            async with follow(self.run_id, conn_id=self.token_broker_conn_id) as feed:
+                kind, message = await self._wait(launcher, feed)
         finally:
             await launcher.aclose()
-            await client.aclose()
         await settled.wait()
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
@@ -67,9 +64,8 @@ class SnakemakeTrigger(BaseTrigger):
         finally:
             await launcher.aclose()
 
-    async def _wait(self, launcher: Launcher, client: AsyncBrokerClient) -> tuple[str, str]:
-        answered = time.monotonic()
-        next_look = 0.0
+    async def _wait(self, launcher: Launcher, feed: Feed) -> tuple[str, str]:
+        begun = answered = time.monotonic()
         while True:
             try:
                 status = await launcher.aget(self.pod)
@@ -83,19 +79,16 @@ class SnakemakeTrigger(BaseTrigger):
                     return "gone", f"There is no pod {self.pod}."
                 if status.ended:
                     return "ended", ""
-            if time.monotonic() >= next_look:
-                verdict = await self._look(client)
-                if verdict and self.watch_run:
-                    return verdict
-                next_look = time.monotonic() + self.run_poll
+            snapshot = feed.latest(begun)
+            verdict = self._look(snapshot) if snapshot is not None else None
+            if verdict and self.watch_run:
+                return verdict
             await asyncio.sleep(self.poll)
 
-    async def _look(self, client: AsyncBrokerClient) -> tuple[str, str] | None:
-        try:
-            progress = await client.progress(self.run_id)
-        except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
-            away = "does not answer" if is_away(error) else "refuses"
-            self._say(f"The broker {away} ({short(error)}); the pod goes on, waiting.")
+    def _look(self, snapshot: Snapshot) -> tuple[str, str] | None:
+        progress = snapshot.progress
+        if progress is None:
+            self._say(f"The broker {'does not answer' if snapshot.away else 'refuses'} ({snapshot.trouble}); the pod goes on, waiting.")
             return None
         if progress.attempt > self.attempt or progress.state == "closed":
             return "closed", f"attempt {self.attempt} was closed"

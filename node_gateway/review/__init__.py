@@ -1,0 +1,1 @@
+"""A person of the node looks at a release before it leaves: the page, who may use it, and the decision."""

@@ -1,0 +1,131 @@
+"""`/review`: reviewers sign in, see what would leave, approve or refuse. On the internal listener the node's operators do the same as JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+from gdi_common.problem import ProblemError
+from gdi_common.web import STYLE, html_errors
+from node_gateway.audit import Entry
+from node_gateway.context import Gateway
+from node_gateway.review import pages
+from node_gateway.review.service import MAX_REASON
+from node_gateway.review.sign_in import SESSION, SignIn
+
+BACK = re.compile(r"/review(/r-[0-9a-f]{20}/[a-z][a-z0-9-]{0,62})?")
+RunPath = Annotated[str, Path(pattern=r"^r-[0-9a-f]{20}$")]
+NamePath = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+Text = Annotated[str, Query(max_length=4000)]
+
+
+def router(gateway: Gateway) -> APIRouter:
+    """The public pages; where no provider is set there are none (404)."""
+    routes = APIRouter(prefix="/review", include_in_schema=False, route_class=html_errors(pages.problem) if gateway.sign_in else APIRoute)
+    node = gateway.settings.node_id
+
+    def sign_in() -> SignIn:
+        if gateway.sign_in is None:
+            raise ProblemError(404, "not-found", "Reviewers cannot sign in here: this node names no provider.", action="Ask the node's operator.")
+        return gateway.sign_in
+
+    async def reviewer(request: Request, session: dict[str, Any]) -> tuple[str, str]:
+        """(sub, CSRF token) of a reviewer by the policy of now."""
+        user = str(session["sub"])
+        if not gateway.reviews.may(user):
+            reason = "forbidden: not a reviewer of this node"
+            await gateway.audit.record(Entry("review", False, f"signed in as {user}", what=f"{request.method} {request.url.path}", reason=reason))
+            raise ProblemError(403, "forbidden", f"{user} is no reviewer of this node.", action="Ask the node's operator to name you in its policy.")
+        return user, str(session["csrf"])
+
+    @routes.get("/style.css")
+    async def style() -> Response:
+        return Response(STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+
+    @routes.get("")
+    async def waiting(request: Request) -> Response:
+        session = sign_in().session(request)
+        if session is None:
+            return pages.welcome(node, "/review")
+        user, csrf = await reviewer(request, session)
+        return pages.waiting(node, user, csrf, await gateway.reviews.waiting())
+
+    @routes.get("/sign-in")
+    async def start(back: Text = "/review") -> Response:
+        return await sign_in().start(back if BACK.fullmatch(back) else "/review")
+
+    @routes.get("/callback")
+    async def callback(request: Request, state: Text = "", code: Text = "", iss: Text = "") -> Response:
+        user, back = await sign_in().finish(request, state=state, code=code, iss=iss)
+        await reviewer(request, {"sub": user, "csrf": ""})
+        response = RedirectResponse(gateway.settings.public_url + back, status_code=303)
+        sign_in().open_session(response, user)
+        await gateway.audit.record(Entry("review-sign-in", True, f"reviewer {user}"))
+        return response
+
+    @routes.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        await sign_in().cookies.checked_form(request, SESSION)
+        response = pages.page("Signed out", '<p>You are signed out here.</p><p><a href="/review">Sign in</a></p>')
+        sign_in().cookies.end(response, SESSION)
+        return response
+
+    @routes.get("/{run}/{name}")
+    async def look(request: Request, run: RunPath, name: NamePath, start: Annotated[int, Query(ge=0, le=10**8)] = 0) -> Response:
+        session = sign_in().session(request)
+        if session is None:
+            return pages.welcome(node, f"/review/{run}/{name}")
+        user, csrf = await reviewer(request, session)
+        case = await gateway.reviews.case(run, name)
+        rows = await gateway.reviews.rows(case, start, pages.PAGE)
+        await gateway.audit.record(Entry("review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"))
+        return pages.case(node, user, csrf, case, rows, start)
+
+    @routes.post("/{run}/{name}")
+    async def decide(request: Request, run: RunPath, name: NamePath) -> Response:
+        session, form = await sign_in().cookies.checked_form(request, SESSION)
+        user, _ = await reviewer(request, session)
+        given = {key: values[0] for key, values in form.items() if values}
+        decision, reason = given.get("decision", ""), given.get("reason", "").strip()
+        if decision not in ("approve", "refuse") or len(reason) > MAX_REASON or (decision == "refuse" and not reason):
+            raise ProblemError(422, "invalid-request", f"To refuse, give a reason of at most {MAX_REASON} characters.", action="Go back and write it.")
+        approve = decision == "approve"
+        await gateway.reviews.decide(run, name, given.get("sha256", ""), reviewer=user, approve=approve, reason=reason)
+        return pages.decided(approve, f"{name} of {run}")
+
+    return routes
+
+
+class Decision(BaseModel):
+    """A reviewer's decision on the bytes with this SHA-256."""
+
+    model_config = ConfigDict(extra="forbid")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    reviewer: Annotated[str, Field(min_length=1, max_length=200)]
+    approve: bool
+    reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
+
+
+def internal_router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/review")
+    async def waiting() -> dict[str, Any]:
+        found = await gateway.reviews.waiting()
+        return {
+            "waiting": [
+                {"run": c.run, **{k: v for k, v in c.answer.items() if k != "signature"}, "asked": c.asked, "asked_at": c.time} for c in found
+            ]
+        }  # fmt: skip
+
+    @routes.post("/review/{run}/{name}", status_code=204)
+    async def decide(run: RunPath, name: NamePath, decision: Decision) -> Response:
+        await gateway.reviews.decide(run, name, decision.sha256, reviewer=decision.reviewer, approve=decision.approve, reason=decision.reason)
+        return Response(status_code=204)
+
+    return routes

@@ -1,0 +1,27 @@
+"""Telling a run's gateways that an attempt is over, before the broker closes it: while it is open there are run tokens for them."""
+
+from __future__ import annotations
+
+import logging
+
+import httpx
+
+from broker_client import models as m
+from gdi_common.problem import ProblemError
+from gdi_operators.hooks.gateway import Gateway
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.patience import short
+
+log = logging.getLogger(__name__)
+
+
+def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
+    """The gateways of the plan that could not be told, each with what went wrong; the others cancelled the attempt's tasks and ended its capabilities."""
+    found = []
+    for item in run.plan:
+        try:
+            Gateway(hook, run.id, item.model_dump(mode="json"), patience=patience).close(run.attempt)
+        except (httpx.TransportError, ProblemError) as error:
+            log.warning("The gateway of %s could not be told: %s", item.node, short(error))
+            found.append(f"{item.node} ({short(error)})")
+    return found

@@ -1,0 +1,67 @@
+"""What is kept beside an answer, so that it can be proven and repeated later: the releases as they were signed, the workflow's files, where all came from."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from broker_client import models as m
+from gdi_common.workflow import CatalogueEntry
+from gdi_operators.results.folder import WORKFLOW, release_file
+from gdi_operators.runs import Context, parameters_for_pod, read_conf
+
+SOFTWARE = ("apache-airflow", "gdi-workflows", "snakemake")
+
+
+def releases(folder: Path, name: str, data: Mapping[str, bytes]) -> None:
+    """The proven bytes of one release of every node."""
+    for node, content in data.items():
+        file = folder / release_file(node, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(file, lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
+
+
+def workflow(folder: Path, entry: CatalogueEntry, digest: str) -> None:
+    """The workflow's files as the run used them; none where the catalogue has another version by now."""
+    if entry.digest != digest:
+        return
+    for name in entry.files:
+        file = folder / WORKFLOW / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = (entry.folder / name).read_bytes()
+        write(file, lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
+
+
+def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any]:
+    """Parameters, names and times of the run, and the software of this side."""
+    dag_run = context["dag_run"]
+    software = {}
+    for name in SOFTWARE:
+        try:
+            software[name] = version(name)
+        except PackageNotFoundError:  # Snakemake lives in its own image
+            continue
+    return {
+        "title": entry.workflow.title, "version": entry.workflow.version, "images": entry.workflow.needs.images, "software": software,
+        "parameters": parameters_for_pod(read_conf(dag_run.conf, entry), entry), "release_titles": {r.name: r.title for r in entry.workflow.releases},
+        "dag_id": str(dag_run.dag_id), "dag_run_id": str(dag_run.run_id), "started_by": getattr(dag_run, "triggering_user_name", None),
+        "opened_at": run.opened_at, "gathered_at": time.time(),
+    }  # fmt: skip
+
+
+def write(file: Path, how: Callable[[Path], object]) -> None:
+    """Writes beside and renames: a reader, or a second try, never sees half a file."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=file.suffix)
+    os.close(handle)
+    try:
+        how(Path(name))
+        Path(name).chmod(0o644)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,66 @@
+"""StartDueOperator: asks the broker which standing grants are due and makes a DAG run of each, once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
+
+from broker_client import models as m
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.operators.base import RunOperator
+from gdi_operators.runs import Context
+
+MAX_ROUNDS = 20  # of fifty starts each, in one run of this task
+
+
+class StartDueOperator(RunOperator):
+    """A start's DAG run id is made of grant and due time, so that a start that is made again (a crash, a second scheduler) meets the run that is there.
+
+    The tickets are in the new runs' conf and nowhere else: no XCom, no log. Visas are checked when the run admits itself. A start that Airflow refuses
+    (no such DAG, a broken one) is tried again later and fails this task, so that somebody looks. Result: `{started, there_before, failed}`, DAG run ids.
+    """
+
+    def __init__(self, *, workflow: str = "", **kwargs: Any) -> None:
+        super().__init__(workflow=workflow, **kwargs)
+
+    def execute(self, context: Context) -> dict[str, list[str]]:
+        by = getattr(context["dag_run"], "triggering_user_name", None)
+        if by:  # the new runs would count as theirs, and other users' tickets would not serve
+            raise AirflowFailException(f"Started by {by}: only its schedule may start this DAG. To start now, start the workflow itself.")
+        told: dict[str, list[str]] = {"started": [], "there_before": [], "failed": []}
+        with self.broker() as hook:
+            for _ in range(MAX_ROUNDS):
+                found = hook.due_starts()
+                for start in found:
+                    self._start(hook, start, told)
+                if not found:
+                    break
+        if told["failed"]:
+            raise AirflowException(f"Airflow did not start: {', '.join(told['failed'][:20])}. The log says why; they are tried again.")
+        return told
+
+    def _start(self, hook: TokenBrokerHook, start: m.DueStart, told: dict[str, list[str]]) -> None:
+        name = f"{start.workflow} {start.dag_run_id}"
+        try:
+            there = trigger(start.workflow, start.dag_run_id, {**start.parameters, "ticket": start.ticket})
+        except AirflowRuntimeError as error:
+            self.log.error("%s was not started: %s", name, error.error.error.value)  # not its detail: that may repeat conf
+            told["failed"].append(name)
+            return
+        self.log.info("%s %s.", name, "is there already" if there else "is started")
+        hook.report_start(m.StartReport(grant=start.grant, due=start.due, outcome="started"))
+        told["there_before" if there else "started"].append(name)
+
+
+def trigger(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
+    """Makes the DAG run, as TriggerDagRunOperator does; True where it was there before. AirflowRuntimeError where Airflow refuses."""
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=conf))
+    if isinstance(answer, ErrorResponse):
+        if answer.error != ErrorType.DAGRUN_ALREADY_EXISTS:
+            raise AirflowRuntimeError(answer)
+        return True
+    return False

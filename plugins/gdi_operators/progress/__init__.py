@@ -1,1 +1,0 @@
-"""The run's live page in Airflow's UI."""

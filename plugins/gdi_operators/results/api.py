@@ -1,0 +1,150 @@
+"""`data/results/…`, `file/…?name=`, `crate/…` of a run: the Results tab's data, its files, all of it as an RO-Crate. For who may see the run."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse, JSONResponse, Response
+from sqlalchemy import select
+from starlette.background import BackgroundTask
+
+from broker_client import models as m
+from gdi_common.problem import ProblemError
+from gdi_common.workflow import CatalogueError, load
+from gdi_operators.jobs.api import Unavailable, airflow_state, asking
+from gdi_operators.results import answer, crate
+from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find
+from gdi_operators.runs import run_id
+from gdi_operators.settings import SettingsError, settings
+
+router = APIRouter()
+_packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many are made at once
+
+
+@router.get("/data/results/{dag_id}/{dag_run_id:path}")
+async def read_results(dag_id: str, dag_run_id: str) -> Response:
+    """Everything that the Results tab shows."""
+    run, approvals, problem = await _asked(dag_id, dag_run_id)
+    found = await asyncio.to_thread(find, run_id(dag_id, dag_run_id))
+    if run is None and found.summary is None and problem:
+        return JSONResponse({"detail": problem}, status_code=503)
+    state = None if run else await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
+    body = await asyncio.to_thread(_shown, found, run, [n for n in (problem, found.broken) if n])
+    started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
+    return JSONResponse({**body, "airflow": state, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]})
+
+
+@router.get("/file/{dag_id}/{dag_run_id:path}")
+async def read_file(dag_id: str, dag_run_id: str, name: Annotated[str, Query(max_length=200)]) -> Response:
+    """One file of the results, to be saved."""
+    found = await asyncio.to_thread(find, run_id(dag_id, dag_run_id))
+    path = found.files().get(name)
+    if path is None:
+        return JSONResponse({"detail": "The results of this run have no such file."}, status_code=404)
+    saved = path.name if name in TITLES else name.removeprefix("releases/").replace("/", "-")
+    return FileResponse(path, media_type=MEDIA.get(path.suffix, "application/octet-stream"), filename=saved)
+
+
+@router.get("/crate/{dag_id}/{dag_run_id:path}")
+async def read_crate(dag_id: str, dag_run_id: str) -> Response:
+    """The run as an RO-Crate (Workflow Run Crate 0.5), zipped."""
+    run, approvals, problem = await _asked(dag_id, dag_run_id)
+    found = await asyncio.to_thread(find, run_id(dag_id, dag_run_id))
+    if found.summary is None:
+        return JSONResponse({"detail": found.broken or problem or "The run has no results (yet)."}, status_code=404)
+    started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
+    file = tempfile.NamedTemporaryFile(prefix="gdi-crate-", suffix=".zip", delete=False)  # noqa: SIM115 - removed when it was sent
+    path = Path(file.name)
+    file.close()
+    try:
+        async with _packing:
+            proofs = await asyncio.to_thread(found.proofs, _keys(run))
+            await asyncio.to_thread(crate.write, path, found, proofs, run, approvals, started_by)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return FileResponse(path, media_type="application/zip", filename=f"{found.summary.run}.crate.zip", background=BackgroundTask(path.unlink, missing_ok=True))
+
+
+async def _asked(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[crate.Approval], str]:
+    """The run, and who approved the access of its attempt, as the broker has them; what to say where it is away: results are readable without it."""
+    run = run_id(dag_id, dag_run_id)
+    try:
+        async with asking() as broker:
+            known = await broker.get_run(run)
+            return known, crate.approvals_of(known, await broker.audit(run)), ""
+    except ProblemError:
+        return None, [], ""
+    except Unavailable as error:
+        return None, [], str(error)
+
+
+def _keys(run: m.Run | None) -> dict[str, dict[str, Any]]:
+    return {item.node: item.public_key for item in run.plan} if run else {}
+
+
+def _started_by(dag_id: str, dag_run_id: str) -> str | None:
+    """Whom Airflow authenticated when the run was started; None where a schedule started it."""
+    with create_session() as session:
+        name = session.scalar(select(DagRun.triggering_user_name).where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id))
+    return None if name is None else str(name)
+
+
+def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any]:
+    kept = found.summary
+    files = found.files()
+    proofs = found.proofs(_keys(run))
+    table: dict[str, Any] | None = None
+    if ANSWER in files:
+        try:
+            table = answer.read(files[ANSWER])
+        except (OSError, ValueError) as error:
+            notes.append(f"The file {ANSWER} cannot be shown ({type(error).__name__}): clear the task gather.")
+    releases = [
+        {
+            **r.model_dump(exclude={"signature"}),
+            "title": (kept.release_titles.get(r.name) if kept else None) or r.name,
+            "verified": proofs[r.file].verified,
+            "verdict": proofs[r.file].verdict,
+            "file": r.file if r.file in files else None,
+        }
+        for r in (kept.releases if kept else [])
+    ]
+    nodes = {i.node: i.datasets for i in run.plan} if run else {n: k.datasets for n, k in kept.nodes.items()} if kept else {}
+    name = run.workflow if run else kept.workflow if kept else None
+    return {
+        "state": run.state if run else "closed" if kept else "not-admitted",
+        "outcome": run.outcome if run else "",
+        "attempt": run.attempt if run else kept.attempt if kept else 0,
+        "run": run.id if run else kept.run if kept else "",
+        "workflow": None if name is None else _workflow(name, run.digest if run else kept.digest if kept else "", kept),
+        "user": run.user if run else kept.user if kept else "",
+        "opened_at": run.opened_at if run else None,
+        "closed_at": run.closed_at if run else None,
+        "failing": run.failing.model_dump() if run and run.failing else None,
+        "nodes": [{"node": node, "datasets": datasets} for node, datasets in nodes.items()],
+        "releases": releases,
+        "answer": table,
+        "files": [{"name": n, "title": TITLES[n], "bytes": p.stat().st_size} for n, p in files.items() if n in TITLES],
+        "crate": kept is not None,
+        "notes": notes,
+    }
+
+
+def _workflow(name: str, digest: str, kept: Summary | None) -> dict[str, str]:
+    """Title and version as they were when the results were gathered; before that, as the catalogue has them, where it is still that version."""
+    title, version = (kept.title, kept.version) if kept and kept.digest == digest else ("", "")
+    if not title:
+        try:
+            entry = load(settings().need("workflows") / name)
+            if entry.digest == digest:
+                title, version = entry.workflow.title, entry.workflow.version
+        except (CatalogueError, SettingsError, OSError):
+            title = ""  # another version lies there, or none: its name says enough
+    return {"name": name, "title": title or name, "version": version, "digest": digest}

@@ -1,0 +1,147 @@
+"""A run's results on disk: `<GDI_RESULTS_DIR>/<run id>/`, as the gather task left them. Names of files come from here, never from a request."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gdi_operators.gather.verify import NotProvenError, check
+from gdi_operators.settings import settings
+
+ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
+TITLES = {ANSWER: "The answer, as a table", PLOT: "The answer, as a picture", SUMMARY: "What each node released, with its signatures"}
+MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
+NAME = r"[a-z][a-z0-9-]{0,62}"
+MAX_SUMMARY = 16 * 1024 * 1024
+
+
+class Kept(BaseModel):
+    """A release as the gather task kept it: what its gateway said of it (operators/release.py)."""
+
+    model_config = ConfigDict(extra="ignore")
+    node: str = Field(pattern=f"^{NAME}$")
+    name: str = Field(pattern=f"^{NAME}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+    signature: str = Field(max_length=4000)
+    sites_released: int = Field(default=0, ge=0)
+    sites_withheld: int = Field(default=0, ge=0)
+    withheld: dict[str, int] = Field(default_factory=dict)
+    attempt: int = Field(default=1, ge=1)
+
+    @property
+    def file(self) -> str:
+        return release_file(self.node, self.name)
+
+
+class KeptNode(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    datasets: list[str]
+    public_key: dict[str, Any]
+
+
+class Summary(BaseModel):
+    """`releases.json`."""
+
+    model_config = ConfigDict(extra="ignore")
+    run: str
+    attempt: int
+    workflow: str
+    digest: str
+    user: str
+    datasets: list[str]
+    nodes: dict[str, KeptNode]
+    releases: list[Kept]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    title: str = ""
+    version: str = ""
+    release_titles: dict[str, str] = Field(default_factory=dict)
+    dag_id: str = ""
+    dag_run_id: str = ""
+    started_by: str | None = None
+    opened_at: float | None = None
+    gathered_at: float | None = None
+    images: list[str] = Field(default_factory=list)
+    software: dict[str, str] = Field(default_factory=dict)
+
+
+def release_file(node: str, name: str) -> str:
+    """Where a release is kept below the run's folder. ValueError for names that are none."""
+    if not (re.fullmatch(NAME, node) and re.fullmatch(NAME, name)):
+        raise ValueError(f"{node!r}, {name!r}: not the names of a node and a release")
+    return f"{RELEASES}/{node}/{name}.json"
+
+
+@dataclass(frozen=True)
+class Proof:
+    verified: bool
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is there. `summary` is None where nothing was gathered (yet); `broken` says what cannot be read."""
+
+    folder: Path
+    summary: Summary | None = None
+    broken: str = ""
+
+    def files(self) -> dict[str, Path]:
+        """Everything that may be taken away, by its name below the folder."""
+        names = [*TITLES, *(r.file for r in (self.summary.releases if self.summary else []))]
+        return {name: path for name in names if (path := self.folder / name).is_file() and not path.is_symlink()}
+
+    def proofs(self, keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Proof]:
+        """Every release's bytes against its node's signature, by the release's file. `keys`: the nodes' public keys as the broker has them.
+
+        Blocking: reads a release that was not read before. Where the broker names no key for a node, the one kept with the results is used.
+        """
+        found = {}
+        for release in self.summary.releases if self.summary else []:
+            node = self.summary.nodes.get(release.node) if self.summary else None
+            key = keys.get(release.node) or (node.public_key if node else None)
+            found[release.file] = self._prove(release, dict(key)) if key else Proof(False, f"no public key of {release.node} is known")
+        return found
+
+    def _prove(self, release: Kept, key: dict[str, Any]) -> Proof:
+        assert self.summary is not None
+        path = self.folder / release.file
+        try:
+            state = path.stat()
+        except OSError:
+            return Proof(False, "the released bytes were not kept here")
+        of = self.summary
+        return _prove(path, state.st_mtime_ns, state.st_size, release.model_dump_json(), json.dumps(key), of.run, of.digest, of.workflow, of.attempt)
+
+
+@lru_cache(maxsize=256)
+def _prove(path: Path, _changed: int, _size: int, release: str, key: str, run: str, digest: str, workflow: str, attempt: int) -> Proof:
+    try:
+        check(path.read_bytes(), json.loads(release), public_key=json.loads(key), run=run, digest=digest, workflow=workflow, attempt=attempt)
+    except (NotProvenError, OSError) as error:
+        return Proof(False, str(error))
+    return Proof(True)
+
+
+def find(run: str) -> Results:
+    """The run's results. Blocking: reads a small file."""
+    base = settings().results_dir
+    if base is None:
+        return Results(Path("/nonexistent"), broken="GDI_RESULTS_DIR is not set for this api-server: it cannot show results. Tell the operator.")
+    folder = base / run
+    file = folder / SUMMARY
+    try:
+        if file.stat().st_size > MAX_SUMMARY:
+            return Results(folder, broken=f"{SUMMARY} is larger than {MAX_SUMMARY} bytes and was not read.")
+        return Results(folder, Summary.model_validate(json.loads(file.read_text())))
+    except FileNotFoundError:
+        return Results(folder)
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+        return Results(folder, broken=f"{SUMMARY} cannot be read ({type(error).__name__}): clear the task gather.")

@@ -1,0 +1,85 @@
+"""Ten runs, and scheduler, triggerer, api-server and a worker killed in turn: none may be lost, repeated or end otherwise than its workflow did."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import psutil
+from airflow_kit import RealAirflow, RulesWorld, wait_for
+from gdi_operators.runs import run_id
+
+from tests.bench.airflow.report import row, run
+
+RUNS = 10
+NAMES = ("one", "two", "three")
+
+
+def measure(work: Path) -> bool:
+    world = RulesWorld(work, nodes=1, rules=NAMES)
+    world.start_host()
+    airflow = RealAirflow(work / "airflow", world.environment)
+    try:
+        airflow.start()
+        wait_for("the DAG", lambda: airflow.has_dag("probe"), timeout=120)
+        return _measure(world, airflow)
+    finally:
+        airflow.close()
+        world.close()
+
+
+def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:
+    runs = [f"run-{n}" for n in range(RUNS)]
+    for name in runs:
+        airflow.trigger("probe", world.conf("slow", 3600), name)
+    _kill_a_worker(airflow)
+    for component in ("scheduler", "triggerer", "api-server"):
+        airflow.kill(component)
+        airflow.start(component)
+    wait_for("every run's pod", lambda: all(_running(world, name) for name in runs), timeout=300, every=1)
+    for n, name in enumerate(runs):
+        world.broker.all_done(run_id("probe", name), 1, *NAMES[: 1 + n % 3])
+        world.end_pods(run_id("probe", name))
+    wrong = 0
+    for n, name in enumerate(runs):
+        run = run_id("probe", name)
+        ended = _end(airflow, name)
+        rules = {rule: state for rule, state in airflow.states("probe", name).items() if rule.startswith("rules.")}
+        expected = {f"rules.{rule}": "success" if i <= n % 3 else "skipped" for i, rule in enumerate(NAMES)}
+        pods = [p for p in world.pods().values() if p["run"] == run]
+        right = ended == "success" and rules == expected and len(pods) == 1 and world.broker.runs[run].outcome == "success"
+        if not right:
+            wrong += 1
+            print(f"# {name}: {ended}, {airflow.states('probe', name)}, pods {[p['name'] for p in pods]}, {world.broker.runs[run].outcome}")
+    return row("wrong_or_lost_runs", wrong, "runs", "0", wrong == 0)
+
+
+def _end(airflow: RealAirflow, name: str) -> str:
+    try:
+        return airflow.finish("probe", name, timeout=240)
+    except AssertionError:
+        return "lost"
+
+
+def _running(world: RulesWorld, name: str) -> bool:
+    return any(p["run"] == run_id("probe", name) and p["state"] == "running" for p in world.pods().values())
+
+
+def _kill_a_worker(airflow: RealAirflow) -> None:
+    """The worker process of a task, in the middle of it: below the scheduler, with LocalExecutor, and its title says whether it is idle."""
+
+    def killed() -> bool:
+        for process in psutil.Process(airflow.processes["scheduler"].pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                title = " ".join(process.cmdline())
+                if "LocalExecutor" in title and "idle" not in title:
+                    process.kill()
+                    return True
+        return False
+
+    wait_for("a worker at work", killed, timeout=120, every=0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(run(measure))

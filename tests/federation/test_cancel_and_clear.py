@@ -1,0 +1,58 @@
+"""A run stopped in Airflow's UI ends everywhere within half a minute; cleared, it goes on in the next attempt and repeats no finished job."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import httpx
+
+from local_federation.cohort import Site
+from local_federation.parts import core
+from tests.federation.driver import Driver, Started, wait_for
+
+LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "CANCELING")
+WITHIN = 30  # seconds
+
+
+def attempt(driver: Driver, run: Started) -> tuple[int, str, str]:
+    with driver.portals["alice"].broker() as broker:
+        known = broker.get_run(run.run)
+    return known.attempt, known.state, known.outcome
+
+
+def pods(driver: Driver, run: Started) -> list[dict[str, Any]]:
+    transport = httpx.HTTPTransport(uds=str(core.host_socket(driver.layout)))
+    with httpx.Client(transport=transport, base_url="http://host", timeout=20) as client:
+        return [p for p in client.get("/pods").json() if p["name"].startswith(run.run)]
+
+
+def finished(driver: Driver, run: Started) -> Counter[tuple[str, str]]:
+    return Counter((t["tags"]["gdi-node"], t["tags"]["gdi-job"]) for t in driver.all_tasks(run.run) if t["state"] == "COMPLETE")
+
+
+def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cleared(driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:
+    run = driver.start({"regions": 2, "slow_seconds": 8})
+    wait_for("a finished and a running task", lambda: driver.running(run.run, "count") and finished(driver, run), timeout=120)
+    portal, path = driver.portals["alice"], f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}"
+    asked = time.monotonic()
+    portal.airflow("PATCH", path, json={"state": "failed"}).raise_for_status()
+    wait_for("the end of the TES tasks", lambda: not [t for t in driver.all_tasks(run.run) if t["state"] in LIVE], timeout=WITHIN)
+    wait_for("the end of Snakemake", lambda: all(p["state"] == "exited" for p in pods(driver, run)), timeout=max(1, WITHIN - (time.monotonic() - asked)))
+    print(f"stopped after {time.monotonic() - asked:.1f} s")
+    wait_for("the attempt's end", lambda: attempt(driver, run) == (1, "closed", "cancelled"), timeout=WITHIN)
+    assert driver.finish(run) == "failed"
+    before = finished(driver, run)
+    assert before
+
+    portal.airflow("POST", f"{path}/clear", json={"dry_run": False, "only_failed": False}).raise_for_status()
+    wait_for("the next attempt", lambda: attempt(driver, run)[:2] == (2, "open"), timeout=60)
+    driver.succeed(run)
+    after = finished(driver, run)
+    assert set(before) <= set(after) and set(after.values()) == {1}, [job for job, n in after.items() if n > 1]
+    assert attempt(driver, run) == (2, "closed", "success")
+    answer = driver.answer(run, pooled)
+    assert answer.released >= 100 and not answer.wrong
+    rules = {t["task_id"]: t["state"] for t in driver.instances(run) if t["task_id"].startswith("rules.")}
+    assert rules == dict.fromkeys(("rules.validate", "rules.regions", "rules.count", "rules.gather"), "success")
