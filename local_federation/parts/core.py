@@ -36,6 +36,11 @@ def tes_client_id(node: str) -> str:
     return f"tes-{node}"
 
 
+def gateway_client_id(node: str) -> str:
+    """The node's gateway as a client of LS AAI: its reviewers sign in there."""
+    return f"gateway-{node}"
+
+
 def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Service:
     """`record`: for leak tests only, where the stand-in writes down every token it issues."""
     home = layout.folder("aai")
@@ -55,6 +60,8 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
         },
     ]
     for node in layout.nodes:
+        reviewers = {"redirect_uris": [layout.gateway_url(node) + "/review/callback"], "grants": ["authorization_code"]}
+        clients.append({"id": gateway_client_id(node), "secret_file": str(secrets.path(f"client-gateway-{node}")), **reviewers})
         clients.append({"id": tes_client_id(node), "secret_file": str(secrets.path(f"client-tes-{node}")), "grants": [], "introspect": True})
     config: dict[str, Any] = {
         "host": "127.0.0.1",

@@ -66,6 +66,8 @@ def policy(layout: Layout, node: str) -> Path:
         "floor": layout.floor,
         "logs": layout.logs_policy,
         "releases": {"checks": ["allele-counts"]},
+        "review": False,
+        "reviewers": [core.USERS["bob"]],
     }
     file = layout.folder("nodes", node, "gateway") / "policy.yaml"
     if not file.exists():
@@ -96,6 +98,9 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
         "S3_CREDENTIALS_FILE": str(s3.credentials_file(secrets, node, "gateway")),
         "WORKSPACE_BUCKET": s3.workspace_bucket(node),
         "RELEASE_BUCKET": s3.release_bucket(node),
+        "OIDC_ISSUER": layout.issuer,
+        "OIDC_CLIENT_ID": core.gateway_client_id(node),
+        "OIDC_CLIENT_SECRET_FILE": str(secrets.path(f"client-gateway-{node}")),
     }
     return Service(
         f"{node}-gateway",

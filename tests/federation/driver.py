@@ -61,15 +61,15 @@ class Driver:
         portal = self.portals[user]
         chosen = datasets or self.datasets
         grant = portal.grant(workflow, chosen)
-        self.grants.append(grant.id)
+        self.grants.append((user, grant.id))
         dag_run = portal.start(grant, workflow, {"datasets": chosen, **(parameters or {})})
         self.runs.append(Started(workflow, dag_run, run_id(workflow, dag_run)))
         return self.runs[-1]
 
     def revoke_grants(self) -> None:
         """Ends all grants made so far: a standing grant is kept alive, by refreshes, until it ends."""
-        with self.portals["alice"].broker() as broker:
-            for grant in self.grants:
+        for user, grant in self.grants:
+            with self.portals[user].broker() as broker:
                 broker.revoke_grant(grant)
         self.grants.clear()
 

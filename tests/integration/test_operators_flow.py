@@ -350,7 +350,11 @@ def test_a_release_waits_for_review_and_a_refusal_gives_the_reasons(world: World
 
 @pytest.mark.parametrize(
     ("states", "outcome"),
-    [({"admit": "success", "analyse_0": "success"}, "success"), ({"admit": "success", "analyse_0": "failed", "gather": "upstream_failed"}, "failed")],
+    [
+        ({"admit": "success", "analyse_0": "success"}, "success"),
+        ({"admit": "success", "analyse_0": "failed", "gather": "upstream_failed"}, "failed"),
+        ({"admit": "success", "analyse_0": "failed", "gather": "skipped"}, "cancelled"),  # what Airflow makes of a run that a person stops
+    ],
 )
 def test_closing_tells_every_gateway_and_takes_the_outcome_from_the_other_tasks(world: World, states: dict[str, str], outcome: str) -> None:
     admit(world, mode="ok")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
-from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerDagRun
 from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due
 from operators_world import World
 from test_operators_flow import admit, world  # noqa: F401
@@ -92,6 +93,27 @@ def test_nobody_starts_other_users_runs_in_their_own_name(world: World, airflow:
     with pytest.raises(AirflowFailException, match="only its schedule"):
         start(triggering_user="mallory")
     assert not airflow.runs and world.broker.due
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_airflows_own_word_that_the_run_is_there_is_understood_and_any_other_refusal_is_one(monkeypatch: pytest.MonkeyPatch, raised: bool) -> None:
+    class Comms:
+        answer: Any = OKResponse(ok=True)
+
+        def send(self, message: TriggerDagRun) -> Any:
+            assert (message.dag_id, message.run_id, message.conf) == ("probe", "recurring__1", {"ticket": "t"})
+            if raised and isinstance(self.answer, ErrorResponse):
+                raise AirflowRuntimeError(self.answer)
+            return self.answer
+
+    comms = Comms()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+    assert start_due.trigger("probe", "recurring__1", {"ticket": "t"}) is False
+    comms.answer = ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS)
+    assert start_due.trigger("probe", "recurring__1", {"ticket": "t"}) is True
+    comms.answer = ErrorResponse(error=ErrorType.GENERIC_ERROR)
+    with pytest.raises(AirflowRuntimeError):
+        start_due.trigger("probe", "recurring__1", {"ticket": "t"})
 
 
 # --- housekeeping ---------------------------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from airflow.sdk.exceptions import AirflowException
 
 from broker_client import models as m
 from gdi_operators.closing import untold
+from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context, run_id_of
 
-BAD = ("failed", "upstream_failed")
+BAD = {"failed", "upstream_failed"}
 
 
 class CloseRunOperator(RunOperator):
@@ -35,7 +36,7 @@ class CloseRunOperator(RunOperator):
             if run.state == "closed":
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
                 return {"run": run.id, "attempt": run.attempt, "outcome": run.outcome}
-            outcome = self._outcome(context, run)
+            outcome = self._outcome(hook, context, run)
             missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
             if missing and not last:
@@ -46,15 +47,22 @@ class CloseRunOperator(RunOperator):
             raise AirflowException(f"The run is closed at the broker, but these gateways could not be told, and may still run its tasks: {'; '.join(missing)}")
         return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
 
-    def _outcome(self, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
+    def _outcome(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
         ti = context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=self._before() or None).get(ti.run_id, {})
-        others = [str(state) for name, state in states.items() if name != ti.task_id]
+        others = {str(state) for name, state in states.items() if name != ti.task_id}
         if run.failing is None and str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=ti.run_id)) == "failed":
             return "cancelled"  # while a teardown still runs, only a person has set this
-        if run.failing is not None or any(state in BAD for state in others):
-            return "failed"
+        if run.failing is not None or others & BAD:
+            return "cancelled" if run.failing is None and self._stopped(hook, run, others) else "failed"
         return "success"
+
+    @staticmethod
+    def _stopped(hook: TokenBrokerHook, run: m.Run, others: set[str]) -> bool:
+        """Whether a person stopped the run. Airflow then fails what was at work and skips what was to come, and leaves the run running for its teardown;
+        a task that fails by itself has those behind it `upstream_failed`."""
+        nodes = {node.state for node in hook.progress(run.id).nodes}
+        return "upstream_failed" not in others and nodes != {"success"} and ("skipped" in others or "cancelled" in nodes)
 
     def _before(self) -> list[str]:
         """The tasks upstream of this one decide how the run ended; those beside it (the rules' watchers, an author's own) do not."""

@@ -58,7 +58,10 @@ def trigger(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
     """Makes the DAG run, as TriggerDagRunOperator does; True where it was there before. AirflowRuntimeError where Airflow refuses."""
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-    answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=conf))
+    try:
+        answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=conf))
+    except AirflowRuntimeError as error:
+        answer = error.error
     if isinstance(answer, ErrorResponse):
         if answer.error != ErrorType.DAGRUN_ALREADY_EXISTS:
             raise AirflowRuntimeError(answer)
