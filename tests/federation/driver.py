@@ -46,7 +46,7 @@ class Driver:
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
         self.layout = federation.layout
-        self.grants: list[str] = []
+        self.grants: list[tuple[str, str]] = []  # (user, grant)
         self.runs: list[Started] = []
         self.portals = {user: Portal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
 
