@@ -1,0 +1,114 @@
+"""The test cluster is a real Kubernetes: what the other tests here rely on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kubernetes.cgroups import hierarchies
+from tests.kubernetes.cluster import PREFIX, Cluster, ClusterError, sweep, until
+from tests.kubernetes.images import archive_of, name_of
+
+ROOT = Path(__file__).resolve().parents[2]
+RESTRICTED = {
+    "runAsNonRoot": True, "runAsUser": 10001, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}  # fmt: skip
+
+
+def pod(name: str, program: str, **spec: object) -> dict[str, object]:
+    """A pod of the broker's image that runs a Python program, as the pod security standard "restricted" wants it."""
+    container = {"name": "main", "image": name_of("broker"), "imagePullPolicy": "Never", "command": ["python3", "-c", program], "securityContext": RESTRICTED}
+    metadata = {"name": name, "namespace": "default", "labels": {"app": name}}
+    defaults = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**defaults, "containers": [container], **spec}}
+
+
+def finished(cluster: Cluster, name: str) -> str:
+    """The pod's log, once it succeeded."""
+
+    def phase() -> str:
+        return str(cluster.get("pod", name).get("status", {}).get("phase", ""))
+
+    until(f"pod {name} ends", lambda: phase() in ("Succeeded", "Failed"), 60, why=lambda: cluster.kubectl("describe", "pod", name, check=False)[-2000:])
+    log = cluster.kubectl("logs", name)
+    assert phase() == "Succeeded", log
+    return log
+
+
+@pytest.fixture(scope="module")
+def broker_image(cluster: Cluster, built: dict[str, float]) -> None:
+    cluster.load(archive_of("broker"))
+
+
+@pytest.mark.usefixtures("broker_image")
+def test_a_pod_of_our_own_image_finds_a_service_by_its_name(cluster: Cluster) -> None:
+    server = "import http.server; http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()"
+    ask = "import urllib.request; print(urllib.request.urlopen('http://web.default.svc/', timeout=10).status)"
+    cluster.apply([
+        pod("web", server),
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8000}]},
+        },
+    ])  # fmt: skip
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s", timeout=70)
+    until("the service has an endpoint", lambda: cluster.kubectl("get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].addresses}"))
+    cluster.apply([pod("ask", ask)])
+    assert finished(cluster, "ask").strip() == "200"
+
+
+@pytest.mark.usefixtures("broker_image")
+def test_a_projected_token_names_its_pod_and_its_audience(cluster: Cluster) -> None:
+    source = {"serviceAccountToken": {"audience": "token-broker", "expirationSeconds": 600, "path": "token"}}
+    show = (
+        "import base64, json; part = open('/gdi/identity/token').read().split('.')[1]; print(base64.urlsafe_b64decode(part + '=' * (-len(part) % 4)).decode())"
+    )
+    made = pod("identity", show, volumes=[{"name": "identity", "projected": {"sources": [source]}}])
+    made["spec"]["containers"][0]["volumeMounts"] = [{"name": "identity", "mountPath": "/gdi/identity", "readOnly": True}]  # type: ignore[index]
+    cluster.apply([made])
+    claims = json.loads(finished(cluster, "identity"))
+    assert claims["aud"] == ["token-broker"]
+    assert claims["kubernetes.io"]["pod"] == {"name": "identity", "uid": cluster.get("pod", "identity")["metadata"]["uid"]}
+
+
+def test_what_is_not_known_in_a_manifest_is_refused(cluster: Cluster) -> None:
+    wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "wrong", "namespace": "default"}, "dtaa": {}}
+    with pytest.raises(ClusterError, match='unknown field "dtaa"'):
+        cluster.apply([wrong])
+
+
+def test_an_absent_image_is_told_at_once(cluster: Cluster) -> None:
+    made = pod("absent", "")
+    made["spec"]["containers"][0].update(image="registry.invalid/absent:1", imagePullPolicy="IfNotPresent")  # type: ignore[index]
+    cluster.apply([made])
+    until("the reason shows", lambda: "ErrImagePull" in cluster.kubectl("get", "pod", "absent", "-o", "json"), 30)
+    cluster.kubectl("delete", "pod", "absent", "--wait=false")
+
+
+def test_a_killed_test_leaves_no_process_mount_or_group() -> None:
+    program = "import time; from tests.kubernetes.cluster import Cluster; c = Cluster(); c.__enter__(); print(c.state, c.pid, flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    state, pid = holder.stdout.readline().split()
+    holder.kill()
+    holder.wait()
+    until("the namespaces are gone", lambda: not Path("/proc", pid).exists(), 20)
+    processes = [p for p in Path("/proc").glob("[0-9]*/cmdline") if state.encode() in _read(p)]
+    assert not processes
+    assert state not in Path("/proc/self/mounts").read_text()
+    sweep()
+    assert not Path(state).exists()
+    assert not [m for m, _ in hierarchies() if (m / Path(state).name).exists()]
+    assert Path(state).name.startswith(PREFIX)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
