@@ -51,3 +51,9 @@ def cluster() -> Iterator[Cluster]:
     """Two nodes, so that there is somewhere to go when one is drained."""
     with Cluster(nodes=2) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def broker_image(cluster: Cluster, built: dict[str, float]) -> None:
+    """The broker's image is on every node: Python for small pods of a test's own."""
+    cluster.load(images.archive_of("broker"))

@@ -113,7 +113,8 @@ class Cluster:
 def ruleset(cluster: Cluster, pod_network: str) -> str:
     """The whole table, to be loaded in one transaction. A pod that is not known yet reaches nobody and is reached by nobody but its node."""
     chains: list[str] = []
-    outgoing, incoming = [], []
+    outgoing: list[str] = []
+    incoming: list[str] = []
     for pod in sorted(cluster.pods, key=lambda p: p.ip):
         for direction, jumps in (("Egress", outgoing), ("Ingress", incoming)):
             allowed = cluster.rules(pod, direction)

@@ -11,21 +11,9 @@ import pytest
 
 from tests.kubernetes.cgroups import hierarchies
 from tests.kubernetes.cluster import PREFIX, Cluster, ClusterError, sweep, until
-from tests.kubernetes.images import archive_of, name_of
+from tests.kubernetes.pods import pod, serve
 
 ROOT = Path(__file__).resolve().parents[2]
-RESTRICTED = {
-    "runAsNonRoot": True, "runAsUser": 10001, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}  # fmt: skip
-
-
-def pod(name: str, program: str, **spec: object) -> dict[str, object]:
-    """A pod of the broker's image that runs a Python program, as the pod security standard "restricted" wants it."""
-    container = {"name": "main", "image": name_of("broker"), "imagePullPolicy": "Never", "command": ["python3", "-c", program], "securityContext": RESTRICTED}
-    metadata = {"name": name, "namespace": "default", "labels": {"app": name}}
-    defaults = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**defaults, "containers": [container], **spec}}
 
 
 def finished(cluster: Cluster, name: str) -> str:
@@ -40,22 +28,10 @@ def finished(cluster: Cluster, name: str) -> str:
     return log
 
 
-@pytest.fixture(scope="module")
-def broker_image(cluster: Cluster, built: dict[str, float]) -> None:
-    cluster.load(archive_of("broker"))
-
-
 @pytest.mark.usefixtures("broker_image")
 def test_a_pod_of_our_own_image_finds_a_service_by_its_name(cluster: Cluster) -> None:
-    server = "import http.server; http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()"
     ask = "import urllib.request; print(urllib.request.urlopen('http://web.default.svc/', timeout=10).status)"
-    cluster.apply([
-        pod("web", server),
-        {
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
-            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8000}]},
-        },
-    ])  # fmt: skip
+    cluster.apply(serve("web"))
     cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s", timeout=70)
     until("the service has an endpoint", lambda: cluster.kubectl("get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].addresses}"))
     cluster.apply([pod("ask", ask)])
@@ -69,7 +45,7 @@ def test_a_projected_token_names_its_pod_and_its_audience(cluster: Cluster) -> N
         "import base64, json; part = open('/gdi/identity/token').read().split('.')[1]; print(base64.urlsafe_b64decode(part + '=' * (-len(part) % 4)).decode())"
     )
     made = pod("identity", show, volumes=[{"name": "identity", "projected": {"sources": [source]}}])
-    made["spec"]["containers"][0]["volumeMounts"] = [{"name": "identity", "mountPath": "/gdi/identity", "readOnly": True}]  # type: ignore[index]
+    made["spec"]["containers"][0]["volumeMounts"] = [{"name": "identity", "mountPath": "/gdi/identity", "readOnly": True}]
     cluster.apply([made])
     claims = json.loads(finished(cluster, "identity"))
     assert claims["aud"] == ["token-broker"]
@@ -84,7 +60,7 @@ def test_what_is_not_known_in_a_manifest_is_refused(cluster: Cluster) -> None:
 
 def test_an_absent_image_is_told_at_once(cluster: Cluster) -> None:
     made = pod("absent", "")
-    made["spec"]["containers"][0].update(image="registry.invalid/absent:1", imagePullPolicy="IfNotPresent")  # type: ignore[index]
+    made["spec"]["containers"][0].update(image="registry.invalid/absent:1", imagePullPolicy="IfNotPresent")
     cluster.apply([made])
     until("the reason shows", lambda: "ErrImagePull" in cluster.kubectl("get", "pod", "absent", "-o", "json"), 30)
     cluster.kubectl("delete", "pod", "absent", "--wait=false")

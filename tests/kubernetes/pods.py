@@ -1,0 +1,31 @@
+"""Manifests of small pods for the tests: our own image, a Python program, the pod security standard "restricted"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.kubernetes.images import name_of
+
+RESTRICTED = {
+    "runAsNonRoot": True, "runAsUser": 10001, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}  # fmt: skip
+SERVER = "import http.server; http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()"
+
+
+def pod(name: str, program: str, namespace: str = "default", **spec: Any) -> dict[str, Any]:
+    """A pod labelled `app: NAME` that runs the program once; `spec` replaces parts of its spec."""
+    container = {"name": "main", "image": name_of("broker"), "imagePullPolicy": "Never", "command": ["python3", "-c", program], "securityContext": RESTRICTED}
+    metadata = {"name": name, "namespace": namespace, "labels": {"app": name}}
+    defaults = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**defaults, "containers": [container], **spec}}
+
+
+def serve(name: str, namespace: str = "default") -> list[dict[str, Any]]:
+    """A pod that answers HTTP at 8000 (`http`), and a service of its name in front of it at 80."""
+    made = pod(name, SERVER, namespace)
+    made["spec"]["containers"][0].update(
+        ports=[{"name": "http", "containerPort": 8000}], readinessProbe={"tcpSocket": {"port": "http"}, "periodSeconds": 1}
+    )  # fmt: skip
+    service = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]}
+    return [made, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": service}]
