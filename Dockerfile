@@ -78,6 +78,7 @@ FROM base AS snakemake
 COPY --from=snakemake-environment /opt/gdi /opt/gdi
 COPY --from=code /code/snakemake /opt/gdi
 COPY workflows /opt/gdi/workflows
+ENV GIT_PYTHON_REFRESH=quiet
 ENTRYPOINT ["python3", "-m", "snakemake_tes_auth.pod"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -88,6 +89,7 @@ LABEL org.opencontainers.image.title="gdi-snakemake" org.opencontainers.image.de
 FROM base AS task
 COPY --from=snakemake-environment /opt/gdi /opt/gdi
 COPY --from=code /code/task /opt/gdi
+ENV GIT_PYTHON_REFRESH=quiet
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-task" org.opencontainers.image.description="Python and Snakemake inside TES tasks" \

@@ -31,6 +31,7 @@ def run(*command: str) -> None:
 
 
 def mounts(state: Path) -> None:
+    run("mount", "--make-rshared", "/")  # among the cluster's own namespaces: containers' mounts are propagated, the host sees none
     for name in ("upper", "work"):
         (state / "var" / name).mkdir(parents=True)
     run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/var,upperdir={state}/var/upper,workdir={state}/var/work", "/var")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.images import name_of
 
 RESTRICTED = {
@@ -13,12 +14,24 @@ RESTRICTED = {
 SERVER = "import http.server; http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()"
 
 
-def pod(name: str, program: str, namespace: str = "default", **spec: Any) -> dict[str, Any]:
-    """A pod labelled `app: NAME` that runs the program once; `spec` replaces parts of its spec."""
-    container = {"name": "main", "image": name_of("broker"), "imagePullPolicy": "Never", "command": ["python3", "-c", program], "securityContext": RESTRICTED}
+def pod(name: str, program: str, namespace: str = "default", target: str = "broker", **spec: Any) -> dict[str, Any]:
+    """A pod labelled `app: NAME` that runs the program once in the target's image; `spec` replaces parts of its spec."""
+    container = {"name": "main", "image": name_of(target), "imagePullPolicy": "Never", "command": ["python3", "-c", program], "securityContext": RESTRICTED}
     metadata = {"name": name, "namespace": namespace, "labels": {"app": name}}
     defaults = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**defaults, "containers": [container], **spec}}
+
+
+def finished(cluster: Cluster, name: str, seconds: float = 60) -> str:
+    """The log of a pod in the default namespace, once it succeeded."""
+
+    def phase() -> str:
+        return str(cluster.get("pod", name).get("status", {}).get("phase", ""))
+
+    until(f"pod {name} ends", lambda: phase() in ("Succeeded", "Failed"), seconds, why=lambda: cluster.kubectl("describe", "pod", name, check=False)[-2000:])
+    log = cluster.kubectl("logs", name)
+    assert phase() == "Succeeded", log
+    return log
 
 
 def serve(name: str, namespace: str = "default") -> list[dict[str, Any]]:

@@ -11,21 +11,9 @@ import pytest
 
 from tests.kubernetes.cgroups import hierarchies
 from tests.kubernetes.cluster import PREFIX, Cluster, ClusterError, sweep, until
-from tests.kubernetes.pods import pod, serve
+from tests.kubernetes.pods import finished, pod, serve
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def finished(cluster: Cluster, name: str) -> str:
-    """The pod's log, once it succeeded."""
-
-    def phase() -> str:
-        return str(cluster.get("pod", name).get("status", {}).get("phase", ""))
-
-    until(f"pod {name} ends", lambda: phase() in ("Succeeded", "Failed"), 60, why=lambda: cluster.kubectl("describe", "pod", name, check=False)[-2000:])
-    log = cluster.kubectl("logs", name)
-    assert phase() == "Succeeded", log
-    return log
 
 
 @pytest.mark.usefixtures("broker_image")

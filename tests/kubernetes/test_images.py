@@ -11,9 +11,21 @@ import pytest
 
 from images.environment import PACKAGES
 from tests.kubernetes import images
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.pods import finished, pod
 
 OURS = {package for packages in PACKAGES.values() for package in packages}
 TOOLS = {"pip", "pip3", "uv", "gcc", "cc", "make", "apt", "apt-get", "dpkg", "perl", "hatchling", "curl", "wget", "ssh", "sudo", "su"}
+IMPORTS = """
+import importlib, pkgutil
+for package in %r:
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+print("all imported")
+"""
+# What an operator mounts where a process writes: nothing else of the file system is writable.
+SCRATCH = {"airflow": ["/opt/airflow", "/tmp"]}
 
 
 @cache
@@ -75,3 +87,12 @@ def test_each_image_says_what_it_is(target: str) -> None:
     assert labels["org.opencontainers.image.title"] == f"gdi-{target}"
     assert labels["org.opencontainers.image.version"] == images.VERSION
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_each_image_runs_all_its_code_unprivileged_on_a_read_only_file_system(target: str, cluster: Cluster) -> None:
+    cluster.load(images.archive_of(target))
+    scratch = SCRATCH.get(target, [])
+    made = pod(f"imports-{target}", IMPORTS % PACKAGES[target], target=target, volumes=[{"name": f"s{i}", "emptyDir": {}} for i in range(len(scratch))])
+    made["spec"]["containers"][0]["volumeMounts"] = [{"name": f"s{i}", "mountPath": path} for i, path in enumerate(scratch)]
+    cluster.apply([made])
+    assert finished(cluster, f"imports-{target}", 120).strip().endswith("all imported")
