@@ -61,6 +61,7 @@ class Broker:
     async def close(self) -> None:
         await self.background.stop()
         await self.keeper.drain()
+        await self.callers.aclose()
         await self.http.aclose()
         await self.store.close()
 
