@@ -162,15 +162,17 @@ class Cluster:
 
     def _unshare(self) -> None:
         (self.state / "plan.json").write_text(json.dumps({"addresses": [f"{node.address}/24" for node in self.nodes]}))
-        command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", sys.executable, str(HERE / "inside.py")]
+        command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", sys.executable, "-IS", str(HERE / "inside.py")]
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         self._init = subprocess.Popen(
             [*command, str(self.state)], env={"PATH": path, "HOME": "/root"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            stderr=(self.state / "unshare.log").open("w"),
             preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
         )  # fmt: skip
         assert self._init.stdout is not None
         if self._init.stdout.readline() != "ready\n":
-            raise ClusterError(f"the namespaces could not be made (exit code {self._init.wait(10)}): root with every capability is needed")
+            said = (self.state / "unshare.log").read_text()[-1500:]
+            raise ClusterError(f"the namespaces could not be made (exit code {self._init.wait(10)}): root with every capability is needed. {said}")
         children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
         self.pid = int(children[0])
 

@@ -88,6 +88,7 @@ state = "/run/containerd-{self.number}"
             "resolvConf": "/etc/resolv.conf",
             "podLogsDir": f"{self.folder}/pod-logs",
             "volumePluginDir": f"{self.folder}/volume-plugins",
+            "makeIPTablesUtilChains": False,  # kube-proxy speaks nftables
             "failSwapOn": False,
             "failCgroupV1": False,
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from tests.kubernetes.parts import API_URL, PODS
-from tests.kubernetes.selectors import Cluster, Pod, ruleset
+from tests.kubernetes.rules import Cluster, Pod, ruleset
 
 log = logging.getLogger("policies")
 RESOURCES = {"pods": "/api/v1/pods", "namespaces": "/api/v1/namespaces", "policies": "/apis/networking.k8s.io/v1/networkpolicies"}

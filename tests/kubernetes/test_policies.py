@@ -9,7 +9,7 @@ import pytest
 
 from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.pods import pod, serve
-from tests.kubernetes.selectors import matches
+from tests.kubernetes.rules import matches
 
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
 DENY = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
