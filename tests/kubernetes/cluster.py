@@ -75,6 +75,7 @@ class Cluster:
         self.nodes = [Node(number, self.state) for number in range(1, nodes + 1)]
         self.cgroups = Cgroups(self.name)
         self._init: subprocess.Popen[str] | None = None
+        self._started: dict[str, tuple[list[str], dict[str, str]]] = {}
         self.pid = 0  # of process 1 inside, as the host sees it
 
     def __enter__(self) -> Cluster:
@@ -193,6 +194,7 @@ class Cluster:
         answer = self._ask({"do": "start", "name": name, "argv": [program, *argv[1:]], "environment": environment or {}})
         if "pid" not in answer:
             raise ClusterError(f"{name} did not start: {answer.get('error')}")
+        self._started[name] = (argv, environment or {})
 
     def signal(self, name: str, number: int) -> None:
         if not self._ask({"do": "signal", "name": name, "signal": number}).get("signalled"):
@@ -202,13 +204,25 @@ class Cluster:
         return list(self._ask({"do": "list"})["running"])
 
     @contextlib.contextmanager
-    def without(self, name: str) -> Iterator[None]:
-        """The process stands still meanwhile, as if the machine that it runs on were gone; afterwards it carries on."""
+    def frozen(self, name: str) -> Iterator[None]:
+        """The process stands still meanwhile: connections to it hang. Afterwards it carries on."""
         self.signal(name, signal.SIGSTOP)
         try:
             yield
         finally:
             self.signal(name, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """The process is killed: connections to it are refused. Afterwards it is started again as it was; for the apiserver, until it is ready."""
+        self.signal(name, signal.SIGKILL)
+        until(f"{name} is gone", lambda: name not in self.running(), 10)
+        try:
+            yield
+        finally:
+            self.process(name, *self._started[name])
+            if name == "kube-apiserver":
+                until("the apiserver is ready again", self.ready, START_TIMEOUT, why=lambda: self.log(name))
 
     def log(self, name: str, size: int = 2000) -> str:
         try:

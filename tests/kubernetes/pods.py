@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.images import name_of
+from tests.kubernetes.parts import API
 
 RESTRICTED = {
     "runAsNonRoot": True, "runAsUser": 10001, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
@@ -42,3 +43,15 @@ def serve(name: str, namespace: str = "default") -> list[dict[str, Any]]:
     )  # fmt: skip
     service = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]}
     return [made, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": service}]
+
+
+def stand_in(name: str, port: int, namespace: str = "default") -> list[dict[str, Any]]:
+    """A service at 80 in front of what a test runs at the first node's address (Cluster.spawn): pods find it as NAME.NAMESPACE.svc."""
+    labels = {"kubernetes.io/service-name": name}
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": [{"port": 80, "targetPort": port}]}},
+        {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "addressType": "IPv4", "ports": [{"port": port}], "endpoints": [{"addresses": [API]}],
+        },
+    ]  # fmt: skip

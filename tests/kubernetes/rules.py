@@ -81,7 +81,7 @@ class Cluster:
         if peer is None:
             yield "", self.pods
         elif block := peer.get("ipBlock"):
-            excepted = f" ip {other} != {{ {', '.join(block['except'])} }}" if block.get("except") else ""
+            excepted = "".join(f" ip {other} != {cidr}" for cidr in block.get("except") or [])
             yield f"ip {other} {block['cidr']}{excepted}", []
         else:
             wanted, own = peer.get("namespaceSelector"), policy["metadata"]["namespace"]

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kubernetes.cgroups import hierarchies
 from tests.kubernetes.cluster import PREFIX, Cluster, ClusterError, sweep, until
-from tests.kubernetes.pods import finished, pod, serve
+from tests.kubernetes.parts import API
+from tests.kubernetes.pods import finished, pod, serve, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +56,29 @@ def test_an_absent_image_is_told_at_once(cluster: Cluster) -> None:
     cluster.kubectl("delete", "pod", "absent", "--wait=false")
 
 
+@pytest.mark.usefixtures("broker_image")
+def test_a_pod_reaches_what_a_test_runs_beside_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        server = cluster.spawn([sys.executable, "-m", "http.server", "--bind", API, "18080", "--directory", str(tmp_path)], log)
+    try:
+        cluster.apply(stand_in("beside", 18080))
+        with cluster.network():  # the test itself reaches what pods reach
+            until("the server answers", lambda: _status(f"http://{API}:18080/"), 20)
+        ask = "import urllib.request; print(urllib.request.urlopen('http://beside.default.svc/', timeout=10).status)"
+        cluster.apply([pod("ask-beside", ask)])
+        assert finished(cluster, "ask-beside").strip() == "200"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_the_apiserver_comes_back_as_it_was(cluster: Cluster) -> None:
+    cluster.apply([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}, "data": {"a": "b"}}])
+    with cluster.without("kube-apiserver"):
+        assert not cluster.ready()
+    assert cluster.get("configmap", "kept")["data"] == {"a": "b"}
+
+
 def test_a_killed_test_leaves_no_process_mount_or_group() -> None:
     program = "import time; from tests.kubernetes.cluster import Cluster; c = Cluster(); c.__enter__(); print(c.state, c.pid, flush=True); time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -76,3 +101,10 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def _status(url: str) -> int:
+    try:
+        return httpx.get(url, trust_env=False).status_code
+    except httpx.HTTPError:
+        return 0
