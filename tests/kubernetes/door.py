@@ -1,4 +1,4 @@
-"""Doors between this machine's loopback and the cluster's network: `Door(cluster, …)` leads in (to the API server, a service), `Hatch` leads out (to a stand-in)."""
+"""Doors between this machine's loopback and the cluster's network: a `Door` leads in (to the API server, a service), a `Hatch` out (to a stand-in)."""
 
 from __future__ import annotations
 
