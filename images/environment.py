@@ -92,8 +92,8 @@ def dependencies(target: str) -> None:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     # Start-up is where a pod's seconds go, and the file system is read-only there. Checked by nothing at run time: layers keep the sources they were made of.
     run(python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", HOME, "-p", HOME, site)
-    for program in ("activate*", "deactivate*", "pydoc*"):
-        for path in (HOME / "bin").glob(program):
+    for pattern in ("bin/activate*", "bin/deactivate*", "bin/pydoc*", ".lock", ".gitignore"):
+        for path in HOME.glob(pattern):
             path.unlink()
     print(f"{target}: {len(names)} packages, {sum(p.lstat().st_size for p in HOME.rglob('*')) / 1e6:.0f} MB in {HOME}")
 

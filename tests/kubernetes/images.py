@@ -88,6 +88,8 @@ def _base(scratch: Path) -> None:
     mirror = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Codename: {SUITE}"]).splitlines()
     root = scratch / "root"
     _run(["debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", SUITE, str(root), *mirror[:1]])
+    for device in (root / "dev").iterdir():  # the runtime brings its own
+        shutil.rmtree(device) if device.is_dir() and not device.is_symlink() else device.unlink()
     working = _buildah("from", "scratch").strip()
     _buildah("copy", "--quiet", working, str(root), "/")
     _buildah("config", "--env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "--cmd=/bin/bash", working)
