@@ -126,10 +126,13 @@ class Cluster:
     def stop(self) -> None:
         """Ends every process and leaves nothing: the namespaces take mounts, pods and network with them."""
         if self._init is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            if self.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+            else:  # it never came so far; 0 would mean our own process group
+                self._init.kill()
             self._init.wait(30)
-            self._init = None
+            self._init, self.pid = None, 0
         self.cgroups.remove()
         shutil.rmtree(self.state, ignore_errors=True)
         self._lock.close()

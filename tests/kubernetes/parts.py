@@ -133,14 +133,14 @@ def coredns() -> list[dict[str, Any]]:
     """CoreDNS as clusters have it: two names in kube-system that policies refer to, `k8s-app: kube-dns` and the service kube-dns."""
     meta = {"name": "coredns", "namespace": "kube-system"}
     label = {"k8s-app": "kube-dns"}
-    corefile = f".:5353 {{\n  errors\n  ready :8181\n  kubernetes {DOMAIN} in-addr.arpa {{\n    pods insecure\n    ttl 5\n  }}\n}}\n"
+    corefile = f".:53 {{\n  errors\n  ready :8181\n  kubernetes {DOMAIN} in-addr.arpa {{\n    pods insecure\n    ttl 5\n  }}\n}}\n"
     rules = [
         {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"]},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
     ]
     container = {
         "name": "coredns", "image": COREDNS_IMAGE, "imagePullPolicy": "Never", "args": ["-conf", "/etc/coredns/Corefile"],
-        "ports": [{"containerPort": 5353, "name": "dns", "protocol": "UDP"}, {"containerPort": 5353, "name": "dns-tcp"}],
+        "ports": [{"containerPort": 53, "name": "dns", "protocol": "UDP"}, {"containerPort": 53, "name": "dns-tcp"}],
         "volumeMounts": [{"name": "config", "mountPath": "/etc/coredns", "readOnly": True}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
         "securityContext": {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -148,6 +148,7 @@ def coredns() -> list[dict[str, Any]]:
     pod = {
         "serviceAccountName": "coredns", "priorityClassName": "system-cluster-critical", "containers": [container],
         "volumes": [{"name": "config", "configMap": {"name": "coredns"}}], "terminationGracePeriodSeconds": 1, "dnsPolicy": "Default",
+        "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},  # port 53 with no capability
     }  # fmt: skip
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
@@ -166,7 +167,7 @@ def coredns() -> list[dict[str, Any]]:
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": label},
             "spec": {
                 "selector": label, "clusterIP": DNS,
-                "ports": [{"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 5353}, {"name": "dns-tcp", "port": 53, "targetPort": 5353}],
+                "ports": [{"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53}, {"name": "dns-tcp", "port": 53, "targetPort": 53}],
             },
         },
     ]  # fmt: skip
