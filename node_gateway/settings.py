@@ -95,11 +95,16 @@ def _sentence(loc: tuple[int | str, ...], message: str) -> str:
 
 
 def read_secret(path: Path, what: str) -> bytes:
-    """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it."""
+    """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it.
+
+    A file of root's that this process reads by one of its groups is as private: so Kubernetes mounts Secrets (root's, mode 0440, the pod's group).
+    """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
+            found = os.fstat(file.fileno())
+            mode = stat.S_IMODE(found.st_mode)
+            given = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+            if mode & (0o037 if given else 0o077):
                 raise SettingsError(f"{what}: {path} may be read by others (mode {mode:04o}); chmod 600 it")
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:

@@ -54,6 +54,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def broker_image(cluster: Cluster, built: dict[str, float]) -> None:
+def broker_image(cluster: Cluster) -> None:
     """The broker's image is on every node: Python for small pods of a test's own."""
+    images.build(("broker",))
     cluster.load(images.archive_of("broker"))

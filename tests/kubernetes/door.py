@@ -62,12 +62,12 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 class Door(_Relay):
     """127.0.0.1:`port` of this machine leads to `address`:`target` in the cluster's network."""
 
-    def __init__(self, cluster: Cluster, address: str, target: int) -> None:
+    def __init__(self, cluster: Cluster, address: str, target: int, port: int = 0) -> None:
         def dial() -> socket.socket:
             with cluster.network():
                 return socket.create_connection((address, target), timeout=10)
 
-        super().__init__(socket.create_server(("127.0.0.1", 0)), lambda: _patient(dial()))
+        super().__init__(socket.create_server(("127.0.0.1", port)), lambda: _patient(dial()))
 
 
 class Hatch(_Relay):

@@ -57,5 +57,5 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- define "node.dns" -}}
 - to: {{- include "node.peer" .Values.cluster.dns | nindent 4 }}
-  ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+  ports: [{{ range $i, $port := .Values.cluster.dns.ports | default (list 53) }}{{ if $i }}, {{ end }}{protocol: UDP, port: {{ $port }}}, {protocol: TCP, port: {{ $port }}}{{ end }}]
 {{- end -}}

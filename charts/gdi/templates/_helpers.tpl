@@ -62,7 +62,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "gdi.dns" -}}
 - to: {{- include "gdi.peer" .Values.cluster.dns | nindent 4 }}
-  ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+  ports: [{{ range $i, $port := .Values.cluster.dns.ports | default (list 53) }}{{ if $i }}, {{ end }}{protocol: UDP, port: {{ $port }}}, {protocol: TCP, port: {{ $port }}}{{ end }}]
 {{- end -}}
 
 {{/* The broker's settings for its database: the migration's too. */}}
