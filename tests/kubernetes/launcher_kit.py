@@ -127,7 +127,7 @@ class Rig:
     def launcher(self, **config: Any) -> KubernetesLauncher:
         base = {
             "namespace": RUNS, "conn_id": CONNECTION, "image": name_of("broker"), "image_pull_policy": "Never", "start_timeout": 60, "mark_seconds": 1.5,
-            "defaults": {"cpu": "20m", "memory": "64Mi", "disk": "64Mi"}, "logs": True,
+            "defaults": {"cpu": "20m", "memory": "128Mi", "disk": "64Mi"}, "logs": True,
         }  # fmt: skip
         return ProbeLauncher(PodConfig.model_validate({**base, **config}), workflows=self.catalogue, broker_url="http://gdi-broker.gdi.svc:8080")
 
