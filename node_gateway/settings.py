@@ -26,7 +26,8 @@ class Settings(BaseSettings):
     """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
 
     `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless `INTERNAL_HOST` says otherwise)
-    is the listener for this node's TES and operators. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
+    is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only clients with a certificate of that authority get in.
+    `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
     """
 
     model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_", extra="ignore", hide_input_in_errors=True)
@@ -38,6 +39,9 @@ class Settings(BaseSettings):
     internal_socket: Path | None = None
     internal_host: str = "127.0.0.1"
     internal_port: int | None = Field(default=None, ge=1, le=65535)
+    internal_tls_cert_file: Path | None = None
+    internal_tls_key_file: Path | None = None
+    internal_client_ca_file: Path | None = None
     broker_url: HttpUrl
     broker_issuer: HttpUrl | None = None
     key_file: Path
@@ -64,6 +68,9 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if (self.internal_socket is None) == (self.internal_port is None):
             raise ValueError("set exactly one of INTERNAL_SOCKET and INTERNAL_PORT")
+        tls = (self.internal_tls_cert_file, self.internal_tls_key_file, self.internal_client_ca_file)
+        if any(tls) and (not all(tls) or self.internal_port is None):
+            raise ValueError("set all of INTERNAL_TLS_CERT_FILE, INTERNAL_TLS_KEY_FILE and INTERNAL_CLIENT_CA_FILE, with INTERNAL_PORT, or none of them")
         if self.workspace_bucket == self.release_bucket:
             raise ValueError("WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves")
         for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint"):

@@ -150,7 +150,10 @@ def test_the_policy_and_funnels_configuration_that_the_chart_writes_are_understo
         assert done.returncode == 0, done.stderr
         config = yaml.safe_load((tmp_path / "out.yaml").read_text())
         assert config["Server"]["TaskAccess"] == "Owner" and config["Compute"] == "kubernetes" and config["RPCClient"]["Password"] == 'a"b: $c'
-        assert config["SDAStorage"]["ServiceURL"] == "http://node-a-gateway-internal.node-a.svc:8081"
+        assert config["SDAStorage"]["ServiceURL"] == "http://127.0.0.1:8090"
+        worker = yaml.safe_load(config["Kubernetes"]["Template"].replace("{{.TaskId}}", "t1").replace("{{.Namespace}}", "node-a-tasks"))
+        beside = worker["spec"]["template"]["spec"]["initContainers"][1]
+        assert beside["command"][-2:] == ["https://node-a-gateway-internal.node-a.svc:8081", "/certificates"] and "GDI_" not in config["Kubernetes"]["Template"]
         assert "{{.TaskId}}" in config["Kubernetes"]["Template"] and '"$@"' in config["Kubernetes"]["ExecutorTemplate"]
         assert (tmp_path / "out.yaml").stat().st_mode & 0o777 == 0o600
 

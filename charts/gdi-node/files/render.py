@@ -1,5 +1,9 @@
 """render.py TEMPLATE TARGET: puts secrets into Funnel's configuration, in memory only, as JSON strings (which are YAML): no secret steers the document."""
-import json, os, pathlib, string, sys
+import json
+import os
+import pathlib
+import string
+import sys
 
 SECRETS = pathlib.Path("/secrets")
 values = {"tes_password": (SECRETS / "tes/password").read_text().strip()}

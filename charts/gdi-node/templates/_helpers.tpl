@@ -16,7 +16,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "node.gatewayName" -}}{{ .Release.Name }}-gateway{{- end -}}
 {{- define "node.funnelName" -}}{{ .Release.Name }}-funnel{{- end -}}
 {{- define "node.tasksNamespace" -}}{{ .Values.funnel.tasks.namespace | default (printf "%s-tasks" .Release.Namespace) }}{{- end -}}
-{{- define "node.internalUrl" -}}http://{{ include "node.gatewayName" . }}-internal.{{ .Release.Namespace }}.svc:8081{{- end -}}
+{{- define "node.internalUrl" -}}{{ ternary "https" "http" (ne .Values.gateway.internalTls.serverSecret "") }}://{{ include "node.gatewayName" . }}-internal.{{ .Release.Namespace }}.svc:8081{{- end -}}
 {{- define "node.image" -}}{{ .image.repository }}:{{ .image.tag | default .version }}{{- end -}}
 {{- define "node.podSecurity" -}}
 runAsNonRoot: true
