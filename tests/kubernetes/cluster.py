@@ -181,7 +181,7 @@ class Cluster:
         self.pid = int(children[0])
 
     def ready(self) -> bool:
-        return "ok" in self.kubectl("get", "--raw", "/readyz", check=False, timeout=10)
+        return "ok" in self.kubectl("get", "--raw", "/readyz", "--request-timeout=3s", check=False, timeout=10)
 
     def _node_ready(self, node: Node) -> bool:
         found = self.kubectl("get", "node", node.name, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}", check=False, timeout=10)
@@ -251,7 +251,12 @@ class Cluster:
         """What a command in the cluster's network prints; ClusterError with what it said where it failed and `check`."""
         environment = {**os.environ, "KUBECONFIG": str(self.state / "pki" / "admin.conf"), "HOME": str(self.state), "PATH": f"{self.bin}:{os.environ['PATH']}"}
         source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        done = subprocess.run([*self.enter(*namespaces), *argv], env=environment, capture_output=True, text=True, timeout=timeout, **source)
+        try:
+            done = subprocess.run([*self.enter(*namespaces), *argv], env=environment, capture_output=True, text=True, timeout=timeout, **source)
+        except subprocess.TimeoutExpired:
+            if check:
+                raise ClusterError(f"{' '.join(argv[:6])} did not end within {timeout:.0f} s") from None
+            return ""
         if check and done.returncode:
             raise ClusterError(f"{' '.join(argv[:6])} failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
         return str(done.stdout)
