@@ -5,14 +5,16 @@ The real thing is met in tests/kubernetes; this one can be made to evict, refuse
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 Json = dict[str, Any]
 
@@ -83,7 +85,16 @@ class StandIn:
 
         @app.get(base + "/pods/{name}")
         async def read(name: str) -> Response:
-            return JSONResponse(self.pods[name]) if name in self.pods else failure(404, "NotFound", f'pods "{name}" not found')
+            if name not in self.pods:
+                return failure(404, "NotFound", f'pods "{name}" not found')
+            whole = json.dumps(self.pods[name]).encode()
+
+            async def pieces() -> AsyncIterator[bytes]:  # as a real one's large answers come
+                yield whole[:1000]
+                await asyncio.sleep(0.01)
+                yield whole[1000:]
+
+            return StreamingResponse(pieces(), media_type="application/json")
 
         @app.patch(base + "/pods/{name}")
         async def patch(name: str, request: Request) -> Response:

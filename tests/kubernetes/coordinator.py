@@ -49,7 +49,7 @@ class Coordinator(PostgresWorld):
 
     def upgrade(self, *more: str, install: bool = False) -> str:
         """helm install or upgrade, waiting for all replicas."""
-        verb = ["install"] if install else ["upgrade"]
+        verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
         return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "4m", *more, timeout=280)
 

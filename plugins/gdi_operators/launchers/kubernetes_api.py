@@ -34,13 +34,16 @@ class ExistsError(Exception):
 
 def judge(status: int, body: bytes, what: str) -> Json:
     """The answer's JSON, or our error for it. Quota exceeded and a server that is away may pass: ProblemError 429 and 503."""
+    good = 200 <= status <= 299
     try:
-        answer = json.loads(body[:MAX_ANSWER] or b"{}")
+        answer = json.loads(body)
     except ValueError:
-        answer = {}
+        answer = None
     if not isinstance(answer, dict):
+        if good:
+            raise ProblemError(502, "cluster-away", f"{what}: the Kubernetes API's answer is no JSON, or cut short.", action="It is tried again.")
         answer = {}
-    if 200 <= status <= 299:
+    if good:
         return answer
     said = " ".join(str(answer.get("message") or f"status {status}").split())[:700]
     reason = str(answer.get("reason") or "")
@@ -142,7 +145,13 @@ class AsyncApi:
         try:
             answer = await method(namespace=self.namespace, _preload_content=False, _request_timeout=aiohttp.ClientTimeout(total=35, connect=5), **arguments)
             async with answer:
-                return int(answer.status), await answer.content.read(MAX_ANSWER)
+                parts, size = [], 0
+                async for part in answer.content.iter_any():  # read(n) would give what has come so far
+                    parts.append(part)
+                    size += len(part)
+                    if size > MAX_ANSWER:
+                        break
+                return int(answer.status), b"".join(parts)
         except async_client.ApiException as error:
             raise away(what, error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
