@@ -1,4 +1,5 @@
 """render.py TEMPLATE TARGET: puts secrets into Funnel's configuration, in memory only, as JSON strings (which are YAML): no secret steers the document."""
+
 import json
 import os
 import pathlib
