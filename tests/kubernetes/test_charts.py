@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gdi_common.jose import SigningKey
 from tests.kubernetes import programs
 from tests.kubernetes.cluster import ROOT, Cluster
 
@@ -123,6 +124,20 @@ def test_the_enrolment_and_the_pods_settings_that_the_chart_writes_are_understoo
     config = read(tmp_path / "pods.yaml")
     assert config.namespace == "gdi-runs" and config.broker_url == "http://gdi-broker.gdi.svc:8080" and config.image_pull_secrets == ("registry",)
     assert config.cluster("node-b").conn_id == "node_b_cluster" and config.wish("allele-frequency", None).memory == "2Gi"
+
+
+def test_a_nodes_public_key_is_taken_as_it_is_printed_and_whether_its_y_is_quoted_or_not(tmp_path: Path) -> None:
+    from token_broker.enrolment import parse
+
+    jwk = {**SigningKey.generate().jwk(), "alg": "ES256"}
+    plain = "{" + ", ".join(f"{key}: {value}" for key, value in jwk.items()) + "}"
+    for number, written in enumerate((plain, json.dumps(jwk), repr(json.dumps(jwk)))):
+        node = f'{{id: a, gateway_url: "https://a.example.org", public_key: {written}, datasets: [D], sda_audience: s, tes_audience: t}}'
+        values = tmp_path / f"{number}.yaml"
+        values.write_text(f"enrolment: {{nodes: [{node}]}}\n")
+        maps = {o["metadata"]["name"]: o["data"] for o in rendered("gdi/ci/minimal.yaml", "-f", str(values)) if o["kind"] == "ConfigMap"}
+        (tmp_path / "enrolment.yaml").write_text(maps["gdi-broker-enrolment"]["enrolment.yaml"])
+        assert parse(tmp_path / "enrolment.yaml").nodes[0].public_key == jwk
 
 
 def test_the_policy_and_funnels_configuration_that_the_chart_writes_are_understood(tmp_path: Path) -> None:
