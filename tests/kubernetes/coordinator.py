@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from local_federation.openbao import POLICY, OpenBao
-from tests.kubernetes.cluster import ROOT, Cluster
+from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
 from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.images import name_of
 from tests.kubernetes.parts import API
@@ -51,7 +51,11 @@ class Coordinator(PostgresWorld):
         """helm install or upgrade, waiting for all replicas."""
         verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
-        return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "4m", *more, timeout=280)
+        try:
+            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "2m30s", *more, timeout=200)
+        except ClusterError as error:
+            said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
+            raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
 
 
 @contextmanager
