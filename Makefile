@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-parts test-federation test-system bench-snakemake bench-airflow lint setup
+.PHONY: demo test test-parts test-federation test-system bench-snakemake bench-airflow test-kubernetes images lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -29,6 +29,14 @@ bench-snakemake: setup
 # One line a figure. ARGS="rules" runs one part of rules, start, kills, jobs.
 bench-airflow: setup
 	@$(BIN)/python -m tests.bench.airflow $(ARGS)
+
+# Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
+test-kubernetes: setup
+	@$(BIN)/pytest -n 0 -m kubernetes tests/kubernetes $(ARGS)
+
+# The Dockerfile's images without a Docker daemon, and their sizes. ARGS="broker node": only these.
+images: setup
+	@$(BIN)/python -m tests.kubernetes.images $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

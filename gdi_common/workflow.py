@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
-RESERVED = ("ticket", "grant", "datasets")
+RESERVED = ("ticket", "grant", "datasets", "pod")
 MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
 LOCK = "rules.lock"
 MAX_RULES = 500

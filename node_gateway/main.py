@@ -10,10 +10,12 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import stat
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -37,7 +39,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: object, settings: Settings) -> _Server:
+def _server(app: object, settings: Settings, *, internal: bool = False) -> _Server:
+    mutual: dict[str, Any] = {}
+    if internal and settings.internal_tls_cert_file is not None:
+        mutual = {
+            "ssl_certfile": settings.internal_tls_cert_file, "ssl_keyfile": settings.internal_tls_key_file, "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "ssl_ca_certs": str(settings.internal_client_ca_file),
+        }  # fmt: skip
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # an ASGI application
@@ -49,6 +57,7 @@ def _server(app: object, settings: Settings) -> _Server:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=settings.shutdown_seconds,
             h11_max_incomplete_event_size=64 * 1024,
+            **mutual,
         )
     )
 
@@ -90,7 +99,7 @@ async def serve(settings: Settings) -> None:
     try:
         public = _tcp(settings.host, settings.port)
         internal = _unix(settings.internal_socket) if settings.internal_socket else _tcp(settings.internal_host, settings.internal_port or 0)
-        servers = [(_server(public_app(gateway), settings), public), (_server(internal_app(gateway), settings), internal)]
+        servers = [(_server(public_app(gateway), settings), public), (_server(internal_app(gateway), settings, internal=True), internal)]
 
         def stop() -> None:
             for server, _ in servers:

@@ -26,8 +26,9 @@ class Settings(BaseSettings):
     """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
 
     `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless `INTERNAL_HOST` says otherwise)
-    is the listener for this node's TES and operators. `SDA_PREFIX` is `s3` for archives newer than v0.3.179. `OIDC_…`: where
-    reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the internal listener takes decisions.
+    is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only clients with a certificate of that authority get in.
+    `SDA_PREFIX` is `s3` for archives newer than v0.3.179. `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`);
+    without it only the internal listener takes decisions.
     """
 
     model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_", extra="ignore", hide_input_in_errors=True)
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
     internal_socket: Path | None = None
     internal_host: str = "127.0.0.1"
     internal_port: int | None = Field(default=None, ge=1, le=65535)
+    internal_tls_cert_file: Path | None = None
+    internal_tls_key_file: Path | None = None
+    internal_client_ca_file: Path | None = None
     broker_url: HttpUrl
     broker_issuer: HttpUrl | None = None
     key_file: Path
@@ -68,6 +72,9 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if (self.internal_socket is None) == (self.internal_port is None):
             raise ValueError("set exactly one of INTERNAL_SOCKET and INTERNAL_PORT")
+        tls = (self.internal_tls_cert_file, self.internal_tls_key_file, self.internal_client_ca_file)
+        if any(tls) and (not all(tls) or self.internal_port is None):
+            raise ValueError("set all of INTERNAL_TLS_CERT_FILE, INTERNAL_TLS_KEY_FILE and INTERNAL_CLIENT_CA_FILE, with INTERNAL_PORT, or none of them")
         if self.workspace_bucket == self.release_bucket:
             raise ValueError("WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves")
         if len({v is None for v in (self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret_file)}) > 1:
@@ -101,11 +108,16 @@ def _sentence(loc: tuple[int | str, ...], message: str) -> str:
 
 
 def read_secret(path: Path, what: str) -> bytes:
-    """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it."""
+    """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it.
+
+    A file of root's that this process reads by one of its groups is as private: so Kubernetes mounts Secrets (root's, mode 0440, the pod's group).
+    """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
+            found = os.fstat(file.fileno())
+            mode = stat.S_IMODE(found.st_mode)
+            given = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
+            if mode & (0o037 if given else 0o077):
                 raise SettingsError(f"{what}: {path} may be read by others (mode {mode:04o}); chmod 600 it")
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:

@@ -43,6 +43,7 @@ def environment(folders: Folders, around: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if "PYTHONPATH" in around:
-        found["PYTHONPATH"] = around["PYTHONPATH"]
+    for name in ("PYTHONPATH", "SSL_CERT_FILE"):  # where the packages are, and whose certificates the federation uses: the launcher's to say
+        if name in around:
+            found[name] = around[name]
     return found

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gdi_common import server
+from gdi_common.drain import Drain, LastAnswers
 from token_broker import api
 from token_broker.broker import Broker
 from token_broker.vault import VaultUnavailable
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 MAX_BODY = 2 * 1024 * 1024
 
 
-def create_app(broker: Broker) -> FastAPI:
-    """The application over an open broker, which it closes at shutdown."""
+def create_app(broker: Broker, drain: Drain | None = None) -> FastAPI:
+    """The application over an open broker, which it closes at shutdown. While `drain` drains it says that it is not ready."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -35,11 +36,13 @@ def create_app(broker: Broker) -> FastAPI:
 
     app = FastAPI(title="GDI token broker", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
     app.state.broker = broker
+    app.state.drain = drain = drain or Drain()
     app.include_router(api.router)
     app.include_router(web.router)
     _operations(app)
     server.install(app, max_body=MAX_BODY)
     app.add_middleware(Measured)
+    app.add_middleware(LastAnswers, drain=drain)
     return app
 
 
@@ -53,6 +56,8 @@ def _operations(app: FastAPI) -> None:
         """503 naming the part that fails. The identity provider is not asked: without it the broker still serves what it holds."""
         broker: Broker = request.app.state.broker
         failing: dict[str, str] = {}
+        if request.app.state.drain.draining:
+            failing["server"] = "stopping"
         try:
             async with broker.store.read() as c:
                 await c.execute(sa.text("SELECT 1"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
@@ -25,7 +26,7 @@ from token_broker.settings import Settings, SettingsError, read_secret
 from token_broker.store import Store
 from token_broker.tickets import Tickets
 from token_broker.tokens import Tokens
-from token_broker.vault import CasConflict, Vault, VaultUnavailable
+from token_broker.vault import CasConflict, Vault, VaultUnavailable, auth_of
 from token_broker.visas import Visas
 from token_broker.workloads import Workloads
 
@@ -62,6 +63,7 @@ class Broker:
     async def close(self) -> None:
         await self.background.stop()
         await self.keeper.drain()
+        await self.callers.aclose()
         await self.http.aclose()
         await self.store.close()
 
@@ -70,11 +72,9 @@ async def open_broker(s: Settings) -> Broker:
     """Starts everything. SettingsError where the configuration or the Vault mount is not fit; VaultUnavailable where Vault stays away."""
     enrolment = EnrolmentFile(s.enrolment_file)
     read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE")
-    vault = Vault(s.vault_addr, s.vault_mount, s.vault_role_id_file, s.vault_secret_id_file)
+    vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file)
     key = await _at_start(vault)
-    password = read_secret(s.database_password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if s.database_password_file else None
-    store = Store.open(s.database_url, password)
-    await store.create()
+    store = await open_store(s.database_url, s.database_password_file)
     http = httpx.AsyncClient(timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False)
     metrics = Metrics()
     oidc = Oidc(http, s.oidc_issuer, s.client_id, lambda: read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE"), s.provider_timeout)
@@ -97,6 +97,14 @@ async def open_broker(s: Settings) -> Broker:
         events=Events(store, runs, workloads, s.max_events_per_run), callers=Callers(http, enrolment, oidc, s.public_url),
         background=Background(grants, keeper, tickets, schedules), metrics=metrics,
     )  # fmt: skip
+
+
+async def open_store(url: str, password_file: Path | None) -> Store:
+    """The database with its schema made or brought up to date. SettingsError for a password file that cannot be used."""
+    password = read_secret(password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if password_file else None
+    store = Store.open(url, password)
+    await store.create()
+    return store
 
 
 async def _at_start(vault: Vault) -> SigningKey:

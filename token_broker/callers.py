@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -41,6 +44,7 @@ class Pod:
 
     pod: str
     uid: str
+    nodes: tuple[str, ...] = ()  # whose pods its cluster may name; empty: any
 
     @property
     def name(self) -> str:
@@ -69,6 +73,21 @@ class Callers:
     def __init__(self, http: httpx.AsyncClient, enrolment: EnrolmentFile, oidc: Oidc, public_url: str) -> None:
         self._http, self._enrolment, self._oidc, self._public_url = http, enrolment, oidc, public_url
         self._keys: dict[str, RemoteKeys] = {}
+        self._own: list[httpx.AsyncClient] = []
+
+    def _client_for(self, issuer: WorkloadIssuer) -> httpx.AsyncClient:
+        """A client that trusts the issuer's own authority and shows it the broker's token, where the enrolment names them."""
+        if issuer.ca_file is None and issuer.token_file is None:
+            return self._http
+        context = ssl.create_default_context(cafile=issuer.ca_file)
+        auth = None if issuer.token_file is None else token_auth(issuer.token_file)
+        client = httpx.AsyncClient(verify=context, auth=auth, timeout=10, trust_env=False)
+        self._own.append(client)
+        return client
+
+    async def aclose(self) -> None:
+        for client in self._own:
+            await client.aclose()
 
     async def identify(self, authorization: str | None) -> Caller:
         """401 `unauthenticated` for everybody else; 503 while LS AAI cannot be asked."""
@@ -99,12 +118,12 @@ class Callers:
         bound = claims.get("kubernetes.io")
         pod = bound.get("pod") if isinstance(bound, dict) else None
         if subject in issuer.snakemake and isinstance(pod, dict) and isinstance(pod.get("name"), str) and isinstance(pod.get("uid"), str) and pod["uid"]:
-            return Pod(pod["name"], pod["uid"])
+            return Pod(pod["name"], pod["uid"], tuple(issuer.nodes))
         raise unauthenticated("The identity token is of no service account that is enrolled, or names no pod.", "Enrol its subject with the broker.")
 
     async def _verify_workload(self, token: str, issuer: WorkloadIssuer) -> dict[str, Any]:
         if issuer.jwks_url is not None:
-            keys = self._keys.get(issuer.jwks_url) or self._keys.setdefault(issuer.jwks_url, RemoteKeys(issuer.jwks_url, self._http))
+            keys = self._keys.get(issuer.jwks_url) or self._keys.setdefault(issuer.jwks_url, RemoteKeys(issuer.jwks_url, self._client_for(issuer)))
             return await keys.verify(token, issuer=issuer.issuer, audience=issuer.audience)
         assert issuer.jwks_file is not None
         return verify(token, _keys_in(issuer), issuer=issuer.issuer, audience=issuer.audience)
@@ -136,6 +155,16 @@ class Callers:
         if audiences & foreign:
             raise unauthenticated("The access token is for a node, not for the broker.", USER_ACTION)
         return User(sub, client)
+
+
+def token_auth(file: Path) -> Callable[[httpx.Request], httpx.Request]:
+    """Bearer authentication with a token file that someone else rewrites; read at each request."""
+
+    def sign(request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {file.read_text().strip()}"
+        return request
+
+    return sign
 
 
 def _issuer(token: str) -> str | None:

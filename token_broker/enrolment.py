@@ -78,7 +78,11 @@ class VisaIssuer(_Strict):
 
 
 class WorkloadIssuer(_Strict):
-    """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play these parts."""
+    """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play these parts.
+
+    `nodes`: whose pods it may speak for (empty: any); give it for a node's own cluster, which could otherwise name another node's pod. `ca_file`,
+    `token_file`: for a `jwks_url` that is an API server's: its authority, and the broker's own token for it.
+    """
 
     issuer: str
     jwks_url: str | None = None
@@ -86,9 +90,14 @@ class WorkloadIssuer(_Strict):
     audience: str = "token-broker"
     airflow: list[str] = []
     snakemake: list[str] = []
+    nodes: list[NodeId] = []
+    ca_file: Path | None = None
+    token_file: Path | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> WorkloadIssuer:
+        if self.nodes and self.airflow:
+            raise ValueError("an issuer that speaks for some nodes only cannot vouch for Airflow")
         if (self.jwks_url is None) == (self.jwks_file is None):
             raise ValueError("give one of jwks_url and jwks_file")
         if set(self.airflow) & set(self.snakemake):

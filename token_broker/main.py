@@ -1,4 +1,4 @@
-"""`token-broker`: reads the settings, says plainly what is wrong with them, and serves."""
+"""`token-broker`: reads the settings, says plainly what is wrong with them, and serves. `token-broker migrate`: brings the database up to date and ends."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import logging
 import sys
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
+from gdi_common.drain import Drain, DrainingServer
 from token_broker.app import create_app
-from token_broker.broker import open_broker
-from token_broker.settings import Settings, SettingsError
+from token_broker.broker import open_broker, open_store
+from token_broker.settings import DatabaseSettings, Settings, SettingsError
+
+MIGRATE_TRIES = 20  # a minute
 
 
 def main() -> int:
@@ -19,6 +23,8 @@ def main() -> int:
     for noisy in ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        if sys.argv[1:] == ["migrate"]:
+            return asyncio.run(migrate())
         return asyncio.run(serve(Settings.load()))
     except SettingsError as error:
         print(f"token-broker: {error}", file=sys.stderr)
@@ -29,13 +35,30 @@ async def serve(settings: Settings) -> int:
     """Opens every part first, so that what is not fit is said in one line, then listens."""
     broker = await open_broker(settings)
     # No access log: the sign-in's callback carries its code in the query.
+    drain = Drain(settings.drain_seconds)
     config = uvicorn.Config(
-        create_app(broker), host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=15,
+        create_app(broker, drain), host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=15,
         lifespan="on",
     )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, drain)
     await server.serve()
     return 0 if server.started else 2
+
+
+async def migrate() -> int:
+    """Waits for the database within bounds, makes what its schema lacks, and ends: 0, or 1 where the database cannot be had."""
+    settings = DatabaseSettings.load()
+    for _ in range(MIGRATE_TRIES):
+        try:
+            store = await open_store(settings.database_url, settings.database_password_file)
+            await store.close()
+            print("token-broker: the database's schema is up to date", file=sys.stderr)
+            return 0
+        except (OSError, SQLAlchemyError) as error:
+            print(f"token-broker: waiting for the database ({type(error).__name__})", file=sys.stderr)
+            await asyncio.sleep(3)
+    print("token-broker: the database cannot be reached; check TOKEN_BROKER_DATABASE_URL, its password file and the network", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -15,20 +15,47 @@ class SettingsError(Exception):
     """The broker cannot start as configured; the message names each setting at fault."""
 
 
-class Settings(BaseSettings):
-    """One field for each `TOKEN_BROKER_<NAME>`. Durations are seconds."""
+VAULT_FILES = {"approle": ("vault_role_id_file", "vault_secret_id_file"), "kubernetes": ("vault_token_file",)}
+
+
+class DatabaseSettings(BaseSettings):
+    """Where the database is: all that `token-broker migrate` has to know."""
 
     model_config = SettingsConfigDict(env_prefix="TOKEN_BROKER_", extra="ignore", hide_input_in_errors=True)
+
+    database_url: str = Field(description="postgresql+asyncpg://user@host/name or sqlite+aiosqlite:///path", repr=False)
+    database_password_file: Path | None = None
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings from the environment. SettingsError with one line for each mistake."""
+        try:
+            settings = cls()
+        except ValidationError as error:
+            lines = [f"TOKEN_BROKER_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
+            raise SettingsError("The broker's settings are wrong:\n  " + "\n  ".join(lines)) from None
+        settings.check_files()
+        return settings
+
+    def check_files(self) -> None:
+        """SettingsError where a secret's file is missing or open to others."""
+
+
+class Settings(DatabaseSettings):
+    """One field for each `TOKEN_BROKER_<NAME>`. Durations are seconds."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     public_url: str
-    database_url: str = Field(description="postgresql+asyncpg://user@host/name or sqlite+aiosqlite:///path", repr=False)
-    database_password_file: Path | None = None
     vault_addr: str
     vault_mount: str = "gdi"
-    vault_role_id_file: Path
-    vault_secret_id_file: Path
+    vault_auth: Literal["approle", "kubernetes"] = "approle"
+    vault_role_id_file: Path | None = None
+    vault_secret_id_file: Path | None = None
+    vault_auth_mount: str = Field(default="kubernetes", description="where Vault's Kubernetes auth method is mounted")
+    vault_role: str = Field(default="token-broker", description="the role there that is bound to the broker's service account")
+    vault_token_file: Path | None = Field(default=None, description="the pod's projected service account token for Vault")
+    vault_ca_file: Path | None = Field(default=None, description="the authority of Vault's certificate, where it is a private one")
     oidc_issuer: str
     client_id: str
     client_secret_file: Path
@@ -43,6 +70,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=30, ge=2, le=300, description="how long one replica may hold a grant's refresh; longer than a request to the provider lasts"
     )
+    drain_seconds: float = Field(default=0, ge=0, le=120, description="after SIGTERM: still answering, while the balancer learns of it; not ready any more")
     provider_timeout: float = Field(default=10, ge=0.5, le=60)
 
     @field_validator("public_url", "vault_addr", "oidc_issuer")
@@ -50,17 +78,11 @@ class Settings(BaseSettings):
     def _secure_url(cls, value: str) -> str:
         return secure_url(value)
 
-    @classmethod
-    def load(cls) -> Settings:
-        """The settings from the environment. SettingsError with one line for each mistake."""
-        try:
-            settings = cls()
-        except ValidationError as error:
-            lines = [f"TOKEN_BROKER_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
-            raise SettingsError("The broker's settings are wrong:\n  " + "\n  ".join(lines)) from None
-        for name in ("vault_role_id_file", "vault_secret_id_file", "client_secret_file"):
-            read_secret(getattr(settings, name), f"TOKEN_BROKER_{name.upper()}")
-        return settings
+    def check_files(self) -> None:
+        for name in (*VAULT_FILES[self.vault_auth], "client_secret_file"):
+            if (path := getattr(self, name)) is None:
+                raise SettingsError(f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}.")
+            read_secret(path, f"TOKEN_BROKER_{name.upper()}")
 
 
 def secure_url(value: str) -> str:

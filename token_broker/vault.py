@@ -15,7 +15,7 @@ import hvac
 import requests
 from hvac import exceptions as hx
 
-from token_broker.settings import SettingsError, read_secret
+from token_broker.settings import Settings, SettingsError, read_secret
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,13 +42,57 @@ class Record:
         return f"Record(version={self.version})"
 
 
-class Vault:
-    """KV v2 at `mount`, logged in by AppRole. A dead token (revoked, expired after its maximum of about 32 days) leads to one new login and one retry."""
+@dataclass(frozen=True)
+class AppRole:
+    """`POST /v1/auth/approle/login` with role id and secret id, each from its file."""
 
-    def __init__(self, addr: str, mount: str, role_id_file: Path, secret_id_file: Path) -> None:
-        self._client = hvac.Client(url=addr, timeout=TIMEOUT, allow_redirects=False)
+    role_id_file: Path
+    secret_id_file: Path
+    name: str = "AppRole"
+    advice: str = "Check the role and secret id files."
+
+    def prepare(self) -> Callable[[hvac.Client], dict[str, Any]]:
+        role, secret = (read_secret(f, "Vault AppRole") for f in (self.role_id_file, self.secret_id_file))
+        return lambda client: client.auth.approle.login(role_id=role, secret_id=secret)
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """`POST /v1/auth/<mount>/login` with the pod's projected service account token, which the kubelet rewrites."""
+
+    mount: str
+    role: str
+    token_file: Path
+    name: str = "Kubernetes"
+    advice: str = "Check that the role exists at that mount and is bound to the broker's service account, namespace and token audience."
+
+    def prepare(self) -> Callable[[hvac.Client], dict[str, Any]]:
+        token = read_secret(self.token_file, "Vault's service account token")
+        return lambda client: client.auth.kubernetes.login(role=self.role, jwt=token, mount_point=self.mount)
+
+
+VaultAuth = AppRole | Kubernetes  # `prepare` reads the files anew (they rotate) and gives the call; the client keeps the token that it brings
+
+
+def auth_of(s: Settings) -> VaultAuth:
+    """The way to log in that the settings name. SettingsError where a file of it is not set."""
+    if s.vault_auth == "kubernetes" and s.vault_token_file is not None:
+        return Kubernetes(s.vault_auth_mount, s.vault_role, s.vault_token_file)
+    if s.vault_auth == "approle" and s.vault_role_id_file is not None and s.vault_secret_id_file is not None:
+        return AppRole(s.vault_role_id_file, s.vault_secret_id_file)
+    raise SettingsError(f"TOKEN_BROKER_VAULT_AUTH is {s.vault_auth}, and its files are not set.")
+
+
+class Vault:
+    """KV v2 at `mount`. A dead token (revoked, expired after its maximum of about 32 days) leads to one new login and one retry.
+
+    `ca_file`: the authority of Vault's certificate, where it is a private one.
+    """
+
+    def __init__(self, addr: str, mount: str, auth: VaultAuth, *, ca_file: Path | None = None) -> None:
+        self._client = hvac.Client(url=addr, timeout=TIMEOUT, allow_redirects=False, verify=True if ca_file is None else str(ca_file))
         self._mount = mount
-        self._files = (role_id_file, secret_id_file)
+        self._auth = auth
         self._login_lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(8)  # hvac has one connection pool of ten
         self._login_number = 0
@@ -138,19 +182,19 @@ class Vault:
         raise VaultUnavailable("Vault does not answer.")
 
     async def _login(self, after: int | None = None) -> int:
-        """`POST /v1/auth/approle/login` when there is no token, two thirds of its life are over, or the login numbered `after` turned out dead."""
+        """Logs in when there is no token, two thirds of its life are over, or the login numbered `after` turned out dead."""
         if self._login_number and time.monotonic() < self._renew_at and self._login_number != after:
             return self._login_number
         async with self._login_lock:
             if self._login_number and time.monotonic() < self._renew_at and self._login_number != after:
                 return self._login_number
-            role, secret = (read_secret(f, "Vault AppRole") for f in self._files)
+            login = self._auth.prepare()
 
             def call() -> float:
                 try:
-                    answer = self._client.auth.approle.login(role_id=role, secret_id=secret)
+                    answer = login(self._client)
                 except (hx.InvalidRequest, hx.Forbidden) as error:
-                    raise VaultUnavailable(f"Vault refuses the broker's AppRole login ({type(error).__name__}). Check the role and secret id files.") from None
+                    raise VaultUnavailable(f"Vault refuses the broker's {self._auth.name} login ({type(error).__name__}). {self._auth.advice}") from None
                 return float(answer["auth"]["lease_duration"] or 3600)
 
             lease = await asyncio.to_thread(call)

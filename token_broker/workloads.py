@@ -79,6 +79,8 @@ class Workloads:
                 newest = await c.scalar(sa.select(sa.func.max(workloads.c.generation)).where(mine)) or 0
         if row is None:
             raise await self._refuse(run, pod, "workload-unknown", f"Pod {pod.pod} is not registered for run {run['id']}.")
+        if pod.nodes and row["node"] not in pod.nodes:
+            raise await self._refuse(run, pod, "wrong-issuer", f"Pod {pod.pod} is of a cluster that may not speak for node {row['node']}.")
         if row["uid"] is None:
             raise await self._refuse(run, pod, "workload-unpinned", f"The uid of pod {pod.pod} is not pinned yet.", "Try again when Airflow has pinned it.")
         if not hmac.compare_digest(str(row["uid"]).encode(), pod.uid.encode("utf-8", "replace")):

@@ -26,10 +26,11 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import yaml
 
+from gdi_common import reframe
 from gdi_common.relay import Relay, Tcp, Unix
 from local_federation.sandbox import find_bwrap
 from local_federation.sandbox.docker import DriverImage, write_driver
-from local_federation.tes import folder, reframe
+from local_federation.tes import folder
 
 log = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).with_name("funnel.yml")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from broker_client import models as m
+from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.launchers import Launcher, PodSpec, PodStatus
+from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
 from gdi_operators.patience import patiently
 from gdi_operators.settings import settings
 
@@ -29,29 +30,42 @@ class Pods:
 
     def latest(self) -> tuple[int, PodStatus | None]:
         """(generation, status) of the newest pod; (0, None) where there is none."""
-        found: tuple[int, PodStatus | None] = (0, None)
-        for generation in range(1, MAX_GENERATIONS + 1):
-            status = self.get(generation)
-            if status is None:
-                break
-            found = (generation, status)
-        return found
+        run = self.run
+        pods = patiently("The launcher", lambda: self.launcher.of_attempt(run.id, self.node, run.attempt), seconds=settings().broker_patience)
+        found = {int(name.rsplit("-", 1)[1]): status for name, status in pods.items()}
+        return max(found.items(), key=lambda item: item[0], default=(0, None))
 
     def get(self, generation: int) -> PodStatus | None:
         name = self.name(generation)
         return patiently("The launcher", lambda: self.launcher.get(name), seconds=settings().broker_patience)
 
-    def launch(self, generation: int, item: m.PlanItem, parameters: dict[str, Any]) -> str:
-        """Registers the name, makes the pod, pins its uid, lets it run. Safe to repeat after any interruption. LauncherError, ProblemError."""
-        name = self.name(generation)
+    def launch(self, generation: int, item: m.PlanItem, parameters: dict[str, Any], pod: dict[str, Any] | None = None) -> int:
+        """Registers the name, makes the pod, pins its uid, lets it run; the generation that it has. Safe to repeat after any interruption.
+
+        A generation that was used up by a pod that is gone (evicted, drained) is passed over. LauncherError, ProblemError.
+        """
         request = m.WorkloadRequest(node=self.node, attempt=self.run.attempt)
-        self.hook.put_workload(self.run.id, name, request)
+        generation = self._register(generation, request)
+        name = self.name(generation)
         spec = PodSpec(
             name=name, run=self.run.id, attempt=self.run.attempt, node=self.node, workflow=self.run.workflow, digest=self.run.digest,
-            datasets=list(item.datasets), gateway_url=item.gateway_url, audience=item.audience, parameters=parameters,
+            datasets=list(item.datasets), gateway_url=item.gateway_url, audience=item.audience, parameters=parameters, pod=pod,
         )  # fmt: skip
         patience = settings().broker_patience
         status = patiently("The launcher", lambda: self.launcher.create(spec), seconds=patience)
         self.hook.put_workload(self.run.id, name, request.model_copy(update={"uid": status.uid}))
         patiently("The launcher", lambda: self.launcher.start(name), seconds=patience)
-        return name
+        return generation
+
+    def _register(self, generation: int, request: m.WorkloadRequest) -> int:
+        while True:
+            try:
+                known = self.hook.put_workload(self.run.id, self.name(generation), request)
+                if known.uid is None or self.get(generation) is not None:
+                    return generation
+            except ProblemError as error:
+                if error.slug != "workload-fenced":
+                    raise
+            if generation >= MAX_GENERATIONS:
+                raise LauncherError(f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew")
+            generation += 1

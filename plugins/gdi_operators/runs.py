@@ -17,6 +17,7 @@ from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_common.workflow import RESERVED, CatalogueEntry, CatalogueError, load
 from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.launchers import wrong_wish
 from gdi_operators.patience import is_away, short
 from gdi_operators.settings import settings
 
@@ -81,6 +82,8 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
         wrong.append("datasets: must be a list of at least one dataset id, none twice")
     elif strange := [d for d in datasets if not DATASET.fullmatch(d)]:
         wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (letters, digits and ._:- up to 128)")
+    if given.get("pod") is not None:
+        wrong += wrong_wish(given["pod"])
     values = {k: v for k, v in given.items() if k in entry.workflow.parameters}
     wrong += entry.workflow.check_parameters(values)
     if wrong:

@@ -22,6 +22,7 @@ class OperatorSettings(BaseSettings):
     identity_token_file: Path | None = Field(default=None, description="Airflow's workload identity token, rewritten by who issues it")
     launcher: Literal["process", "kubernetes"] = "process"
     process_host_socket: Path | None = Field(default=None, description="control socket of the process host")
+    pod_config: Path | None = Field(default=None, description="what Snakemake pods of Kubernetes may have and get (YAML; docs/operate.md)")
     workflows: Path | None = Field(default=None, description="the workflow catalogue: a folder, a Git checkout, or `bundle:NAME` (or `bundle:NAME/folder`)")
     results_dir: Path | None = Field(default=None, description="where merged answers are written, a folder for each run")
     broker_patience: float = Field(default=90, ge=0, le=900, description="seconds a call to broker or gateway is repeated while it is away")

@@ -222,8 +222,14 @@ class Broker:
         known = self._known(run)
         if known.state != "open" or known.attempt != request.attempt:
             raise ProblemError(409, "attempt-over", "The attempt is over.")
+        mine = [p for p, _ in self.workloads if p.startswith(f"{run}-{request.node}-{request.attempt}-")]
+        if pod in mine and pod != mine[-1]:
+            raise ProblemError(409, "workload-fenced", f"Pod {pod} was replaced by a newer one at its node.")
+        pinned = next((uid for p, uid in self.workloads if p == pod and uid), None)
+        if request.uid and pinned not in (None, request.uid):
+            raise ProblemError(409, "uid-pinned", f"Pod {pod} is pinned to another uid.")
         self.workloads.append((pod, request.uid))
-        return m.Workload(pod=pod, node=request.node, attempt=request.attempt, uid=request.uid, generation=len({p for p, _ in self.workloads}))
+        return m.Workload(pod=pod, node=request.node, attempt=request.attempt, uid=request.uid or pinned, generation=len({p for p, _ in self.workloads}))
 
     async def _token(self, run: str, request: m.TokenRequest) -> m.Token:
         if self._known(run).state != "open":

@@ -14,7 +14,7 @@ from broker_kit import World
 from local_federation.openbao import POLICY, OpenBao
 from local_federation.secretfiles import write_private
 from token_broker.broker import SIGNING_KEY, signing_key
-from token_broker.vault import Vault
+from token_broker.vault import AppRole, Vault
 
 pytest_plugins = ["broker_fixtures"]
 
@@ -55,7 +55,7 @@ def test_a_settings_mistake_is_said_in_one_line_without_the_secret(world: World,
 
 
 async def test_replicas_that_start_at_once_make_one_signing_key(openbao: OpenBao) -> None:
-    vaults = [Vault(openbao.url, "gdi", openbao.role_id_file, openbao.secret_id_file) for _ in range(5)]
+    vaults = [Vault(openbao.url, "gdi", AppRole(openbao.role_id_file, openbao.secret_id_file)) for _ in range(5)]
     before = await vaults[0].read(SIGNING_KEY)
     await vaults[0].destroy(SIGNING_KEY)
     keys = await asyncio.gather(*(signing_key(v) for v in vaults))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import jwt
 import pytest
-from broker_kit import DATASETS, SNAKEMAKE, USERS, World, refused
+from broker_kit import AIRFLOW, DATASETS, SNAKEMAKE, USERS, World, refused
 
 from broker_client import models as m
 from broker_client.client import BrokerClient
 from gdi_common.jose import SigningKey, verify
+from token_broker.enrolment import WorkloadIssuer
 
 pytest_plugins = ["broker_fixtures"]
 
@@ -66,6 +68,23 @@ def test_only_the_registered_pinned_newest_pod_of_the_node_gets_a_token(world: W
     assert refused(world.pod("pod-1").post_events, run.id, batch("pod-1", note(1))).slug == "workload-fenced"
     world.workload(run, "pod-2", uid="uid-1")
     assert world.pod("pod-2").token(run.id, request).token
+
+
+def test_a_nodes_own_cluster_speaks_for_its_own_pods_only(make_world: Callable[..., World]) -> None:
+    world, theirs = make_world(), SigningKey.generate()
+    (world.folder / "theirs.json").write_text(json.dumps({"keys": [theirs.jwk()]}))
+    own = {"issuer": "https://cluster.node-b", "jwks_file": str(world.folder / "theirs.json"), "snakemake": [SNAKEMAKE], "nodes": ["node-b"]}
+    enrolment = world.enrolment()
+    world.enrol({**enrolment, "workload_issuers": [*enrolment["workload_issuers"], own]})
+    world.start_broker()
+    run = world.started(world.user("alice"))[1]
+    for node in DATASETS:
+        world.workload(run, f"pod-{node}", node=node)
+    as_theirs = {"iss": "https://cluster.node-b", "key": theirs}
+    assert world.pod("pod-node-b", **as_theirs).token(run.id, ask(world, run, "node-b")).token
+    assert refused(world.pod("pod-node-a", **as_theirs).token, run.id, ask(world, run)).slug == "wrong-issuer", "it knows the name and the uid, and yet"
+    with pytest.raises(ValueError, match="cannot vouch for Airflow"):
+        WorkloadIssuer(**{**own, "airflow": [AIRFLOW]})
 
 
 def test_registration_is_repeatable_and_a_pin_is_for_good(world: World, run: m.Run) -> None:

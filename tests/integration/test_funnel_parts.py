@@ -17,8 +17,9 @@ import pytest
 from crypt4gh.keys import c4gh
 from tes_kit import encrypt, wait_for
 
+from gdi_common import reframe
 from local_federation.sandbox.docker import DriverImage, write_driver
-from local_federation.tes import funnel, reframe
+from local_federation.tes import funnel
 
 SEGMENT = reframe.SEGMENT
 

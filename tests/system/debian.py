@@ -41,17 +41,26 @@ def _find(package: str) -> Path | None:
 
 
 def _install(package: str) -> None:
-    how = f"The Debian package {package} is missing. Install it: sudo apt-get install --no-install-recommends {package}"
+    why = install([package])
+    if why is not None and os.environ.get("CI") == "true":  # there a test that never runs would be worse than a red one
+        pytest.fail(why)
+    if why is not None:
+        pytest.skip(why)
+
+
+def install(packages: list[str]) -> str | None:
+    """Installs Debian packages where this process is root; None, or why they are still missing and how to install them."""
+    if not packages:
+        return None
+    names = " ".join(packages)
+    how = f"Missing Debian packages: {names}. Install them: sudo apt-get install --no-install-recommends {names}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip(how)
+        return how
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "apt.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the tests run side by side: one apt-get after the other
-        failed = _updated() or _apt(["install", "-y", "-q", "--no-install-recommends", package])
-    if failed is not None and os.environ.get("CI") == "true":  # there a test that never runs would be worse than a red one
-        pytest.fail(f"{how} (apt-get failed: {failed})")
-    if failed is not None:
-        pytest.skip(f"{how} (apt-get failed: {failed})")
+        failed = _updated() or _apt(["install", "-y", "-q", "--no-install-recommends", *packages])
+    return None if failed is None else f"{how} (apt-get failed: {failed})"
 
 
 @functools.cache

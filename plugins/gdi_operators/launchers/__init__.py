@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+from gdi_operators.launchers import kubernetes_config
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus
 from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.settings import SettingsError, settings
 
-__all__ = ["Launcher", "LauncherError", "PodSpec", "PodStatus", "get_launcher"]
+__all__ = ["Launcher", "LauncherError", "PodSpec", "PodStatus", "get_launcher", "wrong_wish"]
+
+
+def wrong_wish(wish: object) -> list[str]:
+    """What is wrong with a conf's `pod`, a sentence each; where pods run as processes only its form is looked at."""
+    try:
+        found = kubernetes_config.Wish.model_validate(wish)
+    except ValidationError as error:
+        return [f"pod{''.join(f'.{p}' for p in e['loc'])}: {e['msg']}" for e in error.errors()[:10]]
+    path = settings().pod_config if settings().launcher == "kubernetes" else None
+    return [] if path is None else kubernetes_config.read(path).limits.exceeded(found)
 
 
 def get_launcher(name: str | None = None) -> Launcher:
@@ -14,4 +27,9 @@ def get_launcher(name: str | None = None) -> Launcher:
     name = name or settings().launcher
     if name == "process":
         return ProcessLauncher(settings().need("process_host_socket"))
-    raise SettingsError(f"launcher {name!r} is not available in this installation; GDI_LAUNCHER may be: process")
+    if name == "kubernetes":
+        from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher  # brings Kubernetes' clients with it: only where they are used
+
+        found = settings()
+        return KubernetesLauncher(kubernetes_config.read(found.need("pod_config")), workflows=found.need("workflows"), broker_url=found.broker_url)
+    raise SettingsError(f"launcher {name!r} is not known; GDI_LAUNCHER may be: process, kubernetes")

@@ -24,11 +24,15 @@ class PodSpec:
     gateway_url: str
     audience: str
     parameters: dict[str, Any] = field(default_factory=dict)
+    pod: dict[str, Any] | None = None  # what the run asks for its pod (resources, priority …): where pods have such things, within the operator's limits
 
 
 @dataclass(frozen=True)
 class PodStatus:
-    """`lost`: ended, and nobody saw how. `stopping`: its end was asked for. An exited pod has an exit code or a signal."""
+    """`lost`: ended, and nobody saw how. `stopping`: its end was asked for. An exited pod has an exit code or a signal.
+
+    `reason`: why it ended so, or what a pod that was let go still waits for. `blocked`: it waits for what will not come; stop it and say the reason.
+    """
 
     name: str
     uid: str
@@ -36,6 +40,8 @@ class PodStatus:
     stopping: bool = False
     exit_code: int | None = None
     signal: int | None = None
+    reason: str = ""
+    blocked: bool = False
 
     @property
     def ended(self) -> bool:
@@ -71,6 +77,10 @@ class Launcher(ABC):
         """The pod, or None where there is none of that name."""
 
     @abstractmethod
+    def of_attempt(self, run: str, node: str, attempt: int) -> dict[str, PodStatus]:
+        """The pods that there are of a node's part of an attempt, by name; those that were deleted are not among them."""
+
+    @abstractmethod
     def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
         """Asks for its end and insists after `grace` seconds; returns at once. No error where it ended or never was."""
 
@@ -81,6 +91,10 @@ class Launcher(ABC):
     @abstractmethod
     async def astop(self, name: str, *, mode: StopMode, grace: float) -> None:
         """`stop` for a trigger's event loop."""
+
+    async def alog(self, name: str, since: str) -> tuple[list[str], str]:
+        """(lines of its log after `since`, the next `since`); nothing where the platform keeps logs to itself. `since` is "" at first."""
+        return [], since
 
     @abstractmethod
     async def aclose(self) -> None:

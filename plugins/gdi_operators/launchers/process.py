@@ -24,7 +24,7 @@ class ProcessLauncher(Launcher):
 
     def create(self, spec: PodSpec) -> PodStatus:
         body = asdict(spec)
-        del body["name"]
+        del body["name"], body["pod"]  # a process has no resources to ask for
         return _status(self._send("PUT", f"/pods/{spec.name}", body))
 
     def start(self, name: str) -> PodStatus:
@@ -33,6 +33,10 @@ class ProcessLauncher(Launcher):
     def get(self, name: str) -> PodStatus | None:
         answer = self._send("GET", f"/pods/{name}", absent_ok=True)
         return None if answer.status_code == 404 else _status(answer)
+
+    def of_attempt(self, run: str, node: str, attempt: int) -> dict[str, PodStatus]:
+        pods = self._send("GET", "/pods").json()
+        return {p["name"]: _of(p) for p in pods if (p["run"], p["node"], p["attempt"]) == (run, node, attempt)}
 
     def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
         self._send("POST", f"/pods/{name}/stop", {"mode": mode, "grace": grace}, absent_ok=True)
@@ -71,7 +75,10 @@ def _checked(answer: httpx.Response, *, absent_ok: bool = False) -> httpx.Respon
 
 def _status(answer: httpx.Response) -> PodStatus:
     try:
-        raw = answer.json()
-        return PodStatus(raw["name"], raw["uid"], raw["state"], bool(raw["stopping"]), raw["exit_code"], raw["signal"])
+        return _of(answer.json())
     except (ValueError, KeyError, TypeError):
         raise ProblemError(502, "bad-answer", "The process host answered something that is not a pod's status.") from None
+
+
+def _of(raw: dict[str, Any]) -> PodStatus:
+    return PodStatus(raw["name"], raw["uid"], raw["state"], bool(raw["stopping"]), raw["exit_code"], raw["signal"])

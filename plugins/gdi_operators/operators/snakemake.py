@@ -58,10 +58,9 @@ class SnakemakeOperator(RunOperator):
             if status is not None and status.succeeded:
                 return self._result(run, status.name)
             if status is None or status.ended:
-                self._launch(context, pods, generation + 1)
-                generation += 1
+                generation = self._launch(context, pods, generation + 1)
             elif status.state == "created":
-                self._launch(context, pods, generation)
+                generation = self._launch(context, pods, generation)
             else:
                 self.log.info("Pod %s is running already; waiting for it.", status.name)
         self._defer(run.attempt, pods.name(generation), {"attempt": run.attempt, "generation": generation})
@@ -84,6 +83,9 @@ class SnakemakeOperator(RunOperator):
                 self.log.warning("Stopping pod %s: %s", status.name, state["stopped"])
                 pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
                 self._defer(attempt, status.name, state, watch_run=False)
+            if status is not None and status.blocked and not stopped:
+                pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                self._fail(pods, generation, f"its Snakemake pod cannot start: {status.reason}", None)
             if status is not None and not status.ended:  # a trigger that saw more than there was
                 self._defer(attempt, status.name, state, watch_run=not stopped)
             if status is not None and status.succeeded:
@@ -100,9 +102,9 @@ class SnakemakeOperator(RunOperator):
             if relaunches >= self.max_relaunches:
                 self._fail(pods, generation, f"the Snakemake pod {lost} {relaunches + 1} times; it is not started again", None)
             self.log.warning("Pod %s %s; starting its replacement (%d of %d).", pods.name(generation), lost, relaunches + 1, self.max_relaunches)
-            self._launch(context, pods, generation + 1)
-        state.update(generation=generation + 1, relaunches=relaunches + 1)
-        self._defer(attempt, pods.name(generation + 1), state)
+            generation = self._launch(context, pods, generation + 1)
+        state.update(generation=generation, relaunches=relaunches + 1)
+        self._defer(attempt, pods.name(generation), state)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:  # as Airflow declares it
         try:
@@ -132,18 +134,20 @@ class SnakemakeOperator(RunOperator):
     def _pods(self, hook: TokenBrokerHook, run: m.Run) -> Pods:
         return Pods(get_launcher(self.launcher), hook, run, self._node)
 
-    def _launch(self, context: Context, pods: Pods, generation: int) -> None:
+    def _launch(self, context: Context, pods: Pods, generation: int) -> int:
         if generation > MAX_GENERATIONS:
             self._fail(pods, generation, f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew", None)
         entry = entry_of(self.workflow)
-        parameters = parameters_for_pod(read_conf(context["dag_run"].conf, entry), entry)
+        asked = read_conf(context["dag_run"].conf, entry)
         try:
-            self._pod = pods.launch(generation, item_of(pods.run, self._node), parameters)
+            generation = pods.launch(generation, item_of(pods.run, self._node), parameters_for_pod(asked, entry), asked.parameters.get("pod"))
         except (LauncherError, ProblemError) as error:
             if is_away(error):
                 raise
             self._fail(pods, generation, f"the Snakemake pod could not be started: {short(error)}", None)
+        self._pod = pods.name(generation)
         self.log.info("Started pod %s.", self._pod)
+        return generation
 
     def _defer(self, attempt: int, pod: str, state: dict[str, Any], *, watch_run: bool = True) -> NoReturn:
         deadline = state.get("deadline") or time.time() + self.max_duration.total_seconds()
@@ -179,6 +183,8 @@ class SnakemakeOperator(RunOperator):
 
 
 def _how(status: PodStatus) -> str:
+    if status.reason:
+        return status.reason
     if status.signal is not None:
         return f"was killed by signal {status.signal}"
     if status.state == "lost":

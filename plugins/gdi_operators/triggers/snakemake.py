@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,17 +15,20 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_operators.feed import Feed, Snapshot, follow
-from gdi_operators.launchers import Launcher, LauncherError, get_launcher
+from gdi_operators.launchers import Launcher, LauncherError, PodStatus, get_launcher
 from gdi_operators.patience import short
 from gdi_operators.triggers.settled import Settled
 
+MAX_LINES, MAX_LINE = 200, 2000  # of a pod's log at each look, characters of each
+PRINTABLE = re.compile(r"[^\t\x20-\x7e\u00a0-\uffff]")  # what a workflow prints steers no terminal
+LOG_PAUSE = 5.0  # seconds between looks at the pod's log
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
 
 
 class SnakemakeTrigger(BaseTrigger):
-    """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone` (no such pod), `away` (the
-    launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker is asked by the run's one poll
-    (feed.py); that it is away is waited out: the pod's end comes from the launcher.
+    """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone` (no such pod), `blocked`
+    (it cannot start), `away` (the launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker
+    is asked by the run's one poll (feed.py); that it is away is waited out: the pod's end comes from the launcher.
 
     When a user ends the deferred task (mark failed, clear) the pod is asked to stop; a triggerer that dies or restarts leaves it alone.
     """
@@ -38,6 +43,7 @@ class SnakemakeTrigger(BaseTrigger):
         self.watch_run, self.grace, self.poll = watch_run, grace, poll
         self.state = state or {}  # in the event, not in next_kwargs, which dag.test() drops
         self._said = ""
+        self._since = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__name__}", {
@@ -65,7 +71,7 @@ class SnakemakeTrigger(BaseTrigger):
             await launcher.aclose()
 
     async def _wait(self, launcher: Launcher, feed: Feed) -> tuple[str, str]:
-        begun = answered = time.monotonic()
+        begun = answered = next_look = time.monotonic()
         while True:
             try:
                 status = await launcher.aget(self.pod)
@@ -77,13 +83,29 @@ class SnakemakeTrigger(BaseTrigger):
             else:
                 if status is None:
                     return "gone", f"There is no pod {self.pod}."
+                if status.ended or time.monotonic() >= next_look:
+                    await self._follow(launcher, status)
+                    next_look = time.monotonic() + LOG_PAUSE
                 if status.ended:
                     return "ended", ""
+                if status.blocked:
+                    return "blocked", status.reason
+                if status.reason:
+                    self._say(f"Pod {self.pod} does not run yet: {status.reason}")
             snapshot = feed.latest(begun)
             verdict = self._look(snapshot) if snapshot is not None else None
             if verdict and self.watch_run:
                 return verdict
             await asyncio.sleep(self.poll)
+
+    async def _follow(self, launcher: Launcher, status: PodStatus) -> None:
+        """The pod's own log as it comes, bounded; at its end what is left of it. Never a reason to fail."""
+        if status.reason and not status.ended:
+            return
+        with contextlib.suppress(httpx.TransportError, ProblemError, LauncherError):
+            lines, self._since = await launcher.alog(self.pod, self._since)
+            for line in lines[-MAX_LINES:]:
+                self.log.info("%s | %s", self.node, PRINTABLE.sub("?", line[:MAX_LINE]))
 
     def _look(self, snapshot: Snapshot) -> tuple[str, str] | None:
         progress = snapshot.progress

@@ -3,7 +3,8 @@
 Funnel (commit 42961c86, storage/crypt4gh/decrypt.go) reads each segment by one Read and takes what comes for a whole segment; what it then cannot decrypt
 it leaves out with a warning, and what comes together with the end it leaves out silently: the task runs on a shorter or an empty file and ends COMPLETE.
 Go's reader of chunked bodies returns from Read when the buffer is full or the chunk ends. So here the header is one HTTP chunk, each segment is one, and
-the end is not sent before Funnel has taken the last segment from its socket, which the kernel knows (both ends are in this network namespace).
+the end is not sent before Funnel has taken the last segment from its socket, which the kernel knows (both ends are in this network namespace:
+one machine's, or one pod's).
 
 It also panics on any status but 200, and with it all tasks of the node die: such an answer becomes a cut connection, which fails the one task. A gateway
 that is away (it may restart) is waited for, as a task that failed for that would have to be made anew.
@@ -14,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -34,8 +37,16 @@ class CutError(Exception):
     """The source ended within a header or a segment, or said something impossible: the connection ends without the last chunk, so Funnel sees an error."""
 
 
-async def serve(port: int, source: Path) -> asyncio.Server:
-    """Listens on 127.0.0.1:`port` in place of the server behind the unix socket `source`; one GET for each connection."""
+@dataclass(frozen=True)
+class Upstream:
+    """A gateway's internal listener over TCP; `tls` with a client certificate where it asks for one (mTLS)."""
+
+    url: str
+    tls: ssl.SSLContext | None = None
+
+
+async def serve(port: int, source: Path | Upstream) -> asyncio.Server:
+    """Listens on 127.0.0.1:`port` in place of the server behind the unix socket or URL `source`; one GET for each connection."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # drain() waits until the kernel has it all
@@ -49,15 +60,22 @@ async def serve(port: int, source: Path) -> asyncio.Server:
     return await asyncio.start_server(accept, "127.0.0.1", port, limit=MAX_HEAD)
 
 
-async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: Path) -> None:
+def _client(source: Path | Upstream) -> httpx.AsyncClient:
+    if isinstance(source, Path):
+        return httpx.AsyncClient(base_url="http://gateway", transport=httpx.AsyncHTTPTransport(uds=str(source)), timeout=TIMEOUT, trust_env=False)
+    return httpx.AsyncClient(base_url=source.url, verify=source.tls or True, timeout=TIMEOUT, trust_env=False)
+
+
+async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: Path | Upstream) -> None:
     head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1").split("\r\n")
     method, target, _ = head[0].split(" ", 2)
     sent = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
     headers = {k: v for k, v in sent.items() if k.lower() in PASSED_ON} | {"Accept-Encoding": "identity"}
-    url = httpx.URL("http://gateway").copy_with(raw_path=target.encode("latin-1"))
     async with (
-        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(source)), timeout=TIMEOUT, trust_env=False) as client,
-        contextlib.aclosing(await _answer(client, client.build_request(method, url, headers=headers), reader)) as answer,
+        _client(source) as client,
+        contextlib.aclosing(
+            await _answer(client, client.build_request(method, client.base_url.copy_with(raw_path=target.encode("latin-1")), headers=headers), reader)
+        ) as answer,
     ):
         if answer.status_code != 200:
             raise CutError(f"the gateway answered {answer.status_code}")

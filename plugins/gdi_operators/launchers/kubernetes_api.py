@@ -1,0 +1,158 @@
+"""The Kubernetes API for the launcher, blocking and asynchronous: Airflow's hooks find the cluster, answers stay plain JSON, errors become ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import urllib3
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook, KubernetesHook
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+from kubernetes import client as sync_client
+from kubernetes.config import ConfigException
+from kubernetes_asyncio import client as async_client
+from kubernetes_asyncio.config import ConfigException as AsyncConfigException
+
+from gdi_common.problem import ProblemError
+from gdi_operators.launchers.base import LauncherError
+
+TIMEOUT = (5, 30)  # seconds to connect, to read
+MAX_ANSWER = 8 * 1024 * 1024
+Json = dict[str, Any]
+
+
+class AbsentError(Exception):
+    """404: there is no such object."""
+
+
+class ExistsError(Exception):
+    """409 AlreadyExists."""
+
+
+def judge(status: int, body: bytes, what: str) -> Json:
+    """The answer's JSON, or our error for it. Quota exceeded and a server that is away may pass: ProblemError 429 and 503."""
+    good = 200 <= status <= 299
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        if good:
+            raise ProblemError(502, "cluster-away", f"{what}: the Kubernetes API's answer is no JSON, or cut short.", action="It is tried again.")
+        answer = {}
+    if good:
+        return answer
+    said = " ".join(str(answer.get("message") or f"status {status}").split())[:700]
+    reason = str(answer.get("reason") or "")
+    if status == 404:
+        raise AbsentError(said)
+    if status == 409 and reason == "AlreadyExists":
+        raise ExistsError(said)
+    if status == 403 and "exceeded quota" in said:
+        raise ProblemError(429, "quota-exceeded", f"{what}: {said}.", action="It is tried again as other runs end; else raise the namespace's ResourceQuota.")
+    if status in (401, 403):
+        raise LauncherError(f"{what}: the cluster refuses Airflow this ({status}): {said}. See the Role of Airflow's service account (charts/gdi, rbac.yaml)")
+    if status in (408, 409, 429) or status >= 500:
+        raise ProblemError(503, "cluster-away", f"{what}: the Kubernetes API answers {status}: {said}.", action="It is tried again.")
+    raise LauncherError(f"{what}: the cluster refuses the request ({status}): {said}")
+
+
+def away(what: str, error: BaseException) -> ProblemError:
+    return ProblemError(503, "cluster-away", f"{what}: the Kubernetes API does not answer ({type(error).__name__}).", action="It is tried again.")
+
+
+def misconfigured(conn_id: str | None, error: BaseException) -> LauncherError:
+    where = f"the Airflow connection {conn_id}" if conn_id else "the cluster that Airflow runs in"
+    return LauncherError(f"{where} cannot be used: {type(error).__name__}; define a connection of type kubernetes, or run Airflow inside the cluster")
+
+
+class Api:
+    """Blocking calls in one namespace of one cluster. `conn_id` None: the cluster around this process, by its service account."""
+
+    def __init__(self, conn_id: str | None, namespace: str) -> None:
+        self.conn_id, self.namespace = conn_id, namespace
+        try:
+            hook = KubernetesHook(conn_id=conn_id) if conn_id else KubernetesHook(kubernetes_conn_id=None, in_cluster=True)
+            self._core = sync_client.CoreV1Api(hook.get_conn())
+        except (ConfigException, AirflowException, AirflowNotFoundException, OSError, ValueError) as error:
+            raise misconfigured(conn_id, error) from None
+
+    def read_pod(self, name: str) -> Json:
+        return self._call(f"reading pod {name}", self._core.read_namespaced_pod, name=name)
+
+    def create_pod(self, body: Json) -> Json:
+        return self._call(f"creating pod {body['metadata']['name']}", self._core.create_namespaced_pod, body=body)
+
+    def patch_pod(self, name: str, body: Json) -> Json:
+        return self._call(f"changing pod {name}", self._core.patch_namespaced_pod, name=name, body=body, _content_type="application/strategic-merge-patch+json")
+
+    def delete_pod(self, name: str, uid: str, grace: int) -> Json:
+        body = {"gracePeriodSeconds": grace, "preconditions": {"uid": uid}}
+        return self._call(f"deleting pod {name}", self._core.delete_namespaced_pod, name=name, body=body)
+
+    def list_pods(self, selector: str, **more: Any) -> list[Json]:
+        answer = self._call("listing pods", self._core.list_namespaced_pod, label_selector=selector, limit=500, **more)
+        return [p for p in answer.get("items") or [] if isinstance(p, dict)]
+
+    def create_config_map(self, body: Json) -> Json:
+        return self._call(f"creating ConfigMap {body['metadata']['name']}", self._core.create_namespaced_config_map, body=body)
+
+    def read_config_map(self, name: str) -> Json:
+        return self._call(f"reading ConfigMap {name}", self._core.read_namespaced_config_map, name=name)
+
+    def delete_config_map(self, name: str) -> Json:
+        return self._call(f"deleting ConfigMap {name}", self._core.delete_namespaced_config_map, name=name)
+
+    def _call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
+        try:
+            answer = method(namespace=self.namespace, _preload_content=False, _request_timeout=TIMEOUT, **arguments)
+            return judge(answer.status, answer.data, what)
+        except sync_client.ApiException as error:
+            return judge(int(error.status or 0) or 503, str(error.body or "").encode(), what)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise away(what, error) from None
+
+
+class AsyncApi:
+    """The few calls that a trigger makes, on its event loop; one connection pool until `close`."""
+
+    def __init__(self, conn_id: str | None, namespace: str) -> None:
+        self.conn_id, self.namespace = conn_id, namespace
+        self._hook = AsyncKubernetesHook(conn_id=conn_id) if conn_id else AsyncKubernetesHook(kubernetes_conn_id=None, in_cluster=True)
+
+    @asynccontextmanager
+    async def core(self) -> AsyncIterator[Any]:  # kubernetes_asyncio.client.CoreV1Api
+        """The client; the caller keeps it for as long as it needs one."""
+        try:
+            manager = self._hook.get_conn()
+            connection = await manager.__aenter__()
+        except (AsyncConfigException, AirflowException, AirflowNotFoundException, OSError, ValueError) as error:
+            raise misconfigured(self.conn_id, error) from None
+        try:
+            yield async_client.CoreV1Api(connection)
+        finally:
+            await manager.__aexit__(None, None, None)
+
+    async def call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
+        status, body = await self.raw(what, method, **arguments)
+        return judge(status, body, what)
+
+    async def raw(self, what: str, method: Callable[..., Any], **arguments: Any) -> tuple[int, bytes]:
+        """(status, body) without judging it: logs are no JSON."""
+        try:
+            answer = await method(namespace=self.namespace, _preload_content=False, _request_timeout=aiohttp.ClientTimeout(total=35, connect=5), **arguments)
+            async with answer:
+                parts, size = [], 0
+                async for part in answer.content.iter_any():  # read(n) would give what has come so far
+                    parts.append(part)
+                    size += len(part)
+                    if size > MAX_ANSWER:
+                        break
+                return int(answer.status), b"".join(parts)
+        except async_client.ApiException as error:
+            raise away(what, error) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise away(what, error) from None

@@ -1,0 +1,144 @@
+"""As much of a Kubernetes API server as the launcher talks to: pods, ConfigMaps, logs, in memory over HTTP. What runs in a pod is said by the test.
+
+The real thing is met in tests/kubernetes; this one can be made to evict, refuse and vanish at any instant, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+Json = dict[str, Any]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def failure(status: int, reason: str, message: str) -> JSONResponse:
+    return JSONResponse({"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": status}, status_code=status)
+
+
+@dataclass
+class StandIn:
+    """`pods`, `maps`: what there is. `refuse`: the answer to the next creations. `down`: every call is answered with 503. `deleted`: name, grace, marks."""
+
+    pods: dict[str, Json] = field(default_factory=dict)
+    maps: dict[str, Json] = field(default_factory=dict)
+    refuse: tuple[int, str, str] | None = None
+    down: bool = False
+    deleted: list[tuple[str, int, Json]] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
+
+    def run(self, name: str) -> None:
+        """The pod is scheduled and its container runs."""
+        self.pods[name]["spec"]["nodeName"] = "machine-1"
+        self.set(name, phase="Running", containerStatuses=[{"name": "snakemake", "state": {"running": {}}}])
+
+    def end(self, name: str, code: int, reason: str = "Error", **status: Any) -> None:
+        state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else reason, "finishedAt": now()}}
+        self.set(name, phase="Succeeded" if code == 0 else "Failed", containerStatuses=[{"name": "snakemake", "state": state}], **status)
+
+    def evict(self, name: str) -> None:
+        """As the eviction API does: the object is gone when its container ended."""
+        del self.pods[name]
+        self.maps.pop(name, None)
+
+    def set(self, name: str, **status: Any) -> None:
+        self.pods[name].setdefault("status", {}).update(status)
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+        base = "/api/v1/namespaces/gdi-runs"
+
+        @app.middleware("http")
+        async def away(request: Request, call_next: Any) -> Response:
+            return failure(503, "ServiceUnavailable", "away") if self.down else await call_next(request)
+
+        @app.post(base + "/pods")
+        async def create(request: Request) -> Response:
+            body = await request.json()
+            name = body["metadata"]["name"]
+            if self.refuse is not None:
+                return failure(*self.refuse)
+            if name in self.pods:
+                return failure(409, "AlreadyExists", f'pods "{name}" already exists')
+            body["metadata"].update(uid=str(uuid.uuid4()), creationTimestamp=now())
+            body["status"] = {"phase": "Pending"}
+            self.pods[name] = body
+            self.created.append(name)
+            return JSONResponse(body, status_code=201)
+
+        @app.get(base + "/pods")
+        async def pods(labelSelector: str = "", fieldSelector: str = "") -> Json:
+            wanted = dict(p.split("=", 1) for p in labelSelector.split(",") if p)
+            found = [p for p in self.pods.values() if wanted.items() <= p["metadata"]["labels"].items()]
+            return {"items": [p for p in found if not fieldSelector or p["status"]["phase"] in ("Succeeded", "Failed")]}
+
+        @app.get(base + "/pods/{name}")
+        async def read(name: str) -> Response:
+            if name not in self.pods:
+                return failure(404, "NotFound", f'pods "{name}" not found')
+            whole = json.dumps(self.pods[name]).encode()
+
+            async def pieces() -> AsyncIterator[bytes]:  # as a real one's large answers come
+                yield whole[:1000]
+                await asyncio.sleep(0.01)
+                yield whole[1000:]
+
+            return StreamingResponse(pieces(), media_type="application/json")
+
+        @app.patch(base + "/pods/{name}")
+        async def patch(name: str, request: Request) -> Response:
+            assert request.headers["content-type"] == "application/strategic-merge-patch+json"
+            if name not in self.pods:
+                return failure(404, "NotFound", f'pods "{name}" not found')
+            body = await request.json()
+            pod = self.pods[name]
+            for gate in body.get("spec", {}).get("schedulingGates", []):
+                assert gate["$patch"] == "delete"
+                pod["spec"]["schedulingGates"] = [g for g in pod["spec"]["schedulingGates"] if g["name"] != gate["name"]]
+            pod["metadata"]["annotations"].update(body.get("metadata", {}).get("annotations", {}))
+            return JSONResponse(pod)
+
+        @app.delete(base + "/pods/{name}")
+        async def delete(name: str, request: Request) -> Response:
+            if name not in self.pods:
+                return failure(404, "NotFound", f'pods "{name}" not found')
+            body = json.loads(await request.body() or b"{}")
+            pod = self.pods.pop(name)
+            self.maps.pop(name, None)
+            self.deleted.append((name, int(body["gracePeriodSeconds"]), pod["metadata"]["annotations"]))
+            return JSONResponse(pod)
+
+        @app.get(base + "/pods/{name}/log")
+        async def log(name: str) -> Response:
+            return PlainTextResponse(self.pods.get(name, {}).get("log", ""))
+
+        @app.post(base + "/configmaps")
+        async def create_map(request: Request) -> Response:
+            body = await request.json()
+            name = body["metadata"]["name"]
+            if name in self.maps:
+                return failure(409, "AlreadyExists", f'configmaps "{name}" already exists')
+            self.maps[name] = body
+            return JSONResponse(body, status_code=201)
+
+        @app.get(base + "/configmaps/{name}")
+        async def read_map(name: str) -> Response:
+            return JSONResponse(self.maps[name]) if name in self.maps else failure(404, "NotFound", "not found")
+
+        @app.delete(base + "/configmaps/{name}")
+        async def delete_map(name: str) -> Response:
+            self.maps.pop(name, None)
+            return JSONResponse({})
+
+        return app

@@ -1,0 +1,149 @@
+"""charts/gdi installed in the test cluster: two replicas of the broker on PostgreSQL and OpenBao (by Kubernetes auth), with the LS AAI stand-in.
+
+The servers run on this machine; pods reach them at a node's address. The stand-in's own URLs name loopback, so a relay beside each broker leads there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local_federation.openbao import POLICY, OpenBao
+from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
+from tests.kubernetes.door import Door, Hatch
+from tests.kubernetes.images import name_of
+from tests.kubernetes.parts import API
+
+sys.path[:0] = [str(ROOT / "tests" / "system"), str(ROOT / "tests" / "integration")]
+
+from postgres_kit import Postgres, PostgresWorld  # noqa: E402
+
+NAMESPACE, OUTSIDE = "gdi", "stand-ins"
+RELAY = """
+import asyncio, sys
+from gdi_common.relay import Relay, Tcp
+async def main():
+    await Relay(Tcp("127.0.0.1", int(sys.argv[1])), Tcp(sys.argv[2], int(sys.argv[3])), max_connections=256).start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+class Coordinator(PostgresWorld):
+    """The broker's world of the integration tests, whose brokers are the chart's pods behind their Service."""
+
+    cluster: Cluster
+    values: Path
+    install_seconds = 0.0
+
+    def identity(self, *_: Any, **__: Any) -> str:
+        """Airflow's real identity: a token of its service account for the broker."""
+        return self.cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--audience=token-broker", "--duration=1h").strip()
+
+    def upgrade(self, *more: str, install: bool = False) -> str:
+        """helm install or upgrade, waiting for all replicas."""
+        verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
+        chart = str(ROOT / "charts" / "gdi")
+        try:
+            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "2m30s", *more, timeout=200)
+        except ClusterError as error:
+            said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
+            raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
+
+
+@contextmanager
+def coordinator(cluster: Cluster, folder: Path, bao: OpenBao, postgres: Postgres) -> Iterator[Coordinator]:
+    """Installed, ready, and reached at its public URL through the Service."""
+    with ExitStack() as stack:
+        world = Coordinator(folder / "world", bao, postgres)
+        stack.callback(world.stop)
+        world.cluster = cluster
+        node = cluster.nodes[0].address
+        hatches = {
+            name: stack.enter_context(Hatch(cluster, node, port)) for name, port in (("vault", bao.port), ("postgres", postgres.port), ("aai", world.aai_port))
+        }
+        for namespace in (NAMESPACE, OUTSIDE):
+            cluster.kubectl("create", "namespace", namespace, check=False)
+        cluster.apply([o for name, port in (("vault", 8200), ("postgres", 5432)) for o in _outside(name, port, node, hatches[name].port)])
+        secrets = {"gdi-broker-database": {"password": postgres.password}, "gdi-broker-oidc": {"client-secret": world.secrets["broker"]}}
+        cluster.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d} for n, d in secrets.items()])
+        api = stack.enter_context(Door(cluster, API, 6443))
+        _kubernetes_auth(cluster, bao, api.port)
+        relay = {
+            "name": "login", "image": name_of("broker"), "imagePullPolicy": "Never",
+            "command": ["python3", "-c", RELAY, str(world.aai_port), node, str(hatches["aai"].port)],
+            "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        }  # fmt: skip
+        enrolment = world.enrolment()
+        del enrolment["workload_issuers"]
+        repository, tag = name_of("broker").rsplit(":", 1)
+        servers = (("database", hatches["postgres"]), ("vault", hatches["vault"]), ("extra", hatches["aai"]))
+        values = {
+            "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
+            "broker": {
+                "publicUrl": world.public_url, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+                "database": {"url": f"postgresql+asyncpg://gdi@postgres.{OUTSIDE}.svc/{world.database}"},
+                "oidc": {"issuer": world.issuer, "clientId": "token-broker"}, "vault": {"addr": f"http://vault.{OUTSIDE}.svc:8200"},
+                "extraContainers": [relay], "drainSeconds": 8, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+                "network": {key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers},
+            },
+            "enrolment": enrolment,
+        }  # fmt: skip
+        world.values = folder / "values.yaml"
+        world.values.write_text(yaml.safe_dump(values))
+        started = time.monotonic()
+        world.upgrade(install=True)
+        world.install_seconds = time.monotonic() - started
+        stack.callback(lambda: cluster.helm("uninstall", "gdi", "-n", NAMESPACE, check=False))
+        address = cluster.get("service", "gdi-broker", NAMESPACE)["spec"]["clusterIP"]
+        stack.enter_context(Door(cluster, address, 8080, world.ports[0]))
+        yield world
+
+
+def _outside(name: str, port: int, address: str, target: int) -> list[dict[str, Any]]:
+    """A Service whose endpoint is a server outside the cluster."""
+    meta = {"name": name, "namespace": OUTSIDE}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"name": "tcp", "port": port, "targetPort": target}]}}
+    labels = {"kubernetes.io/service-name": name}
+    slice_ = {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "metadata": {**meta, "labels": labels},
+        "ports": [{"name": "tcp", "port": target}], "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+    }  # fmt: skip
+    return [service, slice_]
+
+
+def _kubernetes_auth(cluster: Cluster, bao: OpenBao, api: int) -> None:
+    """As docs/install.md says: OpenBao reviews the broker's token at the API server and knows its service account by name."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vault", "namespace": OUTSIDE}}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "vault-reviews-tokens"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
+        "subjects": [{"kind": "ServiceAccount", "name": "vault", "namespace": OUTSIDE}],
+    }  # fmt: skip
+    cluster.apply([account, binding])
+    reviewer = cluster.kubectl("create", "token", "vault", "-n", OUTSIDE, "--duration=4h").strip()
+    authority = (cluster.state / "pki" / "ca.crt").read_text()
+    with bao.as_operator() as operator:
+        operator.post("/v1/sys/auth/kubernetes", json={"type": "kubernetes"})
+        config = {"kubernetes_host": f"https://127.0.0.1:{api}", "kubernetes_ca_cert": authority, "token_reviewer_jwt": reviewer, "disable_local_ca_jwt": True}
+        operator.post("/v1/auth/kubernetes/config", json=config).raise_for_status()
+        operator.put("/v1/sys/policies/acl/token-broker", json={"policy": POLICY.format(mount=bao.mount)}).raise_for_status()
+        role = {
+            "bound_service_account_names": "gdi-broker", "bound_service_account_namespaces": NAMESPACE, "audience": "vault", "token_policies": ["token-broker"],
+            "token_ttl": "10m", "token_no_default_policy": True,
+        }  # fmt: skip
+        operator.post("/v1/auth/kubernetes/role/token-broker", json=role).raise_for_status()
+
+
+def pods_of(cluster: Cluster) -> dict[str, str]:
+    """{name: uid} of the broker's pods that are not being deleted."""
+    found = json.loads(cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-o", "json"))["items"]
+    return {p["metadata"]["name"]: p["metadata"]["uid"] for p in found if "deletionTimestamp" not in p["metadata"]}

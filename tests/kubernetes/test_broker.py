@@ -1,0 +1,186 @@
+"""The broker as charts/gdi installs it: two replicas, updated under load with no failed request; reached by whom it should know, and by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from broker_client.client import BrokerClient
+from gdi_common.problem import ProblemError
+from tests.kubernetes.cluster import Cluster, until
+from tests.kubernetes.coordinator import NAMESPACE, OUTSIDE, Coordinator, coordinator, pods_of
+from tests.kubernetes.launcher_kit import RUNS
+from tests.kubernetes.pods import pod
+
+from postgres_kit import Postgres  # isort: skip
+from broker_kit import refused  # isort: skip
+from local_federation.openbao import OpenBao, running
+from tests.system.debian import program
+
+RATE = 50  # token requests a second
+ALLOWED = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('connected')"
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Cluster, broker_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
+    from broker_kit import PORTS
+
+    folder = tmp_path_factory.mktemp("coordinator")
+    bao = OpenBao(folder / "openbao", PORTS.take(), PORTS.take())
+    bao.folder.mkdir()
+    postgres = Postgres(program("postgresql").parent)
+    try:
+        postgres.start()
+        with running(bao), coordinator(cluster, folder, bao, postgres) as made:
+            yield made
+    finally:
+        postgres.stop()
+
+
+def test_the_chart_installs_two_ready_replicas_that_log_in_at_vault_by_their_own_identity(world: Coordinator) -> None:
+    print(f"\nhelm install, images present: {world.install_seconds:.1f} s")
+    assert len(pods_of(world.cluster)) == 2
+    assert httpx.get(world.public_url + "/readyz", trust_env=False).json() == {"status": "ok"}
+    machines = world.cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-o", "jsonpath={.items[*].spec.nodeName}")
+    assert len(set(machines.split())) == 2, "one on each machine"
+    budget = world.cluster.get("poddisruptionbudget", "gdi-broker", NAMESPACE)["status"]
+    assert budget["disruptionsAllowed"] == 1
+
+
+class Load:
+    """`rate` run tokens a second over pooled connections, for as long as it is used; every answer and error counted."""
+
+    def __init__(self, world: Coordinator, run: str, audience: str, rate: int = RATE) -> None:
+        self.seen: Counter[str] = Counter()
+        self.slowest = 0.0
+        self._url, self._token, self._rate = f"{world.public_url}/v1/runs/{run}/tokens", world.identity(), rate
+        self._body = {"audience": audience, "min_ttl": 30}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(60)
+
+    @property
+    def failed(self) -> dict[str, int]:
+        return {k: n for k, n in self.seen.items() if k != "200"}
+
+    async def _run(self) -> None:
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=50)
+        async with httpx.AsyncClient(trust_env=False, timeout=20, limits=limits, headers={"Authorization": f"Bearer {self._token}"}) as http:
+            asked: set[asyncio.Task[None]] = set()
+            next_at = time.monotonic()
+            while not self._end.is_set():
+                one = asyncio.create_task(self._ask(http))
+                asked.add(one)
+                one.add_done_callback(asked.discard)
+                next_at += 1 / self._rate
+                await asyncio.sleep(max(0, next_at - time.monotonic()))
+            await asyncio.gather(*asked)
+
+    async def _ask(self, http: httpx.AsyncClient) -> None:
+        began = time.monotonic()
+        try:
+            self.seen[str((await http.post(self._url, json=self._body)).status_code)] += 1
+        except httpx.HTTPError as error:
+            self.seen[type(error).__name__] += 1
+        self.slowest = max(self.slowest, time.monotonic() - began)
+
+
+def test_a_rolling_update_under_fifty_token_requests_a_second_fails_none(world: Coordinator) -> None:
+    with world.user("alice") as alice:
+        _, run = world.started(alice)
+    before = pods_of(world.cluster)
+    with Load(world, run.id, world.audience(run)) as load:
+        until("the load runs", lambda: load.seen["200"] > RATE, 30, why=lambda: str(load.seen))
+        started = time.monotonic()
+        world.upgrade("--set", "broker.podAnnotations.update=second")
+        took = time.monotonic() - started
+        until("the old replicas are gone", lambda: not set(pods_of(world.cluster).values()) & set(before.values()), 60)
+        asked = load.seen["200"]
+        until("the new ones answer", lambda: load.seen["200"] > asked + RATE, 30)
+    total, failed = sum(load.seen.values()), sum(load.failed.values())
+    figures = f"{total} token requests at {RATE}/s, failed: {failed}, slowest {load.slowest:.2f} s"
+    print(f"\nrolling update: {took:.0f} s, {figures}")
+    assert load.failed == {}
+    assert not set(before) & set(pods_of(world.cluster))
+
+
+def test_a_killed_replica_costs_at_most_the_requests_that_it_held(world: Coordinator) -> None:
+    with world.user("alice") as alice:
+        _, run = world.started(alice)
+    victim = next(iter(pods_of(world.cluster)))
+    with Load(world, run.id, world.audience(run)) as load:
+        until("the load runs", lambda: load.seen["200"] > RATE, 30)
+        world.cluster.kubectl("delete", "pod", "-n", NAMESPACE, victim, "--grace-period=0", "--force")
+        until("a new replica is ready", lambda: victim not in pods_of(world.cluster) and len(pods_of(world.cluster)) == 2, 60)
+        world.cluster.rollout("deployment/gdi-broker", NAMESPACE, 90)
+    print(f"\na killed replica: {sum(load.failed.values())} of {sum(load.seen.values())} requests failed: {load.failed}")
+    assert sum(load.failed.values()) < RATE * 6, "what the balancer still sent there until it knew"
+
+
+def _identity(world: Coordinator, name: str, account: str = "snakemake", namespace: str = RUNS) -> tuple[BrokerClient, str]:
+    """A client with the real identity of a pod that there is, bound to its name and uid."""
+    made = pod(name, "import time; time.sleep(600)", namespace, serviceAccountName=account)
+    made["metadata"]["labels"]["app.kubernetes.io/name"] = "gdi-snakemake"
+    world.cluster.apply([made])
+    uid = world.cluster.get("pod", name, namespace)["metadata"]["uid"]
+    bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}", f"--bound-object-uid={uid}")
+    token = world.cluster.kubectl("create", "token", account, "-n", namespace, "--audience=token-broker", *bound).strip()
+    return BrokerClient(world.public_url, lambda: token), uid
+
+
+def test_a_pod_with_another_runs_or_no_registered_identity_gets_403(world: Coordinator) -> None:
+    from broker_client import models as m
+
+    with world.user("alice") as alice:
+        _, run = world.started(alice)
+        _, other = world.started(alice)
+    request = m.TokenRequest(audience=world.audience(run), min_ttl=30)
+    mine, uid = _identity(world, f"{run.id}-node-a-1-1")
+    stranger, _ = _identity(world, "stranger")
+    with mine, stranger:
+        assert refused(stranger.token, run.id, request).problem.status == 403
+        assert refused(mine.token, run.id, request).problem.status == 403, "not registered yet"
+        world.workload(run, f"{run.id}-node-a-1-1", uid=uid)
+        assert mine.token(run.id, request).token
+        assert refused(mine.token, other.id, request).problem.status == 403
+        assert refused(stranger.token, run.id, request).problem.status == 403
+        world.workload(run, f"{run.id}-node-a-1-2", uid=None)
+        assert refused(mine.token, run.id, request).slug == "workload-fenced"
+    wrong, _ = _identity(world, "default-account", account="default")
+    with wrong, pytest.raises(ProblemError) as unknown:
+        wrong.token(run.id, request)
+    assert unknown.value.problem.status == 401
+
+
+def _reaches(cluster: Cluster, name: str, namespace: str, host: str, port: int) -> bool:
+    said = cluster.kubectl("exec", "-n", namespace, name, "--", "sh", "-c", f'python3 -c "{ALLOWED}" {host} {port} 2>/dev/null || true', check=True, timeout=40)
+    return "connected" in said
+
+
+def test_a_snakemake_pod_reaches_the_broker_and_nothing_else_and_strangers_do_not(world: Coordinator) -> None:
+    cluster = world.cluster
+    inside = pod("walled", "import time; time.sleep(600)", RUNS)
+    inside["metadata"]["labels"]["app.kubernetes.io/name"] = "gdi-snakemake"
+    cluster.apply([inside, pod("other", "import time; time.sleep(600)", RUNS), pod("outsider", "import time; time.sleep(600)", OUTSIDE)])
+    for name, namespace in (("walled", RUNS), ("other", RUNS), ("outsider", OUTSIDE)):
+        cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", namespace, "--timeout=60s", timeout=70)
+    broker: tuple[Any, ...] = ("gdi-broker.gdi.svc", 8080)
+    assert _reaches(cluster, "walled", RUNS, *broker)
+    for host, port in ((f"vault.{OUTSIDE}.svc", 8200), (f"postgres.{OUTSIDE}.svc", 5432), ("kubernetes.default.svc", 443)):
+        assert not _reaches(cluster, "walled", RUNS, host, port), host
+    assert not _reaches(cluster, "other", RUNS, *broker), "not one of Airflow's pods"
+    assert not _reaches(cluster, "outsider", OUTSIDE, *broker)

@@ -1,0 +1,194 @@
+"""The charts: helm lint, every object of every values file accepted by a real API server, wrong values refused by name, Airflow's values within its chart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gdi_common.jose import SigningKey
+from tests.kubernetes import programs
+from tests.kubernetes.cluster import ROOT, Cluster
+
+CHARTS = ROOT / "charts"
+VALUES = sorted(p.relative_to(CHARTS).as_posix() for p in CHARTS.glob("*/ci/*.yaml"))
+# What the API server does not know in a cluster without their operator.
+FOREIGN = ("monitoring.coreos.com",)
+# The keys of Airflow's chart 1.22.0 that our values use (https://airflow.apache.org/docs/helm-chart/1.22.0/parameters-ref.html). `*`: whatever is below.
+AIRFLOW = {
+    "airflowVersion": None, "defaultAirflowRepository": None, "defaultAirflowTag": None, "executor": None, "env": None, "config": "*", "uid": None, "gid": None,
+    "fernetKeySecretName": None, "apiSecretKeySecretName": None, "jwtSecretName": None, "volumes": None, "volumeMounts": None,
+    "images": {"airflow": {"repository", "tag", "pullPolicy"}, "pod_template": {"repository", "tag", "pullPolicy"}},
+    "dags": {"persistence": {"enabled"}, "gitSync": {"enabled"}}, "data": {"metadataSecretName", "brokerUrlSecretName"},
+    "postgresql": {"enabled"}, "redis": {"enabled"}, "pgbouncer": {"enabled", "maxClientConn", "metadataPoolSize"},
+    "securityContexts": {"pod": "*", "containers": "*"},
+    "workers": {
+        "celery": {
+            "serviceAccount": {"create", "name"}, "replicas": None, "terminationGracePeriodSeconds": None, "persistence": {"enabled"}, "resources": "*",
+            "keda": {"enabled", "minReplicaCount", "maxReplicaCount", "pollingInterval", "cooldownPeriod"},
+        },
+        "kubernetes": {"serviceAccount": {"create", "name"}, "resources": "*"},
+    },
+    "scheduler": {"replicas": None, "serviceAccount": {"create", "name"}, "podDisruptionBudget": {"enabled": None, "config": "*"}, "resources": "*"},
+    "triggerer": {
+        "replicas": None, "serviceAccount": {"create", "name"}, "podDisruptionBudget": {"enabled": None, "config": "*"}, "persistence": {"enabled"},
+        "resources": "*",
+    },
+    "apiServer": {"replicas": None, "serviceAccount": {"create", "name"}, "podDisruptionBudget": {"enabled": None, "config": "*"}, "resources": "*"},
+    "dagProcessor": {"enabled": None, "serviceAccount": {"create", "name"}, "resources": "*"},
+    "createUserJob": {"useHelmHooks"}, "migrateDatabaseJob": {"useHelmHooks"}, "statsd": {"enabled"}, "flower": {"enabled"}, "networkPolicies": {"enabled"},
+}  # fmt: skip
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(programs.build() / "helm"), *arguments], capture_output=True, text=True, timeout=120)
+
+
+def rendered(values: str, *more: str) -> list[dict[str, Any]]:
+    chart = values.split("/")[0]
+    name = "gdi" if chart == "gdi" else "node-a"
+    api = [f"--api-versions={group}/v1" for group in FOREIGN]
+    done = helm("template", name, str(CHARTS / chart), "-n", name, "--kube-version", "1.34.2", "-f", str(CHARTS / values), *api, *more)
+    assert done.returncode == 0, done.stderr
+    return [o for o in yaml.safe_load_all(done.stdout) if o]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_helm_lint_finds_nothing(values: str) -> None:
+    done = helm("lint", "--strict", str(CHARTS / values.split("/")[0]), "-f", str(CHARTS / values))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_every_object_is_accepted_by_the_api_server(cluster: Cluster, values: str) -> None:
+    objects = rendered(values)
+    namespaces = {o["metadata"].get("namespace") for o in objects} | {"gdi", "node-a"}
+    made = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}} for n in sorted(n for n in namespaces if n)]
+    cluster.apply(made)
+    release = "gdi" if values.startswith("gdi/") else "node-a"
+    for one in objects:
+        one["metadata"].setdefault("namespace", release)
+        if one["kind"] in ("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"):
+            del one["metadata"]["namespace"]
+    own = [o for o in objects if not o["apiVersion"].startswith(FOREIGN)]
+    priority = {"apiVersion": "v1", "kind": "List", "items": own}
+    said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps(priority), timeout=120)
+    assert said.count("(server dry run)") == len(own) and "Warning" not in said, said
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_every_pod_of_the_charts_is_restricted_and_holds_no_secret_in_its_environment(values: str) -> None:
+    for one in rendered(values):
+        spec = one.get("spec", {}).get("template", {}).get("spec")
+        if spec is None:
+            continue
+        assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            held = container["securityContext"]
+            assert held["readOnlyRootFilesystem"] and not held["allowPrivilegeEscalation"] and held["capabilities"] == {"drop": ["ALL"]}, container["name"]
+            assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
+            assert not [e for e in container.get("env", []) if "valueFrom" in e], "secrets come as files"
+
+
+@pytest.mark.parametrize(
+    ("chart", "wrong", "named"),
+    [
+        ("gdi", "broker.replicas=0", "replicas"), ("gdi", "broker.publicUrl=http://broker.example.org", "publicUrl"),
+        ("gdi", "broker.vault.auth=token", "auth"), ("gdi", "broker.databse.url=x", "databse"), ("gdi", "runs.pods.limits.memory=lots", "memory"),
+        ("gdi", "broker.database.url=postgresql+asyncpg://u:secret@h/d", "url"), ("gdi", "runs.namespace=gdi", "runs.namespace"),
+        ("gdi", "broker.oidc.issuer=", "broker.oidc.issuer"), ("gdi-node", "node.id=Node A", "id"), ("gdi-node", "gateway.tes.flavour=tesk", "flavour"),
+        ("gdi-node", "gateway.workspace.bucket=No_Bucket", "bucket"), ("gdi-node", "node.id=", "node.id"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_its_name(chart: str, wrong: str, named: str) -> None:
+    values = str(CHARTS / chart / "ci/minimal.yaml")
+    setting = ("--set-string" if wrong.endswith("=") else "--set", wrong)
+    done = helm("template", "gdi", str(CHARTS / chart), "-n", "gdi", "--kube-version", "1.34.2", "-f", values, *setting)
+    assert done.returncode != 0 and named in done.stderr, done.stderr
+
+
+def test_the_enrolment_and_the_pods_settings_that_the_chart_writes_are_understood(tmp_path: Path) -> None:
+    from gdi_operators.launchers.kubernetes_config import read
+
+    from token_broker.enrolment import parse
+
+    maps = {o["metadata"]["name"]: o["data"] for o in rendered("gdi/ci/full.yaml") if o["kind"] == "ConfigMap"}
+    (tmp_path / "enrolment.yaml").write_text(maps["gdi-broker-enrolment"]["enrolment.yaml"])
+    issuer = parse(tmp_path / "enrolment.yaml").workload_issuers[0]
+    assert issuer.airflow == ["system:serviceaccount:airflow:airflow"] and issuer.snakemake == ["system:serviceaccount:gdi-runs:snakemake"]
+    (tmp_path / "pods.yaml").write_text(maps["gdi-pods"]["pods.yaml"])
+    config = read(tmp_path / "pods.yaml")
+    assert config.namespace == "gdi-runs" and config.broker_url == "http://gdi-broker.gdi.svc:8080" and config.image_pull_secrets == ("registry",)
+    assert config.cluster("node-b").conn_id == "node_b_cluster" and config.wish("allele-frequency", None).memory == "2Gi"
+
+
+def test_a_nodes_public_key_is_taken_as_it_is_printed_and_whether_its_y_is_quoted_or_not(tmp_path: Path) -> None:
+    from token_broker.enrolment import parse
+
+    jwk = {**SigningKey.generate().jwk(), "alg": "ES256"}
+    plain = "{" + ", ".join(f"{key}: {value}" for key, value in jwk.items()) + "}"
+    for number, written in enumerate((plain, json.dumps(jwk), repr(json.dumps(jwk)))):
+        node = f'{{id: a, gateway_url: "https://a.example.org", public_key: {written}, datasets: [D], sda_audience: s, tes_audience: t}}'
+        values = tmp_path / f"{number}.yaml"
+        values.write_text(f"enrolment: {{nodes: [{node}]}}\n")
+        maps = {o["metadata"]["name"]: o["data"] for o in rendered("gdi/ci/minimal.yaml", "-f", str(values)) if o["kind"] == "ConfigMap"}
+        (tmp_path / "enrolment.yaml").write_text(maps["gdi-broker-enrolment"]["enrolment.yaml"])
+        assert parse(tmp_path / "enrolment.yaml").nodes[0].public_key == jwk
+
+
+def test_the_policy_and_funnels_configuration_that_the_chart_writes_are_understood(tmp_path: Path) -> None:
+    from node_gateway.policy import load
+
+    maps: dict[str, dict[str, str]] = {}
+    for one in rendered("gdi-node/ci/full.yaml"):
+        if one["kind"] == "ConfigMap":
+            maps[f"{one['metadata'].get('namespace', '')}/{one['metadata']['name']}"] = one["data"]
+    (tmp_path / "policy.yaml").write_text(maps["/node-a-gateway-policy"]["policy.yaml"])
+    assert load(tmp_path / "policy.yaml").review
+    for place, file in (("node-a", "server.yaml"), ("node-a-tasks", "worker.yaml")):
+        data = maps[f"{place}/node-a-funnel-config"]
+        for name, content in {
+            "tes/password": 'a"b: $c\n',
+            "s3/credentials.json": '{"access_key": "k", "secret_key": "s\'{"}',
+            "oidc/client-secret": "o",
+        }.items():
+            secret = tmp_path / "secrets" / name
+            secret.parent.mkdir(parents=True, exist_ok=True)
+            secret.write_text(content)
+        (tmp_path / "render.py").write_text(data["render.py"].replace('"/secrets"', json.dumps(str(tmp_path / "secrets"))))
+        (tmp_path / file).write_text(data[file])
+        done = subprocess.run(["python3", "-I", str(tmp_path / "render.py"), str(tmp_path / file), str(tmp_path / "out.yaml")], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        config = yaml.safe_load((tmp_path / "out.yaml").read_text())
+        assert config["Server"]["TaskAccess"] == "Owner" and config["Compute"] == "kubernetes" and config["RPCClient"]["Password"] == 'a"b: $c'
+        assert config["SDAStorage"]["ServiceURL"] == "http://127.0.0.1:8090"
+        worker = yaml.safe_load(config["Kubernetes"]["Template"].replace("{{.TaskId}}", "t1").replace("{{.Namespace}}", "node-a-tasks"))
+        beside = worker["spec"]["template"]["spec"]["initContainers"][1]
+        assert beside["command"][-2:] == ["https://node-a-gateway-internal.node-a.svc:8081", "/certificates"] and "GDI_" not in config["Kubernetes"]["Template"]
+        assert "{{.TaskId}}" in config["Kubernetes"]["Template"] and '"$@"' in config["Kubernetes"]["ExecutorTemplate"]
+        assert (tmp_path / "out.yaml").stat().st_mode & 0o777 == 0o600
+
+
+def test_airflows_values_use_keys_that_its_chart_documents() -> None:
+    def unknown(values: Any, known: Any, place: str) -> list[str]:
+        if known is None or known == "*" or not isinstance(values, dict):
+            return []
+        names = known if isinstance(known, dict) else dict.fromkeys(known)
+        return [f"{place}{key}" for key in values if key not in names] + [
+            u for key in values if key in names for u in unknown(values[key], names[key], f"{place}{key}.")
+        ]
+
+    values = yaml.safe_load((CHARTS / "gdi" / "values-airflow.yaml").read_text())
+    assert unknown(values, AIRFLOW, "") == []
+    environment = {e["name"]: e["value"] for e in values["env"]}
+    mounts = {m["mountPath"] for m in values["volumeMounts"]}
+    assert str(Path(environment["GDI_IDENTITY_TOKEN_FILE"]).parent) in mounts and str(Path(environment["GDI_POD_CONFIG"]).parent) in mounts
+    assert {m["name"] for m in values["volumeMounts"]} == {v["name"] for v in values["volumes"]}
+    accounts = [values[c]["serviceAccount"] for c in ("scheduler", "triggerer", "apiServer", "dagProcessor")] + [
+        w["serviceAccount"] for w in values["workers"].values()
+    ]
+    assert all(a == {"create": False, "name": "airflow"} for a in accounts)
