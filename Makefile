@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-parts test-federation test-system bench-snakemake bench-airflow test-kubernetes images lint setup
+.PHONY: demo test test-parts test-federation test-long test-system bench-snakemake bench-airflow test-kubernetes images lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -12,11 +12,15 @@ test: setup
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-federation
 
 test-parts:
-	@$(BIN)/pytest -n 2 --dist worksteal --durations 20 -m "not system" tests/unit tests/integration $(ARGS)
+	@$(BIN)/pytest -n 1 --durations 20 -m "not system and not long" tests/unit tests/integration $(ARGS)
 
 # Two federations, each with half of the files.
 test-federation:
 	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 tests/federation $(ARGS)
+
+# What would not fit into a quarter of an hour: every feature, fault and page against real servers. No root.
+test-long: setup
+	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 -m long tests/integration $(ARGS)
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup

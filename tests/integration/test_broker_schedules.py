@@ -12,6 +12,8 @@ from broker_client import models as m
 from broker_client.client import BrokerClient
 from gdi_common.problem import ProblemError
 
+pytestmark = pytest.mark.long
+
 pytest_plugins = ["broker_fixtures"]
 
 

@@ -10,6 +10,8 @@ import time
 import httpx
 import pytest
 
+pytestmark = pytest.mark.long
+
 SERVER = """
 import asyncio, socket, sys, uvicorn
 from fastapi import FastAPI

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from gateway_world import Run, World, world_fixture  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def policy(world: World) -> Iterator[None]:

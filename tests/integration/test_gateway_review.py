@@ -16,6 +16,8 @@ from test_gateway_releases import again, ask, fetch, row
 from local_federation.aai.client import submit_login
 from local_federation.aai.running import RunningAai, running_aai
 
+pytestmark = pytest.mark.long
+
 ALICE, BOB = "alice", "bob"
 
 

@@ -18,7 +18,7 @@ from operators_world import TICKET, World
 
 from local_federation.sandbox import why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 PROJECT = Path(__file__).resolve().parents[2]
 
 RUN = """
@@ -40,15 +40,15 @@ app = create_app()
 run = sys.argv[1]
 out = {}
 with TestClient(app, base_url="http://testserver") as client:
-    paths = {"page": f"/gdi/page/probe/{run}", "progress": f"/gdi/progress/probe/{run}", "asset": "/gdi/assets/page.js"}
+    paths = {"page": f"/gdi/jobs/probe/{run}", "data": f"/gdi/data/jobs/probe/{run}", "asset": "/gdi/assets/x/gdi.js"}
     out["anonymous"] = {n: client.get(p).status_code for n, p in paths.items()}
     token = client.post("/auth/token", json={"username": "admin", "password": "pw"}).json()["access_token"]
     seen = {n: client.get(p, headers={"Authorization": f"Bearer {token}"}) for n, p in paths.items()}
     out["admin"] = {n: r.status_code for n, r in seen.items()}
     out["csp"] = [r.headers["content-security-policy"] for r in seen.values()]
-    out["progress"] = seen["progress"].json()
-    out["other"] = client.get("/gdi/progress/probe/unknown", headers={"Authorization": f"Bearer {token}"}).json()
-    out["assets"] = client.get("/gdi/assets/..%2Fapp.py", headers={"Authorization": f"Bearer {token}"}).status_code
+    out["data"] = seen["data"].json()
+    out["other"] = client.get("/gdi/data/jobs/probe/unknown", headers={"Authorization": f"Bearer {token}"}).json()
+    out["assets"] = client.get("/gdi/assets/x/..%2Fpages.py", headers={"Authorization": f"Bearer {token}"}).status_code
 print("PAGE", json.dumps(out))
 """
 
@@ -142,7 +142,7 @@ def test_a_whole_run_succeeds_and_leaves_no_secret_and_no_used_ticket(world: Wor
     assert set(page["anonymous"].values()) == {401}
     assert set(page["admin"].values()) == {200}
     assert all("default-src 'none'" in c and "unsafe" not in c for c in page["csp"])
-    assert page["progress"]["run"] == run.id and page["other"]["state"] == "not-admitted" and page["assets"] == 404
+    assert page["data"]["progress"]["run"] == run.id and page["other"]["progress"]["state"] == "not-admitted" and page["assets"] == 404
 
 
 def test_a_failed_node_fails_the_run_and_it_is_closed_as_failed(world: World, runs: list[tuple[dict[str, Any], str]]) -> None:

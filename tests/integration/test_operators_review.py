@@ -17,7 +17,7 @@ from test_operators_flow import admit, deferred, event_of, world  # noqa: F401
 
 from local_federation.sandbox import why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 
 
 def waiting_release(world: World, **more: Any) -> tuple[ReleaseOperator, Any]:  # noqa: F811

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 # One process, because Airflow configures itself once in each: runs made by its ORM, and its own methods called as the scheduler and the API server do.
 SCRIPT = """
 import json

@@ -20,7 +20,7 @@ from test_operators_flow import admit, world  # noqa: F401
 from broker_client.models import DueStart
 from local_federation.sandbox import why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 GRANT = "g-" + "a" * 32
 TICKET = "gdit_" + "t" * 43
 

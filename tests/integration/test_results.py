@@ -17,6 +17,8 @@ from broker_client import models as m
 from gdi_common.jose import SigningKey
 from gdi_common.workflow import load
 
+pytestmark = pytest.mark.long
+
 ENTRY = load(WORKFLOWS / "allele-frequency")
 KEYS = {"node-a": SigningKey.generate(), "node-b": SigningKey.generate()}
 

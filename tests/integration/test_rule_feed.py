@@ -25,6 +25,8 @@ from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_common.server import install
 
+pytestmark = pytest.mark.long
+
 
 class Broker:
     """Answers progress only: `done` says how many of two jobs of rule `count` are done, by run."""

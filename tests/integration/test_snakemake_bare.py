@@ -12,6 +12,8 @@ from bare_rig import Bare, bare  # noqa: F401 - a fixture
 from tes_kit import wait_for
 from test_snakemake_official import Archive
 
+pytestmark = pytest.mark.long
+
 CHAIN = """
 container: "gdi-task:1"
 rule all:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from snakemake_node import Node
 from test_snakemake_pod import CHAIN, Pod, node, pod  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.long
 
 CHECKPOINT = """
 container: "gdi-task:1"

@@ -12,6 +12,8 @@ from bare_rig import Bare, bare  # noqa: F401 - a fixture
 from faults import Fault, Proxy, creations, lists
 from tes_kit import wait_for
 
+pytestmark = pytest.mark.long
+
 SNAKEFILE = """
 container: "gdi-task:1"
 rule all:

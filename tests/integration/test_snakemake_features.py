@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from bare_rig import IMAGE, Bare, bare  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.long
+
 FEATURES = Path(__file__).parent / "features"
 NAMES = sorted(p.parent.name for p in FEATURES.glob("*/Snakefile"))
 HEADER = b"s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from snakemake_node import Node
 from test_snakemake_pod import CHAIN, Pod, node, pod  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.long
 
 
 def test_a_missing_output_that_nobody_needs_fails_the_run_at_its_end_by_name(node: Node, pod: Pod) -> None:  # noqa: F811

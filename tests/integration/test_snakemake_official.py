@@ -21,6 +21,8 @@ from snakemake_executor_plugin_tes_auth import ExecutorSettings
 from snakemake_logger_plugin_airflow import LogHandler, LogHandlerSettings
 from snakemake_storage_plugin_sda import StorageProvider, StorageProviderSettings
 
+pytestmark = pytest.mark.long
+
 TOKEN = "user-token-4711"
 
 

@@ -18,6 +18,8 @@ from snakemake_tes_auth.logger import LogHandlerSettings
 from snakemake_tes_auth.settings import ExecutorSettings
 from snakemake_tes_auth.storage import StorageProviderSettings
 
+pytestmark = pytest.mark.long
+
 PAGE = (Path(__file__).parents[2] / "docs" / "snakemake.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for kind, block in BLOCKS if not kind for line in block.replace("\\\n", " ").splitlines() if line.startswith("snakemake ")]

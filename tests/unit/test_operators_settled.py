@@ -15,27 +15,37 @@ from gdi_operators.triggers.release import ReleaseTrigger
 from gdi_operators.triggers.snakemake import SnakemakeTrigger
 
 
+class Ready:
+    """A launcher, a poll and a broker that have their answer at once."""
+
+    async def _wait(self, *_: object) -> tuple[str, str]:
+        return "ended", ""
+
+    async def aclose(self) -> None: ...
+
+    async def aget_conn(self) -> Any:
+        return self
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
 async def test_an_event_that_is_there_at_once_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settled, "SECONDS", 0.4)
+    monkeypatch.setattr("gdi_operators.triggers.release.TokenBrokerHook", lambda _: Ready())
     started = time.monotonic()
-    assert [event.payload["kind"] async for event in ReleaseTrigger(until=0).run()] == ["ask-again"]
+    trigger = ReleaseTrigger(run="r-1", item={"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}, release="counts", until=0)
+    assert [event.payload["kind"] async for event in trigger.run()] == ["late"]
     assert time.monotonic() - started >= 0.4
 
 
 async def test_a_pod_that_has_ended_before_the_trigger_began_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ended:
-        async def _wait(self, *_: object) -> tuple[str, str]:
-            return "ended", ""
-
-        async def aclose(self) -> None: ...
-
-        async def aget_conn(self) -> Any:
-            return self
-
     monkeypatch.setattr(settled, "SECONDS", 0.4)
-    monkeypatch.setattr("gdi_operators.triggers.snakemake.get_launcher", lambda _: Ended())
-    monkeypatch.setattr("gdi_operators.triggers.snakemake.TokenBrokerHook", lambda _: Ended())
-    monkeypatch.setattr(SnakemakeTrigger, "_wait", Ended._wait)
+    monkeypatch.setattr("gdi_operators.triggers.snakemake.get_launcher", lambda _: Ready())
+    monkeypatch.setattr("gdi_operators.triggers.snakemake.follow", lambda *_, **__: Ready())
+    monkeypatch.setattr(SnakemakeTrigger, "_wait", Ready._wait)
     started = time.monotonic()
     trigger = SnakemakeTrigger(run="r-1", attempt=1, node="node-a", pod="p")
     assert [event.payload["kind"] async for event in trigger.run()] == ["ended"]
