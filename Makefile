@@ -24,7 +24,7 @@ test-long: setup
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup
-	@$(BIN)/pytest -n 0 -m system tests/system $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 -m system tests/system $(ARGS)
 
 # The executor's figures (docs/benchmarks.md), with the published plugin beside it. ARGS=--quick: the part for CI. Nothing else should run meanwhile.
 bench-snakemake: setup
