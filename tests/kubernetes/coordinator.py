@@ -19,7 +19,7 @@ from local_federation.openbao import POLICY, OpenBao
 from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
 from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.images import name_of
-from tests.kubernetes.parts import API
+from tests.kubernetes.parts import API, SERVICES
 
 sys.path[:0] = [str(ROOT / "tests" / "system"), str(ROOT / "tests" / "integration")]
 
@@ -104,6 +104,8 @@ def coordinator(cluster: Cluster, folder: Path, bao: OpenBao, postgres: Postgres
         world.install_seconds = time.monotonic() - started
         stack.callback(lambda: cluster.helm("uninstall", "gdi", "-n", NAMESPACE, check=False))
         address = cluster.get("service", "gdi-broker", NAMESPACE)["spec"]["clusterIP"]
+        # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing leads outside.
+        cluster.run(["ip", "route", "replace", SERVICES, "dev", "nodes", "src", node])
         stack.enter_context(Door(cluster, address, 8080, world.ports[0]))
         yield world
 
