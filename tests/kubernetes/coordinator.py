@@ -52,7 +52,7 @@ class Coordinator(PostgresWorld):
         verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
         try:
-            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "2m30s", *more, timeout=200)
+            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "4m", *more, timeout=260)
         except ClusterError as error:
             said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
             raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
