@@ -19,7 +19,7 @@ from local_federation.openbao import POLICY, OpenBao
 from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
 from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.images import name_of
-from tests.kubernetes.parts import API
+from tests.kubernetes.parts import API, SERVICES
 
 sys.path[:0] = [str(ROOT / "tests" / "system"), str(ROOT / "tests" / "integration")]
 
@@ -52,7 +52,7 @@ class Coordinator(PostgresWorld):
         verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
         try:
-            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "2m30s", *more, timeout=200)
+            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "4m", *more, timeout=260)
         except ClusterError as error:
             said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
             raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
@@ -104,6 +104,8 @@ def coordinator(cluster: Cluster, folder: Path, bao: OpenBao, postgres: Postgres
         world.install_seconds = time.monotonic() - started
         stack.callback(lambda: cluster.helm("uninstall", "gdi", "-n", NAMESPACE, check=False))
         address = cluster.get("service", "gdi-broker", NAMESPACE)["spec"]["clusterIP"]
+        # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing leads outside.
+        cluster.run(["ip", "route", "replace", SERVICES, "dev", "nodes", "src", node])
         stack.enter_context(Door(cluster, address, 8080, world.ports[0]))
         yield world
 
