@@ -43,8 +43,9 @@ class Federation:
         tapped: bool = False,
         record_tokens: Path | None = None,
         slots: int | None = None,
+        upkeep: bool = True,
     ) -> None:
-        """`slots`: tasks at once at a node. For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`."""
+        """`slots`: tasks at once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open. For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`."""
         self.ports = Ports()
         self.work = work
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -66,6 +67,7 @@ class Federation:
         self.workflows = workflows
         self.record_tokens = record_tokens
         self.slots = slots or max(1, (os.cpu_count() or 2) // len(self.layout.nodes))
+        self.upkeep = upkeep
         self.funnel = funnel.chosen()
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
         self.seconds: dict[str, float] = {}
@@ -121,6 +123,7 @@ class Federation:
             "GDI_PROCESS_HOST_SOCKET": str(core.host_socket(self.layout)),
             "GDI_WORKFLOWS": str(self.workflows),
             "GDI_RESULTS_DIR": str(self.layout.results),
+            **({} if self.upkeep else {"GDI_RECURRING_SCHEDULE": "", "GDI_HOUSEKEEPING_SCHEDULE": ""}),
         }
 
     def stop(self) -> None:

@@ -47,6 +47,7 @@ def federation() -> Iterator[Federation]:
         tapped=True,
         record_tokens=work / "issued-tokens",
         slots=1,
+        upkeep=False,
     )
     fill_bad_files(federation)
     with federation:
