@@ -45,7 +45,10 @@ class Federation:
         slots: int | None = None,
         upkeep: bool = True,
     ) -> None:
-        """`slots`: tasks at once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open. For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`."""
+        """`slots`: tasks at once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
+
+        For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`.
+        """
         self.ports = Ports()
         self.work = work
         work.mkdir(parents=True, exist_ok=True, mode=0o700)
