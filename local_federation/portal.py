@@ -27,6 +27,7 @@ class Portal:
     layout: Layout
     secrets: Secrets
     user: str = "alice"
+    grants: list[m.Grant] = field(default_factory=list, repr=False)  # those made here
     _tokens: Tokens | None = field(default=None, repr=False)
     _until: float = 0
     _airflow: str = field(default="", repr=False)
@@ -59,7 +60,8 @@ class Portal:
     def grant(self, workflow: str, datasets: list[str], *, days: float = 30) -> m.Grant:
         request = m.GrantRequest(workflows=[workflow], datasets=datasets, expires_at=time.time() + days * 86400, label=f"{workflow} at {len(datasets)} nodes")
         with self.broker() as broker:
-            return broker.create_grant(request)
+            self.grants.append(broker.create_grant(request))
+        return self.grants[-1]
 
     def start(self, grant: m.Grant, workflow: str, parameters: dict[str, Any]) -> str:
         """A ticket, then `POST /api/v2/dags/<workflow>/dagRuns`; the DAG run's id."""

@@ -46,7 +46,6 @@ class Driver:
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
         self.layout = federation.layout
-        self.grants: list[tuple[str, str]] = []  # (user, grant)
         self.runs: list[Started] = []
         self.portals = {user: Portal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
 
@@ -61,17 +60,17 @@ class Driver:
         portal = self.portals[user]
         chosen = datasets or self.datasets
         grant = portal.grant(workflow, chosen)
-        self.grants.append((user, grant.id))
         dag_run = portal.start(grant, workflow, {"datasets": chosen, **(parameters or {})})
         self.runs.append(Started(workflow, dag_run, run_id(workflow, dag_run)))
         return self.runs[-1]
 
     def revoke_grants(self) -> None:
         """Ends all grants made so far: a standing grant is kept alive, by refreshes, until it ends."""
-        for user, grant in self.grants:
-            with self.portals[user].broker() as broker:
-                broker.revoke_grant(grant)
-        self.grants.clear()
+        for portal in self.portals.values():
+            with portal.broker() as broker:
+                for grant in portal.grants:
+                    broker.revoke_grant(grant.id)
+            portal.grants.clear()
 
     def state(self, run: Started) -> str:
         try:
