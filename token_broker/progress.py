@@ -59,7 +59,8 @@ class Sums:
         # "running" says when a job began; what is known of one that did not run yet is when it was submitted.
         begun = [job for name, job in changed.items() if name in running]
         others = [job for name, job in changed.items() if name not in running]
-        for some, renew in ((begun, ("started_at", jobs.c.state.in_(WAITING))), (others, None)):
+        waits = sa.or_(*(jobs.c.state == state for state in WAITING))  # no `IN`: several rows at once cannot expand one
+        for some, renew in ((begun, ("started_at", waits)), (others, None)):
             await upsert(c, jobs, some, replace=("state", "ended_at"), keep=("started_at", "rule"), renew=renew)
         if changed and "state" not in state:
             state.setdefault("state", "running")
