@@ -122,7 +122,7 @@ def dag_of(entry: CatalogueEntry) -> DAG:
             analyse >> release >> gather
             last = gather
         close = CloseRunOperator(task_id="close", **STEPS["close"], **common)
-        last >> close.as_teardown(setups=admit, on_failure_fail_dagrun=True)
+        last >> close.as_teardown(setups=admit)
         if entry.lock is not None and entry.lock.rules:
             watch_rules(entry.lock.rules, admit=admit, analyse=analyse, close=close.task_id)
     return dag

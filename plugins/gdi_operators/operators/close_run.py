@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException
 
 from broker_client import models as m
 from gdi_operators.closing import untold
@@ -16,8 +16,7 @@ BAD = {"failed", "upstream_failed"}
 
 
 class CloseRunOperator(RunOperator):
-    """Use it as teardown (`close.as_teardown(setups=admit, on_failure_fail_dagrun=True)`): the outcome is what the other tasks' states say. So used it
-    fails, when it has done its work, after a run that a person stopped: else Airflow would call that run a success.
+    """Use it as teardown (`close.as_teardown(setups=admit)`): the outcome is what the other tasks' states say.
 
     Each gateway of the plan is told first, while there are run tokens for it: live TES tasks are cancelled, capabilities end. One that cannot be told is
     tried again by Airflow's retries; at the last try the run is closed at the broker all the same (the gateway learns it there) and the task fails, naming it.
@@ -36,7 +35,7 @@ class CloseRunOperator(RunOperator):
                 return {"run": run_id_of(context), "attempt": 0, "outcome": ""}
             if run.state == "closed":
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
-                return self._closed(run, run.outcome)
+                return {"run": run.id, "attempt": run.attempt, "outcome": run.outcome}
             outcome = self._outcome(hook, context, run)
             missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
@@ -46,12 +45,6 @@ class CloseRunOperator(RunOperator):
         self.log.info("Run %s, attempt %d is closed: %s", run.id, run.attempt, outcome)
         if missing:
             raise AirflowException(f"The run is closed at the broker, but these gateways could not be told, and may still run its tasks: {'; '.join(missing)}")
-        return self._closed(run, outcome)
-
-    def _closed(self, run: m.Run, outcome: str | None) -> dict[str, Any]:
-        if outcome == "cancelled" and self.on_failure_fail_dagrun:
-            # Airflow skips what was to come of a run that a person stopped, and would call the run a success for that.
-            raise AirflowFailException(f"The run was stopped. Attempt {run.attempt} is closed, its tasks have ended; clear the run to go on where it was.")
         return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
 
     def _outcome(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
