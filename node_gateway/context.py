@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
+from fastapi import Request
 
 from broker_client.client import AsyncBrokerClient
 from gdi_common.jose import RemoteKeys, SigningKey
@@ -109,3 +110,13 @@ class Gateway:
     def own_run(self, caller: Caller, run: str) -> None:
         if run != caller.run:
             raise ProblemError(403, "other-run", "The run token is for another run.", action="Use the run's own token.")
+
+    async def run_caller(self, request: Request, scope: str, run: str) -> Caller:
+        """Who asks, with a token of `scope` and of this very run; a token of another run is refused with 403, and the audit has it."""
+        caller = await self.auth.caller(request, scope)
+        try:
+            self.own_run(caller, run)
+        except ProblemError as error:
+            await self.auth.refuse(f"{request.method} {request.url.path}", error, caller)
+            raise
+        return caller

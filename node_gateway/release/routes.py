@@ -33,23 +33,13 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/releases/{run}/{name}")
     async def published(http: HttpRequest, run: RunPath, name: NamePath) -> Response:
-        caller = await gateway.auth.caller(http, "releases")
-        try:
-            gateway.own_run(caller, run)
-        except ProblemError as error:
-            await gateway.auth.refuse(f"GET /releases/{run}/{name}", error, caller)
-            raise
+        await gateway.run_caller(http, "releases", run)
         return Response(await gateway.releases.open(run, name), media_type=JSON)
 
     @routes.get("/releases/{run}/{name}/review")
     async def review(http: HttpRequest, run: RunPath, name: NamePath, wait: Annotated[float, Query(ge=0, le=15)] = 0) -> dict[str, str]:
         """`{"state": "awaiting-review" | "published" | "refused" | "unknown"}`; while it waits, answered after a decision or `wait` seconds."""
-        caller = await gateway.auth.caller(http, "releases")
-        try:
-            gateway.own_run(caller, run)
-        except ProblemError as error:
-            await gateway.auth.refuse(f"GET /releases/{run}/{name}/review", error, caller)
-            raise
+        await gateway.run_caller(http, "releases", run)
         return {"state": await gateway.reviews.state(run, name, wait)}
 
     return routes

@@ -35,12 +35,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.put("/workspace/{run}/" + FOLDER + "/{sha256}", status_code=204)
     async def put(request: Request, run: RunPath, sha256: Digest) -> Response:
         """204 also where it is there already. 413 too large, 422 another content than the name says, 403 more than a run may keep."""
-        caller = await gateway.auth.caller(request, "workspace")
-        try:
-            gateway.own_run(caller, run)
-        except ProblemError as error:
-            await gateway.auth.refuse(f"PUT {request.url.path}", error, caller)
-            raise
+        caller = await gateway.run_caller(request, "workspace", run)
         data = await _body(request)
         if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), sha256):
             raise ProblemError(422, "wrong-hash", "The body's SHA-256 is not the one in the path.", action="Send the file again, whole.")
