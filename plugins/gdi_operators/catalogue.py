@@ -31,7 +31,10 @@ STEPS: dict[str, dict[str, Any]] = {  # what a person reads in the grid, and on 
         "doc_md": "Each node checks the output that the workflow declares against its own policy, and releases what passes. Nothing else leaves it.",
     },
     "gather": {"task_display_name": "Gather the answer", "doc_md": "Proves the signature of every release and puts them together: a table and a plot."},
-    "close": {"task_display_name": "Close the run", "doc_md": "Whatever happened: tasks that still run are cancelled, tokens and capabilities of the run end."},
+    "close": {
+        "task_display_name": "Close the run",
+        "doc_md": "Whatever happened: tasks that still run are cancelled, tokens and capabilities of the run end. Red where the run did not succeed.",
+    },
 }
 
 
@@ -122,7 +125,7 @@ def dag_of(entry: CatalogueEntry) -> DAG:
             analyse >> release >> gather
             last = gather
         close = CloseRunOperator(task_id="close", **STEPS["close"], **common)
-        last >> close.as_teardown(setups=admit)
+        last >> close.as_teardown(setups=admit, on_failure_fail_dagrun=True)
         if entry.lock is not None and entry.lock.rules:
             watch_rules(entry.lock.rules, admit=admit, analyse=analyse, close=close.task_id)
     return dag

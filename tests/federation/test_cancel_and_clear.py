@@ -42,7 +42,7 @@ def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cle
     wait_for("the end of Snakemake", lambda: all(p["state"] == "exited" for p in pods(driver, run)), timeout=max(1, WITHIN - (time.monotonic() - asked)))
     print(f"stopped after {time.monotonic() - asked:.1f} s")
     wait_for("the attempt's end", lambda: attempt(driver, run) == (1, "closed", "cancelled"), timeout=WITHIN)
-    driver.finish(run)  # Airflow calls it a success, since what was to come is skipped and its teardown succeeds (docs/status.md, known wrong)
+    assert driver.finish(run) == "failed"
     before = finished(driver, run)
     assert before
 

@@ -171,6 +171,7 @@ class Broker:
         app.post("/v1/runs/{run}/tokens")(self._token)
         app.post("/v1/runs/{run}/events")(self._events)
         app.get("/v1/runs/{run}/progress")(self._progress)
+        app.get("/v1/runs/{run}/jobs")(self._jobs)
         self.served = Served(app)
 
     async def _open_runs(self, after: str = "") -> m.OpenRuns:
@@ -250,6 +251,9 @@ class Broker:
             run=run, attempt=known.attempt, state=known.state, outcome=known.outcome, failing=known.failing, rules=[],
             nodes=[m.NodeProgress(node=n.name, state="running", message=self.messages.get(n.name, "")) for n in self.nodes],
         )  # fmt: skip
+
+    async def _jobs(self, run: str, after: int = 0) -> m.JobPage:
+        return m.JobPage(run=run, attempt=self._known(run).attempt, next_after=after)
 
 
 class World:

@@ -149,6 +149,6 @@ def test_a_failed_node_fails_the_run_and_it_is_closed_as_failed(world: World, ru
     result, said = runs[1]
     assert result["state"] == "failed"
     states = {name: state for name, (state, _) in result["tasks"].items()}
-    assert states["analyse1"] == "failed" and states["close"] == "success" and states["gather"] == "upstream_failed"
+    assert states["analyse1"] == states["close"] == "failed" and states["gather"] == "upstream_failed"
     assert "node node-b failed: access to DS-B was withdrawn" in said
     assert world.broker.runs[run_id("probe", result["run"])].outcome == "failed"

@@ -348,20 +348,28 @@ def test_a_release_waits_for_review_and_a_refusal_gives_the_reasons(world: World
         operator.execute(world.context(mode="ok"))
 
 
-@pytest.mark.parametrize(
-    ("states", "outcome"),
-    [
-        ({"admit": "success", "analyse_0": "success"}, "success"),
-        ({"admit": "success", "analyse_0": "failed", "gather": "upstream_failed"}, "failed"),
-        ({"admit": "success", "analyse_0": "failed", "gather": "skipped"}, "cancelled"),  # what Airflow makes of a run that a person stops
-    ],
-)
-def test_closing_tells_every_gateway_and_takes_the_outcome_from_the_other_tasks(world: World, states: dict[str, str], outcome: str) -> None:
+def test_closing_tells_every_gateway_once(world: World) -> None:
     admit(world, mode="ok")
     close = CloseRunOperator(task_id="close", workflow="probe")
-    assert close.execute(world.context(states=states))["outcome"] == outcome
-    assert close.execute(world.context(states=states))["outcome"] == outcome
+    states = {"admit": "success", "analyse_0": "success"}
+    assert close.execute(world.context(states=states)) == close.execute(world.context(states=states)) == {"run": world.run, "attempt": 1, "outcome": "success"}
     assert [n.closed for n in world.nodes] == [[1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome", "said"),
+    [
+        ({"admit": "success", "analyse_0": "failed", "gather": "upstream_failed"}, "failed", "The first task in red"),
+        ({"admit": "success", "analyse_0": "failed", "gather": "skipped"}, "cancelled", "It was stopped"),  # what Airflow makes of a run that a person stops
+    ],
+)
+def test_closing_a_run_that_did_not_succeed_fails_so_that_airflow_calls_it_failed(world: World, states: dict[str, str], outcome: str, said: str) -> None:
+    admit(world, mode="ok")
+    close = CloseRunOperator(task_id="close", workflow="probe")
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match=said):
+            close.execute(world.context(states=states))
+    assert world.broker.runs[world.run].outcome == outcome and [n.closed for n in world.nodes] == [[1], [1]]
 
 
 def test_closing_what_was_never_admitted_is_no_error(world: World) -> None:

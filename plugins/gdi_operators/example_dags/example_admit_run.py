@@ -16,4 +16,4 @@ with DAG("example_admit_run", schedule=None, tags={"gdi", "example"}, doc_md=__d
     def say(item: dict[str, Any]) -> str:
         return f"{item['node']} may read {', '.join(item['datasets'])}"
 
-    say.expand(item=admit.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit)
+    say.expand(item=admit.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)

@@ -16,4 +16,4 @@ with DAG("example_close_run", schedule=None, tags={"gdi", "example"}, doc_md=__d
     def fail() -> None:
         raise AirflowFailException("this task fails on purpose; look at close")
 
-    admit >> fail() >> CloseRunOperator(task_id="close", workflow=WORKFLOW, gateway_patience=10).as_teardown(setups=admit)
+    admit >> fail() >> CloseRunOperator(task_id="close", workflow=WORKFLOW, gateway_patience=10).as_teardown(setups=admit, on_failure_fail_dagrun=True)

@@ -21,4 +21,4 @@ with DAG("example_gather", schedule=None, tags={"gdi", "example"}, doc_md=__doc_
         return f"{answer['alleles']} alleles, {answer['withheld']} withheld: {answer['answer']}"
 
     analyse >> release
-    tell(gather.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit)
+    tell(gather.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)

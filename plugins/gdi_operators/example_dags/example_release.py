@@ -20,4 +20,4 @@ with DAG("example_release", schedule=None, tags={"gdi", "example"}, doc_md=__doc
         return {one["node"]: one["sites_withheld"] for one in released}
 
     analyse >> release
-    report(release.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit)
+    report(release.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)

@@ -14,7 +14,7 @@ with DAG("example_rule_watcher", schedule=None, tags={"gdi", "example"}, doc_md=
     admit = AdmitRunOperator(task_id="admit", workflow=WORKFLOW)
     analyse = SnakemakeOperator.partial(task_id="analyse", workflow=WORKFLOW).expand(item=admit.output)
     close = CloseRunOperator(task_id="close", workflow=WORKFLOW)
-    analyse >> close.as_teardown(setups=admit)
+    analyse >> close.as_teardown(setups=admit, on_failure_fail_dagrun=True)
     shown = EmptyOperator(task_id="shown", trigger_rule="all_done")  # so that no watcher is a leaf, whose failure would be the run's
     admitted = EmptyOperator(task_id="admitted")  # a setup task must be followed by tasks of the rule all_success
     admit >> admitted

@@ -14,4 +14,4 @@ with DAG("example_snakemake", schedule=None, tags={"gdi", "example"}, doc_md=__d
     analyse = SnakemakeOperator.partial(
         task_id="analyse", workflow=WORKFLOW, max_duration=timedelta(days=2), map_index_template="{{ task.item['node'] }}"
     ).expand(item=admit.output)
-    analyse >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit)
+    analyse >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)

@@ -22,4 +22,5 @@ with DAG("example_token_broker_hook", schedule=None, tags={"gdi", "example"}, do
         finally:
             hook.close()
 
-    look(admit.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW, token_broker_conn_id=CONNECTION).as_teardown(setups=admit)
+    close = CloseRunOperator(task_id="close", workflow=WORKFLOW, token_broker_conn_id=CONNECTION)
+    look(admit.output) >> close.as_teardown(setups=admit, on_failure_fail_dagrun=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from broker_client import models as m
 from gdi_operators.closing import untold
@@ -16,11 +16,13 @@ BAD = {"failed", "upstream_failed"}
 
 
 class CloseRunOperator(RunOperator):
-    """Use it as teardown (`close.as_teardown(setups=admit)`): the outcome is what the other tasks' states say.
+    """Use it as teardown that decides: `close.as_teardown(setups=admit, on_failure_fail_dagrun=True)`. The outcome is what the other tasks' states say.
 
     Each gateway of the plan is told first, while there are run tokens for it: live TES tasks are cancelled, capabilities end. One that cannot be told is
     tried again by Airflow's retries; at the last try the run is closed at the broker all the same (the gateway learns it there) and the task fails, naming it.
-    Result: `{run, attempt, outcome}`; closing twice is no error. `gateway_patience`: seconds for each gateway in one try.
+
+    Result of a run that succeeded: `{run, attempt, outcome}`. Of any other it closes the run too, and then fails at once, saying what ended it: Airflow calls a
+    run that a person stopped a success unless its teardown fails. Closing twice is no error. `gateway_patience`: seconds for each gateway in one try.
     """
 
     def __init__(self, *, gateway_patience: float = 30, **kwargs: Any) -> None:
@@ -35,7 +37,7 @@ class CloseRunOperator(RunOperator):
                 return {"run": run_id_of(context), "attempt": 0, "outcome": ""}
             if run.state == "closed":
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
-                return {"run": run.id, "attempt": run.attempt, "outcome": run.outcome}
+                return self._told(run, run.outcome)
             outcome = self._outcome(hook, context, run)
             missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
@@ -45,7 +47,17 @@ class CloseRunOperator(RunOperator):
         self.log.info("Run %s, attempt %d is closed: %s", run.id, run.attempt, outcome)
         if missing:
             raise AirflowException(f"The run is closed at the broker, but these gateways could not be told, and may still run its tasks: {'; '.join(missing)}")
-        return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
+        return self._told(run, outcome)
+
+    @staticmethod
+    def _told(run: m.Run, outcome: str) -> dict[str, Any]:
+        if outcome == "success":
+            return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
+        if run.failing is not None:
+            why = f"Node {run.failing.node} failed: {run.failing.reason}"
+        else:
+            why = "It was stopped." if outcome == "cancelled" else "The first task in red, before this one, says why."
+        raise AirflowFailException(f"Everything of the run is closed, and this task is red because the run did not succeed. {why}")
 
     def _outcome(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
         ti = context["ti"]
