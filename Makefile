@@ -20,7 +20,7 @@ test-federation:
 
 # What would not fit into a quarter of an hour: every feature, fault and page against real servers. No root.
 test-long: setup
-	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 -m long tests/integration $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 -m long tests/unit tests/integration $(ARGS)
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup

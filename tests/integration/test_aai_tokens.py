@@ -17,6 +17,7 @@ import yaml
 from gdi_common import jose
 from local_federation.aai.running import BROKER, PORTAL, PUBLIC, RESOURCE, RunningAai, running_aai
 
+pytestmark = pytest.mark.long
 TYPE = "urn:ietf:params:oauth:token-type:"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ALICE = "alice@lifescience-ri.eu"

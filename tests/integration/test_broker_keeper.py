@@ -17,6 +17,7 @@ from broker_kit import USERS, World, refused, wait_for
 from broker_client import models as m
 from local_federation.openbao import OpenBao
 
+pytestmark = pytest.mark.long
 pytest_plugins = ["broker_fixtures"]
 ACCESS = 30  # seconds; asking for more than is left forces a refresh
 FRESH = ACCESS - 1.5

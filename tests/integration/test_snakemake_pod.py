@@ -17,6 +17,7 @@ from snakemake_node import Node
 
 from gdi_common.workflow import digest_of
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 ALLELE = ROOT / "workflows" / "allele-frequency"
 REAL = ROOT / "data" / "1000G_2010_chr2_629samples.vcf.gz"

@@ -18,7 +18,7 @@ from tes_kit import chosen_sandbox
 from gdi_common.workflow import digest_of
 from local_federation.sandbox import why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 ROOT = Path(__file__).parents[2]
 
 

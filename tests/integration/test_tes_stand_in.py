@@ -24,6 +24,8 @@ from local_federation.tes.models import Task
 from local_federation.tes.store import Filter, Store
 from local_federation.tes.transfer import Budget, TryAgainError, patiently
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:

@@ -87,7 +87,7 @@ def test_classes_go_by_copies_of_the_rows_own_allele(tmp_path: Path) -> None:
     assert sites[("1", 400, "AT", "*")]["ac"] == 4 and sites[("1", 400, "AT", "<DEL>")]["ac"] == 2
 
 
-@pytest.mark.parametrize("regions", [1, 2, 7, 50])
+@pytest.mark.parametrize("regions", [1, 2, pytest.param(7, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.long)])
 def test_any_number_of_regions_gives_the_same_release(regions: int, tmp_path: Path) -> None:
     folder = tmp_path / "one"
     folder.mkdir()
