@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from broker_client import models as m
 from gdi_common.problem import Problem, ProblemError
+from gdi_common.tls import authorities
 
 M = TypeVar("M", bound=BaseModel)
 Credential = Callable[[], str]
@@ -67,7 +68,7 @@ class BrokerClient:
     """The broker, synchronously. `credential` gives the bearer token: a user's access token, a workload's identity token, a gateway's assertion."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport)
+        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport, verify=authorities())
 
     def __enter__(self) -> BrokerClient:
         return self
@@ -141,7 +142,7 @@ class AsyncBrokerClient:
     """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport)
+        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport, verify=authorities())
 
     async def __aenter__(self) -> AsyncBrokerClient:
         return self

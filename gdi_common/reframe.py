@@ -23,6 +23,8 @@ from pathlib import Path
 
 import httpx
 
+from gdi_common.tls import authorities
+
 log = logging.getLogger(__name__)
 MAGIC = b"crypt4gh"
 SEGMENT = 65_564  # 12 nonce + 65,536 + 16 MAC
@@ -62,8 +64,10 @@ async def serve(port: int, source: Path | Upstream) -> asyncio.Server:
 
 def _client(source: Path | Upstream) -> httpx.AsyncClient:
     if isinstance(source, Path):
-        return httpx.AsyncClient(base_url="http://gateway", transport=httpx.AsyncHTTPTransport(uds=str(source)), timeout=TIMEOUT, trust_env=False)
-    return httpx.AsyncClient(base_url=source.url, verify=source.tls or True, timeout=TIMEOUT, trust_env=False)
+        return httpx.AsyncClient(
+            base_url="http://gateway", transport=httpx.AsyncHTTPTransport(uds=str(source), verify=authorities()), timeout=TIMEOUT, trust_env=False
+        )
+    return httpx.AsyncClient(base_url=source.url, verify=source.tls or authorities(), timeout=TIMEOUT, trust_env=False)
 
 
 async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: Path | Upstream) -> None:

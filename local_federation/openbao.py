@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from gdi_common.tls import authorities
 from local_federation.secretfiles import write_private
 
 POLICY = """
@@ -88,7 +89,7 @@ class OpenBao:
     def listening(self) -> bool:
         """It answers, sealed or not."""
         try:
-            httpx.get(self.url + "/v1/sys/seal-status", timeout=2, trust_env=False)
+            httpx.get(self.url + "/v1/sys/seal-status", timeout=2, trust_env=False, verify=authorities())
         except httpx.HTTPError:
             return False
         return True
@@ -96,7 +97,7 @@ class OpenBao:
     def ready(self) -> bool:
         """Unsealed, active, and configured for the broker."""
         try:
-            active = httpx.get(self.url + "/v1/sys/health", timeout=2, trust_env=False).status_code == 200
+            active = httpx.get(self.url + "/v1/sys/health", timeout=2, trust_env=False, verify=authorities()).status_code == 200
         except httpx.HTTPError:
             return False
         return active and self.secret_id_file.exists()
@@ -104,7 +105,7 @@ class OpenBao:
     def settle(self, timeout: float = 60) -> None:
         """Initialises at the first start, unseals at each, waits until active, configures once. OpenBaoError; safe to repeat."""
         deadline = time.monotonic() + timeout
-        with httpx.Client(base_url=self.url, timeout=10, trust_env=False) as http:
+        with httpx.Client(base_url=self.url, timeout=10, trust_env=False, verify=authorities()) as http:
             status = self._until(deadline, "answer", lambda: http.get("/v1/sys/seal-status"), lambda r: r.status_code == 200).json()
             if status["initialized"] and not self.operator_file.exists():
                 raise KeyLostError(f"OpenBao at {self.url} is initialised, but its key never arrived. Start it again: it begins anew.")
@@ -154,7 +155,7 @@ class OpenBao:
     def as_operator(self) -> httpx.Client:
         """An HTTP client with the root token, for tests and for an operator's own hands."""
         operator: dict[str, Any] = json.loads(self.operator_file.read_text())
-        return httpx.Client(base_url=self.url, headers={"X-Vault-Token": operator["root_token"]}, timeout=10, trust_env=False)
+        return httpx.Client(base_url=self.url, headers={"X-Vault-Token": operator["root_token"]}, timeout=10, trust_env=False, verify=authorities())
 
 
 def _check(answer: httpx.Response, step: str) -> None:

@@ -25,6 +25,8 @@ from typing import Literal
 import httpx
 import psutil
 
+from gdi_common.tls import authorities
+
 State = Literal["waiting", "starting", "ready", "restarting", "failed", "stopped"]
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,7 +78,7 @@ def http_ok(url: str) -> Callable[[], bool]:
 
     def check() -> bool:
         try:
-            return httpx.get(url, timeout=2, trust_env=False).status_code < 400
+            return httpx.get(url, timeout=2, trust_env=False, verify=authorities()).status_code < 400
         except httpx.HTTPError:
             return False
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from gdi_common.tls import authorities
 from node_gateway.scrub import scrub
 
 
@@ -27,6 +28,7 @@ def client(base_url: str, *, auth: httpx.Auth | None = None, read_timeout: float
         auth=auth,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         trust_env=False,
+        verify=authorities(),
         follow_redirects=False,
         timeout=httpx.Timeout(read_timeout, connect=5, pool=30),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=20),

@@ -12,6 +12,7 @@ import httpx
 from snakemake_interface_common.exceptions import WorkflowError
 
 from gdi_common.problem import ProblemError
+from gdi_common.tls import authorities
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.metadata import FileInfo
 from snakemake_tes_auth.oauth import check_secret_url
@@ -31,7 +32,7 @@ class ArchiveListing:
     def __init__(self, url: str, tokens: TokenSource, *, patience: Patience | None = None) -> None:
         self._url, self._tokens, self._patience = url.rstrip("/"), tokens, patience or Patience(total=120)
         self._loop = LoopThread()
-        self._http = httpx.AsyncClient(base_url=self._url, auth=TokenAuth(tokens), timeout=TIMEOUT, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=self._url, auth=TokenAuth(tokens), timeout=TIMEOUT, trust_env=False, verify=authorities())
         self._lock = asyncio.Lock()
         self._datasets: dict[str, dict[str, FileInfo]] = {}
 

@@ -11,6 +11,7 @@ import httpx
 
 from gdi_common.jose import SigningKey
 from gdi_common.oidc import Oidc
+from gdi_common.tls import authorities
 from token_broker.admission import Admission
 from token_broker.audit import Audit
 from token_broker.background import Background
@@ -75,7 +76,7 @@ async def open_broker(s: Settings) -> Broker:
     vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file)
     key = await _at_start(vault)
     store = await open_store(s.database_url, s.database_password_file)
-    http = httpx.AsyncClient(timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False)
+    http = httpx.AsyncClient(timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False, verify=authorities())
     metrics = Metrics()
     oidc = Oidc(http, s.oidc_issuer, s.client_id, lambda: read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE"), s.provider_timeout)
     audit = Audit(store)

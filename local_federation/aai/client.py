@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 
+from gdi_common.tls import authorities
+
 SCOPE = "openid profile offline_access ga4gh_passport_v1"
 LOGIN = re.compile(r'name="?login"? value="([^"]+)"')
 
@@ -60,7 +62,7 @@ def sign_in(
     """The whole code flow against `issuer` (http://…/oidc). SignInError names the step that failed; httpx.HTTPError where the server is away."""
     verifier, challenge = pkce()
     state, nonce = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-    with httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False) as client:
+    with httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False, verify=authorities()) as client:
         answer = client.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if answer.status_code != 200:
             raise SignInError(f"No discovery document at {issuer} (HTTP {answer.status_code}).")

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
+from gdi_common.tls import authorities
 from local_federation.aai.client import SCOPE, Tokens, sign_in
 from local_federation.secretfiles import Secrets, write_private
 
@@ -85,7 +86,7 @@ class RunningAai:
     def operator(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """A call of REMS's or the provider's operator API, with both keys."""
         headers = {"x-rems-api-key": self.secrets.read("rems-api-key"), "x-rems-user-id": "owner", "x-admin-key": self.secrets.read("admin-key")}
-        answer = httpx.request(method, self.url + path, headers=headers, timeout=30, trust_env=False, **kwargs)
+        answer = httpx.request(method, self.url + path, headers=headers, timeout=30, trust_env=False, verify=authorities(), **kwargs)
         answer.raise_for_status()
         return answer
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from gdi_common.tls import authorities
 from local_federation.layout import Layout
 from local_federation.secretfiles import Secrets
 from local_federation.supervisor import Service
@@ -79,7 +80,7 @@ def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ())
 
     def healthy(part: str) -> bool:
         try:
-            health = httpx.get(layout.url("airflow") + "/api/v2/monitor/health", timeout=3, trust_env=False).json()
+            health = httpx.get(layout.url("airflow") + "/api/v2/monitor/health", timeout=3, trust_env=False, verify=authorities()).json()
         except (httpx.HTTPError, ValueError):
             return False
         return bool(health.get(part.replace("-", "_"), {}).get("status") == "healthy") if part != "api-server" else "metadatabase" in health
@@ -103,7 +104,7 @@ def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ())
 def login(layout: Layout, secrets: Secrets, user: str) -> str:
     """An Airflow API token of one of the demo's users (24 h)."""
     password = json.loads((secrets.folder / "airflow-passwords.json").read_text())[user]
-    answer = httpx.post(layout.url("airflow") + "/auth/token", json={"username": user, "password": password}, timeout=30, trust_env=False)
+    answer = httpx.post(layout.url("airflow") + "/auth/token", json={"username": user, "password": password}, timeout=30, trust_env=False, verify=authorities())
     answer.raise_for_status()
     return str(answer.json()["access_token"])
 

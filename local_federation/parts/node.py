@@ -16,6 +16,7 @@ import yaml
 from crypt4gh.keys.c4gh import generate
 from pydantic_core import to_jsonable_python
 
+from gdi_common.tls import authorities
 from local_federation.layout import Layout
 from local_federation.parts import core, s3
 from local_federation.sandbox import Maker
@@ -191,7 +192,7 @@ def _answers(url: str, password: str) -> Callable[[], bool]:
 
     def check() -> bool:
         try:
-            return httpx.get(url, auth=(TES_USER, password), timeout=2, trust_env=False).status_code == 200
+            return httpx.get(url, auth=(TES_USER, password), timeout=2, trust_env=False, verify=authorities()).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -15,6 +15,7 @@ import httpx
 import jwt
 
 from gdi_common.jose import RemoteKeys, TokenError
+from gdi_common.tls import authorities
 from local_federation.sda.config import Config
 
 MAX_USERINFO = 4 * 1024 * 1024
@@ -34,7 +35,7 @@ class Access:
     def __init__(self, config: Config) -> None:
         self.config = config
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self.client = httpx.AsyncClient(timeout=httpx.Timeout(15, connect=5), follow_redirects=False, trust_env=False, cookies=jar)
+        self.client = httpx.AsyncClient(timeout=httpx.Timeout(15, connect=5), follow_redirects=False, trust_env=False, cookies=jar, verify=authorities())
         self._endpoints: dict[str, Any] = {}
         self._issuer_keys: RemoteKeys | None = None
         # One set of keys per trusted pair, made here: a jku that is not among them is never fetched.

@@ -19,6 +19,7 @@ import httpx
 from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import get_private_key
 
+from gdi_common.tls import authorities
 from local_federation.tes.config import Archive as Settings
 from local_federation.tes.config import ConfigError, secret
 from local_federation.tes.transfer import CHUNK, Budget, StoppedError, TransferError, TryAgainError, copy, patiently, printable
@@ -63,10 +64,13 @@ class Archive:
         if encrypted:
             headers["Client-Public-Key"] = self._public
         where = f"{self._base}/{'s3-encrypted' if encrypted else 's3'}/{quote(path)}"
-        transport = httpx.HTTPTransport(uds=self._socket) if self._socket else None
+        transport = httpx.HTTPTransport(uds=self._socket, verify=authorities()) if self._socket else None
         began = False
         try:
-            with httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False) as client, client.stream("GET", where, headers=headers) as answer:
+            with (
+                httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False, verify=authorities()) as client,
+                client.stream("GET", where, headers=headers) as answer,
+            ):
                 if answer.status_code != 200:
                     raise _refusal(name, answer)
                 began = True

@@ -28,6 +28,7 @@ import yaml
 
 from gdi_common import reframe
 from gdi_common.relay import Relay, Tcp, Unix
+from gdi_common.tls import authorities
 from local_federation.sandbox import find_bwrap
 from local_federation.sandbox.docker import DriverImage, write_driver
 from local_federation.tes import folder
@@ -189,7 +190,9 @@ async def _open(spec: dict[str, Any], run: Callable[..., Awaitable[asyncio.subpr
     `funnel worker run` takes such a task up under its id, from the start.
     """
     user = yaml.safe_load(Path(spec["config"]).read_text())["Server"]["BasicAuth"][0]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{spec['listen']}/ga4gh/tes/v1", auth=(user["User"], user["Password"]), trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{spec['listen']}/ga4gh/tes/v1", auth=(user["User"], user["Password"]), verify=authorities(), trust_env=False
+    ) as http:
         left = await interrupted(http)
     relays.append(await Relay(Unix(Path(spec["home"]) / "in"), Tcp("127.0.0.1", spec["listen"]), 256).start())
     workers = asyncio.Semaphore(WORKERS)

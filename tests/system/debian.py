@@ -16,7 +16,10 @@ PROGRAMS = {
     "bcftools": ("/usr/bin/bcftools",),
     "chromium": ("/usr/bin/chromium",),
     "podman": ("/usr/bin/podman",),
+    "r-base-core": ("/usr/bin/Rscript",),
+    "jupyter-nbconvert": ("/usr/bin/jupyter-nbconvert",),
 }
+BESIDE = {"jupyter-nbconvert": ["python3-ipykernel"]}  # what Debian only recommends and a test needs
 APT_TIMEOUT = 300  # seconds
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gdi-tests"  # outside the repository
 
@@ -41,7 +44,7 @@ def _find(package: str) -> Path | None:
 
 
 def _install(package: str) -> None:
-    why = install([package])
+    why = install([package, *BESIDE.get(package, [])])
     if why is not None and os.environ.get("CI") == "true":  # there a test that never runs would be worse than a red one
         pytest.fail(why)
     if why is not None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from broker_client.client import as_problem, read
 from gdi_common.problem import ProblemError
+from gdi_common.tls import authorities
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.patience import patiently
 from gdi_operators.settings import settings
@@ -84,7 +85,7 @@ class Gateway:
 
     def _client(self) -> httpx.Client:
         token = self.hook.run_token(self.run, self.audience)
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT, verify=authorities())
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(f"The gateway of {self.node}", call, seconds=self.patience)

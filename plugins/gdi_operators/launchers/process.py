@@ -10,6 +10,7 @@ import httpx
 
 from broker_client.client import as_problem
 from gdi_common.problem import ProblemError
+from gdi_common.tls import authorities
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
 
 TIMEOUT = httpx.Timeout(60, connect=5)
@@ -54,12 +55,14 @@ class ProcessLauncher(Launcher):
             self._async = None
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False) -> httpx.Response:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self._socket)), base_url="http://process-host", timeout=TIMEOUT) as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self._socket), verify=authorities()), base_url="http://process-host", timeout=TIMEOUT
+        ) as client:
             return _checked(client.request(method, path, json=body), absent_ok=absent_ok)
 
     def _aclient(self) -> httpx.AsyncClient:
         if self._async is None:
-            transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
+            transport = httpx.AsyncHTTPTransport(uds=str(self._socket), verify=authorities())
             self._async = httpx.AsyncClient(transport=transport, base_url="http://process-host", timeout=TIMEOUT)
         return self._async
 

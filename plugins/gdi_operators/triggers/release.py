@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from broker_client import models as m
 from broker_client.client import AsyncBrokerClient, as_problem
 from gdi_common.problem import ProblemError
+from gdi_common.tls import authorities
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.patience import is_away, short
 from gdi_operators.settings import SettingsError
@@ -53,7 +54,7 @@ class ReleaseTrigger(BaseTrigger):
             await settled.wait()
             yield TriggerEvent({"kind": "refused", "message": str(error), "state": self.state})
             return
-        async with broker, httpx.AsyncClient(base_url=str(self.item["gateway_url"]), timeout=TIMEOUT) as gateway:
+        async with broker, httpx.AsyncClient(base_url=str(self.item["gateway_url"]), timeout=TIMEOUT, verify=authorities()) as gateway:
             kind, message = await self._wait(broker, gateway)
         await settled.wait()
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
