@@ -18,7 +18,7 @@ PREFIX = "/gdi"
 
 
 def _apps() -> list[dict[str, Any]]:
-    """The pages' application; workers and triggerers, which serve nothing, need not load it."""
+    """The pages' application; loading it takes a second, and most components serve nothing."""
     if not _serves():
         return []
     if "ticket" not in [name.strip() for name in conf.get("core", "sensitive_var_conn_names", fallback="").split(",")]:
@@ -28,8 +28,13 @@ def _apps() -> list[dict[str, Any]]:
     return [{"app": create_app(), "url_prefix": PREFIX, "name": "GDI run pages"}]
 
 
+ELSEWHERE = {"scheduler", "triggerer", "dag-processor", "celery", "tasks", "db"}  # they import parts of the api-server, and serve nothing
+
+
 def _serves() -> bool:
-    return "airflow.api_fastapi" in sys.modules or any(a in ("api-server", "standalone", "plugins") for a in sys.argv)
+    if "airflow.api_fastapi" in sys.modules:
+        return not ELSEWHERE & set(sys.argv[:3])
+    return any(a in ("api-server", "standalone", "plugins") for a in sys.argv)
 
 
 class GdiPlugin(AirflowPlugin):
