@@ -59,6 +59,10 @@ class Service:
     orphan_signal: signal.Signals = signal.SIGTERM  # what the kernel sends it should this process be killed
 
 
+LOOK = 3.0  # seconds between two looks at all processes of the machine (memory, orphans): each reads all of /proc
+CHECK = 0.25  # seconds between two questions whether a service is ready
+
+
 @dataclass
 class _Child:
     service: Service
@@ -67,6 +71,7 @@ class _Child:
     since: float = field(default_factory=time.monotonic)
     restarts: int = 0
     next_start: float = 0
+    next_check: float = 0
     error: str = ""
     took: float = 0
     settling: threading.Thread | None = None
@@ -206,7 +211,7 @@ class Supervisor:
     # --- the thread that owns the children ---
 
     def _loop(self) -> None:
-        next_memory = 0.0
+        next_look = 0.0
         while not self._stopping.is_set():
             with self._lock:
                 for child in list(self._children.values()):
@@ -216,10 +221,10 @@ class Supervisor:
                         self._step(child)
                     except Exception as error:
                         child.state, child.error = "failed", f"{type(error).__name__}: {error}"
-                self._reap()
                 self._write_status()
-            if time.monotonic() > next_memory:
-                next_memory = time.monotonic() + 3
+            if time.monotonic() > next_look:
+                next_look = time.monotonic() + LOOK
+                self._reap()
                 self.peak_memory = max(self.peak_memory, memory_of_tree())
             self._stopping.wait(0.1)
 
@@ -256,6 +261,9 @@ class Supervisor:
             if child.settling.is_alive():
                 return
             child.settling = None
+        if now < child.next_check:
+            return
+        child.next_check = now + CHECK
         if now - child.since > service.timeout:
             child.state, child.error = "failed", child.error or f"was not ready after {service.timeout:.0f} s"
             return
@@ -302,7 +310,8 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Collects adopted orphans; our own children are polled by their Popen objects."""
-        own = {c.process.pid for c in self._children.values() if c.process is not None}
+        with self._lock:
+            own = {c.process.pid for c in self._children.values() if c.process is not None}
         for process in psutil.Process().children():
             with contextlib.suppress(psutil.Error, ChildProcessError):
                 if process.pid not in own and process.status() == psutil.STATUS_ZOMBIE:
