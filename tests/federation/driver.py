@@ -80,7 +80,7 @@ class Driver:
 
     def finish(self, run: Started, *, timeout: float = 240) -> str:
         """The final state of the DAG run."""
-        return wait_for(f"the end of {run.dag_run}", lambda: s if (s := self.state(run)) in FINAL else None, timeout=timeout)
+        return wait_for(f"the end of {run.dag_run}", lambda: s if (s := self.state(run)) in FINAL else None, timeout=timeout, every=1)
 
     def succeed(self, run: Started, *, timeout: float = 240) -> None:
         state = self.finish(run, timeout=timeout)
