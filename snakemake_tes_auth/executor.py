@@ -123,8 +123,8 @@ class Executor(RemoteExecutor):
         self._began = True
         adapter.ask_no_sizes(self.workflow.scheduler, self._known_size)
         if threading.current_thread() is threading.main_thread():
-            # Snakemake would wait for all running jobs; what is live is to be cancelled, as at Ctrl-C.
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+            # Snakemake would wait for all running jobs; what is live is to be cancelled, as at Ctrl-C. Raised here: SIGINT itself is ignored in the background.
+            signal.signal(signal.SIGTERM, _stop)
 
     def _known_size(self, stored: Any) -> int | None:
         query = getattr(stored, "parsed", None)
@@ -315,6 +315,10 @@ class Executor(RemoteExecutor):
             return
         if left:
             self.logger.error(f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed")
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _few(names: list[str]) -> str:

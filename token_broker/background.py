@@ -14,7 +14,7 @@ from token_broker.schedules import Schedules
 from token_broker.tickets import Tickets
 
 log = logging.getLogger(__name__)
-TICK, HOUR = 0.5, 3600.0
+TICK, HOUR = 0.5, 3600.0  # seconds
 BATCH = 50  # refreshes at once
 
 
@@ -32,8 +32,8 @@ class Background:
     def start(self) -> None:
         duties: list[tuple[Callable[[], Awaitable[object]], float]] = [
             (self._refresh, TICK),
-            (self._grants.expire, TICK),
-            (self._grants.revoke_upstream, TICK),
+            (self._grants.expire, 4 * TICK),
+            (self._grants.revoke_upstream, 2 * TICK),
             (self._tickets.forget_old, HOUR),
             (self._grants.forget_old, HOUR),
             (self._schedules.forget_old, HOUR),

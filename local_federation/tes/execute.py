@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,9 @@ async def _killed_after(child: asyncio.subprocess.Process, maker: Maker) -> Asyn
         yield
     finally:
         if child.returncode is None:
+            # Everything inside dies with it; but bubblewrap's own child, where the sandbox is only being made, does not yet: so its whole group.
             with contextlib.suppress(ProcessLookupError):
-                child.send_signal(maker.kill_signal)  # everything inside dies with it
+                os.killpg(child.pid, signal.SIGKILL) if maker.kill_signal is signal.SIGKILL else child.send_signal(maker.kill_signal)
             await asyncio.shield(child.wait())
 
 

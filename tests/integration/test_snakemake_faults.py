@@ -93,7 +93,12 @@ def test_a_task_that_the_tes_forgot_is_submitted_anew_once(rig: Through, work: P
 
 
 def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path) -> None:
-    signalled(rig, work, signal.SIGTERM, "submission")
+    """With SIGINT ignored, as it is in all that a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        signalled(rig, work, signal.SIGTERM, "submission")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def signalled(rig: Through, work: Path, number: int, moment: str) -> None:
