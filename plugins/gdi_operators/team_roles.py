@@ -24,7 +24,8 @@ OF_ITS_DAGS: tuple[Permission, ...] = (
     ("can_read", "Task Logs"), ("can_read", "XComs"),
     ("can_read", "DAG Versions"), ("can_read", "DAG Dependencies"), ("can_read", "HITL Detail"),  # without them the list of DAGs and the graph are empty
 )  # fmt: skip
-OF_THE_UI: tuple[Permission, ...] = (("menu_access", "DAGs"), ("can_read", "Plugins"))  # the tabs Jobs and Results are known by the list of plugins
+# The tabs Jobs and Results are known by the list of plugins; `Website` FAB itself gives to every role.
+OF_THE_UI: tuple[Permission, ...] = (("menu_access", "DAGs"), ("can_read", "Plugins"), ("can_read", "Website"))
 
 
 def wanted(known: Teams, workflows: Iterable[str]) -> dict[str, set[Permission]]:

@@ -98,11 +98,11 @@ def test_nobody_starts_other_users_runs_in_their_own_name(world: World, airflow:
 
 
 def test_where_teams_are_a_start_is_a_run_of_its_users_team_and_one_of_nobodys_holds_up_no_other(
-    world: World,
+    world: World,  # noqa: F811
     airflow: Airflow,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "teams.yaml").write_text("red: {members: [alice], workflows: [other]}\nblue: {members: [alice]}\n")
     monkeypatch.setenv("GDI_ISOLATION", "team")

@@ -74,6 +74,8 @@ class Belongings:
 class Isolation(RealAirflow):
     """`isolation`: `team` or `shared`. Signed-in clients by user name; `belongings` of alice and bob."""
 
+    patience = 500.0  # FAB's application is made of many parts
+
     def __init__(self, folder: Path, isolation: str) -> None:
         folder.mkdir(parents=True)
         self.broker = Broker(folder)
@@ -105,7 +107,7 @@ class Isolation(RealAirflow):
     def python(self, *command: str, given: str = "") -> str:
         """What a Python process with Airflow's settings says on standard output."""
         done = subprocess.run(
-            ["nice", "-n", "19", sys.executable, *command], env=self.environment, cwd=self.folder, input=given, capture_output=True, text=True, timeout=400,
+            ["nice", "-n", "19", sys.executable, *command], env=self.environment, cwd=self.folder, input=given, capture_output=True, text=True, timeout=600,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -114,7 +116,7 @@ class Isolation(RealAirflow):
     def fill(self) -> None:
         """Waits for the DAGs and makes each user's run, by the operator's hand. Then nothing parses them any more: on a busy machine they would go stale."""
         wanted = {*(b.dag for b in self.belongings.values()), "housekeeping", "recurring"}
-        wait_for("the DAGs", lambda: all(map(self.has_dag, wanted)) and self.api("GET", "/importErrors")["total_entries"], timeout=300, every=1)
+        wait_for("the DAGs", lambda: all(map(self.has_dag, wanted)) and self.api("GET", "/importErrors")["total_entries"], timeout=500, every=1)
         self.kill("dag-processor")
         for name in ACCOUNTS:
             self.clients[name] = self._client(name)
