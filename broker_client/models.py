@@ -96,9 +96,10 @@ class Ticket(Model):
 
 
 class DueStart(Model):
-    """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as its conf."""
+    """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as its conf. `user`: the grant's owner."""
 
     grant: GrantId
+    user: Label = ""
     due: float
     workflow: WorkflowName
     parameters: dict[str, JsonValue]

@@ -159,6 +159,7 @@ class Schedules:
         return [
             DueStart(
                 grant=row["grant_id"],
+                user=row["owner"],
                 due=row["due"],
                 workflow=row["workflow"],
                 parameters=row["parameters"],

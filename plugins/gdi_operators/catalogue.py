@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.sdk import DAG, Param, get_parsing_context
 from gdi_common.workflow import CatalogueEntry, CatalogueError, load
 from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator, watch_rules
 from gdi_operators.settings import catalogue_folder, settings
+from gdi_operators.teams import DAG_ACTIONS, dag_id_of, need_access_control, role_of, runners, split, teams
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")  # gdi_common.workflow.Name
 NODE_LABEL = "{{ task.item['node'] }}"
@@ -44,15 +46,44 @@ def folder_of(dag_file: str) -> Path:
     return catalogue_folder(named or Path(dag_file).resolve().parent.parent / "workflows")
 
 
-def one_or_all(folder: Path) -> list[CatalogueEntry]:
-    """The good entries; in a worker, which needs a single DAG, only that one is read."""
+@dataclass(frozen=True)
+class Offer:
+    """What becomes a DAG: a good entry, for a team where isolation is `team`."""
+
+    entry: CatalogueEntry
+    team: str | None = None
+
+    @property
+    def dag_id(self) -> str:
+        return dag_id_of(self.entry.workflow.name, self.team)
+
+
+def one_or_all(folder: Path) -> list[Offer]:
+    """Every DAG of the catalogue; in a worker, which needs a single one, only its entry is read. SettingsError where teams are wrong: then there is none."""
+    known = teams()
     dag_id = get_parsing_context().dag_id
     if dag_id is None:
-        return scan(folder)[0]
+        if known is not None:
+            need_access_control()
+        return [Offer(entry, team) for entry in scan(folder)[0] for team in runners(entry.workflow.name, known)]
+    workflow, team = split(dag_id)
+    if not NAME.fullmatch(workflow) or team not in runners(workflow, known):
+        return []
     try:
-        return [load(folder / dag_id)] if NAME.fullmatch(dag_id) else []
+        return [Offer(load(folder / workflow), team)]
     except (CatalogueError, OSError):
         return []
+
+
+def complaints(folder: Path) -> list[str]:
+    """What is wrong: entries, and workflows that a team may run and that are not there."""
+    missing = [
+        f"GDI_TEAMS: {name}: workflows: there is no {workflow} in {folder}"
+        for name, team in (teams() or {}).items()
+        for workflow in team.workflows or []
+        if not (folder / workflow).is_dir()
+    ]
+    return [*scan(folder)[1], *missing]
 
 
 def scan(folder: Path) -> tuple[list[CatalogueEntry], list[str]]:
@@ -96,13 +127,16 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
     return params
 
 
-def dag_of(entry: CatalogueEntry) -> DAG:
-    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule. `dag_id` is the workflow's name."""
+def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
+    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule.
+
+    `dag_id` is the workflow's name, or `WORKFLOW__TEAM`: then FAB lets the team's role see and start it, and no other role but those that see every DAG.
+    """
     flow = entry.workflow
     common: dict[str, Any] = {"workflow": flow.name}
     with DAG(
-        dag_id=flow.name,
-        dag_display_name=flow.title,
+        dag_id=dag_id_of(flow.name, team),
+        dag_display_name=f"{flow.title} ({team})" if team else flow.title,
         description=flow.title,
         doc_md=doc_of(entry),
         schedule=None,
@@ -110,7 +144,8 @@ def dag_of(entry: CatalogueEntry) -> DAG:
         params=params_of(entry),
         render_template_as_native_obj=False,
         default_args={"owner": "gdi", **RETRIES},
-        tags={"gdi", "workflow"},
+        access_control={role_of(team): {"DAGs": set(DAG_ACTIONS)}} if team else None,
+        tags={"gdi", "workflow", *([role_of(team)] if team else [])},
         max_active_runs=50,
     ) as dag:
         admit = AdmitRunOperator(task_id="admit", **STEPS["admit"], **common)

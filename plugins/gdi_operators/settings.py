@@ -24,6 +24,8 @@ class OperatorSettings(BaseSettings):
     process_host_socket: Path | None = Field(default=None, description="control socket of the process host")
     pod_config: Path | None = Field(default=None, description="what Snakemake pods of Kubernetes may have and get (YAML; docs/operate.md)")
     workflows: Path | None = Field(default=None, description="the workflow catalogue: a folder, a Git checkout, or `bundle:NAME` (or `bundle:NAME/folder`)")
+    isolation: Literal["shared", "team"] = Field(default="shared", description="a DAG for each workflow, or one for each workflow and team")
+    teams: Path | None = Field(default=None, description="the teams, their members and workflows (YAML; docs/operate.md)")
     results_dir: Path | None = Field(default=None, description="where merged answers are written, a folder for each run")
     broker_patience: float = Field(default=90, ge=0, le=900, description="seconds a call to broker or gateway is repeated while it is away")
     max_release_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)

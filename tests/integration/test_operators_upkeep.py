@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerDagRun
 from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due
+from gdi_operators.settings import settings
 from operators_world import World
 from test_operators_flow import admit, world  # noqa: F401
 
@@ -93,6 +95,24 @@ def test_nobody_starts_other_users_runs_in_their_own_name(world: World, airflow:
     with pytest.raises(AirflowFailException, match="only its schedule"):
         start(triggering_user="mallory")
     assert not airflow.runs and world.broker.due
+
+
+def test_where_teams_are_a_start_is_a_run_of_its_users_team_and_one_of_nobodys_holds_up_no_other(
+    world: World,  # noqa: F811
+    airflow: Airflow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "teams.yaml").write_text("red: {members: [alice], workflows: [other]}\nblue: {members: [alice]}\n")
+    monkeypatch.setenv("GDI_ISOLATION", "team")
+    monkeypatch.setenv("GDI_TEAMS", str(tmp_path / "teams.yaml"))
+    settings.cache_clear()
+    world.broker.due = [due(1).model_copy(update={"user": "mallory"}), due(2).model_copy(update={"user": "alice"})]
+    with pytest.raises(AirflowException, match="Airflow did not start: probe recurring__1"):
+        start()
+    assert list(airflow.runs) == [("probe__blue", "recurring__2")] and [r.due for r in world.broker.reported] == [2.0]
+    assert "has mallory among its members (GDI_TEAMS)" in caplog.text and TICKET not in caplog.text
 
 
 @pytest.mark.parametrize("raised", [False, True])

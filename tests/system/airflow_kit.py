@@ -102,7 +102,9 @@ class RulesWorld(World):
 
 
 class RealAirflow:
-    """An own AIRFLOW_HOME on SQLite. `dags` is the DAGs' folder; `environment` how the operators find the rest."""
+    """An own AIRFLOW_HOME on SQLite. `dags` is the DAGs' folder; `environment` how the operators find the rest. `patience`: seconds for its start."""
+
+    patience = 200.0
 
     def __init__(self, folder: Path, environment: dict[str, str], *, dags: Path = PROJECT / "dags", **config: str) -> None:
         self.folder = folder
@@ -140,7 +142,7 @@ class RealAirflow:
                     [sys.executable, "-m", "airflow", name, *port], env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
-        wait_for("Airflow's api-server", self._lets_us_in, timeout=200, every=0.5)
+        wait_for("Airflow's api-server", self._lets_us_in, timeout=self.patience, every=0.5)
 
     def _lets_us_in(self) -> bool:
         for name, process in self.processes.items():

@@ -62,9 +62,9 @@ class Broker:
         self.served = Served(app)
         self.http = httpx.Client(base_url=self.served.url, trust_env=False, timeout=120, limits=LIMITS)
 
-    def open(self, dag_run_id: str, **changed: Any) -> str:
+    def open(self, dag_run_id: str, *, dag: str = DAG, **changed: Any) -> str:
         """A run with a part at each node; its id. `changed`: what is different about it; again for the same run to change it."""
-        run = run_id(DAG, dag_run_id)
+        run = run_id(dag, dag_run_id)
         plan = [
             m.PlanItem(
                 node=node, datasets=[dataset], access_ends_at=time.time() + 9e5, gateway_url=f"https://gateway.{node}.example", audience=f"https://{node}",
@@ -73,7 +73,7 @@ class Broker:
             for node, dataset in DATASETS.items()
         ]  # fmt: skip
         known = m.Run(
-            id=run, dag_id=DAG, dag_run_id=dag_run_id, attempt=1, state="open", workflow=DAG, digest="sha256:" + "a" * 64, user=USER,
+            id=run, dag_id=dag, dag_run_id=dag_run_id, attempt=1, state="open", workflow=DAG, digest="sha256:" + "a" * 64, user=USER,
             datasets=list(DATASETS.values()), plan=plan, opened_at=time.time() - 120,
         )  # fmt: skip
         self.runs[run] = known.model_copy(update=changed)

@@ -65,7 +65,7 @@ async def test_a_due_start_is_handed_out_once_with_a_ticket_for_that_run_only(wo
     assert await world.due() == []
     world.now = NOW + HOUR + 1
     (start,) = await world.schedules.due()
-    assert (start.due, start.dag_run_id) == (NOW + HOUR, dag_run_id(GRANT, NOW + HOUR)) and start.ticket not in repr(start)
+    assert (start.due, start.user, start.dag_run_id) == (NOW + HOUR, "alice", dag_run_id(GRANT, NOW + HOUR)) and start.ticket not in repr(start)
     assert await world.due() == []
     use = {"workflow": "w", "phash": (await world.row(tickets))["parameters_hash"], "triggering_user": None, "portal_users": set()}
     with pytest.raises(ProblemError, match="another Airflow run id"):

@@ -15,9 +15,10 @@ from airflow.sdk import DAG
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
-from gdi_operators import catalogue
+from gdi_operators import catalogue, team_roles
 from gdi_operators.catalogue import dag_of, params_of, scan
 from gdi_operators.settings import SettingsError, catalogue_folder, settings
+from gdi_operators.teams import dag_for, split, teams
 
 from gdi_common.workflow import CatalogueError, RulesLock, digest_of, load
 
@@ -118,7 +119,7 @@ def test_a_worker_reads_only_the_entry_whose_task_it_runs(tmp_path: Path, monkey
     entry(tmp_path, "other")
     for asked, found in (("good", ["good"]), ("../good", []), ("missing", [])):
         monkeypatch.setattr(catalogue, "get_parsing_context", lambda asked=asked: type("C", (), {"dag_id": asked}))
-        assert [e.workflow.name for e in catalogue.one_or_all(tmp_path)] == found
+        assert [o.entry.workflow.name for o in catalogue.one_or_all(tmp_path)] == found
 
 
 def test_the_catalogue_may_be_a_git_checkout_or_a_dag_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,3 +180,106 @@ def test_two_hundred_workflows_parse_in_five_seconds(tmp_path: Path, monkeypatch
     took = time.process_time() - before
     print(f"200 workflows parsed in {took:.1f} s of processor time")
     assert len(found) == 200 and took < 5
+
+
+# --- a DAG for each workflow and team -------------------------------------------------------------------------------------
+
+TEAMS = {"red": {"members": ["alice"], "workflows": ["good"]}, "blue": {"members": ["bob", "alice"]}}
+FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+
+
+@pytest.fixture
+def team_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("good", "other"):
+        entry(tmp_path / "workflows", name)
+    file = tmp_path / "teams.yaml"
+    file.write_text(yaml.safe_dump(TEAMS, sort_keys=False))
+    for key, value in (
+        ("GDI_ISOLATION", "team"), ("GDI_TEAMS", str(file)), ("GDI_WORKFLOWS", str(tmp_path / "workflows")), ("AIRFLOW__CORE__AUTH_MANAGER", FAB),
+    ):  # fmt: skip
+        monkeypatch.setenv(key, value)
+    return file
+
+
+def dags_of(file: str = "catalogue.py") -> dict[str, DAG]:
+    return {v.dag_id: v for v in runpy.run_path(str(DAGS / file)).values() if isinstance(v, DAG)}
+
+
+def test_each_team_gets_a_dag_of_each_workflow_that_it_may_run_and_only_its_role_may_see_it(team_file: Path) -> None:
+    found = dags_of()
+    assert sorted(found) == ["good__blue", "good__red", "other__blue"]
+    for dag_id, dag in found.items():
+        workflow, team = split(dag_id)
+        assert dag.access_control == {f"gdi-team-{team}": {"DAGs": {"can_read", "can_edit"}}} and f"gdi-team-{team}" in dag.tags
+        assert {t.workflow for t in dag.tasks if hasattr(t, "workflow")} | {t.partial_kwargs["workflow"] for t in dag.tasks if t.is_mapped} == {workflow}
+
+
+def test_a_shared_catalogue_leaves_rights_to_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry(tmp_path, "good")
+    monkeypatch.setenv("GDI_WORKFLOWS", str(tmp_path))
+    assert {i: d.access_control for i, d in dags_of().items()} == {"good": None}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("good__red", ["good__red"]), ("other__red", []), ("good", []), ("good__", []), ("good__green", []), ("../good__red", []), ("good__red__blue", [])],
+)
+def test_a_worker_reads_only_the_entry_of_its_teams_dag(team_file: Path, monkeypatch: pytest.MonkeyPatch, asked: str, found: list[str]) -> None:
+    monkeypatch.setattr(catalogue, "get_parsing_context", lambda: type("C", (), {"dag_id": asked}))
+    assert list(dags_of()) == found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("GDI_ISOLATION", "teams", "GDI_ISOLATION: Input should be 'shared' or 'team'"),
+        ("GDI_TEAMS", "", "GDI_TEAMS"),
+        ("GDI_TEAMS", "/nonexistent/teams.yaml", "GDI_TEAMS: /nonexistent/teams.yaml cannot be read"),
+        ("AIRFLOW__CORE__AUTH_MANAGER", "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager", "SimpleAuthManager does not heed"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_with_its_name_and_no_dag_is_made(team_file: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: str, told: str) -> None:
+    monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError, match=told):
+        dags_of()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a: [", "is not YAML"), ("[red]", "valid dictionary"), ("Red: {}", "Red"), ("a__b: {}", "a__b"), (f"{'x' * 51}: {{}}", "xxx"),
+        ("red: {member: [alice]}", "red.member"), ("red: {workflows: []}", "red.workflows"), ("red: {workflows: [../x]}", "red.workflows.0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_team_is_refused_with_its_field(team_file: Path, content: str, told: str) -> None:
+    team_file.write_text(content)
+    with pytest.raises(SettingsError, match=f"GDI_TEAMS: .*{told}"):
+        teams()
+
+
+def test_a_team_that_names_a_missing_workflow_is_told_and_the_others_load(team_file: Path) -> None:
+    team_file.write_text(yaml.safe_dump({**TEAMS, "green": {"workflows": ["gone", "good"]}}))
+    assert "good__green" in dags_of()
+    with pytest.raises(CatalogueError, match="GDI_TEAMS: green: workflows: there is no gone"):
+        dags_of("catalogue_errors.py")
+
+
+def test_a_start_that_fell_due_runs_in_the_first_team_that_has_its_user_and_the_workflow(team_file: Path) -> None:
+    known = teams()
+    assert dag_for("good", "alice", known) == "good__red" and dag_for("other", "alice", known) == "other__blue"
+    assert dag_for("good", "mallory", known) is None and dag_for("good", "mallory", None) == "good"
+
+
+def test_a_teams_role_has_rights_on_its_own_dags_and_no_right_that_sees_all(team_file: Path) -> None:
+    found = team_roles.wanted(teams() or {}, ["good", "other"])
+    assert {r: {p for p in of if p[1].startswith("DAG:")} for r, of in found.items()} == {
+        "gdi-team-red": {(a, "DAG:good__red") for a in ("can_read", "can_edit")},
+        "gdi-team-blue": {(a, f"DAG:{w}__blue") for w in ("good", "other") for a in ("can_read", "can_edit")},
+    }
+    for permissions in found.values():
+        assert not [p for p in permissions if p[0] == "can_delete" or (p[1] == "DAGs" and p[0] != "menu_access")]
+
+
+def test_rights_are_taken_away_only_where_that_was_asked_for(team_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("GDI_ISOLATION", "shared")
+    assert team_roles.main([]) == 2 and "nothing was changed" in capsys.readouterr().err

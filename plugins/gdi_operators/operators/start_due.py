@@ -11,6 +11,7 @@ from broker_client import models as m
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context
+from gdi_operators.teams import Teams, dag_for, teams
 
 MAX_ROUNDS = 20  # of fifty starts each, in one run of this task
 
@@ -19,7 +20,10 @@ class StartDueOperator(RunOperator):
     """A start's DAG run id is made of grant and due time, so that a start that is made again (a crash, a second scheduler) meets the run that is there.
 
     The tickets are in the new runs' conf and nowhere else: no XCom, no log. Visas are checked when the run admits itself. A start that Airflow refuses
-    (no such DAG, a broken one) is tried again later and fails this task, so that somebody looks. Result: `{started, there_before, failed}`, DAG run ids.
+    (no such DAG, a broken one) is tried again later and fails this task, so that somebody looks. Where isolation is `team` the run is one of the first team
+    in GDI_TEAMS that has the grant's owner and may run the workflow; with no such team it counts as refused.
+
+    Result: `{started, there_before, failed}`, DAG run ids.
     """
 
     def __init__(self, *, workflow: str = "", **kwargs: Any) -> None:
@@ -31,20 +35,26 @@ class StartDueOperator(RunOperator):
             raise AirflowFailException(f"Started by {by}: only its schedule may start this DAG. To start now, start the workflow itself.")
         told: dict[str, list[str]] = {"started": [], "there_before": [], "failed": []}
         with self.broker() as hook:
+            known = teams()
             for _ in range(MAX_ROUNDS):
                 found = hook.due_starts()
                 for start in found:
-                    self._start(hook, start, told)
+                    self._start(hook, start, known, told)
                 if not found:
                     break
         if told["failed"]:
             raise AirflowException(f"Airflow did not start: {', '.join(told['failed'][:20])}. The log says why; they are tried again.")
         return told
 
-    def _start(self, hook: TokenBrokerHook, start: m.DueStart, told: dict[str, list[str]]) -> None:
-        name = f"{start.workflow} {start.dag_run_id}"
+    def _start(self, hook: TokenBrokerHook, start: m.DueStart, known: Teams | None, told: dict[str, list[str]]) -> None:
+        dag_id = dag_for(start.workflow, start.user, known)
+        name = f"{dag_id or start.workflow} {start.dag_run_id}"
+        if dag_id is None:
+            self.log.error("%s was not started: no team that may run %s has %s among its members (GDI_TEAMS).", name, start.workflow, start.user)
+            told["failed"].append(name)
+            return
         try:
-            there = trigger(start.workflow, start.dag_run_id, {**start.parameters, "ticket": start.ticket})
+            there = trigger(dag_id, start.dag_run_id, {**start.parameters, "ticket": start.ticket})
         except AirflowRuntimeError as error:
             self.log.error("%s was not started: %s", name, error.error.error.value)  # not its detail: that may repeat conf
             told["failed"].append(name)
