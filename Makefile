@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-parts test-federation test-long test-system bench-snakemake bench-airflow test-kubernetes images lint setup
+.PHONY: demo test test-parts test-federation test-long test-system bench-snakemake bench-airflow test-kubernetes bench-kubernetes images lint setup
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -37,6 +37,10 @@ bench-airflow: setup
 # Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
 test-kubernetes: setup
 	@$(BIN)/pytest -n 0 -m kubernetes tests/kubernetes $(ARGS)
+
+# What Kubernetes costs, one line a figure. ARGS="update" runs one part of images, update, start, many. Needs what test-kubernetes needs.
+bench-kubernetes: setup
+	@$(BIN)/python -m tests.bench.kubernetes $(ARGS)
 
 # The Dockerfile's images without a Docker daemon, and their sizes. ARGS="broker node": only these.
 images: setup
