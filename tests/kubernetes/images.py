@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from tests.system.debian import CACHE, install
@@ -67,6 +68,12 @@ def build(targets: tuple[str, ...] = TARGETS) -> dict[str, float]:
             _base(Path(scratch))
         secrets = [f"--secret=id={path.name},src={path}" for path in _secrets(Path(scratch))]
         return {target: _image(target, secrets) for target in targets}
+
+
+@cache
+def built(target: str) -> float:
+    """Its MB, as `build`; once in this process: a checkout does not change under its tests."""
+    return build((target,))[target]
 
 
 def _image(target: str, secrets: list[str]) -> float:

@@ -21,9 +21,7 @@ from postgres_kit import Postgres  # isort: skip
 
 
 @pytest.fixture(scope="module")
-def federation(cluster: Cluster, broker_image: None) -> Iterator[ClusterFederation]:
-    images.build(("snakemake",))
-    cluster.load(images.archive_of("snakemake"))
+def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> Iterator[ClusterFederation]:
     work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
     with cluster.network():
         postgres = Postgres(program("postgresql").parent)
