@@ -79,7 +79,7 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
     home = layout.folder("nodes", node, "gateway")
     env = {
         "NODE_ID": node,
-        "HOST": layout.gateway_host,
+        "HOST": "0.0.0.0" if node in layout.gateway_names else "127.0.0.1",  # noqa: S104 - found by others than this machine only where a name says so
         "PORT": str(layout.ports[f"{node}/gateway"]),
         "PUBLIC_URL": layout.gateway_url(node),
         "INTERNAL_SOCKET": str(layout.internal_socket(node)),
@@ -105,7 +105,7 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
     return Service(
         f"{node}-gateway",
         [sys.executable, "-m", "node_gateway.main"],
-        http_ok(f"http://{layout.gateway_host}:{layout.ports[f'{node}/gateway']}/readyz"),
+        http_ok(layout.url(f"{node}/gateway") + "/readyz"),
         env={f"NODE_GATEWAY_{k}": v for k, v in env.items()},
         needs=("broker", f"{node}-s3", f"{node}-tes", f"{node}-sda"),
     )

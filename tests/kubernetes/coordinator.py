@@ -64,7 +64,7 @@ class Centre:
         hatches = {name: stack.enter_context(Hatch(cluster, node, port)) for name, port in wanted}
         for namespace in (NAMESPACE, OUTSIDE):
             cluster.kubectl("create", "namespace", namespace, check=False)
-        cluster.apply([o for name, port in (("vault", 8200), ("postgres", 5432)) for o in _outside(name, port, node, hatches[name].port)])
+        cluster.apply([o for name, port in (("vault", 8200), ("postgres", 5432)) for o in outside(name, port, node, hatches[name].port)])
         secrets = {"gdi-broker-database": {"password": self.postgres.password}, "gdi-broker-oidc": {"client-secret": self.client_secret}}
         cluster.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d} for n, d in secrets.items()])
         api = stack.enter_context(Door(cluster, API, 6443))
@@ -147,7 +147,7 @@ def coordinator(cluster: Cluster, folder: Path, bao: OpenBao, postgres: Postgres
         yield world
 
 
-def _outside(name: str, port: int, address: str, target: int) -> list[dict[str, Any]]:
+def outside(name: str, port: int, address: str, target: int) -> list[dict[str, Any]]:
     """A Service whose endpoint is a server outside the cluster."""
     meta = {"name": name, "namespace": OUTSIDE}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"name": "tcp", "port": port, "targetPort": target}]}}

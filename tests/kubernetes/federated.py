@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from local_federation.sandbox import python_folders
 from local_federation.secretfiles import write_private
 from local_federation.supervisor import Service, http_ok
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.coordinator import NAMESPACE, RELAY, Centre
+from tests.kubernetes.coordinator import NAMESPACE, OUTSIDE, RELAY, Centre, outside
 from tests.kubernetes.images import name_of
 from tests.kubernetes.launcher_kit import CONNECTION, kubeconfig
 from tests.kubernetes.parts import API, API_URL
 
 from postgres_kit import Postgres  # isort: skip
 
+# Airflow's processes find the gateways by the names that pods have for them.
+HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 POD = {"cpu": "20m", "memory": "512Mi", "disk": "1Gi"}
 
 
@@ -40,7 +43,7 @@ class ClusterFederation(Federation):
     def __init__(self, work: Path, cluster: Cluster, postgres: Postgres, *, nodes: int = 2, pods: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(work, nodes=nodes, upkeep=False, **options)
         self.cluster, self.postgres = cluster, postgres
-        self.layout.gateway_host = API
+        self.layout.gateway_names = {n: f"{n}-gateway.{OUTSIDE}.svc" for n in self.layout.nodes}
         self.layout.save()
         self.pods = pods or {"defaults": POD, "start_timeout": 240}
         self.stack = ExitStack()
@@ -60,8 +63,10 @@ class ClusterFederation(Federation):
         address = self._install()
         self.seconds["helm install"] = time.monotonic() - started
         airflow.configure(layout, secrets)
+        hosts = self.work / "hosts"
+        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{API} {name}\n" for name in layout.gateway_names.values()))
         for service in airflow.services(layout, self.airflow_environment()):
-            add(service)
+            add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv]))
         relay = [sys.executable, "-c", RELAY, str(layout.ports["broker"]), address, "8080"]
         add(Service("broker", relay, http_ok(layout.url("broker") + "/readyz")))
         for n in layout.nodes:
@@ -85,6 +90,8 @@ class ClusterFederation(Federation):
             self.secrets.read("client-token-broker"), layout.url("broker"), enrolment, {"runs": runs},
         )  # fmt: skip
         self.centre.prepare(self.stack)
+        ports = {n: layout.ports[f"{n}/gateway"] for n in layout.nodes}
+        cluster.apply([o for n, port in ports.items() for o in outside(f"{n}-gateway", port, API, port)])
         address = self.centre.install(self.stack)
         write_private(self.identity_file, self.centre.airflows_identity(hours=4))
         given = yaml.safe_load(cluster.get("configmap", "gdi-pods", NAMESPACE)["data"]["pods.yaml"])
