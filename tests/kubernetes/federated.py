@@ -51,7 +51,7 @@ class ClusterFederation(Federation):
         self.identity_file = work / "airflow-identity"
         self.pod_config = work / "pods.yaml"
 
-    def start(self, *, on_change: Callable[[str, str], None] | None = None, timeout: float = 300) -> None:
+    def start(self, *, on_change: Callable[[str, str], None] | None = None, timeout: float = 600) -> None:
         layout, secrets, add, ready = self.layout, self.secrets, self.supervisor.add, self.supervisor.wait_ready
         add(openbao.service(layout))
         add(core.aai(layout, secrets))
@@ -66,7 +66,7 @@ class ClusterFederation(Federation):
         hosts = self.work / "hosts"
         hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{API} {name}\n" for name in layout.gateway_names.values()))
         for service in airflow.services(layout, self.airflow_environment()):
-            add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv]))
+            add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout))
         relay = [sys.executable, "-c", RELAY, str(layout.ports["broker"]), address, "8080"]
         add(Service("broker", relay, http_ok(layout.url("broker") + "/readyz")))
         for n in layout.nodes:

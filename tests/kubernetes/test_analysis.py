@@ -35,9 +35,10 @@ def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> I
             tidy(work)
 
 
+@pytest.mark.timeout(1500)
 def test_pods_of_the_real_images_analyse_real_genomes_and_the_answer_equals_the_pooled_counts(federation: ClusterFederation) -> None:
     pooled = cohort.pooled(COHORT, federation.layout.folder("pooled"))
-    _, broker_run = run(federation, timeout=500)
+    _, broker_run = run(federation, timeout=700)
     answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
     assert not answer.wrong and answer.released >= 100
     pods = federation.pods_of(broker_run)

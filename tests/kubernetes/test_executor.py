@@ -18,7 +18,7 @@ from tests.system.debian import program
 
 from postgres_kit import Postgres  # isort: skip
 
-pytestmark = pytest.mark.kubernetes_long
+pytestmark = [pytest.mark.kubernetes_long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> I
 
 def test_each_step_is_a_worker_pod_and_the_answer_equals_the_pooled_counts(federation: ExecutorFederation) -> None:
     pooled = cohort.pooled(COHORT, federation.layout.folder("pooled"))
-    dag_run, broker_run = run(federation, timeout=560)
+    dag_run, broker_run = run(federation, timeout=900)
     answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
     assert not answer.wrong and answer.released >= 100
     workers = federation.workers(dag_run)
