@@ -96,7 +96,7 @@ class Centre:
         verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
         try:
-            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values_file), "--wait", "--timeout", "4m", *more, timeout=260)
+            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values_file), "--wait", "--timeout", "8m", *more, timeout=500)
         except ClusterError as error:
             said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
             raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
