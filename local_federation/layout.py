@@ -25,6 +25,7 @@ class Layout:
     logs_policy: str = "open"
     extra_datasets: dict[str, str] = field(default_factory=dict)  # dataset → node, besides each node's own
     tapped: bool = False
+    gateway_names: dict[str, str] = field(default_factory=dict)  # node → the name by which others find its gateway, where not on the loopback
     ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -79,7 +80,7 @@ class Layout:
 
     def gateway_url(self, node: str) -> str:
         """Where the centre finds a node's gateway: through the tap that records the border, where there is one."""
-        return self.url(f"{node}/gateway_tap" if self.tapped else f"{node}/gateway")
+        return self.url(f"{node}/gateway_tap") if self.tapped else f"http://{self.gateway_names.get(node, '127.0.0.1')}:{self.ports[f'{node}/gateway']}"
 
     def broker_url(self, node: str) -> str:
         """Where a node finds the broker."""

@@ -80,7 +80,7 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
     home = layout.folder("nodes", node, "gateway")
     env = {
         "NODE_ID": node,
-        "HOST": "127.0.0.1",
+        "HOST": "0.0.0.0" if node in layout.gateway_names else "127.0.0.1",  # noqa: S104 - found by others than this machine only where a name says so
         "PORT": str(layout.ports[f"{node}/gateway"]),
         "PUBLIC_URL": layout.gateway_url(node),
         "INTERNAL_SOCKET": str(layout.internal_socket(node)),

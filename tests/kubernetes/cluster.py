@@ -131,7 +131,7 @@ class Cluster:
                     os.kill(self.pid, signal.SIGKILL)
             else:  # it never came so far; 0 would mean our own process group
                 self._init.kill()
-            self._init.wait(30)
+            self._init.wait(120)
             self._init, self.pid = None, 0
         self.cgroups.remove()
         shutil.rmtree(self.state, ignore_errors=True)

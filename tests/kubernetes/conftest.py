@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +23,15 @@ def _missing() -> str | None:
     return install(absent) or programs.missing()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "kubernetes_long: as kubernetes, and minutes long (make test-kubernetes-long)")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     mine = [item for item in items if item.path.is_relative_to(HERE)]
     for item in mine:
         item.add_marker(pytest.mark.kubernetes)
-    if not mine or config.option.collectonly or "not kubernetes" in config.option.markexpr:
+    if not mine or config.option.collectonly or re.search(r"not kubernetes\b", config.option.markexpr):
         return
     why = _missing()
     if why is None:
@@ -41,12 +46,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def built() -> dict[str, float]:
-    """{target: MB}: every image of the Dockerfile, as it is in this checkout."""
-    return images.build()
-
-
-@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Two nodes, so that there is somewhere to go when one is drained."""
     with Cluster(nodes=2) as made:
@@ -56,5 +55,12 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def broker_image(cluster: Cluster) -> None:
     """The broker's image is on every node: Python for small pods of a test's own."""
-    images.build(("broker",))
+    images.built("broker")
     cluster.load(images.archive_of("broker"))
+
+
+@pytest.fixture(scope="session")
+def snakemake_image(cluster: Cluster) -> None:
+    """Snakemake's image is on every node."""
+    images.built("snakemake")
+    cluster.load(images.archive_of("snakemake"))

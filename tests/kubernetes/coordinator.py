@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +37,96 @@ asyncio.run(main())
 """
 
 
-class Coordinator(PostgresWorld):
-    """The broker's world of the integration tests, whose brokers are the chart's pods behind their Service."""
+@dataclass
+class Centre:
+    """What the broker's chart is to be installed with; every server listens on the loopback of who makes this. `values`: of the chart, beyond these."""
 
     cluster: Cluster
-    values: Path
-    install_seconds = 0.0
+    folder: Path
+    bao: OpenBao
+    postgres: Postgres
+    database: str
+    aai_port: int
+    issuer: str
+    client_secret: str
+    public_url: str
+    enrolment: dict[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
 
-    def identity(self, *_: Any, **__: Any) -> str:
-        """Airflow's real identity: a token of its service account for the broker."""
-        return self.cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--audience=token-broker", "--duration=1h").strip()
+    @property
+    def values_file(self) -> Path:
+        return self.folder / "values.yaml"
+
+    def prepare(self, stack: ExitStack) -> None:
+        """Namespaces, Secrets, Vault's Kubernetes auth, and the values file; what leads to the servers stays as long as the stack."""
+        cluster, node = self.cluster, self.cluster.nodes[0].address
+        wanted = (("vault", self.bao.port), ("postgres", self.postgres.port), ("aai", self.aai_port))
+        hatches = {name: stack.enter_context(Hatch(cluster, node, port)) for name, port in wanted}
+        for namespace in (NAMESPACE, OUTSIDE):
+            cluster.kubectl("create", "namespace", namespace, check=False)
+        cluster.apply([o for name, port in (("vault", 8200), ("postgres", 5432)) for o in outside(name, port, node, hatches[name].port)])
+        secrets = {"gdi-broker-database": {"password": self.postgres.password}, "gdi-broker-oidc": {"client-secret": self.client_secret}}
+        cluster.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d} for n, d in secrets.items()])
+        api = stack.enter_context(Door(cluster, API, 6443))
+        _kubernetes_auth(cluster, self.bao, api.port)
+        relay = {
+            "name": "login", "image": name_of("broker"), "imagePullPolicy": "Never",
+            "command": ["python3", "-c", RELAY, str(self.aai_port), node, str(hatches["aai"].port)],
+            "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        }  # fmt: skip
+        enrolment = {name: value for name, value in self.enrolment.items() if name != "workload_issuers"}
+        repository, tag = name_of("broker").rsplit(":", 1)
+        servers = (("database", hatches["postgres"]), ("vault", hatches["vault"]), ("extra", hatches["aai"]))
+        values = {
+            "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
+            "broker": {
+                "publicUrl": self.public_url, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+                "database": {"url": f"postgresql+asyncpg://gdi@postgres.{OUTSIDE}.svc/{self.database}"},
+                "oidc": {"issuer": self.issuer, "clientId": "token-broker"}, "vault": {"addr": f"http://vault.{OUTSIDE}.svc:8200"},
+                "extraContainers": [relay], "drainSeconds": 8, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+                "network": {key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers},
+            },
+            "enrolment": enrolment, **self.values,
+        }  # fmt: skip
+        self.values_file.write_text(yaml.safe_dump(values))
 
     def upgrade(self, *more: str, install: bool = False) -> str:
         """helm install or upgrade, waiting for all replicas."""
         verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
         try:
-            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values), "--wait", "--timeout", "4m", *more, timeout=260)
+            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values_file), "--wait", "--timeout", "8m", *more, timeout=500)
         except ClusterError as error:
             said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
             raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
+
+    def install(self, stack: ExitStack) -> str:
+        """Installed and ready; the address of the broker's Service, which is reached at port 8080 from the cluster's network."""
+        self.upgrade(install=True)
+        stack.callback(lambda: self.cluster.helm("uninstall", "gdi", "-n", NAMESPACE, "--wait", "--timeout", "60s", check=False))
+        # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing leads outside.
+        self.cluster.run(["ip", "route", "replace", SERVICES, "dev", "nodes", "src", self.cluster.nodes[0].address])
+        return str(self.cluster.get("service", "gdi-broker", NAMESPACE)["spec"]["clusterIP"])
+
+    def airflows_identity(self, hours: int = 1) -> str:
+        """A token of Airflow's service account for the broker, signed by the cluster."""
+        return self.cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--audience=token-broker", f"--duration={hours}h").strip()
+
+
+class Coordinator(PostgresWorld):
+    """The broker's world of the integration tests, whose brokers are the chart's pods behind their Service."""
+
+    cluster: Cluster
+    centre: Centre
+    install_seconds = 0.0
+
+    def identity(self, *_: Any, **__: Any) -> str:
+        """Airflow's real identity."""
+        return self.centre.airflows_identity()
+
+    def upgrade(self, *more: str) -> str:
+        return self.centre.upgrade(*more)
 
 
 @contextmanager
@@ -65,52 +136,18 @@ def coordinator(cluster: Cluster, folder: Path, bao: OpenBao, postgres: Postgres
         world = Coordinator(folder / "world", bao, postgres)
         stack.callback(world.stop)
         world.cluster = cluster
-        node = cluster.nodes[0].address
-        hatches = {
-            name: stack.enter_context(Hatch(cluster, node, port)) for name, port in (("vault", bao.port), ("postgres", postgres.port), ("aai", world.aai_port))
-        }
-        for namespace in (NAMESPACE, OUTSIDE):
-            cluster.kubectl("create", "namespace", namespace, check=False)
-        cluster.apply([o for name, port in (("vault", 8200), ("postgres", 5432)) for o in _outside(name, port, node, hatches[name].port)])
-        secrets = {"gdi-broker-database": {"password": postgres.password}, "gdi-broker-oidc": {"client-secret": world.secrets["broker"]}}
-        cluster.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d} for n, d in secrets.items()])
-        api = stack.enter_context(Door(cluster, API, 6443))
-        _kubernetes_auth(cluster, bao, api.port)
-        relay = {
-            "name": "login", "image": name_of("broker"), "imagePullPolicy": "Never",
-            "command": ["python3", "-c", RELAY, str(world.aai_port), node, str(hatches["aai"].port)],
-            "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        }  # fmt: skip
-        enrolment = world.enrolment()
-        del enrolment["workload_issuers"]
-        repository, tag = name_of("broker").rsplit(":", 1)
-        servers = (("database", hatches["postgres"]), ("vault", hatches["vault"]), ("extra", hatches["aai"]))
-        values = {
-            "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
-            "broker": {
-                "publicUrl": world.public_url, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
-                "database": {"url": f"postgresql+asyncpg://gdi@postgres.{OUTSIDE}.svc/{world.database}"},
-                "oidc": {"issuer": world.issuer, "clientId": "token-broker"}, "vault": {"addr": f"http://vault.{OUTSIDE}.svc:8200"},
-                "extraContainers": [relay], "drainSeconds": 8, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-                "network": {key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers},
-            },
-            "enrolment": enrolment,
-        }  # fmt: skip
-        world.values = folder / "values.yaml"
-        world.values.write_text(yaml.safe_dump(values))
+        world.centre = Centre(
+            cluster, folder, bao, postgres, world.database, world.aai_port, world.issuer, world.secrets["broker"], world.public_url, world.enrolment()
+        )  # fmt: skip
+        world.centre.prepare(stack)
         started = time.monotonic()
-        world.upgrade(install=True)
+        address = world.centre.install(stack)
         world.install_seconds = time.monotonic() - started
-        stack.callback(lambda: cluster.helm("uninstall", "gdi", "-n", NAMESPACE, check=False))
-        address = cluster.get("service", "gdi-broker", NAMESPACE)["spec"]["clusterIP"]
-        # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing leads outside.
-        cluster.run(["ip", "route", "replace", SERVICES, "dev", "nodes", "src", node])
         stack.enter_context(Door(cluster, address, 8080, world.ports[0]))
         yield world
 
 
-def _outside(name: str, port: int, address: str, target: int) -> list[dict[str, Any]]:
+def outside(name: str, port: int, address: str, target: int) -> list[dict[str, Any]]:
     """A Service whose endpoint is a server outside the cluster."""
     meta = {"name": name, "namespace": OUTSIDE}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"name": "tcp", "port": port, "targetPort": target}]}}

@@ -18,6 +18,7 @@ from gdi_operators.launchers.kubernetes_config import PodConfig
 from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
 
 from gdi_common.workflow import digest_of
+from local_federation.secretfiles import write_private
 from tests.kubernetes.cluster import ROOT, Cluster, until
 from tests.kubernetes.door import Door
 from tests.kubernetes.images import name_of
@@ -79,19 +80,23 @@ def airflows_rights(cluster: Cluster) -> None:
     cluster.apply(sorted(objects, key=lambda o: o["kind"] != "Namespace"))
 
 
+def kubeconfig(cluster: Cluster, path: Path, server: str, token: str) -> Path:
+    """A kubeconfig for who bears `token`, private to its owner."""
+    authority = base64.b64encode((cluster.state / "pki" / "ca.crt").read_bytes()).decode()
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "test", "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": authority}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+    }  # fmt: skip
+    return write_private(path, json.dumps(config))
+
+
 @contextmanager
 def as_airflow(cluster: Cluster, folder: Path, environment: pytest.MonkeyPatch) -> Iterator[Door]:
     """An Airflow connection to the cluster with nothing but the rights of Airflow's service account."""
     token = cluster.kubectl("create", "token", "airflow", "-n", "gdi", "--duration=4h").strip()
     with Door(cluster, API, 6443) as door:
-        authority = base64.b64encode((cluster.state / "pki" / "ca.crt").read_bytes()).decode()
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "test", "contexts": [{"name": "test", "context": {"cluster": "test", "user": "airflow"}}],
-            "clusters": [{"name": "test", "cluster": {"server": f"https://127.0.0.1:{door.port}", "certificate-authority-data": authority}}],
-            "users": [{"name": "airflow", "user": {"token": token}}],
-        }  # fmt: skip
-        path = folder / "kubeconfig"
-        path.write_text(json.dumps(config))
+        path = kubeconfig(cluster, folder / "kubeconfig", f"https://127.0.0.1:{door.port}", token)
         extra = {"kube_config_path": str(path), "namespace": RUNS}
         environment.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", json.dumps({"conn_type": "kubernetes", "extra": extra}))
         yield door  # type: ignore[misc]  # a _Relay's __enter__

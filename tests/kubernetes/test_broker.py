@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +13,7 @@ from gdi_common.problem import ProblemError
 from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.coordinator import NAMESPACE, OUTSIDE, Coordinator, coordinator, pods_of
 from tests.kubernetes.launcher_kit import RUNS
+from tests.kubernetes.load import RATE, Load, updated
 from tests.kubernetes.pods import pod
 
 from postgres_kit import Postgres  # isort: skip
@@ -24,7 +21,6 @@ from broker_kit import refused  # isort: skip
 from local_federation.openbao import OpenBao, running
 from tests.system.debian import program
 
-RATE = 50  # token requests a second
 ALLOWED = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('connected')"
 
 
@@ -50,70 +46,16 @@ def test_the_chart_installs_two_ready_replicas_that_log_in_at_vault_by_their_own
     assert httpx.get(world.public_url + "/readyz", trust_env=False).json() == {"status": "ok"}
     machines = world.cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-o", "jsonpath={.items[*].spec.nodeName}")
     assert len(set(machines.split())) == 2, "one on each machine"
-    budget = world.cluster.get("poddisruptionbudget", "gdi-broker", NAMESPACE)["status"]
-    assert budget["disruptionsAllowed"] == 1
-
-
-class Load:
-    """`rate` run tokens a second over pooled connections, for as long as it is used; every answer and error counted."""
-
-    def __init__(self, world: Coordinator, run: str, audience: str, rate: int = RATE) -> None:
-        self.seen: Counter[str] = Counter()
-        self.slowest = 0.0
-        self._url, self._token, self._rate = f"{world.public_url}/v1/runs/{run}/tokens", world.identity(), rate
-        self._body = {"audience": audience, "min_ttl": 30}
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(60)
-
-    @property
-    def failed(self) -> dict[str, int]:
-        return {k: n for k, n in self.seen.items() if k != "200"}
-
-    async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=50)
-        async with httpx.AsyncClient(trust_env=False, timeout=20, limits=limits, headers={"Authorization": f"Bearer {self._token}"}) as http:
-            asked: set[asyncio.Task[None]] = set()
-            next_at = time.monotonic()
-            while not self._end.is_set():
-                one = asyncio.create_task(self._ask(http))
-                asked.add(one)
-                one.add_done_callback(asked.discard)
-                next_at += 1 / self._rate
-                await asyncio.sleep(max(0, next_at - time.monotonic()))
-            await asyncio.gather(*asked)
-
-    async def _ask(self, http: httpx.AsyncClient) -> None:
-        began = time.monotonic()
-        try:
-            self.seen[str((await http.post(self._url, json=self._body)).status_code)] += 1
-        except httpx.HTTPError as error:
-            self.seen[type(error).__name__] += 1
-        self.slowest = max(self.slowest, time.monotonic() - began)
+    until("one may be disrupted", lambda: world.cluster.get("poddisruptionbudget", "gdi-broker", NAMESPACE)["status"].get("disruptionsAllowed") == 1, 30)
 
 
 def test_a_rolling_update_under_fifty_token_requests_a_second_fails_none(world: Coordinator) -> None:
     with world.user("alice") as alice:
         _, run = world.started(alice)
     before = pods_of(world.cluster)
-    with Load(world, run.id, world.audience(run)) as load:
-        until("the load runs", lambda: load.seen["200"] > RATE, 30, why=lambda: str(load.seen))
-        started = time.monotonic()
-        world.upgrade("--set", "broker.podAnnotations.update=second")
-        took = time.monotonic() - started
-        until("the old replicas are gone", lambda: not set(pods_of(world.cluster).values()) & set(before.values()), 60)
-        asked = load.seen["200"]
-        until("the new ones answer", lambda: load.seen["200"] > asked + RATE, 30)
+    load, took = updated(world, run.id, world.audience(run))
     total, failed = sum(load.seen.values()), sum(load.failed.values())
-    figures = f"{total} token requests at {RATE}/s, failed: {failed}, slowest {load.slowest:.2f} s"
-    print(f"\nrolling update: {took:.0f} s, {figures}")
+    print(f"\nrolling update: {took:.0f} s, {total} token requests at {RATE}/s, failed: {failed}, slowest {load.slowest:.2f} s")
     assert load.failed == {}
     assert not set(before) & set(pods_of(world.cluster))
 

@@ -122,6 +122,7 @@ def test_a_pod_that_takes_too_much_memory_is_lost_with_that_reason(rig: Rig) -> 
     assert status is not None and status.lost and status.signal == 9 and "more memory than its limit of 128Mi" in status.reason
 
 
+@pytest.mark.kubernetes_long  # the kubelet looks at a pod's disk once a minute
 def test_a_pod_that_fills_its_disk_is_evicted_and_lost_with_that_reason(rig: Rig) -> None:
     launcher, spec = rig.launcher(), rig.spec("disk", mb=200, seconds=200)
     rig.started(launcher, spec)

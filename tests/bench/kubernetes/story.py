@@ -1,0 +1,49 @@
+"""What happens to Snakemake pods, as the API server tells it: a watch that notes the moment of each change, more exactly than a pod's own whole seconds."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from typing import Any
+
+import httpx
+
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.parts import API_URL
+
+
+class Story:
+    """Made within the cluster's network. `moments`: {pod: {created | let-go | started | ended: seconds of the wall clock}}."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.moments: dict[str, dict[str, float]] = {}
+        pki = cluster.state / "pki"
+        context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        self._client = httpx.Client(base_url=API_URL, verify=context, trust_env=False, timeout=httpx.Timeout(10, read=None))
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def of(self, run: str) -> dict[str, float]:
+        """The moments of a run's first pod that ran."""
+        return next((m for name, m in sorted(self.moments.items()) if name.startswith(run) and "started" in m), {})
+
+    def _follow(self) -> None:
+        with self._client.stream("GET", "/api/v1/namespaces/gdi-runs/pods", params={"watch": "1", "timeoutSeconds": "3600"}) as answer:
+            for line in answer.iter_lines():
+                self._note(json.loads(line)["object"], time.time())
+
+    def _note(self, pod: dict[str, Any], now: float) -> None:
+        name = pod["metadata"]["name"]
+        moments = self.moments.setdefault(name, {"created": now})
+        if not pod["spec"].get("schedulingGates"):
+            moments.setdefault("let-go", now)
+        states = [s["state"] for s in pod["status"].get("containerStatuses", [])]
+        if any("running" in s or "terminated" in s for s in states):
+            moments.setdefault("started", now)
+        if pod["status"].get("phase") in ("Succeeded", "Failed"):
+            moments.setdefault("ended", now)

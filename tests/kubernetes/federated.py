@@ -1,0 +1,128 @@
+"""A local federation whose centre is the test cluster: the broker is the chart's pods, Snakemake runs in pods; the nodes' servers and Airflow are processes.
+
+All of it lives in the cluster's network: gateways listen at a node's address, where pods reach them, everything else on the loopback there. So whoever
+makes, starts, asks or stops one does it within `cluster.network()`: threads and processes made there stay there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local_federation.federation import Federation
+from local_federation.parts import airflow, core, node, openbao, s3
+from local_federation.sandbox import python_folders
+from local_federation.secretfiles import write_private
+from local_federation.supervisor import Service, http_ok
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.coordinator import NAMESPACE, OUTSIDE, RELAY, Centre, outside
+from tests.kubernetes.images import name_of
+from tests.kubernetes.launcher_kit import CONNECTION, kubeconfig
+from tests.kubernetes.parts import API, API_URL
+
+from postgres_kit import Postgres  # isort: skip
+
+# Airflow's processes find the gateways by the names that pods have for them.
+HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
+POD = {"cpu": "20m", "memory": "512Mi", "disk": "1Gi"}
+
+
+class ClusterFederation(Federation):
+    """`airflow_settings`: environment of Airflow's processes beyond what Federation gives, made when the chart is installed."""
+
+    def __init__(self, work: Path, cluster: Cluster, postgres: Postgres, *, nodes: int = 2, pods: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(work, nodes=nodes, upkeep=False, **options)
+        self.cluster, self.postgres = cluster, postgres
+        self.layout.gateway_names = {n: f"{n}-gateway.{OUTSIDE}.svc" for n in self.layout.nodes}
+        self.layout.save()
+        self.pods = pods or {"defaults": POD, "start_timeout": 240}
+        self.stack = ExitStack()
+        self.centre: Centre
+        self.identity_file = work / "airflow-identity"
+        self.pod_config = work / "pods.yaml"
+
+    def start(self, *, on_change: Callable[[str, str], None] | None = None, timeout: float = 600) -> None:
+        layout, secrets, add, ready = self.layout, self.secrets, self.supervisor.add, self.supervisor.wait_ready
+        add(openbao.service(layout))
+        add(core.aai(layout, secrets))
+        for n in layout.nodes:
+            add(s3.service(layout, secrets, n))
+        self.fill_archives()
+        ready(["openbao", "aai"], timeout=timeout)
+        started = time.monotonic()
+        address = self._install()
+        self.seconds["helm install"] = time.monotonic() - started
+        airflow.configure(layout, secrets)
+        hosts = self.work / "hosts"
+        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{API} {name}\n" for name in layout.gateway_names.values()))
+        for service in airflow.services(layout, self.airflow_environment()):
+            add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout))
+        relay = [sys.executable, "-c", RELAY, str(layout.ports["broker"]), address, "8080"]
+        add(Service("broker", relay, http_ok(layout.url("broker") + "/readyz")))
+        for n in layout.nodes:
+            add(node.sda(layout, n))
+            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=self.slots, maker=self.maker))
+            add(node.gateway(layout, secrets, n))
+        ready(timeout=timeout, on_change=on_change)
+        self.seconds["federation started"] = time.monotonic() - started
+
+    def _install(self) -> str:
+        """charts/gdi, and what Airflow's processes are given of it: an identity, the pods' settings, a connection with their rights. The broker's address."""
+        layout, cluster = self.layout, self.cluster
+        repository, tag = name_of("snakemake").rsplit(":", 1)
+        runs = {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, "pods": self.pods,
+            "gateways": [{"cidr": f"{API}/32", "ports": [layout.ports[f"{n}/gateway"] for n in layout.nodes]}],
+        }  # fmt: skip
+        enrolment = yaml.safe_load(core.enrolment(layout, self.secrets).read_text())
+        self.centre = Centre(
+            cluster, layout.folder("centre"), openbao.server(layout), self.postgres, self.postgres.database(), layout.ports["aai"], layout.issuer,
+            self.secrets.read("client-token-broker"), layout.url("broker"), enrolment, {"runs": runs},
+        )  # fmt: skip
+        self.centre.prepare(self.stack)
+        ports = {n: layout.ports[f"{n}/gateway"] for n in layout.nodes}
+        cluster.apply([o for n, port in ports.items() for o in outside(f"{n}-gateway", port, API, port)])
+        address = self.centre.install(self.stack)
+        write_private(self.identity_file, self.centre.airflows_identity(hours=4))
+        given = yaml.safe_load(cluster.get("configmap", "gdi-pods", NAMESPACE)["data"]["pods.yaml"])
+        self.pod_config.write_text(yaml.safe_dump({**given, "conn_id": CONNECTION}))
+        return address
+
+    def airflow_environment(self) -> dict[str, str]:
+        token = self.cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--duration=4h").strip()
+        path = kubeconfig(self.cluster, self.work / "kubeconfig", API_URL, token)
+        extra = {"kube_config_path": str(path), "namespace": "gdi-runs"}
+        environment = super().airflow_environment()
+        del environment["GDI_PROCESS_HOST_SOCKET"]
+        return {
+            **environment, "GDI_LAUNCHER": "kubernetes", "GDI_POD_CONFIG": str(self.pod_config), "GDI_IDENTITY_TOKEN_FILE": str(self.identity_file),
+            f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps({"conn_type": "kubernetes", "extra": extra}),
+        }  # fmt: skip
+
+    def stop(self) -> None:
+        super().stop()
+        self.stack.close()
+
+    def pods_of(self, run: str) -> list[dict[str, Any]]:
+        """The Snakemake pods that there are of a run."""
+        found = self.cluster.kubectl("get", "pods", "-n", "gdi-runs", "-l", f"gdi-run={run}", "-o", "json")
+        return list(json.loads(found)["items"])
+
+
+def tidy(work: Path) -> None:
+    """A federation's folder goes; its logs stay where GDI_KEEP names a folder."""
+    if keep := os.environ.get("GDI_KEEP"):
+        for part in ("logs", "airflow/logs", "results"):
+            if (work / part).exists():
+                shutil.copytree(work / part, Path(keep) / work.name / part, dirs_exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,47 @@
+"""A DAG of ours under Airflow's KubernetesExecutor: every step is a worker pod of our own image, every Snakemake a pod of its own, the answer is the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local_federation import cohort
+from local_federation.demo import compare, read_answer, run
+from local_federation.federation import COHORT
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.executor import ExecutorFederation, loaded
+from tests.kubernetes.federated import tidy
+from tests.system.debian import program
+
+from postgres_kit import Postgres  # isort: skip
+
+pytestmark = [pytest.mark.kubernetes_long, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> Iterator[ExecutorFederation]:
+    loaded(cluster)
+    work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
+    with cluster.network():
+        postgres = Postgres(program("postgresql").parent)
+        try:
+            postgres.start()
+            with ExecutorFederation(work, cluster, postgres) as made:
+                made.start()
+                yield made
+        finally:
+            postgres.stop()
+            tidy(work)
+
+
+def test_each_step_is_a_worker_pod_and_the_answer_equals_the_pooled_counts(federation: ExecutorFederation) -> None:
+    pooled = cohort.pooled(COHORT, federation.layout.folder("pooled"))
+    dag_run, broker_run = run(federation, timeout=900)
+    answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
+    assert not answer.wrong and answer.released >= 100
+    workers = federation.workers(dag_run)
+    assert {"admit", "analyse", "release", "gather", "close"} <= set(workers)
+    assert {p["metadata"]["labels"]["gdi-node"] for p in federation.pods_of(broker_run)} == set(federation.layout.nodes)
