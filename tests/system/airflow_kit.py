@@ -144,7 +144,11 @@ class RealAirflow:
 
     def start(self, *components: str) -> None:
         """Starts them and waits until the api-server answers and lets us in."""
-        for name in components or COMPONENTS:
+        self.launch(*(components or COMPONENTS))
+        wait_for("Airflow's api-server", self._lets_us_in, timeout=200, every=0.5)
+
+    def launch(self, *components: str) -> None:
+        for name in components:
             command = [name]
             if name == "api-server":
                 command += ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -165,7 +169,6 @@ class RealAirflow:
                     [sys.executable, "-m", "airflow", *command], env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
-        wait_for("Airflow's api-server", self._lets_us_in, timeout=200, every=0.5)
 
     def _lets_us_in(self) -> bool:
         for name, process in self.processes.items():
