@@ -203,12 +203,15 @@ class RealAirflow:
     def close(self) -> None:
         for process in self.processes.values():
             os.killpg(process.pid, signal.SIGTERM)
+        until = time.monotonic() + 20
         for process in self.processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, until - time.monotonic()))
+        for process in self.processes.values():  # all of them, before any of them is waited for
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+        for process in self.processes.values():
+            process.wait(60)
         self.processes.clear()
         self.http.close()
 

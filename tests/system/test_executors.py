@@ -68,8 +68,10 @@ def story(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: 
         identities.add((world.folder / "airflow-token").read_text())
         yield Story(world, airflow, postgres, database, redis, identities, ended, killed)
     finally:
-        airflow.close()
-        world.close()
+        try:
+            airflow.close()
+        finally:
+            world.close()
 
 
 def of_production() -> dict[str, str]:
