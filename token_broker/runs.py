@@ -144,6 +144,9 @@ class Runs:
             raise unknown(run)
         return row
 
+    async def get(self, run: str) -> Run:
+        return as_run(await self.known(run))
+
     async def open_runs(self, after: str, limit: int) -> list[Run]:
         """Runs that are open, by id."""
         query = sa.select(runs).where(runs.c.state == "open", runs.c.id > after).order_by(runs.c.id).limit(limit)

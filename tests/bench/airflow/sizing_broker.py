@@ -18,7 +18,8 @@ from broker_client import models as m
 from local_federation.openbao import OpenBao, running
 from tests.bench.airflow.report import row
 
-CALLS, CLIENTS = 600, 4
+CALLS, CLIENTS = 400, 4
+Body = Callable[[int], dict[str, Any] | None]
 
 
 def measure(work: Path) -> None:
@@ -43,24 +44,29 @@ def _of(world: PostgresWorld) -> None:
     _, run = world.started(world.user())
     world.workload(run, "pod-1")
     job = {"time": 1.0, "kind": "job", "rule": "one", "state": "done", "wildcards": {"region": "chr1"}}
-    pod, gateway = {"Authorization": f"Bearer {world.identity(SNAKEMAKE, 'pod-1', 'uid-1')}"}, {"Authorization": f"Bearer {world.assertion('node-a')}"}
-    airflow = {"Authorization": f"Bearer {world.identity()}"}
+
+    def pod() -> str:
+        return world.identity(SNAKEMAKE, "pod-1", "uid-1")
+
+    def gateway() -> str:
+        return world.assertion("node-a")
+
     audience = m.TokenRequest(audience=world.audience(run), min_ttl=65).model_dump()
 
     def events(n: int) -> dict[str, Any]:
         return {"source": "pod-1", "events": [{**job, "seq": 10 * n + i + 1, "job": f"job-{10 * n + i}"} for i in range(10)]}
 
-    calls: dict[str, tuple[str, str, dict[str, str], Callable[[int], dict[str, Any] | None]]] = {
+    calls: dict[str, tuple[str, str, Callable[[], str], Body]] = {
         "run_token": ("POST", "tokens", pod, lambda n: audience),
         "node_token": ("POST", "node-tokens", gateway, lambda n: {"audience": "sda", "min_ttl": 5}),
         "run_by_its_gateway": ("GET", "", gateway, lambda n: None),
         "ten_events": ("POST", "events", pod, events),
-        "progress": ("GET", "progress", airflow, lambda n: None),
+        "progress": ("GET", "progress", world.identity, lambda n: None),
     }
-    for name, (method, path, headers, body) in calls.items():
-        _call(world, run.id, method, path, headers, body, 20, begin=10_000)  # keys, caches and connections are there
+    for name, (method, path, who, body) in calls.items():
+        _call(world, run.id, method, path, who, body, 20)  # keys, caches and connections are there
         cpu, began = sum(process.cpu_times()[:2]), time.monotonic()
-        _call(world, run.id, method, path, headers, body, CALLS)
+        _call(world, run.id, method, path, who, body, CALLS, begin=10_000)
         used, took = sum(process.cpu_times()[:2]) - cpu, time.monotonic() - began
         row(f"broker_cpu_per_{name}", 1000 * used / CALLS, "ms")
         row(f"broker_{name}_of_one_core", CALLS / used, "1/s")
@@ -68,15 +74,13 @@ def _of(world: PostgresWorld) -> None:
     row("broker_memory", process.memory_full_info().uss / 1e6, "MB")
 
 
-def _call(
-    world: PostgresWorld, run: str, method: str, path: str, headers: dict[str, str], body: Callable[[int], dict[str, Any] | None], count: int, *, begin: int = 0
-) -> None:
+def _call(world: PostgresWorld, run: str, method: str, path: str, who: Callable[[], str], body: Body, count: int, *, begin: int = 0) -> None:
     url = f"/v1/runs/{run}/{path}".rstrip("/")
 
     def some(first: int) -> None:
-        with httpx.Client(base_url=world.url(), headers=headers, trust_env=False, timeout=60) as http:
+        with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as http:
             for n in range(begin + first, begin + count, CLIENTS):
-                http.request(method, url, json=body(n)).raise_for_status()
+                http.request(method, url, json=body(n), headers={"Authorization": f"Bearer {who()}"}).raise_for_status()
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(some, range(CLIENTS)))
