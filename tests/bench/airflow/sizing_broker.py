@@ -78,7 +78,7 @@ def _call(world: PostgresWorld, run: str, method: str, path: str, who: Callable[
     url = f"/v1/runs/{run}/{path}".rstrip("/")
 
     def some(first: int) -> None:
-        with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as http:
+        with httpx.Client(base_url=world.url(), trust_env=False, timeout=60, limits=httpx.Limits(keepalive_expiry=1)) as http:  # the broker ends idle ones
             for n in range(begin + first, begin + count, CLIENTS):
                 http.request(method, url, json=body(n), headers={"Authorization": f"Bearer {who()}"}).raise_for_status()
 
