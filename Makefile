@@ -30,7 +30,7 @@ test-system: setup
 bench-snakemake: setup
 	@$(BIN)/python tests/bench/snakemake/run.py $(ARGS)
 
-# One line a figure. ARGS="rules" runs one part of rules, start, kills, jobs.
+# One line a figure. ARGS="rules" runs one part of start, rules, kills, jobs, sizing.
 bench-airflow: setup
 	@$(BIN)/python -m tests.bench.airflow $(ARGS)
 

@@ -27,6 +27,8 @@ PACKAGES = {
     "task": _SNAKEMAKE,
     "airflow": ["gdi_common", "broker_client", "gdi_operators"],
 }
+# The extra of a target where it is not named like it.
+EXTRAS = {"airflow": "airflow-production"}
 # What py-tes asks for and never imports: its own documentation's and tests' tools.
 UNWANTED = ["pytest", "sphinx-rtd-theme"]
 # Taken out of dependencies, relative to site-packages: {pattern: what stays}. Tests nobody runs, solvers of other machines, cloud services that are not S3.
@@ -79,7 +81,7 @@ def dependencies(target: str) -> None:
     overrides = BUILD / "overrides.txt"
     overrides.write_text("".join(f"{name} ; python_version < '3'\n" for name in UNWANTED))  # never: leaves out what only they need, too
     plain = ["--quiet", "--override", str(overrides), "--no-annotate", "--no-header", "--no-emit-index-url"]
-    resolved = run(uv, "pip", "compile", *plain, "--python", python, "--extra", target, "--constraint", lock, "pyproject.toml")
+    resolved = run(uv, "pip", "compile", *plain, "--python", python, "--extra", EXTRAS.get(target, target), "--constraint", lock, "pyproject.toml")
     names = {normalised(line.split("==")[0]) for line in resolved.splitlines() if "==" in line}
     subset = BUILD / f"{target}.lock"
     subset.write_text(locked(lock.read_text(), names))

@@ -139,6 +139,17 @@ def test_a_gateway_is_known_by_its_key_alone_and_serves_its_own_runs(world: Worl
     assert refused(alice.token, run.id, ask(world, run)).slug == "forbidden"
 
 
+def test_a_gateway_is_told_of_its_own_part_of_a_run_only(world: World, run: m.Run) -> None:
+    failed = m.Event(seq=1, time=time.time(), kind="node", state="failed", message="A reason.", dataset=DATASETS["node-b"])
+    with world.airflow() as airflow:
+        airflow.post_events(run.id, m.EventBatch(source="airflow", node="node-b", events=[failed]))
+        whole = airflow.get_run(run.id)
+    assert {item.node for item in whole.plan} == {"node-a", "node-b"} and whole.failing is not None
+    mine, failing = world.gateway("node-a").get_run(run.id), world.gateway("node-b").get_run(run.id)
+    assert [item.node for item in mine.plan] == ["node-a"] and mine.datasets == [DATASETS["node-a"]] and mine.failing is None
+    assert failing.failing == whole.failing
+
+
 def test_a_node_token_is_narrowed_to_the_nodes_service_and_cached(world: World, run: m.Run) -> None:
     before = world.stats()["refreshes"].get(USERS["alice"], 0)
     seen: dict[str, str] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import psutil
 import yaml
 from fastapi import Request
 from operators_world import TICKET, WORKFLOW, Broker, Node, World
@@ -102,11 +105,18 @@ class RulesWorld(World):
 
 
 class RealAirflow:
-    """An own AIRFLOW_HOME on SQLite. `dags` is the DAGs' folder; `environment` how the operators find the rest. `patience`: seconds for its start."""
+    """An own AIRFLOW_HOME. `dags` is the DAGs' folder; `environment` how the operators find the rest; `database` a URL, where it is not SQLite.
+
+    executor: with CeleryExecutor `queue` is Redis's URL, and components whose names begin with `worker` are Celery workers of `concurrency` processes.
+    `patience`: seconds for its start.
+    """
 
     patience = 200.0
 
-    def __init__(self, folder: Path, environment: dict[str, str], *, dags: Path = PROJECT / "dags", **config: str) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], *, dags: Path = PROJECT / "dags", executor: str = "LocalExecutor", database: str = "",
+        queue: str = "", concurrency: int = 2, **config: str,
+    ) -> None:  # fmt: skip
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "passwords.json").write_text(json.dumps({"admin": "pw"}))
@@ -114,7 +124,7 @@ class RealAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"), "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"), "AIRFLOW__CORE__EXECUTOR": executor,
             "AIRFLOW__CORE__PARALLELISM": "4", "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin", "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
@@ -124,8 +134,10 @@ class RealAirflow:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()), "AIRFLOW__TRIGGERER__CAPACITY": "5000",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2", "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60", **environment, **config,
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60", **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
+            **({"AIRFLOW__CELERY__BROKER_URL": queue} if queue else {}), **environment, **config,
         }  # fmt: skip
+        self.concurrency = concurrency
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         done = subprocess.run(
             [sys.executable, "-m", "airflow", "db", "migrate"], env=self.environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
@@ -135,14 +147,31 @@ class RealAirflow:
 
     def start(self, *components: str) -> None:
         """Starts them and waits until the api-server answers and lets us in."""
-        for name in components or COMPONENTS:
-            port = ["--host", "127.0.0.1", "--port", str(self.port)] if name == "api-server" else []
+        self.launch(*(components or COMPONENTS))
+        wait_for("Airflow's api-server", self._lets_us_in, timeout=self.patience, every=0.5)
+
+    def launch(self, *components: str) -> None:
+        for name in components:
+            command = [name]
+            if name == "api-server":
+                command += ["--host", "127.0.0.1", "--port", str(self.port)]
+            elif name.startswith("worker"):  # logs are read from the folder that all share
+                command = [
+                    "celery",
+                    "worker",
+                    "--celery-hostname",
+                    f"{name}@%h",
+                    "--concurrency",
+                    str(self.concurrency),
+                    "--pid",
+                    f"{name}.pid",
+                    "--skip-serve-logs",
+                ]
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", name, *port], env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    [sys.executable, "-m", "airflow", *command], env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
-        wait_for("Airflow's api-server", self._lets_us_in, timeout=self.patience, every=0.5)
 
     def _lets_us_in(self) -> bool:
         for name, process in self.processes.items():
@@ -160,15 +189,32 @@ class RealAirflow:
         os.killpg(self.processes[name].pid, signal.SIGKILL)
         self.processes.pop(name).wait(30)
 
+    def tree(self, name: str) -> list[psutil.Process]:
+        """The component's process and all below it."""
+        process = psutil.Process(self.processes[name].pid)
+        return [process, *process.children(recursive=True)]
+
+    def tasks_in(self, name: str) -> dict[str, psutil.Process]:
+        """The processes of tasks below a component, by the ids of their task instances: Airflow writes those into their titles."""
+        found = {}
+        for process in self.tree(name):
+            with contextlib.suppress(psutil.Error):
+                if match := re.fullmatch(r"airflow worker -- ([0-9a-f-]{36})", " ".join(process.cmdline()).strip()):
+                    found[match[1]] = process
+        return found
+
     def close(self) -> None:
         for process in self.processes.values():
             os.killpg(process.pid, signal.SIGTERM)
+        until = time.monotonic() + 20
         for process in self.processes.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, until - time.monotonic()))
+        for process in self.processes.values():  # all of them, before any of them is waited for
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+        for process in self.processes.values():
+            process.wait(60)
         self.processes.clear()
         self.http.close()
 

@@ -15,6 +15,7 @@ PROGRAMS = {
     "postgresql": ("/usr/lib/postgresql/*/bin/initdb",),
     "bcftools": ("/usr/bin/bcftools",),
     "chromium": ("/usr/bin/chromium",),
+    "redis-server": ("/usr/bin/redis-server",),
     "podman": ("/usr/bin/podman",),
     "r-base-core": ("/usr/bin/Rscript",),
     "jupyter-nbconvert": ("/usr/bin/jupyter-nbconvert",),

@@ -28,7 +28,7 @@ from local_federation.secretfiles import write_private
 _libc = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     _libc.prctl(1, signal.SIGQUIT, 0, 0, 0)  # PostgreSQL's immediate shutdown
 
 
@@ -60,7 +60,7 @@ class Postgres:
         log = self.folder / "server.log"
         with log.open("wb") as out:
             self._server = subprocess.Popen(
-                serve, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent, **self._as
+                serve, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=end_with_parent, **self._as
             )
 
         def up() -> bool:
@@ -82,11 +82,17 @@ class Postgres:
 
         return asyncio.run(run())
 
-    def database(self) -> str:
+    def database(self, of: str = "broker") -> str:
         """A new, empty database; its name."""
-        name = f"broker_{secrets.token_hex(6)}"
+        name = f"{of}_{secrets.token_hex(6)}"
         self.query("postgres", f"CREATE DATABASE {name}")
         return name
+
+    def dump(self, database: str) -> bytes:
+        """Everything in it, as text; binary columns as PostgreSQL writes them, in hexadecimal."""
+        command = [str(self.binaries / "pg_dump"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "gdi", database]
+        environment = {"PATH": os.environ["PATH"], "PGPASSWORD": self.password}
+        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=120).stdout
 
     def stop(self) -> None:
         if self._server is not None and self._server.poll() is None:

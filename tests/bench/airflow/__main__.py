@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("start", "rules", "kills", "jobs")
+PARTS = ("start", "rules", "kills", "jobs", "sizing")
 
 
 def main(asked: list[str]) -> int:
