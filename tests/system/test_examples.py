@@ -68,7 +68,7 @@ def test_its_test_button_says_what_is_wrong(world: RulesWorld, airflow: RealAirf
 
     assert press() == (True, "The broker answers and knows this Airflow by its identity token.")
     asked = len(world.broker.requests)
-    for extra, said in (({}, "identity_token_file) must be set"), ({"identity_token_file": "/nonexistent"}, "cannot be read here: No such file"),
+    for extra, said in (({}, "identity_token_file) must be set"), ({"identity_token_file": str(tmp_path / "none")}, "cannot be read here: No such file"),
                         ({"identity_token_file": "/etc/passwd"}, "holds no JSON Web Token")):  # fmt: skip
         status, message = press(extra=json.dumps(extra))
         assert not status and (said in message or "must be set" in message), message

@@ -24,7 +24,12 @@ def test_both_ways_leave_the_same_bytes(bare: Bare, everything: Run, tmp_path: P
 
 CELL = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": ["open(snakemake.output[0], 'w').write('made\\n')"]}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-NOTEBOOK = {"cells": [CELL], "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 5}
+NOTEBOOK = {
+    "cells": [CELL],
+    "metadata": {"kernelspec": KERNEL, "language_info": {"name": "python", "file_extension": ".py"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
 TOOLS = {
     "r-base-core": ('script: "use.R"', "use.R", 'cat("made\\n", file = snakemake@output[[1]])\n'),
     "jupyter-nbconvert": ('notebook: "use.ipynb"', "use.ipynb", json.dumps(NOTEBOOK)),
