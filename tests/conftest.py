@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 
 import httpx._transports.default
@@ -17,6 +18,10 @@ for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
     del os.environ[_name]  # a developer's own Airflow, or the home of the process that started this worker
 os.environ["AIRFLOW_HOME"] = HOME
 
+
+# What a shell starts in the background ignores SIGINT, and so does all that it starts; tests send it to what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test makes hundreds of short clients; each would read the certificate authorities anew, 30 ms of CPU. None of them speaks TLS with these.
 _make = httpx._transports.default.create_ssl_context
