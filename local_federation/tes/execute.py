@@ -7,15 +7,17 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from local_federation.sandbox import Maker, Sandbox, open_in_root
 from local_federation.tes.models import Executor
 from local_federation.tes.transfer import TransferError, printable
 
+T = TypeVar("T")
 TAIL = 16 * 1024
 KILLED = 137
 
@@ -41,8 +43,8 @@ async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, se
         try:
             argv = maker.argv(sandbox, executor.command, status_fd=status_write)
             with out.target() as out_fd, err.target() as err_fd:
-                child = await asyncio.create_subprocess_exec(
-                    *argv, stdin=stdin, stdout=out_fd, stderr=err_fd, env={}, pass_fds=[status_write], start_new_session=True
+                child, cancelled = await _whole(
+                    asyncio.create_subprocess_exec(*argv, stdin=stdin, stdout=out_fd, stderr=err_fd, env={}, pass_fds=[status_write], start_new_session=True)
                 )
         except ValueError as error:
             raise TransferError(f"the command cannot be run: {printable(str(error))}") from None
@@ -51,6 +53,8 @@ async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, se
         finally:
             os.close(status_write)
         async with _killed_after(child, maker):
+            if cancelled:
+                raise asyncio.CancelledError
             reading = asyncio.gather(out.read(child.stdout), err.read(child.stderr), child.wait())
             try:
                 await asyncio.wait_for(reading, seconds)
@@ -61,6 +65,18 @@ async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, se
     if not codes and (child.returncode or 0) >= 0:
         raise TransferError(f"the sandbox could not be made: {printable(err.text())}")
     return Ended(codes[0] if codes else KILLED, out.text(), err.text())
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
+    """The result, also where the caller is cancelled meanwhile, and whether it was: a process that is being started has to be known to be ended."""
+    making = asyncio.ensure_future(work)
+    cancelled = False
+    while not making.done():
+        try:
+            await asyncio.wait([making])
+        except asyncio.CancelledError:
+            cancelled = True
+    return making.result(), cancelled
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -15,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from tes_kit import CAPABILITY, IMAGE, PREFIX, ROOT, FakeAai, FakeGateway, StandIn, Weed, World, wait_for
 
+from local_federation.sandbox import Sandbox, find_maker
+from local_federation.tes import execute
 from local_federation.tes.__main__ import main
-from local_federation.tes.models import Task
+from local_federation.tes.models import Executor, Task
 from local_federation.tes.store import Filter, Store
 from local_federation.tes.transfer import Budget, TryAgainError, patiently
 
@@ -407,3 +411,17 @@ def _processes(text: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.skipif(find_maker().kind != "bubblewrap", reason="an engine ends its own containers")
+async def test_a_sandbox_cancelled_while_it_is_made_leaves_nothing_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """bubblewrap's child, killed too late to know of its parent's death, held the pipes: the task stayed CANCELING for as long as its command ran."""
+    executor = Executor(image=IMAGE, command=["sleep", "4711"])
+    for millisecond in range(0, 60, 2):
+        running = asyncio.create_task(execute.run(executor, Sandbox(), find_maker(), tmp_path, 60))
+        await asyncio.sleep(millisecond / 1000)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=10)
+        assert done, f"cancelled after {millisecond} ms it still waits"
+    left = [p.info for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-2:] == ["sleep", "4711"]]
+    assert not left, left
