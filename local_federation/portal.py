@@ -16,6 +16,8 @@ from local_federation.layout import Layout
 from local_federation.parts import airflow, core
 from local_federation.secretfiles import Secrets
 
+TRIES, PAUSE = 6, 2.0  # a start that Airflow's own database had no time for (SQLite, many processes) is tried again; seconds between
+
 
 class StartRefused(RuntimeError):
     """Airflow or the broker refused the start; says what they said."""
@@ -70,10 +72,14 @@ class Portal:
         with self.broker() as broker:
             ticket = broker.create_ticket(grant.id, m.TicketRequest(workflow=workflow, parameters=parameters, dag_run_id=dag_run_id))
         body = {"dag_run_id": dag_run_id, "logical_date": None, "conf": {"ticket": ticket.ticket, **parameters}}
-        answer = self.airflow("POST", f"/api/v2/dags/{workflow}/dagRuns", json=body)
-        if not answer.is_success:
-            raise StartRefused(f"Airflow refused the start with {answer.status_code}: {answer.text[:500]}")
-        return dag_run_id
+        for again in range(TRIES):
+            answer = self.airflow("POST", f"/api/v2/dags/{workflow}/dagRuns", json=body)
+            if answer.is_success or (again and answer.status_code == 409):  # the run id is ours: 409 says that an earlier try arrived
+                return dag_run_id
+            if answer.status_code < 500:
+                break
+            time.sleep(PAUSE)
+        raise StartRefused(f"Airflow refused the start with {answer.status_code}: {answer.text[:500]}")
 
     def dag_run(self, workflow: str, dag_run_id: str) -> str:
         answer = self.airflow("GET", f"/api/v2/dags/{workflow}/dagRuns/{dag_run_id}")

@@ -43,7 +43,7 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
             "test_connection": "Enabled",
             "sensitive_var_conn_names": "ticket",  # the audit log keeps the body of every start, but for keys of this name
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}", "load_default_connections": "False"},
+        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}?timeout=30", "load_default_connections": "False"},
         "api": {"host": "127.0.0.1", "port": str(layout.ports["airflow"]), "base_url": url, "workers": "1", "secret_key": secrets.read("airflow-secret-key")},
         "api_auth": {"jwt_secret": secrets.read("airflow-jwt-secret")},
         "logging": {
