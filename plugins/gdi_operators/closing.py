@@ -16,7 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
-    """The gateways of the plan that could not be told, each with what went wrong; the others cancelled the attempt's tasks and ended its capabilities."""
+    """The gateways of the plan that could not be told, each with what went wrong; the others cancelled the attempt's tasks and ended its capabilities.
+
+    None where somebody else closed the attempt meanwhile (housekeeping beside the DAG run's own teardown, or twice at once): they told the gateways, and there
+    are no tokens of it any more to tell them with.
+    """
     found = []
     for item in run.plan:
         try:
@@ -24,4 +28,12 @@ def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
         except (httpx.TransportError, ProblemError) as error:
             log.warning("The gateway of %s could not be told: %s", item.node, short(error))
             found.append(f"{item.node} ({short(error)})")
+    if found and _closed_meanwhile(hook, run):
+        log.info("Run %s, attempt %d was closed by another meanwhile.", run.id, run.attempt)
+        return []
     return found
+
+
+def _closed_meanwhile(hook: TokenBrokerHook, run: m.Run) -> bool:
+    now = hook.get_run(run.id)
+    return now is not None and now.attempt == run.attempt and now.state == "closed"

@@ -14,6 +14,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerDagRun
+from gdi_operators import closing
 from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due
 from gdi_operators.settings import settings
 from operators_world import World
@@ -169,6 +170,18 @@ def test_two_at_once_do_no_harm(world: World, airflow: Airflow) -> None:  # noqa
     [t.start() for t in threads]
     [t.join(60) for t in threads]
     assert len(results) == 2 and world.broker.runs[world.run].state == "closed" and all(not r["waiting"] for r in results)
+
+
+def test_what_another_closes_while_its_gateways_are_told_does_not_wait(world: World, airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    admit(world, mode="ok")
+    told = closing.Gateway.close
+
+    def close(gateway: closing.Gateway, attempt: int) -> None:
+        told(gateway, attempt)
+        world.broker.runs[world.run] = world.broker.runs[world.run].model_copy(update={"state": "closed", "outcome": "failed"})
+
+    monkeypatch.setattr(closing.Gateway, "close", close)
+    assert tidy(airflow)["waiting"] == [] and [n.closed for n in world.nodes] == [[1], []]  # no token for the second: the run is closed
 
 
 def test_a_gateway_that_is_away_is_told_next_time_but_not_for_ever(world: World, airflow: Airflow) -> None:  # noqa: F811
