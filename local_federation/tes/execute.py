@@ -87,7 +87,10 @@ async def _killed_after(child: asyncio.subprocess.Process, maker: Maker) -> Asyn
         if child.returncode is None:
             # Everything inside dies with it; but bubblewrap's own child, where the sandbox is only being made, does not yet: so its whole group.
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL) if maker.kill_signal is signal.SIGKILL else child.send_signal(maker.kill_signal)
+                if maker.kill_signal is signal.SIGKILL:
+                    os.killpg(child.pid, signal.SIGKILL)
+                else:
+                    child.send_signal(maker.kill_signal)
             await asyncio.shield(child.wait())
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from local_federation.openbao import POLICY, OpenBao
+from local_federation.openbao import POLICY, OpenBao, running
 from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
 from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.images import name_of
@@ -24,7 +24,8 @@ from tests.kubernetes.parts import API, SERVICES
 
 sys.path[:0] = [str(ROOT / "tests" / "system"), str(ROOT / "tests" / "integration")]
 
-from postgres_kit import Postgres, PostgresWorld  # noqa: E402
+from broker_kit import PORTS  # noqa: E402
+from postgres_kit import Postgres, PostgresWorld, running_postgres  # noqa: E402
 
 NAMESPACE, OUTSIDE = "gdi", "stand-ins"
 RELAY = """
@@ -130,9 +131,11 @@ class Coordinator(PostgresWorld):
 
 
 @contextmanager
-def coordinator(cluster: Cluster, folder: Path, bao: OpenBao, postgres: Postgres) -> Iterator[Coordinator]:
-    """Installed, ready, and reached at its public URL through the Service."""
-    with ExitStack() as stack:
+def coordinator(cluster: Cluster, folder: Path) -> Iterator[Coordinator]:
+    """With its servers; installed, ready, and reached at its public URL through the Service."""
+    bao = OpenBao(folder / "openbao", PORTS.take(), PORTS.take())
+    bao.folder.mkdir()
+    with running_postgres() as postgres, running(bao), ExitStack() as stack:
         world = Coordinator(folder / "world", bao, postgres)
         stack.callback(world.stop)
         world.cluster = cluster

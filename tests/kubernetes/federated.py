@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -30,7 +31,7 @@ from tests.kubernetes.images import name_of
 from tests.kubernetes.launcher_kit import CONNECTION, kubeconfig
 from tests.kubernetes.parts import API, API_URL
 
-from postgres_kit import Postgres  # isort: skip
+from postgres_kit import Postgres, running_postgres  # isort: skip
 
 # Airflow's processes find the gateways by the names that pods have for them.
 HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
@@ -119,7 +120,22 @@ class ClusterFederation(Federation):
         return list(json.loads(found)["items"])
 
 
-def tidy(work: Path) -> None:
+Made = TypeVar("Made", bound=ClusterFederation)
+
+
+@contextmanager
+def started(kind: type[Made], cluster: Cluster, **options: Any) -> Iterator[Made]:
+    """A federation of that kind, up, with its own folder and PostgreSQL. Within it this thread is in the cluster's network."""
+    work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
+    try:
+        with cluster.network(), running_postgres() as postgres, kind(work, cluster, postgres, **options) as made:
+            made.start()
+            yield made
+    finally:
+        _tidy(work)
+
+
+def _tidy(work: Path) -> None:
     """A federation's folder goes; its logs stay where GDI_KEEP names a folder."""
     if keep := os.environ.get("GDI_KEEP"):
         for part in ("logs", "airflow/logs", "results"):

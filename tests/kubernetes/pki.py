@@ -6,6 +6,7 @@ import base64
 import datetime
 import ipaddress
 import json
+import ssl
 from pathlib import Path
 
 from cryptography import x509
@@ -16,6 +17,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from local_federation.secretfiles import write_private
 
 LIFE = datetime.timedelta(days=2)
+
+
+def admin(folder: Path) -> ssl.SSLContext:
+    """The cluster's administrator, for a client of its API server. `folder`: the authority's."""
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
+    return context
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

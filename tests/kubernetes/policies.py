@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from tests.kubernetes import pki
 from tests.kubernetes.parts import API_URL, PODS
 from tests.kubernetes.rules import Cluster, Pod, ruleset
 
@@ -129,10 +129,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     state = Path(sys.argv[1])
-    pki = state / "pki"
-    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-    context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-    client = httpx.Client(base_url=API_URL, verify=context, trust_env=False, timeout=httpx.Timeout(10, read=WATCH_SECONDS + 10))
+    client = httpx.Client(base_url=API_URL, verify=pki.admin(state / "pki"), trust_env=False, timeout=httpx.Timeout(10, read=WATCH_SECONDS + 10))
     view = View()
     for resource in RESOURCES:
         threading.Thread(target=watch, args=(client, resource, view), daemon=True).start()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,25 +12,13 @@ from local_federation.federation import COHORT
 from tests.kubernetes import images
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.coordinator import pods_of
-from tests.kubernetes.federated import ClusterFederation, tidy
-from tests.system.debian import program
-
-from postgres_kit import Postgres  # isort: skip
+from tests.kubernetes.federated import ClusterFederation, started
 
 
 @pytest.fixture(scope="module")
 def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> Iterator[ClusterFederation]:
-    work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
-    with cluster.network():
-        postgres = Postgres(program("postgresql").parent)
-        try:
-            postgres.start()
-            with ClusterFederation(work, cluster, postgres) as made:
-                made.start()
-                yield made
-        finally:
-            postgres.stop()
-            tidy(work)
+    with started(ClusterFederation, cluster) as made:
+        yield made
 
 
 @pytest.mark.timeout(1500)

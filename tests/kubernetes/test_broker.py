@@ -16,28 +16,15 @@ from tests.kubernetes.launcher_kit import RUNS
 from tests.kubernetes.load import RATE, Load, updated
 from tests.kubernetes.pods import pod
 
-from postgres_kit import Postgres  # isort: skip
 from broker_kit import refused  # isort: skip
-from local_federation.openbao import OpenBao, running
-from tests.system.debian import program
 
 ALLOWED = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('connected')"
 
 
 @pytest.fixture(scope="module")
 def world(cluster: Cluster, broker_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
-    from broker_kit import PORTS
-
-    folder = tmp_path_factory.mktemp("coordinator")
-    bao = OpenBao(folder / "openbao", PORTS.take(), PORTS.take())
-    bao.folder.mkdir()
-    postgres = Postgres(program("postgresql").parent)
-    try:
-        postgres.start()
-        with running(bao), coordinator(cluster, folder, bao, postgres) as made:
-            yield made
-    finally:
-        postgres.stop()
+    with coordinator(cluster, tmp_path_factory.mktemp("coordinator")) as made:
+        yield made
 
 
 def test_the_chart_installs_two_ready_replicas_that_log_in_at_vault_by_their_own_identity(world: Coordinator) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +11,7 @@ from local_federation.demo import compare, read_answer, run
 from local_federation.federation import COHORT
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.executor import ExecutorFederation, loaded
-from tests.kubernetes.federated import tidy
-from tests.system.debian import program
-
-from postgres_kit import Postgres  # isort: skip
+from tests.kubernetes.federated import started
 
 pytestmark = [pytest.mark.kubernetes_long, pytest.mark.timeout(1800)]
 
@@ -24,17 +19,8 @@ pytestmark = [pytest.mark.kubernetes_long, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> Iterator[ExecutorFederation]:
     loaded(cluster)
-    work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
-    with cluster.network():
-        postgres = Postgres(program("postgresql").parent)
-        try:
-            postgres.start()
-            with ExecutorFederation(work, cluster, postgres) as made:
-                made.start()
-                yield made
-        finally:
-            postgres.stop()
-            tidy(work)
+    with started(ExecutorFederation, cluster) as made:
+        yield made
 
 
 def test_each_step_is_a_worker_pod_and_the_answer_equals_the_pooled_counts(federation: ExecutorFederation) -> None:

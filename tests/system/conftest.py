@@ -17,19 +17,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]  # the kits of the 
 
 from debian import program  # noqa: E402
 from keycloak_kit import Keycloak  # noqa: E402
-from postgres_kit import Postgres, PostgresWorld  # noqa: E402
+from postgres_kit import Postgres, PostgresWorld, running_postgres  # noqa: E402
 from redis_kit import Redis  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One PostgreSQL for all tests; each world has a database of its own in it."""
-    server = Postgres(program("postgresql").parent)
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")

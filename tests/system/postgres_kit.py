@@ -12,13 +12,15 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from broker_kit import PORTS, World, wait_for
+from debian import program
 
 from broker_client import models as m
 from gdi_common.problem import ProblemError
@@ -103,6 +105,17 @@ class Postgres:
                 self._server.send_signal(signal.SIGQUIT)
                 self._server.wait(20)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Debian's, installed first where it is missing and may be."""
+    server = Postgres(program("postgresql").parent)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 class PostgresWorld(World):

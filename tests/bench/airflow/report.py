@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,3 +24,12 @@ def run(measure: Callable[[Path], bool]) -> int:
     """The exit code of a part: 1 where a figure is short of its target."""
     with tempfile.TemporaryDirectory(prefix="gdi-b-") as work:
         return 0 if measure(Path(work)) else 1
+
+
+def parts(package: str, names: Sequence[str], asked: Sequence[str]) -> int:
+    """Runs `python -m PACKAGE.PART`, one process after the other. The exit code of all: 1 where one was short, 2 where there is no such part."""
+    if unknown := sorted(set(asked) - set(names)):
+        print(f"there is no part {', '.join(unknown)}; there are {', '.join(names)}")
+        return 2
+    codes = [subprocess.run([sys.executable, "-m", f"{package}.{name}"], check=False).returncode for name in asked or names]
+    return 1 if any(codes) else 0

@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import psutil
 from broker_kit import PORTS, SNAKEMAKE
-from debian import program
-from postgres_kit import Postgres, PostgresWorld
+from postgres_kit import PostgresWorld, running_postgres
 
 from broker_client import models as m
 from local_federation.openbao import OpenBao, running
@@ -24,17 +23,12 @@ Body = Callable[[int], dict[str, Any] | None]
 
 def measure(work: Path) -> None:
     bao = OpenBao(work / "openbao", PORTS.take(), PORTS.take())
-    postgres = Postgres(program("postgresql").parent)
-    try:
-        postgres.start()
-        with running(bao):
-            world = PostgresWorld(work / "world", bao, postgres, replicas=1)
-            try:
-                _of(world)
-            finally:
-                world.stop()
-    finally:
-        postgres.stop()
+    with running_postgres() as postgres, running(bao):
+        world = PostgresWorld(work / "world", bao, postgres, replicas=1)
+        try:
+            _of(world)
+        finally:
+            world.stop()
 
 
 def _of(world: PostgresWorld) -> None:

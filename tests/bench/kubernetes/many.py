@@ -49,7 +49,7 @@ class Peaks:
 
 
 def measure(work: Path) -> bool:
-    with a_federation(work, pods={"defaults": POD, "start_timeout": 3600}) as federation:
+    with a_federation(pods={"defaults": POD, "start_timeout": 3600}) as federation:
         driver = Driver(federation)
         driver.succeed(driver.start({"regions": 1}), timeout=600)
         peaks = Peaks(federation.cluster)

@@ -10,12 +10,7 @@ from typing import Any
 from tests.kubernetes import images
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.coordinator import Coordinator, coordinator
-from tests.kubernetes.federated import ClusterFederation
-
-from postgres_kit import Postgres  # isort: skip
-from broker_kit import PORTS  # isort: skip
-from local_federation.openbao import OpenBao, running
-from tests.system.debian import program
+from tests.kubernetes.federated import ClusterFederation, started
 
 
 @contextmanager
@@ -27,31 +22,13 @@ def a_cluster(*targets: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def a_postgres() -> Iterator[Postgres]:
-    postgres = Postgres(program("postgresql").parent)
-    try:
-        postgres.start()
-        yield postgres
-    finally:
-        postgres.stop()
-
-
-@contextmanager
 def a_coordinator(work: Path) -> Iterator[Coordinator]:
-    bao = OpenBao(work / "openbao", PORTS.take(), PORTS.take())
-    bao.folder.mkdir()
-    with a_cluster("broker") as cluster, a_postgres() as postgres, running(bao), coordinator(cluster, work, bao, postgres) as world:
+    with a_cluster("broker") as cluster, coordinator(cluster, work) as world:
         yield world
 
 
 @contextmanager
-def a_federation(work: Path, **options: Any) -> Iterator[ClusterFederation]:
+def a_federation(**options: Any) -> Iterator[ClusterFederation]:
     """Of one node. Within it this thread is in the cluster's network."""
-    with (
-        a_cluster("broker", "snakemake") as cluster,
-        cluster.network(),
-        a_postgres() as postgres,
-        ClusterFederation(work / "federation", cluster, postgres, nodes=1, **options) as made,
-    ):
-        made.start()
+    with a_cluster("broker", "snakemake") as cluster, started(ClusterFederation, cluster, nodes=1, **options) as made:
         yield made

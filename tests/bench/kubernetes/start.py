@@ -27,7 +27,7 @@ print(time.monotonic() - began)
 
 
 def measure(work: Path) -> bool:
-    with a_federation(work) as federation:
+    with a_federation() as federation:
         alone = median(_alone(federation, n) for n in range(3))
         story = Story(federation.cluster)
         driver = Driver(federation)

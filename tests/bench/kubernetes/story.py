@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
 from typing import Any
 
 import httpx
 
+from tests.kubernetes import pki
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.parts import API_URL
 
@@ -19,10 +19,7 @@ class Story:
 
     def __init__(self, cluster: Cluster) -> None:
         self.moments: dict[str, dict[str, float]] = {}
-        pki = cluster.state / "pki"
-        context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
-        context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        self._client = httpx.Client(base_url=API_URL, verify=context, trust_env=False, timeout=httpx.Timeout(10, read=None))
+        self._client = httpx.Client(base_url=API_URL, verify=pki.admin(cluster.state / "pki"), trust_env=False, timeout=httpx.Timeout(10, read=None))
         threading.Thread(target=self._follow, daemon=True).start()
 
     def close(self) -> None:
