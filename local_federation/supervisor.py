@@ -114,6 +114,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._status = ""
+        self._others = psutil.Process().children()  # whoever uses this as a library has processes of their own
         logs.mkdir(parents=True, exist_ok=True)
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -179,7 +180,7 @@ class Supervisor:
             self._thread.join(timeout=10)
         with self._lock:
             children = [c for c in reversed(self._children.values()) if c.process is not None]
-            everyone = psutil.Process().children(recursive=True)
+            everyone = self._own()
             for child in children:
                 assert child.process is not None
                 if child.process.poll() is None:
@@ -192,7 +193,7 @@ class Supervisor:
                     child.process.wait(max(0.05, deadline - time.monotonic()))
                 child.state = "stopped"
             for _ in range(50):
-                left = {p.pid: p for p in [*everyone, *psutil.Process().children(recursive=True)] if p.is_running()}
+                left = {p.pid: p for p in [*everyone, *self._own()] if p.is_running()}
                 alive = [p for p in left.values() if _alive(p)]
                 if not alive:
                     break
@@ -201,6 +202,14 @@ class Supervisor:
                         process.kill()
                 psutil.wait_procs(alive, timeout=0.2)
             self._write_status()
+
+    def _own(self) -> list[psutil.Process]:
+        """All processes below this one, but for those that were there before, and theirs."""
+        others: set[psutil.Process] = set()
+        for process in self._others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                others |= {process, *process.children(recursive=True)}
+        return [p for p in psutil.Process().children(recursive=True) if p not in others]
 
     def __enter__(self) -> Supervisor:
         return self

@@ -27,6 +27,8 @@ def arguments(folders: Folders, run: RunFile, events: Path) -> list[str]:
         *("--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"),
         # Snakemake's own defaults ask for 50 GB of disk and read every input's size.
         *("--default-resources", "mem_mb=1000", "disk_mb=1000"),
+        # Snakemake's own default of 100 jobs a second protects batch systems; here the TES itself sets the pace.
+        *("--max-jobs-per-timespan", f"{JOBS}/1s"),
         *("--scheduler", "greedy", "--latency-wait", "10", "--nocolor"),
     ]
 

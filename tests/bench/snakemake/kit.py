@@ -19,9 +19,10 @@ import httpx
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 RUN = "r-0123456789abcdef0123"
+AT_FULL_SPEED = ("--max-jobs-per-timespan", "100000/1s")  # Snakemake by itself hands out a hundred jobs a second at most, which would hide what is measured
 COMMON = (
     *("--local-cores", "1", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--default-resources", "mem_mb=500", "disk_mb=100"),
-    *("--scheduler", "greedy", "--latency-wait", "10", "--nocolor"),
+    *("--scheduler", "greedy", "--latency-wait", "10", "--nocolor", *AT_FULL_SPEED),
 )
 FLAT = """container: "gdi-task:1"
 rule all:

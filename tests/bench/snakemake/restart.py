@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kit import FLAT, Row
+from kit import AT_FULL_SPEED, FLAT, Row
 from rig import Rig, rig
 
 LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "UNKNOWN", "CANCELING")
@@ -53,7 +53,18 @@ def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:
 
 
 def start(bare: Rig, work: Path, prefix: str, jobs: int, log: Any) -> subprocess.Popen[str]:
-    arguments = [*bare.arguments(prefix), "--config", f"count={jobs}", "--jobs", str(jobs), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    arguments = [
+        *bare.arguments(prefix),
+        "--config",
+        f"count={jobs}",
+        "--jobs",
+        str(jobs),
+        "--nolock",
+        "--rerun-incomplete",
+        "--rerun-triggers",
+        "mtime",
+        *AT_FULL_SPEED,
+    ]
     return subprocess.Popen([sys.executable, "-m", "snakemake", *arguments], cwd=work, env=bare.environment(work), stdout=log, stderr=log, text=True)
 
 

@@ -32,7 +32,7 @@ def parts(quick: bool) -> dict[str, Part]:
     found: dict[str, Part] = {
         "rounds": lambda folder: scale.rounds(folder, big),
         "share": lambda folder: scale.share(folder, big),
-        "submission": lambda folder: submission.rows(folder, 300 if quick else 1000),
+        "submission": lambda folder: submission.rows(folder, 600 if quick else 2000),
         "kills": lambda folder: restart.kills(folder, jobs=60 if quick else 1000, kills=3 if quick else 20),
         "cancel": lambda folder: restart.cancel(folder, 100 if quick else 1000),
         "cpu": lambda folder: cpu.rows(folder, direct=10 if quick else 30, inside=2 if quick else 4),

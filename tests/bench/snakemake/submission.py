@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 from kit import FLAT, Row
 from restart import start
 from rig import Rig, rig
@@ -62,13 +63,16 @@ def _rate(times: list[str]) -> float:
 
 
 async def _loop(bare: Rig, bodies: list[dict[str, Any]]) -> float:
-    waiting = iter(bodies)
-    limits = httpx.Limits(max_connections=WIDTH, max_keepalive_connections=WIDTH)
-    async with httpx.AsyncClient(base_url=bare.tes.url, headers=bare.tes.world.service(), limits=limits, timeout=60, trust_env=False) as http:
+    """The fastest client there is for it: what is measured is the TES."""
+    waiting = iter([json.dumps(body).encode() for body in bodies])
+    headers = {**bare.tes.world.service(), "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=WIDTH)) as http:
 
         async def worker() -> None:
             for body in waiting:
-                (await http.post("/ga4gh/tes/v1/tasks", json=body)).raise_for_status()
+                async with http.post(f"{bare.tes.url}/ga4gh/tes/v1/tasks", data=body) as answer:
+                    answer.raise_for_status()
+                    await answer.read()
 
         began = time.monotonic()
         await asyncio.gather(*(worker() for _ in range(WIDTH)))
