@@ -17,6 +17,7 @@ GONE = [
     "/var/lib/dpkg/info", "/etc/apt", "/usr/lib/apt", "/usr/libexec/dpkg", "/usr/include", "/usr/local/include", "/boot", "/media", "/srv",
 ]  # fmt: skip
 GONE_PROGRAMS = ["apt*", "dpkg*", "perl*", "pip*", "idle*", "pydoc*", "debconf*", "deb-systemd*", "update-rc.d", "2to3*", "python*-config"]
+GONE_PROGRAMS += ["su", "passwd", "chsh", "chfn", "newgrp", "gpasswd", "mount", "umount", "chroot", "nsenter", "unshare"]  # what becomes somebody else
 GONE_LIBRARIES = ["libapt-*.so*", "perl-base", "perl", "libperl*"]
 GONE_PYTHON = ["ensurepip", "idlelib", "lib2to3", "test", "tkinter", "turtledemo", "turtle.py", "config-*", "pydoc_data", "venv/scripts"]
 GONE_SITES = ["pip*", "setuptools*", "wheel*", "_distutils_hack", "distutils-precedence.pth", "pkg_resources*"]

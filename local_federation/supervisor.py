@@ -101,6 +101,9 @@ def listening(port: int) -> Callable[[], bool]:
     return check
 
 
+_adopting: set[Supervisor] = set()
+
+
 class Supervisor:
     """The processes of one federation. Use as a context manager; `stop` is safe to call twice and from a signal handler's thread."""
 
@@ -116,7 +119,7 @@ class Supervisor:
         self._status = ""
         self._others = psutil.Process().children()  # whoever uses this as a library has processes of their own
         logs.mkdir(parents=True, exist_ok=True)
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._adopt(True)
 
     def add(self, service: Service) -> None:
         with self._lock:
@@ -201,7 +204,13 @@ class Supervisor:
                     with contextlib.suppress(psutil.Error):
                         process.kill()
                 psutil.wait_procs(alive, timeout=0.2)
+            self._adopt(False)
             self._write_status()
+
+    def _adopt(self, on: bool) -> None:
+        """Orphans below this process come to it while a supervisor lives."""
+        _adopting.add(self) if on else _adopting.discard(self)
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, int(bool(_adopting)), 0, 0, 0)
 
     def _own(self) -> list[psutil.Process]:
         """All processes below this one, but for those that were there before, and theirs."""

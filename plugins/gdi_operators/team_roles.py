@@ -24,8 +24,12 @@ OF_ITS_DAGS: tuple[Permission, ...] = (
     ("can_read", "Task Logs"), ("can_read", "XComs"),
     ("can_read", "DAG Versions"), ("can_read", "DAG Dependencies"), ("can_read", "HITL Detail"),  # without them the list of DAGs and the graph are empty
 )  # fmt: skip
-# The tabs Jobs and Results are known by the list of plugins; `Website` FAB itself gives to every role.
-OF_THE_UI: tuple[Permission, ...] = (("menu_access", "DAGs"), ("can_read", "Plugins"), ("can_read", "Website"))
+OF_EVERY_ROLE: Permission = ("can_read", "Website")  # FAB itself gives it, and again where it was taken
+OF_THE_UI: tuple[Permission, ...] = (
+    ("menu_access", "DAGs"),
+    ("can_read", "Plugins"),
+    OF_EVERY_ROLE,
+)  # the tabs Jobs and Results are known by the list of plugins
 
 
 def wanted(known: Teams, workflows: Iterable[str]) -> dict[str, set[Permission]]:
@@ -51,7 +55,7 @@ def sync(security: Any, known: Teams, workflows: Iterable[str], tell: Callable[[
     for role in security.get_all_roles():
         if role.name.startswith(ROLE_PREFIX):
             for permission in list(role.permissions):
-                if (permission.action.name, permission.resource.name) not in roles.get(role.name, ()):
+                if (permission.action.name, permission.resource.name) not in roles.get(role.name, {OF_EVERY_ROLE}):
                     security.remove_permission_from_role(role, permission)
                     tell(f"role {role.name}: no longer {permission.action.name} on {permission.resource.name}")
     _members(security, known, tell)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.kubernetes.cgroups import hierarchies
@@ -23,7 +24,7 @@ def test_a_pod_of_our_own_image_finds_a_service_by_its_name(cluster: Cluster) ->
     ask = "import urllib.request; print(urllib.request.urlopen('http://web.default.svc/', timeout=10).status)"
     cluster.apply(serve("web"))
     cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s", timeout=70)
-    until("the service has an endpoint", lambda: cluster.kubectl("get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].addresses}"))
+    _served(cluster, "web")
     cluster.apply([pod("ask", ask)])
     assert finished(cluster, "ask").strip() == "200"
 
@@ -64,6 +65,7 @@ def test_a_pod_reaches_what_a_test_runs_beside_the_cluster(cluster: Cluster, tmp
         cluster.apply(stand_in("beside", 18080))
         with cluster.network():  # the test itself reaches what pods reach
             until("the server answers", lambda: _status(f"http://{API}:18080/"), 20)
+        _served(cluster, "beside")
         ask = "import urllib.request; print(urllib.request.urlopen('http://beside.default.svc/', timeout=10).status)"
         cluster.apply([pod("ask-beside", ask)])
         assert finished(cluster, "ask-beside").strip() == "200"
@@ -86,7 +88,7 @@ def test_a_killed_test_leaves_no_process_mount_or_group() -> None:
     state, pid = holder.stdout.readline().split()
     holder.kill()
     holder.wait()
-    until("the namespaces are gone", lambda: not Path("/proc", pid).exists(), 20)
+    until("the namespaces are gone", lambda: not _lives(pid), 20)
     processes = [p for p in Path("/proc").glob("[0-9]*/cmdline") if state.encode() in _read(p)]
     assert not processes
     assert state not in Path("/proc/self/mounts").read_text()
@@ -96,11 +98,26 @@ def test_a_killed_test_leaves_no_process_mount_or_group() -> None:
     assert Path(state).name.startswith(PREFIX)
 
 
+def _lives(pid: str) -> bool:
+    """A zombie is no life: it waits for whoever adopted it to look."""
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def _served(cluster: Cluster, service: str) -> None:
+    """kube-proxy learns of a service's endpoints a moment after the apiserver, and refuses connections until then."""
+    address = cluster.get("service", service)["spec"]["clusterIP"]
+    with cluster.network():
+        until(f"the service {service} answers", lambda: _status(f"http://{address}/"), 20)
 
 
 def _status(url: str) -> int:
