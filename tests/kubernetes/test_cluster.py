@@ -17,15 +17,26 @@ from tests.kubernetes.parts import API
 from tests.kubernetes.pods import finished, pod, serve, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
+# kube-proxy learns of a service's endpoints a moment after the apiserver, and refuses connections until then.
+ASK = """
+import time, urllib.error, urllib.request
+until = time.monotonic() + 20
+while True:
+    try:
+        print(urllib.request.urlopen("http://%s.default.svc/", timeout=10).status)
+        break
+    except urllib.error.URLError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.2)
+"""
 
 
 @pytest.mark.usefixtures("broker_image")
 def test_a_pod_of_our_own_image_finds_a_service_by_its_name(cluster: Cluster) -> None:
-    ask = "import urllib.request; print(urllib.request.urlopen('http://web.default.svc/', timeout=10).status)"
     cluster.apply(serve("web"))
     cluster.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s", timeout=70)
-    _served(cluster, "web")
-    cluster.apply([pod("ask", ask)])
+    cluster.apply([pod("ask", ASK % "web")])
     assert finished(cluster, "ask").strip() == "200"
 
 
@@ -65,9 +76,7 @@ def test_a_pod_reaches_what_a_test_runs_beside_the_cluster(cluster: Cluster, tmp
         cluster.apply(stand_in("beside", 18080))
         with cluster.network():  # the test itself reaches what pods reach
             until("the server answers", lambda: _status(f"http://{API}:18080/"), 20)
-        _served(cluster, "beside")
-        ask = "import urllib.request; print(urllib.request.urlopen('http://beside.default.svc/', timeout=10).status)"
-        cluster.apply([pod("ask-beside", ask)])
+        cluster.apply([pod("ask-beside", ASK % "beside")])
         assert finished(cluster, "ask-beside").strip() == "200"
     finally:
         server.kill()
@@ -111,13 +120,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-def _served(cluster: Cluster, service: str) -> None:
-    """kube-proxy learns of a service's endpoints a moment after the apiserver, and refuses connections until then."""
-    address = cluster.get("service", service)["spec"]["clusterIP"]
-    with cluster.network():
-        until(f"the service {service} answers", lambda: _status(f"http://{address}/"), 20)
 
 
 def _status(url: str) -> int:

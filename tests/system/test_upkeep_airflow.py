@@ -40,7 +40,7 @@ def airflow(world: RulesWorld) -> Iterator[RealAirflow]:
 
 def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_gone_is_closed(world: RulesWorld, airflow: RealAirflow) -> None:
     wait_for("the DAGs", lambda: all(airflow.has_dag(name) for name in ("probe", "recurring", "housekeeping")), timeout=120)
-    parameters: dict[str, Any] = {k: v for k, v in world.conf("ok").items() if k != "ticket"}
+    parameters: dict[str, Any] = {k: v for k, v in world.conf("ok", 0.2).items() if k != "ticket"}
     with BrokerClient(world.environment["GDI_BROKER_URL"], (world.folder / "airflow-token").read_text) as client:
         request = {"dag_id": "probe", "dag_run_id": "manual__deleted", "attempt": 1, "workflow": "probe", "digest": "sha256:" + "0" * 64}
         client.admit(m.AdmitRequest.model_validate({**request, "parameters": parameters, "ticket": TICKET}))
@@ -48,7 +48,7 @@ def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_
     world.broker.due = [start, start]
 
     wait_for("both starts told", lambda: len(world.broker.reported) == 2, timeout=150)
-    assert airflow.finish("probe", NAME) == "success"
+    assert airflow.finish("probe", NAME) == "success", airflow.states("probe", NAME)
     runs = airflow.api("GET", "/dags/probe/dagRuns", params={"limit": 100})["dag_runs"]
     assert [r["dag_run_id"] for r in runs] == [NAME]
     assert TICKET not in str(runs), "a ticket leaves conf as soon as it is used"
