@@ -66,6 +66,7 @@ class Executor(RemoteExecutor):
         self._round: Any = None
         self._cancelled = False
         self._began = False
+        self._submitting = False
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -80,6 +81,7 @@ class Executor(RemoteExecutor):
     def run_jobs(self, jobs: list[Any]) -> None:
         """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
         self._on_first_jobs()
+        self._submitting = True
         under_way: tuple[list[Entry], Future[None]] | None = None
         try:
             for start in range(0, len(jobs), BATCH):
@@ -94,6 +96,9 @@ class Executor(RemoteExecutor):
             if under_way is not None:
                 under_way[1].cancel()
             raise
+        finally:
+            self._submitting = False
+        self._pause = FAST
 
     def _report_all(self, batch: tuple[list[Entry], Future[None]] | None) -> None:
         if batch is None:
@@ -105,7 +110,6 @@ class Executor(RemoteExecutor):
             raise WorkflowError(str(error)) from None
         for entry in entries:
             self._report(entry)
-        self._pause = FAST
 
     def _report(self, entry: Entry) -> None:
         info = SubmittedJobInfo(entry.job, external_jobid=entry.identifier, aux={"entry": entry})
@@ -151,7 +155,8 @@ class Executor(RemoteExecutor):
                 yield info
         # Fast while things change, slow when they do not; a round that costs much is not asked for all the time.
         self._pause = max(FAST if changed else min(SLOW, self._pause * GROWTH), min(SLOW, (time.monotonic() - began) * SHARE))
-        self.next_seconds_between_status_checks = self._pause
+        # While jobs are handed in the TES has better to do than to list those before them.
+        self.next_seconds_between_status_checks = max(self._pause, SLOW if self._submitting else 0)
 
     async def _states(self, due: set[str]) -> dict[str, str | None]:
         try:

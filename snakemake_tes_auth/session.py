@@ -88,10 +88,30 @@ class Session:
             raise
 
 
+class _NoCookies(httpx.Cookies):
+    """Keeps none: a server's session cookie must not speak for the next request (and looking for one costs as much as the rest of the client)."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        return
+
+
+class _Client(httpx.AsyncClient):
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return _NO_COOKIES
+
+    @cookies.setter
+    def cookies(self, cookies: object) -> None:
+        raise AttributeError("this client keeps no cookies")
+
+
+_NO_COOKIES = _NoCookies()
+
+
 async def _client(url: str, auth: httpx.Auth, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
     # trust_env=False: no proxy or netrc of the surroundings may see a token.
     transport = AiohttpTransport(connections=CONNECTIONS, verify=verify)
-    return httpx.AsyncClient(base_url=url, auth=auth, timeout=TIMEOUT, transport=transport, trust_env=False)
+    return _Client(base_url=url, auth=auth, timeout=TIMEOUT, transport=transport, trust_env=False)
 
 
 _sessions: dict[Path, Session] = {}

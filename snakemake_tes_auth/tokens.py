@@ -23,6 +23,7 @@ from snakemake_tes_auth.runfile import RunFile
 
 MIN_TTL = 65.0  # seconds a token must still live: as long as the longest single call (session.TIMEOUT) may take
 MAX_TOKEN_BYTES = 64 * 1024
+LOOK_EVERY = 1.0  # seconds between two looks at a token file: a stat for each of ten thousand requests costs more than it tells
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1: anything else would be a header of its own
 
 
@@ -76,20 +77,24 @@ class FixedToken:
 
 
 class FileTokens:
-    """A token in a file that someone else keeps fresh (a mounted secret); looked at for each request, read when it changed. One that was refused is waited
-    for to be replaced."""
+    """A token in a file that someone else keeps fresh (a mounted secret); looked at every second at most, read when it changed. One that was refused is
+    looked for at once, and waited for to be replaced."""
 
     scheme = "Bearer"
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read: tuple[object, str] = (None, "")  # what the file looked like, and what it held
+        self._looked = -LOOK_EVERY  # monotonic
 
     def __repr__(self) -> str:
         return f"FileTokens({str(self._path)!r})"
 
     async def token(self, *, refused: str | None = None) -> str:
-        seen = _look(self._path)
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY and self._read[1] not in ("", refused):
+            return self._read[1]
+        seen, self._looked = _look(self._path), now
         if seen is None or seen != self._read[0] or self._read[1] == refused:
             self._read = (seen, self._encoded(secret_of(self._path, "token file")))
         value = self._read[1]
