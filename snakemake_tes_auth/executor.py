@@ -28,6 +28,7 @@ from snakemake_tes_auth.tes import FAILED
 
 T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change
+BUSY = 2.0  # seconds at least, while many jobs are being handed in
 SHARE = 2.0  # a pause is at least so many times the round before it
 BATCH = 500  # jobs submitted together: then they are reported, and their tasks watched
 MAX_BAD_ROUNDS = 20
@@ -81,7 +82,7 @@ class Executor(RemoteExecutor):
     def run_jobs(self, jobs: list[Any]) -> None:
         """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
         self._on_first_jobs()
-        self._submitting = True
+        self._submitting = len(jobs) > BATCH
         under_way: tuple[list[Entry], Future[None]] | None = None
         try:
             for start in range(0, len(jobs), BATCH):
@@ -155,8 +156,8 @@ class Executor(RemoteExecutor):
                 yield info
         # Fast while things change, slow when they do not; a round that costs much is not asked for all the time.
         self._pause = max(FAST if changed else min(SLOW, self._pause * GROWTH), min(SLOW, (time.monotonic() - began) * SHARE))
-        # While jobs are handed in the TES has better to do than to list those before them.
-        self.next_seconds_between_status_checks = max(self._pause, SLOW if self._submitting else 0)
+        # While batch after batch is handed in the TES has better to do than to list those before.
+        self.next_seconds_between_status_checks = max(self._pause, BUSY if self._submitting else 0)
 
     async def _states(self, due: set[str]) -> dict[str, str | None]:
         try:
