@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
 
 from gdi_common.workflow import CatalogueEntry, CatalogueError, load
@@ -128,7 +129,7 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
 
 
 def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
-    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule.
+    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule. Without releases: admit → analyse → close.
 
     `dag_id` is the workflow's name, or `WORKFLOW__TEAM`: then FAB lets the team's role see and start it, and no other role but those that see every DAG.
     """
@@ -159,6 +160,9 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
             gather = GatherOperator(task_id="gather", releases=release.output, **STEPS["gather"], **common)
             analyse >> release >> gather
             last = gather
+        else:  # a task to come: what Airflow makes of it (skipped, upstream_failed) tells a run that was stopped from one that failed
+            last = EmptyOperator(task_id="analysed", task_display_name="Analysed", retries=0)
+            analyse >> last
         close = CloseRunOperator(task_id="close", **STEPS["close"], **common)
         last >> close.as_teardown(setups=admit, on_failure_fail_dagrun=True)
         if entry.lock is not None and entry.lock.rules:

@@ -140,7 +140,7 @@ def test_conf_is_no_template_field_of_any_step(tmp_path: Path) -> None:
 
 
 def test_a_workflow_without_releases_ends_after_its_analysis(tmp_path: Path) -> None:
-    assert [t.task_id for t in dag_of(load(entry(tmp_path, "quiet", releases=[]))).tasks] == ["admit", "analyse", "close"]
+    assert [t.task_id for t in dag_of(load(entry(tmp_path, "quiet", releases=[]))).tasks] == ["admit", "analyse", "analysed", "close"]
 
 
 def test_a_bad_entry_is_named_with_file_and_field_and_the_others_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
