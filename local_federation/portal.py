@@ -58,7 +58,7 @@ class Portal:
         if not self._airflow:
             self._airflow = airflow.login(self.layout, self.secrets, "portal")
         headers = {"Authorization": f"Bearer {self._airflow}", "Accept": "application/json"}
-        return httpx.request(method, self.layout.url("airflow") + path, headers=headers, timeout=30, trust_env=False, verify=authorities(), **kwargs)
+        return httpx.request(method, self.layout.url("airflow") + path, headers=headers, timeout=60, trust_env=False, verify=authorities(), **kwargs)
 
     def grant(self, workflow: str, datasets: list[str], *, days: float = 30) -> m.Grant:
         request = m.GrantRequest(workflows=[workflow], datasets=datasets, expires_at=time.time() + days * 86400, label=f"{workflow} at {len(datasets)} nodes")
