@@ -104,6 +104,11 @@ def listening(port: int) -> Callable[[], bool]:
 _adopting: set[Supervisor] = set()
 
 
+def _adopt() -> None:
+    """Orphans below this process come to it while a supervisor lives."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, int(bool(_adopting)), 0, 0, 0)
+
+
 class Supervisor:
     """The processes of one federation. Use as a context manager; `stop` is safe to call twice and from a signal handler's thread."""
 
@@ -119,7 +124,8 @@ class Supervisor:
         self._status = ""
         self._others = psutil.Process().children()  # whoever uses this as a library has processes of their own
         logs.mkdir(parents=True, exist_ok=True)
-        self._adopt(True)
+        _adopting.add(self)
+        _adopt()
 
     def add(self, service: Service) -> None:
         with self._lock:
@@ -204,13 +210,9 @@ class Supervisor:
                     with contextlib.suppress(psutil.Error):
                         process.kill()
                 psutil.wait_procs(alive, timeout=0.2)
-            self._adopt(False)
+            _adopting.discard(self)
+            _adopt()
             self._write_status()
-
-    def _adopt(self, on: bool) -> None:
-        """Orphans below this process come to it while a supervisor lives."""
-        _adopting.add(self) if on else _adopting.discard(self)
-        _libc.prctl(PR_SET_CHILD_SUBREAPER, int(bool(_adopting)), 0, 0, 0)
 
     def _own(self) -> list[psutil.Process]:
         """All processes below this one, but for those that were there before, and theirs."""

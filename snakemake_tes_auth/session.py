@@ -89,10 +89,13 @@ class Session:
 
 
 class _NoCookies(httpx.Cookies):
-    """Keeps none: a server's session cookie must not speak for the next request (and looking for one costs as much as the rest of the client)."""
+    """Keeps none: a server's session cookie must not speak for the next request (and looking for one in each answer costs)."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
         return
+
+
+_NO_COOKIES = _NoCookies()
 
 
 class _Client(httpx.AsyncClient):
@@ -103,9 +106,6 @@ class _Client(httpx.AsyncClient):
     @cookies.setter
     def cookies(self, cookies: object) -> None:
         raise AttributeError("this client keeps no cookies")
-
-
-_NO_COOKIES = _NoCookies()
 
 
 async def _client(url: str, auth: httpx.Auth, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:

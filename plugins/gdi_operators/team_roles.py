@@ -25,11 +25,8 @@ OF_ITS_DAGS: tuple[Permission, ...] = (
     ("can_read", "DAG Versions"), ("can_read", "DAG Dependencies"), ("can_read", "HITL Detail"),  # without them the list of DAGs and the graph are empty
 )  # fmt: skip
 OF_EVERY_ROLE: Permission = ("can_read", "Website")  # FAB itself gives it, and again where it was taken
-OF_THE_UI: tuple[Permission, ...] = (
-    ("menu_access", "DAGs"),
-    ("can_read", "Plugins"),
-    OF_EVERY_ROLE,
-)  # the tabs Jobs and Results are known by the list of plugins
+# The tabs Jobs and Results are known by the list of plugins.
+OF_THE_UI: tuple[Permission, ...] = (("menu_access", "DAGs"), ("can_read", "Plugins"), OF_EVERY_ROLE)
 
 
 def wanted(known: Teams, workflows: Iterable[str]) -> dict[str, set[Permission]]:

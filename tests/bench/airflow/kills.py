@@ -11,22 +11,15 @@ from airflow_kit import RealAirflow, RulesWorld, wait_for
 from gdi_operators.runs import run_id
 
 from tests.bench.airflow.report import row, run
+from tests.bench.airflow.rig import probe
 
 RUNS = 10
 NAMES = ("one", "two", "three")
 
 
 def measure(work: Path) -> bool:
-    world = RulesWorld(work, nodes=1, rules=NAMES)
-    world.start_host()
-    airflow = RealAirflow(work / "airflow", world.environment)
-    try:
-        airflow.start()
-        wait_for("the DAG", lambda: airflow.has_dag("probe"), timeout=120)
+    with probe(work, NAMES) as (world, airflow):
         return _measure(world, airflow)
-    finally:
-        airflow.close()
-        world.close()
 
 
 def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:

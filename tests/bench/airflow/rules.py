@@ -13,6 +13,7 @@ from gdi_operators.runs import run_id
 from postgres_kit import running_postgres
 
 from tests.bench.airflow.report import p95, row, run
+from tests.bench.airflow.rig import probe
 
 RUNS, RULES, QUIET = 20, 50, 30
 NAMES = tuple(f"rule_{n:02d}" for n in range(RULES))
@@ -20,20 +21,10 @@ SAMPLED = 4  # runs whose rules are timed: asking the API for all of them would 
 
 
 def measure(work: Path) -> bool:
-    world = RulesWorld(work, nodes=1, rules=NAMES)
-    world.start_host()
-    try:
-        with running_postgres() as postgres:
-            database = f"postgresql://gdi:{postgres.password}@127.0.0.1:{postgres.port}/{postgres.database('airflow')}"
-            airflow = RealAirflow(work / "airflow", world.environment, database=database, AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG="50")
-            try:
-                airflow.start()
-                wait_for("the DAG", lambda: airflow.has_dag("probe"), timeout=120)
-                return _measure(world, airflow)
-            finally:
-                airflow.close()
-    finally:
-        world.close()
+    with running_postgres() as postgres:
+        database = f"postgresql://gdi:{postgres.password}@127.0.0.1:{postgres.port}/{postgres.database('airflow')}"
+        with probe(work, NAMES, database=database, AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG="50") as (world, airflow):
+            return _measure(world, airflow)
 
 
 def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:

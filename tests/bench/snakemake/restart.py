@@ -53,18 +53,9 @@ def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:
 
 
 def start(bare: Rig, work: Path, prefix: str, jobs: int, log: Any) -> subprocess.Popen[str]:
-    arguments = [
-        *bare.arguments(prefix),
-        "--config",
-        f"count={jobs}",
-        "--jobs",
-        str(jobs),
-        "--nolock",
-        "--rerun-incomplete",
-        "--rerun-triggers",
-        "mtime",
-        *AT_FULL_SPEED,
-    ]
+    count = ("--config", f"count={jobs}", "--jobs", str(jobs))
+    again = ("--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime")
+    arguments = [*bare.arguments(prefix), *count, *again, *AT_FULL_SPEED]
     return subprocess.Popen([sys.executable, "-m", "snakemake", *arguments], cwd=work, env=bare.environment(work), stdout=log, stderr=log, text=True)
 
 
