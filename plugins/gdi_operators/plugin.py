@@ -37,9 +37,18 @@ def _serves() -> bool:
     return any(a in ("api-server", "standalone", "plugins") for a in sys.argv)
 
 
+def _middlewares() -> list[dict[str, Any]]:
+    if not _serves() or not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
+        return []
+    from gdi_operators.turns import OneWriter
+
+    return [{"middleware": OneWriter, "name": "GDI one writer"}]
+
+
 class GdiPlugin(AirflowPlugin):
     name = "gdi"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = _apps()
+    fastapi_root_middlewares: ClassVar[list[dict[str, Any]]] = _middlewares()
     external_views: ClassVar[list[dict[str, str]]] = [
         {"name": "Jobs", "href": f"{PREFIX}/jobs/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": JOBS},
         {"name": "Results", "href": f"{PREFIX}/results/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": RESULTS},

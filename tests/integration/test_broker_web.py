@@ -54,6 +54,27 @@ def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx
     assert alice.get_grant(grant).state == "revoked" and world.node_token("node-a", run.id).status_code == 403
 
 
+def test_a_schedule_of_the_form_is_kept_shown_and_checked(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
+    form = {"workflows": "allele-frequency", "datasets": list(DATASETS.values()), "days": "30", "mode": "standing", "catch_up": "none"}
+    schedule = {"cron": "0 6 * * mon", "timezone": "Europe/Helsinki", "parameters": '{"region": "22:1-2"}'}
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"cron": "61 * * * *"}, "cron"),
+        ({"timezone": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"workflows": "allele-frequency, other"}, "one workflow"),
+        *(({"parameters": text}, "JSON object") for text in ("[1]", "{", '{"a": NaN}', "[" * 9999)),
+    ]
+    page = sign_in(world, browser)
+    for change, said in wrong:
+        refused = browser.post("/connect/consent", data={**form, **schedule, **change, "csrf": csrf(page)})
+        assert refused.status_code == 422 and said in refused.text, (change, refused.text)
+    done = browser.post("/connect/consent", data={**form, **schedule, "csrf": csrf(page)})
+    assert done.status_code == 303, done.text
+    listing = browser.get(done.headers["location"]).text
+    assert "Schedule of allele-frequency: <code>0 6 * * mon</code> Europe/Helsinki, active" in listing
+    kept = alice.get_grant(re.findall(r"/connect/grants/(g-[0-9a-f]{32})/revoke", listing)[0]).schedule
+    assert kept and (kept.catch_up, kept.parameters) == ("none", {"region": "22:1-2", "datasets": list(DATASETS.values())})
+
+
 def test_no_token_reaches_the_browser(world: World, browser: httpx.Client) -> None:
     page = sign_in(world, browser)
     issued = (world.folder / "issued-tokens").read_text().split()

@@ -11,6 +11,16 @@ from broker_client.models import Grant
 from gdi_common import web
 from gdi_common.web import date, hidden
 
+SCHEDULE = (  # of the consent form; left empty, nothing starts by itself
+    "<fieldset><legend>Start by itself (only if you want that)</legend>"
+    '<label>When, as in cron: minute, hour, day, month, weekday <input type="text" name="cron" maxlength="200" placeholder="0 6 * * mon"></label>'
+    '<label>In the time zone <input type="text" name="timezone" value="UTC" maxlength="64" placeholder="Europe/Helsinki"></label>'
+    '<label>What was missed while the system was away <select name="catch_up"><option value="latest">start once</option>'
+    '<option value="all">start each</option><option value="none">skip</option></select></label>'
+    '<label>The workflow\'s parameters, as JSON <textarea name="parameters" rows="3" maxlength="20000" placeholder="{}"></textarea></label>'
+    "<p>It needs a single workflow above and starts on the chosen datasets. Your access is checked anew at each start.</p></fieldset>"
+)
+
 
 def page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
     """`body` is HTML made by the functions below."""
@@ -37,7 +47,7 @@ def consent(user: str, csrf: str, workflows: str, datasets: Iterable[tuple[str, 
         f"<fieldset><legend>Datasets</legend>{boxes or '<p>You have no access to any dataset yet.</p>'}</fieldset>"
         f'<fieldset><legend>How long</legend><label>Days <input type="number" name="days" value="30" min="1" max="{max_days:g}" required></label>'
         f'<label>Good for <select name="mode"><option value="standing">any number of runs</option><option value="once">one run</option></select></label>'
-        f'<label>A name for it <input type="text" name="label" maxlength="255"></label></fieldset>'
+        f'<label>A name for it <input type="text" name="label" maxlength="255"></label></fieldset>{SCHEDULE}'
         f'<button>Allow</button></form> <form class="inline" method="post" action="/connect/discard">{hidden(csrf)}<button class="quiet">Cancel</button></form>'
         f'<p><a href="/connect/grants">My grants</a></p>',
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 import time
 from typing import Annotated, Any
@@ -103,15 +104,36 @@ async def consent(b: B, request: Request) -> Response:
                 "expires_at": time.time() + float(first.get("days", "0")) * 86400 - 1,
                 "mode": first.get("mode", ""),
                 "label": first.get("label", ""),
+                "schedule": _schedule(first, form.get("datasets", [])) if first.get("cron", "").strip() else None,
             }
         )
-    except (ValidationError, ValueError):
+    except (ValidationError, ValueError, RecursionError):
         raise ProblemError(
-            422, "invalid-request", "Name at least one workflow and one dataset, and a number of days.", action="Go back and correct the form."
+            422,
+            "invalid-request",
+            "Name at least one workflow and one dataset, and a number of days; to start by itself, one workflow, and its parameters as a JSON object.",
+            action="Go back and correct the form.",
         ) from None
     user = str(session["sub"])
     await b.grants.consent(str(session["pending"]), user, wanted, actor=f"user:{user}")
     return RedirectResponse(f"{b.settings.public_url}/connect/grants", status_code=303)
+
+
+def _schedule(form: dict[str, str], datasets: list[str]) -> dict[str, Any]:
+    """ValueError where it is not for one workflow, or its parameters are no JSON object."""
+    (workflow,) = _split(form.get("workflows", ""))
+    parameters = json.loads(form.get("parameters", "").strip() or "{}", parse_constant=_refuse)
+    if not isinstance(parameters, dict):
+        raise ValueError("no object")
+    return {
+        "workflow": workflow,
+        "parameters": {**parameters, "datasets": datasets},
+        **{key: form.get(key, "").strip() for key in ("cron", "timezone", "catch_up")},
+    }
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 @router.post("/discard")

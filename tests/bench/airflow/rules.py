@@ -1,5 +1,5 @@
-"""Twenty runs of fifty rules at once: what watching costs, and how soon a rule's change is in the UI's API. On PostgreSQL (Debian's, as root): so much at once
-is nothing for Airflow on SQLite, which answers starts with 500 then."""
+"""Twenty runs of fifty rules at once: what watching costs, and how soon a rule's change is in the UI's API. On PostgreSQL (Debian's, as root), as
+whoever runs so much at once has it."""
 
 from __future__ import annotations
 
