@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes import images, programs
-from tests.kubernetes.cluster import PACKAGES, Cluster
-from tests.system.debian import install
+from tests.kubernetes import images, prepare
+from tests.kubernetes.cluster import Cluster
 
 HERE = Path(__file__).resolve().parent
-
-
-def _missing() -> str | None:
-    if os.geteuid() != 0:
-        return "root is needed: a node makes namespaces, mounts and control groups"
-    absent = [name for name, program in {**PACKAGES, **images.PACKAGES}.items() if not Path(program).exists()]
-    return install(absent) or programs.missing()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,7 +25,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.kubernetes)
     if not mine or config.option.collectonly or re.search(r"not kubernetes\b", config.option.markexpr):
         return
-    why = _missing()
+    why = prepare.missing()
     if why is None:
         return
     if os.environ.get("CI") == "true":  # there tests that never run would be worse than red ones
@@ -60,7 +52,8 @@ def broker_image(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def snakemake_image(cluster: Cluster) -> None:
-    """Snakemake's image is on every node."""
-    images.built("snakemake")
-    cluster.load(images.archive_of("snakemake"))
+def run_images(cluster: Cluster) -> None:
+    """Snakemake's and the gateway's image are on every node."""
+    for target in ("snakemake", "node"):
+        images.built(target)
+        cluster.load(images.archive_of(target))
