@@ -166,10 +166,13 @@ class Grants:
             await c.execute(grants.update().where(grants.c.id == grant).values(refreshes=held.refreshes, refresh_due=held.due))
 
     async def on_dead(self, grant: str, why: str) -> None:
+        """Nothing where it had ended before, by its user's wish or its time."""
         async with self._store.write() as c:
-            await c.execute(
+            done = await c.execute(
                 grants.update().where(grants.c.id == grant, grants.c.state.in_(("active", "used", "pending"))).values(state="dead", detail=why[:2000])
             )
+        if done.rowcount != 1:
+            return
         log.error("grant %s is dead: %s", grant, why)
         row = await self.row(grant)
         await self._audit.record("broker", "grant.dead", owner=row["owner"] if row else None, grant=grant, allowed=False, reason=why)

@@ -167,7 +167,7 @@ class Keeper:
             while time.monotonic() < deadline:
                 record = await self.vault.read(self.path(grant))
                 if record.data is None:
-                    raise Dead("The grant's tokens are gone from Vault: it was revoked or has ended.")
+                    raise await self.gone(grant)
                 held = Held.read(record.data)
                 if not held.redeeming:
                     if good(held):  # re-checked inside the lock: another may have refreshed while we waited
@@ -267,6 +267,13 @@ class Keeper:
         self.forget(grant)
         await self.on_dead(grant, why)
         await self.release(grant, mine, version)
+        return Dead(why)
+
+    async def gone(self, grant: str) -> Dead:
+        """Vault has no tokens of it: marked dead, so that its user sees it and no replica asks for it again and again; the exception to raise."""
+        why = "The grant's tokens are gone from Vault: it was revoked or has ended, or Vault was restored from an older snapshot."
+        self.forget(grant)
+        await self.on_dead(grant, why)
         return Dead(why)
 
     def _remember(self, grant: str, held: Held) -> Held:

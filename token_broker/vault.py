@@ -104,7 +104,9 @@ class Vault:
         def call() -> Record:
             try:
                 answer = self._client.secrets.kv.v2.read_secret_version(path, mount_point=self._mount, raise_on_deleted_version=False)
-            except hx.InvalidPath:
+            except hx.InvalidPath as error:
+                if error.errors:  # not "there is none", but "no handler for route": nothing is known of what lies there
+                    raise VaultUnavailable(f"Vault has no engine at {self._mount!r}. Check that it is the right Vault, and was restored.") from None
                 return Record(None, 0)
             return Record(answer["data"]["data"], int(answer["data"]["metadata"]["version"]))
 
