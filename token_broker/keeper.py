@@ -217,7 +217,7 @@ class Keeper:
         except OidcDenied as error:
             if error.code not in ("invalid_grant", "invalid_token"):  # invalid_client, invalid_scope …: the configuration is wrong, the grant is not dead
                 await self.release(grant, mine, version)
-                raise ProblemError(502, "provider-refused", str(error), action="The operator must look at the broker's OIDC client.") from None
+                raise recovery.client_refused(error) from None
             raise await self.die(grant, mine, version, f"The identity provider no longer accepts this grant's refresh token ({error.code}).") from None
         except OidcUnavailable as error:
             # Where it was sent nobody knows whether the token was redeemed. The lease ends at once, so that recovery need not wait for it.

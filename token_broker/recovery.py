@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from gdi_common.oidc import OidcDenied, OidcUnavailable
+from gdi_common.problem import ProblemError
 
 if TYPE_CHECKING:
     from token_broker.held import Held
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NEEDED_TTL = 2.0
+NOT_KNOWN = ("invalid_client", "http-401")  # the provider refuses the broker itself, as while its secret is changed: that tells nothing about the grant
 
 
 async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version: int) -> Held:
@@ -24,7 +26,10 @@ async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version:
     log.warning("grant %s: a redemption by replica %s was interrupted; finding out what is left", grant, before.redeeming.split("-")[0])
     try:
         unused = (await keeper.oidc.introspect(before.refresh_token, "refresh_token")).get("active") is True
-    except OidcDenied:
+    except OidcDenied as error:
+        if error.code in NOT_KNOWN:
+            await keeper.release(grant, mine, version, uncertain=True)
+            raise client_refused(error) from None
         unused = False  # this provider does not tell about refresh tokens: assume the worse
     except OidcUnavailable:
         await keeper.release(grant, mine, version, uncertain=True)
@@ -35,7 +40,10 @@ async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version:
     if before.ttl() > NEEDED_TTL:
         try:
             tokens = await keeper.oidc.exchange_for_refresh(before.access_token)
-        except OidcDenied:
+        except OidcDenied as error:
+            if error.code in NOT_KNOWN:
+                await keeper.release(grant, mine, version, uncertain=True)
+                raise client_refused(error) from None
             log.warning("grant %s: the last access token could not be exchanged", grant)
         except OidcUnavailable:
             await keeper.release(grant, mine, version, uncertain=True)
@@ -50,3 +58,7 @@ async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version:
         version,
         "A broker stopped between redeeming this grant's refresh token and storing the new one; the token is used up and no other is known.",
     )
+
+
+def client_refused(error: OidcDenied) -> ProblemError:
+    return ProblemError(502, "provider-refused", str(error), action="The operator must look at the broker's OIDC client.")

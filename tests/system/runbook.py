@@ -14,7 +14,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LASTS = re.compile(r"(umask |export |[A-Z_]+=(\$\(.*\)|\S*)$)")  # what a shell keeps for the commands after it
-TIMEOUT = 300  # seconds for one command
+TIMEOUT = 400  # seconds for one command
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,24 @@ def test_a_new_client_secret_is_in_force_without_a_restart_and_no_grant_is_lost_
         assert made.started(user)[1].state == "open"
 
 
+def test_an_interrupted_refresh_outlives_a_wrong_client_secret(made: Installation) -> None:
+    """A broker was killed while it redeemed, and its secret is changed: what the provider says of the client is no word about the grant."""
+    grant, run = made.open_run()
+    path = f"/v1/gdi/data/grants/{grant.id}"
+    with made.bao.as_operator() as vault:
+        found = vault.get(path).raise_for_status().json()["data"]
+        record = {**found["data"], "redeeming": "killed-1", "redeeming_until": time.time() - 1}
+        vault.post(path, json={"data": record, "options": {"cas": found["metadata"]["version"]}}).raise_for_status()
+    with made.user() as user:
+        right = made.client_secret_file.read_text()
+        write_private(made.client_secret_file, secrets.token_urlsafe(24))
+        answer = redeem(made, run)
+        assert answer.status_code == 502 and answer.json()["type"].endswith(":provider-refused"), answer.text
+        write_private(made.client_secret_file, right)
+        assert redeem(made, run).status_code == 200
+        assert user.get_grant(grant.id).state == "active"
+
+
 def test_a_new_password_of_the_database_leaves_open_connections_alone_until_the_restart(made: Installation, tmp_path: Path) -> None:
     postgres: Postgres = made.postgres
     grant, _ = made.open_run()
