@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -15,20 +13,9 @@ from local_federation.demo import WORKFLOW, Answer, compare, read_answer
 from local_federation.federation import Federation
 from local_federation.parts.node import TES_USER
 from local_federation.portal import Portal
+from tests.waiting import wait_for as wait_for
 
 FINAL = ("success", "failed")
-T = TypeVar("T")
-
-
-def wait_for(what: str, check: Callable[[], T | None], *, timeout: float = 60, every: float = 0.3) -> T:
-    """The first truthy value of `check`; AssertionError naming `what` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = check()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
-        time.sleep(every)
 
 
 @dataclass

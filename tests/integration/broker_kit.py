@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from local_federation.aai.client import Tokens, sign_in
 from local_federation.openbao import OpenBao
 from local_federation.ports import Ports
 from local_federation.secretfiles import write_private
+from tests.waiting import wait_for as wait_for
 
 REDIRECT = "http://127.0.0.1/portal/callback"
 CLUSTER = "https://cluster.test"
@@ -40,17 +40,6 @@ _libc = ctypes.CDLL(None)
 
 def _die_with_parent() -> None:
     _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
-
-
-def wait_for(what: str, condition: Callable[[], Any], timeout: float = 20) -> Any:
-    """Waits for a condition, with a bound; its value."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {timeout} s: {what}")
 
 
 def refused(call: Any, *args: Any, **kwargs: Any) -> ProblemError:

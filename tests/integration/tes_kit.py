@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,20 +31,13 @@ from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import c4gh
 
 from gdi_common.jose import SigningKey
+from tests.waiting import wait_for as wait_for
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "/ga4gh/tes/v1"
 IMAGE = "gdi-task:1"
 TERMINAL = {"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"}
 CAPABILITY = "capability-planted-4711"
-
-
-def wait_for(what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
-    return value
 
 
 def chosen_sandbox() -> dict[str, str]:

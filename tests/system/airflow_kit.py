@@ -11,9 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
@@ -23,22 +22,11 @@ from operators_world import TICKET, WORKFLOW, Broker, Node, World
 
 from broker_client import models as m
 from gdi_common.workflow import RulesLock, digest_of
+from tests.waiting import wait_for as wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 FINAL = ("success", "failed")
-T = TypeVar("T")
-
-
-def wait_for(what: str, check: Callable[[], T | None], *, timeout: float = 90, every: float = 0.25) -> T:
-    """The first truthy value of `check`; AssertionError naming `what` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = check()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
-        time.sleep(every)
 
 
 def free_port() -> int:
