@@ -122,8 +122,13 @@ def taps(layout: Layout, node: str) -> list[Service]:
     return made
 
 
-def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, maker: Maker, program: Path | None = None) -> Service:
-    """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds besides the host's /usr."""
+def tes(
+    layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, maker: Maker, program: Path | None = None, inside: str | None = None
+) -> Service:
+    """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds besides the host's /usr.
+
+    `inside`: the URL of the gateway's internal listener, where that is not the socket of a gateway on this machine (for the stand-in).
+    """
     if program is not None:
         return _funnel(layout, secrets, node, program, folders, slots)
     home = layout.folder("nodes", node, "tes")
@@ -141,7 +146,7 @@ def tes(layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slo
         },
         "service_accounts": [{"user": TES_USER, "password_file": str(secrets.path(f"{node}-tes-password"))}],
         "archive": {
-            "url": _internal_url(layout, node),
+            "url": inside or _internal_url(layout, node),
             "secret_key_file": str(secret),
             "public_key_file": str(public),
         },

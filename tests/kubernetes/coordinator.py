@@ -40,7 +40,8 @@ asyncio.run(main())
 
 @dataclass
 class Centre:
-    """What the broker's chart is to be installed with; every server listens on the loopback of who makes this. `values`: of the chart, beyond these."""
+    """What the broker's chart is to be installed with; every server listens on the loopback of who makes this. `values`: of the chart, beyond these;
+    `callers`: who may call the broker besides Airflow and Snakemake pods."""
 
     cluster: Cluster
     folder: Path
@@ -53,6 +54,7 @@ class Centre:
     public_url: str
     enrolment: dict[str, Any]
     values: dict[str, Any] = field(default_factory=dict)
+    callers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def values_file(self) -> Path:
@@ -86,7 +88,7 @@ class Centre:
                 "database": {"url": f"postgresql+asyncpg://gdi@postgres.{OUTSIDE}.svc/{self.database}"},
                 "oidc": {"issuer": self.issuer, "clientId": "token-broker"}, "vault": {"addr": f"http://vault.{OUTSIDE}.svc:8200"},
                 "extraContainers": [relay], "drainSeconds": 8, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-                "network": {key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers},
+                "network": {"from": self.callers, **{key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers}},
             },
             "enrolment": enrolment, **self.values,
         }  # fmt: skip

@@ -1,7 +1,7 @@
-"""A local federation whose centre is the test cluster: the broker is the chart's pods, Snakemake runs in pods; the nodes' servers and Airflow are processes.
+"""A local federation on the test cluster: broker and gateways are the charts' pods, Snakemake runs in pods; Airflow and the nodes' other servers are processes.
 
-All of it lives in the cluster's network: gateways listen at a node's address, where pods reach them, everything else on the loopback there. So whoever
-makes, starts, asks or stops one does it within `cluster.network()`: threads and processes made there stay there.
+All of it lives in the cluster's network, the processes on the loopback there. So whoever makes, starts, asks or stops one does it within
+`cluster.network()`: threads and processes made there stay there.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from local_federation.parts import airflow, core, node, openbao, s3
 from local_federation.sandbox import python_folders
 from local_federation.secretfiles import write_private
 from local_federation.supervisor import Service, http_ok
+from tests.kubernetes import gateways
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.coordinator import NAMESPACE, OUTSIDE, RELAY, Centre, outside
+from tests.kubernetes.coordinator import NAMESPACE, RELAY, Centre
+from tests.kubernetes.gateways import Gateway
 from tests.kubernetes.images import name_of
 from tests.kubernetes.launcher_kit import CONNECTION, kubeconfig
-from tests.kubernetes.parts import API, API_URL
+from tests.kubernetes.parts import API_URL
 
 from postgres_kit import Postgres, running_postgres  # isort: skip
 
@@ -44,8 +46,10 @@ class ClusterFederation(Federation):
     def __init__(self, work: Path, cluster: Cluster, postgres: Postgres, *, nodes: int = 2, pods: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(work, nodes=nodes, upkeep=False, **options)
         self.cluster, self.postgres = cluster, postgres
-        self.layout.gateway_names = {n: f"{n}-gateway.{OUTSIDE}.svc" for n in self.layout.nodes}
+        self.layout.gateway_names = {n: gateways.host_of(n) for n in self.layout.nodes}
+        self.layout.ports |= {f"{n}/gateway": gateways.PORT for n in self.layout.nodes}
         self.layout.save()
+        self.gateways = {n: Gateway(cluster, self.layout, self.secrets, n) for n in self.layout.nodes}
         self.pods = pods or {"defaults": POD, "start_timeout": 240}
         self.stack = ExitStack()
         self.centre: Centre
@@ -65,35 +69,35 @@ class ClusterFederation(Federation):
         self.seconds["helm install"] = time.monotonic() - started
         airflow.configure(layout, secrets)
         hosts = self.work / "hosts"
-        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{API} {name}\n" for name in layout.gateway_names.values()))
+        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{self.gateways[n].address} {name}\n" for n, name in layout.gateway_names.items()))
         for service in airflow.services(layout, self.airflow_environment()):
             add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout))
         relay = [sys.executable, "-c", RELAY, str(layout.ports["broker"]), address, "8080"]
         add(Service("broker", relay, http_ok(layout.url("broker") + "/readyz")))
         for n in layout.nodes:
             add(node.sda(layout, n))
-            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=self.slots, maker=self.maker))
-            add(node.gateway(layout, secrets, n))
+            folders = [bind.source for bind in python_folders()]
+            add(node.tes(layout, secrets, n, folders=folders, slots=self.slots, maker=self.maker, inside=self.gateways[n].inside))
         ready(timeout=timeout, on_change=on_change)
         self.seconds["federation started"] = time.monotonic() - started
 
     def _install(self) -> str:
-        """charts/gdi, and what Airflow's processes are given of it: an identity, the pods' settings, a connection with their rights. The broker's address."""
+        """Both charts, and what Airflow's processes are given: an identity, the pods' settings, a connection with their rights. The broker's address."""
         layout, cluster = self.layout, self.cluster
         repository, tag = name_of("snakemake").rsplit(":", 1)
         runs = {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, "pods": self.pods,
-            "gateways": [{"cidr": f"{API}/32", "ports": [layout.ports[f"{n}/gateway"] for n in layout.nodes]}],
+            "gateways": [gateways.opening(n, gateways.PORT) for n in layout.nodes],
         }  # fmt: skip
         enrolment = yaml.safe_load(core.enrolment(layout, self.secrets).read_text())
         self.centre = Centre(
             cluster, layout.folder("centre"), openbao.server(layout), self.postgres, self.postgres.database(), layout.ports["aai"], layout.issuer,
-            self.secrets.read("client-token-broker"), layout.url("broker"), enrolment, {"runs": runs},
+            self.secrets.read("client-token-broker"), layout.url("broker"), enrolment, {"runs": runs}, [gateways.opening(n) for n in layout.nodes],
         )  # fmt: skip
         self.centre.prepare(self.stack)
-        ports = {n: layout.ports[f"{n}/gateway"] for n in layout.nodes}
-        cluster.apply([o for n, port in ports.items() for o in outside(f"{n}-gateway", port, API, port)])
         address = self.centre.install(self.stack)
+        for gateway in self.gateways.values():
+            gateway.install(self.stack)
         write_private(self.identity_file, self.centre.airflows_identity(hours=4))
         given = yaml.safe_load(cluster.get("configmap", "gdi-pods", NAMESPACE)["data"]["pods.yaml"])
         self.pod_config.write_text(yaml.safe_dump({**given, "conn_id": CONNECTION}))
@@ -109,6 +113,25 @@ class ClusterFederation(Federation):
             **environment, "GDI_LAUNCHER": "kubernetes", "GDI_POD_CONFIG": str(self.pod_config), "GDI_IDENTITY_TOKEN_FILE": str(self.identity_file),
             f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps({"conn_type": "kubernetes", "extra": extra}),
         }  # fmt: skip
+
+    @property
+    def public_url(self) -> str:
+        """The broker's."""
+        return self.layout.url("broker")
+
+    def identity(self) -> str:
+        """Airflow's."""
+        return self.centre.airflows_identity()
+
+    @contextmanager
+    def given(self, **changes: Any) -> Iterator[None]:
+        """What the operator gives pods is other meanwhile (GDI_POD_CONFIG)."""
+        before = self.pod_config.read_text()
+        self.pod_config.write_text(yaml.safe_dump({**yaml.safe_load(before), **changes}))
+        try:
+            yield
+        finally:
+            self.pod_config.write_text(before)
 
     def stop(self) -> None:
         super().stop()

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from typing import Protocol
 
 import httpx
 
@@ -15,10 +16,19 @@ from tests.kubernetes.coordinator import Coordinator, pods_of
 RATE = 50  # token requests a second
 
 
+class Asked(Protocol):
+    """Where a broker is asked, and as whom."""
+
+    @property
+    def public_url(self) -> str: ...
+
+    def identity(self) -> str: ...
+
+
 class Load:
     """`rate` run tokens a second over pooled connections, for as long as it is used; every answer and error counted."""
 
-    def __init__(self, world: Coordinator, run: str, audience: str, rate: int = RATE) -> None:
+    def __init__(self, world: Asked, run: str, audience: str, rate: int = RATE) -> None:
         self.seen: Counter[str] = Counter()
         self.slowest = 0.0
         self._url, self._token, self._rate = f"{world.public_url}/v1/runs/{run}/tokens", world.identity(), rate

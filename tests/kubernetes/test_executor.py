@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.kubernetes_long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def federation(cluster: Cluster, broker_image: None, snakemake_image: None) -> Iterator[ExecutorFederation]:
+def federation(cluster: Cluster, broker_image: None, run_images: None) -> Iterator[ExecutorFederation]:
     loaded(cluster)
     with started(ExecutorFederation, cluster) as made:
         yield made

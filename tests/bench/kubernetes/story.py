@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -12,6 +13,8 @@ import httpx
 from tests.kubernetes import pki
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.parts import API_URL
+
+PODS = "/api/v1/namespaces/gdi-runs/pods"
 
 
 class Story:
@@ -30,9 +33,18 @@ class Story:
         return next((m for name, m in sorted(self.moments.items()) if name.startswith(run) and "started" in m), {})
 
     def _follow(self) -> None:
-        with self._client.stream("GET", "/api/v1/namespaces/gdi-runs/pods", params={"watch": "1", "timeoutSeconds": "3600"}) as answer:
-            for line in answer.iter_lines():
-                self._note(json.loads(line)["object"], time.time())
+        """Until it is closed: lists, then watches from there, and again where the watch ends."""
+        while not self._client.is_closed:
+            with contextlib.suppress(httpx.HTTPError):
+                listed = self._client.get(PODS).raise_for_status().json()
+                for pod in listed["items"]:
+                    self._note(pod, time.time())
+                parameters = {"watch": "1", "timeoutSeconds": "3600", "resourceVersion": listed["metadata"]["resourceVersion"]}
+                with self._client.stream("GET", PODS, params=parameters) as answer:
+                    for change in map(json.loads, answer.iter_lines()):
+                        if change["type"] == "ERROR":
+                            break
+                        self._note(change["object"], time.time())
 
     def _note(self, pod: dict[str, Any], now: float) -> None:
         name = pod["metadata"]["name"]
