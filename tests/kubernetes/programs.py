@@ -23,7 +23,7 @@ HELM = "3.22.0"
 FOLDER = CACHE / f"kubernetes-{KUBERNETES}-coredns-{COREDNS}-helm-{HELM}"
 OF_KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
 NAMES = (*OF_KUBERNETES, "coredns", "helm", "pause")
-BUILD_TIMEOUT = 1500  # seconds, for one module
+BUILD_TIMEOUT = 3600  # seconds, for one module; it may have to do with what CPU time others leave
 # What a pod's first container is made of: it holds the pod's namespaces and does nothing.
 PAUSE = """package main
 
