@@ -43,7 +43,8 @@ class Peaks:
 
     def _look(self) -> None:
         while not self._end.wait(0.5):
-            for folder in self._root.glob("node-*/kubepods/**/pod*"):
+            # No `**`: it would look into the groups of pods, which go away meanwhile.
+            for folder in (f for quality in (".", "burstable", "besteffort") for f in self._root.glob(f"node-*/kubepods/{quality}/pod*")):
                 uid = folder.name.removeprefix("pod")
                 try:
                     peak = int((folder / self._peak).read_text())
