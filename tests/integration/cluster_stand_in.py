@@ -29,12 +29,14 @@ def failure(status: int, reason: str, message: str) -> JSONResponse:
 
 @dataclass
 class StandIn:
-    """`pods`, `maps`: what there is. `refuse`: the answer to the next creations. `down`: every call is answered with 503. `deleted`: name, grace, marks."""
+    """`pods`, `maps`: what there is. `refuse`: the answer to the next creations. `down`: every call is answered with 503, `starting`: with 403, as by a server
+    that has not read its roles yet. `deleted`: name, grace, marks."""
 
     pods: dict[str, Json] = field(default_factory=dict)
     maps: dict[str, Json] = field(default_factory=dict)
     refuse: tuple[int, str, str] | None = None
     down: bool = False
+    starting: bool = False
     deleted: list[tuple[str, int, Json]] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
 
@@ -61,6 +63,8 @@ class StandIn:
 
         @app.middleware("http")
         async def away(request: Request, call_next: Any) -> Response:
+            if self.starting:
+                return failure(403, "Forbidden", 'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot list resource "pods"')
             return failure(503, "ServiceUnavailable", "away") if self.down else await call_next(request)
 
         @app.post(base + "/pods")

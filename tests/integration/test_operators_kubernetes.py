@@ -13,6 +13,7 @@ import yaml
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from cluster_stand_in import StandIn, now
 from gdi_operators.launchers import LauncherError, get_launcher
+from gdi_operators.launchers import kubernetes_api as api
 from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.operators import AdmitRunOperator, SnakemakeOperator
 from gdi_operators.settings import settings
@@ -163,10 +164,32 @@ def test_a_full_quota_is_waited_for_then_retried_with_the_reason(world: Clustere
     assert world.cluster.created == [world.name(1)]
 
 
-def test_a_refusal_for_good_is_not_retried(world: Clustered) -> None:
+def test_a_refusal_for_good_is_not_retried(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "REFUSED_SECONDS", 0.1)
     world.cluster.refuse = (403, "Forbidden", 'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot create resource "pods"')
     with pytest.raises(AirflowFailException, match=r"refuses Airflow this \(403\).*Role"):
         analyse(admit(world)).execute(world.context(mode="ok"))
+
+
+def test_an_api_server_that_starts_and_does_not_know_its_roles_yet_is_waited_for(world: Clustered) -> None:
+    operator = analyse(admit(world))
+
+    def known() -> None:
+        world.cluster.starting = False
+
+    world.cluster.starting = True
+    later(known, 1)
+    waiting = start(world, operator)
+    world.cluster.run(world.name(1))
+    world.cluster.starting = True
+
+    def ended() -> None:
+        known()
+        world.cluster.end(world.name(1), 0)
+
+    later(ended, 1)
+    done = resume(world, operator, waiting)
+    assert isinstance(done, dict) and len(world.cluster.created) == 1
 
 
 def test_an_api_server_that_is_away_is_waited_out_by_who_waits(world: Clustered) -> None:

@@ -23,6 +23,8 @@ from tests.kubernetes.federated import ClusterFederation, started
 from tests.kubernetes.launcher_kit import RUNS
 from tests.kubernetes.load import Load
 
+AWAY = 60  # seconds without the API server
+
 
 @pytest.fixture(scope="module")
 def federation(cluster: Cluster, broker_image: None, run_images: None) -> Iterator[ClusterFederation]:
@@ -114,6 +116,20 @@ def test_a_full_quota_is_told_by_the_task_and_waited_out(federation: ClusterFede
         cluster.kubectl("delete", "resourcequota", "full", "-n", RUNS)
     driver.succeed(waits)
     assert_once(driver, waits)
+
+
+def test_while_the_api_server_is_away_for_a_minute_runs_go_on_and_new_ones_wait(federation: ClusterFederation, driver: Driver, cluster: Cluster) -> None:
+    going = begin(driver, slow_seconds=20)
+    under_way(driver, going)
+    with cluster.without("kube-apiserver"):
+        back = time.monotonic() + AWAY
+        waits = begin(driver)
+        until("its jobs end meanwhile", lambda: all(t["state"] == "COMPLETE" for t in driver.all_tasks(going.run)), AWAY)
+        until("a minute has passed", lambda: time.monotonic() > back, AWAY + 5)
+    for one in (going, waits):
+        driver.succeed(one)
+        assert_once(driver, one)
+        assert [p["metadata"]["name"].rsplit("-", 1)[1] for p in federation.pods_of(one.run)] == ["1"]
 
 
 @pytest.mark.timeout(1200)

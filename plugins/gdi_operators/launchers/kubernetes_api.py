@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +23,7 @@ from gdi_common.problem import ProblemError
 from gdi_operators.launchers.base import LauncherError
 
 TIMEOUT = (5, 30)  # seconds to connect, to read
+REFUSED_SECONDS = 20.0  # an API server that has just started answers 401 or 403 until it has read its roles: a refusal that lasts longer is one
 MAX_ANSWER = 8 * 1024 * 1024
 Json = dict[str, Any]
 
@@ -30,6 +34,10 @@ class AbsentError(Exception):
 
 class ExistsError(Exception):
     """409 AlreadyExists."""
+
+
+class RefusedError(LauncherError):
+    """401, or 403 by the cluster's roles."""
 
 
 def judge(status: int, body: bytes, what: str) -> Json:
@@ -54,7 +62,8 @@ def judge(status: int, body: bytes, what: str) -> Json:
     if status == 403 and "exceeded quota" in said:
         raise ProblemError(429, "quota-exceeded", f"{what}: {said}.", action="It is tried again as other runs end; else raise the namespace's ResourceQuota.")
     if status in (401, 403):
-        raise LauncherError(f"{what}: the cluster refuses Airflow this ({status}): {said}. See the Role of Airflow's service account (charts/gdi, rbac.yaml)")
+        refused = RefusedError if status == 401 or " cannot " in said else LauncherError  # else by admission: a pod security standard, a policy
+        raise refused(f"{what}: the cluster refuses Airflow this ({status}): {said}. See the Role of Airflow's service account (charts/gdi, runs.yaml)")
     if status in (408, 409, 429) or status >= 500:
         raise ProblemError(503, "cluster-away", f"{what}: the Kubernetes API answers {status}: {said}.", action="It is tried again.")
     raise LauncherError(f"{what}: the cluster refuses the request ({status}): {said}")
@@ -107,6 +116,16 @@ class Api:
         return self._call(f"deleting ConfigMap {name}", self._core.delete_namespaced_config_map, name=name)
 
     def _call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
+        deadline = time.monotonic() + REFUSED_SECONDS
+        while True:
+            try:
+                return self._once(what, method, **arguments)
+            except RefusedError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+
+    def _once(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
         try:
             answer = method(namespace=self.namespace, _preload_content=False, _request_timeout=TIMEOUT, **arguments)
             return judge(answer.status, answer.data, what)
@@ -137,8 +156,15 @@ class AsyncApi:
             await manager.__aexit__(None, None, None)
 
     async def call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
-        status, body = await self.raw(what, method, **arguments)
-        return judge(status, body, what)
+        deadline = time.monotonic() + REFUSED_SECONDS
+        while True:
+            status, body = await self.raw(what, method, **arguments)
+            try:
+                return judge(status, body, what)
+            except RefusedError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(random.uniform(0.7, 1.3))  # noqa: S311 - jitter
 
     async def raw(self, what: str, method: Callable[..., Any], **arguments: Any) -> tuple[int, bytes]:
         """(status, body) without judging it: logs are no JSON."""
