@@ -38,7 +38,7 @@ bench-airflow: setup
 test-kubernetes: setup
 	@$(BIN)/pytest -n 0 --durations 20 -m "kubernetes and not kubernetes_long" tests/kubernetes $(ARGS)
 
-# What of it would not fit into the CI's time: Airflow's KubernetesExecutor, every image with all its code, a pod that fills its disk.
+# What of it would not fit into the CI's time: Airflow's KubernetesExecutor, upgrades during ten runs, every image with all its code, a pod that fills its disk.
 test-kubernetes-long: setup
 	@$(BIN)/pytest -n 0 --durations 20 -m kubernetes_long tests/kubernetes $(ARGS)
 
