@@ -45,7 +45,7 @@ def walls(cluster: Cluster, broker_image: None) -> Iterator[Cluster]:
 
 
 def test_without_a_policy_all_reach_each_other(walls: Cluster) -> None:
-    assert reaches(walls, "a", "b.walls.svc", 80)
+    until("kube-proxy knows the new service", lambda: reaches(walls, "a", "b.walls.svc", 80), 20)  # a pod is ready before it does
     assert reaches(walls, "d", "b.walls.svc", 80, "outside")
 
 
