@@ -93,14 +93,16 @@ def _safe(error: Exception) -> str:
 
 @dataclass
 class RemoteKeys:
-    """A JWKS at `url`, kept `fresh_for` seconds; an unknown `kid` refetches at most every `refetch_after` seconds (key rotation, not a flood)."""
+    """A JWKS at `url`, kept `fresh_for` seconds. An unknown `kid` fetches it anew (key rotation); one that even that did not bring ends this for
+    `refetch_after` seconds (a flood)."""
 
     url: str
     client: httpx.AsyncClient
     fresh_for: float = 300
     refetch_after: float = 5
     _keys: list[dict[str, Any]] = field(default_factory=list)
-    _at: float = 0
+    _at: float = float("-inf")
+    _missed_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keys(self, *, kid: str | None = None) -> list[dict[str, Any]]:
@@ -120,13 +122,18 @@ class RemoteKeys:
                 if not self._keys:
                     raise TokenError(f"no JWKS at {self.url}: {type(error).__name__}") from error
             self._at = time.monotonic()
+            if not self._has(kid):
+                self._missed_at = self._at
             return self._keys
 
     def _good(self, kid: str | None) -> bool:
-        age = time.monotonic() - self._at if self._at else float("inf")
-        if not self._keys or age > self.fresh_for:
+        now = time.monotonic()
+        if not self._keys or now - self._at > self.fresh_for:
             return False
-        return kid is None or any(k.get("kid") == kid for k in self._keys) or age < self.refetch_after
+        return self._has(kid) or now - self._missed_at < self.refetch_after
+
+    def _has(self, kid: str | None) -> bool:
+        return kid is None or any(k.get("kid") == kid for k in self._keys)
 
     async def verify(self, token: str, *, issuer: str, audience: str | None, typ: str | None = None) -> dict[str, Any]:
         try:

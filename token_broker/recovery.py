@@ -7,7 +7,8 @@ redeemed. Otherwise the last access token, while it lives, is exchanged for a ne
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 from gdi_common.oidc import OidcDenied, OidcUnavailable
 from gdi_common.problem import ProblemError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from token_broker.held import Held
     from token_broker.keeper import Keeper
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 NEEDED_TTL = 2.0
 NOT_KNOWN = ("invalid_client", "http-401")  # the provider refuses the broker itself, as while its secret is changed: that tells nothing about the grant
@@ -24,34 +26,31 @@ NOT_KNOWN = ("invalid_client", "http-401")  # the provider refuses the broker it
 async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version: int) -> Held:
     """The grant's tokens after an interrupted redemption, stored. `mine` is the lease we hold now. Dead where nothing is left."""
     log.warning("grant %s: a redemption by replica %s was interrupted; finding out what is left", grant, before.redeeming.split("-")[0])
-    try:
-        unused = (await keeper.oidc.introspect(before.refresh_token, "refresh_token")).get("active") is True
-    except OidcDenied as error:
-        if error.code in NOT_KNOWN:
-            await keeper.release(grant, mine, version, uncertain=True)
-            raise client_refused(error) from None
-        unused = False  # this provider does not tell about refresh tokens: assume the worse
-    except OidcUnavailable:
-        await keeper.release(grant, mine, version, uncertain=True)
-        raise
-    if unused:
-        log.warning("grant %s: the refresh token had not been redeemed; going on", grant)
-        return await keeper.redeem(grant, mine, version)
-    if before.ttl() > NEEDED_TTL:
+
+    async def asked(question: Awaitable[T]) -> T | None:
+        """The provider's answer, or None where it refuses. Where it tells nothing, the tokens stay as uncertain as they are, for the next who tries."""
         try:
-            tokens = await keeper.oidc.exchange_for_refresh(before.access_token)
-        except OidcDenied as error:
-            if error.code in NOT_KNOWN:
-                await keeper.release(grant, mine, version, uncertain=True)
-                raise client_refused(error) from None
-            log.warning("grant %s: the last access token could not be exchanged", grant)
+            return await question
         except OidcUnavailable:
             await keeper.release(grant, mine, version, uncertain=True)
             raise
-        else:
-            if tokens.refresh_token:
-                log.warning("grant %s: saved by exchanging the last access token", grant)
-                return await keeper.store(grant, keeper.held(tokens, mine), version)
+        except OidcDenied as error:
+            if error.code not in NOT_KNOWN:
+                return None
+            await keeper.release(grant, mine, version, uncertain=True)
+            raise client_refused(error) from None
+
+    said = await asked(keeper.oidc.introspect(before.refresh_token, "refresh_token"))
+    if said is not None and said.get("active") is True:  # a provider that does not tell about refresh tokens: assume the worse
+        log.warning("grant %s: the refresh token had not been redeemed; going on", grant)
+        return await keeper.redeem(grant, mine, version)
+    if before.ttl() > NEEDED_TTL:
+        tokens = await asked(keeper.oidc.exchange_for_refresh(before.access_token))
+        if tokens is None:
+            log.warning("grant %s: the last access token could not be exchanged", grant)
+        elif tokens.refresh_token:
+            log.warning("grant %s: saved by exchanging the last access token", grant)
+            return await keeper.store(grant, keeper.held(tokens, mine), version)
     raise await keeper.die(
         grant,
         mine,

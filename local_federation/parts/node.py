@@ -189,10 +189,10 @@ def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders:
         reach=[layout.ports["aai"], layout.ports[f"{node}/s3"]],
         slots=slots,
     )
-    return Service(f"{node}-tes", argv, _answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3"))
+    return Service(f"{node}-tes", argv, funnel_answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3"))
 
 
-def _answers(url: str, password: str) -> Callable[[], bool]:
+def funnel_answers(url: str, password: str) -> Callable[[], bool]:
     """Funnel tells even its service-info to those it knows only."""
 
     def check() -> bool:

@@ -4,12 +4,12 @@
 the command line.
 """
 
+from gdi_common.tree import UnsafePathError, open_in_root, resolve_in_root
 from local_federation.sandbox.bubblewrap import Bubblewrap, find_bwrap
 from local_federation.sandbox.container import Engine
 from local_federation.sandbox.makers import Maker, find_maker, why_not
 from local_federation.sandbox.python import python_folders, source_folders
 from local_federation.sandbox.spec import Bind, Limits, Sandbox, SandboxUnavailableError
-from local_federation.sandbox.tree import UnsafePathError, open_in_root, resolve_in_root
 
 __all__ = [
     "Bind",

@@ -1,10 +1,7 @@
 """`docker run`-style command lines in the sandbox, for Funnel's `Worker.Container.DriverCommand`. Written for one node by `write_driver`.
 
-No network, an empty environment, a read-only root. Understood: `run [-i] [--rm] [--read-only] [--env K=V] [--label …] [--name N] [--workdir D]
-[--volume HOST:PATH:ro|rw] IMAGE COMMAND…`, `pull IMAGE`, `rm -f NAME`. Exit codes are docker's: 125 where the container cannot be made.
-
-Funnel makes the line from a template and splits it at white space: a task's `env: {"A": "x --volume /:/gdi/host:ro"}` would mount the host. So every value
-comes percent-encoded (`urlquery` in the template) and is decoded here; only the command, which Funnel does not split, comes as it is.
+No network, an empty environment, a read-only root. Understood: `run` (gdi_common/container_line.py), `pull IMAGE`, `rm -f NAME`. Exit codes are docker's:
+125 where the container cannot be made.
 """
 
 from __future__ import annotations
@@ -25,15 +22,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus
 
+from gdi_common.container_line import FAILED, checked, named, parse
+from gdi_common.leftovers import make_plain
 from local_federation.sandbox.bubblewrap import find_bwrap
-from local_federation.sandbox.leftovers import make_plain
 from local_federation.sandbox.spec import DEFAULT_PATH, Bind, Limits, Sandbox, SandboxUnavailableError
 
-FLAGS = {"-i", "--rm", "--read-only"}
-VALUED = {"--env", "--label", "--name", "--workdir", "--volume"}
-FAILED = 125
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None)
 
@@ -85,9 +79,9 @@ def main(arguments: list[str]) -> int:
         if verb == "run":
             return _run(settings, rest)
         elif verb == "pull":
-            _image(settings, unquote_plus(rest[-1]) if rest else "")
+            _image(settings, named(rest))
         elif verb == "rm":
-            _remove(settings, unquote_plus(rest[-1]) if rest else "")
+            _remove(settings, named(rest))
     except (ValueError, SandboxUnavailableError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return FAILED
@@ -96,37 +90,18 @@ def main(arguments: list[str]) -> int:
 
 def _run(settings: dict[str, Any], arguments: list[str]) -> int:
     """Runs the sandbox to its end, which comes at once when this process is killed; its exit code."""
-    name, workdir, environment, binds = "", "/", dict[str, str](), list[Bind]()
-    at = 0
-    while at < len(arguments) and arguments[at] in FLAGS | VALUED:
-        flag = arguments[at]
-        at += 1
-        if flag in FLAGS:
-            continue
-        value = arguments[at]
-        at += 1
-        if flag == "--env":
-            key, _, text = value.partition("=")
-            environment[unquote_plus(key)] = unquote_plus(text)
-        elif flag == "--name":
-            name = unquote_plus(value)
-        elif flag == "--workdir":
-            workdir = unquote_plus(value)
-        elif flag == "--volume":
-            host, inside, mode = (unquote_plus(part) for part in value.rsplit(":", 2))
-            binds.append(Bind(Path(host), inside, writable=mode == "rw"))
-    if at >= len(arguments):
-        raise ValueError("docker run: no image was given")
-    image = _image(settings, unquote_plus(arguments[at]))
-    root = _root(Path(settings["tasks"]), name, binds) if settings["tasks"] else None
+    line = parse(arguments)
+    image = _image(settings, line.image)
+    root = line.root(Path(settings["tasks"])) if settings["tasks"] else None
+    binds = [Bind(v.source, v.target, writable=v.writable) for v in line.volumes]
     writable = [b.source for b in binds if b.writable]
     # Parents first, so that a read-only input inside a writable folder stays read-only and visible.
     binds.sort(key=lambda b: b.target)
     binds += [Bind(Path(folder), folder) for folder in image["folders"]]
-    box = Sandbox(binds=binds, workdir=workdir, environment=environment, path=image["path"], limits=Limits(**settings["limits"]))
-    argv = box.argv(Path(settings["bwrap"]), arguments[at + 1 :])
-    if name:
-        _mark(settings, name).write_text(f"{os.getpid()} {_started(os.getpid())}")
+    box = Sandbox(binds=binds, workdir=line.workdir, environment=line.environment, path=image["path"], limits=Limits(**settings["limits"]))
+    argv = box.argv(Path(settings["bwrap"]), line.command)
+    if line.name:
+        _mark(settings, line.name).write_text(f"{os.getpid()} {_started(os.getpid())}")
     _die_with_parent()  # Funnel's end is its tasks' end
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with _slot(settings):
@@ -162,16 +137,6 @@ def _die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _root(tasks: Path, name: str, binds: Sequence[Bind]) -> Path:
-    """The task's root folder: Funnel names a container TASK-NUMBER and keeps the task's /p at WorkDir/TASK/p. ValueError for any other volume."""
-    _checked(name)
-    root = tasks / name.rpartition("-")[0]
-    for bind in binds:
-        if root == tasks or bind.source.resolve() != root.resolve() / bind.target.lstrip("/"):
-            raise ValueError(f"the volume at {bind.target[:200]!r} is not of the task's own folder")
-    return root
-
-
 def _image(settings: dict[str, Any], name: str) -> dict[str, Any]:
     for image in settings["images"]:
         if fnmatch.fnmatchcase(name, image["match"]):
@@ -193,13 +158,7 @@ def _remove(settings: dict[str, Any], name: str) -> None:
 
 
 def _mark(settings: dict[str, Any], name: str) -> Path:
-    return Path(settings["running"]) / _checked(name)
-
-
-def _checked(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", name):
-        raise ValueError("a container's name has letters, digits and _.- only")
-    return name
+    return Path(settings["running"]) / checked(name)
 
 
 def _started(number: int) -> str:

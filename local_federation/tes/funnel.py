@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import yaml
 
-from gdi_common import reframe
+from gdi_common import container_line, reframe
 from gdi_common.relay import Relay, Tcp, Unix
 from gdi_common.tls import authorities
 from local_federation.sandbox import find_bwrap
@@ -111,6 +111,7 @@ def prepare(
     config = home / "funnel.yml"
     config.touch(mode=0o600)
     config.chmod(0o600)
+    values.update(run=container_line.RUN, pull=container_line.PULL, stop=container_line.STOP)
     config.write_text(Template(TEMPLATE.read_text()).substitute(values, http_port=listen_port, rpc_port=RPC_PORT, state=home / "state", driver=driver))
     spec = home / "spec.json"
     spec.write_text(

@@ -11,7 +11,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from gdi_operators.links.review import ReviewLink
 from gdi_operators.links.run_pages import JOBS, RESULTS, RunJobsLink, RunResultsLink
-from gdi_operators.listeners import used_tickets
+from gdi_operators.listeners import forked_steps, used_tickets
 
 log = logging.getLogger(__name__)
 PREFIX = "/gdi"
@@ -53,5 +53,5 @@ class GdiPlugin(AirflowPlugin):
         {"name": "Jobs", "href": f"{PREFIX}/jobs/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": JOBS},
         {"name": "Results", "href": f"{PREFIX}/results/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": RESULTS},
     ]
-    listeners: ClassVar[list[Any]] = [used_tickets]
+    listeners: ClassVar[list[Any]] = [used_tickets, forked_steps]
     operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink(), ReviewLink()]

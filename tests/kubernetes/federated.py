@@ -41,7 +41,9 @@ POD = {"cpu": "20m", "memory": "512Mi", "disk": "1Gi"}
 
 
 class ClusterFederation(Federation):
-    """`airflow_settings`: environment of Airflow's processes beyond what Federation gives, made when the chart is installed."""
+    """`gateway`: how a node's chart is installed."""
+
+    gateway: type[Gateway] = Gateway
 
     def __init__(self, work: Path, cluster: Cluster, postgres: Postgres, *, nodes: int = 2, pods: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(work, nodes=nodes, upkeep=False, **options)
@@ -49,7 +51,7 @@ class ClusterFederation(Federation):
         self.layout.gateway_names = {n: gateways.host_of(n) for n in self.layout.nodes}
         self.layout.ports |= {f"{n}/gateway": gateways.PORT for n in self.layout.nodes}
         self.layout.save()
-        self.gateways = {n: Gateway(cluster, self.layout, self.secrets, n) for n in self.layout.nodes}
+        self.gateways = {n: self.gateway(cluster, self.layout, self.secrets, n) for n in self.layout.nodes}
         self.pods = pods or {"defaults": POD, "start_timeout": 240}
         self.stack = ExitStack()
         self.centre: Centre
@@ -72,14 +74,17 @@ class ClusterFederation(Federation):
         hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{self.gateways[n].address} {name}\n" for n, name in layout.gateway_names.items()))
         for service in airflow.services(layout, self.airflow_environment()):
             add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout))
-        relay = [sys.executable, "-c", RELAY, str(layout.ports["broker"]), address, "8080"]
-        add(Service("broker", relay, http_ok(layout.url("broker") + "/readyz")))
+        add(Service("broker", relay(layout.ports["broker"], address, 8080), http_ok(layout.url("broker") + "/readyz")))
         for n in layout.nodes:
             add(node.sda(layout, n))
-            folders = [bind.source for bind in python_folders()]
-            add(node.tes(layout, secrets, n, folders=folders, slots=self.slots, maker=self.maker, inside=self.gateways[n].inside))
+            add(self.tes(n))
         ready(timeout=timeout, on_change=on_change)
         self.seconds["federation started"] = time.monotonic() - started
+
+    def tes(self, name: str) -> Service:
+        """The node's TES, after its chart was installed."""
+        folders = [bind.source for bind in python_folders()]
+        return node.tes(self.layout, self.secrets, name, folders=folders, slots=self.slots, maker=self.maker, inside=self.gateways[name].inside)
 
     def _install(self) -> str:
         """Both charts, and what Airflow's processes are given: an identity, the pods' settings, a connection with their rights. The broker's address."""
@@ -141,6 +146,11 @@ class ClusterFederation(Federation):
         """The Snakemake pods that there are of a run."""
         found = self.cluster.kubectl("get", "pods", "-n", "gdi-runs", "-l", f"gdi-run={run}", "-o", "json")
         return list(json.loads(found)["items"])
+
+
+def relay(port: int, address: str, target: int) -> list[str]:
+    """The command that leads from the loopback to a Service."""
+    return [sys.executable, "-c", RELAY, str(port), address, str(target)]
 
 
 Made = TypeVar("Made", bound=ClusterFederation)

@@ -24,6 +24,7 @@ PORT, INSIDE = 8080, 8081  # of its Services
 USER = 10001  # of the image: a volume of this machine is not handed to it by Kubernetes
 LABELS = {"app.kubernetes.io/name": "gdi-gateway"}
 SNAKEMAKE = {"namespace": "gdi-runs", "podLabels": {"app.kubernetes.io/name": "gdi-snakemake"}}
+AIRFLOW = {"namespace": "gdi", "podLabels": {"tier": "airflow"}}  # where steps are pods; processes of a node are let in everywhere
 BROKER = {"namespace": "gdi", "podLabels": {"app.kubernetes.io/name": "gdi-broker"}, "ports": [8080]}
 
 
@@ -57,7 +58,7 @@ class Gateway:
         return namespace_of(self.name)
 
     @property
-    def _values_file(self) -> Path:
+    def values_file(self) -> Path:
         return self.layout.folder("nodes", self.name, "gateway") / "values.yaml"
 
     def install(self, stack: ExitStack) -> None:
@@ -65,10 +66,10 @@ class Gateway:
         cluster, name = self.cluster, self.name
         cluster.kubectl("create", "namespace", self.namespace, check=False)
         cluster.kubectl("label", "namespace", self.namespace, "--overwrite", "pod-security.kubernetes.io/enforce=restricted")
-        cluster.apply([*self._secrets(), *self._volume()])
+        cluster.apply([*self.made_secrets(), *self._volume()])
         stack.callback(lambda: cluster.kubectl("delete", f"pv/{name}-state", "--wait=false", check=False))
         stack.callback(lambda: cluster.kubectl("delete", "namespace", self.namespace, "--timeout=60s", check=False, timeout=70))
-        self._values_file.write_text(yaml.safe_dump(self._values(stack)))
+        self.values_file.write_text(yaml.safe_dump(self.values(stack)))
         self.upgrade(install=True)
         stack.callback(lambda: cluster.helm("uninstall", name, "-n", self.namespace, "--wait", "--timeout", "60s", check=False))
         self.address = str(cluster.get("service", f"{name}-gateway", self.namespace)["spec"]["clusterIP"])
@@ -76,7 +77,7 @@ class Gateway:
 
     def upgrade(self, *more: str, install: bool = False) -> str:
         """helm install or upgrade, until the new pod is ready."""
-        values = ("-f", str(self._values_file), "--wait", "--timeout", "3m")
+        values = ("-f", str(self.values_file), "--wait", "--timeout", "3m")
         verb = "install" if install else "upgrade"
         return self.cluster.helm(verb, self.name, str(ROOT / "charts" / "gdi-node"), "-n", self.namespace, *values, *more, timeout=200)
 
@@ -85,7 +86,7 @@ class Gateway:
         answer = httpx.get(f"{self.inside}/audit", params={"limit": 10_000}, timeout=20, trust_env=False).raise_for_status()
         return [json.loads(line) for line in answer.text.splitlines()]
 
-    def _secrets(self) -> list[dict[str, Any]]:
+    def made_secrets(self) -> list[dict[str, Any]]:
         """As docs/install.md makes them of the node's own files."""
         secrets, name = self.secrets, self.name
         made = {
@@ -109,7 +110,7 @@ class Gateway:
             {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim, "spec": wanted},
         ]
 
-    def _values(self, stack: ExitStack) -> dict[str, Any]:
+    def values(self, stack: ExitStack) -> dict[str, Any]:
         layout, name = self.layout, self.name
         ports = {part: stack.enter_context(Hatch(self.cluster, API, layout.ports[f"{name}/{part}"])).port for part in ("sda", "tes", "s3")}
         url = {part: f"http://{API}:{port}" for part, port in ports.items()}
@@ -124,7 +125,7 @@ class Gateway:
                 "sda": {"url": url["sda"], "prefix": "s3-encrypted"}, "tes": {"url": url["tes"], "user": node.TES_USER, "flavour": "ga4gh"},
                 "workspace": {"endpoint": url["s3"], **buckets}, "shutdownSeconds": 20,
                 "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-                "network": {"from": [SNAKEMAKE], "to": [BROKER, {"cidr": f"{API}/32", "ports": list(ports.values())}]},
+                "network": {"from": [SNAKEMAKE, AIRFLOW], "to": [BROKER, {"cidr": f"{API}/32", "ports": list(ports.values())}]},
             },
             "funnel": {"enabled": False},
         }  # fmt: skip

@@ -70,6 +70,17 @@ def build(targets: tuple[str, ...] = TARGETS) -> dict[str, float]:
         return {target: _image(target, secrets) for target in targets}
 
 
+def derived(name: str, folder: Path | None, base: str, archive: Path) -> None:
+    """An image of a test's own, by the Dockerfile in a folder, or an image of ours under another name; as a docker archive."""
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder is None:
+            _buildah("tag", base, name)
+        else:
+            _buildah("build", "--isolation=chroot", "--pull-never", "--format=oci", f"--tag={name}", f"--file={folder / 'Dockerfile'}", str(folder))
+        _buildah("push", "--quiet", name, f"docker-archive:{archive}:{name}")
+
+
 @cache
 def built(target: str) -> float:
     """Its MB, as `build`, for tests: nothing is done where its archive was made of the same sources, whatever commit they were in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gdi_common.container_line import PULL, RUN, STOP
 from gdi_common.jose import SigningKey
 from tests.kubernetes import programs
 from tests.kubernetes.cluster import ROOT, Cluster
@@ -164,12 +166,17 @@ def test_the_policy_and_funnels_configuration_that_the_chart_writes_are_understo
         done = subprocess.run(["python3", "-I", str(tmp_path / "render.py"), str(tmp_path / file), str(tmp_path / "out.yaml")], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         config = yaml.safe_load((tmp_path / "out.yaml").read_text())
-        assert config["Server"]["TaskAccess"] == "Owner" and config["Compute"] == "kubernetes" and config["RPCClient"]["Password"] == 'a"b: $c'
+        assert config["Server"]["TaskAccess"] == "OwnerOrAdmin" and config["Compute"] == "kubernetes" and config["RPCClient"]["Password"] == 'a"b: $c'
         assert config["SDAStorage"]["ServiceURL"] == "http://127.0.0.1:8090"
         worker = yaml.safe_load(config["Kubernetes"]["Template"].replace("{{.TaskId}}", "t1").replace("{{.Namespace}}", "node-a-tasks"))
-        beside = worker["spec"]["template"]["spec"]["initContainers"][1]
-        assert beside["command"][-2:] == ["https://node-a-gateway-internal.node-a.svc:8081", "/certificates"] and "GDI_" not in config["Kubernetes"]["Template"]
-        assert "{{.TaskId}}" in config["Kubernetes"]["Template"] and '"$@"' in config["Kubernetes"]["ExecutorTemplate"]
+        beside = worker["spec"]["template"]["spec"]["initContainers"][2]
+        assert beside["command"][-2:] == ["https://node-a-gateway-internal.node-a.svc:8081", "/certificates"]
+        told = {e["name"] for e in worker["spec"]["template"]["spec"]["containers"][0]["env"]}
+        assert "{{.TaskId}}" in config["Kubernetes"]["Template"] and set(re.findall("GDI_[A-Z_]+", config["Kubernetes"]["Template"])) <= told
+        assert (
+            worker["spec"]["template"]["spec"]["tolerations"] and yaml.safe_load(maps["node-a-tasks/node-a-funnel-config"]["task.yaml"])["spec"]["tolerations"]
+        )
+        assert config["Worker"]["Container"].items() >= {"RunCommand": RUN, "PullCommand": PULL, "StopCommand": STOP}.items()
         assert (tmp_path / "out.yaml").stat().st_mode & 0o777 == 0o600
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from local_federation.openbao import OpenBao, running
 from local_federation.secretfiles import write_private
 from node_gateway.release.table import FORMAT
 
+ACCESS = 120  # seconds; who asks for more than is left has the refresh token redeemed
+FRESH = ACCESS - 1.5
 NODE = "node-a"
 POD = "pod-a"
 
@@ -108,6 +111,11 @@ class Installation(PostgresWorld):
         with self.pod(POD) as client:
             return client.token(run.id, m.TokenRequest(audience=self.audience(run))).token
 
+    def redeem(self, run: m.Run) -> httpx.Response:
+        """The node asks for a user's token that lives longer than what is kept by then, so that the refresh token is redeemed."""
+        time.sleep(ACCESS - FRESH + 0.2)
+        return self.node_token(NODE, run.id, min_ttl=FRESH)
+
     def at_gateway(self, token: str, run: m.Run) -> int:
         """The gateway's answer to a pod with this token."""
         return self._call("GET", f"/workspace/{run.id}", token).status_code
@@ -165,11 +173,11 @@ class Vaults:
 
 
 @contextmanager
-def installation(folder: Path, **options: Any) -> Iterator[tuple[Installation, Vaults]]:
-    """Everything up, with one broker."""
+def installation(folder: Path) -> Iterator[tuple[Installation, Vaults]]:
+    """Everything up, with one broker, and access tokens of ACCESS seconds."""
     vaults = Vaults(folder)
     with contextlib.closing(vaults), running_postgres() as postgres:
-        made = Installation(folder / "world", vaults.first, postgres, **options)
+        made = Installation(folder / "world", vaults.first, postgres, access=ACCESS)
         try:
             made.start_brokers()
             yield made, vaults

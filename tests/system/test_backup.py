@@ -8,22 +8,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from broker_kit import USERS, refused, wait_for
-from recovery_kit import NODE, Installation, Vaults, installation, signing_kid
+from recovery_kit import Installation, Vaults, installation, signing_kid
 from runbook import Shell, under
-
-from broker_client import models as m
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 SAVE, RESTORE_COORDINATOR, RESTORE_NODE = under("operate.md", "Backup and restore")
-ACCESS = 120  # seconds; who asks for more than is left has the refresh token redeemed
-FRESH = ACCESS - 1.5
 
 
 class Operator:
@@ -85,17 +80,8 @@ class Operator:
 def operator(tmp_path: Path) -> Iterator[Operator]:
     folder = tmp_path / "backups"
     folder.mkdir()
-    with installation(tmp_path, access=ACCESS) as (made, vaults):
+    with installation(tmp_path) as (made, vaults):
         yield Operator(made, vaults, folder)
-
-
-def redeem(made: Installation, run: m.Run) -> httpx.Response:
-    """The node asks for a user's token that lives longer than what is kept, so that the refresh token is redeemed."""
-    return made.node_token(NODE, run.id, min_ttl=FRESH)
-
-
-def until_stale() -> None:
-    time.sleep(ACCESS - FRESH + 0.2)
 
 
 def refreshes(made: Installation) -> int:
@@ -125,9 +111,8 @@ def test_after_everything_was_lost_and_restored_consent_key_and_ledger_are_what_
     assert made.at_gateway(made.pods_token(run), run) == 200, "the pod mints the next one under the same grant"
     with made.user() as user:
         assert user.get_grant(grant.id).state == "active"
-        until_stale()
         before = refreshes(made)
-        assert redeem(made, run).status_code == 200 and refreshes(made) == before + 1, "the refresh token of before serves"
+        assert made.redeem(run).status_code == 200 and refreshes(made) == before + 1, "the refresh token of before serves"
         assert made.stats().get("reuse_detected", 0) == 0
         next_run = made.admit(made.ticket(user, grant.id))
         assert next_run.state == "open" and next_run.id != run.id
@@ -150,18 +135,16 @@ def test_a_vault_older_than_the_database_costs_consent_and_says_so(operator: Ope
     operator.save()
     older = operator.folder / "older.snap"
     shutil.copy(next(operator.folder.glob("vault-*.snap")), older)
-    until_stale()
-    assert redeem(made, used_run).status_code == 200, "after the snapshot its refresh token is redeemed: LS AAI knows the next one only"
+    assert made.redeem(used_run).status_code == 200, "after the snapshot its refresh token is redeemed: LS AAI knows the next one only"
     later, later_run = made.open_run()
     idle, _ = made.open_run()
     operator.save()
     shutil.copy(older, next(operator.folder.glob("vault-*.snap")))
     operator.lose_the_vault()
     operator.restore_the_coordinator()
-    until_stale()
 
     for run, why in ((used_run, "no longer accepts"), (later_run, "gone from Vault")):
-        answer = redeem(made, run)
+        answer = made.redeem(run)
         problem = answer.json()
         assert answer.status_code == 403 and problem["type"].endswith(":grant-inactive"), answer.text
         assert why in problem["detail"] and "Give consent again" in problem["action"]
@@ -176,7 +159,7 @@ def test_a_vault_older_than_the_database_costs_consent_and_says_so(operator: Ope
         due = "UPDATE grants SET refresh_due = 0 WHERE id = $1"
         made.query(due, idle.id)
         wait_for("the idle grant is dead", lambda: user.get_grant(idle.id).state == "dead")
-    assert redeem(made, its_run).status_code == 200, "a grant that nobody refreshed since the snapshot serves on"
+    assert made.redeem(its_run).status_code == 200, "a grant that nobody refreshed since the snapshot serves on"
     assert httpx.get(made.public_url + "/readyz", trust_env=False).json() == {"status": "ok"}
     log = made.brokers[0].log.read_text()
     assert "Traceback" not in log and log.count(f"grant {idle.id} is dead") == 1
@@ -195,9 +178,8 @@ def test_what_was_done_after_the_backup_is_undone_as_the_table_says(operator: Op
         operator.lose_the_vault()
         operator.lose_the_database()
         operator.restore_the_coordinator()
-        until_stale()
         assert user.get_grant(revoked.id).state == "active"
-        answer = redeem(made, its_run)
+        answer = made.redeem(its_run)
         assert answer.status_code == 403 and "no longer accepts" in answer.json()["detail"], answer.text
         assert user.revoke_grant(revoked.id).state == "revoked"
         assert refused(user.get_grant, later.id).slug == "grant-unknown"
@@ -210,13 +192,12 @@ def test_a_broker_at_the_wrong_vault_ends_no_grant(operator: Operator) -> None:
     grant, run = made.open_run()
     with made.bao.as_operator() as vault:
         vault.post("/v1/sys/remount", json={"from": "gdi", "to": "elsewhere"}).raise_for_status()
-        until_stale()
-        answer = redeem(made, run)
+        answer = made.redeem(run)
         assert answer.status_code == 503 and answer.json()["type"].endswith(":vault-unavailable"), answer.text
         assert httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 503
         vault.post("/v1/sys/remount", json={"from": "elsewhere", "to": "gdi"}).raise_for_status()
     wait_for("it is ready", lambda: httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 200)
-    assert redeem(made, run).status_code == 200
+    assert made.redeem(run).status_code == 200
     with made.user() as user:
         assert user.get_grant(grant.id).state == "active"
     assert made.at_gateway(made.pods_token(run), run) == 200

@@ -23,14 +23,12 @@ from local_federation.secretfiles import write_private
 from snakemake_tes_auth.tokens import CachedTokens, TokenAuth
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
-ACCESS = 120  # seconds; who asks for more than is left has the refresh token redeemed
-FRESH = ACCESS - 1.5
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Two replicas; Airflow and pods talk to the first, as does the gateway."""
-    with installation(tmp_path_factory.mktemp("rotation"), access=ACCESS) as (made, _):
+    with installation(tmp_path_factory.mktemp("rotation")) as (made, _):
         made.start_broker(1)
         yield made
 
@@ -47,11 +45,6 @@ class PodTokens(CachedTokens):
 
     async def aclose(self) -> None:
         return None
-
-
-def redeem(made: Installation, run: m.Run) -> httpx.Response:
-    time.sleep(ACCESS - FRESH + 0.2)
-    return made.node_token(NODE, run.id, min_ttl=FRESH)
 
 
 def test_a_new_signing_key_of_the_broker_costs_a_pod_one_more_request(made: Installation, tmp_path: Path) -> None:
@@ -83,7 +76,7 @@ def test_a_new_signing_key_of_the_broker_costs_a_pod_one_more_request(made: Inst
     assert keys[0] == keys[1] and keys[0][0]["kid"] == signing_kid(made) != kid
     assert asyncio.run(work(True)) == [200] * 3 and pod.fetched == 2
     assert made.at_gateway(before, other) == 401, "what the old key signed is refused from then on"
-    assert redeem(made, run).status_code == 200
+    assert made.redeem(run).status_code == 200
     with made.user() as user:
         assert user.get_grant(grant.id).state == "active"
 
@@ -95,12 +88,12 @@ def test_a_new_client_secret_is_in_force_without_a_restart_and_no_grant_is_lost_
         made.aai.stop()
         write_private(made.files["broker"], new)  # LS AAI's side
         made.aai.start(made.issuer + "/.well-known/openid-configuration")
-        answer = redeem(made, run)
+        answer = made.redeem(run)
         assert answer.status_code == 502 and answer.json()["type"].endswith(":provider-refused"), answer.text
         assert "OIDC client" in answer.json()["action"]
         write_private(made.client_secret_file, new)
         made.secrets["broker"] = new
-        assert redeem(made, run).status_code == 200, "read at each use"
+        assert made.redeem(run).status_code == 200, "read at each use"
         assert user.get_grant(grant.id).state == "active"
         assert made.started(user)[1].state == "open"
 
@@ -116,10 +109,10 @@ def test_an_interrupted_refresh_outlives_a_wrong_client_secret(made: Installatio
     with made.user() as user:
         right = made.client_secret_file.read_text()
         write_private(made.client_secret_file, secrets.token_urlsafe(24))
-        answer = redeem(made, run)
+        answer = made.redeem(run)
         assert answer.status_code == 502 and answer.json()["type"].endswith(":provider-refused"), answer.text
         write_private(made.client_secret_file, right)
-        assert redeem(made, run).status_code == 200
+        assert made.redeem(run).status_code == 200
         assert user.get_grant(grant.id).state == "active"
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +15,7 @@ from kubernetes import client as sync_client
 from kubernetes.config import ConfigException
 from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio.config import ConfigException as AsyncConfigException
+from tenacity import RetryCallState, retry, retry_if_exception_type, wait_random
 
 from gdi_common.problem import ProblemError
 from gdi_operators.launchers.base import LauncherError
@@ -38,6 +36,13 @@ class ExistsError(Exception):
 
 class RefusedError(LauncherError):
     """401, or 403 by the cluster's roles."""
+
+
+def _refused_for_good(attempt: RetryCallState) -> bool:
+    return (attempt.seconds_since_start or 0.0) > REFUSED_SECONDS
+
+
+_knowing_its_roles = retry(retry=retry_if_exception_type(RefusedError), stop=_refused_for_good, wait=wait_random(0.7, 1.3), reraise=True)
 
 
 def judge(status: int, body: bytes, what: str) -> Json:
@@ -115,17 +120,8 @@ class Api:
     def delete_config_map(self, name: str) -> Json:
         return self._call(f"deleting ConfigMap {name}", self._core.delete_namespaced_config_map, name=name)
 
+    @_knowing_its_roles
     def _call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
-        deadline = time.monotonic() + REFUSED_SECONDS
-        while True:
-            try:
-                return self._once(what, method, **arguments)
-            except RefusedError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(random.uniform(0.7, 1.3))  # noqa: S311 - jitter
-
-    def _once(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
         try:
             answer = method(namespace=self.namespace, _preload_content=False, _request_timeout=TIMEOUT, **arguments)
             return judge(answer.status, answer.data, what)
@@ -155,16 +151,10 @@ class AsyncApi:
         finally:
             await manager.__aexit__(None, None, None)
 
+    @_knowing_its_roles
     async def call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
-        deadline = time.monotonic() + REFUSED_SECONDS
-        while True:
-            status, body = await self.raw(what, method, **arguments)
-            try:
-                return judge(status, body, what)
-            except RefusedError:
-                if time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+        status, body = await self.raw(what, method, **arguments)
+        return judge(status, body, what)
 
     async def raw(self, what: str, method: Callable[..., Any], **arguments: Any) -> tuple[int, bytes]:
         """(status, body) without judging it: logs are no JSON."""

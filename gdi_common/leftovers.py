@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from local_federation.sandbox.tree import resolve_in_root
+from gdi_common.tree import resolve_in_root
 
 
 def make_plain(root: Path, folders: Sequence[Path]) -> int:

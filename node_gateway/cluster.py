@@ -1,0 +1,103 @@
+"""The Kubernetes API for what runs beside Funnel in a node's own pods: a few calls over HTTPS with the pod's own service account.
+
+Plain httpx: the official client would be 30 MB of the node's image and half a second of each task's start, for five calls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+AWAY = 600.0  # seconds for which an API server that does not answer is waited for: an upgrade of a control plane of one machine
+REFUSED = 20.0  # one that has just started refuses everyone until it has read its roles: a refusal that lasts longer is one
+Json = dict[str, Any]
+
+
+class ClusterError(Exception):
+    """The API server refuses, or is away for too long: what was asked, and what it said."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Cluster:
+    """The cluster around this pod; one thread's. OSError where the pod was given no service account."""
+
+    def __init__(self) -> None:
+        host = os.environ.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
+        url = f"https://{f'[{host}]' if ':' in host else host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
+        verify = httpx.create_ssl_context(verify=str(ACCOUNT / "ca.crt"))
+        self._http = httpx.Client(base_url=url, verify=verify, trust_env=False, timeout=httpx.Timeout(30, connect=5))
+
+    def get(self, path: str, **query: str) -> Json | None:
+        """The object or list; None where there is no such thing."""
+        return self._ask("GET", path, params=query)
+
+    def create(self, path: str, body: Json) -> Json:
+        """The object as it was made. ClusterError, `status` 409 where there is one of this name."""
+        made = self._ask("POST", path, json=body)
+        if made is None:
+            raise ClusterError(f"{path}: the API server knows no such place; see the namespace in the chart's values", 404)
+        return made
+
+    def delete(self, path: str, *, grace: int = 0) -> None:
+        """No error where it is gone already."""
+        self._ask("DELETE", path, json={"gracePeriodSeconds": grace})
+
+    @contextmanager
+    def watch(self, path: str, seconds: int, **query: str) -> Iterator[Iterator[Json]]:
+        """Changes as they come, for at most so long. Ends early where the connection does: who needs the state asks for it then."""
+        more = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
+        with self._http.stream("GET", path, params=more, headers=self._headers(), timeout=httpx.Timeout(seconds + 30, connect=5)) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise _refused("GET", path, answer)
+            yield map(json.loads, answer.iter_lines())
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"}  # rewritten by the kubelet as it ends
+
+    def _ask(self, method: str, path: str, **options: Any) -> Json | None:
+        began = time.monotonic()
+        while True:
+            waited = time.monotonic() - began
+            try:
+                answer = self._http.request(method, path, headers=self._headers(), **options)
+            except httpx.TransportError as error:
+                if waited > AWAY:
+                    raise ClusterError(f"{method} {path}: the API server does not answer ({type(error).__name__})") from None
+            else:
+                if answer.status_code == 404:
+                    return None
+                if answer.is_success:
+                    body: Json = answer.json()
+                    return body
+                if waited > _patience(answer):
+                    raise _refused(method, path, answer)
+            time.sleep(2)
+
+
+def _patience(answer: httpx.Response) -> float:
+    """Seconds for which this answer is tried again. A full quota empties as other tasks end: for that a task waits as long as it must."""
+    if answer.status_code == 403 and "exceeded quota" in answer.text:
+        return float("inf")
+    if answer.status_code in (401, 403):
+        return REFUSED
+    return AWAY if answer.status_code == 429 or answer.status_code >= 500 else -1
+
+
+def _refused(method: str, path: str, answer: httpx.Response) -> ClusterError:
+    try:
+        said = str(answer.json().get("message") or "")
+    except (ValueError, AttributeError):
+        said = ""
+    return ClusterError(f"{method} {path}: the API server answers {answer.status_code}: {' '.join(said.split())[:500]}", answer.status_code)
