@@ -98,7 +98,7 @@ def parameters_for_pod(asked: Asked, entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, asked: Asked) -> m.Run:
-    """Admits the DAG run: the first attempt at its first try; at a retry (or when cleared) the one that is open, or the next where that is closed or failing.
+    """Admits the DAG run: the first attempt at its first try, later the one that there is; cleared, the next where that is closed or failing.
 
     At a first try a closed run is not opened again: its id would be that of a deleted DAG run, maybe somebody else's. AirflowFailException for a refusal.
     """
@@ -109,22 +109,32 @@ def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, as
                 "ticket-used: this conf's ticket was used before, or its run ended without being admitted. Make a new ticket (at the portal, or "
                 "POST /v1/grants/{id}/tickets) and start a new run with it."
             )
-        attempt = 1 if known is None else known.attempt + (1 if known.state == "closed" or known.failing is not None else 0)
+        attempt = 1 if known is None else known.attempt + (1 if _over(known) and cleared(context) else 0)
         run = _admit(hook, context["dag_run"], entry, asked, attempt=attempt)
     if run.state != "open":
         raise AirflowFailException(f"Run {run.id} was closed before, and its DAG run's id cannot be used again: start a new run with another id.")
     return run
 
 
-def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
-    """The run's open attempt. A task that is retried or cleared alone, after the attempt was closed or failed, opens the next one.
+def cleared(context: Context) -> bool:
+    """Whether somebody cleared the task and this is its first try since. Airflow counts a task's tries on, and raises `max_tries` when it is cleared."""
+    ti = context["ti"]
+    return bool(ti.try_number > 1 and ti.try_number == ti.max_tries - ti.task.retries + 1)
 
-    Idempotent: tasks of one run that ask at the same time get the same attempt. AirflowFailException where there is none.
+
+def _over(run: m.Run) -> bool:
+    return run.state == "closed" or run.failing is not None
+
+
+def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
+    """The run's open attempt. A task that is cleared alone, after the attempt was closed or failed, opens the next one.
+
+    Airflow's own retry does not: nothing that failed for good is begun again unless a person says so, and Airflow also retries a task that it only takes for
+    lost (triggers/settled.py). Idempotent: tasks of one run that ask at the same time get the same attempt. AirflowFailException where there is none.
     """
-    again = context["ti"].try_number > 1
     with _refusals():
         known = hook.get_run(run_id_of(context))
-        if known is not None and again and (known.state == "closed" or known.failing is not None):
+        if known is not None and _over(known) and cleared(context):
             entry = entry_of(workflow)
             known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=known.attempt + 1)
     if known is None or known.state == "closed":

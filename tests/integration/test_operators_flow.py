@@ -20,6 +20,7 @@ from gdi_operators.settings import settings
 from gdi_operators.triggers import settled
 from operators_world import TICKET, World, until
 
+from broker_client import models as m
 from gdi_common.problem import ProblemError
 from local_federation.sandbox import why_not
 
@@ -140,11 +141,12 @@ def test_a_broker_that_is_away_is_waited_for_then_retried(world: World, monkeypa
     world.broker.served.start()
 
 
-def test_a_closed_run_is_opened_again_by_a_retry_but_not_by_a_new_dag_run_of_its_id(world: World) -> None:
+def test_a_closed_run_is_opened_again_by_who_clears_it_but_not_by_a_retry_or_a_new_dag_run_of_its_id(world: World) -> None:
     admit(world, mode="ok")
     CloseRunOperator(task_id="close", workflow="probe").execute(world.context())
-    with pytest.raises(AirflowFailException, match="cannot be used again"):
-        admit(world, mode="ok")
+    for context in ({}, {"try_number": 2, "since": 1}):
+        with pytest.raises(AirflowFailException, match="cannot be used again"):
+            admit(world, mode="ok", **context)
     assert admit(world, mode="ok", try_number=2)[0]["attempt"] == 2
     assert world.broker.admissions[-1]["ticket"] is None
 
@@ -160,7 +162,7 @@ def test_a_task_that_is_executed_again_finds_its_running_pod(hosted: World) -> N
     item = admit(hosted, mode="ok", seconds=2)[0]
     context = hosted.context(mode="ok", seconds=2)
     deferred(lambda: analyse(item).execute(context))  # and the worker is killed here, or the trigger's event is lost
-    again = hosted.context(mode="ok", seconds=2, try_number=2)
+    again = hosted.context(mode="ok", seconds=2, try_number=2, since=1)
     assert whole(analyse(item), again)["attempt"] == 1
     assert len(hosted.starts("node-a")) == 1
     assert analyse(item).execute(again)  # finished meanwhile: no new pod either
@@ -175,7 +177,7 @@ def test_an_interrupted_launch_is_completed_not_repeated(hosted: World, monkeypa
         with pytest.raises(KeyboardInterrupt):
             operator.execute(hosted.context(mode="ok"))
     assert [p["state"] for p in hosted.pods().values()] == ["created"]
-    whole(analyse(item), hosted.context(mode="ok", try_number=2))
+    whole(analyse(item), hosted.context(mode="ok", try_number=2, since=1))
     assert len(hosted.pods()) == 1 and len(hosted.starts("node-a")) == 1
 
 
@@ -224,9 +226,12 @@ def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_t
         finish(other, context, waiting)
     assert {p["state"] for p in hosted.pods().values()} == {"exited"}
     assert len(hosted.broker.events) == 1
-    # A task of that run which was still to start does not start.
-    with pytest.raises(AirflowFailException, match="not started: node node-a failed"):
-        analyse(items[1]).execute(context)
+    # A task of that run which was still to start does not start, nor does one that Airflow tries again.
+    for task in items:
+        for retried in (context, hosted.context(mode="fail-node-a", seconds=30, try_number=2, since=1)):
+            with pytest.raises(AirflowFailException, match=r"not started: node node-a failed.*clear this task"):
+                analyse(task).execute(retried)
+    assert hosted.broker.runs[hosted.run].attempt == 1 and len(hosted.pods()) == 2
     # Cleared, it opens the next attempt and starts anew.
     deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=30, try_number=2)))
     assert hosted.broker.runs[hosted.run].attempt == 2 and f"{hosted.run}-node-b-2-1" in hosted.pods()
@@ -281,6 +286,17 @@ def test_ending_the_deferred_task_stops_the_pod_but_a_lost_triggerer_does_not(ho
     deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=30, try_number=2)))
     assert hosted.pods()[f"{hosted.run}-node-a-1-2"]["state"] == "running"
     assert hosted.broker.runs[hosted.run].failing is None
+
+
+@pytest.mark.parametrize("why", ["closed", "failing"])
+def test_a_pod_is_stopped_though_nobody_resumes_its_task(hosted: World, why: str) -> None:
+    """A user ends the run, and it is closed before the triggerer hears that the task was ended: Airflow drops the trigger's event."""
+    item = admit(hosted, mode="slow", seconds=30)[0]
+    waiting = deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=30)))
+    update: dict[str, Any] = {"state": "closed"} if why == "closed" else {"failing": m.Failing(node="node-b", reason="a rule failed")}
+    hosted.broker.runs[hosted.run] = hosted.broker.runs[hosted.run].model_copy(update=update)
+    assert event_of(waiting)["kind"] == why
+    until(lambda: hosted.pods()[f"{hosted.run}-node-a-1-1"]["state"] == "exited")
 
 
 def test_a_pod_that_runs_too_long_is_stopped(hosted: World) -> None:
@@ -384,6 +400,6 @@ def test_a_gateway_that_cannot_be_told_is_named_and_the_run_is_closed_at_the_las
         close.execute(world.context())
     assert world.broker.runs[world.run].state == "open" and world.nodes[0].closed == [1]
     with pytest.raises(AirflowException, match=r"closed at the broker, but these gateways could not be told.*node-b"):
-        close.execute(world.context(try_number=4))
+        close.execute(world.context(try_number=4, since=1))
     assert world.broker.runs[world.run].state == "closed"
     world.nodes[1].served.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -42,12 +43,18 @@ class RulesBroker(Broker):
         self.rules: dict[tuple[str, int], dict[str, dict[str, tuple[int, int, int, int]]]] = {}
         self.states: dict[tuple[str, int], dict[str, str]] = {}
         self.requests: list[tuple[float, str]] = []
+        self.held: set[str] = set()  # runs of which it does not tell until they are taken out
         super().__init__(nodes)
 
         @self.served.app.middleware("http")
         async def count(request: Request, call_next: Any) -> Any:
             self.requests.append((time.monotonic(), request.url.path))
             return await call_next(request)
+
+    async def _get(self, run: str) -> m.Run:
+        while run in self.held:
+            await asyncio.sleep(0.05)
+        return await super()._get(run)
 
     async def _progress(self, run: str) -> m.Progress:
         known = self._known(run)
@@ -92,6 +99,10 @@ class RulesWorld(World):
             (place / "end").touch()
 
 
+def _celery(queue: str) -> dict[str, str]:
+    return {"AIRFLOW__CELERY__BROKER_URL": queue, "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "gdi_operators.celery_settings.CELERY_CONFIG"}
+
+
 class RealAirflow:
     """An own AIRFLOW_HOME. `dags` is the DAGs' folder; `environment` how the operators find the rest; `database` a URL, where it is not SQLite.
 
@@ -123,7 +134,7 @@ class RealAirflow:
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2", "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60", **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
-            **({"AIRFLOW__CELERY__BROKER_URL": queue} if queue else {}), **environment, **config,
+            **(_celery(queue) if queue else {}), **environment, **config,
         }  # fmt: skip
         self.concurrency = concurrency
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -235,6 +246,9 @@ class RealAirflow:
         """By task id, mapped ones with `[index]`."""
         return {t["task_id"] + (f"[{t['map_index']}]" if t["map_index"] >= 0 else ""): t["state"] for t in self.instances(dag, run)}
 
+    def tries(self, dag: str, run: str, task: str, map_index: int = -1) -> int:
+        return max(int(t["try_number"]) for t in self.instances(dag, run) if t["task_id"] == task and t["map_index"] == map_index)
+
     def wait_states(self, dag: str, run: str, wanted: dict[str, str | None], *, timeout: float = 90) -> dict[str, str | None]:
         """Until all these tasks have these states; AssertionError showing what they have."""
         last: dict[str, str | None] = {}
@@ -246,8 +260,18 @@ class RealAirflow:
         try:
             wait_for(f"states {wanted} of {run}", reached, timeout=timeout)
         except AssertionError as error:
-            raise AssertionError(f"{error}; they are {last}") from None
+            logs = [self._told(dag, run, name) for name, state in last.items() if state == "failed" or (name in wanted and state != wanted[name])]
+            raise AssertionError("\n".join([f"{error}; they are {last}", *logs])) from None
         return last
+
+    def _told(self, dag: str, run: str, name: str) -> str:
+        """The end of each try's log of a task, for who reads why a test failed."""
+        task, _, index = name.partition("[")
+        told = []
+        for number in range(1, 5):
+            with contextlib.suppress(AssertionError):
+                told.append(f"--- {name}, try {number}\n" + self.log(dag, run, task, number=number, map_index=int(index.rstrip("]") or -1))[-3000:])
+        return "\n".join(told)
 
     def finish(self, dag: str, run: str, *, timeout: float = 180) -> str:
         return wait_for(f"the end of {run}", lambda: s if (s := self.run_state(dag, run)) in FINAL else None, timeout=timeout, every=0.5)

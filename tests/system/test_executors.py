@@ -56,9 +56,11 @@ def story(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: 
     try:
         airflow.start(*COMPONENTS, *(WORKERS if celery else ()))
         wait_for("the DAG", lambda: airflow.has_dag("probe"), timeout=120)
+        world.broker.held |= {run_id("probe", name) for name in RUNS}  # a step waits for its run before it starts a pod: so the kill meets one
         for name in RUNS:
             airflow.trigger("probe", world.conf("slow", 3600), name)
         killed = kill_a_worker(airflow, celery)
+        world.broker.held.clear()
         wait_for("every run's pods", lambda: all(len(running(world, name)) == 2 for name in RUNS), timeout=500, every=1)
         for name in RUNS:
             world.broker.all_done(run_id("probe", name), 1, *RULES)
@@ -121,7 +123,7 @@ def test_every_run_ends_right_though_a_worker_was_killed(story: Story) -> None:
         assert (run.state, run.outcome, run.attempt) == ("closed", "success", 1)
     name, instance = story.killed
     tried = [t for t in story.airflow.instances("probe", name) if t["task_id"] == "analyse"]
-    assert 2 in [t["try_number"] for t in tried] and all(t["id"] != instance for t in tried), "the kill met nothing"
+    assert max(t["try_number"] for t in tried) > 1 and all(t["id"] != instance for t in tried), "the kill met nothing"
 
 
 def test_nothing_ran_twice(story: Story) -> None:

@@ -15,7 +15,7 @@ from local_federation.sandbox import why_not
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 RULES = ("one", "two", "three")
-RUNS = ("green", "red", "marked", "stopped", "again", "kill-triggerer", "kill-scheduler")  # one for each test
+RUNS = ("green", "red", "lost", "marked", "stopped", "again", "kill-triggerer", "kill-scheduler")  # one for each test
 WITHIN = 30  # seconds that a test waits for a state; the figure of 10 s is measured by the benchmark, on a quiet machine
 
 
@@ -75,6 +75,21 @@ def test_a_rule_is_red_as_soon_as_a_job_of_any_node_failed_and_the_producer_fail
     world.end_pods(run)
     assert airflow.finish("probe", "red") == "failed"
     assert world.broker.runs[run].outcome == "failed"
+
+
+def test_a_lost_step_of_a_failed_run_is_tried_again_and_begins_nothing_anew(world: RulesWorld, airflow: RealAirflow) -> None:
+    """Airflow takes a step for lost also when its scheduler is slow to see that it deferred (triggers/settled.py)."""
+    run = begin(world, airflow, "lost")
+    world.broker.held.add(run)
+    world.broker.runs[run] = world.broker.runs[run].model_copy(update={"failing": _failing("node-b", "rule two failed")})
+    (step,) = (t["id"] for t in airflow.instances("probe", "lost") if t["task_id"] == "analyse" and t["map_index"] == 0)
+    wait_for("the step that heard of it", lambda: airflow.tasks_in("scheduler").get(step)).kill()
+    world.broker.held.clear()
+    airflow.wait_states("probe", "lost", {"analyse[0]": "failed"}, timeout=180)
+    assert airflow.tries("probe", "lost", "analyse", 0) == 2, "the kill met nothing"
+    assert world.broker.runs[run].attempt == 1 and len([p for p in world.pods().values() if p["run"] == run]) == 2
+    world.end_pods(run)
+    assert airflow.finish("probe", "lost") == "failed"
 
 
 def test_a_watcher_that_fails_does_not_fail_the_run(world: RulesWorld, airflow: RealAirflow) -> None:

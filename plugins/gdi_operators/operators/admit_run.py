@@ -14,8 +14,8 @@ class AdmitRunOperator(RunOperator):
     """Reads the DAG run's conf (`datasets`, the workflow's parameters, and a `ticket` or a `grant`) and asks the broker to admit it.
 
     Result (XCom): the plan, a list of `{run, attempt, node, datasets, access_ends_at, gateway_url, audience, public_key}`; nothing of it is secret. A refusal
-    fails the task without retry and says for each dataset why and how to apply; a broker that is away is tried again. Cleared or retried after the run was
-    closed, it admits the next attempt, for which the ticket is not needed.
+    fails the task without retry and says for each dataset why and how to apply; a broker that is away is tried again. Cleared after the run was closed
+    or failed, it admits the next attempt, for which the ticket is not needed.
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:

@@ -27,8 +27,8 @@ class SnakemakeOperator(RunOperator):
     its TES tasks in. max_duration: after which the pod is stopped and the task fails.
 
     Whatever is killed meanwhile, the next execution finds the running pod by its name and goes on waiting for it. A pod that fails (exit code 1 or 2) fails the
-    task without retry, with the reason that it told the broker, and the other nodes' pods are stopped. A retry or a cleared task resumes Snakemake in the same
-    work folder, in a new attempt where the old one is closed or failed. Result: `{node, attempt, pod}`.
+    task without retry, with the reason that it told the broker, and the other nodes' pods are stopped. A cleared task resumes Snakemake in the same work
+    folder, in a new attempt where the old one is closed or failed; a retry stays in the attempt. Result: `{node, attempt, pod}`.
     """
 
     template_fields = ("item",)
@@ -50,7 +50,7 @@ class SnakemakeOperator(RunOperator):
             generation, status = pods.latest()
             if run.failing is not None:
                 if status is None or status.ended:
-                    raise AirflowFailException(f"not started: {why(run.failing)}")
+                    raise AirflowFailException(f"not started: {why(run.failing)}. To run it again, clear this task with its downstream tasks.")
                 reason = why(run.failing)  # an earlier try of this task was lost before it could stop its pod
                 self.log.warning("Stopping pod %s: %s", status.name, reason)
                 pods.launcher.stop(status.name, mode="cancel", grace=self.grace)

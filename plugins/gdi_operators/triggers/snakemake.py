@@ -30,7 +30,8 @@ class SnakemakeTrigger(BaseTrigger):
     (it cannot start), `away` (the launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker
     is asked by the run's one poll (feed.py); that it is away is waited out: the pod's end comes from the launcher.
 
-    When a user ends the deferred task (mark failed, clear) the pod is asked to stop; a triggerer that dies or restarts leaves it alone.
+    The pod is asked to stop with `failing` and `closed`, before the event, as nobody resumes a task that a user has ended meanwhile; and when a user ends the
+    deferred task (mark failed, clear). A triggerer that dies or restarts leaves it alone.
     """
 
     def __init__(
@@ -57,6 +58,9 @@ class SnakemakeTrigger(BaseTrigger):
         try:
             async with follow(self.run_id, conn_id=self.token_broker_conn_id) as feed:
                 kind, message = await self._wait(launcher, feed)
+            if kind in ("failing", "closed"):
+                with contextlib.suppress(httpx.TransportError, ProblemError, LauncherError):  # whoever resumes the task tries it too, and says why
+                    await launcher.astop(self.pod, mode="cancel", grace=self.grace)
         finally:
             await launcher.aclose()
         await settled.wait()
