@@ -17,7 +17,8 @@ def test_a_run_of_two_minutes_succeeds_with_20_second_tokens_and_refreshes_as_of
     driver.revoke_grants()
     before = driver.stats()
     started = time.monotonic()
-    # One slot at each node: the second region's task waits while the first sleeps, for longer than an access token lives. So two minutes, however fast the machine.
+    # One slot at each node: the second region's task waits while the first sleeps, for longer than an access token lives.
+    # So it takes two minutes, however fast the machine.
     run = driver.start({"regions": 2, "slow_seconds": 60})
     driver.succeed(run, timeout=400)
     took = time.monotonic() - started
