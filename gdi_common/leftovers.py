@@ -5,6 +5,7 @@ Funnel stores outputs with os.Open: it would follow a link to any file of the ho
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -16,14 +17,33 @@ from gdi_common.tree import resolve_in_root
 
 def make_plain(root: Path, folders: Sequence[Path]) -> int:
     """In `folders` (host paths below `root`, the task's own root folder) links to plain files of the task become those files; other links, pipes,
-    sockets and devices are removed. How many were removed. Only safe while nothing of the task runs any more."""
+    sockets and devices are removed. How many were removed. Only safe while nothing of the task runs any more.
+
+    OSError where a folder cannot be looked through: then nothing of it may be opened. (A folder of mode 0311 cannot be listed, and yet a link in it is
+    followed by whoever knows its name; a task that runs as the same user may leave such ones. So they are made readable first.)
+    """
     removed = 0
     for folder in folders:
-        # os.walk does not enter linked folders; what cannot be read is left as it is, and cannot be read by the service either.
-        for base, directories, files in os.walk(folder):
+        _open_up(folder)
+        for base, directories, files in os.walk(folder, onerror=_refuse):  # does not enter linked folders
             for name in (*directories, *files):
                 removed += not _plain(root, Path(base, name))
+            for name in directories:
+                if not Path(base, name).is_symlink():
+                    _open_up(Path(base, name))
     return removed
+
+
+def _open_up(folder: Path) -> None:
+    """Lets the owner, who we are as well, list, enter and change it."""
+    with contextlib.suppress(FileNotFoundError):  # a link to a folder, and removed as such
+        mode = folder.lstat().st_mode
+        if stat.S_ISDIR(mode) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            folder.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _plain(root: Path, path: Path) -> bool:

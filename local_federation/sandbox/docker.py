@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
             _image(settings, named(rest))
         elif verb == "rm":
             _remove(settings, named(rest))
-    except (ValueError, SandboxUnavailableError) as error:
+    except (ValueError, OSError, SandboxUnavailableError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return FAILED
     return 0
