@@ -91,6 +91,10 @@ def _safe(error: Exception) -> str:
     return str(error)[:120]
 
 
+class KeysUnavailable(TokenError):
+    """Whether the token is good cannot be told now, as its issuer's keys cannot be had: whoever sent it may send it again."""
+
+
 @dataclass
 class RemoteKeys:
     """A JWKS at `url`, kept `fresh_for` seconds. An unknown `kid` fetches it anew (key rotation); one that even that did not bring ends this for
@@ -103,37 +107,49 @@ class RemoteKeys:
     _keys: list[dict[str, Any]] = field(default_factory=list)
     _at: float = float("-inf")
     _missed_at: float = float("-inf")
+    _away: str = ""  # why the last fetch failed
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keys(self, *, kid: str | None = None) -> list[dict[str, Any]]:
-        """The current keys. httpx.HTTPError or TokenError where there are none and the server does not answer rightly."""
-        if self._good(kid):
-            return self._keys
-        async with self._lock:
-            if self._good(kid):
-                return self._keys
-            try:
-                answer = await self.client.get(self.url, timeout=10)
-                answer.raise_for_status()
-                if len(answer.content) > MAX_JWKS_BYTES:
-                    raise TokenError(f"the JWKS at {self.url} is too large")
-                self._keys = [k for k in answer.json()["keys"] if isinstance(k, dict)][:50]
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-                if not self._keys:
-                    raise TokenError(f"no JWKS at {self.url}: {type(error).__name__}") from error
-            self._at = time.monotonic()
-            if not self._has(kid):
-                self._missed_at = self._at
-            return self._keys
+        """The current keys. KeysUnavailable where there are none, or not the one asked for, and the server does not answer rightly."""
+        if not self._settled(kid):
+            async with self._lock:
+                if not self._settled(kid):
+                    try:
+                        self._keys, self._away = await self._fetched(), ""
+                    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:  # keys that are known stay good meanwhile
+                        self._away = type(error).__name__
+                    self._at = time.monotonic()
+                    if not self._has(kid):
+                        self._missed_at = self._at
+        if self._away and not self._has(kid):
+            raise KeysUnavailable(f"no JWKS at {self.url}: {self._away}")
+        return self._keys
 
-    def _good(self, kid: str | None) -> bool:
+    async def _fetched(self) -> list[dict[str, Any]]:
+        body = bytearray()
+        async with self.client.stream("GET", self.url, timeout=10) as answer:
+            answer.raise_for_status()
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > MAX_JWKS_BYTES:
+                    raise ValueError("too large")
+        found = [k for k in json.loads(body)["keys"] if isinstance(k, dict)][:50]
+        if not found:
+            raise ValueError("empty")
+        return found
+
+    def _settled(self, kid: str | None) -> bool:
+        """Whether a fetch would be too early."""
         now = time.monotonic()
-        if not self._keys or now - self._at > self.fresh_for:
+        if not self._keys:
+            return now - self._missed_at < min(1, self.refetch_after)
+        if now - self._at > self.fresh_for:
             return False
         return self._has(kid) or now - self._missed_at < self.refetch_after
 
     def _has(self, kid: str | None) -> bool:
-        return kid is None or any(k.get("kid") == kid for k in self._keys)
+        return bool(self._keys) and (kid is None or any(k.get("kid") == kid for k in self._keys))
 
     async def verify(self, token: str, *, issuer: str, audience: str | None, typ: str | None = None) -> dict[str, Any]:
         try:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.dialects.sqlite import insert
 
 from broker_client.models import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
-from gdi_common.jose import RemoteKeys, TokenError
+from gdi_common.jose import KeysUnavailable, RemoteKeys, TokenError
 from gdi_common.problem import ProblemError
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
@@ -129,9 +129,9 @@ class Authenticator:
             raise ProblemError(401, "unauthenticated", "A run token is needed.", action=action)
         try:
             claims: dict[str, Any] = await self._keys.verify(token.strip(), issuer=self._issuer, audience=self._audience, typ="run+jwt")
+        except KeysUnavailable:
+            raise ProblemError(503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds.") from None
         except TokenError as error:
-            if "no JWKS" in str(error):
-                raise ProblemError(503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds.") from None
             raise ProblemError(401, "invalid-token", f"The run token is not acceptable: {error}.", action=action) from None
         try:
             return RunClaims.model_validate(claims)

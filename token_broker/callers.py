@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from typing import Any
 import httpx
 import jwt
 
-from gdi_common.jose import RemoteKeys, TokenError, verify
+from gdi_common.jose import KeysUnavailable, RemoteKeys, TokenError, verify
 from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable
 from gdi_common.problem import ProblemError
 from token_broker.enrolment import EnrolmentFile, Node, WorkloadIssuer
 from token_broker.keeper import provider_away
 
 MAX_TOKEN = 16_384
+log = logging.getLogger(__name__)
 MAX_ASSERTION_LIFE = 300
 USER_ACTION = "Sign in again and send your LS AAI access token."
 
@@ -110,6 +112,12 @@ class Callers:
     async def _workload(self, token: str, issuer: WorkloadIssuer) -> Airflow | Pod:
         try:
             claims = await self._verify_workload(token, issuer)
+        except KeysUnavailable as error:
+            log.warning("workloads of %s cannot be told: %s", issuer.issuer, error)
+            raise ProblemError(
+                503, "issuer-away", "The keys of this token's issuer cannot be had now.",
+                action="Send the request again in some seconds; if that stays, the operator must look at the enrolled jwks_url.",
+            ) from None  # fmt: skip
         except TokenError as error:
             raise unauthenticated(f"The workload's identity token is not acceptable: {error}.", "Check the projected token and its issuer's key.") from None
         subject = claims.get("sub")

@@ -187,6 +187,8 @@ class Keeper:
                         after = await recovery.recover(self, grant, held, mine, version)
                     else:
                         after = await self.redeem(grant, mine, version)
+                except CasConflict:  # recovery took longer than the lease, and another has it now
+                    continue
                 except OidcUnavailable:
                     failures += 1
                     if failures >= PROVIDER_TRIES:
@@ -209,6 +211,11 @@ class Keeper:
             if record.data is not None and record.data.get("redeeming") == mine.redeeming:
                 return record.version
             raise
+
+    async def prolong(self, grant: str, mine: Held, version: int) -> tuple[Held, int]:
+        """Our lease from now on, and the record's version. CasConflict where it ended and another has it."""
+        mine = replace(mine, redeeming_until=time.time() + self.lease)
+        return mine, await self._write_lease(grant, mine, version)
 
     async def redeem(self, grant: str, mine: Held, version: int) -> Held:
         """Redeems under our lease and stores. OidcUnavailable: the lease is given back; where the provider may have acted, with a mark for recovery."""

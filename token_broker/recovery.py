@@ -43,7 +43,7 @@ async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version:
     said = await asked(keeper.oidc.introspect(before.refresh_token, "refresh_token"))
     if said is not None and said.get("active") is True:  # a provider that does not tell about refresh tokens: assume the worse
         log.warning("grant %s: the refresh token had not been redeemed; going on", grant)
-        return await keeper.redeem(grant, mine, version)
+        return await keeper.redeem(grant, *await keeper.prolong(grant, mine, version))  # the questions may have taken most of the lease
     if before.ttl() > NEEDED_TTL:
         tokens = await asked(keeper.oidc.exchange_for_refresh(before.access_token))
         if tokens is None:

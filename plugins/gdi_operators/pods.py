@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
-from gdi_operators.patience import patiently
+from gdi_operators.patience import is_away, patiently
 from gdi_operators.settings import settings
 
 MAX_GENERATIONS = 60
@@ -53,7 +54,13 @@ class Pods:
         )  # fmt: skip
         patience = settings().broker_patience
         status = patiently("The launcher", lambda: self.launcher.create(spec), seconds=patience)
-        self.hook.put_workload(self.run.id, name, request.model_copy(update={"uid": status.uid}))
+        try:
+            self.hook.put_workload(self.run.id, name, request.model_copy(update={"uid": status.uid}))
+        except ProblemError as error:
+            if not is_away(error):  # closed meanwhile, or fenced: nobody will ever let this pod go
+                with suppress(Exception):  # the refusal is what matters
+                    self.launcher.stop(name, mode="cancel", grace=0)
+            raise
         patiently("The launcher", lambda: self.launcher.start(name), seconds=patience)
         return generation
 

@@ -23,7 +23,7 @@ from gdi_operators.settings import settings
 
 DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # broker_client.models.DatasetId
 USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
-Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user) and ti (try number) are used
+Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user, clears) and ti (tries) are used
 
 
 def run_id(dag_id: str, dag_run_id: str) -> str:
@@ -109,17 +109,30 @@ def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, as
                 "ticket-used: this conf's ticket was used before, or its run ended without being admitted. Make a new ticket (at the portal, or "
                 "POST /v1/grants/{id}/tickets) and start a new run with it."
             )
-        attempt = 1 if known is None else known.attempt + (1 if _over(known) and cleared(context) else 0)
+        attempt = 1 if known is None else wanted(context, known)
+        if known is not None and known.state == "closed" and attempt == known.attempt:
+            raise AirflowFailException(f"Run {known.id} was closed before: clear this task with its downstream tasks to go on, or start a new run.")
         run = _admit(hook, context["dag_run"], entry, asked, attempt=attempt)
     if run.state != "open":
         raise AirflowFailException(f"Run {run.id} was closed before, and its DAG run's id cannot be used again: start a new run with another id.")
     return run
 
 
-def cleared(context: Context) -> bool:
-    """Whether somebody cleared the task and this is its first try since. Airflow counts a task's tries on, and raises `max_tries` when it is cleared."""
+def wanted(context: Context, known: m.Run) -> int:
+    """The attempt that the task works in: the one that there is, or, where that is over and somebody cleared the task since it was opened, the next.
+
+    Attempts are numbered by Airflow's count of clears, so that all tasks of one clear, however late, and their retries ask for the same one; a failure in it
+    is begun again by another clear only. A number is left out where a run was cleared while its attempt was open.
+    """
     ti = context["ti"]
-    return bool(ti.try_number > 1 and ti.try_number == ti.max_tries - ti.task.retries + 1)
+    cleared = ti.max_tries > ti.task.retries  # Airflow raises `max_tries` when a task is cleared
+    return max(known.attempt, 1 + (context["dag_run"].clear_number or 0)) if _over(known) and cleared else known.attempt
+
+
+def first_try(context: Context) -> bool:
+    """Whether this is the task's first try of all, or since somebody cleared it. Airflow counts tries on, and raises `max_tries` with a clear."""
+    ti = context["ti"]
+    return bool(ti.try_number <= ti.max_tries - ti.task.retries + 1)
 
 
 def _over(run: m.Run) -> bool:
@@ -129,14 +142,15 @@ def _over(run: m.Run) -> bool:
 def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
     """The run's open attempt. A task that is cleared alone, after the attempt was closed or failed, opens the next one.
 
-    Airflow's own retry does not: nothing that failed for good is begun again unless a person says so, and Airflow also retries a task that it only takes for
-    lost (triggers/settled.py). Idempotent: tasks of one run that ask at the same time get the same attempt. AirflowFailException where there is none.
+    Airflow's own retry of a task that nobody cleared does not: nothing that failed for good is begun again unless a person says so, and Airflow also retries
+    a task that it only takes for lost (triggers/settled.py). Idempotent: tasks of one run that ask at the same time get the same attempt.
+    AirflowFailException where there is none.
     """
     with _refusals():
         known = hook.get_run(run_id_of(context))
-        if known is not None and _over(known) and cleared(context):
+        if known is not None and (attempt := wanted(context, known)) > known.attempt:
             entry = entry_of(workflow)
-            known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=known.attempt + 1)
+            known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=attempt)
     if known is None or known.state == "closed":
         raise AirflowFailException(f"Run {run_id_of(context)} is not open: {'it was closed' if known else 'it was never admitted'}. Clear the task admit too.")
     return known

@@ -308,11 +308,14 @@ class World:
         return found[0].read_text().split() if found else []
 
     def context(
-        self, *, try_number: int = 1, since: int | None = None, conf: dict[str, Any] | None = None, states: dict[str, str] | None = None, **parameters: Any
-    ) -> dict[str, Any]:
-        """What Airflow gives an operator, as far as ours use it. `since`: the first try since the task was cleared (default: this one)."""
+        self, *, try_number: int = 1, since: int | None = None, clears: int | None = None, conf: dict[str, Any] | None = None,
+        states: dict[str, str] | None = None, **parameters: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What Airflow gives an operator, as far as ours use it. `since`: the first try since the task was cleared (default: this one). `clears`: how often
+        something of the DAG run was cleared (default: so often that each try before `since` ended in one)."""
         conf = conf if conf is not None else {"ticket": TICKET, "datasets": ["DS-A", "DS-B"], **parameters}
-        dag_run = SimpleNamespace(dag_id="probe", run_id="manual__1", conf=conf, triggering_user_name="alice")
+        clears = (since or try_number) - 1 if clears is None else clears
+        dag_run = SimpleNamespace(dag_id="probe", run_id="manual__1", conf=conf, triggering_user_name="alice", clear_number=clears)
         ti = SimpleNamespace(
             dag_id="probe", run_id="manual__1", task_id="close", try_number=try_number, max_tries=(since or try_number) + 2, task=SimpleNamespace(retries=3),
             get_task_states=lambda **_: {"manual__1": states or {}}, get_dagrun_state=lambda **_: "running",

@@ -114,7 +114,7 @@ def test_a_run_goes_on_after_its_ticket_left_conf_and_no_other_run_starts_withou
     without = {"ticket": USED_TICKET, "datasets": ["DS-A", "DS-B"], "mode": "ok"}
     assert admit(world, conf=without, try_number=2)[0]["attempt"] == 1  # cleared while the attempt is open: the same
     world.broker.runs[world.run] = world.broker.runs[world.run].model_copy(update={"state": "closed"})
-    assert admit(world, conf=without, try_number=3)[0]["attempt"] == 2
+    assert admit(world, conf=without, try_number=3)[0]["attempt"] == 3  # numbered by clears
     assert [(a["ticket"], a["grant"]) for a in world.broker.admissions[1:]] == [(None, None), (None, None)]
     with pytest.raises(AirflowFailException, match=r"ticket-used.*start a new run"):
         admit(world, conf=without, try_number=1)  # a copy of the conf, also under the id of a DAG run that was deleted
@@ -144,8 +144,8 @@ def test_a_broker_that_is_away_is_waited_for_then_retried(world: World, monkeypa
 def test_a_closed_run_is_opened_again_by_who_clears_it_but_not_by_a_retry_or_a_new_dag_run_of_its_id(world: World) -> None:
     admit(world, mode="ok")
     CloseRunOperator(task_id="close", workflow="probe").execute(world.context())
-    for context in ({}, {"try_number": 2, "since": 1}):
-        with pytest.raises(AirflowFailException, match="cannot be used again"):
+    for context, said in (({}, "cannot be used again"), ({"try_number": 2, "since": 1}, "clear this task")):
+        with pytest.raises(AirflowFailException, match=said):
             admit(world, mode="ok", **context)
     assert admit(world, mode="ok", try_number=2)[0]["attempt"] == 2
     assert world.broker.admissions[-1]["ticket"] is None
@@ -179,6 +179,20 @@ def test_an_interrupted_launch_is_completed_not_repeated(hosted: World, monkeypa
     assert [p["state"] for p in hosted.pods().values()] == ["created"]
     whole(analyse(item), hosted.context(mode="ok", try_number=2, since=1))
     assert len(hosted.pods()) == 1 and len(hosted.starts("node-a")) == 1
+
+
+def test_a_pod_that_may_not_be_pinned_does_not_wait_for_ever(hosted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = admit(hosted, mode="ok")[0]
+    create = ProcessLauncher.create
+
+    def closed_meanwhile(self: ProcessLauncher, *args: Any) -> Any:
+        hosted.broker.runs[hosted.run] = hosted.broker.runs[hosted.run].model_copy(update={"state": "closed"})
+        return create(self, *args)
+
+    monkeypatch.setattr(ProcessLauncher, "create", closed_meanwhile)
+    with pytest.raises(AirflowFailException, match="could not be started: The attempt is over"):
+        analyse(item).execute(hosted.context(mode="ok"))
+    assert [p["state"] for p in hosted.pods().values()] == ["exited"] and not hosted.starts("node-a")
 
 
 def _die(*_: Any) -> None:
@@ -235,6 +249,55 @@ def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_t
     # Cleared, it opens the next attempt and starts anew.
     deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=30, try_number=2)))
     assert hosted.broker.runs[hosted.run].attempt == 2 and f"{hosted.run}-node-b-2-1" in hosted.pods()
+
+
+def test_a_clear_opens_one_attempt_however_late_its_tasks_come_and_however_often_they_are_tried(hosted: World) -> None:
+    items = admit(hosted, mode="fail-node-a", seconds=30)
+    hosted.broker.messages["node-a"] = "it failed"
+    with pytest.raises(AirflowFailException):
+        whole(analyse(items[0]), hosted.context(mode="fail-node-a", seconds=30))
+    # Cleared with its downstream tasks; the first try was lost before it asked for the attempt, its retry does.
+    again = {"mode": "fail-node-a", "seconds": 30, "since": 2}
+    items = admit(hosted, try_number=3, **again)
+    assert items[0]["attempt"] == 2
+    with pytest.raises(AirflowFailException, match="it failed"):
+        whole(analyse(items[0]), hosted.context(try_number=2, **again))
+    # The other node had to wait for a slot: it sees the new failure, and does not begin over it. Another clear does.
+    for tries in (2, 3):
+        with pytest.raises(AirflowFailException, match="not started: node node-a failed"):
+            analyse(items[1]).execute(hosted.context(try_number=tries, **again))
+    assert hosted.broker.runs[hosted.run].attempt == 2
+    deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=30, try_number=5, since=4, clears=2)))
+    assert hosted.broker.runs[hosted.run].attempt == 3
+
+
+def test_a_pod_that_failed_is_begun_again_by_a_clear_and_by_no_retry(hosted: World) -> None:
+    item = admit(hosted, mode="fail-node-a")[0]
+    again = {"mode": "fail-node-a", "try_number": 2}
+    deferred(lambda: analyse(item).execute(hosted.context(mode="fail-node-a")))  # nobody hears of its end: neither it nor this try can tell the broker
+    until(lambda: [p["state"] for p in hosted.pods().values()] == ["exited"])
+    with pytest.raises(AirflowFailException, match="node node-a failed: Snakemake ended with exit code 1"):
+        analyse(item).execute(hosted.context(since=1, **again))
+    assert len(hosted.pods()) == 1
+    hosted.broker.runs[hosted.run] = hosted.broker.runs[hosted.run].model_copy(update={"failing": None})
+    deferred(lambda: analyse(item).execute(hosted.context(**again)))
+    assert sorted(hosted.pods()) == [f"{hosted.run}-node-a-1-1", f"{hosted.run}-node-a-1-2"]
+
+
+def test_a_node_whose_tries_are_used_up_tells_the_others(hosted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = admit(hosted, mode="ok")[0]
+    monkeypatch.setenv("GDI_BROKER_PATIENCE", "0")
+    settings.cache_clear()
+    hosted.host.terminate()
+    hosted.host.wait()
+    for tries in (3, 4):
+        assert not hosted.broker.events
+        with pytest.raises(AirflowException) as away:
+            analyse(item).execute(hosted.context(mode="ok", try_number=tries, since=1))
+        assert not isinstance(away.value, AirflowFailException)
+    assert [(e["source"], e["state"]) for e in hosted.broker.events] == [("airflow-node-a-last-try", "failed")]
+    assert hosted.broker.runs[hosted.run].failing is not None
+    hosted.start_host()
 
 
 def test_a_killed_host_loses_the_pod_and_the_run_goes_on(hosted: World) -> None:

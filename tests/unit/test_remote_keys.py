@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
-from gdi_common.jose import RemoteKeys, SigningKey, TokenError
+from gdi_common.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
+from gdi_common.problem import ProblemError
+from token_broker.callers import Callers
+from token_broker.enrolment import WorkloadIssuer
 
 ISSUER, AUDIENCE = "https://broker.example", "https://node.example"
 
@@ -81,8 +86,48 @@ def test_known_keys_serve_while_the_publisher_is_away() -> None:
     assert publisher.asked == 3 and time.monotonic() - began < 5
 
 
-def test_no_keys_at_all_is_said() -> None:
-    publisher = Publisher()
+def test_a_key_that_cannot_be_fetched_now_is_another_refusal_than_a_wrong_one() -> None:
+    """Who sent the token may send it again: its issuer may have a new key, and be away."""
+    real, new = _keys(2)
+    publisher = Publisher(real)
+
+    async def refused() -> type[TokenError]:
+        with pytest.raises(TokenError) as error:
+            await publisher.keys.verify(new.sign({"iss": ISSUER, "aud": AUDIENCE}, lifetime=60, typ="at+jwt"), issuer=ISSUER, audience=AUDIENCE)
+        return error.type
+
+    async def story() -> list[type[TokenError]]:
+        assert await publisher.takes(real)
+        wrong, publisher.away, publisher.keys.refetch_after = await refused(), True, 0
+        away, publisher.keys.refetch_after = await refused(), 60
+        still, publisher.keys.refetch_after, publisher.away = await refused(), 0, False
+        return [wrong, away, still, await refused()]
+
+    assert asyncio.run(story()) == [TokenError, KeysUnavailable, KeysUnavailable, TokenError]
+
+
+def test_no_keys_at_all_are_said_and_do_not_take_the_place_of_those_that_were() -> None:
+    (real,) = _keys(1)
+    publisher = Publisher(real)
     publisher.away = True
-    with pytest.raises(TokenError, match="no JWKS"):
+    with pytest.raises(KeysUnavailable, match="no JWKS"):
         asyncio.run(publisher.keys.keys())
+    publisher.away, publisher.keys.refetch_after = False, 0
+
+    async def story() -> list[bool]:
+        first = await publisher.takes(real)
+        publisher.signers, publisher.keys.fresh_for = [], 0
+        return [first, await publisher.takes(real)]
+
+    assert asyncio.run(story()) == [True, True]
+
+
+def test_the_broker_asks_a_workload_to_come_again_while_its_issuers_keys_cannot_be_had() -> None:
+    (key,) = _keys(1)
+    issuer = WorkloadIssuer.model_validate({"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": "http://127.0.0.1:9/jwks", "airflow": ["system:a"]})
+    enrolment: Any = SimpleNamespace(current=SimpleNamespace(workload_issuers=[issuer]))
+    callers = Callers(httpx.AsyncClient(trust_env=False), enrolment, None, "https://broker.example")  # type: ignore[arg-type]
+    token = key.sign({"iss": ISSUER, "aud": AUDIENCE, "sub": "system:a"}, lifetime=60, typ="JWT")
+    with pytest.raises(ProblemError) as error:
+        asyncio.run(callers.identify(f"Bearer {token}"))
+    assert error.value.problem.status == 503 and error.value.slug == "issuer-away"

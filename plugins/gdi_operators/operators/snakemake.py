@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -15,7 +17,7 @@ from gdi_operators.launchers import LauncherError, PodStatus, get_launcher
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.patience import is_away, short
 from gdi_operators.pods import MAX_GENERATIONS, Pods
-from gdi_operators.runs import Context, entry_of, item_of, open_run, parameters_for_pod, read_conf, run_id_of
+from gdi_operators.runs import Context, entry_of, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
 from gdi_operators.triggers.snakemake import SnakemakeTrigger, why
 
 
@@ -44,7 +46,7 @@ class SnakemakeOperator(RunOperator):
         self._pod: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with self.broker() as hook:
+        with self._last_try(context), self.broker() as hook:
             run = open_run(hook, context, self.workflow)
             pods = self._pods(hook, run)
             generation, status = pods.latest()
@@ -57,6 +59,8 @@ class SnakemakeOperator(RunOperator):
                 self._defer(run.attempt, status.name, {"attempt": run.attempt, "generation": generation, "stopped": reason}, watch_run=False)
             if status is not None and status.succeeded:
                 return self._result(run, status.name)
+            if status is not None and status.ended and not (status.lost or status.stopping or first_try(context)):
+                self._fail(pods, generation, *self._reason(hook, run, status))  # an earlier try of this task was lost before it could say so
             if status is None or status.ended:
                 generation = self._launch(context, pods, generation + 1)
             elif status.state == "created":
@@ -70,7 +74,7 @@ class SnakemakeOperator(RunOperator):
         state: dict[str, Any] = dict(event["state"])
         attempt, generation = int(state["attempt"]), int(state["generation"])
         relaunches, stopped = int(state.get("relaunches", 0)), str(state.get("stopped", ""))  # stopped: why the pod was told to end, where it was
-        with self.broker() as hook:
+        with self._last_try(context), self.broker() as hook:
             run = hook.get_run(run_id_of(context))
             if run is None:
                 raise AirflowFailException("The broker does not know the run any more.")
@@ -96,7 +100,7 @@ class SnakemakeOperator(RunOperator):
                 raise AirflowFailException(f"stopped: attempt {attempt} was closed")
             if run.failing is not None and run.failing.node != self._node:
                 raise AirflowFailException(f"stopped: {why(run.failing)}")
-            if status is not None and not status.lost and not status.stopping:
+            if run.failing is not None or (status is not None and not status.lost and not status.stopping):
                 self._fail(pods, generation, *self._reason(hook, run, status))
             lost = "is gone" if status is None else _how(status)
             if relaunches >= self.max_relaunches:
@@ -127,6 +131,20 @@ class SnakemakeOperator(RunOperator):
 
     # --- steps ---------------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _last_try(self, context: Context) -> Iterator[None]:
+        """Airflow tries again where a server is away. After the last try the other nodes must not go on for a run that cannot succeed any more."""
+        try:
+            yield
+        except AirflowFailException:
+            raise
+        except AirflowException as error:
+            if context["ti"].try_number > context["ti"].max_tries:
+                self.log.error("This was the last try: the run cannot succeed. Clear this task to go on once the reason is gone.")
+                with suppress(AirflowException), self.broker() as hook:
+                    self._tell(hook, f"gave up after {context['ti'].try_number} tries: {error}", None, "last-try")
+            raise
+
     @property
     def _node(self) -> str:
         return str(self.item["node"])
@@ -139,6 +157,7 @@ class SnakemakeOperator(RunOperator):
             self._fail(pods, generation, f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew", None)
         entry = entry_of(self.workflow)
         asked = read_conf(context["dag_run"].conf, entry)
+        self._pod = pods.name(generation)  # before it is there: whoever ends this task now must not leave it waiting
         try:
             generation = pods.launch(generation, item_of(pods.run, self._node), parameters_for_pod(asked, entry), asked.parameters.get("pod"))
         except (LauncherError, ProblemError) as error:
@@ -158,24 +177,27 @@ class SnakemakeOperator(RunOperator):
         self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=max(5, deadline - time.time())))
         raise AssertionError("defer does not return")
 
-    def _reason(self, hook: TokenBrokerHook, run: m.Run, status: PodStatus) -> tuple[str, str | None]:
+    def _reason(self, hook: TokenBrokerHook, run: m.Run, status: PodStatus | None) -> tuple[str, str | None]:
         """What the node told the broker about its failure: (reason, dataset)."""
         if run.failing is not None and run.failing.node == self._node:
             return run.failing.reason, run.failing.dataset
         for node in hook.progress(run.id).nodes:
             if node.node == self._node and node.message:
                 return node.message, node.dataset
-        return f"Snakemake {_how(status)}; its log is kept beside the pod", None
+        return f"Snakemake {_how(status) if status else 'is gone'}; its log is kept beside the pod", None
 
     def _fail(self, pods: Pods, generation: int, reason: str, dataset: str | None) -> NoReturn:
         """Tells the other nodes by way of the broker, then fails for good."""
+        self._tell(pods.hook, reason, dataset, generation)
+        raise AirflowFailException(f"node {self._node} failed: {reason}" + (f" (dataset {dataset})" if dataset else ""))
+
+    def _tell(self, hook: TokenBrokerHook, reason: str, dataset: str | None, number: int | str) -> None:
         event = m.Event(seq=1, time=time.time(), kind="node", state="failed", message=reason[:2000], dataset=dataset)
-        source = f"airflow-{self._node}-{generation}"  # numbered apart, so that two nodes' first events are two events
+        source = f"airflow-{self._node}-{number}"  # numbered apart, so that two nodes' first events are two events
         try:
-            pods.hook.post_events(pods.run.id, m.EventBatch(source=source, node=self._node, events=[event]))
+            hook.post_events(str(self.item["run"]), m.EventBatch(source=source, node=self._node, events=[event]))
         except Exception as error:  # the failure itself matters more than telling of it
             self.log.error("The failure could not be told to the broker: %s", short(error))
-        raise AirflowFailException(f"node {self._node} failed: {reason}" + (f" (dataset {dataset})" if dataset else ""))
 
     def _result(self, run: m.Run, pod: str) -> dict[str, Any]:
         self.log.info("Pod %s succeeded.", pod)

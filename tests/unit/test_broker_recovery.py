@@ -1,0 +1,59 @@
+"""Recovery asks the provider slow questions under a lease: it begins to redeem with a whole one, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from token_broker.held import Held
+from token_broker.keeper import Keeper
+from token_broker.recovery import recover
+from token_broker.vault import CasConflict
+
+
+class Vault:
+    """A record that counts versions, as Vault does."""
+
+    def __init__(self) -> None:
+        self.version = 7
+        self.written: list[dict[str, Any]] = []
+
+    async def write(self, path: str, data: dict[str, Any], *, cas: int) -> int:
+        if cas != self.version:
+            raise CasConflict(path)
+        self.version += 1
+        self.written.append(data)
+        return self.version
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_the_lease_is_renewed_before_the_token_is_redeemed_or_another_has_it(taken: bool) -> None:
+    vault = Vault()
+    redeemed = []
+
+    async def introspect(*_: Any) -> dict[str, Any]:
+        if taken:
+            vault.version += 1  # the lease ended meanwhile, and another took it
+        return {"active": True}
+
+    async def refresh(_: str) -> Any:
+        redeemed.append(vault.written[-1]["redeeming_until"])
+        raise LookupError  # that is all this test wants to know
+
+    oidc: Any = SimpleNamespace(introspect=introspect, refresh=refresh)
+    none: Any = None
+    keeper = Keeper(vault, oidc, lease=30, default_lifetime=60, on_refresh=none, on_dead=none)  # type: ignore[arg-type]
+    before = Held("r", 60, time.time(), redeeming="other", redeeming_until=1)
+    mine = replace(before, redeeming="mine", redeeming_until=time.time() + 0.5)
+
+    async def story() -> None:
+        await recover(keeper, "g", before, mine, 7)
+
+    with pytest.raises(CasConflict if taken else LookupError):
+        asyncio.run(story())
+    assert [until > time.time() + 25 for until in redeemed] == ([] if taken else [True])
