@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -110,8 +111,12 @@ def print_connections(airflow: RealAirflow, postgres: Postgres, database: str) -
     """How many connections to the database each component holds: a figure for docs/sizing.md."""
     ports = {r["client_port"] for r in postgres.query("postgres", "SELECT client_port FROM pg_stat_activity WHERE datname = $1", database)}
     for name in airflow.processes:
-        mine = sum(1 for p in airflow.tree(name) for c in p.net_connections("tcp") if c.laddr.port in ports)
-        print(f"{name}: {mine} connections, {sum(p.memory_full_info().uss for p in airflow.tree(name)) / 1e6:.0f} MB")
+        mine = memory = 0
+        for process in airflow.tree(name):
+            with suppress(psutil.NoSuchProcess):  # a step's, which has ended meanwhile
+                memory += process.memory_full_info().uss
+                mine += sum(1 for c in process.net_connections("tcp") if c.laddr.port in ports)
+        print(f"{name}: {mine} connections, {memory / 1e6:.0f} MB")
 
 
 def test_every_run_ends_right_though_a_worker_was_killed(story: Story) -> None:
