@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowException
+
 from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -25,6 +27,8 @@ class Pods:
 
     def __init__(self, launcher: Launcher, hook: TokenBrokerHook, run: m.Run, node: str) -> None:
         self.launcher, self.hook, self.run, self.node = launcher, hook, run, node
+        self.launching = ""  # the pod that is being made
+        self.given_up = False  # the task is ended meanwhile: no pod is let go any more
 
     def name(self, generation: int) -> str:
         return pod_name(self.run.id, self.node, self.run.attempt, generation)
@@ -47,7 +51,7 @@ class Pods:
         """
         request = m.WorkloadRequest(node=self.node, attempt=self.run.attempt)
         generation = self._register(generation, request)
-        name = self.name(generation)
+        name = self.launching = self.name(generation)
         spec = PodSpec(
             name=name, run=self.run.id, attempt=self.run.attempt, node=self.node, workflow=self.run.workflow, digest=self.run.digest,
             datasets=list(item.datasets), gateway_url=item.gateway_url, audience=item.audience, parameters=parameters, pod=pod,
@@ -61,6 +65,9 @@ class Pods:
                 with suppress(Exception):  # the refusal is what matters
                     self.launcher.stop(name, mode="cancel", grace=0)
             raise
+        if self.given_up:
+            self.launcher.stop(name, mode="cancel", grace=0)
+            raise AirflowException(f"The task was ended while pod {name} was made; the pod is not started.")
         patiently("The launcher", lambda: self.launcher.start(name), seconds=patience)
         return generation
 

@@ -75,7 +75,7 @@ class StandIn:
                 return failure(*self.refuse)
             if name in self.pods:
                 return failure(409, "AlreadyExists", f'pods "{name}" already exists')
-            body["metadata"].update(uid=str(uuid.uuid4()), creationTimestamp=now())
+            body["metadata"].update(uid=str(uuid.uuid4()), creationTimestamp=now(), resourceVersion="1")
             body["status"] = {"phase": "Pending"}
             self.pods[name] = body
             self.created.append(name)
@@ -85,7 +85,8 @@ class StandIn:
         async def pods(labelSelector: str = "", fieldSelector: str = "") -> Json:
             wanted = dict(p.split("=", 1) for p in labelSelector.split(",") if p)
             found = [p for p in self.pods.values() if wanted.items() <= p["metadata"]["labels"].items()]
-            return {"items": [p for p in found if not fieldSelector or p["status"]["phase"] in ("Succeeded", "Failed")]}
+            phases = {"": ("Pending", "Running", "Succeeded", "Failed"), "status.phase=Pending": ("Pending",)}.get(fieldSelector, ("Succeeded", "Failed"))
+            return {"items": [p for p in found if p["status"]["phase"] in phases]}
 
         @app.get(base + "/pods/{name}")
         async def read(name: str) -> Response:
@@ -110,6 +111,7 @@ class StandIn:
             for gate in body.get("spec", {}).get("schedulingGates", []):
                 assert gate["$patch"] == "delete"
                 pod["spec"]["schedulingGates"] = [g for g in pod["spec"]["schedulingGates"] if g["name"] != gate["name"]]
+            pod["metadata"]["resourceVersion"] = str(int(pod["metadata"]["resourceVersion"]) + 1)
             pod["metadata"]["annotations"].update(body.get("metadata", {}).get("annotations", {}))
             return JSONResponse(pod)
 
@@ -118,6 +120,8 @@ class StandIn:
             if name not in self.pods:
                 return failure(404, "NotFound", f'pods "{name}" not found')
             body = json.loads(await request.body() or b"{}")
+            if not body["preconditions"].items() <= self.pods[name]["metadata"].items():
+                return failure(409, "Conflict", "the precondition does not hold")
             pod = self.pods.pop(name)
             self.maps.pop(name, None)
             self.deleted.append((name, int(body["gracePeriodSeconds"]), pod["metadata"]["annotations"]))

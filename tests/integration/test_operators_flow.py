@@ -195,6 +195,21 @@ def test_a_pod_that_may_not_be_pinned_does_not_wait_for_ever(hosted: World, monk
     assert [p["state"] for p in hosted.pods().values()] == ["exited"] and not hosted.starts("node-a")
 
 
+def test_a_task_that_is_ended_while_its_pod_is_made_starts_none(hosted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = admit(hosted, mode="ok")[0]
+    operator = analyse(item)
+    create = ProcessLauncher.create
+
+    def ended_meanwhile(self: ProcessLauncher, *args: Any) -> Any:
+        operator.on_kill()  # by a signal: the pod is not there yet, and Airflow lets the launch go on for some seconds
+        return create(self, *args)
+
+    monkeypatch.setattr(ProcessLauncher, "create", ended_meanwhile)
+    with pytest.raises(AirflowException, match="was ended while pod"):
+        operator.execute(hosted.context(mode="ok"))
+    assert [p["state"] for p in hosted.pods().values()] == ["exited"] and not hosted.starts("node-a")
+
+
 def _die(*_: Any) -> None:
     raise KeyboardInterrupt
 

@@ -90,6 +90,7 @@ def test_a_pod_is_registered_then_made_then_pinned_then_let_go(world: Clustered)
     pod = world.cluster.pods[world.name(1)]
     assert world.broker.workloads == [(world.name(1), None), (world.name(1), pod["metadata"]["uid"])] and pod["spec"]["schedulingGates"] == []
     assert world.cluster.maps[world.name(1)]["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
+    assert pod["metadata"]["annotations"][manifest.LET_GO].endswith("Z")
     later(lambda: world.cluster.end(world.name(1), 0))
     assert resume(world, operator, waiting) == {"node": "node-a", "attempt": 1, "pod": world.name(1)}
 
@@ -218,6 +219,21 @@ def test_what_a_user_ends_is_marked_before_it_is_deleted(world: Clustered) -> No
     asyncio.run(waiting.trigger.on_kill())
 
 
+def test_what_a_user_ends_while_the_api_server_is_away_ends_when_it_is_back(world: Clustered) -> None:
+    import asyncio
+
+    waiting = start(world, analyse(admit(world)))
+    world.cluster.run(world.name(1))
+    world.cluster.down = True
+
+    def back() -> None:
+        world.cluster.down = False
+
+    later(back, 1.5)
+    asyncio.run(waiting.trigger.on_kill())
+    assert [name for name, _, _ in world.cluster.deleted] == [world.name(1)]
+
+
 def test_a_pod_whose_machine_vanished_is_lost_and_one_that_ends_slowly_is_not(world: Clustered) -> None:
     launcher = get_launcher("kubernetes")
     start(world, analyse(admit(world)))
@@ -262,6 +278,24 @@ def test_pods_that_ended_long_ago_are_removed(world: Clustered) -> None:
     world.cluster.pods[world.name(1)]["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     start(world, operator)
     assert list(world.cluster.pods) == [world.name(2)]
+
+
+def test_a_pod_that_nobody_let_go_is_removed_with_its_files_and_ones_own_is_taken_up(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
+
+    items = AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(mode="ok"))
+    with monkeypatch.context() as patch:
+        patch.setattr(KubernetesLauncher, "start", _die)
+        for item in items:
+            with pytest.raises(KeyboardInterrupt):
+                analyse(item).execute(world.context(mode="ok"))
+    first, second = (world.name(1, item["node"]) for item in items)
+    for name in (first, second):
+        world.cluster.pods[name]["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    start(world, analyse(items[1]))
+    assert list(world.cluster.pods) == list(world.cluster.maps) == [second] and not world.cluster.pods[second]["spec"]["schedulingGates"]
+    start(world, analyse(items[0]))
+    assert list(world.cluster.pods) == [second, world.name(2, items[0]["node"])], "the name whose uid is pinned is passed over"
 
 
 def test_a_name_that_is_no_pods_is_refused(world: Clustered) -> None:

@@ -27,7 +27,8 @@ def waiting_release(world: World, **more: Any) -> tuple[ReleaseOperator, Any]:  
     return operator, deferred(lambda: operator.execute(world.context(mode="ok")))
 
 
-def test_the_task_goes_on_when_the_node_has_decided_and_asks_no_worker_before(world: World) -> None:  # noqa: F811
+def test_the_task_goes_on_when_the_node_has_decided_and_asks_no_worker_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(trigger, "EARLY", 0.05)
     operator, waiting = waiting_release(world)
     world.nodes[0].review_states = ["awaiting-review"] * 3
     event = event_of(waiting)
@@ -67,7 +68,7 @@ def test_nobody_waits_for_ever(world: World) -> None:  # noqa: F811
     operator, waiting = waiting_release(world, review_timeout=timedelta(seconds=0.5))
     world.nodes[0].reviews, world.nodes[0].review_states = 1, ["awaiting-review"] * 100_000
     event = event_of(waiting)
-    assert event["kind"] == "late"
+    assert event["kind"] == "late" and len(world.nodes[0].review_states) > 99_990, "and nobody asks without pause"
     with pytest.raises(AirflowFailException, match="Nobody at node-a decided"):
         operator.resume(world.context(mode="ok"), event)
 

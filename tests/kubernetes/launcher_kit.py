@@ -134,7 +134,7 @@ class Rig:
             "namespace": RUNS, "conn_id": CONNECTION, "image": name_of("broker"), "image_pull_policy": "Never", "start_timeout": 60, "mark_seconds": 1.5,
             "defaults": {"cpu": "20m", "memory": "128Mi", "disk": "64Mi"}, "logs": True,
         }  # fmt: skip
-        return ProbeLauncher(PodConfig.model_validate({**base, **config}), workflows=self.catalogue, broker_url="http://gdi-broker.gdi.svc:8080")
+        return ProbeLauncher(PodConfig.model_validate({**base, **config}), workflows=lambda: self.catalogue, broker_url="http://gdi-broker.gdi.svc:8080")
 
     def spec(self, mode: str, *, generation: int = 1, pod: dict[str, Any] | None = None, **parameters: Any) -> PodSpec:
         run = f"r-{uuid.uuid4().hex[:20]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,6 +74,7 @@ async def _log(launcher: Any, name: str) -> tuple[list[str], str]:
         lines, since = await launcher.alog(name, "")
         again, _ = await launcher.alog(name, since)
         assert not again, "no line comes twice"
+        assert (await launcher.alog(name, "", ended=True))[0] == lines and not (await launcher.alog(name, since, ended=True))[0]
         return lines, since
     finally:
         await launcher.aclose()
@@ -176,9 +178,11 @@ def test_an_absent_image_blocks_the_pod_with_that_reason(rig: Rig) -> None:
 def test_a_pod_that_no_machine_takes_is_told_with_the_schedulers_reason(rig: Rig) -> None:
     launcher = rig.launcher(start_timeout=2, limits={"cpu": "5000"})
     spec = rig.spec("exit", code=0, pod={"cpu": "4000"})
-    rig.started(launcher, spec)
-    status = rig.awaited(launcher, spec, lambda s: s is not None and s.blocked, 30)
-    assert status is not None and "Insufficient cpu" in status.reason
+    launcher.create(spec)
+    time.sleep(3)  # longer than its time to start, which begins when it is let go
+    assert not launcher.start(spec.name).blocked
+    status = rig.awaited(launcher, spec, lambda s: s is not None and s.blocked and "Insufficient cpu" in s.reason, 30)
+    assert status is not None and not status.ended
     launcher.stop(spec.name, mode="cancel", grace=1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import httpx
@@ -16,6 +16,7 @@ from gdi_operators.patience import patiently
 from gdi_operators.settings import settings
 
 T = TypeVar("T")
+MAX_ANSWER = 1024 * 1024  # bytes of what a gateway says about a release; the release itself has a limit of its own
 TIMEOUT = httpx.Timeout(120, connect=5)  # a gateway reads and checks a whole file before it answers a release
 
 
@@ -35,6 +36,32 @@ class Released(BaseModel):
 
 class Closed(BaseModel):
     model_config = ConfigDict(extra="ignore")
+
+
+def bounded(streamed: httpx.Response) -> httpx.Response:
+    """A gateway's answer with its body. ProblemError where that is more than MAX_ANSWER: another node's server is not to fill this process."""
+    return _whole(streamed, streamed.iter_bytes())
+
+
+async def abounded(streamed: httpx.Response) -> httpx.Response:
+    """`bounded` for a trigger's event loop."""
+    parts, size = [], 0
+    async for part in streamed.aiter_bytes():
+        parts.append(part)
+        if (size := size + len(part)) > MAX_ANSWER:
+            break
+    return _whole(streamed, parts)
+
+
+def _whole(streamed: httpx.Response, parts: Iterable[bytes]) -> httpx.Response:
+    body = bytearray()
+    for part in parts:
+        body += part
+        if len(body) > MAX_ANSWER:
+            path = streamed.request.url.path
+            raise ProblemError(502, "bad-answer", f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.", action="See the gateway's log.")
+    headers = {"content-type": streamed.headers.get("content-type", "")}
+    return httpx.Response(streamed.status_code, headers=headers, content=bytes(body), request=streamed.request)
 
 
 class Gateway:
@@ -58,8 +85,7 @@ class Gateway:
         def once() -> bytes:
             with self._client() as client, client.stream("GET", f"/releases/{self.run}/{name}") as answer:
                 if not answer.is_success:
-                    answer.read()
-                    raise as_problem(answer)
+                    raise as_problem(bounded(answer))
                 data = bytearray()
                 for chunk in answer.iter_bytes():
                     data += chunk
@@ -75,8 +101,8 @@ class Gateway:
 
     def _send(self, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
         def once() -> httpx.Response:
-            with self._client() as client:
-                answer = client.request(method, path, json=json)
+            with self._client() as client, client.stream(method, path, json=json) as streamed:
+                answer = bounded(streamed)
             if not answer.is_success:
                 raise as_problem(answer)
             return answer

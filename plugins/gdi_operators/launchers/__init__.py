@@ -31,5 +31,6 @@ def get_launcher(name: str | None = None) -> Launcher:
         from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher  # brings Kubernetes' clients with it: only where they are used
 
         found = settings()
-        return KubernetesLauncher(kubernetes_config.read(found.need("pod_config")), workflows=found.need("workflows"), broker_url=found.broker_url)
+        config = kubernetes_config.read(found.need("pod_config"))
+        return KubernetesLauncher(config, workflows=lambda: found.need("workflows"), broker_url=found.broker_url)
     raise SettingsError(f"launcher {name!r} is not known; GDI_LAUNCHER may be: process, kubernetes")

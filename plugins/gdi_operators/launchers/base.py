@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 State = Literal["created", "running", "exited", "lost"]
 StopMode = Literal["cancel", "hand-over"]
+STOP_GRACE = 60.0  # seconds that a pod is given to stop: it takes at most 50 to cancel its TES tasks (snakemake_tes_auth.pod)
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,11 @@ class Launcher(ABC):
     async def astop(self, name: str, *, mode: StopMode, grace: float) -> None:
         """`stop` for a trigger's event loop."""
 
-    async def alog(self, name: str, since: str) -> tuple[list[str], str]:
-        """(lines of its log after `since`, the next `since`); nothing where the platform keeps logs to itself. `since` is "" at first."""
+    async def alog(self, name: str, since: str, *, ended: bool = False) -> tuple[list[str], str]:
+        """(lines of its log after `since`, the next `since`); nothing where the platform keeps logs to itself. `since` is "" at first.
+
+        At most some lines at each look; with `ended` the last ones of all.
+        """
         return [], since
 
     @abstractmethod

@@ -103,8 +103,9 @@ class Api:
     def patch_pod(self, name: str, body: Json) -> Json:
         return self._call(f"changing pod {name}", self._core.patch_namespaced_pod, name=name, body=body, _content_type="application/strategic-merge-patch+json")
 
-    def delete_pod(self, name: str, uid: str, grace: int) -> Json:
-        body = {"gracePeriodSeconds": grace, "preconditions": {"uid": uid}}
+    def delete_pod(self, name: str, uid: str, grace: int, *, version: str | None = None) -> Json:
+        """That pod, and with `version` only as it was then."""
+        body = {"gracePeriodSeconds": grace, "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})}}
         return self._call(f"deleting pod {name}", self._core.delete_namespaced_pod, name=name, body=body)
 
     def list_pods(self, selector: str, **more: Any) -> list[Json]:

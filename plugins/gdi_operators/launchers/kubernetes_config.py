@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from gdi_operators.settings import SettingsError
 
 MAX_BYTES = 1024 * 1024
+LEAST = {"cpu": "1m", "memory": "64Mi", "disk": "1Mi"}  # of what a run asks for: to a kubelet a limit of 0 is none
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 _FACTOR: dict[str | None, Decimal | int] = {
     None: 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
@@ -67,8 +68,15 @@ class Wish(Strict):
     tolerations: tuple[Toleration, ...] | None = Field(default=None, max_length=20)
 
     def over(self, base: Wish) -> Wish:
-        """This wish where it says something, `base` where it does not."""
+        """This wish where it says something, `base` where it does not: an operator's over another of theirs."""
         return base.model_copy(update={k: v for k, v in self.model_dump(exclude_none=True).items() if k != "tolerations"} | self._tolerations())
+
+    def within(self, base: Wish) -> Wish:
+        """A run's wish beside what the operator gives: it adds to the selector and the tolerations and takes none away, so that the pod stays in its pool."""
+        selector = {**(self.node_selector or {}), **(base.node_selector or {})}
+        given = base.tolerations or ()
+        both = (*given, *(t for t in self.tolerations or () if t not in given))
+        return self.over(base).model_copy(update={"node_selector": selector or None, "tolerations": both or None})
 
     def _tolerations(self) -> dict[str, Any]:
         return {} if self.tolerations is None else {"tolerations": self.tolerations}
@@ -91,6 +99,8 @@ class Limits(Strict):
             asked, most = getattr(wish, name), getattr(self, name)
             if asked is not None and amount(asked) > amount(most):
                 wrong.append(f"pod.{name}: {asked} is more than the {most} that a run may ask for")
+            if asked is not None and amount(asked) < amount(LEAST[name]):
+                wrong.append(f"pod.{name}: {asked} is less than the {LEAST[name]} that a pod needs at least")
         if wish.priority_class is not None and wish.priority_class not in self.priority_classes:
             wrong.append(f"pod.priority_class: {wish.priority_class} is none of: {', '.join(self.priority_classes) or '(no class is open to runs)'}")
         for key, value in (wish.node_selector or {}).items():
@@ -142,7 +152,7 @@ class PodConfig(Cluster):
         if asked is not None and (wrong := self.limits.exceeded(asked)):
             raise ValueError("; ".join(wrong))
         base = self.workflows.get(workflow, Wish()).over(self.defaults.over(Wish(cpu="100m", memory="1Gi", disk="5Gi")))
-        return base if asked is None else asked.over(base)
+        return base if asked is None else asked.within(base)
 
 
 _read: dict[Path, tuple[tuple[int, int], PodConfig]] = {}

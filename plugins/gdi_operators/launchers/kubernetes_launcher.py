@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,21 @@ from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
 from gdi_operators.launchers.kubernetes_api import AbsentError, Api, AsyncApi, ExistsError
 from gdi_operators.launchers.kubernetes_config import PodConfig
-from gdi_operators.launchers.kubernetes_status import status_of
+from gdi_operators.launchers.kubernetes_log import new_lines, stamp_of
+from gdi_operators.launchers.kubernetes_status import gated, status_of
 
 log = logging.getLogger(__name__)
 _POD = re.compile(r"^r-[0-9a-f]{20}-(?P<node>[a-z][a-z0-9-]{0,30})-[0-9]+-[0-9]+$")
 
 
 class KubernetesLauncher(Launcher):
-    """`config`: what the operator allows and gives (GDI_POD_CONFIG). `workflows`: the catalogue; `broker_url`: unless the file names another for pods.
+    """`config`: what the operator allows and gives (GDI_POD_CONFIG). `workflows`: finds the catalogue, asked only to make a pod: to have it may take a
+    clone, and who watches or stops a pod needs none. `broker_url`: unless the file names another for pods.
 
     Which cluster a pod is in follows from the node in its name, so no call needs more than the name. All calls are idempotent.
     """
 
-    def __init__(self, config: PodConfig, *, workflows: Path, broker_url: str | None = None) -> None:
+    def __init__(self, config: PodConfig, *, workflows: Callable[[], Path], broker_url: str | None = None) -> None:
         self.config, self.workflows, self.broker_url = config, workflows, broker_url
         self._apis: dict[tuple[str | None, str], Api] = {}
         self._open = contextlib.AsyncExitStack()
@@ -38,7 +40,7 @@ class KubernetesLauncher(Launcher):
     # --- blocking ----------------------------------------------------------------------------------------------------------
 
     def create(self, spec: PodSpec) -> PodStatus:
-        files = manifest.workflow_files(self.workflows, spec)
+        files = manifest.workflow_files(self.workflows(), spec)
         inline = files if manifest.fits(files) else {}
         api = self._api(spec.name)
         try:
@@ -47,16 +49,20 @@ class KubernetesLauncher(Launcher):
             pod = api.read_pod(spec.name)
             if (pod["metadata"].get("annotations") or {}).get(manifest.SPEC) != manifest.spec_hash(spec):
                 raise LauncherError(f"pod {spec.name} exists and was asked to do something else; use another name") from None
+        except ProblemError as error:
+            if error.slug == "quota-exceeded":  # by pods, it may be, that nobody will ever let go
+                self._tidy(api, spec.name)
+            raise
         status = self._status(pod)
         if status.state == "created":
             self._config_map(api, spec, status.uid, inline)
-        self._tidy(api)
+        self._tidy(api, spec.name)
         return status
 
     def start(self, name: str) -> PodStatus:
-        gates = {"spec": {"schedulingGates": [{"$patch": "delete", "name": manifest.GATE}]}}
+        gates = {"schedulingGates": [{"$patch": "delete", "name": manifest.GATE}]}
         try:
-            return self._status(self._api(name).patch_pod(name, gates))
+            return self._status(self._api(name).patch_pod(name, {"metadata": {"annotations": {manifest.LET_GO: stamp_of(time.time())}}, "spec": gates}))
         except AbsentError:
             raise LauncherError(f"pod {name} is gone; create one with another name") from None
 
@@ -97,10 +103,12 @@ class KubernetesLauncher(Launcher):
     async def astop(self, name: str, *, mode: StopMode, grace: float) -> None:
         api, core = await self._core(name)
         try:
-            status = self._status(await api.call(f"reading pod {name}", core.read_namespaced_pod, name=name))
+            pod = await api.call(f"reading pod {name}", core.read_namespaced_pod, name=name)
+            status = self._status(pod)
             if status.ended or status.stopping:
                 return
-            if status.state == "running" and not status.reason:
+            marked = (pod["metadata"].get("annotations") or {}).get(manifest.STOP) == mode  # by an earlier try that was cut off
+            if status.state == "running" and not status.reason and not marked:
                 kind = "application/strategic-merge-patch+json"
                 await api.call(f"marking pod {name}", core.patch_namespaced_pod, name=name, body=_mark(mode), _content_type=kind)
                 await asyncio.sleep(self.config.mark_seconds)
@@ -109,28 +117,25 @@ class KubernetesLauncher(Launcher):
         except AbsentError:
             return
 
-    async def alog(self, name: str, since: str) -> tuple[list[str], str]:
+    async def alog(self, name: str, since: str, *, ended: bool = False) -> tuple[list[str], str]:
         if not self.config.cluster(_node(name)).logs:
             return [], since
         api, core = await self._core(name)
-        seconds = max(1, int(time.time() - _epoch(since)) + 2) if since else None
-        more = {} if seconds is None else {"since_seconds": seconds}
-        status, body = await api.raw(
-            f"reading the log of pod {name}",
-            core.read_namespaced_pod_log,
-            name=name,
-            container=manifest.CONTAINER,
-            timestamps=True,
-            limit_bytes=MAX_LOG,
-            **more,
-        )
-        lines = []
-        for line in body.decode(errors="replace").splitlines() if status == 200 else []:
-            stamp, _, text = line.partition(" ")
-            if stamp > since:
-                since = stamp
-                lines.append(text)
-        return lines, since
+        asked: dict[str, Any] = {"tail_lines": TAIL_LINES, "limit_bytes": MAX_TAIL} if ended else {"limit_bytes": MAX_LOG}
+        if since and not ended:
+            asked["since_seconds"] = max(1, int(time.time() - _epoch(since)) + 2)
+        what = f"reading the log of pod {name}"
+        status, body = await api.raw(what, core.read_namespaced_pod_log, name=name, container=manifest.CONTAINER, timestamps=True, **asked)
+        if status != 200:
+            return [], since
+        new, known = new_lines(body, since, ended=ended)
+        lines = [text for _, text in new]
+        if ended:
+            if len(new) == known >= TAIL_LINES:  # nothing of it was shown before
+                lines.insert(0, LEFT_OUT)
+        elif not new and len(body) >= MAX_LOG:  # more than a look brings within what it looks back: it would bring the same for ever
+            return [LEFT_OUT], stamp_of(time.time())
+        return lines, new[-1][0] if new else since
 
     async def aclose(self) -> None:
         self._cores.clear()
@@ -178,20 +183,33 @@ class KubernetesLauncher(Launcher):
                 pass
             api.create_config_map(body)
 
-    def _tidy(self, api: Api) -> None:
-        """Deletes pods that ended long ago: Kubernetes itself keeps thousands of them."""
+    def _tidy(self, api: Api, mine: str) -> None:
+        """Deletes pods that ended long ago, as Kubernetes itself keeps thousands of them, and those that were never let go: a step that died before that, or
+        could not pin their uid. `mine`, which may be let go now, is no such pod.
+        """
         selector = ",".join(f"{k}={v}" for k, v in manifest.MANAGED.items())
         try:
-            for pod in api.list_pods(selector, field_selector="status.phase!=Running,status.phase!=Pending"):
-                status = self._status(pod)
-                if status.ended and time.time() - _ended_at(pod) > self.config.keep_seconds:
-                    with contextlib.suppress(AbsentError):
-                        api.delete_pod(status.name, status.uid, 0)
+            for phases in ("status.phase!=Running,status.phase!=Pending", "status.phase=Pending"):
+                for pod in api.list_pods(selector, field_selector=phases):
+                    status = self._status(pod)
+                    if status.name != mine and time.time() - _ended_at(pod) > self._kept(pod, status):
+                        with contextlib.suppress(AbsentError):  # with its ConfigMap, which is owned by it
+                            api.delete_pod(status.name, status.uid, 0, version=pod["metadata"].get("resourceVersion"))
         except (ProblemError, LauncherError) as error:
-            log.warning("Pods that ended long ago are not deleted now: %s", error)
+            log.warning("Pods that ended long ago, or were never let go, are not deleted now: %s", error)
+
+    def _kept(self, pod: dict[str, Any], status: PodStatus) -> float:
+        """Seconds for which a pod stays. One that is pending and not held is left to who waits for it, whatever its machine says."""
+        if gated(pod):
+            return GATED_SECONDS
+        return self.config.keep_seconds if status.ended and pod["status"].get("phase") != "Pending" else float("inf")
 
 
 MAX_LOG = 256 * 1024  # bytes of log that one look brings
+TAIL_LINES = 150  # of a pod's log that are brought at its end: its last words, however far behind the looks were
+MAX_TAIL = 4 * 1024 * 1024  # bytes of them: the kubelet cuts a line into pieces of 16 KiB, each of which counts
+LEFT_OUT = "(more was said here than is shown; lines are left out)"
+GATED_SECONDS = 3600.0  # after which a pod that was not let go is nobody's: a step waits for the broker and the API some minutes
 
 
 @contextlib.asynccontextmanager

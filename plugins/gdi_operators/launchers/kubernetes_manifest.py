@@ -17,6 +17,7 @@ from gdi_operators.launchers.kubernetes_config import PodConfig, Wish, amount
 GATE = "gdi-uid-not-pinned"  # a pod with a scheduling gate exists, has its uid, and runs nothing
 STOP = "gdi-stop"  # annotation: cancel | hand-over, written before the pod is deleted; the pod reads it at /gdi/pod/annotations
 SPEC = "gdi-spec"  # annotation: hash of what was asked for
+LET_GO = "gdi-let-go-at"  # annotation: when the gate was taken away, by Airflow's clock; from then on a pod has its time to start
 CONTAINER = "snakemake"
 MANAGED = {"app.kubernetes.io/name": "gdi-snakemake", "app.kubernetes.io/managed-by": "gdi-airflow"}
 IDENTITY_SECONDS = 600  # the shortest life that Kubernetes gives

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gdi_operators.launchers.base import PodStatus
-from gdi_operators.launchers.kubernetes_manifest import CONTAINER, GATE
+from gdi_operators.launchers.kubernetes_manifest import CONTAINER, GATE, LET_GO
 
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull")  # waiting changes nothing
 LOST_AFTER = 60  # seconds beyond a deletion's grace, after which the machine that should confirm it is taken as lost
@@ -28,13 +28,18 @@ def status_of(pod: dict[str, Any], *, start_timeout: float, now: float | None = 
         return _ended(name, uid, found, ended, stopping=stopping, limit=_memory_limit(pod))
     if deleted is not None and now > deleted + LOST_AFTER:
         return PodStatus(name, uid, "lost", stopping=True, reason=f"was to end, but its machine {_machine(pod)} does not say that it did")
-    if any(g.get("name") == GATE for g in (pod.get("spec") or {}).get("schedulingGates") or []):
+    if gated(pod):
         return PodStatus(name, uid, "created", stopping=stopping)
     if phase == "Pending" and not stopping:
         reason, since = _waiting(pod, container)
         hopeless = any(reason.startswith(word) for word in HOPELESS)
         return PodStatus(name, uid, "running", reason=reason, blocked=bool(hopeless or (reason and now - since > start_timeout)))
     return PodStatus(name, uid, "running", stopping=stopping)
+
+
+def gated(pod: dict[str, Any]) -> bool:
+    """Whether it is still held: made, and not let go."""
+    return any(g.get("name") == GATE for g in (pod.get("spec") or {}).get("schedulingGates") or [])
 
 
 def _container(found: dict[str, Any]) -> dict[str, Any] | None:
@@ -69,10 +74,13 @@ def _ended(name: str, uid: str, found: dict[str, Any], ended: dict[str, Any] | N
 
 def _waiting(pod: dict[str, Any], container: dict[str, Any] | None) -> tuple[str, float]:
     """(why a pod that was let go does not run, since when); ("", 0) where it is just being started."""
-    found = pod.get("status") or {}
-    since = _epoch(pod["metadata"].get("creationTimestamp")) or 0.0
+    found, meta = pod.get("status") or {}, pod["metadata"]
+    since = _epoch((meta.get("annotations") or {}).get(LET_GO)) or _epoch(meta.get("creationTimestamp")) or 0.0
     for condition in found.get("conditions") or []:
         if condition.get("type") == "PodScheduled":
+            if condition.get("reason") == "SchedulingGated":  # of the time before it was let go
+                return "the scheduler has not looked at it yet", since
+            # The time is that of the change of `status`: it stays while a pod turns from gated to unschedulable.
             since = max(since, _epoch(condition.get("lastTransitionTime")) or 0.0)
             if condition.get("status") == "False":
                 return _line("no machine takes it", condition.get("message")), since

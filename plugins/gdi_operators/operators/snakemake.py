@@ -14,6 +14,7 @@ from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import LauncherError, PodStatus, get_launcher
+from gdi_operators.launchers.base import STOP_GRACE
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.patience import is_away, short
 from gdi_operators.pods import MAX_GENERATIONS, Pods
@@ -36,14 +37,14 @@ class SnakemakeOperator(RunOperator):
     template_fields = ("item",)
 
     def __init__(
-        self, *, item: dict[str, Any], launcher: str | None = None, max_relaunches: int = 3, grace: float = 30, poll: float = 2,
+        self, *, item: dict[str, Any], launcher: str | None = None, max_relaunches: int = 3, grace: float = STOP_GRACE, poll: float = 2,
         max_duration: timedelta = timedelta(days=14), **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.item = item
         self.launcher = launcher
         self.max_relaunches, self.grace, self.poll, self.max_duration = max_relaunches, grace, poll, max_duration
-        self._pod: str | None = None
+        self._launching: Pods | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         with self._last_try(context), self.broker() as hook:
@@ -126,8 +127,10 @@ class SnakemakeOperator(RunOperator):
 
     def on_kill(self) -> None:
         """The task was ended by a user while on a worker: its pod is stopped. (Deferred, its trigger does it.)"""
-        if self._pod is not None:
-            get_launcher(self.launcher).stop(self._pod, mode="cancel", grace=self.grace)
+        if self._launching is not None:  # the launch goes on for some seconds after this
+            self._launching.given_up = True
+            if self._launching.launching:
+                self._launching.launcher.stop(self._launching.launching, mode="cancel", grace=self.grace)
 
     # --- steps ---------------------------------------------------------------------------------------------------------------
 
@@ -157,15 +160,14 @@ class SnakemakeOperator(RunOperator):
             self._fail(pods, generation, f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew", None)
         entry = entry_of(self.workflow)
         asked = read_conf(context["dag_run"].conf, entry)
-        self._pod = pods.name(generation)  # before it is there: whoever ends this task now must not leave it waiting
+        self._launching = pods
         try:
             generation = pods.launch(generation, item_of(pods.run, self._node), parameters_for_pod(asked, entry), asked.parameters.get("pod"))
         except (LauncherError, ProblemError) as error:
             if is_away(error):
                 raise
             self._fail(pods, generation, f"the Snakemake pod could not be started: {short(error)}", None)
-        self._pod = pods.name(generation)
-        self.log.info("Started pod %s.", self._pod)
+        self.log.info("Started pod %s.", pods.name(generation))
         return generation
 
     def _defer(self, attempt: int, pod: str, state: dict[str, Any], *, watch_run: bool = True) -> NoReturn:

@@ -15,12 +15,14 @@ from broker_client import models as m
 from broker_client.client import AsyncBrokerClient, as_problem
 from gdi_common.problem import ProblemError
 from gdi_common.tls import authorities
+from gdi_operators.hooks.gateway import abounded
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.patience import is_away, short
 from gdi_operators.settings import SettingsError
 from gdi_operators.triggers.settled import Settled
 
 LONG_POLL = 15.0  # seconds that the gateway may hold a question; it answers at once when there is a decision
+EARLY = 1.0  # seconds at least between questions where the gateway does not hold them: it has too many; with jitter
 PAUSE = 5.0  # between questions where the gateway or the broker is away; with jitter
 TIMEOUT = httpx.Timeout(LONG_POLL + 15, connect=5)
 WAITING = "awaiting-review"
@@ -65,9 +67,12 @@ class ReleaseTrigger(BaseTrigger):
             try:
                 if token is None or token.expires_at - time.time() < LONG_POLL + 15:
                     token = await broker.token(self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60))
-                state = await self._ask(gateway, token.token, min(LONG_POLL, left))
+                asked, wait = time.monotonic(), min(LONG_POLL, left)
+                state = await self._ask(gateway, token.token, wait)
                 if state != WAITING:
                     return "decided", state
+                if time.monotonic() - asked < 0.9 * wait:
+                    await asyncio.sleep(EARLY * random.uniform(1, 1.5))  # noqa: S311 - jitter
                 continue
             except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
                 if not is_away(error) and not _stale(error, token):
@@ -81,7 +86,8 @@ class ReleaseTrigger(BaseTrigger):
 
     async def _ask(self, gateway: httpx.AsyncClient, token: str, wait: float) -> str:
         headers = {"Authorization": f"Bearer {token}"}
-        answer = await gateway.get(f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers)
+        async with gateway.stream("GET", f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers) as streamed:
+            answer = await abounded(streamed)
         if not answer.is_success:
             raise as_problem(answer)
         try:

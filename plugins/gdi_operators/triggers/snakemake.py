@@ -16,12 +16,15 @@ from broker_client import models as m
 from gdi_common.problem import ProblemError
 from gdi_operators.feed import Feed, Snapshot, follow
 from gdi_operators.launchers import Launcher, LauncherError, PodStatus, get_launcher
+from gdi_operators.launchers.base import STOP_GRACE
 from gdi_operators.patience import short
 from gdi_operators.triggers.settled import Settled
 
 MAX_LINES, MAX_LINE = 200, 2000  # of a pod's log at each look, characters of each
 PRINTABLE = re.compile(r"[^\t\x20-\x7e\u00a0-\uffff]")  # what a workflow prints steers no terminal
 LOG_PAUSE = 5.0  # seconds between looks at the pod's log
+# Seconds within which a user's stop is tried again, for one try, and between two: Airflow gives on_kill 30 (on_kill_timeout), one call may last longer.
+STOP_PATIENCE, STOP_TRY, STOP_PAUSE = 25.0, 8.0, 1.0
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
 
 
@@ -36,7 +39,7 @@ class SnakemakeTrigger(BaseTrigger):
 
     def __init__(
         self, *, run: str, attempt: int, node: str, pod: str, launcher: str | None = None, token_broker_conn_id: str | None = None,
-        watch_run: bool = True, grace: float = 30, poll: float = 2, state: dict[str, Any] | None = None,
+        watch_run: bool = True, grace: float = STOP_GRACE, poll: float = 2, state: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.run_id, self.attempt, self.node, self.pod = run, attempt, node, pod
@@ -67,12 +70,27 @@ class SnakemakeTrigger(BaseTrigger):
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
     async def on_kill(self) -> None:
-        """The user ended the task: the pod cancels its TES tasks and ends."""
+        """The user ended the task: the pod cancels its TES tasks and ends. It is asked again for as long as Airflow waits for this."""
         launcher = get_launcher(self.launcher)
         try:
-            await launcher.astop(self.pod, mode="cancel", grace=self.grace)
+            await self._insist(launcher)
         finally:
             await launcher.aclose()
+
+    async def _insist(self, launcher: Launcher) -> None:
+        end = time.monotonic() + STOP_PATIENCE
+        while True:
+            try:
+                async with asyncio.timeout(min(STOP_TRY, end - time.monotonic())):
+                    await launcher.astop(self.pod, mode="cancel", grace=self.grace)
+                return
+            except (httpx.TransportError, ProblemError, LauncherError, TimeoutError) as error:
+                if isinstance(error, LauncherError) or end - time.monotonic() < 2 * STOP_PAUSE:
+                    after = "its TES tasks are cancelled when the run is closed (task close); if the pod still runs then, delete it"
+                    self.log.error("Pod %s could not be asked to stop (%s): %s.", self.pod, short(error), after)
+                    return
+                self.log.warning("Pod %s is not asked to stop yet (%s); trying again.", self.pod, short(error))
+            await asyncio.sleep(STOP_PAUSE)
 
     async def _wait(self, launcher: Launcher, feed: Feed) -> tuple[str, str]:
         begun = answered = next_look = time.monotonic()
@@ -107,7 +125,7 @@ class SnakemakeTrigger(BaseTrigger):
         if status.reason and not status.ended:
             return
         with contextlib.suppress(httpx.TransportError, ProblemError, LauncherError):
-            lines, self._since = await launcher.alog(self.pod, self._since)
+            lines, self._since = await launcher.alog(self.pod, self._since, ended=status.ended)
             for line in lines[-MAX_LINES:]:
                 self.log.info("%s | %s", self.node, PRINTABLE.sub("?", line[:MAX_LINE]))
 
