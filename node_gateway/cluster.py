@@ -22,11 +22,12 @@ Json = dict[str, Any]
 
 
 class ClusterError(Exception):
-    """The API server refuses, or is away for too long: what was asked, and what it said."""
+    """The API server refuses, or is away for too long (`status` 0): what was asked, and what it said. `full`: a quota is used up."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.reason = status, reason
+        self.full = status == 403 and "exceeded quota" in message
 
 
 class Cluster:
@@ -43,7 +44,7 @@ class Cluster:
         return self._ask("GET", path, params=query)
 
     def create(self, path: str, body: Json) -> Json:
-        """The object as it was made. ClusterError, `status` 409 where there is one of this name."""
+        """The object as it was made. ClusterError: `reason` AlreadyExists where there is one of this name, `full` where a quota has no room."""
         made = self._ask("POST", path, json=body)
         if made is None:
             raise ClusterError(f"{path}: the API server knows no such place; see the namespace in the chart's values", 404)
@@ -87,9 +88,9 @@ class Cluster:
 
 
 def _patience(answer: httpx.Response) -> float:
-    """Seconds for which this answer is tried again. A full quota empties as other tasks end: for that a task waits as long as it must."""
+    """Seconds for which this answer is tried again. For room in a full quota waits whoever asked."""
     if answer.status_code == 403 and "exceeded quota" in answer.text:
-        return float("inf")
+        return -1
     if answer.status_code in (401, 403):
         return REFUSED
     return AWAY if answer.status_code == 429 or answer.status_code >= 500 else -1
@@ -97,7 +98,9 @@ def _patience(answer: httpx.Response) -> float:
 
 def _refused(method: str, path: str, answer: httpx.Response) -> ClusterError:
     try:
-        said = str(answer.json().get("message") or "")
+        body = answer.json()
+        said, reason = str(body.get("message") or ""), str(body.get("reason") or "")
     except (ValueError, AttributeError):
-        said = ""
-    return ClusterError(f"{method} {path}: the API server answers {answer.status_code}: {' '.join(said.split())[:500]}", answer.status_code)
+        said = reason = ""
+    message = f"{method} {path}: the API server answers {answer.status_code}: {' '.join(said.split())[:500]}"
+    return ClusterError(message, answer.status_code, reason)

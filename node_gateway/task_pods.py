@@ -6,22 +6,25 @@ node's keys, follows the links that a task leaves. So Funnel is told that contai
 (gdi_common/container_line.py): exit codes, both outputs and the environment are the command's own, and what a task leaves is made plain files first.
 
 It runs in the worker's pod and is told by that pod's environment: GDI_TASK_MANIFEST (YAML of the pod to make: everything but what the task itself says),
-GDI_WORK (Funnel's WorkDir), GDI_POD, GDI_POD_UID, GDI_NAMESPACE (the worker's own), GDI_CPUS, GDI_RAM_GB (of the task, 0: not said). The pods belong to
-the worker's pod: they go with it, however it ends. A pod that is taken away (evicted, its machine lost) is no end of the command: the worker is
-killed, Funnel says SYSTEM_ERROR, and whoever sent the task may send it again.
+GDI_WORK (Funnel's WorkDir), GDI_POD, GDI_POD_UID, GDI_NAMESPACE (the worker's own), GDI_CPUS, GDI_RAM_GB (of the task, 0: not said), GDI_START_SECONDS
+(how long a task waits for room), GDI_IMAGES (JSON: what a task calls its image -> the image that runs). The pods belong to the worker's pod: they go with
+it, however it ends. A pod that is taken away (evicted, its machine lost) or finds no room is no end of the command: the worker is killed, Funnel says
+SYSTEM_ERROR, and whoever sent the task may send it again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import random
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,11 +45,24 @@ DOUBTFUL = {"ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "C
 DOUBT = 180.0  # seconds for which a container that cannot be made is waited for
 WATCH = 240  # seconds; the API server ends longer ones itself
 LOOK = 0.5  # seconds between looks at what the task says
-STOPPING = 60.0
+STOPPING = 60.0  # seconds for which a pod that ends may take longer than it was given: then its machine is lost
+START = 21600.0  # seconds for which a task waits for room, where the chart says nothing else
+TELL = 30.0  # seconds after which the task's stderr says what it waits for
+PAUSES = (2.0, 30.0)  # seconds between tries to make the pod: the first, and the longest
+TOLD = 6.0  # seconds in which Funnel sends on what was said: more than its LogUpdateRate
+LEAST_MEMORY, LEAST_CPU = 64, 10  # MB, thousandths: 0 would be no limit at all
+ITS_OWN = {400, 403, 413, 422}  # answers to a pod that no second try makes good
 
 
-class TakenAwayError(Exception):
+class PlatformError(Exception):
+    """The command did not end, and is not to blame: Funnel shall say SYSTEM_ERROR."""
+
+
+class TakenAwayError(PlatformError):
     """The pod ended and its command did not."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the task's pod was taken away: {why}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +76,8 @@ class Around:
     uid: str
     cpus: float
     ram_gb: float
+    start: float = START
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Around:
@@ -68,6 +86,7 @@ class Around:
         return cls(
             manifest, Path(environment["GDI_WORK"]), environment["GDI_NAMESPACE"], environment["GDI_POD"], environment["GDI_POD_UID"],
             float(environment.get("GDI_CPUS") or 0), float(environment.get("GDI_RAM_GB") or 0),
+            float(environment.get("GDI_START_SECONDS") or START), json.loads(environment.get("GDI_IMAGES") or "{}"),
         )  # fmt: skip
 
     @property
@@ -81,7 +100,7 @@ def pod(line: Line, around: Around) -> Json:
     made: Json = {"apiVersion": "v1", "kind": "Pod", **around.manifest}
     made["metadata"] = {
         **made.get("metadata", {}), "name": line.name, "namespace": around.namespace,
-        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": around.pod, "uid": around.uid}],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": around.pod, "uid": around.uid, "controller": True}],
     }  # fmt: skip
     spec: Json = made["spec"]
     (container,) = spec["containers"]
@@ -94,32 +113,33 @@ def pod(line: Line, around: Around) -> Json:
     streams = {"name": "work", "mountPath": STREAMS, "subPath": f"{task}/{_streams(line.name)}"}
     environment = {**{e["name"]: e["value"] for e in container.get("env", [])}, **line.environment}
     container.update(
-        name=CONTAINER, image=line.image, command=["/bin/sh", "-c", WRAPPER, "task"], args=[_literal(word) for word in line.command],
+        name=CONTAINER, image=around.images.get(line.image, line.image),
+        command=["/bin/sh", "-c", WRAPPER, "task"], args=[_literal(word) for word in line.command],
         env=[{"name": name, "value": _literal(value)} for name, value in environment.items()], workingDir=line.workdir,
         volumeMounts=[*own, *mounts, streams],
     )  # fmt: skip
     resources = container.setdefault("resources", {})
-    if around.cpus:
-        resources.setdefault("requests", {})["cpu"] = str(around.cpus)
-    if around.ram_gb:
-        memory = f"{around.ram_gb * 1000:.0f}M"
+    if around.cpus > 0:
+        resources.setdefault("requests", {})["cpu"] = f"{max(LEAST_CPU, math.ceil(around.cpus * 1000))}m"
+    if around.ram_gb > 0:
+        memory = f"{max(LEAST_MEMORY, math.ceil(around.ram_gb * 1000))}M"
         resources.setdefault("requests", {})["memory"] = resources.setdefault("limits", {})["memory"] = memory
     spec["volumes"] = [*spec.get("volumes", []), {"name": "work", "persistentVolumeClaim": {"claimName": CLAIM + task}}]
     return made
 
 
 def run(line: Line, around: Around, cluster: Cluster) -> int:
-    """Makes the pod, passes its streams on while it runs, and gives its command's exit code. ValueError, ClusterError, TakenAwayError."""
+    """Makes the pod, passes its streams on while it runs, and gives its command's exit code. ValueError, ClusterError (this pod is refused), PlatformError."""
     root = line.root(around.work)
     streams = Streams(root / _streams(line.name))
-    path = f"{around.pods}/{line.name}"
-    _create(cluster, around, line.name, pod(line, around))
+    path, stopped = f"{around.pods}/{line.name}", _stopped(root, line.name)
     copying = threading.Thread(target=streams.copy, daemon=True)
     copying.start()
     try:
-        code, said = _until_end(cluster, around.pods, line.name)
-    except TakenAwayError:
-        if not _stopped(root, line.name).exists():
+        _create(cluster, around, line.name, pod(line, around), stopped)
+        code, said = _until_end(cluster, around, line.name, stopped)
+    except PlatformError:
+        if not stopped.exists():
             raise
         code, said = 128 + signal.SIGKILL, "stopped"
     finally:
@@ -187,8 +207,8 @@ def _copy(source: BinaryIO, target: BinaryIO) -> None:
 
 
 def _literal(text: str) -> str:
-    """Kubernetes puts variables in place of $(NAME), and makes $( of $$(."""
-    return text.replace("$(", "$$(")
+    """Kubernetes puts variables in place of $(NAME), and makes $ of each $$."""
+    return text.replace("$", "$$")
 
 
 def _streams(name: str) -> str:
@@ -200,41 +220,89 @@ def _stopped(root: Path, name: str) -> Path:
     return root / f".gdi-stopped-{task_of(name)[1]}"
 
 
-def _create(cluster: Cluster, around: Around, name: str, body: Json) -> None:
-    try:
-        cluster.create(around.pods, body)
-    except ClusterError as error:
-        if error.status != 409:
-            raise
-        # Of a worker before this one, whose answer was lost or whose task begins anew.
-        there = cluster.get(f"{around.pods}/{name}")
-        if there is not None and _owner(there) != around.uid:
-            cluster.delete(f"{around.pods}/{name}", grace=1)
-            while cluster.get(f"{around.pods}/{name}") is not None:
-                time.sleep(0.5)
+def _create(cluster: Cluster, around: Around, name: str, body: Json, stopped: Path) -> None:
+    """Waits for room in a full quota. ClusterError where this pod is refused, PlatformError where there is no room or no API server, or `stopped` is there."""
+    path = f"{around.pods}/{name}"
+    began, trouble, pause, told = time.monotonic(), 0.0, PAUSES[0], False
+    while not stopped.exists():
+        try:
             cluster.create(around.pods, body)
+            return
+        except ClusterError as error:
+            if error.status in ITS_OWN and not error.full:
+                raise
+            if error.status != 409 and not error.full:
+                raise PlatformError(f"the task's pod cannot be made: {error}") from None
+            now = time.monotonic()
+            trouble = 0.0 if error.full else trouble or now
+            if (now - began > around.start) if error.full else (now - trouble > STOPPING):
+                raise PlatformError(f"the task's pod cannot be made, for {now - (trouble or began):.0f} s: {error}") from None
+            if error.full and not told and now - began > TELL:
+                told = _tell(str(error))
+            if error.reason == "AlreadyExists" and _was_made(cluster, path, around.uid):
+                return
+        until = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311 (jitter)
+        while time.monotonic() < until and not stopped.exists():
+            time.sleep(0.5)
+        pause = min(2 * pause, PAUSES[1])
+    raise PlatformError("the task was cancelled before its pod was made")
+
+
+def _was_made(cluster: Cluster, path: str, uid: str) -> bool:
+    """Whether the pod of this name is ours, whose answer was lost. That of a worker before this one is deleted, for the next try. PlatformError."""
+    try:
+        there = cluster.get(path)
+        if there is None or _owner(there) == uid:
+            return there is not None
+        cluster.delete(path, grace=1)
+    except ClusterError as error:
+        raise PlatformError(f"the task's pod cannot be made: {error}") from None
+    return False
+
+
+def _tell(what: str) -> bool:
+    print(f"gdi: the task waits for room: {what}", file=sys.stderr, flush=True)
+    return True
 
 
 def _owner(pod: Json) -> str:
     return next((str(o.get("uid")) for o in pod["metadata"].get("ownerReferences") or []), "")
 
 
-def _until_end(cluster: Cluster, pods: str, name: str) -> tuple[int, str]:
-    """(exit code, what is to be said of it). TakenAwayError."""
+def _until_end(cluster: Cluster, around: Around, name: str, stopped: Path) -> tuple[int, str]:
+    """(exit code, what is to be said of it). PlatformError."""
+    began, told = time.monotonic(), False
     since: float | None = None  # when its container could first not be made
+    leaving: float | None = None  # when it was first seen to be deleted
     while True:
-        found = cluster.get(f"{pods}/{name}")
-        if found is None:
-            raise TakenAwayError("its pod was deleted")
-        if (ending := _ending(found)) is not None:
-            return ending
-        reason, message = _waiting(found)
-        since = (since or time.monotonic()) if reason in DOUBTFUL | HOPELESS else None
-        if reason in HOPELESS or (since is not None and time.monotonic() - since > DOUBT):
-            return FAILED, f"the container cannot be made: {reason}: {message}"
-        version = str(found["metadata"]["resourceVersion"])
         try:
-            with cluster.watch(pods, 10 if since else WATCH, fieldSelector=f"metadata.name={name}", resourceVersion=version) as changes:
+            found = cluster.get(f"{around.pods}/{name}")
+            if found is None:
+                raise TakenAwayError("its pod was deleted")
+            if (ending := _ending(found)) is not None:
+                return ending
+            if stopped.exists() and not found["metadata"].get("deletionTimestamp"):
+                cluster.delete(f"{around.pods}/{name}", grace=1)  # cancelled just before it was made, or while the API server was away
+                continue
+        except ClusterError as error:
+            raise TakenAwayError(str(error)) from None
+        now = time.monotonic()
+        if found["metadata"].get("deletionTimestamp"):
+            leaving = leaving or now
+            if now - leaving > STOPPING + int(found["metadata"].get("deletionGracePeriodSeconds") or 0):
+                raise TakenAwayError("it was deleted, and its machine does not say that it ended")
+        reason, message = _waiting(found)
+        since = (since or now) if reason in DOUBTFUL | HOPELESS else None
+        if reason in HOPELESS or (since is not None and now - since > DOUBT):
+            return FAILED, f"the container cannot be made: {reason}: {message}"
+        pending = (found.get("status") or {}).get("phase", "Pending") == "Pending"
+        if pending and now - began > around.start:
+            raise PlatformError(f"the task's pod did not start for {now - began:.0f} s: {_unscheduled(found) or f'{reason}: {message}'}")
+        if pending and not told and now - began > TELL and (why := _unscheduled(found)):
+            told = _tell(f"no machine takes its pod: {why}")
+        this = {"fieldSelector": f"metadata.name={name}", "resourceVersion": str(found["metadata"]["resourceVersion"])}
+        try:
+            with cluster.watch(around.pods, 10 if since or leaving else 30 if pending else WATCH, **this) as changes:
                 next(changes, None)
         except (httpx.HTTPError, ClusterError, ValueError):
             time.sleep(1)
@@ -266,6 +334,12 @@ def _waiting(pod: Json) -> tuple[str, str]:
     return "", ""
 
 
+def _unscheduled(pod: Json) -> str:
+    """The scheduler's own words."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return next((str(c.get("message") or "")[:500] for c in conditions if c.get("type") == "PodScheduled" and c.get("status") == "False"), "")
+
+
 def main(arguments: list[str]) -> int:
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("version", [])
     if verb not in ("run", "rm"):  # pull, version: Kubernetes' affair, but Funnel wants to read something
@@ -277,8 +351,9 @@ def main(arguments: list[str]) -> int:
             stop(named(rest), around, cluster)
             return 0
         return run(parse(rest), around, cluster)
-    except TakenAwayError as error:
-        print(f"gdi: the task's pod was taken away: {error}", file=sys.stderr, flush=True)
+    except PlatformError as error:
+        print(f"gdi: {error}", file=sys.stderr, flush=True)
+        time.sleep(TOLD)
         os.kill(os.getppid(), signal.SIGKILL)
         return FAILED
     except (ValueError, OSError, KeyError, yaml.YAMLError, ClusterError) as error:

@@ -107,6 +107,8 @@ class Centre:
     def install(self, stack: ExitStack) -> str:
         """Installed and ready; the address of the broker's Service, which is reached at port 8080 from the cluster's network."""
         self.upgrade(install=True)
+        # What stays of it shuts the namespace of runs, where other tests have pods.
+        stack.callback(lambda: self.cluster.kubectl("delete", "networkpolicy", "gdi-default-deny", "-n", "gdi-runs", check=False))
         stack.callback(lambda: self.cluster.helm("uninstall", "gdi", "-n", NAMESPACE, "--wait", "--timeout", "60s", check=False))
         # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing leads outside.
         self.cluster.run(["ip", "route", "replace", SERVICES, "dev", "nodes", "src", self.cluster.nodes[0].address])

@@ -33,7 +33,7 @@ from runbook import Shell, blocks, under  # isort: skip
 DOCUMENT = "install.md"
 # What is not run, and what checks it instead.
 NOT_RUN = {
-    "for target in airflow broker node snakemake; do": "no registry: tests/kubernetes/images.py builds the same targets of the same Dockerfile",
+    "for target in airflow broker node snakemake task; do": "no registry: tests/kubernetes/images.py builds the same targets of the same Dockerfile",
     "helm repo add apache-airflow ": "no internet: the chart cannot be had",
     "helm install airflow apache-airflow/airflow ": "no internet; test_charts.py checks its values file against the chart's documented keys",
 }
@@ -124,7 +124,9 @@ class Reader:
         """The secrets that the document takes from files."""
         given = {name: secrets.token_urlsafe(24) for name in SECRET_FILES}
         given |= {"broker-database-password": self.users.postgres.password, "broker-client-secret": self.users.secrets["broker"]}
-        given["s3-credentials.json"] = json.dumps({"access_key": self.s3.access, "secret_key": self.s3.secret})
+        given |= dict.fromkeys(
+            ("gateway-s3-credentials.json", "tasks-s3-credentials.json"), json.dumps({"access_key": self.s3.access, "secret_key": self.s3.secret})
+        )
         for name, content in given.items():
             (self.folder / name).write_text(content)
 
@@ -157,7 +159,8 @@ class Reader:
 
     def _nodes_values(self) -> None:
         """The file that the document calls complete, with this machine's servers, and a TES of one's own."""
-        (self.folder / "node-values.yaml").write_text((ROOT / "charts" / "gdi-node" / "ci" / "full.yaml").read_text())
+        text = (ROOT / "charts" / "gdi-node" / "ci" / "full.yaml").read_text()
+        (self.folder / "node-values.yaml").write_text(text.replace("registry.example.org/", "localhost/"))
         url = {name: f"http://{self.node}:{self.ports[name]}" for name in ("s3", "tes", "sda")}
         here = {
             "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},

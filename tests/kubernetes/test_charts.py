@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ CHARTS = ROOT / "charts"
 VALUES = sorted(p.relative_to(CHARTS).as_posix() for p in CHARTS.glob("*/ci/*.yaml"))
 # What the API server does not know in a cluster without their operator.
 FOREIGN = ("monitoring.coreos.com",)
+CLUSTERS = {"Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 # The keys of Airflow's chart 1.22.0 that our values use (https://airflow.apache.org/docs/helm-chart/1.22.0/parameters-ref.html). `*`: whatever is below.
 AIRFLOW = {
     "airflowVersion": None, "defaultAirflowRepository": None, "defaultAirflowTag": None, "executor": None, "env": None, "config": "*", "uid": None, "gid": None,
@@ -74,7 +76,7 @@ def test_every_object_is_accepted_by_the_api_server(cluster: Cluster, values: st
     release = "gdi" if values.startswith("gdi/") else "node-a"
     for one in objects:
         one["metadata"].setdefault("namespace", release)
-        if one["kind"] in ("Namespace", "ClusterRole", "ClusterRoleBinding", "PriorityClass"):
+        if one["kind"] in CLUSTERS:
             del one["metadata"]["namespace"]
     own = [o for o in objects if not o["apiVersion"].startswith(FOREIGN)]
     priority = {"apiVersion": "v1", "kind": "List", "items": own}
@@ -104,6 +106,8 @@ def test_every_pod_of_the_charts_is_restricted_and_holds_no_secret_in_its_enviro
         ("gdi", "broker.database.url=postgresql+asyncpg://u:secret@h/d", "url"), ("gdi", "runs.namespace=gdi", "runs.namespace"),
         ("gdi", "broker.oidc.issuer=", "broker.oidc.issuer"), ("gdi-node", "node.id=Node A", "id"), ("gdi-node", "gateway.tes.flavour=tesk", "flavour"),
         ("gdi-node", "gateway.workspace.bucket=No_Bucket", "bucket"), ("gdi-node", "node.id=", "node.id"),
+        ("gdi-node", "funnel.tasks.storageClass=No Class", "storageClass"), ("gdi-node", "funnel.tasks.accessMode=ReadOnlyMany", "accessMode"),
+        ("gdi-node", "funnel.tasks.quota.count/pods=5", "quota"), ("gdi-node", "monitoring.prometheusRule.enabled=true", "prometheusRule"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_name(chart: str, wrong: str, named: str) -> None:
@@ -178,6 +182,77 @@ def test_the_policy_and_funnels_configuration_that_the_chart_writes_are_understo
         )
         assert config["Worker"]["Container"].items() >= {"RunCommand": RUN, "PullCommand": PULL, "StopCommand": STOP}.items()
         assert (tmp_path / "out.yaml").stat().st_mode & 0o777 == 0o600
+
+
+def named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+    return found
+
+
+def test_workers_and_the_commands_that_they_wait_for_share_no_quota() -> None:
+    """Which of a namespace's pods a quota counts: those with an end, or those without."""
+    objects = rendered("gdi-node/ci/full.yaml")
+    quotas = {o["metadata"]["name"]: o["spec"] for o in objects if o["kind"] == "ResourceQuota"}
+    assert quotas == {
+        "node-a-funnel-executors": {"scopes": ["NotTerminating"], "hard": {"pods": "500", "requests.memory": "2Ti"}},
+        "node-a-funnel-workers": {"scopes": ["Terminating"], "hard": {"pods": "500"}}, "node-a-funnel-all": {"hard": {"services": "0"}},
+    }  # fmt: skip
+    worker, task = tasks_of(objects)
+    assert worker["spec"]["template"]["spec"]["activeDeadlineSeconds"] > 0 and "activeDeadlineSeconds" not in task["spec"]
+    assert not [o for o in rendered("gdi-node/ci/funnel.yaml") if o["kind"] == "ResourceQuota"]
+
+
+def funnels(objects: list[dict[str, Any]], template: str) -> Any:
+    """One of the templates in the configuration of Funnel's server."""
+    (data,) = (o["data"] for o in objects if o["kind"] == "ConfigMap" and "server.yaml" in o["data"])
+    filled = string.Template(data["server.yaml"]).substitute(tes_password="x", s3_access="x", s3_secret="x", oidc_secret="x")
+    return yaml.safe_load(yaml.safe_load(filled)["Kubernetes"][template])
+
+
+def tasks_of(objects: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """The manifests of a worker and of a command."""
+    (task,) = (o["data"]["task.yaml"] for o in objects if o["kind"] == "ConfigMap" and "task.yaml" in o["data"])
+    return funnels(objects, "Template"), yaml.safe_load(task)
+
+
+def test_a_tasks_volume_is_of_the_clusters_own_class_where_none_is_named() -> None:
+    claim = funnels(rendered("gdi-node/ci/funnel.yaml"), "PVCTemplate")["spec"]
+    assert "storageClassName" not in claim and claim["accessModes"] == ["ReadWriteMany"]
+    claim = funnels(rendered("gdi-node/ci/full.yaml", "--set", "funnel.tasks.accessMode=ReadWriteOnce"), "PVCTemplate")["spec"]
+    assert claim["storageClassName"] == "shared" and claim["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_the_driver_is_told_the_nodes_names_of_images_and_its_patience() -> None:
+    worker, _ = tasks_of(rendered("gdi-node/ci/full.yaml", "--set", "funnel.tasks.startSeconds=1000000"))
+    told = {e["name"]: e.get("value", "") for e in worker["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert json.loads(told["GDI_IMAGES"]) == {"gdi-task:1": "registry.example.org/gdi-task:0.1.0"} and told["GDI_START_SECONDS"] == "1000000"
+    worker, _ = tasks_of(rendered("gdi-node/ci/funnel.yaml"))
+    assert {"name": "GDI_IMAGES", "value": "{}"} in worker["spec"]["template"]["spec"]["containers"][0]["env"]
+
+
+def test_a_gateway_that_nobody_is_named_for_lets_nobody_in() -> None:
+    shut = rendered("gdi-node/ci/minimal.yaml", "--set-json", "gateway.network.from=[]")
+    assert not named(shut, "NetworkPolicy", "node-a-gateway")["spec"]["ingress"]
+    shut = rendered("gdi-node/ci/funnel.yaml", "--set-json", "gateway.network.from=[]")
+    assert [r["ports"][0]["port"] for r in named(shut, "NetworkPolicy", "node-a-gateway")["spec"]["ingress"]] == ["internal"]
+    for values in VALUES:
+        for one in rendered(values):
+            rules = [r for r in one.get("spec", {}).get("ingress") or [] if one["kind"] == "NetworkPolicy"]
+            assert all(rule["from"] for rule in rules), one["metadata"]["name"]
+
+
+def test_funnel_starts_anew_where_what_it_reads_changes() -> None:
+    def checksum(*more: str) -> str:
+        deployment = named(rendered("gdi-node/ci/full.yaml", *more), "Deployment", "node-a-funnel")
+        return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+    assert checksum() == checksum("--set", "gateway.maxStreams=3") != checksum("--set", "funnel.tasks.storageClass=other")
+
+
+@pytest.mark.parametrize(("values", "namespace"), [("gdi-node/ci/full.yaml", "node-a-tasks"), ("gdi/ci/full.yaml", "gdi-runs")])
+def test_strangers_programs_stay_shut_in_when_the_release_goes(values: str, namespace: str) -> None:
+    (deny,) = (o for o in rendered(values) if o["kind"] == "NetworkPolicy" and o["metadata"].get("namespace") == namespace and o["spec"]["podSelector"] == {})
+    assert deny["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"} and set(deny["spec"]) == {"podSelector", "policyTypes"}
 
 
 def test_airflows_values_use_keys_that_its_chart_documents() -> None:

@@ -122,13 +122,13 @@ def test_a_node_is_removed_and_its_ledger_stays(reader: Reader) -> None:
     values = yaml.safe_load((reader.folder / "values.yaml").read_text())
     values["enrolment"]["nodes"] = []
     (reader.folder / "values.yaml").write_text(yaml.safe_dump(values))
-    upgrade, pods, uninstall = under("operate.md", "Add and remove a node")[0]
+    upgrade, pods, tasks, uninstall = under("operate.md", "Add and remove a node")[0]
     reader.shell().run(upgrade)
     until("the gateway is a stranger", lambda: at_gateway(reader, run) == 503, 120, every=3)
     parameters = {"datasets": [dataset], "regions": 1}
     with users.user() as user, pytest.raises(ProblemError, match="no enrolled node"):
         users.admit(users.ticket(user, users.grant(user, datasets=[dataset]).id, parameters), parameters=parameters)
-    assert reader.shell().run(pods) == ""
+    assert reader.shell().run(pods) == reader.shell().run(tasks) == ""
     reader.shell().run(uninstall)
     left = reader.cluster.kubectl("get", "deployments,services,persistentvolumeclaims", "-n", "gdi-node-a", "-o", "name").split()
     assert left == ["persistentvolumeclaim/node-a-gateway"]

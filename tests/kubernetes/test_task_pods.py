@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from tests.kubernetes import images
-from tests.kubernetes.cluster import ROOT, Cluster, until
+from tests.kubernetes.cluster import ROOT, Cluster, ClusterError, until
 from tests.kubernetes.gateways import USER
 from tests.kubernetes.images import name_of
 from tests.kubernetes.pods import pod
@@ -28,6 +28,7 @@ from tests.kubernetes.pods import pod
 NODE, TASKS = "t", "t-tasks"
 SECRET = "no task may read this"
 KINDS = {"ServiceAccount", "Role", "RoleBinding", "ConfigMap", "NetworkPolicy"}
+EVERYWHERE = {"ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Place:
         )
         spec = job["spec"]["template"]["spec"]
         (worker,) = spec["containers"]
-        worker["args"] = [f"{driver}; {tell}"]
+        worker["args"] = [f"{driver}; {tell}".replace("$", "$$")]  # Kubernetes makes one of two
         # What a worker needs for Funnel's own part stays away: no server of this test would answer it.
         del spec["initContainers"]
         worker["volumeMounts"] = [m for m in worker["volumeMounts"] if m["name"] not in ("program", "config")]
@@ -117,7 +118,7 @@ def place(cluster: Cluster, run_images: None) -> Iterator[Place]:
     repository, tag = name_of("node").rsplit(":", 1)
     values = {
         "funnel": {"enabled": True, "oidc": {"issuer": "https://login.example.org", "clientId": "t", "audience": "t"},
-                   "tasks": {"createNamespace": False, "storageClass": "none"}},
+                   "tasks": {"createNamespace": False, "storageClass": "none", "images": {"gdi-task:1": name_of("task")}}},
         "gateway": {"image": {"repository": repository, "tag": tag}, "tes": {"url": "", "flavour": "funnel"}},
         "cluster": {"apiServer": [{"cidr": f"{cluster.nodes[0].address}/32", "ports": [6443]}]},
     }  # fmt: skip
@@ -130,9 +131,7 @@ def place(cluster: Cluster, run_images: None) -> Iterator[Place]:
     rendered = [o for o in yaml.safe_load_all(said) if o]
     made = [o for o in rendered if o["kind"] in KINDS and o["metadata"].get("namespace") == TASKS]
     # Of Funnel's own namespace the identity and rights of what runs beside its server.
-    beside = [
-        o for o in rendered if o["kind"] in ("ClusterRole", "ClusterRoleBinding") or (o["kind"], o["metadata"]["name"]) == ("ServiceAccount", f"{NODE}-funnel")
-    ]
+    beside = [o for o in rendered if o["kind"] in EVERYWHERE or (o["kind"], o["metadata"]["name"]) == ("ServiceAccount", f"{NODE}-funnel")]
     label = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": label}} for name in (NODE, TASKS)])
     cluster.apply([*({**o, "metadata": {**o["metadata"], "namespace": NODE}} if o["kind"] == "ServiceAccount" else o for o in beside), *made])
@@ -149,10 +148,10 @@ def place(cluster: Cluster, run_images: None) -> Iterator[Place]:
 
 
 def test_a_command_has_its_own_words_environment_streams_and_exit_code(place: Place) -> None:
-    words = ["a b", "'q'", "$(HOME)", "$HOME", "--volume", ""]
+    words = ["a b", "'q'", "$(HOME)", "$HOME", "--volume", "", "$$", "$$(HOME)", "a$", "$é$$$", "$("]
     script = 'cat; printf "%s|" "$@"; echo "$A|$HOME|$(id -u)|$(pwd)"; echo wrong >&2; exit 7'
-    done = place.run(["sh", "-c", script, "x", *words], stdin="first\n", A="x --volume /:/host:ro $(HOME)")
-    assert done == Done(7, "first\n" + "".join(f"{w}|" for w in words) + "x --volume /:/host:ro $(HOME)|/tmp|10001|/tmp\n", "wrong\n")
+    done = place.run(["sh", "-c", script, "x", *words], stdin="first\n", A="x --volume /:/host:ro $(HOME) $$ $")
+    assert done == Done(7, "first\n" + "".join(f"{w}|" for w in words) + "x --volume /:/host:ro $(HOME) $$ $|/tmp|10001|/tmp\n", "wrong\n")
     assert not place.pods(), "it is gone when its command has ended"
 
 
@@ -196,6 +195,11 @@ def test_an_image_that_cannot_be_had_is_told(place: Place) -> None:
     assert done.code == 125 and "InvalidImageName" in done.err and not place.pods()
 
 
+def test_an_image_runs_by_the_name_that_the_node_has_for_it(place: Place) -> None:
+    done = place.run(["echo", "here"], image="gdi-task:1")
+    assert done == Done(0, "here\n", "")
+
+
 def test_a_command_that_takes_more_memory_than_asked_for_is_killed_and_that_is_said(place: Place) -> None:
     done = place.run(["python3", "-c", "x = bytearray(400_000_000)"])
     assert done.code == 137 and "more memory than the task asked for" in done.err
@@ -217,6 +221,25 @@ def test_a_full_quota_is_waited_out(place: Place) -> None:
     assert place.ended(task).out == "at last\n"
 
 
+def test_workers_do_not_take_the_places_of_the_commands_that_they_wait_for(place: Place) -> None:
+    """With one worker and one command at once, and three tasks."""
+    names = {"workers": "Terminating", "executors": "NotTerminating"}
+    quotas = [
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": n, "namespace": TASKS}, "spec": {"hard": {"pods": "1"}, "scopes": [scope]}}
+        for n, scope in names.items()
+    ]
+    place.cluster.kubectl("delete", "jobs", "--all", "-n", TASKS)
+    until("nothing is left", lambda: not place.cluster.kubectl("get", "pods", "-n", TASKS, "-o", "name").strip(), 60)
+    place.cluster.apply(quotas)
+    try:
+        until("the quotas are in force", lambda: all("hard" in place.cluster.get("resourcequota", n, TASKS).get("status", {}) for n in names), 30)
+        tasks = [place.begin(["echo", "done"]) for _ in range(3)]
+        until("a command runs or has run", lambda: place.pods() or any(place.status(t).get("succeeded") for t in tasks), 60, why=place.said)
+        assert [place.ended(task, 240).out for task in tasks] == ["done\n"] * 3
+    finally:
+        place.cluster.kubectl("delete", "resourcequota", *names, "-n", TASKS)
+
+
 def test_a_pod_that_is_taken_away_ends_its_worker_and_a_worker_that_ends_takes_its_pods_with_it(place: Place) -> None:
     taken, killed = (place.begin(["sleep", "600"]) for _ in range(2))
     for task in (taken, killed):
@@ -226,6 +249,32 @@ def test_a_pod_that_is_taken_away_ends_its_worker_and_a_worker_that_ends_takes_i
     done = place.ended(taken)
     assert done.code == 137 and "was taken away: its pod was deleted" in done.err
     until("no executor is left", lambda: not place.pods(), 60, every=1, why=place.said)
+
+
+def test_funnels_account_makes_and_deletes_no_other_volumes(place: Place) -> None:
+    """Its ClusterRole could: the admission policy of the chart stands before it."""
+    cluster, account = place.cluster, f"--as=system:serviceaccount:{NODE}:{NODE}-funnel"
+    own = yaml.safe_load((ROOT / "charts/gdi-node/files/pv.yaml").read_text().replace("{{.TaskId}}", "t2"))
+    other = {**own, "metadata": {"name": "t-others"}}
+    host = {**own, "metadata": {"name": "funnel-pv-t3"}, "spec": {k: v for k, v in own["spec"].items() if k != "csi"} | {"hostPath": {"path": "/"}}}
+
+    def refused(*command: str, stdin: str = "") -> bool:
+        try:
+            cluster.kubectl(*command, "--dry-run=server", account, stdin=stdin)
+        except ClusterError as error:
+            assert "that nothing uses" in str(error), error
+            return True
+        return False
+
+    cluster.apply([own, other])
+    try:
+        until("the policy is in force", lambda: refused("delete", "pv", "t-others"), 60, every=1)
+        for wrong in (host, {**host, "metadata": {"name": "t-host"}}, {**other, "metadata": {"name": "t-more"}}):
+            assert refused("create", "-f", "-", stdin=json.dumps(wrong))
+        assert not refused("delete", "pv", own["metadata"]["name"])
+        assert not refused("create", "-f", "-", stdin=json.dumps({**own, "metadata": {**own["metadata"], "name": "funnel-pv-t4"}}))
+    finally:
+        cluster.kubectl("delete", "pv", "t-others", own["metadata"]["name"], "--wait=false")
 
 
 def test_volumes_that_nothing_uses_are_deleted_and_no_others(place: Place) -> None:
