@@ -126,8 +126,16 @@ def test_a_node_is_removed_and_its_ledger_stays(reader: Reader) -> None:
     reader.shell().run(upgrade)
     until("the gateway is a stranger", lambda: at_gateway(reader, run) == 503, 120, every=3)
     parameters = {"datasets": [dataset], "regions": 1}
-    with users.user() as user, pytest.raises(ProblemError, match="no enrolled node"):
-        users.admit(users.ticket(user, users.grant(user, datasets=[dataset]).id, parameters), parameters=parameters)
+
+    def refused() -> bool:
+        with users.user() as user:
+            try:
+                users.admit(users.ticket(user, users.grant(user, datasets=[dataset]).id, parameters), parameters=parameters)
+            except ProblemError as error:
+                return "no enrolled node" in str(error)
+        return False
+
+    until("both replicas of the broker have read the enrolment", lambda: all(refused() for _ in range(4)), 120, every=3)
     assert reader.shell().run(pods) == reader.shell().run(tasks) == ""
     reader.shell().run(uninstall)
     left = reader.cluster.kubectl("get", "deployments,services,persistentvolumeclaims", "-n", "gdi-node-a", "-o", "name").split()
