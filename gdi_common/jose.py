@@ -112,9 +112,10 @@ class RemoteKeys:
 
     async def keys(self, *, kid: str | None = None) -> list[dict[str, Any]]:
         """The current keys. KeysUnavailable where there are none, or not the one asked for, and the server does not answer rightly."""
-        if not self._settled(kid):
+        asked = time.monotonic()
+        if not self._settled(kid, asked):
             async with self._lock:
-                if not self._settled(kid):
+                if not self._settled(kid, asked):
                     try:
                         self._keys, self._away = await self._fetched(), ""
                     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:  # keys that are known stay good meanwhile
@@ -139,11 +140,11 @@ class RemoteKeys:
             raise ValueError("empty")
         return found
 
-    def _settled(self, kid: str | None) -> bool:
-        """Whether a fetch would be too early."""
+    def _settled(self, kid: str | None, asked: float) -> bool:
+        """Whether a fetch would be too early, for who came at `asked`."""
         now = time.monotonic()
         if not self._keys:
-            return now - self._missed_at < min(1, self.refetch_after)
+            return self._at > asked  # one fetch for all who waited for it
         if now - self._at > self.fresh_for:
             return False
         return self._has(kid) or now - self._missed_at < self.refetch_after

@@ -62,6 +62,7 @@ class SnakemakeTrigger(BaseTrigger):
             async with follow(self.run_id, conn_id=self.token_broker_conn_id) as feed:
                 kind, message = await self._wait(launcher, feed)
             if kind in ("failing", "closed"):
+                self.log.warning("Stopping pod %s: %s", self.pod, message)
                 with contextlib.suppress(httpx.TransportError, ProblemError, LauncherError):  # whoever resumes the task tries it too, and says why
                     await launcher.astop(self.pod, mode="cancel", grace=self.grace)
         finally:
