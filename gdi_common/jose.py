@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from gdi_common import bounded
+
 ALGORITHMS = ("ES256", "RS256")  # GA4GH AAI 1.2 allows only these
 MAX_JWKS_BYTES = 256 * 1024
 
@@ -128,13 +130,9 @@ class RemoteKeys:
         return self._keys
 
     async def _fetched(self) -> list[dict[str, Any]]:
-        body = bytearray()
         async with self.client.stream("GET", self.url, timeout=10) as answer:
             answer.raise_for_status()
-            async for part in answer.aiter_bytes():
-                body += part
-                if len(body) > MAX_JWKS_BYTES:
-                    raise ValueError("too large")
+            body = await bounded.aread(answer, MAX_JWKS_BYTES)
         found = [k for k in json.loads(body)["keys"] if isinstance(k, dict)][:50]
         if not found:
             raise ValueError("empty")

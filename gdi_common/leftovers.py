@@ -29,14 +29,13 @@ def make_plain(root: Path, folders: Sequence[Path]) -> int:
             for name in (*directories, *files):
                 removed += not _plain(root, Path(base, name))
             for name in directories:
-                if not Path(base, name).is_symlink():
-                    _open_up(Path(base, name))
+                _open_up(Path(base, name))
     return removed
 
 
 def _open_up(folder: Path) -> None:
-    """Lets the owner, who we are as well, list, enter and change it."""
-    with contextlib.suppress(FileNotFoundError):  # a link to a folder, and removed as such
+    """Lets the owner, who we are as well, list, enter and change it. Nothing where it is no folder."""
+    with contextlib.suppress(FileNotFoundError):  # was a link to a folder, and removed as such
         mode = folder.lstat().st_mode
         if stat.S_ISDIR(mode) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             folder.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)

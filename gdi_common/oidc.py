@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from gdi_common import bounded
+
 ACCESS, REFRESH = "urn:ietf:params:oauth:token-type:access_token", "urn:ietf:params:oauth:token-type:refresh_token"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 SCOPE = "openid offline_access ga4gh_passport_v1"
@@ -144,11 +146,9 @@ class Oidc:
         auth = httpx.BasicAuth(quote(self.client_id, safe=""), quote(self._secret(), safe="")) if form is not None else None
         try:
             async with self._http.stream(method, url, data=form, headers=headers, auth=auth, timeout=self._timeout, follow_redirects=False) as answer:
-                body = b""
-                async for chunk in answer.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise OidcUnavailable(what, "the answer is too large", sent=True)
+                body = await bounded.aread(answer, MAX_ANSWER)
+        except bounded.TooLargeError:
+            raise OidcUnavailable(what, "the answer is too large", sent=True) from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise OidcUnavailable(what, type(error).__name__, sent=False) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:

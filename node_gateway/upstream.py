@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from gdi_common import bounded
 from gdi_common.tls import authorities
 from node_gateway.scrub import scrub
 
@@ -61,9 +62,8 @@ class Answer:
 async def fetch(http: httpx.AsyncClient, method: str, path: str, *, max_bytes: int, **request: Any) -> Answer:  # request: httpx's own arguments
     """The answer with its body, at most `max_bytes` (TooLarge). httpx.HTTPError where the server is away."""
     async with http.stream(method, path, **request) as answer:
-        body = bytearray()
-        async for chunk in answer.aiter_bytes():
-            body += chunk
-            if len(body) > max_bytes:
-                raise TooLarge(f"{path} answered more than {max_bytes} bytes")
-        return Answer(path, answer.status_code, answer.headers, bytes(body))
+        try:
+            body = await bounded.aread(answer, max_bytes)
+        except bounded.TooLargeError:
+            raise TooLarge(f"{path} answered more than {max_bytes} bytes") from None
+        return Answer(path, answer.status_code, answer.headers, body)

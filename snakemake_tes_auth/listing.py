@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 from snakemake_interface_common.exceptions import WorkflowError
 
+from gdi_common import bounded
 from gdi_common.problem import ProblemError
 from gdi_common.tls import authorities
 from snakemake_tes_auth.loop import LoopThread
@@ -64,14 +65,10 @@ class ArchiveListing:
     async def _files(self, dataset: str) -> dict[str, FileInfo]:
         async def once() -> Any:
             async with self._http.stream("GET", f"/metadata/datasets/{quote(dataset, safe='')}/files") as answer:
-                data = bytearray()
-                async for chunk in answer.aiter_bytes():
-                    data += chunk
-                    if len(data) > MAX_LISTING:
-                        raise Refused(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes")
-            whole = httpx.Response(
-                answer.status_code, headers={"content-type": answer.headers.get("content-type", "")}, content=bytes(data), request=answer.request
-            )
+                try:
+                    whole = bounded.whole(answer, await bounded.aread(answer, MAX_LISTING))
+                except bounded.TooLargeError:
+                    raise Refused(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes") from None
             if whole.status_code in (403, 404):
                 raise Refused(f"no access to dataset {dataset}: the archive does not open it to this user; apply for access to it", dataset=dataset)
             if not whole.is_success:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import jwt
 
+from gdi_common import bounded
 from gdi_common.jose import RemoteKeys, TokenError
 from gdi_common.tls import authorities
 from local_federation.sda.config import Config
@@ -83,11 +84,7 @@ class Access:
             async with self.client.stream("GET", url, headers={"Authorization": f"Bearer {token}"}) as answer:
                 if answer.status_code != 200:
                     raise Denied(401, "get visas failed")
-                body = b""
-                async for piece in answer.aiter_bytes():
-                    body += piece
-                    if len(body) > MAX_USERINFO:
-                        raise Denied(401, "get visas failed")
+                body = await bounded.aread(answer, MAX_USERINFO)
             info = json.loads(body)
             # OpenID Connect Core §5.3.2: userinfo of another sub must not be used.
             if info["sub"] != sub:

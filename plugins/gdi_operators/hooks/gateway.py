@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker_client.client import as_problem, read
+from gdi_common import bounded
 from gdi_common.problem import ProblemError
 from gdi_common.tls import authorities
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -38,30 +40,27 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-def bounded(streamed: httpx.Response) -> httpx.Response:
+def answered(streamed: httpx.Response) -> httpx.Response:
     """A gateway's answer with its body. ProblemError where that is more than MAX_ANSWER: another node's server is not to fill this process."""
-    return _whole(streamed, streamed.iter_bytes())
+    with _too_large(streamed):
+        return bounded.whole(streamed, bounded.read(streamed, MAX_ANSWER))
 
 
-async def abounded(streamed: httpx.Response) -> httpx.Response:
-    """`bounded` for a trigger's event loop."""
-    parts, size = [], 0
-    async for part in streamed.aiter_bytes():
-        parts.append(part)
-        if (size := size + len(part)) > MAX_ANSWER:
-            break
-    return _whole(streamed, parts)
+async def aanswered(streamed: httpx.Response) -> httpx.Response:
+    """`answered` for a trigger's event loop."""
+    with _too_large(streamed):
+        return bounded.whole(streamed, await bounded.aread(streamed, MAX_ANSWER))
 
 
-def _whole(streamed: httpx.Response, parts: Iterable[bytes]) -> httpx.Response:
-    body = bytearray()
-    for part in parts:
-        body += part
-        if len(body) > MAX_ANSWER:
-            path = streamed.request.url.path
-            raise ProblemError(502, "bad-answer", f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.", action="See the gateway's log.")
-    headers = {"content-type": streamed.headers.get("content-type", "")}
-    return httpx.Response(streamed.status_code, headers=headers, content=bytes(body), request=streamed.request)
+@contextmanager
+def _too_large(streamed: httpx.Response) -> Iterator[None]:
+    try:
+        yield
+    except bounded.TooLargeError:
+        path = streamed.request.url.path
+        raise ProblemError(
+            502, "bad-answer", f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.", action="See the gateway's log."
+        ) from None
 
 
 class Gateway:
@@ -85,13 +84,11 @@ class Gateway:
         def once() -> bytes:
             with self._client() as client, client.stream("GET", f"/releases/{self.run}/{name}") as answer:
                 if not answer.is_success:
-                    raise as_problem(bounded(answer))
-                data = bytearray()
-                for chunk in answer.iter_bytes():
-                    data += chunk
-                    if len(data) > limit:
-                        raise ProblemError(413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes.")
-                return bytes(data)
+                    raise as_problem(answered(answer))
+                try:
+                    return bounded.read(answer, limit)
+                except bounded.TooLargeError:
+                    raise ProblemError(413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes.") from None
 
         return self._patiently(once)
 
@@ -102,7 +99,7 @@ class Gateway:
     def _send(self, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
         def once() -> httpx.Response:
             with self._client() as client, client.stream(method, path, json=json) as streamed:
-                answer = bounded(streamed)
+                answer = answered(streamed)
             if not answer.is_success:
                 raise as_problem(answer)
             return answer

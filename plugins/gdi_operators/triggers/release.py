@@ -15,7 +15,7 @@ from broker_client import models as m
 from broker_client.client import AsyncBrokerClient, as_problem
 from gdi_common.problem import ProblemError
 from gdi_common.tls import authorities
-from gdi_operators.hooks.gateway import abounded
+from gdi_operators.hooks.gateway import aanswered
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.patience import is_away, short
 from gdi_operators.settings import SettingsError
@@ -87,7 +87,7 @@ class ReleaseTrigger(BaseTrigger):
     async def _ask(self, gateway: httpx.AsyncClient, token: str, wait: float) -> str:
         headers = {"Authorization": f"Bearer {token}"}
         async with gateway.stream("GET", f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers) as streamed:
-            answer = await abounded(streamed)
+            answer = await aanswered(streamed)
         if not answer.is_success:
             raise as_problem(answer)
         try:
