@@ -7,7 +7,7 @@ ARG BASE=docker.io/library/python:3.11-slim
 
 # What every image stands on, as one layer that all of them share. Flattened, so that what is removed is gone and not only hidden.
 FROM ${BASE} AS trimmed
-COPY images/trim.py /trim.py
+COPY packaging/images/trim.py /trim.py
 RUN python3 -I /trim.py && rm /trim.py
 
 FROM scratch AS base
@@ -18,7 +18,7 @@ WORKDIR /tmp
 
 # uv and hatchling, locked by hash.
 FROM ${BASE} AS tools
-COPY images/environment.py images/requirements.lock /build/images/
+COPY packaging/images/environment.py packaging/images/requirements.lock /build/images/
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip.conf --mount=type=secret,id=uv.toml \
     python3 /build/images/environment.py tools
 COPY pyproject.toml requirements.lock /build/
@@ -43,14 +43,10 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,
 # Our own packages, for each target those that it uses: an update of the system moves this small layer only.
 FROM tools AS code
 COPY README.md /build/
-COPY gdi_common /build/gdi_common
-COPY broker_client /build/broker_client
+COPY gdi /build/gdi
 COPY token_broker /build/token_broker
 COPY node_gateway /build/node_gateway
 COPY snakemake_tes_auth /build/snakemake_tes_auth
-COPY snakemake_executor_plugin_tes_auth /build/snakemake_executor_plugin_tes_auth
-COPY snakemake_storage_plugin_sda /build/snakemake_storage_plugin_sda
-COPY snakemake_logger_plugin_airflow /build/snakemake_logger_plugin_airflow
 COPY plugins /build/plugins
 RUN python3 /build/images/environment.py code
 

@@ -57,4 +57,4 @@ lint: setup
 	@$(BIN)/gdi workflow check --catalogue workflows
 
 setup:
-	@$(PYTHON) scripts/bootstrap.py
+	@$(PYTHON) packaging/bootstrap.py

@@ -7,6 +7,7 @@ empties workspaces after its own policy's `retention_days`.
 from datetime import timedelta
 
 from airflow.sdk import DAG
+
 from gdi_operators.operators import CloseLeftoverRunsOperator
 from gdi_operators.settings import settings
 

@@ -6,6 +6,7 @@ What is due, and what of it is caught up, the broker says; each run then checks 
 from datetime import timedelta
 
 from airflow.sdk import DAG
+
 from gdi_operators.operators import StartDueOperator
 from gdi_operators.settings import settings
 

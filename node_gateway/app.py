@@ -13,9 +13,9 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gdi_common.jose import TokenError
-from gdi_common.problem import ProblemError
-from gdi_common.server import install
+from gdi.kit.jose import TokenError
+from gdi.kit.problem import ProblemError
+from gdi.kit.server import install
 from node_gateway import datasets, logs
 from node_gateway.context import Gateway
 from node_gateway.data import routes as data

@@ -13,7 +13,7 @@ import httpx
 
 from node_gateway.keys import PublicKey
 from node_gateway.locations import SdaFile
-from node_gateway.scrub import scrub
+from node_gateway.redaction import scrub
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
 
 MAGIC = b"crypt4gh"

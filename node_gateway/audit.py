@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
-from gdi_common.canonical import canonical_json, sha256_hex
+from gdi.kit.canonical import canonical_json, sha256_hex
 from node_gateway import database as db
-from node_gateway.scrub import scrub
+from node_gateway.redaction import scrub
 
 log = logging.getLogger(__name__)
 GENESIS = "0" * 64

@@ -10,9 +10,9 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.dialects.sqlite import insert
 
-from broker_client.models import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
-from gdi_common.jose import KeysUnavailable, RemoteKeys, TokenError
-from gdi_common.problem import ProblemError
+from gdi.contracts.broker_api import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
+from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
+from gdi.kit.problem import ProblemError
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.broker import Broker

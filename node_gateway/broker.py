@@ -10,10 +10,10 @@ from typing import Literal
 
 import httpx
 
-from broker_client.client import AsyncBrokerClient
-from broker_client.models import NodeTokenRequest, Run
-from gdi_common.jose import SigningKey
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.broker_api import NodeTokenRequest, Run
+from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
 
 MAX_CACHED_RUNS = 10_000
 

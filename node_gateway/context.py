@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import httpx
 from fastapi import Request
 
-from broker_client.client import AsyncBrokerClient
-from gdi_common.jose import RemoteKeys, SigningKey
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import AsyncBrokerClient
+from gdi.kit.jose import RemoteKeys, SigningKey
+from gdi.kit.problem import ProblemError
 from node_gateway.archive import Archive
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gdi_common.problem import ProblemError
-from node_gateway.scrub import scrub
+from gdi.kit.problem import ProblemError
+from node_gateway.redaction import scrub
 
 OWN = ".gdi"  # the platform's own part of a workspace
 MAX_PATH_BYTES = 900  # an S3 key holds 1024 bytes, the run's prefix included

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import PlainTextResponse
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.context import Gateway
 from node_gateway.tasks.answer import printed
 from node_gateway.tasks.tes_client import TesAway

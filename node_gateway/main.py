@@ -19,10 +19,10 @@ from typing import Any
 
 import uvicorn
 
-from gdi_common.jose import SigningKey
+from gdi.kit.jose import SigningKey
 from node_gateway.app import internal_app, public_app
 from node_gateway.context import Gateway
-from node_gateway.scrub import ScrubbingFormatter
+from node_gateway.redaction import ScrubbingFormatter
 from node_gateway.settings import Settings, SettingsError, load
 
 log = logging.getLogger("node_gateway")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gdi_common.watched import WatchedFile
+from gdi.kit.reloading_file import WatchedFile
 
 MAX_BYTES = 1024 * 1024
 

@@ -12,8 +12,8 @@ import httpx
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from broker_client.client import AsyncBrokerClient
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import AsyncBrokerClient
+from gdi.kit.problem import ProblemError
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.policy import PolicyFile

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from gdi_common import bounded
-from gdi_common.tls import authorities
-from node_gateway.scrub import scrub
+from gdi.kit import bounded_read
+from gdi.kit.tls import authorities
+from node_gateway.redaction import scrub
 
 
 class TooLarge(Exception):
@@ -63,7 +63,7 @@ async def fetch(http: httpx.AsyncClient, method: str, path: str, *, max_bytes: i
     """The answer with its body, at most `max_bytes` (TooLarge). httpx.HTTPError where the server is away."""
     async with http.stream(method, path, **request) as answer:
         try:
-            body = await bounded.aread(answer, max_bytes)
-        except bounded.TooLargeError:
+            body = await bounded_read.aread(answer, max_bytes)
+        except bounded_read.TooLargeError:
             raise TooLarge(f"{path} answered more than {max_bytes} bytes") from None
         return Answer(path, answer.status_code, answer.headers, body)

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import httpx
 
-from broker_client.client import as_problem
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import as_problem
+from gdi.kit.problem import ProblemError
 
 T = TypeVar("T")
 AGAIN = 75  # sysexits.h EX_TEMPFAIL

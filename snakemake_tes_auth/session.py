@@ -11,15 +11,15 @@ from typing import TypeVar
 
 import httpx
 
+from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth, TokenSource
+from snakemake_tes_auth.executor.sources import GatewayStore, Sources, Store
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.metadata import Metadata
-from snakemake_tes_auth.outcome import OutcomeFile
+from snakemake_tes_auth.pod.outcome import OutcomeFile
+from snakemake_tes_auth.pod.runfile import Folders, load
 from snakemake_tes_auth.retry import Away, Patience, Refused
-from snakemake_tes_auth.runfile import Folders, load
-from snakemake_tes_auth.sources import GatewayStore, Sources, Store
-from snakemake_tes_auth.tes import Task, TesClient
-from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth, TokenSource
-from snakemake_tes_auth.transport import AiohttpTransport
+from snakemake_tes_auth.storage.metadata import Metadata
+from snakemake_tes_auth.tes.client import Task, TesClient
+from snakemake_tes_auth.tes.transport import AiohttpTransport
 
 T = TypeVar("T")
 TIMEOUT = httpx.Timeout(60, connect=5)

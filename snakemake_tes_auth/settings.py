@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
-from snakemake_tes_auth import adapter
-from snakemake_tes_auth.oauth import ClientCredentials, check_secret_url
+from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
+from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenSource, refuse_argument
+from snakemake_tes_auth.executor import adapter
+from snakemake_tes_auth.executor.sources import StorageStore
+from snakemake_tes_auth.pod.runfile import RunFileError
 from snakemake_tes_auth.retry import Patience, Refused
-from snakemake_tes_auth.runfile import RunFileError
 from snakemake_tes_auth.session import Session, session
-from snakemake_tes_auth.sources import StorageStore
-from snakemake_tes_auth.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenSource, refuse_argument
 
 API = "/ga4gh/tes/v1"
 TOKEN_VARIABLE = "SNAKEMAKE_TES_AUTH_TOKEN"  # noqa: S105 - a name

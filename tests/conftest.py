@@ -10,7 +10,7 @@ import tempfile
 import httpx._transports.default
 import pytest
 
-from gdi_common.tls import authorities
+from gdi.kit.tls import authorities
 
 # Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so each has its own home.
 HOME = tempfile.mkdtemp(prefix="gdi-airflow-home-")

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from sqlalchemy import RowMapping
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
+from token_broker.authentication.callers import Airflow, Caller, Gateway, Pod, User
 from token_broker.broker import Broker
-from token_broker.callers import Airflow, Caller, Gateway, Pod, User
-from token_broker.runs import as_run, unknown
+from token_broker.runs.runs import as_run, unknown
 
 router = APIRouter(prefix="/v1")
 GrantPath = Annotated[m.GrantId, Path()]

@@ -13,11 +13,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gdi_common import server
-from gdi_common.drain import Drain, LastAnswers
+from gdi.kit import server
+from gdi.kit.graceful_shutdown import Drain, LastAnswers
 from token_broker import api
 from token_broker.broker import Broker
-from token_broker.vault import VaultUnavailable
+from token_broker.tokens.vault import VaultUnavailable
 from token_broker.web import routes as web
 
 log = logging.getLogger(__name__)

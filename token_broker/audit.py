@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from broker_client.models import AuditEntry, AuditPage
-from token_broker.store import Store, audit
+from gdi.contracts.broker_api import AuditEntry, AuditPage
+from token_broker.db.store import Store, audit
 
 LIMIT = 1000
 

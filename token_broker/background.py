@@ -7,11 +7,11 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
-from gdi_common.problem import ProblemError
-from token_broker.grants import Grants
-from token_broker.keeper import Keeper
-from token_broker.schedules import Schedules
-from token_broker.tickets import Tickets
+from gdi.kit.problem import ProblemError
+from token_broker.grants.grants import Grants
+from token_broker.grants.schedules import Schedules
+from token_broker.grants.tickets import Tickets
+from token_broker.tokens.token_refresher import Keeper
 
 log = logging.getLogger(__name__)
 TICK, HOUR = 0.5, 3600.0  # seconds

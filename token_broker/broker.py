@@ -9,27 +9,27 @@ from pathlib import Path
 
 import httpx
 
-from gdi_common.jose import SigningKey
-from gdi_common.oidc import Oidc
-from gdi_common.tls import authorities
-from token_broker.admission import Admission
+from gdi.kit.jose import SigningKey
+from gdi.kit.tls import authorities
+from gdi.oauth.client import Oidc
 from token_broker.audit import Audit
+from token_broker.authentication.callers import Callers
+from token_broker.authentication.enrolment import EnrolmentFile
+from token_broker.authentication.workloads import Workloads
 from token_broker.background import Background
-from token_broker.callers import Callers
-from token_broker.enrolment import EnrolmentFile
-from token_broker.events import Events
-from token_broker.grants import Grants
-from token_broker.keeper import Keeper
+from token_broker.db.store import Store
+from token_broker.events.events import Events
+from token_broker.grants.grants import Grants
+from token_broker.grants.schedules import Schedules
+from token_broker.grants.tickets import Tickets
 from token_broker.metrics import Metrics
-from token_broker.runs import Runs
-from token_broker.schedules import Schedules
+from token_broker.runs.admission import Admission
+from token_broker.runs.runs import Runs
 from token_broker.settings import Settings, SettingsError, read_secret
-from token_broker.store import Store
-from token_broker.tickets import Tickets
-from token_broker.tokens import Tokens
-from token_broker.vault import CasConflict, Vault, VaultUnavailable, auth_of
-from token_broker.visas import Visas
-from token_broker.workloads import Workloads
+from token_broker.tokens.token_refresher import Keeper
+from token_broker.tokens.tokens import Tokens
+from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable, auth_of
+from token_broker.visas.visas import Visas
 
 log = logging.getLogger(__name__)
 SIGNING_KEY = "broker/signing-key"

@@ -9,7 +9,7 @@ import sys
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from gdi_common.drain import Drain, DrainingServer
+from gdi.kit.graceful_shutdown import Drain, DrainingServer
 from token_broker.app import create_app
 from token_broker.broker import open_broker, open_store
 from token_broker.settings import DatabaseSettings, Settings, SettingsError

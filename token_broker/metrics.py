@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from token_broker.held import Held
-from token_broker.keeper import Note, NoteDead
+from token_broker.tokens.stored_tokens import Held
+from token_broker.tokens.token_refresher import Note, NoteDead
 
 
 class Metrics:

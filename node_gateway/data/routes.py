@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.archive import Download
 from node_gateway.context import Gateway
 from node_gateway.data.service import Denied

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.archive import Archive, Download, Refused
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Fences
@@ -17,7 +17,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.locations import SdaFile
 from node_gateway.metrics import Metrics
-from node_gateway.scrub import CAPABILITY_PREFIX
+from node_gateway.redaction import CAPABILITY_PREFIX
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.store import Known, TaskStore
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.context import Gateway
 from node_gateway.release.service import JSON, Request
 

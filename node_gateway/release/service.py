@@ -13,10 +13,10 @@ from typing import IO, Annotated, Any, Literal
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from broker_client.models import Digest, WorkflowName
-from gdi_common.jose import SigningKey
-from gdi_common.problem import ProblemError
-from gdi_common.workflow import Name, RelativePath
+from gdi.contracts.broker_api import Digest, WorkflowName
+from gdi.contracts.workflow import Name, RelativePath
+from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 
-from gdi_common import web
-from gdi_common.web import date, hidden
+from gdi.kit import web
+from gdi.kit.web import date, hidden
 from node_gateway.release.table import FIELDS
 from node_gateway.review.service import MAX_REASON, Case
 

@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
-from gdi_common.problem import ProblemError
-from gdi_common.web import STYLE, html_errors
+from gdi.kit.problem import ProblemError
+from gdi.kit.web import STYLE, html_errors
 from node_gateway.audit import Entry
 from node_gateway.context import Gateway
 from node_gateway.review import pages

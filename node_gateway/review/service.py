@@ -14,12 +14,12 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller
 from node_gateway.policy import PolicyFile
-from node_gateway.scrub import scrub
+from node_gateway.redaction import scrub
 from node_gateway.workspace.bucket import Bucket
 
 SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at

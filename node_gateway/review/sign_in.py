@@ -10,10 +10,10 @@ import httpx
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from gdi_common.jose import SigningKey
-from gdi_common.oidc import Oidc, OidcDenied, OidcUnavailable
-from gdi_common.problem import ProblemError
-from gdi_common.web import Cookies
+from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
+from gdi.kit.web import Cookies
+from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
 from node_gateway.settings import Settings, read_secret
 
 SIGN_IN, SESSION = "gdi_review_signin", "gdi_review"

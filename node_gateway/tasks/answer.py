@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node_gateway.locations import from_s3
-from node_gateway.scrub import scrub
+from node_gateway.redaction import scrub
 from node_gateway.tasks.tes_client import TesTask, state_of
 
 _GDI_ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,39})(?: line=([0-9]{1,10}))?\s*")

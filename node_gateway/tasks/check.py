@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.locations import SdaFile, WorkspaceFile, check_container_path, refused
 from node_gateway.policy import Policy
-from node_gateway.scrub import looks_secret, scrub
+from node_gateway.redaction import looks_secret, scrub
 from node_gateway.tasks.models import Executor, Resources, Task
 
 OWN_TAGS = ("gdi-run", "gdi-attempt", "gdi-node", "gdi-user", "gdi-intent")

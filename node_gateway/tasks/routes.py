@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.tasks.models import Task, View

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller, Fences
 from node_gateway.broker import Broker

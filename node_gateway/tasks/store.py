@@ -10,10 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gdi_common.canonical import sha256_hex
+from gdi.kit.canonical import sha256_hex
 from node_gateway import database as db
 from node_gateway.auth import Caller
-from node_gateway.scrub import CAPABILITY_PREFIX, scrub
+from node_gateway.redaction import CAPABILITY_PREFIX, scrub
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.check import Checked
 

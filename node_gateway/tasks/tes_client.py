@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway.tasks.models import STATES
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
 

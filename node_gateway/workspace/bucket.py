@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 
 R = TypeVar("R")
 THREADS = 16

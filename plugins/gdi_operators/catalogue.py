@@ -11,12 +11,12 @@ from typing import Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
 
-from gdi_common.workflow import CatalogueEntry, CatalogueError, load
+from gdi.contracts.workflow import CatalogueEntry, CatalogueError, load
 from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator, watch_rules
 from gdi_operators.settings import catalogue_folder, settings
 from gdi_operators.teams import DAG_ACTIONS, dag_id_of, need_access_control, role_of, runners, split, teams
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")  # gdi_common.workflow.Name
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")  # gdi.contracts.workflow.Name
 NODE_LABEL = "{{ task.item['node'] }}"
 RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0, "max_retry_delay": timedelta(minutes=5)}
 

@@ -6,11 +6,11 @@ import logging
 
 import httpx
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.gateway import Gateway
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.patience import short
+from gdi_operators.retry import short
 
 log = logging.getLogger(__name__)
 

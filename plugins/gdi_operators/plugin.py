@@ -40,7 +40,7 @@ def _serves() -> bool:
 def _middlewares() -> list[dict[str, Any]]:
     if not _serves() or not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
         return []
-    from gdi_operators.turns import OneWriter
+    from gdi_operators.sqlite_write_lock import OneWriter
 
     return [{"middleware": OneWriter, "name": "GDI one writer"}]
 

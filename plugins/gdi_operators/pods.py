@@ -7,11 +7,11 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowException
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
-from gdi_operators.patience import is_away, patiently
+from gdi_operators.retry import is_away, patiently
 from gdi_operators.settings import settings
 
 MAX_GENERATIONS = 60

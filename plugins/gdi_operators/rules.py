@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from broker_client.models import NodeProgress, Progress, RuleProgress
+from gdi.contracts.broker_api import NodeProgress, Progress, RuleProgress
 
 State = Literal["success", "failed", "skipped"]
 

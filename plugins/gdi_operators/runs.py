@@ -13,15 +13,15 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import mask_secret
 from pydantic import ValidationError
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
-from gdi_common.workflow import RESERVED, CatalogueEntry, CatalogueError, load
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import RESERVED, CatalogueEntry, CatalogueError, load
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import wrong_wish
-from gdi_operators.patience import is_away, short
+from gdi_operators.retry import is_away, short
 from gdi_operators.settings import settings
 
-DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # broker_client.models.DatasetId
+DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # gdi.contracts.broker_api.DatasetId
 USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
 Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user, clears) and ti (tries) are used
 

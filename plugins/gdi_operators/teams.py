@@ -8,7 +8,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gdi_common.workflow import Name
+from gdi.contracts.workflow import Name
 from gdi_operators.settings import SettingsError, settings
 
 SEPARATOR = "__"  # in no name of a workflow or a team, so that a DAG's id says both

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local_federation import cohort
-from local_federation.federation import COHORT, INPUT, PROJECT, Federation
-from local_federation.sda import provision
+from gdi.local_federation import cohort
+from gdi.local_federation.federation import COHORT, INPUT, PROJECT, Federation
+from gdi.local_federation.sda import provision
 from tests.federation.driver import Driver
 
 # Datasets of node-a whose file is bad in a way of its own; each is filled by bad_files().

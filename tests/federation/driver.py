@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from broker_client.models import run_id
-from local_federation.demo import WORKFLOW, Answer, compare, read_answer
-from local_federation.federation import Federation
-from local_federation.parts.node import TES_USER
-from local_federation.portal import Portal
+from gdi.contracts.broker_api import run_id
+from gdi.local_federation.demo import WORKFLOW, Answer, compare, read_answer
+from gdi.local_federation.federation import Federation
+from gdi.local_federation.parts.node import TES_USER
+from gdi.local_federation.portal import Portal
 from tests.waiting import wait_for as wait_for
 
 FINAL = ("success", "failed")
@@ -74,7 +74,7 @@ class Driver:
         assert state == "success", self.explain(run)
 
     def explain(self, run: Started) -> str:
-        from local_federation.demo import why
+        from gdi.local_federation.demo import why
 
         return why(self.federation, self.portals["alice"], run.dag_run, run.run)
 

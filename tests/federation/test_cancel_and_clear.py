@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from local_federation.cohort import Site
-from local_federation.parts import core
+from gdi.local_federation.cohort import Site
+from gdi.local_federation.parts import core
 from tests.federation.driver import Driver, Started, wait_for
 
 LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "CANCELING")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from local_federation.cohort import Site
+from gdi.local_federation.cohort import Site
 from tests.federation.driver import Driver
 
 

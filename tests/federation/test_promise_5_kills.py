@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from local_federation.cohort import Site
+from gdi.local_federation.cohort import Site
 from tests.federation.driver import Driver, wait_for
 
 

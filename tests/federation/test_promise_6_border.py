@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from local_federation.cohort import FIXED, Site
-from local_federation.federation import COHORT
+from gdi.local_federation.cohort import FIXED, Site
+from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver
 
 FLOOR = 5

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from crypt4gh.keys.c4gh import generate
 
-from local_federation.federation import INPUT
+from gdi.local_federation.federation import INPUT
 from tests.federation.driver import Driver, Started, wait_for
 
 
@@ -58,7 +58,7 @@ def test_it_sees_no_environment_process_or_file_but_its_own(driver: Driver, foun
     for secret in driver.federation.secrets.folder.iterdir():
         if secret.is_file():
             assert secret.read_text(errors="replace").strip() not in found["environments"]
-    strangers = ("-m airflow", "airflow api_server", "token_broker", "node_gateway", "local_federation", "bao server", "weed")
+    strangers = ("-m airflow", "airflow api_server", "token_broker", "node_gateway", "gdi.local_federation", "bao server", "weed")
     assert [p for p in found["processes"] if any(s in p for s in strangers)] == []
     work = str(driver.layout.work)
     assert [f for f in found["files"] if f.startswith(work)] == []

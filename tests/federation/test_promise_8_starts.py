@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from broker_client import models as m
-from broker_client.models import run_id
-from gdi_common.problem import ProblemError
-from local_federation.demo import WORKFLOW
-from local_federation.parts import airflow
+from gdi.contracts import broker_api as m
+from gdi.contracts.broker_api import run_id
+from gdi.kit.problem import ProblemError
+from gdi.local_federation.demo import WORKFLOW
+from gdi.local_federation.parts import airflow
 from tests.federation.driver import Driver, Started
 
 

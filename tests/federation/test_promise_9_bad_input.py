@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local_federation.demo import WORKFLOW
+from gdi.local_federation.demo import WORKFLOW
 from tests.federation.conftest import broken_line
 from tests.federation.driver import Driver, Started
 

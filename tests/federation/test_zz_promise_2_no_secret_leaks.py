@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from broker_client.client import BrokerClient
-from broker_client.models import Ticket
-from local_federation.federation import Federation
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts.broker_api import Ticket
+from gdi.local_federation.federation import Federation
 from tests.federation.driver import Driver, Started, wait_for
 
 

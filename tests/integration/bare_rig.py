@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from tes_kit import FakeAai, FakeGateway, StandIn, Tes, Weed, World, die_with_parent
 
-from local_federation.sandbox.python import python_folders, source_folders
+from gdi.runner.sandbox.python import python_folders, source_folders
 
 FUNNEL = os.environ.get("GDI_FUNNEL", "")
-PACKAGES = ("snakemake_tes_auth", "broker_client", "gdi_common", "snakemake_executor_plugin_tes_auth", "snakemake_storage_plugin_sda")
+PACKAGES = ("snakemake_tes_auth", "gdi.broker_client", "gdi.contracts", "gdi.kit", "snakemake_executor_plugin_tes_auth", "snakemake_storage_plugin_sda")
 IMAGE = "gdi-task:1"
 
 
@@ -117,7 +117,7 @@ def bare(request: pytest.FixtureRequest) -> Iterator[Bare]:
     if funnel:
         from funnel_kit import Funnel
 
-        from local_federation.sandbox.docker import DriverImage
+        from gdi.runner.sandbox.docker import DriverImage
 
         server: Any = Funnel(world, Path(FUNNEL), images=[DriverImage(IMAGE, folders, path)])
     else:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from broker_kit import PORTS, World
 
-from broker_client.client import BrokerClient
-from local_federation.openbao import OpenBao, running
+from gdi.broker_client.client import BrokerClient
+from gdi.local_federation.openbao import OpenBao, running
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,14 @@ from typing import Any
 import httpx
 import yaml
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from gdi_common.jose import SigningKey
-from gdi_common.problem import ProblemError
-from local_federation.aai.client import Tokens, sign_in
-from local_federation.openbao import OpenBao
-from local_federation.ports import Ports
-from local_federation.secretfiles import write_private
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
+from gdi.kit.secret_files import write_private
+from gdi.local_federation.aai.client import Tokens, sign_in
+from gdi.local_federation.openbao import OpenBao
+from gdi.local_federation.ports import Ports
 from tests.waiting import wait_for as wait_for
 
 REDIRECT = "http://127.0.0.1/portal/callback"
@@ -108,7 +108,7 @@ class World:
         self.public_url = f"http://127.0.0.1:{self.ports[0]}"
         self._config_aai(access, refresh)
         self.enrol()
-        self.aai = Process([sys.executable, "-m", "local_federation.aai", "--config", str(folder / "aai.yaml")], folder / "aai.log")
+        self.aai = Process([sys.executable, "-m", "gdi.local_federation.aai", "--config", str(folder / "aai.yaml")], folder / "aai.log")
         self.aai.start(self.issuer + "/.well-known/openid-configuration")
         self.brokers: list[Process] = []
 

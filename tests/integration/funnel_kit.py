@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 from tes_kit import IMAGE, ROOT, Tes, World, die_with_parent, free_ports, wait_for
 
-from local_federation.sandbox.docker import DriverImage
-from local_federation.tes import funnel
+from gdi.local_federation.tes import funnel
+from gdi.runner.sandbox.docker import DriverImage
 
 
 class Funnel(Tes):

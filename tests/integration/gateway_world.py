@@ -29,7 +29,7 @@ from botocore.config import Config
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from gdi_common.jose import SigningKey, TokenError, verify
+from gdi.kit.jose import SigningKey, TokenError, verify
 
 NODE = "node-a"
 FINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")

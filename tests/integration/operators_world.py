@@ -17,14 +17,14 @@ import httpx
 import uvicorn
 import yaml
 from fastapi import FastAPI, Request
-from gdi_operators.runs import run_id
 from starlette.responses import Response
 
-from broker_client import models as m
-from gdi_common.canonical import sha256_hex
-from gdi_common.jose import SigningKey
-from gdi_common.problem import ProblemError
-from gdi_common.server import install
+from gdi.contracts import broker_api as m
+from gdi.kit.canonical import sha256_hex
+from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
+from gdi.kit.server import install
+from gdi_operators.runs import run_id
 
 TICKET = "gdit_planted-ticket-0123456789"
 PROBE = """
@@ -289,7 +289,7 @@ class World:
 
     def start_host(self) -> None:
         log = (self.folder / "host.log").open("ab")
-        self.host = subprocess.Popen([sys.executable, "-m", "local_federation.host", "--config", str(self.config)], stdout=log, stderr=log)
+        self.host = subprocess.Popen([sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log)
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30)
         until(self._answers)
 

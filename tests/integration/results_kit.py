@@ -9,12 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import CatalogueEntry, load
+from gdi.kit.canonical import sha256_hex
+from gdi.kit.jose import SigningKey
 from gdi_operators.gather import allele_counts, keep, picture
-
-from broker_client import models as m
-from gdi_common.canonical import sha256_hex
-from gdi_common.jose import SigningKey
-from gdi_common.workflow import CatalogueEntry, load
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 

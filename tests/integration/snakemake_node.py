@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from broker_client.models import EventBatch, TokenRequest
+from gdi.contracts.broker_api import EventBatch, TokenRequest
 
 LIVE = ("QUEUED", "INITIALIZING", "RUNNING")
 TES = "/ga4gh/tes/v1"

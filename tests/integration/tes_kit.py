@@ -30,7 +30,7 @@ from botocore.config import Config
 from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import c4gh
 
-from gdi_common.jose import SigningKey
+from gdi.kit.jose import SigningKey
 from tests.waiting import wait_for as wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -350,7 +350,7 @@ class Tes:
 
 
 class StandIn(Tes):
-    """`python -m local_federation.tes` as a process of its own."""
+    """`python -m gdi.local_federation.tes` as a process of its own."""
 
     flavour = "ga4gh"
 
@@ -390,7 +390,7 @@ class StandIn(Tes):
         self.port_file.unlink(missing_ok=True)
         with (self.home / "log").open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "local_federation.tes", "--config", str(self.config)],
+                [sys.executable, "-m", "gdi.local_federation.tes", "--config", str(self.config)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,

@@ -12,10 +12,10 @@ import httpx
 import jwt
 import pytest
 
-from gdi_common import jose
-from local_federation.aai import config as settings
-from local_federation.aai.client import SignInError, pkce, sign_in, submit_login
-from local_federation.aai.running import BROKER, PORTAL, PUBLIC, REDIRECT, RunningAai, running_aai
+from gdi.kit import jose
+from gdi.local_federation.aai import config as settings
+from gdi.local_federation.aai.client import SignInError, pkce, sign_in, submit_login
+from gdi.local_federation.aai.running import BROKER, PORTAL, PUBLIC, REDIRECT, RunningAai, running_aai
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from gdi_common import jose
-from local_federation.aai.running import BROKER, PORTAL, PUBLIC, RESOURCE, RunningAai, running_aai
+from gdi.kit import jose
+from gdi.local_federation.aai.running import BROKER, PORTAL, PUBLIC, RESOURCE, RunningAai, running_aai
 
 pytestmark = pytest.mark.long
 TYPE = "urn:ietf:params:oauth:token-type:"
@@ -223,7 +223,7 @@ def test_it_does_not_outlive_its_parent(tmp_path: Path) -> None:
         config = {**made.config, "port": 0, "state_file": str(tmp_path / "s.sqlite"), "ready_file": str(tmp_path / "ready.json")}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     program = "import subprocess, sys, pathlib, time\n"
-    program += f"subprocess.Popen([sys.executable, '-m', 'local_federation.aai', '--config', {str(tmp_path / 'c.yaml')!r}, '--with-parent'])\n"
+    program += f"subprocess.Popen([sys.executable, '-m', 'gdi.local_federation.aai', '--config', {str(tmp_path / 'c.yaml')!r}, '--with-parent'])\n"
     program += f"while not pathlib.Path({str(tmp_path / 'ready.json')!r}).exists(): time.sleep(0.05)\n"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
     url = yaml.safe_load((tmp_path / "ready.json").read_text())["url"]

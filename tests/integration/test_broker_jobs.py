@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from broker_kit import DATASETS, World, refused
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
 
 pytest_plugins = ["broker_fixtures"]
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from broker_kit import USERS, World, refused, wait_for
 
-from broker_client import models as m
-from local_federation.openbao import OpenBao
+from gdi.contracts import broker_api as m
+from gdi.local_federation.openbao import OpenBao
 
 pytestmark = pytest.mark.long
 pytest_plugins = ["broker_fixtures"]

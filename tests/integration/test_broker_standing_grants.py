@@ -8,9 +8,9 @@ import time
 import pytest
 from broker_kit import DATASETS, World
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 
 pytestmark = pytest.mark.long
 

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from broker_kit import World
 
-from local_federation.openbao import POLICY, OpenBao
-from local_federation.secretfiles import write_private
+from gdi.kit.secret_files import write_private
+from gdi.local_federation.openbao import POLICY, OpenBao
 from token_broker.broker import SIGNING_KEY, signing_key
-from token_broker.vault import AppRole, Vault
+from token_broker.tokens.vault import AppRole, Vault
 
 pytest_plugins = ["broker_fixtures"]
 

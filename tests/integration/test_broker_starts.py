@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from broker_kit import DATASETS, USERS, World, refused, wait_for
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 
 pytest_plugins = ["broker_fixtures"]
 

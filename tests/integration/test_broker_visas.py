@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from broker_kit import DATASETS, USERS, World, refused
 
-from broker_client.client import BrokerClient
-from token_broker.runs import run_id
+from gdi.broker_client.client import BrokerClient
+from token_broker.runs.runs import run_id
 
 pytest_plugins = ["broker_fixtures"]
 A, B = DATASETS["node-a"], DATASETS["node-b"]

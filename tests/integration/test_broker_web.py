@@ -9,8 +9,8 @@ import httpx
 import pytest
 from broker_kit import DATASETS, World
 
-from broker_client.client import BrokerClient
-from local_federation.aai.client import submit_login
+from gdi.broker_client.client import BrokerClient
+from gdi.local_federation.aai.client import submit_login
 
 pytest_plugins = ["broker_fixtures"]
 

@@ -13,10 +13,10 @@ import jwt
 import pytest
 from broker_kit import AIRFLOW, DATASETS, SNAKEMAKE, USERS, World, refused
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from gdi_common.jose import SigningKey, verify
-from token_broker.enrolment import WorkloadIssuer
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.kit.jose import SigningKey, verify
+from token_broker.authentication.enrolment import WorkloadIssuer
 
 pytest_plugins = ["broker_fixtures"]
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 SERVER = """
 import asyncio, socket, sys, uvicorn
 from fastapi import FastAPI
-from gdi_common.drain import Drain, DrainingServer, LastAnswers
+from gdi.kit.graceful_shutdown import Drain, DrainingServer, LastAnswers
 
 app, drain = FastAPI(), Drain(float(sys.argv[1]))
 app.add_middleware(LastAnswers, drain=drain)

@@ -17,11 +17,11 @@ import pytest
 from crypt4gh.keys import c4gh
 from tes_kit import encrypt, wait_for
 
-from gdi_common import reframe
-from local_federation.sandbox.docker import DriverImage, write_driver
-from local_federation.tes import funnel
+from gdi.funnel import crypt4gh_proxy
+from gdi.local_federation.tes import funnel
+from gdi.runner.sandbox.docker import DriverImage, write_driver
 
-SEGMENT = reframe.SEGMENT
+SEGMENT = crypt4gh_proxy.SEGMENT
 
 
 @pytest.fixture
@@ -140,10 +140,10 @@ class Source:
 async def served(home: Path) -> AsyncIterator[tuple[Source, int]]:
     source = Source()
     behind = await source.start(home / "s")
-    front = await reframe.serve(0, home / "s")
+    front = await crypt4gh_proxy.serve(0, home / "s")
     yield source, front.sockets[0].getsockname()[1]
     for server in (front, behind):
-        await reframe.stop(server)
+        await crypt4gh_proxy.stop(server)
 
 
 async def ask(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
@@ -221,7 +221,7 @@ async def test_an_error_of_the_gateway_reaches_funnel_as_a_cut_connection(served
 async def test_what_is_no_crypt4gh_file_comes_whole_or_not_at_all(served: tuple[Source, int]) -> None:
     source, port = served
     async with httpx.AsyncClient(trust_env=False) as client:
-        for size, whole in ((reframe.MAX_HEADER, True), (reframe.MAX_HEADER + 9, False)):
+        for size, whole in ((crypt4gh_proxy.MAX_HEADER, True), (crypt4gh_proxy.MAX_HEADER + 9, False)):
             source.pieces = [f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode(), b"x" * size]
             if whole:
                 assert len((await client.get(f"http://127.0.0.1:{port}/s3/D/x.txt")).content) > size - 9
@@ -231,7 +231,7 @@ async def test_what_is_no_crypt4gh_file_comes_whole_or_not_at_all(served: tuple[
 
 
 async def test_a_gateway_that_restarts_is_waited_for(home: Path) -> None:
-    front = await reframe.serve(0, home / "s")
+    front = await crypt4gh_proxy.serve(0, home / "s")
     async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
         asking = asyncio.create_task(client.get(f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}/s3/D/x.txt"))
         await asyncio.sleep(0.3)  # it has asked in vain by now
@@ -241,4 +241,4 @@ async def test_a_gateway_that_restarts_is_waited_for(home: Path) -> None:
         behind = await source.start(home / "s")
         assert (await asking).text == "there"
     for server in (front, behind):
-        await reframe.stop(server)
+        await crypt4gh_proxy.stop(server)

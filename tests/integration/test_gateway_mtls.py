@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gdi_common import reframe
-from node_gateway.beside_tes import tls
+from gdi.funnel import crypt4gh_proxy
+from gdi.funnel.beside_tes import tls
 from node_gateway.main import _server, _tcp
 
 FILE = b"crypt4gh" + (1).to_bytes(4, "little") + (0).to_bytes(4, "little") + b"x" * 200_000
@@ -95,10 +95,10 @@ async def test_what_runs_beside_the_tes_brings_a_file_whole_through_mtls(tmp_pat
     authority = Authority()
     server, client = authority.issue(tmp_path / "server", "gateway"), authority.issue(tmp_path / "client", "tes")
     async with listening(server) as port:
-        beside = await reframe.serve(0, reframe.Upstream(f"https://localhost:{port}", tls(client)))
+        beside = await crypt4gh_proxy.serve(0, crypt4gh_proxy.Upstream(f"https://localhost:{port}", tls(client)))
         try:
             own = beside.sockets[0].getsockname()[1]
             async with httpx.AsyncClient(trust_env=False) as http:
                 assert (await http.get(f"http://127.0.0.1:{own}/s3/DS/file.c4gh")).content == FILE
         finally:
-            await reframe.stop(beside)
+            await crypt4gh_proxy.stop(beside)

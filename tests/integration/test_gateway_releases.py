@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gateway_world import NODE, Run, World, slug, world_fixture  # noqa: F401
 
-from gdi_common.jose import verify
+from gdi.kit.jose import verify
 from node_gateway.release.table import FORMAT
 
 

@@ -13,8 +13,8 @@ import pytest
 from gateway_world import Run, World, world_fixture  # noqa: F401
 from test_gateway_releases import again, ask, fetch, row
 
-from local_federation.aai.client import submit_login
-from local_federation.aai.running import RunningAai, running_aai
+from gdi.local_federation.aai.client import submit_login
+from gdi.local_federation.aai.running import RunningAai, running_aai
 
 pytestmark = pytest.mark.long
 
@@ -24,7 +24,7 @@ ALICE, BOB = "alice", "bob"
 @pytest.fixture(scope="module", name="aai")
 def aai_fixture(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAai]:
     """The gateway with a provider for its reviewers, of whom alice is one."""
-    from local_federation.secretfiles import Secrets
+    from gdi.kit.secret_files import Secrets
 
     folder = tmp_path_factory.mktemp("aai")
     secret = Secrets(folder / "node").path("client-node")

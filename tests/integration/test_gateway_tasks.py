@@ -269,7 +269,7 @@ def test_closing_an_attempt_cancels_what_lives_ends_capabilities_and_shuts_the_d
 
 @pytest.mark.parametrize("case", ["none", "garbage", "expired", "foreign key", "other audience", "other issuer", "other type", "no run", "unsigned"])
 def test_a_token_that_proves_nothing_is_answered_401_and_audited(world: World, case: str) -> None:
-    from gdi_common.jose import SigningKey
+    from gdi.kit.jose import SigningKey
 
     run = world.new_run()
     tokens = {

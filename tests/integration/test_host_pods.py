@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -21,9 +22,9 @@ import psutil
 import pytest
 import yaml
 
-from gdi_common.jose import verify
-from gdi_common.workflow import digest_of
-from local_federation.sandbox import why_not
+from gdi.contracts.workflow import digest_of
+from gdi.kit.jose import verify
+from gdi.runner.sandbox import why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
 
@@ -53,7 +54,7 @@ if mode == "look":
          tcp={str(p): connect("127.0.0.1", p) for p in run["parameters"]["ports"]}, metadata=connect("169.254.169.254", 80),
          writes={p: write(p) for p in ("/x", "/usr/x", "/gdi/workflow/probe.py", "/gdi/run.json", "/gdi/identity/token", "/gdi/sockets/x", sys.prefix + "/x")},
          broker=over("/gdi/sockets/broker.sock"), gateway=over("/gdi/sockets/gateway.sock"), sockets=sorted(os.listdir("/gdi/sockets")),
-         token=open("/gdi/identity/token").read(), imports=__import__("broker_client").__name__,
+         token=open("/gdi/identity/token").read(), imports=__import__("importlib").import_module("gdi.broker_client").__name__,
          caps=[l for l in open("/proc/self/status") if l.startswith("CapEff")][0].split()[1])
 elif mode == "wait":
     def stop(n, f): tell(signal=n); os._exit(1 if n == signal.SIGTERM else 0)
@@ -114,7 +115,7 @@ class HostProcess:
                     "socket": "host.sock", "state_dir": "state", "workflows": "workflows", "issuer": "https://cluster.test", "key_file": "key.pem",
                     "jwks_file": "jwks.json", "airflow_token_file": "identity/airflow-token", "broker": {"host": "127.0.0.1", "port": self.broker.port},
                     "gateways": {"http://gateway.test": {"host": "127.0.0.1", "port": self.gateway.port}},
-                    "entry": [sys.executable, "/gdi/workflow/probe.py"], "packages": ["gdi_common", "broker_client"], **settings,
+                    "entry": [sys.executable, "/gdi/workflow/probe.py"], "packages": ["gdi.kit", "gdi.broker_client"], **settings,
                 }
             )
         )  # fmt: skip
@@ -123,7 +124,7 @@ class HostProcess:
     def start(self) -> None:
         log = (self.folder / "host.log").open("ab")
         secret = {"PLANTED": "planted-secret", "PATH": os.environ["PATH"]}
-        self.process = subprocess.Popen([sys.executable, "-m", "local_federation.host", "--config", str(self.config)], stdout=log, stderr=log, env=secret)
+        self.process = subprocess.Popen([sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log, env=secret)
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30)
         until(lambda: self.answers(), 30)
 
@@ -202,7 +203,7 @@ def test_a_pod_sees_no_other_process_folder_environment_or_network(host: HostPro
     host.run("pod", "look", skip=skip, ports=[host.broker.port, host.gateway.port, host.other.port])
     assert host.ended("pod")["exit_code"] == 0, (host.folder / "state/pods/pod/log").read_text()
     seen = host.answer()
-    packages = [str(Path(__import__(p).__file__ or "").parent) for p in ("gdi_common", "broker_client")]
+    packages = [str(Path(importlib.import_module(p).__file__ or "").parent) for p in ("gdi.kit", "gdi.broker_client")]
     strange = [f for f in seen["files"] if not f.startswith(("/gdi/", "/etc/", *packages))]
     assert strange == []
     assert [f for f in seen["files"] if f.startswith("/gdi/work/") and "answer" not in f] == []
@@ -306,7 +307,7 @@ def test_pods_die_with_a_killed_host_and_are_lost_after_its_restart(host: HostPr
 
 def test_a_second_host_on_the_same_folder_is_refused(host: HostProcess) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "local_federation.host", "--config", str(host.config)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "gdi.runner.host", "--config", str(host.config)], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 2 and "used by another process host" in done.stderr
 
@@ -340,5 +341,5 @@ def test_a_flood_of_output_is_bounded_and_does_not_hold_the_pod(tmp_path: Path) 
 def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
     config = tmp_path / "host.yaml"
     config.write_text("socket: s\nbroker: {host: x, port: 99999}\n")
-    done = subprocess.run([sys.executable, "-m", "local_federation.host", "--config", str(config)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-m", "gdi.runner.host", "--config", str(config)], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2 and "broker.port" in done.stderr and "state_dir" in done.stderr

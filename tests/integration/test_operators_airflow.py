@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gdi_operators.runs import run_id
 from operators_world import TICKET, World
 
-from local_federation.sandbox import why_not
+from gdi.runner.sandbox import why_not
+from gdi_operators.runs import run_id
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 PROJECT = Path(__file__).resolve().parents[2]

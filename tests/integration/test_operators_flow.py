@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from operators_world import TICKET, World, until
+
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
+from gdi.runner.sandbox import why_not
 from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
 from gdi_operators.runs import USED_TICKET
 from gdi_operators.settings import settings
-from gdi_operators.triggers import settled
-from operators_world import TICKET, World, until
-
-from broker_client import models as m
-from gdi_common.problem import ProblemError
-from local_federation.sandbox import why_not
+from gdi_operators.triggers import deferral_race
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
 
@@ -61,7 +61,7 @@ def deferred(call: Any) -> TaskDeferred:
 
 @pytest.fixture(autouse=True)
 def no_scheduler_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "SECONDS", 0.0)
+    monkeypatch.setattr(deferral_race, "SECONDS", 0.0)
 
 
 def event_of(waiting: TaskDeferred) -> dict[str, Any]:

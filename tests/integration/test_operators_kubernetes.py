@@ -12,13 +12,14 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from cluster_stand_in import StandIn, now
+from operators_world import Served, World
+from test_operators_flow import deferred, event_of
+
 from gdi_operators.launchers import LauncherError, get_launcher
 from gdi_operators.launchers import kubernetes_api as api
 from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.operators import AdmitRunOperator, SnakemakeOperator
 from gdi_operators.settings import settings
-from operators_world import Served, World
-from test_operators_flow import deferred, event_of
 
 
 class Clustered(World):

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from gdi_operators.links.review import ReviewLink
-from gdi_operators.operators import ReleaseOperator
-from gdi_operators.triggers import release as trigger
 from operators_world import World
 from test_operators_flow import admit, deferred, event_of, world  # noqa: F401
 
-from local_federation.sandbox import why_not
+from gdi.runner.sandbox import why_not
+from gdi_operators.links.review import ReviewLink
+from gdi_operators.operators import ReleaseOperator
+from gdi_operators.triggers import release as trigger
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 

@@ -14,14 +14,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerDagRun
-from gdi_operators import closing
-from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due
-from gdi_operators.settings import settings
 from operators_world import World
 from test_operators_flow import admit, world  # noqa: F401
 
-from broker_client.models import DueStart
-from local_federation.sandbox import why_not
+from gdi.contracts.broker_api import DueStart
+from gdi.runner.sandbox import why_not
+from gdi_operators import closing
+from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due
+from gdi_operators.settings import settings
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 GRANT = "g-" + "a" * 32

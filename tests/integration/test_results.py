@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_kit import WORKFLOWS, a_run, gathered
+
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import load
+from gdi.kit.jose import SigningKey
 from gdi_operators.results import answer, crate
 from gdi_operators.results.folder import Results, find, release_file
 from gdi_operators.settings import settings
-from results_kit import WORKFLOWS, a_run, gathered
-
-from broker_client import models as m
-from gdi_common.jose import SigningKey
-from gdi_common.workflow import load
 
 pytestmark = pytest.mark.long
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 from fastapi import FastAPI
-from gdi_operators import feed
+from operators_world import Served
+
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
+from gdi.kit.server import install
+from gdi_operators import progress_poller
 from gdi_operators.runs import run_id
 from gdi_operators.settings import settings
 from gdi_operators.triggers.rule import RuleTrigger
-from operators_world import Served
-
-from broker_client import models as m
-from gdi_common.problem import ProblemError
-from gdi_common.server import install
 
 pytestmark = pytest.mark.long
 
@@ -105,7 +105,7 @@ async def test_the_poll_ends_with_the_last_who_wants_it_and_its_connection_with_
     await asyncio.sleep(1)
     one.cancel()  # marked, cleared, or moved to another triggerer
     await asyncio.gather(one, return_exceptions=True)
-    feeds = feed._loops[asyncio.get_running_loop()][None]
+    feeds = progress_poller._loops[asyncio.get_running_loop()][None]
     assert feeds._feeds and feeds._client is not None
     other.cancel()
     await asyncio.gather(other, return_exceptions=True)
@@ -149,16 +149,16 @@ async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(broker:
         assert isinstance(await waiting, TaskSuccessEvent)
 
 
-def in_airflow(monkeypatch: pytest.MonkeyPatch, *answers: tuple[bool, bool, bool]) -> list[feed.InAirflow]:
+def in_airflow(monkeypatch: pytest.MonkeyPatch, *answers: tuple[bool, bool, bool]) -> list[progress_poller.InAirflow]:
     """What Airflow says at each look, the last for ever: (admitted, refused, ended)."""
-    asked: list[feed.InAirflow] = []
+    asked: list[progress_poller.InAirflow] = []
 
-    async def look(place: feed.InAirflow, now: float) -> feed._Known:
+    async def look(place: progress_poller.InAirflow, now: float) -> progress_poller._Known:
         admitted, refused, ended = answers[min(len(asked), len(answers) - 1)]
         asked.append(place)
-        return feed._Known(admitted=now if admitted else 0.0, refused=refused, ended=ended)
+        return progress_poller._Known(admitted=now if admitted else 0.0, refused=refused, ended=ended)
 
-    monkeypatch.setattr(feed, "_look", look)
+    monkeypatch.setattr(progress_poller, "_look", look)
     return asked
 
 
@@ -166,7 +166,7 @@ async def test_a_run_that_is_over_in_airflow_is_not_waited_for_where_the_broker_
     asked = in_airflow(monkeypatch, (True, False, True))
     broker.known = False
     assert isinstance(await ended(trigger()), TaskSkippedEvent)
-    assert asked[0] == feed.InAirflow("probe", "manual__1", "admit", "close")
+    assert asked[0] == progress_poller.InAirflow("probe", "manual__1", "admit", "close")
 
 
 async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admitted_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from local_federation import sandbox
-from local_federation.sandbox import Bind, Bubblewrap, Engine, Limits, Maker, Sandbox, UnsafePathError, bubblewrap, container, makers
+from gdi.runner import sandbox
+from gdi.runner.sandbox import Bind, Bubblewrap, Engine, Limits, Maker, Sandbox, UnsafePathError, bubblewrap, container, makers
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

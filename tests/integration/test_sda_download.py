@@ -14,10 +14,10 @@ import httpx
 import pytest
 from crypt4gh import lib
 
-from local_federation.aai.running import BROKER, RunningAai, running_aai
-from local_federation.sda import provision
-from local_federation.sda.crypt import KeyPair
-from local_federation.sda.running import RunningSda, running_sda
+from gdi.local_federation.aai.running import BROKER, RunningAai, running_aai
+from gdi.local_federation.sda import provision
+from gdi.local_federation.sda.crypt import KeyPair
+from gdi.local_federation.sda.running import RunningSda, running_sda
 
 DS, URL_DS, OTHER = "EGAD-DEMO-A", "https://data.example.org/sets/7", "EGAD-DEMO-B"
 PLAIN = os.urandom(4 * 65536 + 1234)

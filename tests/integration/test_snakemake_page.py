@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from bare_rig import Bare, bare  # noqa: F401 - a fixture
 
-from snakemake_tes_auth.logger import LogHandlerSettings
+from snakemake_tes_auth.logger.logger import LogHandlerSettings
 from snakemake_tes_auth.settings import ExecutorSettings
-from snakemake_tes_auth.storage import StorageProviderSettings
+from snakemake_tes_auth.storage.storage import StorageProviderSettings
 
 pytestmark = pytest.mark.long
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from snakemake_node import Node
 
-from gdi_common.workflow import digest_of
+from gdi.contracts.workflow import digest_of
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 ALLELE = ROOT / "workflows" / "allele-frequency"
-REAL = ROOT / "data" / "1000G_2010_chr2_629samples.vcf.gz"
+REAL = ROOT / "gdi" / "local_federation" / "data" / "1000G_2010_chr2_629samples.vcf.gz"
 
 
 class Pod:

@@ -15,8 +15,8 @@ import yaml
 from snakemake_node import Node
 from tes_kit import chosen_sandbox
 
-from gdi_common.workflow import digest_of
-from local_federation.sandbox import why_not
+from gdi.contracts.workflow import digest_of
+from gdi.runner.sandbox import why_not
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ class Host:
             **{"jwks_file": "jwks.json", "airflow_token_file": "identity/airflow-token", "broker": address, "gateways": {node.url: address}},
         }
         (folder / "host.yaml").write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "local_federation.host", "--config", str(folder / "host.yaml")]
+        command = [sys.executable, "-m", "gdi.runner.host", "--config", str(folder / "host.yaml")]
         self.process = subprocess.Popen(command, stdout=(folder / "host.log").open("wb"), stderr=subprocess.STDOUT, env=chosen_sandbox())
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(folder / "host.sock")), base_url="http://host", timeout=60)
         node.wait(self._answers, 30)

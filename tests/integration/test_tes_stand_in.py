@@ -21,12 +21,12 @@ import pytest
 import yaml
 from tes_kit import CAPABILITY, IMAGE, PREFIX, ROOT, FakeAai, FakeGateway, StandIn, Weed, World, wait_for
 
-from local_federation.sandbox import Sandbox, find_maker
-from local_federation.tes import execute
-from local_federation.tes.__main__ import main
-from local_federation.tes.models import Executor, Task
-from local_federation.tes.store import Filter, Store
-from local_federation.tes.transfer import Budget, TryAgainError, patiently
+from gdi.local_federation.tes import execute
+from gdi.local_federation.tes.__main__ import main
+from gdi.local_federation.tes.models import Executor, Task
+from gdi.local_federation.tes.store import Filter, Store
+from gdi.local_federation.tes.transfer import Budget, TryAgainError, patiently
+from gdi.runner.sandbox import Sandbox, find_maker
 
 pytestmark = pytest.mark.long
 
@@ -137,7 +137,7 @@ def test_a_cancel_that_was_asked_before_a_kill_holds_after_it(tmp_path: Path) ->
 def test_two_services_never_share_a_state_folder(own: Any) -> None:
     tes = own()
     second = subprocess.run(
-        [sys.executable, "-m", "local_federation.tes", "--config", str(tes.config)], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False
+        [sys.executable, "-m", "gdi.local_federation.tes", "--config", str(tes.config)], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False
     )
     assert second.returncode == 2 and "used by another TES" in second.stderr
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from local_federation.openbao import POLICY, OpenBao, running
+from gdi.local_federation.openbao import POLICY, OpenBao, running
 from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
 from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.images import name_of
@@ -30,7 +30,7 @@ from postgres_kit import Postgres, PostgresWorld, running_postgres  # noqa: E402
 NAMESPACE, OUTSIDE = "gdi", "stand-ins"
 RELAY = """
 import asyncio, sys
-from gdi_common.relay import Relay, Tcp
+from gdi.kit.socket_proxy import Relay, Tcp
 async def main():
     await Relay(Tcp("127.0.0.1", int(sys.argv[1])), Tcp(sys.argv[2], int(sys.argv[3])), max_connections=256).start()
     await asyncio.Event().wait()

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from local_federation.secretfiles import write_private
+from gdi.kit.secret_files import write_private
 from tests.kubernetes import images
 from tests.kubernetes.cluster import ROOT, Cluster
 from tests.kubernetes.coordinator import NAMESPACE

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from local_federation.federation import Federation
-from local_federation.parts import airflow, core, node, openbao, s3
-from local_federation.sandbox import python_folders
-from local_federation.secretfiles import write_private
-from local_federation.supervisor import Service, http_ok
+from gdi.kit.secret_files import write_private
+from gdi.local_federation.federation import Federation
+from gdi.local_federation.parts import airflow, core, node, openbao, s3
+from gdi.local_federation.supervisor import Service, http_ok
+from gdi.runner.sandbox import python_folders
 from tests.kubernetes import gateways
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.coordinator import NAMESPACE, RELAY, Centre

@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from local_federation.parts import core, node, s3
-from local_federation.supervisor import Service
-from local_federation.tes import funnel
+from gdi.local_federation.parts import core, node, s3
+from gdi.local_federation.supervisor import Service
+from gdi.local_federation.tes import funnel
 from tests.kubernetes import images
 from tests.kubernetes.cluster import Cluster, ClusterError
 from tests.kubernetes.coordinator import RELAY

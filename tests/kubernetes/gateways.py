@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import yaml
 
-from local_federation.layout import Layout
-from local_federation.parts import core, node, s3
-from local_federation.secretfiles import Secrets
+from gdi.kit.secret_files import Secrets
+from gdi.local_federation.layout import Layout
+from gdi.local_federation.parts import core, node, s3
 from tests.kubernetes.cluster import ROOT, Cluster
 from tests.kubernetes.door import Hatch
 from tests.kubernetes.images import name_of

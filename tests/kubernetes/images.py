@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -21,6 +22,7 @@ import time
 import tomllib
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from tests.system.debian import CACHE, install
 
@@ -79,6 +81,16 @@ def derived(name: str, folder: Path | None, base: str, archive: Path) -> None:
         else:
             _buildah("build", "--isolation=chroot", "--pull-never", "--format=oci", f"--tag={name}", f"--file={folder / 'Dockerfile'}", str(folder))
         _buildah("push", "--quiet", name, f"docker-archive:{archive}:{name}")
+
+
+@cache
+def environment() -> ModuleType:
+    """packaging/images/environment.py, which the Dockerfile runs and nothing imports."""
+    spec = importlib.util.spec_from_file_location("environment", ROOT / "packaging" / "images" / "environment.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from local_federation.openbao import OpenBao, running
+from gdi.local_federation.openbao import OpenBao, running
 from tests.kubernetes import images
 from tests.kubernetes.cluster import ROOT, Cluster
 from tests.kubernetes.coordinator import OUTSIDE, RELAY, outside

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+
+from gdi.contracts.workflow import digest_of
+from gdi.kit.secret_files import write_private
 from gdi_operators.launchers import PodSpec, PodStatus
 from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.launchers.kubernetes_config import PodConfig
 from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
-
-from gdi_common.workflow import digest_of
-from local_federation.secretfiles import write_private
 from tests.kubernetes.cluster import ROOT, Cluster, until
 from tests.kubernetes.door import Door
 from tests.kubernetes.images import name_of
@@ -32,7 +32,7 @@ import base64, json, os, signal, sys, time
 run = json.load(open("/gdi/run.json"))
 token = open("/gdi/identity/token").read().split(".")[1]
 claims = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-from gdi_common.workflow import digest_of
+from gdi.contracts.workflow import digest_of
 from pathlib import Path
 print(json.dumps({"digest": digest_of(Path("/gdi/workflow")), "aud": claims["aud"], "pod": claims["kubernetes.io"]["pod"], "sub": claims["sub"],
     "uid": os.getuid(), "environment": sorted(os.environ), "account": os.path.exists("/var/run/secrets/kubernetes.io")}), flush=True)
@@ -103,7 +103,7 @@ def as_airflow(cluster: Cluster, folder: Path, environment: pytest.MonkeyPatch) 
 
 
 class ProbeLauncher(KubernetesLauncher):
-    """The launcher, whose pods run PROBE in the broker's image (which has Python and gdi_common)."""
+    """The launcher, whose pods run PROBE in the broker's image (which has Python and gdi.kit)."""
 
     def create(self, spec: PodSpec) -> PodStatus:
         with pytest.MonkeyPatch.context() as patch:

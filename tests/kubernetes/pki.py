@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from local_federation.secretfiles import write_private
+from gdi.kit.secret_files import write_private
 
 LIFE = datetime.timedelta(days=2)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from local_federation import cohort
-from local_federation.demo import compare, read_answer, run
-from local_federation.federation import COHORT
+from gdi.local_federation import cohort
+from gdi.local_federation.demo import compare, read_answer, run
+from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver, Started
 from tests.kubernetes import images
 from tests.kubernetes.cluster import Cluster, until

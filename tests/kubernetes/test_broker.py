@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from broker_client.client import BrokerClient
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import BrokerClient
+from gdi.kit.problem import ProblemError
 from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.coordinator import NAMESPACE, OUTSIDE, Coordinator, coordinator, pods_of
 from tests.kubernetes.launcher_kit import RUNS
@@ -72,7 +72,7 @@ def _identity(world: Coordinator, name: str, account: str = "snakemake", namespa
 
 
 def test_a_pod_with_another_runs_or_no_registered_identity_gets_403(world: Coordinator) -> None:
-    from broker_client import models as m
+    from gdi.contracts import broker_api as m
 
     with world.user("alice") as alice:
         _, run = world.started(alice)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from local_federation import cohort
-from local_federation.demo import compare, read_answer, run
-from local_federation.federation import COHORT
+from gdi.local_federation import cohort
+from gdi.local_federation.demo import compare, read_answer, run
+from gdi.local_federation.federation import COHORT
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.executor import ExecutorFederation, loaded
 from tests.kubernetes.federated import started

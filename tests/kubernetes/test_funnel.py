@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from local_federation import cohort
-from local_federation.demo import compare, read_answer, run
-from local_federation.federation import COHORT
-from local_federation.parts import s3
+from gdi.local_federation import cohort
+from gdi.local_federation.demo import compare, read_answer, run
+from gdi.local_federation.federation import COHORT
+from gdi.local_federation.parts import s3
 from tests.federation.driver import Driver
 from tests.kubernetes import funnel
 from tests.kubernetes.cluster import Cluster, until

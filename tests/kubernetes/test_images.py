@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from images.environment import PACKAGES
 from tests.kubernetes import images
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.pods import finished, pod
 
+PACKAGES = images.environment().PACKAGES
 OURS = {package for packages in PACKAGES.values() for package in packages}
 TOOLS = {"pip", "pip3", "uv", "gcc", "cc", "make", "apt", "apt-get", "dpkg", "perl", "hatchling", "curl", "wget", "ssh", "sudo", "su"}
 IMPORTS = """
@@ -29,8 +29,8 @@ SCRATCH = {"airflow": ["/opt/airflow", "/tmp"]}
 
 
 def _own(target: str) -> list[str]:
-    """gdi_common has parts for servers and parts for pods: each image imports those that it needs through its own packages."""
-    return [package for package in PACKAGES[target] if package != "gdi_common"]
+    """gdi.kit has parts for servers and parts for pods: each image imports those that it needs through its own packages."""
+    return [package for package in PACKAGES[target] if package != "gdi.kit"]
 
 
 @cache
@@ -85,8 +85,9 @@ def test_no_secret_of_the_build_is_left(target: str) -> None:
 
 
 def test_each_image_holds_the_packages_it_runs_and_no_other(target: str) -> None:
-    held = {name.split("/site-packages/")[1] for name in _archive(target)[1] if "/site-packages/" in name}
-    assert {name.rstrip("/") for name in held} & (OURS | {"local_federation"}) == set(PACKAGES[target])
+    held = {name.split("/site-packages/")[1].rstrip("/") for name in _archive(target)[1] if "/site-packages/" in name}
+    rooms = {path.parent.name for path in (images.ROOT / "gdi").glob("*/__init__.py")}
+    assert {name.replace("/", ".") for name in held} & (OURS | {f"gdi.{room}" for room in rooms}) == set(PACKAGES[target])
 
 
 def test_each_image_says_what_it_is(target: str) -> None:

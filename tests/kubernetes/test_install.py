@@ -11,8 +11,8 @@ import httpx
 import pytest
 import yaml
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from tests.kubernetes.cluster import until
 from tests.kubernetes.install_kit import DOCUMENT, NOT_RUN, Reader, Users, reading
 

@@ -1,4 +1,4 @@
-"""The driver by which the chart's Funnel has its executors made (node_gateway/task_pods.py), in the chart's own worker pod, without Funnel: one command line
+"""The driver by which the chart's Funnel has its executors made (gdi/funnel/task_pods.py), in the chart's own worker pod, without Funnel: one command line
 is what Funnel would call it with. With Funnel: test_funnel.py.
 """
 
@@ -62,7 +62,7 @@ class Place:
         folders = "".join(f"--volume {work}{name}:%2F{name}:rw " for name in ("tmp", "out"))
         line = f"run -i --read-only {given}--name {task}-0 --workdir /tmp {folders}{quote_plus(image or name_of('task'))}"
         # In a shell of its own, as the driver ends its parent where the pod is taken away: Funnel there.
-        driver = f"(printf %s {shlex.quote(stdin)} | python3 -P -m node_gateway.task_pods {line} {shlex.join(command)}; exit $?) >/tmp/out 2>/tmp/err; code=$?"
+        driver = f"(printf %s {shlex.quote(stdin)} | python3 -P -m gdi.funnel.task_pods {line} {shlex.join(command)}; exit $?) >/tmp/out 2>/tmp/err; code=$?"
         tell = """python3 -c 'import json, sys; print(json.dumps([int(sys.argv[1]), open("/tmp/out").read(), open("/tmp/err").read()]))' $code"""
         job = yaml.safe_load(
             self.template.replace("{{.TaskId}}", task).replace("{{.Namespace}}", TASKS).replace("{{.Cpus}}", "0.05").replace("{{.RamGb}}", "0.1")
@@ -161,7 +161,7 @@ def test_what_is_said_arrives_whole_and_while_it_is_said(place: Place) -> None:
     worker = place.cluster.kubectl("get", "pods", "-n", TASKS, "-l", f"task-id={task}", "-o", "name").strip()
     look = ["exec", "-n", TASKS, worker, "-c", "worker", "--"]
     until("the worker has it", lambda: place.cluster.kubectl(*look, "stat", "-c", "%s", "/tmp/out").strip() == "3000001", 30, every=1)
-    place.cluster.kubectl(*look, "python3", "-P", "-m", "node_gateway.task_pods", "rm", "-f", f"{task}-0", check=False)  # it ends with its container
+    place.cluster.kubectl(*look, "python3", "-P", "-m", "gdi.funnel.task_pods", "rm", "-f", f"{task}-0", check=False)  # it ends with its container
     done = place.ended(task)
     assert done.code == 137 and len(done.out) == 3_000_001 and "stopped" in done.err and not place.pods()
 
@@ -281,7 +281,7 @@ def test_volumes_that_nothing_uses_are_deleted_and_no_others(place: Place) -> No
     """As Funnel's server makes one for each task; by the rights that the chart gives beside it."""
     volume = yaml.safe_load((ROOT / "charts/gdi-node/files/pv.yaml").read_text().replace("{{.TaskId}}", "t1"))
     other = {**volume, "metadata": {**volume["metadata"], "name": "t-other"}, "spec": {**volume["spec"], "storageClassName": "in-use"}}
-    program = ["python3", "-P", "-m", "node_gateway.unused_volumes", "1"]
+    program = ["python3", "-P", "-m", "gdi.funnel.unused_volumes", "1"]
     sweeper = pod("sweeper", "", NODE, "node", serviceAccountName=f"{NODE}-funnel", automountServiceAccountToken=True)
     sweeper["spec"]["containers"][0]["command"] = program
     cluster = place.cluster

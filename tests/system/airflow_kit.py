@@ -21,8 +21,8 @@ import yaml
 from fastapi import Request
 from operators_world import TICKET, WORKFLOW, Broker, Node, World
 
-from broker_client import models as m
-from gdi_common.workflow import RulesLock, digest_of
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import RulesLock, digest_of
 from tests.waiting import wait_for as wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker_client.client import BrokerClient
-from local_federation.openbao import OpenBao
+from gdi.broker_client.client import BrokerClient
+from gdi.local_federation.openbao import OpenBao
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]  # the kits of the integration tests serve here too

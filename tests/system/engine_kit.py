@@ -14,7 +14,7 @@ import pytest
 from debian import program
 from tes_kit import die_with_parent, wait_for
 
-from local_federation.sandbox import Engine, SandboxUnavailableError, container
+from gdi.runner.sandbox import Engine, SandboxUnavailableError, container
 
 
 @contextlib.contextmanager

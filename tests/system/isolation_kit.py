@@ -17,8 +17,8 @@ from airflow_kit import RealAirflow, wait_for
 from results_kit import WORKFLOWS, a_run, gathered
 from ui_world import Broker
 
-from broker_client.models import run_id
-from gdi_common.workflow import load
+from gdi.contracts.broker_api import run_id
+from gdi.contracts.workflow import load
 
 WORKFLOW = "allele-frequency"
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"

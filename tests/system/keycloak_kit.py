@@ -27,9 +27,9 @@ import pytest
 from broker_kit import DATASETS, PORTS, REDIRECT, Process, World
 from debian import CACHE
 
-from broker_client.client import BrokerClient
-from local_federation.aai.client import SCOPE, Tokens, pkce
-from local_federation.openbao import OpenBao
+from gdi.broker_client.client import BrokerClient
+from gdi.local_federation.aai.client import SCOPE, Tokens, pkce
+from gdi.local_federation.openbao import OpenBao
 
 VERSION = "26.3.5"
 SHA256 = "95756bdfd7540fafaf28874a8eb8d0d4c55977344a3b7821e9bd3a22bfb2b6a6"

@@ -22,10 +22,10 @@ import asyncpg
 from broker_kit import PORTS, World, wait_for
 from debian import program
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
-from local_federation.openbao import OpenBao
-from local_federation.secretfiles import write_private
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
+from gdi.kit.secret_files import write_private
+from gdi.local_federation.openbao import OpenBao
 
 _libc = ctypes.CDLL(None)
 

@@ -17,9 +17,9 @@ from broker_kit import PORTS, wait_for
 from gateway_world import World as GatewayWorld
 from postgres_kit import Postgres, PostgresWorld, running_postgres
 
-from broker_client import models as m
-from local_federation.openbao import OpenBao, running
-from local_federation.secretfiles import write_private
+from gdi.contracts import broker_api as m
+from gdi.kit.secret_files import write_private
+from gdi.local_federation.openbao import OpenBao, running
 from node_gateway.release.table import FORMAT
 
 ACCESS = 120  # seconds; who asks for more than is left has the refresh token redeemed

@@ -13,7 +13,7 @@ import pytest
 from broker_kit import DATASETS, refused, wait_for
 from keycloak_kit import Keycloak, KeycloakWorld, login
 
-from local_federation.openbao import OpenBao
+from gdi.local_federation.openbao import OpenBao
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-keycloak")]
 pytest_plugins = ["broker_fixtures"]

@@ -14,10 +14,10 @@ import pytest
 from broker_kit import SNAKEMAKE, USERS, wait_for
 from postgres_kit import Postgres, PostgresWorld, admit_at, at_both
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from local_federation.openbao import OpenBao
-from token_broker.store import Store, meta
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.local_federation.openbao import OpenBao
+from token_broker.db.store import Store, meta
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
 pytest_plugins = ["broker_fixtures"]

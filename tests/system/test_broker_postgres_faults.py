@@ -14,10 +14,10 @@ import pytest
 from broker_kit import DATASETS, refused, wait_for
 from postgres_kit import Postgres, PostgresWorld, admit_at, at_both
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from gdi_common.problem import ProblemError
-from token_broker.store import meta
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
+from token_broker.db.store import meta
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
 pytest_plugins = ["broker_fixtures"]

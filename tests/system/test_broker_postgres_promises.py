@@ -13,8 +13,8 @@ from test_broker_jobs import *  # noqa: F403
 from test_broker_starts import *  # noqa: F403
 from test_broker_workloads import *  # noqa: F403
 
-from broker_client.client import BrokerClient
-from local_federation.openbao import OpenBao
+from gdi.broker_client.client import BrokerClient
+from gdi.local_federation.openbao import OpenBao
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
 pytest_plugins = ["broker_fixtures"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from airflow_kit import PROJECT, RealAirflow, RulesWorld, wait_for
-from gdi_operators.runs import run_id
 from operators_world import WORKFLOW
 
-from local_federation.sandbox import why_not
+from gdi.runner.sandbox import why_not
+from gdi_operators.runs import run_id
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 EXAMPLES = sorted(p.stem for p in (PROJECT / "plugins" / "gdi_operators" / "example_dags").glob("example_*.py"))

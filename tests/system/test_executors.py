@@ -11,12 +11,12 @@ import psutil
 import pytest
 import yaml
 from airflow_kit import COMPONENTS, PROJECT, RealAirflow, RulesWorld, wait_for
-from gdi_operators.runs import run_id
 from operators_world import TICKET
 from postgres_kit import Postgres
 from redis_kit import Redis
 
-from local_federation.sandbox import why_not
+from gdi.runner.sandbox import why_not
+from gdi_operators.runs import run_id
 
 pytestmark = [
     pytest.mark.system, pytest.mark.xdist_group("executors"), pytest.mark.timeout(1500),

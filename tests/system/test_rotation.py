@@ -17,10 +17,10 @@ from postgres_kit import Postgres
 from recovery_kit import NODE, Installation, installation, signing_kid
 from runbook import Shell, in_row
 
-from broker_client import models as m
-from gdi_common.jose import SigningKey, TokenError, verify
-from local_federation.secretfiles import write_private
-from snakemake_tes_auth.tokens import CachedTokens, TokenAuth
+from gdi.contracts import broker_api as m
+from gdi.kit.jose import SigningKey, TokenError, verify
+from gdi.kit.secret_files import write_private
+from snakemake_tes_auth.credentials.tokens import CachedTokens, TokenAuth
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 

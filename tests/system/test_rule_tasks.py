@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from airflow_kit import RealAirflow, RulesWorld, wait_for
-from gdi_operators.runs import run_id
 
-from gdi_common.problem import ProblemError
-from local_federation.sandbox import why_not
+from gdi.kit.problem import ProblemError
+from gdi.runner.sandbox import why_not
+from gdi_operators.runs import run_id
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 RULES = ("one", "two", "three")
@@ -159,6 +159,6 @@ def test_rules_end_right_though_it_was_killed(component: str, world: RulesWorld,
 
 
 def _failing(node: str, reason: str) -> Any:
-    from broker_client import models as m
+    from gdi.contracts import broker_api as m
 
     return m.Failing(node=node, reason=reason)

@@ -34,7 +34,7 @@ from test_sandbox import (  # noqa: F401 - the same promises, over the maker bel
     test_there_is_no_network_not_even_the_hosts_loopback_or_abstract_sockets,
 )
 
-from local_federation.sandbox import Bind, Engine, Sandbox, container, python_folders
+from gdi.runner.sandbox import Bind, Engine, Sandbox, container, python_folders
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(700)]
 

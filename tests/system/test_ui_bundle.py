@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from gdi_operators import ui
 
 pytestmark = pytest.mark.system

@@ -15,8 +15,8 @@ from results_kit import WORKFLOWS, gathered
 from ui_fixtures import FRAME, shown, words
 from ui_world import DAG, PICTURES, Airflow, Broker
 
-from broker_client import models as m
-from gdi_common.workflow import load
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import load
 
 pytest_plugins = ["ui_fixtures"]
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ui")]

@@ -11,7 +11,7 @@ from gateway_world import World, world_fixture  # noqa: F401
 from test_gateway_releases import again, ask, row
 from test_gateway_review import ALICE, aai_fixture, policy  # noqa: F401
 
-from local_federation.aai.running import RunningAai
+from gdi.local_federation.aai.running import RunningAai
 
 pytestmark = pytest.mark.system
 

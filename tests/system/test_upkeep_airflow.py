@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from airflow_kit import RealAirflow, RulesWorld, wait_for
-from gdi_operators.runs import run_id
 from operators_world import TICKET
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
-from local_federation.sandbox import why_not
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
+from gdi.runner.sandbox import why_not
+from gdi_operators.runs import run_id
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 EVERY_MINUTE = {"GDI_RECURRING_SCHEDULE": "* * * * *", "GDI_HOUSEKEEPING_SCHEDULE": "* * * * *"}

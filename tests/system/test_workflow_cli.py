@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from local_federation.sandbox import why_not
+from gdi.runner.sandbox import why_not
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 
 
 def gdi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "local_federation.cli", "workflow", *arguments, "--catalogue", str(folder)]
+    command = [sys.executable, "-m", "gdi.cli.main", "workflow", *arguments, "--catalogue", str(folder)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "GDI_"))}
     return subprocess.run(command, capture_output=True, text=True, timeout=500, stdin=subprocess.DEVNULL, env=environment, check=False)
 

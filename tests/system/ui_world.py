@@ -17,14 +17,14 @@ from fastapi import FastAPI
 from operators_world import Served
 from starlette.responses import Response
 
-from broker_client import models as m
-from broker_client.client import LIMITS
-from broker_client.models import run_id
-from gdi_common.jose import SigningKey
-from gdi_common.problem import ProblemError
-from gdi_common.server import install
-from token_broker.events import Events
-from token_broker.store import Store, runs
+from gdi.broker_client.client import LIMITS
+from gdi.contracts import broker_api as m
+from gdi.contracts.broker_api import run_id
+from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
+from gdi.kit.server import install
+from token_broker.db.store import Store, runs
+from token_broker.events.events import Events
 
 PROJECT = Path(__file__).resolve().parents[2]
 PICTURES = PROJECT / "tests" / "artefacts" / "ui"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 ENTRY = ROOT / "workflows" / "allele-frequency"
 SCRIPTS = ENTRY / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
-REAL = ROOT / "data" / "1000G_2010_chr2_629samples.vcf.gz"
+REAL = ROOT / "gdi" / "local_federation" / "data" / "1000G_2010_chr2_629samples.vcf.gz"
 
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from token_broker.cron import Cron, CronError
+from token_broker.grants.cron import Cron, CronError
 
 
 def at(text: str) -> float:

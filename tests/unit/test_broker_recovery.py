@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from token_broker.held import Held
-from token_broker.keeper import Keeper
-from token_broker.recovery import recover
-from token_broker.vault import CasConflict
+from token_broker.tokens.recovery import recover
+from token_broker.tokens.stored_tokens import Held
+from token_broker.tokens.token_refresher import Keeper
+from token_broker.tokens.vault import CasConflict
 
 
 class Vault:

@@ -11,15 +11,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdi_common.jose import SigningKey
-from gdi_common.oidc import TokenSet
-from token_broker.conditions import conditions_met, wildcard
-from token_broker.enrolment import EnrolmentFile, parse
-from token_broker.grants import clean
-from token_broker.held import Held
-from token_broker.parameters import hash_of
-from token_broker.runs import run_id
+from gdi.kit.jose import SigningKey
+from gdi.oauth.client import TokenSet
+from token_broker.authentication.enrolment import EnrolmentFile, parse
+from token_broker.grants.grants import clean
+from token_broker.grants.parameters import hash_of
+from token_broker.runs.runs import run_id
 from token_broker.settings import Settings, SettingsError, read_secret
+from token_broker.tokens.stored_tokens import Held
+from token_broker.visas.conditions import conditions_met, wildcard
 
 KEY = SigningKey.generate().jwk()
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from broker_client.models import GrantRequest, Schedule, StartReport
-from gdi_common.problem import ProblemError
-from token_broker import scheduled
+from gdi.contracts.broker_api import GrantRequest, Schedule, StartReport
+from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.grants import Grants
-from token_broker.schedules import LEASE, MAX_TRIES, Schedules, dag_run_id
-from token_broker.store import Store, grants, schedules, starts, tickets
-from token_broker.tickets import Tickets
+from token_broker.db.store import Store, grants, schedules, starts, tickets
+from token_broker.grants import scheduled
+from token_broker.grants.grants import Grants
+from token_broker.grants.schedules import LEASE, MAX_TRIES, Schedules, dag_run_id
+from token_broker.grants.tickets import Tickets
 
 GRANT, HOUR = "g-" + "a" * 32, 3600.0
 NOW = 1_800_000_000.0 - 1_800_000_000.0 % HOUR  # a full hour

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from gdi_common import server
-from token_broker.store import DatabaseAwayError, Store
+from gdi.kit import server
+from token_broker.db.store import DatabaseAwayError, Store
 
 
 async def test_a_database_that_cannot_be_opened_is_away(tmp_path: Path) -> None:

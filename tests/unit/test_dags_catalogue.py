@@ -15,12 +15,12 @@ from airflow.sdk import DAG
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
+
+from gdi.contracts.workflow import CatalogueError, RulesLock, digest_of, load
 from gdi_operators import catalogue, team_roles
 from gdi_operators.catalogue import dag_of, params_of, scan
 from gdi_operators.settings import SettingsError, catalogue_folder, settings
 from gdi_operators.teams import dag_for, split, teams
-
-from gdi_common.workflow import CatalogueError, RulesLock, digest_of, load
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 

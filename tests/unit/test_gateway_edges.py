@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from node_gateway import policy
 from node_gateway.keys import PublicKey
 from node_gateway.locations import SdaFile, WorkspaceFile, from_s3
 from node_gateway.policy import Policy, PolicyFile
-from node_gateway.scrub import ScrubbingFormatter, looks_secret, scrub
+from node_gateway.redaction import ScrubbingFormatter, looks_secret, scrub
 from node_gateway.settings import Settings, SettingsError, load, read_secret
 
 RUN = "r-" + "0" * 20

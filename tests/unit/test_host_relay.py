@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gdi_common.relay import CHUNK, Relay, Tcp, Unix
+from gdi.kit.socket_proxy import CHUNK, Relay, Tcp, Unix
 
 
 async def echo_after_eof(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

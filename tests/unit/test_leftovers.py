@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gdi_common.leftovers import make_plain
+from gdi.funnel.safe_outputs import make_plain
 
 USER = 65534  # root may list everything; the service is not root
 

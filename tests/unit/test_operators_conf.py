@@ -9,10 +9,10 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import redact
-from gdi_operators.runs import USED_TICKET, parameters_for_pod, read_conf, refusal, run_id
 
-from gdi_common.problem import ProblemError
-from gdi_common.workflow import CatalogueEntry, load
+from gdi.contracts.workflow import CatalogueEntry, load
+from gdi.kit.problem import ProblemError
+from gdi_operators.runs import USED_TICKET, parameters_for_pod, read_conf, refusal, run_id
 
 TICKET = "gdit_planted-secret"
 

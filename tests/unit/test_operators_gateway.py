@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks import gateway as hook
 from gdi_operators.hooks.gateway import Gateway
 from gdi_operators.triggers import release as trigger
-
-from broker_client import models as m
-from gdi_common.problem import ProblemError
 
 ITEM = {"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gdi_operators.gather.allele_counts import BadReleaseError, merge, natural, parse, table
-from gdi_operators.gather.picture import draw
-from gdi_operators.gather.verify import NotProvenError, check
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdi_common.canonical import sha256_hex
-from gdi_common.jose import SigningKey
+from gdi.kit.canonical import sha256_hex
+from gdi.kit.jose import SigningKey
+from gdi_operators.gather.allele_counts import BadReleaseError, merge, natural, parse, table
+from gdi_operators.gather.picture import draw
+from gdi_operators.gather.verify import NotProvenError, check
 
 
 def row(pos: int, ac: int, an: int, alt: str = "G", chrom: str = "2", ref: str = "A") -> dict[str, Any]:

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from gdi.kit.problem import ProblemError
 from gdi_operators.launchers import LauncherError, get_launcher
 from gdi_operators.launchers import kubernetes_launcher as launching
 from gdi_operators.launchers import kubernetes_manifest as manifest
@@ -20,8 +22,6 @@ from gdi_operators.launchers.kubernetes_log import moment, new_lines, stamp_of
 from gdi_operators.launchers.kubernetes_status import status_of
 from gdi_operators.settings import SettingsError, settings
 from gdi_operators.triggers import snakemake as trigger
-
-from gdi_common.problem import ProblemError
 
 NAME = "r-0123456789abcdef0123-node-a-1-1"
 

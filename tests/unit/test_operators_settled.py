@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from airflow.executors.local_executor import LocalExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
-from gdi_operators.triggers import settled
+
+from gdi_operators.triggers import deferral_race
 from gdi_operators.triggers.release import ReleaseTrigger
 from gdi_operators.triggers.snakemake import SnakemakeTrigger
 
@@ -33,7 +34,7 @@ class Ready:
 
 
 async def test_an_event_that_is_there_at_once_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "SECONDS", 0.4)
+    monkeypatch.setattr(deferral_race, "SECONDS", 0.4)
     monkeypatch.setattr("gdi_operators.triggers.release.TokenBrokerHook", lambda _: Ready())
     started = time.monotonic()
     trigger = ReleaseTrigger(run="r-1", item={"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}, release="counts", until=0)
@@ -42,7 +43,7 @@ async def test_an_event_that_is_there_at_once_waits(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_pod_that_has_ended_before_the_trigger_began_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "SECONDS", 0.4)
+    monkeypatch.setattr(deferral_race, "SECONDS", 0.4)
     monkeypatch.setattr("gdi_operators.triggers.snakemake.get_launcher", lambda _: Ready())
     monkeypatch.setattr("gdi_operators.triggers.snakemake.follow", lambda *_, **__: Ready())
     monkeypatch.setattr(SnakemakeTrigger, "_wait", Ready._wait)
@@ -53,7 +54,7 @@ async def test_a_pod_that_has_ended_before_the_trigger_began_waits_too(monkeypat
 
 
 def test_airflow_still_forgets_a_second_leg_when_it_hears_of_the_firsts_end_late() -> None:
-    """The reason for the wait. Where this fails, Airflow was mended and `settled.py` can go."""
+    """The reason for the wait. Where this fails, Airflow was mended and `deferral_race.py` can go."""
 
     class Executor(LocalExecutor):
         def _process_workloads(self, workloads: Any) -> None:

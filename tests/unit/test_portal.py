@@ -9,10 +9,10 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from broker_client import models as m
-from local_federation import portal
-from local_federation.layout import Layout
-from local_federation.secretfiles import Secrets
+from gdi.contracts import broker_api as m
+from gdi.kit.secret_files import Secrets
+from gdi.local_federation import portal
+from gdi.local_federation.layout import Layout
 
 
 class Broker:

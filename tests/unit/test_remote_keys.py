@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gdi_common.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
-from gdi_common.problem import ProblemError
-from token_broker.callers import Callers
-from token_broker.enrolment import WorkloadIssuer
+from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
+from gdi.kit.problem import ProblemError
+from token_broker.authentication.callers import Callers
+from token_broker.authentication.enrolment import WorkloadIssuer
 
 ISSUER, AUDIENCE = "https://broker.example", "https://node.example"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from gdi_operators.rules import describe, verdict
 
-from broker_client.models import NodeProgress, Progress, RuleProgress
+from gdi.contracts.broker_api import NodeProgress, Progress, RuleProgress
+from gdi_operators.rules import describe, verdict
 
 
 def progress(nodes: dict[str, str], rules: list[tuple[str, str, int, int, int]], **more: Any) -> Progress:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_federation.sda.archive import safe_parts
-from local_federation.sda.ranges import Span, Unsatisfiable, span
+from gdi.local_federation.sda.archive import safe_parts
+from gdi.local_federation.sda.ranges import Span, Unsatisfiable, span
 
 
 @given(

@@ -32,10 +32,10 @@ from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 from snakemake_interface_storage_plugins.storage_object import StorageObjectBase
 from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase
 
-from snakemake_tes_auth import adapter, direct
-from snakemake_tes_auth.inside import HEAVY
+from snakemake_tes_auth.executor import adapter, direct
+from snakemake_tes_auth.executor.remote_runner import HEAVY
 
-HINT = "look at snakemake_tes_auth/adapter.py and inside.py before raising the pinned version"
+HINT = "look at snakemake_tes_auth/executor/adapter.py and inside.py before raising the pinned version"
 
 ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (

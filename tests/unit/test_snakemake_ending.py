@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from broker_client.client import AsyncBrokerClient
-from snakemake_tes_auth import ending
-from snakemake_tes_auth.ending import Ending
-from snakemake_tes_auth.runfile import Folders, RunFile
+from gdi.broker_client.client import AsyncBrokerClient
+from snakemake_tes_auth.executor import shutdown
+from snakemake_tes_auth.executor.shutdown import Ending
+from snakemake_tes_auth.pod.runfile import Folders, RunFile
 
 RUN = {
     "run": "r-0123456789abcdef0123", "attempt": 1, "node": "node-a", "pod": "pod-1", "broker_url": "http://broker.test", "gateway_url": "http://gateway.test",
@@ -44,8 +44,8 @@ def made(root: Path, broker: Callable[[httpx.Request], httpx.Response], annotati
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "MARK_BOUND", 0.2)
-    monkeypatch.setattr(ending, "BOUND", 0.6)
+    monkeypatch.setattr(shutdown, "MARK_BOUND", 0.2)
+    monkeypatch.setattr(shutdown, "BOUND", 0.6)
 
 
 @pytest.mark.parametrize(

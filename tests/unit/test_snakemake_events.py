@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from gdi_common.problem import ProblemError
-from snakemake_tes_auth.events import event
-from snakemake_tes_auth.lines import MAX_QUEUE, Lines
+from gdi.kit.problem import ProblemError
+from snakemake_tes_auth.events.deduplication import Told, earlier
+from snakemake_tes_auth.events.events import event
+from snakemake_tes_auth.events.jsonl import MAX_QUEUE, Lines
 from snakemake_tes_auth.retry import Away
-from snakemake_tes_auth.told import Told, earlier
-from snakemake_tes_auth.usage import WAITING, Usage, usage
+from snakemake_tes_auth.tasks.usage import WAITING, Usage, usage
 
 
 def job(state: str | None, task: str | None = None, name: str = "j1", **more: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_a_reader_that_does_not_read_delays_nobody_and_what_is_told_is_in_order(
 
 def test_standard_output_takes_json_lines() -> None:
     put = "for i in range(1000): lines.put({'kind': 'progress', 'done': i})"
-    code = f"from snakemake_tes_auth.lines import Lines\nlines = Lines('-')\n{put}\nassert lines.close(10)"
+    code = f"from snakemake_tes_auth.events.jsonl import Lines\nlines = Lines('-')\n{put}\nassert lines.close(10)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
     assert [json.loads(line)["done"] for line in out.splitlines()] == list(range(1000))
 
@@ -141,7 +141,7 @@ class Tes:
 
 
 async def test_many_that_end_at_once_cost_one_listing_not_a_request_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snakemake_tes_auth.usage.PAUSE", 0)
+    monkeypatch.setattr("snakemake_tes_auth.tasks.usage.PAUSE", 0)
     tes, told = Tes(), []
     of = Usage(tes, {}, lambda who, used: told.append(who["task"]))  # type: ignore[arg-type]
     starts = [of.ended(f"t{i}", {"task": f"t{i}"}) for i in range(300)]
@@ -153,7 +153,7 @@ async def test_many_that_end_at_once_cost_one_listing_not_a_request_each(monkeyp
 
 @pytest.mark.parametrize("error", [ProblemError(404, "x", "gone"), Away("away")])
 async def test_a_tes_that_does_not_tell_is_left_in_peace(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snakemake_tes_auth.usage.PAUSE", 0)
+    monkeypatch.setattr("snakemake_tes_auth.tasks.usage.PAUSE", 0)
     told: list[Any] = []
     of = Usage(Tes(error), {}, lambda *_: told.append(1))  # type: ignore[arg-type]
     of.ended("t1", {})

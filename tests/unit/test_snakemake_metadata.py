@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from snakemake_tes_auth.metadata import Metadata
-from snakemake_tes_auth.queries import Query, parse
 from snakemake_tes_auth.retry import Patience, Refused
+from snakemake_tes_auth.storage.metadata import Metadata
+from snakemake_tes_auth.storage.queries import Query, parse
 
 RUN = "r-0123456789abcdef0123"
 QUICK = Patience(total=0.3, first=0.01, longest=0.05)

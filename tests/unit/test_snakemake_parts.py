@@ -12,20 +12,20 @@ from typing import Any
 import httpx
 import pytest
 
-from broker_client.client import AsyncBrokerClient
-from gdi_common.problem import ProblemError
-from snakemake_tes_auth.command import arguments, environment
-from snakemake_tes_auth.events import MAX_QUEUE, EventPump, event
-from snakemake_tes_auth.jobview import JobFile, JobView
-from snakemake_tes_auth.logger import Translator
-from snakemake_tes_auth.outcome import OutcomeFile
-from snakemake_tes_auth.queries import QueryError, parse
-from snakemake_tes_auth.reasons import failure
+from gdi.broker_client.client import AsyncBrokerClient
+from gdi.kit.problem import ProblemError
+from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth
+from snakemake_tes_auth.events.events import MAX_QUEUE, EventPump, event
+from snakemake_tes_auth.events.follower import Tail
+from snakemake_tes_auth.executor.command import arguments, environment
+from snakemake_tes_auth.executor.jobview import JobFile, JobView
+from snakemake_tes_auth.logger.logger import Translator
+from snakemake_tes_auth.pod.outcome import OutcomeFile
+from snakemake_tes_auth.pod.runfile import Folders, RunFile, RunFileError, load
 from snakemake_tes_auth.retry import Away, Patience, Refused, persist
-from snakemake_tes_auth.runfile import Folders, RunFile, RunFileError, load
-from snakemake_tes_auth.tail import Tail
-from snakemake_tes_auth.tasks import job_key, next_try
-from snakemake_tes_auth.tokens import BrokerTokens, TokenAuth
+from snakemake_tes_auth.storage.queries import QueryError, parse
+from snakemake_tes_auth.tasks.reasons import failure
+from snakemake_tes_auth.tasks.tasks import job_key, next_try
 
 RUN = "r-0123456789abcdef0123"
 QUICK = Patience(total=0.3, first=0.01, longest=0.05)

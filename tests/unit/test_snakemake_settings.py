@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_tes_auth.oauth import ClientCredentials
+from snakemake_tes_auth.credentials.oauth import ClientCredentials
+from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken
 from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.settings import ExecutorSettings, base_url, credential, open_session
-from snakemake_tes_auth.tokens import BasicPassword, FileTokens, FixedToken, NoToken
 
 
 def workflow(folder: Path, prefix: str = "s3://bucket/prefix", config: dict[str, Any] | None = None) -> Any:

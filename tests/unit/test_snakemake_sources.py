@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from snakemake_tes_auth.executor.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
 from snakemake_tes_auth.retry import Away, Patience, Refused
-from snakemake_tes_auth.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
-from snakemake_tes_auth.tasks import CannotRun
+from snakemake_tes_auth.tasks.tasks import CannotRun
 
 
 class Store:

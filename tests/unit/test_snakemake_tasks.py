@@ -14,11 +14,11 @@ from node_gateway.auth import Caller
 from node_gateway.policy import Policy
 from node_gateway.tasks.check import check
 from node_gateway.tasks.models import Task
-from snakemake_tes_auth import inside
-from snakemake_tes_auth.adapter import by_span, heads
-from snakemake_tes_auth.jobview import JobFile, JobView
-from snakemake_tes_auth.reasons import failure
-from snakemake_tes_auth.tasks import RUNNER, Builder, CannotRun, resources
+from snakemake_tes_auth.executor import remote_runner
+from snakemake_tes_auth.executor.adapter import by_span, heads
+from snakemake_tes_auth.executor.jobview import JobFile, JobView
+from snakemake_tes_auth.tasks.reasons import failure
+from snakemake_tes_auth.tasks.tasks import RUNNER, Builder, CannotRun, resources
 
 RUN = "r-0123456789abcdef0123"
 BASH = "set -euo pipefail;"
@@ -249,9 +249,9 @@ def test_a_benchmarked_command_that_fails_fails_the_task(tmp_path: Path) -> None
 def test_a_passive_provider_names_files_as_the_main_process_does(query: str, local: str, other: str, others_local: str) -> None:
     spans = [heads(query, local)]
     told = [list(s) for s in spans]  # as JSON gives them back
-    assert by_span(query, spans) == local == inside.local_suffix(query, {}, told)
-    assert inside.local_suffix(other, {}, told) == others_local
-    assert inside.local_suffix(query, {query: "elsewhere"}, told) == "elsewhere"
+    assert by_span(query, spans) == local == remote_runner.local_suffix(query, {}, told)
+    assert remote_runner.local_suffix(other, {}, told) == others_local
+    assert remote_runner.local_suffix(query, {query: "elsewhere"}, told) == "elsewhere"
 
 
 # --- why it failed ------------------------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from gdi_common.problem import ProblemError
-from snakemake_tes_auth import live as live_module
-from snakemake_tes_auth import tes as tes_module
-from snakemake_tes_auth.live import SINGLES, LiveTasks
-from snakemake_tes_auth.paging import PageSize
+from gdi.kit.problem import ProblemError
+from snakemake_tes_auth.executor import task_registry as live_module
+from snakemake_tes_auth.executor.task_registry import SINGLES, LiveTasks
 from snakemake_tes_auth.retry import Away, Patience, Refused
-from snakemake_tes_auth.tes import STATES, BrokenList, TesClient, state_of
+from snakemake_tes_auth.tes.client import STATES, BrokenList, TesClient, state_of
+from snakemake_tes_auth.tes.client import client as tes_module
+from snakemake_tes_auth.tes.paging import PageSize
 
 RUN = "r-0123456789abcdef0123"
 QUICK = Patience(total=0.5, first=0.01, longest=0.05)

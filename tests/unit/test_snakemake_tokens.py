@@ -17,11 +17,11 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from gdi_common.problem import ProblemError
-from snakemake_tes_auth.oauth import ClientCredentials, check_secret_url
+from gdi.kit.problem import ProblemError
+from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
+from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenAuth, TokenSource
 from snakemake_tes_auth.retry import Patience, Refused
-from snakemake_tes_auth.tes import TesClient
-from snakemake_tes_auth.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenAuth, TokenSource
+from snakemake_tes_auth.tes.client import TesClient
 
 SECRET = "secret planted 4711+/="
 QUICK = Patience(total=5, first=0.01, longest=0.05)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from local_federation.supervisor import Service, Supervisor
+from gdi.local_federation.supervisor import Service, Supervisor
 
 ORPHAN = "import subprocess, time; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True); time.sleep(600)"
 

@@ -1,4 +1,4 @@
-"""Funnel's driver for Kubernetes (node_gateway/task_pods.py) against an API server of a few lines: the manifest, and the endings a test cluster has no way to
+"""Funnel's driver for Kubernetes (gdi/funnel/task_pods.py) against an API server of a few lines: the manifest, and the endings a test cluster has no way to
 give. With a cluster: tests/kubernetes/test_task_pods.py.
 """
 
@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdi_common.container_line import Line
-from node_gateway import cluster as cluster_module
-from node_gateway import task_pods
-from node_gateway.cluster import Cluster, ClusterError, Json
-from node_gateway.task_pods import Around, PlatformError, TakenAwayError
+from gdi.funnel import cluster as cluster_module
+from gdi.funnel import task_pods
+from gdi.funnel.cluster import Cluster, ClusterError, Json
+from gdi.funnel.container_line import Line
+from gdi.funnel.task_pods import Around, PlatformError, TakenAwayError
 
 NAME = "task1-0"
 FULL = ClusterError('POST pods: the API server answers 403: pods "task1-0" is forbidden: exceeded quota: tasks', 403, "Forbidden")

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request
-from gdi_operators.turns import OneWriter
+
+from gdi_operators.sqlite_write_lock import OneWriter
 
 WRITTEN = threading.Event()  # a request has written and not yet committed
 

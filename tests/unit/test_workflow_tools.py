@@ -8,14 +8,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from gdi_common.workflow import CatalogueError, RulesLock, load
-from local_federation import workflow_cli
-from local_federation.authoring import snakefile
-from local_federation.authoring.check import check
-from local_federation.authoring.snakefile import example_config, lock_of, read_rules
-from local_federation.cli import parser
-from local_federation.sandbox import why_not
-from snakemake_tes_auth.inspector import RuleFacts, SnakefileFacts
+from gdi.cli import workflow
+from gdi.cli.authoring import snakefile
+from gdi.cli.authoring.check import check
+from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
+from gdi.cli.main import parser
+from gdi.contracts.workflow import CatalogueError, RulesLock, load
+from gdi.runner.sandbox import why_not
+from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 MISTAKES = """
@@ -108,7 +108,7 @@ def console() -> Console:
 
 
 def cli(console: Console, *arguments: str) -> int:
-    return workflow_cli.run(parser().parse_args(["workflow", *arguments]), console)
+    return workflow.run(parser().parse_args(["workflow", *arguments]), console)
 
 
 def test_every_mistake_is_named_with_its_rule_and_what_to_write_instead(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from html import escape
 
 from fastapi.responses import HTMLResponse
 
-from broker_client.models import Grant
-from gdi_common import web
-from gdi_common.web import date, hidden
+from gdi.contracts.broker_api import Grant
+from gdi.kit import web
+from gdi.kit.web import date, hidden
 
 SCHEDULE = (  # of the consent form; left empty, nothing starts by itself
     "<fieldset><legend>Start by itself (only if you want that)</legend>"

@@ -13,14 +13,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from broker_client.models import GrantId, GrantRequest
-from gdi_common.oidc import SCOPE, OidcDenied, OidcUnavailable, TokenSet
-from gdi_common.problem import ProblemError
-from gdi_common.web import STYLE, html_errors
+from gdi.contracts.broker_api import GrantId, GrantRequest
+from gdi.kit.problem import ProblemError
+from gdi.kit.web import STYLE, html_errors
+from gdi.oauth.client import SCOPE, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.api import B
 from token_broker.broker import Broker
-from token_broker.keeper import provider_away
-from token_broker.visas import Visa
+from token_broker.tokens.token_refresher import provider_away
+from token_broker.visas.visas import Visa
 from token_broker.web import pages, sessions
 from token_broker.web.sessions import SESSION, SIGN_IN
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from gdi_common.web import Cookies
+from gdi.kit.web import Cookies
 from token_broker.broker import Broker
 
 SIGN_IN, SESSION = "gdi_signin", "gdi_session"

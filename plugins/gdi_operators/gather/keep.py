@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from broker_client import models as m
-from gdi_common.workflow import CatalogueEntry
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import CatalogueEntry
 from gdi_operators.results.folder import WORKFLOW, release_file
 from gdi_operators.runs import Context, parameters_for_pod, read_conf
 

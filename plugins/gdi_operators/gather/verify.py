@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdi_common.canonical import sha256_hex
-from gdi_common.jose import TokenError, verify
+from gdi.kit.canonical import sha256_hex
+from gdi.kit.jose import TokenError, verify
 
 
 class NotProvenError(Exception):

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-from broker_client.client import as_problem, read
-from gdi_common import bounded
-from gdi_common.problem import ProblemError
-from gdi_common.tls import authorities
+from gdi.broker_client.client import as_problem, read
+from gdi.kit import bounded_read
+from gdi.kit.problem import ProblemError
+from gdi.kit.tls import authorities
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.patience import patiently
+from gdi_operators.retry import patiently
 from gdi_operators.settings import settings
 
 T = TypeVar("T")
@@ -43,20 +43,20 @@ class Closed(BaseModel):
 def answered(streamed: httpx.Response) -> httpx.Response:
     """A gateway's answer with its body. ProblemError where that is more than MAX_ANSWER: another node's server is not to fill this process."""
     with _too_large(streamed):
-        return bounded.whole(streamed, bounded.read(streamed, MAX_ANSWER))
+        return bounded_read.whole(streamed, bounded_read.read(streamed, MAX_ANSWER))
 
 
 async def aanswered(streamed: httpx.Response) -> httpx.Response:
     """`answered` for a trigger's event loop."""
     with _too_large(streamed):
-        return bounded.whole(streamed, await bounded.aread(streamed, MAX_ANSWER))
+        return bounded_read.whole(streamed, await bounded_read.aread(streamed, MAX_ANSWER))
 
 
 @contextmanager
 def _too_large(streamed: httpx.Response) -> Iterator[None]:
     try:
         yield
-    except bounded.TooLargeError:
+    except bounded_read.TooLargeError:
         path = streamed.request.url.path
         raise ProblemError(
             502, "bad-answer", f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.", action="See the gateway's log."
@@ -86,8 +86,8 @@ class Gateway:
                 if not answer.is_success:
                     raise as_problem(answered(answer))
                 try:
-                    return bounded.read(answer, limit)
-                except bounded.TooLargeError:
+                    return bounded_read.read(answer, limit)
+                except bounded_read.TooLargeError:
                     raise ProblemError(413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes.") from None
 
         return self._patiently(once)

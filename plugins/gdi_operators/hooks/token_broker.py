@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import httpx
 from airflow.sdk import BaseHook
 
-from broker_client import models as m
-from broker_client.client import AsyncBrokerClient, BrokerClient, token_file
-from gdi_common.problem import ProblemError
-from gdi_operators.patience import patiently, short
+from gdi.broker_client.client import AsyncBrokerClient, BrokerClient, token_file
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.provider import TYPE
+from gdi_operators.retry import patiently, short
 from gdi_operators.settings import SettingsError, settings
 
 T = TypeVar("T")

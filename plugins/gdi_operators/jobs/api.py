@@ -15,8 +15,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy import select
 
-from broker_client.client import AsyncBrokerClient
-from gdi_common.problem import ProblemError
+from gdi.broker_client.client import AsyncBrokerClient
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import BrokerAccess, TokenBrokerHook
 from gdi_operators.runs import run_id
 from gdi_operators.settings import SettingsError

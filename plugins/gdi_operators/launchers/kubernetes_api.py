@@ -17,7 +17,7 @@ from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio.config import ConfigException as AsyncConfigException
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_random
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from gdi_operators.launchers.base import LauncherError
 
 TIMEOUT = (5, 30)  # seconds to connect, to read

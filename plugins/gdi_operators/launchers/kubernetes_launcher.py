@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
 from gdi_operators.launchers.kubernetes_api import AbsentError, Api, AsyncApi, ExistsError

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdi_common.canonical import sha256_hex
-from gdi_common.workflow import CatalogueError, digest_of, files_of
+from gdi.contracts.workflow import CatalogueError, digest_of, files_of
+from gdi.kit.canonical import sha256_hex
 from gdi_operators.launchers.base import LauncherError, PodSpec
 from gdi_operators.launchers.kubernetes_config import PodConfig, Wish, amount
 

@@ -1,4 +1,4 @@
-"""The embedded default: pods are sandboxed processes of the process host (local_federation/host), asked over its unix socket."""
+"""The embedded default: pods are sandboxed processes of the process host (gdi.local_federation/host), asked over its unix socket."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from broker_client.client import as_problem
-from gdi_common.problem import ProblemError
-from gdi_common.tls import authorities
+from gdi.broker_client.client import as_problem
+from gdi.kit.problem import ProblemError
+from gdi.kit.tls import authorities
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
 
 TIMEOUT = httpx.Timeout(60, connect=5)

@@ -10,11 +10,11 @@ import httpx
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import LauncherError
 from gdi_operators.links.run_pages import RunJobsLink, RunResultsLink
-from gdi_operators.patience import short
+from gdi_operators.retry import short
 from gdi_operators.runs import refusal
 from gdi_operators.settings import SettingsError
 

@@ -6,12 +6,12 @@ import time
 from datetime import timedelta
 from typing import Any, Literal
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.closing import untold
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.patience import short
+from gdi_operators.retry import short
 from gdi_operators.runs import Context
 
 Outcome = Literal["success", "failed", "cancelled"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from broker_client import models as m
+from gdi.contracts import broker_api as m
 from gdi_operators.closing import untold
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from broker_client import models as m
-from gdi_common.workflow import Release as Declared
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import Release as Declared
 from gdi_operators.gather import allele_counts, keep, picture
 from gdi_operators.gather.keep import write
 from gdi_operators.gather.verify import NotProvenError, check

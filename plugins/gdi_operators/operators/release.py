@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from gdi_common.problem import ProblemError
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.gateway import Gateway
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page

@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralTimeout
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import LauncherError, PodStatus, get_launcher
 from gdi_operators.launchers.base import STOP_GRACE
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.patience import is_away, short
 from gdi_operators.pods import MAX_GENERATIONS, Pods
+from gdi_operators.retry import is_away, short
 from gdi_operators.runs import Context, entry_of, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
 from gdi_operators.triggers.snakemake import SnakemakeTrigger, why
 

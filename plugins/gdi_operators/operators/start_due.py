@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
-from broker_client import models as m
+from gdi.contracts import broker_api as m
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context

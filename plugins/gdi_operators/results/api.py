@@ -14,9 +14,9 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from sqlalchemy import select
 from starlette.background import BackgroundTask
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
-from gdi_common.workflow import CatalogueError, load
+from gdi.contracts import broker_api as m
+from gdi.contracts.workflow import CatalogueError, load
+from gdi.kit.problem import ProblemError
 from gdi_operators.jobs.api import Unavailable, airflow_state, asking
 from gdi_operators.results import answer, crate
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from broker_client import models as m
-from gdi_common.canonical import sha256_hex
+from gdi.contracts import broker_api as m
+from gdi.kit.canonical import sha256_hex
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, WORKFLOW, Kept, Proof, Results, Summary
 
 PROFILES = {

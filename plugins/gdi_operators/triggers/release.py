@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from broker_client import models as m
-from broker_client.client import AsyncBrokerClient, as_problem
-from gdi_common.problem import ProblemError
-from gdi_common.tls import authorities
+from gdi.broker_client.client import AsyncBrokerClient, as_problem
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
+from gdi.kit.tls import authorities
 from gdi_operators.hooks.gateway import aanswered
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.patience import is_away, short
+from gdi_operators.retry import is_away, short
 from gdi_operators.settings import SettingsError
-from gdi_operators.triggers.settled import Settled
+from gdi_operators.triggers.deferral_race import Settled
 
 LONG_POLL = 15.0  # seconds that the gateway may hold a question; it answers at once when there is a decision
 EARLY = 1.0  # seconds at least between questions where the gateway does not hold them: it has too many; with jitter

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from gdi_operators.feed import Feed, InAirflow, Snapshot, follow
+from gdi_operators.progress_poller import Feed, InAirflow, Snapshot, follow
 from gdi_operators.rules import Verdict, describe, verdict
 from gdi_operators.runs import run_id
 

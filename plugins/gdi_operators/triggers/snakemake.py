@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from broker_client import models as m
-from gdi_common.problem import ProblemError
-from gdi_operators.feed import Feed, Snapshot, follow
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.launchers import Launcher, LauncherError, PodStatus, get_launcher
 from gdi_operators.launchers.base import STOP_GRACE
-from gdi_operators.patience import short
-from gdi_operators.triggers.settled import Settled
+from gdi_operators.progress_poller import Feed, Snapshot, follow
+from gdi_operators.retry import short
+from gdi_operators.triggers.deferral_race import Settled
 
 MAX_LINES, MAX_LINE = 200, 2000  # of a pod's log at each look, characters of each
 PRINTABLE = re.compile(r"[^\t\x20-\x7e\u00a0-\uffff]")  # what a workflow prints steers no terminal

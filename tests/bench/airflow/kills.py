@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 from airflow_kit import RealAirflow, RulesWorld, wait_for
-from gdi_operators.runs import run_id
 
+from gdi_operators.runs import run_id
 from tests.bench.airflow.report import row, run
 from tests.bench.airflow.rig import probe
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 from airflow_kit import RealAirflow, RulesWorld, wait_for
-from gdi_operators.runs import run_id
 from postgres_kit import running_postgres
 
+from gdi_operators.runs import run_id
 from tests.bench.airflow.report import p95, row, run
 from tests.bench.airflow.rig import probe
 

@@ -13,8 +13,8 @@ import psutil
 from broker_kit import PORTS, SNAKEMAKE
 from postgres_kit import PostgresWorld, running_postgres
 
-from broker_client import models as m
-from local_federation.openbao import OpenBao, running
+from gdi.contracts import broker_api as m
+from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.airflow.report import row
 
 CALLS, CLIENTS = 400, 4

@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from operators_world import TICKET, Served
 from starlette.requests import Request
 
-from broker_client import models as m
-from broker_client.client import BrokerClient
+from gdi.broker_client.client import BrokerClient
+from gdi.contracts import broker_api as m
 from tests.bench.airflow.report import row
 
 NODES, FEW, MANY, SECONDS = 10, 2, 20, 30  # of a run; runs; what CPU time is taken over

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from local_federation.federation import Federation
+from gdi.local_federation.federation import Federation
 from tests.bench.airflow.report import row, run
 from tests.federation.driver import Driver, wait_for
 

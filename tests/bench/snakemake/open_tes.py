@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_federation.sandbox import Bind
-from local_federation.sandbox.spec import Sandbox
-from local_federation.tes.__main__ import main
+from gdi.local_federation.tes.__main__ import main
+from gdi.runner.sandbox import Bind
+from gdi.runner.sandbox.spec import Sandbox
 
 closed = Sandbox.argv
 TIMES = os.environ.get("BENCH_TIMES", "")

@@ -15,7 +15,7 @@ from typing import Any
 from bare_rig import IMAGE, PACKAGES, Bare
 from tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
 
-from local_federation.sandbox.python import python_folders, source_folders
+from gdi.runner.sandbox.python import python_folders, source_folders
 
 Rig = Bare
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def rig(*, slots: int | None = None, open_for: Path | None = None, times: Path |
     if use_funnel:
         from funnel_kit import Funnel
 
-        from local_federation.sandbox.docker import DriverImage
+        from gdi.runner.sandbox.docker import DriverImage
 
         server = Funnel(world, Path(funnel), images=[DriverImage(IMAGE, folders, path)])
     else:

@@ -1,0 +1,183 @@
+"""A small client of the broker's API: sync (Airflow operators, command line) and async (gateways, triggers, Snakemake's plugins).
+
+Errors become ProblemError with the broker's own `type`, detail and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import Problem, ProblemError
+from gdi.kit.tls import authorities
+
+M = TypeVar("M", bound=BaseModel)
+Credential = Callable[[], str]
+TIMEOUT = httpx.Timeout(30, connect=5)
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)  # s; well before the 5 after which servers close idle ones
+
+
+def token_file(path: str | Path) -> Credential:
+    """A credential read from a file at each request: projected tokens are rewritten before they expire."""
+    return lambda: Path(path).read_text().strip()
+
+
+class _Bearer(httpx.Auth):
+    def __init__(self, credential: Credential) -> None:
+        self.credential = credential
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self.credential()}"
+        yield request
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = f"Bearer {self.credential()}"
+        yield request
+
+
+def read(answer: httpx.Response, model: type[M]) -> M:
+    """The answer as `model`; ProblemError where the server refused or answered nonsense."""
+    if answer.is_success:
+        try:
+            return model.model_validate_json(answer.content or b"{}")
+        except ValidationError:
+            raise ProblemError(502, "bad-answer", f"{answer.request.url.path} answered something that is not a {model.__name__}.") from None
+    raise as_problem(answer)
+
+
+def as_problem(answer: httpx.Response) -> ProblemError:
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        return ProblemError(answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}.", action="See the server's log.")
+    error = ProblemError(answer.status_code, problem.slug, problem.detail, action=problem.action, title=problem.title)
+    error.problem = problem
+    return error
+
+
+def _body(model: BaseModel | None) -> dict[str, Any] | None:
+    return None if model is None else model.model_dump(mode="json", exclude_none=True)
+
+
+class BrokerClient:
+    """The broker, synchronously. `credential` gives the bearer token: a user's access token, a workload's identity token, a gateway's assertion."""
+
+    def __init__(self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport, verify=authorities())
+
+    def __enter__(self) -> BrokerClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _send(self, model: type[M], method: str, path: str, body: BaseModel | None = None, **query: Any) -> M:
+        return read(self._http.request(method, path, json=_body(body), params=query or None), model)
+
+    def create_grant(self, request: m.GrantRequest) -> m.Grant:
+        return self._send(m.Grant, "POST", "/v1/grants", request)
+
+    def get_grant(self, grant: str) -> m.Grant:
+        return self._send(m.Grant, "GET", f"/v1/grants/{grant}")
+
+    def revoke_grant(self, grant: str) -> m.Grant:
+        return self._send(m.Grant, "DELETE", f"/v1/grants/{grant}")
+
+    def create_ticket(self, grant: str, request: m.TicketRequest) -> m.Ticket:
+        return self._send(m.Ticket, "POST", f"/v1/grants/{grant}/tickets", request)
+
+    def admit(self, request: m.AdmitRequest) -> m.Run:
+        return self._send(m.Run, "POST", "/v1/runs", request)
+
+    def get_run(self, run: str) -> m.Run:
+        return self._send(m.Run, "GET", f"/v1/runs/{run}")
+
+    def open_runs(self, *, after: str = "") -> m.OpenRuns:
+        return self._send(m.OpenRuns, "GET", "/v1/runs", after=after)
+
+    def due_starts(self) -> m.DueStarts:
+        return self._send(m.DueStarts, "POST", "/v1/schedules/due")
+
+    def report_start(self, report: m.StartReport) -> None:
+        answer = self._http.post("/v1/schedules/starts", json=_body(report))
+        if not answer.is_success:
+            raise as_problem(answer)
+
+    def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
+        return self._send(m.Run, "DELETE", f"/v1/runs/{run}", request)
+
+    def put_workload(self, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
+        return self._send(m.Workload, "PUT", f"/v1/runs/{run}/workloads/{pod}", request)
+
+    def token(self, run: str, request: m.TokenRequest) -> m.Token:
+        return self._send(m.Token, "POST", f"/v1/runs/{run}/tokens", request)
+
+    def post_events(self, run: str, batch: m.EventBatch) -> None:
+        answer = self._http.post(f"/v1/runs/{run}/events", json=_body(batch))
+        if not answer.is_success:
+            raise as_problem(answer)
+
+    def events(self, run: str, *, after: int = 0, limit: int = 500) -> m.EventPage:
+        return self._send(m.EventPage, "GET", f"/v1/runs/{run}/events", after=after, limit=limit)
+
+    def progress(self, run: str) -> m.Progress:
+        return self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
+
+    def jobs(self, run: str, *, after: int = 0) -> m.JobPage:
+        return self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after)
+
+    def audit(self, run: str) -> m.AuditPage:
+        return self._send(m.AuditPage, "GET", "/v1/audit", run=run)
+
+
+class AsyncBrokerClient:
+    """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
+
+    def __init__(self, url: str, credential: Credential, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport, verify=authorities())
+
+    async def __aenter__(self) -> AsyncBrokerClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _send(self, model: type[M], method: str, path: str, body: BaseModel | None = None, **query: Any) -> M:
+        return read(await self._http.request(method, path, json=_body(body), params=query or None), model)
+
+    async def get_run(self, run: str) -> m.Run:
+        return await self._send(m.Run, "GET", f"/v1/runs/{run}")
+
+    async def token(self, run: str, request: m.TokenRequest) -> m.Token:
+        return await self._send(m.Token, "POST", f"/v1/runs/{run}/tokens", request)
+
+    async def node_token(self, run: str, request: m.NodeTokenRequest) -> m.Token:
+        return await self._send(m.Token, "POST", f"/v1/runs/{run}/node-tokens", request)
+
+    async def post_events(self, run: str, batch: m.EventBatch) -> None:
+        answer = await self._http.post(f"/v1/runs/{run}/events", json=_body(batch))
+        if not answer.is_success:
+            raise as_problem(answer)
+
+    async def events(self, run: str, *, after: int = 0, limit: int = 500) -> m.EventPage:
+        return await self._send(m.EventPage, "GET", f"/v1/runs/{run}/events", after=after, limit=limit)
+
+    async def progress(self, run: str) -> m.Progress:
+        return await self._send(m.Progress, "GET", f"/v1/runs/{run}/progress")
+
+    async def jobs(self, run: str, *, after: int = 0, limit: int = 2000) -> m.JobPage:
+        return await self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after, limit=limit)
+
+    async def audit(self, run: str) -> m.AuditPage:
+        return await self._send(m.AuditPage, "GET", "/v1/audit", run=run)

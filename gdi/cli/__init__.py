@@ -1,0 +1,1 @@
+"""The command line: `gdi` and its subcommands."""

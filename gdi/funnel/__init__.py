@@ -1,0 +1,1 @@
+"""What runs in front of, beside or inside Funnel, a node's TES."""

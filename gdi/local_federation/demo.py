@@ -1,0 +1,258 @@
+"""The demo: a federated allele-frequency analysis of real genomes, started as a portal would, compared with the pooled counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gdi.contracts.broker_api import run_id
+from gdi.local_federation import cohort
+from gdi.local_federation.cohort import CohortError, Site
+from gdi.local_federation.display import ProgressDisplay
+from gdi.local_federation.federation import Federation, versions
+from gdi.local_federation.parts import airflow
+from gdi.local_federation.portal import Portal
+from gdi.local_federation.sweep import KEPT, TEMPORARY, tidy
+
+WORKFLOW = "allele-frequency"
+FINAL = ("success", "failed")
+AT_LEAST = 100  # sites in the demo's answer, with its own cohort
+
+
+class RunFailed(RuntimeError):
+    """The analysis did not succeed: which task, what it said."""
+
+
+@dataclass
+class Answer:
+    """`rows` of answer.tsv by site: (AC, AN) or None where withheld. `wrong` are sites that differ from the pooled counts."""
+
+    file: Path
+    rows: dict[Site, tuple[int, int] | None]
+    nodes: dict[Site, int]
+    wrong: list[Site] = field(default_factory=list)
+    withheld: int = 0
+
+    @property
+    def released(self) -> int:
+        return sum(1 for counts in self.rows.values() if counts is not None)
+
+
+def read_answer(file: Path) -> Answer:
+    """`answer.tsv`: CHROM POS REF ALT AC AN AF NODES; AC and AN empty where withheld."""
+    lines = file.read_text().splitlines()
+    if lines[0].split("\t") != ["CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"]:
+        raise RunFailed(f"{file} has another header than expected: {lines[0]!r}")
+    rows: dict[Site, tuple[int, int] | None] = {}
+    nodes: dict[Site, int] = {}
+    for line in lines[1:]:
+        chrom, pos, ref, alt, ac, an, _, n = line.split("\t")
+        site = Site(chrom, int(pos), ref, alt)
+        rows[site] = (int(ac), int(an)) if ac else None
+        nodes[site] = int(n)
+    return Answer(file, rows, nodes)
+
+
+def compare(answer: Answer, pooled: dict[Site, tuple[int, int]]) -> Answer:
+    """Fills in what differs from the counts that bcftools made of the whole file, and how many sites no answer has."""
+    answer.wrong = [site for site, counts in answer.rows.items() if counts is not None and pooled.get(site) != counts]
+    answer.withheld = len(pooled) - answer.released
+    return answer
+
+
+def run(
+    federation: Federation,
+    *,
+    workflow: str = WORKFLOW,
+    parameters: dict[str, Any] | None = None,
+    user: str = "alice",
+    timeout: float = 900,
+    show: Callable[[Any], None] | None = None,
+    started: Callable[[str, str], None] | None = None,
+) -> tuple[str, str]:
+    """Grant, ticket, trigger, wait. (dag run id, broker's run id); RunFailed with the reasons where the run did not succeed."""
+    portal = Portal(federation.layout, federation.secrets, user)
+    datasets = [federation.layout.dataset(n) for n in federation.layout.nodes]
+    grant = portal.grant(workflow, datasets)
+    dag_run = portal.start(grant, workflow, {"datasets": datasets, **(parameters or {})})
+    broker_run = run_id(workflow, dag_run)
+    if started is not None:
+        started(dag_run, broker_run)
+    deadline = time.monotonic() + timeout
+    state = ""
+    while state not in FINAL:
+        if time.monotonic() > deadline:
+            raise RunFailed(f"the run was not done after {timeout:.0f} s\n" + why(federation, portal, dag_run, broker_run, workflow))
+        time.sleep(0.5)
+        try:
+            state = portal.dag_run(workflow, dag_run)
+        except httpx.HTTPError:
+            continue
+        progress = portal.progress(broker_run) if show is not None else None
+        if progress is not None and show is not None:
+            show(progress)
+    if state != "success":
+        raise RunFailed(why(federation, portal, dag_run, broker_run, workflow))
+    return dag_run, broker_run
+
+
+def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str, workflow: str = WORKFLOW) -> str:
+    """Which task failed, what it said last, where its log is."""
+    lines = []
+    for task in portal.task_instances(workflow, dag_run):
+        if task["state"] not in ("failed", "upstream_failed") or task["task_id"].startswith("rules."):
+            continue  # a rule's task only shows what another one failed of
+        index = task.get("map_index", -1)
+        where = f"{federation.layout.work}/airflow/logs/dag_id={workflow}/run_id={dag_run}/task_id={task['task_id']}"
+        lines.append(f"{task['task_id']}{'' if index < 0 else f'[{index}]'}: {task['state']}")
+        if task["state"] == "failed":
+            answer = portal.airflow(
+                "GET",
+                f"/api/v2/dags/{workflow}/dagRuns/{dag_run}/taskInstances/{task['task_id']}/logs/{task['try_number']}",
+                params={"map_index": index},
+            )
+            if answer.is_success:
+                lines += [f"  | {said[:500]}" for said in errors_in(answer.json().get("content", []))[-4:]]
+            lines.append(f"  log: {where}")
+    progress = portal.progress(broker_run)
+    if progress is not None and progress.failing is not None:
+        lines.append(f"{progress.failing.node}: {progress.failing.reason}")
+    return "\n".join(lines) or f"the run failed; Airflow's logs are in {federation.layout.logs}"
+
+
+def errors_in(log: list[Any]) -> list[str]:
+    """What a task's log says at level error: the exceptions' own words where there are any."""
+    found = []
+    for event in log:
+        if isinstance(event, dict) and event.get("level") in ("error", "critical"):
+            details = [f"{d.get('exc_type')}: {d.get('exc_value')}" for d in event.get("error_detail") or []]
+            found += details or [str(event.get("event", ""))]
+    return found
+
+
+@dataclass
+class Options:
+    """What `gdi demo` was asked for."""
+
+    vcf: Path
+    nodes: int = 2
+    token_lifetime: int = 600
+    work_dir: Path | None = None
+    json_file: Path | None = None
+    exit: bool = False
+    own_cohort: bool = False
+
+
+def demo(options: Options, console: Console, until_stopped: Callable[[], None]) -> int:
+    """The whole demo; 0 where the answer is right. `until_stopped` blocks while the federation shall stay up."""
+    begin = time.monotonic()
+    if not options.vcf.is_file():
+        raise CohortError(f"{options.vcf} does not exist; give --vcf a VCF or VCF.gz file with genotypes")
+    work = (options.work_dir or Path(tempfile.mkdtemp(prefix="gdi-"))).resolve()
+    if options.work_dir is None:
+        (work / TEMPORARY).touch()
+    try:
+        return _demo(options, work, console, until_stopped, begin)
+    finally:
+        if options.work_dir is None:
+            tidy(work)
+            console.print(f"kept: {', '.join(str(work / name) for name in KEPT if (work / name).exists()) or 'nothing'}", soft_wrap=True)
+
+
+def _demo(options: Options, work: Path, console: Console, until_stopped: Callable[[], None], begin: float) -> int:
+    federation = Federation(
+        work, nodes=options.nodes, vcf=options.vcf, access_lifetime=options.token_lifetime, refresh_lifetime=max(60, min(3600, options.token_lifetime * 3))
+    )
+    with federation:
+        console.print(f"[dim]work folder {work}, sandboxes by {federation.maker}[/dim]")
+        with console.status("starting the federation") as status:
+
+            def on_change(name: str, state: str) -> None:
+                ready = [n for n, row in federation.rows().items() if row["state"] == "ready"]
+                status.update(f"starting the federation: {len(ready)} of {len(federation.rows())} parts ready")
+                if not console.is_terminal and state == "ready":
+                    console.print(f"  {name} ready")
+
+            federation.start(on_change=on_change)
+        console.print(f"federation of {options.nodes} nodes is up after {federation.seconds['federation started']:.0f} s ({len(federation.rows())} processes)")
+        pooled = cohort.pooled(options.vcf, federation.layout.folder("pooled"))
+        run_started = time.monotonic()
+        with ProgressDisplay(console) as display:
+            dag_run, broker_run = run(federation, show=display.show)
+        federation.seconds["analysis"] = time.monotonic() - run_started
+        answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
+        for name in ("answer.tsv", "answer.png"):
+            shutil.copyfile(federation.layout.results / broker_run / name, work / name)
+        federation.seconds["everything"] = time.monotonic() - begin
+        summary = summarise(federation, answer, broker_run, pooled)
+        if options.json_file is not None:
+            options.json_file.write_text(json.dumps(summary, indent=1) + "\n")
+        report(console, federation, answer, summary, dag_run, broker_run)
+        right = not answer.wrong and (answer.released >= AT_LEAST or options.own_cohort)
+        if not right:
+            console.print(Text("The answer differs from the pooled counts, or too few sites were released.", "bold red"))
+        if right and not options.exit:
+            console.print("\nThe federation stays up. [bold]Ctrl-C[/bold] stops it.")
+            until_stopped()
+        return 0 if right else 1
+
+
+def refreshes(federation: Federation) -> int:
+    """How often LS AAI renewed an access token for the user, as it counts itself."""
+    answer = httpx.get(
+        federation.layout.issuer + "/admin/stats", headers={"x-admin-key": federation.secrets.read("aai-admin-key")}, timeout=10, trust_env=False
+    )
+    return int(sum(answer.json()["refreshes"].values())) if answer.is_success else -1
+
+
+def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: dict[Site, tuple[int, int]]) -> dict[str, Any]:
+    """What `--json` leaves. Seconds by stage, memory in bytes."""
+    tasks = Portal(federation.layout, federation.secrets).progress(broker_run)
+    return {
+        "run": broker_run,
+        "sites": len(pooled),
+        "sites_compared": answer.released,
+        "sites_equal_to_pooled": answer.released - len(answer.wrong),
+        "sites_withheld": answer.withheld,
+        "nodes": len(federation.layout.nodes),
+        "sites_where_nobody_was_called": sum(1 for counts in answer.rows.values() if counts is not None and not counts[1]),
+        "tasks": sum(rule.total for rule in tasks.rules) if tasks else None,
+        "refreshes": refreshes(federation),
+        "seconds": {k: round(v, 1) for k, v in federation.seconds.items()},
+        "peak_memory_bytes": federation.supervisor.peak_memory,
+        "versions": versions() | {"python": sys.version.split()[0], "tes": federation.tes_name(), "sandbox": str(federation.maker)},
+    }
+
+
+def report(console: Console, federation: Federation, answer: Answer, summary: dict[str, Any], dag_run: str, broker_run: str) -> None:
+    table = Table(title="Allele frequencies, the ten highest", title_justify="left", box=None, pad_edge=False)
+    for column in ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"):
+        table.add_column(column, justify="left" if column in ("CHROM", "REF", "ALT") else "right")
+    known = sorted(((s, c) for s, c in answer.rows.items() if c is not None and c[1]), key=lambda row: -row[1][0] / row[1][1])
+    for site, (ac, an) in known[:10]:
+        table.add_row(site.chrom, str(site.pos), site.ref[:12], site.alt[:12], str(ac), str(an), f"{ac / an:.4f}", str(answer.nodes[site]))
+    console.print(table)
+    equal = f"{answer.released - len(answer.wrong)} of {answer.released} released sites equal bcftools over the pooled file"
+    uncalled = f" ({summary['sites_where_nobody_was_called']} of them with nobody called)" if summary["sites_where_nobody_was_called"] else ""
+    console.print(Text(f"{equal}{uncalled}; {answer.withheld} withheld by the nodes", "bold green" if not answer.wrong else "bold red"), soft_wrap=True)
+    seconds = ", ".join(f"{k} {v:.0f} s" for k, v in summary["seconds"].items())
+    console.print(
+        f"{summary['tasks']} tasks, {summary['refreshes']} token refreshes, {seconds}, peak memory {summary['peak_memory_bytes'] / 1e9:.1f} GB", soft_wrap=True
+    )
+    console.print(f"the nodes' TES: {summary['versions']['tes']}", soft_wrap=True)
+    console.print(f"answer: {federation.layout.work / 'answer.tsv'}", soft_wrap=True)
+    console.print(f"plot:   {federation.layout.work / 'answer.png'}", soft_wrap=True)
+    console.print(f"Airflow: {federation.layout.url('airflow')}/dags/{WORKFLOW}/runs/{dag_run}", soft_wrap=True)
+    console.print(f"  login: admin / {airflow.password_of(federation.secrets, 'admin')}", soft_wrap=True)

@@ -1,0 +1,127 @@
+"""The TES's settings: one YAML file, read once, checked at start with a message for each mistake."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gdi.runner.sandbox import Maker
+
+MAX_SECRET_BYTES = 64 * 1024
+GIB = 1024**3
+
+
+class ConfigError(Exception):
+    """A setting that is missing or wrong; names the file and the field, never a secret."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Introspection(Strict):
+    """Where bearer tokens are introspected (RFC 7662), by HTTP Basic client authentication."""
+
+    url: str
+    client_id: str
+    client_secret_file: Path
+    audience: str  # a token must be for this audience
+    cache_seconds: float = Field(default=5, ge=0, le=60)
+
+
+class ServiceAccount(Strict):
+    """A user of HTTP Basic authentication: the node's gateway. Sees and cancels every task."""
+
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,100}$")]
+    password_file: Path
+
+
+class S3(Strict):
+    """The node's object store. The file holds `{"access_key": …, "secret_key": …}`, mode 0600."""
+
+    endpoint: str
+    credentials_file: Path
+    region: str = "us-east-1"
+
+
+class Archive(Strict):
+    """Where `sda://` is fetched: `http(s)://host:port[/prefix]`, or `http+unix://%2Fpath%2Fto.sock` (the gateway's internal listener)."""
+
+    url: str = Field(pattern=r"^(https?|http\+unix)://")
+    secret_key_file: Path  # Crypt4GH private key without passphrase, mode 0600
+    public_key_file: Path
+    retry_seconds: float = Field(default=120, ge=0, le=3600)  # how long an archive that is away is waited for
+
+
+class Image(Strict):
+    """What an image name stands for here: extra read-only folders (host path = path in the task) and the PATH. `match` is a shell pattern."""
+
+    match: str
+    folders: list[Path] = []
+    path: str | None = None
+
+
+class LimitsConfig(Strict):
+    task_seconds: int = Field(default=86_400, ge=1)
+    disk_bytes: int = Field(default=100 * GIB, ge=1)  # of a task's inputs, of its outputs and of each single file it writes
+    transfer_files: int = Field(default=10_000, ge=1)  # in a directory input or output
+    processes: int = Field(default=4096, ge=1)
+    enforce_ram: bool = False  # resources.ram_gb as a bound on address space; programs that map large files need more than they use
+    queued_tasks: int = Field(default=200_000, ge=1)
+
+
+class Config(Strict):
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    port_file: Path | None = None  # where the port is written once it listens: for port 0
+    state_dir: Path
+    slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
+    introspection: Introspection | None = None
+    service_accounts: list[ServiceAccount] = []
+    archive: Archive | None = None
+    s3: S3 | None = None
+    images: list[Image] = [Image(match="*")]
+    limits: LimitsConfig = LimitsConfig()
+    sandbox: Maker | None = Field(default=None, discriminator="kind")  # who makes the tasks' sandboxes; None: whoever can here
+    keep_finished_days: float = Field(default=30, gt=0)
+
+    def image(self, name: str) -> Image | None:
+        """The first entry of the image table that matches; None: this node does not run it."""
+        return next((i for i in self.images if fnmatch.fnmatchcase(name, i.match)), None)
+
+
+def load(file: Path) -> Config:
+    """Reads the file. ConfigError naming each wrong field."""
+    try:
+        config = Config.model_validate(yaml.safe_load(file.read_text()))
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not YAML: {error}") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'document'}: {e['msg']}" for e in error.errors(include_input=False)[:10])
+        raise ConfigError(f"{file}: {wrong}") from None
+    if config.introspection is None and not config.service_accounts:
+        raise ConfigError(f"{file}: nobody could sign in; set introspection or service_accounts")
+    return config
+
+
+def secret(file: Path) -> bytes:
+    """A secret from a file that only its owner may read. ConfigError otherwise."""
+    try:
+        with file.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigError(f"{file} may be read by others than its owner; chmod 600 {file}")
+            value = opened.read(MAX_SECRET_BYTES).strip()
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    if not value:
+        raise ConfigError(f"{file} is empty")
+    return value

@@ -1,0 +1,1 @@
+"""The process launcher: Snakemake in sandboxes on one machine, without a cluster."""

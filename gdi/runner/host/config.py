@@ -1,0 +1,86 @@
+"""The process host's settings: one YAML file, named on the command line, checked at start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from gdi.runner.sandbox import Maker
+
+MAX_SOCKET_PATH = 107  # sun_path on Linux, without its closing zero
+
+
+class ConfigError(Exception):
+    """A mistake in the configuration: file, field, and what is wrong."""
+
+
+class Allowed(BaseModel):
+    """A TCP destination that a pod may be relayed to."""
+
+    model_config = ConfigDict(extra="forbid")
+    host: str
+    port: int = Field(ge=1, le=65535)
+
+
+class HostConfig(BaseModel):
+    """`--config FILE` (YAML). Relative paths are taken from the file's folder.
+
+    socket: the control socket (mode 0600; whoever may open it may start pods). state_dir: pods, work folders, logs, mode 0700.
+    workflows: the catalogue's folder. issuer: `iss` of the identity tokens. key_file: ES256 private key (PEM, 0600), made when absent.
+    jwks_file: its public half, written for the broker's enrolment. airflow_token_file: Airflow's own identity token, kept fresh.
+    broker, gateways: the only destinations a pod is relayed to, the gateway by its URL as the plan names it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    socket: Path
+    state_dir: Path
+    workflows: Path
+    issuer: str
+    key_file: Path
+    jwks_file: Path
+    airflow_token_file: Path
+    broker: Allowed
+    gateways: dict[str, Allowed] = Field(description="gateway_url of the plan → where it listens")
+    namespace: str = "gdi"
+    audience: str = "token-broker"
+    token_lifetime: float = Field(default=600, ge=10, le=3600)
+    max_pods: int = Field(default=50, ge=1, le=1000)
+    max_log_bytes: int = Field(default=4 * 1024 * 1024, ge=4096)
+    max_grace: float = Field(default=60, ge=0, le=600)
+    tmp_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
+    keep_pods: int = Field(default=200, ge=1, description="ended pods that are remembered")
+    entry: Annotated[list[str], Field(min_length=1)] = [sys.executable, "-m", "snakemake_tes_auth.pod"]
+    packages: list[str] = [
+        "gdi.kit", "gdi.contracts", "gdi.broker_client", "snakemake_tes_auth",
+        "snakemake_executor_plugin_tes_auth", "snakemake_storage_plugin_sda", "snakemake_logger_plugin_airflow",
+    ]  # fmt: skip
+    sandbox: Maker | None = Field(default=None, discriminator="kind", description="who makes the pods' sandboxes; None: whoever can here")
+    log_level: Literal["debug", "info", "warning"] = "info"
+
+    @field_validator("socket")
+    @classmethod
+    def _short(cls, value: Path) -> Path:
+        if len(str(value).encode()) > MAX_SOCKET_PATH:
+            raise ValueError(f"is longer than {MAX_SOCKET_PATH} bytes, which Linux allows for a unix socket; choose a shorter folder")
+        return value
+
+
+def load(file: Path) -> HostConfig:
+    """Reads the configuration. ConfigError naming file and field."""
+    try:
+        raw = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{file}: must be a mapping of settings")
+    for field in ("socket", "state_dir", "workflows", "key_file", "jwks_file", "airflow_token_file"):
+        if isinstance(raw.get(field), str):
+            raw[field] = file.resolve().parent / raw[field]
+    try:
+        return HostConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{file}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:10])) from None

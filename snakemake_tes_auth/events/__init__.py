@@ -1,0 +1,1 @@
+"""Events: written, followed, told to the broker once."""

@@ -1,0 +1,1 @@
+"""The executor plugin: jobs become TES tasks."""

@@ -1,0 +1,1 @@
+"""The logger plugin: what Snakemake says becomes events of the run."""

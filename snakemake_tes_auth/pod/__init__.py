@@ -1,0 +1,1 @@
+"""The process around one Snakemake: its run file, its outcome, its end."""

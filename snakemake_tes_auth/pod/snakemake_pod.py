@@ -1,0 +1,193 @@
+"""`python -m snakemake_tes_auth.pod`: the entry point of a Snakemake pod. Relays, Snakemake as a child, signals, events, the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gdi.broker_client.client import AsyncBrokerClient, token_file
+from gdi.contracts.broker_api import Event
+from gdi.contracts.workflow import CatalogueError, digest_of
+from gdi.kit.socket_proxy import Relay, Tcp, Unix
+from snakemake_tes_auth.events.deduplication import Told, earlier
+from snakemake_tes_auth.events.events import EventPump
+from snakemake_tes_auth.events.follower import Complaints, Tail
+from snakemake_tes_auth.executor.command import arguments, environment
+from snakemake_tes_auth.executor.shutdown import Ending
+from snakemake_tes_auth.pod import runfile
+from snakemake_tes_auth.pod.outcome import Outcome, OutcomeFile
+from snakemake_tes_auth.retry import AGAIN
+
+log = logging.getLogger("snakemake_tes_auth.pod")
+SUCCESS, FAILED, REFUSED = 0, 1, 2
+CANCEL_GRACE = 50.0  # seconds from SIGTERM until Snakemake is killed: cancelling itself takes at most 45, and who stops a pod waits about 60
+PR_SET_PDEATHSIG = 1
+
+
+class Pod:
+    """One start of one pod. `folders.root` is /gdi in the sandbox."""
+
+    def __init__(self, folders: runfile.Folders, run: runfile.RunFile) -> None:
+        self.folders = folders
+        self.run = run
+        self.outcome = OutcomeFile(folders.state / "outcome.json")
+        self.stop: asyncio.Queue[str] = asyncio.Queue()
+        self.child: asyncio.subprocess.Process | None = None
+        self.ending: Ending
+        self.told = Told()
+
+    async def main(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number, wish in ((signal.SIGTERM, "stop"), (signal.SIGINT, "cancel"), (signal.SIGUSR1, "hand-over")):
+            loop.add_signal_handler(number, self.stop.put_nowait, wish)
+        relays = [Relay(Tcp("127.0.0.1", r.listen), Unix(Path(r.socket))) for r in self.run.relays]
+        try:
+            for relay in relays:
+                await relay.start()
+        except OSError as error:
+            log.error("a relay cannot listen: %s", error.strerror)
+            return REFUSED
+        try:
+            async with AsyncBrokerClient(self.run.broker_url, token_file(self.folders.identity)) as broker:
+                pump = EventPump(broker, self.run.run, self.run.pod, sent=self._remember)
+                posting = asyncio.create_task(pump.run())
+                pump.put({"kind": "node", "state": "starting"})
+                self.ending = Ending(self.folders, self.run, broker)
+                code = await self._snakemake(pump)
+                await pump.close()
+                posting.cancel()
+                return code
+        finally:
+            for relay in relays:
+                await relay.close()
+
+    async def _snakemake(self, pump: EventPump) -> int:
+        """Runs Snakemake to its end and says how it went, as an event and an exit code."""
+        events = self._prepare()
+        with contextlib.suppress(OSError):
+            if (found := digest_of(self.folders.workflow)) != self.run.digest:
+                message = f"the workflow's files are not those that the run was admitted with ({found} is not {self.run.digest}); start the run again"
+                pump.put({"kind": "node", "state": "failed", "message": message})
+                return REFUSED
+        self.child = await asyncio.create_subprocess_exec(
+            *arguments(self.folders, self.run, events),
+            cwd=self.folders.work,
+            env=environment(self.folders, os.environ),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a signal to our group must not reach it twice
+            preexec_fn=_die_with_parent,
+        )
+        pump.put({"kind": "node", "state": "running"})
+        tail = Tail(events, self.told)
+        following = asyncio.create_task(tail.follow(pump))
+        assert self.child.stderr is not None
+        complaints = Complaints()
+        listening = asyncio.create_task(complaints.copy(self.child.stderr))
+        wish = await self._wait()
+        tail.ended = True
+        await following
+        with contextlib.suppress(TimeoutError):  # a grandchild may hold the pipe open
+            await asyncio.wait_for(listening, 5)
+        return self._judge(pump, wish, tail.last_note or complaints.best)
+
+    def _prepare(self) -> Path:
+        state = self.folders.state
+        (state / "tmp").mkdir(parents=True, exist_ok=True)
+        self.outcome.clear()
+        (state / "config.json").write_text(json.dumps(self.run.config()))
+        # What earlier pods of this attempt told the broker is not told again, where the work folder stayed.
+        self.told = Told(earlier(self._sent))
+        events = state / f"events-{self.run.pod}.jsonl"
+        events.unlink(missing_ok=True)
+        return events
+
+    @property
+    def _sent(self) -> Path:
+        return self.folders.state / f"sent-{self.run.attempt}.jsonl"
+
+    def _remember(self, batch: list[Event]) -> None:
+        """Only what the broker took: what a killed pod could not send is sent by the next."""
+        with contextlib.suppress(OSError), self._sent.open("a") as file:
+            file.writelines(e.model_dump_json(exclude_none=True, include={"kind", "job", "task", "state", "message", "counts"}) + "\n" for e in batch)
+
+    async def _wait(self) -> str:
+        """Until Snakemake ended; what was wished meanwhile: "", "cancel" or "hand-over"."""
+        assert self.child is not None
+        ending = asyncio.create_task(self.child.wait())
+        wish = ""
+        deadline: float | None = None
+        loop = asyncio.get_running_loop()
+        while not ending.done():
+            wanted = asyncio.create_task(self.stop.get())
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            await asyncio.wait({ending, wanted}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                wanted.cancel()
+                break
+            if wanted.done():
+                asked = wanted.result()
+                if not wish and asked == "stop":
+                    asked = await self.ending.meant()
+                if not wish and asked == "hand-over":
+                    wish = "hand-over"
+                    self.child.kill()  # its tasks live on: the next pod adopts them
+                elif not wish:
+                    wish = "cancel"
+                    deadline = loop.time() + CANCEL_GRACE
+                    self.child.send_signal(signal.SIGINT)  # SIGTERM would make Snakemake wait for its jobs instead
+            else:
+                wanted.cancel()
+                log.error("Snakemake did not end within %.0f s of being cancelled and is killed", CANCEL_GRACE)
+                self.child.kill()
+                deadline = None
+        return wish
+
+    def _judge(self, pump: EventPump, wish: str, note: str) -> int:
+        assert self.child is not None
+        code = self.child.returncode
+        left = self.outcome.read()
+        if wish == "hand-over":
+            return AGAIN
+        if code == 0:
+            pump.put({"kind": "node", "state": "success"})
+            return SUCCESS
+        if wish == "cancel":
+            pump.put({"kind": "node", "state": "cancelled", "message": "stopped: the run was cancelled"})
+            return FAILED
+        if left is not None and left.kind == "again":
+            pump.put({"kind": "note", "message": f"paused: {left.message}"})
+            return AGAIN
+        if code is not None and code < 0:
+            pump.put({"kind": "note", "message": f"Snakemake was killed by signal {-code}"})
+            return AGAIN
+        left = left or Outcome(kind="failed", message=note or f"Snakemake ended with exit code {code}; its log at the coordinator says why")
+        pump.put({"kind": "node", "state": "failed", "message": left.message, "dataset": left.dataset})
+        return REFUSED if left.kind == "refused" else FAILED
+
+
+def _die_with_parent() -> None:
+    """In the child, before exec: a killed pod must not leave a Snakemake that goes on submitting beside the next one. Linux, prctl(2)."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m snakemake_tes_auth.pod", description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("/gdi"), help="the pod's folder (default /gdi)")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    folders = runfile.Folders(root=options.root.absolute())
+    try:
+        run = runfile.load(folders.run_file)
+        return asyncio.run(Pod(folders, run).main())
+    except (runfile.RunFileError, CatalogueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return REFUSED

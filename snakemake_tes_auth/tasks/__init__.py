@@ -1,0 +1,1 @@
+"""What a TES task looks like, why it failed, what it used."""

@@ -1,0 +1,1 @@
+"""Who calls: people, portals, Airflow, pods and gateways, and what the operator enrolled of them."""

@@ -1,0 +1,194 @@
+"""Who calls: a user (LS AAI, by introspection), a workload (its cluster's signature) or a gateway (its enrolled key). Nobody's word is taken."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+
+from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError, verify
+from gdi.kit.problem import ProblemError
+from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
+from token_broker.authentication.enrolment import EnrolmentFile, Node, WorkloadIssuer
+from token_broker.tokens.token_refresher import provider_away
+
+MAX_TOKEN = 16_384
+log = logging.getLogger(__name__)
+MAX_ASSERTION_LIFE = 300
+USER_ACTION = "Sign in again and send your LS AAI access token."
+
+
+@dataclass(frozen=True)
+class User:
+    sub: str
+    client_id: str
+
+    @property
+    def name(self) -> str:
+        return self.sub
+
+
+@dataclass(frozen=True)
+class Airflow:
+    subject: str
+    name: str = "airflow"
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A Snakemake pod: name and uid as its cluster signed them."""
+
+    pod: str
+    uid: str
+    nodes: tuple[str, ...] = ()  # whose pods its cluster may name; empty: any
+
+    @property
+    def name(self) -> str:
+        return f"pod:{self.pod}"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    node: Node
+
+    @property
+    def name(self) -> str:
+        return f"gateway:{self.node.id}"
+
+
+Caller = User | Airflow | Pod | Gateway
+
+
+def unauthenticated(detail: str, action: str = "Send a valid bearer token.") -> ProblemError:
+    return ProblemError(401, "unauthenticated", detail, action=action)
+
+
+class Callers:
+    """Turns an `Authorization` header into a Caller. The unverified `iss` only chooses which check is made."""
+
+    def __init__(self, http: httpx.AsyncClient, enrolment: EnrolmentFile, oidc: Oidc, public_url: str) -> None:
+        self._http, self._enrolment, self._oidc, self._public_url = http, enrolment, oidc, public_url
+        self._keys: dict[str, RemoteKeys] = {}
+        self._own: list[httpx.AsyncClient] = []
+
+    def _client_for(self, issuer: WorkloadIssuer) -> httpx.AsyncClient:
+        """A client that trusts the issuer's own authority and shows it the broker's token, where the enrolment names them."""
+        if issuer.ca_file is None and issuer.token_file is None:
+            return self._http
+        context = ssl.create_default_context(cafile=issuer.ca_file)
+        auth = None if issuer.token_file is None else token_auth(issuer.token_file)
+        client = httpx.AsyncClient(verify=context, auth=auth, timeout=10, trust_env=False)
+        self._own.append(client)
+        return client
+
+    async def aclose(self) -> None:
+        for client in self._own:
+            await client.aclose()
+
+    async def identify(self, authorization: str | None) -> Caller:
+        """401 `unauthenticated` for everybody else; 503 while LS AAI cannot be asked."""
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise unauthenticated("No bearer token was sent.")
+        if len(token) > MAX_TOKEN:
+            raise unauthenticated("The bearer token is too long.")
+        issuer = _issuer(token)
+        enrolment = self._enrolment.current
+        workload = next((w for w in enrolment.workload_issuers if w.issuer == issuer), None)
+        if workload is not None:
+            return await self._workload(token, workload)
+        node = enrolment.node(issuer) if issuer else None
+        if node is not None:
+            return self._gateway(token, node)
+        return await self._user(token)
+
+    async def _workload(self, token: str, issuer: WorkloadIssuer) -> Airflow | Pod:
+        try:
+            claims = await self._verify_workload(token, issuer)
+        except KeysUnavailable as error:
+            log.warning("workloads of %s cannot be told: %s", issuer.issuer, error)
+            raise ProblemError(
+                503, "issuer-away", "The keys of this token's issuer cannot be had now.",
+                action="Send the request again in some seconds; if that stays, the operator must look at the enrolled jwks_url.",
+            ) from None  # fmt: skip
+        except TokenError as error:
+            raise unauthenticated(f"The workload's identity token is not acceptable: {error}.", "Check the projected token and its issuer's key.") from None
+        subject = claims.get("sub")
+        if subject in issuer.airflow:
+            return Airflow(str(subject))
+        bound = claims.get("kubernetes.io")
+        pod = bound.get("pod") if isinstance(bound, dict) else None
+        if subject in issuer.snakemake and isinstance(pod, dict) and isinstance(pod.get("name"), str) and isinstance(pod.get("uid"), str) and pod["uid"]:
+            return Pod(pod["name"], pod["uid"], tuple(issuer.nodes))
+        raise unauthenticated("The identity token is of no service account that is enrolled, or names no pod.", "Enrol its subject with the broker.")
+
+    async def _verify_workload(self, token: str, issuer: WorkloadIssuer) -> dict[str, Any]:
+        if issuer.jwks_url is not None:
+            keys = self._keys.get(issuer.jwks_url) or self._keys.setdefault(issuer.jwks_url, RemoteKeys(issuer.jwks_url, self._client_for(issuer)))
+            return await keys.verify(token, issuer=issuer.issuer, audience=issuer.audience)
+        assert issuer.jwks_file is not None
+        return verify(token, _keys_in(issuer), issuer=issuer.issuer, audience=issuer.audience)
+
+    def _gateway(self, token: str, node: Node) -> Gateway:
+        try:
+            claims = verify(token, [dict(node.public_key)], issuer=node.id, audience=self._public_url)
+            if claims.get("sub") != node.id or float(claims["exp"]) - float(claims["iat"]) > MAX_ASSERTION_LIFE:
+                raise TokenError("its subject is another, or it lives too long")
+        except TokenError as error:
+            raise unauthenticated(f"The assertion of gateway {node.id} is not acceptable: {error}.", "Check the gateway's key, clock and broker URL.") from None
+        return Gateway(node)
+
+    async def _user(self, token: str) -> User:
+        try:
+            found = await self._oidc.introspect(token)
+        except OidcDenied:
+            raise unauthenticated("The access token could not be introspected.", USER_ACTION) from None
+        except OidcUnavailable as error:
+            raise provider_away(error) from None
+        sub, client = found.get("sub"), found.get("client_id")
+        if found.get("active") is not True or not isinstance(sub, str) or not 0 < len(sub) <= 255 or not isinstance(client, str):
+            raise unauthenticated("The access token is not active.", USER_ACTION)
+        if found.get("token_type") == "refresh_token" or client not in self._enrolment.current.portal_clients:
+            raise unauthenticated("The access token was issued to a client that is not an enrolled portal.", "Use a portal of this federation.")
+        aud = found.get("aud")
+        audiences = {aud} if isinstance(aud, str) else set(aud) if isinstance(aud, list) else set()
+        foreign = {n.sda_audience for n in self._enrolment.current.nodes} | {n.tes_audience for n in self._enrolment.current.nodes}
+        if audiences & foreign:
+            raise unauthenticated("The access token is for a node, not for the broker.", USER_ACTION)
+        return User(sub, client)
+
+
+def token_auth(file: Path) -> Callable[[httpx.Request], httpx.Request]:
+    """Bearer authentication with a token file that someone else rewrites; read at each request."""
+
+    def sign(request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {file.read_text().strip()}"
+        return request
+
+    return sign
+
+
+def _issuer(token: str) -> str | None:
+    try:
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return None
+    return issuer if isinstance(issuer, str) else None
+
+
+def _keys_in(issuer: WorkloadIssuer) -> list[dict[str, Any]]:
+    """Read at each use: the file is small, and a rotated key is seen at once."""
+    import json
+
+    assert issuer.jwks_file is not None
+    try:
+        return [k for k in json.loads(issuer.jwks_file.read_text())["keys"] if isinstance(k, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise TokenError(f"no key set in the file of workload issuer {issuer.issuer}") from None

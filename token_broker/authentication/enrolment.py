@@ -1,0 +1,185 @@
+"""Who is enrolled: nodes, portals, visa issuers, workload issuers, auditors. A YAML file of the operator's, read again when it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import jwt
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gdi.contracts.broker_api import NodeId
+from gdi.kit.reloading_file import WatchedFile
+from token_broker.settings import SettingsError, secure_url
+
+MAX_BYTES = 8 * 1024 * 1024
+Claim = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,126}\*?$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(_Strict):
+    """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim (exact, or a prefix ending in `*`)."""
+
+    id: NodeId
+    gateway_url: str
+    public_key: dict[str, Any]
+    datasets: list[Claim] = Field(min_length=1)
+    sda_audience: str
+    tes_audience: str
+    how_to_apply: Annotated[str, Field(max_length=500)] = ""
+
+    @field_validator("gateway_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return secure_url(value)
+
+    @field_validator("public_key")
+    @classmethod
+    def _key(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "d" in value:
+            raise ValueError("holds a private key: give the public part only")
+        try:
+            jwt.PyJWK(value, algorithm=value.get("alg", "ES256"))
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise ValueError("is not a public JWK") from error
+        return value
+
+    @property
+    def audience(self) -> str:
+        return self.gateway_url
+
+    def claims(self, dataset: str) -> bool:
+        return any(dataset.startswith(c[:-1]) if c.endswith("*") else dataset == c for c in self.datasets)
+
+
+class Portal(_Strict):
+    """An OIDC client whose users' tokens may make grants and tickets. `airflow_users`: Airflow accounts that may start runs with any user's ticket."""
+
+    client_id: str
+    airflow_users: list[str] = []
+
+
+class VisaIssuer(_Strict):
+    """A trusted pair of issuer and key set. `sources`: whose datasets it may speak for (empty: any)."""
+
+    iss: str
+    jku: str
+    sources: list[str] = []
+
+    @field_validator("jku")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        secure_url(value)
+        return value
+
+
+class WorkloadIssuer(_Strict):
+    """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play these parts.
+
+    `nodes`: whose pods it may speak for (empty: any); give it for a node's own cluster, which could otherwise name another node's pod. `ca_file`,
+    `token_file`: for a `jwks_url` that is an API server's: its authority, and the broker's own token for it.
+    """
+
+    issuer: str
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+    audience: str = "token-broker"
+    airflow: list[str] = []
+    snakemake: list[str] = []
+    nodes: list[NodeId] = []
+    ca_file: Path | None = None
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WorkloadIssuer:
+        if self.nodes and self.airflow:
+            raise ValueError("an issuer that speaks for some nodes only cannot vouch for Airflow")
+        if (self.jwks_url is None) == (self.jwks_file is None):
+            raise ValueError("give one of jwks_url and jwks_file")
+        if set(self.airflow) & set(self.snakemake):
+            raise ValueError("a subject cannot be Airflow and Snakemake at once")
+        return self
+
+
+class Enrolment(_Strict):
+    """The whole file; consistent: no two nodes may claim one dataset, no id or URL appears twice."""
+
+    nodes: list[Node] = []
+    portals: list[Portal] = []
+    visa_issuers: list[VisaIssuer] = []
+    workload_issuers: list[WorkloadIssuer] = []
+    auditors: list[str] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Enrolment:
+        for what, values in (
+            ("node id", [n.id for n in self.nodes]),
+            ("gateway_url", [n.gateway_url for n in self.nodes]),
+            ("workload issuer", [w.issuer for w in self.workload_issuers]),
+        ):
+            twice = sorted({v for v in values if values.count(v) > 1})
+            if twice:
+                raise ValueError(f"{what} appears twice: {', '.join(twice)}")
+        if {w.issuer for w in self.workload_issuers} & {n.id for n in self.nodes}:
+            raise ValueError("a workload issuer is named like a node")
+        claims = [(c, n.id) for n in self.nodes for c in n.datasets]
+        for i, (a, node) in enumerate(claims):
+            for b, other in claims[i + 1 :]:
+                if node != other and _overlap(a, b):
+                    raise ValueError(f"nodes {node} and {other} both claim datasets by {a!r} and {b!r}")
+        return self
+
+    def node(self, node_id: str) -> Node | None:
+        return next((n for n in self.nodes if n.id == node_id), None)
+
+    def node_of(self, dataset: str) -> Node | None:
+        return next((n for n in self.nodes if n.claims(dataset)), None)
+
+    @property
+    def portal_clients(self) -> set[str]:
+        return {p.client_id for p in self.portals}
+
+    @property
+    def portal_airflow_users(self) -> set[str]:
+        return {u for p in self.portals for u in p.airflow_users}
+
+
+def _overlap(a: str, b: str) -> bool:
+    if a.endswith("*") and b.endswith("*"):
+        return a[:-1].startswith(b[:-1]) or b[:-1].startswith(a[:-1])
+    if a.endswith("*"):
+        return b.startswith(a[:-1])
+    return a.startswith(b[:-1]) if b.endswith("*") else a == b
+
+
+def parse(path: Path) -> Enrolment:
+    """The enrolment in a file. SettingsError names file, place and mistake."""
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_BYTES:
+            raise SettingsError(f"{path}: larger than {MAX_BYTES} bytes.")
+        return Enrolment.model_validate(yaml.safe_load(data) or {})
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({type(error).__name__}).") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}: not valid YAML{where}.") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()[:20]]
+        raise SettingsError(f"{path} is wrong:\n  " + "\n  ".join(lines)) from None
+
+
+class EnrolmentFile(WatchedFile[Enrolment]):
+    """The enrolment, read again when its file changes. A bad change is logged and the last good state stays in force."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, parse, SettingsError, "enrolment")
+
+    @property
+    def current(self) -> Enrolment:
+        return self.look()

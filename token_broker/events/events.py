@@ -1,0 +1,131 @@
+"""Events: what happens to each rule and job of a run, in order, numbered by the broker. Written by strangers' programs: bounded, cleaned, deduplicated."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gdi.contracts.broker_api import Event, EventBatch, EventPage, JobPage, StoredEvent
+from gdi.kit.problem import ProblemError
+from token_broker.authentication.callers import Airflow, Pod
+from token_broker.authentication.workloads import Workloads
+from token_broker.db.store import Store, events, runs
+from token_broker.grants.grants import clean
+from token_broker.runs import jobs
+from token_broker.runs.progress import Sums
+from token_broker.runs.runs import Runs
+
+PAGE = 1000
+GRACE = 300  # seconds in which a closed run's pods may still say how they ended
+MAX_COUNT = 2**31 - 1
+MAX_SEQ = 2**53
+
+
+class Events:
+    def __init__(self, store: Store, runs_: Runs, workloads: Workloads, max_per_run: int) -> None:
+        self._store, self._runs, self._workloads, self._max = store, runs_, workloads, max_per_run
+        self._sums = Sums(max_per_run)
+
+    async def post(self, run_id: str, caller: Airflow | Pod, batch: EventBatch) -> int:
+        """Stores the new ones of a batch; how many. The node is the workload's own; Airflow may name the node that it speaks for."""
+        if max(e.seq for e in batch.events) > MAX_SEQ:
+            raise ProblemError(422, "invalid-request", f"seq is larger than {MAX_SEQ}.", action="Count each source's events from 1.")
+        run = await self._runs.known(run_id)
+        if isinstance(caller, Pod):
+            workload = await self._workloads.acting(run, caller)
+            node: str | None = workload["node"]
+            if batch.source != caller.pod:
+                raise ProblemError(403, "wrong-source", "A pod writes under its own name only.", action="Set source to the pod's name.")
+            if run["state"] == "closed" and time.time() > (run["closed_at"] or 0) + GRACE:
+                raise ProblemError(403, "run-closed", f"Run {run_id} is closed.", action="Stop: the run is over.")
+        else:
+            node = batch.node
+            if not (batch.source == "airflow" or batch.source.startswith("airflow-")):
+                raise ProblemError(403, "wrong-source", "Airflow writes as 'airflow' or 'airflow-…'.", action="Set source so.")
+            if node is not None and node not in {p["node"] for p in run["plan"]}:
+                raise ProblemError(403, "node-not-in-plan", f"Node {node} is no part of run {run_id}.", action="Name a node of the plan.")
+        async with self._store.write() as c:
+            return await self._store_batch(c, run, batch, node)
+
+    async def _store_batch(self, c: AsyncConnection, run: RowMapping, batch: EventBatch, node: str | None) -> int:
+        here = runs.c.id == run["id"]
+        # The run's row is the lock: numbers follow one another without a gap, and batches of one run do not overtake each other.
+        await c.execute(runs.update().where(here).values(event_count=runs.c.event_count))
+        count, attempt, failing = (await c.execute(sa.select(runs.c.event_count, runs.c.attempt, runs.c.failing).where(here))).one()
+        if attempt != run["attempt"]:
+            return 0  # a later attempt opened in between: these are news of the past
+        wanted = {e.seq: e for e in reversed(batch.events)}
+        mine = sa.and_(events.c.run_id == run["id"], events.c.attempt == attempt, events.c.source == batch.source)
+        known = set((await c.execute(sa.select(events.c.seq).where(mine, events.c.seq.in_(list(wanted))))).scalars())
+        fresh = [cleaned(wanted[seq]) for seq in sorted(wanted) if seq not in known]
+        if not fresh:
+            return 0
+        if count + len(fresh) > self._max:
+            raise ProblemError(429, "too-many-events", f"Run {run['id']} has reported {count} events, the limit is {self._max}.", action="Report less.")
+        rows = [
+            {
+                "run_id": run["id"], "number": count + i, "attempt": attempt, "source": batch.source, "seq": event.seq, "node": node,
+                "body": event.model_dump_json(exclude_defaults=True),
+            }
+            for i, event in enumerate(fresh, start=1)
+        ]  # fmt: skip
+        await c.execute(events.insert(), rows)
+        values: dict[str, Any] = {"event_count": count + len(fresh)}
+        failed = next((e for e in fresh if e.kind == "node" and e.state == "failed"), None)
+        if failed is not None and failing is None and node is not None:
+            values["failing"] = {"node": node, "reason": failed.message or failed.error_class or "The node's part failed.", "dataset": failed.dataset}
+        await c.execute(runs.update().where(here).values(**values))
+        if node is not None:
+            await self._sums.add(c, run["id"], attempt, node, fresh)
+            await jobs.note(c, {"run_id": run["id"], "attempt": attempt, "node": node}, enumerate(fresh, start=count + 1))
+        return len(fresh)
+
+    async def page(self, run: RowMapping, after: int, limit: int) -> EventPage:
+        """Events with a number above `after`, in order."""
+        query = (
+            sa.select(events).where(events.c.run_id == run["id"], events.c.number > after).order_by(events.c.number).limit(max(1, min(limit, PAGE)))
+        )  # fmt: skip
+        async with self._store.read() as c:
+            rows = (await c.execute(query)).mappings().all()
+        found = [
+            StoredEvent(
+                **Event.model_validate_json(r["body"]).model_dump(), number=r["number"], node=r["node"], source=r["source"], attempt=r["attempt"]
+            )
+            for r in rows
+        ]  # fmt: skip
+        return EventPage(events=found, next_after=found[-1].number if found else after, run_state=run["state"])
+
+    async def jobs(self, run: RowMapping, after: int, limit: int) -> JobPage:
+        """The jobs of which there was news after event number `after`."""
+        async with self._store.read() as c:
+            return await jobs.page(c, run, after, limit)
+
+    async def progress(self, run: RowMapping) -> Any:
+        async with self._store.read() as c:
+            return await self._sums.progress(c, run)
+
+
+def cleaned(event: Event) -> Event:
+    """Without control characters, with numbers that every database and browser can hold, and a time that can be true."""
+    now = time.time()
+    changes: dict[str, Any] = {
+        name: clean(value) for name in ("rule", "job", "task", "message") if (value := getattr(event, name)) is not None
+    }  # fmt: skip
+    changes["wildcards"] = {clean(k): clean(v) for k, v in event.wildcards.items()}
+    changes["counts"] = {clean(k): min(v, MAX_COUNT) for k, v in event.counts.items()}
+    changes["usage"] = {clean(k): min(v, float(MAX_COUNT)) for k, v in event.usage.items()}
+    changes["time"] = event.time if math.isfinite(event.time) and now - 366 * 86400 < event.time < now + 3600 else now
+    if event.cpu_seconds is not None and not math.isfinite(event.cpu_seconds):
+        changes["cpu_seconds"] = None
+    for name in ("tries", "line", "done", "total"):
+        value = getattr(event, name)
+        if value is not None:
+            changes[name] = min(value, MAX_COUNT)
+    if event.exit_code is not None:
+        changes["exit_code"] = max(-MAX_COUNT, min(event.exit_code, MAX_COUNT))
+    return event.model_copy(update=changes)

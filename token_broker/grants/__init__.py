@@ -1,0 +1,1 @@
+"""Consents of people, their tickets and their schedules."""

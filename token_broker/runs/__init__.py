@@ -1,0 +1,1 @@
+"""Runs: admission, progress and jobs."""

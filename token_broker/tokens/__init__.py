@@ -1,0 +1,1 @@
+"""Tokens of providers: kept in Vault, refreshed, narrowed, handed out."""

@@ -1,0 +1,1 @@
+"""GA4GH passports and visas: what a person may use."""

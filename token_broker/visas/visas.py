@@ -1,0 +1,195 @@
+"""GA4GH passports and visas (AAI 1.2, Passport 1.2): which datasets may this user read, until when, and if not, why not.
+
+The `jku` must be trusted for that `iss` before it is fetched; RS256 and ES256 only; source, issuer and broker all have to be trusted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+import jwt
+
+from gdi.kit.jose import ALGORITHMS, RemoteKeys, TokenError
+from token_broker.authentication.enrolment import VisaIssuer
+from token_broker.visas.conditions import conditions_met
+
+Reason = Literal[
+    "no-visa",
+    "expired",
+    "untrusted-issuer",
+    "untrusted-source",
+    "bad-signature",
+    "wrong-type",
+    "wrong-subject",
+    "conditions",
+    "malformed",
+    "issuer-unavailable",
+]
+MAX_VISAS, MAX_VISA_CHARS = 2000, 20_000
+LEEWAY = 5.0
+TYPES = ("JWT", "vnd.ga4gh.visa+jwt", "at+jwt")
+SENTENCES: dict[str, str] = {
+    "no-visa": "you have no visa for it",
+    "expired": "your visa for it has expired",
+    "untrusted-issuer": "your visa for it comes from an issuer and key set (iss, jku) that this federation does not trust",
+    "untrusted-source": "your visa for it names a source that this federation does not trust for its issuer",
+    "bad-signature": "the signature of your visa for it is not valid",
+    "wrong-type": "your visa for it is not a ControlledAccessGrants visa",
+    "wrong-subject": "your visa for it names another user",
+    "conditions": "the conditions of your visa for it are not met",
+    "malformed": "your visa for it lacks what the GA4GH Passport specification requires",
+    "unknown-dataset": "no enrolled node holds it",
+}
+# Where several visas fail, the one that came furthest tells most.
+_TELLING: tuple[Reason, ...] = (
+    "issuer-unavailable", "conditions", "expired", "untrusted-source", "wrong-subject", "wrong-type", "bad-signature", "untrusted-issuer", "malformed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Visa:
+    """A visa whose signature, issuer, subject and times hold. `ends_at`: the earlier of `exp` and `asserted` + the maximum age."""
+
+    iss: str
+    type: str
+    value: str
+    source: str
+    by: str | None
+    asserted: float
+    ends_at: float
+    conditions: Any
+
+    def summary(self) -> dict[str, Any]:
+        """What the audit keeps of it."""
+        return {
+            "iss": self.iss,
+            "type": self.type,
+            "value": self.value,
+            "source": self.source,
+            "by": self.by,
+            "asserted": self.asserted,
+            "ends_at": self.ends_at,
+        }
+
+
+@dataclass
+class Passport:
+    """What came of a user's visas: the accepted, and for each value the reasons of those that were not."""
+
+    visas: list[Visa] = field(default_factory=list)
+    failures: dict[str, list[Reason]] = field(default_factory=dict)
+
+    def access(self, dataset: str, lasting: float = 60) -> Visa | Reason:
+        """The accepted ControlledAccessGrants visa for `dataset` that ends last and lives `lasting` seconds more, or why there is none."""
+        reasons = list(self.failures.get(dataset, []))
+        best: Visa | None = None
+        for visa in self.visas:
+            if visa.value != dataset:  # whole and case-sensitive
+                continue
+            if visa.type != "ControlledAccessGrants":
+                reasons.append("wrong-type")
+            elif visa.by is None:
+                reasons.append("malformed")
+            elif not conditions_met(visa.conditions, [vars(v) for v in self.visas if not v.conditions]):
+                reasons.append("conditions")
+            elif visa.ends_at <= time.time() + lasting:
+                reasons.append("expired")
+            elif best is None or visa.ends_at > best.ends_at:
+                best = visa
+        if best is not None:
+            return best
+        return next((r for r in _TELLING if r in reasons), "no-visa")
+
+
+class Visas:
+    """Validates passports. `trusted` gives the enrolled {iss, jku} pairs of the moment; key sets are kept and follow rotation."""
+
+    def __init__(self, http: httpx.AsyncClient, trusted: Callable[[], list[VisaIssuer]], max_age: float | None = None) -> None:
+        self._http, self._trusted, self._max_age = http, trusted, max_age
+        self._keys: dict[str, RemoteKeys] = {}
+
+    async def passport(self, userinfo: dict[str, Any], subject: str) -> Passport:
+        """All visas of `ga4gh_passport_v1`. A visa that fails never makes another fail."""
+        found = Passport()
+        encoded = userinfo.get("ga4gh_passport_v1")
+        for token in (encoded if isinstance(encoded, list) else [])[:MAX_VISAS]:
+            if not isinstance(token, str) or len(token) > MAX_VISA_CHARS:
+                continue
+            outcome = await self._visa(token, subject)
+            if isinstance(outcome, Visa):
+                found.visas.append(outcome)
+            else:
+                found.failures.setdefault(_claimed_value(token), []).append(outcome)
+        return found
+
+    async def _visa(self, token: str, subject: str) -> Visa | Reason:
+        try:
+            header = jwt.get_unverified_header(token)
+            unverified = jwt.decode(token, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError):
+            return "malformed"
+        if header.get("alg") not in ALGORITHMS or header.get("typ") not in TYPES:
+            return "malformed"
+        issuer = self._issuer(unverified.get("iss"), header.get("jku"))
+        if issuer is None:
+            return "untrusted-issuer"
+        try:
+            keys = await self._remote(issuer.jku).keys(kid=header.get("kid"))
+        except TokenError:
+            return "issuer-unavailable"
+        key = next((k for k in keys if k.get("kid") == header.get("kid")), None)
+        if key is None:
+            return "bad-signature"
+        try:
+            claims = jwt.decode(
+                token, jwt.PyJWK(key, algorithm=header["alg"]), algorithms=[header["alg"]], leeway=LEEWAY,
+                options={"require": ["iss", "sub", "iat", "exp"], "verify_aud": False},
+            )  # fmt: skip
+        except jwt.ExpiredSignatureError:
+            return "expired"
+        except (jwt.InvalidSignatureError, jwt.InvalidKeyError, jwt.PyJWKError):
+            return "bad-signature"
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return "malformed"
+        return self._claims(claims, issuer, subject)
+
+    def _claims(self, claims: dict[str, Any], issuer: VisaIssuer, subject: str) -> Visa | Reason:
+        visa = claims.get("ga4gh_visa_v1")
+        if not isinstance(visa, dict) or "openid" in str(claims.get("scope", "")).split():
+            return "malformed"
+        texts = [visa.get(k) for k in ("type", "value", "source")]
+        asserted, by = visa.get("asserted"), visa.get("by")
+        if not all(isinstance(t, str) and 0 < len(t) <= 255 for t in texts) or (by is not None and not isinstance(by, str)):
+            return "malformed"
+        if isinstance(asserted, bool) or not isinstance(asserted, (int, float)) or not 0 < asserted <= time.time() + LEEWAY:
+            return "malformed"
+        if claims["sub"] != subject:
+            return "wrong-subject"  # other identities count only through trusted LinkedIdentities, which this broker does not take
+        if issuer.sources and visa["source"] not in issuer.sources:
+            return "untrusted-source"
+        ends = float(claims["exp"]) if self._max_age is None else min(float(claims["exp"]), asserted + self._max_age)
+        if ends <= time.time():
+            return "expired"
+        return Visa(claims["iss"], visa["type"], visa["value"], visa["source"], by, float(asserted), ends, visa.get("conditions"))
+
+    def _issuer(self, iss: object, jku: object) -> VisaIssuer | None:
+        return next((t for t in self._trusted() if t.iss == iss and t.jku == jku), None)
+
+    def _remote(self, jku: str) -> RemoteKeys:
+        if jku not in self._keys:
+            self._keys[jku] = RemoteKeys(jku, self._http)
+        return self._keys[jku]
+
+
+def _claimed_value(token: str) -> str:
+    """The dataset that a rejected visa speaks of; used for naming the reason only."""
+    try:
+        visa = jwt.decode(token, options={"verify_signature": False}).get("ga4gh_visa_v1")
+        value = visa.get("value") if isinstance(visa, dict) else ""
+    except (jwt.PyJWTError, ValueError):
+        return ""
+    return value[:255] if isinstance(value, str) else ""
