@@ -1,7 +1,8 @@
-"""Closes runs that were left open (a deleted DAG run, an Airflow that died in the middle), and with them their tasks and capabilities at the nodes.
+"""Closes runs that were left open (a deleted DAG run, an Airflow that died in the middle), and with them their tasks
+and capabilities at the nodes.
 
-Safe at any time and twice at once. What else is to be tidied, its owner does: the broker removes grants and tickets that ended, each node's gateway
-empties workspaces after its own policy's `retention_days`.
+Safe at any time and twice at once. What else is to be tidied, its owner does: the broker removes grants and tickets
+that ended, each node's gateway empties workspaces after its own policy's `retention_days`.
 """
 
 from datetime import timedelta

@@ -1,6 +1,8 @@
-"""Starts what standing grants have due, every minute: a DAG run of the workflow for each start, once, also after downtime.
+"""Starts what standing grants have due, every minute: a DAG run of the workflow for each start, once, also after
+downtime.
 
-What is due, and what of it is caught up, the broker says; each run then checks the user's visas anew when it admits itself.
+What is due, and what of it is caught up, the broker says; each run then checks the user's visas anew when it admits
+itself.
 """
 
 from datetime import timedelta

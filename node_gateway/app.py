@@ -1,4 +1,6 @@
-"""The two applications of one gateway: the public one for runs, the internal one for the node's own TES and operators."""
+"""The two applications of one gateway: the public one for runs, the internal one for the node's own TES and
+operators.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,25 @@ SAFE_HEADERS = [
 
 def public_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway", gateway, "public", openapi="/openapi.json")
-    for router in (tasks.router, sources.router, workspace.router, datasets.router, release.router, logs.router, review.router):
+    for router in (
+        tasks.router,
+        sources.router,
+        workspace.router,
+        datasets.router,
+        release.router,
+        logs.router,
+        review.router,
+    ):
         app.include_router(router(gateway))
 
     @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False)
-    @app.api_route("/s3-encrypted/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False)
+    @app.api_route(
+        "/s3-encrypted/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False
+    )
     async def no_data_here(request: Request, rest: str) -> Response:
-        error = ProblemError(404, "not-found", "Data is served to this node's TES only.", action="Name it as an input of a task.")
+        error = ProblemError(
+            404, "not-found", "Data is served to this node's TES only.", action="Name it as an input of a task."
+        )
         await gateway.auth.refuse(f"{request.method} {request.url.path}", error)
         raise error
 
@@ -56,7 +70,9 @@ def public_app(gateway: Gateway) -> FastAPI:
         """200 where the gateway itself works; what it leans on is told beside it."""
         checks = await _checks(gateway)
         ready = checks["database"] == "ok" and checks["policy"] == "ok"
-        return JSONResponse({"status": "ok" if ready else "not ready", "checks": checks}, status_code=200 if ready else 503)
+        return JSONResponse(
+            {"status": "ok" if ready else "not ready", "checks": checks}, status_code=200 if ready else 503
+        )
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
@@ -71,8 +87,12 @@ def internal_app(gateway: Gateway) -> FastAPI:
     app.include_router(review.internal_router(gateway))
 
     @app.get("/audit")
-    async def audit(after: Annotated[int, Query(ge=0)] = 0, run: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Response:
-        """JSON lines, oldest first; each `hash` is SHA-256 over `previous`, a newline and the entry's canonical JSON."""
+    async def audit(
+        after: Annotated[int, Query(ge=0)] = 0, run: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+    ) -> Response:
+        """JSON lines, oldest first; each `hash` is SHA-256 over `previous`, a newline and the entry's canonical
+        JSON.
+        """
 
         async def lines() -> AsyncIterator[bytes]:
             async for entry in gateway.audit.lines(after=after, run=run, limit=limit):
@@ -127,7 +147,10 @@ async def _checks(gateway: Gateway) -> dict[str, Any]:
     }
     found = dict(await asyncio.gather(*(bounded(name, check) for name, check in parts.items())))
     gateway.policy.current()
-    return {**found, "policy": "the changed file is wrong, the last good one is used" if gateway.policy.problem else "ok"}
+    return {
+        **found,
+        "policy": "the changed file is wrong, the last good one is used" if gateway.policy.problem else "ok",
+    }
 
 
 class _Edge:

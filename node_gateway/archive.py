@@ -1,4 +1,6 @@
-"""The node's SDA (download API v1), asked with the user's own token: which datasets and files there are, and a file as Crypt4GH for one key."""
+"""The node's SDA (download API v1), asked with the user's own token: which datasets and files there are, and a file as
+Crypt4GH for one key.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import httpx
 
 from node_gateway.keys import PublicKey
 from node_gateway.locations import SdaFile
-from node_gateway.redaction import scrub
+from node_gateway.redaction import redact
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
 
 MAGIC = b"crypt4gh"
@@ -23,7 +25,9 @@ PASSED_HEADERS = ("etag", "last-modified", "content-length")
 
 
 class Refused(Exception):
-    """Why the archive's data cannot be had: `error_class` is `AccessDenied | NotFound | NotCrypt4GH | ArchiveError | Truncated`; the text is fit for a user."""
+    """Why the archive's data cannot be had: `error_class` is `AccessDenied | NotFound | NotCrypt4GH | ArchiveError |
+    Truncated`; the text is fit for a user.
+    """
 
     def __init__(self, error_class: str, reason: str) -> None:
         super().__init__(reason)
@@ -42,7 +46,9 @@ class Listed:
 
 @dataclass
 class Download:
-    """An open answer whose first bytes are Crypt4GH's. `chunks` raises httpx.HTTPError where it is cut off; `close` always."""
+    """An open answer whose first bytes are Crypt4GH's. `chunks` raises httpx.HTTPError where it is cut off; `close`
+    always.
+    """
 
     headers: dict[str, str]
     chunks: AsyncIterator[bytes]
@@ -50,7 +56,9 @@ class Download:
     header_length: int | None = None  # of the Crypt4GH header, where the first bytes tell
 
     def lacks(self, size: int) -> int:
-        """How many bytes are missing for a file of `size` bytes after decryption; 0 where none are or it cannot be told (an edit list makes it more)."""
+        """How many bytes are missing for a file of `size` bytes after decryption; 0 where none are or it cannot be told
+        (an edit list makes it more).
+        """
         length = self.headers.get("content-length", "")
         if self.header_length is None or not length.isdecimal() or size <= 0:
             return 0
@@ -119,7 +127,10 @@ class Archive:
             raise Refused(*await _said(answer, file))
         headers = {k: answer.headers[k] for k in PASSED_HEADERS if k in answer.headers}
         if answer.headers.get("content-encoding", "identity") != "identity":
-            raise Refused("ArchiveError", f"The archive sent {file} with a content encoding, which Crypt4GH files have no use for.")
+            raise Refused(
+                "ArchiveError",
+                f"The archive sent {file} with a content encoding, which Crypt4GH files have no use for.",
+            )
         if method == "HEAD":
             return Download(headers, _nothing(), answer)
         chunks = answer.aiter_raw(256 * 1024)
@@ -146,11 +157,19 @@ class Archive:
         """Tells access withdrawn from a missing file: does the archive still list the dataset for this user?"""
         listed = await self._still_lists(file.dataset, token)
         if listed is None:
-            return Refused("AccessDenied", f"Access to {file.dataset} was withdrawn or the file does not exist (the archive answered {status}).")
+            return Refused(
+                "AccessDenied",
+                f"Access to {file.dataset} was withdrawn or the file does not exist (the archive answered {status}).",
+            )
         if not listed:
             return _withdrawn(file.dataset)
         if status == 404:
-            return Refused("NotFound", f"{file} does not exist in the archive." if file.path else f"The archive has no files of {file.dataset}.")
+            return Refused(
+                "NotFound",
+                f"{file} does not exist in the archive."
+                if file.path
+                else f"The archive has no files of {file.dataset}.",
+            )
         if status == 400:
             return Refused("ArchiveError", f"The archive does not accept the request for {file}.")
         return Refused("AccessDenied", f"The archive refuses {file} ({status}), though it lists the dataset.")
@@ -166,11 +185,17 @@ class Archive:
         return f"/{self._prefix}/{_quote(file.dataset)}/{urllib.parse.quote(file.path)}"
 
     def _headers(self, token: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {token}", "Client-Public-Key": self._key.header, "Accept-Encoding": "identity"}
+        return {
+            "Authorization": f"Bearer {token}",
+            "Client-Public-Key": self._key.header,
+            "Accept-Encoding": "identity",
+        }
 
     async def _get(self, path: str, token: str) -> Answer:
         try:
-            return await fetch(self._http, "GET", path, max_bytes=MAX_LISTING, headers={"Authorization": f"Bearer {token}"})
+            return await fetch(
+                self._http, "GET", path, max_bytes=MAX_LISTING, headers={"Authorization": f"Bearer {token}"}
+            )
         except (httpx.HTTPError, TooLarge) as error:
             raise Refused("ArchiveError", f"The archive does not answer rightly ({type(error).__name__}).") from None
 
@@ -191,7 +216,9 @@ class Archive:
 
 
 def _withdrawn(dataset: str) -> Refused:
-    return Refused("AccessDenied", f"Access to {dataset} was withdrawn: the archive does not open it to this user any more.")
+    return Refused(
+        "AccessDenied", f"Access to {dataset} was withdrawn: the archive does not open it to this user any more."
+    )
 
 
 def _quote(part: str) -> str:
@@ -208,14 +235,19 @@ async def _said(answer: httpx.Response, file: SdaFile) -> tuple[str, str]:
                 break
     except httpx.HTTPError:
         pass
-    text = scrub(words.decode(errors="replace"), 100).strip()
+    text = redact(words.decode(errors="replace"), 100).strip()
     if "encryption error" in text:  # the archive itself could not read the stored file as Crypt4GH
         return "NotCrypt4GH", f"{file} is not a Crypt4GH file that the archive can read ({text})."
-    return "ArchiveError", f"The archive answered {answer.status_code} for {file}{f' ({text})' if text.isprintable() and text else ''}."
+    return (
+        "ArchiveError",
+        f"The archive answered {answer.status_code} for {file}{f' ({text})' if text.isprintable() and text else ''}.",
+    )
 
 
 def _header_length(first: bytes) -> int | None:
-    """The length of the Crypt4GH header (magic, version, packets), None where `first` does not hold all the packets' lengths."""
+    """The length of the Crypt4GH header (magic, version, packets), None where `first` does not hold all the packets'
+    lengths.
+    """
     if len(first) < 16:
         return None
     count, at = int.from_bytes(first[12:16], "little"), 16

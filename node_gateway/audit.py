@@ -1,4 +1,6 @@
-"""The audit: who asked for what, and what the gateway said. Append-only, each line chained to the one before by SHA-256."""
+"""The audit: who asked for what, and what the gateway said. Append-only, each line chained to the one before by
+SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 
 from gdi.kit.canonical import canonical_json, sha256_hex
 from node_gateway import database as db
-from node_gateway.redaction import scrub
+from node_gateway.redaction import redact
 
 log = logging.getLogger(__name__)
 GENESIS = "0" * 64
@@ -22,7 +24,9 @@ ANONYMOUS_PER_SECOND, ANONYMOUS_BURST = 5.0, 200.0
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that was asked. `actor` is a user's sub with the workload, `tes`, or `anonymous`; `reason` is the refusal's slug and sentence."""
+    """One thing that was asked. `actor` is a user's sub with the workload, `tes`, or `anonymous`; `reason` is the
+    refusal's slug and sentence.
+    """
 
     action: str
     allowed: bool
@@ -37,9 +41,11 @@ class Entry:
 
 
 class Audit:
-    """Entries without a known caller are bounded in rate, so that a flood of bad tokens cannot fill the disk; what is left out is counted and told."""
+    """Entries without a known caller are bounded in rate, so that a flood of bad tokens cannot fill the disk; what is
+    left out is counted and told.
+    """
 
-    def __init__(self, database: db.Database) -> None:
+    def __init__(self, database: db.GatewayDatabase) -> None:
         self._db = database
         self._lock = asyncio.Lock()
         self._last: tuple[int, str] | None = None
@@ -47,12 +53,20 @@ class Audit:
 
     async def record(self, entry: Entry) -> None:
         if not entry.allowed:
-            log.warning("refused %s by %s: %s %s", entry.action, scrub(entry.actor, 200), scrub(entry.what, 200), scrub(entry.reason, 400))
+            log.warning(
+                "refused %s by %s: %s %s",
+                entry.action,
+                redact(entry.actor, 200),
+                redact(entry.what, 200),
+                redact(entry.reason, 400),
+            )
         if entry.actor == "anonymous" and not self._may_write():
             return
         if self._suppressed:
             count, self._suppressed = self._suppressed, 0
-            await self._append(Entry("audit-suppressed", False, what=f"{count} entries of unknown callers were left out"))
+            await self._append(
+                Entry("audit-suppressed", False, what=f"{count} entries of unknown callers were left out")
+            )
         await self._append(entry)
 
     def _may_write(self) -> bool:
@@ -66,16 +80,22 @@ class Audit:
         return True
 
     async def _append(self, entry: Entry) -> None:
-        fields = {k: scrub(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items() if v not in ("", 0)}
+        fields = {k: redact(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items() if v not in ("", 0)}
         async with self._lock, self._db.write() as connection:
             if self._last is None:
-                row = (await connection.execute(sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1))).first()
+                row = (
+                    await connection.execute(
+                        sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
+                    )
+                ).first()
                 self._last = (row.number, row.hash) if row else (0, GENESIS)
             number, previous = self._last[0] + 1, self._last[1]
             now = round(time.time(), 3)
             line = canonical_json({"number": number, "time": now, "allowed": entry.allowed, **fields}).decode()
             digest = sha256_hex(f"{previous}\n{line}".encode())
-            await connection.execute(db.audit.insert().values(number=number, time=now, line=line, previous=previous, hash=digest))
+            await connection.execute(
+                db.audit.insert().values(number=number, time=now, line=line, previous=previous, hash=digest)
+            )
         self._last = (number, digest)
 
     async def lines(self, *, after: int = 0, run: str = "", limit: int = 1000) -> AsyncIterator[dict[str, object]]:
@@ -88,13 +108,19 @@ class Audit:
                 yield {**json.loads(row.line), "previous": row.previous, "hash": row.hash}
 
     async def verify(self) -> int:
-        """The number of entries, when the chain is whole; ValueError naming the first that was changed, put in or taken out."""
+        """The number of entries, when the chain is whole; ValueError naming the first that was changed, put in or taken
+        out.
+        """
         previous, number = GENESIS, 0
         async with self._db.read() as connection:
             rows = await connection.stream(sa.select(db.audit).order_by(db.audit.c.number))
             async for row in rows:
                 number += 1
-                good = row.number == number and row.previous == previous and row.hash == sha256_hex(f"{previous}\n{row.line}".encode())
+                good = (
+                    row.number == number
+                    and row.previous == previous
+                    and row.hash == sha256_hex(f"{previous}\n{row.line}".encode())
+                )
                 if not good or json.loads(row.line).get("number") != number:
                     raise ValueError(f"audit entry {number} does not follow the one before it")
                 previous = row.hash

@@ -1,4 +1,6 @@
-"""Who calls: a run token signed by the broker, for this gateway, of a run that is open and not fenced by a later attempt or workload."""
+"""Who calls: a run token signed by the broker, for this gateway, of a run that is open and not fenced by a later
+attempt or workload.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
-from node_gateway.broker import Broker
+from node_gateway.broker import BrokerConnection
 
 MAX_TOKEN = 16 * 1024
 MAX_FENCES = 20_000
@@ -68,7 +70,7 @@ class Fence:
 
 @dataclass
 class Fences:
-    database: db.Database
+    database: db.GatewayDatabase
     _known: dict[str, Fence] = field(default_factory=dict)
 
     async def of(self, run: str) -> Fence:
@@ -92,18 +94,32 @@ class Fences:
         async with self.database.write() as connection:
             await connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=higher))
         known = self._known.get(run, now)  # may have been raised further while we wrote
-        self._known[run] = Fence(max(known.attempt, new.attempt), max(known.generation, new.generation), max(known.closed, new.closed))
+        self._known[run] = Fence(
+            max(known.attempt, new.attempt), max(known.generation, new.generation), max(known.closed, new.closed)
+        )
 
 
 class Authenticator:
     """Turns a request into a Caller, or refuses it with an audit entry."""
 
-    def __init__(self, keys: RemoteKeys, broker: Broker, fences: Fences, audit: Audit, *, node: str, audience: str, issuer: str) -> None:
+    def __init__(
+        self,
+        keys: RemoteKeys,
+        broker: BrokerConnection,
+        fences: Fences,
+        audit: Audit,
+        *,
+        node: str,
+        audience: str,
+        issuer: str,
+    ) -> None:
         self._keys, self._broker, self.fences, self._audit = keys, broker, fences, audit
         self._node, self._audience, self._issuer = node, audience, issuer
 
     async def caller(self, request: Request, scope: str) -> Caller:
-        """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where the broker is away."""
+        """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where
+        the broker is away.
+        """
         caller: Caller | None = None
         try:
             caller = self._of(await self._claims(request))
@@ -114,12 +130,16 @@ class Authenticator:
             raise
         return caller
 
-    async def refuse(self, what: str, error: ProblemError, caller: Caller | None = None, *, dataset: str = "", task: str = "") -> None:
+    async def refuse(
+        self, what: str, error: ProblemError, caller: Caller | None = None, *, dataset: str = "", task: str = ""
+    ) -> None:
         reason = f"{error.slug}: {error.problem.detail}"
         if caller is None:
             await self._audit.record(Entry("request", False, what=what, reason=reason, dataset=dataset, task=task))
         else:
-            entry = Entry("request", False, caller.actor, caller.run, caller.attempt, task, dataset, what, reason, caller.workflow)
+            entry = Entry(
+                "request", False, caller.actor, caller.run, caller.attempt, task, dataset, what, reason, caller.workflow
+            )
             await self._audit.record(entry)
 
     async def _claims(self, request: Request) -> RunClaims:
@@ -128,16 +148,24 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
             raise ProblemError(401, "unauthenticated", "A run token is needed.", action=action)
         try:
-            claims: dict[str, Any] = await self._keys.verify(token.strip(), issuer=self._issuer, audience=self._audience, typ="run+jwt")
+            claims: dict[str, Any] = await self._keys.verify(
+                token.strip(), issuer=self._issuer, audience=self._audience, typ="run+jwt"
+            )
         except KeysUnavailable:
-            raise ProblemError(503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds.") from None
+            raise ProblemError(
+                503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds."
+            ) from None
         except TokenError as error:
-            raise ProblemError(401, "invalid-token", f"The run token is not acceptable: {error}.", action=action) from None
+            raise ProblemError(
+                401, "invalid-token", f"The run token is not acceptable: {error}.", action=action
+            ) from None
         try:
             return RunClaims.model_validate(claims)
         except ValidationError as error:
             wrong = ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors()[:5])
-            raise ProblemError(401, "invalid-token", f"The run token's claims are wrong: {wrong}.", action=action) from None
+            raise ProblemError(
+                401, "invalid-token", f"The run token's claims are wrong: {wrong}.", action=action
+            ) from None
 
     @staticmethod
     def _of(claims: RunClaims) -> Caller:
@@ -156,14 +184,26 @@ class Authenticator:
 
     async def _admit(self, caller: Caller, scope: str) -> None:
         if caller.node != self._node:
-            raise ProblemError(403, "wrong-node", f"The run token is for node {caller.node}, this is {self._node}.", action="Use that node's gateway.")
+            raise ProblemError(
+                403,
+                "wrong-node",
+                f"The run token is for node {caller.node}, this is {self._node}.",
+                action="Use that node's gateway.",
+            )
         if scope not in caller.scopes:
-            raise ProblemError(403, "missing-scope", f"The run token does not carry the scope {scope}.", action="Another workload of the run does this.")
+            raise ProblemError(
+                403,
+                "missing-scope",
+                f"The run token does not carry the scope {scope}.",
+                action="Another workload of the run does this.",
+            )
         await self._not_fenced(caller, scope)
         if scope != "close":  # what the broker has closed already must still be closable here
             await self._broker.open_run(caller.run, caller.attempt)
             await self._not_fenced(caller, scope)
-        await self.fences.raise_to(caller.run, attempt=caller.attempt, generation=caller.generation if "tasks" in caller.scopes else 0)
+        await self.fences.raise_to(
+            caller.run, attempt=caller.attempt, generation=caller.generation if "tasks" in caller.scopes else 0
+        )
 
     async def _not_fenced(self, caller: Caller, scope: str) -> None:
         fence = await self.fences.of(caller.run)
@@ -171,7 +211,12 @@ class Authenticator:
             detail = f"Attempt {caller.attempt} of run {caller.run} is over: attempt {fence.attempt} has begun."
             raise ProblemError(403, "stale-attempt", detail, action="Stop: the later attempt goes on.")
         if "tasks" in caller.scopes and caller.generation < fence.generation:
-            raise ProblemError(403, "stale-workload", f"{caller.workload} was replaced by a later workload of the run.", action="Stop: the later one goes on.")
+            raise ProblemError(
+                403,
+                "stale-workload",
+                f"{caller.workload} was replaced by a later workload of the run.",
+                action="Stop: the later one goes on.",
+            )
         if caller.attempt <= fence.closed and scope != "close":
             detail = f"Attempt {caller.attempt} of run {caller.run} was closed here."
             raise ProblemError(403, "run-closed", detail, action="Start a new attempt of the run.")

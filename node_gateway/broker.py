@@ -1,4 +1,6 @@
-"""What the gateway asks the broker: is this run open, and a fresh user token for this node's SDA or TES. Nothing of it is stored."""
+"""What the gateway asks the broker: is this run open, and a fresh user token for this node's SDA or TES. Nothing of it
+is stored.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def assertion(key: SigningKey, node: str, issuer: str) -> str:
     return key.sign({"iss": node, "sub": node, "aud": issuer}, lifetime=60)
 
 
-class Broker:
+class BrokerConnection:
     """`wait` seconds are given to a broker that restarts before a call is answered with 503."""
 
     def __init__(self, client: AsyncBrokerClient, node: str, *, fresh_for: float, wait: float) -> None:
@@ -35,7 +37,9 @@ class Broker:
         self._asking: dict[str, asyncio.Lock] = {}
 
     async def open_run(self, run: str, attempt: int) -> Run:
-        """The run, open at `attempt` or later and with this node in its plan. ProblemError 403 (closed, unknown, not ours) or 503 (broker away)."""
+        """The run, open at `attempt` or later and with this node in its plan. ProblemError 403 (closed, unknown, not
+        ours) or 503 (broker away).
+        """
         known = self._cached(run, attempt)
         if known is None:
             lock = self._asking.setdefault(run, asyncio.Lock())
@@ -48,7 +52,12 @@ class Broker:
         if known.state != "open":
             raise ProblemError(403, "run-closed", f"Run {run} is closed.", action="Start a new attempt of the run.")
         if known.attempt < attempt:
-            raise ProblemError(403, "unknown-attempt", f"Run {run} is at attempt {known.attempt}, not {attempt}.", action="Have the attempt admitted first.")
+            raise ProblemError(
+                403,
+                "unknown-attempt",
+                f"Run {run} is at attempt {known.attempt}, not {attempt}.",
+                action="Have the attempt admitted first.",
+            )
         return known
 
     def forget(self, run: str) -> None:
@@ -66,12 +75,19 @@ class Broker:
             answer = await self._client.get_run(run)
         except ProblemError as error:
             if error.problem.status in (403, 404):
-                raise ProblemError(403, "unknown-run", f"The broker does not know run {run} at node {self._node}.", action="Check the run's plan.") from None
+                raise ProblemError(
+                    403,
+                    "unknown-run",
+                    f"The broker does not know run {run} at node {self._node}.",
+                    action="Check the run's plan.",
+                ) from None
             raise away(error.slug) from None
         except httpx.HTTPError as error:
             raise away(type(error).__name__) from None
         if answer.id != run or all(item.node != self._node for item in answer.plan):
-            raise ProblemError(403, "unknown-run", f"Run {run} has no part at node {self._node}.", action="Check the run's plan.")
+            raise ProblemError(
+                403, "unknown-run", f"Run {run} has no part at node {self._node}.", action="Check the run's plan."
+            )
         if answer.state == "open":
             self._runs[run] = (answer, time.monotonic())
             while len(self._runs) > MAX_CACHED_RUNS:
@@ -79,7 +95,9 @@ class Broker:
         return answer
 
     async def node_token(self, run: str, audience: Literal["sda", "tes"], *, min_ttl: float = 5) -> str:
-        """The user's access token for this node. ProblemError: 403 with the broker's reason, or 503 after `wait` seconds of trying."""
+        """The user's access token for this node. ProblemError: 403 with the broker's reason, or 503 after `wait`
+        seconds of trying.
+        """
         deadline = time.monotonic() + self.wait
         pause = 0.2
         while True:
@@ -94,9 +112,15 @@ class Broker:
                 problem = type(error).__name__
             if time.monotonic() + pause > deadline:
                 raise away(problem)
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
             pause = min(pause * 2, 3)
 
 
 def away(problem: str) -> ProblemError:
-    return ProblemError(503, "broker-away", f"The broker does not answer ({problem[:60]}).", action="Try again in a few seconds.", retry_after=3)
+    return ProblemError(
+        503,
+        "broker-away",
+        f"The broker does not answer ({problem[:60]}).",
+        action="Try again in a few seconds.",
+        retry_after=3,
+    )

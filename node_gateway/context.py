@@ -15,9 +15,9 @@ from gdi.kit.problem import ProblemError
 from node_gateway.archive import Archive
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences
-from node_gateway.broker import Broker, assertion
+from node_gateway.broker import BrokerConnection, assertion
 from node_gateway.data.service import Data
-from node_gateway.database import Database
+from node_gateway.database import GatewayDatabase
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
@@ -29,7 +29,7 @@ from node_gateway.review.sign_in import SignIn
 from node_gateway.settings import Settings, SettingsError, read_secret, s3_credentials
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
-from node_gateway.tasks.tes_client import TesClient
+from node_gateway.tasks.tes_client import UpstreamTes
 from node_gateway.upstream import client
 from node_gateway.workspace.bucket import THREADS, Bucket
 
@@ -38,11 +38,11 @@ from node_gateway.workspace.bucket import THREADS, Bucket
 class Gateway:
     settings: Settings
     policy: PolicyFile
-    database: Database
+    database: GatewayDatabase
     audit: Audit
     metrics: Metrics
     auth: Authenticator
-    broker: Broker
+    broker: BrokerConnection
     workspace: Bucket
     archive: Archive
     tasks: Tasks
@@ -60,7 +60,9 @@ class Gateway:
 
     @classmethod
     async def open(cls, settings: Settings) -> Gateway:
-        """Reads every file first: SettingsError naming what is missing or wrong. RuntimeError where the database is in use."""
+        """Reads every file first: SettingsError naming what is missing or wrong. RuntimeError where the database is in
+        use.
+        """
         try:
             key = SigningKey.from_pem(read_secret(settings.key_file, "KEY_FILE"))
         except ValueError as error:
@@ -72,28 +74,38 @@ class Gateway:
         password = read_secret(settings.tes_password_file, "TES_PASSWORD_FILE").decode().strip()
         credentials = s3_credentials(settings.s3_credentials_file)
         tes_key = PublicKey.load(settings.tes_public_key_file)
-        database = await Database.open(settings.database_path)
+        database = await GatewayDatabase.open(settings.database_path)
 
         metrics, audit = Metrics(), Audit(database)
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         workspace, area = (
-            Bucket(name, endpoint=settings.s3_endpoint, region=settings.s3_region, credentials=credentials, pool=threads)
+            Bucket(
+                name, endpoint=settings.s3_endpoint, region=settings.s3_region, credentials=credentials, pool=threads
+            )
             for name in (settings.workspace_bucket, settings.release_bucket)
         )
         broker_http = AsyncBrokerClient(settings.broker_url, lambda: assertion(key, settings.node_id, settings.issuer))
-        broker = Broker(broker_http, settings.node_id, fresh_for=settings.run_check_seconds, wait=settings.broker_wait_seconds)
+        broker = BrokerConnection(
+            broker_http, settings.node_id, fresh_for=settings.run_check_seconds, wait=settings.broker_wait_seconds
+        )
         keys_http = client(settings.broker_url, read_timeout=10)
         keys = RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", keys_http)
         fences = Fences(database)
-        auth = Authenticator(keys, broker, fences, audit, node=settings.node_id, audience=settings.public_url, issuer=settings.issuer)
+        auth = Authenticator(
+            keys, broker, fences, audit, node=settings.node_id, audience=settings.public_url, issuer=settings.issuer
+        )
         store = TaskStore(database)
         archive = Archive(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
-        tes = TesClient(settings.tes_url, settings.tes_user, password)
+        tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics)
         listings = Listings(archive)
-        data = Data(store, broker, fences, archive, listings, audit, tes_key, metrics, asyncio.Semaphore(settings.max_streams))
+        data = Data(
+            store, broker, fences, archive, listings, audit, tes_key, metrics, asyncio.Semaphore(settings.max_streams)
+        )
         reviews = Reviews(database, policy, area, audit)
-        releases = Releases(settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics, reviews)
+        releases = Releases(
+            settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics, reviews
+        )
         oidc_http = client("", read_timeout=10, connections=20)
         sign_in = SignIn.of(settings, key, oidc_http)
         retention = Retention(database, policy, workspace, broker_http, audit)
@@ -112,7 +124,9 @@ class Gateway:
             raise ProblemError(403, "other-run", "The run token is for another run.", action="Use the run's own token.")
 
     async def run_caller(self, request: Request, scope: str, run: str) -> Caller:
-        """Who asks, with a token of `scope` and of this very run; a token of another run is refused with 403, and the audit has it."""
+        """Who asks, with a token of `scope` and of this very run; a token of another run is refused with 403, and the
+        audit has it.
+        """
         caller = await self.auth.caller(request, scope)
         try:
             self.own_run(caller, run)

@@ -1,4 +1,6 @@
-"""The gateway's state in one SQLite file (WAL): killed at any instant, it is whole at the next start. One process at a time, one writer in it."""
+"""The gateway's state in one SQLite file (WAL): killed at any instant, it is whole at the next start. One process at a
+time, one writer in it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ tasks = sa.Table(
     sa.Column("user", sa.String(255), nullable=False),
     sa.Column("job", sa.String(100), nullable=False),
     sa.Column("try", sa.String(20), nullable=False),
-    sa.Column("intent", sa.String(40), nullable=False, unique=True),  # a random tag on the task: finds it again after a crash between create and record
+    sa.Column(
+        "intent", sa.String(40), nullable=False, unique=True
+    ),  # a random tag on the task: finds it again after a crash between create and record
     sa.Column("phase", sa.String(10), nullable=False),  # creating | created | refused
     sa.Column("tes_id", sa.String(200), unique=True),
     sa.Column("ended", sa.String(20)),  # the final state, once seen
@@ -118,13 +122,16 @@ audit = sa.Table(
 )
 
 _APPEND_ONLY = [
-    f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+    f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 'the audit is"
+    " append-only'); END"
     for verb in ("update", "delete")
 ]
 
 
-class Database:
-    """`read()` gives a connection, `write()` a transaction; writers wait for each other here, so SQLite is never busy."""
+class GatewayDatabase:
+    """`read()` gives a connection, `write()` a transaction; writers wait for each other here, so SQLite is never
+    busy.
+    """
 
     def __init__(self, engine: AsyncEngine, lock: int) -> None:
         self._engine = engine
@@ -132,7 +139,7 @@ class Database:
         self._writer = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path) -> Database:
+    async def open(cls, path: Path) -> GatewayDatabase:
         """Opens or makes the file (mode 0600). RuntimeError where another gateway holds it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -140,7 +147,9 @@ class Database:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # dies with the process, however it dies
         except OSError:
             os.close(lock)
-            raise RuntimeError(f"another gateway uses {path}: stop it first, or give this one its own DATABASE_URL") from None
+            raise RuntimeError(
+                f"another gateway uses {path}: stop it first, or give this one its own DATABASE_URL"
+            ) from None
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8, pool_timeout=30)
         sa.event.listen(engine.sync_engine, "connect", _pragmas)
@@ -161,7 +170,9 @@ class Database:
             yield connection
 
     async def make_durable(self) -> None:
-        """What was committed is on the disk when this returns, power cut or not (a commit alone outlives only the process)."""
+        """What was committed is on the disk when this returns, power cut or not (a commit alone outlives only the
+        process).
+        """
         async with self._writer, self._engine.connect() as connection:
             await connection.execute(sa.text("PRAGMA wal_checkpoint(FULL)"))
 

@@ -1,4 +1,6 @@
-"""`GET /datasets` and `HEAD /datasets/{dataset}/{path}`: an input's size and time by the archive's own listing, asked as the user; never its content."""
+"""`GET /datasets` and `HEAD /datasets/{dataset}/{path}`: an input's size and time by the archive's own listing, asked
+as the user; never its content.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,19 @@ def router(gateway: Gateway) -> APIRouter:
             found = await gateway.listings.find(caller.run, file, token)
         except Refused as refused:
             status, slug = (403, "access-denied") if refused.error_class == "AccessDenied" else (502, "archive-error")
-            problem = ProblemError(status, slug, refused.reason, action="Ask for access to the dataset, or see the node's operator.", dataset=dataset)
+            problem = ProblemError(
+                status,
+                slug,
+                refused.reason,
+                action="Ask for access to the dataset, or see the node's operator.",
+                dataset=dataset,
+            )
             await gateway.auth.refuse(f"HEAD {request.url.path}", problem, caller, dataset=dataset)
             raise problem from None
         if found is None:
-            raise ProblemError(404, "not-found", f"{file} does not exist in the archive.", action="Check the path.", dataset=dataset)
+            raise ProblemError(
+                404, "not-found", f"{file} does not exist in the archive.", action="Check the path.", dataset=dataset
+            )
         headers = {"Content-Length": str(found.size)}
         if found.mtime is not None:
             headers["Last-Modified"] = formatdate(found.mtime, usegmt=True)
@@ -53,5 +63,7 @@ def _of_run(caller: Caller, dataset: str, path: str) -> SdaFile:
     file = SdaFile.parse(f"sda://{dataset}/{path}")
     if dataset not in caller.datasets:
         detail = f"The dataset {dataset} is not one of this run's datasets at this node."
-        raise ProblemError(403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=dataset)
+        raise ProblemError(
+            403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=dataset
+        )
     return file

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from node_gateway.settings import SettingsError
 
-_PEM = re.compile(rb"\s*-----BEGIN CRYPT4GH PUBLIC KEY-----\s+([A-Za-z0-9+/=]{44})\s+-----END CRYPT4GH PUBLIC KEY-----\s*")
+_PEM = re.compile(
+    rb"\s*-----BEGIN CRYPT4GH PUBLIC KEY-----\s+([A-Za-z0-9+/=]{44})\s+-----END CRYPT4GH PUBLIC KEY-----\s*"
+)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,14 @@ class Listings:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._kept: OrderedDict[tuple[str, str], tuple[float, dict[str, Listed], dict[str, float | None]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, dict[str, Listed], dict[str, float | None]]] = (
+            OrderedDict()
+        )
 
     async def find(self, run: str, file: SdaFile, token: str, *, times: bool = True) -> Listed | None:
-        """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. Refused where the archive does not open the dataset."""
+        """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. Refused where the archive
+        does not open the dataset.
+        """
         kept = self._kept.get((run, file.dataset))
         if kept is None or time.monotonic() - kept[0] > FRESH_FOR:
             files = await self._archive.files(file.dataset, token)

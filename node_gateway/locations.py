@@ -1,4 +1,6 @@
-"""Where a task may read and write, as the outside names it: `sda://DATASET/path` and `workspace://RUN/path`. Anything else is refused here."""
+"""Where a task may read and write, as the outside names it: `sda://DATASET/path` and `workspace://RUN/path`. Anything
+else is refused here.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,22 @@ import re
 from dataclasses import dataclass
 
 from gdi.kit.problem import ProblemError
-from node_gateway.redaction import scrub
+from node_gateway.redaction import redact
 
 OWN = ".gdi"  # the platform's own part of a workspace
 MAX_PATH_BYTES = 900  # an S3 key holds 1024 bytes, the run's prefix included
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _RUN = re.compile(r"r-[0-9a-f]{20}")
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\%#?*]")  # control, Windows separators, anything that a second decoding or a glob would read differently
+_FORBIDDEN = re.compile(
+    r"[\x00-\x1f\x7f\\%#?*]"
+)  # control, Windows separators, anything that a second decoding or a glob would read differently
 
 
 def refused(what: str, why: str) -> ProblemError:
     return ProblemError(
         403,
         "forbidden-location",
-        f"{scrub(what, 200)!r} is not allowed: {why}.",
+        f"{redact(what, 200)!r} is not allowed: {why}.",
         action="Read sda://DATASET/path of this run's datasets or workspace://RUN/path of this run; write to workspace://RUN/path.",
     )
 
@@ -81,7 +85,9 @@ class WorkspaceFile:
 
 
 def from_s3(url: str, bucket: str, run: str) -> str:
-    """The outside's name of an `s3://` URL that the gateway made; empty for any other (nothing of the node's storage is told)."""
+    """The outside's name of an `s3://` URL that the gateway made; empty for any other (nothing of the node's storage is
+    told).
+    """
     prefix = f"s3://{bucket}/{run}/"
     return f"workspace://{run}/{url.removeprefix(prefix)}" if url.startswith(prefix) else ""
 
@@ -89,6 +95,11 @@ def from_s3(url: str, bucket: str, run: str) -> str:
 def check_container_path(path: str, field: str) -> str:
     """An absolute, plain path under `/gdi/`: where the task sees files. ProblemError 403 otherwise."""
     if not path.startswith("/gdi/"):
-        raise ProblemError(403, "forbidden-path", f"{field} {scrub(path, 200)!r} is not under /gdi/.", action="Use /gdi/work/… or /gdi/workflow/….")
+        raise ProblemError(
+            403,
+            "forbidden-path",
+            f"{field} {redact(path, 200)!r} is not under /gdi/.",
+            action="Use /gdi/work/… or /gdi/workflow/….",
+        )
     check_path(path.removeprefix("/gdi/"), path)
     return path

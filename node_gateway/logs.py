@@ -1,4 +1,6 @@
-"""`GET /logs/{task}`: what a task printed, where the node's policy lets it be read (`logs: open`, for open data); otherwise nobody's."""
+"""`GET /logs/{task}`: what a task printed, where the node's policy lets it be read (`logs: open`, for open data);
+otherwise nobody's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/logs/{task}")
     async def logs(task: Annotated[str, Path(max_length=200)]) -> PlainTextResponse:
         if gateway.policy.current().logs != "open":
-            raise ProblemError(403, "logs-closed", "This node lets nobody read what tasks print.", action="Ask the node's operator.")
+            raise ProblemError(
+                403, "logs-closed", "This node lets nobody read what tasks print.", action="Ask the node's operator."
+            )
         known = await gateway.tasks.store.by_tes_id(task)
         try:
             found = await gateway.tasks.tes.get(task, "FULL") if known else None

@@ -1,4 +1,6 @@
-"""`node-gateway`: one process, two listeners (public TCP; internal socket or port) in one event loop, ended gracefully by SIGTERM or SIGINT."""
+"""`node-gateway`: one process, two listeners (public TCP; internal socket or port) in one event loop, ended gracefully
+by SIGTERM or SIGINT.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ import uvicorn
 from gdi.kit.jose import SigningKey
 from node_gateway.app import internal_app, public_app
 from node_gateway.context import Gateway
-from node_gateway.redaction import ScrubbingFormatter
+from node_gateway.redaction import RedactingFormatter
 from node_gateway.settings import Settings, SettingsError, load
 
 log = logging.getLogger("node_gateway")
@@ -43,9 +45,11 @@ def _server(app: object, settings: Settings, *, internal: bool = False) -> _Serv
     mutual: dict[str, Any] = {}
     if internal and settings.internal_tls_cert_file is not None:
         mutual = {
-            "ssl_certfile": settings.internal_tls_cert_file, "ssl_keyfile": settings.internal_tls_key_file, "ssl_cert_reqs": ssl.CERT_REQUIRED,
+            "ssl_certfile": settings.internal_tls_cert_file,
+            "ssl_keyfile": settings.internal_tls_key_file,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
             "ssl_ca_certs": str(settings.internal_client_ca_file),
-        }  # fmt: skip
+        }
     return _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # an ASGI application
@@ -98,8 +102,15 @@ async def serve(settings: Settings) -> None:
     gateway = await Gateway.open(settings)
     try:
         public = _tcp(settings.host, settings.port)
-        internal = _unix(settings.internal_socket) if settings.internal_socket else _tcp(settings.internal_host, settings.internal_port or 0)
-        servers = [(_server(public_app(gateway), settings), public), (_server(internal_app(gateway), settings, internal=True), internal)]
+        internal = (
+            _unix(settings.internal_socket)
+            if settings.internal_socket
+            else _tcp(settings.internal_host, settings.internal_port or 0)
+        )
+        servers = [
+            (_server(public_app(gateway), settings), public),
+            (_server(internal_app(gateway), settings, internal=True), internal),
+        ]
 
         def stop() -> None:
             for server, _ in servers:
@@ -108,7 +119,13 @@ async def serve(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
-        log.info("node %s: public on %s:%d, internal on %s", settings.node_id, settings.host, settings.port, settings.internal_socket or settings.internal_port)
+        log.info(
+            "node %s: public on %s:%d, internal on %s",
+            settings.node_id,
+            settings.host,
+            settings.port,
+            settings.internal_socket or settings.internal_port,
+        )
 
         async def one(server: _Server, listener: socket.socket) -> None:
             try:
@@ -130,7 +147,7 @@ async def serve(settings: Settings) -> None:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
-    handler.setFormatter(ScrubbingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,4 +1,6 @@
-"""The node's policy: what its operator lets strangers' workflows do here. A YAML file, read again when it changes; what it does not allow is refused."""
+"""The node's policy: what its operator lets strangers' workflows do here. A YAML file, read again when it changes; what
+it does not allow is refused.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gdi.kit.reloading_file import WatchedFile
+from gdi.kit.reloading_file import ReloadingFile
 
 MAX_BYTES = 1024 * 1024
 
@@ -23,7 +25,9 @@ class _Strict(BaseModel):
 
 
 class ReleasePolicy(_Strict):
-    """Which disclosure checks may release, and how large a file they look at (`max_bytes`, and `max_rows` where it has rows)."""
+    """Which disclosure checks may release, and how large a file they look at (`max_bytes`, and `max_rows` where it has
+    rows).
+    """
 
     checks: list[Literal["allele-counts"]] = Field(default_factory=list)
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=1024**3)
@@ -31,11 +35,13 @@ class ReleasePolicy(_Strict):
 
 
 class Policy(_Strict):
-    """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or `name@sha256:…`; empty allows all.
+    """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
+    `name@sha256:…`; empty allows all.
 
-    `floor` is the smallest non-zero count of people or alleles that may leave. `logs: open` lets anyone read what tasks print: for open data only.
-    `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved it at `/review`; a workflow may ask for the same.
-    `retention_days` after a run ended its workspace is emptied; without it, never.
+    `floor` is the smallest non-zero count of people or alleles that may leave. `logs: open` lets anyone read what tasks
+    print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved it at
+    `/review`; a workflow may ask for the same. `retention_days` after a run ended its workspace is emptied; without it,
+    never.
     """
 
     images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)
@@ -44,7 +50,9 @@ class Policy(_Strict):
     max_disk_gb: float = Field(default=200, gt=0)
     max_inputs: int = Field(default=1000, ge=1, le=100_000)
     max_tasks_per_run: int = Field(default=20_000, ge=1)
-    workflows: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}(@sha256:[0-9a-f]{64})?$")]] = Field(default_factory=list, max_length=10_000)
+    workflows: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}(@sha256:[0-9a-f]{64})?$")]] = Field(
+        default_factory=list, max_length=10_000
+    )
     floor: int = Field(default=5, ge=1, le=1_000_000)
     logs: Literal["nobody", "open"] = "nobody"
     releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
@@ -76,8 +84,10 @@ def load(path: Path) -> Policy:
         raise PolicyError(f"{path}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
 
 
-class PolicyFile(WatchedFile[Policy]):
-    """The policy in force. A changed file takes effect at the next request; a broken one does not: the last good policy stays and `problem` says why."""
+class PolicyFile(ReloadingFile[Policy]):
+    """The policy in force. A changed file takes effect at the next request; a broken one does not: the last good policy
+    stays and `problem` says why.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, load, PolicyError, "policy")

@@ -1,4 +1,6 @@
-"""Secrets cut out of text: whatever a TES, an archive or a traceback says passes here before it is logged, stored or answered."""
+"""Secrets cut out of text: whatever a TES, an archive or a traceback says passes here before it is logged, stored or
+answered.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _FRAGMENT = re.compile(r"((?:sda|s3|htsget|workspace|https?|file)://[^\s#\"'<>]*
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def scrub(text: str, limit: int = 2000) -> str:
+def redact(text: str, limit: int = 2000) -> str:
     """`text` without secrets, URL fragments and control characters, at most `limit` characters."""
     bounded = text[: limit * 4]
     return _CONTROL.sub(" ", _SECRETS.sub("[removed]", _FRAGMENT.sub(r"\1", bounded)))[:limit]
@@ -27,9 +29,9 @@ def looks_secret(text: str) -> bool:
     return _SECRETS.search(text) is not None
 
 
-class ScrubbingFormatter(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """Scrubs the finished line, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return "\n".join(scrub(line, 4000) for line in text.splitlines()[:200])
+        return "\n".join(redact(line, 4000) for line in text.splitlines()[:200])

@@ -1,4 +1,6 @@
-"""Empties workspaces of runs that ended longer ago than the node's policy keeps them. The node decides by itself; the coordinator cannot ask for it."""
+"""Empties workspaces of runs that ended longer ago than the node's policy keeps them. The node decides by itself; the
+coordinator cannot ask for it.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,14 @@ DAY = 86400.0
 
 @dataclass
 class Retention:
-    """`retention_days` of the policy; without it nothing is removed. A run is emptied where the broker says that it is closed, and was, for that long.
+    """`retention_days` of the policy; without it nothing is removed. A run is emptied where the broker says that it is
+    closed, and was, for that long.
 
-    Idempotent: it may die in the middle, and two at once remove the same files. A run that is opened again afterwards computes anew what is missing.
+    Idempotent: it may die in the middle, and two at once remove the same files. A run that is opened again afterwards
+    computes anew what is missing.
     """
 
-    database: db.Database
+    database: db.GatewayDatabase
     policy: PolicyFile
     workspace: Bucket
     broker: AsyncBrokerClient
@@ -40,11 +44,15 @@ class Retention:
     async def for_ever(self) -> None:
         """Each hour, with jitter; what fails is tried again the next time."""
         while True:
-            await asyncio.sleep(EVERY * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            await asyncio.sleep(EVERY * random.uniform(0.5, 1.5))  # noqa: S311
             try:
                 await self.once()
             except Exception as error:  # a loop that dies in silence would keep data for ever
-                log.error("workspaces could not be emptied, trying again later: %s: %s", type(error).__name__, str(error)[:200])
+                log.error(
+                    "workspaces could not be emptied, trying again later: %s: %s",
+                    type(error).__name__,
+                    str(error)[:200],
+                )
 
     async def once(self) -> dict[str, int]:
         """{run: files removed} of the runs that were emptied now."""
@@ -59,19 +67,38 @@ class Retention:
             emptied[run] = await self._empty(run)
             statement = insert(db.emptied).values(run=run, attempt=max(attempt, ended[0]))
             async with self.database.write() as connection:
-                await connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_={"attempt": statement.excluded.attempt}))
-            await self.audit.record(Entry("workspace-emptied", True, "gateway", run, ended[0], what=f"{emptied[run]} files, {days:g} days after the run ended"))
+                await connection.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=["run"], set_={"attempt": statement.excluded.attempt}
+                    )
+                )
+            await self.audit.record(
+                Entry(
+                    "workspace-emptied",
+                    True,
+                    "gateway",
+                    run,
+                    ended[0],
+                    what=f"{emptied[run]} files, {days:g} days after the run ended",
+                )
+            )
         return emptied
 
     async def _candidates(self) -> list[tuple[str, int]]:
         """Runs that were here, and whose last attempt was not emptied."""
         f, e = db.fences.c, db.emptied.c
-        query = sa.select(f.run, f.attempt).outerjoin(db.emptied, e.run == f.run).where(sa.or_(e.run.is_(None), e.attempt < f.attempt))
+        query = (
+            sa.select(f.run, f.attempt)
+            .outerjoin(db.emptied, e.run == f.run)
+            .where(sa.or_(e.run.is_(None), e.attempt < f.attempt))
+        )
         async with self.database.read() as connection:
             return [(row.run, row.attempt) for row in await connection.execute(query.order_by(f.run))]
 
     async def _ended(self, run: str) -> tuple[int, float] | None:
-        """(attempt, when it was closed), asked of the broker just now; None where it is open, or where that cannot be known: then nothing is removed."""
+        """(attempt, when it was closed), asked of the broker just now; None where it is open, or where that cannot be
+        known: then nothing is removed.
+        """
         try:
             found = await self.broker.get_run(run)
         except (ProblemError, httpx.HTTPError) as error:

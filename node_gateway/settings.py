@@ -1,4 +1,6 @@
-"""The gateway's settings: one class, read once from `NODE_GATEWAY_*`, checked at start with a message for each mistake. Secrets come from files only."""
+"""The gateway's settings: one class, read once from `NODE_GATEWAY_*`, checked at start with a message for each mistake.
+Secrets come from files only.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,11 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
 
-    `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless `INTERNAL_HOST` says otherwise)
-    is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only clients with a certificate of that authority get in.
-    `SDA_PREFIX` is `s3` for archives newer than v0.3.179. `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`);
-    without it only the internal listener takes decisions.
+    `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless
+    `INTERNAL_HOST` says otherwise) is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only
+    clients with a certificate of that authority get in. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
+    `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
+    internal listener takes decisions.
     """
 
     model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_", extra="ignore", hide_input_in_errors=True)
@@ -74,11 +77,18 @@ class Settings(BaseSettings):
             raise ValueError("set exactly one of INTERNAL_SOCKET and INTERNAL_PORT")
         tls = (self.internal_tls_cert_file, self.internal_tls_key_file, self.internal_client_ca_file)
         if any(tls) and (not all(tls) or self.internal_port is None):
-            raise ValueError("set all of INTERNAL_TLS_CERT_FILE, INTERNAL_TLS_KEY_FILE and INTERNAL_CLIENT_CA_FILE, with INTERNAL_PORT, or none of them")
+            raise ValueError(
+                "set all of INTERNAL_TLS_CERT_FILE, INTERNAL_TLS_KEY_FILE and INTERNAL_CLIENT_CA_FILE, with"
+                " INTERNAL_PORT, or none of them"
+            )
         if self.workspace_bucket == self.release_bucket:
-            raise ValueError("WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves")
+            raise ValueError(
+                "WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves"
+            )
         if len({v is None for v in (self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret_file)}) > 1:
-            raise ValueError("set all of OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET_FILE (reviewers sign in there), or none")
+            raise ValueError(
+                "set all of OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET_FILE (reviewers sign in there), or none"
+            )
         for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint", "oidc_issuer"):
             value = getattr(self, name)
             if value is not None:
@@ -104,13 +114,18 @@ def load() -> Settings:
 
 
 def _sentence(loc: tuple[int | str, ...], message: str) -> str:
-    return f"NODE_GATEWAY_{'_'.join(str(p) for p in loc).upper()}: {message}" if loc else message.removeprefix("Value error, ")
+    return (
+        f"NODE_GATEWAY_{'_'.join(str(p) for p in loc).upper()}: {message}"
+        if loc
+        else message.removeprefix("Value error, ")
+    )
 
 
 def read_secret(path: Path, what: str) -> bytes:
     """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it.
 
-    A file of root's that this process reads by one of its groups is as private: so Kubernetes mounts Secrets (root's, mode 0440, the pod's group).
+    A file of root's that this process reads by one of its groups is as private: so Kubernetes mounts Secrets (root's,
+    mode 0440, the pod's group).
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,6 @@
-"""HTTP to the node's own servers: no cookies kept between users, no proxy or netrc from the environment, no redirects, answers of bounded size."""
+"""HTTP to the node's own servers: no cookies kept between users, no proxy or netrc from the environment, no redirects,
+answers of bounded size.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import httpx
 
 from gdi.kit import bounded_read
 from gdi.kit.tls import authorities
-from node_gateway.redaction import scrub
+from node_gateway.redaction import redact
 
 
 class TooLarge(Exception):
@@ -22,8 +24,12 @@ class NotJson(Exception):
     """An answer that is not the JSON it should be."""
 
 
-def client(base_url: str, *, auth: httpx.Auth | None = None, read_timeout: float = 30, connections: int = 100) -> httpx.AsyncClient:
-    """A client for one server. The SDA's `sda_session_key` cookie would let one user's visas serve another: no cookie is ever accepted."""
+def client(
+    base_url: str, *, auth: httpx.Auth | None = None, read_timeout: float = 30, connections: int = 100
+) -> httpx.AsyncClient:
+    """A client for one server. The SDA's `sda_session_key` cookie would let one user's visas serve another: no cookie
+    is ever accepted.
+    """
     return httpx.AsyncClient(
         base_url=base_url,
         auth=auth,
@@ -50,7 +56,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def text(self, limit: int = 300) -> str:
-        return scrub(self.content[: limit * 4].decode(errors="replace"), limit).strip()
+        return redact(self.content[: limit * 4].decode(errors="replace"), limit).strip()
 
     def json(self) -> Any:  # any JSON value: callers check its shape
         try:
@@ -59,7 +65,9 @@ class Answer:
             raise NotJson(f"{self.path} answered {self.status} with something that is not JSON") from None
 
 
-async def fetch(http: httpx.AsyncClient, method: str, path: str, *, max_bytes: int, **request: Any) -> Answer:  # request: httpx's own arguments
+async def fetch(
+    http: httpx.AsyncClient, method: str, path: str, *, max_bytes: int, **request: Any
+) -> Answer:  # request: httpx's own arguments
     """The answer with its body, at most `max_bytes` (TooLarge). httpx.HTTPError where the server is away."""
     async with http.stream(method, path, **request) as answer:
         try:

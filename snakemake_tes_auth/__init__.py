@@ -1,1 +1,3 @@
-"""What the Snakemake side shares: run description, tokens, TES client, job -> task, workspace, events, the pod's entry point."""
+"""What the Snakemake side shares: run description, tokens, TES client, job -> task, workspace, events, the pod's entry
+point.
+"""

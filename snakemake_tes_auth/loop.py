@@ -1,4 +1,6 @@
-"""The package's one event loop: Snakemake calls plugins from several threads and loops, all network calls happen here."""
+"""The package's one event loop: Snakemake calls plugins from several threads and loops, all network calls happen
+here.
+"""
 
 from __future__ import annotations
 

@@ -20,11 +20,15 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Away(Exception):
-    """A server has been away for longer than patience lasts: what, where, since when. The pod exits with 75 and may be started again."""
+    """A server has been away for longer than patience lasts: what, where, since when. The pod exits with 75 and may be
+    started again.
+    """
 
 
 class Refused(Exception):
-    """The run may not go on (token refused, run closed, pod replaced): retrying cannot help. `detail` is fit for a user's eyes."""
+    """The run may not go on (token refused, run closed, pod replaced): retrying cannot help. `detail` is fit for a
+    user's eyes.
+    """
 
     def __init__(self, detail: str, *, dataset: str | None = None) -> None:
         super().__init__(detail)
@@ -41,14 +45,16 @@ def error_of(answer: httpx.Response) -> Exception:
     if error.slug == "http-error" and answer.content:
         # What a TES that is no gateway says of it: bounded, one line, in the server's own words.
         said = "".join(c if c.isprintable() else " " for c in answer.text[:300]).strip()
-        error = ProblemError(answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {said}")
+        error = ProblemError(
+            answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {said}"
+        )
     if error.problem.status == 401 or error.slug in SILENCED:
         return Refused(f"{answer.request.url.path} refused this run: {error}")
     return error
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server: `total` seconds over all tries; pauses grow from `first` to `longest` seconds."""
 
     total: float = 600
@@ -58,7 +64,7 @@ class Patience:
     def pause(self, attempt: int) -> float:
         """Seconds to wait after try number `attempt` (from 1): between half and all of the exponential step."""
         step: float = min(self.longest, self.first * 2 ** min(attempt - 1, 30))
-        return step * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+        return step * random.uniform(0.5, 1)  # noqa: S311
 
 
 def transient(error: Exception) -> bool:
@@ -68,8 +74,12 @@ def transient(error: Exception) -> bool:
     return isinstance(error, httpx.TransportError)
 
 
-async def persist(call: Callable[[], Awaitable[T]], *, what: str, patience: Patience, say: Callable[[str], None]) -> T:
-    """Calls until it succeeds, fails for good (that error is raised) or patience is at its end (Away). `say` hears what it waits for, at most every 15 s."""
+async def persist(
+    call: Callable[[], Awaitable[T]], *, what: str, patience: RetryPolicy, say: Callable[[str], None]
+) -> T:
+    """Calls until it succeeds, fails for good (that error is raised) or patience is at its end (Away). `say` hears what
+    it waits for, at most every 15 s.
+    """
     began, attempt, told = time.monotonic(), 0, 0.0
     while True:
         attempt += 1

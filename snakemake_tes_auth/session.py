@@ -1,4 +1,6 @@
-"""One process's dealings with one TES or gateway: the loop, the HTTP client with its token, the tasks, the workflow's files, the files' metadata."""
+"""One process's dealings with one TES or gateway: the loop, the HTTP client with its token, the tasks, the workflow's
+files, the files' metadata.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ from typing import TypeVar
 import httpx
 
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth, TokenSource
-from snakemake_tes_auth.executor.sources import GatewayStore, Sources, Store
+from snakemake_tes_auth.executor.sources import GatewayStore, Sources, SourceStore
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.pod.outcome import OutcomeFile
 from snakemake_tes_auth.pod.runfile import Folders, load
-from snakemake_tes_auth.retry import Away, Patience, Refused
+from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
 from snakemake_tes_auth.storage.metadata import Metadata
 from snakemake_tes_auth.tes.client import Task, TesClient
 from snakemake_tes_auth.tes.transport import AiohttpTransport
@@ -28,10 +30,12 @@ log = logging.getLogger("snakemake.logger")
 
 
 class Session:
-    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `server` is what messages call the TES, `node` what events do.
+    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `server` is what messages call
+    the TES, `node` what events do.
 
-    `metadata` asks the gateway after files; None in bare use, where Snakemake's own storage plugins answer. `ask` runs a call on the loop and turns
-    what cannot be mended into an outcome that a pod can read. Two makers: `session` (a run.json) and `settings.open_session` (any TES).
+    `metadata` asks the gateway after files; None in bare use, where Snakemake's own storage plugins answer. `ask` runs
+    a call on the loop and turns what cannot be mended into an outcome that a pod can read. Two makers: `session` (a
+    run.json) and `settings.open_session` (any TES).
     """
 
     def __init__(
@@ -43,9 +47,9 @@ class Session:
         server: str,
         node: str,
         tokens: TokenSource,
-        patience: Patience,
+        patience: RetryPolicy,
         gateway: bool = False,
-        store: Store | None = None,
+        store: SourceStore | None = None,
         outcome: Path | None = None,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
@@ -58,7 +62,9 @@ class Session:
         self.tes = TesClient(self._http, patience=patience, say=log.warning, name=server, idempotent=gateway)
         self.metadata: Metadata | None = None
         if gateway:
-            self.metadata = Metadata(self._http, name, patience=patience, say=log.warning, name=server, task=self._outputs)
+            self.metadata = Metadata(
+                self._http, name, patience=patience, say=log.warning, name=server, task=self._outputs
+            )
             store = GatewayStore(self._http, name, patience=patience, say=log.warning, server=server)
         self.sources = Sources(store)
 
@@ -70,8 +76,8 @@ class Session:
         return self.loop.run(self.guard(work))
 
     async def guard(self, work: Awaitable[T]) -> T:
-        """`work`, with Away and Refused written down for the pod before they are raised. After the first of them nothing is tried again:
-        each of Snakemake's questions would wait as long anew."""
+        """`work`, with Away and Refused written down for the pod before they are raised. After the first of them
+        nothing is tried again: each of Snakemake's questions would wait as long anew."""
         if self.given_up is not None:
             if hasattr(work, "close"):
                 work.close()
@@ -89,7 +95,9 @@ class Session:
 
 
 class _NoCookies(httpx.Cookies):
-    """Keeps none: a server's session cookie must not speak for the next request (and looking for one in each answer costs)."""
+    """Keeps none: a server's session cookie must not speak for the next request (and looking for one in each answer
+    costs).
+    """
 
     def extract_cookies(self, response: httpx.Response) -> None:
         return
@@ -118,8 +126,10 @@ _sessions: dict[Path, Session] = {}
 _lock = threading.Lock()
 
 
-def session(run_file: Path, *, patience: Patience | None = None) -> Session:
-    """The process's session for this run.json, made at the first call; executor and storage share it. RunFileError where the file is wrong."""
+def session(run_file: Path, *, patience: RetryPolicy | None = None) -> Session:
+    """The process's session for this run.json, made at the first call; executor and storage share it. RunFileError
+    where the file is wrong.
+    """
     path = run_file.absolute()
     with _lock:
         if path not in _sessions:
@@ -131,7 +141,7 @@ def session(run_file: Path, *, patience: Patience | None = None) -> Session:
                 server=f"the gateway of {run.node}",
                 node=run.node,
                 tokens=BrokerTokens(run, folders.identity),
-                patience=patience or Patience(),
+                patience=patience or RetryPolicy(),
                 gateway=True,
                 outcome=folders.state / "outcome.json" if folders.state.is_dir() else None,
             )

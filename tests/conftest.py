@@ -12,20 +12,25 @@ import pytest
 
 from gdi.kit.tls import authorities
 
-# Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so each has its own home.
+# Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so
+# each has its own home.
 HOME = tempfile.mkdtemp(prefix="gdi-airflow-home-")
 for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
     del os.environ[_name]  # a developer's own Airflow, or the home of the process that started this worker
 os.environ["AIRFLOW_HOME"] = HOME
 
 
-# What a shell starts in the background ignores SIGINT, and so does all that it starts; tests send it to what they start.
+# What a shell starts in the background ignores SIGINT, and so does all that it starts; tests send it to what they
+# start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A test makes hundreds of short clients; each would read the certificate authorities anew, 30 ms of CPU. None of them speaks TLS with these.
+# A test makes hundreds of short clients; each would read the certificate authorities anew, 30 ms of CPU. None of them
+# speaks TLS with these.
 _make = httpx._transports.default.create_ssl_context
-httpx._transports.default.create_ssl_context = lambda *, verify=True, **more: authorities() if verify is True else _make(verify=verify, **more)  # type: ignore[assignment]
+httpx._transports.default.create_ssl_context = lambda *, verify=True, **more: (
+    authorities() if verify is True else _make(verify=verify, **more)
+)  # type: ignore[assignment]
 
 
 @pytest.hookimpl(trylast=True)

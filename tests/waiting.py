@@ -10,7 +10,9 @@ T = TypeVar("T")
 
 
 def wait_for(what: str, check: Callable[[], T | None], timeout: float = 60, *, every: float = 0.25) -> T:
-    """The first truthy value of `check`, looked at often, then each `every` seconds; AssertionError naming `what` after `timeout` seconds."""
+    """The first truthy value of `check`, looked at often, then each `every` seconds; AssertionError naming `what` after
+    `timeout` seconds.
+    """
     deadline, pause = time.monotonic() + timeout, min(0.05, every)
     while True:
         value = check()

@@ -1,4 +1,6 @@
-"""The broker's API, version 1: who may call what. The work itself is in the parts; here each caller is identified and each path is checked."""
+"""The broker's API, version 1: who may call what. The work itself is in the parts; here each caller is identified and
+each path is checked.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from sqlalchemy import RowMapping
 
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
-from token_broker.authentication.callers import Airflow, Caller, Gateway, Pod, User
+from token_broker.authentication.callers import AirflowCaller, Caller, GatewayCaller, PodCaller, UserCaller
 from token_broker.broker import Broker
 from token_broker.runs.runs import as_run, unknown
 
@@ -23,7 +25,9 @@ def the_broker(request: Request) -> Broker:
     return broker
 
 
-async def the_caller(request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Caller:
+async def the_caller(
+    request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+) -> Caller:
     return await the_broker(request).callers.identify(authorization)
 
 
@@ -31,54 +35,58 @@ def _forbidden(who: str) -> ProblemError:
     return ProblemError(403, "forbidden", f"This call is for {who}.", action="Send the token of the right party.")
 
 
-async def user_only(caller: Annotated[Caller, Depends(the_caller)]) -> User:
-    if not isinstance(caller, User):
+async def user_only(caller: Annotated[Caller, Depends(the_caller)]) -> UserCaller:
+    if not isinstance(caller, UserCaller):
         raise _forbidden("users")
     return caller
 
 
-async def airflow_only(caller: Annotated[Caller, Depends(the_caller)]) -> Airflow:
-    if not isinstance(caller, Airflow):
+async def airflow_only(caller: Annotated[Caller, Depends(the_caller)]) -> AirflowCaller:
+    if not isinstance(caller, AirflowCaller):
         raise _forbidden("Airflow's workload")
     return caller
 
 
-async def workload_only(caller: Annotated[Caller, Depends(the_caller)]) -> Airflow | Pod:
-    if not isinstance(caller, (Airflow, Pod)):
+async def workload_only(caller: Annotated[Caller, Depends(the_caller)]) -> AirflowCaller | PodCaller:
+    if not isinstance(caller, (AirflowCaller, PodCaller)):
         raise _forbidden("workloads")
     return caller
 
 
-async def gateway_only(caller: Annotated[Caller, Depends(the_caller)]) -> Gateway:
-    if not isinstance(caller, Gateway):
+async def gateway_only(caller: Annotated[Caller, Depends(the_caller)]) -> GatewayCaller:
+    if not isinstance(caller, GatewayCaller):
         raise _forbidden("enrolled gateways")
     return caller
 
 
 B = Annotated[Broker, Depends(the_broker)]
 AnyCaller = Annotated[Caller, Depends(the_caller)]
-TheUser = Annotated[User, Depends(user_only)]
-TheAirflow = Annotated[Airflow, Depends(airflow_only)]
-TheWorkload = Annotated[Airflow | Pod, Depends(workload_only)]
-TheGateway = Annotated[Gateway, Depends(gateway_only)]
+TheUser = Annotated[UserCaller, Depends(user_only)]
+TheAirflow = Annotated[AirflowCaller, Depends(airflow_only)]
+TheWorkload = Annotated[AirflowCaller | PodCaller, Depends(workload_only)]
+TheGateway = Annotated[GatewayCaller, Depends(gateway_only)]
 
 
 async def readable(b: Broker, run: str, caller: Caller) -> RowMapping:
-    """The run's row if the caller may look at it: Airflow, its own user, a gateway of its plan. The same 404 for all others."""
+    """The run's row if the caller may look at it: Airflow, its own user, a gateway of its plan. The same 404 for all
+    others.
+    """
     row = await b.runs.row(run)
     if row is not None:
-        if isinstance(caller, Airflow) or (isinstance(caller, User) and caller.sub == row["owner"]):
+        if isinstance(caller, AirflowCaller) or (isinstance(caller, UserCaller) and caller.sub == row["owner"]):
             return row
-        if isinstance(caller, Gateway) and caller.node.id in {p["node"] for p in row["plan"]}:
+        if isinstance(caller, GatewayCaller) and caller.node.id in {p["node"] for p in row["plan"]}:
             return row
     raise unknown(run)
 
 
-# --- grants and tickets -------------------------------------------------------------------------------------------------
+# --- grants and tickets -------------------------------------------------------------------------
 
 
 @router.post("/grants", status_code=201, tags=["grants"])
-async def create_grant(b: B, user: TheUser, request: m.GrantRequest, authorization: Annotated[str, Header(include_in_schema=False)]) -> m.Grant:
+async def create_grant(
+    b: B, user: TheUser, request: m.GrantRequest, authorization: Annotated[str, Header(include_in_schema=False)]
+) -> m.Grant:
     """A user's consent, posted by their portal with their access token, which is exchanged (RFC 8693) and not kept."""
     return await b.grants.create(user.sub, authorization.partition(" ")[2].strip(), request)
 
@@ -104,7 +112,7 @@ async def create_ticket(b: B, user: TheUser, grant: GrantPath, request: m.Ticket
     return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
 
 
-# --- schedules ------------------------------------------------------------------------------------------------------------
+# --- schedules ----------------------------------------------------------------------------------
 
 
 @router.post("/schedules/due", tags=["schedules"])
@@ -119,7 +127,7 @@ async def report_start(b: B, _: TheAirflow, report: m.StartReport) -> Response:
     return Response(status_code=204)
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------------
+# --- runs ---------------------------------------------------------------------------------------
 
 
 @router.post("/runs", tags=["runs"])
@@ -128,19 +136,28 @@ async def admit(b: B, _: TheAirflow, request: m.AdmitRequest) -> m.Run:
 
 
 @router.get("/runs", tags=["runs"])
-async def open_runs(b: B, _: TheAirflow, after: Annotated[str, Query(max_length=22)] = "", limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> m.OpenRuns:
+async def open_runs(
+    b: B,
+    _: TheAirflow,
+    after: Annotated[str, Query(max_length=22)] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> m.OpenRuns:
     """Runs that are open, by id: for housekeeping."""
     return m.OpenRuns(runs=await b.runs.open_runs(after, limit))
 
 
 @router.get("/runs/{run}", tags=["runs"])
 async def get_run(b: B, caller: AnyCaller, run: RunPath) -> m.Run:
-    """A gateway is told of its own node's part only: others are none of its business, and it asks every five seconds about a plan of a thousand nodes."""
+    """A gateway is told of its own node's part only: others are none of its business, and it asks every five seconds
+    about a plan of a thousand nodes.
+    """
     found = as_run(await readable(b, run, caller))
-    if isinstance(caller, Gateway):
+    if isinstance(caller, GatewayCaller):
         plan = [item for item in found.plan if item.node == caller.node.id]
         failing = found.failing if found.failing is not None and found.failing.node == caller.node.id else None
-        return found.model_copy(update={"plan": plan, "datasets": [d for item in plan for d in item.datasets], "failing": failing})
+        return found.model_copy(
+            update={"plan": plan, "datasets": [d for item in plan for d in item.datasets], "failing": failing}
+        )
     return found
 
 
@@ -150,11 +167,13 @@ async def close_run(b: B, _: TheAirflow, run: RunPath, request: m.CloseRequest) 
 
 
 @router.put("/runs/{run}/workloads/{pod}", tags=["runs"])
-async def put_workload(b: B, _: TheAirflow, run: RunPath, pod: Annotated[m.PodName, Path()], request: m.WorkloadRequest) -> m.Workload:
+async def put_workload(
+    b: B, _: TheAirflow, run: RunPath, pod: Annotated[m.PodName, Path()], request: m.WorkloadRequest
+) -> m.Workload:
     return await b.workloads.put(run, pod, request)
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------------------
+# --- tokens -------------------------------------------------------------------------------------
 
 
 @router.post("/runs/{run}/tokens", tags=["tokens"])
@@ -167,7 +186,7 @@ async def node_token(b: B, gateway: TheGateway, run: RunPath, request: m.NodeTok
     return await b.tokens.node_token(run, gateway, request)
 
 
-# --- events and audit -----------------------------------------------------------------------------------------------------
+# --- events and audit ---------------------------------------------------------------------------
 
 
 @router.post("/runs/{run}/events", status_code=204, tags=["events"])
@@ -178,16 +197,26 @@ async def post_events(b: B, caller: TheWorkload, run: RunPath, batch: m.EventBat
 
 @router.get("/runs/{run}/events", tags=["events"])
 async def get_events(
-    b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 500
+    b: B,
+    caller: AnyCaller,
+    run: RunPath,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> m.EventPage:
     return await b.events.page(await _watchable(b, run, caller), after, limit)
 
 
 @router.get("/runs/{run}/jobs", tags=["events"], response_model=m.JobPage)
 async def get_jobs(
-    b: B, caller: AnyCaller, run: RunPath, after: Annotated[int, Query(ge=0, le=2**53)] = 0, limit: Annotated[int, Query(ge=1, le=2000)] = 2000
+    b: B,
+    caller: AnyCaller,
+    run: RunPath,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=2000)] = 2000,
 ) -> Response:
-    """Jobs of the current attempt with news after event number `after`; ask again with `next_after`, at once where there is `more`."""
+    """Jobs of the current attempt with news after event number `after`; ask again with `next_after`, at once where
+    there is `more`.
+    """
     page = await b.events.jobs(await _watchable(b, run, caller), after, limit)
     return Response(page.model_dump_json(exclude_defaults=True), media_type="application/json")
 
@@ -200,17 +229,22 @@ async def get_progress(b: B, caller: AnyCaller, run: RunPath) -> m.Progress:
 
 async def _watchable(b: Broker, run: str, caller: Caller) -> RowMapping:
     """Events are for Airflow and the run's user: a gateway has no need of another node's."""
-    if isinstance(caller, Gateway):
+    if isinstance(caller, GatewayCaller):
         raise _forbidden("the run's user and Airflow")
     return await readable(b, run, caller)
 
 
 @router.get("/audit", tags=["audit"])
-async def get_audit(b: B, caller: AnyCaller, run: Annotated[m.RunId | None, Query()] = None, after: Annotated[int, Query(ge=0, le=2**53)] = 0) -> m.AuditPage:
+async def get_audit(
+    b: B,
+    caller: AnyCaller,
+    run: Annotated[m.RunId | None, Query()] = None,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+) -> m.AuditPage:
     """A user reads what concerns them; an auditor and Airflow (of one run) all."""
-    if isinstance(caller, User):
+    if isinstance(caller, UserCaller):
         auditor = caller.sub in b.enrolment.current.auditors
         return await b.audit.page(run=run, owner=None if auditor else caller.sub, after=after)
-    if isinstance(caller, Airflow) and run is not None:
+    if isinstance(caller, AirflowCaller) and run is not None:
         return await b.audit.page(run=run, owner=None, after=after)
     raise _forbidden("users and auditors")

@@ -1,4 +1,6 @@
-"""The broker's FastAPI application: API, sign-in pages, and what operations ask for (/livez /readyz /metrics, the key set)."""
+"""The broker's FastAPI application: API, sign-in pages, and what operations ask for (/livez /readyz /metrics, the key
+set).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gdi.kit import server
-from gdi.kit.graceful_shutdown import Drain, LastAnswers
+from gdi.kit.graceful_shutdown import GracefulShutdown, LastAnswers
 from token_broker import api
 from token_broker.broker import Broker
 from token_broker.tokens.vault import VaultUnavailable
@@ -24,8 +26,10 @@ log = logging.getLogger(__name__)
 MAX_BODY = 2 * 1024 * 1024
 
 
-def create_app(broker: Broker, drain: Drain | None = None) -> FastAPI:
-    """The application over an open broker, which it closes at shutdown. While `drain` drains it says that it is not ready."""
+def create_app(broker: Broker, drain: GracefulShutdown | None = None) -> FastAPI:
+    """The application over an open broker, which it closes at shutdown. While `drain` drains it says that it is not
+    ready.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -34,9 +38,16 @@ def create_app(broker: Broker, drain: Drain | None = None) -> FastAPI:
         yield
         await broker.close()
 
-    app = FastAPI(title="GDI token broker", version="1", lifespan=lifespan, docs_url="/docs", redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(
+        title="GDI token broker",
+        version="1",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
     app.state.broker = broker
-    app.state.drain = drain = drain or Drain()
+    app.state.drain = drain = drain or GracefulShutdown()
     app.include_router(api.router)
     app.include_router(web.router)
     _operations(app)
@@ -53,7 +64,9 @@ def _operations(app: FastAPI) -> None:
 
     @app.get("/readyz", tags=["operations"])
     async def readyz(request: Request) -> Response:
-        """503 naming the part that fails. The identity provider is not asked: without it the broker still serves what it holds."""
+        """503 naming the part that fails. The identity provider is not asked: without it the broker still serves what
+        it holds.
+        """
         broker: Broker = request.app.state.broker
         failing: dict[str, str] = {}
         if request.app.state.drain.draining:
@@ -109,4 +122,6 @@ class Measured:
             broker = getattr(scope["app"].state, "broker", None) if "app" in scope else None
             if broker is not None:
                 route: Any = scope.get("route")
-                broker.metrics.requests.labels(scope["method"], getattr(route, "path", "unknown"), str(status)).observe(time.monotonic() - started)
+                broker.metrics.requests.labels(scope["method"], getattr(route, "path", "unknown"), str(status)).observe(
+                    time.monotonic() - started
+                )

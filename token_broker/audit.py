@@ -1,4 +1,6 @@
-"""The audit: who did what, when, to which run, grant and dataset, under which visa, and whether it was allowed. Written once, never changed."""
+"""The audit: who did what, when, to which run, grant and dataset, under which visa, and whether it was allowed. Written
+once, never changed.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from gdi.contracts.broker_api import AuditEntry, AuditPage
-from token_broker.db.store import Store, audit
+from token_broker.db.store import BrokerDatabase, audit
 
 LIMIT = 1000
 
 
 class Audit:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BrokerDatabase) -> None:
         self._store = store
 
     async def record(
@@ -33,9 +35,18 @@ class Audit:
     ) -> None:
         """`owner` is the user whom it concerns and who may read it."""
         values = {
-            "time": time.time(), "actor": actor[:255], "action": action, "owner": owner, "run": run, "grant_id": grant,
-            "dataset": dataset, "node": node, "allowed": allowed, "reason": reason[:2000], "visa": visa,
-        }  # fmt: skip
+            "time": time.time(),
+            "actor": actor[:255],
+            "action": action,
+            "owner": owner,
+            "run": run,
+            "grant_id": grant,
+            "dataset": dataset,
+            "node": node,
+            "allowed": allowed,
+            "reason": reason[:2000],
+            "visa": visa,
+        }
         async with self._store.write() as c:
             await c.execute(audit.insert().values(**values))
 

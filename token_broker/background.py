@@ -1,4 +1,6 @@
-"""What the broker does by itself: refreshes grants before their refresh tokens end, tells the provider of revocations, ends what ran out."""
+"""What the broker does by itself: refreshes grants before their refresh tokens end, tells the provider of revocations,
+ends what ran out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from gdi.kit.problem import ProblemError
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
 from token_broker.grants.tickets import Tickets
-from token_broker.tokens.token_refresher import Keeper
+from token_broker.tokens.token_refresher import TokenRefresher
 
 log = logging.getLogger(__name__)
 TICK, HOUR = 0.5, 3600.0  # seconds
@@ -19,13 +21,14 @@ BATCH = 50  # refreshes at once
 
 
 class Background:
-    """A loop for each duty, so that none waits for another: a provider that hangs on revocations must not let other grants die.
+    """A loop for each duty, so that none waits for another: a provider that hangs on revocations must not let other
+    grants die.
 
     Safe to run in every replica: each refresh is guarded by the grant's lease, each revocation may be repeated.
     """
 
-    def __init__(self, grants: Grants, keeper: Keeper, tickets: Tickets, schedules: Schedules) -> None:
-        self._grants, self._keeper, self._tickets, self._schedules = grants, keeper, tickets, schedules
+    def __init__(self, grants: Grants, refresher: TokenRefresher, tickets: Tickets, schedules: Schedules) -> None:
+        self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
         self._loops: list[asyncio.Task[None]] = []
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
@@ -56,7 +59,9 @@ class Background:
             await asyncio.sleep(every * (0.5 + secrets.randbelow(1000) / 1000))
 
     async def _refresh(self) -> None:
-        """Starts what is due and does not wait for it: one grant whose lease is held elsewhere must not hold up the others."""
+        """Starts what is due and does not wait for it: one grant whose lease is held elsewhere must not hold up the
+        others.
+        """
         for grant in await self._grants.due_for_refresh(BATCH + len(self._refreshing)):
             if len(self._refreshing) >= BATCH:
                 return

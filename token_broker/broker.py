@@ -13,11 +13,11 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.tls import authorities
 from gdi.oauth.client import Oidc
 from token_broker.audit import Audit
-from token_broker.authentication.callers import Callers
+from token_broker.authentication.callers import Authentication
 from token_broker.authentication.enrolment import EnrolmentFile
 from token_broker.authentication.workloads import Workloads
 from token_broker.background import Background
-from token_broker.db.store import Store
+from token_broker.db.store import BrokerDatabase
 from token_broker.events.events import Events
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
@@ -26,7 +26,7 @@ from token_broker.metrics import Metrics
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
 from token_broker.settings import Settings, SettingsError, read_secret
-from token_broker.tokens.token_refresher import Keeper
+from token_broker.tokens.token_refresher import TokenRefresher
 from token_broker.tokens.tokens import Tokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable, auth_of
 from token_broker.visas.visas import Visas
@@ -43,11 +43,11 @@ class Broker:
     settings: Settings
     http: httpx.AsyncClient
     enrolment: EnrolmentFile
-    store: Store
+    store: BrokerDatabase
     vault: Vault
     key: SigningKey
     oidc: Oidc
-    keeper: Keeper
+    refresher: TokenRefresher
     visas: Visas
     audit: Audit
     grants: Grants
@@ -57,59 +57,93 @@ class Broker:
     workloads: Workloads
     tokens: Tokens
     events: Events
-    callers: Callers
+    callers: Authentication
     background: Background
     metrics: Metrics
 
     async def close(self) -> None:
         await self.background.stop()
-        await self.keeper.drain()
+        await self.refresher.drain()
         await self.callers.aclose()
         await self.http.aclose()
         await self.store.close()
 
 
 async def open_broker(s: Settings) -> Broker:
-    """Starts everything. SettingsError where the configuration or the Vault mount is not fit; VaultUnavailable where Vault stays away."""
+    """Starts everything. SettingsError where the configuration or the Vault mount is not fit; VaultUnavailable where
+    Vault stays away.
+    """
     enrolment = EnrolmentFile(s.enrolment_file)
     read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE")
     vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file)
     key = await _at_start(vault)
     store = await open_store(s.database_url, s.database_password_file)
-    http = httpx.AsyncClient(timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False, verify=authorities())
+    http = httpx.AsyncClient(
+        timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False, verify=authorities()
+    )
     metrics = Metrics()
-    oidc = Oidc(http, s.oidc_issuer, s.client_id, lambda: read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE"), s.provider_timeout)
+    oidc = Oidc(
+        http,
+        s.oidc_issuer,
+        s.client_id,
+        lambda: read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE"),
+        s.provider_timeout,
+    )
     audit = Audit(store)
     grants = Grants(store, oidc, audit, s.max_grant_days)
-    keeper = Keeper(
-        vault, oidc, lease=max(s.lease_seconds, s.provider_timeout + 3), default_lifetime=s.refresh_token_lifetime,
-        on_refresh=metrics.counting_refresh(grants.on_refresh), on_dead=metrics.counting_dead(grants.on_dead),
-    )  # fmt: skip
-    grants.keeper = keeper
+    refresher = TokenRefresher(
+        vault,
+        oidc,
+        lease=max(s.lease_seconds, s.provider_timeout + 3),
+        default_lifetime=s.refresh_token_lifetime,
+        on_refresh=metrics.counting_refresh(grants.on_refresh),
+        on_dead=metrics.counting_dead(grants.on_dead),
+    )
+    grants.refresher = refresher
     visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age)
     tickets = Tickets(store, grants, audit, s.ticket_lifetime)
-    runs = Runs(store, grants, tickets, Admission(keeper, oidc, visas, enrolment, audit), enrolment, audit)
+    runs = Runs(store, grants, tickets, Admission(refresher, oidc, visas, enrolment, audit), enrolment, audit)
     schedules = Schedules(store, tickets, audit)
     runs.on_refused = schedules.run_refused
     workloads = Workloads(store, runs, audit)
     return Broker(
-        settings=s, http=http, enrolment=enrolment, store=store, vault=vault, key=key, oidc=oidc, keeper=keeper, visas=visas, audit=audit, grants=grants,
-        tickets=tickets, schedules=schedules, runs=runs, workloads=workloads, tokens=Tokens(s, key, runs, workloads, grants, keeper, audit),
-        events=Events(store, runs, workloads, s.max_events_per_run), callers=Callers(http, enrolment, oidc, s.public_url),
-        background=Background(grants, keeper, tickets, schedules), metrics=metrics,
-    )  # fmt: skip
+        settings=s,
+        http=http,
+        enrolment=enrolment,
+        store=store,
+        vault=vault,
+        key=key,
+        oidc=oidc,
+        refresher=refresher,
+        visas=visas,
+        audit=audit,
+        grants=grants,
+        tickets=tickets,
+        schedules=schedules,
+        runs=runs,
+        workloads=workloads,
+        tokens=Tokens(s, key, runs, workloads, grants, refresher, audit),
+        events=Events(store, runs, workloads, s.max_events_per_run),
+        callers=Authentication(http, enrolment, oidc, s.public_url),
+        background=Background(grants, refresher, tickets, schedules),
+        metrics=metrics,
+    )
 
 
-async def open_store(url: str, password_file: Path | None) -> Store:
-    """The database with its schema made or brought up to date. SettingsError for a password file that cannot be used."""
+async def open_store(url: str, password_file: Path | None) -> BrokerDatabase:
+    """The database with its schema made or brought up to date. SettingsError for a password file that cannot be
+    used.
+    """
     password = read_secret(password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if password_file else None
-    store = Store.open(url, password)
+    store = BrokerDatabase.open(url, password)
     await store.create()
     return store
 
 
 async def _at_start(vault: Vault) -> SigningKey:
-    """Checks the mount and loads the signing key, waiting for Vault within bounds: it may be unsealed a little later than the broker starts."""
+    """Checks the mount and loads the signing key, waiting for Vault within bounds: it may be unsealed a little later
+    than the broker starts.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + START_WAIT
     while True:

@@ -1,4 +1,6 @@
-"""`token-broker`: reads the settings, says plainly what is wrong with them, and serves. `token-broker migrate`: brings the database up to date and ends."""
+"""`token-broker`: reads the settings, says plainly what is wrong with them, and serves. `token-broker migrate`: brings
+the database up to date and ends.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import sys
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from gdi.kit.graceful_shutdown import Drain, DrainingServer
+from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
 from token_broker.app import create_app
 from token_broker.broker import open_broker, open_store
 from token_broker.settings import DatabaseSettings, Settings, SettingsError
@@ -35,18 +37,26 @@ async def serve(settings: Settings) -> int:
     """Opens every part first, so that what is not fit is said in one line, then listens."""
     broker = await open_broker(settings)
     # No access log: the sign-in's callback carries its code in the query.
-    drain = Drain(settings.drain_seconds)
+    drain = GracefulShutdown(settings.drain_seconds)
     config = uvicorn.Config(
-        create_app(broker, drain), host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=15,
+        create_app(broker, drain),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=15,
         lifespan="on",
-    )  # fmt: skip
-    server = DrainingServer(config, drain)
+    )
+    server = GracefulServer(config, drain)
     await server.serve()
     return 0 if server.started else 2
 
 
 async def migrate() -> int:
-    """Waits for the database within bounds, makes what its schema lacks, and ends: 0, or 1 where the database cannot be had."""
+    """Waits for the database within bounds, makes what its schema lacks, and ends: 0, or 1 where the database cannot be
+    had.
+    """
     settings = DatabaseSettings.load()
     for _ in range(MIGRATE_TRIES):
         try:
@@ -57,7 +67,11 @@ async def migrate() -> int:
         except (OSError, SQLAlchemyError) as error:
             print(f"token-broker: waiting for the database ({type(error).__name__})", file=sys.stderr)
             await asyncio.sleep(3)
-    print("token-broker: the database cannot be reached; check TOKEN_BROKER_DATABASE_URL, its password file and the network", file=sys.stderr)
+    print(
+        "token-broker: the database cannot be reached; check TOKEN_BROKER_DATABASE_URL, its password file and the"
+        " network",
+        file=sys.stderr,
+    )
     return 1
 
 

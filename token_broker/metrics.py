@@ -1,22 +1,29 @@
-"""Figures for Prometheus: requests, refreshes, dead grants, refusals. No label takes a value that a stranger chooses."""
+"""Figures for Prometheus: requests, refreshes, dead grants, refusals. No label takes a value that a stranger
+chooses.
+"""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from token_broker.tokens.stored_tokens import Held
+from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.token_refresher import Note, NoteDead
 
 
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Histogram("token_broker_request_seconds", "Requests by route and status", ["method", "route", "status"], registry=self.registry)
+        self.requests = Histogram(
+            "token_broker_request_seconds",
+            "Requests by route and status",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
         self.refreshes = Counter("token_broker_refreshes", "Refresh tokens redeemed", registry=self.registry)
         self.dead = Counter("token_broker_dead_grants", "Grants whose refresh token died", registry=self.registry)
 
     def counting_refresh(self, note: Note) -> Note:
-        async def on_refresh(grant: str, held: Held) -> None:
+        async def on_refresh(grant: str, held: StoredTokens) -> None:
             self.refreshes.inc()
             await note(grant, held)
 

@@ -1,4 +1,6 @@
-"""The broker's settings: environment variables `TOKEN_BROKER_*`, read once, checked at start. Secrets are named by file, never given."""
+"""The broker's settings: environment variables `TOKEN_BROKER_*`, read once, checked at start. Secrets are named by
+file, never given.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,15 @@ class Settings(DatabaseSettings):
     vault_role_id_file: Path | None = None
     vault_secret_id_file: Path | None = None
     vault_auth_mount: str = Field(default="kubernetes", description="where Vault's Kubernetes auth method is mounted")
-    vault_role: str = Field(default="token-broker", description="the role there that is bound to the broker's service account")
-    vault_token_file: Path | None = Field(default=None, description="the pod's projected service account token for Vault")
-    vault_ca_file: Path | None = Field(default=None, description="the authority of Vault's certificate, where it is a private one")
+    vault_role: str = Field(
+        default="token-broker", description="the role there that is bound to the broker's service account"
+    )
+    vault_token_file: Path | None = Field(
+        default=None, description="the pod's projected service account token for Vault"
+    )
+    vault_ca_file: Path | None = Field(
+        default=None, description="the authority of Vault's certificate, where it is a private one"
+    )
     oidc_issuer: str
     client_id: str
     client_secret_file: Path
@@ -64,13 +72,23 @@ class Settings(DatabaseSettings):
     refresh_token_lifetime: float = Field(default=3600, ge=5)
     ticket_lifetime: float = Field(default=600, ge=5, le=86400)
     narrowing: Literal["exchange", "accepted-broad"] = "exchange"
-    visa_max_age: float | None = Field(default=None, gt=0, description="a visa ends this long after it was asserted, whatever its exp")
+    visa_max_age: float | None = Field(
+        default=None, gt=0, description="a visa ends this long after it was asserted, whatever its exp"
+    )
     max_grant_days: float = Field(default=366, gt=0)
     max_events_per_run: int = Field(default=1_000_000, ge=100)
     lease_seconds: float = Field(
-        default=30, ge=2, le=300, description="how long one replica may hold a grant's refresh; longer than a request to the provider lasts"
+        default=30,
+        ge=2,
+        le=300,
+        description="how long one replica may hold a grant's refresh; longer than a request to the provider lasts",
     )
-    drain_seconds: float = Field(default=0, ge=0, le=120, description="after SIGTERM: still answering, while the balancer learns of it; not ready any more")
+    drain_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=120,
+        description="after SIGTERM: still answering, while the balancer learns of it; not ready any more",
+    )
     provider_timeout: float = Field(default=10, ge=0.5, le=60)
 
     @field_validator("public_url", "vault_addr", "oidc_issuer")
@@ -81,7 +99,9 @@ class Settings(DatabaseSettings):
     def check_files(self) -> None:
         for name in (*VAULT_FILES[self.vault_auth], "client_secret_file"):
             if (path := getattr(self, name)) is None:
-                raise SettingsError(f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}.")
+                raise SettingsError(
+                    f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}."
+                )
             read_secret(path, f"TOKEN_BROKER_{name.upper()}")
 
 
@@ -90,7 +110,11 @@ def secure_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http(s) URL")
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1") and not parts.hostname.endswith(".svc"):
+    if (
+        parts.scheme == "http"
+        and parts.hostname not in ("127.0.0.1", "localhost", "::1")
+        and not parts.hostname.endswith(".svc")
+    ):
         raise ValueError("must be https, except on loopback or for a service of the same cluster (….svc)")
     if parts.username or parts.password or parts.fragment:
         raise ValueError("must not carry a user, a password or a fragment")
@@ -103,7 +127,9 @@ def read_secret(path: Path, name: str) -> str:
         mode = path.stat().st_mode
         value = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name}: cannot read {path} ({type(error).__name__}). Make the file readable for the broker.") from None
+        raise SettingsError(
+            f"{name}: cannot read {path} ({type(error).__name__}). Make the file readable for the broker."
+        ) from None
     if stat.S_IMODE(mode) & 0o007:
         raise SettingsError(f"{name}: {path} is open to every user of the machine. Run: chmod 600 {path}")
     if not value:

@@ -1,4 +1,5 @@
-"""A small client of the broker's API: sync (Airflow operators, command line) and async (gateways, triggers, Snakemake's plugins).
+"""A small client of the broker's API: sync (Airflow operators, command line) and async (gateways, triggers, Snakemake's
+plugins).
 
 Errors become ProblemError with the broker's own `type`, detail and what to do.
 """
@@ -19,7 +20,9 @@ from gdi.kit.tls import authorities
 M = TypeVar("M", bound=BaseModel)
 Credential = Callable[[], str]
 TIMEOUT = httpx.Timeout(30, connect=5)
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)  # s; well before the 5 after which servers close idle ones
+LIMITS = httpx.Limits(
+    max_connections=100, max_keepalive_connections=20, keepalive_expiry=2
+)  # s; well before the 5 after which servers close idle ones
 
 
 def token_file(path: str | Path) -> Credential:
@@ -46,7 +49,9 @@ def read(answer: httpx.Response, model: type[M]) -> M:
         try:
             return model.model_validate_json(answer.content or b"{}")
         except ValidationError:
-            raise ProblemError(502, "bad-answer", f"{answer.request.url.path} answered something that is not a {model.__name__}.") from None
+            raise ProblemError(
+                502, "bad-answer", f"{answer.request.url.path} answered something that is not a {model.__name__}."
+            ) from None
     raise as_problem(answer)
 
 
@@ -54,7 +59,12 @@ def as_problem(answer: httpx.Response) -> ProblemError:
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
-        return ProblemError(answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}.", action="See the server's log.")
+        return ProblemError(
+            answer.status_code,
+            "http-error",
+            f"{answer.request.url.path} answered {answer.status_code}.",
+            action="See the server's log.",
+        )
     error = ProblemError(answer.status_code, problem.slug, problem.detail, action=problem.action, title=problem.title)
     error.problem = problem
     return error
@@ -65,10 +75,19 @@ def _body(model: BaseModel | None) -> dict[str, Any] | None:
 
 
 class BrokerClient:
-    """The broker, synchronously. `credential` gives the bearer token: a user's access token, a workload's identity token, a gateway's assertion."""
+    """The broker, synchronously. `credential` gives the bearer token: a user's access token, a workload's identity
+    token, a gateway's assertion.
+    """
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport, verify=authorities())
+        self._http = httpx.Client(
+            base_url=url,
+            auth=_Bearer(credential),
+            timeout=TIMEOUT,
+            limits=LIMITS,
+            transport=transport,
+            verify=authorities(),
+        )
 
     def __enter__(self) -> BrokerClient:
         return self
@@ -142,7 +161,14 @@ class AsyncBrokerClient:
     """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(base_url=url, auth=_Bearer(credential), timeout=TIMEOUT, limits=LIMITS, transport=transport, verify=authorities())
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            auth=_Bearer(credential),
+            timeout=TIMEOUT,
+            limits=LIMITS,
+            transport=transport,
+            verify=authorities(),
+        )
 
     async def __aenter__(self) -> AsyncBrokerClient:
         return self

@@ -1,4 +1,6 @@
-"""`gdi`: the demo, a federation that stays (`up`, `down`, `status`), and the tools of a workflow's author (`workflow`)."""
+"""`gdi`: the demo, a federation that stays (`up`, `down`, `status`), and the tools of a workflow's author
+(`workflow`).
+"""
 
 from __future__ import annotations
 
@@ -54,16 +56,40 @@ def count(text: str) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="gdi", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
-    for name, what in (("demo", "start a federation, run the analysis, show the answer"), ("up", "start a federation that stays")):
+    for name, what in (
+        ("demo", "start a federation, run the analysis, show the answer"),
+        ("up", "start a federation that stays"),
+    ):
         sub = commands.add_parser(name, help=what, description=what)
-        sub.add_argument("--vcf", type=Path, default=COHORT, help="another cohort with genotypes (default: 629 people of the 1000 Genomes Project)")
+        sub.add_argument(
+            "--vcf",
+            type=Path,
+            default=COHORT,
+            help="another cohort with genotypes (default: 629 people of the 1000 Genomes Project)",
+        )
         sub.add_argument("--nodes", type=count, default=2, help="split it by sample over so many nodes (default 2)")
-        sub.add_argument("--token-lifetime", type=seconds, default=600, metavar="DURATION", help="of access tokens, e.g. 20s (default 10m)")
-        sub.add_argument("--sandbox", choices=makers.NAMES, help=f"who makes the sandboxes (default: the first that works; also {makers.VARIABLE})")
-        sub.add_argument("--work-dir", type=Path, help="keep everything here" + (" (default .gdi)" if name == "up" else " (default: a temporary folder)"))
+        sub.add_argument(
+            "--token-lifetime",
+            type=seconds,
+            default=600,
+            metavar="DURATION",
+            help="of access tokens, e.g. 20s (default 10m)",
+        )
+        sub.add_argument(
+            "--sandbox",
+            choices=makers.NAMES,
+            help=f"who makes the sandboxes (default: the first that works; also {makers.VARIABLE})",
+        )
+        sub.add_argument(
+            "--work-dir",
+            type=Path,
+            help="keep everything here" + (" (default .gdi)" if name == "up" else " (default: a temporary folder)"),
+        )
         if name == "demo":
             sub.add_argument("--json", dest="json_file", type=Path, metavar="FILE", help="leave a summary")
-            sub.add_argument("--exit", action="store_true", help="stop after the answer (also where standard input is no terminal)")
+            sub.add_argument(
+                "--exit", action="store_true", help="stop after the answer (also where standard input is no terminal)"
+            )
     for name, what in (("down", "stop the federation in a work folder"), ("status", "show its parts")):
         sub = commands.add_parser(name, help=what, description=what)
         sub.add_argument("--work-dir", type=Path, default=DEFAULT_WORK)
@@ -91,7 +117,9 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, stop)
     try:
         sys.exit(
-            {"demo": _demo, "up": _up, "down": _down, "status": _status, "serve": _serve, "workflow": workflow.run}[arguments.command](arguments, console)
+            {"demo": _demo, "up": _up, "down": _down, "status": _status, "serve": _serve, "workflow": workflow.run}[
+                arguments.command
+            ](arguments, console)
         )
     except Stopped:
         console.print("stopped")
@@ -111,7 +139,7 @@ def _check(work: Path, console: Console) -> bool:
 
 
 def _demo(arguments: argparse.Namespace, console: Console) -> int:
-    if not _check(arguments.work_dir or Path("/tmp"), console):  # noqa: S108 - only asked whether there is room
+    if not _check(arguments.work_dir or Path("/tmp"), console):  # noqa: S108
         return 2
     options = Options(
         vcf=arguments.vcf,
@@ -144,10 +172,21 @@ def _up(arguments: argparse.Namespace, console: Console) -> int:
         return 2
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     (work / "ready.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "gdi.cli.main", "serve", "--work-dir", str(work), "--vcf", str(arguments.vcf.resolve())]
+    command = [
+        sys.executable,
+        "-m",
+        "gdi.cli.main",
+        "serve",
+        "--work-dir",
+        str(work),
+        "--vcf",
+        str(arguments.vcf.resolve()),
+    ]
     command += ["--nodes", str(arguments.nodes), "--token-lifetime", str(arguments.token_lifetime)]
     with (work / "launcher.log").open("ab") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     with console.status("starting the federation"):
         while not (work / "ready.json").exists():
             if process.poll() is not None:
@@ -155,7 +194,10 @@ def _up(arguments: argparse.Namespace, console: Console) -> int:
                 return 1
             time.sleep(0.2)
     ready = json.loads((work / "ready.json").read_text())
-    console.print(f"up. Airflow: {ready['airflow']}  login: admin / {airflow.password_of(Secrets(work / 'secrets'), 'admin')}", soft_wrap=True)
+    console.print(
+        f"up. Airflow: {ready['airflow']}  login: admin / {airflow.password_of(Secrets(work / 'secrets'), 'admin')}",
+        soft_wrap=True,
+    )
     console.print(f"stop it with: gdi down --work-dir {work}", soft_wrap=True)
     return 0
 
@@ -163,7 +205,13 @@ def _up(arguments: argparse.Namespace, console: Console) -> int:
 def _serve(arguments: argparse.Namespace, console: Console) -> int:
     work: Path = arguments.work_dir.resolve()
     refresh = max(60, min(3600, arguments.token_lifetime * 3))
-    with Federation(work, nodes=arguments.nodes, vcf=arguments.vcf, access_lifetime=arguments.token_lifetime, refresh_lifetime=refresh) as federation:
+    with Federation(
+        work,
+        nodes=arguments.nodes,
+        vcf=arguments.vcf,
+        access_lifetime=arguments.token_lifetime,
+        refresh_lifetime=refresh,
+    ) as federation:
         federation.start()
         (work / "ready.json").write_text(json.dumps({"pid": os.getpid(), "airflow": federation.layout.url("airflow")}))
         try:

@@ -1,4 +1,6 @@
-"""`gdi workflow init | check | lock | test`: what the author of a workflow needs, from the first file to a run on a federation of one node."""
+"""`gdi workflow init | check | lock | test`: what the author of a workflow needs, from the first file to a run on a
+federation of one node.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,25 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     ):
         known[verb] = verbs.add_parser(verb, help=what, description=what)
         many = verb in ("check", "lock")
-        known[verb].add_argument("name", nargs="*" if many else None, help="a workflow's name or folder" + (" (default: all of the catalogue)" if many else ""))
         known[verb].add_argument(
-            "--catalogue", type=Path, default=Path(os.environ.get("GDI_WORKFLOWS") or "workflows"), help="default: GDI_WORKFLOWS or workflows/"
+            "name",
+            nargs="*" if many else None,
+            help="a workflow's name or folder" + (" (default: all of the catalogue)" if many else ""),
         )
-    known["test"].add_argument("--set", dest="values", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as YAML; may be repeated")
+        known[verb].add_argument(
+            "--catalogue",
+            type=Path,
+            default=Path(os.environ.get("GDI_WORKFLOWS") or "workflows"),
+            help="default: GDI_WORKFLOWS or workflows/",
+        )
+    known["test"].add_argument(
+        "--set",
+        dest="values",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter, as YAML; may be repeated",
+    )
     known["test"].add_argument("--vcf", type=Path, help="the node's cohort (default: the demo's)")
     known["test"].add_argument("--timeout", type=int, default=900, metavar="SECONDS")
 
@@ -62,7 +78,10 @@ def _folders(arguments: argparse.Namespace) -> list[Path]:
 def _init(arguments: argparse.Namespace, console: Console) -> int:
     folder = init(arguments.catalogue, arguments.name)
     write_lock(load(folder))
-    console.print(f"{folder} is ready. Next: edit Snakefile and workflow.yaml, then gdi workflow check {arguments.name}", soft_wrap=True)
+    console.print(
+        f"{folder} is ready. Next: edit Snakefile and workflow.yaml, then gdi workflow check {arguments.name}",
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -75,7 +94,10 @@ def _check(arguments: argparse.Namespace, console: Console) -> int:
         except CatalogueError as error:
             findings = [Finding("error", str(error), "", "")]
         for finding in findings:
-            console.print(Text(f"{folder.name}: {finding.level}: {finding}", "red" if finding.level == "error" else "yellow"), soft_wrap=True)
+            console.print(
+                Text(f"{folder.name}: {finding.level}: {finding}", "red" if finding.level == "error" else "yellow"),
+                soft_wrap=True,
+            )
         wrong += sum(f.level == "error" for f in findings)
         if not findings:
             console.print(f"{folder.name}: good")
@@ -111,7 +133,9 @@ def _test(arguments: argparse.Namespace, console: Console) -> int:
     if errors:
         return 1
     with tempfile.TemporaryDirectory(prefix="gdi-w-") as work:
-        return trial(entry, _values(arguments.values, entry), Path(work), console, vcf=arguments.vcf, timeout=arguments.timeout)
+        return trial(
+            entry, _values(arguments.values, entry), Path(work), console, vcf=arguments.vcf, timeout=arguments.timeout
+        )
 
 
 def _values(given: list[str], entry: CatalogueEntry) -> dict[str, Any]:

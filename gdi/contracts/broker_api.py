@@ -1,4 +1,6 @@
-"""The types of the broker's API, version 1. Times are seconds since the epoch (UTC) as floats; durations are seconds."""
+"""The types of the broker's API, version 1. Times are seconds since the epoch (UTC) as floats; durations are
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,21 @@ WorkflowName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=2000)]
 Label = Annotated[str, Field(max_length=255)]
-AirflowId = Annotated[str, Field(max_length=250, pattern=r"^[^\x00]*$")]  # any text that every database can hold: PostgreSQL's has no NUL
+AirflowId = Annotated[
+    str, Field(max_length=250, pattern=r"^[^\x00]*$")
+]  # any text that every database can hold: PostgreSQL's has no NUL
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-# --- grants and tickets -------------------------------------------------------------------------------------------------
+# --- grants and tickets -------------------------------------------------------------------------
 
 
 class Schedule(Model):
-    """When a standing grant starts its workflow by itself. `cron`: five fields, in `timezone` (IANA); `parameters` as in `conf`, with `datasets`.
+    """When a standing grant starts its workflow by itself. `cron`: five fields, in `timezone` (IANA); `parameters` as
+    in `conf`, with `datasets`.
 
     `catch_up` after downtime: every missed start, only the latest one, or none.
     """
@@ -50,7 +55,9 @@ class ScheduleState(Schedule):
 
 
 class GrantRequest(Model):
-    """`POST /v1/grants`, `Authorization: Bearer <the user's LS AAI access token>`: consent to these workflows on these datasets until then."""
+    """`POST /v1/grants`, `Authorization: Bearer <the user's LS AAI access token>`: consent to these workflows on these
+    datasets until then.
+    """
 
     workflows: list[WorkflowName] = Field(min_length=1, max_length=100)
     datasets: list[DatasetId] = Field(min_length=1, max_length=1000)
@@ -61,7 +68,9 @@ class GrantRequest(Model):
 
 
 class Grant(Model):
-    """A grant as its owner sees it; nothing secret. `once`: good for a single run. `state` says why it no longer serves."""
+    """A grant as its owner sees it; nothing secret. `once`: good for a single run. `state` says why it no longer
+    serves.
+    """
 
     id: GrantId
     user: Label
@@ -78,7 +87,8 @@ class Grant(Model):
 
 
 class TicketRequest(Model):
-    """`POST /v1/grants/{id}/tickets`. `parameters` holds everything that `conf` will hold but the ticket: `{"datasets": [...], ...}`.
+    """`POST /v1/grants/{id}/tickets`. `parameters` holds everything that `conf` will hold but the ticket: `{"datasets":
+    [...], ...}`.
 
     `dag_run_id`, where given, makes the ticket worthless for any other Airflow run.
     """
@@ -96,7 +106,9 @@ class Ticket(Model):
 
 
 class DueStart(Model):
-    """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as its conf. `user`: the grant's owner."""
+    """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as
+    its conf. `user`: the grant's owner.
+    """
 
     grant: GrantId
     user: Label = ""
@@ -108,7 +120,9 @@ class DueStart(Model):
 
 
 class DueStarts(Model):
-    """`POST /v1/schedules/due`, Airflow's workload: what is to be started now. What is not reported within two minutes is handed out again."""
+    """`POST /v1/schedules/due`, Airflow's workload: what is to be started now. What is not reported within two minutes
+    is handed out again.
+    """
 
     starts: list[DueStart] = Field(default_factory=list)
 
@@ -133,14 +147,14 @@ def run_id(dag_id: str, dag_run_id: str) -> str:
     return "r-" + sha256_hex(f"{dag_id}\0{dag_run_id}".encode())[:20]
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------------
+# --- runs ---------------------------------------------------------------------------------------
 
 
 class AdmitRequest(Model):
     """`POST /v1/runs` by Airflow's workload. Idempotent on (dag_id, dag_run_id, attempt).
 
-    Exactly one of `ticket` and `grant` for the first attempt; `triggering_user` is whom Airflow authenticated (needed with `grant`).
-    A later attempt of a known run needs neither. `parameters` is all of `conf` but ticket and grant.
+    Exactly one of `ticket` and `grant` for the first attempt; `triggering_user` is whom Airflow authenticated (needed
+    with `grant`). A later attempt of a known run needs neither. `parameters` is all of `conf` but ticket and grant.
     """
 
     dag_id: AirflowId
@@ -155,7 +169,9 @@ class AdmitRequest(Model):
 
 
 class PlanItem(Model):
-    """What one node does in a run. `access_ends_at`: the first visa to end. `public_key`: the node's JWK, with which its releases are signed."""
+    """What one node does in a run. `access_ends_at`: the first visa to end. `public_key`: the node's JWK, with which
+    its releases are signed.
+    """
 
     node: NodeId
     datasets: list[DatasetId]
@@ -200,7 +216,9 @@ class CloseRequest(Model):
 
 
 class WorkloadRequest(Model):
-    """`PUT /v1/runs/{id}/workloads/{pod}`: first without `uid` (before the pod is made), then with it (before its first token)."""
+    """`PUT /v1/runs/{id}/workloads/{pod}`: first without `uid` (before the pod is made), then with it (before its first
+    token).
+    """
 
     node: NodeId
     attempt: int = Field(ge=1)
@@ -208,7 +226,9 @@ class WorkloadRequest(Model):
 
 
 class Workload(Model):
-    """`generation` counts a node's workloads in a run; a higher one fences those before it, at the broker and at the gateway."""
+    """`generation` counts a node's workloads in a run; a higher one fences those before it, at the broker and at the
+    gateway.
+    """
 
     pod: PodName
     node: NodeId
@@ -217,18 +237,22 @@ class Workload(Model):
     generation: int
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------------------
+# --- tokens -------------------------------------------------------------------------------------
 
 
 class TokenRequest(Model):
-    """`POST /v1/runs/{id}/tokens`. `audience` is a gateway's, from the plan. The answer lives at least `min_ttl` seconds or is an error that says why."""
+    """`POST /v1/runs/{id}/tokens`. `audience` is a gateway's, from the plan. The answer lives at least `min_ttl`
+    seconds or is an error that says why.
+    """
 
     audience: Annotated[str, Field(max_length=300)]
     min_ttl: float = Field(default=60, ge=0, le=3600)
 
 
 class NodeTokenRequest(Model):
-    """`POST /v1/runs/{id}/node-tokens` by an enrolled gateway: the user's access token for that node's `sda` or `tes`."""
+    """`POST /v1/runs/{id}/node-tokens` by an enrolled gateway: the user's access token for that node's `sda` or
+    `tes`.
+    """
 
     audience: Literal["sda", "tes"]
     min_ttl: float = Field(default=5, ge=0, le=3600)
@@ -242,18 +266,20 @@ class Token(Model):
     expires_at: float
 
 
-# --- events ---------------------------------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------
 
 JOB_STATES = ("planned", "submitted", "queued", "running", "done", "failed", "cancelled")
 JobState = Literal["planned", "submitted", "queued", "running", "done", "failed", "cancelled"]
 
 
 class Event(Model):
-    """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is dropped.
+    """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is
+    dropped.
 
-    kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no state: what it used, `usage`), `progress`,
-    `node` (state of the node's part), `note`. `usage`: seconds `queued_s`, `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`.
-    `cpu_seconds` and `memory_bytes` (peak) of a job where its TES measures them.
+    kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no
+    state: what it used, `usage`), `progress`, `node` (state of the node's part), `note`. `usage`: seconds `queued_s`,
+    `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`. `cpu_seconds` and `memory_bytes`
+    (peak) of a job where its TES measures them.
     """
 
     seq: int = Field(ge=1)
@@ -279,7 +305,8 @@ class Event(Model):
 
 
 class EventBatch(Model):
-    """`POST /v1/runs/{id}/events`. `source` names the writer (a pod, or `airflow`); the broker sets the node from who the writer is.
+    """`POST /v1/runs/{id}/events`. `source` names the writer (a pod, or `airflow`); the broker sets the node from who
+    the writer is.
 
     Airflow's workload may name the node it speaks for.
     """
@@ -305,7 +332,9 @@ class EventPage(Model):
 
 
 class Job(Model):
-    """One job of the current attempt: the last that was said of it. `task`: the TES task's id at the node's gateway. `started_at` of its first try."""
+    """One job of the current attempt: the last that was said of it. `task`: the TES task's id at the node's gateway.
+    `started_at` of its first try.
+    """
 
     node: NodeId
     job: Label
@@ -327,7 +356,9 @@ class Job(Model):
 
 
 class JobPage(Model):
-    """`GET /v1/runs/{id}/jobs?after=`: jobs with news since that event number. A job may come again in a later page; the later word counts."""
+    """`GET /v1/runs/{id}/jobs?after=`: jobs with news since that event number. A job may come again in a later page;
+    the later word counts.
+    """
 
     run: RunId
     attempt: int
@@ -337,7 +368,9 @@ class JobPage(Model):
 
 
 class RuleProgress(Model):
-    """One rule at one node; jobs by state add up to total. `started_at` of the first job, `ended_at` when none is left."""
+    """One rule at one node; jobs by state add up to total. `started_at` of the first job, `ended_at` when none is
+    left.
+    """
 
     node: NodeId
     rule: Label
@@ -359,7 +392,9 @@ class NodeProgress(Model):
 
 
 class Progress(Model):
-    """`GET /v1/runs/{id}/progress`: the sum of the events of the current attempt, by node and rule, in the order they were planned."""
+    """`GET /v1/runs/{id}/progress`: the sum of the events of the current attempt, by node and rule, in the order they
+    were planned.
+    """
 
     run: RunId
     attempt: int

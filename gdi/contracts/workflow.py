@@ -1,6 +1,8 @@
-"""A catalogue entry: `workflow.yaml` beside a Snakefile, known by the digest over its files. Read by Airflow, `gdi workflow` and the launcher.
+"""A catalogue entry: `workflow.yaml` beside a Snakefile, known by the digest over its files. Read by Airflow, `gdi
+workflow` and the launcher.
 
-`rules.lock` beside them names the rules in their order; it is made by `gdi workflow lock` and tells about the workflow, so it is no part of the digest.
+`rules.lock` beside them names the rules in their order; it is made by `gdi workflow lock` and tells about the workflow,
+so it is no part of the digest.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)]
+RelativePath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
+]
 RESERVED = ("ticket", "grant", "datasets", "pod")
 MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
 LOCK = "rules.lock"
 MAX_RULES = 500
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where there is one: a catalogue of hundreds is read at each parse
+_YAML = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # libyaml where there is one: a catalogue of hundreds is read at each parse
 
 
 class CatalogueError(Exception):
@@ -31,10 +37,11 @@ class Strict(BaseModel):
 
 
 class Release(Strict):
-    """A file that the workflow asks to release. `path` is relative to the workspace; `schema_file` is a JSON Schema (2020-12) beside the Snakefile.
+    """A file that the workflow asks to release. `path` is relative to the workspace; `schema_file` is a JSON Schema
+    (2020-12) beside the Snakefile.
 
-    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer. `review: true` asks every node that a person
-    looks before it leaves; a node's own policy may ask for that by itself.
+    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer. `review:
+    true` asks every node that a person looks before it leaves; a node's own policy may ask for that by itself.
     """
 
     name: Name
@@ -54,13 +61,17 @@ class Needs(Strict):
 
 
 class Workflow(Strict):
-    """The content of `workflow.yaml`. `parameters` is a JSON Schema object: `{name: schema}`, each schema with a title and, unless required, a default."""
+    """The content of `workflow.yaml`. `parameters` is a JSON Schema object: `{name: schema}`, each schema with a title
+    and, unless required, a default.
+    """
 
     name: Name
     title: str = Field(max_length=200)
     description: str = Field(default="", max_length=20_000)
     version: str = Field(max_length=50)
-    parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], dict[str, Any]] = Field(default_factory=dict)
+    parameters: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")], dict[str, Any]] = Field(
+        default_factory=dict
+    )
     required: list[str] = Field(default_factory=list)
     needs: Needs = Field(default_factory=Needs)
     releases: list[Release] = Field(default_factory=list, max_length=20)
@@ -78,7 +89,12 @@ class Workflow(Strict):
         return value
 
     def schema_of_parameters(self) -> dict[str, Any]:
-        return {"type": "object", "properties": self.parameters, "required": self.required, "additionalProperties": False}
+        return {
+            "type": "object",
+            "properties": self.parameters,
+            "required": self.required,
+            "additionalProperties": False,
+        }
 
     def check_parameters(self, values: dict[str, Any]) -> list[str]:
         """What is wrong with `values`, one sentence each; empty where nothing is."""
@@ -88,7 +104,9 @@ class Workflow(Strict):
 
 
 class RulesLock(Strict):
-    """The content of `rules.lock`: the rules that have jobs, in the order in which the Snakefile declares them, as Snakemake `snakemake` read them."""
+    """The content of `rules.lock`: the rules that have jobs, in the order in which the Snakefile declares them, as
+    Snakemake `snakemake` read them.
+    """
 
     format: Literal["gdi-rules/1"] = "gdi-rules/1"
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
@@ -106,13 +124,19 @@ class RulesLock(Strict):
         """The file as it is kept: one rule a line, so that a change reads well in a diff."""
         head = "# Made by `gdi workflow lock`; not to be edited. Airflow shows a task for each of these rules.\n"
         fields = f'format: {self.format}\ndigest: {self.digest}\nsnakemake: "{self.snakemake}"\n'
-        return head + fields + ("rules:\n" + "".join(f'  - "{name}"\n' for name in self.rules) if self.rules else "rules: []\n")
+        return (
+            head
+            + fields
+            + ("rules:\n" + "".join(f'  - "{name}"\n' for name in self.rules) if self.rules else "rules: []\n")
+        )
 
 
 class CatalogueEntry(BaseModel):
-    """A workflow on disk: its folder, its model and its digest (`sha256:<hex>` over names and contents of all files, in order).
+    """A workflow on disk: its folder, its model and its digest (`sha256:<hex>` over names and contents of all files, in
+    order).
 
-    `lock` is what rules.lock says, None where there is none; `stale` where it was made for other files than those that lie there now.
+    `lock` is what rules.lock says, None where there is none; `stale` where it was made for other files than those that
+    lie there now.
     """
 
     folder: Path
@@ -127,11 +151,17 @@ class CatalogueEntry(BaseModel):
 
 
 def files_of(folder: Path) -> list[str]:
-    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links and rules.lock are not part of it."""
+    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links and rules.lock are
+    not part of it.
+    """
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if any(p.startswith(".") or p == "__pycache__" for p in relative.parts) or path.is_symlink() or not path.is_file():
+        if (
+            any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
+            or path.is_symlink()
+            or not path.is_file()
+        ):
             continue
         if relative.as_posix() != LOCK:
             found.append(relative.as_posix())
@@ -142,7 +172,9 @@ def digest_of(folder: Path) -> str:
     total = hashlib.sha256()
     files = files_of(folder)
     if len(files) > MAX_FILES:
-        raise CatalogueError(f"{folder}: {len(files)} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder")
+        raise CatalogueError(
+            f"{folder}: {len(files)} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder"
+        )
     size = 0
     for name in files:
         data = (folder / name).read_bytes()
@@ -161,11 +193,19 @@ def load(folder: Path) -> CatalogueEntry:
     if workflow is None:
         raise CatalogueError(f"{file} does not exist")
     if workflow.name != folder.name:
-        raise CatalogueError(f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same")
+        raise CatalogueError(
+            f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
+        )
     for wanted in ["Snakefile", *(r.schema_file for r in workflow.releases)]:
         if not (folder / wanted).is_file():
             raise CatalogueError(f"{file}: {wanted} is missing beside it")
-    return CatalogueEntry(folder=folder, workflow=workflow, digest=digest_of(folder), files=files_of(folder), lock=_read(folder / LOCK, RulesLock))
+    return CatalogueEntry(
+        folder=folder,
+        workflow=workflow,
+        digest=digest_of(folder),
+        files=files_of(folder),
+        lock=_read(folder / LOCK, RulesLock),
+    )
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -174,7 +214,7 @@ M = TypeVar("M", bound=BaseModel)
 def _read(file: Path, model: type[M]) -> M | None:
     """The file as `model`, None where there is none. CatalogueError naming file and field."""
     try:
-        return model.model_validate(yaml.load(file.read_text(), Loader=_YAML))  # noqa: S506 - a safe loader
+        return model.model_validate(yaml.load(file.read_text(), Loader=_YAML))  # noqa: S506
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
@@ -183,4 +223,6 @@ def _read(file: Path, model: type[M]) -> M | None:
         raise CatalogueError(f"{file}: not YAML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise CatalogueError(f"{file}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
+        raise CatalogueError(
+            f"{file}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}"
+        ) from None

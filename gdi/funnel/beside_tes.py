@@ -1,7 +1,9 @@
-"""`python -m gdi.funnel.beside_tes PORT URL [CERTIFICATES]`: runs beside a TES worker and gives it the gateway's internal listener on the pod's own loopback.
+"""`python -m gdi.funnel.beside_tes PORT URL [CERTIFICATES]`: runs beside a TES worker and gives it the gateway's
+internal listener on the pod's own loopback.
 
-Funnel can show no client certificate and loses parts of what it reads (gdi.kit/reframe.py): this does both for it. CERTIFICATES is a folder with
-`tls.crt`, `tls.key` (this side's) and `ca.crt` (whose certificate the gateway must have), as cert-manager writes them.
+Funnel can show no client certificate and loses parts of what it reads (gdi.kit/reframe.py): this does both for it.
+CERTIFICATES is a folder with `tls.crt`, `tls.key` (this side's) and `ca.crt` (whose certificate the gateway must have),
+as cert-manager writes them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def tls(folder: Path) -> ssl.SSLContext:
 
 async def relay(port: int, url: str, certificates: Path | None) -> None:
     """Until SIGTERM, which comes when the worker beside it has ended."""
-    server = await crypt4gh_proxy.serve(port, crypt4gh_proxy.Upstream(url, None if certificates is None else tls(certificates)))
+    server = await crypt4gh_proxy.serve(
+        port, crypt4gh_proxy.Upstream(url, None if certificates is None else tls(certificates))
+    )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)

@@ -1,6 +1,8 @@
-"""The Kubernetes API for what runs beside Funnel in a node's own pods: a few calls over HTTPS with the pod's own service account.
+"""The Kubernetes API for what runs beside Funnel in a node's own pods: a few calls over HTTPS with the pod's own
+service account.
 
-Plain httpx: the official client would be 30 MB of the node's image and half a second of each task's start, for five calls.
+Plain httpx: the official client would be 30 MB of the node's image and half a second of each task's start, for five
+calls.
 """
 
 from __future__ import annotations
@@ -16,13 +18,18 @@ from typing import Any
 import httpx
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-AWAY = 600.0  # seconds for which an API server that does not answer is waited for: an upgrade of a control plane of one machine
-REFUSED = 20.0  # one that has just started refuses everyone until it has read its roles: a refusal that lasts longer is one
+# seconds for which an API server that does not answer is waited for: an upgrade of a control plane of one machine
+AWAY = 600.0
+REFUSED = (
+    20.0  # one that has just started refuses everyone until it has read its roles: a refusal that lasts longer is one
+)
 Json = dict[str, Any]
 
 
 class ClusterError(Exception):
-    """The API server refuses, or is away for too long (`status` 0): what was asked, and what it said. `full`: a quota is used up."""
+    """The API server refuses, or is away for too long (`status` 0): what was asked, and what it said. `full`: a quota
+    is used up.
+    """
 
     def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -44,10 +51,14 @@ class Cluster:
         return self._ask("GET", path, params=query)
 
     def create(self, path: str, body: Json) -> Json:
-        """The object as it was made. ClusterError: `reason` AlreadyExists where there is one of this name, `full` where a quota has no room."""
+        """The object as it was made. ClusterError: `reason` AlreadyExists where there is one of this name, `full` where
+        a quota has no room.
+        """
         made = self._ask("POST", path, json=body)
         if made is None:
-            raise ClusterError(f"{path}: the API server knows no such place; see the namespace in the chart's values", 404)
+            raise ClusterError(
+                f"{path}: the API server knows no such place; see the namespace in the chart's values", 404
+            )
         return made
 
     def delete(self, path: str, *, grace: int = 0) -> None:
@@ -56,16 +67,22 @@ class Cluster:
 
     @contextmanager
     def watch(self, path: str, seconds: int, **query: str) -> Iterator[Iterator[Json]]:
-        """Changes as they come, for at most so long. Ends early where the connection does: who needs the state asks for it then."""
+        """Changes as they come, for at most so long. Ends early where the connection does: who needs the state asks for
+        it then.
+        """
         more = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
-        with self._http.stream("GET", path, params=more, headers=self._headers(), timeout=httpx.Timeout(seconds + 30, connect=5)) as answer:
+        with self._http.stream(
+            "GET", path, params=more, headers=self._headers(), timeout=httpx.Timeout(seconds + 30, connect=5)
+        ) as answer:
             if answer.status_code != 200:
                 answer.read()
                 raise _refused("GET", path, answer)
             yield map(json.loads, answer.iter_lines())
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"}  # rewritten by the kubelet as it ends
+        return {
+            "Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"
+        }  # rewritten by the kubelet as it ends
 
     def _ask(self, method: str, path: str, **options: Any) -> Json | None:
         began = time.monotonic()
@@ -75,7 +92,9 @@ class Cluster:
                 answer = self._http.request(method, path, headers=self._headers(), **options)
             except httpx.TransportError as error:
                 if waited > AWAY:
-                    raise ClusterError(f"{method} {path}: the API server does not answer ({type(error).__name__})") from None
+                    raise ClusterError(
+                        f"{method} {path}: the API server does not answer ({type(error).__name__})"
+                    ) from None
             else:
                 if answer.status_code == 404:
                     return None

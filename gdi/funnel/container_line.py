@@ -1,8 +1,8 @@
 """The command lines by which Funnel asks for containers (`Worker.Container`), as its drivers here understand them.
 
-Funnel makes the line from a template and splits it at white space: a task's `env: {"A": "x --volume /:/host:ro"}` would mount the host. So every value
-comes percent-encoded (`urlquery` in the template) and is decoded here; only the command, which Funnel does not split, comes as it is. RUN, PULL and STOP
-are those templates.
+Funnel makes the line from a template and splits it at white space: a task's `env: {"A": "x --volume /:/host:ro"}` would
+mount the host. So every value comes percent-encoded (`urlquery` in the template) and is decoded here; only the command,
+which Funnel does not split, comes as it is. RUN, PULL and STOP are those templates.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from urllib.parse import unquote_plus
 
 # The literal {{.Command}} must be there.
 RUN = (
-    "run -i --read-only {{if .RemoveContainer}}--rm{{end}} {{range $k, $v := .Env}}--env {{urlquery $k}}={{urlquery $v}} {{end}} "
-    "{{if .Name}}--name {{urlquery .Name}}{{end}} {{if .Workdir}}--workdir {{urlquery .Workdir}}{{end}} "
-    "{{range .Volumes}}--volume {{urlquery .HostPath}}:{{urlquery .ContainerPath}}:{{if .Readonly}}ro{{else}}rw{{end}} {{end}} {{urlquery .Image}} {{.Command}}"
+    "run -i --read-only {{if .RemoveContainer}}--rm{{end}} {{range $k, $v := .Env}}--env {{urlquery $k}}={{urlquery"
+    " $v}} {{end}} {{if .Name}}--name {{urlquery .Name}}{{end}} {{if .Workdir}}--workdir {{urlquery .Workdir}}{{end}}"
+    " {{range .Volumes}}--volume {{urlquery .HostPath}}:{{urlquery .ContainerPath}}:{{if .Readonly}}ro{{else}}rw{{end}}"
+    " {{end}} {{urlquery .Image}} {{.Command}}"
 )
 PULL = "pull {{urlquery .Image}}"
 STOP = "rm -f {{urlquery .Name}}"
@@ -56,7 +57,9 @@ class Line:
 
 
 def parse(arguments: Sequence[str]) -> Line:
-    """`[-i] [--rm] [--read-only] [--env K=V] [--label …] [--name N] [--workdir D] [--volume HOST:PATH:ro|rw] IMAGE COMMAND…`. ValueError."""
+    """`[-i] [--rm] [--read-only] [--env K=V] [--label …] [--name N] [--workdir D] [--volume HOST:PATH:ro|rw] IMAGE
+    COMMAND…`. ValueError.
+    """
     line = Line()
     at = 0
     while at < len(arguments) and arguments[at] in _FLAGS | _VALUED:

@@ -1,13 +1,15 @@
 """Hands Crypt4GH files to Funnel so that it cannot lose a part of them.
 
-Funnel (commit 42961c86, storage/crypt4gh/decrypt.go) reads each segment by one Read and takes what comes for a whole segment; what it then cannot decrypt
-it leaves out with a warning, and what comes together with the end it leaves out silently: the task runs on a shorter or an empty file and ends COMPLETE.
-Go's reader of chunked bodies returns from Read when the buffer is full or the chunk ends. So here the header is one HTTP chunk, each segment is one, and
-the end is not sent before Funnel has taken the last segment from its socket, which the kernel knows (both ends are in this network namespace:
-one machine's, or one pod's).
+Funnel (commit 42961c86, storage/crypt4gh/decrypt.go) reads each segment by one Read and takes what comes for a whole
+segment; what it then cannot decrypt it leaves out with a warning, and what comes together with the end it leaves out
+silently: the task runs on a shorter or an empty file and ends COMPLETE. Go's reader of chunked bodies returns from Read
+when the buffer is full or the chunk ends. So here the header is one HTTP chunk, each segment is one, and the end is not
+sent before Funnel has taken the last segment from its socket, which the kernel knows (both ends are in this network
+namespace: one machine's, or one pod's).
 
-It also panics on any status but 200, and with it all tasks of the node die: such an answer becomes a cut connection, which fails the one task. A gateway
-that is away (it may restart) is waited for, as a task that failed for that would have to be made anew.
+It also panics on any status but 200, and with it all tasks of the node die: such an answer becomes a cut connection,
+which fails the one task. A gateway that is away (it may restart) is waited for, as a task that failed for that would
+have to be made anew.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ AWAY = 120.0  # seconds for which a gateway that does not answer is waited for
 
 
 class CutError(Exception):
-    """The source ended within a header or a segment, or said something impossible: the connection ends without the last chunk, so Funnel sees an error."""
+    """The source ended within a header or a segment, or said something impossible: the connection ends without the last
+    chunk, so Funnel sees an error.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,24 @@ class Upstream:
 
 
 async def serve(port: int, source: Path | Upstream) -> asyncio.Server:
-    """Listens on 127.0.0.1:`port` in place of the server behind the unix socket or URL `source`; one GET for each connection."""
+    """Listens on 127.0.0.1:`port` in place of the server behind the unix socket or URL `source`; one GET for each
+    connection.
+    """
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # drain() waits until the kernel has it all
         try:
             await _handle(reader, writer, source)
             writer.close()
-        except (CutError, OSError, httpx.HTTPError, ValueError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (
+            CutError,
+            OSError,
+            httpx.HTTPError,
+            ValueError,
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+        ) as error:
             log.warning("a transfer was cut: %s", error if isinstance(error, CutError) else type(error).__name__)
             writer.transport.abort()
 
@@ -65,7 +79,10 @@ async def serve(port: int, source: Path | Upstream) -> asyncio.Server:
 def _client(source: Path | Upstream) -> httpx.AsyncClient:
     if isinstance(source, Path):
         return httpx.AsyncClient(
-            base_url="http://gateway", transport=httpx.AsyncHTTPTransport(uds=str(source), verify=authorities()), timeout=TIMEOUT, trust_env=False
+            base_url="http://gateway",
+            transport=httpx.AsyncHTTPTransport(uds=str(source), verify=authorities()),
+            timeout=TIMEOUT,
+            trust_env=False,
         )
     return httpx.AsyncClient(base_url=source.url, verify=source.tls or authorities(), timeout=TIMEOUT, trust_env=False)
 
@@ -78,12 +95,20 @@ async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, so
     async with (
         _client(source) as client,
         contextlib.aclosing(
-            await _answer(client, client.build_request(method, client.base_url.copy_with(raw_path=target.encode("latin-1")), headers=headers), reader)
+            await _answer(
+                client,
+                client.build_request(
+                    method, client.base_url.copy_with(raw_path=target.encode("latin-1")), headers=headers
+                ),
+                reader,
+            )
         ) as answer,
     ):
         if answer.status_code != 200:
             raise CutError(f"the gateway answered {answer.status_code}")
-        kept = [f"{n}: {v}" for n, v in answer.headers.items() if n.lower() in ("content-type", "etag", "last-modified")]
+        kept = [
+            f"{n}: {v}" for n, v in answer.headers.items() if n.lower() in ("content-type", "etag", "last-modified")
+        ]
         body = _Parts(answer.aiter_raw(64 * 1024))
         start = await body.exactly(len(MAGIC), short=True)
         status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
@@ -91,15 +116,24 @@ async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, so
             rest = start + await body.exactly(MAX_HEADER, short=True)
             if await body.exactly(1, short=True):
                 raise CutError(f"what is no Crypt4GH file may have {MAX_HEADER} bytes here, and this has more")
-            writer.write("\r\n".join([status, *kept, f"Content-Length: {len(rest)}", "Connection: close", "", ""]).encode("latin-1") + rest)
+            writer.write(
+                "\r\n".join([status, *kept, f"Content-Length: {len(rest)}", "Connection: close", "", ""]).encode(
+                    "latin-1"
+                )
+                + rest
+            )
             await writer.drain()
             return
-        writer.write("\r\n".join([status, *kept, "Transfer-Encoding: chunked", "Connection: close", "", ""]).encode("latin-1"))
+        writer.write(
+            "\r\n".join([status, *kept, "Transfer-Encoding: chunked", "Connection: close", "", ""]).encode("latin-1")
+        )
         await _chunks(writer, _framed(start, body))
 
 
 async def _answer(client: httpx.AsyncClient, request: httpx.Request, reader: asyncio.StreamReader) -> httpx.Response:
-    """The gateway's answer, its body still to be read. httpx.TransportError where the gateway stays away, or Funnel hung up meanwhile."""
+    """The gateway's answer, its body still to be read. httpx.TransportError where the gateway stays away, or Funnel
+    hung up meanwhile.
+    """
     deadline, pause = time.monotonic() + AWAY, 0.2
     while True:
         try:
@@ -151,7 +185,9 @@ async def _taken(writer: asyncio.StreamWriter) -> None:
 
 
 def _queued(here: int, there: int) -> int | None:
-    """Bytes between the two ends of a loopback connection, from /proc/net/tcp (tx_queue of ours, rx_queue of theirs); None where it is gone."""
+    """Bytes between the two ends of a loopback connection, from /proc/net/tcp (tx_queue of ours, rx_queue of theirs);
+    None where it is gone.
+    """
     ours = theirs = None
     for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, queues, *_ = line.split()

@@ -1,4 +1,5 @@
-"""What a task leaves in its folders, made safe for a service that opens paths there without looking: plain files and folders only.
+"""What a task leaves in its folders, made safe for a service that opens paths there without looking: plain files and
+folders only.
 
 Funnel stores outputs with os.Open: it would follow a link to any file of the host, and wait at a pipe for ever.
 """
@@ -16,11 +17,13 @@ from gdi.funnel.tree import resolve_in_root
 
 
 def make_plain(root: Path, folders: Sequence[Path]) -> int:
-    """In `folders` (host paths below `root`, the task's own root folder) links to plain files of the task become those files; other links, pipes,
-    sockets and devices are removed. How many were removed. Only safe while nothing of the task runs any more.
+    """In `folders` (host paths below `root`, the task's own root folder) links to plain files of the task become those
+    files; other links, pipes, sockets and devices are removed. How many were removed. Only safe while nothing of the
+    task runs any more.
 
-    OSError where a folder cannot be looked through: then nothing of it may be opened. (A folder of mode 0311 cannot be listed, and yet a link in it is
-    followed by whoever knows its name; a task that runs as the same user may leave such ones. So they are made readable first.)
+    OSError where a folder cannot be looked through: then nothing of it may be opened. (A folder of mode 0311 cannot be
+    listed, and yet a link in it is followed by whoever knows its name; a task that runs as the same user may leave such
+    ones. So they are made readable first.)
     """
     removed = 0
     for folder in folders:

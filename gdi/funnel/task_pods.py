@@ -1,15 +1,19 @@
-"""`python -m gdi.funnel.task_pods run|pull|rm …`: Funnel's container driver in Kubernetes. Each executor is a pod beside its worker's.
+"""`python -m gdi.funnel.task_pods run|pull|rm …`: Funnel's container driver in Kubernetes. Each executor is a pod
+beside its worker's.
 
-Funnel's own executor for Kubernetes (tag 2024-03-03, worker/kubernetes.go) takes every ending for success, so that a task whose command failed is COMPLETE;
-gives no environment and no standard input; mixes both outputs; dies where a watch ends, after half an hour to an hour; and its worker, which holds the
-node's keys, follows the links that a task leaves. So Funnel is told that containers are made by this program, as it makes them without Kubernetes
-(gdi.kit/container_line.py): exit codes, both outputs and the environment are the command's own, and what a task leaves is made plain files first.
+Funnel's own executor for Kubernetes (tag 2024-03-03, worker/kubernetes.go) takes every ending for success, so that a
+task whose command failed is COMPLETE; gives no environment and no standard input; mixes both outputs; dies where a
+watch ends, after half an hour to an hour; and its worker, which holds the node's keys, follows the links that a task
+leaves. So Funnel is told that containers are made by this program, as it makes them without Kubernetes
+(gdi.kit/container_line.py): exit codes, both outputs and the environment are the command's own, and what a task leaves
+is made plain files first.
 
-It runs in the worker's pod and is told by that pod's environment: GDI_TASK_MANIFEST (YAML of the pod to make: everything but what the task itself says),
-GDI_WORK (Funnel's WorkDir), GDI_POD, GDI_POD_UID, GDI_NAMESPACE (the worker's own), GDI_CPUS, GDI_RAM_GB (of the task, 0: not said), GDI_START_SECONDS
-(how long a task waits for room), GDI_IMAGES (JSON: what a task calls its image -> the image that runs). The pods belong to the worker's pod: they go with
-it, however it ends. A pod that is taken away (evicted, its machine lost) or finds no room is no end of the command: the worker is killed, Funnel says
-SYSTEM_ERROR, and whoever sent the task may send it again.
+It runs in the worker's pod and is told by that pod's environment: GDI_TASK_MANIFEST (YAML of the pod to make:
+everything but what the task itself says), GDI_WORK (Funnel's WorkDir), GDI_POD, GDI_POD_UID, GDI_NAMESPACE (the
+worker's own), GDI_CPUS, GDI_RAM_GB (of the task, 0: not said), GDI_START_SECONDS (how long a task waits for room),
+GDI_IMAGES (JSON: what a task calls its image -> the image that runs). The pods belong to the worker's pod: they go with
+it, however it ends. A pod that is taken away (evicted, its machine lost) or finds no room is no end of the command: the
+worker is killed, Funnel says SYSTEM_ERROR, and whoever sent the task may send it again.
 """
 
 from __future__ import annotations
@@ -41,7 +45,13 @@ STREAMS = "/gdi-streams"
 # The image's own shell joins the command to its streams; the command itself arrives word by word.
 WRAPPER = f'exec "$@" <{STREAMS}/in >{STREAMS}/out 2>{STREAMS}/err'
 HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
-DOUBTFUL = {"ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+DOUBTFUL = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
 DOUBT = 180.0  # seconds for which a container that cannot be made is waited for
 WATCH = 240  # seconds; the API server ends longer ones itself
 LOOK = 0.5  # seconds between looks at what the task says
@@ -84,10 +94,16 @@ class Around:
         """KeyError, ValueError, OSError, yaml.YAMLError where the chart is wrong."""
         manifest = yaml.safe_load(Path(environment["GDI_TASK_MANIFEST"]).read_text())
         return cls(
-            manifest, Path(environment["GDI_WORK"]), environment["GDI_NAMESPACE"], environment["GDI_POD"], environment["GDI_POD_UID"],
-            float(environment.get("GDI_CPUS") or 0), float(environment.get("GDI_RAM_GB") or 0),
-            float(environment.get("GDI_START_SECONDS") or START), json.loads(environment.get("GDI_IMAGES") or "{}"),
-        )  # fmt: skip
+            manifest,
+            Path(environment["GDI_WORK"]),
+            environment["GDI_NAMESPACE"],
+            environment["GDI_POD"],
+            environment["GDI_POD_UID"],
+            float(environment.get("GDI_CPUS") or 0),
+            float(environment.get("GDI_RAM_GB") or 0),
+            float(environment.get("GDI_START_SECONDS") or START),
+            json.loads(environment.get("GDI_IMAGES") or "{}"),
+        )
 
     @property
     def pods(self) -> str:
@@ -95,29 +111,40 @@ class Around:
 
 
 def pod(line: Line, around: Around) -> Json:
-    """The manifest with the task's own image, command, environment, folders and resources; nothing of the task steers anything else."""
+    """The manifest with the task's own image, command, environment, folders and resources; nothing of the task steers
+    anything else.
+    """
     task, _ = task_of(line.name)
     made: Json = {"apiVersion": "v1", "kind": "Pod", **around.manifest}
     made["metadata"] = {
-        **made.get("metadata", {}), "name": line.name, "namespace": around.namespace,
-        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": around.pod, "uid": around.uid, "controller": True}],
-    }  # fmt: skip
+        **made.get("metadata", {}),
+        "name": line.name,
+        "namespace": around.namespace,
+        "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Pod", "name": around.pod, "uid": around.uid, "controller": True}
+        ],
+    }
     spec: Json = made["spec"]
     (container,) = spec["containers"]
     mounts = [
         {"name": "work", "mountPath": v.target, "subPath": f"{task}/{v.target.lstrip('/')}", "readOnly": not v.writable}
-        for v in sorted(line.volumes, key=lambda v: v.target)  # parents first: a read-only input inside a writable folder stays read-only
+        for v in sorted(
+            line.volumes, key=lambda v: v.target
+        )  # parents first: a read-only input inside a writable folder stays read-only
     ]
     taken = {m["mountPath"] for m in mounts}  # Funnel gives every task a /tmp of its own
     own = [m for m in container.get("volumeMounts", []) if m["mountPath"] not in taken]
     streams = {"name": "work", "mountPath": STREAMS, "subPath": f"{task}/{_streams(line.name)}"}
     environment = {**{e["name"]: e["value"] for e in container.get("env", [])}, **line.environment}
     container.update(
-        name=CONTAINER, image=around.images.get(line.image, line.image),
-        command=["/bin/sh", "-c", WRAPPER, "task"], args=[_literal(word) for word in line.command],
-        env=[{"name": name, "value": _literal(value)} for name, value in environment.items()], workingDir=line.workdir,
+        name=CONTAINER,
+        image=around.images.get(line.image, line.image),
+        command=["/bin/sh", "-c", WRAPPER, "task"],
+        args=[_literal(word) for word in line.command],
+        env=[{"name": name, "value": _literal(value)} for name, value in environment.items()],
+        workingDir=line.workdir,
         volumeMounts=[*own, *mounts, streams],
-    )  # fmt: skip
+    )
     resources = container.setdefault("resources", {})
     if around.cpus > 0:
         resources.setdefault("requests", {})["cpu"] = f"{max(LEAST_CPU, math.ceil(around.cpus * 1000))}m"
@@ -129,7 +156,9 @@ def pod(line: Line, around: Around) -> Json:
 
 
 def run(line: Line, around: Around, cluster: Cluster) -> int:
-    """Makes the pod, passes its streams on while it runs, and gives its command's exit code. ValueError, ClusterError (this pod is refused), PlatformError."""
+    """Makes the pod, passes its streams on while it runs, and gives its command's exit code. ValueError, ClusterError
+    (this pod is refused), PlatformError.
+    """
     root = line.root(around.work)
     streams = Streams(root / _streams(line.name))
     path, stopped = f"{around.pods}/{line.name}", _stopped(root, line.name)
@@ -167,7 +196,8 @@ def stop(name: str, around: Around, cluster: Cluster) -> None:
 class Streams:
     """The command's standard streams as files, which only this process and the task's pod see.
 
-    The files stay open: what the task puts in their place meanwhile is not followed. Read by polling, as file systems over a network tell no changes.
+    The files stay open: what the task puts in their place meanwhile is not followed. Read by polling, as file systems
+    over a network tell no changes.
     """
 
     def __init__(self, folder: Path, source: BinaryIO | None = None) -> None:
@@ -175,7 +205,10 @@ class Streams:
         self._folder, self._ended = folder, threading.Event()
         with self._made("in", os.O_WRONLY) as file:
             _copy(source or sys.stdin.buffer, file)
-        self._pairs = [(self._made("out", os.O_RDONLY), sys.stdout.buffer), (self._made("err", os.O_RDONLY), sys.stderr.buffer)]
+        self._pairs = [
+            (self._made("out", os.O_RDONLY), sys.stdout.buffer),
+            (self._made("err", os.O_RDONLY), sys.stderr.buffer),
+        ]
 
     def copy(self) -> None:
         """Until `finish`."""
@@ -221,7 +254,9 @@ def _stopped(root: Path, name: str) -> Path:
 
 
 def _create(cluster: Cluster, around: Around, name: str, body: Json, stopped: Path) -> None:
-    """Waits for room in a full quota. ClusterError where this pod is refused, PlatformError where there is no room or no API server, or `stopped` is there."""
+    """Waits for room in a full quota. ClusterError where this pod is refused, PlatformError where there is no room or
+    no API server, or `stopped` is there.
+    """
     path = f"{around.pods}/{name}"
     began, trouble, pause, told = time.monotonic(), 0.0, PAUSES[0], False
     while not stopped.exists():
@@ -236,12 +271,14 @@ def _create(cluster: Cluster, around: Around, name: str, body: Json, stopped: Pa
             now = time.monotonic()
             trouble = 0.0 if error.full else trouble or now
             if (now - began > around.start) if error.full else (now - trouble > STOPPING):
-                raise PlatformError(f"the task's pod cannot be made, for {now - (trouble or began):.0f} s: {error}") from None
+                raise PlatformError(
+                    f"the task's pod cannot be made, for {now - (trouble or began):.0f} s: {error}"
+                ) from None
             if error.full and not told and now - began > TELL:
                 told = _tell(str(error))
             if error.reason == "AlreadyExists" and _was_made(cluster, path, around.uid):
                 return
-        until = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311 (jitter)
+        until = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311
         while time.monotonic() < until and not stopped.exists():
             time.sleep(0.5)
         pause = min(2 * pause, PAUSES[1])
@@ -249,7 +286,9 @@ def _create(cluster: Cluster, around: Around, name: str, body: Json, stopped: Pa
 
 
 def _was_made(cluster: Cluster, path: str, uid: str) -> bool:
-    """Whether the pod of this name is ours, whose answer was lost. That of a worker before this one is deleted, for the next try. PlatformError."""
+    """Whether the pod of this name is ours, whose answer was lost. That of a worker before this one is deleted, for the
+    next try. PlatformError.
+    """
     try:
         there = cluster.get(path)
         if there is None or _owner(there) == uid:
@@ -282,7 +321,9 @@ def _until_end(cluster: Cluster, around: Around, name: str, stopped: Path) -> tu
             if (ending := _ending(found)) is not None:
                 return ending
             if stopped.exists() and not found["metadata"].get("deletionTimestamp"):
-                cluster.delete(f"{around.pods}/{name}", grace=1)  # cancelled just before it was made, or while the API server was away
+                cluster.delete(
+                    f"{around.pods}/{name}", grace=1
+                )  # cancelled just before it was made, or while the API server was away
                 continue
         except ClusterError as error:
             raise TakenAwayError(str(error)) from None
@@ -297,7 +338,9 @@ def _until_end(cluster: Cluster, around: Around, name: str, stopped: Path) -> tu
             return FAILED, f"the container cannot be made: {reason}: {message}"
         pending = (found.get("status") or {}).get("phase", "Pending") == "Pending"
         if pending and now - began > around.start:
-            raise PlatformError(f"the task's pod did not start for {now - began:.0f} s: {_unscheduled(found) or f'{reason}: {message}'}")
+            raise PlatformError(
+                f"the task's pod did not start for {now - began:.0f} s: {_unscheduled(found) or f'{reason}: {message}'}"
+            )
         if pending and not told and now - began > TELL and (why := _unscheduled(found)):
             told = _tell(f"no machine takes its pod: {why}")
         this = {"fieldSelector": f"metadata.name={name}", "resourceVersion": str(found["metadata"]["resourceVersion"])}
@@ -309,7 +352,9 @@ def _until_end(cluster: Cluster, around: Around, name: str, stopped: Path) -> tu
 
 
 def _ending(pod: Json) -> tuple[int, str] | None:
-    """How the command ended, None while it did not. TakenAwayError where the pod ended without it, or both because the machine was wanted back."""
+    """How the command ended, None while it did not. TakenAwayError where the pod ended without it, or both because the
+    machine was wanted back.
+    """
     status = pod.get("status") or {}
     conditions = {c.get("type"): c for c in status.get("conditions") or [] if c.get("status") == "True"}
     taken = conditions.get("DisruptionTarget")
@@ -321,7 +366,12 @@ def _ending(pod: Json) -> tuple[int, str] | None:
                 raise TakenAwayError(str((taken or {}).get("message") or reason))
             if code and pod["metadata"].get("deletionTimestamp"):
                 raise TakenAwayError("its pod was deleted")
-            return code, "the command used more memory than the task asked for, and was killed." if reason == "OOMKilled" else ""
+            return (
+                code,
+                "the command used more memory than the task asked for, and was killed."
+                if reason == "OOMKilled"
+                else "",
+            )
     if status.get("phase") == "Failed":
         raise TakenAwayError(f"{status.get('reason') or 'its pod failed'}: {status.get('message') or ''}")
     return None
@@ -337,7 +387,14 @@ def _waiting(pod: Json) -> tuple[str, str]:
 def _unscheduled(pod: Json) -> str:
     """The scheduler's own words."""
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return next((str(c.get("message") or "")[:500] for c in conditions if c.get("type") == "PodScheduled" and c.get("status") == "False"), "")
+    return next(
+        (
+            str(c.get("message") or "")[:500]
+            for c in conditions
+            if c.get("type") == "PodScheduled" and c.get("status") == "False"
+        ),
+        "",
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,7 @@
 """Opening what a stranger's program left in a folder, as if that folder were the root: links never lead out of it.
 
-A task may leave `out.txt -> /etc/shadow`; the service that uploads `out.txt` from outside must not follow it. Like openat2(2) with RESOLVE_IN_ROOT,
-which is not allowed everywhere.
+A task may leave `out.txt -> /etc/shadow`; the service that uploads `out.txt` from outside must not follow it. Like
+openat2(2) with RESOLVE_IN_ROOT, which is not allowed everywhere.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def resolve_in_root(root: Path, path: str) -> Path:
 def open_in_root(root: Path, path: str, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
     """A descriptor of the plain file `path` inside `root`, opened without following any link but those inside the root.
 
-    FileNotFoundError as usual; UnsafePathError for a device, pipe or socket, or where a link was put in its way meanwhile.
+    FileNotFoundError as usual; UnsafePathError for a device, pipe or socket, or where a link was put in its way
+    meanwhile.
     """
     resolved = resolve_in_root(root, path)
     descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY)
@@ -62,7 +63,9 @@ def open_in_root(root: Path, path: str, flags: int = os.O_RDONLY, mode: int = 0o
             os.close(descriptor)
             descriptor = inner
         # O_NONBLOCK: a pipe without a writer must not hold the service; it is refused just below.
-        opened = os.open(parts[-1] if parts else ".", flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=descriptor)
+        opened = os.open(
+            parts[-1] if parts else ".", flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=descriptor
+        )
     finally:
         os.close(descriptor)
     if not stat.S_ISREG(os.fstat(opened).st_mode):

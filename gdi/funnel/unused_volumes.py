@@ -1,7 +1,9 @@
-"""`python -m gdi.funnel.unused_volumes [SECONDS]`: runs beside Funnel's server and deletes the PersistentVolumes that nothing uses.
+"""`python -m gdi.funnel.unused_volumes [SECONDS]`: runs beside Funnel's server and deletes the PersistentVolumes that
+nothing uses.
 
-Funnel (tag 2024-03-03, compute/kubernetes/backend.go) makes one for each task, whether it is needed or not, and deletes none. The chart lets a storage
-class serve the tasks' claims, so these are bound to nothing, ever (files/pv.yaml); without this a node would keep one for each task that it ran.
+Funnel (tag 2024-03-03, compute/kubernetes/backend.go) makes one for each task, whether it is needed or not, and deletes
+none. The chart lets a storage class serve the tasks' claims, so these are bound to nothing, ever (files/pv.yaml);
+without this a node would keep one for each task that it ran.
 """
 
 from __future__ import annotations

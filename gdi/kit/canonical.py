@@ -10,8 +10,12 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:  # any JSON value
-    """UTF-8 JSON with sorted keys and no white space; whole floats become integers (as a browser's JSON does). ValueError on NaN or infinity."""
-    return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """UTF-8 JSON with sorted keys and no white space; whole floats become integers (as a browser's JSON does).
+    ValueError on NaN or infinity.
+    """
+    return json.dumps(
+        _normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def _normal(value: Any) -> Any:
@@ -33,7 +37,9 @@ def sha256_hex(data: bytes) -> str:
 
 
 def parameters_hash(parameters: Mapping[str, Any]) -> str:
-    """The hash a ticket is bound to: SHA-256 (hex) over canonical JSON of `{"datasets": [...], ...parameters}`, datasets as a sorted set."""
+    """The hash a ticket is bound to: SHA-256 (hex) over canonical JSON of `{"datasets": [...], ...parameters}`,
+    datasets as a sorted set.
+    """
     value = dict(parameters)
     value["datasets"] = sorted({str(d) for d in value.get("datasets") or []})
     return sha256_hex(canonical_json(value))

@@ -1,4 +1,6 @@
-"""A server that is being replaced: not ready any more, still answering, each answer the last of its connection; so that a rolling update loses no request."""
+"""A server that is being replaced: not ready any more, still answering, each answer the last of its connection; so that
+a rolling update loses no request.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Drain:
+class GracefulShutdown:
     """Whether the server drains. `seconds`: how long it still answers after the first signal; 0: it stops at once."""
 
     def __init__(self, seconds: float = 0) -> None:
@@ -30,9 +32,11 @@ class Drain:
 
 
 class LastAnswers:
-    """ASGI middleware: while draining, `Connection: close`. Clients go to another replica for their next request; none sends one into a closing connection."""
+    """ASGI middleware: while draining, `Connection: close`. Clients go to another replica for their next request; none
+    sends one into a closing connection.
+    """
 
-    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+    def __init__(self, app: ASGIApp, drain: GracefulShutdown) -> None:
         self.app, self.drain = app, drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,10 +48,10 @@ class LastAnswers:
         await self.app(scope, receive, closing if scope["type"] == "http" else send)
 
 
-class DrainingServer(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """uvicorn that drains at the first SIGTERM or SIGINT, then stops gracefully; at the second it stops at once."""
 
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+    def __init__(self, config: uvicorn.Config, drain: GracefulShutdown) -> None:
         super().__init__(config)
         self.drain = drain
 

@@ -1,4 +1,6 @@
-"""Signing and verifying JSON web tokens with ES256 or RS256, and JWKS that follow key rotation. RFC 7515, 7517, 7519."""
+"""Signing and verifying JSON web tokens with ES256 or RS256, and JWKS that follow key rotation. RFC 7515, 7517,
+7519.
+"""
 
 from __future__ import annotations
 
@@ -45,28 +47,45 @@ class SigningKey:
 
     @classmethod
     def _of(cls, key: ec.EllipticCurvePrivateKey) -> SigningKey:
-        public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         digest = hashes.Hash(hashes.SHA256())
         digest.update(public)
         return cls(key, digest.finalize().hex()[:16])
 
     def pem(self) -> bytes:
-        return self.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return self.private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
 
     def jwk(self) -> dict[str, Any]:
         """The public key as a JWK with kid, use and alg."""
         public: dict[str, Any] = json.loads(ECAlgorithm.to_jwk(self.private.public_key()))
         return {**public, "kid": self.kid, "use": "sig", "alg": "ES256"}
 
-    def sign(self, claims: dict[str, Any], *, lifetime: float, typ: str = "JWT", headers: dict[str, Any] | None = None) -> str:
+    def sign(
+        self, claims: dict[str, Any], *, lifetime: float, typ: str = "JWT", headers: dict[str, Any] | None = None
+    ) -> str:
         """A compact JWS; adds iat, exp (`lifetime` in seconds) and jti where absent."""
         now = int(time.time())
         body = {"iat": now, "exp": now + max(1, int(lifetime)), "jti": secrets.token_hex(12), **claims}
-        return jwt.encode(body, self.private, algorithm="ES256", headers={"kid": self.kid, "typ": typ, **(headers or {})})
+        return jwt.encode(
+            body, self.private, algorithm="ES256", headers={"kid": self.kid, "typ": typ, **(headers or {})}
+        )
 
 
-def verify(token: str, keys: list[dict[str, Any]], *, issuer: str, audience: str | None, typ: str | None = None, leeway: float = 5) -> dict[str, Any]:
-    """The claims of a token signed by one of `keys` (JWKs), for `issuer` and `audience`, not expired. TokenError otherwise.
+def verify(
+    token: str,
+    keys: list[dict[str, Any]],
+    *,
+    issuer: str,
+    audience: str | None,
+    typ: str | None = None,
+    leeway: float = 5,
+) -> dict[str, Any]:
+    """The claims of a token signed by one of `keys` (JWKs), for `issuer` and `audience`, not expired. TokenError
+    otherwise.
 
     `audience` None: the token need not be for anybody (visas have no audience).
     """
@@ -82,7 +101,9 @@ def verify(token: str, keys: list[dict[str, Any]], *, issuer: str, audience: str
         key = jwt.PyJWK(candidates[0], algorithm=header["alg"])
         require = ["exp", "iat", "iss"] + ([] if audience is None else ["aud"])
         options: Any = {"require": require, "verify_aud": audience is not None}
-        claims: dict[str, Any] = jwt.decode(token, key, algorithms=[header["alg"]], issuer=issuer, audience=audience, leeway=leeway, options=options)
+        claims: dict[str, Any] = jwt.decode(
+            token, key, algorithms=[header["alg"]], issuer=issuer, audience=audience, leeway=leeway, options=options
+        )
     except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
         raise TokenError(f"{type(error).__name__}: {_safe(error)}") from None
     return claims
@@ -94,13 +115,15 @@ def _safe(error: Exception) -> str:
 
 
 class KeysUnavailable(TokenError):
-    """Whether the token is good cannot be told now, as its issuer's keys cannot be had: whoever sent it may send it again."""
+    """Whether the token is good cannot be told now, as its issuer's keys cannot be had: whoever sent it may send it
+    again.
+    """
 
 
 @dataclass
 class RemoteKeys:
-    """A JWKS at `url`, kept `fresh_for` seconds. An unknown `kid` fetches it anew (key rotation); one that even that did not bring ends this for
-    `refetch_after` seconds (a flood)."""
+    """A JWKS at `url`, kept `fresh_for` seconds. An unknown `kid` fetches it anew (key rotation); one that even that
+    did not bring ends this for `refetch_after` seconds (a flood)."""
 
     url: str
     client: httpx.AsyncClient
@@ -113,14 +136,21 @@ class RemoteKeys:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keys(self, *, kid: str | None = None) -> list[dict[str, Any]]:
-        """The current keys. KeysUnavailable where there are none, or not the one asked for, and the server does not answer rightly."""
+        """The current keys. KeysUnavailable where there are none, or not the one asked for, and the server does not
+        answer rightly.
+        """
         asked = time.monotonic()
         if not self._settled(kid, asked):
             async with self._lock:
                 if not self._settled(kid, asked):
                     try:
                         self._keys, self._away = await self._fetched(), ""
-                    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:  # keys that are known stay good meanwhile
+                    except (
+                        httpx.HTTPError,
+                        ValueError,
+                        KeyError,
+                        TypeError,
+                    ) as error:  # keys that are known stay good meanwhile
                         self._away = type(error).__name__
                     self._at = time.monotonic()
                     if not self._has(kid):

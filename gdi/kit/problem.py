@@ -11,7 +11,9 @@ TYPE_PREFIX = "urn:gdi:problem:"
 
 
 class Problem(BaseModel):
-    """The body of every error of the broker and the gateway. `type` is `urn:gdi:problem:<slug>`; extensions (dataset, node, reason …) are allowed."""
+    """The body of every error of the broker and the gateway. `type` is `urn:gdi:problem:<slug>`; extensions (dataset,
+    node, reason …) are allowed.
+    """
 
     model_config = ConfigDict(extra="allow")
     type: str
@@ -26,12 +28,21 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Raised anywhere in a server; answered as problem+json. `slug` is stable and part of the API; no secret may be put into any field."""
+    """Raised anywhere in a server; answered as problem+json. `slug` is stable and part of the API; no secret may be put
+    into any field.
+    """
 
-    def __init__(self, status: int, slug: str, detail: str, *, action: str = "", title: str | None = None, **extensions: Any) -> None:
+    def __init__(
+        self, status: int, slug: str, detail: str, *, action: str = "", title: str | None = None, **extensions: Any
+    ) -> None:
         super().__init__(detail)
         self.problem = Problem(
-            type=TYPE_PREFIX + slug, title=title or slug.replace("-", " ").capitalize(), status=status, detail=detail, action=action, **extensions
+            type=TYPE_PREFIX + slug,
+            title=title or slug.replace("-", " ").capitalize(),
+            status=status,
+            detail=detail,
+            action=action,
+            **extensions,
         )
 
     @property

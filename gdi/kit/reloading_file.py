@@ -1,4 +1,6 @@
-"""An operator's file that is read again when it changes: a good change takes effect with the next look, a bad one is logged and the last good state stays."""
+"""An operator's file that is read again when it changes: a good change takes effect with the next look, a bad one is
+logged and the last good state stays.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class WatchedFile(Generic[T]):
-    """`parse` reads the file and raises `mistake`, whose text names file and place, where it is wrong. At first that is the caller's to handle.
+class ReloadingFile(Generic[T]):
+    """`parse` reads the file and raises `mistake`, whose text names file and place, where it is wrong. At first that is
+    the caller's to handle.
 
-    `what` names the content in the log; `problem` is what is wrong with the file as it is now, empty where it is in force.
+    `what` names the content in the log; `problem` is what is wrong with the file as it is now, empty where it is in
+    force.
     """
 
     def __init__(self, path: Path, parse: Callable[[Path], T], mistake: type[Exception], what: str) -> None:

@@ -1,4 +1,6 @@
-"""Secrets of a local federation: made once, kept in files of mode 0600 in a folder of mode 0700, handed over by path only."""
+"""Secrets of a local federation: made once, kept in files of mode 0600 in a folder of mode 0700, handed over by path
+only.
+"""
 
 from __future__ import annotations
 

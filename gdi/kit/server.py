@@ -1,4 +1,6 @@
-"""What the broker's and the gateway's FastAPI applications share: problem+json answers, security headers, a bound on request bodies."""
+"""What the broker's and the gateway's FastAPI applications share: problem+json answers, security headers, a bound on
+request bodies.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(problem.model_dump(mode="json"), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
+    return JSONResponse(
+        problem.model_dump(mode="json"), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
+    )
 
 
 def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024) -> None:
@@ -33,16 +37,28 @@ def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024) -> None:
         # Only places and messages: the offending input may be a secret.
         fields = [{"at": ".".join(str(p) for p in e["loc"]), "message": str(e["msg"])} for e in error.errors()[:20]]
         detail = "; ".join(f"{f['at']}: {f['message']}" for f in fields)
-        return problem_response(ProblemError(422, "invalid-request", detail, action="Correct the named fields and send it again.", fields=fields).problem)
+        return problem_response(
+            ProblemError(
+                422, "invalid-request", detail, action="Correct the named fields and send it again.", fields=fields
+            ).problem
+        )
 
     async def on_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        slug = {404: "not-found", 405: "method-not-allowed", 401: "unauthenticated", 403: "forbidden"}.get(error.status_code, "http-error")
-        return problem_response(ProblemError(error.status_code, slug, str(error.detail)).problem, dict(error.headers or {}))
+        slug = {404: "not-found", 405: "method-not-allowed", 401: "unauthenticated", 403: "forbidden"}.get(
+            error.status_code, "http-error"
+        )
+        return problem_response(
+            ProblemError(error.status_code, slug, str(error.detail)).problem, dict(error.headers or {})
+        )
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         log.error("unexpected %s at %s %s", type(error).__name__, request.method, request.url.path, exc_info=error)
-        return problem_response(ProblemError(500, "internal", "An unexpected error was logged.", action="Try again; if it stays, tell the operator.").problem)
+        return problem_response(
+            ProblemError(
+                500, "internal", "An unexpected error was logged.", action="Try again; if it stays, tell the operator."
+            ).problem
+        )
 
     app.add_exception_handler(ProblemError, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)
@@ -62,7 +78,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        too_large = ProblemError(413, "too-large", f"The request is larger than {self.max_body} bytes.", action="Send less at once.")
+        too_large = ProblemError(
+            413, "too-large", f"The request is larger than {self.max_body} bytes.", action="Send less at once."
+        )
         headers: dict[bytes, bytes] = dict(scope.get("headers") or [])
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.max_body:

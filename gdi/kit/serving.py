@@ -1,4 +1,6 @@
-"""How a stand-in serves its application: on a socket bound beforehand, a ready file once it listens, an end with its parent."""
+"""How a stand-in serves its application: on a socket bound beforehand, a ready file once it listens, an end with its
+parent.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it or choose another port") from None
+        raise OSError(
+            error.errno, f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it or choose another port"
+        ) from None
     return listener
 
 
@@ -55,12 +59,19 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.5)
 
 
-def serve(app: ASGIApp, listener: socket.socket, url: str, *, ready_file: Path | None = None, with_parent: bool = False) -> int:
+def serve(
+    app: ASGIApp, listener: socket.socket, url: str, *, ready_file: Path | None = None, with_parent: bool = False
+) -> int:
     """Serves until SIGTERM or SIGINT. No access log: request lines may carry codes. The exit code."""
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, server_header=False, h11_max_incomplete_event_size=64 * 1024
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        h11_max_incomplete_event_size=64 * 1024,
     )
     _Server(config, ready_file, url, os.getppid() if with_parent else None).run(sockets=[listener])
     return 0

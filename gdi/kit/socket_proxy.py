@@ -1,7 +1,8 @@
-"""A byte relay between a listening socket and one fixed destination, TCP or unix on either side. Bounded buffers and connections; half-close passes through.
+"""A byte relay between a listening socket and one fixed destination, TCP or unix on either side. Bounded buffers and
+connections; half-close passes through.
 
-A Snakemake pod has no network but unix sockets: the process host relays them to the broker and the gateway (unix → TCP), the pod's own
-entry point gives programs inside a loopback port for each (TCP → unix). Bytes are not looked at.
+A Snakemake pod has no network but unix sockets: the process host relays them to the broker and the gateway (unix →
+TCP), the pod's own entry point gives programs inside a loopback port for each (TCP → unix). Bytes are not looked at.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ Address = Tcp | Unix
 
 
 @dataclass
-class Relay:
-    """Listens at `listen` and joins each connection to `target`. `idle` seconds without a byte in either direction end a connection.
+class SocketProxy:
+    """Listens at `listen` and joins each connection to `target`. `idle` seconds without a byte in either direction end
+    a connection.
 
-    Above `max_connections` at once, and where the target does not answer within 5 s, a new connection is closed at once: the client retries.
+    Above `max_connections` at once, and where the target does not answer within 5 s, a new connection is closed at
+    once: the client retries.
     """
 
     listen: Address
@@ -57,14 +60,18 @@ class Relay:
     _server: asyncio.Server | None = None
     _live: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self) -> Relay:
-        """Starts to listen; a stale socket file at a unix address is replaced. OSError where the address cannot be had."""
+    async def start(self) -> SocketProxy:
+        """Starts to listen; a stale socket file at a unix address is replaced. OSError where the address cannot be
+        had.
+        """
         if isinstance(self.listen, Unix):
             with contextlib.suppress(FileNotFoundError):
                 self.listen.path.unlink()
             self._server = await asyncio.start_unix_server(self._accept, path=str(self.listen.path), limit=CHUNK)
         else:
-            self._server = await asyncio.start_server(self._accept, host=self.listen.host, port=self.listen.port, limit=CHUNK)
+            self._server = await asyncio.start_server(
+                self._accept, host=self.listen.host, port=self.listen.port, limit=CHUNK
+            )
             self.listen = Tcp(self.listen.host, self._server.sockets[0].getsockname()[1])
         return self
 
@@ -104,7 +111,9 @@ class Relay:
                 if isinstance(self.target, Unix):
                     far_reader, far_writer = await asyncio.open_unix_connection(str(self.target.path), limit=CHUNK)
                 else:
-                    far_reader, far_writer = await asyncio.open_connection(self.target.host, self.target.port, limit=CHUNK)
+                    far_reader, far_writer = await asyncio.open_connection(
+                        self.target.host, self.target.port, limit=CHUNK
+                    )
         except (OSError, TimeoutError) as error:
             log.warning("relay: %s does not answer: %s", self.target, error or type(error).__name__)
             return
@@ -112,7 +121,10 @@ class Relay:
             end.transport.set_write_buffer_limits(high=CHUNK)
         clock = _Clock()
         clean = False
-        pumps = [asyncio.create_task(_pump(reader, far_writer, clock)), asyncio.create_task(_pump(far_reader, writer, clock))]
+        pumps = [
+            asyncio.create_task(_pump(reader, far_writer, clock)),
+            asyncio.create_task(_pump(far_reader, writer, clock)),
+        ]
         both = asyncio.gather(*pumps)
         watch = asyncio.create_task(clock.run_out(self.idle))
         watch.add_done_callback(lambda _: both.cancel())
@@ -133,7 +145,9 @@ class Relay:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clock: _Clock) -> None:
-    """Copies until end of file, then half-closes the far side, so that a client may still read after it has said all."""
+    """Copies until end of file, then half-closes the far side, so that a client may still read after it has said
+    all.
+    """
     while data := await reader.read(CHUNK):
         clock.touch()
         writer.write(data)
@@ -153,5 +167,5 @@ class _Clock:
 
     async def run_out(self, idle: float) -> None:
         loop = asyncio.get_running_loop()
-        while (left := self.at + idle - loop.time()) > 0:  # noqa: ASYNC110 - the deadline moves with each byte
+        while (left := self.at + idle - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)

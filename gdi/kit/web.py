@@ -1,4 +1,6 @@
-"""What the broker's and the gateway's pages share: one look, no script, signed cookies, forms that only our own page can send."""
+"""What the broker's and the gateway's pages share: one look, no script, signed cookies, forms that only our own page
+can send.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.problem import ProblemError
 
 CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-# `same-origin`, not `no-referrer`: with that a browser sends `Origin: null` with our own forms (Fetch, "append a request Origin header").
+# `same-origin`, not `no-referrer`: with that a browser sends `Origin: null` with our own forms (Fetch, "append a
+# request Origin header").
 HEADERS = {"Content-Security-Policy": CSP, "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin"}
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --accent: #2a6fb5 }
@@ -35,8 +38,9 @@ td.number { text-align: right; font-variant-numeric: tabular-nums } code, td { o
 def page(title: str, body: str, *, style: str, status: int = 200) -> HTMLResponse:
     """`body` is HTML whose values are escaped; `style` the path of the style sheet."""
     text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-        f'<link rel="stylesheet" href="{escape(style)}"></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        f' content="width=device-width"><title>{escape(title)}</title><link rel="stylesheet"'
+        f' href="{escape(style)}"></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>'
     )
     return HTMLResponse(text, status_code=status, headers=HEADERS)
 
@@ -50,7 +54,9 @@ def date(seconds: float) -> str:
 
 
 def html_errors(problem: Callable[[str, str, int], Response]) -> type[APIRoute]:
-    """A route class for pages: a person reads these, so ProblemErrors are answered as `problem(detail, action, status)`."""
+    """A route class for pages: a person reads these, so ProblemErrors are answered as `problem(detail, action,
+    status)`.
+    """
 
     class HtmlErrors(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -68,15 +74,27 @@ def html_errors(problem: Callable[[str, str, int], Response]) -> type[APIRoute]:
 
 
 class Cookies:
-    """Cookies signed with our own key, for the pages below `path`; `lifetimes` in seconds, by name. What is in them can be read by the browser's user."""
+    """Cookies signed with our own key, for the pages below `path`; `lifetimes` in seconds, by name. What is in them can
+    be read by the browser's user.
+    """
 
     def __init__(self, key: SigningKey, public_url: str, path: str, lifetimes: Mapping[str, int]) -> None:
         self._key, self._url, self._path, self._lifetimes = key, public_url, path, lifetimes
 
     def put(self, response: Response, name: str, claims: dict[str, Any]) -> None:
         life = self._lifetimes[name]
-        value = self._key.sign({"iss": self._url, "aud": self._url + self._path, **claims}, lifetime=life, typ=f"{name}+jwt")
-        response.set_cookie(name, value, max_age=life, path=self._path, httponly=True, samesite="lax", secure=self._url.startswith("https"))
+        value = self._key.sign(
+            {"iss": self._url, "aud": self._url + self._path, **claims}, lifetime=life, typ=f"{name}+jwt"
+        )
+        response.set_cookie(
+            name,
+            value,
+            max_age=life,
+            path=self._path,
+            httponly=True,
+            samesite="lax",
+            secure=self._url.startswith("https"),
+        )
 
     def get(self, request: Request, name: str) -> dict[str, Any] | None:
         """The cookie's claims; None where it is missing, ended or not ours."""
@@ -84,7 +102,9 @@ class Cookies:
         if not value or len(value) > 8192:
             return None
         try:
-            return verify(value, [self._key.jwk()], issuer=self._url, audience=self._url + self._path, typ=f"{name}+jwt", leeway=0)
+            return verify(
+                value, [self._key.jwk()], issuer=self._url, audience=self._url + self._path, typ=f"{name}+jwt", leeway=0
+            )
         except TokenError:
             return None
 
@@ -92,7 +112,9 @@ class Cookies:
         response.delete_cookie(name, path=self._path)
 
     async def checked_form(self, request: Request, session: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
-        """The session and the form of a POST that came from our own page: same origin, and the session's CSRF token in the form. 403 otherwise."""
+        """The session and the form of a POST that came from our own page: same origin, and the session's CSRF token in
+        the form. 403 otherwise.
+        """
         claims = self.get(request, session)
         origin = request.headers.get("origin")
         async with request.form(max_files=0, max_fields=1100, max_part_size=64 * 1024) as form:
@@ -100,6 +122,15 @@ class Cookies:
         given = (fields.get("csrf") or [""])[0]
         same = urlsplit(self._url)
         foreign = origin is not None and origin != f"{same.scheme}://{same.netloc}"
-        if claims is None or foreign or not hmac.compare_digest(given.encode("utf-8", "replace"), str(claims.get("csrf", "")).encode()):
-            raise ProblemError(403, "forbidden", "Your session has ended, or this form did not come from this page.", action="Sign in again.")
+        if (
+            claims is None
+            or foreign
+            or not hmac.compare_digest(given.encode("utf-8", "replace"), str(claims.get("csrf", "")).encode())
+        ):
+            raise ProblemError(
+                403,
+                "forbidden",
+                "Your session has ended, or this form did not come from this page.",
+                action="Sign in again.",
+            )
         return claims, fields

@@ -1,4 +1,6 @@
-"""A cohort for the federation: splits a VCF by sample over the nodes, and counts it whole with bcftools, outside the federation, to compare."""
+"""A cohort for the federation: splits a VCF by sample over the nodes, and counts it whole with bcftools, outside the
+federation, to compare.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def _lines(vcf: Path) -> Iterator[str]:
 
 
 def split(vcf: Path, outputs: list[Path]) -> list[int]:
-    """Writes every n-th sample to one of `outputs` (bgzipped VCF), all sites to each. The numbers of samples; CohortError where it cannot be split."""
+    """Writes every n-th sample to one of `outputs` (bgzipped VCF), all sites to each. The numbers of samples;
+    CohortError where it cannot be split.
+    """
     for output in outputs:
         output.parent.mkdir(parents=True, exist_ok=True)
     files = [pysam.BGZFile(str(o), "wb") for o in outputs]
@@ -59,7 +63,10 @@ def split(vcf: Path, outputs: list[Path]) -> list[int]:
             if line.startswith("#CHROM"):
                 samples = len(fields) - FIXED
                 if samples < len(outputs):
-                    raise CohortError(f"{vcf} has {max(samples, 0)} samples; at least one for each of the {len(outputs)} nodes is needed")
+                    raise CohortError(
+                        f"{vcf} has {max(samples, 0)} samples; at least one for each of the {len(outputs)} nodes is"
+                        " needed"
+                    )
                 counts = [len(fields[FIXED + i :: len(outputs)]) for i in range(len(outputs))]
             elif not counts:
                 raise CohortError(f"{vcf} line {number}: no #CHROM header line before the first record")
@@ -74,7 +81,9 @@ def split(vcf: Path, outputs: list[Path]) -> list[int]:
 
 
 def pooled(vcf: Path, folder: Path) -> dict[Site, tuple[int, int]]:
-    """(AC, AN) of every alternate allele over the whole file, by bcftools: it recounts them when samples are selected, so all are."""
+    """(AC, AN) of every alternate allele over the whole file, by bcftools: it recounts them when samples are selected,
+    so all are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = folder / "samples.txt"
     with open_text(vcf) as file:

@@ -1,4 +1,6 @@
-"""The demo: a federated allele-frequency analysis of real genomes, started as a portal would, compared with the pooled counts."""
+"""The demo: a federated allele-frequency analysis of real genomes, started as a portal would, compared with the pooled
+counts.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class RunFailed(RuntimeError):
 
 @dataclass
 class Answer:
-    """`rows` of answer.tsv by site: (AC, AN) or None where withheld. `wrong` are sites that differ from the pooled counts."""
+    """`rows` of answer.tsv by site: (AC, AN) or None where withheld. `wrong` are sites that differ from the pooled
+    counts.
+    """
 
     file: Path
     rows: dict[Site, tuple[int, int] | None]
@@ -82,7 +86,9 @@ def run(
     show: Callable[[Any], None] | None = None,
     started: Callable[[str, str], None] | None = None,
 ) -> tuple[str, str]:
-    """Grant, ticket, trigger, wait. (dag run id, broker's run id); RunFailed with the reasons where the run did not succeed."""
+    """Grant, ticket, trigger, wait. (dag run id, broker's run id); RunFailed with the reasons where the run did not
+    succeed.
+    """
     portal = Portal(federation.layout, federation.secrets, user)
     datasets = [federation.layout.dataset(n) for n in federation.layout.nodes]
     grant = portal.grant(workflow, datasets)
@@ -94,7 +100,9 @@ def run(
     state = ""
     while state not in FINAL:
         if time.monotonic() > deadline:
-            raise RunFailed(f"the run was not done after {timeout:.0f} s\n" + why(federation, portal, dag_run, broker_run, workflow))
+            raise RunFailed(
+                f"the run was not done after {timeout:.0f} s\n" + why(federation, portal, dag_run, broker_run, workflow)
+            )
         time.sleep(0.5)
         try:
             state = portal.dag_run(workflow, dag_run)
@@ -168,12 +176,19 @@ def demo(options: Options, console: Console, until_stopped: Callable[[], None]) 
     finally:
         if options.work_dir is None:
             tidy(work)
-            console.print(f"kept: {', '.join(str(work / name) for name in KEPT if (work / name).exists()) or 'nothing'}", soft_wrap=True)
+            console.print(
+                f"kept: {', '.join(str(work / name) for name in KEPT if (work / name).exists()) or 'nothing'}",
+                soft_wrap=True,
+            )
 
 
 def _demo(options: Options, work: Path, console: Console, until_stopped: Callable[[], None], begin: float) -> int:
     federation = Federation(
-        work, nodes=options.nodes, vcf=options.vcf, access_lifetime=options.token_lifetime, refresh_lifetime=max(60, min(3600, options.token_lifetime * 3))
+        work,
+        nodes=options.nodes,
+        vcf=options.vcf,
+        access_lifetime=options.token_lifetime,
+        refresh_lifetime=max(60, min(3600, options.token_lifetime * 3)),
     )
     with federation:
         console.print(f"[dim]work folder {work}, sandboxes by {federation.maker}[/dim]")
@@ -186,7 +201,10 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
                     console.print(f"  {name} ready")
 
             federation.start(on_change=on_change)
-        console.print(f"federation of {options.nodes} nodes is up after {federation.seconds['federation started']:.0f} s ({len(federation.rows())} processes)")
+        console.print(
+            f"federation of {options.nodes} nodes is up after {federation.seconds['federation started']:.0f} s"
+            f" ({len(federation.rows())} processes)"
+        )
         pooled = cohort.pooled(options.vcf, federation.layout.folder("pooled"))
         run_started = time.monotonic()
         with ProgressDisplay(console) as display:
@@ -202,7 +220,9 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
         report(console, federation, answer, summary, dag_run, broker_run)
         right = not answer.wrong and (answer.released >= AT_LEAST or options.own_cohort)
         if not right:
-            console.print(Text("The answer differs from the pooled counts, or too few sites were released.", "bold red"))
+            console.print(
+                Text("The answer differs from the pooled counts, or too few sites were released.", "bold red")
+            )
         if right and not options.exit:
             console.print("\nThe federation stays up. [bold]Ctrl-C[/bold] stops it.")
             until_stopped()
@@ -212,12 +232,17 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
 def refreshes(federation: Federation) -> int:
     """How often LS AAI renewed an access token for the user, as it counts itself."""
     answer = httpx.get(
-        federation.layout.issuer + "/admin/stats", headers={"x-admin-key": federation.secrets.read("aai-admin-key")}, timeout=10, trust_env=False
+        federation.layout.issuer + "/admin/stats",
+        headers={"x-admin-key": federation.secrets.read("aai-admin-key")},
+        timeout=10,
+        trust_env=False,
     )
     return int(sum(answer.json()["refreshes"].values())) if answer.is_success else -1
 
 
-def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: dict[Site, tuple[int, int]]) -> dict[str, Any]:
+def summarise(
+    federation: Federation, answer: Answer, broker_run: str, pooled: dict[Site, tuple[int, int]]
+) -> dict[str, Any]:
     """What `--json` leaves. Seconds by stage, memory in bytes."""
     tasks = Portal(federation.layout, federation.secrets).progress(broker_run)
     return {
@@ -227,29 +252,65 @@ def summarise(federation: Federation, answer: Answer, broker_run: str, pooled: d
         "sites_equal_to_pooled": answer.released - len(answer.wrong),
         "sites_withheld": answer.withheld,
         "nodes": len(federation.layout.nodes),
-        "sites_where_nobody_was_called": sum(1 for counts in answer.rows.values() if counts is not None and not counts[1]),
+        "sites_where_nobody_was_called": sum(
+            1 for counts in answer.rows.values() if counts is not None and not counts[1]
+        ),
         "tasks": sum(rule.total for rule in tasks.rules) if tasks else None,
         "refreshes": refreshes(federation),
         "seconds": {k: round(v, 1) for k, v in federation.seconds.items()},
         "peak_memory_bytes": federation.supervisor.peak_memory,
-        "versions": versions() | {"python": sys.version.split()[0], "tes": federation.tes_name(), "sandbox": str(federation.maker)},
+        "versions": (
+            versions()
+            | {
+                "python": sys.version.split()[0],
+                "tes": federation.tes_name(),
+                "sandbox": str(federation.maker),
+            }
+        ),
     }
 
 
-def report(console: Console, federation: Federation, answer: Answer, summary: dict[str, Any], dag_run: str, broker_run: str) -> None:
+def report(
+    console: Console, federation: Federation, answer: Answer, summary: dict[str, Any], dag_run: str, broker_run: str
+) -> None:
     table = Table(title="Allele frequencies, the ten highest", title_justify="left", box=None, pad_edge=False)
     for column in ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"):
         table.add_column(column, justify="left" if column in ("CHROM", "REF", "ALT") else "right")
-    known = sorted(((s, c) for s, c in answer.rows.items() if c is not None and c[1]), key=lambda row: -row[1][0] / row[1][1])
+    known = sorted(
+        ((s, c) for s, c in answer.rows.items() if c is not None and c[1]), key=lambda row: -row[1][0] / row[1][1]
+    )
     for site, (ac, an) in known[:10]:
-        table.add_row(site.chrom, str(site.pos), site.ref[:12], site.alt[:12], str(ac), str(an), f"{ac / an:.4f}", str(answer.nodes[site]))
+        table.add_row(
+            site.chrom,
+            str(site.pos),
+            site.ref[:12],
+            site.alt[:12],
+            str(ac),
+            str(an),
+            f"{ac / an:.4f}",
+            str(answer.nodes[site]),
+        )
     console.print(table)
-    equal = f"{answer.released - len(answer.wrong)} of {answer.released} released sites equal bcftools over the pooled file"
-    uncalled = f" ({summary['sites_where_nobody_was_called']} of them with nobody called)" if summary["sites_where_nobody_was_called"] else ""
-    console.print(Text(f"{equal}{uncalled}; {answer.withheld} withheld by the nodes", "bold green" if not answer.wrong else "bold red"), soft_wrap=True)
+    equal = (
+        f"{answer.released - len(answer.wrong)} of {answer.released} released sites equal bcftools over the pooled file"
+    )
+    uncalled = (
+        f" ({summary['sites_where_nobody_was_called']} of them with nobody called)"
+        if summary["sites_where_nobody_was_called"]
+        else ""
+    )
+    console.print(
+        Text(
+            f"{equal}{uncalled}; {answer.withheld} withheld by the nodes",
+            "bold green" if not answer.wrong else "bold red",
+        ),
+        soft_wrap=True,
+    )
     seconds = ", ".join(f"{k} {v:.0f} s" for k, v in summary["seconds"].items())
     console.print(
-        f"{summary['tasks']} tasks, {summary['refreshes']} token refreshes, {seconds}, peak memory {summary['peak_memory_bytes'] / 1e9:.1f} GB", soft_wrap=True
+        f"{summary['tasks']} tasks, {summary['refreshes']} token refreshes, {seconds}, peak memory"
+        f" {summary['peak_memory_bytes'] / 1e9:.1f} GB",
+        soft_wrap=True,
     )
     console.print(f"the nodes' TES: {summary['versions']['tes']}", soft_wrap=True)
     console.print(f"answer: {federation.layout.work / 'answer.tsv'}", soft_wrap=True)

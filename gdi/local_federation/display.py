@@ -1,4 +1,6 @@
-"""A run's progress in a terminal: a row for each node and rule, with its time; plain lines where standard output is no terminal."""
+"""A run's progress in a terminal: a row for each node and rule, with its time; plain lines where standard output is no
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ def table(progress: Progress, now: float) -> Table:
     for node in progress.nodes:
         rules = [r for r in progress.rules if r.node == node.node]
         if not rules:
-            shown.add_row(Text(node.node), Text(node.state, "dim"), "", "", Text(node.message[:80], "red" if node.state == "failed" else "dim"))
+            shown.add_row(
+                Text(node.node),
+                Text(node.state, "dim"),
+                "",
+                "",
+                Text(node.message[:80], "red" if node.state == "failed" else "dim"),
+            )
         for number, rule in enumerate(rules):
             mark, style = MARK[rule_state(rule)]
             took = f"{(rule.ended_at or now) - rule.started_at:.0f} s" if rule.started_at else ""
@@ -64,7 +72,11 @@ class ProgressDisplay:
             line = f"{rule.node:10} {rule.rule:20} {rule.done}/{rule.total} {state}"
             if state != "waiting" and line not in self._said:
                 self._said.add(line)
-                took = f" {(rule.ended_at or time.time()) - rule.started_at:.0f} s" if rule.started_at and state == "done" else ""
+                took = (
+                    f" {(rule.ended_at or time.time()) - rule.started_at:.0f} s"
+                    if rule.started_at and state == "done"
+                    else ""
+                )
                 self.console.print(Text(line + took))
                 sys.stdout.flush()
 
@@ -73,6 +85,8 @@ class ProgressDisplay:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live is not None:
             self.live.stop()

@@ -1,4 +1,6 @@
-"""A whole federation on this machine: makes the keys, enrols the nodes, fills the archives, starts every part in the order of its needs."""
+"""A whole federation on this machine: makes the keys, enrols the nodes, fills the archives, starts every part in the
+order of its needs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ INPUT = "cohort.vcf.gz.c4gh"
 
 
 class Federation:
-    """A federation under `work`. `start` returns when every part is ready; use as a context manager, so that nothing outlives it."""
+    """A federation under `work`. `start` returns when every part is ready; use as a context manager, so that nothing
+    outlives it.
+    """
 
     def __init__(
         self,
@@ -62,8 +66,14 @@ class Federation:
             for port in self.layout.ports.values():
                 self.ports.hold(port)
         except FileNotFoundError:
-            self.layout = Layout.make(work, nodes, self.ports, access_lifetime=access_lifetime, refresh_lifetime=refresh_lifetime)
-            self.layout.logs_policy, self.layout.extra_datasets, self.layout.tapped = logs_policy, extra_datasets or {}, tapped
+            self.layout = Layout.make(
+                work, nodes, self.ports, access_lifetime=access_lifetime, refresh_lifetime=refresh_lifetime
+            )
+            self.layout.logs_policy, self.layout.extra_datasets, self.layout.tapped = (
+                logs_policy,
+                extra_datasets or {},
+                tapped,
+            )
             self.layout.save()
         self.secrets = Secrets(work / "secrets")
         self.vcf = vcf
@@ -75,7 +85,7 @@ class Federation:
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
         self.seconds: dict[str, float] = {}
 
-    # --- starting ---
+    # --- starting --------------------------------------------------------------------------------
 
     def fill_archives(self) -> None:
         """Splits the cohort by sample and encrypts each part into its node's archive, once."""
@@ -111,7 +121,17 @@ class Federation:
         self.fill_archives()
         for n in layout.nodes:
             add(node.sda(layout, n))
-            add(node.tes(layout, secrets, n, folders=[bind.source for bind in python_folders()], slots=self.slots, maker=self.maker, program=self.funnel))
+            add(
+                node.tes(
+                    layout,
+                    secrets,
+                    n,
+                    folders=[bind.source for bind in python_folders()],
+                    slots=self.slots,
+                    maker=self.maker,
+                    program=self.funnel,
+                )
+            )
             add(node.gateway(layout, secrets, n, flavour="funnel" if self.funnel else "ga4gh"))
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)
@@ -145,11 +165,15 @@ class Federation:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # --- looking ---
+    # --- looking ---------------------------------------------------------------------------------
 
     def tes_name(self) -> str:
         """Which TES the nodes run, in words."""
-        return f"Funnel ({funnel.release(self.funnel)})" if self.funnel else f"stand-in {importlib.metadata.version('gdi-workflows')}"
+        return (
+            f"Funnel ({funnel.release(self.funnel)})"
+            if self.funnel
+            else f"stand-in {importlib.metadata.version('gdi-workflows')}"
+        )
 
     def rows(self) -> dict[str, Any]:
         return dict(self.supervisor.states())

@@ -1,4 +1,6 @@
-"""Where a local federation keeps what: the folders and the ports, written to `federation.json` so that it can be started again."""
+"""Where a local federation keeps what: the folders and the ports, written to `federation.json` so that it can be
+started again.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,22 @@ class Layout:
     logs_policy: str = "open"
     extra_datasets: dict[str, str] = field(default_factory=dict)  # dataset → node, besides each node's own
     tapped: bool = False
-    gateway_names: dict[str, str] = field(default_factory=dict)  # node → the name by which others find its gateway, where not on the loopback
+    gateway_names: dict[str, str] = field(
+        default_factory=dict
+    )  # node → the name by which others find its gateway, where not on the loopback
     ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, work: Path, nodes: int, ports: Ports, *, access_lifetime: int = 600, refresh_lifetime: int = 3600) -> Layout:
+    def make(
+        cls, work: Path, nodes: int, ports: Ports, *, access_lifetime: int = 600, refresh_lifetime: int = 3600
+    ) -> Layout:
         """A new layout for so many nodes; takes its ports."""
-        layout = cls(work, [f"node-{chr(ord('a') + i)}" if i < 26 else f"node-{i + 1}" for i in range(nodes)], access_lifetime, refresh_lifetime)
+        layout = cls(
+            work,
+            [f"node-{chr(ord('a') + i)}" if i < 26 else f"node-{i + 1}" for i in range(nodes)],
+            access_lifetime,
+            refresh_lifetime,
+        )
         for part in CENTRAL:
             layout.ports[part] = ports.take()
         for node in layout.nodes:
@@ -80,7 +91,11 @@ class Layout:
 
     def gateway_url(self, node: str) -> str:
         """Where the centre finds a node's gateway: through the tap that records the border, where there is one."""
-        return self.url(f"{node}/gateway_tap") if self.tapped else f"http://{self.gateway_names.get(node, '127.0.0.1')}:{self.ports[f'{node}/gateway']}"
+        return (
+            self.url(f"{node}/gateway_tap")
+            if self.tapped
+            else f"http://{self.gateway_names.get(node, '127.0.0.1')}:{self.ports[f'{node}/gateway']}"
+        )
 
     def broker_url(self, node: str) -> str:
         """Where a node finds the broker."""

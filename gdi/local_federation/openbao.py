@@ -1,4 +1,5 @@
-"""A real OpenBao server on loopback: raft storage (no dev mode), initialised, unsealed after each start, KV v2 with `cas_required`, the broker's AppRole.
+"""A real OpenBao server on loopback: raft storage (no dev mode), initialised, unsealed after each start, KV v2 with
+`cas_required`, the broker's AppRole.
 
 The launcher starts the process (`argv`, after `prepare`) and calls `settle` whenever it listens; tests use `running`.
 """
@@ -40,16 +41,18 @@ class KeyLostError(OpenBaoError):
 
 @dataclass
 class OpenBao:
-    """One server under `folder`. Unseal key and root token lie in `operator.json` (0600): a real operator keeps them elsewhere.
+    """One server under `folder`. Unseal key and root token lie in `operator.json` (0600): a real operator keeps them
+    elsewhere.
 
-    `mount`: the KV v2 engine of the broker. `token_ttl`: how long the broker's own token lives ("768h" is Vault's default of 32 days).
+    `mount`: the KV v2 engine of the broker. `token_ttl`: how long the broker's own token lives ("768h" is Vault's
+    default of 32 days).
     """
 
     folder: Path
     port: int
     cluster_port: int
     mount: str = "gdi"
-    token_ttl: str = "1h"  # noqa: S105 - a duration
+    token_ttl: str = "1h"  # noqa: S105
 
     @property
     def url(self) -> str:
@@ -68,7 +71,12 @@ class OpenBao:
         return self.folder / "operator.json"
 
     def argv(self) -> list[str]:
-        return [str(Path(sys.executable).parent / "bao"), "server", f"-config={self.folder / 'server.json'}", "-log-level=warn"]
+        return [
+            str(Path(sys.executable).parent / "bao"),
+            "server",
+            f"-config={self.folder / 'server.json'}",
+            "-log-level=warn",
+        ]
 
     def prepare(self) -> None:
         """Writes the server's configuration; before each start."""
@@ -79,7 +87,13 @@ class OpenBao:
         self.folder.chmod(0o700)
         config = {
             "storage": {"raft": {"path": str(data), "node_id": "local"}},
-            "listener": {"tcp": {"address": f"127.0.0.1:{self.port}", "cluster_address": f"127.0.0.1:{self.cluster_port}", "tls_disable": True}},
+            "listener": {
+                "tcp": {
+                    "address": f"127.0.0.1:{self.port}",
+                    "cluster_address": f"127.0.0.1:{self.cluster_port}",
+                    "tls_disable": True,
+                }
+            },
             "api_addr": self.url,
             "cluster_addr": f"http://127.0.0.1:{self.cluster_port}",
             "ui": False,
@@ -97,23 +111,35 @@ class OpenBao:
     def ready(self) -> bool:
         """Unsealed, active, and configured for the broker."""
         try:
-            active = httpx.get(self.url + "/v1/sys/health", timeout=2, trust_env=False, verify=authorities()).status_code == 200
+            active = (
+                httpx.get(self.url + "/v1/sys/health", timeout=2, trust_env=False, verify=authorities()).status_code
+                == 200
+            )
         except httpx.HTTPError:
             return False
         return active and self.secret_id_file.exists()
 
     def settle(self, timeout: float = 60) -> None:
-        """Initialises at the first start, unseals at each, waits until active, configures once. OpenBaoError; safe to repeat."""
+        """Initialises at the first start, unseals at each, waits until active, configures once. OpenBaoError; safe to
+        repeat.
+        """
         deadline = time.monotonic() + timeout
         with httpx.Client(base_url=self.url, timeout=10, trust_env=False, verify=authorities()) as http:
-            status = self._until(deadline, "answer", lambda: http.get("/v1/sys/seal-status"), lambda r: r.status_code == 200).json()
+            status = self._until(
+                deadline, "answer", lambda: http.get("/v1/sys/seal-status"), lambda r: r.status_code == 200
+            ).json()
             if status["initialized"] and not self.operator_file.exists():
-                raise KeyLostError(f"OpenBao at {self.url} is initialised, but its key never arrived. Start it again: it begins anew.")
+                raise KeyLostError(
+                    f"OpenBao at {self.url} is initialised, but its key never arrived. Start it again: it begins anew."
+                )
             if not status["initialized"]:
                 answer = http.put("/v1/sys/init", json={"secret_shares": 1, "secret_threshold": 1}, timeout=timeout)
                 _check(answer, "initialisation")
                 made = answer.json()
-                write_private(self.operator_file, json.dumps({"unseal_key": made["keys_base64"][0], "root_token": made["root_token"]}))
+                write_private(
+                    self.operator_file,
+                    json.dumps({"unseal_key": made["keys_base64"][0], "root_token": made["root_token"]}),
+                )
             operator: dict[str, str] = json.loads(self.operator_file.read_text())
             if not status["initialized"] or status["sealed"]:
                 _check(http.put("/v1/sys/unseal", json={"key": operator["unseal_key"]}), "unsealing")
@@ -127,10 +153,24 @@ class OpenBao:
         ok: Callable[[httpx.Response], bool] = lambda r: r.is_success or "already in use" in r.text  # noqa: E731
         kv = {"type": "kv", "options": {"version": "2"}}
         self._until(deadline, "enable the KV engine", lambda: http.post(f"/v1/sys/mounts/{self.mount}", json=kv), ok)
-        self._until(deadline, "require check-and-set", lambda: http.post(f"/v1/{self.mount}/config", json={"cas_required": True}), ok)
+        self._until(
+            deadline,
+            "require check-and-set",
+            lambda: http.post(f"/v1/{self.mount}/config", json={"cas_required": True}),
+            ok,
+        )
         self._until(deadline, "enable AppRole", lambda: http.post("/v1/sys/auth/approle", json={"type": "approle"}), ok)
-        _check(http.put(f"/v1/sys/policies/acl/{ROLE}", json={"policy": POLICY.format(mount=self.mount)}), "writing the policy")
-        role = {"token_policies": [ROLE], "token_ttl": self.token_ttl, "token_max_ttl": "768h", "secret_id_ttl": 0, "token_no_default_policy": True}
+        _check(
+            http.put(f"/v1/sys/policies/acl/{ROLE}", json={"policy": POLICY.format(mount=self.mount)}),
+            "writing the policy",
+        )
+        role = {
+            "token_policies": [ROLE],
+            "token_ttl": self.token_ttl,
+            "token_max_ttl": "768h",
+            "secret_id_ttl": 0,
+            "token_no_default_policy": True,
+        }
         _check(http.post(f"/v1/auth/approle/role/{ROLE}", json=role), "making the AppRole")
         role_id = http.get(f"/v1/auth/approle/role/{ROLE}/role-id")
         _check(role_id, "reading the role id")
@@ -139,7 +179,9 @@ class OpenBao:
         write_private(self.role_id_file, role_id.json()["data"]["role_id"])
         write_private(self.secret_id_file, secret_id.json()["data"]["secret_id"])
 
-    def _until(self, deadline: float, what: str, call: Callable[[], httpx.Response], good: Callable[[httpx.Response], bool]) -> httpx.Response:
+    def _until(
+        self, deadline: float, what: str, call: Callable[[], httpx.Response], good: Callable[[httpx.Response], bool]
+    ) -> httpx.Response:
         last = "nothing"
         while time.monotonic() < deadline:
             try:
@@ -155,7 +197,13 @@ class OpenBao:
     def as_operator(self) -> httpx.Client:
         """An HTTP client with the root token, for tests and for an operator's own hands."""
         operator: dict[str, Any] = json.loads(self.operator_file.read_text())
-        return httpx.Client(base_url=self.url, headers={"X-Vault-Token": operator["root_token"]}, timeout=10, trust_env=False, verify=authorities())
+        return httpx.Client(
+            base_url=self.url,
+            headers={"X-Vault-Token": operator["root_token"]},
+            timeout=10,
+            trust_env=False,
+            verify=authorities(),
+        )
 
 
 def _check(answer: httpx.Response, step: str) -> None:
@@ -165,7 +213,9 @@ def _check(answer: httpx.Response, step: str) -> None:
 
 @contextmanager
 def running(bao: OpenBao, *, timeout: float = 60) -> Iterator[subprocess.Popen[bytes]]:
-    """The server as a child process, settled; ended at exit. OpenBaoError with the end of its log where it does not come up."""
+    """The server as a child process, settled; ended at exit. OpenBaoError with the end of its log where it does not
+    come up.
+    """
     bao.prepare()
     log = bao.folder / "server.log"
     with log.open("ab") as out:

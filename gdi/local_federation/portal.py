@@ -1,4 +1,6 @@
-"""What a user portal does: signs its user in at LS AAI, makes a grant and a ticket at the broker, triggers the DAG, follows the run."""
+"""What a user portal does: signs its user in at LS AAI, makes a grant and a ticket at the broker, triggers the DAG,
+follows the run.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from gdi.local_federation.aai.client import Tokens, sign_in
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import airflow, core
 
-TRIES, PAUSE = 6, 2.0  # a start that Airflow's own database had no time for (SQLite, many processes) is tried again; seconds between
+TRIES, PAUSE = (
+    6,
+    2.0,
+)  # a start that Airflow's own database had no time for (SQLite, many processes) is tried again; seconds between
 
 
 class StartRefused(RuntimeError):
@@ -58,10 +63,23 @@ class Portal:
         if not self._airflow:
             self._airflow = airflow.login(self.layout, self.secrets, "portal")
         headers = {"Authorization": f"Bearer {self._airflow}", "Accept": "application/json"}
-        return httpx.request(method, self.layout.url("airflow") + path, headers=headers, timeout=60, trust_env=False, verify=authorities(), **kwargs)
+        return httpx.request(
+            method,
+            self.layout.url("airflow") + path,
+            headers=headers,
+            timeout=60,
+            trust_env=False,
+            verify=authorities(),
+            **kwargs,
+        )
 
     def grant(self, workflow: str, datasets: list[str], *, days: float = 30) -> m.Grant:
-        request = m.GrantRequest(workflows=[workflow], datasets=datasets, expires_at=time.time() + days * 86400, label=f"{workflow} at {len(datasets)} nodes")
+        request = m.GrantRequest(
+            workflows=[workflow],
+            datasets=datasets,
+            expires_at=time.time() + days * 86400,
+            label=f"{workflow} at {len(datasets)} nodes",
+        )
         with self.broker() as broker:
             self.grants.append(broker.create_grant(request))
         return self.grants[-1]
@@ -70,11 +88,15 @@ class Portal:
         """A ticket, then `POST /api/v2/dags/<workflow>/dagRuns`; the DAG run's id."""
         dag_run_id = f"portal__{time.strftime('%Y-%m-%dT%H-%M-%S')}__{time.time_ns() % 1_000_000:06d}"
         with self.broker() as broker:
-            ticket = broker.create_ticket(grant.id, m.TicketRequest(workflow=workflow, parameters=parameters, dag_run_id=dag_run_id))
+            ticket = broker.create_ticket(
+                grant.id, m.TicketRequest(workflow=workflow, parameters=parameters, dag_run_id=dag_run_id)
+            )
         body = {"dag_run_id": dag_run_id, "logical_date": None, "conf": {"ticket": ticket.ticket, **parameters}}
         for again in range(TRIES):
             answer = self.airflow("POST", f"/api/v2/dags/{workflow}/dagRuns", json=body)
-            if answer.is_success or (again and answer.status_code == 409):  # the run id is ours: 409 says that an earlier try arrived
+            if answer.is_success or (
+                again and answer.status_code == 409
+            ):  # the run id is ours: 409 says that an earlier try arrived
                 return dag_run_id
             if answer.status_code < 500:
                 break

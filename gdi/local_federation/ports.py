@@ -1,11 +1,16 @@
-"""Free TCP ports below the ephemeral range, each held by an abstract unix socket: two federations started at once never pick the same one."""
+"""Free TCP ports below the ephemeral range, each held by an abstract unix socket: two federations started at once never
+pick the same one.
+"""
 
 from __future__ import annotations
 
 import random
 import socket
 
-FIRST, LAST = 20_000, 31_999  # below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and binding
+FIRST, LAST = (
+    20_000,
+    31_999,
+)  # below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and binding
 
 
 class Ports:
@@ -45,7 +50,7 @@ class Ports:
 
 
 def _free(port: int) -> bool:
-    for host in ("127.0.0.1", "0.0.0.0"):  # noqa: S104 - probing, not serving
+    for host in ("127.0.0.1", "0.0.0.0"):  # noqa: S104
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -29,7 +29,9 @@ def _loopback() -> Finding | None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
     except OSError as error:
-        return Finding(f"no TCP port can be opened on 127.0.0.1 ({error})", "Bring the loopback interface up: ip link set lo up")
+        return Finding(
+            f"no TCP port can be opened on 127.0.0.1 ({error})", "Bring the loopback interface up: ip link set lo up"
+        )
     ports = Ports()
     try:
         ports.take()
@@ -47,17 +49,24 @@ def _disk(work: Path) -> Finding | None:
     free = shutil.disk_usage(folder).free
     if free < NEEDED_DISK:
         return Finding(
-            f"{free / 1024**3:.1f} GiB free under {folder}, {NEEDED_DISK / 1024**3:.0f} GiB are needed", "Free some, or give another folder: --work-dir DIR"
+            f"{free / 1024**3:.1f} GiB free under {folder}, {NEEDED_DISK / 1024**3:.0f} GiB are needed",
+            "Free some, or give another folder: --work-dir DIR",
         )
     if len(str(work)) > 60:
-        return Finding(f"the work folder's path has {len(str(work))} characters; unix sockets allow about 60", "Give a shorter one: --work-dir /tmp/gdi")
+        return Finding(
+            f"the work folder's path has {len(str(work))} characters; unix sockets allow about 60",
+            "Give a shorter one: --work-dir /tmp/gdi",
+        )
     return None
 
 
 def _memory() -> Finding | None:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:") and int(line.split()[1]) * 1024 < NEEDED_MEMORY:
-            return Finding(f"{int(line.split()[1]) / 1024**2:.1f} GiB of memory available, 3 GiB are needed", "Close other programs.")
+            return Finding(
+                f"{int(line.split()[1]) / 1024**2:.1f} GiB of memory available, 3 GiB are needed",
+                "Close other programs.",
+            )
     return None
 
 
@@ -68,7 +77,8 @@ def _sandbox() -> Finding | None:
         return Finding("sandboxes cannot be made here", str(error))
     if funnel.chosen() is not None and not isinstance(maker, Bubblewrap):
         return Finding(
-            f"real Funnel needs bubblewrap, and sandboxes are made by {maker.kind} here", f"Unset {funnel.VARIABLE}: the nodes then run the stand-in."
+            f"real Funnel needs bubblewrap, and sandboxes are made by {maker.kind} here",
+            f"Unset {funnel.VARIABLE}: the nodes then run the stand-in.",
         )
     return None
 
@@ -77,19 +87,33 @@ def _funnel(work: Path) -> Finding | None:
     program = funnel.chosen()
     if program is None:
         return None
-    mend = f"Let {funnel.VARIABLE} name a Funnel that knows sda:// (its tag 2024-03-03), or unset it: then the nodes run the TES stand-in."
+    mend = (
+        f"Let {funnel.VARIABLE} name a Funnel that knows sda:// (its tag 2024-03-03), or unset it: then the nodes run"
+        " the TES stand-in."
+    )
     if not program.is_file() or not os.access(program, os.X_OK):
-        return Finding(f"{funnel.VARIABLE} names {program}, which is {'not executable' if program.is_file() else 'no file'}", mend)
+        return Finding(
+            f"{funnel.VARIABLE} names {program}, which is {'not executable' if program.is_file() else 'no file'}", mend
+        )
     try:
         funnel.release(program)
     except (OSError, ValueError) as error:
         return Finding(f"{funnel.VARIABLE} names a program that does not run as Funnel: {error}", mend)
     if re.search(r"\s", str(work)):
-        return Finding(f"the work folder's path {work} has white space, where Funnel cannot call its sandbox", "Give another: --work-dir /tmp/gdi")
+        return Finding(
+            f"the work folder's path {work} has white space, where Funnel cannot call its sandbox",
+            "Give another: --work-dir /tmp/gdi",
+        )
     return None
 
 
 def check(work: Path) -> list[Finding]:
     """Everything that is missing; empty where the federation can start."""
-    checks: list[Callable[[], Finding | None]] = [_loopback, lambda: _disk(work), _memory, _sandbox, lambda: _funnel(work)]
+    checks: list[Callable[[], Finding | None]] = [
+        _loopback,
+        lambda: _disk(work),
+        _memory,
+        _sandbox,
+        lambda: _funnel(work),
+    ]
     return [finding for finding in (c() for c in checks) if finding is not None]

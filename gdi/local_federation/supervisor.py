@@ -1,7 +1,7 @@
 """Starts processes in order of their needs, waits until each is ready, restarts what dies, and leaves nothing behind.
 
-One thread owns the children: Linux binds the parent-death signal to the thread that forked, and orphans of our children are adopted by this
-process (PR_SET_CHILD_SUBREAPER), so that `stop` finds every one of them.
+One thread owns the children: Linux binds the parent-death signal to the thread that forked, and orphans of our children
+are adopted by this process (PR_SET_CHILD_SUBREAPER), so that `stop` finds every one of them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class StartAgain(RuntimeError):
 
 @dataclass
 class Service:
-    """One process. `ready` is asked until it is True; `prepare` runs before each start, `settle` after each time it became ready to be asked
-    (unsealing, making buckets). `env` is the whole environment but PATH, LANG and HOME."""
+    """One process. `ready` is asked until it is True; `prepare` runs before each start, `settle` after each time it
+    became ready to be asked (unsealing, making buckets). `env` is the whole environment but PATH, LANG and HOME."""
 
     name: str
     argv: list[str]
@@ -110,7 +110,9 @@ def _adopt() -> None:
 
 
 class Supervisor:
-    """The processes of one federation. Use as a context manager; `stop` is safe to call twice and from a signal handler's thread."""
+    """The processes of one federation. Use as a context manager; `stop` is safe to call twice and from a signal
+    handler's thread.
+    """
 
     def __init__(self, logs: Path, home: Path, status_file: Path | None = None) -> None:
         self.logs = logs
@@ -134,7 +136,13 @@ class Supervisor:
             self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
             self._thread.start()
 
-    def wait_ready(self, names: list[str] | None = None, *, timeout: float = 300, on_change: Callable[[str, str], None] | None = None) -> None:
+    def wait_ready(
+        self,
+        names: list[str] | None = None,
+        *,
+        timeout: float = 300,
+        on_change: Callable[[str, str], None] | None = None,
+    ) -> None:
         """Blocks until all (or `names`) are ready. ServiceFailed where one cannot come up."""
         deadline = time.monotonic() + timeout
         seen: dict[str, str] = {}
@@ -152,7 +160,9 @@ class Supervisor:
             if not waiting:
                 return
             if time.monotonic() > deadline:
-                raise ServiceFailed(f"not ready after {timeout:.0f} s: {', '.join(waiting)}.\n" + self.describe(waiting[0]))
+                raise ServiceFailed(
+                    f"not ready after {timeout:.0f} s: {', '.join(waiting)}.\n" + self.describe(waiting[0])
+                )
             time.sleep(0.05)
 
     def describe(self, name: str) -> str:
@@ -160,7 +170,9 @@ class Supervisor:
         child = self._children[name]
         log = self.logs / f"{name}.log"
         tail = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
-        return "\n".join([f"{name}: {child.error or child.state}", *(f"  | {line[:300]}" for line in tail), f"  log: {log}"])
+        return "\n".join(
+            [f"{name}: {child.error or child.state}", *(f"  | {line[:300]}" for line in tail), f"  log: {log}"]
+        )
 
     def pid(self, name: str) -> int | None:
         process = self._children[name].process
@@ -178,7 +190,13 @@ class Supervisor:
     def states(self) -> dict[str, dict[str, object]]:
         with self._lock:
             return {
-                n: {"state": c.state, "pid": self.pid(n), "restarts": c.restarts, "seconds": round(c.took, 1), "log": str(self.logs / f"{n}.log")}
+                n: {
+                    "state": c.state,
+                    "pid": self.pid(n),
+                    "restarts": c.restarts,
+                    "seconds": round(c.took, 1),
+                    "log": str(self.logs / f"{n}.log"),
+                }
                 for n, c in self._children.items()
             }
 
@@ -228,7 +246,7 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # --- the thread that owns the children ---
+    # --- the thread that owns the children -------------------------------------------------------
 
     def _loop(self) -> None:
         next_look = 0.0
@@ -253,7 +271,9 @@ class Supervisor:
         if child.state == "failed":
             return
         if child.process is None:
-            if now >= child.next_start and all(self._children[n].state == "ready" for n in service.needs if n in self._children):
+            if now >= child.next_start and all(
+                self._children[n].state == "ready" for n in service.needs if n in self._children
+            ):
                 self._start(child)
             return
         code = child.process.poll()
@@ -311,7 +331,12 @@ class Supervisor:
         service = child.service
         if service.prepare is not None:
             service.prepare()
-        env = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(self.home),
+            "PYTHONUNBUFFERED": "1",
+        }
         env |= service.env
         with (self.logs / f"{service.name}.log").open("ab") as log:
             child.process = subprocess.Popen(
@@ -360,7 +385,9 @@ def _die_with_parent(signum: int) -> None:
 
 
 def memory_of_tree() -> int:
-    """Bytes that this process and all below it hold together: the proportional set size, so that shared pages count once."""
+    """Bytes that this process and all below it hold together: the proportional set size, so that shared pages count
+    once.
+    """
     total = 0
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:

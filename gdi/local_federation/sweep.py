@@ -1,4 +1,6 @@
-"""What killed federations of this user left on this machine, and nothing of any that lives: locks that the kernel gives back tell the two apart."""
+"""What killed federations of this user left on this machine, and nothing of any that lives: locks that the kernel gives
+back tell the two apart.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,25 @@ class InUseError(OSError):
 
 
 def hold(work: Path) -> int:
-    """Locks a work folder for one launcher; the descriptor holds the lock, and the kernel gives it back however the process ends. InUseError."""
+    """Locks a work folder for one launcher; the descriptor holds the lock, and the kernel gives it back however the
+    process ends. InUseError.
+    """
     handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise InUseError(f"{work} is used by another federation that runs; stop it (gdi down --work-dir {work}) or give another --work-dir") from None
+        raise InUseError(
+            f"{work} is used by another federation that runs; stop it (gdi down --work-dir {work}) or give another"
+            " --work-dir"
+        ) from None
     return handle
 
 
 def tidy(work: Path) -> None:
-    """Of a work folder that nobody asked to keep, what is worth keeping: the answer, or, where there is none, the logs."""
+    """Of a work folder that nobody asked to keep, what is worth keeping: the answer, or, where there is none, the
+    logs.
+    """
     answered = (work / "answer.tsv").exists()
     kept = [name for name in KEPT if (name == "logs") != answered]
     for part in work.iterdir():
@@ -56,7 +65,8 @@ def sweep(maker: Maker) -> None:
                     tidy(folder)
                 finally:
                     os.close(handle)
-    for left in _mine(Path("/tmp").glob("seaweedfs-*-*.sock"), stat.S_ISSOCK):  # noqa: S108 - where SeaweedFS puts them, whatever TMPDIR says
+    # where SeaweedFS puts them, whatever TMPDIR says
+    for left in _mine(Path("/tmp").glob("seaweedfs-*-*.sock"), stat.S_ISSOCK):  # noqa: S108
         port = left.stem.rpartition("-")[2]
         if port.isdigit() and FIRST <= int(port) <= LAST and _nobody_listens(left):
             left.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
-"""A relay that keeps a copy of every byte in both directions: `python -m gdi.local_federation.tap LISTEN_PORT TARGET_PORT RECORD_PREFIX`. For tests of the border.
+"""A relay that keeps a copy of every byte in both directions: `python -m gdi.local_federation.tap LISTEN_PORT
+TARGET_PORT RECORD_PREFIX`. For tests of the border.
 
 Writes PREFIX.in (towards the target) and PREFIX.out (answers), all connections one after the other as they come.
 """

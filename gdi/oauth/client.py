@@ -1,4 +1,6 @@
-"""An OAuth 2 client of LS AAI: discovery, code, RFC 8693 exchange, refresh, RFC 7009 revocation, RFC 7662 introspection, userinfo."""
+"""An OAuth 2 client of LS AAI: discovery, code, RFC 8693 exchange, refresh, RFC 7009 revocation, RFC 7662
+introspection, userinfo.
+"""
 
 from __future__ import annotations
 
@@ -53,16 +55,22 @@ class TokenSet:
 
 
 class Oidc:
-    """One provider, one client (client_secret_basic). `secret` is called for each request, so that a rotated file is seen."""
+    """One provider, one client (client_secret_basic). `secret` is called for each request, so that a rotated file is
+    seen.
+    """
 
-    def __init__(self, http: httpx.AsyncClient, issuer: str, client_id: str, secret: Callable[[], str], timeout: float = 10) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, issuer: str, client_id: str, secret: Callable[[], str], timeout: float = 10
+    ) -> None:
         self._http, self.issuer, self.client_id, self._secret = http, issuer, client_id, secret
         self._timeout = httpx.Timeout(timeout, connect=min(5, timeout))
         self._metadata: dict[str, Any] = {}
         self._metadata_at = 0.0
 
     async def endpoint(self, name: str) -> str:
-        """An endpoint from discovery (OpenID Connect Discovery 1.0 §4). The metadata's issuer must be the configured one."""
+        """An endpoint from discovery (OpenID Connect Discovery 1.0 §4). The metadata's issuer must be the configured
+        one.
+        """
         if not self._metadata or time.monotonic() - self._metadata_at > METADATA_FRESH:
             try:
                 found = await self._send("discovery", "GET", self.issuer + "/.well-known/openid-configuration")
@@ -81,21 +89,36 @@ class Oidc:
         """Where to send the browser: the authorization endpoint, with the S256 challenge of `verifier` (RFC 7636)."""
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
-            "response_type": "code", "client_id": self.client_id, "redirect_uri": redirect_uri, "scope": scope, "state": state,
-            "code_challenge": challenge, "code_challenge_method": "S256",
-        }  # fmt: skip
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": scope,
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
         endpoint = await self.endpoint("authorization_endpoint")
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     async def code(self, code: str, verifier: str, redirect_uri: str) -> TokenSet:
         return await self._token(
-            "the authorization code", grant_type="authorization_code", code=code, code_verifier=verifier, redirect_uri=redirect_uri, client_id=self.client_id
+            "the authorization code",
+            grant_type="authorization_code",
+            code=code,
+            code_verifier=verifier,
+            redirect_uri=redirect_uri,
+            client_id=self.client_id,
         )
 
     async def exchange_for_refresh(self, access_token: str) -> TokenSet:
         """RFC 8693: a user's access token for a refresh token of the broker's own."""
         return await self._token(
-            "the token exchange", grant_type=EXCHANGE, subject_token=access_token, subject_token_type=ACCESS, requested_token_type=REFRESH, scope=SCOPE
+            "the token exchange",
+            grant_type=EXCHANGE,
+            subject_token=access_token,
+            subject_token_type=ACCESS,
+            requested_token_type=REFRESH,
+            scope=SCOPE,
         )
 
     async def refresh(self, refresh_token: str) -> TokenSet:
@@ -104,16 +127,31 @@ class Oidc:
     async def narrow(self, access_token: str, audience: str) -> TokenSet:
         """RFC 8693 §2.1 `audience`: an access token that serves at one node only."""
         return await self._token(
-            "the narrowing exchange", grant_type=EXCHANGE, subject_token=access_token, subject_token_type=ACCESS, requested_token_type=ACCESS, audience=audience
+            "the narrowing exchange",
+            grant_type=EXCHANGE,
+            subject_token=access_token,
+            subject_token_type=ACCESS,
+            requested_token_type=ACCESS,
+            audience=audience,
         )
 
     async def revoke(self, token: str) -> None:
         """RFC 7009. An unknown token is no error there."""
-        await self._send("the revocation", "POST", await self.endpoint("revocation_endpoint"), {"token": token, "token_type_hint": "refresh_token"})
+        await self._send(
+            "the revocation",
+            "POST",
+            await self.endpoint("revocation_endpoint"),
+            {"token": token, "token_type_hint": "refresh_token"},
+        )
 
     async def introspect(self, token: str, hint: str = "access_token") -> dict[str, Any]:
         """RFC 7662."""
-        return await self._send("the introspection", "POST", await self.endpoint("introspection_endpoint"), {"token": token, "token_type_hint": hint})
+        return await self._send(
+            "the introspection",
+            "POST",
+            await self.endpoint("introspection_endpoint"),
+            {"token": token, "token_type_hint": hint},
+        )
 
     async def userinfo(self, access_token: str) -> dict[str, Any]:
         return await self._send("userinfo", "GET", await self.endpoint("userinfo_endpoint"), bearer=access_token)
@@ -124,7 +162,8 @@ class Oidc:
             access = answer.get("access_token")
             refresh = answer.get("refresh_token")
             if answer.get("issued_token_type") == REFRESH and not refresh:
-                # RFC 8693 §2.2.1: the issued token, whatever its type, comes in `access_token`; there is then no access token yet.
+                # RFC 8693 §2.2.1: the issued token, whatever its type, comes in `access_token`; there is then no access
+                # token yet.
                 access, refresh = None, access
             lifetime = float(answer.get("expires_in", 0) or 0) if access else 0.0
             ends = answer.get("refresh_expires_in")
@@ -140,12 +179,20 @@ class Oidc:
         except (TypeError, ValueError):
             raise OidcUnavailable(what, "its answer holds no token", sent=True) from None
 
-    async def _send(self, what: str, method: str, url: str, form: dict[str, str] | None = None, *, bearer: str | None = None) -> dict[str, Any]:
+    async def _send(
+        self, what: str, method: str, url: str, form: dict[str, str] | None = None, *, bearer: str | None = None
+    ) -> dict[str, Any]:
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
         # RFC 6749 §2.3.1: both halves of the Basic credentials are form-encoded first.
-        auth = httpx.BasicAuth(quote(self.client_id, safe=""), quote(self._secret(), safe="")) if form is not None else None
+        auth = (
+            httpx.BasicAuth(quote(self.client_id, safe=""), quote(self._secret(), safe=""))
+            if form is not None
+            else None
+        )
         try:
-            async with self._http.stream(method, url, data=form, headers=headers, auth=auth, timeout=self._timeout, follow_redirects=False) as answer:
+            async with self._http.stream(
+                method, url, data=form, headers=headers, auth=auth, timeout=self._timeout, follow_redirects=False
+            ) as answer:
                 body = await bounded_read.aread(answer, MAX_ANSWER)
         except bounded_read.TooLargeError:
             raise OidcUnavailable(what, "the answer is too large", sent=True) from None

@@ -1,4 +1,6 @@
-"""`GET|HEAD /s3/DATASET/path` and `/s3-encrypted/…` on the internal listener: what an `sda://` URL becomes at the TES."""
+"""`GET|HEAD /s3/DATASET/path` and `/s3-encrypted/…` on the internal listener: what an `sda://` URL becomes at the
+TES.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def router(gateway: Gateway) -> APIRouter:
             try:
                 capability = capability.strip() if scheme.lower() == "bearer" else ""
                 public_key = request.headers.get("client-public-key", "")
-                known, download = await data.open(file, capability=capability, public_key=public_key, method=request.method)
+                known, download = await data.open(
+                    file, capability=capability, public_key=public_key, method=request.method
+                )
                 if request.method == "HEAD":
                     await download.close()
                     return Response(headers=download.headers, media_type="application/octet-stream")

@@ -1,4 +1,6 @@
-"""From a capability to an open, checked download; every refusal is remembered for the task it concerns and told in the audit."""
+"""From a capability to an open, checked download; every refusal is remembered for the task it concerns and told in the
+audit.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from gdi.kit.problem import ProblemError
 from node_gateway.archive import Archive, Download, Refused
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Fences
-from node_gateway.broker import Broker
+from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.locations import SdaFile
@@ -36,7 +38,7 @@ class Denied(Exception):
 @dataclass
 class Data:
     store: TaskStore
-    broker: Broker
+    broker: BrokerConnection
     fences: Fences
     archive: Archive
     listings: Listings
@@ -47,7 +49,11 @@ class Data:
 
     async def open(self, file: SdaFile, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
-        known = await self.store.by_capability(capability) if capability.startswith(CAPABILITY_PREFIX) and len(capability) < 200 else None
+        known = (
+            await self.store.by_capability(capability)
+            if capability.startswith(CAPABILITY_PREFIX) and len(capability) < 200
+            else None
+        )
         if known is None:
             denied = Denied(401, "AccessDenied", "The capability is unknown or has ended.")
             await self._tell(file, None, denied)
@@ -59,7 +65,9 @@ class Data:
             raise
         try:  # in the audit before the first byte leaves
             what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
-            await self.audit.record(Entry("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what))
+            await self.audit.record(
+                Entry("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what)
+            )
         except BaseException:
             await download.close()
             raise
@@ -69,7 +77,11 @@ class Data:
         if (file.dataset, file.path) not in known.inputs:
             raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
         if not self.key.is_header(public_key) or known.key_fingerprint != self.key.fingerprint:
-            raise Denied(403, "AccessDenied", "Data is encrypted to this node's registered TES key only; the request names another or none.")
+            raise Denied(
+                403,
+                "AccessDenied",
+                "Data is encrypted to this node's registered TES key only; the request names another or none.",
+            )
         if (await self.fences.of(known.run)).closed >= known.attempt:
             raise Denied(403, "RunClosed", f"Attempt {known.attempt} of run {known.run} is closed.")
         try:
@@ -87,7 +99,9 @@ class Data:
         return download
 
     async def _lacks(self, known: Known, file: SdaFile, token: str, download: Download) -> int:
-        """A stored file that was cut comes with a clean answer: its length is held against the size that the archive lists."""
+        """A stored file that was cut comes with a clean answer: its length is held against the size that the archive
+        lists.
+        """
         try:
             listed = await self.listings.find(known.run, file, token, times=False)
         except Refused:
@@ -107,7 +121,9 @@ class Data:
             await asyncio.sleep(0.5)
 
     async def stream(self, known: Known, file: SdaFile, download: Download) -> AsyncIterator[bytes]:
-        """The bytes. A cut-off answer raises, so that the TES's connection breaks and a part is never taken for the whole."""
+        """The bytes. A cut-off answer raises, so that the TES's connection breaks and a part is never taken for the
+        whole.
+        """
         sent = 0
         try:
             async for chunk in download.chunks:
@@ -115,7 +131,11 @@ class Data:
                 sent += len(chunk)
                 self.metrics.bytes.inc(len(chunk))
         except httpx.HTTPError as error:
-            denied = Denied(502, "Truncated", f"The archive's answer for {file} broke off after {sent} bytes ({type(error).__name__}).")
+            denied = Denied(
+                502,
+                "Truncated",
+                f"The archive's answer for {file} broke off after {sent} bytes ({type(error).__name__}).",
+            )
             await self.deny(known, file, denied)
             raise denied from None
 
@@ -129,7 +149,9 @@ class Data:
         if known is None:
             await self.audit.record(Entry("read", False, what=str(file), dataset=file.dataset, reason=reason))
         else:
-            await self.audit.record(Entry("read", False, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, str(file), reason))
+            await self.audit.record(
+                Entry("read", False, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, str(file), reason)
+            )
 
 
 def _denied(error: ProblemError) -> Denied:

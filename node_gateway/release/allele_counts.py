@@ -1,4 +1,6 @@
-"""The disclosure check `allele-counts`: which sites may leave. Pure functions over sites, the node's floor and what left before."""
+"""The disclosure check `allele-counts`: which sites may leave. Pure functions over sites, the node's floor and what
+left before.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ SCHEMA = {
     "additionalProperties": False,
     "properties": {
         "format": {"const": FORMAT},
-        "withheld": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}, "propertyNames": {"enum": [SMALL, LEDGER]}},
+        "withheld": {
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 1},
+            "propertyNames": {"enum": [SMALL, LEDGER]},
+        },
         "sites": {
             "type": "array",
             "items": {
@@ -39,7 +45,9 @@ SCHEMA = {
 
 
 def told(row: Row, site: Site) -> tuple[int, ...]:
-    """Every count that a reader of the site's rows has or can work out directly for this allele. Each is of people or of their alleles."""
+    """Every count that a reader of the site's rows has or can work out directly for this allele. Each is of people or
+    of their alleles.
+    """
     reference = row.an - sum(r.ac for r in site.rows)
     people = row.hom_ref + row.het + row.hom_alt
     haploid = row.hemi_ref + row.hemi_alt
@@ -61,12 +69,16 @@ def told(row: Row, site: Site) -> tuple[int, ...]:
 
 
 def small(site: Site, floor: int) -> bool:
-    """Whether anything that could be told of the site is non-zero and below `floor` (a negative number shows a false table: withheld as well)."""
+    """Whether anything that could be told of the site is non-zero and below `floor` (a negative number shows a false
+    table: withheld as well).
+    """
     return any(n != 0 and n < floor for row in site.rows for n in told(row, site))
 
 
 def too_close(site: Site, floor: int, before: Before) -> bool:
-    """Whether what left before differs from this by less than `floor`, so that the difference would tell of few people."""
+    """Whether what left before differs from this by less than `floor`, so that the difference would tell of few
+    people.
+    """
     for row in site.rows:
         now = told(row, site)
         for then in before.get(row[:4], ()):
@@ -76,7 +88,9 @@ def too_close(site: Site, floor: int, before: Before) -> bool:
 
 
 def verdict(site: Site, floor: int, before: Before) -> str:
-    """Empty where the site may leave, or why it may not. A site leaves whole or not at all: nothing can be subtracted to find a part."""
+    """Empty where the site may leave, or why it may not. A site leaves whole or not at all: nothing can be subtracted
+    to find a part.
+    """
     if small(site, floor):
         return SMALL
     return LEDGER if too_close(site, floor, before) else ""

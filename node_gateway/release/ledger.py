@@ -20,7 +20,9 @@ async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> i
     """The number of this set of datasets, given to it when it is first seen."""
     names = json.dumps(sorted(set(datasets)), separators=(",", ":"))
     await connection.execute(insert(db.dataset_sets).values(names=names).on_conflict_do_nothing())
-    return int((await connection.execute(sa.select(db.dataset_sets.c.id).where(db.dataset_sets.c.names == names))).scalar_one())
+    return int(
+        (await connection.execute(sa.select(db.dataset_sets.c.id).where(db.dataset_sets.c.names == names))).scalar_one()
+    )
 
 
 async def related(connection: AsyncConnection, datasets: Iterable[str]) -> list[int]:
@@ -30,7 +32,9 @@ async def related(connection: AsyncConnection, datasets: Iterable[str]) -> list[
     return [row.id for row in rows if own & set(json.loads(row.names))]
 
 
-async def before(connection: AsyncConnection, sets: list[int], sites: list[Site]) -> dict[tuple[str, int, str, str], list[tuple[int, ...]]]:
+async def before(
+    connection: AsyncConnection, sets: list[int], sites: list[Site]
+) -> dict[tuple[str, int, str, str], list[tuple[int, ...]]]:
     """What left before of these sites (sorted, of one batch), by allele."""
     found: dict[tuple[str, int, str, str], list[tuple[int, ...]]] = {}
     if not sets or not sites:
@@ -42,11 +46,15 @@ async def before(connection: AsyncConnection, sets: list[int], sites: list[Site]
     wanted = {s.place for s in sites}
     c = db.ledger.c
     for chrom, (low, high) in bounds.items():
-        query = sa.select(c.chrom, c.pos, c.ref, c.alt, c.numbers).where(c.datasets.in_(sets), c.chrom == chrom, c.pos.between(low, high))
+        query = sa.select(c.chrom, c.pos, c.ref, c.alt, c.numbers).where(
+            c.datasets.in_(sets), c.chrom == chrom, c.pos.between(low, high)
+        )
         rows = await connection.stream(query)
         async for row in rows:
             if (row.chrom, row.pos, row.ref) in wanted:
-                found.setdefault((row.chrom, row.pos, row.ref, row.alt), []).append(tuple(int(n) for n in row.numbers.split(",")))
+                found.setdefault((row.chrom, row.pos, row.ref, row.alt), []).append(
+                    tuple(int(n) for n in row.numbers.split(","))
+                )
     return found
 
 

@@ -37,8 +37,12 @@ def router(gateway: Gateway) -> APIRouter:
         return Response(await gateway.releases.open(run, name), media_type=JSON)
 
     @routes.get("/releases/{run}/{name}/review")
-    async def review(http: HttpRequest, run: RunPath, name: NamePath, wait: Annotated[float, Query(ge=0, le=15)] = 0) -> dict[str, str]:
-        """`{"state": "awaiting-review" | "published" | "refused" | "unknown"}`; while it waits, answered after a decision or `wait` seconds."""
+    async def review(
+        http: HttpRequest, run: RunPath, name: NamePath, wait: Annotated[float, Query(ge=0, le=15)] = 0
+    ) -> dict[str, str]:
+        """`{"state": "awaiting-review" | "published" | "refused" | "unknown"}`; while it waits, answered after a
+        decision or `wait` seconds.
+        """
         await gateway.run_caller(http, "releases", run)
         return {"state": await gateway.reviews.state(run, name, wait)}
 

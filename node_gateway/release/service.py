@@ -1,4 +1,6 @@
-"""A release from the workspace to the release area: read, check, remember in the ledger, publish, sign. The same file again gets the same answer."""
+"""A release from the workspace to the release area: read, check, remember in the ledger, publish, sign. The same file
+again gets the same answer.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ JSON = "application/json"
 
 
 class Request(BaseModel):
-    """`POST /releases/{run}`: publish the workspace file `path` as `name` after `check`. `schema` is the workflow's own; the gateway's check decides."""
+    """`POST /releases/{run}`: publish the workspace file `path` as `name` after `check`. `schema` is the workflow's
+    own; the gateway's check decides.
+    """
 
     model_config = ConfigDict(extra="ignore")
     name: Name
@@ -51,7 +55,7 @@ class Request(BaseModel):
 class Releases:
     node: str
     public_url: str
-    database: db.Database
+    database: db.GatewayDatabase
     policy: PolicyFile
     key: SigningKey
     workspace: Bucket
@@ -59,14 +63,21 @@ class Releases:
     audit: Audit
     metrics: Metrics
     reviews: Reviews
-    _one: asyncio.Lock = field(default_factory=asyncio.Lock)  # what two releases may tell together is judged one after the other
+    _one: asyncio.Lock = field(
+        default_factory=asyncio.Lock
+    )  # what two releases may tell together is judged one after the other
 
     async def ask(self, request: Request, caller: Caller) -> tuple[int, dict[str, Any]]:
-        """(200, the release) or (202, awaiting review). ProblemError: 403 not allowed here, 404 no such file, 422 `release-refused`."""
+        """(200, the release) or (202, awaiting review). ProblemError: 403 not allowed here, 404 no such file, 422
+        `release-refused`.
+        """
         policy = self.policy.current()
         self._allowed(request, caller, policy)
         async with self._one:
-            with tempfile.SpooledTemporaryFile(max_size=SPOOL) as source, tempfile.SpooledTemporaryFile(max_size=SPOOL) as published:
+            with (
+                tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,
+                tempfile.SpooledTemporaryFile(max_size=SPOOL) as published,
+            ):
                 digest = await self._fetch(request, caller, policy, source)
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
@@ -76,25 +87,45 @@ class Releases:
             reason = await self.reviews.reason(known.number)
             raise refusal(["a person of the node looked at it and refused it" + (f": {reason}" if reason else "")])
         if known.state == "awaiting-review":
-            return 202, {"status": "awaiting-review", "name": request.name}  # no checksum: it would tell whether a guess of the content is right
+            return 202, {
+                "status": "awaiting-review",
+                "name": request.name,
+            }  # no checksum: it would tell whether a guess of the content is right
         return 200, answer
 
     def _allowed(self, request: Request, caller: Caller, policy: Policy) -> None:
         if not policy.allows_workflow(caller.workflow, caller.digest):
-            raise ProblemError(403, "forbidden-workflow", f"This node does not allow the workflow {caller.workflow}.", action="Ask the node's operator.")
+            raise ProblemError(
+                403,
+                "forbidden-workflow",
+                f"This node does not allow the workflow {caller.workflow}.",
+                action="Ask the node's operator.",
+            )
         if request.check not in policy.releases.checks:
-            raise ProblemError(403, "forbidden-check", f"This node releases nothing by the check {request.check}.", action="Ask the node's operator.")
+            raise ProblemError(
+                403,
+                "forbidden-check",
+                f"This node releases nothing by the check {request.check}.",
+                action="Ask the node's operator.",
+            )
         said = {"workflow": request.workflow, "digest": request.digest, "attempt": request.attempt}
         for name, value in said.items():
             if value is not None and value != getattr(caller, name):
-                raise ProblemError(403, "release-mismatch", f"The {name} asked for is not the run token's.", action="Ask for the run's own releases only.")
+                raise ProblemError(
+                    403,
+                    "release-mismatch",
+                    f"The {name} asked for is not the run token's.",
+                    action="Ask for the run's own releases only.",
+                )
         check_path(request.path, f"workspace://{caller.run}/{request.path}")
 
     async def _fetch(self, request: Request, caller: Caller, policy: Policy, into: IO[bytes]) -> str:
         """The file's SHA-256 (hex), its content in `into`."""
         size = await self.workspace.download(f"{caller.run}/{request.path}", into, policy.releases.max_bytes)
         if size > policy.releases.max_bytes:
-            raise refusal([f"the file is larger than {policy.releases.max_bytes} bytes, which is what this node looks at"])
+            raise refusal(
+                [f"the file is larger than {policy.releases.max_bytes} bytes, which is what this node looks at"]
+            )
         into.seek(0)
         return await asyncio.to_thread(_sha256, into)
 
@@ -104,7 +135,9 @@ class Releases:
             query = sa.select(db.releases).where(c.run == run, c.name == name, c.source_sha256 == source)
             return (await connection.execute(query)).first()
 
-    async def _publish(self, request: Request, caller: Caller, policy: Policy, source: str, file: IO[bytes], out: IO[bytes]) -> sa.Row[Any]:
+    async def _publish(
+        self, request: Request, caller: Caller, policy: Policy, source: str, file: IO[bytes], out: IO[bytes]
+    ) -> sa.Row[Any]:
         file.seek(0)
         try:
             sites = await asyncio.to_thread(read, file, max_rows=policy.releases.max_rows)
@@ -128,16 +161,30 @@ class Releases:
             "withheld": dict(sorted(withheld.items())),
         }
         state = "awaiting-review" if self.reviews.needed(request.review) else "published"
-        values = {"run": caller.run, "name": request.name, "source_sha256": source, "state": state, "key": key, "answer": answer, "time": time.time()}
+        values = {
+            "run": caller.run,
+            "name": request.name,
+            "source_sha256": source,
+            "state": state,
+            "key": key,
+            "answer": answer,
+            "time": time.time(),
+        }
         async with self.database.write() as connection:
             result = await connection.execute(db.releases.insert().values(**values))
-            await ledger.write(connection, await ledger.datasets_id(connection, caller.datasets), passed, _number(result))
+            await ledger.write(
+                connection, await ledger.datasets_id(connection, caller.datasets), passed, _number(result)
+            )
             if state != "published":
                 await self.reviews.note(connection, _number(result), caller)
         await self.database.make_durable()
         self.metrics.releases.labels(state).inc()
         what = f"{request.name}: {len(passed)} sites, {answer['sites_withheld']} withheld, sha256 {digest}"
-        await self.audit.record(Entry(f"release-{state}", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow))
+        await self.audit.record(
+            Entry(
+                f"release-{state}", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow
+            )
+        )
         known = await self._known(caller.run, request.name, source)
         assert known is not None
         return known
@@ -159,16 +206,31 @@ class Releases:
         """The published bytes of the run's latest release of that name. ProblemError 404."""
         c = db.releases.c
         async with self.database.read() as connection:
-            query = sa.select(db.releases).where(c.run == run, c.name == name, c.state == "published").order_by(c.number.desc()).limit(1)
+            query = (
+                sa.select(db.releases)
+                .where(c.run == run, c.name == name, c.state == "published")
+                .order_by(c.number.desc())
+                .limit(1)
+            )
             row = (await connection.execute(query)).first()
         if row is None:
-            raise ProblemError(404, "unknown-release", f"Run {run} has released nothing named {name} here.", action="Ask for the release first.")
+            raise ProblemError(
+                404,
+                "unknown-release",
+                f"Run {run} has released nothing named {name} here.",
+                action="Ask for the release first.",
+            )
         with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
             await self.area.download(row.key, file, 2**31)
             file.seek(0)
             data = file.read()
         if hashlib.sha256(data).hexdigest() != row.answer["sha256"]:
-            raise ProblemError(502, "release-damaged", f"The stored release {name} is not what was signed.", action="Tell the node's operator.")
+            raise ProblemError(
+                502,
+                "release-damaged",
+                f"The stored release {name} is not what was signed.",
+                action="Tell the node's operator.",
+            )
         return data
 
 

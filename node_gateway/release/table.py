@@ -1,4 +1,6 @@
-"""Reads `gdi-allele-counts/1` as a stream: only numbers and coordinates, only honest arithmetic. Memory is bounded by the number of rows."""
+"""Reads `gdi-allele-counts/1` as a stream: only numbers and coordinates, only honest arithmetic. Memory is bounded by
+the number of rows.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Row(NamedTuple):
 
     @property
     def half_alt(self) -> int:
-        """People with a half-missing genotype whose called allele is this alt: not told, but it follows from the rest."""
+        """People with a half-missing genotype whose called allele is this alt: not told, but it follows from the
+        rest.
+        """
         return self.ac - self.het - 2 * self.hom_alt - self.hemi_alt
 
 
@@ -60,7 +64,9 @@ class Site:
 
 
 def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
-    """The sites, sorted by chromosome, position and reference (the order of a file could carry a message). FormatError."""
+    """The sites, sorted by chromosome, position and reference (the order of a file could carry a message).
+    FormatError.
+    """
     rows: dict[tuple[str, int, str], list[Row]] = {}
     chroms: set[str] = set()
     number = 0
@@ -102,14 +108,18 @@ def _row(value: Any, number: int) -> Row:  # whatever JSON held
 
 
 def _check_site(site: Site) -> None:
-    """What does not depend on the alternate allele must be the same in all rows of a site, and no allele may be told twice."""
+    """What does not depend on the alternate allele must be the same in all rows of a site, and no allele may be told
+    twice.
+    """
     first, where = site.rows[0], f"site {site.rows[0].chrom}:{site.rows[0].pos}"
     if len({r.alt for r in site.rows}) != len(site.rows):
         raise FormatError(f"{where}: an alternate allele has more than one row")
     for row in site.rows[1:]:
         same = row.an == first.an and row.half_missing == first.half_missing and row.missing == first.missing
         if not same or row.hom_ref + row.het + row.hom_alt != first.hom_ref + first.het + first.hom_alt:
-            raise FormatError(f"{where}: the rows of its alternate alleles disagree on an, missing or the number of people")
+            raise FormatError(
+                f"{where}: the rows of its alternate alleles disagree on an, missing or the number of people"
+            )
     if sum(r.ac for r in site.rows) > first.an:
         raise FormatError(f"{where}: the alternate alleles are more than an")
 

@@ -21,14 +21,20 @@ def page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
 
 
 def problem(detail: str, action: str, status: int) -> HTMLResponse:
-    return page("That did not work", f'<p>{escape(detail)}</p><p>{escape(action)}</p><p><a href="/review">All releases that wait</a></p>', status=status)
+    return page(
+        "That did not work",
+        f'<p>{escape(detail)}</p><p>{escape(action)}</p><p><a href="/review">All releases that wait</a></p>',
+        status=status,
+    )
 
 
 def welcome(node: str, back: str) -> HTMLResponse:
     return page(
         f"Review at {node}",
-        "<p>Results of analyses wait here for a person of this node before they leave it. Sign in as a reviewer to see them.</p>"
-        f'<p><a href="/review/sign-in?back={quote(back, safe="")}">Sign in</a></p>',  # no form: form-action would forbid its redirect
+        "<p>Results of analyses wait here for a person of this node before they leave it. Sign in as a reviewer to see"
+        " them.</p>"
+        # no form: form-action would forbid its redirect
+        f'<p><a href="/review/sign-in?back={quote(back, safe="")}">Sign in</a></p>',
     )
 
 
@@ -36,11 +42,14 @@ def waiting(node: str, user: str, csrf: str, cases: list[Case]) -> HTMLResponse:
     rows = "".join(
         f"<tr><td>{date(c.time)}</td><td>{escape(str(c.asked.get('workflow', '')))}</td><td>{escape(', '.join(c.asked.get('datasets', [])))}</td>"
         f'<td><a href="{address(c)}">{escape(c.name)} of {escape(c.run)}</a></td>'
-        f'<td class="number">{int(c.answer["sites_released"])}</td><td class="number">{int(c.answer["sites_withheld"])}</td></tr>'
+        f'<td class="number">{int(c.answer["sites_released"])}</td><td'
+        f' class="number">{int(c.answer["sites_withheld"])}</td></tr>'
         for c in cases
     )
     head = "<tr><th>Asked</th><th>Workflow</th><th>Datasets</th><th>Release</th><th>Sites</th><th>Withheld</th></tr>"
-    table = f'<table class="wide"><thead>{head}</thead><tbody>{rows}</tbody></table>' if rows else "<p>Nothing waits.</p>"
+    table = (
+        f'<table class="wide"><thead>{head}</thead><tbody>{rows}</tbody></table>' if rows else "<p>Nothing waits.</p>"
+    )
     return page(f"Releases that wait at {node}", _signed_in(user, csrf) + table)
 
 
@@ -51,29 +60,39 @@ def case(node: str, user: str, csrf: str, found: Case, rows: list[dict[str, Any]
         "Asked by": escape(str(asked.get("user", ""))),
         "Workflow": f"{escape(str(asked.get('workflow', '')))}<br><code>{escape(str(asked.get('digest', '')))}</code>",
         "Datasets": escape(", ".join(asked.get("datasets", []))),
-        "Run": f"<code>{escape(found.run)}</code>, attempt {escape(str(asked.get('attempt', '')))}, asked {date(found.time)}",
-        "Would leave": f"{int(answer['sites_released'])} sites, {int(answer['bytes'])} bytes, SHA-256 <code>{escape(found.sha256)}</code>",
+        "Run": (
+            f"<code>{escape(found.run)}</code>, attempt {escape(str(asked.get('attempt', '')))}, asked"
+            f" {date(found.time)}"
+        ),
+        "Would leave": (
+            f"{int(answer['sites_released'])} sites, {int(answer['bytes'])} bytes, SHA-256"
+            f" <code>{escape(found.sha256)}</code>"
+        ),
         "Withheld by this node's check": withheld,
     }
     about = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in facts.items())
     body = "".join("<tr>" + "".join(_cell(row.get(f)) for f in FIELDS) + "</tr>" for row in rows)
     head = "".join(f"<th>{f}</th>" for f in FIELDS)
     decide = (
-        f'<form method="post" action="{address(found)}">{hidden(csrf)}{hidden(found.sha256, "sha256")}'
-        f'<label>Reason (needed to refuse; it is told to the user, so it leaves the node) <textarea name="reason" rows="3" maxlength="{MAX_REASON}"></textarea>'
-        '</label><button name="decision" value="approve">Approve: let it leave</button> '
-        '<button class="quiet" name="decision" value="refuse">Refuse</button></form>'
+        f'<form method="post" action="{address(found)}">{hidden(csrf)}{hidden(found.sha256, "sha256")}<label>Reason'
+        ' (needed to refuse; it is told to the user, so it leaves the node) <textarea name="reason" rows="3"'
+        f' maxlength="{MAX_REASON}"></textarea></label><button name="decision" value="approve">Approve: let it'
+        ' leave</button> <button class="quiet" name="decision" value="refuse">Refuse</button></form>'
     )
     table = f'<table class="wide"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return page(
         f"{found.name} of {found.run}",
-        f"{_signed_in(user, csrf)}<table>{about}</table>{decide}<h2>All that would leave {escape(node)}</h2>{_pager(found, start, len(rows))}{table}",
+        f"{_signed_in(user, csrf)}<table>{about}</table>{decide}<h2>All that would leave"
+        f" {escape(node)}</h2>{_pager(found, start, len(rows))}{table}",
     )
 
 
 def decided(approve: bool, found: str) -> HTMLResponse:
     what = "It may leave; its run goes on." if approve else "It stays; its run is told your reason."
-    return page("Approved" if approve else "Refused", f'<p>{escape(found)}: {what}</p><p><a href="/review">All releases that wait</a></p>')
+    return page(
+        "Approved" if approve else "Refused",
+        f'<p>{escape(found)}: {what}</p><p><a href="/review">All releases that wait</a></p>',
+    )
 
 
 def address(found: Case) -> str:
@@ -82,8 +101,9 @@ def address(found: Case) -> str:
 
 def _signed_in(user: str, csrf: str) -> str:
     return (
-        f'<form class="inline" method="post" action="/review/sign-out">{hidden(csrf)}<p>Signed in as <strong>{escape(user)}</strong>. '
-        '<a href="/review">All that waits</a> <button class="quiet">Sign out</button></p></form>'
+        f'<form class="inline" method="post" action="/review/sign-out">{hidden(csrf)}<p>Signed in as'
+        f' <strong>{escape(user)}</strong>. <a href="/review">All that waits</a> <button class="quiet">Sign'
+        " out</button></p></form>"
     )
 
 

@@ -1,4 +1,6 @@
-"""`/review`: reviewers sign in, see what would leave, approve or refuse. On the internal listener the node's operators do the same as JSON."""
+"""`/review`: reviewers sign in, see what would leave, approve or refuse. On the internal listener the node's operators
+do the same as JSON.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,21 @@ Text = Annotated[str, Query(max_length=4000)]
 
 def router(gateway: Gateway) -> APIRouter:
     """The public pages; where no provider is set there are none (404)."""
-    routes = APIRouter(prefix="/review", include_in_schema=False, route_class=html_errors(pages.problem) if gateway.sign_in else APIRoute)
+    routes = APIRouter(
+        prefix="/review",
+        include_in_schema=False,
+        route_class=html_errors(pages.problem) if gateway.sign_in else APIRoute,
+    )
     node = gateway.settings.node_id
 
     def sign_in() -> SignIn:
         if gateway.sign_in is None:
-            raise ProblemError(404, "not-found", "Reviewers cannot sign in here: this node names no provider.", action="Ask the node's operator.")
+            raise ProblemError(
+                404,
+                "not-found",
+                "Reviewers cannot sign in here: this node names no provider.",
+                action="Ask the node's operator.",
+            )
         return gateway.sign_in
 
     async def reviewer(request: Request, session: dict[str, Any]) -> tuple[str, str]:
@@ -39,8 +50,17 @@ def router(gateway: Gateway) -> APIRouter:
         user = str(session["sub"])
         if not gateway.reviews.may(user):
             reason = "forbidden: not a reviewer of this node"
-            await gateway.audit.record(Entry("review", False, f"signed in as {user}", what=f"{request.method} {request.url.path}", reason=reason))
-            raise ProblemError(403, "forbidden", f"{user} is no reviewer of this node.", action="Ask the node's operator to name you in its policy.")
+            await gateway.audit.record(
+                Entry(
+                    "review", False, f"signed in as {user}", what=f"{request.method} {request.url.path}", reason=reason
+                )
+            )
+            raise ProblemError(
+                403,
+                "forbidden",
+                f"{user} is no reviewer of this node.",
+                action="Ask the node's operator to name you in its policy.",
+            )
         return user, str(session["csrf"])
 
     @routes.get("/style.css")
@@ -76,14 +96,20 @@ def router(gateway: Gateway) -> APIRouter:
         return response
 
     @routes.get("/{run}/{name}")
-    async def look(request: Request, run: RunPath, name: NamePath, start: Annotated[int, Query(ge=0, le=10**8)] = 0) -> Response:
+    async def look(
+        request: Request, run: RunPath, name: NamePath, start: Annotated[int, Query(ge=0, le=10**8)] = 0
+    ) -> Response:
         session = sign_in().session(request)
         if session is None:
             return pages.welcome(node, f"/review/{run}/{name}")
         user, csrf = await reviewer(request, session)
         case = await gateway.reviews.case(run, name)
         rows = await gateway.reviews.rows(case, start, pages.PAGE)
-        await gateway.audit.record(Entry("review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"))
+        await gateway.audit.record(
+            Entry(
+                "review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"
+            )
+        )
         return pages.case(node, user, csrf, case, rows, start)
 
     @routes.post("/{run}/{name}")
@@ -93,7 +119,12 @@ def router(gateway: Gateway) -> APIRouter:
         given = {key: values[0] for key, values in form.items() if values}
         decision, reason = given.get("decision", ""), given.get("reason", "").strip()
         if decision not in ("approve", "refuse") or len(reason) > MAX_REASON or (decision == "refuse" and not reason):
-            raise ProblemError(422, "invalid-request", f"To refuse, give a reason of at most {MAX_REASON} characters.", action="Go back and write it.")
+            raise ProblemError(
+                422,
+                "invalid-request",
+                f"To refuse, give a reason of at most {MAX_REASON} characters.",
+                action="Go back and write it.",
+            )
         approve = decision == "approve"
         await gateway.reviews.decide(run, name, given.get("sha256", ""), reviewer=user, approve=approve, reason=reason)
         return pages.decided(approve, f"{name} of {run}")
@@ -119,13 +150,21 @@ def internal_router(gateway: Gateway) -> APIRouter:
         found = await gateway.reviews.waiting()
         return {
             "waiting": [
-                {"run": c.run, **{k: v for k, v in c.answer.items() if k != "signature"}, "asked": c.asked, "asked_at": c.time} for c in found
+                {
+                    "run": c.run,
+                    **{k: v for k, v in c.answer.items() if k != "signature"},
+                    "asked": c.asked,
+                    "asked_at": c.time,
+                }
+                for c in found
             ]
-        }  # fmt: skip
+        }
 
     @routes.post("/review/{run}/{name}", status_code=204)
     async def decide(run: RunPath, name: NamePath, decision: Decision) -> Response:
-        await gateway.reviews.decide(run, name, decision.sha256, reviewer=decision.reviewer, approve=decision.approve, reason=decision.reason)
+        await gateway.reviews.decide(
+            run, name, decision.sha256, reviewer=decision.reviewer, approve=decision.approve, reason=decision.reason
+        )
         return Response(status_code=204)
 
     return routes

@@ -19,7 +19,7 @@ from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller
 from node_gateway.policy import PolicyFile
-from node_gateway.redaction import scrub
+from node_gateway.redaction import redact
 from node_gateway.workspace.bucket import Bucket
 
 SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
@@ -30,7 +30,9 @@ MAX_REASON = 500
 
 @dataclass(frozen=True)
 class Case:
-    """One release that awaits a decision. `answer` is what its run is told once it is approved; `asked`: `{user, workflow, digest, attempt, datasets}`."""
+    """One release that awaits a decision. `answer` is what its run is told once it is approved; `asked`: `{user,
+    workflow, digest, attempt, datasets}`.
+    """
 
     number: int
     run: str
@@ -47,7 +49,7 @@ class Case:
 
 @dataclass
 class Reviews:
-    database: db.Database
+    database: db.GatewayDatabase
     policy: PolicyFile
     area: Bucket
     audit: Audit
@@ -64,12 +66,23 @@ class Reviews:
 
     async def note(self, connection: AsyncConnection, release: int, caller: Caller) -> None:
         """Keeps who asked beside a release that waits, in the transaction that makes it."""
-        asked = {"user": caller.user, "workflow": caller.workflow, "digest": caller.digest, "attempt": caller.attempt, "datasets": sorted(caller.datasets)}
+        asked = {
+            "user": caller.user,
+            "workflow": caller.workflow,
+            "digest": caller.digest,
+            "attempt": caller.attempt,
+            "datasets": sorted(caller.datasets),
+        }
         await connection.execute(db.reviews.insert().values(release=release, asked=asked, reason=""))
 
     async def reason(self, release: int) -> str:
         async with self.database.read() as connection:
-            return str((await connection.execute(sa.select(db.reviews.c.reason).where(db.reviews.c.release == release))).scalar_one_or_none() or "")
+            return str(
+                (
+                    await connection.execute(sa.select(db.reviews.c.reason).where(db.reviews.c.release == release))
+                ).scalar_one_or_none()
+                or ""
+            )
 
     async def waiting(self) -> list[Case]:
         """At most 1000, oldest first."""
@@ -79,12 +92,21 @@ class Reviews:
         """The latest that waits of that run and name (with these bytes). ProblemError 404."""
         found = [c for c in await self._cases(run, name) if not sha256 or c.sha256 == sha256]
         if not found:
-            raise ProblemError(404, "nothing-to-review", f"No such release {name} of run {run} awaits review.", action="It was decided, or never asked for.")
+            raise ProblemError(
+                404,
+                "nothing-to-review",
+                f"No such release {name} of run {run} awaits review.",
+                action="It was decided, or never asked for.",
+            )
         return found[-1]
 
     async def _cases(self, run: str = "", name: str = "") -> list[Case]:
         c = db.releases.c
-        query = sa.select(db.releases, db.reviews.c.asked).outerjoin(db.reviews, db.reviews.c.release == c.number).where(c.state == WAITING)
+        query = (
+            sa.select(db.releases, db.reviews.c.asked)
+            .outerjoin(db.reviews, db.reviews.c.release == c.number)
+            .where(c.state == WAITING)
+        )
         if run:
             query = query.where(c.run == run, c.name == name)
         async with self.database.read() as connection:
@@ -92,30 +114,47 @@ class Reviews:
             return [Case(r.number, r.run, r.name, r.key, r.answer, r.asked or {}, r.time) for r in rows]
 
     async def rows(self, case: Case, start: int, count: int) -> list[dict[str, Any]]:
-        """Rows `start` (0 is the first) and following of the very bytes that would leave. ProblemError 502 where they are not those that were asked for."""
+        """Rows `start` (0 is the first) and following of the very bytes that would leave. ProblemError 502 where they
+        are not those that were asked for.
+        """
         with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
             await self.area.download(case.key, file, 2**31)
             return await asyncio.to_thread(_rows, file, case.sha256, start, count)
 
     async def decide(self, run: str, name: str, sha256: str, *, reviewer: str, approve: bool, reason: str = "") -> None:
-        """A person's decision on exactly these bytes; of two at once the first counts. ProblemError 404 where nothing such awaits one."""
-        state, c, reason = ("published" if approve else "refused"), db.releases.c, scrub(reason.strip(), MAX_REASON)
+        """A person's decision on exactly these bytes; of two at once the first counts. ProblemError 404 where nothing
+        such awaits one.
+        """
+        state, c, reason = ("published" if approve else "refused"), db.releases.c, redact(reason.strip(), MAX_REASON)
         async with self.database.write() as connection:
             query = sa.select(db.releases).where(c.run == run, c.name == name, c.state == WAITING)
             rows = [r for r in await connection.execute(query) if r.answer["sha256"] == sha256]
             for row in rows:
-                await connection.execute(sa.update(db.releases).where(c.number == row.number).values(state=state, reviewer=reviewer))
+                await connection.execute(
+                    sa.update(db.releases).where(c.number == row.number).values(state=state, reviewer=reviewer)
+                )
                 said = {"reason": reason, "decided_at": time.time()}
                 await connection.execute(sa.update(db.reviews).where(db.reviews.c.release == row.number).values(**said))
         if not rows:
-            raise ProblemError(404, "nothing-to-review", f"No release {name} of run {run} with that sha256 awaits review.", action="It was decided before.")
+            raise ProblemError(
+                404,
+                "nothing-to-review",
+                f"No release {name} of run {run} with that sha256 awaits review.",
+                action="It was decided before.",
+            )
         await self.database.make_durable()
         self._news.set()
         self._news = asyncio.Event()
-        await self.audit.record(Entry(f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}", reason=reason))
+        await self.audit.record(
+            Entry(
+                f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}", reason=reason
+            )
+        )
 
     async def state(self, run: str, name: str, wait: float) -> str:
-        """`awaiting-review`, `published`, `refused` or `unknown`: of the run's latest release of that name, at the latest after `wait` seconds."""
+        """`awaiting-review`, `published`, `refused` or `unknown`: of the run's latest release of that name, at the
+        latest after `wait` seconds.
+        """
         loop, c = asyncio.get_running_loop(), db.releases.c
         until = loop.time() + wait
         query = sa.select(c.state).where(c.run == run, c.name == name).order_by(c.number.desc()).limit(1)
@@ -141,7 +180,12 @@ def _rows(file: IO[bytes], sha256: str, start: int, count: int) -> list[dict[str
     while piece := file.read(1024 * 1024):
         digest.update(piece)
     if digest.hexdigest() != sha256:
-        raise ProblemError(502, "release-damaged", "The stored release is not what the run asked for.", action="Refuse it, and look at the node's storage.")
+        raise ProblemError(
+            502,
+            "release-damaged",
+            "The stored release is not what the run asked for.",
+            action="Refuse it, and look at the node's storage.",
+        )
     file.seek(0)
     # release/service.py writes a row a line between the first line and `],"withheld":…`
     lines = (line for line in islice(file, 1 + start, 1 + start + count) if line.startswith(b"{"))

@@ -1,4 +1,6 @@
-"""Signing in at the node (authorization code with PKCE, RFC 7636): who the reviewer is, and nothing more; the access token is dropped at once."""
+"""Signing in at the node (authorization code with PKCE, RFC 7636): who the reviewer is, and nothing more; the access
+token is dropped at once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ LIFETIMES = {SIGN_IN: 600, SESSION: 3600}
 
 
 class SignIn:
-    """One provider for the node's reviewers. A session names the user; whether they are a reviewer is asked at each request."""
+    """One provider for the node's reviewers. A session names the user; whether they are a reviewer is asked at each
+    request.
+    """
 
     def __init__(self, oidc: Oidc, cookies: Cookies, callback: str) -> None:
         self._oidc, self.cookies, self._callback = oidc, cookies, callback
@@ -34,13 +38,17 @@ class SignIn:
             return None
         read_secret(file, "OIDC_CLIENT_SECRET_FILE")
         oidc = Oidc(http, issuer, client, lambda: read_secret(file, "OIDC_CLIENT_SECRET_FILE").decode().strip())
-        return cls(oidc, Cookies(key, settings.public_url, "/review", LIFETIMES), f"{settings.public_url}/review/callback")
+        return cls(
+            oidc, Cookies(key, settings.public_url, "/review", LIFETIMES), f"{settings.public_url}/review/callback"
+        )
 
     async def start(self, back: str) -> Response:
         """Sends the browser to the provider; afterwards it is sent to the path `back`."""
         state, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
         try:
-            away = await self._oidc.sign_in_url(redirect_uri=self._callback, scope="openid", state=state, verifier=verifier)
+            away = await self._oidc.sign_in_url(
+                redirect_uri=self._callback, scope="openid", state=state, verifier=verifier
+            )
         except OidcUnavailable:
             raise _away() from None
         response = RedirectResponse(away, status_code=303)
@@ -48,21 +56,38 @@ class SignIn:
         return response
 
     async def finish(self, request: Request, *, state: str, code: str, iss: str) -> tuple[str, str]:
-        """(the user's sub, where to go) after the provider sent the browser back. ProblemError 403 where this browser did not start it, 503 otherwise."""
+        """(the user's sub, where to go) after the provider sent the browser back. ProblemError 403 where this browser
+        did not start it, 503 otherwise.
+        """
         started = self.cookies.get(request, SIGN_IN)
-        if started is None or not hmac.compare_digest(state.encode("utf-8", "replace"), str(started["state"]).encode()) or (iss and iss != self._oidc.issuer):
-            raise ProblemError(403, "forbidden", "This sign-in was not started in this browser, or it took too long.", action="Start again.")
+        if (
+            started is None
+            or not hmac.compare_digest(state.encode("utf-8", "replace"), str(started["state"]).encode())
+            or (iss and iss != self._oidc.issuer)
+        ):
+            raise ProblemError(
+                403,
+                "forbidden",
+                "This sign-in was not started in this browser, or it took too long.",
+                action="Start again.",
+            )
         if not code:
-            raise ProblemError(403, "sign-in-refused", "The identity provider did not sign you in.", action="Start again.")
+            raise ProblemError(
+                403, "sign-in-refused", "The identity provider did not sign you in.", action="Start again."
+            )
         try:
             tokens = await self._oidc.code(code, str(started["verifier"]), self._callback)
             user = (await self._oidc.userinfo(tokens.access_token)).get("sub")
         except OidcDenied:
-            raise ProblemError(403, "sign-in-refused", "The identity provider did not accept the sign-in.", action="Start again.") from None
+            raise ProblemError(
+                403, "sign-in-refused", "The identity provider did not accept the sign-in.", action="Start again."
+            ) from None
         except OidcUnavailable:
             raise _away() from None
         if not isinstance(user, str) or not 0 < len(user) <= 255:
-            raise ProblemError(502, "bad-answer", "The identity provider did not say who you are.", action="Try again later.")
+            raise ProblemError(
+                502, "bad-answer", "The identity provider did not say who you are.", action="Try again later."
+            )
         return user, str(started["back"])
 
     def open_session(self, response: Response, user: str) -> None:
@@ -75,4 +100,6 @@ class SignIn:
 
 
 def _away() -> ProblemError:
-    return ProblemError(503, "provider-unavailable", "The identity provider does not answer.", action="Try again in a minute.")
+    return ProblemError(
+        503, "provider-unavailable", "The identity provider does not answer.", action="Try again in a minute."
+    )

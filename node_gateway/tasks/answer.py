@@ -1,4 +1,6 @@
-"""A TES's task as the outside may see it: built from what is allowed, so that nothing of the node's own is in it by accident."""
+"""A TES's task as the outside may see it: built from what is allowed, so that nothing of the node's own is in it by
+accident.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node_gateway.locations import from_s3
-from node_gateway.redaction import scrub
+from node_gateway.redaction import redact
 from node_gateway.tasks.tes_client import TesTask, state_of
 
 _GDI_ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,39})(?: line=([0-9]{1,10}))?\s*")
@@ -36,18 +38,24 @@ class Lens:
 
 
 def render(task: TesTask, view: str, lens: Lens, denial: Denial | None) -> dict[str, Any]:  # a TES 1.1 tesTask
-    """The task in `view`. `#capability`, bucket names, standard output and error (unless `lens.logs`) and system logs are never in it."""
+    """The task in `view`. `#capability`, bucket names, standard output and error (unless `lens.logs`) and system logs
+    are never in it.
+    """
     state = state_of(task)
     seen: dict[str, Any] = {"id": str(task.get("id", "")), "state": state}
     if view == "MINIMAL":
         return seen
     for key in ("name", "description", "creation_time"):
         if isinstance(task.get(key), str):
-            seen[key] = scrub(task[key], 4000)
+            seen[key] = redact(task[key], 4000)
     seen["inputs"] = [_file(f, lens, content=view == "FULL") for f in _dicts(task.get("inputs"))]
     seen["outputs"] = [_file(f, lens, content=False) for f in _dicts(task.get("outputs"))]
     if isinstance(task.get("resources"), dict):
-        seen["resources"] = {k: task["resources"][k] for k in ("cpu_cores", "ram_gb", "disk_gb", "preemptible") if task["resources"].get(k) is not None}
+        seen["resources"] = {
+            k: task["resources"][k]
+            for k in ("cpu_cores", "ram_gb", "disk_gb", "preemptible")
+            if task["resources"].get(k) is not None
+        }
     fields = ("image", "command", "workdir", "stdin", "stdout", "stderr", "env", "ignore_error")
     seen["executors"] = [{k: e[k] for k in fields if e.get(k) is not None} for e in _dicts(task.get("executors"))]
     if isinstance(task.get("volumes"), list):
@@ -92,16 +100,22 @@ def _log(entry: dict[str, Any], view: str, lens: Lens) -> dict[str, Any]:
     for output in _dicts(entry.get("outputs")):
         url = from_s3(str(output.get("url", "")), lens.bucket, lens.run)
         if url:
-            seen["outputs"].append({"url": url, "path": str(output.get("path", "")), "size_bytes": str(output.get("size_bytes", ""))[:20]})
+            seen["outputs"].append(
+                {"url": url, "path": str(output.get("path", "")), "size_bytes": str(output.get("size_bytes", ""))[:20]}
+            )
     metadata = entry.get("metadata")
     pairs = metadata.items() if isinstance(metadata, dict) else ()
     # Of a TES's own remarks only plain measures pass (CPU seconds, peak memory): never text.
-    seen["metadata"] = {str(k): str(v) for k, v in pairs if _KEY.fullmatch(str(k)) and _NUMBER.fullmatch(str(v)) and not str(k).startswith("gdi_")}
+    seen["metadata"] = {
+        str(k): str(v)
+        for k, v in pairs
+        if _KEY.fullmatch(str(k)) and _NUMBER.fullmatch(str(v)) and not str(k).startswith("gdi_")
+    }
     return seen
 
 
 def _printed(text: str) -> str:
-    return "\n".join(scrub(line, 4000) for line in text[-MAX_LOG:].splitlines())
+    return "\n".join(redact(line, 4000) for line in text[-MAX_LOG:].splitlines())
 
 
 def _error_of(task: TesTask, denial: Denial | None) -> dict[str, str]:
@@ -117,7 +131,9 @@ def _error_of(task: TesTask, denial: Denial | None) -> dict[str, str]:
 
 
 def printed(task: TesTask) -> str:
-    """What the task printed, for the node's log page: standard error, then standard output, of each executor; the last 64 KiB of each."""
+    """What the task printed, for the node's log page: standard error, then standard output, of each executor; the last
+    64 KiB of each.
+    """
     parts = []
     for entry in _dicts(task.get("logs")):
         for executor in _dicts(entry.get("logs")):

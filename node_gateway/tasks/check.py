@@ -9,18 +9,22 @@ from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.locations import SdaFile, WorkspaceFile, check_container_path, refused
 from node_gateway.policy import Policy
-from node_gateway.redaction import looks_secret, scrub
+from node_gateway.redaction import looks_secret, redact
 from node_gateway.tasks.models import Executor, Resources, Task
 
 OWN_TAGS = ("gdi-run", "gdi-attempt", "gdi-node", "gdi-user", "gdi-intent")
-_SECRET_NAME = re.compile(r"token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|(^|_)auth", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|(^|_)auth", re.IGNORECASE
+)
 _JOB = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TRY = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")  # a try of the job, and of the platform within it
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the check found: the job's key and try, the archive files (in the order of the inputs; None where an input is no archive file) and the outputs."""
+    """What the check found: the job's key and try, the archive files (in the order of the inputs; None where an input
+    is no archive file) and the outputs.
+    """
 
     job: str
     try_: str
@@ -39,14 +43,23 @@ def check(task: Task, caller: Caller, policy: Policy) -> Checked:
     for volume in task.volumes or []:
         check_container_path(volume, "volume")
     if max(len(task.inputs), len(task.outputs)) > policy.max_inputs:
-        detail = f"The task has {len(task.inputs)} inputs and {len(task.outputs)} outputs; this node allows {policy.max_inputs} of each."
+        detail = (
+            f"The task has {len(task.inputs)} inputs and {len(task.outputs)} outputs; this node allows"
+            f" {policy.max_inputs} of each."
+        )
         raise _forbidden("too-many-files", detail, "Split the job.")
     job, try_ = _check_tags(task.tags, caller)
-    sda, inside = zip(*[_check_input(i.url, i.content, i.path, i.type, caller) for i in task.inputs], strict=True) if task.inputs else ((), ())
+    sda, inside = (
+        zip(*[_check_input(i.url, i.content, i.path, i.type, caller) for i in task.inputs], strict=True)
+        if task.inputs
+        else ((), ())
+    )
     outputs = []
     for output in task.outputs:
         if output.path_prefix:
-            raise _forbidden("forbidden-path", "path_prefix (wildcards in outputs) is not allowed.", "Name each output.")
+            raise _forbidden(
+                "forbidden-path", "path_prefix (wildcards in outputs) is not allowed.", "Name each output."
+            )
         check_container_path(output.path, "output path")
         file = WorkspaceFile.parse(output.url, caller.run)
         if file.platforms_own:
@@ -61,20 +74,34 @@ def _forbidden(slug: str, detail: str, action: str) -> ProblemError:
 
 def _check_executor(executor: Executor, policy: Policy) -> None:
     if not policy.allows_image(executor.image):
-        raise _forbidden("forbidden-image", f"This node does not allow the image {scrub(executor.image, 255)}.", "Use one that its policy allows.")
+        raise _forbidden(
+            "forbidden-image",
+            f"This node does not allow the image {redact(executor.image, 255)}.",
+            "Use one that its policy allows.",
+        )
     for field in ("workdir", "stdin", "stdout", "stderr"):
         value = getattr(executor, field)
         if value is not None:
             check_container_path(value.rstrip("/") if field == "workdir" else value, field)
     for name, value in (executor.env or {}).items():
         if _SECRET_NAME.search(name) or looks_secret(value):
-            raise _forbidden("forbidden-environment", f"The environment variable {name} looks like a secret.", "Tasks need none: rename or remove it.")
+            raise _forbidden(
+                "forbidden-environment",
+                f"The environment variable {name} looks like a secret.",
+                "Tasks need none: rename or remove it.",
+            )
     if any(looks_secret(part) for part in executor.command):
-        raise _forbidden("forbidden-command", "The command holds something that looks like a token.", "Tasks need none: remove it.")
+        raise _forbidden(
+            "forbidden-command", "The command holds something that looks like a token.", "Tasks need none: remove it."
+        )
 
 
 def _check_resources(resources: Resources, policy: Policy) -> None:
-    for field, limit in (("cpu_cores", policy.max_cpu_cores), ("ram_gb", policy.max_ram_gb), ("disk_gb", policy.max_disk_gb)):
+    for field, limit in (
+        ("cpu_cores", policy.max_cpu_cores),
+        ("ram_gb", policy.max_ram_gb),
+        ("disk_gb", policy.max_disk_gb),
+    ):
         asked = getattr(resources, field)
         if asked is not None and asked > limit:
             raise _forbidden("too-large", f"{field} is {asked:g}; this node allows {limit:g}.", "Ask for less.")
@@ -87,15 +114,21 @@ def _check_tags(tags: dict[str, str], caller: Caller) -> tuple[str, str]:
             raise _forbidden("forbidden-tag", f"The tag {name} is set by the gateway.", "Leave it out.")
     for name, value in tags.items():
         if looks_secret(name) or looks_secret(value):
-            raise _forbidden("forbidden-tag", f"The tag {scrub(name, 100)} holds something that looks like a token.", "Remove it.")
+            raise _forbidden(
+                "forbidden-tag", f"The tag {redact(name, 100)} holds something that looks like a token.", "Remove it."
+            )
     job, try_ = tags.get("gdi-job", ""), tags.get("gdi-try", "1")
     if not _JOB.fullmatch(job) or not _TRY.fullmatch(try_):
-        detail = "The tag gdi-job (1 to 100 of A-Z a-z 0-9 . _ -) is needed, and gdi-try must be a number such as 2 or 2.1."
+        detail = (
+            "The tag gdi-job (1 to 100 of A-Z a-z 0-9 . _ -) is needed, and gdi-try must be a number such as 2 or 2.1."
+        )
         raise ProblemError(422, "invalid-tag", detail, action="Set the tags: a job's key must be stable over retries.")
     return job, try_
 
 
-def _check_input(url: str | None, content: str | None, path: str, kind: str, caller: Caller) -> tuple[SdaFile | None, WorkspaceFile | None]:
+def _check_input(
+    url: str | None, content: str | None, path: str, kind: str, caller: Caller
+) -> tuple[SdaFile | None, WorkspaceFile | None]:
     check_container_path(path, "input path")
     if content is not None:
         if url is not None or kind != "FILE":
@@ -108,7 +141,9 @@ def _check_input(url: str | None, content: str | None, path: str, kind: str, cal
     file = SdaFile.parse(url)
     if file.dataset not in caller.datasets:
         detail = f"The dataset {file.dataset} is not one of this run's datasets at this node."
-        raise ProblemError(403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=file.dataset)
+        raise ProblemError(
+            403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=file.dataset
+        )
     if kind != "FILE" or not file.path.endswith(".c4gh"):
         raise refused(url, "archive inputs are single Crypt4GH files, named ….c4gh")
     return file, None

@@ -1,4 +1,6 @@
-"""A task as the outside may send it: GA4GH TES 1.1 `tesTask`, without what has no use here. Unknown fields are refused."""
+"""A task as the outside may send it: GA4GH TES 1.1 `tesTask`, without what has no use here. Unknown fields are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Executor(_Strict):
     stdin: ContainerPath | None = None
     stdout: ContainerPath | None = None
     stderr: ContainerPath | None = None
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")], Text] | None = Field(default=None, max_length=200)
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")], Text] | None = Field(
+        default=None, max_length=200
+    )
     ignore_error: bool | None = None
 
 
@@ -72,4 +76,6 @@ class Task(_Strict):
     resources: Resources | None = None
     executors: list[Executor] = Field(min_length=1, max_length=1)
     volumes: list[ContainerPath] | None = Field(default=None, max_length=50)
-    tags: dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=4000)]] = Field(default_factory=dict, max_length=50)
+    tags: dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=4000)]] = Field(
+        default_factory=dict, max_length=50
+    )

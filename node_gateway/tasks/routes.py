@@ -34,7 +34,11 @@ def router(gateway: Gateway) -> APIRouter:
     async def service_info() -> dict[str, Any]:
         kind = {"group": "org.ga4gh", "artifact": "tes", "version": "1.1.0"}
         organization = {"name": gateway.settings.node_id, "url": gateway.settings.public_url}
-        who = {"id": f"gdi.{gateway.settings.node_id}", "name": f"GDI node {gateway.settings.node_id}", "organization": organization}
+        who = {
+            "id": f"gdi.{gateway.settings.node_id}",
+            "name": f"GDI node {gateway.settings.node_id}",
+            "organization": organization,
+        }
         return {**who, "type": kind, "version": "0.1.0", "storage": ["workspace://", "sda://"]}
 
     @routes.post(API + "/tasks")
@@ -57,14 +61,16 @@ def router(gateway: Gateway) -> APIRouter:
         page_token: Annotated[str, Query(max_length=2000)] = "",
         state: Annotated[str, Query(pattern=r"^[A-Z_]{0,20}$")] = "",
         name_prefix: Annotated[str, Query(max_length=1000)] = "",
-        tag_key: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 (FastAPI copies it)
+        tag_key: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
         tag_value: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
     ) -> dict[str, Any]:
         caller = await gateway.auth.caller(request, "tasks")
         values = [*tag_value, *[""] * (len(tag_key) - len(tag_value))]
         tags = dict(zip(tag_key, values, strict=False))
         try:
-            return await tasks.page(caller, view=view, size=page_size, token=page_token, state=state, name_prefix=name_prefix, tags=tags)
+            return await tasks.page(
+                caller, view=view, size=page_size, token=page_token, state=state, name_prefix=name_prefix, tags=tags
+            )
         except TesAway as away:
             raise away.problem() from None
 
@@ -97,7 +103,12 @@ def router(gateway: Gateway) -> APIRouter:
         try:
             gateway.own_run(caller, run)
             if body.attempt > caller.attempt:
-                raise ProblemError(403, "unknown-attempt", f"The run token is for attempt {caller.attempt}.", action="Close that attempt.")
+                raise ProblemError(
+                    403,
+                    "unknown-attempt",
+                    f"The run token is for attempt {caller.attempt}.",
+                    action="Close that attempt.",
+                )
         except ProblemError as error:
             await refuse(request, error, caller)
             raise

@@ -13,7 +13,7 @@ from typing import Any
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller, Fences
-from node_gateway.broker import Broker
+from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
@@ -21,7 +21,7 @@ from node_gateway.tasks.answer import ERRORS, Lens, render
 from node_gateway.tasks.check import Checked, check
 from node_gateway.tasks.models import ENDING, FINAL, Task
 from node_gateway.tasks.store import Known, TaskStore, new_capability
-from node_gateway.tasks.tes_client import TesAway, TesClient, TesTask, state_of
+from node_gateway.tasks.tes_client import TesAway, TesTask, UpstreamTes, state_of
 from node_gateway.workspace.bucket import Bucket
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ class Tasks:
     node: str
     policy: PolicyFile
     store: TaskStore
-    tes: TesClient
-    broker: Broker
+    tes: UpstreamTes
+    broker: BrokerConnection
     fences: Fences
     audit: Audit
     workspace: Bucket
@@ -44,7 +44,9 @@ class Tasks:
     _in_flight: set[int] = field(default_factory=set)
 
     async def create(self, task: Task, caller: Caller) -> str:
-        """The id of the job's task: the one it has, live or complete, or a new one. ProblemError as `check` and the TES say; TesAway."""
+        """The id of the job's task: the one it has, live or complete, or a new one. ProblemError as `check` and the TES
+        say; TesAway.
+        """
         checked = check(task, caller, self.policy.current())
         async with self._alone((caller.run, checked.job, checked.try_)):
             known = await self.store.latest(caller.run, checked.job, checked.try_)
@@ -52,12 +54,30 @@ class Tasks:
                 return kept
             limit = self.policy.current().max_tasks_per_run
             if await self.store.count(caller.run) >= limit:
-                raise ProblemError(403, "too-many-tasks", f"The run has {limit} tasks, which is what this node allows.", action="Make the jobs larger.")
+                raise ProblemError(
+                    403,
+                    "too-many-tasks",
+                    f"The run has {limit} tasks, which is what this node allows.",
+                    action="Make the jobs larger.",
+                )
             created = await self._create(task, checked, caller)
         if (await self.fences.of(caller.run)).closed >= caller.attempt:  # closed while we talked to the TES
             await self.tes.cancel(created)
-            raise ProblemError(403, "run-closed", f"Run {caller.run} was closed meanwhile.", action="Start a new attempt of the run.")
-        await self.audit.record(Entry("task-created", True, caller.actor, caller.run, caller.attempt, created, what=checked.job, workflow=caller.workflow))
+            raise ProblemError(
+                403, "run-closed", f"Run {caller.run} was closed meanwhile.", action="Start a new attempt of the run."
+            )
+        await self.audit.record(
+            Entry(
+                "task-created",
+                True,
+                caller.actor,
+                caller.run,
+                caller.attempt,
+                created,
+                what=checked.job,
+                workflow=caller.workflow,
+            )
+        )
         self.metrics.tasks_created.inc()
         return created
 
@@ -76,7 +96,9 @@ class Tasks:
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.sda) else ("", None)
         files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs, strict=True) if o.type == "FILE"]
-        number = await self.store.begin(caller, checked, intent=intent, capability=digest, key_fingerprint=self.key.fingerprint, files=files)
+        number = await self.store.begin(
+            caller, checked, intent=intent, capability=digest, key_fingerprint=self.key.fingerprint, files=files
+        )
         self._in_flight.add(number)
         try:
             created = await self.tes.create(self._inside(task, checked, caller, intent, secret), token)
@@ -93,7 +115,9 @@ class Tasks:
         return created
 
     def _inside(self, task: Task, checked: Checked, caller: Caller, intent: str, secret: str) -> TesTask:
-        """The task as the node's TES gets it: workspace paths in the node's bucket, archive files with the capability, our tags."""
+        """The task as the node's TES gets it: workspace paths in the node's bucket, archive files with the capability,
+        our tags.
+        """
         body: TesTask = task.model_dump(mode="json", exclude_none=True)
         for given, sda, inside in zip(body["inputs"], checked.sda, checked.workspace_inputs, strict=True):
             if sda is not None:
@@ -102,7 +126,13 @@ class Tasks:
                 given["url"] = inside.s3(self.workspace.name)
         for given, out in zip(body["outputs"], checked.workspace_outputs, strict=True):
             given["url"] = out.s3(self.workspace.name)
-        own = {"gdi-run": caller.run, "gdi-attempt": str(caller.attempt), "gdi-node": self.node, "gdi-user": caller.user, "gdi-intent": intent}
+        own = {
+            "gdi-run": caller.run,
+            "gdi-attempt": str(caller.attempt),
+            "gdi-node": self.node,
+            "gdi-user": caller.user,
+            "gdi-intent": intent,
+        }
         body["tags"] = {**body["tags"], "gdi-try": checked.try_, **own}
         return body
 
@@ -121,12 +151,16 @@ class Tasks:
                 await self.store.ended({known.tes_id: state})
         if state in FINAL | ENDING and state != "COMPLETE":
             return ""
-        if state == "COMPLETE" and not await self.workspace.all_there([f"{known.run}/{path}" for path in known.outputs]):
+        if state == "COMPLETE" and not await self.workspace.all_there(
+            [f"{known.run}/{path}" for path in known.outputs]
+        ):
             return ""  # its temporary outputs were removed since: who asks again needs them again
         return known.tes_id
 
     async def _find_again(self, known: Known) -> Known:
-        """A task whose creation was cut off: looked for at the TES by its intent. More than one: the others are cancelled."""
+        """A task whose creation was cut off: looked for at the TES by its intent. More than one: the others are
+        cancelled.
+        """
         found, _ = await self.tes.page(tags={"gdi-intent": known.intent}, view="BASIC", size=100)
         ids = [t["id"] for t in found if (t.get("tags") or {}).get("gdi-intent") == known.intent]
         for surplus in ids[1:]:
@@ -148,11 +182,17 @@ class Tasks:
         denials = await self.store.denials([known.number]) if state_of(seen) in ERRORS else {}
         return render(seen, view, self._lens(caller), denials.get(known.number))
 
-    async def page(self, caller: Caller, *, view: str, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]) -> dict[str, Any]:
-        """`{"tasks": […], "next_page_token"}`: one upstream page, filtered to the run. An empty page may be followed by others."""
+    async def page(
+        self, caller: Caller, *, view: str, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]
+    ) -> dict[str, Any]:
+        """`{"tasks": […], "next_page_token"}`: one upstream page, filtered to the run. An empty page may be followed by
+        others.
+        """
         await self._reconcile(caller.run)
         wanted = {**tags, "gdi-run": caller.run}
-        found, following = await self.tes.page(tags=wanted, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix)
+        found, following = await self.tes.page(
+            tags=wanted, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix
+        )
         known = await self.store.of_run(caller.run, [t["id"] for t in found])
         own = [t for t in found if t["id"] in known]
         await self._note_ends(own, known)
@@ -163,10 +203,14 @@ class Tasks:
     async def cancel(self, task: str, caller: Caller) -> None:
         await self._own(task, caller)
         await self.tes.cancel(task)
-        await self.audit.record(Entry("task-cancelled", True, caller.actor, caller.run, caller.attempt, task, workflow=caller.workflow))
+        await self.audit.record(
+            Entry("task-cancelled", True, caller.actor, caller.run, caller.attempt, task, workflow=caller.workflow)
+        )
 
     async def close(self, caller: Caller, attempt: int) -> int:
-        """The attempt is over here: its capabilities end at once, its live tasks are cancelled. Returns how many; TesAway: close again."""
+        """The attempt is over here: its capabilities end at once, its live tasks are cancelled. Returns how many;
+        TesAway: close again.
+        """
         await self.fences.raise_to(caller.run, closed=attempt)
         await self.store.end_capabilities(caller.run, attempt)
         self.broker.forget(caller.run)
@@ -187,7 +231,15 @@ class Tasks:
 
         await asyncio.gather(*(end(task) for task in live))
         await self.store.ended(ends)
-        entry = Entry("run-closed", True, caller.actor, caller.run, attempt, what=f"{len(live)} tasks cancelled", workflow=caller.workflow)
+        entry = Entry(
+            "run-closed",
+            True,
+            caller.actor,
+            caller.run,
+            attempt,
+            what=f"{len(live)} tasks cancelled",
+            workflow=caller.workflow,
+        )
         await self.audit.record(entry)
         return len(live)
 
@@ -199,7 +251,11 @@ class Tasks:
             found, token = await self.tes.page(tags={"gdi-run": run}, view="BASIC", size=MAX_PAGE, token=token)
             for task in found:
                 tags = task.get("tags")
-                if isinstance(tags, dict) and tags.get("gdi-run") == run and str(tags.get("gdi-attempt", "")).isdecimal():
+                if (
+                    isinstance(tags, dict)
+                    and tags.get("gdi-run") == run
+                    and str(tags.get("gdi-attempt", "")).isdecimal()
+                ):
                     yield task
             if not token:
                 return

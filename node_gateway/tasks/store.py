@@ -1,4 +1,6 @@
-"""What the gateway remembers of tasks: written before the TES is asked, so that a crash at any instant leaves a trail that leads to the task."""
+"""What the gateway remembers of tasks: written before the TES is asked, so that a crash at any instant leaves a trail
+that leads to the task.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 from gdi.kit.canonical import sha256_hex
 from node_gateway import database as db
 from node_gateway.auth import Caller
-from node_gateway.redaction import CAPABILITY_PREFIX, scrub
+from node_gateway.redaction import CAPABILITY_PREFIX, redact
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.check import Checked
 
@@ -47,15 +49,34 @@ class Known:
 def _known(row: sa.Row[Any]) -> Known:
     inputs = frozenset((d, p) for d, p in row.inputs)
     return Known(
-        row.number, row.run, row.attempt, row.user, row.intent, row.phase, row.tes_id or "", row.ended or "", row.key_fingerprint, inputs, tuple(row.outputs)
+        row.number,
+        row.run,
+        row.attempt,
+        row.user,
+        row.intent,
+        row.phase,
+        row.tes_id or "",
+        row.ended or "",
+        row.key_fingerprint,
+        inputs,
+        tuple(row.outputs),
     )
 
 
 class TaskStore:
-    def __init__(self, database: db.Database) -> None:
+    def __init__(self, database: db.GatewayDatabase) -> None:
         self._db = database
 
-    async def begin(self, caller: Caller, checked: Checked, *, intent: str, capability: str | None, key_fingerprint: str, files: list[str]) -> int:
+    async def begin(
+        self,
+        caller: Caller,
+        checked: Checked,
+        *,
+        intent: str,
+        capability: str | None,
+        key_fingerprint: str,
+        files: list[str],
+    ) -> int:
         values = {
             "run": caller.run,
             "attempt": caller.attempt,
@@ -91,10 +112,19 @@ class TaskStore:
         """Final states seen, by TES id: their capabilities die. Only what is new is written."""
         async with self._db.write() as connection:
             for tes_id, state in states.items():
-                await connection.execute(sa.update(db.tasks).where(t.tes_id == tes_id, t.ended.is_(None)).values(ended=state, capability=None))
+                await connection.execute(
+                    sa.update(db.tasks)
+                    .where(t.tes_id == tes_id, t.ended.is_(None))
+                    .values(ended=state, capability=None)
+                )
 
     async def latest(self, run: str, job: str, try_: str) -> Known | None:
-        query = sa.select(db.tasks).where(t.run == run, t.job == job, t["try"] == try_, t.phase != "refused").order_by(t.number.desc()).limit(1)
+        query = (
+            sa.select(db.tasks)
+            .where(t.run == run, t.job == job, t["try"] == try_, t.phase != "refused")
+            .order_by(t.number.desc())
+            .limit(1)
+        )
         return await self._one(query)
 
     async def by_tes_id(self, tes_id: str) -> Known | None:
@@ -121,7 +151,9 @@ class TaskStore:
     async def unfinished(self, run: str, *, phase: str) -> list[Known]:
         """The run's tasks in `phase` whose end was not seen."""
         async with self._db.read() as connection:
-            rows = (await connection.execute(sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None)))).all()
+            rows = (
+                await connection.execute(sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None)))
+            ).all()
         return [_known(row) for row in rows]
 
     async def count(self, run: str) -> int:
@@ -131,14 +163,21 @@ class TaskStore:
 
     async def end_capabilities(self, run: str, attempt: int) -> None:
         async with self._db.write() as connection:
-            await connection.execute(sa.update(db.tasks).where(t.run == run, t.attempt <= attempt).values(capability=None))
+            await connection.execute(
+                sa.update(db.tasks).where(t.run == run, t.attempt <= attempt).values(capability=None)
+            )
 
     async def deny(self, task: int, denial: Denial) -> None:
         async with self._db.write() as connection:
             count = sa.select(sa.func.count()).select_from(db.denials).where(db.denials.c.task == task)
             if (await connection.execute(count)).scalar_one() >= 100:  # a task that asks for ever fills no disk
                 return
-            values = {"time": time.time(), "error_class": denial.error_class, "dataset": denial.dataset, "reason": scrub(denial.reason, 500)}
+            values = {
+                "time": time.time(),
+                "error_class": denial.error_class,
+                "dataset": denial.dataset,
+                "reason": redact(denial.reason, 500),
+            }
             await connection.execute(db.denials.insert().values(task=task, **values))
 
     async def denials(self, tasks: Iterable[int]) -> dict[int, Denial]:
@@ -146,7 +185,11 @@ class TaskStore:
         wanted, found = list(tasks), {}
         async with self._db.read() as connection:
             for start in range(0, len(wanted), CHUNK):
-                query = sa.select(db.denials).where(db.denials.c.task.in_(wanted[start : start + CHUNK])).order_by(db.denials.c.number)
+                query = (
+                    sa.select(db.denials)
+                    .where(db.denials.c.task.in_(wanted[start : start + CHUNK]))
+                    .order_by(db.denials.c.number)
+                )
                 for row in await connection.execute(query):
                     found[row.task] = Denial(row.error_class, row.dataset, row.reason)
         return found

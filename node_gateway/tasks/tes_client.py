@@ -1,4 +1,6 @@
-"""The node's TES (GA4GH TES 1.1): tasks are created as the user, and listed, read and cancelled by the node's service account."""
+"""The node's TES (GA4GH TES 1.1): tasks are created as the user, and listed, read and cancelled by the node's service
+account.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,16 @@ class TesAway(Exception):
         self.maybe_done = maybe_done
 
     def problem(self) -> ProblemError:
-        return ProblemError(503, "tes-away", f"The node's TES does not answer ({self}).", action="Try again in a few seconds.", retry_after=3)
+        return ProblemError(
+            503,
+            "tes-away",
+            f"The node's TES does not answer ({self}).",
+            action="Try again in a few seconds.",
+            retry_after=3,
+        )
 
 
-class TesClient:
+class UpstreamTes:
     """`url` with or without `/ga4gh/tes/v1`."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
@@ -41,11 +49,20 @@ class TesClient:
 
     async def create(self, task: TesTask, token: str) -> str:
         """The new task's id. ProblemError 403/422 where the TES refuses, TesAway where it is not sure."""
-        answer = await self._send("POST", "/tasks", max_bytes=1024 * 1024, json=task, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        answer = await self._send(
+            "POST", "/tasks", max_bytes=1024 * 1024, json=task, headers={"Authorization": f"Bearer {token}"}, timeout=60
+        )
         if answer.status in (401, 403):
-            raise ProblemError(403, "tes-refused", f"The node's TES refuses the user ({answer.status}).", action="Check the user's rights at this node.")
+            raise ProblemError(
+                403,
+                "tes-refused",
+                f"The node's TES refuses the user ({answer.status}).",
+                action="Check the user's rights at this node.",
+            )
         if not answer.ok:
-            raise ProblemError(422, "tes-rejected", f"The node's TES rejects the task: {answer.text(200)}", action="Correct the task.")
+            raise ProblemError(
+                422, "tes-rejected", f"The node's TES rejects the task: {answer.text(200)}", action="Correct the task."
+            )
         found = _object(answer).get("id")
         if not isinstance(found, str) or not 0 < len(found) <= 200:
             raise TesAway("it answered without a task id", maybe_done=True)
@@ -53,12 +70,16 @@ class TesClient:
 
     async def get(self, task: str, view: str) -> TesTask | None:
         """The task, or None where the TES does not know it."""
-        answer = await self._send("GET", f"/tasks/{_quote(task)}", max_bytes=MAX_TASK, auth=self._service, params={"view": view})
+        answer = await self._send(
+            "GET", f"/tasks/{_quote(task)}", max_bytes=MAX_TASK, auth=self._service, params={"view": view}
+        )
         if answer.status == 404:
             return None
         return self._good(answer)
 
-    async def page(self, *, tags: dict[str, str], view: str, size: int, token: str = "", state: str = "", name_prefix: str = "") -> tuple[list[TesTask], str]:
+    async def page(
+        self, *, tags: dict[str, str], view: str, size: int, token: str = "", state: str = "", name_prefix: str = ""
+    ) -> tuple[list[TesTask], str]:
         """One page of the tasks with all these tags: (tasks, next page's token or empty)."""
         query: list[tuple[str, str | int | float | bool | None]] = [("view", view), ("page_size", size)]
         query += [("page_token", token)] if token else []
@@ -66,7 +87,9 @@ class TesClient:
         query += [("name_prefix", name_prefix)] if name_prefix else []
         for key, value in tags.items():
             query += [("tag_key", key), ("tag_value", value)]
-        body = self._good(await self._send("GET", "/tasks", max_bytes=MAX_PAGE, auth=self._service, params=query, timeout=60))
+        body = self._good(
+            await self._send("GET", "/tasks", max_bytes=MAX_PAGE, auth=self._service, params=query, timeout=60)
+        )
         tasks = [t for t in body.get("tasks") or [] if isinstance(t, dict) and isinstance(t.get("id"), str)]
         following = body.get("next_page_token")
         return tasks, following if isinstance(following, str) else ""
@@ -78,7 +101,9 @@ class TesClient:
 
     async def alive(self) -> bool:
         try:
-            return (await self._send("GET", "/service-info", max_bytes=1024 * 1024, auth=self._service, timeout=3)).status < 500
+            return (
+                await self._send("GET", "/service-info", max_bytes=1024 * 1024, auth=self._service, timeout=3)
+            ).status < 500
         except TesAway:
             return False
 

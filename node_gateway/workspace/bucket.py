@@ -32,7 +32,9 @@ class Stored:
 class Bucket:
     """Keys given explicitly: nothing is looked up in the environment. ProblemError 503 where the S3 is away."""
 
-    def __init__(self, name: str, *, endpoint: str, region: str, credentials: tuple[str, str], pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, name: str, *, endpoint: str, region: str, credentials: tuple[str, str], pool: ThreadPoolExecutor
+    ) -> None:
         self.name = name
         self._pool = pool
         config = Config(
@@ -46,16 +48,26 @@ class Bucket:
             response_checksum_validation="when_required",
             proxies={},
         )
-        session = boto3.session.Session(aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region)
+        session = boto3.session.Session(
+            aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region
+        )
         self._s3 = session.client("s3", endpoint_url=endpoint, config=config)
 
     async def _run(self, call: Callable[[], R]) -> R:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)
         except (BotoCoreError, ClientError) as error:
-            code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else type(error).__name__
+            code = (
+                error.response.get("Error", {}).get("Code", "")
+                if isinstance(error, ClientError)
+                else type(error).__name__
+            )
             raise ProblemError(
-                503, "storage-away", f"The node's storage does not answer rightly ({str(code)[:60]}).", action="Try again in a few seconds.", retry_after=3
+                503,
+                "storage-away",
+                f"The node's storage does not answer rightly ({str(code)[:60]}).",
+                action="Try again in a few seconds.",
+                retry_after=3,
             ) from None
 
     async def head(self, key: str) -> Stored | None:
@@ -75,28 +87,41 @@ class Bucket:
         return all(f is not None for f in found)
 
     async def page(self, prefix: str, token: str = "", size: int = PAGE) -> tuple[list[Stored], str]:
-        """One page of what begins with `prefix`, and the next page's token or empty. ValueError for a token that is not one of ours."""
+        """One page of what begins with `prefix`, and the next page's token or empty. ValueError for a token that is not
+        one of ours.
+        """
         query: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix, "MaxKeys": size}
         if token:
-            # The token is the last key: it stays good over a restart of gateway and storage. A foreign one cannot leave the prefix.
+            # The token is the last key: it stays good over a restart of gateway and storage. A foreign one cannot leave
+            # the prefix.
             query["StartAfter"] = prefix_bound(token, prefix)
         found = await self._run(lambda: self._s3.list_objects_v2(**query))
-        files = [Stored(o["Key"], int(o["Size"]), o["LastModified"].timestamp()) for o in found.get("Contents", []) if o["Key"].startswith(prefix)]
-        following = base64.urlsafe_b64encode(files[-1].key.encode()).decode() if files and found.get("IsTruncated") else ""
+        files = [
+            Stored(o["Key"], int(o["Size"]), o["LastModified"].timestamp())
+            for o in found.get("Contents", [])
+            if o["Key"].startswith(prefix)
+        ]
+        following = (
+            base64.urlsafe_b64encode(files[-1].key.encode()).decode() if files and found.get("IsTruncated") else ""
+        )
         return files, following
 
     async def delete(self, key: str) -> None:
         await self._run(lambda: self._s3.delete_object(Bucket=self.name, Key=key))
 
     async def download(self, key: str, into: IO[bytes], limit: int) -> int:
-        """Writes at most `limit` bytes into `into`; returns how many there were (more than `limit`: it was cut). ProblemError 404."""
+        """Writes at most `limit` bytes into `into`; returns how many there were (more than `limit`: it was cut).
+        ProblemError 404.
+        """
 
         def call() -> int:
             try:
                 body = self._s3.get_object(Bucket=self.name, Key=key)["Body"]
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    raise ProblemError(404, "not-found", "The file does not exist in the workspace.", action="Check the path.") from None
+                    raise ProblemError(
+                        404, "not-found", "The file does not exist in the workspace.", action="Check the path."
+                    ) from None
                 raise
             total = 0
             with body:

@@ -1,4 +1,6 @@
-"""`GET /workspace/{run}`, `HEAD|DELETE /workspace/{run}/{path}` under a run token with the scope `workspace`: a run's own files, never their content."""
+"""`GET /workspace/{run}`, `HEAD|DELETE /workspace/{run}/{path}` under a run token with the scope `workspace`: a run's
+own files, never their content.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ def router(gateway: Gateway) -> APIRouter:
         except ValueError as error:
             raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
         own = f"{run}/{OWN}/"
-        seen = [{"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime} for f in files if not f.key.startswith(own)]
+        seen = [
+            {"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime}
+            for f in files
+            if not f.key.startswith(own)
+        ]
         return {"files": seen, "next_page_token": following}
 
     @routes.head("/workspace/{run}/{path:path}")
@@ -55,7 +61,9 @@ def router(gateway: Gateway) -> APIRouter:
         found = await bucket.head(await key_of(request, caller, run, path))
         if found is None:
             raise ProblemError(404, "not-found", "The file does not exist in the workspace.", action="Check the path.")
-        return Response(headers={"Content-Length": str(found.size), "Last-Modified": formatdate(found.mtime, usegmt=True)})
+        return Response(
+            headers={"Content-Length": str(found.size), "Last-Modified": formatdate(found.mtime, usegmt=True)}
+        )
 
     @routes.delete("/workspace/{run}/{path:path}", status_code=204)
     async def delete(request: Request, run: RunPath, path: str) -> Response:
@@ -64,7 +72,11 @@ def router(gateway: Gateway) -> APIRouter:
         if path.split("/")[0] == OWN:
             raise refused(path, "it is where the workflow's own files lie; they go when the workspace goes")
         await bucket.delete(key)
-        await gateway.audit.record(Entry("workspace-delete", True, caller.actor, caller.run, caller.attempt, what=key, workflow=caller.workflow))
+        await gateway.audit.record(
+            Entry(
+                "workspace-delete", True, caller.actor, caller.run, caller.attempt, what=key, workflow=caller.workflow
+            )
+        )
         return Response(status_code=204)
 
     return routes

@@ -1,4 +1,6 @@
-"""`PUT /workspace/{run}/.gdi/sources/{sha256}`: a file of the run's workflow for its tasks, checked against the hash that names it; never read from outside."""
+"""`PUT /workspace/{run}/.gdi/sources/{sha256}`: a file of the run's workflow for its tasks, checked against the hash
+that names it; never read from outside.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,18 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.put("/workspace/{run}/" + FOLDER + "/{sha256}", status_code=204)
     async def put(request: Request, run: RunPath, sha256: Digest) -> Response:
-        """204 also where it is there already. 413 too large, 422 another content than the name says, 403 more than a run may keep."""
+        """204 also where it is there already. 413 too large, 422 another content than the name says, 403 more than a
+        run may keep.
+        """
         caller = await gateway.run_caller(request, "workspace", run)
         data = await _body(request)
         if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), sha256):
-            raise ProblemError(422, "wrong-hash", "The body's SHA-256 is not the one in the path.", action="Send the file again, whole.")
+            raise ProblemError(
+                422,
+                "wrong-hash",
+                "The body's SHA-256 is not the one in the path.",
+                action="Send the file again, whole.",
+            )
         key = f"{run}/{FOLDER}/{sha256}"
         lock = locks.setdefault(run, asyncio.Lock())
         locks.move_to_end(run)
@@ -49,14 +58,31 @@ def router(gateway: Gateway) -> APIRouter:
                 await _room(run, len(data))
                 await bucket.upload(key, io.BytesIO(data), "application/octet-stream")
                 what = f"{key} ({len(data)} bytes)"
-                await gateway.audit.record(Entry("source-stored", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow))
+                await gateway.audit.record(
+                    Entry(
+                        "source-stored",
+                        True,
+                        caller.actor,
+                        caller.run,
+                        caller.attempt,
+                        what=what,
+                        workflow=caller.workflow,
+                    )
+                )
         return Response(status_code=204)
 
     async def _room(run: str, size: int) -> None:
         found, following = await bucket.page(f"{run}/{FOLDER}/", "", PAGE)
         if following or len(found) >= MAX_FILES or sum(f.size for f in found) + size > MAX_TOTAL:
-            detail = f"This run's workflow files would be more than {MAX_FILES} or larger than {MAX_TOTAL} bytes together."
-            raise ProblemError(403, "too-many-sources", detail, action="Keep data out of the workflow's folder: make it a dataset or put it into the image.")
+            detail = (
+                f"This run's workflow files would be more than {MAX_FILES} or larger than {MAX_TOTAL} bytes together."
+            )
+            raise ProblemError(
+                403,
+                "too-many-sources",
+                detail,
+                action="Keep data out of the workflow's folder: make it a dataset or put it into the image.",
+            )
 
     return routes
 
@@ -67,5 +93,10 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         data += chunk
         if len(data) > MAX_FILE:
-            raise ProblemError(413, "too-large", f"A workflow's file may have {MAX_FILE} bytes.", action="Put large files into the image or a dataset.")
+            raise ProblemError(
+                413,
+                "too-large",
+                f"A workflow's file may have {MAX_FILE} bytes.",
+                action="Put large files into the image or a dataset.",
+            )
     return bytes(data)

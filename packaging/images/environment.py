@@ -1,7 +1,8 @@
-"""Runs in the build stages: `environment.py tools`, `dependencies TARGET`, `code`. Makes /opt/gdi of the one lock, and our own packages for each target.
+"""Runs in the build stages: `environment.py tools`, `dependencies TARGET`, `code`. Makes /opt/gdi of the one lock, and
+our own packages for each target.
 
-A target's dependencies are the names that its extra resolves to, each installed as requirements.lock says, hashes included: resolving can leave
-something out, never bring in what is not locked.
+A target's dependencies are the names that its extra resolves to, each installed as requirements.lock says, hashes
+included: resolving can leave something out, never bring in what is not locked.
 """
 
 from __future__ import annotations
@@ -32,23 +33,45 @@ PACKAGES = {
 EXTRAS = {"airflow": "airflow-production"}
 # What py-tes asks for and never imports: its own documentation's and tests' tools.
 UNWANTED = ["pytest", "sphinx-rtd-theme"]
-# Taken out of dependencies, relative to site-packages: {pattern: what stays}. Tests nobody runs, solvers of other machines, cloud services that are not S3.
+# Taken out of dependencies, relative to site-packages: {pattern: what stays}. Tests nobody runs, solvers of other
+# machines, cloud services that are not S3.
 PRUNED: dict[str, set[str]] = {
     "**/tests": set(),
-    "botocore/data/*": {"s3", "sts", "endpoints.json", "partitions.json", "_retry.json", "sdk-default-configuration.json"},
+    "botocore/data/*": {
+        "s3",
+        "sts",
+        "endpoints.json",
+        "partitions.json",
+        "_retry.json",
+        "sdk-default-configuration.json",
+    },
     "pulp/solverdir/cbc/*": {"linux"},
     "pulp/solverdir/cbc/linux/*": {{"x86_64": "i64", "aarch64": "arm64"}.get(os.uname().machine, "i64")},
 }
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    authorities = {name: str(SECRETS / "ca") for name in ("SSL_CERT_FILE", "PIP_CERT")} if (SECRETS / "ca").exists() else {}
+    authorities = (
+        {name: str(SECRETS / "ca") for name in ("SSL_CERT_FILE", "PIP_CERT")} if (SECRETS / "ca").exists() else {}
+    )
     uv_settings = {"UV_CONFIG_FILE": str(SECRETS / "uv.toml")} if (SECRETS / "uv.toml").exists() else {}
-    environment = {**os.environ, "UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never", **authorities, **uv_settings, **environment}
-    done = subprocess.run([str(part) for part in command], cwd=BUILD, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    environment = {
+        **os.environ,
+        "UV_LINK_MODE": "copy",
+        "UV_PYTHON_DOWNLOADS": "never",
+        **authorities,
+        **uv_settings,
+        **environment,
+    }
+    done = subprocess.run(
+        [str(part) for part in command], cwd=BUILD, env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         print(done.stdout[-3000:])
-        sys.exit(f"{' '.join(str(part) for part in command[:5])} … failed with exit code {done.returncode}; the lines above say why")
+        sys.exit(
+            f"{' '.join(str(part) for part in command[:5])} … failed with exit code {done.returncode}; the lines above"
+            " say why"
+        )
     return done.stdout
 
 
@@ -56,18 +79,33 @@ def tools() -> None:
     """uv and hatchling in an environment of their own."""
     run(sys.executable, "-m", "venv", TOOLS)
     pip_settings = {"PIP_CONFIG_FILE": str(SECRETS / "pip.conf")} if (SECRETS / "pip.conf").exists() else {}
-    run(TOOLS / "bin/python", "-m", "pip", "install", "--quiet", "--no-cache-dir", "--require-hashes", "-r", BUILD / "images/requirements.lock", **pip_settings)
+    run(
+        TOOLS / "bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-cache-dir",
+        "--require-hashes",
+        "-r",
+        BUILD / "images/requirements.lock",
+        **pip_settings,
+    )
 
 
 def locked(lock: str, names: set[str]) -> str:
-    """The entries of these packages (normalised names), hashes and markers as they are. ValueError for one that the lock does not have."""
+    """The entries of these packages (normalised names), hashes and markers as they are. ValueError for one that the
+    lock does not have.
+    """
     entries = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)
     by_name: dict[str, list[str]] = {}
     for entry in entries:
         if found := re.match(r"([A-Za-z0-9._-]+)==", entry):
             by_name.setdefault(normalised(found[1]), []).append(entry)
     if absent := names - set(by_name):
-        raise ValueError(f"requirements.lock lacks {', '.join(sorted(absent))}: make the lock again from pyproject.toml")
+        raise ValueError(
+            f"requirements.lock lacks {', '.join(sorted(absent))}: make the lock again from pyproject.toml"
+        )
     return "".join(entry for name in sorted(names) for entry in by_name[name])
 
 
@@ -76,13 +114,29 @@ def normalised(name: str) -> str:
 
 
 def dependencies(target: str) -> None:
-    """/opt/gdi: an environment on the base image's own Python, with nothing in it but the target's dependencies. Prints its size."""
+    """/opt/gdi: an environment on the base image's own Python, with nothing in it but the target's dependencies. Prints
+    its size.
+    """
     uv, lock = TOOLS / "bin/uv", BUILD / "requirements.lock"
     python = Path(os.path.realpath(shutil.which("python3") or sys.executable))
     overrides = BUILD / "overrides.txt"
-    overrides.write_text("".join(f"{name} ; python_version < '3'\n" for name in UNWANTED))  # never: leaves out what only they need, too
+    overrides.write_text(
+        "".join(f"{name} ; python_version < '3'\n" for name in UNWANTED)
+    )  # never: leaves out what only they need, too
     plain = ["--quiet", "--override", str(overrides), "--no-annotate", "--no-header", "--no-emit-index-url"]
-    resolved = run(uv, "pip", "compile", *plain, "--python", python, "--extra", EXTRAS.get(target, target), "--constraint", lock, "pyproject.toml")
+    resolved = run(
+        uv,
+        "pip",
+        "compile",
+        *plain,
+        "--python",
+        python,
+        "--extra",
+        EXTRAS.get(target, target),
+        "--constraint",
+        lock,
+        "pyproject.toml",
+    )
     names = {normalised(line.split("==")[0]) for line in resolved.splitlines() if "==" in line}
     subset = BUILD / f"{target}.lock"
     subset.write_text(locked(lock.read_text(), names))
@@ -93,8 +147,23 @@ def dependencies(target: str) -> None:
         for path in sorted(site.glob(pattern)):
             if path.name not in kept and path.exists():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    # Start-up is where a pod's seconds go, and the file system is read-only there. Checked by nothing at run time: layers keep the sources they were made of.
-    run(python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", HOME, "-p", HOME, site)
+    # Start-up is where a pod's seconds go, and the file system is read-only there. Checked by nothing at run time:
+    # layers keep the sources they were made of.
+    run(
+        python,
+        "-m",
+        "compileall",
+        "-q",
+        "-j",
+        "0",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        HOME,
+        "-p",
+        HOME,
+        site,
+    )
     for pattern in ("bin/activate*", "bin/deactivate*", "bin/pydoc*", ".lock", ".gitignore"):
         for path in HOME.glob(pattern):
             path.unlink()
@@ -102,7 +171,9 @@ def dependencies(target: str) -> None:
 
 
 def code() -> None:
-    """/code/TARGET: our packages of each target, laid out to be copied over /opt/gdi, with the distribution's metadata (entry points, version)."""
+    """/code/TARGET: our packages of each target, laid out to be copied over /opt/gdi, with the distribution's metadata
+    (entry points, version).
+    """
     run(TOOLS / "bin/python", "-m", "hatchling", "build", "-t", "wheel", "-d", BUILD / "dist")
     (wheel,) = (BUILD / "dist").glob("*.whl")
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -120,7 +191,19 @@ def code() -> None:
             (metadata / "entry_points.txt").unlink(missing_ok=True)
         for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"):
             (metadata / name).unlink(missing_ok=True)
-        run(sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", CODE / target, "-p", HOME, site)
+        run(
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            "--invalidation-mode",
+            "unchecked-hash",
+            "-s",
+            CODE / target,
+            "-p",
+            HOME,
+            site,
+        )
 
 
 def main() -> None:

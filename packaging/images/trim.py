@@ -1,4 +1,6 @@
-"""Runs inside the base image as it is built: adds the numeric user, takes out what no process of ours uses and every set-uid bit."""
+"""Runs inside the base image as it is built: adds the numeric user, takes out what no process of ours uses and every
+set-uid bit.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,78 @@ from py_compile import PycInvalidationMode
 
 USER = 10001
 PYTHON = Path(sysconfig.get_path("stdlib"))
-SITES = [Path(sysconfig.get_path("purelib")), Path("/usr/local/lib/python3.11/dist-packages"), Path("/usr/lib/python3/dist-packages")]
-# Package managers, their caches and their documentation: an image is replaced, never changed. /var/lib/dpkg/status stays: scanners for known flaws read it.
+SITES = [
+    Path(sysconfig.get_path("purelib")),
+    Path("/usr/local/lib/python3.11/dist-packages"),
+    Path("/usr/lib/python3/dist-packages"),
+]
+# Package managers, their caches and their documentation: an image is replaced, never changed. /var/lib/dpkg/status
+# stays: scanners for known flaws read it.
 GONE = [
-    "/usr/share/doc", "/usr/share/man", "/usr/share/info", "/usr/share/locale", "/usr/share/i18n", "/usr/share/lintian", "/usr/share/bash-completion",
-    "/usr/share/perl5", "/usr/share/python-wheels", "/usr/share/zsh", "/usr/share/gcc", "/usr/share/gdb", "/var/cache", "/var/log", "/var/lib/apt",
-    "/var/lib/dpkg/info", "/etc/apt", "/usr/lib/apt", "/usr/libexec/dpkg", "/usr/include", "/usr/local/include", "/boot", "/media", "/srv",
-]  # fmt: skip
-GONE_PROGRAMS = ["apt*", "dpkg*", "perl*", "pip*", "idle*", "pydoc*", "debconf*", "deb-systemd*", "update-rc.d", "2to3*", "python*-config"]
-GONE_PROGRAMS += ["su", "passwd", "chsh", "chfn", "newgrp", "gpasswd", "mount", "umount", "chroot", "nsenter", "unshare"]  # what becomes somebody else
+    "/usr/share/doc",
+    "/usr/share/man",
+    "/usr/share/info",
+    "/usr/share/locale",
+    "/usr/share/i18n",
+    "/usr/share/lintian",
+    "/usr/share/bash-completion",
+    "/usr/share/perl5",
+    "/usr/share/python-wheels",
+    "/usr/share/zsh",
+    "/usr/share/gcc",
+    "/usr/share/gdb",
+    "/var/cache",
+    "/var/log",
+    "/var/lib/apt",
+    "/var/lib/dpkg/info",
+    "/etc/apt",
+    "/usr/lib/apt",
+    "/usr/libexec/dpkg",
+    "/usr/include",
+    "/usr/local/include",
+    "/boot",
+    "/media",
+    "/srv",
+]
+GONE_PROGRAMS = [
+    "apt*",
+    "dpkg*",
+    "perl*",
+    "pip*",
+    "idle*",
+    "pydoc*",
+    "debconf*",
+    "deb-systemd*",
+    "update-rc.d",
+    "2to3*",
+    "python*-config",
+]
+GONE_PROGRAMS += [
+    "su",
+    "passwd",
+    "chsh",
+    "chfn",
+    "newgrp",
+    "gpasswd",
+    "mount",
+    "umount",
+    "chroot",
+    "nsenter",
+    "unshare",
+]  # what becomes somebody else
 GONE_LIBRARIES = ["libapt-*.so*", "perl-base", "perl", "libperl*"]
-GONE_PYTHON = ["ensurepip", "idlelib", "lib2to3", "test", "tkinter", "turtledemo", "turtle.py", "config-*", "pydoc_data", "venv/scripts"]
+GONE_PYTHON = [
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "test",
+    "tkinter",
+    "turtledemo",
+    "turtle.py",
+    "config-*",
+    "pydoc_data",
+    "venv/scripts",
+]
 GONE_SITES = ["pip*", "setuptools*", "wheel*", "_distutils_hack", "distutils-precedence.pth", "pkg_resources*"]
 
 
@@ -43,10 +106,11 @@ def main() -> None:
         for pattern in patterns:
             for path in list(folder.glob(pattern)):
                 remove(path)
-    for top in ("/usr", "/opt", "/root", "/tmp", "/var/tmp"):  # noqa: S108 - to be emptied
+    for top in ("/usr", "/opt", "/root", "/tmp", "/var/tmp"):  # noqa: S108
         for cache in list(Path(top).rglob("__pycache__")):
             shutil.rmtree(cache, ignore_errors=True)
-    # Python's own modules, by the image's Python: on a read-only file system each process would compile them again, a third of a second of every start.
+    # Python's own modules, by the image's Python: on a read-only file system each process would compile them again, a
+    # third of a second of every start.
     if not compileall.compile_dir(PYTHON, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH):
         sys.exit(f"{PYTHON} does not compile; the lines above say what")
     for path in Path("/usr").rglob("*"):

@@ -1,4 +1,6 @@
-"""Workflows as DAGs: the folder is scanned, each good entry becomes a DAG with a typed form, each bad one a message with file and field."""
+"""Workflows as DAGs: the folder is scanned, each good entry becomes a DAG with a typed form, each bad one a message
+with file and field.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +14,66 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
 
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError, load
-from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator, watch_rules
+from gdi_operators.operators import (
+    AdmitRunOperator,
+    CloseRunOperator,
+    GatherOperator,
+    ReleaseOperator,
+    SnakemakeOperator,
+    watch_rules,
+)
 from gdi_operators.settings import catalogue_folder, settings
 from gdi_operators.teams import DAG_ACTIONS, dag_id_of, need_access_control, role_of, runners, split, teams
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")  # gdi.contracts.workflow.Name
 NODE_LABEL = "{{ task.item['node'] }}"
-RETRIES = {"retries": 3, "retry_delay": timedelta(seconds=10), "retry_exponential_backoff": 2.0, "max_retry_delay": timedelta(minutes=5)}
+RETRIES = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+}
 
 STEPS: dict[str, dict[str, Any]] = {  # what a person reads in the grid, and on a task's page
     "admit": {
         "task_display_name": "Admit: check access",
-        "doc_md": "The broker checks the user's consent and, for every dataset, the visa. Without access nothing starts; the log names dataset and reason.",
+        "doc_md": (
+            "The broker checks the user's consent and, for every dataset, the visa. Without access nothing starts; the"
+            " log names dataset and reason."
+        ),
     },
     "analyse": {
         "task_display_name": "Analyse at each node",
-        "doc_md": "Snakemake, one for each node, sends its jobs to the node that holds the data. Every job is on the run's tab *Jobs*.",
+        "doc_md": (
+            "Snakemake, one for each node, sends its jobs to the node that holds the data. Every job is on the run's"
+            " tab *Jobs*."
+        ),
     },
     "release": {
         "task_display_name": "Release what may leave",
-        "doc_md": "Each node checks the output that the workflow declares against its own policy, and releases what passes. Nothing else leaves it.",
+        "doc_md": (
+            "Each node checks the output that the workflow declares against its own policy, and releases what passes."
+            " Nothing else leaves it."
+        ),
     },
-    "gather": {"task_display_name": "Gather the answer", "doc_md": "Proves the signature of every release and puts them together: a table and a plot."},
+    "gather": {
+        "task_display_name": "Gather the answer",
+        "doc_md": "Proves the signature of every release and puts them together: a table and a plot.",
+    },
     "close": {
         "task_display_name": "Close the run",
-        "doc_md": "Whatever happened: tasks that still run are cancelled, tokens and capabilities of the run end. Red where the run did not succeed.",
+        "doc_md": (
+            "Whatever happened: tasks that still run are cancelled, tokens and capabilities of the run end. Red where"
+            " the run did not succeed."
+        ),
     },
 }
 
 
 def folder_of(dag_file: str) -> Path:
-    """The catalogue: GDI_WORKFLOWS, or `workflows/` of the checkout that the DAG file is in. SettingsError where it names a bundle that is not there."""
+    """The catalogue: GDI_WORKFLOWS, or `workflows/` of the checkout that the DAG file is in. SettingsError where it
+    names a bundle that is not there.
+    """
     named = settings().workflows
     return catalogue_folder(named or Path(dag_file).resolve().parent.parent / "workflows")
 
@@ -60,7 +91,9 @@ class Offer:
 
 
 def one_or_all(folder: Path) -> list[Offer]:
-    """Every DAG of the catalogue; in a worker, which needs a single one, only its entry is read. SettingsError where teams are wrong: then there is none."""
+    """Every DAG of the catalogue; in a worker, which needs a single one, only its entry is read. SettingsError where
+    teams are wrong: then there is none.
+    """
     known = teams()
     dag_id = get_parsing_context().dag_id
     if dag_id is None:
@@ -102,7 +135,9 @@ def scan(folder: Path) -> tuple[list[CatalogueEntry], list[str]]:
 
 
 def params_of(entry: CatalogueEntry) -> dict[str, Param]:
-    """The form: who starts (ticket or grant), on which datasets, and the workflow's own parameters with their schemas."""
+    """The form: who starts (ticket or grant), on which datasets, and the workflow's own parameters with their
+    schemas.
+    """
     params = {
         "datasets": _param(
             {
@@ -122,16 +157,22 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
     nullable = {"type": ["null", "string"], "maxLength": 200, "default": None}
     grants = "Your consent: the id of your grant (`g-…`). It must be yours, the user who is signed in here."
     if address := settings().broker_url:
-        grants += f" Make one, or look it up, at [{address}/connect]({address}/connect?workflows={entry.workflow.name})."
+        grants += (
+            f" Make one, or look it up, at [{address}/connect]({address}/connect?workflows={entry.workflow.name})."
+        )
     params["grant"] = _param({**nullable, "title": "Grant", "description_md": grants})
-    params["ticket"] = _param({**nullable, "title": "Ticket", "description": "From your portal, instead of a grant. Good once."})
+    params["ticket"] = _param(
+        {**nullable, "title": "Ticket", "description": "From your portal, instead of a grant. Good once."}
+    )
     return params
 
 
 def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
-    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule. Without releases: admit → analyse → close.
+    """admit → analyse (by node) → release (by node and release) → gather → close, and a watcher for each rule. Without
+    releases: admit → analyse → close.
 
-    `dag_id` is the workflow's name, or `WORKFLOW__TEAM`: then FAB lets the team's role see and start it, and no other role but those that see every DAG.
+    `dag_id` is the workflow's name, or `WORKFLOW__TEAM`: then FAB lets the team's role see and start it, and no other
+    role but those that see every DAG.
     """
     flow = entry.workflow
     common: dict[str, Any] = {"workflow": flow.name}
@@ -150,13 +191,15 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
         max_active_runs=50,
     ) as dag:
         admit = AdmitRunOperator(task_id="admit", **STEPS["admit"], **common)
-        analyse = SnakemakeOperator.partial(task_id="analyse", map_index_template=NODE_LABEL, **STEPS["analyse"], **common).expand(item=admit.output)
+        analyse = SnakemakeOperator.partial(
+            task_id="analyse", map_index_template=NODE_LABEL, **STEPS["analyse"], **common
+        ).expand(item=admit.output)
         last: Any = analyse
         if flow.releases:
             label = NODE_LABEL + " · {{ task.release }}"
-            release = ReleaseOperator.partial(task_id="release", map_index_template=label, **STEPS["release"], **common).expand(
-                item=admit.output, release=[r.name for r in flow.releases]
-            )
+            release = ReleaseOperator.partial(
+                task_id="release", map_index_template=label, **STEPS["release"], **common
+            ).expand(item=admit.output, release=[r.name for r in flow.releases])
             gather = GatherOperator(task_id="gather", releases=release.output, **STEPS["gather"], **common)
             analyse >> release >> gather
             last = gather
@@ -171,15 +214,16 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
 
 
 def doc_of(entry: CatalogueEntry) -> str:
-    """The DAG's page of documentation, in Markdown: what it does, what leaves a node, what a node must offer, which version this is."""
+    """The DAG's page of documentation, in Markdown: what it does, what leaves a node, what a node must offer, which
+    version this is.
+    """
     flow, needs = entry.workflow, entry.workflow.needs
     leaves = "\n".join(f"- {r.title}, after the check {r.check}, under each node's own policy" for r in flow.releases)
     images = ", ".join(f"`{image}`" for image in needs.images) or "none"
     return (
-        f"# {flow.title}\n\n{flow.description.strip()}\n\n"
-        f"## What leaves a node\n\n{leaves or 'Nothing.'}\n\n"
-        f"## What it needs at each node\n\nFor a job {needs.cpu_cores} CPU cores, {needs.ram_gb:g} GB memory, {needs.disk_gb:g} GB disk; images: {images}.\n\n"
-        f"Version {flow.version}, `{entry.digest}`{_about_rules(entry)}"
+        f"# {flow.title}\n\n{flow.description.strip()}\n\n## What leaves a node\n\n{leaves or 'Nothing.'}\n\n## What it"
+        f" needs at each node\n\nFor a job {needs.cpu_cores} CPU cores, {needs.ram_gb:g} GB memory, {needs.disk_gb:g}"
+        f" GB disk; images: {images}.\n\nVersion {flow.version}, `{entry.digest}`{_about_rules(entry)}"
     )
 
 
@@ -188,7 +232,11 @@ def _about_rules(entry: CatalogueEntry) -> str:
     mend = f"its author mends that with `gdi workflow lock {entry.workflow.name}`."
     if entry.lock is None:
         return f"\n\nIt has no `rules.lock`, so its rules are not shown as tasks; {mend}"
-    return f"\n\nIts `rules.lock` was made for another version, so a rule may be missing among the tasks; {mend}" if entry.stale else ""
+    return (
+        f"\n\nIts `rules.lock` was made for another version, so a rule may be missing among the tasks; {mend}"
+        if entry.stale
+        else ""
+    )
 
 
 def _param(schema: dict[str, Any]) -> Param:

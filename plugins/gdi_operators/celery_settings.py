@@ -1,4 +1,6 @@
-"""Celery's settings as Airflow makes them, and what a worker imports before it forks: AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS names CELERY_CONFIG."""
+"""Celery's settings as Airflow makes them, and what a worker imports before it forks:
+AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS names CELERY_CONFIG.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Telling a run's gateways that an attempt is over, before the broker closes it: while it is open there are run tokens for them."""
+"""Telling a run's gateways that an attempt is over, before the broker closes it: while it is open there are run tokens
+for them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import httpx
 
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
-from gdi_operators.hooks.gateway import Gateway
+from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.retry import short
 
@@ -16,15 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
-    """The gateways of the plan that could not be told, each with what went wrong; the others cancelled the attempt's tasks and ended its capabilities.
+    """The gateways of the plan that could not be told, each with what went wrong; the others cancelled the attempt's
+    tasks and ended its capabilities.
 
-    None where somebody else closed the attempt meanwhile (housekeeping beside the DAG run's own teardown, or twice at once): they told the gateways, and there
-    are no tokens of it any more to tell them with.
+    None where somebody else closed the attempt meanwhile (housekeeping beside the DAG run's own teardown, or twice at
+    once): they told the gateways, and there are no tokens of it any more to tell them with.
     """
     found = []
     for item in run.plan:
         try:
-            Gateway(hook, run.id, item.model_dump(mode="json"), patience=patience).close(run.attempt)
+            GatewayClient(hook, run.id, item.model_dump(mode="json"), patience=patience).close(run.attempt)
         except (httpx.TransportError, ProblemError) as error:
             log.warning("The gateway of %s could not be told: %s", item.node, short(error))
             found.append(f"{item.node} ({short(error)})")

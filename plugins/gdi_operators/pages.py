@@ -1,4 +1,6 @@
-"""The run's tabs in Airflow's UI, Jobs and Results: one small page, its script, the data behind them. Airflow's own authorization guards all of it."""
+"""The run's tabs in Airflow's UI, Jobs and Results: one small page, its script, the data behind them. Airflow's own
+authorization guards all of it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from gdi_operators import ui
 from gdi_operators.jobs.api import router as jobs
 from gdi_operators.results.api import router as results
 
-# No script but ours, none made from text (Trusted Types), nothing fetched from elsewhere, and nobody else's page around it.
+# No script but ours, none made from text (Trusted Types), nothing fetched from elsewhere, and nobody else's page around
+# it.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 PAGE = """<!doctype html>
@@ -36,7 +39,9 @@ may_see_run = Depends(requires_access_dag(method="GET", access_entity=DagAccessE
 
 
 def create_app() -> FastAPI:
-    """Mounted at /gdi of the api-server: `jobs/{dag}/{run}`, `results/{dag}/{run}`, what they read below `data/`, `file/` and `crate/`, and `assets/`."""
+    """Mounted at /gdi of the api-server: `jobs/{dag}/{run}`, `results/{dag}/{run}`, what they read below `data/`,
+    `file/` and `crate/`, and `assets/`.
+    """
     app = FastAPI(title="GDI run pages", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")

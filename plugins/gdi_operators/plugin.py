@@ -1,4 +1,6 @@
-"""GdiPlugin: what Airflow loads by the entry point `airflow.plugins`. The pages' application is made only where the api-server asks for it."""
+"""GdiPlugin: what Airflow loads by the entry point `airflow.plugins`. The pages' application is made only where the
+api-server asks for it.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,23 @@ def _apps() -> list[dict[str, Any]]:
     if not _serves():
         return []
     if "ticket" not in [name.strip() for name in conf.get("core", "sensitive_var_conn_names", fallback="").split(",")]:
-        log.warning("Airflow's audit log will keep the tickets of starts in clear: set sensitive_var_conn_names = ticket in [core].")
+        log.warning(
+            "Airflow's audit log will keep the tickets of starts in clear: set sensitive_var_conn_names = ticket in"
+            " [core]."
+        )
     from gdi_operators.pages import create_app
 
     return [{"app": create_app(), "url_prefix": PREFIX, "name": "GDI run pages"}]
 
 
-ELSEWHERE = {"scheduler", "triggerer", "dag-processor", "celery", "tasks", "db"}  # they import parts of the api-server, and serve nothing
+ELSEWHERE = {
+    "scheduler",
+    "triggerer",
+    "dag-processor",
+    "celery",
+    "tasks",
+    "db",
+}  # they import parts of the api-server, and serve nothing
 
 
 def _serves() -> bool:
@@ -40,9 +52,9 @@ def _serves() -> bool:
 def _middlewares() -> list[dict[str, Any]]:
     if not _serves() or not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
         return []
-    from gdi_operators.sqlite_write_lock import OneWriter
+    from gdi_operators.sqlite_write_lock import SqliteWriteLock
 
-    return [{"middleware": OneWriter, "name": "GDI one writer"}]
+    return [{"middleware": SqliteWriteLock, "name": "GDI one writer"}]
 
 
 class GdiPlugin(AirflowPlugin):
@@ -51,7 +63,12 @@ class GdiPlugin(AirflowPlugin):
     fastapi_root_middlewares: ClassVar[list[dict[str, Any]]] = _middlewares()
     external_views: ClassVar[list[dict[str, str]]] = [
         {"name": "Jobs", "href": f"{PREFIX}/jobs/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": JOBS},
-        {"name": "Results", "href": f"{PREFIX}/results/{{DAG_ID}}/{{RUN_ID}}", "destination": "dag_run", "url_route": RESULTS},
+        {
+            "name": "Results",
+            "href": f"{PREFIX}/results/{{DAG_ID}}/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": RESULTS,
+        },
     ]
     listeners: ClassVar[list[Any]] = [used_tickets, forked_steps]
     operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink(), ReviewLink()]

@@ -11,7 +11,7 @@ from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
-from gdi_operators.retry import is_away, patiently
+from gdi_operators.retry import is_away, with_retry
 from gdi_operators.settings import settings
 
 MAX_GENERATIONS = 60
@@ -23,7 +23,9 @@ def pod_name(run: str, node: str, attempt: int, generation: int) -> str:
 
 
 class Pods:
-    """The pods of one node in one attempt, numbered from 1: a replacement has the next number and fences those before it."""
+    """The pods of one node in one attempt, numbered from 1: a replacement has the next number and fences those before
+    it.
+    """
 
     def __init__(self, launcher: Launcher, hook: TokenBrokerHook, run: m.Run, node: str) -> None:
         self.launcher, self.hook, self.run, self.node = launcher, hook, run, node
@@ -36,28 +38,45 @@ class Pods:
     def latest(self) -> tuple[int, PodStatus | None]:
         """(generation, status) of the newest pod; (0, None) where there is none."""
         run = self.run
-        pods = patiently("The launcher", lambda: self.launcher.of_attempt(run.id, self.node, run.attempt), seconds=settings().broker_patience)
+        pods = with_retry(
+            "The launcher",
+            lambda: self.launcher.of_attempt(run.id, self.node, run.attempt),
+            seconds=settings().broker_patience,
+        )
         found = {int(name.rsplit("-", 1)[1]): status for name, status in pods.items()}
         return max(found.items(), key=lambda item: item[0], default=(0, None))
 
     def get(self, generation: int) -> PodStatus | None:
         name = self.name(generation)
-        return patiently("The launcher", lambda: self.launcher.get(name), seconds=settings().broker_patience)
+        return with_retry("The launcher", lambda: self.launcher.get(name), seconds=settings().broker_patience)
 
-    def launch(self, generation: int, item: m.PlanItem, parameters: dict[str, Any], pod: dict[str, Any] | None = None) -> int:
-        """Registers the name, makes the pod, pins its uid, lets it run; the generation that it has. Safe to repeat after any interruption.
+    def launch(
+        self, generation: int, item: m.PlanItem, parameters: dict[str, Any], pod: dict[str, Any] | None = None
+    ) -> int:
+        """Registers the name, makes the pod, pins its uid, lets it run; the generation that it has. Safe to repeat
+        after any interruption.
 
-        A generation that was used up by a pod that is gone (evicted, drained) is passed over. LauncherError, ProblemError.
+        A generation that was used up by a pod that is gone (evicted, drained) is passed over. LauncherError,
+        ProblemError.
         """
         request = m.WorkloadRequest(node=self.node, attempt=self.run.attempt)
         generation = self._register(generation, request)
         name = self.launching = self.name(generation)
         spec = PodSpec(
-            name=name, run=self.run.id, attempt=self.run.attempt, node=self.node, workflow=self.run.workflow, digest=self.run.digest,
-            datasets=list(item.datasets), gateway_url=item.gateway_url, audience=item.audience, parameters=parameters, pod=pod,
-        )  # fmt: skip
+            name=name,
+            run=self.run.id,
+            attempt=self.run.attempt,
+            node=self.node,
+            workflow=self.run.workflow,
+            digest=self.run.digest,
+            datasets=list(item.datasets),
+            gateway_url=item.gateway_url,
+            audience=item.audience,
+            parameters=parameters,
+            pod=pod,
+        )
         patience = settings().broker_patience
-        status = patiently("The launcher", lambda: self.launcher.create(spec), seconds=patience)
+        status = with_retry("The launcher", lambda: self.launcher.create(spec), seconds=patience)
         try:
             self.hook.put_workload(self.run.id, name, request.model_copy(update={"uid": status.uid}))
         except ProblemError as error:
@@ -68,7 +87,7 @@ class Pods:
         if self.given_up:
             self.launcher.stop(name, mode="cancel", grace=0)
             raise AirflowException(f"The task was ended while pod {name} was made; the pod is not started.")
-        patiently("The launcher", lambda: self.launcher.start(name), seconds=patience)
+        with_retry("The launcher", lambda: self.launcher.start(name), seconds=patience)
         return generation
 
     def _register(self, generation: int, request: m.WorkloadRequest) -> int:
@@ -81,5 +100,7 @@ class Pods:
                 if error.slug != "workload-fenced":
                     raise
             if generation >= MAX_GENERATIONS:
-                raise LauncherError(f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew")
+                raise LauncherError(
+                    f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew"
+                )
             generation += 1

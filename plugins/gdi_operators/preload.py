@@ -1,7 +1,8 @@
-"""What our steps import, to be imported once by the process that forks them: a second less of each step that makes a Kubernetes pod.
+"""What our steps import, to be imported once by the process that forks them: a second less of each step that makes a
+Kubernetes pod.
 
-A scheduler with local workers does it by our listener, a Celery worker by `gdi_operators.celery_settings`. With KubernetesExecutor each step is a
-process of its own, and there is nobody to do it for all.
+A scheduler with local workers does it by our listener, a Celery worker by `gdi_operators.celery_settings`. With
+KubernetesExecutor each step is a process of its own, and there is nobody to do it for all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One poll of the broker for each run, however many triggers want to know about it; in all runs together no more than a few requests a second.
+"""One poll of the broker for each run, however many triggers want to know about it; in all runs together no more than a
+few requests a second.
 
-Lives in the triggerer's event loop. A trigger enters `follow(…)` and asks for `newer()` snapshots; the first to come starts the poll, the last to
-leave ends it.
+Lives in the triggerer's event loop. A trigger enters `follow(…)` and asks for `newer()` snapshots; the first to come
+starts the poll, the last to leave ends it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 @dataclass(frozen=True)
 class InAirflow:
-    """The run in Airflow, and the tasks that begin and end it: what the broker says of it counts only once it is admitted (again), and where the broker
-    cannot be asked, nobody need wait when it is over."""
+    """The run in Airflow, and the tasks that begin and end it: what the broker says of it counts only once it is
+    admitted (again), and where the broker cannot be asked, nobody need wait when it is over."""
 
     dag_id: str
     dag_run_id: str
@@ -40,9 +41,11 @@ class InAirflow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the last poll brought. `asked` is when it was begun (monotonic); `trouble` says why there is no progress; `away`: it may pass.
+    """What the last poll brought. `asked` is when it was begun (monotonic); `trouble` says why there is no progress;
+    `away`: it may pass.
 
-    `admitted` is when Airflow was last seen with the admission behind it (monotonic; 0: not yet), `refused` that it failed, `ended` that the run is over there.
+    `admitted` is when Airflow was last seen with the admission behind it (monotonic; 0: not yet), `refused` that it
+    failed, `ended` that the run is over there.
     """
 
     asked: float
@@ -63,10 +66,10 @@ class _Known:
     ended: bool = False
 
 
-class Feed:
+class ProgressPoller:
     """The poll of one run. Use `follow`."""
 
-    def __init__(self, feeds: Feeds, run: str) -> None:
+    def __init__(self, feeds: ProgressPollers, run: str) -> None:
         self.feeds, self.run = feeds, run
         self.place: InAirflow | None = None
         self.followers = 0
@@ -78,7 +81,9 @@ class Feed:
         self._look_at = 0.0
 
     async def newer(self, than: float) -> Snapshot:
-        """The first snapshot that was asked for after `than` (monotonic); pass the last one's `asked` to get the next."""
+        """The first snapshot that was asked for after `than` (monotonic); pass the last one's `asked` to get the
+        next.
+        """
         while self._snapshot is None or self._snapshot.asked <= than:
             await self._told.wait()
         return self._snapshot
@@ -115,7 +120,9 @@ class Feed:
                 self._known = await _look(self.place, looking)
                 if not self._known.admitted and not self._known.refused:
                     self._look_at = 0.0
-            self._tell(replace(await self._ask(time.monotonic()), **asdict(self._known)))  # asked after Airflow: of the attempt that is admitted there
+            self._tell(
+                replace(await self._ask(time.monotonic()), **asdict(self._known))
+            )  # asked after Airflow: of the attempt that is admitted there
             await asyncio.sleep(AT_ONCE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), FASTEST - AT_ONCE)
@@ -135,12 +142,12 @@ class Feed:
         told.set()
 
 
-class Feeds:
+class ProgressPollers:
     """All polls of one event loop over one connection; one HTTP client for them together."""
 
     def __init__(self, conn_id: str | None) -> None:
         self.conn_id = conn_id
-        self._feeds: dict[str, Feed] = {}
+        self._feeds: dict[str, ProgressPoller] = {}
         self._client: AsyncBrokerClient | None = None
         self._making = asyncio.Lock()
         self._pace = 1 / settings().polls_per_second
@@ -160,8 +167,8 @@ class Feeds:
             return self._client
 
     @asynccontextmanager
-    async def follow(self, run: str, place: InAirflow | None) -> AsyncIterator[Feed]:
-        feed = self._feeds.setdefault(run, Feed(self, run))
+    async def follow(self, run: str, place: InAirflow | None) -> AsyncIterator[ProgressPoller]:
+        feed = self._feeds.setdefault(run, ProgressPoller(self, run))
         feed.enter(place)
         try:
             yield feed
@@ -174,13 +181,15 @@ class Feeds:
                 await client.aclose()
 
 
-_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, Feeds]] = WeakKeyDictionary()
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, ProgressPollers]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def follow(run: str, *, conn_id: str | None = None, place: InAirflow | None = None) -> AsyncIterator[Feed]:
+async def follow(
+    run: str, *, conn_id: str | None = None, place: InAirflow | None = None
+) -> AsyncIterator[ProgressPoller]:
     """The feed of a broker's run, shared with all who follow it in this event loop."""
-    feeds = _loops.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, Feeds(conn_id))
+    feeds = _loops.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, ProgressPollers(conn_id))
     async with feeds.follow(run, place) as feed:
         yield feed
 
@@ -190,7 +199,9 @@ async def _look(place: InAirflow, now: float) -> _Known:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     def ask() -> dict[str, Any]:
-        found = RuntimeTaskInstance.get_task_states(dag_id=place.dag_id, task_ids=[place.admit, place.close], run_ids=[place.dag_run_id])
+        found = RuntimeTaskInstance.get_task_states(
+            dag_id=place.dag_id, task_ids=[place.admit, place.close], run_ids=[place.dag_run_id]
+        )
         return dict(found.get(place.dag_run_id, {}))
 
     try:
@@ -198,4 +209,6 @@ async def _look(place: InAirflow, now: float) -> _Known:
     except Exception:  # this is the second source: without it the first goes on
         return _Known(admitted=now)
     admitted, over = str(states.get(place.admit)), str(states.get(place.close)) in ENDED
-    return _Known(admitted=now if admitted == "success" else 0.0, refused=admitted in ENDED and admitted != "success", ended=over)
+    return _Known(
+        admitted=now if admitted == "success" else 0.0, refused=admitted in ENDED and admitted != "success", ended=over
+    )

@@ -1,4 +1,6 @@
-"""What Airflow's provider manager reads by the entry point `apache_airflow_provider`: the connection type and its form. Imports nothing."""
+"""What Airflow's provider manager reads by the entry point `apache_airflow_provider`: the connection type and its form.
+Imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ TYPE = "gdi_token_broker"
 
 
 def get_provider_info() -> dict[str, Any]:  # Airflow's provider_info schema
-    """The package name must be the distribution's. Fields of the form as Airflow's own providers write them (provider.yaml, `conn-fields`)."""
+    """The package name must be the distribution's. Fields of the form as Airflow's own providers write them
+    (provider.yaml, `conn-fields`).
+    """
     return {
         "package-name": "gdi-workflows",
         "name": "GDI workflows",
@@ -21,14 +25,20 @@ def get_provider_info() -> dict[str, Any]:  # Airflow's provider_info schema
                 "conn-fields": {
                     "identity_token_file": {
                         "label": "Identity token file",
-                        "description": "Where the platform keeps Airflow's workload identity token up to date, as its processes see it. No secret.",
+                        "description": (
+                            "Where the platform keeps Airflow's workload identity token up to date, as its processes"
+                            " see it. No secret."
+                        ),
                         "schema": {"type": ["string", "null"]},
                     },
                 },
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "password", "port", "schema", "extra"],
                     "relabeling": {"host": "Broker URL"},
-                    "placeholders": {"host": "https://broker.example.org", "identity_token_file": "/var/run/secrets/gdi/token"},
+                    "placeholders": {
+                        "host": "https://broker.example.org",
+                        "identity_token_file": "/var/run/secrets/gdi/token",
+                    },
                 },
             }
         ],

@@ -23,7 +23,7 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, httpx.TransportError | FileNotFoundError)
 
 
-def patiently(what: str, call: Callable[[], T], *, seconds: float) -> T:
+def with_retry(what: str, call: Callable[[], T], *, seconds: float) -> T:
     """The call's answer; its last error after `seconds` of a server being away, its first where that is a refusal."""
     deadline = time.monotonic() + seconds
     pause = 0.5
@@ -34,7 +34,7 @@ def patiently(what: str, call: Callable[[], T], *, seconds: float) -> T:
             if not is_away(error) or time.monotonic() + pause > deadline:
                 raise
             log.warning("%s: %s; trying again in %.0f s", what, short(error), pause)
-        time.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+        time.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311
         pause = min(pause * 2, 10)
 
 

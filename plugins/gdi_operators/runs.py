@@ -1,4 +1,6 @@
-"""A DAG run as a run of the broker: its id, what its conf asks for, and the attempt that is open (or is opened anew). No operator's business."""
+"""A DAG run as a run of the broker: its id, what its conf asks for, and the attempt that is open (or is opened anew).
+No operator's business.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from gdi_operators.settings import settings
 
 DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # gdi.contracts.broker_api.DatasetId
 USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
-Context = Mapping[str, Any]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user, clears) and ti (tries) are used
+Context = Mapping[
+    str, Any
+]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user, clears) and ti (tries) are used
 
 
 def run_id(dag_id: str, dag_run_id: str) -> str:
@@ -46,9 +50,11 @@ def entry_of(workflow: str) -> CatalogueEntry:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a conf asks for. `parameters` is all of it but ticket and grant, as given: the ticket is bound to exactly that. `ticket` never shows in a repr.
+    """What a conf asks for. `parameters` is all of it but ticket and grant, as given: the ticket is bound to exactly
+    that. `ticket` never shows in a repr.
 
-    `used`: conf says that its ticket was used; then ticket and grant are None, and only a run that the broker knows goes on.
+    `used`: conf says that its ticket was used; then ticket and grant are None, and only a run that the broker knows
+    goes on.
     """
 
     ticket: str | None
@@ -62,7 +68,9 @@ class Asked:
 
 
 def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
-    """Checks a conf against the workflow. AirflowFailException naming each mistake; a ticket's value is never repeated."""
+    """Checks a conf against the workflow. AirflowFailException naming each mistake; a ticket's value is never
+    repeated.
+    """
     given = dict(conf or {})
     ticket, grant = given.pop("ticket", None), given.pop("grant", None)
     used = ticket == USED_TICKET
@@ -71,14 +79,22 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
     wrong = []
     known = sorted({*entry.workflow.parameters, *RESERVED})
     for key in sorted(str(k) for k in given if k not in known)[:20]:
-        wrong.append(f"undeclared-parameter: conf has {key[:100]!r}, which {entry.workflow.name} does not declare (it knows: {', '.join(known)})")
+        wrong.append(
+            f"undeclared-parameter: conf has {key[:100]!r}, which {entry.workflow.name} does not declare (it knows:"
+            f" {', '.join(known)})"
+        )
     for name, value in (("ticket", ticket), ("grant", grant)):
         if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
             wrong.append(f"{name}: must be a text of at most 200 characters, or null")
     if ticket and grant:
         wrong.append("ticket, grant: give one of them, not both")
     datasets = given.get("datasets")
-    if not isinstance(datasets, list) or not datasets or not all(isinstance(d, str) for d in datasets) or len(set(datasets)) != len(datasets):
+    if (
+        not isinstance(datasets, list)
+        or not datasets
+        or not all(isinstance(d, str) for d in datasets)
+        or len(set(datasets)) != len(datasets)
+    ):
         wrong.append("datasets: must be a list of at least one dataset id, none twice")
     elif strange := [d for d in datasets if not DATASET.fullmatch(d)]:
         wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (letters, digits and ._:- up to 128)")
@@ -87,7 +103,9 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
     values = {k: v for k, v in given.items() if k in entry.workflow.parameters}
     wrong += entry.workflow.check_parameters(values)
     if wrong:
-        raise AirflowFailException("The run was not started: " + "; ".join(wrong) + ". Correct conf and start a new run.")
+        raise AirflowFailException(
+            "The run was not started: " + "; ".join(wrong) + ". Correct conf and start a new run."
+        )
     return Asked(None if used else ticket or None, grant or None, given, used)
 
 
@@ -98,31 +116,41 @@ def parameters_for_pod(asked: Asked, entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, asked: Asked) -> m.Run:
-    """Admits the DAG run: the first attempt at its first try, later the one that there is; cleared, the next where that is closed or failing.
+    """Admits the DAG run: the first attempt at its first try, later the one that there is; cleared, the next where that
+    is closed or failing.
 
-    At a first try a closed run is not opened again: its id would be that of a deleted DAG run, maybe somebody else's. AirflowFailException for a refusal.
+    At a first try a closed run is not opened again: its id would be that of a deleted DAG run, maybe somebody else's.
+    AirflowFailException for a refusal.
     """
     with _refusals():
         known = hook.get_run(run_id_of(context)) if context["ti"].try_number > 1 else None
         if known is None and asked.used:
             raise AirflowFailException(
-                "ticket-used: this conf's ticket was used before, or its run ended without being admitted. Make a new ticket (at the portal, or "
-                "POST /v1/grants/{id}/tickets) and start a new run with it."
+                "ticket-used: this conf's ticket was used before, or its run ended without being admitted. Make a new"
+                " ticket (at the portal, or POST /v1/grants/{id}/tickets) and start a new run with it."
             )
         attempt = 1 if known is None else wanted(context, known)
         if known is not None and known.state == "closed" and attempt == known.attempt:
-            raise AirflowFailException(f"Run {known.id} was closed before: clear this task with its downstream tasks to go on, or start a new run.")
+            raise AirflowFailException(
+                f"Run {known.id} was closed before: clear this task with its downstream tasks to go on, or start a new"
+                " run."
+            )
         run = _admit(hook, context["dag_run"], entry, asked, attempt=attempt)
     if run.state != "open":
-        raise AirflowFailException(f"Run {run.id} was closed before, and its DAG run's id cannot be used again: start a new run with another id.")
+        raise AirflowFailException(
+            f"Run {run.id} was closed before, and its DAG run's id cannot be used again: start a new run with"
+            " another id."
+        )
     return run
 
 
 def wanted(context: Context, known: m.Run) -> int:
-    """The attempt that the task works in: the one that there is, or, where that is over and somebody cleared the task since it was opened, the next.
+    """The attempt that the task works in: the one that there is, or, where that is over and somebody cleared the task
+    since it was opened, the next.
 
-    Attempts are numbered by Airflow's count of clears, so that all tasks of one clear, however late, and their retries ask for the same one; a failure in it
-    is begun again by another clear only. A number is left out where a run was cleared while its attempt was open.
+    Attempts are numbered by Airflow's count of clears, so that all tasks of one clear, however late, and their retries
+    ask for the same one; a failure in it is begun again by another clear only. A number is left out where a run was
+    cleared while its attempt was open.
     """
     ti = context["ti"]
     cleared = ti.max_tries > ti.task.retries  # Airflow raises `max_tries` when a task is cleared
@@ -130,7 +158,9 @@ def wanted(context: Context, known: m.Run) -> int:
 
 
 def first_try(context: Context) -> bool:
-    """Whether this is the task's first try of all, or since somebody cleared it. Airflow counts tries on, and raises `max_tries` with a clear."""
+    """Whether this is the task's first try of all, or since somebody cleared it. Airflow counts tries on, and raises
+    `max_tries` with a clear.
+    """
     ti = context["ti"]
     return bool(ti.try_number <= ti.max_tries - ti.task.retries + 1)
 
@@ -142,9 +172,9 @@ def _over(run: m.Run) -> bool:
 def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
     """The run's open attempt. A task that is cleared alone, after the attempt was closed or failed, opens the next one.
 
-    Airflow's own retry of a task that nobody cleared does not: nothing that failed for good is begun again unless a person says so, and Airflow also retries
-    a task that it only takes for lost (triggers/settled.py). Idempotent: tasks of one run that ask at the same time get the same attempt.
-    AirflowFailException where there is none.
+    Airflow's own retry of a task that nobody cleared does not: nothing that failed for good is begun again unless a
+    person says so, and Airflow also retries a task that it only takes for lost (triggers/settled.py). Idempotent: tasks
+    of one run that ask at the same time get the same attempt. AirflowFailException where there is none.
     """
     with _refusals():
         known = hook.get_run(run_id_of(context))
@@ -152,7 +182,10 @@ def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
             entry = entry_of(workflow)
             known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=attempt)
     if known is None or known.state == "closed":
-        raise AirflowFailException(f"Run {run_id_of(context)} is not open: {'it was closed' if known else 'it was never admitted'}. Clear the task admit too.")
+        raise AirflowFailException(
+            f"Run {run_id_of(context)} is not open: {'it was closed' if known else 'it was never admitted'}. Clear the"
+            " task admit too."
+        )
     return known
 
 
@@ -164,7 +197,9 @@ def _refusals() -> Iterator[None]:
         raise refusal(error) from None
     except ValidationError as error:  # its message repeats values: a ticket may be among them
         fields = ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors())
-        raise AirflowFailException(f"The run was not started: conf has a wrong value in {fields}. Correct it and start a new run.") from None
+        raise AirflowFailException(
+            f"The run was not started: conf has a wrong value in {fields}. Correct it and start a new run."
+        ) from None
 
 
 def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, asked: Asked, *, attempt: int) -> m.Run:
@@ -185,7 +220,9 @@ def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, asked: As
 
 
 def refusal(error: ProblemError) -> AirflowException:
-    """A refusal as Airflow's failure without retry: each dataset with its reason and how to apply. A server that is away may be tried again."""
+    """A refusal as Airflow's failure without retry: each dataset with its reason and how to apply. A server that is
+    away may be tried again.
+    """
     if is_away(error):
         return AirflowException(short(error))
     lines = [f"{error.slug}: {error}"]
@@ -205,4 +242,7 @@ def item_of(run: m.Run, node: str) -> m.PlanItem:
     for item in run.plan:
         if item.node == node:
             return item
-    raise AirflowFailException(f"Node {node} is not in the plan of attempt {run.attempt} of run {run.id}: it holds none of the run's datasets any more.")
+    raise AirflowFailException(
+        f"Node {node} is not in the plan of attempt {run.attempt} of run {run.id}: it holds none of the run's datasets"
+        " any more."
+    )

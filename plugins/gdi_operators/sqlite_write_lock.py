@@ -1,8 +1,9 @@
 """One writing request at a time, for an api-server on SQLite.
 
-Airflow 3.3 writes its audit log on the event loop (`action_logging`), and a request's own writes are committed only once the event loop runs it on. SQLite has
-one writer: where one request has written and not yet committed, the next one's audit entry waits for that lock on the very loop that would end it, and all of
-the api-server stands still until SQLite's `timeout` turns the waiting one into a 500. Databases that lock rows do not have this, and get no turns.
+Airflow 3.3 writes its audit log on the event loop (`action_logging`), and a request's own writes are committed only
+once the event loop runs it on. SQLite has one writer: where one request has written and not yet committed, the next
+one's audit entry waits for that lock on the very loop that would end it, and all of the api-server stands still until
+SQLite's `timeout` turns the waiting one into a 500. Databases that lock rows do not have this, and get no turns.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 READS = {"GET", "HEAD", "OPTIONS"}
 
 
-class OneWriter:
-    """ASGI middleware. A turn begins with the whole body (a slow sender holds nobody up) and ends as the answer begins, before which Airflow commits."""
+class SqliteWriteLock:
+    """ASGI middleware. A turn begins with the whole body (a slow sender holds nobody up) and ends as the answer begins,
+    before which Airflow commits.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

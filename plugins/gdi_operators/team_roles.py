@@ -1,7 +1,9 @@
-"""`python -m gdi_operators.team_roles`: makes FAB's roles and their members what GDI_TEAMS says. Where Airflow's database is reached, with Airflow's settings.
+"""`python -m gdi_operators.team_roles`: makes FAB's roles and their members what GDI_TEAMS says. Where Airflow's
+database is reached, with Airflow's settings.
 
-A team's role may see the team's DAGs, start, stop and clear their runs, read logs and XComs, and nothing else. Exact, and safe to repeat: what a role of ours
-has beyond that is taken away, also from teams that are no longer in the file. Accounts are not made here; a member without one gets the role at the next call.
+A team's role may see the team's DAGs, start, stop and clear their runs, read logs and XComs, and nothing else. Exact,
+and safe to repeat: what a role of ours has beyond that is taken away, also from teams that are no longer in the file.
+Accounts are not made here; a member without one gets the role at the next call.
 """
 
 from __future__ import annotations
@@ -17,13 +19,20 @@ from gdi_operators.teams import DAG_ACTIONS, ROLE_PREFIX, Teams, dag_id_of, need
 
 Permission = tuple[str, str]  # FAB's action and resource
 
-# On everything that belongs to a DAG FAB asks for two: this, and `can_read` or `can_edit` on the DAG itself, which the team has for its own.
+# On everything that belongs to a DAG FAB asks for two: this, and `can_read` or `can_edit` on the DAG itself, which the
+# team has for its own.
 OF_ITS_DAGS: tuple[Permission, ...] = (
-    ("can_read", "DAG Runs"), ("can_create", "DAG Runs"), ("can_edit", "DAG Runs"),  # look, start, stop
-    ("can_read", "Task Instances"), ("can_edit", "Task Instances"),  # look, clear
-    ("can_read", "Task Logs"), ("can_read", "XComs"),
-    ("can_read", "DAG Versions"), ("can_read", "DAG Dependencies"), ("can_read", "HITL Detail"),  # without them the list of DAGs and the graph are empty
-)  # fmt: skip
+    ("can_read", "DAG Runs"),
+    ("can_create", "DAG Runs"),
+    ("can_edit", "DAG Runs"),  # look, start, stop
+    ("can_read", "Task Instances"),
+    ("can_edit", "Task Instances"),  # look, clear
+    ("can_read", "Task Logs"),
+    ("can_read", "XComs"),
+    ("can_read", "DAG Versions"),
+    ("can_read", "DAG Dependencies"),
+    ("can_read", "HITL Detail"),  # without them the list of DAGs and the graph are empty
+)
 OF_EVERY_ROLE: Permission = ("can_read", "Website")  # FAB itself gives it, and again where it was taken
 # The tabs Jobs and Results are known by the list of plugins.
 OF_THE_UI: tuple[Permission, ...] = (("menu_access", "DAGs"), ("can_read", "Plugins"), OF_EVERY_ROLE)
@@ -34,13 +43,17 @@ def wanted(known: Teams, workflows: Iterable[str]) -> dict[str, set[Permission]]
     names = list(workflows)
     return {
         role_of(name): {
-            *OF_ITS_DAGS, *OF_THE_UI, *((action, f"DAG:{dag_id_of(w, name)}") for w in names if team.may_run(w) for action in DAG_ACTIONS),
+            *OF_ITS_DAGS,
+            *OF_THE_UI,
+            *((action, f"DAG:{dag_id_of(w, name)}") for w in names if team.may_run(w) for action in DAG_ACTIONS),
         }
         for name, team in known.items()
-    }  # fmt: skip
+    }
 
 
-def sync(security: Any, known: Teams, workflows: Iterable[str], tell: Callable[[str], None]) -> None:  # FAB's security manager has no types
+def sync(
+    security: Any, known: Teams, workflows: Iterable[str], tell: Callable[[str], None]
+) -> None:  # FAB's security manager has no types
     """Makes roles, their permissions and their members so. Blocking: writes Airflow's database."""
     roles = wanted(known, workflows)
     for name, permissions in roles.items():
@@ -71,21 +84,34 @@ def _members(security: Any, known: Teams, tell: Callable[[str], None]) -> None:
             tell(f"{user.username}: {', '.join(sorted(mine)) or 'in no team any more'}")
         for role in others if mine else []:
             if any((p.action.name, p.resource.name) == ("can_read", "DAGs") for p in role.permissions):
-                tell(f"WARNING: {user.username} sees every team's runs, by the role {role.name}: `airflow users remove-role -u {user.username} -r {role.name}`")
+                tell(
+                    f"WARNING: {user.username} sees every team's runs, by the role {role.name}: `airflow users"
+                    f" remove-role -u {user.username} -r {role.name}`"
+                )
     for name, team in known.items():
         for member in team.members:
             if member not in found:
-                tell(f"{member}: no account in Airflow yet. After the first sign-in, or `airflow users create -u {member} -r {role_of(name)} …`, repeat this.")
+                tell(
+                    f"{member}: no account in Airflow yet. After the first sign-in, or `airflow users create -u"
+                    f" {member} -r {role_of(name)} …`, repeat this."
+                )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m gdi_operators.team_roles", description="Makes FAB's roles and their members what GDI_TEAMS says.")
-    parser.add_argument("--end", action="store_true", help="take every right from every team, when isolation is shared again")
+    parser = argparse.ArgumentParser(
+        prog="python -m gdi_operators.team_roles",
+        description="Makes FAB's roles and their members what GDI_TEAMS says.",
+    )
+    parser.add_argument(
+        "--end", action="store_true", help="take every right from every team, when isolation is shared again"
+    )
     asked = parser.parse_args(arguments)
     try:
         known = teams()
         if known is None and not asked.end:
-            raise SettingsError("GDI_ISOLATION is not team here, so nothing was changed. To take every right from every team: --end")
+            raise SettingsError(
+                "GDI_ISOLATION is not team here, so nothing was changed. To take every right from every team: --end"
+            )
         need_access_control()
         workflows = [] if asked.end else [entry.workflow.name for entry in scan(settings().need("workflows"))[0]]
     except SettingsError as error:

@@ -1,4 +1,6 @@
-"""Who may run what: `isolation: shared` is a DAG for each workflow, `team` a DAG for each workflow and team, by the file that GDI_TEAMS names."""
+"""Who may run what: `isolation: shared` is a DAG for each workflow, `team` a DAG for each workflow and team, by the
+file that GDI_TEAMS names.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ UserName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Team(BaseModel):
-    """`members`: Airflow user names, which are LS AAI subs (contracts: Broker), and accounts of portals. `workflows`: none named means all."""
+    """`members`: Airflow user names, which are LS AAI subs (contracts: Broker), and accounts of portals. `workflows`:
+    none named means all.
+    """
 
     model_config = ConfigDict(extra="forbid")
     members: list[UserName] = Field(default_factory=list, max_length=10_000)
@@ -32,7 +36,9 @@ _FILE = TypeAdapter(dict[TeamName, Team])
 
 
 def teams() -> Teams | None:
-    """The teams as the file has them now; None where isolation is shared. SettingsError naming the setting and, in the file, the field."""
+    """The teams as the file has them now; None where isolation is shared. SettingsError naming the setting and, in the
+    file, the field.
+    """
     if settings().isolation == "shared":
         return None
     file = settings().need("teams")
@@ -45,12 +51,15 @@ def teams() -> Teams | None:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:20])
         raise SettingsError(
-            f"GDI_TEAMS: {file}: {wrong}. It is a mapping of teams: NAME: {{members: [user names], workflows: [names; without it all]}}"
+            f"GDI_TEAMS: {file}: {wrong}. It is a mapping of teams: NAME: {{members: [user names], workflows: [names;"
+            " without it all]}"
         ) from None
 
 
 def runners(workflow: str, known: Teams | None) -> list[str | None]:
-    """The teams that get a DAG of the workflow; `[None]`, one DAG for nobody in particular, where isolation is shared."""
+    """The teams that get a DAG of the workflow; `[None]`, one DAG for nobody in particular, where isolation is
+    shared.
+    """
     return [None] if known is None else [name for name, team in known.items() if team.may_run(workflow)]
 
 
@@ -65,10 +74,15 @@ def split(dag_id: str) -> tuple[str, str | None]:
 
 
 def dag_for(workflow: str, user: str, known: Teams | None) -> str | None:
-    """The DAG that runs the workflow for a user when nobody is there to choose: of the first team in the file that has both. None: there is no such team."""
+    """The DAG that runs the workflow for a user when nobody is there to choose: of the first team in the file that has
+    both. None: there is no such team.
+    """
     if known is None:
         return workflow
-    return next((dag_id_of(workflow, name) for name, team in known.items() if user in team.members and team.may_run(workflow)), None)
+    return next(
+        (dag_id_of(workflow, name) for name, team in known.items() if user in team.members and team.may_run(workflow)),
+        None,
+    )
 
 
 def role_of(team: str) -> str:
@@ -81,12 +95,14 @@ DAG_ACTIONS = frozenset({"can_read", "can_edit"})  # to start, stop and clear is
 
 
 def need_access_control() -> None:
-    """SettingsError unless Airflow's auth manager is the one that heeds `access_control`; any other shows every team's DAGs to everybody."""
+    """SettingsError unless Airflow's auth manager is the one that heeds `access_control`; any other shows every team's
+    DAGs to everybody.
+    """
     from airflow.configuration import conf
 
     manager = str(conf.get("core", "auth_manager", fallback=""))
     if "FabAuthManager" not in manager:  # as Airflow itself asks before it stores a DAG's access_control
         raise SettingsError(
-            f"GDI_ISOLATION is team, but {manager.rpartition('.')[2] or 'Airflow'} does not heed teams: set auth_manager in [core] to "
-            "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+            f"GDI_ISOLATION is team, but {manager.rpartition('.')[2] or 'Airflow'} does not heed teams: set"
+            " auth_manager in [core] to airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
         )

@@ -1,4 +1,6 @@
-"""OAuth 2.0 client credentials (RFC 6749 §4.4): the token endpoint given, or found at the issuer (OpenID Connect Discovery 1.0, RFC 8414)."""
+"""OAuth 2.0 client credentials (RFC 6749 §4.4): the token endpoint given, or found at the issuer (OpenID Connect
+Discovery 1.0, RFC 8414).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ClientCredentials(CachedTokens):
-    """Tokens of a client of its own. The secret is read from its file at each fetch, so that it may be rotated, and goes into the header of that one call.
+    """Tokens of a client of its own. The secret is read from its file at each fetch, so that it may be rotated, and
+    goes into the header of that one call.
 
     Give `token_url` or `issuer`. `scope` and `audience` are sent where they are given.
     """
@@ -66,10 +69,16 @@ class ClientCredentials(CachedTokens):
             answer = await self._call("POST", self._url, data={**form, "client_id": self._id, "client_secret": secret})
         else:  # RFC 6749 §2.3.1: both are form-encoded before they become user and password
             answer = await self._call("POST", self._url, data=form, auth=(quote_plus(self._id), quote_plus(secret)))
-        token, kind, life = answer.get("access_token"), str(answer.get("token_type", "Bearer")), answer.get("expires_in")
+        token, kind, life = (
+            answer.get("access_token"),
+            str(answer.get("token_type", "Bearer")),
+            answer.get("expires_in"),
+        )
         if not isinstance(token, str) or kind.lower() != "bearer":
             raise Refused(f"the token endpoint {self._url} answered without a bearer token")
-        seconds = float(life) if isinstance(life, int | float) and not isinstance(life, bool) and life > 0 else DEFAULT_LIFE
+        seconds = (
+            float(life) if isinstance(life, int | float) and not isinstance(life, bool) and life > 0 else DEFAULT_LIFE
+        )
         return checked(token, f"the answer of {self._url}"), time.time() + min(seconds, MAX_LIFE)
 
     async def _discover(self) -> str:
@@ -77,7 +86,10 @@ class ClientCredentials(CachedTokens):
         check_secret_url(self._issuer, plain_http=self._plain_http)
         document = await self._call("GET", self._issuer.rstrip("/") + "/.well-known/openid-configuration")
         if str(document.get("issuer", "")).rstrip("/") != self._issuer.rstrip("/"):
-            raise Refused(f"{self._issuer} says that it is another issuer: {str(document.get('issuer'))[:200]!r}; give the issuer as it names itself")
+            raise Refused(
+                f"{self._issuer} says that it is another issuer: {str(document.get('issuer'))[:200]!r}; give the issuer"
+                " as it names itself"
+            )
         found = document.get("token_endpoint")
         if not isinstance(found, str):
             raise Refused(f"{self._issuer} names no token endpoint; give --tes-auth-token-url")
@@ -86,7 +98,9 @@ class ClientCredentials(CachedTokens):
         return found
 
     async def _call(self, method: str, url: str, **arguments: Any) -> dict[str, Any]:
-        """The answer as JSON. ProblemError 503 where trying again may help, Refused with the server's own error code (RFC 6749 §5.2) where not."""
+        """The answer as JSON. ProblemError 503 where trying again may help, Refused with the server's own error code
+        (RFC 6749 §5.2) where not.
+        """
         try:
             answer = await self._http.request(method, url, headers={"Accept": "application/json"}, **arguments)
         except httpx.TransportError as error:
@@ -101,7 +115,10 @@ class ClientCredentials(CachedTokens):
             raise ProblemError(503, "token-endpoint-away", f"{url} answered {answer.status_code}.")
         said = body if isinstance(body, dict) else {}
         why = " ".join(printable(said.get(k)) for k in ("error", "error_description")).strip()
-        raise Refused(f"{url} gives client {self._id} no token: {answer.status_code} {why}".rstrip() + "; check client id, secret, scope and audience")
+        raise Refused(
+            f"{url} gives client {self._id} no token: {answer.status_code} {why}".rstrip()
+            + "; check client id, secret, scope and audience"
+        )
 
 
 def check_secret_url(url: str, *, plain_http: bool) -> None:
@@ -109,7 +126,10 @@ def check_secret_url(url: str, *, plain_http: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and (plain_http or parts.hostname in LOOPBACK)):
         return
-    raise Refused(f"{url} is not https: a credential would be readable on its way; use https, or --tes-auth-plain-http within a network you trust")
+    raise Refused(
+        f"{url} is not https: a credential would be readable on its way; use https, or --tes-auth-plain-http within a"
+        " network you trust"
+    )
 
 
 def printable(value: Any) -> str:

@@ -1,4 +1,6 @@
-"""Credentials for a gateway or a TES as one `httpx.Auth`: cached until near their end; a 401 gets one fresh token and one retry. RFC 6750, RFC 7617."""
+"""Credentials for a gateway or a TES as one `httpx.Auth`: cached until near their end; a 401 gets one fresh token and
+one retry. RFC 6750, RFC 7617.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,15 @@ from snakemake_tes_auth.retry import Refused, transient
 
 MIN_TTL = 65.0  # seconds a token must still live: as long as the longest single call (session.TIMEOUT) may take
 MAX_TOKEN_BYTES = 64 * 1024
-LOOK_EVERY = 1.0  # seconds between two looks at a token file: a stat for each of ten thousand requests costs more than it tells
+LOOK_EVERY = (
+    1.0  # seconds between two looks at a token file: a stat for each of ten thousand requests costs more than it tells
+)
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1: anything else would be a header of its own
 
 
 class TokenSource(Protocol):
-    """Gives what stands behind `scheme` in the Authorization header; another than `refused`, where a server did not take that one. "" sends no header.
+    """Gives what stands behind `scheme` in the Authorization header; another than `refused`, where a server did not
+    take that one. "" sends no header.
 
     ProblemError or httpx.TransportError where a fresh one may be had later, Refused where it cannot.
     """
@@ -67,8 +72,9 @@ class FixedToken:
     async def token(self, *, refused: str | None = None) -> str:
         if refused == self._value:
             raise Refused(
-                f"the token of {self._named} was refused: it has ended or is not for this server; put a fresh one there and start the same "
-                "command again: tasks that run are found again (a token file or client credentials would be renewed meanwhile)"
+                f"the token of {self._named} was refused: it has ended or is not for this server; put a fresh one there"
+                " and start the same command again: tasks that run are found again (a token file or client credentials"
+                " would be renewed meanwhile)"
             )
         return self._value
 
@@ -77,8 +83,8 @@ class FixedToken:
 
 
 class FileTokens:
-    """A token in a file that someone else keeps fresh (a mounted secret); looked at every second at most, read when it changed. One that was refused is
-    looked for at once, and waited for to be replaced."""
+    """A token in a file that someone else keeps fresh (a mounted secret); looked at every second at most, read when it
+    changed. One that was refused is looked for at once, and waited for to be replaced."""
 
     scheme = "Bearer"
 
@@ -99,7 +105,9 @@ class FileTokens:
             self._read = (seen, self._encoded(secret_of(self._path, "token file")))
         value = self._read[1]
         if value == refused:
-            raise ProblemError(503, "token-refused", f"The server refused what {self._path} holds, and it has not been replaced yet.")
+            raise ProblemError(
+                503, "token-refused", f"The server refused what {self._path} holds, and it has not been replaced yet."
+            )
         return value
 
     def _encoded(self, value: str) -> str:
@@ -159,9 +167,18 @@ class CachedTokens(ABC):
 
 
 class BrokerTokens(CachedTokens):
-    """Run tokens of one run for one gateway: `POST /v1/runs/{id}/tokens` with the pod's identity token, which is read at each request."""
+    """Run tokens of one run for one gateway: `POST /v1/runs/{id}/tokens` with the pod's identity token, which is read
+    at each request.
+    """
 
-    def __init__(self, run: RunFile, identity: Path, *, min_ttl: float = MIN_TTL, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        run: RunFile,
+        identity: Path,
+        *,
+        min_ttl: float = MIN_TTL,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         super().__init__(min_ttl=min_ttl)
         self._run = run
         self._broker = AsyncBrokerClient(run.broker_url, token_file(identity), transport=transport)
@@ -171,11 +188,16 @@ class BrokerTokens(CachedTokens):
 
     async def _fetch(self) -> tuple[str, float]:
         try:
-            answer = await self._broker.token(self._run.run, TokenRequest(audience=self._run.audience, min_ttl=self._min_ttl))
+            answer = await self._broker.token(
+                self._run.run, TokenRequest(audience=self._run.audience, min_ttl=self._min_ttl)
+            )
         except ProblemError as error:
             if transient(error):
                 raise
-            raise Refused(f"the broker gives no run token for {self._run.node}: {error}", dataset=(error.problem.model_extra or {}).get("dataset")) from None
+            raise Refused(
+                f"the broker gives no run token for {self._run.node}: {error}",
+                dataset=(error.problem.model_extra or {}).get("dataset"),
+            ) from None
         except OSError as error:
             raise Refused(f"the pod's identity token cannot be read: {error.strerror}") from None
         return answer.token, answer.expires_at
@@ -185,7 +207,9 @@ class BrokerTokens(CachedTokens):
 
 
 class TokenAuth(httpx.Auth):
-    """Puts the source's token on each request. Only for asynchronous clients: all of this package's calls run on one loop."""
+    """Puts the source's token on each request. Only for asynchronous clients: all of this package's calls run on one
+    loop.
+    """
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
@@ -203,7 +227,9 @@ class TokenAuth(httpx.Auth):
 
 
 def _look(path: Path) -> object:
-    """What changes when a file does; None where that cannot be told. Reading it for each of ten thousand requests would cost more than the requests."""
+    """What changes when a file does; None where that cannot be told. Reading it for each of ten thousand requests would
+    cost more than the requests.
+    """
     try:
         found = path.stat()
     except OSError:
@@ -212,12 +238,16 @@ def _look(path: Path) -> object:
 
 
 def secret_of(path: Path, what: str) -> str:
-    """What a secret's file holds, without the white space around it. Refused where it cannot be read; ProblemError while it is empty (being rewritten)."""
+    """What a secret's file holds, without the white space around it. Refused where it cannot be read; ProblemError
+    while it is empty (being rewritten).
+    """
     try:
         with path.open() as handle:
             value = handle.read(MAX_TOKEN_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the {what} {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from None
+        raise Refused(
+            f"the {what} {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+        ) from None
     if not value:
         raise ProblemError(503, "token-missing", f"The {what} {path} is empty.")
     return value
@@ -231,8 +261,11 @@ def checked(token: str, named: str) -> str:
 
 
 def refuse_argument(option: str, variable: str) -> None:
-    """Refused where a token stands on the command line, which every user of the machine can read. It is taken out of the environment, which local rules and
-    their commands would inherit."""
+    """Refused where a token stands on the command line, which every user of the machine can read. It is taken out of
+    the environment, which local rules and their commands would inherit."""
     if any(a == option or a.startswith(f"{option}=") for a in sys.argv):
-        raise Refused(f"a token does not belong on the command line, where every user of the machine can read it: set {variable} instead of {option}")
+        raise Refused(
+            f"a token does not belong on the command line, where every user of the machine can read it: set {variable}"
+            f" instead of {option}"
+        )
     os.environ.pop(variable, None)

@@ -13,8 +13,10 @@ MAX_JOBS = 1_000_000
 Event = dict[str, Any]
 
 
-class Told:
-    """`fresh` says whether an event is news, and remembers it. A job that is submitted as another task starts anew: whatever happens to that one is news."""
+class Deduplication:
+    """`fresh` says whether an event is news, and remembers it. A job that is submitted as another task starts anew:
+    whatever happens to that one is news.
+    """
 
     def __init__(self, earlier: Iterable[Event] = ()) -> None:
         self._jobs: dict[str, tuple[str, set[str]]] = {}  # job -> the task it is, what was told of it

@@ -1,4 +1,6 @@
-"""Events to the broker: numbered, in order, in batches, with patience; never in the way of Snakemake. A full queue drops progress first and says so."""
+"""Events to the broker: numbered, in order, in batches, with patience; never in the way of Snakemake. A full queue
+drops progress first and says so.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from pydantic import ValidationError
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.broker_api import Event, EventBatch
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Patience, transient
+from snakemake_tes_auth.retry import RetryPolicy, transient
 
 log = logging.getLogger("snakemake_tes_auth.events.events")
 BATCH = 500
@@ -26,7 +28,9 @@ _FIELDS = frozenset(Event.model_fields) - {"seq"}
 
 
 def event(values: dict[str, Any], seq: int) -> Event | None:
-    """An event of the API from what a logger record carries: unknown fields left out, texts cut to the API's bounds. None where it is no event at all."""
+    """An event of the API from what a logger record carries: unknown fields left out, texts cut to the API's bounds.
+    None where it is no event at all.
+    """
     try:
         return Event(seq=seq, **_bounded(values))
     except (ValidationError, TypeError, ValueError, OverflowError):
@@ -49,7 +53,9 @@ def _bounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class EventPump:
-    """Takes events on one loop and posts them. `source` names the writer; numbers start at 1. `sent` hears what the broker has taken."""
+    """Takes events on one loop and posts them. `source` names the writer; numbers start at 1. `sent` hears what the
+    broker has taken.
+    """
 
     def __init__(
         self,
@@ -57,14 +63,14 @@ class EventPump:
         run: str,
         source: str,
         *,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         say: Callable[[str], None] = log.warning,
         sent: Callable[[list[Event]], None] = lambda _: None,
     ) -> None:
         self._broker = broker
         self._run = run
         self._source = source
-        self._patience = patience or Patience(total=float("inf"), longest=15)
+        self._patience = patience or RetryPolicy(total=float("inf"), longest=15)
         self._say = say
         self._sent = sent
         self._queue: deque[Event] = deque()
@@ -82,7 +88,9 @@ class EventPump:
         return MAX_QUEUE - len(self._queue)
 
     def put(self, values: dict[str, Any]) -> None:
-        """Numbers and queues one event. Where the queue is full the oldest progress, else this one, is dropped and counted."""
+        """Numbers and queues one event. Where the queue is full the oldest progress, else this one, is dropped and
+        counted.
+        """
         if self._closed or self.refused:
             return
         made = event(values, self._seq + 1)
@@ -101,7 +109,9 @@ class EventPump:
         self._wake.set()
 
     async def run(self) -> None:
-        """Posts until closed and empty. A batch that the broker refuses as wrong is dropped; a broker that refuses the writer ends it."""
+        """Posts until closed and empty. A batch that the broker refuses as wrong is dropped; a broker that refuses the
+        writer ends it.
+        """
         attempt = 0
         while True:
             while not self._queue:

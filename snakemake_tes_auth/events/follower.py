@@ -1,4 +1,6 @@
-"""What Snakemake's process says: its file of events, handed to the pump, which alone numbers and sends; its standard error, passed on."""
+"""What Snakemake's process says: its file of events, handed to the pump, which alone numbers and sends; its standard
+error, passed on.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snakemake_tes_auth.events.deduplication import Told
+from snakemake_tes_auth.events.deduplication import Deduplication
 from snakemake_tes_auth.events.events import EventPump
 
 MAX_LINE = 256 * 1024
@@ -18,12 +20,14 @@ PERIOD = 0.2
 ALLOWED = frozenset({"rules", "job", "progress", "note"})
 
 
-class Tail:
-    """`ended` is set when no more will be written. `last_note` is the last error Snakemake told. What `told` knows is not handed on again."""
+class LogFollower:
+    """`ended` is set when no more will be written. `last_note` is the last error Snakemake told. What `told` knows is
+    not handed on again.
+    """
 
-    def __init__(self, path: Path, told: Told | None = None) -> None:
+    def __init__(self, path: Path, told: Deduplication | None = None) -> None:
         self._path = path
-        self._told = told or Told()
+        self._told = told or Deduplication()
         self._rest = b""
         self._offset = 0
         self.ended = False
@@ -66,7 +70,9 @@ class Tail:
 
 
 class Complaints:
-    """Passes standard error on and keeps the line that best says why Snakemake itself fell over (a Snakefile that does not parse is not always logged)."""
+    """Passes standard error on and keeps the line that best says why Snakemake itself fell over (a Snakefile that does
+    not parse is not always logged).
+    """
 
     _ERROR = re.compile(r"^([A-Za-z_.]*(?:Error|Exception))\b.{0,1500}$")
 

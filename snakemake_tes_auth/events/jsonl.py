@@ -9,18 +9,20 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from snakemake_tes_auth.events.deduplication import Told, earlier
+from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 
 MAX_QUEUE = 50_000
 
 
-class Lines:
-    """`path` "-" is standard output. A file is continued: what it tells already is not told again. OSError where it cannot be opened."""
+class JsonLines:
+    """`path` "-" is standard output. A file is continued: what it tells already is not told again. OSError where it
+    cannot be opened.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         plain = path != "-" and self._path.is_file()  # a pipe has no past
-        self._told = Told(earlier(self._path) if plain else ())
+        self._told = Deduplication(earlier(self._path) if plain else ())
         self._out = sys.stdout if path == "-" else self._path.open("a")
         if plain and self._cut():
             self._out.write("\n")

@@ -1,4 +1,6 @@
-"""What the executor tells through Snakemake's log: the rules and jobs that there are, what becomes of each, and what it used. logger.py makes events of it."""
+"""What the executor tells through Snakemake's log: the rules and jobs that there are, what becomes of each, and what it
+used. logger.py makes events of it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from snakemake_tes_auth.tasks.usage import Usage, usage
 from snakemake_tes_auth.tes.client import Task
 
 
-class Teller:
-    """`watched`: somebody makes events of the log. Who reads it otherwise is not told each step of each job. May be called on any thread."""
+class Reporter:
+    """`watched`: somebody makes events of the log. Who reads it otherwise is not told each step of each job. May be
+    called on any thread.
+    """
 
     def __init__(self, logger: Any, session: Session, *, watched: bool) -> None:
         self.watched = watched
@@ -24,13 +28,20 @@ class Teller:
         self._usage = Usage(session.tes, {"gdi-run": session.name}, self._used)
 
     def plan(self, dag: Any, rule_order: Iterable[str], submitter: Any) -> None:
-        """What the workflow consists of, also the part that an earlier process finished, so that progress does not jump back."""
+        """What the workflow consists of, also the part that an earlier process finished, so that progress does not jump
+        back.
+        """
         everything = list(adapter.jobs(dag))
         work = [job for job in everything if not adapter.does_nothing(job)]
         counts = {name: 0 for name in rule_order}
         for job in work:
             counts[job.rule.name] = counts.get(job.rule.name, 0) + 1
-        self._event("The workflow's rules", kind="rules", counts={k: v for k, v in counts.items() if v}, all_jobs=len(everything))
+        self._event(
+            "The workflow's rules",
+            kind="rules",
+            counts={k: v for k, v in counts.items() if v},
+            all_jobs=len(everything),
+        )
         if not self.watched:
             return
         planned = []
@@ -46,7 +57,17 @@ class Teller:
     def job(self, view: JobView, key: str, state: str, **details: Any) -> None:
         known = {k: v for k, v in details.items() if v is not None}
         said = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
-        self._event(said, kind="job", jobid=view.jobid, rule=view.rule, job=key, wildcards=view.wildcards, state=state, tries=view.attempt, **known)
+        self._event(
+            said,
+            kind="job",
+            jobid=view.jobid,
+            rule=view.rule,
+            job=key,
+            wildcards=view.wildcards,
+            state=state,
+            tries=view.attempt,
+            **known,
+        )
 
     def submitted(self, entry: Entry) -> None:
         again = "found again after a restart" if entry.adopted and not entry.platform_tries else None
@@ -67,7 +88,12 @@ class Teller:
         self._session.loop.run(self._usage.finish())
 
     def _used(self, who: dict[str, Any], found: dict[str, float]) -> None:
-        self._event(f"A job of {who['rule']} used " + ", ".join(f"{k} {v:g}" for k, v in found.items()), kind="job", usage=found, **who)
+        self._event(
+            f"A job of {who['rule']} used " + ", ".join(f"{k} {v:g}" for k, v in found.items()),
+            kind="job",
+            usage=found,
+            **who,
+        )
 
     def _event(self, said: str, **event: Any) -> None:
         self._logger.info(said, extra={"gdi_event": {"time": time.time(), **event}})

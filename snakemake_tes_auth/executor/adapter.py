@@ -1,4 +1,5 @@
-"""Every place that touches Snakemake outside its stable plugin interface, checked against 9.27.1; what runs in a task is in inside.py.
+"""Every place that touches Snakemake outside its stable plugin interface, checked against 9.27.1; what runs in a task
+is in remote_runner.py.
 
 tests/unit/test_snakemake_adapter.py fails loudly where another Snakemake changed one of them.
 """
@@ -18,16 +19,25 @@ from snakemake_tes_auth.executor.jobview import JobFile, JobView
 DROPPED_RESOURCES = ("_cores", "_nodes", "tmpdir")
 LATER = "<TBD>"  # how Snakemake writes a value that is known only where the job runs
 MAX_SPANS = 20
-TASK_TMP = "/tmp"  # noqa: S108 - inside the task
+TASK_TMP = "/tmp"  # noqa: S108
 # As snakemake.shell sets them for each command.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
-# --- jobs ------------------------------------------------------------------------------------------------------------
+# --- jobs ---------------------------------------------------------------------------------------
 
 
 def view(job: Any) -> JobView:
-    """Reads a job. `job.rule.shellcmd` can be formatted and `job.container_img_url` is complete when a job is handed to the executor."""
+    """Reads a job. `job.rule.shellcmd` can be formatted and `job.container_img_url` is complete when a job is handed to
+    the executor.
+    """
     if job.is_group():
         return _group(job)
     rule = job.rule
@@ -48,20 +58,38 @@ def view(job: Any) -> JobView:
         image=_plain_image(job.container_img_url),
         why_not_direct=_why_not_direct(job, shell),
         benchmark=None if benchmark is None else _file(benchmark),
-        problem="update() is not possible: a task cannot change a file in place; write another output" if _flagged(job, "update") else "",
+        problem=(
+            "update() is not possible: a task cannot change a file in place; write another output"
+            if _flagged(job, "update")
+            else ""
+        ),
     )
 
 
 def named(job: Any) -> JobView:
     """A job that may still change, as far as its name and its key go: nothing of it is evaluated."""
     wildcards = {str(k): str(v) for k, v in job.wildcards_dict.items()}
-    return JobView(int(job.jobid), str(job.rule.name), wildcards, int(job.attempt), 1, {}, [], [_file(f) for f in job.output], [], None, None)
+    return JobView(
+        int(job.jobid),
+        str(job.rule.name),
+        wildcards,
+        int(job.attempt),
+        1,
+        {},
+        [],
+        [_file(f) for f in job.output],
+        [],
+        None,
+        None,
+    )
 
 
 def _group(group: Any) -> JobView:
     members = [view(job) for job in group]
     made = {f.local for m in members for f in m.outputs}
-    inner = {str(f) for f in group.dag.get_unneeded_temp_files(group)} | {str(f) for j in group for f in j.output if _has(f, *_NEVER_STORED)}
+    inner = {str(f) for f in group.dag.get_unneeded_temp_files(group)} | {
+        str(f) for j in group for f in j.output if _has(f, *_NEVER_STORED)
+    }
     reasons = [f"rule {m.rule}: {m.why_not_direct}" for m in members if m.why_not_direct]
     if len({m.image for m in members}) > 1:
         reasons.append("its rules have different containers")
@@ -106,7 +134,11 @@ def _why_not_direct(job: Any, shell: str | None) -> str:
 
 
 def _reads_pipes(job: Any) -> bool:
-    return any(not maker.pipe_or_service_output.isdisjoint(files) for maker, files in job.dag.dependencies[job].items() if maker.pipe_or_service_output)
+    return any(
+        not maker.pipe_or_service_output.isdisjoint(files)
+        for maker, files in job.dag.dependencies[job].items()
+        if maker.pipe_or_service_output
+    )
 
 
 def _long_benchmark(job: Any) -> bool:
@@ -114,7 +146,9 @@ def _long_benchmark(job: Any) -> bool:
 
 
 def _shell(job: Any) -> str | None:
-    """The command with the prefix and suffix that snakemake.shell puts around it; a `tmpdir` that is known in the task only is the task's /tmp."""
+    """The command with the prefix and suffix that snakemake.shell puts around it; a `tmpdir` that is known in the task
+    only is the task's /tmp.
+    """
     if job.rule.shellcmd is None:
         return None
     from snakemake.shell import shell  # late: Snakemake's modules import each other in a circle
@@ -132,7 +166,7 @@ def _shell_program(job: Any) -> str:
 
 
 def _shell_name(job: Any) -> str:
-    return os.path.basename(_shell_program(job))  # noqa: PTH119 - a name, not a path of this machine
+    return os.path.basename(_shell_program(job))  # noqa: PTH119
 
 
 class _WithTmp:
@@ -149,8 +183,12 @@ class _WithTmp:
 
 
 def _resources(job: Any) -> dict[str, int | float | str]:
-    found = {str(k): v for k, v in job.resources.items() if k not in DROPPED_RESOURCES and isinstance(v, int | float | str)}
-    if not job.is_group() and job.dag.workflow.remote_execution_settings.preemptible_rules.is_preemptible(job.rule.name):
+    found = {
+        str(k): v for k, v in job.resources.items() if k not in DROPPED_RESOURCES and isinstance(v, int | float | str)
+    }
+    if not job.is_group() and job.dag.workflow.remote_execution_settings.preemptible_rules.is_preemptible(
+        job.rule.name
+    ):
         found["preemptible"] = 1
     return {k: v for k, v in found.items() if v != LATER}
 
@@ -162,7 +200,12 @@ def _plain_image(image: Any) -> str | None:
 
 def _made_as_directories(job: Any) -> set[Any]:
     """The inputs that another job makes as directories: `directory()` stands at the output only."""
-    return {f for maker, files in job.dag.dependencies[job].items() for f in maker.output if f in files and _has(f, "directory")}
+    return {
+        f
+        for maker, files in job.dag.dependencies[job].items()
+        for f in maker.output
+        if f in files and _has(f, "directory")
+    }
 
 
 def _has(f: Any, *flags: str) -> bool:
@@ -195,7 +238,7 @@ def retries_left(job: Any) -> bool:
     return bool(job.restart_times > job.attempt - 1)
 
 
-# --- the workflow ----------------------------------------------------------------------------------------------------
+# --- the workflow -------------------------------------------------------------------------------
 
 
 def jobs(dag: Any) -> Iterable[Any]:
@@ -227,7 +270,8 @@ def container_image(workflow: Any) -> str:
 
 
 def sources(workflow: Any) -> set[Path]:
-    """The files that Snakemake itself reads when it parses the workflow and runs any of its rules: Snakefiles, configuration, scripts, environments.
+    """The files that Snakemake itself reads when it parses the workflow and runs any of its rules: Snakefiles,
+    configuration, scripts, environments.
 
     `dag.get_sources` asks git besides, which may not be there, and takes whatever the repository holds.
     """
@@ -243,7 +287,9 @@ def sources(workflow: Any) -> set[Path]:
 
 
 def cached_sources(job: Any) -> set[Path]:
-    """What Snakemake's source cache holds for this process (`workflow.source_path`), and the job's wrapper: at the same paths, a task needs no network."""
+    """What Snakemake's source cache holds for this process (`workflow.source_path`), and the job's wrapper: at the same
+    paths, a task needs no network.
+    """
     from snakemake import wrapper
 
     workflow = job.dag.workflow
@@ -251,7 +297,9 @@ def cached_sources(job: Any) -> set[Path]:
     found = set()
     for member in job if job.is_group() else (job,):
         script = wrapper.get_script(member.rule.wrapper, cache, prefix) if member.is_wrapper else None
-        if script is not None and not isinstance(script, dict):  # a dict tells why none was found, which Snakemake itself says best
+        if script is not None and not isinstance(
+            script, dict
+        ):  # a dict tells why none was found, which Snakemake itself says best
             found.add(Path(cache.get_path(script)))
     return found | {f for f in Path(cache.runtime_cache_path).rglob("*") if f.is_file()}
 
@@ -266,28 +314,35 @@ def _local(source: Any) -> Path | None:
 
 
 def _beside(rule: Any, name: str) -> Path | None:
-    return Path(name).absolute() if os.path.isabs(name) else _local(rule.basedir.join(name))  # noqa: PTH117 - the name may be a URL
+    # the name may be a URL
+    return Path(name).absolute() if os.path.isabs(name) else _local(rule.basedir.join(name))  # noqa: PTH117
 
 
 def local_rules(dag: Any) -> list[str]:
-    """The rules whose jobs would read or write stored files where Snakemake itself runs: in `localrules`, or with nothing but `touch()` outputs."""
+    """The rules whose jobs would read or write stored files where Snakemake itself runs: in `localrules`, or with
+    nothing but `touch()` outputs.
+    """
     jobs = (j for j in dag.needrun_jobs() if j.is_local and (j.output or not j.is_norun))
     return sorted({str(j.rule.name) for j in jobs if any(f.is_storage for f in (*j.input, *j.output))})
 
 
 def asking_rule() -> str:
-    """The rule whose input function opens the file that is just being retrieved; "" where it is none. Snakemake retrieves it while it handles the miss."""
+    """The rule whose input function opens the file that is just being retrieved; "" where it is none. Snakemake
+    retrieves it while it handles the miss.
+    """
     error = sys.exc_info()[1]
     while error is not None and type(error).__name__ != "InputOpenException":
         error = error.__context__
     return str(getattr(getattr(error, "rule", None), "name", ""))
 
 
-# --- Snakemake inside a task --------------------------------------------------------------------------------------------
+# --- Snakemake inside a task --------------------------------------------------------------------
 
 
 def inside(job: Any, cores: int) -> dict[str, Any]:
-    """What inside.py needs to run this very job or group: Snakemake's arguments, as `RealExecutor.format_job_exec` gives them, and what they cannot carry."""
+    """What remote_runner.py needs to run this very job or group: Snakemake's arguments, as `RealExecutor.format_job_exec`
+    gives them, and what they cannot carry.
+    """
     dag, workflow = job.dag, job.dag.workflow
     settings = workflow.storage_settings
     return {
@@ -315,8 +370,27 @@ def _arguments(job: Any, cores: int) -> list[str]:
     given, execution, deployment = workflow.resource_settings, workflow.execution_settings, workflow.deployment_settings
     found = [
         *("--snakefile", str(Path(str(workflow.main_snakefile)).absolute()), "--directory", str(Path.cwd())),
-        *("--mode", "remote", "--executor", "local", "--cores", str(cores), "--attempt", str(job.attempt), "--shared-fs-usage", "none"),
-        *("--force", "--target-files-omit-workdir-adjustment", "--keep-storage-local-copies", "--max-inventory-time", "0", "--retries", "0"),
+        *(
+            "--mode",
+            "remote",
+            "--executor",
+            "local",
+            "--cores",
+            str(cores),
+            "--attempt",
+            str(job.attempt),
+            "--shared-fs-usage",
+            "none",
+        ),
+        *(
+            "--force",
+            "--target-files-omit-workdir-adjustment",
+            "--keep-storage-local-copies",
+            "--max-inventory-time",
+            "0",
+            "--retries",
+            "0",
+        ),
         *("--nocolor", "--no-hooks", "--nolock", "--ignore-incomplete", "--drop-metadata"),
         *("--rerun-triggers", "mtime"),
         *("--latency-wait", str(min(2, execution.latency_wait)), "--scheduler", "greedy"),
@@ -327,12 +401,25 @@ def _arguments(job: Any, cores: int) -> list[str]:
     found += ["--local-groupid", str(job.jobid)] if job.is_group() else ["--force-use-threads"]
     for flag, given_values in (
         ("--set-threads", [f"{rule}={value.raw}" for rule, value in given._parsed_overwrite_threads.items()]),
-        ("--set-resources", [f"{rule}:{name}={v.raw}" for rule, values in given._parsed_overwrite_resources.items() for name, v in values.items()]),
+        (
+            "--set-resources",
+            [
+                f"{rule}:{name}={v.raw}"
+                for rule, values in given._parsed_overwrite_resources.items()
+                for name, v in values.items()
+            ],
+        ),
         ("--default-resources", list(given._parsed_default_resources.args or [])),
         ("--set-scatter", [f"{name}={n}" for name, n in given.overwrite_scatter.items()]),
-        ("--software-deployment-method", sorted(m.item_to_choice() for m in deployment.deployment_method if m.item_to_choice() == "conda")),
+        (
+            "--software-deployment-method",
+            sorted(m.item_to_choice() for m in deployment.deployment_method if m.item_to_choice() == "conda"),
+        ),
         ("--shadow-prefix", [str(execution.shadow_prefix)] if execution.shadow_prefix else []),
-        ("--wrapper-prefix", [workflow.workflow_settings.wrapper_prefix] if workflow.workflow_settings.wrapper_prefix else []),
+        (
+            "--wrapper-prefix",
+            [workflow.workflow_settings.wrapper_prefix] if workflow.workflow_settings.wrapper_prefix else [],
+        ),
         ("--max-threads", [str(given.max_threads)] if given.max_threads else []),
     ):
         found += [flag, *given_values] if given_values else []
@@ -340,9 +427,11 @@ def _arguments(job: Any, cores: int) -> list[str]:
 
 
 def storage_names(job: Any) -> dict[str, Any]:
-    """How each storage provider of this process names a query's local file, for the passive providers in the task: `{provider: {schemes, spans, pairs}}`.
+    """How each storage provider of this process names a query's local file, for the passive providers in the task:
+    `{provider: {schemes, spans, pairs}}`.
 
-    `spans` are pairs of beginnings: a query that begins with the one has a local name that begins with the other. `pairs` are queries that no span explains.
+    `spans` are pairs of beginnings: a query that begins with the one has a local name that begins with the other.
+    `pairs` are queries that no span explains.
     """
     from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
@@ -350,7 +439,10 @@ def storage_names(job: Any) -> dict[str, Any]:
     names: dict[str, dict[str, str]] = {}
     for f in _storage_files(job):
         provider, query = f.storage_object.provider, str(f.storage_object.query)
-        plugin = next((n for n in registry.get_registered_plugins() if registry.get_plugin(n).storage_provider is type(provider)), None)
+        plugin = next(
+            (n for n in registry.get_registered_plugins() if registry.get_plugin(n).storage_provider is type(provider)),
+            None,
+        )
         local = Path(f.storage_object.local_path())
         if plugin is not None and local.is_relative_to(provider.local_prefix):
             names.setdefault(plugin, {})[query] = local.relative_to(provider.local_prefix).as_posix()
@@ -366,7 +458,10 @@ def storage_names(job: Any) -> dict[str, Any]:
 
 def heads(query: str, local: str) -> tuple[str, str]:
     """What is left of both in front of their common end."""
-    n = next((i for i, (a, b) in enumerate(zip(query[::-1], local[::-1], strict=False)) if a != b), min(len(query), len(local)))
+    n = next(
+        (i for i, (a, b) in enumerate(zip(query[::-1], local[::-1], strict=False)) if a != b),
+        min(len(query), len(local)),
+    )
     return query[: len(query) - n], local[: len(local) - n]
 
 
@@ -378,7 +473,12 @@ def _storage_files(job: Any) -> Iterator[Any]:
     """The job's own files, and the patterns of its rules, which Snakemake matches against them."""
     for member in job if job.is_group() else (job,):
         rule = member.rule
-        own = (*member.input, *member.output, *member.log, *([member.benchmark] if member.benchmark is not None else []))
+        own = (
+            *member.input,
+            *member.output,
+            *member.log,
+            *([member.benchmark] if member.benchmark is not None else []),
+        )
         patterns = (*rule.input, *rule.output, *rule.log, *([rule.benchmark] if rule.benchmark else []))
         yield from (f for f in (*own, *patterns) if getattr(f, "is_storage", False))
 
@@ -387,11 +487,13 @@ def scheme_of(query: str) -> str:
     return query.partition("://")[0] if "://" in query else ""
 
 
-# --- what an earlier process did, and what Snakemake need not ask -----------------------------------------------------
+# --- what an earlier process did, and what Snakemake need not ask -------------------------------
 
 
 def only_unfinished(job: Any) -> bool:
-    """Whether the job has to run only because outputs are missing or incomplete: what an earlier process finished may then stand for it."""
+    """Whether the job has to run only because outputs are missing or incomplete: what an earlier process finished may
+    then stand for it.
+    """
     settings = job.dag.workflow.dag_settings
     # --rerun-incomplete makes Snakemake force the jobs of incomplete files, and gives no other reason.
     forced = settings.forceall or settings.forcetargets or bool(settings.forcerun)
@@ -404,38 +506,49 @@ def outputs_stand(job: Any, wanted: set[str]) -> bool:
     members = list(job) if job.is_group() else [job]
     made = {str(f.storage_object.query): f.storage_object for m in members for f in m.output if f.is_storage}
     outputs = [made[query] for query in wanted if query in made]
-    inputs = [f.storage_object for m in members for f in m.input if f.is_storage and str(f.storage_object.query) not in made]
+    inputs = [
+        f.storage_object for m in members for f in m.input if f.is_storage and str(f.storage_object.query) not in made
+    ]
     if not outputs or not all(o.exists() for o in outputs) or not all(i.exists() for i in inputs):
         return False
     return bool(max((i.mtime() for i in inputs), default=0.0) <= min(o.mtime() for o in outputs))
 
 
 def forget_absence(job: Any) -> None:
-    """Before a finished job's outputs are looked for: the S3 plugin remembers for good that a directory was not there when it first asked."""
+    """Before a finished job's outputs are looked for: the S3 plugin remembers for good that a directory was not there
+    when it first asked.
+    """
     for f in job.output:
         if f.is_storage and getattr(f.storage_object, "_is_dir", None) is False:
             f.storage_object._is_dir = None
 
 
 def ask_no_sizes(scheduler: Any, known: Callable[[Any], int | None]) -> None:
-    """Snakemake's scheduler asks the storage for the size of every input of every ready job, each time anew, to prefer jobs with larger ones. It gets what
-    is known without asking (`known`, of a storage object), else 0: the TES does the scheduling. A rule that computes with `input.size` still asks."""
+    """Snakemake's scheduler asks the storage for the size of every input of every ready job, each time anew, to prefer
+    jobs with larger ones. It gets what is known without asking (`known`, of a storage object), else 0: the TES does the
+    scheduling. A rule that computes with `input.size` still asks."""
 
     async def update_input_sizes(jobs: Iterable[Any]) -> None:
         sizes = scheduler._input_sizes
         for job in jobs:
             for f in job.input:
                 if f not in sizes:
-                    sizes[f] = (known(f.storage_object) or 0) if f.is_storage else (os.path.getsize(f) if os.path.isfile(f) else 0)  # noqa: PTH113, PTH202
+                    sizes[f] = (
+                        (known(f.storage_object) or 0)
+                        if f.is_storage
+                        else (os.path.getsize(f) if os.path.isfile(f) else 0)  # noqa: PTH113, PTH202
+                    )
 
     scheduler.update_input_sizes = update_input_sizes
 
 
-# --- use without a gateway ---------------------------------------------------------------------------------------------
+# --- use without a gateway ----------------------------------------------------------------------
 
 
 def digest(workflow: Any) -> str:
-    """`sha256:…` of what makes the workflow: its files' contents and the configuration from the command line. The same in each process that starts it."""
+    """`sha256:…` of what makes the workflow: its files' contents and the configuration from the command line. The same
+    in each process that starts it.
+    """
     total = hashlib.sha256(json.dumps(workflow.config_settings.overwrite_config, sort_keys=True, default=str).encode())
     folder = workflow_folder(workflow)
     for path in sorted(sources(workflow)):
@@ -447,7 +560,9 @@ def digest(workflow: Any) -> str:
 
 def default_storage(workflow: Any) -> tuple[Any | None, str]:
     """The default storage provider's object and prefix; None and "" where there is none."""
-    return workflow.storage_registry.default_storage_provider, str(workflow.storage_settings.default_storage_prefix or "")
+    return workflow.storage_registry.default_storage_provider, str(
+        workflow.storage_settings.default_storage_prefix or ""
+    )
 
 
 def has_logger(workflow: Any, name: str) -> bool:

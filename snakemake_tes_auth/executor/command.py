@@ -22,8 +22,8 @@ def arguments(folders: Folders, run: RunFile, events: Path) -> list[str]:
         *("--default-storage-provider", "sda", "--default-storage-prefix", f"workspace://{run.run}"),
         *("--storage-sda-run-file", run_file),
         *("--logger", "airflow", "--logger-airflow-file", str(events)),
-        # The pod starts again in the same folder after any end: no lock to be left behind, unfinished outputs are made anew or adopted,
-        # and only files decide what has to run (the workflow itself is pinned by its digest).
+        # The pod starts again in the same folder after any end: no lock to be left behind, unfinished outputs are made
+        # anew or adopted, and only files decide what has to run (the workflow itself is pinned by its digest).
         *("--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"),
         # Snakemake's own defaults ask for 50 GB of disk and read every input's size.
         *("--default-resources", "mem_mb=1000", "disk_mb=1000"),
@@ -45,7 +45,10 @@ def environment(folders: Folders, around: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    for name in ("PYTHONPATH", "SSL_CERT_FILE"):  # where the packages are, and whose certificates the federation uses: the launcher's to say
+    for name in (
+        "PYTHONPATH",
+        "SSL_CERT_FILE",
+    ):  # where the packages are, and whose certificates the federation uses: the launcher's to say
         if name in around:
             found[name] = around[name]
     return found

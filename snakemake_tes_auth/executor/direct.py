@@ -1,5 +1,6 @@
-"""The script of a plain TES task: the job's own shell command in the rule's own image, and around it what Snakemake would have done: folders, logs,
-`touch()`, `ensure()`, benchmark, and a last look that every declared output is there."""
+"""The script of a plain TES task: the job's own shell command in the rule's own image, and around it what Snakemake
+would have done: folders, logs, `touch()`, `ensure()`, benchmark, and a last look that every declared output is
+there."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from pathlib import PurePosixPath
 from snakemake_tes_auth.executor.adapter import THREAD_VARIABLES
 from snakemake_tes_auth.executor.jobview import JobFile, JobView
 
-STAMP = ".snakemake_timestamp"  # Snakemake puts it into each directory output: an empty one is kept by object stores for its sake
+# Snakemake puts it into each directory output: an empty one is kept by object stores for its sake
+STAMP = ".snakemake_timestamp"
 SUMS = {"sha256": "sha256sum", "sha1": "sha1sum", "md5": "md5sum"}
 
-# run COMMAND RULE LOG…: as a process of its own, so that nothing of it (exit, traps, variables) reaches this script. Where it fails no output is stored, its
-# logs neither: what they end with goes to standard error.
+# run COMMAND RULE LOG…: as a process of its own, so that nothing of it (exit, traps, variables) reaches this script.
+# Where it fails no output is stored, its logs neither: what they end with goes to standard error.
 _RUN = """\
 export TMPDIR="${TMPDIR:-/tmp}"; export TMP="$TMPDIR" TEMP="$TMPDIR" TEMPDIR="$TMPDIR"
 failed() { echo "$2" >&2; echo "GDI-ERROR class=$1" >&2; exit 1; }
@@ -26,14 +28,21 @@ file() { [ -e "$1" ] || failed MissingOutput "the output $1 was not made"
   [ ! -d "$1" ] || failed ImproperOutput "the output $1 is a directory, which its rule does not declare by directory()"; }"""
 # What only some jobs need: a task's definition stays small.
 _HELPERS = {
-    "folder": """folder() { [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/STAMP"; }""".replace("STAMP", STAMP),
-    "filled": """filled() { [ -d "$1" ] || [ -s "$1" ] || failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }""",
-    "summed": """\
+    "folder": """folder() { [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/STAMP"; }""".replace(
+        "STAMP", STAMP
+    ),
+    "filled": (
+        """filled() { [ -d "$1" ] || [ -s "$1" ] || failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }"""
+    ),
+    "summed": (
+        """\
 summed() { local sum; sum=$("$2" < "$1") || failed NoChecksumTool "this image has no $2, which ensure() of $1 needs"
-  [ "${sum%% *}" = "$3" ] || failed WrongChecksum "the output $1 has the checksum ${sum%% *}, its rule ensures $3"; }""",
+  [ "${sum%% *}" = "$3" ] || failed WrongChecksum "the output $1 has the checksum ${sum%% *}, its rule ensures $3"; }"""
+    ),
 }
 
-# The columns of snakemake.benchmark.BenchmarkRecord. The process tree is looked at every half second, after 30 times every 30 s, as Snakemake does.
+# The columns of snakemake.benchmark.BenchmarkRecord. The process tree is looked at every half second, after 30 times
+# every 30 s, as Snakemake does.
 _BENCHMARK = r"""
 measured() {
   local file=$1 command=$2 pid sleeper code=0 began=$(_uptime) cpu=$(_children) n=0 pause=0.5
@@ -88,17 +97,26 @@ _look() {
 
 
 def script(job: JobView, work: str) -> list[str]:
-    """The arguments behind `bash -c`: the script, its name, and the commands (`$1`, `$2`, …), each as Snakemake would give it to bash."""
+    """The arguments behind `bash -c`: the script, its name, and the commands (`$1`, `$2`, …), each as Snakemake would
+    give it to bash.
+    """
     members = job.members or [job]
     body = [line for number, m in enumerate(members, start=1) for line in _member(m, number, in_group=len(members) > 1)]
     used = {line.partition(" ")[0] for line in body}
-    lines = [f"mkdir -p -- {shlex.quote(work)}", f"cd -- {shlex.quote(work)}", _RUN, *(text for name, text in _HELPERS.items() if name in used)]
+    lines = [
+        f"mkdir -p -- {shlex.quote(work)}",
+        f"cd -- {shlex.quote(work)}",
+        _RUN,
+        *(text for name, text in _HELPERS.items() if name in used),
+    ]
     lines += [_BENCHMARK.strip(), *body] if "measured" in used else body
     return ["\n".join(lines), "task", *(str(m.shell) for m in members)]
 
 
 def _member(job: JobView, number: int, *, in_group: bool) -> list[str]:
-    rule = shlex.quote(job.rule) if in_group else "''"  # alone, the command's own last line of standard error stays the last
+    rule = (
+        shlex.quote(job.rule) if in_group else "''"
+    )  # alone, the command's own last line of standard error stays the last
     written = [*job.outputs, *job.logs, *([job.benchmark] if job.benchmark else [])]
     folders = {str(PurePosixPath(f.local).parent) for f in written} - {"."}
     lines = []

@@ -1,4 +1,6 @@
-"""Snakemake's executor `tes-auth`: each job a TES task, found again after a restart, asked after in one list per round, cancelled all together."""
+"""Snakemake's executor `tes-auth`: each job a TES task, found again after a restart, asked after in one list per round,
+cancelled all together.
+"""
 
 import asyncio
 import signal
@@ -15,10 +17,10 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings
 
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.events.reporter import Teller
+from snakemake_tes_auth.events.reporter import Reporter
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.executor.submit import Entry, Submitter
-from snakemake_tes_auth.executor.task_registry import LiveTasks
+from snakemake_tes_auth.executor.task_registry import TaskRegistry
 from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
 from snakemake_tes_auth.storage.queries import Query, parse
@@ -51,17 +53,21 @@ __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 
 class Executor(RemoteExecutor):
-    """See the module. All network calls run on the session's loop; Snakemake's scheduler thread and polling thread only wait for them."""
+    """See the module. All network calls run on the session's loop; Snakemake's scheduler thread and polling thread only
+    wait for them.
+    """
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # The polling thread starts inside super().__init__: everything it touches exists before.
         self._session = open_session(workflow.executor_settings, workflow)
-        self._live = LiveTasks(self._session.tes, self._session.name)
+        self._live = TaskRegistry(self._session.tes, self._session.name)
         settings = workflow.executor_settings
         image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
-        self._tasks = Builder(adapter.workflow_folder(workflow), image=image, mode=settings.mode, cache=adapter.source_cache(workflow))
+        self._tasks = Builder(
+            adapter.workflow_folder(workflow), image=image, mode=settings.mode, cache=adapter.source_cache(workflow)
+        )
         self._submitter = Submitter(self._session, self._live, self._tasks)
-        self._tell = Teller(logger, self._session, watched=adapter.has_logger(workflow, "airflow"))
+        self._tell = Reporter(logger, self._session, watched=adapter.has_logger(workflow, "airflow"))
         self._bad_rounds = 0
         self._pause = FAST
         self._round: Any = None
@@ -74,13 +80,16 @@ class Executor(RemoteExecutor):
         self.next_seconds_between_status_checks = FAST
         if self._session.metadata is not None and (rules := adapter.local_rules(self.dag)):
             raise WorkflowError(
-                f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(rules)} would read or write files where Snakemake runs, but contents stay at the node: "
-                "take them out of `localrules`, write `workflow.source_path(…)` instead of `local(…)`, and give a rule with only touch() outputs a command"
+                f"{'rules' if len(rules) > 1 else 'rule'} {', '.join(rules)} would read or write files where Snakemake"
+                " runs, but contents stay at the node: take them out of `localrules`, write `workflow.source_path(…)`"
+                " instead of `local(…)`, and give a rule with only touch() outputs a command"
             )
         self._tell.plan(self.dag, adapter.rule_order(self.workflow), self._submitter)
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as Snakemake wants it."""
+        """Submits batch by batch, and reads the next while the TES takes the last; each job is reported one by one, as
+        Snakemake wants it.
+        """
         self._on_first_jobs()
         self._submitting = len(jobs) > BATCH
         under_way: tuple[list[Entry], Future[None]] | None = None
@@ -90,7 +99,10 @@ class Executor(RemoteExecutor):
                 for job in batch:
                     self.run_job_pre(job)
                 entries = [Entry(job, self._tasks.look(job)) for job in batch]
-                before, under_way = under_way, (entries, self._session.loop.start(self._session.guard(self._submitter.submit(entries))))
+                before, under_way = (
+                    under_way,
+                    (entries, self._session.loop.start(self._session.guard(self._submitter.submit(entries)))),
+                )
                 self._report_all(before)
             self._report_all(under_way)
         except BaseException:
@@ -128,12 +140,17 @@ class Executor(RemoteExecutor):
         self._began = True
         adapter.ask_no_sizes(self.workflow.scheduler, self._known_size)
         if threading.current_thread() is threading.main_thread():
-            # Snakemake would wait for all running jobs; what is live is to be cancelled, as at Ctrl-C. Raised here: SIGINT itself is ignored in the background.
+            # Snakemake would wait for all running jobs; what is live is to be cancelled, as at Ctrl-C. Raised here:
+            # SIGINT itself is ignored in the background.
             signal.signal(signal.SIGTERM, _stop)
 
     def _known_size(self, stored: Any) -> int | None:
         query = getattr(stored, "parsed", None)
-        info = self._session.metadata.known(query) if self._session.metadata is not None and isinstance(query, Query) else None
+        info = (
+            self._session.metadata.known(query)
+            if self._session.metadata is not None and isinstance(query, Query)
+            else None
+        )
         return info.size if info else None
 
     def run_job(self, job: Any) -> None:
@@ -155,7 +172,9 @@ class Executor(RemoteExecutor):
             if keep:
                 yield info
         # Fast while things change, slow when they do not; a round that costs much is not asked for all the time.
-        self._pause = max(FAST if changed else min(SLOW, self._pause * GROWTH), min(SLOW, (time.monotonic() - began) * SHARE))
+        self._pause = max(
+            FAST if changed else min(SLOW, self._pause * GROWTH), min(SLOW, (time.monotonic() - began) * SHARE)
+        )
         # While batch after batch is handed in the TES has better to do than to list those before.
         self.next_seconds_between_status_checks = max(self._pause, BUSY if self._submitting else 0)
 
@@ -172,7 +191,9 @@ class Executor(RemoteExecutor):
             if self._bad_rounds >= MAX_BAD_ROUNDS:
                 self._session.outcome.write("again", f"the status of tasks could not be read: {error}")
                 self._session.given_up = Away(str(error))
-                raise WorkflowError(f"the status of tasks could not be read {MAX_BAD_ROUNDS} times in a row: {error}") from None
+                raise WorkflowError(
+                    f"the status of tasks could not be read {MAX_BAD_ROUNDS} times in a row: {error}"
+                ) from None
             return {}
         self._bad_rounds = 0
         return states
@@ -193,7 +214,11 @@ class Executor(RemoteExecutor):
         for info in ended:
             view = info.aux["entry"].view
             files = [*view.outputs, *view.logs, *([view.benchmark] if view.benchmark else [])]
-            metadata.produced([(parse(f.query).path, f.directory) for f in files if f.query.startswith("workspace://")], info.external_jobid, when)
+            metadata.produced(
+                [(parse(f.query).path, f.directory) for f in files if f.query.startswith("workspace://")],
+                info.external_jobid,
+                when,
+            )
 
     async def _settle(self, info: Any, states: dict[str, str | None]) -> bool:
         """Acts on one job's state; True while it goes on."""
@@ -233,7 +258,11 @@ class Executor(RemoteExecutor):
             if state == "SYSTEM_ERROR" and self._session.metadata is not None:
                 inputs = [parse(f.query) for f in view.inputs if f.query.startswith("workspace://")]
                 if lost := await self._ask(self._session.metadata.absent(inputs)):
-                    return replace(why, error_class="MissingInput", reason=f"{_few(lost)} is not in the workspace, although the task that makes it is COMPLETE")
+                    return replace(
+                        why,
+                        error_class="MissingInput",
+                        reason=f"{_few(lost)} is not in the workspace, although the task that makes it is COMPLETE",
+                    )
         except (ProblemError, Away, Refused, asyncio.CancelledError):
             return Failure(state)
         return why
@@ -246,7 +275,13 @@ class Executor(RemoteExecutor):
         if why.worth_another_try and entry.platform_tries < PLATFORM_TRIES:
             entry.platform_tries += 1
             entry.again_at = time.monotonic() + 2.0**entry.platform_tries - 1
-            self._tell.job(entry.view, entry.key, "queued", task=info.external_jobid, message=f"tried again: {why.sentence(entry.view.rule)}")
+            self._tell.job(
+                entry.view,
+                entry.key,
+                "queued",
+                task=info.external_jobid,
+                message=f"tried again: {why.sentence(entry.view.rule)}",
+            )
             return True
         self._fail(info, why)
         return False
@@ -279,7 +314,10 @@ class Executor(RemoteExecutor):
         if metadata is None or self._cancelled or self._session.given_up is not None:
             return
         if lost := self._session.ask(metadata.verify()):
-            message = f"{_few(lost)} is not in the workspace, although its task ended as COMPLETE: the node's operator should look into the TES's log"
+            message = (
+                f"{_few(lost)} is not in the workspace, although its task ended as COMPLETE: the node's operator should"
+                " look into the TES's log"
+            )
             self._session.outcome.write("failed", message)
             raise WorkflowError(message)
 
@@ -304,7 +342,8 @@ class Executor(RemoteExecutor):
         self.report_job_error(info, msg=f"{message}{more} ")
 
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
-        """Cancels all that lives, from our own registry and the TES's list; `active_jobs` may be empty in the middle of a check.
+        """Cancels all that lives, from our own registry and the TES's list; `active_jobs` may be empty in the middle of
+        a check.
 
         Where the gateway is away or this pod was replaced nothing is cancelled: the next process adopts it.
         """
@@ -320,7 +359,9 @@ class Executor(RemoteExecutor):
             self.logger.error(f"not all tasks could be cancelled: {type(error).__name__}: {error}")
             return
         if left:
-            self.logger.error(f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed")
+            self.logger.error(
+                f"{left} tasks were asked to end and still live; the node's gateway ends them when the run is closed"
+            )
 
 
 def _stop(*_: object) -> None:

@@ -1,7 +1,9 @@
-"""`python -m snakemake_tes_auth.executor.inspector SNAKEFILE CONFIG OUT`: reads a Snakefile as Snakemake does and writes what its rules are, as JSON. Runs no job.
+"""`python -m snakemake_tes_auth.executor.inspector SNAKEFILE CONFIG OUT`: reads a Snakefile as Snakemake does and
+writes what its rules are, as JSON. Runs no job.
 
-A Snakefile is a stranger's program and runs here: start this in a process (and sandbox) of its own, never in a service. What it writes is checked by
-`RuleFacts` where it is read. Leans on Snakemake's inner names, checked against 9.27.1 (tests/unit/test_workflow_tools.py).
+A Snakefile is a stranger's program and runs here: start this in a process (and sandbox) of its own, never in a service.
+What it writes is checked by `RuleFacts` where it is read. Leans on Snakemake's inner names, checked against 9.27.1
+(tests/unit/test_workflow_tools.py).
 """
 
 from __future__ import annotations
@@ -17,13 +19,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # Names by which a function of a Snakefile reads a file's content. (`exists`, `glob` and the like ask for names only.)
 READS = frozenset(
-    {"open", "read_text", "read_bytes", "read_csv", "read_table", "read_json", "read_excel", "read_parquet", "loadtxt", "genfromtxt", "fromfile", "readlines"}
+    {
+        "open",
+        "read_text",
+        "read_bytes",
+        "read_csv",
+        "read_table",
+        "read_json",
+        "read_excel",
+        "read_parquet",
+        "loadtxt",
+        "genfromtxt",
+        "fromfile",
+        "readlines",
+    }
 )
 CALLS = 3  # how deep functions that call functions are followed
 
 
 class RuleFacts(BaseModel):
-    """One rule as declared. `kind` is what its jobs do; `norun` rules only name targets. `reads`: the directives whose functions read file contents.
+    """One rule as declared. `kind` is what its jobs do; `norun` rules only name targets. `reads`: the directives whose
+    functions read file contents.
 
     `makes` are the paths of workflow.yaml's releases that an output of the rule matches.
     """
@@ -58,9 +74,13 @@ def inspect(snakefile: Path, config: dict[str, Any], releases: list[str]) -> Sna
     version = str(snakemake.__version__)
     try:
         with SnakemakeApi(OutputSettings()) as api:
-            made = api.workflow(ResourceSettings(cores=1), config_settings=ConfigSettings(config=config), snakefile=snakefile)
+            made = api.workflow(
+                ResourceSettings(cores=1), config_settings=ConfigSettings(config=config), snakefile=snakefile
+            )
             workflow = made._workflow
-            return SnakefileFacts(snakemake=version, rules=[_facts(rule, workflow, releases) for rule in workflow.rules])
+            return SnakefileFacts(
+                snakemake=version, rules=[_facts(rule, workflow, releases) for rule in workflow.rules]
+            )
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -69,7 +89,9 @@ def inspect(snakefile: Path, config: dict[str, Any], releases: list[str]) -> Sna
 
 def _facts(rule: Any, workflow: Any, releases: list[str]) -> RuleFacts:
     kinds = ("shell", "script", "notebook", "wrapper", "cwl", "template_engine")
-    kind = next((k for k in kinds if getattr(rule, "shellcmd" if k == "shell" else k, None)), "norun" if rule.norun else "run")
+    kind = next(
+        (k for k in kinds if getattr(rule, "shellcmd" if k == "shell" else k, None)), "norun" if rule.norun else "run"
+    )
     functions = list(_functions(rule))
     outputs = [item for item in rule.output if not callable(item)]
     image = getattr(rule, "_container_img", None) or getattr(workflow, "global_container_img", None)
@@ -77,7 +99,9 @@ def _facts(rule: Any, workflow: Any, releases: list[str]) -> RuleFacts:
         name=str(rule.name)[:200],
         line=_line(rule, workflow),
         kind=kind,
-        container=str(image).removeprefix("docker://")[:1000] if image and not callable(image) else ("(a function)" if image else None),
+        container=str(image).removeprefix("docker://")[:1000]
+        if image and not callable(image)
+        else ("(a function)" if image else None),
         local=rule.name in workflow._localrules,
         checkpoint=bool(rule.is_checkpoint),
         reads=sorted({where for where, f in functions if READS & _names(f)})[:50],

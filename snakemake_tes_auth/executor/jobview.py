@@ -1,4 +1,6 @@
-"""What this package needs to know of a Snakemake job, as plain values: made by adapter.py, read by all that builds and submits tasks."""
+"""What this package needs to know of a Snakemake job, as plain values: made by adapter.py, read by all that builds and
+submits tasks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class JobFile:
-    """One file of a job: `local` is its path relative to the working directory, `query` its storage query ("" for a file that is not in storage).
+    """One file of a job: `local` is its path relative to the working directory, `query` its storage query ("" for a
+    file that is not in storage).
 
     `non_empty` and `checksum` ("sha256:…") are what `ensure()` promises of an output.
     """
@@ -26,9 +29,10 @@ class JobFile:
 class JobView:
     """What this package needs to know of a Snakemake job, as plain values.
 
-    `shell` is the whole command as Snakemake would give it to bash. `why_not_direct` is empty where the job can be a plain task. A group has `members`, in
-    topological order. `inner` are local paths that stay in the task (temporary files within a group). `inside` is what inside.py needs where Snakemake runs
-    in the task, and `files` the workflow's own files that it reads. `problem` is set where the job cannot run at all.
+    `shell` is the whole command as Snakemake would give it to bash. `why_not_direct` is empty where the job can be a
+    plain task. A group has `members`, in topological order. `inner` are local paths that stay in the task (temporary
+    files within a group). `inside` is what remote_runner.py needs where Snakemake runs in the task, and `files` the workflow's
+    own files that it reads. `problem` is set where the job cannot run at all.
     """
 
     jobid: int

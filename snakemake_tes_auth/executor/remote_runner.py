@@ -1,7 +1,9 @@
-"""Runs in the task: Snakemake, once, for one job, with passive storage providers: the TES has brought the inputs and will take the outputs.
+"""Runs in the task: Snakemake, once, for one job, with passive storage providers: the TES has brought the inputs and
+will take the outputs.
 
-Sent with the job as a file of its own, so that any image with this very version of Snakemake can run it: it imports nothing of this project.
-`python3 inside.py JOB.json`; as `python3 inside.py JOB.json -m snakemake …` Snakemake calls it again for a `run:` job within a group.
+Sent with the job as a file of its own, so that any image with this very version of Snakemake can run it: it imports
+nothing of this project. `python3 remote_runner.py JOB.json`; as `python3 remote_runner.py JOB.json -m snakemake …` Snakemake calls it
+again for a `run:` job within a group.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 CACHE = ("snakemake", "snakemake", "source-cache")  # below XDG_CACHE_HOME
-# A database for metadata that a task does not keep, and a solver for a schedule of one job: more than half of Snakemake's start.
+# A database for metadata that a task does not keep, and a solver for a schedule of one job: more than half of
+# Snakemake's start.
 HEAVY = ("sqlalchemy", "sqlmodel", "snakemake.persistence.db")
 ABSENT = ("pulp",)  # may be missing, says Snakemake itself
 
@@ -24,16 +27,29 @@ ABSENT = ("pulp",)  # may be missing, says Snakemake itself
 def main(argv: list[str]) -> None:
     job = json.loads(Path(argv[1]).read_text())
     for name in job["envvars"]:
-        os.environ.setdefault(name, "")  # a workflow that declares `envvars:` is not parsed without them; their values stay where they are
-    # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place will do.
+        os.environ.setdefault(
+            name, ""
+        )  # a workflow that declares `envvars:` is not parsed without them; their values stay where they are
+    # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place
+    # will do.
     cache = Path(job["cache"])
-    os.environ["XDG_CACHE_HOME"] = str(cache.parents[2]) if cache.is_dir() and cache.parts[-3:] == CACHE else tempfile.mkdtemp(prefix="cache-")
+    os.environ["XDG_CACHE_HOME"] = (
+        str(cache.parents[2]) if cache.is_dir() and cache.parts[-3:] == CACHE else tempfile.mkdtemp(prefix="cache-")
+    )
     try:
         import snakemake
     except ImportError:
-        _fail("NoSnakemake", f"this image holds no Snakemake for its python3; the job needs Snakemake {job['snakemake']}: see --tes-auth-image")
+        _fail(
+            "NoSnakemake",
+            f"this image holds no Snakemake for its python3; the job needs Snakemake {job['snakemake']}: see"
+            " --tes-auth-image",
+        )
     if snakemake.__version__ != job["snakemake"]:
-        _fail("WrongSnakemake", f"this image holds Snakemake {snakemake.__version__}, the workflow runs under {job['snakemake']}: see --tes-auth-image")
+        _fail(
+            "WrongSnakemake",
+            f"this image holds Snakemake {snakemake.__version__}, the workflow runs under {job['snakemake']}: see"
+            " --tes-auth-image",
+        )
     _few_plugins(job["storage"])
     _light_imports()
     import snakemake.cli
@@ -90,11 +106,13 @@ def _fail(error_class: str, message: str) -> NoReturn:
     sys.exit(1)
 
 
-# --- a quick start -------------------------------------------------------------------------------------------------------
+# --- a quick start ------------------------------------------------------------------------------
 
 
 def _light_imports() -> None:
-    """Imports Snakemake without what this job does not use. Afterwards a workflow that imports sqlalchemy or pulp gets the real one."""
+    """Imports Snakemake without what this job does not use. Afterwards a workflow that imports sqlalchemy or pulp gets
+    the real one.
+    """
 
     class Record:
         def __init__(self, **values: Any) -> None:
@@ -122,7 +140,9 @@ def _light_imports() -> None:
 
 
 def _few_plugins(storage: dict[str, Any]) -> None:
-    """No plugin of the image is looked for or imported: storage is passive, and a task needs no other executor, logger or scheduler."""
+    """No plugin of the image is looked for or imported: storage is passive, and a task needs no other executor, logger
+    or scheduler.
+    """
     from snakemake_interface_common.plugin_registry import PluginRegistryBase
     from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
@@ -136,13 +156,17 @@ def _few_plugins(storage: dict[str, Any]) -> None:
         registry.register_plugin(registry.module_prefix + name.replace("-", "_"), module)
 
 
-# --- passive storage -----------------------------------------------------------------------------------------------------
+# --- passive storage ----------------------------------------------------------------------------
 
 
 def _passive(plugin: str, schemes: list[str], pairs: dict[str, str], spans: list[list[str]]) -> types.ModuleType:
     """A storage plugin whose objects are the local files that the TES staged; nothing is fetched and nothing sent."""
     from snakemake_interface_common.exceptions import WorkflowError
-    from snakemake_interface_storage_plugins.storage_object import StorageObjectGlob, StorageObjectRead, StorageObjectWrite
+    from snakemake_interface_storage_plugins.storage_object import (
+        StorageObjectGlob,
+        StorageObjectRead,
+        StorageObjectWrite,
+    )
     from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase, StorageQueryValidationResult
 
     class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
@@ -173,7 +197,9 @@ def _passive(plugin: str, schemes: list[str], pairs: dict[str, str], spans: list
 
         def retrieve_object(self) -> None:
             if not self.exists():
-                raise WorkflowError(f"{self.query} is not an input of this job: a task has what its rule names as input, and no network")
+                raise WorkflowError(
+                    f"{self.query} is not an input of this job: a task has what its rule names as input, and no network"
+                )
 
         def store_object(self) -> None:
             """The TES takes it from where it lies."""
@@ -182,7 +208,10 @@ def _passive(plugin: str, schemes: list[str], pairs: dict[str, str], spans: list
             """Snakemake removes the local file; the stored one is the main process's to remove."""
 
         def list_candidate_matches(self) -> Iterable[str]:
-            raise WorkflowError(f"{self.query}: storage cannot be searched in a task; search it at the workflow's top level into `config`, or name the files")
+            raise WorkflowError(
+                f"{self.query}: storage cannot be searched in a task; search it at the workflow's top level into"
+                " `config`, or name the files"
+            )
 
     class StorageProvider(StorageProviderBase):
         @classmethod
@@ -195,8 +224,12 @@ def _passive(plugin: str, schemes: list[str], pairs: dict[str, str], spans: list
 
         @classmethod
         def is_valid_query(cls, query: str) -> Any:
-            valid = str(query) in pairs or (str(query).partition("://")[0] in schemes if "://" in str(query) else not schemes)
-            return StorageQueryValidationResult(query=str(query), valid=valid, reason=None if valid else f"not a query of {plugin}")
+            valid = str(query) in pairs or (
+                str(query).partition("://")[0] in schemes if "://" in str(query) else not schemes
+            )
+            return StorageQueryValidationResult(
+                query=str(query), valid=valid, reason=None if valid else f"not a query of {plugin}"
+            )
 
         def use_rate_limiter(self) -> bool:
             return False
@@ -213,7 +246,9 @@ def _passive(plugin: str, schemes: list[str], pairs: dict[str, str], spans: list
 
 
 def local_suffix(query: str, pairs: dict[str, str], spans: list[list[str]]) -> str:
-    """Where the main process has this query's file, below the provider's folder: as told, else by a beginning that is told, else by the query itself."""
+    """Where the main process has this query's file, below the provider's folder: as told, else by a beginning that is
+    told, else by the query itself.
+    """
     if query in pairs:
         return pairs[query]
     for head, local in spans:

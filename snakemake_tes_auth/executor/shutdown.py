@@ -1,4 +1,6 @@
-"""What a SIGTERM means for a pod: its run was cancelled, or only this pod has to go (an eviction, a drain) and its tasks go on for the next one."""
+"""What a SIGTERM means for a pod: its run was cancelled, or only this pod has to go (an eviction, a drain) and its
+tasks go on for the next one.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,18 @@ OVER = frozenset({"run-closed", "attempt-over"})
 Meaning = Literal["cancel", "hand-over"]
 
 
-class Ending:
-    """See docs/decisions/401-eviction.md. In doubt it is a hand-over: nothing is lost by it, and the run's close ends what is left."""
+class Shutdown:
+    """See docs/decisions/401-eviction.md. In doubt it is a hand-over: nothing is lost by it, and the run's close ends
+    what is left.
+    """
 
     def __init__(self, folders: Folders, run: RunFile, broker: AsyncBrokerClient) -> None:
         self._file, self._run, self._broker = folders.annotations, run, broker
 
     async def meant(self) -> Meaning:
-        """Within 5 s. A launcher without annotations speaks by signals alone: its SIGTERM cancels (it has SIGUSR1 for the other)."""
+        """Within 5 s. A launcher without annotations speaks by signals alone: its SIGTERM cancels (it has SIGUSR1 for
+        the other).
+        """
         if not self._file.parent.is_dir():
             return "cancel"
         asking = asyncio.create_task(self._over())
@@ -45,7 +51,10 @@ class Ending:
             found = "hand-over"
         finally:
             asking.cancel()
-        log.warning("asked to end: %s", "the run was cancelled" if found == "cancel" else "only this pod; its tasks go on for the next one")
+        log.warning(
+            "asked to end: %s",
+            "the run was cancelled" if found == "cancel" else "only this pod; its tasks go on for the next one",
+        )
         return found
 
     async def _marked(self) -> Meaning | None:
@@ -65,7 +74,9 @@ class Ending:
             await asyncio.sleep(0.1)
 
     async def _over(self) -> bool:
-        """Whether the run, or this attempt of it, has ended at the broker: it gives a run token to the pod of an open run only."""
+        """Whether the run, or this attempt of it, has ended at the broker: it gives a run token to the pod of an open
+        run only.
+        """
         try:
             await self._broker.token(self._run.run, TokenRequest(audience=self._run.audience, min_ttl=0))
         except ProblemError as error:

@@ -1,4 +1,6 @@
-"""Which of the workflow's own files a task needs: those that its command names, with their folder; or all that Snakemake reads, where it runs inside."""
+"""Which of the workflow's own files a task needs: those that its command names, with their folder; or all that
+Snakemake reads, where it runs inside.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ MAX_BESIDE = 1024 * 1024  # bytes of a file that is taken because it lies beside
 _WORD = re.compile(r"[^\s'\"`;|&<>(){}$*?\[\]=,:\\]+")
 
 
-class Needed:
-    """`folder` holds the Snakefile, `work` is where Snakemake runs, and `cache` keeps what `workflow.source_path` names."""
+class SourceFiles:
+    """`folder` holds the Snakefile, `work` is where Snakemake runs, and `cache` keeps what `workflow.source_path`
+    names.
+    """
 
     def __init__(self, folder: Path, work: Path, cache: Path | None = None) -> None:
         self._folder, self._work = folder, work
@@ -23,8 +27,15 @@ class Needed:
         self._beside = functools.cache(self._with_folder)
 
     def by_command(self, job: JobView) -> set[Path]:
-        """Files that the commands name, by absolute path or from the working directory, with what lies in the same folder: a script finds its modules."""
-        words = {w for m in (job.members or [job]) for w in _WORD.findall(m.shell or "") if ("/" in w or "." in w) and not w.startswith(".snakemake/")}
+        """Files that the commands name, by absolute path or from the working directory, with what lies in the same
+        folder: a script finds its modules.
+        """
+        words = {
+            w
+            for m in (job.members or [job])
+            for w in _WORD.findall(m.shell or "")
+            if ("/" in w or "." in w) and not w.startswith(".snakemake/")
+        }
         return {f for word in words for f in self._beside(word)}
 
     def _with_folder(self, word: str) -> frozenset[Path]:
@@ -37,13 +48,21 @@ class Needed:
         return frozenset({path, *(f for f in _files(path.parent) if f.stat().st_size <= MAX_BESIDE)})
 
     def covers(self, path: Path) -> bool:
-        """Whether a task may be given this local file: it lies with the workflow, in the working directory or in the cache, and is no hidden one."""
+        """Whether a task may be given this local file: it lies with the workflow, in the working directory or in the
+        cache, and is no hidden one.
+        """
         roots = [r for r in (self._cache, self._folder, self._work) if path.is_relative_to(r)]
         return bool(roots) and ".." not in path.parts and not _hidden(path, roots[0])
 
     def by_snakemake(self, read: tuple[Path, ...]) -> set[Path]:
-        """What Snakemake itself `read`, with what lies beside it (scripts have modules), and the catalogue entry or the repository's files."""
-        return set(read) | {f for path in read if not path.is_relative_to(self._cache) for f in self._beside(str(path))} | self._project()
+        """What Snakemake itself `read`, with what lies beside it (scripts have modules), and the catalogue entry or the
+        repository's files.
+        """
+        return (
+            set(read)
+            | {f for path in read if not path.is_relative_to(self._cache) for f in self._beside(str(path))}
+            | self._project()
+        )
 
     def _project(self) -> frozenset[Path]:
         if not hasattr(self, "_found"):

@@ -1,4 +1,6 @@
-"""The workflow's own files for tasks: stored once in the workspace under their SHA-256 and named from there, so that tasks and their lists stay small."""
+"""The workflow's own files for tasks: stored once in the workspace under their SHA-256 and named from there, so that
+tasks and their lists stay small.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from typing import Any, Protocol
 import httpx
 
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Patience, error_of, persist
+from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; what the gateway takes (docs/contracts.md), and more than a source ever has
@@ -23,22 +25,26 @@ FOLDER = ".gdi/sources"
 TesInput = dict[str, Any]  # a tesInput of TES 1.1 as JSON
 
 
-class Store(Protocol):
+class SourceStore(Protocol):
     """Takes a file's bytes and says under which URL a task gets them."""
 
     async def put(self, sha256: str, data: bytes) -> str: ...
 
 
 class Sources:
-    """Files as TES inputs. Each content is stored once per process, also when many jobs ask for it at once. Without a store they go in inline."""
+    """Files as TES inputs. Each content is stored once per process, also when many jobs ask for it at once. Without a
+    store they go in inline.
+    """
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: SourceStore | None) -> None:
         self._store = store
         self._urls: dict[str, asyncio.Task[str]] = {}
         self._known: dict[Path, tuple[tuple[int, int], str]] = {}
 
     async def inputs(self, files: Iterable[Path], at: Callable[[Path], str] = str) -> list[TesInput]:
-        """One input for each file, sorted by path; `at` says where the task sees it. CannotRun where a file cannot be read or is too large."""
+        """One input for each file, sorted by path; `at` says where the task sees it. CannotRun where a file cannot be
+        read or is too large.
+        """
         return list(await asyncio.gather(*(self._input(path, at(path)) for path in sorted(set(files)))))
 
     async def _input(self, path: Path, target: str) -> TesInput:
@@ -47,11 +53,15 @@ class Sources:
         sha256, data = self._read(path)
         task = self._urls.get(sha256)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._urls[sha256] = asyncio.ensure_future(self._store.put(sha256, data if data is not None else _bytes(path)))
+            task = self._urls[sha256] = asyncio.ensure_future(
+                self._store.put(sha256, data if data is not None else _bytes(path))
+            )
         return {"url": await asyncio.shield(task), "path": target, "type": "FILE"}
 
     def _read(self, path: Path) -> tuple[str, bytes | None]:
-        """The file's SHA-256; its bytes too where they had to be read. A file with the same time and size is not read again."""
+        """The file's SHA-256; its bytes too where they had to be read. A file with the same time and size is not read
+        again.
+        """
         try:
             stat = path.stat()
         except OSError as error:
@@ -68,12 +78,18 @@ class Sources:
 class GatewayStore:
     """`PUT /workspace/{run}/.gdi/sources/{sha256}`: the gateway checks the hash; nobody outside can read it back."""
 
-    def __init__(self, http: httpx.AsyncClient, run: str, *, patience: Patience, say: Callable[[str], None], server: str) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, run: str, *, patience: RetryPolicy, say: Callable[[str], None], server: str
+    ) -> None:
         self._http, self._run, self._patience, self._say, self._server = http, run, patience, say, server
 
     async def put(self, sha256: str, data: bytes) -> str:
         async def once() -> None:
-            answer = await self._http.put(f"/workspace/{self._run}/{FOLDER}/{sha256}", content=data, headers={"Content-Type": "application/octet-stream"})
+            answer = await self._http.put(
+                f"/workspace/{self._run}/{FOLDER}/{sha256}",
+                content=data,
+                headers={"Content-Type": "application/octet-stream"},
+            )
             if not answer.is_success:
                 raise error_of(answer)
 
@@ -85,7 +101,9 @@ class GatewayStore:
 
 
 class StorageStore:
-    """Snakemake's default storage, through its own plugin: `<prefix>/.gdi/sources/<sha256>`. Its calls block, so they run on threads."""
+    """Snakemake's default storage, through its own plugin: `<prefix>/.gdi/sources/<sha256>`. Its calls block, so they
+    run on threads.
+    """
 
     def __init__(self, provider: Any, prefix: str) -> None:
         self._provider, self._prefix = provider, prefix.rstrip("/")
@@ -93,7 +111,9 @@ class StorageStore:
 
     @classmethod
     def of(cls, provider: Any | None, prefix: str) -> StorageStore | None:
-        """None where no default storage is given, or one that a TES cannot reach by a URL (a folder of this machine)."""
+        """None where no default storage is given, or one that a TES cannot reach by a URL (a folder of this
+        machine).
+        """
         return cls(provider, prefix) if provider is not None and "://" in prefix else None
 
     async def put(self, sha256: str, data: bytes) -> str:
@@ -111,7 +131,9 @@ class StorageStore:
                     made.set_local_path(file)
                     made.store_object()
         except Exception as error:  # any storage plugin's own exception
-            raise CannotRun(f"a file of the workflow could not be stored as {query}: {type(error).__name__}: {str(error)[:300]}") from None
+            raise CannotRun(
+                f"a file of the workflow could not be stored as {query}: {type(error).__name__}: {str(error)[:300]}"
+            ) from None
         return str(made.query)
 
 
@@ -119,7 +141,10 @@ def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as handle:
             if os.fstat(handle.fileno()).st_size > MAX_FILE:
-                raise CannotRun(f"the workflow's file {path} is larger than {MAX_FILE} bytes; put large files into the image, a dataset or the storage")
+                raise CannotRun(
+                    f"the workflow's file {path} is larger than {MAX_FILE} bytes; put large files into the image, a"
+                    " dataset or the storage"
+                )
             return handle.read(MAX_FILE)
     except OSError as error:
         raise CannotRun(f"the workflow's file {path} cannot be read: {error.strerror}") from None
@@ -130,8 +155,12 @@ def _inline(path: Path) -> str:
     try:
         if len(data) > MAX_INLINE:
             raise CannotRun(
-                f"{path} is larger than {MAX_INLINE} bytes, and there is no default storage to put it into: give --default-storage-provider and -prefix"
+                f"{path} is larger than {MAX_INLINE} bytes, and there is no default storage to put it into: give"
+                " --default-storage-provider and -prefix"
             )
         return data.decode()
     except UnicodeDecodeError:
-        raise CannotRun(f"{path} is not text, and there is no default storage to put it into: give --default-storage-provider and -prefix") from None
+        raise CannotRun(
+            f"{path} is not text, and there is no default storage to put it into: give --default-storage-provider and"
+            " -prefix"
+        ) from None

@@ -9,8 +9,8 @@ from typing import Any
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.executor.jobview import JobView
-from snakemake_tes_auth.executor.task_registry import Found, LiveTasks
-from snakemake_tes_auth.retry import Patience
+from snakemake_tes_auth.executor.task_registry import Found, TaskRegistry
+from snakemake_tes_auth.retry import RetryPolicy
 from snakemake_tes_auth.session import Session
 from snakemake_tes_auth.storage.queries import parse
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun, job_key, next_try
@@ -21,7 +21,9 @@ WIDTH = 16  # creations under way at once
 
 @dataclass
 class Entry:
-    """A job on its way to a task and as a task. `job` is Snakemake's own object. `error` is set where no task could be had."""
+    """A job on its way to a task and as a task. `job` is Snakemake's own object. `error` is set where no task could be
+    had.
+    """
 
     job: Any
     view: JobView
@@ -39,11 +41,13 @@ class Entry:
 class Submitter:
     """What earlier processes left is read once, before the first submission."""
 
-    def __init__(self, session: Session, live: LiveTasks, tasks: Builder, patience: Patience | None = None) -> None:
+    def __init__(
+        self, session: Session, live: TaskRegistry, tasks: Builder, patience: RetryPolicy | None = None
+    ) -> None:
         self._tasks = tasks
         self._session = session
         self._live = live
-        self._patience = patience or Patience()
+        self._patience = patience or RetryPolicy()
         self._loaded = False
         self._loading = asyncio.Lock()
 
@@ -51,7 +55,9 @@ class Submitter:
         return job_key(view, self._session.digest)
 
     async def submit(self, entries: list[Entry]) -> None:
-        """Fills in `identifier` or `error` of each entry. Away and Refused end the whole batch; what was created by then is found again by its tags."""
+        """Fills in `identifier` or `error` of each entry. Away and Refused end the whole batch; what was created by
+        then is found again by its tags.
+        """
         async with self._loading:
             if not self._loaded:
                 await self._live.load(self._patience)
@@ -68,7 +74,9 @@ class Submitter:
                 raise result
 
     async def again(self, entry: Entry) -> None:
-        """Another task for a job whose last one failed by the platform's fault. ProblemError, CannotRun, Away, Refused."""
+        """Another task for a job whose last one failed by the platform's fault. ProblemError, CannotRun, Away,
+        Refused.
+        """
         entry.taken.add(entry.tries)
         entry.tries = next_try(entry.view.attempt, entry.taken)
         entry.identifier = await self._live.create(await self._task(entry))
@@ -105,8 +113,8 @@ class Submitter:
         self._live.adopt(found.identifier)
 
     async def _believable(self, entry: Entry) -> bool:
-        """Whether a finished task's work still stands: Snakemake has no other reason than missing or incomplete outputs, all outputs are there, and none is
-        older than an input made since."""
+        """Whether a finished task's work still stands: Snakemake has no other reason than missing or incomplete
+        outputs, all outputs are there, and none is older than an input made since."""
         if not adapter.only_unfinished(entry.job):
             return False
         metadata, view = self._session.metadata, entry.view

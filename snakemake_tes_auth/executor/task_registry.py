@@ -1,4 +1,6 @@
-"""The tasks of this run: which are live (our own registry), which an earlier process left, and what one round of asking says about them."""
+"""The tasks of this run: which are live (our own registry), which an earlier process left, and what one round of asking
+says about them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Away, Patience
+from snakemake_tes_auth.retry import Away, RetryPolicy
 from snakemake_tes_auth.tes.client import LIVE, BrokenList, Task, TesClient, state_of, tags_of
 
 SINGLES = 64  # tasks asked for one by one in a round, at most
@@ -32,8 +34,10 @@ class Found:
 
 
 @dataclass
-class LiveTasks:
-    """What runs now, by task id. Snakemake's own list of active jobs is empty in the middle of a status check, so it cannot serve for cancelling."""
+class TaskRegistry:
+    """What runs now, by task id. Snakemake's own list of active jobs is empty in the middle of a status check, so it
+    cannot serve for cancelling.
+    """
 
     tes: TesClient
     run: str
@@ -41,7 +45,9 @@ class LiveTasks:
     known: int = 0  # how many tasks the run has at the TES: what a listing costs
     closing: bool = False
     earlier: dict[str, list[Found]] = field(default_factory=dict)
-    _missing: dict[str, float] = field(default_factory=dict)  # task id -> when the TES first said that it does not know it
+    _missing: dict[str, float] = field(
+        default_factory=dict
+    )  # task id -> when the TES first said that it does not know it
     _asked: dict[str, float] = field(default_factory=dict)  # task id -> when it was last asked for by itself
     _making: set[asyncio.Future[str]] = field(default_factory=set)
 
@@ -49,8 +55,10 @@ class LiveTasks:
     def _tags(self) -> dict[str, str]:
         return {"gdi-run": self.run}
 
-    async def load(self, patience: Patience) -> None:
-        """Reads what earlier processes of this run left at the TES, by job key, newest first. Away where no whole list is to be had."""
+    async def load(self, patience: RetryPolicy) -> None:
+        """Reads what earlier processes of this run left at the TES, by job key, newest first. Away where no whole list
+        is to be had.
+        """
         began, attempt = time.monotonic(), 0
         while True:
             attempt += 1
@@ -68,13 +76,17 @@ class LiveTasks:
         for identifier, task in found.items():
             tags = tags_of(task)
             if key := tags.get("gdi-job"):
-                one = Found(identifier, state_of(task), str(tags.get("gdi-try", "")), str(task.get("creation_time") or ""))
+                one = Found(
+                    identifier, state_of(task), str(tags.get("gdi-try", "")), str(task.get("creation_time") or "")
+                )
                 self.earlier.setdefault(key, []).append(one)
         for each in self.earlier.values():
             each.sort(key=lambda f: f.created, reverse=True)
 
     async def create(self, task: Task) -> str:
-        """Makes a task, tagged with the run, and registers it, also when its caller is cancelled meanwhile: a request under way cannot be taken back."""
+        """Makes a task, tagged with the run, and registers it, also when its caller is cancelled meanwhile: a request
+        under way cannot be taken back.
+        """
         if self.closing:
             raise asyncio.CancelledError
         making = asyncio.ensure_future(self._create({**task, "tags": {**task.get("tags", {}), **self._tags}}))
@@ -101,9 +113,11 @@ class LiveTasks:
             each.pop(identifier, None)
 
     async def states(self, wanted: Iterable[str]) -> dict[str, str | None]:
-        """The state of each wanted task; None where the TES knows it no more. A task of which nothing new is known is left out.
+        """The state of each wanted task; None where the TES knows it no more. A task of which nothing new is known is
+        left out.
 
-        One list of the run, ended as soon as all are found; single calls where those are fewer, and for a bounded number that no list shows.
+        One list of the run, ended as soon as all are found; single calls where those are fewer, and for a bounded
+        number that no list shows.
         """
         ids = set(wanted)
         found: dict[str, str | None] = {}
@@ -154,9 +168,11 @@ class LiveTasks:
                 raise result
 
     async def cancel_all(self) -> int:
-        """Cancels everything of this run that lives, also what was being created; how many are still live after at most 40 s.
+        """Cancels everything of this run that lives, also what was being created; how many are still live after at most
+        40 s.
 
-        What is not in our own registry is cancelled only where its own tags say that it is this run's: a server may ignore the filter.
+        What is not in our own registry is cancelled only where its own tags say that it is this run's: a server may
+        ignore the filter.
         """
         self.closing = True
         width = asyncio.Semaphore(WIDTH)
@@ -176,9 +192,19 @@ class LiveTasks:
                     due = [i for i in left if now - asked.get(i, -1e9) > ASK_AGAIN]
                     asked.update(dict.fromkeys(due, now))
                     await asyncio.gather(*(cancel(i) for i in due))
-                    left = {t["id"] async for page in self.tes.pages(self._tags) for t in page if t["id"] in own and state_of(t) in LIVE}
+                    left = {
+                        t["id"]
+                        async for page in self.tes.pages(self._tags)
+                        for t in page
+                        if t["id"] in own and state_of(t) in LIVE
+                    }
                     if not left:
-                        own = left = {t["id"] async for page in self.tes.pages(self._tags, view="BASIC") for t in page if state_of(t) in LIVE}
+                        own = left = {
+                            t["id"]
+                            async for page in self.tes.pages(self._tags, view="BASIC")
+                            for t in page
+                            if state_of(t) in LIVE
+                        }
                     if not left:
                         break
                     await asyncio.sleep(0.3)

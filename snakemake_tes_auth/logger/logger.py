@@ -1,4 +1,6 @@
-"""Snakemake's logger plugin `airflow`: log records as the run's events, for the broker or as JSON lines to a file or standard output. Never blocks."""
+"""Snakemake's logger plugin `airflow`: log records as the run's events, for the broker or as JSON lines to a file or
+standard output. Never blocks.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +16,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from gdi.broker_client.client import AsyncBrokerClient, token_file
 from snakemake_tes_auth.events.events import EventPump
-from snakemake_tes_auth.events.jsonl import Lines
+from snakemake_tes_auth.events.jsonl import JsonLines
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.pod.runfile import Folders, load
 
@@ -23,14 +25,23 @@ CLOSE_BOUND = 15.0  # seconds that the end of Snakemake may wait for the last ev
 
 @dataclass
 class LogHandlerSettings(LogHandlerSettingsBase):
-    """`file` gets JSON lines (`-`: standard output); `run_file` sends to the broker. (Read by Snakemake as objects: no postponed annotations in this file.)"""
+    """`file` gets JSON lines (`-`: standard output); `run_file` sends to the broker. (Read by Snakemake as objects: no
+    postponed annotations in this file.)
+    """
 
-    file: str | None = field(default=None, metadata={"help": "append the events to this file, one JSON object a line; - for standard output", "type": str})
-    run_file: str | None = field(default=None, metadata={"help": "run.json: send the events to the run's broker", "type": str})
+    file: str | None = field(
+        default=None,
+        metadata={"help": "append the events to this file, one JSON object a line; - for standard output", "type": str},
+    )
+    run_file: str | None = field(
+        default=None, metadata={"help": "run.json: send the events to the run's broker", "type": str}
+    )
 
 
 class Translator:
-    """Log records to events. Remembers which job of Snakemake's is which task's, and how much an earlier process had done."""
+    """Log records to events. Remembers which job of Snakemake's is which task's, and how much an earlier process had
+    done.
+    """
 
     def __init__(self) -> None:
         self._jobs: dict[int, dict[str, Any]] = {}
@@ -56,7 +67,11 @@ class Translator:
             return [{"kind": "job", "state": "done", **known}] if known else []
         elif kind == LogEvent.JOB_ERROR and record.jobid not in self._own:  # type: ignore[attr-defined]
             known = self._jobs.get(record.jobid)  # type: ignore[attr-defined]
-            return [{"kind": "job", "state": "failed", **known, "message": str(getattr(record, "rule_msg", "") or "")}] if known else []
+            return (
+                [{"kind": "job", "state": "failed", **known, "message": str(getattr(record, "rule_msg", "") or "")}]
+                if known
+                else []
+            )
         elif kind == LogEvent.PROGRESS:
             done, total = int(record.done), int(record.total)  # type: ignore[attr-defined]
             whole = max(self._all, total)
@@ -71,7 +86,9 @@ class Translator:
             self._rules = set(values["counts"])
         jobid = values.pop("jobid", None)
         if isinstance(jobid, int):
-            if values.get("state") != "planned":  # a local rule's job is planned here too, what becomes of it Snakemake tells
+            if (
+                values.get("state") != "planned"
+            ):  # a local rule's job is planned here too, what becomes of it Snakemake tells
                 self._own.add(jobid)
             self._jobs[jobid] = {k: values[k] for k in ("rule", "job", "wildcards") if k in values}
         return values
@@ -83,7 +100,7 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         settings = self.settings or LogHandlerSettings()
         self._translator = Translator()
-        self._lines = Lines(settings.file) if settings.file else None
+        self._lines = JsonLines(settings.file) if settings.file else None
         self._loop: LoopThread | None = None
         self._pump: EventPump | None = None
         if settings.run_file and not settings.file:

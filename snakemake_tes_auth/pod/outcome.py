@@ -1,4 +1,6 @@
-"""What Snakemake's process leaves for the pod's entry point: why it gave up, or which job failed first. A small file, replaced whole."""
+"""What Snakemake's process leaves for the pod's entry point: why it gave up, or which job failed first. A small file,
+replaced whole.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from gdi.contracts.broker_api import DatasetId
 
 
 class Outcome(BaseModel):
-    """`again`: a server was away too long, nothing is lost. `refused`: may not go on. `failed`: a job failed; its message is fit for a user's eyes."""
+    """`again`: a server was away too long, nothing is lost. `refused`: may not go on. `failed`: a job failed; its
+    message is fit for a user's eyes.
+    """
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["again", "refused", "failed"]
@@ -24,7 +28,9 @@ RANK = {"failed": 0, "refused": 1, "again": 2}
 
 
 class OutcomeFile:
-    """The file at `path`; None keeps nothing (Snakemake used alone). The first of a kind stays; a weightier kind replaces a lighter one."""
+    """The file at `path`; None keeps nothing (Snakemake used alone). The first of a kind stays; a weightier kind
+    replaces a lighter one.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -1,4 +1,6 @@
-"""`run.json`: what a Snakemake pod is told about its run (docs/contracts.md, "Snakemake's pod"). Nothing in it is secret."""
+"""`run.json`: what a Snakemake pod is told about its run (docs/contracts.md, "Snakemake's pod"). Nothing in it is
+secret.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ class RunFileError(Exception):
     """run.json is missing or wrong: names the file and the field."""
 
 
-class RelaySpec(BaseModel):
+class SocketProxySpec(BaseModel):
     """A loopback port of the pod that leads to a unix socket of its host."""
 
     model_config = ConfigDict(extra="forbid")
@@ -26,7 +28,9 @@ class RelaySpec(BaseModel):
 
 
 class RunFile(BaseModel):
-    """One node's part of one attempt of a run. `datasets` are this node's; `audience` is the gateway's, as run tokens name it."""
+    """One node's part of one attempt of a run. `datasets` are this node's; `audience` is the gateway's, as run tokens
+    name it.
+    """
 
     model_config = ConfigDict(extra="forbid")
     run: RunId
@@ -40,7 +44,7 @@ class RunFile(BaseModel):
     digest: Digest
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     datasets: list[DatasetId] = Field(default_factory=list, max_length=1000)
-    relays: list[RelaySpec] = Field(default_factory=list, max_length=10)
+    relays: list[SocketProxySpec] = Field(default_factory=list, max_length=10)
 
     def config(self) -> dict[str, JsonValue]:
         """What Snakefiles see as `config`; the platform's three names win over parameters of the same name."""
@@ -88,7 +92,9 @@ def load(path: Path) -> RunFile:
             raise RunFileError(f"{path} is larger than {MAX_BYTES} bytes; the launcher that wrote it is at fault")
         return RunFile.model_validate_json(data)
     except OSError as error:
-        raise RunFileError(f"{path} cannot be read: {error.strerror}; the launcher must write it before the pod starts") from None
+        raise RunFileError(
+            f"{path} cannot be read: {error.strerror}; the launcher must write it before the pod starts"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise RunFileError(f"{path}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None

@@ -1,4 +1,6 @@
-"""`python -m snakemake_tes_auth.pod`: the entry point of a Snakemake pod. Relays, Snakemake as a child, signals, events, the exit code."""
+"""`python -m snakemake_tes_auth.pod`: the entry point of a Snakemake pod. Relays, Snakemake as a child, signals,
+events, the exit code.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,24 @@ from pathlib import Path
 from gdi.broker_client.client import AsyncBrokerClient, token_file
 from gdi.contracts.broker_api import Event
 from gdi.contracts.workflow import CatalogueError, digest_of
-from gdi.kit.socket_proxy import Relay, Tcp, Unix
-from snakemake_tes_auth.events.deduplication import Told, earlier
+from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
+from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import EventPump
-from snakemake_tes_auth.events.follower import Complaints, Tail
+from snakemake_tes_auth.events.follower import Complaints, LogFollower
 from snakemake_tes_auth.executor.command import arguments, environment
-from snakemake_tes_auth.executor.shutdown import Ending
+from snakemake_tes_auth.executor.shutdown import Shutdown
 from snakemake_tes_auth.pod import runfile
 from snakemake_tes_auth.pod.outcome import Outcome, OutcomeFile
 from snakemake_tes_auth.retry import AGAIN
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 SUCCESS, FAILED, REFUSED = 0, 1, 2
-CANCEL_GRACE = 50.0  # seconds from SIGTERM until Snakemake is killed: cancelling itself takes at most 45, and who stops a pod waits about 60
+# seconds from SIGTERM until Snakemake is killed: cancelling itself takes at most 45, and who stops a pod waits about 60
+CANCEL_GRACE = 50.0
 PR_SET_PDEATHSIG = 1
 
 
-class Pod:
+class SnakemakePod:
     """One start of one pod. `folders.root` is /gdi in the sandbox."""
 
     def __init__(self, folders: runfile.Folders, run: runfile.RunFile) -> None:
@@ -41,14 +44,14 @@ class Pod:
         self.outcome = OutcomeFile(folders.state / "outcome.json")
         self.stop: asyncio.Queue[str] = asyncio.Queue()
         self.child: asyncio.subprocess.Process | None = None
-        self.ending: Ending
-        self.told = Told()
+        self.ending: Shutdown
+        self.told = Deduplication()
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
         for number, wish in ((signal.SIGTERM, "stop"), (signal.SIGINT, "cancel"), (signal.SIGUSR1, "hand-over")):
             loop.add_signal_handler(number, self.stop.put_nowait, wish)
-        relays = [Relay(Tcp("127.0.0.1", r.listen), Unix(Path(r.socket))) for r in self.run.relays]
+        relays = [SocketProxy(Tcp("127.0.0.1", r.listen), Unix(Path(r.socket))) for r in self.run.relays]
         try:
             for relay in relays:
                 await relay.start()
@@ -60,7 +63,7 @@ class Pod:
                 pump = EventPump(broker, self.run.run, self.run.pod, sent=self._remember)
                 posting = asyncio.create_task(pump.run())
                 pump.put({"kind": "node", "state": "starting"})
-                self.ending = Ending(self.folders, self.run, broker)
+                self.ending = Shutdown(self.folders, self.run, broker)
                 code = await self._snakemake(pump)
                 await pump.close()
                 posting.cancel()
@@ -74,7 +77,10 @@ class Pod:
         events = self._prepare()
         with contextlib.suppress(OSError):
             if (found := digest_of(self.folders.workflow)) != self.run.digest:
-                message = f"the workflow's files are not those that the run was admitted with ({found} is not {self.run.digest}); start the run again"
+                message = (
+                    f"the workflow's files are not those that the run was admitted with ({found} is not"
+                    f" {self.run.digest}); start the run again"
+                )
                 pump.put({"kind": "node", "state": "failed", "message": message})
                 return REFUSED
         self.child = await asyncio.create_subprocess_exec(
@@ -87,7 +93,7 @@ class Pod:
             preexec_fn=_die_with_parent,
         )
         pump.put({"kind": "node", "state": "running"})
-        tail = Tail(events, self.told)
+        tail = LogFollower(events, self.told)
         following = asyncio.create_task(tail.follow(pump))
         assert self.child.stderr is not None
         complaints = Complaints()
@@ -105,7 +111,7 @@ class Pod:
         self.outcome.clear()
         (state / "config.json").write_text(json.dumps(self.run.config()))
         # What earlier pods of this attempt told the broker is not told again, where the work folder stayed.
-        self.told = Told(earlier(self._sent))
+        self.told = Deduplication(earlier(self._sent))
         events = state / f"events-{self.run.pod}.jsonl"
         events.unlink(missing_ok=True)
         return events
@@ -117,7 +123,11 @@ class Pod:
     def _remember(self, batch: list[Event]) -> None:
         """Only what the broker took: what a killed pod could not send is sent by the next."""
         with contextlib.suppress(OSError), self._sent.open("a") as file:
-            file.writelines(e.model_dump_json(exclude_none=True, include={"kind", "job", "task", "state", "message", "counts"}) + "\n" for e in batch)
+            file.writelines(
+                e.model_dump_json(exclude_none=True, include={"kind", "job", "task", "state", "message", "counts"})
+                + "\n"
+                for e in batch
+            )
 
     async def _wait(self) -> str:
         """Until Snakemake ended; what was wished meanwhile: "", "cancel" or "hand-over"."""
@@ -169,13 +179,17 @@ class Pod:
         if code is not None and code < 0:
             pump.put({"kind": "note", "message": f"Snakemake was killed by signal {-code}"})
             return AGAIN
-        left = left or Outcome(kind="failed", message=note or f"Snakemake ended with exit code {code}; its log at the coordinator says why")
+        left = left or Outcome(
+            kind="failed", message=note or f"Snakemake ended with exit code {code}; its log at the coordinator says why"
+        )
         pump.put({"kind": "node", "state": "failed", "message": left.message, "dataset": left.dataset})
         return REFUSED if left.kind == "refused" else FAILED
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: a killed pod must not leave a Snakemake that goes on submitting beside the next one. Linux, prctl(2)."""
+    """In the child, before exec: a killed pod must not leave a Snakemake that goes on submitting beside the next one.
+    Linux, prctl(2).
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -187,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     folders = runfile.Folders(root=options.root.absolute())
     try:
         run = runfile.load(folders.run_file)
-        return asyncio.run(Pod(folders, run).main())
+        return asyncio.run(SnakemakePod(folders, run).main())
     except (runfile.RunFileError, CatalogueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED

@@ -1,4 +1,6 @@
-"""What a dataset holds, by the archive's own listing, where no gateway answers: one request for each dataset, never any data. SDA download API v1."""
+"""What a dataset holds, by the archive's own listing, where no gateway answers: one request for each dataset, never any
+data. SDA download API v1.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +17,36 @@ from gdi.kit import bounded_read
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 from snakemake_tes_auth.credentials.oauth import check_secret_url
-from snakemake_tes_auth.credentials.tokens import FileTokens, FixedToken, NoToken, TokenAuth, TokenSource, refuse_argument
+from snakemake_tes_auth.credentials.tokens import (
+    FileTokens,
+    FixedToken,
+    NoToken,
+    TokenAuth,
+    TokenSource,
+    refuse_argument,
+)
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.retry import Away, Patience, Refused, error_of, persist
+from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, error_of, persist
 from snakemake_tes_auth.storage.metadata import FileInfo
 from snakemake_tes_auth.storage.queries import Query
 
 log = logging.getLogger("snakemake.logger")
 MAX_LISTING = 128 * 1024 * 1024  # bytes
 TIMEOUT = httpx.Timeout(120, connect=5)
-TOKEN_VARIABLE = "SNAKEMAKE_STORAGE_SDA_TOKEN"  # noqa: S105 - a name
+TOKEN_VARIABLE = "SNAKEMAKE_STORAGE_SDA_TOKEN"  # noqa: S105
 
 
 class ArchiveListing:
-    """`ask` is called from any thread. A file's time is not in the listing: an input counts as older than whatever is made from it."""
+    """`ask` is called from any thread. A file's time is not in the listing: an input counts as older than whatever is
+    made from it.
+    """
 
-    def __init__(self, url: str, tokens: TokenSource, *, patience: Patience | None = None) -> None:
-        self._url, self._tokens, self._patience = url.rstrip("/"), tokens, patience or Patience(total=120)
+    def __init__(self, url: str, tokens: TokenSource, *, patience: RetryPolicy | None = None) -> None:
+        self._url, self._tokens, self._patience = url.rstrip("/"), tokens, patience or RetryPolicy(total=120)
         self._loop = LoopThread()
-        self._http = httpx.AsyncClient(base_url=self._url, auth=TokenAuth(tokens), timeout=TIMEOUT, trust_env=False, verify=authorities())
+        self._http = httpx.AsyncClient(
+            base_url=self._url, auth=TokenAuth(tokens), timeout=TIMEOUT, trust_env=False, verify=authorities()
+        )
         self._lock = asyncio.Lock()
         self._datasets: dict[str, dict[str, FileInfo]] = {}
 
@@ -46,11 +59,17 @@ class ArchiveListing:
         tokens: TokenSource = NoToken()
         if settings.token or settings.token_file:
             check_secret_url(settings.url, plain_http=bool(settings.plain_http))
-            tokens = FileTokens(Path(settings.token_file)) if settings.token_file else FixedToken(settings.token, f"the environment variable {TOKEN_VARIABLE}")
+            tokens = (
+                FileTokens(Path(settings.token_file))
+                if settings.token_file
+                else FixedToken(settings.token, f"the environment variable {TOKEN_VARIABLE}")
+            )
         return cls(settings.url, tokens)
 
     def ask(self, query: Query) -> FileInfo | None:
-        """The file's size, None where the dataset has no such file. WorkflowError naming the dataset where it is not open to the user."""
+        """The file's size, None where the dataset has no such file. WorkflowError naming the dataset where it is not
+        open to the user.
+        """
         try:
             return self._loop.run(self._find(query))
         except (Refused, Away, ProblemError) as error:
@@ -70,7 +89,11 @@ class ArchiveListing:
                 except bounded_read.TooLargeError:
                     raise Refused(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes") from None
             if whole.status_code in (403, 404):
-                raise Refused(f"no access to dataset {dataset}: the archive does not open it to this user; apply for access to it", dataset=dataset)
+                raise Refused(
+                    f"no access to dataset {dataset}: the archive does not open it to this user; apply for access"
+                    " to it",
+                    dataset=dataset,
+                )
             if not whole.is_success:
                 raise error_of(whole)
             return whole.json()
@@ -80,8 +103,15 @@ class ArchiveListing:
         except ValueError:
             listed = None
         if not isinstance(listed, list):
-            raise Refused(f"the archive at {self._url} answered the listing of {dataset} with something else; is it an SDA download service (v1)?")
-        return {_plain(f["filePath"], dataset): FileInfo(_size(f), 0.0) for f in listed if isinstance(f, dict) and isinstance(f.get("filePath"), str)}
+            raise Refused(
+                f"the archive at {self._url} answered the listing of {dataset} with something else; is it an SDA"
+                " download service (v1)?"
+            )
+        return {
+            _plain(f["filePath"], dataset): FileInfo(_size(f), 0.0)
+            for f in listed
+            if isinstance(f, dict) and isinstance(f.get("filePath"), str)
+        }
 
 
 def _size(entry: dict[str, Any]) -> int:

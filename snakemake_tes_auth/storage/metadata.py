@@ -1,4 +1,6 @@
-"""Existence, size and time of files, by way of the gateway: the workspace by one listing and by what finished tasks reported, inputs by HEAD. No content."""
+"""Existence, size and time of files, by way of the gateway: the workspace by one listing and by what finished tasks
+reported, inputs by HEAD. No content.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from typing import Any
 import httpx
 
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Patience, Refused, error_of, persist
+from snakemake_tes_auth.retry import Refused, RetryPolicy, error_of, persist
 from snakemake_tes_auth.storage.queries import Query
 from snakemake_tes_auth.tes.client import Task
 
@@ -46,8 +48,9 @@ class Believed:
 class Metadata:
     """What the gateway says about files of one run.
 
-    The workspace is listed once. From then on a file is there when it was listed, or when a task that declares it as output is COMPLETE (a TES uploads before
-    it says so, and our own tasks check their outputs). `verify` finds out at the end whether that was true. `task` reads one task, for its outputs' sizes.
+    The workspace is listed once. From then on a file is there when it was listed, or when a task that declares it as
+    output is COMPLETE (a TES uploads before it says so, and our own tasks check their outputs). `verify` finds out at
+    the end whether that was true. `task` reads one task, for its outputs' sizes.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Metadata:
         http: httpx.AsyncClient,
         run: str,
         *,
-        patience: Patience,
+        patience: RetryPolicy,
         say: Callable[[str], None],
         name: str,
         task: Callable[[str], Awaitable[Task]] | None = None,
@@ -68,7 +71,9 @@ class Metadata:
         self._task = task
         self._files: dict[str, FileInfo] | None = None
         self._directories: dict[str, FileInfo] = {}
-        self._open: set[str] = set()  # directories that a task made: what is in them is not known before the next listing
+        self._open: set[str] = (
+            set()
+        )  # directories that a task made: what is in them is not known before the next listing
         self._believed = Believed()
         self._misses: dict[str, float] = {}
         self._inputs: dict[Query, tuple[float, FileInfo | None]] = {}
@@ -85,18 +90,23 @@ class Metadata:
         return self._files.get(query.path) or self._directories.get(query.path)
 
     async def info(self, query: Query) -> FileInfo | None:
-        """The file's size (None: see `size`) and time, None where it does not exist. Refused where the dataset is not this run's."""
+        """The file's size (None: see `size`) and time, None where it does not exist. Refused where the dataset is not
+        this run's.
+        """
         return await (self._input(query) if query.read_only else self._workspace(query))
 
     async def size(self, query: Query) -> int | None:
-        """The file's size in bytes, None where it does not exist. Asks the task that made it, or lists the workspace where that costs less in the long run."""
+        """The file's size in bytes, None where it does not exist. Asks the task that made it, or lists the workspace
+        where that costs less in the long run.
+        """
         info = await self.info(query)
         if info is None or info.size is not None:
             return info.size if info else None
         async with self._lock:  # what one caller finds out serves those who waited for it
             info = self.known(query)
             if info is not None and info.size is None:
-                # As with skis: rent (ask a task) until that has cost as much as buying (a listing, which serves all files).
+                # As with skis: rent (ask a task) until that has cost as much as buying (a listing, which serves all
+                # files).
                 if self._task is None or self._believed.asked >= math.ceil(len(self._files or ()) / PAGE):
                     await self._relist()
                 else:
@@ -110,7 +120,9 @@ class Metadata:
         return info.size if info else None
 
     async def _ask_task(self, path: str) -> None:
-        """Sizes of all outputs of the task that made `path`, as the TES reports them (`logs[].outputs[].size_bytes`)."""
+        """Sizes of all outputs of the task that made `path`, as the TES reports them
+        (`logs[].outputs[].size_bytes`).
+        """
         assert self._task is not None and self._files is not None
         try:
             task = await self._task(self._believed.task[path])
@@ -118,13 +130,19 @@ class Metadata:
             return
         for log in task.get("logs") or []:
             for output in (log.get("outputs") if isinstance(log, dict) else None) or []:
-                prefix, name, size = f"workspace://{self._run}/", str(output.get("url", "")), str(output.get("size_bytes", ""))
+                prefix, name, size = (
+                    f"workspace://{self._run}/",
+                    str(output.get("url", "")),
+                    str(output.get("size_bytes", "")),
+                )
                 known = self._files.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
                 if known is not None and known.size is None and size.isdecimal():
                     self._files[name.removeprefix(prefix)] = FileInfo(int(size), known.mtime)
 
     async def listing(self) -> dict[str, FileInfo]:
-        """Every file of the run's workspace that is known, by path; directories appear as what lies in them. The first call lists."""
+        """Every file of the run's workspace that is known, by path; directories appear as what lies in them. The first
+        call lists.
+        """
         if self._files is None:
             async with self._lock:
                 if self._files is None:
@@ -133,11 +151,19 @@ class Metadata:
         return self._files
 
     async def _relist(self) -> list[str]:
-        """Reads the whole listing; what had been believed before it began and is not in it is believed no more, and returned."""
+        """Reads the whole listing; what had been believed before it began and is not in it is believed no more, and
+        returned.
+        """
         before = set(self._believed.task)
         listed = await self._list()
         # A file of a task that ended meanwhile need not be in it.
-        listed.update({p: i for p, i in (self._files or {}).items() if p in self._believed.task and p not in before and p not in listed})
+        listed.update(
+            {
+                p: i
+                for p, i in (self._files or {}).items()
+                if p in self._believed.task and p not in before and p not in listed
+            }
+        )
         directories = _directories(listed)
         lost = sorted(p for p in before if p not in listed and p not in directories and p in self._believed.task)
         for path in before:
@@ -150,7 +176,9 @@ class Metadata:
         return lost
 
     def produced(self, outputs: Iterable[tuple[str, bool]], task: str, when: float) -> None:
-        """A task is COMPLETE: its outputs (path, whether it is a directory) are there since `when` (epoch seconds). From any thread."""
+        """A task is COMPLETE: its outputs (path, whether it is a directory) are there since `when` (epoch seconds).
+        From any thread.
+        """
         if self._files is None:
             return  # not listed yet: the listing will show them
         for path, directory in outputs:
@@ -167,14 +195,22 @@ class Metadata:
                     self._directories[parent] = FileInfo(0, when)
 
     async def verify(self) -> list[str]:
-        """The files that COMPLETE tasks were to make and that are not there; one listing, none where nothing was only believed."""
+        """The files that COMPLETE tasks were to make and that are not there; one listing, none where nothing was only
+        believed.
+        """
         async with self._lock:
             return await self._relist() if self._believed.task else []
 
     async def absent(self, queries: Iterable[Query]) -> list[str]:
         """Which of these files were only believed to be there and are not, each asked for by itself."""
         own = (q for q in queries if q.scheme == "workspace" and q.owner == self._run)
-        missing = [q for q in own if q.path in self._believed.task and q.path not in self._open and await self._head(f"/workspace/{q.url_path}") is None]
+        missing = [
+            q
+            for q in own
+            if q.path in self._believed.task
+            and q.path not in self._open
+            and await self._head(f"/workspace/{q.url_path}") is None
+        ]
         for query in missing:
             self._drop(query.path)
         return [str(query) for query in missing]
@@ -202,7 +238,9 @@ class Metadata:
 
     def _own(self, query: Query) -> None:
         if query.owner != self._run:
-            raise Refused(f"{query} is in the workspace of another run; a workflow may name its own run's workspace only")
+            raise Refused(
+                f"{query} is in the workspace of another run; a workflow may name its own run's workspace only"
+            )
 
     async def _workspace(self, query: Query) -> FileInfo | None:
         self._own(query)
@@ -228,7 +266,9 @@ class Metadata:
         except ProblemError as error:
             if error.problem.status == 403:
                 detail = error.problem.detail if error.slug != "http-error" else "the node's gateway refused it"
-                raise Refused(f"AccessDenied: {query}: no access to dataset {query.owner}: {detail}", dataset=query.owner) from None
+                raise Refused(
+                    f"AccessDenied: {query}: no access to dataset {query.owner}: {detail}", dataset=query.owner
+                ) from None
             raise
         self._inputs[query] = (time.monotonic(), answer)
         return answer
@@ -243,9 +283,13 @@ class Metadata:
         try:
             # An archive need not know when a file came: it is then older than anything made from it.
             changed = answer.headers.get("last-modified")
-            return FileInfo(int(answer.headers["content-length"]), parsedate_to_datetime(changed).timestamp() if changed else 0.0)
+            return FileInfo(
+                int(answer.headers["content-length"]), parsedate_to_datetime(changed).timestamp() if changed else 0.0
+            )
         except (KeyError, ValueError):
-            raise ProblemError(502, "bad-answer", f"{self._name} answered HEAD {path} without a usable Content-Length.") from None
+            raise ProblemError(
+                502, "bad-answer", f"{self._name} answered HEAD {path} without a usable Content-Length."
+            ) from None
 
     async def _list(self) -> dict[str, FileInfo]:
         found: dict[str, FileInfo] = {}
@@ -259,11 +303,15 @@ class Metadata:
                     found[str(entry["path"])] = FileInfo(int(entry["size"]), float(entry["mtime"]))
                 token = body.get("next_page_token")
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise ProblemError(502, "bad-answer", f"{self._name} answered the workspace's listing with something else.") from None
+                raise ProblemError(
+                    502, "bad-answer", f"{self._name} answered the workspace's listing with something else."
+                ) from None
             if not token:
                 return found
             if token in seen:
-                raise ProblemError(502, "bad-answer", f"{self._name} gave the same page of the workspace's listing twice.")
+                raise ProblemError(
+                    502, "bad-answer", f"{self._name} gave the same page of the workspace's listing twice."
+                )
             seen.add(token)
             params = {"prefix": "", "page_token": token}
         raise ProblemError(502, "bad-answer", f"the workspace's listing has more than {MAX_PAGES} pages.")
@@ -285,7 +333,9 @@ def _parents(path: str) -> Iterable[str]:
 
 
 def _directories(listing: dict[str, FileInfo]) -> dict[str, FileInfo]:
-    """A directory is there when something lies in it; its time is that of its newest file, its size 0 as Snakemake wants it."""
+    """A directory is there when something lies in it; its time is that of its newest file, its size 0 as Snakemake
+    wants it.
+    """
     found: dict[str, FileInfo] = {}
     for name, info in listing.items():
         for parent in _parents(name):

@@ -1,4 +1,6 @@
-"""The kinds of storage query: `sda://DATASET/path` and `htsget://…` (read-only inputs), `workspace://RUN/path` (an intermediate file, stays at the node)."""
+"""The kinds of storage query: `sda://DATASET/path` and `htsget://…` (read-only inputs), `workspace://RUN/path` (an
+intermediate file, stays at the node).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True)
 class Query:
-    """`owner` is a dataset (sda, and htsget by way of a gateway), a run (workspace) or a host; `path` is relative, without empty, `.` or `..` parts."""
+    """`owner` is a dataset (sda, and htsget by way of a gateway), a run (workspace) or a host; `path` is relative,
+    without empty, `.` or `..` parts.
+    """
 
     scheme: Scheme
     owner: str
@@ -30,7 +34,9 @@ class Query:
 
     @property
     def local_suffix(self) -> str:
-        """Where the file lies below the provider's local prefix. Without the run's id: a job's command is the same in each run."""
+        """Where the file lies below the provider's local prefix. Without the run's id: a job's command is the same in
+        each run.
+        """
         return f"workspace/{self.path}" if self.scheme == "workspace" else f"{self.scheme}/{self.owner}/{self.path}"
 
     @property
@@ -48,7 +54,9 @@ def parse(text: str) -> Query:
     """QueryError where `text` is none of these. Wildcards (`{sample}`) pass: Snakemake asks before it fills them in."""
     match = _QUERY.match(text)
     if match is None:
-        raise QueryError(f"{text!r} is no storage query: write sda://DATASET/path, htsget://HOST/reads/ID or workspace://RUN/path")
+        raise QueryError(
+            f"{text!r} is no storage query: write sda://DATASET/path, htsget://HOST/reads/ID or workspace://RUN/path"
+        )
     scheme, owner, path = match.groups()
     scheme = cast(Scheme, scheme)
     if not _OWNER.match(owner) and "{" not in owner:

@@ -1,4 +1,6 @@
-"""Snakemake's storage provider `sda`: inputs of the archive and the run's workspace as names with size and time. Contents stay at the node."""
+"""Snakemake's storage provider `sda`: inputs of the archive and the run's workspace as names with size and time.
+Contents stay at the node.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +11,12 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, Mtime
 from snakemake_interface_storage_plugins.settings import StorageProviderSettingsBase
 from snakemake_interface_storage_plugins.storage_object import StorageObjectGlob, StorageObjectRead, StorageObjectWrite
-from snakemake_interface_storage_plugins.storage_provider import ExampleQuery, QueryType, StorageProviderBase, StorageQueryValidationResult
+from snakemake_interface_storage_plugins.storage_provider import (
+    ExampleQuery,
+    QueryType,
+    StorageProviderBase,
+    StorageQueryValidationResult,
+)
 
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.retry import Refused
@@ -21,23 +28,40 @@ from snakemake_tes_auth.storage.queries import Query, QueryError, parse
 
 @dataclass
 class StorageProviderSettings(StorageProviderSettingsBase):
-    """`run_file` in a federated run; else `url` and a user's token. (Snakemake reads these types as objects: no postponed annotations in this file.)"""
+    """`run_file` in a federated run; else `url` and a user's token. (Snakemake reads these types as objects: no
+    postponed annotations in this file.)
+    """
 
-    run_file: str | None = field(default=None, metadata={"help": "run.json, which names the run, its node's gateway and the broker", "type": str})
+    run_file: str | None = field(
+        default=None, metadata={"help": "run.json, which names the run, its node's gateway and the broker", "type": str}
+    )
     url: str | None = field(
-        default=None, metadata={"help": "the archive's download service (SDA v1), which is asked what a dataset holds; never for data", "type": str}
+        default=None,
+        metadata={
+            "help": "the archive's download service (SDA v1), which is asked what a dataset holds; never for data",
+            "type": str,
+        },
     )
     token: str | None = field(
         default=None,
         repr=False,
-        metadata={"help": "the user's access token for the archive; set it by the environment variable, never as an argument", "type": str, "env_var": True},
+        metadata={
+            "help": "the user's access token for the archive; set it by the environment variable, never as an argument",
+            "type": str,
+            "env_var": True,
+        },
     )
-    token_file: Path | None = field(default=None, metadata={"help": "a file that holds the user's access token; read again for each request", "type": Path})
+    token_file: Path | None = field(
+        default=None,
+        metadata={"help": "a file that holds the user's access token; read again for each request", "type": Path},
+    )
     plain_http: bool = field(default=False, metadata={"help": "send the token over plain http to another machine"})
 
 
 class StorageProvider(StorageProviderBase):
-    """`sda://DATASET/path`, `htsget://…` and, in a federated run, `workspace://RUN/path`: asked of the node's gateway, or of the archive itself."""
+    """`sda://DATASET/path`, `htsget://…` and, in a federated run, `workspace://RUN/path`: asked of the node's gateway,
+    or of the archive itself.
+    """
 
     _session: Session | None = None
     _listing: ArchiveListing | None = None
@@ -48,7 +72,10 @@ class StorageProvider(StorageProviderBase):
         if self._session is None:
             run_file = getattr(self.settings, "run_file", None)
             if run_file is None:
-                raise WorkflowError("workspace:// is a federated run's: give --storage-sda-run-file run.json, or use another storage for the workspace")
+                raise WorkflowError(
+                    "workspace:// is a federated run's: give --storage-sda-run-file run.json, or use another storage"
+                    " for the workspace"
+                )
             self._session = session(Path(run_file))
         return self._session
 
@@ -59,7 +86,9 @@ class StorageProvider(StorageProviderBase):
         return found
 
     def info(self, query: Query) -> FileInfo | None:
-        """Size and time of a file, None where there is none. WorkflowError, naming the dataset, where it may not be used."""
+        """Size and time of a file, None where there is none. WorkflowError, naming the dataset, where it may not be
+        used.
+        """
         if getattr(self.settings, "run_file", None) is None and query.read_only:
             return self._archive(query)
         # What is known needs no way over the session's loop: Snakemake asks some five times for each file.
@@ -71,7 +100,10 @@ class StorageProvider(StorageProviderBase):
         if self._listing is None:
             url = getattr(self.settings, "url", None)
             if url is None:
-                raise WorkflowError(f"{query}: where is the archive? Give --storage-sda-url (and a token), or in a federated run --storage-sda-run-file")
+                raise WorkflowError(
+                    f"{query}: where is the archive? Give --storage-sda-url (and a token), or in a federated run"
+                    " --storage-sda-run-file"
+                )
             try:
                 self._listing = ArchiveListing.of(self.settings)
             except Refused as error:
@@ -81,9 +113,21 @@ class StorageProvider(StorageProviderBase):
     @classmethod
     def example_queries(cls) -> list[Any]:
         return [
-            ExampleQuery(query="sda://EGAD00000000001/cohort.vcf.gz.c4gh", description="a file of a dataset, read-only", type=QueryType.INPUT),
-            ExampleQuery(query="htsget://archive.example.org/reads/NA12878", description="reads or variants by htsget, read-only", type=QueryType.INPUT),
-            ExampleQuery(query="workspace://r-0123456789abcdef0123/counts/1.json", description="an intermediate file of the run", type=QueryType.ANY),
+            ExampleQuery(
+                query="sda://EGAD00000000001/cohort.vcf.gz.c4gh",
+                description="a file of a dataset, read-only",
+                type=QueryType.INPUT,
+            ),
+            ExampleQuery(
+                query="htsget://archive.example.org/reads/NA12878",
+                description="reads or variants by htsget, read-only",
+                type=QueryType.INPUT,
+            ),
+            ExampleQuery(
+                query="workspace://r-0123456789abcdef0123/counts/1.json",
+                description="an intermediate file of the run",
+                type=QueryType.ANY,
+            ),
         ]
 
     @classmethod
@@ -105,7 +149,9 @@ class StorageProvider(StorageProviderBase):
 
 
 class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
-    """One file. WorkflowError, in words for the workflow's author, where something is asked that would move contents."""
+    """One file. WorkflowError, in words for the workflow's author, where something is asked that would move
+    contents.
+    """
 
     provider: StorageProvider
     query: str
@@ -168,8 +214,9 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
         rule = adapter.asking_rule()
         whose = f"the input function of rule {rule} opens {self.query}, which" if rule else str(self.query)
         raise WorkflowError(
-            f"{whose} cannot be read where Snakemake runs: contents stay at the node. Read it in a rule's own command or script. Where the number of jobs "
-            "depends on it, fix the number beforehand (`scattergather`, or a parameter of the workflow), so that nothing but names is known here."
+            f"{whose} cannot be read where Snakemake runs: contents stay at the node. Read it in a rule's own command"
+            " or script. Where the number of jobs depends on it, fix the number beforehand (`scattergather`, or a"
+            " parameter of the workflow), so that nothing but names is known here."
         )
 
     def store_object(self) -> NoReturn:
@@ -187,7 +234,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     def list_candidate_matches(self) -> Iterable[str]:
         if self.parsed.read_only:
             raise WorkflowError(
-                f"{self.query}: the archive's files cannot be searched with wildcards; name the files, or make them a parameter of the workflow"
+                f"{self.query}: the archive's files cannot be searched with wildcards; name the files, or make them a"
+                " parameter of the workflow"
             )
         dealings = self.provider.session
         return [f"workspace://{self.parsed.owner}/{path}" for path in dealings.ask(self.provider.metadata.listing())]

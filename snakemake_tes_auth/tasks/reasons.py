@@ -1,4 +1,6 @@
-"""Why a task failed, from what the node lets be read: exit code, error class, line, dataset. Everything a server says is bounded here."""
+"""Why a task failed, from what the node lets be read: exit code, error class, line, dataset. Everything a server says
+is bounded here.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,13 @@ from snakemake_tes_auth.tes.client import Task, state_of
 
 _CLASS = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,60}$")
 _ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,60})(?: line=([0-9]{1,10}))?")
-_SNAKEMAKES_END = re.compile(r"(\n\[[^\n]*\])?\nError in (rule|group) .*?(\nAt least one job did not complete successfully\.|\Z)", re.DOTALL)
+_SNAKEMAKES_END = re.compile(
+    r"(\n\[[^\n]*\])?\nError in (rule|group) .*?(\nAt least one job did not complete successfully\.|\Z)", re.DOTALL
+)
 _DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
-FINAL = frozenset({"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"})  # the node's own words: trying again gives the same
+FINAL = frozenset(
+    {"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"}
+)  # the node's own words: trying again gives the same
 PLATFORM_TRIES = 3  # how often SYSTEM_ERROR and PREEMPTED are tried anew, for each of Snakemake's attempts
 
 
@@ -30,7 +36,9 @@ class Failure:
 
     @property
     def worth_another_try(self) -> bool:
-        """The platform's fault, not the job's: a restarted TES, a connection cut while an input was fetched, a machine taken away."""
+        """The platform's fault, not the job's: a restarted TES, a connection cut while an input was fetched, a machine
+        taken away.
+        """
         return self.state in ("SYSTEM_ERROR", "PREEMPTED") and self.error_class not in FINAL
 
     def sentence(self, rule: str) -> str:

@@ -1,4 +1,6 @@
-"""A Snakemake job as a TES task: plain, with its own command in its own image, or with Snakemake inside; and the key by which a later process finds it."""
+"""A Snakemake job as a TES task: plain, with its own command in its own image, or with Snakemake inside; and the key by
+which a later process finds it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 
 from snakemake_tes_auth.executor import adapter, direct
 from snakemake_tes_auth.executor.jobview import JobFile, JobView
-from snakemake_tes_auth.executor.source_files import Needed
+from snakemake_tes_auth.executor.source_files import SourceFiles
 
 Task = dict[str, Any]  # a tesTask of TES 1.1 as JSON
 TesInput = dict[str, Any]
@@ -30,14 +32,17 @@ class CannotRun(Exception):
 def job_key(job: JobView, digest: str) -> str:
     """Stable over processes and pods of a run: workflow digest, rule, wildcards and outputs. 24 hex digits.
 
-    Not the command: it may differ between attempts of the same job (`resources: mem_mb=lambda wc, attempt: …`), and the digest pins it otherwise.
+    Not the command: it may differ between attempts of the same job (`resources: mem_mb=lambda wc, attempt: …`), and the
+    digest pins it otherwise.
     """
     value = [digest, job.rule, sorted(job.wildcards.items()), [f.query or f.local for f in job.outputs]]
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()[:24]
 
 
 def next_try(attempt: int, taken: set[str]) -> str:
-    """The `gdi-try` tag of a new task: Snakemake's attempt, with `.n` behind it where the platform itself tries again."""
+    """The `gdi-try` tag of a new task: Snakemake's attempt, with `.n` behind it where the platform itself tries
+    again.
+    """
     name, n = str(attempt), 0
     while name in taken:
         n += 1
@@ -47,8 +52,8 @@ def next_try(attempt: int, taken: set[str]) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A task without what only its moment knows. `files` are local files that it needs, and `at` says where it sees them:
-    `await sources.inputs(plan.files, plan.at)`."""
+    """A task without what only its moment knows. `files` are local files that it needs, and `at` says where it sees
+    them: `await sources.inputs(plan.files, plan.at)`."""
 
     files: tuple[Path, ...]
     draft: Task
@@ -63,17 +68,22 @@ class Plan:
 
 
 class Builder:
-    """`folder` holds the Snakefile and `work` is the working directory: both are the same paths in the task. `image` serves where a rule names none, and
-    where Snakemake runs inside; `mode` forces one way for all jobs. `cache` is Snakemake's source cache."""
+    """`folder` holds the Snakefile and `work` is the working directory: both are the same paths in the task. `image`
+    serves where a rule names none, and where Snakemake runs inside; `mode` forces one way for all jobs. `cache` is
+    Snakemake's source cache."""
 
-    def __init__(self, folder: Path, *, image: str, mode: Mode = "auto", work: Path | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, image: str, mode: Mode = "auto", work: Path | None = None, cache: Path | None = None
+    ) -> None:
         self._image, self._mode = image, mode
         self._work = work or Path.cwd()
-        self._needed = Needed(folder, self._work, cache)
+        self._needed = SourceFiles(folder, self._work, cache)
         self._read: set[Path] = set()  # what Snakemake reads, asked once
 
     def look(self, job: Any) -> JobView:
-        """Reads Snakemake's job, on Snakemake's own thread; with what Snakemake inside needs where that is the way. Never raises: see `problem`."""
+        """Reads Snakemake's job, on Snakemake's own thread; with what Snakemake inside needs where that is the way.
+        Never raises: see `problem`.
+        """
         view = adapter.named(next(iter(job)) if job.is_group() else job)
         try:
             view = adapter.view(job)
@@ -88,12 +98,14 @@ class Builder:
             return replace(view, problem=f"{type(error).__name__}: {str(error)[:500]}")
 
     def mode(self, job: JobView) -> Literal["direct", "snakemake"]:
-        """`direct` where the job's command alone does it, unless the setting says otherwise. CannotRun where direct is asked for and not possible."""
+        """`direct` where the job's command alone does it, unless the setting says otherwise. CannotRun where direct is
+        asked for and not possible.
+        """
         why = job.why_not_direct or _too_long(job)
         if self._mode == "direct" and why:
             raise CannotRun(
-                f"rule {job.rule} cannot run as a plain task: {why}. Write it as `shell:` with `container:`, or leave out --tes-auth-mode direct: then "
-                "Snakemake runs in the task."
+                f"rule {job.rule} cannot run as a plain task: {why}. Write it as `shell:` with `container:`, or leave"
+                " out --tes-auth-mode direct: then Snakemake runs in the task."
             )
         return "snakemake" if why or self._mode == "snakemake" else "direct"
 
@@ -110,7 +122,10 @@ class Builder:
     def _direct(self, job: JobView) -> Plan:
         arguments = direct.script(job, str(self._work))
         if len(arguments[0].encode()) > MAX_COMMAND or sum(len(a.encode()) for a in arguments) > MAX_COMMANDS:
-            raise CannotRun(f"rule {job.rule}: the task's script is longer than {MAX_COMMAND} bytes; name fewer outputs, or a directory()")
+            raise CannotRun(
+                f"rule {job.rule}: the task's script is longer than {MAX_COMMAND} bytes; name fewer outputs, or a"
+                " directory()"
+            )
         files = self._needed.by_command(job) | self._local_inputs(job)
         command = ["/bin/bash", "-euo", "pipefail", "-c", *arguments]
         return self._plan(job, "direct", files, job.image or self._image, command, [], one_by_one=True)
@@ -119,12 +134,27 @@ class Builder:
         files = self._needed.by_snakemake(job.files) | self._local_inputs(job) | {RUNNER}
         content = json.dumps(job.inside, ensure_ascii=False, separators=(",", ":"), default=str)
         command = ["python3", f"{JOB_FOLDER}/{RUNNER.name}", f"{JOB_FOLDER}/job.json"]
-        return self._plan(job, "snakemake", files, self._image, command, [{"content": content, "path": f"{JOB_FOLDER}/job.json", "type": "FILE"}])
+        return self._plan(
+            job,
+            "snakemake",
+            files,
+            self._image,
+            command,
+            [{"content": content, "path": f"{JOB_FOLDER}/job.json", "type": "FILE"}],
+        )
 
     def _plan(
-        self, job: JobView, mode: str, files: Iterable[Path], image: str, command: list[str], inline: list[TesInput], *, one_by_one: bool = False
+        self,
+        job: JobView,
+        mode: str,
+        files: Iterable[Path],
+        image: str,
+        command: list[str],
+        inline: list[TesInput],
+        *,
+        one_by_one: bool = False,
     ) -> Plan:
-        outputs = [*job.outputs, *job.logs, *(m.benchmark for m in (job.members or [job]) if m.benchmark)]
+        outputs = [*job.outputs, *job.logs, *(m.benchmark for m in job.members or [job] if m.benchmark)]
         return Plan(
             tuple(sorted(files)),
             {
@@ -145,8 +175,8 @@ class Builder:
                 path = self._work / f.local
                 if not path.is_file() or not self._needed.covers(path):
                     raise CannotRun(
-                        f"rule {job.rule}: the input {f.local} is neither in storage nor a file of the workflow; name its storage (sda://…, s3://…) or make "
-                        "it in a rule"
+                        f"rule {job.rule}: the input {f.local} is neither in storage nor a file of the workflow; name"
+                        " its storage (sda://…, s3://…) or make it in a rule"
                     )
                 found.add(path)
         return found
@@ -154,20 +184,29 @@ class Builder:
     def _staged(self, job: JobView, f: JobFile) -> Task:
         path = PurePosixPath(f.local)
         if path.is_absolute() or ".." in path.parts:
-            raise CannotRun(f"rule {job.rule}: the path {f.local} is not below the working directory; write relative paths")
+            raise CannotRun(
+                f"rule {job.rule}: the path {f.local} is not below the working directory; write relative paths"
+            )
         return {"url": f.query, "path": f"{self._work}/{path}", "type": "DIRECTORY" if f.directory else "FILE"}
 
     def _output(self, job: JobView, f: JobFile) -> Task:
         if not f.query:
-            raise CannotRun(f"rule {job.rule}: the output {f.local} is a local file; remove `local()` or give a default storage")
+            raise CannotRun(
+                f"rule {job.rule}: the output {f.local} is a local file; remove `local()` or give a default storage"
+            )
         return self._staged(job, f)
 
 
 def resources(job: JobView, *, one_by_one: bool = False) -> dict[str, Any]:
-    """TES resources: cores from threads, memory and disk from `mem_mb`/`disk_mb` in GB, at least 0.1; `preemptible`, `tes_zones` (comma-separated), and
-    every other `tes_NAME` as the backend parameter NAME. A group whose jobs run `one_by_one` needs what its largest job needs, and disk for all."""
+    """TES resources: cores from threads, memory and disk from `mem_mb`/`disk_mb` in GB, at least 0.1; `preemptible`,
+    `tes_zones` (comma-separated), and every other `tes_NAME` as the backend parameter NAME. A group whose jobs run
+    `one_by_one` needs what its largest job needs, and disk for all."""
     members = job.members if one_by_one and job.members else [job]
-    found: dict[str, Any] = {"cpu_cores": max(1, *(m.threads for m in members))} if len(members) > 1 else {"cpu_cores": max(1, members[0].threads)}
+    found: dict[str, Any] = (
+        {"cpu_cores": max(1, *(m.threads for m in members))}
+        if len(members) > 1
+        else {"cpu_cores": max(1, members[0].threads)}
+    )
     for name, tes, join in (("mem_mb", "ram_gb", max), ("disk_mb", "disk_gb", sum)):
         values = [float(v) for m in members if isinstance(v := m.resources.get(name), int | float) and v > 0]
         if values:
@@ -182,17 +221,20 @@ def resources(job: JobView, *, one_by_one: bool = False) -> dict[str, Any]:
 
 
 def _too_long(job: JobView) -> str:
-    longest = max((len((m.shell or "").encode()) for m in (job.members or [job])), default=0)
+    longest = max((len((m.shell or "").encode()) for m in job.members or [job]), default=0)
     return f"its command is longer than {MAX_COMMAND} bytes" if longest > MAX_COMMAND else ""
 
 
 def _check_name(job: JobView, f: JobFile) -> None:
     if any(ord(c) < 32 or ord(c) == 127 for c in f.local + f.query):
-        raise CannotRun(f"rule {job.rule}: the file name {f.local!r} holds a control character (a line break?); constrain the wildcard or rename the file")
+        raise CannotRun(
+            f"rule {job.rule}: the file name {f.local!r} holds a control character (a line break?); constrain the"
+            " wildcard or rename the file"
+        )
     if "@" in urlsplit(f.query).netloc:
         raise CannotRun(
-            f"rule {job.rule}: the address of {f.local} holds a user or a password, which everyone who may see the task could read: leave it out, "
-            "the TES uses credentials of its own"
+            f"rule {job.rule}: the address of {f.local} holds a user or a password, which everyone who may see the task"
+            " could read: leave it out, the TES uses credentials of its own"
         )
 
 

@@ -1,4 +1,6 @@
-"""What a finished task used, read from its TES log, told as an event. Beside the work: a few questions a second; what is left over comes by one listing."""
+"""What a finished task used, read from its TES log, told as an event. Beside the work: a few questions a second; what
+is left over comes by one listing.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,13 @@ class Asked(Protocol):
 
 
 class Usage:
-    """`ended` may be called on any thread; all else runs on the session's loop. `tell(who, usage)` gets what `ended` was given."""
+    """`ended` may be called on any thread; all else runs on the session's loop. `tell(who, usage)` gets what `ended`
+    was given.
+    """
 
-    def __init__(self, tes: Asked, tags: dict[str, str], tell: Callable[[dict[str, Any], dict[str, float]], None]) -> None:
+    def __init__(
+        self, tes: Asked, tags: dict[str, str], tell: Callable[[dict[str, Any], dict[str, float]], None]
+    ) -> None:
         self._tes, self._tags, self._tell = tes, tags, tell
         self._now: deque[str] = deque()
         self._who: dict[str, dict[str, Any]] = {}
@@ -53,7 +59,9 @@ class Usage:
             self._now.popleft()
 
     async def finish(self) -> None:
-        """At the end of the run: what was not asked for by then, in one listing. What the TES does not tell in time stays untold."""
+        """At the end of the run: what was not asked for by then, in one listing. What the TES does not tell in time
+        stays untold.
+        """
         self._now.clear()
         with contextlib.suppress(ProblemError, Away, Refused, TimeoutError):
             async with asyncio.timeout(FINISH_BOUND):
@@ -71,8 +79,9 @@ class Usage:
 
 
 def usage(task: Task) -> dict[str, float]:
-    """Seconds waited (`queued_s`), seconds in all with staging (`total_s`) and of the command (`command_s`), what was asked for (`cores`, `ram_gb`, `disk_gb`)
-    and bytes stored. What the TES leaves out is left out. TES 1.1, tesTask.logs and tesTask.resources."""
+    """Seconds waited (`queued_s`), seconds in all with staging (`total_s`) and of the command (`command_s`), what was
+    asked for (`cores`, `ram_gb`, `disk_gb`) and bytes stored. What the TES leaves out is left out. TES 1.1,
+    tesTask.logs and tesTask.resources."""
     logs = task.get("logs")
     log = logs[-1] if isinstance(logs, list) and logs and isinstance(logs[-1], dict) else {}
     commands = [e for e in log.get("logs") or [] if isinstance(e, dict)]
@@ -80,12 +89,18 @@ def usage(task: Task) -> dict[str, float]:
     spans = {
         "queued_s": _span(_time(task.get("creation_time")), began),
         "total_s": _span(began, ended),
-        "command_s": _span(_time(commands[0].get("start_time")), _time(commands[-1].get("end_time"))) if commands else None,
+        "command_s": _span(_time(commands[0].get("start_time")), _time(commands[-1].get("end_time")))
+        if commands
+        else None,
     }
     resources = task.get("resources")
     asked = resources if isinstance(resources, dict) else {}
     found = {k: v for k, v in spans.items() if v is not None}
-    found |= {name: number for name, key in (("cores", "cpu_cores"), ("ram_gb", "ram_gb"), ("disk_gb", "disk_gb")) if (number := _number(asked.get(key)))}
+    found |= {
+        name: number
+        for name, key in (("cores", "cpu_cores"), ("ram_gb", "ram_gb"), ("disk_gb", "disk_gb"))
+        if (number := _number(asked.get(key)))
+    }
     sizes = [_number(o.get("size_bytes")) for o in log.get("outputs") or [] if isinstance(o, dict)]
     if any(size is not None for size in sizes):
         found["output_bytes"] = sum(size or 0.0 for size in sizes)

@@ -1,4 +1,6 @@
-"""A TES 1.1 client that is asynchronous and light: tasks stay dictionaries, lists are paged, bounded and adapt to what the server bears. GA4GH TES 1.1."""
+"""A TES 1.1 client that is asynchronous and light: tasks stay dictionaries, lists are paged, bounded and adapt to what
+the server bears. GA4GH TES 1.1.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Patience, error_of, persist
+from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
 from snakemake_tes_auth.tes.paging import PageSize
 
 Task = dict[str, Any]  # a TES task as JSON: py-tes's models are synchronous and cost more than the call itself
@@ -44,20 +46,33 @@ class BrokenList(ProblemError):
 
 
 class TesClient:
-    """Calls of one TES (or gateway) through `http`, whose auth puts the token on. Every call waits for a server that is away, within `patience`.
+    """Calls of one TES (or gateway) through `http`, whose auth puts the token on. Every call waits for a server that is
+    away, within `patience`.
 
     `idempotent`: the server knows a task by (gdi-job, gdi-try), so that creating may be repeated blindly (the gateway).
     ProblemError where the server refuses; Away where patience ended; Refused where no token is to be had.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, patience: Patience, say: Callable[[str], None], name: str, idempotent: bool = False) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        patience: RetryPolicy,
+        say: Callable[[str], None],
+        name: str,
+        idempotent: bool = False,
+    ) -> None:
         self._http = http
         self._patience = patience
         self._say = say
         self._name = name
         self._idempotent = idempotent
         self._filters = True  # until the server refuses a list narrowed by tags
-        self._sizes = {"MINIMAL": PageSize(largest=2000), "BASIC": PageSize(largest=1000), "FULL": PageSize(largest=100)}
+        self._sizes = {
+            "MINIMAL": PageSize(largest=2000),
+            "BASIC": PageSize(largest=1000),
+            "FULL": PageSize(largest=100),
+        }
         self.requests = 0
         self._date = ""
         self._tasks_url = httpx.URL(str(http.base_url).rstrip("/") + TASKS)
@@ -80,7 +95,9 @@ class TesClient:
         return f"{base}/logs/{identifier}" if self._idempotent else f"{base}{TASKS}/{identifier}?view=FULL"
 
     async def create(self, task: Task) -> str:
-        """`POST /tasks`; the new task's id. Where an answer was lost the task is looked for by its tags before it is sent again."""
+        """`POST /tasks`; the new task's id. Where an answer was lost the task is looked for by its tags before it is
+        sent again.
+        """
         began = time.monotonic()
         lost: Exception | None = None  # the error that left open whether the task was made
 
@@ -104,7 +121,9 @@ class TesClient:
         return await persist(once, what=self._name, patience=self._patience, say=self._say)
 
     async def _find(self, task: Task) -> str:
-        """The id of a live or complete task with this one's tags, "" where there is none after a while: lists may lag."""
+        """The id of a live or complete task with this one's tags, "" where there is none after a while: lists may
+        lag.
+        """
         tags = {k: v for k, v in tags_of(task).items() if k in ("gdi-run", "gdi-job", "gdi-try")}
         until = time.monotonic() + SETTLE
         while True:
@@ -129,14 +148,18 @@ class TesClient:
                 raise
 
     async def pages(self, tags: Mapping[str, str], *, view: View = "MINIMAL") -> AsyncGenerator[list[Task], None]:
-        """All tasks with these tags, page by page, in the server's order; a task may come twice. BrokenList at the end where pages repeated.
+        """All tasks with these tags, page by page, in the server's order; a task may come twice. BrokenList at the end
+        where pages repeated.
 
-        MINIMAL pages hold no tags: where the server ignores the filter, other tasks are among them. BASIC and FULL pages are filtered here too.
+        MINIMAL pages hold no tags: where the server ignores the filter, other tasks are among them. BASIC and FULL
+        pages are filtered here too.
         """
         async for page in self._pages(tags, view):
             yield page
 
-    async def _pages(self, tags: Mapping[str, str], view: View, *, once: bool = False) -> AsyncGenerator[list[Task], None]:
+    async def _pages(
+        self, tags: Mapping[str, str], view: View, *, once: bool = False
+    ) -> AsyncGenerator[list[Task], None]:
         for start in range(MAX_STARTS):
             try:
                 async for page in self._list(tags, view, once):
@@ -204,16 +227,22 @@ class TesClient:
         return await call() if once else await persist(call, what=self._name, patience=self._patience, say=self._say)
 
     async def _call(self, method: str, path: str, **arguments: Any) -> Task:
-        return await persist(lambda: self._once(method, path, **arguments), what=self._name, patience=self._patience, say=self._say)
+        return await persist(
+            lambda: self._once(method, path, **arguments), what=self._name, patience=self._patience, say=self._say
+        )
 
     async def _once(self, method: str, path: str, **arguments: Any) -> Task:
         return await self._send(self._http.build_request(method, path, **arguments))
 
     def _creation(self, task: Task) -> httpx.Request:
-        """As `build_request` would make it, without merging URLs, headers and parameters anew for each of ten thousand."""
+        """As `build_request` would make it, without merging URLs, headers and parameters anew for each of ten
+        thousand.
+        """
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         body = json.dumps(task, ensure_ascii=False, separators=(",", ":")).encode()
-        return httpx.Request("POST", self._tasks_url, headers=headers, content=body, extensions={"timeout": self._http.timeout.as_dict()})
+        return httpx.Request(
+            "POST", self._tasks_url, headers=headers, content=body, extensions={"timeout": self._http.timeout.as_dict()}
+        )
 
     async def _send(self, request: httpx.Request) -> Task:
         self.requests += 1
@@ -226,7 +255,9 @@ class TesClient:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise ProblemError(502, "bad-answer", f"{self._name} answered {request.url.path} with something that is not a JSON object.")
+            raise ProblemError(
+                502, "bad-answer", f"{self._name} answered {request.url.path} with something that is not a JSON object."
+            )
         return body
 
 

@@ -1,4 +1,6 @@
-"""How many tasks to ask for at once: less where a server cannot answer so many (Funnel: 4 MB), more again when it can."""
+"""How many tasks to ask for at once: less where a server cannot answer so many (Funnel: 4 MB), more again when it
+can.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ MAX_WAIT = 256
 
 @dataclass
 class PageSize:
-    """Halved at each refusal; after `_wait` good pages twice as many are tried, and that wait grows each time the larger page fails again.
+    """Halved at each refusal; after `_wait` good pages twice as many are tried, and that wait grows each time the
+    larger page fails again.
 
     TES 1.1: less than 2048.
     """

@@ -1,6 +1,8 @@
-"""httpx over aiohttp's connections: the same client, auth and errors at a fifth of the CPU time of a call, which counts at ten thousand jobs.
+"""httpx over aiohttp's connections: the same client, auth and errors at a fifth of the CPU time of a call, which counts
+at ten thousand jobs.
 
-httpx's own pool looks at every idle connection for each request (3.8 ms of CPU a call with 16 at once, 0.7 ms with this).
+httpx's own pool looks at every idle connection for each request (3.8 ms of CPU a call with 16 at once, 0.7 ms with
+this).
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ async def _bounded(answer: aiohttp.ClientResponse, request: httpx.Request) -> by
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """At most `connections` at once, no proxy, no cookie, no redirect. An answer is read whole before it is handed over.
+    """At most `connections` at once, no proxy, no cookie, no redirect. An answer is read whole before it is handed
+    over.
 
-    httpx.ConnectError, ConnectTimeout: nothing was sent. Any other httpx.TransportError: the request may have been carried out.
+    httpx.ConnectError, ConnectTimeout: nothing was sent. Any other httpx.TransportError: the request may have been
+    carried out.
     """
 
     def __init__(self, *, connections: int = 32, verify: ssl.SSLContext | bool = True) -> None:
@@ -44,13 +48,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE, ssl=self._ssl)
             # No total timeout: httpx's own bounds each step.
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(), trust_env=False, auto_decompress=False
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(),
+                trust_env=False,
+                auto_decompress=False,
             )
         return self._session
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         bounds = request.extensions.get("timeout", {})
-        timeout = aiohttp.ClientTimeout(connect=bounds.get("pool"), sock_connect=bounds.get("connect"), sock_read=bounds.get("read"))
+        timeout = aiohttp.ClientTimeout(
+            connect=bounds.get("pool"), sock_connect=bounds.get("connect"), sock_read=bounds.get("read")
+        )
         body = await request.aread()
         try:
             async with self._client().request(

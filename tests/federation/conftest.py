@@ -1,4 +1,6 @@
-"""One federation for all end-to-end tests: two nodes, 20-second access tokens, 60-second refresh tokens, logs closed, borders recorded."""
+"""One federation for all end-to-end tests: two nodes, 20-second access tokens, 60-second refresh tokens, logs closed,
+borders recorded.
+"""
 
 from __future__ import annotations
 
@@ -76,14 +78,19 @@ def fill_bad_files(federation: Federation) -> None:
     small.write_text("\n".join(header + records) + "\n")
     broken = work / "broken.vcf"
     fields = records[10].split("\t")
-    broken.write_text("\n".join([*header, *records[:10], "\t".join([*fields[:1], "not-a-position", *fields[2:]]), *records[11:]]) + "\n")
+    broken.write_text(
+        "\n".join([*header, *records[:10], "\t".join([*fields[:1], "not-a-position", *fields[2:]]), *records[11:]])
+        + "\n"
+    )
     for dataset in BAD:
         if dataset == "EGAD-MISSING":
             (archive / dataset).mkdir(parents=True, exist_ok=True)
         else:
             provision.add(archive, dataset, INPUT, broken if dataset == "EGAD-BROKEN-VCF" else small)
     faults = {"EGAD-TRUNCATED": "truncated", "EGAD-NOT-CRYPT4GH": "not-crypt4gh", "EGAD-XML": "xml"}
-    (archive / ".faults.yaml").write_text(yaml.safe_dump({f"{dataset}/{INPUT}": {"kind": kind} for dataset, kind in faults.items()}))
+    (archive / ".faults.yaml").write_text(
+        yaml.safe_dump({f"{dataset}/{INPUT}": {"kind": kind} for dataset, kind in faults.items()})
+    )
 
 
 def broken_line() -> int:

@@ -1,4 +1,6 @@
-"""Drives a whole local federation in tests: starts runs, waits for conditions, reads logs, tasks and audits, breaks things."""
+"""Drives a whole local federation in tests: starts runs, waits for conditions, reads logs, tasks and audits, breaks
+things.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,16 @@ class Driver:
     def datasets(self) -> list[str]:
         return [self.layout.dataset(n) for n in self.layout.nodes]
 
-    # --- runs ---
+    # --- runs ------------------------------------------------------------------------------------
 
-    def start(self, parameters: dict[str, Any] | None = None, *, datasets: list[str] | None = None, workflow: str = WORKFLOW, user: str = "alice") -> Started:
+    def start(
+        self,
+        parameters: dict[str, Any] | None = None,
+        *,
+        datasets: list[str] | None = None,
+        workflow: str = WORKFLOW,
+        user: str = "alice",
+    ) -> Started:
         """Grant, ticket, trigger, as a portal does."""
         portal = self.portals[user]
         chosen = datasets or self.datasets
@@ -67,7 +76,12 @@ class Driver:
 
     def finish(self, run: Started, *, timeout: float = 240) -> str:
         """The final state of the DAG run."""
-        return wait_for(f"the end of {run.dag_run}", lambda: s if (s := self.state(run)) in FINAL else None, timeout=timeout, every=1)
+        return wait_for(
+            f"the end of {run.dag_run}",
+            lambda: s if (s := self.state(run)) in FINAL else None,
+            timeout=timeout,
+            every=1,
+        )
 
     def succeed(self, run: Started, *, timeout: float = 240) -> None:
         state = self.finish(run, timeout=timeout)
@@ -83,26 +97,45 @@ class Driver:
 
     def task_log(self, run: Started, task: str, *, map_index: int = -1) -> str:
         """Everything that a task logged in all its tries, as the UI shows it."""
-        tries = max((t["try_number"] for t in self.instances(run) if t["task_id"] == task and t["map_index"] == map_index), default=1)
+        tries = max(
+            (t["try_number"] for t in self.instances(run) if t["task_id"] == task and t["map_index"] == map_index),
+            default=1,
+        )
         path = f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}/taskInstances/{task}/logs"
-        return "\n".join(self.portals["alice"].airflow("GET", f"{path}/{n}", params={"map_index": map_index}).text for n in range(1, tries + 1))
+        return "\n".join(
+            self.portals["alice"].airflow("GET", f"{path}/{n}", params={"map_index": map_index}).text
+            for n in range(1, tries + 1)
+        )
 
     def answer(self, run: Started, pooled: dict[Any, tuple[int, int]]) -> Answer:
         return compare(read_answer(self.layout.results / run.run / "answer.tsv"), pooled)
 
-    # --- the nodes ---
+    # --- the nodes -------------------------------------------------------------------------------
 
     def tes(self, node: str, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """The node's own TES, asked by the node's own operator."""
         password = self.federation.secrets.read(f"{node}-tes-password")
-        return httpx.request(method, self.layout.url(f"{node}/tes") + "/ga4gh/tes/v1" + path, auth=(TES_USER, password), timeout=20, trust_env=False, **kwargs)
+        return httpx.request(
+            method,
+            self.layout.url(f"{node}/tes") + "/ga4gh/tes/v1" + path,
+            auth=(TES_USER, password),
+            timeout=20,
+            trust_env=False,
+            **kwargs,
+        )
 
     def tasks(self, node: str, run: str, *, view: str = "FULL") -> list[dict[str, Any]]:
         """All tasks of a run in the node's TES."""
         found: list[dict[str, Any]] = []
         token = ""
         while True:
-            query = {"view": view, "tag_key": "gdi-run", "tag_value": run, "page_size": 256, **({"page_token": token} if token else {})}
+            query = {
+                "view": view,
+                "tag_key": "gdi-run",
+                "tag_value": run,
+                "page_size": 256,
+                **({"page_token": token} if token else {}),
+            }
             answer = self.tes(node, "GET", "/tasks", params=query)
             answer.raise_for_status()
             found += answer.json()["tasks"]
@@ -129,11 +162,13 @@ class Driver:
         with self.portals["alice"].broker() as broker:
             return [e.model_dump() for e in broker.audit(run).entries]
 
-    # --- LS AAI and REMS ---
+    # --- LS AAI and REMS -------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
         key = self.federation.secrets.read("aai-admin-key")
-        answer = httpx.get(self.layout.issuer + "/admin/stats", headers={"x-admin-key": key}, timeout=10, trust_env=False)
+        answer = httpx.get(
+            self.layout.issuer + "/admin/stats", headers={"x-admin-key": key}, timeout=10, trust_env=False
+        )
         answer.raise_for_status()
         return dict(answer.json())
 

@@ -1,4 +1,6 @@
-"""A run stopped in Airflow's UI ends everywhere within half a minute; cleared, it goes on in the next attempt and repeats no finished job."""
+"""A run stopped in Airflow's UI ends everywhere within half a minute; cleared, it goes on in the next attempt and
+repeats no finished job.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,31 @@ def pods(driver: Driver, run: Started) -> list[dict[str, Any]]:
 
 
 def finished(driver: Driver, run: Started) -> Counter[tuple[str, str]]:
-    return Counter((t["tags"]["gdi-node"], t["tags"]["gdi-job"]) for t in driver.all_tasks(run.run) if t["state"] == "COMPLETE")
+    return Counter(
+        (t["tags"]["gdi-node"], t["tags"]["gdi-job"]) for t in driver.all_tasks(run.run) if t["state"] == "COMPLETE"
+    )
 
 
-def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cleared(driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:
+def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cleared(
+    driver: Driver, pooled: dict[Site, tuple[int, int]]
+) -> None:
     run = driver.start({"regions": 2, "slow_seconds": 8})
-    wait_for("a finished and a running task", lambda: driver.running(run.run, "count") and finished(driver, run), timeout=120)
+    wait_for(
+        "a finished and a running task", lambda: driver.running(run.run, "count") and finished(driver, run), timeout=120
+    )
     portal, path = driver.portals["alice"], f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}"
     asked = time.monotonic()
     portal.airflow("PATCH", path, json={"state": "failed"}).raise_for_status()
-    wait_for("the end of the TES tasks", lambda: not [t for t in driver.all_tasks(run.run) if t["state"] in LIVE], timeout=WITHIN)
-    wait_for("the end of Snakemake", lambda: all(p["state"] == "exited" for p in pods(driver, run)), timeout=max(1, WITHIN - (time.monotonic() - asked)))
+    wait_for(
+        "the end of the TES tasks",
+        lambda: not [t for t in driver.all_tasks(run.run) if t["state"] in LIVE],
+        timeout=WITHIN,
+    )
+    wait_for(
+        "the end of Snakemake",
+        lambda: all(p["state"] == "exited" for p in pods(driver, run)),
+        timeout=max(1, WITHIN - (time.monotonic() - asked)),
+    )
     print(f"stopped after {time.monotonic() - asked:.1f} s")
     wait_for("the attempt's end", lambda: attempt(driver, run) == (1, "closed", "cancelled"), timeout=WITHIN)
     assert driver.finish(run) == "failed"

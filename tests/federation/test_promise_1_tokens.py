@@ -1,4 +1,6 @@
-"""Promise 1: runs outlive tokens. 20-second access tokens, 60-second refresh tokens, two minutes of work, a task that queues for longer than a token lives."""
+"""Promise 1: runs outlive tokens. 20-second access tokens, 60-second refresh tokens, two minutes of work, a task that
+queues for longer than a token lives.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ def test_a_run_of_two_minutes_succeeds_with_20_second_tokens_and_refreshes_as_of
     driver.revoke_grants()
     before = driver.stats()
     started = time.monotonic()
-    # One slot at each node: the second region's task waits while the first sleeps, for longer than an access token lives.
-    # So it takes two minutes, however fast the machine.
+    # One slot at each node: the second region's task waits while the first sleeps, for longer than an access token
+    # lives. So it takes two minutes, however fast the machine.
     run = driver.start({"regions": 2, "slow_seconds": 60})
     driver.succeed(run, timeout=400)
     took = time.monotonic() - started
@@ -32,11 +34,15 @@ def test_a_run_of_two_minutes_succeeds_with_20_second_tokens_and_refreshes_as_of
         assert max(waits) > 20, f"{node}: no task waited for longer than a token lives: {waits}"
 
     refreshes = total(after, "refreshes") - total(before, "refreshes")
-    # A token of 20 s is renewed when less is left of it than a caller needs: 5 s, and 4 s for narrowing it. So one lasts 11 s at least.
+    # A token of 20 s is renewed when less is left of it than a caller needs: 5 s, and 4 s for narrowing it. So one
+    # lasts 11 s at least.
     implied = math.ceil(took / 11) + 1
     at_least = math.floor(took / 60)  # a refresh token lives 60 s: the grant would have died without
     reads = total(after, "userinfo") - total(before, "userinfo")
-    text = f"refreshes at LS AAI in {took:.0f} s with tokens of 20 s: {refreshes} (between {at_least} and {implied} implied); visas read {reads} times"
+    text = (
+        f"refreshes at LS AAI in {took:.0f} s with tokens of 20 s: {refreshes} (between {at_least} and {implied}"
+        f" implied); visas read {reads} times"
+    )
     record_property("figure", text)
     assert at_least <= refreshes <= implied, "refreshes follow the tokens' lifetimes, not the number of requests"
     assert after.get("reuse_detected", 0) == 0

@@ -1,4 +1,6 @@
-"""Promise 3: without a valid, trusted visa for every dataset the run is refused before any task exists, naming dataset and reason."""
+"""Promise 3: without a valid, trusted visa for every dataset the run is refused before any task exists, naming dataset
+and reason.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Promise 6: only what the gateway released leaves a node. Every byte at each node's border is recorded and searched."""
+"""Promise 6: only what the gateway released leaves a node. Every byte at each node's border is recorded and
+searched.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +33,27 @@ def forbidden(data: bytes, names: list[str]) -> list[str]:
     """What in `data` must not have left a node."""
     found = [f"sample name {n}" for n in names if n.encode() in data]
     found += [f"genotype {m.decode()!r}" for m in re.findall(rb"(?<![0-9./|])[0-9.][|/][0-9.](?:[:\t])", data)[:5]]
-    found += ["a VCF header" for marker in (b"##fileformat=VCFv4.", b"#CHROM\tPOS\tID", rb"#CHROM\tPOS\tID", b"##INFO=<ID=") if marker in data]
-    found += ["a log line" for marker in (b"Building DAG of jobs", b"LOG-LINE-OF-A-TASK", b"Traceback") if marker in data]
+    found += [
+        "a VCF header"
+        for marker in (b"##fileformat=VCFv4.", b"#CHROM\tPOS\tID", rb"#CHROM\tPOS\tID", b"##INFO=<ID=")
+        if marker in data
+    ]
+    found += [
+        "a log line" for marker in (b"Building DAG of jobs", b"LOG-LINE-OF-A-TASK", b"Traceback") if marker in data
+    ]
     for match in re.finditer(rb'\{"chrom"[^{}]*\}', data):
         row = json.loads(match[0])
-        small = {k: row[k] for k in COUNTS if 0 < row[k] < FLOOR} | ({"an-ac": row["an"] - row["ac"]} if 0 < row["an"] - row["ac"] < FLOOR else {})
+        small = {k: row[k] for k in COUNTS if 0 < row[k] < FLOOR} | (
+            {"an-ac": row["an"] - row["ac"]} if 0 < row["an"] - row["ac"] < FLOOR else {}
+        )
         if small:
             found.append(f"counts below the floor at {row['chrom']}:{row['pos']}: {small}")
     return found
 
 
-def test_nothing_but_checked_aggregates_crosses_a_nodes_border(driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:
+def test_nothing_but_checked_aggregates_crosses_a_nodes_border(
+    driver: Driver, pooled: dict[Site, tuple[int, int]]
+) -> None:
     run = driver.start({"regions": 2})
     driver.succeed(run)
     assert driver.answer(run, pooled).released >= 100
@@ -60,5 +72,11 @@ def test_nothing_but_checked_aggregates_crosses_a_nodes_border(driver: Driver, p
 def test_the_search_finds_what_it_searches_for() -> None:
     names = sample_names()
     row = {"chrom": "2", "pos": 1, "ref": "A", "alt": "C", "ac": 3, "an": 100, **dict.fromkeys(COUNTS[1:], 0)}
-    for planted in (names[7].encode(), b"2\t10\t.\tA\tC\t.\tPASS\t.\tGT\t0|1:3\t", b"##fileformat=VCFv4.0", b"LOG-LINE-OF-A-TASK", json.dumps(row).encode()):
+    for planted in (
+        names[7].encode(),
+        b"2\t10\t.\tA\tC\t.\tPASS\t.\tGT\t0|1:3\t",
+        b"##fileformat=VCFv4.0",
+        b"LOG-LINE-OF-A-TASK",
+        json.dumps(row).encode(),
+    ):
         assert forbidden(b"HTTP/1.1 200 OK\r\n\r\n" + planted, names), planted

@@ -58,7 +58,15 @@ def test_it_sees_no_environment_process_or_file_but_its_own(driver: Driver, foun
     for secret in driver.federation.secrets.folder.iterdir():
         if secret.is_file():
             assert secret.read_text(errors="replace").strip() not in found["environments"]
-    strangers = ("-m airflow", "airflow api_server", "token_broker", "node_gateway", "gdi.local_federation", "bao server", "weed")
+    strangers = (
+        "-m airflow",
+        "airflow api_server",
+        "token_broker",
+        "node_gateway",
+        "gdi.local_federation",
+        "bao server",
+        "weed",
+    )
     assert [p for p in found["processes"] if any(s in p for s in strangers)] == []
     work = str(driver.layout.work)
     assert [f for f in found["files"] if f.startswith(work)] == []
@@ -75,12 +83,23 @@ def test_it_reaches_the_broker_and_its_gateway_only(driver: Driver, found: dict[
 
 
 def test_the_broker_gives_it_nothing_of_others(found: dict[str, Any]) -> None:
-    for name in ("token for another run", "token for another audience", "user token", "admit", "another run", "another run's events"):
+    for name in (
+        "token for another run",
+        "token for another audience",
+        "user token",
+        "admit",
+        "another run",
+        "another run's events",
+    ):
         assert found[name][0] in (401, 403, 404), (name, found[name])
 
 
 def test_the_gateway_refuses_every_foreign_task_and_file(found: dict[str, Any]) -> None:
-    refused = {k: v for k, v in found.items() if k.startswith("task") or k.startswith("another run's") or k in ("a file's content", "release by the pod")}
+    refused = {
+        k: v
+        for k, v in found.items()
+        if k.startswith("task") or k.startswith("another run's") or k in ("a file's content", "release by the pod")
+    }
     assert len(refused) >= 15
     for name, (status, _) in refused.items():
         if name != "task with too many cores" and not name.startswith("token"):
@@ -109,18 +128,29 @@ def test_a_stolen_capability_is_worthless_elsewhere_and_with_another_key(driver:
     assert capability
     secret, public = tmp_path / "thief.sec", tmp_path / "thief.pub"
     generate(str(secret), str(public), passphrase=b"", comment=None)
-    thief = {"Authorization": f"Bearer {capability}", "Client-Public-Key": base64.b64encode(public.read_bytes()).decode()}
+    thief = {
+        "Authorization": f"Bearer {capability}",
+        "Client-Public-Key": base64.b64encode(public.read_bytes()).decode(),
+    }
     rightful = driver.layout.work / "nodes" / "node-a" / "tes" / "c4gh.pub"
     right_key = {**thief, "Client-Public-Key": base64.b64encode(rightful.read_bytes()).decode()}
     path = f"/s3-encrypted/{dataset}/{INPUT}"
 
     elsewhere = httpx.get(driver.layout.url("node-a/gateway") + path, headers=right_key, timeout=10, trust_env=False)
     assert elsewhere.status_code in (401, 403, 404)
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(driver.layout.internal_socket("node-a"))), base_url="http://gateway", timeout=10) as inside:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(driver.layout.internal_socket("node-a"))),
+        base_url="http://gateway",
+        timeout=10,
+    ) as inside:
         assert inside.get(path, headers=thief).status_code in (401, 403)
         assert inside.get("/s3-encrypted/EGAD-OTHER/" + INPUT, headers=right_key).status_code in (401, 403, 404)
     denied = [e for e in driver.audit("node-a") if not e["allowed"]]
     assert any("key" in json.dumps(e).lower() for e in denied), "the attempt with another Crypt4GH key is in the audit"
     driver.succeed(run)
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(driver.layout.internal_socket("node-a"))), base_url="http://gateway", timeout=10) as inside:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(driver.layout.internal_socket("node-a"))),
+        base_url="http://gateway",
+        timeout=10,
+    ) as inside:
         assert inside.get(path, headers=right_key).status_code in (401, 403), "a closed run's capability is dead"

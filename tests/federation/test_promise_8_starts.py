@@ -22,7 +22,13 @@ def trigger(driver: Driver, conf: dict[str, Any], dag_run: str, *, token: str | 
     if token is None:
         answer = driver.portals["alice"].airflow("POST", path, json=body)
     else:
-        answer = httpx.post(driver.layout.url("airflow") + path, headers={"Authorization": f"Bearer {token}"}, json=body, timeout=30, trust_env=False)
+        answer = httpx.post(
+            driver.layout.url("airflow") + path,
+            headers={"Authorization": f"Bearer {token}"},
+            json=body,
+            timeout=30,
+            trust_env=False,
+        )
     assert answer.is_success, answer.text
     return Started(WORKFLOW, dag_run, run_id(WORKFLOW, dag_run))
 
@@ -38,7 +44,9 @@ def test_user_b_can_neither_see_nor_use_user_as_grant(driver: Driver) -> None:
     grant = driver.portals["alice"].grant(WORKFLOW, driver.datasets)
     with driver.portals["bob"].broker() as bob:
         for call in (
-            lambda: bob.create_ticket(grant.id, m.TicketRequest(workflow=WORKFLOW, parameters={"datasets": list(driver.datasets)})),
+            lambda: bob.create_ticket(
+                grant.id, m.TicketRequest(workflow=WORKFLOW, parameters={"datasets": list(driver.datasets)})
+            ),
             lambda: bob.get_grant(grant.id),
             lambda: bob.revoke_grant(grant.id),
         ):
@@ -68,7 +76,9 @@ def test_a_ticket_starts_one_run_with_the_parameters_it_was_made_for(driver: Dri
     with portal.broker() as broker:
         first = broker.create_ticket(grant.id, m.TicketRequest(workflow=WORKFLOW, parameters=parameters))
         other = broker.create_ticket(grant.id, m.TicketRequest(workflow=WORKFLOW, parameters=parameters))
-        bound = broker.create_ticket(grant.id, m.TicketRequest(workflow=WORKFLOW, parameters=parameters, dag_run_id="the-one"))
+        bound = broker.create_ticket(
+            grant.id, m.TicketRequest(workflow=WORKFLOW, parameters=parameters, dag_run_id="the-one")
+        )
     good = trigger(driver, {"ticket": first.ticket, **parameters}, "ticket-first-use")
     wrong = trigger(driver, {"ticket": other.ticket, **parameters, "regions": 2}, "ticket-other-parameters")
     stolen = trigger(driver, {"ticket": bound.ticket, **parameters}, "ticket-other-dag-run")

@@ -13,7 +13,9 @@ from tests.federation.driver import Driver, Started
 
 
 def test_an_unknown_workflow_is_not_found(driver: Driver) -> None:
-    answer = driver.portals["alice"].airflow("POST", "/api/v2/dags/no-such-workflow/dagRuns", json={"logical_date": None, "conf": {}})
+    answer = driver.portals["alice"].airflow(
+        "POST", "/api/v2/dags/no-such-workflow/dagRuns", json={"logical_date": None, "conf": {}}
+    )
     assert answer.status_code == 404 and "no-such-workflow" in answer.text
 
 
@@ -30,7 +32,9 @@ def test_wrong_parameters_are_refused_at_the_door(parameters: dict[str, Any], sa
 
 def admit_fails(driver: Driver, conf: dict[str, Any], *said: str) -> None:
     dag_run = f"bad-{time.time_ns()}"
-    answer = driver.portals["alice"].airflow("POST", f"/api/v2/dags/{WORKFLOW}/dagRuns", json={"dag_run_id": dag_run, "logical_date": None, "conf": conf})
+    answer = driver.portals["alice"].airflow(
+        "POST", f"/api/v2/dags/{WORKFLOW}/dagRuns", json={"dag_run_id": dag_run, "logical_date": None, "conf": conf}
+    )
     assert answer.is_success, answer.text
     run = Started(WORKFLOW, dag_run, "")
     assert driver.finish(run) == "failed"

@@ -40,7 +40,9 @@ class Search:
 
 
 def secrets_of(federation: Federation) -> dict[str, str]:
-    """Every secret of the federation that a run might have touched. Access and refresh tokens: those that LS AAI really issued."""
+    """Every secret of the federation that a run might have touched. Access and refresh tokens: those that LS AAI really
+    issued.
+    """
     values: dict[str, str] = {}
     for line in (federation.work / "issued-tokens").read_text().split("\n"):
         for part in line.split():
@@ -101,7 +103,9 @@ def test_no_secret_in_airflow_logs_tasks_arguments_or_environments(driver: Drive
     watcher.ended.set()
     watcher.join()
     search = Search(secrets_of(federation))
-    assert sum(kind.startswith("a token") for kind in search.values.values()) >= 10, "the search knows the tokens that LS AAI issued"
+    assert sum(kind.startswith("a token") for kind in search.values.values()) >= 10, (
+        "the search knows the tokens that LS AAI issued"
+    )
     for where, data in places(driver, [run.run]):
         search.look(data, where)
     for data, where in watcher.seen.items():
@@ -124,7 +128,9 @@ def test_run_tokens_and_identity_tokens_are_nowhere(driver: Driver) -> None:
 
 
 def test_a_used_ticket_is_nowhere(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in Airflow's database either, where `conf` had it: the word `used` takes its place as soon as the run is admitted."""
+    """Not in Airflow's database either, where `conf` had it: the word `used` takes its place as soon as the run is
+    admitted.
+    """
     tickets: list[str] = []
     create = BrokerClient.create_ticket
 
@@ -135,7 +141,9 @@ def test_a_used_ticket_is_nowhere(driver: Driver, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(BrokerClient, "create_ticket", remember)
     run = driver.start({"regions": 2, "slow_seconds": 4})
-    refused = driver.start({"regions": 1}, datasets=["EGAD-MISSING", driver.datasets[0]], user="bob")  # used up too, though nothing came of it
+    refused = driver.start(
+        {"regions": 1}, datasets=["EGAD-MISSING", driver.datasets[0]], user="bob"
+    )  # used up too, though nothing came of it
     wait_for("the ticket to leave conf while the run goes on", lambda: ticket_of(driver, run) == "used", timeout=120)
     assert driver.state(run) == "running"
     driver.succeed(run)
@@ -166,7 +174,9 @@ def test_the_search_finds_a_planted_leak(driver: Driver, federation: Federation)
     watcher.start()
     process = psutil.Popen(["sleep", "30"], env={"LEAK": token})
     try:
-        wait_for("the watcher to see the process", lambda: any(token.encode() in data for data in watcher.seen), timeout=20)
+        wait_for(
+            "the watcher to see the process", lambda: any(token.encode() in data for data in watcher.seen), timeout=20
+        )
         search = Search(values)
         for where, data in places(driver, []):
             search.look(data, where)

@@ -1,4 +1,6 @@
-"""Snakemake against a TES with nothing of ours between: the stand-in (or real Funnel) and a real S3, as a user has them who knows only Snakemake."""
+"""Snakemake against a TES with nothing of ours between: the stand-in (or real Funnel) and a real S3, as a user has them
+who knows only Snakemake.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,21 @@ from tes_kit import FakeAai, FakeGateway, StandIn, Tes, Weed, World, die_with_pa
 from gdi.runner.sandbox.python import python_folders, source_folders
 
 FUNNEL = os.environ.get("GDI_FUNNEL", "")
-PACKAGES = ("snakemake_tes_auth", "gdi.broker_client", "gdi.contracts", "gdi.kit", "snakemake_executor_plugin_tes_auth", "snakemake_storage_plugin_sda")
+PACKAGES = (
+    "snakemake_tes_auth",
+    "gdi.broker_client",
+    "gdi.contracts",
+    "gdi.kit",
+    "snakemake_executor_plugin_tes_auth",
+    "snakemake_storage_plugin_sda",
+)
 IMAGE = "gdi-task:1"
 
 
 class Bare:
-    """`tes` with its S3. Runs share it: each has a workspace prefix of its own. What a run is told: `arguments` and `environment`."""
+    """`tes` with its S3. Runs share it: each has a workspace prefix of its own. What a run is told: `arguments` and
+    `environment`.
+    """
 
     def __init__(self, tes: Tes) -> None:
         self.tes, self.weed = tes, tes.world.weed
@@ -39,17 +50,51 @@ class Bare:
         basic = ("--tes-auth-user", "gateway", "--tes-auth-password-file", str(self.password))
         return [
             *("--executor", "tes-auth", "--tes-auth-url", self.tes.url, *(basic if credential is None else credential)),
-            *("--default-storage-provider", "s3", "--default-storage-prefix", prefix, "--storage-s3-endpoint-url", self.weed.endpoint),
-            *("--jobs", "20", "--local-cores", "1", "--default-resources", "mem_mb=500", "disk_mb=100", "--scheduler", "greedy", "--latency-wait", "5"),
+            *(
+                "--default-storage-provider",
+                "s3",
+                "--default-storage-prefix",
+                prefix,
+                "--storage-s3-endpoint-url",
+                self.weed.endpoint,
+            ),
+            *(
+                "--jobs",
+                "20",
+                "--local-cores",
+                "1",
+                "--default-resources",
+                "mem_mb=500",
+                "disk_mb=100",
+                "--scheduler",
+                "greedy",
+                "--latency-wait",
+                "5",
+            ),
             *("--nocolor", "--tes-auth-image", IMAGE),
         ]
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
-        keys = {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": self.weed.access, "SNAKEMAKE_STORAGE_S3_SECRET_KEY": self.weed.secret}
-        return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **keys, **more}
+        keys = {
+            "SNAKEMAKE_STORAGE_S3_ACCESS_KEY": self.weed.access,
+            "SNAKEMAKE_STORAGE_S3_SECRET_KEY": self.weed.secret,
+        }
+        return {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **keys,
+            **more,
+        }
 
     def start(
-        self, workdir: Path, prefix: str, *more: str, credential: tuple[str, ...] | None = None, environment: dict[str, str] | None = None
+        self,
+        workdir: Path,
+        prefix: str,
+        *more: str,
+        credential: tuple[str, ...] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         """Snakemake in `workdir`, which holds the Snakefile."""
         return self._start(workdir, [*self.arguments(prefix, credential), *more], environment or {})
@@ -70,7 +115,9 @@ class Bare:
         """The exit code and everything that was said."""
         return self._end(self.start(workdir, prefix, *more, **how), timeout)
 
-    def snakemake(self, workdir: Path, arguments: list[str], environment: dict[str, str], timeout: float = 90) -> tuple[int, str]:
+    def snakemake(
+        self, workdir: Path, arguments: list[str], environment: dict[str, str], timeout: float = 90
+    ) -> tuple[int, str]:
         """Snakemake with these arguments and no other."""
         return self._end(self._start(workdir, arguments, environment), timeout)
 

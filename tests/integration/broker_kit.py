@@ -1,4 +1,6 @@
-"""A real OpenBao, the LS AAI + REMS stand-in and token brokers as processes, for the broker's tests. Every process dies with its test."""
+"""A real OpenBao, the LS AAI + REMS stand-in and token brokers as processes, for the broker's tests. Every process dies
+with its test.
+"""
 
 from __future__ import annotations
 
@@ -64,12 +66,21 @@ class Process:
     def start(self, ready_url: str, timeout: float = 40) -> Process:
         env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **self.env}
         with self.log.open("ab") as out:
-            self.popen = subprocess.Popen(self.argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent)
+            self.popen = subprocess.Popen(
+                self.argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,
+            )
 
         def up() -> bool:
             assert self.popen is not None
             if self.popen.poll() is not None:
-                raise AssertionError(f"{self.argv[-1]} ended with {self.popen.returncode}:\n{self.log.read_text()[-3000:]}")
+                raise AssertionError(
+                    f"{self.argv[-1]} ended with {self.popen.returncode}:\n{self.log.read_text()[-3000:]}"
+                )
             with contextlib.suppress(httpx.HTTPError):
                 return httpx.get(ready_url, timeout=2, trust_env=False).status_code == 200
             return False
@@ -94,13 +105,23 @@ class Process:
 class World:
     """One LS AAI with REMS, one broker database, any number of broker replicas, two enrolled nodes, one cluster."""
 
-    def __init__(self, folder: Path, bao: OpenBao, *, access: int = 600, refresh: int = 3600, broker_env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bao: OpenBao,
+        *,
+        access: int = 600,
+        refresh: int = 3600,
+        broker_env: dict[str, str] | None = None,
+    ) -> None:
         self.folder, self.bao, self.broker_env = folder, bao, broker_env or {}
         folder.mkdir(parents=True, exist_ok=True)
         self.aai_port = PORTS.take()
         self.aai_url = f"http://127.0.0.1:{self.aai_port}"
         self.issuer = self.aai_url + "/oidc"
-        self.secrets = {n: secrets.token_urlsafe(24) for n in ("portal", "broker", "stranger", "admin", "rems", "alice", "bob")}
+        self.secrets = {
+            n: secrets.token_urlsafe(24) for n in ("portal", "broker", "stranger", "admin", "rems", "alice", "bob")
+        }
         self.files = {n: write_private(folder / f"secret-{n}", v) for n, v in self.secrets.items()}
         self.node_keys = {n: SigningKey.generate() for n in DATASETS}
         self.cluster_key = SigningKey.generate()
@@ -108,13 +129,21 @@ class World:
         self.public_url = f"http://127.0.0.1:{self.ports[0]}"
         self._config_aai(access, refresh)
         self.enrol()
-        self.aai = Process([sys.executable, "-m", "gdi.local_federation.aai", "--config", str(folder / "aai.yaml")], folder / "aai.log")
+        self.aai = Process(
+            [sys.executable, "-m", "gdi.local_federation.aai", "--config", str(folder / "aai.yaml")], folder / "aai.log"
+        )
         self.aai.start(self.issuer + "/.well-known/openid-configuration")
         self.brokers: list[Process] = []
 
     def _config_aai(self, access: int, refresh: int) -> None:
         def client(name: str, who: str, grants: list[str], **more: Any) -> dict[str, Any]:
-            return {"id": name, "secret_file": str(self.files[who]), "redirect_uris": [REDIRECT], "grants": grants, **more}
+            return {
+                "id": name,
+                "secret_file": str(self.files[who]),
+                "redirect_uris": [REDIRECT],
+                "grants": grants,
+                **more,
+            }
 
         config = {
             "port": self.aai_port,
@@ -125,7 +154,9 @@ class World:
             "clients": [
                 client("user-portal", "portal", ["authorization_code", "refresh_token"]),
                 client("stranger", "stranger", ["authorization_code", "refresh_token"]),
-                client("token-broker", "broker", ["authorization_code", "refresh_token", "token_exchange"], introspect=True)
+                client(
+                    "token-broker", "broker", ["authorization_code", "refresh_token", "token_exchange"], introspect=True
+                )
                 | {"redirect_uris": [self.public_url + "/connect/callback"]},
             ],
             "users": [{"name": n, "sub": s, "password_file": str(self.files[n])} for n, s in USERS.items()],
@@ -149,7 +180,14 @@ class World:
             ],
             "portals": [{"client_id": "user-portal", "airflow_users": ["portal"]}],
             "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
-            "workload_issuers": [{"issuer": CLUSTER, "jwks_file": str(self.folder / "cluster-jwks.json"), "airflow": [AIRFLOW], "snakemake": [SNAKEMAKE]}],
+            "workload_issuers": [
+                {
+                    "issuer": CLUSTER,
+                    "jwks_file": str(self.folder / "cluster-jwks.json"),
+                    "airflow": [AIRFLOW],
+                    "snakemake": [SNAKEMAKE],
+                }
+            ],
         }
 
     def enrol(self, document: dict[str, Any] | None = None) -> None:
@@ -176,7 +214,11 @@ class World:
         return {f"TOKEN_BROKER_{k}": v for k, v in env.items()}
 
     def start_broker(self, replica: int = 0, *, wait: bool = True) -> Process:
-        process = Process([sys.executable, "-m", "token_broker.main"], self.folder / f"broker-{replica}.log", self.environment(replica))
+        process = Process(
+            [sys.executable, "-m", "token_broker.main"],
+            self.folder / f"broker-{replica}.log",
+            self.environment(replica),
+        )
         self.brokers.append(process)
         return process.start(self.url(replica) + ("/readyz" if wait else "/livez"))
 
@@ -187,17 +229,26 @@ class World:
         for process in [*self.brokers, self.aai]:
             process.stop()
 
-    # --- who calls ---
+    # --- who calls -------------------------------------------------------------------------------
 
     def sign_in(self, user: str = "alice", client: str = "user-portal") -> Tokens:
         secret = self.secrets["portal" if client == "user-portal" else client]
-        return sign_in(self.issuer, client_id=client, client_secret=secret, redirect_uri=REDIRECT, username=user, password=self.secrets[user])
+        return sign_in(
+            self.issuer,
+            client_id=client,
+            client_secret=secret,
+            redirect_uri=REDIRECT,
+            username=user,
+            password=self.secrets[user],
+        )
 
     def user(self, user: str = "alice", client: str = "user-portal", replica: int = 0) -> BrokerClient:
         token = self.sign_in(user, client).access_token
         return BrokerClient(self.url(replica), lambda: token)
 
-    def identity(self, sub: str = AIRFLOW, pod: str = "airflow-worker-0", uid: str = "uid-airflow", **changes: Any) -> str:
+    def identity(
+        self, sub: str = AIRFLOW, pod: str = "airflow-worker-0", uid: str = "uid-airflow", **changes: Any
+    ) -> str:
         namespace, account = sub.split(":")[2:4]
         bound = {"namespace": namespace, "serviceaccount": {"name": account}, "pod": {"name": pod, "uid": uid}}
         key = changes.pop("key", self.cluster_key)
@@ -218,16 +269,25 @@ class World:
     def gateway(self, node: str, replica: int = 0) -> BrokerClient:
         return BrokerClient(self.url(replica), lambda: self.assertion(node))
 
-    def node_token(self, node: str, run: str, audience: str = "sda", min_ttl: float = 5, replica: int = 0) -> httpx.Response:
+    def node_token(
+        self, node: str, run: str, audience: str = "sda", min_ttl: float = 5, replica: int = 0
+    ) -> httpx.Response:
         with httpx.Client(base_url=self.url(replica), trust_env=False, timeout=60) as http:
             headers = {"Authorization": f"Bearer {self.assertion(node)}"}
-            return http.post(f"/v1/runs/{run}/node-tokens", json={"audience": audience, "min_ttl": min_ttl}, headers=headers)
+            return http.post(
+                f"/v1/runs/{run}/node-tokens", json={"audience": audience, "min_ttl": min_ttl}, headers=headers
+            )
 
-    # --- what they do ---
+    # --- what they do ----------------------------------------------------------------------------
 
-    def grant(self, user: BrokerClient, *, workflows: tuple[str, ...] = ("allele-frequency",), days: float = 1, **more: Any) -> m.Grant:
+    def grant(
+        self, user: BrokerClient, *, workflows: tuple[str, ...] = ("allele-frequency",), days: float = 1, **more: Any
+    ) -> m.Grant:
         request = m.GrantRequest(
-            workflows=list(workflows), datasets=more.pop("datasets", list(DATASETS.values())), expires_at=time.time() + days * 86400, **more
+            workflows=list(workflows),
+            datasets=more.pop("datasets", list(DATASETS.values())),
+            expires_at=time.time() + days * 86400,
+            **more,
         )
         return user.create_grant(request)
 
@@ -235,8 +295,12 @@ class World:
     def parameters(**more: Any) -> dict[str, Any]:
         return {"datasets": list(DATASETS.values()), "regions": 4, **more}
 
-    def ticket(self, user: BrokerClient, grant: str, parameters: dict[str, Any] | None = None, dag_run_id: str | None = None) -> str:
-        request = m.TicketRequest(workflow="allele-frequency", parameters=parameters or self.parameters(), dag_run_id=dag_run_id)
+    def ticket(
+        self, user: BrokerClient, grant: str, parameters: dict[str, Any] | None = None, dag_run_id: str | None = None
+    ) -> str:
+        request = m.TicketRequest(
+            workflow="allele-frequency", parameters=parameters or self.parameters(), dag_run_id=dag_run_id
+        )
         return user.create_ticket(grant, request).ticket
 
     def admit(self, ticket: str | None = None, **changes: Any) -> m.Run:
@@ -270,7 +334,7 @@ class World:
     def audience(self, run: m.Run, node: str = "node-a") -> str:
         return next(p.audience for p in run.plan if p.node == node)
 
-    # --- the stand-in's operator ---
+    # --- the stand-in's operator -----------------------------------------------------------------
 
     def entitle(self, user: str, dataset: str, **more: Any) -> None:
         self._rems("POST", json={"user": USERS[user], "dataset": dataset, **more})
@@ -280,10 +344,14 @@ class World:
 
     def _rems(self, method: str, **more: Any) -> None:
         headers = {"x-rems-api-key": self.secrets["rems"], "x-rems-user-id": "owner"}
-        httpx.request(method, self.aai_url + "/rems/api/entitlements", headers=headers, trust_env=False, **more).raise_for_status()
+        httpx.request(
+            method, self.aai_url + "/rems/api/entitlements", headers=headers, trust_env=False, **more
+        ).raise_for_status()
 
     def stats(self) -> dict[str, Any]:
-        answer = httpx.get(self.issuer + "/admin/stats", headers={"X-Admin-Key": self.secrets["admin"]}, trust_env=False)
+        answer = httpx.get(
+            self.issuer + "/admin/stats", headers={"X-Admin-Key": self.secrets["admin"]}, trust_env=False
+        )
         stats: dict[str, Any] = answer.raise_for_status().json()
         return stats
 
@@ -293,4 +361,9 @@ class World:
 
     def met(self) -> bool:
         """Whether every fault was met by a request."""
-        return bool(httpx.get(self.issuer + "/admin/faults", headers={"X-Admin-Key": self.secrets["admin"]}, trust_env=False).raise_for_status().json() == [])
+        return bool(
+            httpx.get(self.issuer + "/admin/faults", headers={"X-Admin-Key": self.secrets["admin"]}, trust_env=False)
+            .raise_for_status()
+            .json()
+            == []
+        )

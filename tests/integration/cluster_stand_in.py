@@ -1,6 +1,8 @@
-"""As much of a Kubernetes API server as the launcher talks to: pods, ConfigMaps, logs, in memory over HTTP. What runs in a pod is said by the test.
+"""As much of a Kubernetes API server as the launcher talks to: pods, ConfigMaps, logs, in memory over HTTP. What runs
+in a pod is said by the test.
 
-The real thing is met in tests/kubernetes; this one can be made to evict, refuse and vanish at any instant, in milliseconds.
+The real thing is met in tests/kubernetes; this one can be made to evict, refuse and vanish at any instant, in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ def now() -> str:
 
 
 def failure(status: int, reason: str, message: str) -> JSONResponse:
-    return JSONResponse({"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": status}, status_code=status)
+    return JSONResponse(
+        {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": status},
+        status_code=status,
+    )
 
 
 @dataclass
 class StandIn:
-    """`pods`, `maps`: what there is. `refuse`: the answer to the next creations. `down`: every call is answered with 503, `starting`: with 403, as by a server
-    that has not read its roles yet. `deleted`: name, grace, marks."""
+    """`pods`, `maps`: what there is. `refuse`: the answer to the next creations. `down`: every call is answered with
+    503, `starting`: with 403, as by a server that has not read its roles yet. `deleted`: name, grace, marks."""
 
     pods: dict[str, Json] = field(default_factory=dict)
     maps: dict[str, Json] = field(default_factory=dict)
@@ -47,7 +52,12 @@ class StandIn:
 
     def end(self, name: str, code: int, reason: str = "Error", **status: Any) -> None:
         state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else reason, "finishedAt": now()}}
-        self.set(name, phase="Succeeded" if code == 0 else "Failed", containerStatuses=[{"name": "snakemake", "state": state}], **status)
+        self.set(
+            name,
+            phase="Succeeded" if code == 0 else "Failed",
+            containerStatuses=[{"name": "snakemake", "state": state}],
+            **status,
+        )
 
     def evict(self, name: str) -> None:
         """As the eviction API does: the object is gone when its container ended."""
@@ -64,7 +74,11 @@ class StandIn:
         @app.middleware("http")
         async def away(request: Request, call_next: Any) -> Response:
             if self.starting:
-                return failure(403, "Forbidden", 'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot list resource "pods"')
+                return failure(
+                    403,
+                    "Forbidden",
+                    'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot list resource "pods"',
+                )
             return failure(503, "ServiceUnavailable", "away") if self.down else await call_next(request)
 
         @app.post(base + "/pods")
@@ -85,7 +99,9 @@ class StandIn:
         async def pods(labelSelector: str = "", fieldSelector: str = "") -> Json:
             wanted = dict(p.split("=", 1) for p in labelSelector.split(",") if p)
             found = [p for p in self.pods.values() if wanted.items() <= p["metadata"]["labels"].items()]
-            phases = {"": ("Pending", "Running", "Succeeded", "Failed"), "status.phase=Pending": ("Pending",)}.get(fieldSelector, ("Succeeded", "Failed"))
+            phases = {"": ("Pending", "Running", "Succeeded", "Failed"), "status.phase=Pending": ("Pending",)}.get(
+                fieldSelector, ("Succeeded", "Failed")
+            )
             return {"items": [p for p in found if p["status"]["phase"] in phases]}
 
         @app.get(base + "/pods/{name}")
@@ -110,7 +126,9 @@ class StandIn:
             pod = self.pods[name]
             for gate in body.get("spec", {}).get("schedulingGates", []):
                 assert gate["$patch"] == "delete"
-                pod["spec"]["schedulingGates"] = [g for g in pod["spec"]["schedulingGates"] if g["name"] != gate["name"]]
+                pod["spec"]["schedulingGates"] = [
+                    g for g in pod["spec"]["schedulingGates"] if g["name"] != gate["name"]
+                ]
             pod["metadata"]["resourceVersion"] = str(int(pod["metadata"]["resourceVersion"]) + 1)
             pod["metadata"]["annotations"].update(body.get("metadata", {}).get("annotations", {}))
             return JSONResponse(pod)

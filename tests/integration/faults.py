@@ -1,4 +1,6 @@
-"""A proxy in front of a TES that does to its answers what networks and servers do: away, 5xx, slow, cut, repeated, late, forgotten."""
+"""A proxy in front of a TES that does to its answers what networks and servers do: away, 5xx, slow, cut, repeated,
+late, forgotten.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,10 @@ def lists(method: str, path: str) -> bool:
 class Fault:
     """`kind` for the next `times` requests that are `wanted`.
 
-    away: the connection is closed at once · status: answered with `value`, not passed on · status-after: passed on, then answered with `value`
-    slow: passed on after `value` seconds · cut: passed on, half the answer · lost: passed on, no answer · truncate: a whole answer whose JSON is not
-    repeat: the list's token leads back to its first page · lag: lists leave out what was created in the last `value` seconds
+    away: the connection is closed at once · status: answered with `value`, not passed on · status-after: passed on,
+    then answered with `value` slow: passed on after `value` seconds · cut: passed on, half the answer · lost: passed
+    on, no answer · truncate: a whole answer whose JSON is not repeat: the list's token leads back to its first page ·
+    lag: lists leave out what was created in the last `value` seconds
     """
 
     kind: str
@@ -53,7 +56,9 @@ class Fault:
 
 @dataclass
 class Proxy:
-    """`with Proxy(tes_url) as proxy:` listens at `proxy.url`. Put faults into `proxy.faults` at any time; ids in `proxy.forgotten` are unknown to its TES."""
+    """`with Proxy(tes_url) as proxy:` listens at `proxy.url`. Put faults into `proxy.faults` at any time; ids in
+    `proxy.forgotten` are unknown to its TES.
+    """
 
     upstream: str
     url: str = ""
@@ -68,7 +73,9 @@ class Proxy:
         ready = threading.Event()
 
         async def serve() -> None:
-            self._http = httpx.AsyncClient(base_url=self.upstream, timeout=60, trust_env=False, limits=httpx.Limits(max_connections=64))
+            self._http = httpx.AsyncClient(
+                base_url=self.upstream, timeout=60, trust_env=False, limits=httpx.Limits(max_connections=64)
+            )
             server = await asyncio.start_server(self._client, "127.0.0.1", 0, backlog=256)
             self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             ready.set()
@@ -123,7 +130,9 @@ class Proxy:
         await writer.drain()
         return fault.kind != "cut"
 
-    async def _pass_on(self, method: str, path: str, headers: dict[str, str], body: bytes, fault: Fault) -> tuple[int, str, bytes]:
+    async def _pass_on(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, fault: Fault
+    ) -> tuple[int, str, bytes]:
         target = path.partition("?")[0]
         name = target.rpartition("/")[2].removesuffix(":cancel")
         if name in self.forgotten:

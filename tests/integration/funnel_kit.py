@@ -1,4 +1,6 @@
-"""The real Funnel as the TES under test, in a network namespace of its own, with the sandbox as its container driver."""
+"""The real Funnel as the TES under test, in a network namespace of its own, with the sandbox as its container
+driver.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +51,23 @@ class Funnel(Tes):
     def _start(self) -> subprocess.Popen[Any]:
         with (self.home / "log").open("a") as log:
             process = subprocess.Popen(
-                self.argv, cwd=ROOT, stdout=log, stderr=log, env={"PATH": os.environ["PATH"], "PLANTED": "environment-planted-4711"}, preexec_fn=die_with_parent
+                self.argv,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ["PATH"], "PLANTED": "environment-planted-4711"},
+                preexec_fn=die_with_parent,
             )
 
         def ready() -> bool:
             assert process.poll() is None, self.log()
             try:
-                return httpx.get(self.url + "/ga4gh/tes/v1/service-info", headers=self.world.service(), trust_env=False).status_code == 200
+                return (
+                    httpx.get(
+                        self.url + "/ga4gh/tes/v1/service-info", headers=self.world.service(), trust_env=False
+                    ).status_code
+                    == 200
+                )
             except httpx.HTTPError:
                 return False
 

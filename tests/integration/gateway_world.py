@@ -1,4 +1,6 @@
-"""A real gateway process between small servers of our own: broker, TES and SDA after docs/contracts.md, and a real S3 (SeaweedFS)."""
+"""A real gateway process between small servers of our own: broker, TES and SDA after docs/contracts.md, and a real S3
+(SeaweedFS).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ from gdi.kit.jose import SigningKey, TokenError, verify
 NODE = "node-a"
 FINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
 KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"k" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
-OTHER_KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"o" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
+OTHER_KEY = (
+    b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"o" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
+)
 POLICY: dict[str, Any] = {
     "images": ["gdi-task:*"],
     "max_cpu_cores": 2,
@@ -72,7 +76,9 @@ class Server:
         self._sock.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve(sockets=[self._sock])), daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._server.serve(sockets=[self._sock])), daemon=True
+        )
         self._thread.start()
         wait(lambda: self._server.started, what="a test server's start")
 
@@ -110,7 +116,11 @@ class FakeBroker:
                 claims = verify(token, [self.gateway_key], issuer=NODE, audience=self.server.url)
             except TokenError as error:
                 return problem(401, "unauthenticated", str(error))
-            return None if claims["sub"] == NODE and claims["exp"] - claims["iat"] <= 60 else problem(403, "forbidden", "claims")
+            return (
+                None
+                if claims["sub"] == NODE and claims["exp"] - claims["iat"] <= 60
+                else problem(403, "forbidden", "claims")
+            )
 
         @app.get("/v1/runs/{run}")
         async def get_run(request: Request, run: str) -> Any:
@@ -141,7 +151,9 @@ class FakeTes:
     def __init__(self, broker: FakeBroker) -> None:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.user, self.password = "gateway", "tes-password-" + secrets.token_hex(8)
-        self.create_faults: list[str] = []  # popped at each create: "lost" (made, answered 500), "refuse" (400), "away" (503 and not made)
+        self.create_faults: list[
+            str
+        ] = []  # popped at each create: "lost" (made, answered 500), "refuse" (400), "away" (503 and not made)
         self.lists = 0
         app = FastAPI()
         self.server = Server(app)
@@ -167,7 +179,12 @@ class FakeTes:
                 return PlainTextResponse("bad image #gdic_leak", 400)
             if fault == "away":
                 return PlainTextResponse("busy", 429)
-            task = {**await request.json(), "id": f"t{len(self.tasks) + 1}-{secrets.token_hex(4)}", "state": "QUEUED", "logs": []}
+            task = {
+                **await request.json(),
+                "id": f"t{len(self.tasks) + 1}-{secrets.token_hex(4)}",
+                "state": "QUEUED",
+                "logs": [],
+            }
             self.tasks[task["id"]] = task
             return PlainTextResponse("boom", 500) if fault == "lost" else {"id": task["id"]}
 
@@ -188,7 +205,11 @@ class FakeTes:
         async def get(request: Request, task: str) -> Any:
             if not service(request):
                 return PlainTextResponse("no", 401)
-            return seen(self.tasks[task], request.query_params.get("view", "MINIMAL")) if task in self.tasks else PlainTextResponse("unknown", 404)
+            return (
+                seen(self.tasks[task], request.query_params.get("view", "MINIMAL"))
+                if task in self.tasks
+                else PlainTextResponse("unknown", 404)
+            )
 
         @app.post("/ga4gh/tes/v1/tasks/{task}:cancel")
         async def cancel(request: Request, task: str) -> Any:
@@ -199,7 +220,11 @@ class FakeTes:
             return {}
 
     def capability(self, task: str) -> str:
-        return str(next(i["url"].partition("#")[2] for i in self.tasks[task]["inputs"] if i.get("url", "").startswith("sda://")))
+        return str(
+            next(
+                i["url"].partition("#")[2] for i in self.tasks[task]["inputs"] if i.get("url", "").startswith("sda://")
+            )
+        )
 
 
 class FakeSda:
@@ -228,7 +253,11 @@ class FakeSda:
         async def files(request: Request, dataset: str) -> Any:
             if not known(request) or dataset not in self.open:
                 return PlainTextResponse("dataset not found", 404)
-            return [{"filePath": p, "fileId": p, "decryptedFileSize": self.sizes.get((d, p), 0)} for d, p in self.files if d == dataset]
+            return [
+                {"filePath": p, "fileId": p, "decryptedFileSize": self.sizes.get((d, p), 0)}
+                for d, p in self.files
+                if d == dataset
+            ]
 
         @app.api_route("/s3-encrypted/{dataset}/{path:path}", methods=["GET", "HEAD"])
         async def data(request: Request, dataset: str, path: str) -> Any:
@@ -237,7 +266,11 @@ class FakeSda:
             if base64.b64decode(request.headers.get("client-public-key", "")) != KEY:
                 return PlainTextResponse("c4gh public key is missing", 400)
             if dataset not in self.open:
-                return Response('<?xml version="1.0"?>\n<ListBucketResult/>', media_type="application/xml") if self.old else Response(status_code=403)
+                return (
+                    Response('<?xml version="1.0"?>\n<ListBucketResult/>', media_type="application/xml")
+                    if self.old
+                    else Response(status_code=403)
+                )
             body = self.files.get((dataset, path))
             if body is None:
                 return PlainTextResponse("file not found", 404)
@@ -265,13 +298,33 @@ class S3:
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
         assert weed, "SeaweedFS's weed is not installed"
         self.access, self.secret = secrets.token_hex(10), secrets.token_hex(20)
-        identity = {"name": "all", "credentials": [{"accessKey": self.access, "secretKey": self.secret}], "actions": ["Admin", "Read", "Write", "List"]}
+        identity = {
+            "name": "all",
+            "credentials": [{"accessKey": self.access, "secretKey": self.secret}],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
         (folder / "weed").mkdir()
-        ports = {name: free_port() for name in ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")}
+        ports = {
+            name: free_port()
+            for name in ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
+        }
         flags = {"s3.port": "s3", "s3.port.grpc": "s3.grpc", "master.port": "master", "master.port.grpc": "master.grpc"}
-        flags |= {"volume.port": "volume", "volume.port.grpc": "volume.grpc", "filer.port": "filer", "filer.port.grpc": "filer.grpc"}
-        argv = [weed, "-logtostderr", "server", f"-dir={folder / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
+        flags |= {
+            "volume.port": "volume",
+            "volume.port.grpc": "volume.grpc",
+            "filer.port": "filer",
+            "filer.port.grpc": "filer.grpc",
+        }
+        argv = [
+            weed,
+            "-logtostderr",
+            "server",
+            f"-dir={folder / 'weed'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+        ]
         argv += [
             "-filer",
             f"-filer.localSocket={folder / 'f.sock'}",
@@ -281,14 +334,26 @@ class S3:
             "-s3.port.lance=0",
             f"-s3.config={folder / 's3.json'}",
         ]
-        argv += ["-volume.max=20", "-master.volumeSizeLimitMB=64", *(f"-{flag}={ports[name]}" for flag, name in flags.items())]
+        argv += [
+            "-volume.max=20",
+            "-master.volumeSizeLimitMB=64",
+            *(f"-{flag}={ports[name]}" for flag, name in flags.items()),
+        ]
         with (folder / "weed.log").open("wb") as out:
-            self._process = subprocess.Popen(argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+            self._process = subprocess.Popen(
+                argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
+            )
         self.url = f"http://127.0.0.1:{ports['s3']}"
         self.client = boto3.client(
-            "s3", endpoint_url=self.url, aws_access_key_id=self.access, aws_secret_access_key=self.secret, region_name="us-east-1",
-            config=Config(connect_timeout=2, read_timeout=10, retries={"max_attempts": 0}, s3={"addressing_style": "path"}),
-        )  # fmt: skip
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=self.access,
+            aws_secret_access_key=self.secret,
+            region_name="us-east-1",
+            config=Config(
+                connect_timeout=2, read_timeout=10, retries={"max_attempts": 0}, s3={"addressing_style": "path"}
+            ),
+        )
         wait(self._ready, 60, "SeaweedFS's start")
 
     def _ready(self) -> bool:
@@ -341,25 +406,49 @@ class World:
 
     def environment(self) -> dict[str, str]:
         values = {
-            "NODE_ID": NODE, "PORT": str(self.port), "PUBLIC_URL": self.url, "INTERNAL_SOCKET": str(self.socket), "BROKER_URL": self.broker.server.url,
-            "KEY_FILE": "key.pem", "POLICY_FILE": "policy.yaml", "DATABASE_URL": f"sqlite+aiosqlite:///{self.folder / 'gateway.db'}",
-            "TES_URL": self.tes.server.url, "TES_USER": self.tes.user, "TES_PASSWORD_FILE": "tes-password", "TES_PUBLIC_KEY_FILE": "tes.pub",
-            "SDA_URL": self.sda.server.url, "S3_ENDPOINT": self.s3.url, "S3_CREDENTIALS_FILE": "s3-keys.json", "WORKSPACE_BUCKET": "workspace",
-            "RELEASE_BUCKET": "releases", "RUN_CHECK_SECONDS": "0.3", "BROKER_WAIT_SECONDS": "2", "MAX_STREAMS": "8", **self.extra,
-        }  # fmt: skip
+            "NODE_ID": NODE,
+            "PORT": str(self.port),
+            "PUBLIC_URL": self.url,
+            "INTERNAL_SOCKET": str(self.socket),
+            "BROKER_URL": self.broker.server.url,
+            "KEY_FILE": "key.pem",
+            "POLICY_FILE": "policy.yaml",
+            "DATABASE_URL": f"sqlite+aiosqlite:///{self.folder / 'gateway.db'}",
+            "TES_URL": self.tes.server.url,
+            "TES_USER": self.tes.user,
+            "TES_PASSWORD_FILE": "tes-password",
+            "TES_PUBLIC_KEY_FILE": "tes.pub",
+            "SDA_URL": self.sda.server.url,
+            "S3_ENDPOINT": self.s3.url,
+            "S3_CREDENTIALS_FILE": "s3-keys.json",
+            "WORKSPACE_BUCKET": "workspace",
+            "RELEASE_BUCKET": "releases",
+            "RUN_CHECK_SECONDS": "0.3",
+            "BROKER_WAIT_SECONDS": "2",
+            "MAX_STREAMS": "8",
+            **self.extra,
+        }
         return {"PATH": os.environ["PATH"], **{f"NODE_GATEWAY_{k}": v for k, v in values.items()}}
 
     def start(self) -> None:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node_gateway.main"], env={**self.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}, cwd=self.folder,
-                stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent,
-            )  # fmt: skip
+                [sys.executable, "-m", "node_gateway.main"],
+                env={**self.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+                cwd=self.folder,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
+            )
 
         def ready() -> bool:
             assert self.process and self.process.poll() is None, self.log.read_text()[-3000:]
             try:
-                return httpx.get(self.url + "/livez", timeout=2, trust_env=False).status_code == 200 and self.socket.exists()
+                return (
+                    httpx.get(self.url + "/livez", timeout=2, trust_env=False).status_code == 200
+                    and self.socket.exists()
+                )
             except httpx.HTTPError:
                 return False
 
@@ -382,7 +471,7 @@ class World:
             server.stop()
         self.s3.stop()
 
-    # --- what tests say and ask -------------------------------------------------------------------------------------------
+    # --- what tests say and ask ------------------------------------------------------------------
 
     def new_run(self, *, datasets: tuple[str, ...] = ("DS-A",), attempt: int = 1) -> Run:
         run = Run(self, "r-" + secrets.token_hex(10), datasets)
@@ -391,7 +480,9 @@ class World:
 
     @contextmanager
     def inside(self) -> Iterator[httpx.Client]:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://gateway", timeout=20, trust_env=False) as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://gateway", timeout=20, trust_env=False
+        ) as client:
             yield client
 
     def audit(self, run: str = "") -> list[dict[str, Any]]:
@@ -399,7 +490,12 @@ class World:
         with self.inside() as client:
             while True:
                 after = found[-1]["number"] if found else 0
-                page = [json.loads(line) for line in client.get("/audit", params={"after": after, "limit": 10_000, "run": run}).text.splitlines()]
+                page = [
+                    json.loads(line)
+                    for line in client.get(
+                        "/audit", params={"after": after, "limit": 10_000, "run": run}
+                    ).text.splitlines()
+                ]
                 if not page:
                     return found
                 found += page
@@ -424,22 +520,55 @@ class Run:
 
     def admit(self, attempt: int, state: str = "open") -> None:
         self.attempt = attempt
-        item = {"node": NODE, "datasets": list(self.datasets), "access_ends_at": time.time() + 3600, "gateway_url": self.world.url, "audience": self.world.url}
+        item = {
+            "node": NODE,
+            "datasets": list(self.datasets),
+            "access_ends_at": time.time() + 3600,
+            "gateway_url": self.world.url,
+            "audience": self.world.url,
+        }
         self.world.broker.runs[self.id] = {
-            "id": self.id, "dag_id": "w", "dag_run_id": self.id, "attempt": attempt, "state": state, "workflow": "allele-frequency",
-            "digest": "sha256:" + "0" * 64, "user": "alice@aai", "datasets": list(self.datasets),
-            "plan": [{**item, "public_key": self.world.gateway_key.jwk()}], "opened_at": time.time(),
-        }  # fmt: skip
+            "id": self.id,
+            "dag_id": "w",
+            "dag_run_id": self.id,
+            "attempt": attempt,
+            "state": state,
+            "workflow": "allele-frequency",
+            "digest": "sha256:" + "0" * 64,
+            "user": "alice@aai",
+            "datasets": list(self.datasets),
+            "plan": [{**item, "public_key": self.world.gateway_key.jwk()}],
+            "opened_at": time.time(),
+        }
 
-    def token(self, scope: str = "tasks workspace", *, key: SigningKey | None = None, lifetime: float = 300, typ: str = "run+jwt", **claims: Any) -> str:
+    def token(
+        self,
+        scope: str = "tasks workspace",
+        *,
+        key: SigningKey | None = None,
+        lifetime: float = 300,
+        typ: str = "run+jwt",
+        **claims: Any,
+    ) -> str:
         own = {
-            "iss": self.world.broker.server.url, "aud": self.world.url, "sub": "alice@aai", "run": self.id, "attempt": self.attempt, "node": NODE,
-            "workflow": "allele-frequency", "digest": "sha256:" + "0" * 64, "datasets": list(self.datasets), "scope": scope,
-            "generation": self.generation if "tasks" in scope else 0, "wl": "pod-1" if "tasks" in scope else "airflow",
-        }  # fmt: skip
+            "iss": self.world.broker.server.url,
+            "aud": self.world.url,
+            "sub": "alice@aai",
+            "run": self.id,
+            "attempt": self.attempt,
+            "node": NODE,
+            "workflow": "allele-frequency",
+            "digest": "sha256:" + "0" * 64,
+            "datasets": list(self.datasets),
+            "scope": scope,
+            "generation": self.generation if "tasks" in scope else 0,
+            "wl": "pod-1" if "tasks" in scope else "airflow",
+        }
         return (key or self.world.broker.key).sign({**own, **claims}, lifetime=lifetime, typ=typ)
 
-    def call(self, method: str, path: str, *, scope: str = "tasks workspace", token: str | None = None, **request: Any) -> httpx.Response:
+    def call(
+        self, method: str, path: str, *, scope: str = "tasks workspace", token: str | None = None, **request: Any
+    ) -> httpx.Response:
         value = self.token(scope) if token is None else token
         headers = {"Authorization": f"Bearer {value}"} if value else {}
         return httpx.request(method, self.world.url + path, headers=headers, timeout=30, trust_env=False, **request)
@@ -447,7 +576,10 @@ class Run:
     def task(self, **changes: Any) -> dict[str, Any]:
         return {
             "name": "count",
-            "inputs": [{"url": "sda://DS-A/cohort.vcf.gz.c4gh", "path": "/gdi/work/in.vcf.gz"}, {"content": "print(1)", "path": "/gdi/workflow/a.py"}],
+            "inputs": [
+                {"url": "sda://DS-A/cohort.vcf.gz.c4gh", "path": "/gdi/work/in.vcf.gz"},
+                {"content": "print(1)", "path": "/gdi/workflow/a.py"},
+            ],
             "outputs": [{"url": f"workspace://{self.id}/out/a b.json", "path": "/gdi/work/out.json"}],
             "executors": [{"image": "gdi-task:1", "command": ["/bin/true"], "workdir": "/gdi/work"}],
             "resources": {"cpu_cores": 1, "ram_gb": 1.0},
@@ -487,5 +619,7 @@ def slug(answer: httpx.Response) -> str:
 def c4gh(size: int) -> bytes:
     """Bytes of the shape of a Crypt4GH file that holds `size` bytes: header with one packet, sealed segments."""
     whole, rest = divmod(size, 65536)
-    header = b"crypt4gh" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + (108).to_bytes(4, "little") + b"\0" * 104
+    header = (
+        b"crypt4gh" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + (108).to_bytes(4, "little") + b"\0" * 104
+    )
     return header + os.urandom(whole * (65536 + 28) + (rest + 28 if rest else 0))

@@ -1,4 +1,6 @@
-"""A small world for the operators: a broker and gateways that keep their contracts (HTTP, in threads), the real process host, a probe as workflow."""
+"""A small world for the operators: a broker and gateways that keep their contracts (HTTP, in threads), the real process
+host, a probe as workflow.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +47,25 @@ else:
     while time.monotonic() < until and not os.path.exists("/gdi/work/end"): time.sleep(0.2)
 """
 WORKFLOW = {
-    "name": "probe", "title": "A probe", "version": "1",
-    "parameters": {"mode": {"type": "string", "title": "Mode"}, "seconds": {"type": "number", "title": "Seconds", "default": 0.2}},
+    "name": "probe",
+    "title": "A probe",
+    "version": "1",
+    "parameters": {
+        "mode": {"type": "string", "title": "Mode"},
+        "seconds": {"type": "number", "title": "Seconds", "default": 0.2},
+    },
     "required": ["mode"],
     "releases": [
-        {"name": "counts", "title": "Counts", "path": "out/counts.json", "schema_file": "schema.json", "check": "allele-counts", "gather": "allele-counts"}
+        {
+            "name": "counts",
+            "title": "Counts",
+            "path": "out/counts.json",
+            "schema_file": "schema.json",
+            "check": "allele-counts",
+            "gather": "allele-counts",
+        }
     ],
-}  # fmt: skip
+}
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> None:
@@ -70,7 +84,9 @@ class Served:
         self.start()
 
     def start(self) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off")
+        )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         until(lambda: self._server.started)
@@ -89,7 +105,9 @@ class Node:
     name: str
     release: bytes = b'{"format": "gdi-allele-counts/1", "sites": [], "withheld": {}}'
     reviews: int = 0  # how often asking for a release answers that a person has to look
-    review_states: list[str] = field(default_factory=list)  # what waiting is told, in order ("away": 503, "forbidden": 403); then "published"
+    review_states: list[str] = field(
+        default_factory=list
+    )  # what waiting is told, in order ("away": 503, "forbidden": 403); then "published"
     refuse: list[str] | None = None
     tamper: bytes = b""
     closed: list[int] = field(default_factory=list)
@@ -120,13 +138,24 @@ class Node:
             return Response(status_code=202)
         digest = sha256_hex(self.release)
         claims = {
-            "iss": self.name, "aud": run, "release": body["name"], "sha256": digest, "workflow": body["workflow"], "digest": body["digest"],
+            "iss": self.name,
+            "aud": run,
+            "release": body["name"],
+            "sha256": digest,
+            "workflow": body["workflow"],
+            "digest": body["digest"],
             "attempt": body["attempt"],
-        }  # fmt: skip
+        }
         answer = {
-            "name": body["name"], "sha256": digest, "bytes": len(self.release), "url": f"{self.served.url}/releases/{run}/{body['name']}",
-            "signature": self.key.sign(claims, lifetime=10 * 365 * 86400, typ="release+jwt"), "sites_released": 1, "sites_withheld": 0, "withheld": {},
-        }  # fmt: skip
+            "name": body["name"],
+            "sha256": digest,
+            "bytes": len(self.release),
+            "url": f"{self.served.url}/releases/{run}/{body['name']}",
+            "signature": self.key.sign(claims, lifetime=10 * 365 * 86400, typ="release+jwt"),
+            "sites_released": 1,
+            "sites_withheld": 0,
+            "withheld": {},
+        }
         return Response(json.dumps(answer), media_type="application/json")
 
     async def _get(self, run: str, name: str, request: Request) -> Response:
@@ -147,7 +176,9 @@ class Node:
 
 
 class Broker:
-    """The broker's run calls, kept in memory: admission with one good ticket, workloads with fencing, failing, tokens for open runs."""
+    """The broker's run calls, kept in memory: admission with one good ticket, workloads with fencing, failing, tokens
+    for open runs.
+    """
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes = nodes
@@ -175,7 +206,9 @@ class Broker:
         self.served = Served(app)
 
     async def _open_runs(self, after: str = "") -> m.OpenRuns:
-        return m.OpenRuns(runs=sorted((r for r in self.runs.values() if r.state == "open" and r.id > after), key=lambda r: r.id)[:1])
+        return m.OpenRuns(
+            runs=sorted((r for r in self.runs.values() if r.state == "open" and r.id > after), key=lambda r: r.id)[:1]
+        )
 
     async def _due(self) -> m.DueStarts:
         found, self.due = self.due, []
@@ -201,15 +234,28 @@ class Broker:
             return known
         plan = [
             m.PlanItem(
-                node=n.name, datasets=[d for d in request.parameters["datasets"] if str(d).endswith(n.name[-1].upper())],  # type: ignore[union-attr]
-                access_ends_at=time.time() + 3600, gateway_url=n.served.url, audience=n.served.url, public_key=n.key.jwk(),
+                node=n.name,
+                datasets=[d for d in request.parameters["datasets"] if str(d).endswith(n.name[-1].upper())],  # type: ignore[union-attr]
+                access_ends_at=time.time() + 3600,
+                gateway_url=n.served.url,
+                audience=n.served.url,
+                public_key=n.key.jwk(),
             )
             for n in self.nodes
-        ]  # fmt: skip
+        ]
         self.runs[run] = m.Run(
-            id=run, dag_id=request.dag_id, dag_run_id=request.dag_run_id, attempt=request.attempt, state="open", workflow=request.workflow,
-            digest=request.digest, user="alice", datasets=[d for i in plan for d in i.datasets], plan=plan, opened_at=time.time(),
-        )  # fmt: skip
+            id=run,
+            dag_id=request.dag_id,
+            dag_run_id=request.dag_run_id,
+            attempt=request.attempt,
+            state="open",
+            workflow=request.workflow,
+            digest=request.digest,
+            user="alice",
+            datasets=[d for i in plan for d in i.datasets],
+            plan=plan,
+            opened_at=time.time(),
+        )
         return self.runs[run]
 
     async def _get(self, run: str) -> m.Run:
@@ -230,7 +276,13 @@ class Broker:
         if request.uid and pinned not in (None, request.uid):
             raise ProblemError(409, "uid-pinned", f"Pod {pod} is pinned to another uid.")
         self.workloads.append((pod, request.uid))
-        return m.Workload(pod=pod, node=request.node, attempt=request.attempt, uid=request.uid or pinned, generation=len({p for p, _ in self.workloads}))
+        return m.Workload(
+            pod=pod,
+            node=request.node,
+            attempt=request.attempt,
+            uid=request.uid or pinned,
+            generation=len({p for p, _ in self.workloads}),
+        )
 
     async def _token(self, run: str, request: m.TokenRequest) -> m.Token:
         if self._known(run).state != "open":
@@ -240,17 +292,30 @@ class Broker:
     async def _events(self, run: str, batch: m.EventBatch) -> dict[str, Any]:
         known = self._known(run)
         for event in batch.events:
-            self.events.append({"source": batch.source, "node": batch.node, "state": event.state, "message": event.message})
+            self.events.append(
+                {"source": batch.source, "node": batch.node, "state": event.state, "message": event.message}
+            )
             if event.kind == "node" and event.state == "failed" and known.failing is None:
-                self.runs[run] = known.model_copy(update={"failing": m.Failing(node=batch.node or "", reason=event.message or "", dataset=event.dataset)})
+                self.runs[run] = known.model_copy(
+                    update={
+                        "failing": m.Failing(node=batch.node or "", reason=event.message or "", dataset=event.dataset)
+                    }
+                )
         return {}
 
     async def _progress(self, run: str) -> m.Progress:
         known = self._known(run)
         return m.Progress(
-            run=run, attempt=known.attempt, state=known.state, outcome=known.outcome, failing=known.failing, rules=[],
-            nodes=[m.NodeProgress(node=n.name, state="running", message=self.messages.get(n.name, "")) for n in self.nodes],
-        )  # fmt: skip
+            run=run,
+            attempt=known.attempt,
+            state=known.state,
+            outcome=known.outcome,
+            failing=known.failing,
+            rules=[],
+            nodes=[
+                m.NodeProgress(node=n.name, state="running", message=self.messages.get(n.name, "")) for n in self.nodes
+            ],
+        )
 
     async def _jobs(self, run: str, after: int = 0) -> m.JobPage:
         return m.JobPage(run=run, attempt=self._known(run).attempt, next_after=after)
@@ -270,27 +335,42 @@ class World:
         (workflow / "schema.json").write_text("{}")
         (workflow / "probe.py").write_text(PROBE)
         self.environment = {
-            "GDI_BROKER_URL": self.broker.served.url, "GDI_IDENTITY_TOKEN_FILE": str(folder / "airflow-token"), "GDI_WORKFLOWS": str(folder / "workflows"),
-            "GDI_PROCESS_HOST_SOCKET": str(folder / "host.sock"), "GDI_RESULTS_DIR": str(folder / "results"), "GDI_BROKER_PATIENCE": "10",
-        }  # fmt: skip
+            "GDI_BROKER_URL": self.broker.served.url,
+            "GDI_IDENTITY_TOKEN_FILE": str(folder / "airflow-token"),
+            "GDI_WORKFLOWS": str(folder / "workflows"),
+            "GDI_PROCESS_HOST_SOCKET": str(folder / "host.sock"),
+            "GDI_RESULTS_DIR": str(folder / "results"),
+            "GDI_BROKER_PATIENCE": "10",
+        }
         self.config = folder / "host.yaml"
         self.config.write_text(
             yaml.safe_dump(
                 {
-                    "socket": "host.sock", "state_dir": "state", "workflows": "workflows", "issuer": "https://cluster.test", "key_file": "key.pem",
-                    "jwks_file": "jwks.json", "airflow_token_file": "airflow-token", "broker": {"host": "127.0.0.1", "port": self.broker.served.port},
+                    "socket": "host.sock",
+                    "state_dir": "state",
+                    "workflows": "workflows",
+                    "issuer": "https://cluster.test",
+                    "key_file": "key.pem",
+                    "jwks_file": "jwks.json",
+                    "airflow_token_file": "airflow-token",
+                    "broker": {"host": "127.0.0.1", "port": self.broker.served.port},
                     "gateways": {n.served.url: {"host": "127.0.0.1", "port": n.served.port} for n in self.nodes},
-                    "entry": [sys.executable, "/gdi/workflow/probe.py"], "packages": [],
+                    "entry": [sys.executable, "/gdi/workflow/probe.py"],
+                    "packages": [],
                 }
             )
-        )  # fmt: skip
+        )
         self.host: subprocess.Popen[bytes] | None = None
         (folder / "airflow-token").write_text("identity")
 
     def start_host(self) -> None:
         log = (self.folder / "host.log").open("ab")
-        self.host = subprocess.Popen([sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log)
-        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30)
+        self.host = subprocess.Popen(
+            [sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log
+        )
+        self.http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30
+        )
         until(self._answers)
 
     def _answers(self) -> bool:
@@ -308,18 +388,33 @@ class World:
         return found[0].read_text().split() if found else []
 
     def context(
-        self, *, try_number: int = 1, since: int | None = None, clears: int | None = None, conf: dict[str, Any] | None = None,
-        states: dict[str, str] | None = None, **parameters: Any,
-    ) -> dict[str, Any]:  # fmt: skip
-        """What Airflow gives an operator, as far as ours use it. `since`: the first try since the task was cleared (default: this one). `clears`: how often
-        something of the DAG run was cleared (default: so often that each try before `since` ended in one)."""
+        self,
+        *,
+        try_number: int = 1,
+        since: int | None = None,
+        clears: int | None = None,
+        conf: dict[str, Any] | None = None,
+        states: dict[str, str] | None = None,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """What Airflow gives an operator, as far as ours use it. `since`: the first try since the task was cleared
+        (default: this one). `clears`: how often something of the DAG run was cleared (default: so often that each try
+        before `since` ended in one)."""
         conf = conf if conf is not None else {"ticket": TICKET, "datasets": ["DS-A", "DS-B"], **parameters}
         clears = (since or try_number) - 1 if clears is None else clears
-        dag_run = SimpleNamespace(dag_id="probe", run_id="manual__1", conf=conf, triggering_user_name="alice", clear_number=clears)
+        dag_run = SimpleNamespace(
+            dag_id="probe", run_id="manual__1", conf=conf, triggering_user_name="alice", clear_number=clears
+        )
         ti = SimpleNamespace(
-            dag_id="probe", run_id="manual__1", task_id="close", try_number=try_number, max_tries=(since or try_number) + 2, task=SimpleNamespace(retries=3),
-            get_task_states=lambda **_: {"manual__1": states or {}}, get_dagrun_state=lambda **_: "running",
-        )  # fmt: skip
+            dag_id="probe",
+            run_id="manual__1",
+            task_id="close",
+            try_number=try_number,
+            max_tries=(since or try_number) + 2,
+            task=SimpleNamespace(retries=3),
+            get_task_states=lambda **_: {"manual__1": states or {}},
+            get_dagrun_state=lambda **_: "running",
+        )
         return {"dag_run": dag_run, "ti": ti}
 
     @property

@@ -22,19 +22,34 @@ def a_run(keys: dict[str, SigningKey], entry: CatalogueEntry, **changed: Any) ->
     """A run over a dataset at each node."""
     plan = [
         m.PlanItem(
-            node=node, datasets=[f"EGAD5000000000{i}"], access_ends_at=time.time() + 9e5, gateway_url=f"https://{node}.example", audience=f"https://{node}",
+            node=node,
+            datasets=[f"EGAD5000000000{i}"],
+            access_ends_at=time.time() + 9e5,
+            gateway_url=f"https://{node}.example",
+            audience=f"https://{node}",
             public_key=key.jwk(),
         )
         for i, (node, key) in enumerate(keys.items(), 1)
-    ]  # fmt: skip
+    ]
     made = m.Run(
-        id="r-" + "0" * 20, dag_id=entry.workflow.name, dag_run_id="manual__1", attempt=1, state="open", workflow=entry.workflow.name, digest=entry.digest,
-        user="alice@lifescience-ri.eu", datasets=[d for i in plan for d in i.datasets], plan=plan, opened_at=time.time() - 300,
-    )  # fmt: skip
+        id="r-" + "0" * 20,
+        dag_id=entry.workflow.name,
+        dag_run_id="manual__1",
+        attempt=1,
+        state="open",
+        workflow=entry.workflow.name,
+        digest=entry.digest,
+        user="alice@lifescience-ri.eu",
+        datasets=[d for i in plan for d in i.datasets],
+        plan=plan,
+        opened_at=time.time() - 300,
+    )
     return made.model_copy(update=changed)
 
 
-def gathered(results: Path, run: m.Run, keys: dict[str, SigningKey], entry: CatalogueEntry | None = None, *, sites: int = 300) -> Path:
+def gathered(
+    results: Path, run: m.Run, keys: dict[str, SigningKey], entry: CatalogueEntry | None = None, *, sites: int = 300
+) -> Path:
     """Writes the run's folder below `results`; the folder. The second node withholds every seventh site."""
     entry = entry or load(WORKFLOWS / "allele-frequency")
     dice = random.Random(7)
@@ -48,30 +63,65 @@ def gathered(results: Path, run: m.Run, keys: dict[str, SigningKey], entry: Cata
         for i in range(sites):
             ac = min(int(600 * dice.random() ** 3) + 5, 600)
             if not (number and i % 7 == 0):
-                rows.append({"chrom": str(1 + i * 22 // sites), "pos": 10_000 + i * 7919, "ref": "A", "alt": "GCT"[i % 3], "ac": ac, "an": 600})
+                rows.append(
+                    {
+                        "chrom": str(1 + i * 22 // sites),
+                        "pos": 10_000 + i * 7919,
+                        "ref": "A",
+                        "alt": "GCT"[i % 3],
+                        "ac": ac,
+                        "an": 600,
+                    }
+                )
         withheld = {"small-count": sites - len(rows)} if len(rows) < sites else {}
         data[node] = json.dumps({"format": "gdi-allele-counts/1", "sites": rows, "withheld": withheld}).encode()
         digest = sha256_hex(data[node])
         claims = {
-            "iss": node, "aud": run.id, "release": name, "sha256": digest, "workflow": run.workflow, "digest": run.digest, "attempt": run.attempt
-        }  # fmt: skip
+            "iss": node,
+            "aud": run.id,
+            "release": name,
+            "sha256": digest,
+            "workflow": run.workflow,
+            "digest": run.digest,
+            "attempt": run.attempt,
+        }
         released.append(
             {
-                "node": node, "attempt": run.attempt, "name": name, "sha256": digest, "bytes": len(data[node]), "url": f"https://{node}.example/x",
-                "signature": key.sign(claims, lifetime=1e8, typ="release+jwt"), "sites_released": len(rows), "sites_withheld": sites - len(rows),
+                "node": node,
+                "attempt": run.attempt,
+                "name": name,
+                "sha256": digest,
+                "bytes": len(data[node]),
+                "url": f"https://{node}.example/x",
+                "signature": key.sign(claims, lifetime=1e8, typ="release+jwt"),
+                "sites_released": len(rows),
+                "sites_withheld": sites - len(rows),
                 "withheld": withheld,
             }
-        )  # fmt: skip
+        )
     keep.releases(folder, name, data)
     keep.workflow(folder, entry, run.digest)
-    answers = allele_counts.merge({node: allele_counts.parse(node, content) for node, content in data.items()}, list(keys))
+    answers = allele_counts.merge(
+        {node: allele_counts.parse(node, content) for node, content in data.items()}, list(keys)
+    )
     (folder / "answer.tsv").write_text(allele_counts.table(answers))
     picture.draw(answers, folder / "answer.png", title=entry.workflow.title, nodes=list(keys))
-    dag_run = SimpleNamespace(dag_id=run.dag_id, run_id=run.dag_run_id, conf={"datasets": run.datasets, "ticket": "used"}, triggering_user_name="portal")
+    dag_run = SimpleNamespace(
+        dag_id=run.dag_id,
+        run_id=run.dag_run_id,
+        conf={"datasets": run.datasets, "ticket": "used"},
+        triggering_user_name="portal",
+    )
     summary = {
-        "run": run.id, "attempt": run.attempt, "workflow": run.workflow, "digest": run.digest, "user": run.user, "datasets": run.datasets,
-        "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan}, "releases": released,
+        "run": run.id,
+        "attempt": run.attempt,
+        "workflow": run.workflow,
+        "digest": run.digest,
+        "user": run.user,
+        "datasets": run.datasets,
+        "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan},
+        "releases": released,
         **keep.origin({"dag_run": dag_run}, entry, run),
-    }  # fmt: skip
+    }
     (folder / "releases.json").write_text(json.dumps(summary))
     return folder

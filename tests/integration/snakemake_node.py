@@ -1,6 +1,8 @@
-"""A node and a broker for tests of the Snakemake side: the gateway's and the broker's HTTP API over real sockets, tasks as local processes.
+"""A node and a broker for tests of the Snakemake side: the gateway's and the broker's HTTP API over real sockets, tasks
+as local processes.
 
-It keeps to docs/contracts.md, so that the same tests run over the real ones by another URL; what it cannot do is isolate tasks.
+It keeps to docs/contracts.md, so that the same tests run over the real ones by another URL; what it cannot do is
+isolate tasks.
 """
 
 from __future__ import annotations
@@ -42,7 +44,15 @@ def problem(status: int, slug: str, detail: str, **extra: Any) -> JSONResponse:
 class Node:
     """Start with `with Node(tmp_path) as node:`; `node.url` serves both the broker's and the gateway's paths."""
 
-    def __init__(self, root: Path, *, run: str = "r-0123456789abcdef0123", datasets: tuple[str, ...] = ("DS1",), slots: int = 4, page: int = 1000) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        run: str = "r-0123456789abcdef0123",
+        datasets: tuple[str, ...] = ("DS1",),
+        slots: int = 4,
+        page: int = 1000,
+    ) -> None:
         self.root, self.run, self.datasets, self.page = root, run, set(datasets), page
         self.workspace = root / "workspace" / run
         self.archive = root / "archive"
@@ -70,7 +80,7 @@ class Node:
         self.sock.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
 
-    # --- life -----------------------------------------------------------------------------------------------------------
+    # --- life ------------------------------------------------------------------------------------
 
     def __enter__(self) -> Node:
         app = Starlette(
@@ -113,7 +123,7 @@ class Node:
             assert time.monotonic() < until, "the condition did not come true in time"
             time.sleep(0.02)
 
-    # --- what tests ask ---------------------------------------------------------------------------------------------------
+    # --- what tests ask --------------------------------------------------------------------------
 
     def of_rule(self, rule: str) -> list[dict[str, Any]]:
         return [t for t in self.tasks.values() if t["tags"].get("gdi-rule") == rule]
@@ -122,9 +132,13 @@ class Node:
         return [i for i, t in self.tasks.items() if t["state"] in LIVE]
 
     def told(self, kind: str, **match: Any) -> list[dict[str, Any]]:
-        return [e for _, e in sorted(self.events.items()) if e["kind"] == kind and all(e.get(k) == v for k, v in match.items())]
+        return [
+            e
+            for _, e in sorted(self.events.items())
+            if e["kind"] == kind and all(e.get(k) == v for k, v in match.items())
+        ]
 
-    # --- the door ---------------------------------------------------------------------------------------------------------
+    # --- the door --------------------------------------------------------------------------------
 
     async def _door(self, request: Request, call_next: Any) -> Response:
         path = request.url.path
@@ -132,7 +146,11 @@ class Node:
         if self.broker_away if broker else self.away:
             return Response(status_code=503)
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        good = bearer.endswith(self.identity) and bearer != "" if broker else self.tokens.get(bearer, 0) > time.time() and bearer not in self.revoked
+        good = (
+            bearer.endswith(self.identity) and bearer != ""
+            if broker
+            else self.tokens.get(bearer, 0) > time.time() and bearer not in self.revoked
+        )
         answer: Response = await call_next(request) if good else problem(401, "unauthenticated", "no valid token")
         self.log.append((request.method, path, answer.status_code))
         return answer
@@ -147,11 +165,12 @@ class Node:
         batch = EventBatch.model_validate_json(await request.body())
         for event in batch.events:
             self.events.setdefault(
-                (0 if batch.source == "pod-1" else 100_000 * int(batch.source.removeprefix("pod-"))) + event.seq, event.model_dump(exclude_none=True)
+                (0 if batch.source == "pod-1" else 100_000 * int(batch.source.removeprefix("pod-"))) + event.seq,
+                event.model_dump(exclude_none=True),
             )
         return JSONResponse({})
 
-    # --- tasks --------------------------------------------------------------------------------------------------------------
+    # --- tasks -----------------------------------------------------------------------------------
 
     async def _create(self, request: Request) -> Response:
         task = await request.json()
@@ -182,7 +201,11 @@ class Node:
                 return
         rule = task["tags"].get("gdi-rule", "")
         if rule in self.denied:
-            metadata = {"gdi_error_class": "AccessDenied", "gdi_dataset": self.denied[rule], "gdi_reason": "access was withdrawn"}
+            metadata = {
+                "gdi_error_class": "AccessDenied",
+                "gdi_dataset": self.denied[rule],
+                "gdi_reason": "access was withdrawn",
+            }
             task.update(state="SYSTEM_ERROR", logs=[{"logs": [], "metadata": metadata}])
             return
         task["state"] = "RUNNING"
@@ -207,7 +230,11 @@ class Node:
         process = await asyncio.create_subprocess_exec(
             *(self._moved(task, place, argument) for argument in task["executors"][0]["command"]),
             cwd=place / work.lstrip("/"),
-            env={"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "HOME": str(place), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+                "HOME": str(place),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             start_new_session=True,
@@ -220,13 +247,18 @@ class Node:
         metadata = {}
         said = [line.split() for line in stderr.decode(errors="replace").splitlines() if line.startswith("GDI-ERROR ")]
         if said:
-            metadata = {f"gdi_{'error_class' if k == 'class' else k}": v for k, _, v in (part.partition("=") for part in said[-1][1:])}
+            metadata = {
+                f"gdi_{'error_class' if k == 'class' else k}": v
+                for k, _, v in (part.partition("=") for part in said[-1][1:])
+            }
         if process.returncode == 0 and rule not in self.lies:
             for item in task["outputs"]:
                 source, target = place / item["path"].lstrip("/"), self._file(item["url"])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if not source.exists():
-                    task.update(state="SYSTEM_ERROR", logs=[{"logs": [], "metadata": {"gdi_reason": "an output is missing"}}])
+                    task.update(
+                        state="SYSTEM_ERROR", logs=[{"logs": [], "metadata": {"gdi_reason": "an output is missing"}}]
+                    )
                     return
                 (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
         task["logs"] = [{"logs": [{"exit_code": process.returncode}], "metadata": metadata}]
@@ -236,8 +268,13 @@ class Node:
     def _moved(task: dict[str, Any], place: Path, text: str) -> str:
         """The task's paths as they are here, where it has no root of its own."""
         own = (i["path"] for i in task["inputs"] if "content" in i or "/.gdi/sources/" in i["url"])
-        roots = {task["executors"][0]["workdir"], *(os.path.dirname(os.path.dirname(p)) for p in own)} - {"/", "/gdi"} | {"/gdi/job"}
-        return re.sub("|".join(re.escape(r) for r in sorted(roots, key=len, reverse=True)), lambda m: str(place) + m.group(), text)
+        roots = {task["executors"][0]["workdir"], *(os.path.dirname(os.path.dirname(p)) for p in own)} - {
+            "/",
+            "/gdi",
+        } | {"/gdi/job"}
+        return re.sub(
+            "|".join(re.escape(r) for r in sorted(roots, key=len, reverse=True)), lambda m: str(place) + m.group(), text
+        )
 
     def _file(self, url: str) -> Path:
         scheme, _, rest = url.partition("://")
@@ -248,14 +285,20 @@ class Node:
         wanted = dict(zip(query.getlist("tag_key"), query.getlist("tag_value"), strict=True))
         found = [t for t in self.tasks.values() if all(t["tags"].get(k) == v for k, v in wanted.items())]
         start, size = int(query.get("page_token") or 0), min(int(query.get("page_size", 256)), self.page)
-        body: dict[str, Any] = {"tasks": [self._view(t, query.get("view", "MINIMAL")) for t in found[start : start + size]]}
+        body: dict[str, Any] = {
+            "tasks": [self._view(t, query.get("view", "MINIMAL")) for t in found[start : start + size]]
+        }
         if start + size < len(found):
             body["next_page_token"] = str(start + size)
         return JSONResponse(body)
 
     async def _get(self, request: Request) -> Response:
         task = self.tasks.get(request.path_params["id"])
-        return problem(404, "not-found", "no such task") if task is None else JSONResponse(self._view(task, request.query_params.get("view", "MINIMAL")))
+        return (
+            problem(404, "not-found", "no such task")
+            if task is None
+            else JSONResponse(self._view(task, request.query_params.get("view", "MINIMAL")))
+        )
 
     @staticmethod
     def _view(task: dict[str, Any], view: str) -> dict[str, Any]:
@@ -272,12 +315,15 @@ class Node:
                     os.killpg(process.pid, signal.SIGKILL)
         return JSONResponse({})
 
-    # --- files ----------------------------------------------------------------------------------------------------------------
+    # --- files -----------------------------------------------------------------------------------
 
     async def _listing(self, request: Request) -> Response:
         files = sorted(p for p in self.workspace.rglob("*") if p.is_file() and ".gdi" not in p.parts)
         start = int(request.query_params.get("page_token") or 0)
-        rows = [{"path": str(p.relative_to(self.workspace)), "size": p.stat().st_size, "mtime": int(p.stat().st_mtime)} for p in files]
+        rows = [
+            {"path": str(p.relative_to(self.workspace)), "size": p.stat().st_size, "mtime": int(p.stat().st_mtime)}
+            for p in files
+        ]
         more = str(start + self.page) if start + self.page < len(rows) else None
         return JSONResponse({"files": rows[start : start + self.page], "next_page_token": more})
 
@@ -320,4 +366,6 @@ class Node:
     @staticmethod
     def _stat(path: Path) -> Response:
         stat = path.stat()
-        return Response(headers={"content-length": str(stat.st_size), "last-modified": formatdate(stat.st_mtime, usegmt=True)})
+        return Response(
+            headers={"content-length": str(stat.st_size), "last-modified": formatdate(stat.st_mtime, usegmt=True)}
+        )

@@ -1,4 +1,6 @@
-"""What a TES needs around it, on loopback: a gateway's internal listener (real Crypt4GH), token introspection, a SeaweedFS. And the two servers."""
+"""What a TES needs around it, on loopback: a gateway's internal listener (real Crypt4GH), token introspection, a
+SeaweedFS. And the two servers.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,9 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 class FakeGateway:
-    """The gateway's internal listener, on TCP and on a unix socket: `GET /s3[-encrypted]/DS/path` with a capability. `faults` are answered first, in turn."""
+    """The gateway's internal listener, on TCP and on a unix socket: `GET /s3[-encrypted]/DS/path` with a capability.
+    `faults` are answered first, in turn.
+    """
 
     def __init__(self, folder: Path, *, funnel: bool) -> None:
         self.files: dict[str, bytes] = {}
@@ -96,7 +100,13 @@ class FakeGateway:
             def do_GET(self) -> None:
                 kind, _, rest = unquote(self.path).lstrip("/").partition("/")
                 encrypted = kind == "s3-encrypted"
-                gateway.requests.append({"path": rest, "authorization": self.headers["Authorization"] or "", "key": self.headers["Client-Public-Key"] or ""})
+                gateway.requests.append(
+                    {
+                        "path": rest,
+                        "authorization": self.headers["Authorization"] or "",
+                        "key": self.headers["Client-Public-Key"] or "",
+                    }
+                )
 
                 def deny(status: int, text: str) -> None:
                     self.answer(200 if funnel and encrypted else status, text.encode())
@@ -144,7 +154,9 @@ def encrypt(plain: bytes, public_header: str) -> bytes:
 
 
 class FakeAai:
-    """Discovery, JWKS and introspection; `token(sub)` makes an access token, `revoked` holds those that are not active any more."""
+    """Discovery, JWKS and introspection; `token(sub)` makes an access token, `revoked` holds those that are not active
+    any more.
+    """
 
     client_id, client_secret = "tes", "client-secret-planted-4711"
 
@@ -181,7 +193,11 @@ class FakeAai:
                     self.answer(401, b"{}", "application/json")
                 else:
                     active = token in aai.made and token not in aai.revoked
-                    self.answer(200, json.dumps({"active": active, **(aai.made[token] if active else {})}).encode(), "application/json")
+                    self.answer(
+                        200,
+                        json.dumps({"active": active, **(aai.made[token] if active else {})}).encode(),
+                        "application/json",
+                    )
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.http.server_address[1]
@@ -206,18 +222,55 @@ class Weed:
 
     def __init__(self, folder: Path) -> None:
         self.access, self.secret = "s3-access-4711", secrets.token_hex(16)
-        self.credentials = private(folder / "s3.json", json.dumps({"access_key": self.access, "secret_key": self.secret}))
-        identity = {"name": "tes", "credentials": [{"accessKey": self.access, "secretKey": self.secret}], "actions": ["Admin"]}
+        self.credentials = private(
+            folder / "s3.json", json.dumps({"access_key": self.access, "secret_key": self.secret})
+        )
+        identity = {
+            "name": "tes",
+            "credentials": [{"accessKey": self.access, "secretKey": self.secret}],
+            "actions": ["Admin"],
+        }
         config = private(folder / "identities.json", json.dumps({"identities": [identity]}))
         (folder / "weed").mkdir()
         ports = free_ports(8)
         self.port = ports[0]
-        names = ["s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"]
+        names = [
+            "s3.port",
+            "s3.port.grpc",
+            "master.port",
+            "master.port.grpc",
+            "volume.port",
+            "volume.port.grpc",
+            "filer.port",
+            "filer.port.grpc",
+        ]
         weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
-        argv = [weed, "-logtostderr", "server", f"-dir={folder / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
-        argv += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-filer", f"-filer.localSocket={folder / 'f.sock'}", "-s3", "-s3.iam=false"]
-        argv += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}", *(f"-{n}={p}" for n, p in zip(names, ports, strict=True))]
-        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=(folder / "weed.log").open("w"), preexec_fn=die_with_parent)
+        argv = [
+            weed,
+            "-logtostderr",
+            "server",
+            f"-dir={folder / 'weed'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+        ]
+        argv += [
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=20",
+            "-filer",
+            f"-filer.localSocket={folder / 'f.sock'}",
+            "-s3",
+            "-s3.iam=false",
+        ]
+        argv += [
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.config={config}",
+            *(f"-{n}={p}" for n, p in zip(names, ports, strict=True)),
+        ]
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.DEVNULL, stderr=(folder / "weed.log").open("w"), preexec_fn=die_with_parent
+        )
         self.client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -250,7 +303,9 @@ class Weed:
         return body
 
     def keys(self, prefix: str) -> list[str]:
-        return [str(o["Key"]) for o in self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])]
+        return [
+            str(o["Key"]) for o in self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        ]
 
     def close(self) -> None:
         stop(self.process, signal.SIGKILL)  # it takes its time on SIGTERM, and nothing of it is kept
@@ -303,7 +358,9 @@ class Tes:
     home: Path
     process: subprocess.Popen[Any]
 
-    def call(self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    def call(
+        self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
         sent = headers if headers is not None else self.world.auth(user) if user else self.world.service()
         return httpx.request(method, self.url + PREFIX + path, headers=sent, timeout=30, trust_env=False, **more)
 
@@ -371,7 +428,9 @@ class StandIn(Tes):
                 "audience": "tes-audience",
                 "cache_seconds": 1,
             },
-            "service_accounts": [{"user": "gateway", "password_file": str(private(self.home / "password", world.service_password))}],
+            "service_accounts": [
+                {"user": "gateway", "password_file": str(private(self.home / "password", world.service_password))}
+            ],
             "archive": {
                 "url": "http+unix://" + quote(str(world.gateway.socket), safe=""),
                 "secret_key_file": str(world.secret_key),

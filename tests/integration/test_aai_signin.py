@@ -1,4 +1,6 @@
-"""Signing in at the LS AAI stand-in: nothing is redirected to a stranger, nothing is guessed, a code or device serves once. And REMS's visas."""
+"""Signing in at the LS AAI stand-in: nothing is redirected to a stranger, nothing is guessed, a code or device serves
+once. And REMS's visas.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ def browser() -> Iterator[httpx.Client]:
 
 
 def asked(**changes: str | None) -> dict[str, str]:
-    params = {"response_type": "code", "client_id": PORTAL, "redirect_uri": REDIRECT, "scope": "openid offline_access", "state": "s-1"}
+    params = {
+        "response_type": "code",
+        "client_id": PORTAL,
+        "redirect_uri": REDIRECT,
+        "scope": "openid offline_access",
+        "state": "s-1",
+    }
     params |= {"code_challenge": pkce()[1], "code_challenge_method": "S256"}
     return {k: v for k, v in (params | changes).items() if v is not None}
 
@@ -52,9 +60,17 @@ def redeem(aai: RunningAai, code: str, verifier: str, client: str = PORTAL, redi
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"redirect_uri": "https://evil.example/"}, {"redirect_uri": REDIRECT + "/more"}, {"redirect_uri": None}, {"client_id": "nobody"}, {"client_id": None}],
+    [
+        {"redirect_uri": "https://evil.example/"},
+        {"redirect_uri": REDIRECT + "/more"},
+        {"redirect_uri": None},
+        {"client_id": "nobody"},
+        {"client_id": None},
+    ],
 )
-def test_a_stranger_is_never_redirected_to(aai: RunningAai, browser: httpx.Client, wrong: dict[str, str | None]) -> None:
+def test_a_stranger_is_never_redirected_to(
+    aai: RunningAai, browser: httpx.Client, wrong: dict[str, str | None]
+) -> None:
     answer = browser.get(aai.issuer + "/authorize", params=asked(**wrong))
     assert answer.status_code == 400 and "location" not in answer.headers and "evil" not in answer.text
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
@@ -78,10 +94,17 @@ def test_a_parameter_given_twice_is_not_served(aai: RunningAai, browser: httpx.C
         ({"prompt": "none"}, "login_required"),
     ],
 )
-def test_what_else_is_wrong_goes_back_with_the_state(aai: RunningAai, browser: httpx.Client, wrong: dict[str, str | None], said: str) -> None:
+def test_what_else_is_wrong_goes_back_with_the_state(
+    aai: RunningAai, browser: httpx.Client, wrong: dict[str, str | None], said: str
+) -> None:
     answer = browser.get(aai.issuer + "/authorize", params=asked(**wrong))
     back = parse_qs(urlsplit(answer.headers["location"]).query)
-    assert answer.headers["location"].startswith(REDIRECT + "?") and back["error"] == [said] and back["state"] == ["s-1"] and back["iss"] == [aai.issuer]
+    assert (
+        answer.headers["location"].startswith(REDIRECT + "?")
+        and back["error"] == [said]
+        and back["state"] == ["s-1"]
+        and back["iss"] == [aai.issuer]
+    )
 
 
 def test_a_code_serves_once_and_its_second_use_ends_what_it_gave(aai: RunningAai, browser: httpx.Client) -> None:
@@ -91,14 +114,20 @@ def test_a_code_serves_once_and_its_second_use_ends_what_it_gave(aai: RunningAai
     assert given.status_code == 200
     assert redeem(aai, code, verifier).json()["error"] == "invalid_grant"
     again = httpx.post(
-        aai.issuer + "/token", data={"grant_type": "refresh_token", "refresh_token": given.json()["refresh_token"]}, auth=(PORTAL, aai.secret(PORTAL))
+        aai.issuer + "/token",
+        data={"grant_type": "refresh_token", "refresh_token": given.json()["refresh_token"]},
+        auth=(PORTAL, aai.secret(PORTAL)),
     )
     assert again.json()["error"] == "invalid_grant"
 
 
 def test_a_stolen_code_is_worth_nothing(aai: RunningAai, browser: httpx.Client) -> None:
     verifier, challenge = pkce()
-    thefts: list[dict[str, Any]] = [{"verifier": pkce()[0]}, {"verifier": verifier, "client": BROKER}, {"verifier": verifier, "redirect": REDIRECT + "/x"}]
+    thefts: list[dict[str, Any]] = [
+        {"verifier": pkce()[0]},
+        {"verifier": verifier, "client": BROKER},
+        {"verifier": verifier, "redirect": REDIRECT + "/x"},
+    ]
     for theft in thefts:
         code = code_for(aai, browser, challenge)
         assert redeem(aai, code, **theft).json()["error"] == "invalid_grant"
@@ -115,7 +144,14 @@ def test_passwords_cannot_be_tried_for_ever(aai: RunningAai, browser: httpx.Clie
     right = browser.post(aai.issuer + "/authorize", data={**form, "password": aai.secrets.read("user-alice")})
     assert right.status_code == 400 and "location" not in right.headers
     with pytest.raises(SignInError, match="wrong") as caught:
-        sign_in(aai.issuer, client_id=PUBLIC, client_secret=None, redirect_uri=REDIRECT, username="alice", password="wrong-password")
+        sign_in(
+            aai.issuer,
+            client_id=PUBLIC,
+            client_secret=None,
+            redirect_uri=REDIRECT,
+            username="alice",
+            password="wrong-password",
+        )
     assert "wrong-password" not in str(caught.value)
 
 
@@ -124,9 +160,14 @@ def test_clients_prove_who_they_are_in_one_way(aai: RunningAai) -> None:
     for auth in ((BROKER, "wrong"), ("nobody", right), (PUBLIC, ""), (BROKER, "")):
         answer = httpx.post(url, data={"token": "x"}, auth=auth)
         assert answer.status_code in (401, 403) and answer.json()["error"] in ("invalid_client", "unauthorized_client")
-    assert 'Basic realm="aai"' in httpx.post(url, data={"token": "x"}, auth=(BROKER, "wrong")).headers["www-authenticate"]
+    assert (
+        'Basic realm="aai"' in httpx.post(url, data={"token": "x"}, auth=(BROKER, "wrong")).headers["www-authenticate"]
+    )
     assert httpx.post(url, data={"token": "x", "client_id": BROKER, "client_secret": right}).json() == {"active": False}
-    assert httpx.post(url, data={"token": "x", "client_secret": right}, auth=(BROKER, right)).json()["error"] == "invalid_request"
+    assert (
+        httpx.post(url, data={"token": "x", "client_secret": right}, auth=(BROKER, right)).json()["error"]
+        == "invalid_request"
+    )
     assert httpx.post(url, data={"token": "x"}).json()["error"] == "invalid_client"
 
 
@@ -135,24 +176,37 @@ def test_requests_are_bounded_and_well_formed(aai: RunningAai) -> None:
     assert httpx.post(url, content=b"a=" + b"x" * 100_000, auth=auth).status_code == 413
     assert httpx.post(url, json={"grant_type": "refresh_token"}, auth=auth).json()["error"] == "invalid_request"
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    for body in (b"grant_type=refresh_token&grant_type=refresh_token", b"&".join(b"a%d=1" % i for i in range(60)), b"grant_type=%ff%fe", b"grant_type="):
+    for body in (
+        b"grant_type=refresh_token&grant_type=refresh_token",
+        b"&".join(b"a%d=1" % i for i in range(60)),
+        b"grant_type=%ff%fe",
+        b"grant_type=",
+    ):
         answer = httpx.post(url, content=body, headers=form, auth=auth)
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), body
 
 
 def test_a_device_is_let_in_by_its_user_once(aai: RunningAai, browser: httpx.Client) -> None:
     def start() -> dict[str, Any]:
-        found: dict[str, Any] = browser.post(aai.issuer + "/devicecode", data={"client_id": PUBLIC, "scope": "openid offline_access"}).json()
+        found: dict[str, Any] = browser.post(
+            aai.issuer + "/devicecode", data={"client_id": PUBLIC, "scope": "openid offline_access"}
+        ).json()
         return found
 
     def poll(device: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = browser.post(
-            aai.issuer + "/token", data={"grant_type": DEVICE, "device_code": device["device_code"], "client_id": PUBLIC}
+            aai.issuer + "/token",
+            data={"grant_type": DEVICE, "device_code": device["device_code"], "client_id": PUBLIC},
         ).json()
         return found
 
     def decide(device: dict[str, Any], decision: str, password: str) -> int:
-        form = {"user_code": device["user_code"].lower(), "username": "alice", "password": password, "decision": decision}
+        form = {
+            "user_code": device["user_code"].lower(),
+            "username": "alice",
+            "password": password,
+            "decision": decision,
+        }
         return browser.post(device["verification_uri"], data=form).status_code
 
     right = aai.secrets.read("user-alice")
@@ -177,7 +231,12 @@ def test_rems_answers_only_who_may_ask(aai: RunningAai) -> None:
     other = httpx.get(url, headers={"x-rems-api-key": key, "x-rems-user-id": "bob@lifescience-ri.eu"})
     assert (other.status_code, other.text) == (403, "forbidden")
     body = {"user": "bob", "dataset": "D"}
-    assert httpx.post(aai.url + "/rems/api/entitlements", json=body, headers={"x-rems-api-key": key, "x-rems-user-id": "bob"}).status_code == 403
+    assert (
+        httpx.post(
+            aai.url + "/rems/api/entitlements", json=body, headers={"x-rems-api-key": key, "x-rems-user-id": "bob"}
+        ).status_code
+        == 403
+    )
     assert httpx.get(aai.issuer + "/admin/stats").status_code == 401
     assert httpx.put(aai.issuer + "/admin/faults", json=[]).status_code == 401
 
@@ -191,7 +250,11 @@ def test_a_visa_is_what_rems_signs(aai: RunningAai) -> None:
     header = jwt.get_unverified_header(visa)
     assert header["alg"] == "RS256" and header["typ"] == "JWT" and header["jku"] == aai.visa_issuer["jku"]
     claims = jose.verify(visa, httpx.get(header["jku"]).json()["keys"], issuer=aai.visa_issuer["iss"], audience=None)
-    assert claims["sub"] == "alice@lifescience-ri.eu" and claims["exp"] > time.time() + 300 * 86400 and "scope" not in claims
+    assert (
+        claims["sub"] == "alice@lifescience-ri.eu"
+        and claims["exp"] > time.time() + 300 * 86400
+        and "scope" not in claims
+    )
     expected = {"type": "ControlledAccessGrants", "value": "EGAD1", "source": "https://dac.example", "by": "dac"}
     assert {k: v for k, v in claims["ga4gh_visa_v1"].items() if k != "asserted"} == expected
     assert abs(claims["ga4gh_visa_v1"]["asserted"] - time.time()) < 60

@@ -1,4 +1,6 @@
-"""The LS AAI stand-in keeps the provider's promises about tokens: rotation, families, exchange, narrowing, revocation, restarts. A real process each time."""
+"""The LS AAI stand-in keeps the provider's promises about tokens: rotation, families, exchange, narrowing, revocation,
+restarts. A real process each time.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,15 @@ def post(aai: RunningAai, path: str, client: str = BROKER, **form: Any) -> httpx
 
 
 def exchange(aai: RunningAai, subject: str, *, client: str = BROKER, **form: Any) -> httpx.Response:
-    return post(aai, "/token", client, grant_type=EXCHANGE, subject_token=subject, subject_token_type=TYPE + "access_token", **form)
+    return post(
+        aai,
+        "/token",
+        client,
+        grant_type=EXCHANGE,
+        subject_token=subject,
+        subject_token_type=TYPE + "access_token",
+        **form,
+    )
 
 
 def refresh(aai: RunningAai, token: str, client: str = BROKER, **form: Any) -> httpx.Response:
@@ -79,10 +89,18 @@ def test_an_access_token_verifies_by_the_published_keys(aai: RunningAai) -> None
 def test_the_exchange_answers_by_the_letter_of_rfc_8693(aai: RunningAai) -> None:
     answer = exchange(aai, aai.sign_in().access_token, requested_token_type=TYPE + "refresh_token")
     body = answer.json()
-    assert body["issued_token_type"] == TYPE + "refresh_token" and body["token_type"] == "N_A" and body["refresh_expires_in"] == 3600
+    assert (
+        body["issued_token_type"] == TYPE + "refresh_token"
+        and body["token_type"] == "N_A"
+        and body["refresh_expires_in"] == 3600
+    )
     assert answer.headers["cache-control"] == "no-store"
     renewed = refresh(aai, body["access_token"]).json()
-    assert renewed["refresh_token"] != body["access_token"] and renewed["refresh_expires_in"] == 3600 and active(aai, renewed["access_token"])
+    assert (
+        renewed["refresh_token"] != body["access_token"]
+        and renewed["refresh_expires_in"] == 3600
+        and active(aai, renewed["access_token"])
+    )
 
 
 def test_a_refresh_token_used_twice_takes_its_whole_family_along(aai: RunningAai) -> None:
@@ -121,7 +139,12 @@ def test_the_portals_end_does_not_end_the_brokers_grant(aai: RunningAai) -> None
 
 def test_a_narrowed_token_is_for_its_audience_shorter_and_at_an_end(aai: RunningAai) -> None:
     broad = refresh(aai, grant(aai)).json()
-    answer = exchange(aai, broad["access_token"], audience=["http://sda-a", "http://tes-a"], requested_token_type=TYPE + "access_token").json()
+    answer = exchange(
+        aai,
+        broad["access_token"],
+        audience=["http://sda-a", "http://tes-a"],
+        requested_token_type=TYPE + "access_token",
+    ).json()
     seen = post(aai, "/introspect", RESOURCE, token=answer["access_token"]).json()
     assert seen["aud"] == ["http://sda-a", "http://tes-a"] and seen["sub"] == ALICE and seen["client_id"] == BROKER
     assert "offline_access" not in seen["scope"].split()
@@ -129,7 +152,10 @@ def test_a_narrowed_token_is_for_its_audience_shorter_and_at_an_end(aai: Running
     info = httpx.get(aai.issuer + "/userinfo", headers={"Authorization": f"Bearer {answer['access_token']}"}).json()
     assert info["sub"] == ALICE and len(info["ga4gh_passport_v1"]) == 1
     for more in ({"audience": "http://sda-b"}, {"requested_token_type": TYPE + "refresh_token"}):
-        assert error(exchange(aai, answer["access_token"], **more)) == (400, "invalid_request"), "a narrowed token was widened"
+        assert error(exchange(aai, answer["access_token"], **more)) == (
+            400,
+            "invalid_request",
+        ), "a narrowed token was widened"
 
 
 def test_exchanges_that_are_not_allowed_are_refused(aai: RunningAai) -> None:
@@ -139,9 +165,14 @@ def test_exchanges_that_are_not_allowed_are_refused(aai: RunningAai) -> None:
     assert error(exchange(aai, "nonsense", audience="x")) == (400, "invalid_request")
     assert error(exchange(aai, access, audience="x", scope="openid admin")) == (400, "invalid_scope")
     assert error(exchange(aai, access, requested_token_type=TYPE + "saml2")) == (400, "invalid_request")
-    assert error(post(aai, "/token", grant_type="password", username="alice", password="x")) == (400, "unsupported_grant_type")
+    assert error(post(aai, "/token", grant_type="password", username="alice", password="x")) == (
+        400,
+        "unsupported_grant_type",
+    )
     small = aai.sign_in(scope="openid").access_token
-    assert error(exchange(aai, small, requested_token_type=TYPE + "refresh_token", scope="openid ga4gh_passport_v1")) == (400, "invalid_scope")
+    assert error(
+        exchange(aai, small, requested_token_type=TYPE + "refresh_token", scope="openid ga4gh_passport_v1")
+    ) == (400, "invalid_scope")
 
 
 def test_the_grant_keeps_its_scope_when_less_is_asked_for_once(aai: RunningAai) -> None:
@@ -168,17 +199,24 @@ def test_userinfo_refuses_in_rfc_6750s_form(aai: RunningAai) -> None:
 
     assert ask(None).status_code == 401 and ask(None).headers["www-authenticate"] == "Bearer"
     for bad in ("x", grant(aai), aai.sign_in().id_token):
-        assert error(ask(bad)) == (401, "invalid_token") and 'error="invalid_token"' in ask(bad).headers["www-authenticate"]
+        assert (
+            error(ask(bad)) == (401, "invalid_token")
+            and 'error="invalid_token"' in ask(bad).headers["www-authenticate"]
+        )
     assert "ga4gh_passport_v1" not in ask(aai.sign_in(scope="openid").access_token).json()
 
 
 def test_tokens_live_for_seconds_where_told_so(tmp_path: Path) -> None:
-    with running_aai(tmp_path, lifetimes={"access": 4, "refresh": 6}, rotation="none", exchange_answer="keycloak") as short:
+    with running_aai(
+        tmp_path, lifetimes={"access": 4, "refresh": 6}, rotation="none", exchange_answer="keycloak"
+    ) as short:
         body = exchange(short, short.sign_in().access_token, requested_token_type=TYPE + "refresh_token").json()
         assert body["expires_in"] == 4 and body["refresh_expires_in"] == 6 and body["token_type"] == "Bearer"
         for _ in range(3):
             again = refresh(short, body["refresh_token"])
-            assert again.status_code == 200 and "refresh_token" not in again.json(), "without rotation the token stays the same"
+            assert again.status_code == 200 and "refresh_token" not in again.json(), (
+                "without rotation the token stays the same"
+            )
         assert short.stats()["refreshes"] == {ALICE: 3}
         eventually(lambda: not active(short, body["access_token"]))
         eventually(lambda: refresh(short, body["refresh_token"]).status_code == 400)
@@ -192,7 +230,9 @@ def test_nothing_is_forgotten_when_it_is_killed(tmp_path: Path) -> None:
         mortal.stop(kill=True)
         mortal.start()
         assert active(mortal, second["access_token"])
-        visas = httpx.get(mortal.issuer + "/userinfo", headers={"Authorization": f"Bearer {second['access_token']}"}).json()["ga4gh_passport_v1"]
+        visas = httpx.get(
+            mortal.issuer + "/userinfo", headers={"Authorization": f"Bearer {second['access_token']}"}
+        ).json()["ga4gh_passport_v1"]
         assert len(visas) == 1, "what was withdrawn came back"
         third = refresh(mortal, second["refresh_token"])
         assert third.status_code == 200
@@ -220,10 +260,18 @@ def test_every_token_issued_is_on_record_where_a_leak_test_asks(tmp_path: Path) 
 
 def test_it_does_not_outlive_its_parent(tmp_path: Path) -> None:
     with running_aai(tmp_path / "made") as made:
-        config = {**made.config, "port": 0, "state_file": str(tmp_path / "s.sqlite"), "ready_file": str(tmp_path / "ready.json")}
+        config = {
+            **made.config,
+            "port": 0,
+            "state_file": str(tmp_path / "s.sqlite"),
+            "ready_file": str(tmp_path / "ready.json"),
+        }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     program = "import subprocess, sys, pathlib, time\n"
-    program += f"subprocess.Popen([sys.executable, '-m', 'gdi.local_federation.aai', '--config', {str(tmp_path / 'c.yaml')!r}, '--with-parent'])\n"
+    program += (
+        f"subprocess.Popen([sys.executable, '-m', 'gdi.local_federation.aai', '--config', {str(tmp_path / 'c.yaml')!r},"
+        " '--with-parent'])\n"
+    )
     program += f"while not pathlib.Path({str(tmp_path / 'ready.json')!r}).exists(): time.sleep(0.05)\n"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
     url = yaml.safe_load((tmp_path / "ready.json").read_text())["url"]
@@ -242,4 +290,7 @@ def test_a_public_client_refreshes_by_its_id_alone(aai: RunningAai) -> None:
     tokens = aai.sign_in(client_id=PUBLIC)
     form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token, "client_id": PUBLIC}
     assert httpx.post(aai.issuer + "/token", data=form).status_code == 200
-    assert error(httpx.post(aai.issuer + "/introspect", data={"token": tokens.access_token, "client_id": PUBLIC})) == (403, "unauthorized_client")
+    assert error(httpx.post(aai.issuer + "/introspect", data={"token": tokens.access_token, "client_id": PUBLIC})) == (
+        403,
+        "unauthorized_client",
+    )

@@ -1,4 +1,6 @@
-"""The list of a run's jobs: the last word about each, only what is new since one last looked, bounded, and for nobody but the run's user and Airflow."""
+"""The list of a run's jobs: the last word about each, only what is new since one last looked, bounded, and for nobody
+but the run's user and Airflow.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ def told_of(world: World, alice: BrokerClient) -> m.Run:
 
 
 def tell(world: World, run: m.Run, *events: dict[str, Any], first: int = 1) -> None:
-    made = [m.Event(**{"seq": first + i, "time": time.time(), "kind": "job", "rule": "count", **e}) for i, e in enumerate(events)]
+    made = [
+        m.Event(**{"seq": first + i, "time": time.time(), "kind": "job", "rule": "count", **e})
+        for i, e in enumerate(events)
+    ]
     world.pod("pod-a").post_events(run.id, m.EventBatch(source="pod-a", events=made))
 
 
@@ -31,22 +36,42 @@ def test_a_job_is_the_last_that_was_said_of_it(world: World, told_of: m.Run, ali
     run = told_of
     now = time.time()
     tell(
-        world, run,
+        world,
+        run,
         {"job": "j1", "state": "submitted", "task": "t1", "tries": 1, "wildcards": {"part": "7"}, "time": now - 9},
         {"job": "j1", "state": "running", "task": "t1", "time": now - 8},
         {"job": "j1", "state": "queued", "task": "t1", "message": "tried again: the node was full", "tries": 1},
-    )  # fmt: skip
+    )
     tell(world, run, {"job": "j1", "state": "submitted", "task": "t2", "tries": 2, "time": now - 5}, first=4)
     (job,) = alice.jobs(run.id).jobs
-    assert (job.node, job.rule, job.state, job.task, job.tries, job.wildcards) == ("node-a", "count", "submitted", "t2", 2, {"part": "7"})
-    assert job.message == "tried again: the node was full" and abs((job.submitted_at or 0) - (now - 5)) < 1 and abs((job.started_at or 0) - (now - 8)) < 1
-    failed = {"exit_code": 3, "error_class": "ValueError", "line": 7, "dataset": DATASETS["node-a"], "message": "a bad line"}
+    assert (job.node, job.rule, job.state, job.task, job.tries, job.wildcards) == (
+        "node-a",
+        "count",
+        "submitted",
+        "t2",
+        2,
+        {"part": "7"},
+    )
+    assert (
+        job.message == "tried again: the node was full"
+        and abs((job.submitted_at or 0) - (now - 5)) < 1
+        and abs((job.started_at or 0) - (now - 8)) < 1
+    )
+    failed = {
+        "exit_code": 3,
+        "error_class": "ValueError",
+        "line": 7,
+        "dataset": DATASETS["node-a"],
+        "message": "a bad line",
+    }
     tell(world, run, {"job": "j1", "state": "failed", **failed}, first=5)
     (job,) = alice.jobs(run.id).jobs
     assert job.ended_at and {k: getattr(job, k) for k in failed} == failed
     tell(world, run, {"job": "j1", "state": "done", "cpu_seconds": 1.5, "memory_bytes": 2**33}, first=6)
     (job,) = alice.jobs(run.id).jobs
-    assert (job.message, job.exit_code, job.error_class) == (None, None, None), "what a done job had failed of before is of no use"
+    assert (job.message, job.exit_code, job.error_class) == (None, None, None), (
+        "what a done job had failed of before is of no use"
+    )
     assert (job.wildcards, job.tries, job.cpu_seconds, job.memory_bytes) == ({"part": "7"}, 2, 1.5, 2**33)
 
 
@@ -67,16 +92,25 @@ def test_only_news_is_told_and_pages_end(world: World, told_of: m.Run, alice: Br
     assert (again.attempt, again.jobs) == (2, []), "a later attempt plans anew"
 
 
-def test_a_hostile_job_costs_a_list_little_and_breaks_it_never(world: World, told_of: m.Run, alice: BrokerClient) -> None:
+def test_a_hostile_job_costs_a_list_little_and_breaks_it_never(
+    world: World, told_of: m.Run, alice: BrokerClient
+) -> None:
     run = told_of
     huge = {f"w{i}" + "x" * 200: "y" * 255 for i in range(50)}
     attack = {"job": "j1", "state": "running", "wildcards": huge, "message": "<script>" * 200, "rule": "\x1b[31m<b>"}
     tell(world, run, attack, {"job": "j1", "state": "success"}, {"job": "j2", "state": "starting"})
     (job,) = alice.jobs(run.id).jobs
-    assert job.state == "running" and len(str(job.wildcards)) < 1100 and len(job.message or "") <= 500 and "\x1b" not in job.rule
+    assert (
+        job.state == "running"
+        and len(str(job.wildcards)) < 1100
+        and len(job.message or "") <= 500
+        and "\x1b" not in job.rule
+    )
 
 
-def test_the_jobs_are_for_the_runs_user_and_airflow_only(world: World, told_of: m.Run, alice: BrokerClient, bob: BrokerClient) -> None:
+def test_the_jobs_are_for_the_runs_user_and_airflow_only(
+    world: World, told_of: m.Run, alice: BrokerClient, bob: BrokerClient
+) -> None:
     run = told_of
     tell(world, run, {"job": "j1", "state": "running"})
     assert refused(bob.jobs, run.id).slug == "run-unknown"

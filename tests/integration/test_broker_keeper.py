@@ -26,7 +26,12 @@ FRESH = ACCESS - 1.5
 @pytest.fixture(scope="module")
 def world(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world for all the ways in which a refresh goes wrong; the last test reads what it left behind."""
-    made = World(tmp_path_factory.mktemp("keeper"), openbao, access=ACCESS, broker_env={"LEASE_SECONDS": "5", "PROVIDER_TIMEOUT": "2"})
+    made = World(
+        tmp_path_factory.mktemp("keeper"),
+        openbao,
+        access=ACCESS,
+        broker_env={"LEASE_SECONDS": "5", "PROVIDER_TIMEOUT": "2"},
+    )
     made.start_broker()
     yield made
     made.stop()
@@ -70,7 +75,9 @@ def test_two_replicas_under_load_never_redeem_a_refresh_token_twice(make_world: 
     def gateway(i: int) -> int:
         done = 0
         while time.monotonic() < started + seconds:
-            answer = world.node_token("node-a" if i % 3 else "node-b", run.id, "sda" if i % 2 else "tes", min_ttl=1, replica=i % 2)
+            answer = world.node_token(
+                "node-a" if i % 3 else "node-b", run.id, "sda" if i % 2 else "tes", min_ttl=1, replica=i % 2
+            )
             if answer.status_code != 200:
                 bad.append(answer.text)
             else:
@@ -112,7 +119,9 @@ def test_a_broker_killed_in_the_middle_of_a_refresh_loses_no_grant(world: World)
     grant, run = world.started(world.user())
     kill_in_refresh(world, run)
     world.brokers[0].start(world.url() + "/readyz")
-    answer = wait_for("the grant serves again", lambda: (a := fresh_token(world, run)).status_code == 200 and a, timeout=25)
+    answer = wait_for(
+        "the grant serves again", lambda: (a := fresh_token(world, run)).status_code == 200 and a, timeout=25
+    )
     assert answer.json()["expires_at"] > time.time() + FRESH - 5
     assert world.stats().get("reuse_detected", 0) == 0
     assert world.user().get_grant(grant.id).state == "active"
@@ -120,16 +129,22 @@ def test_a_broker_killed_in_the_middle_of_a_refresh_loses_no_grant(world: World)
 
 
 def test_a_refresh_token_lost_in_a_crash_is_reported_dead_with_what_to_do(world: World) -> None:
-    """As above, but the last access token has ended, too: nothing is left, the user is told, nothing hangs and nothing is replayed."""
+    """As above, but the last access token has ended, too: nothing is left, the user is told, nothing hangs and nothing
+    is replayed.
+    """
     grant, run = world.started(world.user())
     kill_in_refresh(world, run)
     with world.bao.as_operator() as operator:
         record = operator.get(f"/v1/gdi/data/grants/{grant.id}").json()["data"]
         ended = {**record["data"], "access_expires_at": 0}
-        operator.post(f"/v1/gdi/data/grants/{grant.id}", json={"data": ended, "options": {"cas": record["metadata"]["version"]}}).raise_for_status()
+        operator.post(
+            f"/v1/gdi/data/grants/{grant.id}", json={"data": ended, "options": {"cas": record["metadata"]["version"]}}
+        ).raise_for_status()
     world.brokers[0].start(world.url() + "/readyz")
     answer = wait_for("it is said", lambda: (a := fresh_token(world, run)).status_code == 403 and a, timeout=25).json()
-    assert answer["type"].endswith("grant-inactive") and answer["state"] == "dead" and "consent again" in answer["action"]
+    assert (
+        answer["type"].endswith("grant-inactive") and answer["state"] == "dead" and "consent again" in answer["action"]
+    )
     assert world.stats().get("reuse_detected", 0) == 0
     told = world.user().get_grant(grant.id)
     assert told.state == "dead" and "redeeming" in told.detail
@@ -148,7 +163,10 @@ def test_a_lost_answer_of_the_provider_loses_no_grant(world: World, fault: dict[
     grant, run = world.started(world.user())
     until_stale()
     world.faults({"path": "/oidc/token", **fault})
-    assert wait_for("a fresh token", lambda: (a := fresh_token(world, run)).status_code == 200 and a).json()["expires_at"] > time.time() + FRESH - 5
+    assert (
+        wait_for("a fresh token", lambda: (a := fresh_token(world, run)).status_code == 200 and a).json()["expires_at"]
+        > time.time() + FRESH - 5
+    )
     assert world.stats().get("reuse_detected", 0) == 0
     assert world.user().get_grant(grant.id).state == "active"
 
@@ -182,7 +200,9 @@ def test_a_grant_that_the_provider_ended_is_dead_at_once_and_not_retried(world: 
     with world.bao.as_operator() as operator:
         held = operator.get(f"/v1/gdi/data/grants/{grant.id}").json()["data"]["data"]
     auth = ("token-broker", world.secrets["broker"])
-    httpx.post(world.issuer + "/revoke", data={"token": held["refresh_token"]}, auth=auth, trust_env=False).raise_for_status()
+    httpx.post(
+        world.issuer + "/revoke", data={"token": held["refresh_token"]}, auth=auth, trust_env=False
+    ).raise_for_status()
     until_stale()
     started = time.monotonic()
     answer = fresh_token(world, run)
@@ -223,7 +243,9 @@ def test_revocation_reaches_a_provider_that_was_away(world: World) -> None:
     broker.start(world.url() + "/readyz")
     wait_for("the provider heard of it", lambda: world.stats().get("revocations", 0) > before)
     with world.bao.as_operator() as operator:
-        wait_for("the record is destroyed", lambda: operator.get(f"/v1/gdi/metadata/grants/{grant.id}").status_code == 404)
+        wait_for(
+            "the record is destroyed", lambda: operator.get(f"/v1/gdi/metadata/grants/{grant.id}").status_code == 404
+        )
 
 
 def test_the_brokers_own_vault_token_may_die(world: World) -> None:

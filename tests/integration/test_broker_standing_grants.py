@@ -1,4 +1,6 @@
-"""A standing grant with a schedule, over the broker's API: starts come with a ticket that admits that run, and end with access, told to the user."""
+"""A standing grant with a schedule, over the broker's API: starts come with a ticket that admits that run, and end with
+access, told to the user.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,16 @@ pytest_plugins = ["broker_fixtures"]
 
 
 def scheduled(world: World, user: BrokerClient) -> m.Grant:
-    wanted = m.Schedule(workflow="allele-frequency", parameters=world.parameters(), cron="0 6 * * *", timezone="Europe/Stockholm")
+    wanted = m.Schedule(
+        workflow="allele-frequency", parameters=world.parameters(), cron="0 6 * * *", timezone="Europe/Stockholm"
+    )
     return world.grant(user, schedule=wanted)
 
 
 def fall_due(world: World, grant: str, ago: float = 1) -> None:
-    """Its next start is now: what the clock would do. A start's run id names its second, so two of them need another `ago`."""
+    """Its next start is now: what the clock would do. A start's run id names its second, so two of them need another
+    `ago`.
+    """
     with sqlite3.connect(world.folder / "broker.db", timeout=15) as db:
         db.execute("UPDATE schedules SET next_due = ? WHERE grant_id = ?", (time.time() - ago, grant))
 
@@ -37,7 +43,9 @@ def admit(world: World, start: m.DueStart) -> m.Run:
     return world.admit(start.ticket, dag_run_id=start.dag_run_id, workflow=start.workflow, parameters=start.parameters)
 
 
-def test_a_scheduled_start_is_admitted_with_its_ticket_until_access_ends_and_the_user_is_told(world: World, alice: BrokerClient) -> None:
+def test_a_scheduled_start_is_admitted_with_its_ticket_until_access_ends_and_the_user_is_told(
+    world: World, alice: BrokerClient
+) -> None:
     grant = scheduled(world, alice)
     assert grant.schedule is not None and grant.schedule.state == "active" and grant.schedule.next_due
     assert due(world, grant.id) == []

@@ -1,4 +1,6 @@
-"""Promise 8: user B can neither start under A's grant nor use A's ticket, nor a ticket twice, nor with other parameters."""
+"""Promise 8: user B can neither start under A's grant nor use A's ticket, nor a ticket twice, nor with other
+parameters.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,10 @@ def test_a_ticket_serves_its_own_parameters_workflow_and_run_id_only(world: Worl
     ticket = world.ticket(alice, grant.id, dag_run_id="portal-1")
     same = {"dag_run_id": "portal-1", "dag_id": f"d-{secrets.token_hex(4)}"}
     assert refused(world.admit, ticket, **same, parameters=world.parameters(regions=5)).slug == "ticket-mismatch"
-    assert refused(world.admit, ticket, **same, parameters={"datasets": [DATASETS["node-a"]], "regions": 4}).slug == "ticket-mismatch"
+    assert (
+        refused(world.admit, ticket, **same, parameters={"datasets": [DATASETS["node-a"]], "regions": 4}).slug
+        == "ticket-mismatch"
+    )
     assert refused(world.admit, ticket, **same, workflow="other").slug == "ticket-mismatch"
     assert refused(world.admit, ticket, dag_run_id="portal-2").slug == "ticket-mismatch"
     # A mismatch does not use it up; a browser's 4.0 is the same number.
@@ -62,7 +67,9 @@ def test_user_b_cannot_use_the_ticket_of_user_a(world: World, alice: BrokerClien
     assert world.admit(ticket, triggering_user="portal").user == USERS["alice"]
 
 
-def test_user_b_can_neither_start_under_nor_see_nor_end_a_grant_of_user_a(world: World, alice: BrokerClient, bob: BrokerClient) -> None:
+def test_user_b_can_neither_start_under_nor_see_nor_end_a_grant_of_user_a(
+    world: World, alice: BrokerClient, bob: BrokerClient
+) -> None:
     grant = world.grant(alice)
     assert refused(world.ticket, bob, grant.id).slug == "grant-not-yours"
     assert refused(world.admit, grant=grant.id, triggering_user=USERS["bob"]).slug == "grant-not-yours"
@@ -122,7 +129,9 @@ def test_admission_may_be_repeated_and_later_attempts_need_no_ticket(world: Worl
     assert (second.id, second.attempt, second.state) == (first.id, 2, "open")
     assert refused(world.admit, ticket, **same).slug == "attempt-over"
     with world.airflow() as airflow:
-        assert airflow.close_run(first.id, m.CloseRequest(attempt=1, outcome="failed")).state == "open", "the end of an old attempt ends no newer one"
+        assert airflow.close_run(first.id, m.CloseRequest(attempt=1, outcome="failed")).state == "open", (
+            "the end of an old attempt ends no newer one"
+        )
         closed = airflow.close_run(first.id, m.CloseRequest(attempt=2, outcome="success"))
         assert (closed.state, closed.outcome) == ("closed", "success")
         assert airflow.close_run(first.id, m.CloseRequest(attempt=2, outcome="failed")) == closed
@@ -148,10 +157,15 @@ def test_a_revoked_grant_denies_at_once_and_is_revoked_at_the_provider(world: Wo
     assert world.node_token("node-a", run.id).json()["type"].endswith("grant-inactive")
     assert refused(world.ticket, alice, grant.id).slug == "grant-inactive"
     assert refused(world.admit, spare).slug == "grant-inactive"
-    assert refused(world.pod("pod-revoked").token, run.id, m.TokenRequest(audience=world.audience(run))).slug == "grant-inactive"
+    assert (
+        refused(world.pod("pod-revoked").token, run.id, m.TokenRequest(audience=world.audience(run))).slug
+        == "grant-inactive"
+    )
     with world.airflow() as airflow:  # what is left can still be cleaned up
         assert airflow.token(run.id, m.TokenRequest(audience=world.audience(run))).token
     wait_for("the provider heard of it", lambda: world.stats().get("revocations", 0) != before.get("revocations", 0))
     with world.bao.as_operator() as operator:
-        wait_for("the record is destroyed", lambda: operator.get(f"/v1/gdi/metadata/grants/{grant.id}").status_code == 404)
+        wait_for(
+            "the record is destroyed", lambda: operator.get(f"/v1/gdi/metadata/grants/{grant.id}").status_code == 404
+        )
     assert alice.revoke_grant(grant.id).state == "revoked"

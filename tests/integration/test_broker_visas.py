@@ -1,4 +1,6 @@
-"""Promise 3: without a good visa for every dataset the run is refused before anything exists, naming dataset and reason."""
+"""Promise 3: without a good visa for every dataset the run is refused before anything exists, naming dataset and
+reason.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,10 @@ def test_the_audit_says_under_which_visa(world: World, alice: BrokerClient) -> N
     _, run = world.started(alice)
     entries = [e for e in alice.audit(run.id).entries if e.action == "run.admit"]
     assert [e.dataset for e in entries] == [A, B]
-    assert all(e.visa and e.visa["value"] == e.dataset and e.visa["by"] == "dac" and e.visa["iss"].endswith("/rems/") for e in entries)
+    assert all(
+        e.visa and e.visa["value"] == e.dataset and e.visa["by"] == "dac" and e.visa["iss"].endswith("/rems/")
+        for e in entries
+    )
 
 
 def test_a_dataset_that_no_node_holds_is_named(world: World, alice: BrokerClient) -> None:
@@ -87,7 +92,9 @@ def test_a_dataset_that_no_node_holds_is_named(world: World, alice: BrokerClient
     parameters = {"datasets": [A, "EGAD-NOWHERE"]}
     error = refused(world.admit, world.ticket(alice, grant.id, parameters), parameters=parameters)
     assert error.slug == "access-denied"
-    assert [(r["dataset"], r["reason"]) for r in (error.problem.model_extra or {})["refusals"]] == [("EGAD-NOWHERE", "unknown-dataset")]
+    assert [(r["dataset"], r["reason"]) for r in (error.problem.model_extra or {})["refusals"]] == [
+        ("EGAD-NOWHERE", "unknown-dataset")
+    ]
 
 
 def test_a_later_attempt_is_admitted_with_the_visas_of_that_moment(world: World, clean_bob: BrokerClient) -> None:

@@ -1,4 +1,6 @@
-"""The broker's own pages: sign in with PKCE, consent, see and revoke; no script, no foreign form, no token in the browser."""
+"""The broker's own pages: sign in with PKCE, consent, see and revoke; no script, no foreign form, no token in the
+browser.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,19 @@ def csrf(page: httpx.Response) -> str:
 def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
     page = sign_in(world, browser, f"?workflows=allele-frequency&datasets={DATASETS['node-a']}")
     assert page.status_code == 200 and "allele-frequency" in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"] and "<script" not in page.text and page.headers["cache-control"] == "no-store"
-    form = {"csrf": csrf(page), "workflows": "allele-frequency", "datasets": list(DATASETS.values()), "days": "2", "mode": "standing", "label": "<b>mine</b>"}
+    assert (
+        "default-src 'none'" in page.headers["content-security-policy"]
+        and "<script" not in page.text
+        and page.headers["cache-control"] == "no-store"
+    )
+    form = {
+        "csrf": csrf(page),
+        "workflows": "allele-frequency",
+        "datasets": list(DATASETS.values()),
+        "days": "2",
+        "mode": "standing",
+        "label": "<b>mine</b>",
+    }
     done = browser.post("/connect/consent", data=form)
     assert done.status_code == 303, done.text
     listing = browser.get(done.headers["location"])
@@ -54,8 +67,16 @@ def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx
     assert alice.get_grant(grant).state == "revoked" and world.node_token("node-a", run.id).status_code == 403
 
 
-def test_a_schedule_of_the_form_is_kept_shown_and_checked(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
-    form = {"workflows": "allele-frequency", "datasets": list(DATASETS.values()), "days": "30", "mode": "standing", "catch_up": "none"}
+def test_a_schedule_of_the_form_is_kept_shown_and_checked(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
+    form = {
+        "workflows": "allele-frequency",
+        "datasets": list(DATASETS.values()),
+        "days": "30",
+        "mode": "standing",
+        "catch_up": "none",
+    }
     schedule = {"cron": "0 6 * * mon", "timezone": "Europe/Helsinki", "parameters": '{"region": "22:1-2"}'}
     wrong: list[tuple[dict[str, object], str]] = [
         ({"cron": "61 * * * *"}, "cron"),
@@ -72,7 +93,10 @@ def test_a_schedule_of_the_form_is_kept_shown_and_checked(world: World, browser:
     listing = browser.get(done.headers["location"]).text
     assert "Schedule of allele-frequency: <code>0 6 * * mon</code> Europe/Helsinki, active" in listing
     kept = alice.get_grant(re.findall(r"/connect/grants/(g-[0-9a-f]{32})/revoke", listing)[0]).schedule
-    assert kept and (kept.catch_up, kept.parameters) == ("none", {"region": "22:1-2", "datasets": list(DATASETS.values())})
+    assert kept and (kept.catch_up, kept.parameters) == (
+        "none",
+        {"region": "22:1-2", "datasets": list(DATASETS.values())},
+    )
 
 
 def test_no_token_reaches_the_browser(world: World, browser: httpx.Client) -> None:
@@ -83,7 +107,9 @@ def test_no_token_reaches_the_browser(world: World, browser: httpx.Client) -> No
     assert all(c.has_nonstandard_attr("HttpOnly") for c in browser.cookies.jar)
 
 
-def test_a_form_from_elsewhere_or_without_the_sessions_token_does_nothing(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
+def test_a_form_from_elsewhere_or_without_the_sessions_token_does_nothing(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
     page = sign_in(world, browser)
     grant = world.grant(alice)
     path = f"/connect/grants/{grant.id}/revoke"
@@ -106,14 +132,18 @@ def test_a_sign_in_that_this_browser_did_not_start_is_refused(world: World, brow
     assert page.status_code == 403 and "<script" not in page.text
 
 
-def test_another_users_grant_cannot_be_revoked_in_the_browser(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
+def test_another_users_grant_cannot_be_revoked_in_the_browser(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
     grant = world.grant(alice)
     page = sign_in(world, browser, user="bob")
     assert browser.post(f"/connect/grants/{grant.id}/revoke", data={"csrf": csrf(page)}).status_code == 404
     assert alice.get_grant(grant.id).state == "active"
 
 
-def test_a_bad_consent_is_explained_and_a_cancelled_one_keeps_nothing(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
+def test_a_bad_consent_is_explained_and_a_cancelled_one_keeps_nothing(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
     page = sign_in(world, browser, "?workflows=%3Cimg%20src%3Dx%3E&datasets=%22%3E%3Cscript%3E")
     assert "<img" not in page.text and "<script" not in page.text
     form = {"csrf": csrf(page), "workflows": "NOT A NAME", "datasets": ["x"], "days": "nan", "mode": "standing"}

@@ -1,4 +1,6 @@
-"""A server that is told to end while it is used still answers, says that it is not ready, and ends each connection with an answer."""
+"""A server that is told to end while it is used still answers, says that it is not ready, and ends each connection with
+an answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Promises of a node that runs the real Funnel, which Funnel alone does not keep: no task steers the sandbox's command line, none is lost by a kill."""
+"""Promises of a node that runs the real Funnel, which Funnel alone does not keep: no task steers the sandbox's command
+line, none is lost by a kill.
+"""
 
 from __future__ import annotations
 
@@ -42,19 +44,29 @@ def test_values_with_white_space_arrive_whole_and_mount_nothing(tes: Funnel) -> 
     bucket = tes.world.weed.bucket
     script = "{ printf '%s\\n' \"$A\"; pwd; cat '/gdi/a b/in:put'; ls /gdi; } > /gdi/seen"
     executor = {"image": IMAGE, "command": ["sh", "-c", script], "env": {"A": escape}, "workdir": "/gdi/a b"}
-    task = tes.run({
-        "name": "x", "executors": [executor], "inputs": [{"path": "/gdi/a b/in:put", "content": "typed\n"}],
-        "outputs": [{"path": "/gdi/seen", "url": f"s3://{bucket}/r-9/seen"}],
-    })  # fmt: skip
+    task = tes.run(
+        {
+            "name": "x",
+            "executors": [executor],
+            "inputs": [{"path": "/gdi/a b/in:put", "content": "typed\n"}],
+            "outputs": [{"path": "/gdi/seen", "url": f"s3://{bucket}/r-9/seen"}],
+        }
+    )
     assert task["state"] == "COMPLETE", task["logs"]
     assert tes.world.weed.get("r-9/seen").decode().splitlines() == [escape, "/gdi/a b", "typed", "a b", "seen"]
 
 
 def test_an_output_never_carries_a_file_of_the_host(tes: Funnel) -> None:
-    """Funnel follows a link that a task leaves, and waits for ever at a pipe; what lies in the task's own folders it may store."""
+    """Funnel follows a link that a task leaves, and waits for ever at a pipe; what lies in the task's own folders it
+    may store.
+    """
     bucket, secret = tes.world.weed.bucket, tes.world.secret_key
-    bad = (f"ln -s {secret} /gdi/o/f", f"ln -s {os.path.relpath(secret, '/')} /gdi/o/l; ln -s ../../../../../../../..{secret} /gdi/o/f", "mkfifo /gdi/o/f",
-           f"mkdir /gdi/o/d; ln -s {secret} /gdi/o/d/x; (sleep 0.2; ln -sf {secret} /gdi/o/f) & echo fine > /gdi/o/f")  # fmt: skip
+    bad = (
+        f"ln -s {secret} /gdi/o/f",
+        f"ln -s {os.path.relpath(secret, '/')} /gdi/o/l; ln -s ../../../../../../../..{secret} /gdi/o/f",
+        "mkfifo /gdi/o/f",
+        f"mkdir /gdi/o/d; ln -s {secret} /gdi/o/d/x; (sleep 0.2; ln -sf {secret} /gdi/o/f) & echo fine > /gdi/o/f",
+    )
     for i, script in enumerate(bad):
         output = {"path": "/gdi/o", "url": f"s3://{bucket}/r-8/{i}", "type": "DIRECTORY"}
         tes.run({"name": "x", "executors": [{"image": IMAGE, "command": ["sh", "-c", script]}], "outputs": [output]})
@@ -74,11 +86,16 @@ def test_tasks_that_a_kill_interrupted_run_again_under_their_ids(tes: Funnel) ->
     script = "test -e /gdi/w/left && echo again > /gdi/w/left; touch /gdi/w/left; cat /gdi/in >> /gdi/w/left; sleep 4"
     ids = []
     for i in range(3):
-        ids.append(tes.submit({
-            "name": "x", "executors": [{"image": IMAGE, "command": ["sh", "-c", script]}],
-            "inputs": [{"path": "/gdi/in", "url": f"sda://DS1/again.c4gh#{CAPABILITY}"}],
-            "outputs": [{"path": "/gdi/w/left", "url": f"s3://{bucket}/r-6/{i}"}],
-        }))  # fmt: skip
+        ids.append(
+            tes.submit(
+                {
+                    "name": "x",
+                    "executors": [{"image": IMAGE, "command": ["sh", "-c", script]}],
+                    "inputs": [{"path": "/gdi/in", "url": f"sda://DS1/again.c4gh#{CAPABILITY}"}],
+                    "outputs": [{"path": "/gdi/w/left", "url": f"s3://{bucket}/r-6/{i}"}],
+                }
+            )
+        )
     for task_id in ids:
         tes.wait(task_id, "RUNNING")
     tes.kill_and_start_again()
@@ -105,9 +122,12 @@ def test_funnel_survives_a_gateway_that_is_away_or_answers_with_an_error(tes: Fu
     tes.world.gateway.files |= {"DS1/plain.txt": b"plain", "DS1/x.c4gh": b"data"}
     for path, faults in (("plain.txt", [503]), ("x.c4gh", [500]), ("none.txt", [])):
         tes.world.gateway.faults[:] = faults
-        task = tes.run({
-            "name": "x", "executors": [{"image": IMAGE, "command": ["true"]}],
-            "inputs": [{"path": "/gdi/in", "url": f"sda://DS1/{path}#{CAPABILITY}"}],
-        })  # fmt: skip
+        task = tes.run(
+            {
+                "name": "x",
+                "executors": [{"image": IMAGE, "command": ["true"]}],
+                "inputs": [{"path": "/gdi/in", "url": f"sda://DS1/{path}#{CAPABILITY}"}],
+            }
+        )
         assert task["state"] == "SYSTEM_ERROR", (path, task["logs"])
     assert tes.process.poll() is None

@@ -1,4 +1,6 @@
-"""What stands between Funnel and a node, without Funnel: the docker-style driver, and the framing that keeps its Crypt4GH reader from losing data."""
+"""What stands between Funnel and a node, without Funnel: the docker-style driver, and the framing that keeps its
+Crypt4GH reader from losing data.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def home() -> Iterator[Path]:
 
 def call(driver: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "AWS_SECRET_ACCESS_KEY": "planted-4711"}
-    return subprocess.run([str(driver), *arguments], capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(
+        [str(driver), *arguments], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
 
 
 def test_the_driver_runs_what_funnel_asks_without_network_or_environment(home: Path) -> None:
@@ -43,7 +47,22 @@ def test_the_driver_runs_what_funnel_asks_without_network_or_environment(home: P
     volumes = ["--volume", f"{home}/in:/gdi/out/in:ro", "--volume", f"{home}/out:/gdi/out:rw"]
     script = "cat in > copy; echo x > in; env; cat /proc/*/environ; tail -n +3 /proc/net/dev; exit 42"
     done = call(
-        driver, "run", "-i", "--read-only", "--rm", "--env", "A=b=c", "--name", "n-0", "--workdir", "/gdi/out", *volumes, "gdi-task:1", "sh", "-c", script
+        driver,
+        "run",
+        "-i",
+        "--read-only",
+        "--rm",
+        "--env",
+        "A=b=c",
+        "--name",
+        "n-0",
+        "--workdir",
+        "/gdi/out",
+        *volumes,
+        "gdi-task:1",
+        "sh",
+        "-c",
+        script,
     )
     assert done.returncode == 42 and (home / "out/copy").read_text() == "input" and (home / "in").read_text() == "input"
     assert "A=b=c" in done.stdout and "planted" not in done.stdout and "eth" not in done.stdout
@@ -51,7 +70,12 @@ def test_the_driver_runs_what_funnel_asks_without_network_or_environment(home: P
 
 def test_the_driver_refuses_other_images_and_names(home: Path) -> None:
     driver = write_driver(home / "driver", [DriverImage("gdi-task:*")])
-    for arguments in (["pull", "evil:1"], ["run", "evil:1", "true"], ["run", "--name", "../x", "gdi-task:1", "true"], ["run"]):
+    for arguments in (
+        ["pull", "evil:1"],
+        ["run", "evil:1", "true"],
+        ["run", "--name", "../x", "gdi-task:1", "true"],
+        ["run"],
+    ):
         assert call(driver, *arguments).returncode == 125, arguments
     assert call(driver, "pull", "gdi-task:1").returncode == 0
     with pytest.raises(ValueError, match="white space"):
@@ -73,7 +97,13 @@ def test_the_driver_mounts_nothing_but_the_tasks_own_folder(home: Path) -> None:
         (tasks / task / "gdi").mkdir(parents=True)
     (tasks / "t1/gdi/link").symlink_to(home)
     driver = write_driver(home / "driver", [DriverImage("*")], tasks=tasks)
-    for host, inside in ((home, "/gdi"), (tasks / "t2/gdi", "/gdi"), (tasks, "/t1"), (tasks / "t1/gdi/link", "/gdi/link"), (f"{tasks}/t1/../t2/gdi", "/gdi")):
+    for host, inside in (
+        (home, "/gdi"),
+        (tasks / "t2/gdi", "/gdi"),
+        (tasks, "/t1"),
+        (tasks / "t1/gdi/link", "/gdi/link"),
+        (f"{tasks}/t1/../t2/gdi", "/gdi"),
+    ):
         done = call(driver, "run", "--name", "t1-0", "--volume", f"{host}:{inside}:ro", "img", "true")
         assert done.returncode == 125 and "own folder" in done.stderr, (host, done.stderr)
     assert call(driver, "run", "--name", "t1-0", "--volume", f"{tasks}/t1/gdi:/gdi:ro", "img", "true").returncode == 0
@@ -99,7 +129,19 @@ def test_no_more_tasks_run_at_once_than_there_are_slots(home: Path) -> None:
     driver = write_driver(home / "driver", [DriverImage("*")], slots=1)
     (home / "shared").mkdir()
     volume = ["--volume", f"{home}/shared:/gdi:rw"]
-    first = subprocess.Popen([str(driver), "run", "--name", "a-0", *volume, "img", "sh", "-c", "touch /gdi/a; while [ ! -e /gdi/go ]; do sleep 0.05; done"])
+    first = subprocess.Popen(
+        [
+            str(driver),
+            "run",
+            "--name",
+            "a-0",
+            *volume,
+            "img",
+            "sh",
+            "-c",
+            "touch /gdi/a; while [ ! -e /gdi/go ]; do sleep 0.05; done",
+        ]
+    )
     wait_for("the first runs", lambda: (home / "shared/a").exists())
     second = subprocess.Popen([str(driver), "run", "--name", "b-0", *volume, "img", "touch", "/gdi/b"])
     wait_for("the second waits", lambda: (home / "driver.running/b-0").exists())
@@ -112,7 +154,20 @@ def test_no_more_tasks_run_at_once_than_there_are_slots(home: Path) -> None:
 
 
 def test_a_value_that_would_break_out_of_funnels_configuration_is_refused(home: Path) -> None:
-    values = dict.fromkeys(("issuer", "client_id", "client_secret", "audience", "user", "s3_endpoint", "s3_access", "s3_secret", "sda_url"), "x")
+    values = dict.fromkeys(
+        (
+            "issuer",
+            "client_id",
+            "client_secret",
+            "audience",
+            "user",
+            "s3_endpoint",
+            "s3_access",
+            "s3_secret",
+            "sda_url",
+        ),
+        "x",
+    )
     settings = funnel.Settings(**values, password='x", Admin: true}')
     with pytest.raises(ValueError, match="password"):
         funnel.prepare(home, Path("/bin/true"), settings, [], listen_port=1, key_files=(home, home), reach=[])
@@ -148,7 +203,10 @@ async def served(home: Path) -> AsyncIterator[tuple[Source, int]]:
 
 async def ask(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    writer.write(b"GET /s3-encrypted/DS1/a%20b.c4gh HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nClient-Public-Key: k\r\n\r\n")
+    writer.write(
+        b"GET /s3-encrypted/DS1/a%20b.c4gh HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nClient-Public-Key:"
+        b" k\r\n\r\n"
+    )
     return reader, writer, await reader.readuntil(b"\r\n\r\n")
 
 
@@ -158,10 +216,15 @@ def file_of(size: int, home: Path) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000])
-async def test_header_and_segments_are_a_chunk_each_and_the_end_waits_until_the_last_is_taken(served: tuple[Source, int], home: Path, size: int) -> None:
+async def test_header_and_segments_are_a_chunk_each_and_the_end_waits_until_the_last_is_taken(
+    served: tuple[Source, int], home: Path, size: int
+) -> None:
     source, port = served
     body = file_of(size, home)
-    source.pieces = [f'HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nETag: "e"\r\n\r\n'.encode(), *(body[i : i + 1000] for i in range(0, len(body), 1000))]
+    source.pieces = [
+        f'HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nETag: "e"\r\n\r\n'.encode(),
+        *(body[i : i + 1000] for i in range(0, len(body), 1000)),
+    ]
     reader, writer, head = await ask(port)
     assert b"200 OK" in head and b"chunked" in head and b'"e"' in head
     assert source.requests[0].startswith(b"GET /s3-encrypted/DS1/a%20b.c4gh ") and b"Bearer t" in source.requests[0]
@@ -186,14 +249,18 @@ async def test_a_reader_that_is_slow_gets_no_end_before_it_has_read_all(served: 
         got = b""
         while len(got) < len(body):
             piece = await loop.sock_recv(client, 4096)
-            assert b"\r\n0\r\n" not in piece or len(got) + len(piece) > len(body), "the end came with data that was not yet taken"
+            assert b"\r\n0\r\n" not in piece or len(got) + len(piece) > len(body), (
+                "the end came with data that was not yet taken"
+            )
             got += piece
         rest = await asyncio.wait_for(loop.sock_recv(client, 4096), 5)
         assert (got + rest).endswith(b"\r\n0\r\n\r\n") and rest
 
 
 @pytest.mark.parametrize("cut", [12, 40, 130, 70_000])
-async def test_a_source_that_ends_too_early_never_looks_like_a_whole_file(served: tuple[Source, int], home: Path, cut: int) -> None:
+async def test_a_source_that_ends_too_early_never_looks_like_a_whole_file(
+    served: tuple[Source, int], home: Path, cut: int
+) -> None:
     source, port = served
     body = file_of(300_000, home)
     source.pieces = [f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode(), body[:cut]]
@@ -210,7 +277,9 @@ async def test_a_denial_passes_as_it_is(served: tuple[Source, int]) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 404, 500, 503])
-async def test_an_error_of_the_gateway_reaches_funnel_as_a_cut_connection(served: tuple[Source, int], status: int) -> None:
+async def test_an_error_of_the_gateway_reaches_funnel_as_a_cut_connection(
+    served: tuple[Source, int], status: int
+) -> None:
     source, port = served
     source.pieces = [f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno".encode()]
     async with httpx.AsyncClient(trust_env=False) as client:

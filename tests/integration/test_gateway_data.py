@@ -1,4 +1,6 @@
-"""The data path: a capability opens the archive's file for the registered key while the run is open, and nothing else."""
+"""The data path: a capability opens the archive's file for the registered key while the run is open, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,11 @@ def test_the_tes_gets_the_file_with_a_fresh_token_at_each_read(world: World, arc
     for _ in range(2):
         answer = world.read(PATH, capability)
         assert answer.status_code == 200 and answer.content == archive
-        assert answer.headers["etag"] == '"abc"' and answer.headers["content-length"] == str(len(archive)) and "set-cookie" not in answer.headers
+        assert (
+            answer.headers["etag"] == '"abc"'
+            and answer.headers["content-length"] == str(len(archive))
+            and "set-cookie" not in answer.headers
+        )
     reads = [r for r in world.sda.requests if r["path"] == PATH]
     assert len({r["authorization"] for r in reads}) == 2, "a token of its own for each read"
     assert not any("cookie" in r for r in world.sda.requests), "the archive's session cookie is never sent back"
@@ -59,7 +65,21 @@ def test_the_tes_gets_the_file_with_a_fresh_token_at_each_read(world: World, arc
     assert [e["allowed"] for e in read] == [True] * 4 and read[0]["dataset"] == "DS-A"
 
 
-@pytest.mark.parametrize("case", ["unknown", "empty", "token", "other file", "other dataset", "other key", "no key", "nonsense key", "traversal", "encoded"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "unknown",
+        "empty",
+        "token",
+        "other file",
+        "other dataset",
+        "other key",
+        "no key",
+        "nonsense key",
+        "traversal",
+        "encoded",
+    ],
+)
 def test_a_stolen_or_misused_capability_gets_nothing_and_is_audited(world: World, case: str, archive: bytes) -> None:
     run, _, capability = started(world)
     before = len(world.refusals())
@@ -91,7 +111,11 @@ def raw(world: World, path: str, capability: str) -> httpx.Response:
             self.sock.connect(str(world.socket))
 
     connection = Unix("gateway")
-    connection.request("GET", path, headers={"Authorization": f"Bearer {capability}", "Client-Public-Key": base64.b64encode(KEY).decode()})
+    connection.request(
+        "GET",
+        path,
+        headers={"Authorization": f"Bearer {capability}", "Client-Public-Key": base64.b64encode(KEY).decode()},
+    )
     answer = connection.getresponse()
     return httpx.Response(answer.status, content=answer.read())
 
@@ -115,18 +139,29 @@ def test_access_withdrawn_at_the_archive_is_denied_at_the_next_read_naming_the_d
         answer = world.read(PATH, capability)
         assert answer.status_code == 403 and "AccessDenied" in answer.text and b"<" not in answer.content
         told = failed(world, run, task)
-        assert told["gdi_error_class"] == "AccessDenied" and told["gdi_dataset"] == "DS-A" and "withdrawn" in told["gdi_reason"]
+        assert (
+            told["gdi_error_class"] == "AccessDenied"
+            and told["gdi_dataset"] == "DS-A"
+            and "withdrawn" in told["gdi_reason"]
+        )
     assert httpx.get(world.url + "/livez", trust_env=False).status_code == 200
 
 
-@pytest.mark.parametrize(("slug_", "expected"), [("grant-inactive", "AccessDenied"), ("access-ended", "AccessDenied"), ("run-closed", "RunClosed")])
+@pytest.mark.parametrize(
+    ("slug_", "expected"),
+    [("grant-inactive", "AccessDenied"), ("access-ended", "AccessDenied"), ("run-closed", "RunClosed")],
+)
 def test_what_the_broker_refuses_is_denied_with_its_reason(world: World, slug_: str, expected: str) -> None:
     run, task, capability = started(world)
     world.broker.refusals[run.id] = (403, slug_, "The user revoked the grant.")
     answer = world.read(PATH, capability)
     assert answer.status_code == 403
     told = failed(world, run, task)
-    assert told["gdi_error_class"] == expected and "revoked the grant" in told["gdi_reason"] and told["gdi_dataset"] == "DS-A"
+    assert (
+        told["gdi_error_class"] == expected
+        and "revoked the grant" in told["gdi_reason"]
+        and told["gdi_dataset"] == "DS-A"
+    )
 
 
 def test_a_closed_run_gets_no_data_and_a_later_attempt_may_use_what_an_earlier_one_began(world: World) -> None:
@@ -157,14 +192,19 @@ def test_a_finished_tasks_capability_has_ended(world: World) -> None:
         ("cut file", 502, "Truncated"),
     ],
 )
-def test_a_bad_file_is_refused_before_the_first_byte_with_what_is_wrong(world: World, case: str, status: int, expected: str, archive: bytes) -> None:
+def test_a_bad_file_is_refused_before_the_first_byte_with_what_is_wrong(
+    world: World, case: str, status: int, expected: str, archive: bytes
+) -> None:
     run, task, capability = started(world)
     if case in ("xml", "unavailable"):
         world.sda.modes[FILE] = case
     else:
-        world.sda.files[FILE] = {"other bytes": b"##fileformat=VCFv4.2\n" * 9, "empty": b"", "short": b"cry", "cut file": archive[: len(archive) // 2]}.get(
-            case, b""
-        )
+        world.sda.files[FILE] = {
+            "other bytes": b"##fileformat=VCFv4.2\n" * 9,
+            "empty": b"",
+            "short": b"cry",
+            "cut file": archive[: len(archive) // 2],
+        }.get(case, b"")
     if case == "missing":
         del world.sda.files[FILE]
     answer = world.read(PATH, capability)
@@ -232,7 +272,11 @@ def test_a_funnel_is_denied_with_200_and_no_crypt4gh(world: World) -> None:
         world.start()
         world.sda.open = set()
         answer = world.read(PATH, capability)
-        assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain") and not answer.content.startswith(b"crypt4gh")
+        assert (
+            answer.status_code == 200
+            and answer.headers["content-type"].startswith("text/plain")
+            and not answer.content.startswith(b"crypt4gh")
+        )
         assert world.read(PATH, "gdic_" + "A" * 43).status_code == 200
     finally:
         world.extra.clear()
@@ -244,7 +288,11 @@ def test_inputs_have_size_and_time_by_the_archives_listing_and_only_for_the_runs
     run = world.new_run()
     assert run.call("GET", "/datasets").json() == {"datasets": ["DS-A"]}
     answer = run.call("HEAD", "/datasets/DS-A/cohort.vcf.gz.c4gh")
-    assert answer.status_code == 200 and answer.headers["content-length"] == "3000000" and answer.headers["last-modified"] == "Wed, 01 Jan 2025 00:00:00 GMT"
+    assert (
+        answer.status_code == 200
+        and answer.headers["content-length"] == "3000000"
+        and answer.headers["last-modified"] == "Wed, 01 Jan 2025 00:00:00 GMT"
+    )
     assert run.call("HEAD", "/datasets/DS-A/none.c4gh").status_code == 404
     assert run.call("HEAD", "/datasets/DS-B/other.c4gh").status_code == 403
     assert any("dataset-not-granted" in r for r in world.refusals(run.id))
@@ -262,8 +310,14 @@ def test_the_workspace_shows_names_sizes_and_times_of_the_runs_own_files_and_no_
         world.s3.put(f"{run.id}/{name}", os.urandom(10))
     world.s3.put(f"{other.id}/secret.txt", b"genotypes")
     found = run.call("GET", f"/workspace/{run.id}").json()
-    assert [f["path"] for f in found["files"]] == names and {f["size"] for f in found["files"]} == {10} and found["next_page_token"] == ""
-    assert [f["path"] for f in run.call("GET", f"/workspace/{run.id}", params={"prefix": "a/"}).json()["files"]] == names[:2]
+    assert (
+        [f["path"] for f in found["files"]] == names
+        and {f["size"] for f in found["files"]} == {10}
+        and found["next_page_token"] == ""
+    )
+    assert [
+        f["path"] for f in run.call("GET", f"/workspace/{run.id}", params={"prefix": "a/"}).json()["files"]
+    ] == names[:2]
     head = run.call("HEAD", f"/workspace/{run.id}/a/y%20z.txt")
     assert head.headers["content-length"] == "10" and head.headers["last-modified"].endswith("GMT")
     assert run.call("HEAD", f"/workspace/{run.id}/none").status_code == 404
@@ -289,7 +343,11 @@ def test_another_runs_workspace_is_out_of_reach_however_it_is_written(world: Wor
     host, port = world.url.removeprefix("http://").split(":")
     for method in ("GET",) if path == "/workspace/OTHER" else ("HEAD", "DELETE"):
         connection = http.client.HTTPConnection(host, int(port))
-        connection.request(method, path.replace("OTHER", other.id).replace("RUN", run.id), headers={"Authorization": f"Bearer {run.token()}"})
+        connection.request(
+            method,
+            path.replace("OTHER", other.id).replace("RUN", run.id),
+            headers={"Authorization": f"Bearer {run.token()}"},
+        )
         assert connection.getresponse().status in (403, 404)
     assert world.s3.client.head_object(Bucket="workspace", Key=f"{other.id}/secret.txt")
     assert len(world.refusals(run.id)) >= 1
@@ -303,8 +361,12 @@ def test_a_large_workspace_is_listed_page_by_page(world: World) -> None:
     first = run.call("GET", f"/workspace/{run.id}", params={"page_size": 20}).json()
     assert len(first["files"]) == 20
     second = run.call("GET", f"/workspace/{run.id}", params={"page_token": first["next_page_token"]}).json()
-    assert [f["path"] for f in first["files"] + second["files"]] == [f"f{i:05}" for i in range(25)] and second["next_page_token"] == ""
-    assert other.call("GET", f"/workspace/{other.id}", params={"page_token": first["next_page_token"]}).status_code == 422, "another run's page token"
+    assert [f["path"] for f in first["files"] + second["files"]] == [f"f{i:05}" for i in range(25)] and second[
+        "next_page_token"
+    ] == ""
+    assert (
+        other.call("GET", f"/workspace/{other.id}", params={"page_token": first["next_page_token"]}).status_code == 422
+    ), "another run's page token"
 
 
 def test_no_secret_is_left_behind(world: World) -> None:
@@ -314,5 +376,9 @@ def test_no_secret_is_left_behind(world: World) -> None:
     stored = b"".join(f.read_bytes() for f in world.folder.glob("gateway.db*")) + world.log.read_bytes()
     assert world.broker.node_tokens
     assert not any(token.encode() in stored for _, _, token in world.broker.node_tokens)
-    assert capability.encode() not in stored and world.tes.password.encode() not in stored and world.s3.secret.encode() not in stored
+    assert (
+        capability.encode() not in stored
+        and world.tes.password.encode() not in stored
+        and world.s3.secret.encode() not in stored
+    )
     assert b"Traceback" not in world.log.read_bytes()

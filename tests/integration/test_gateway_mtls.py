@@ -1,4 +1,6 @@
-"""The gateway's internal listener under mTLS: nobody without a certificate of the node's authority gets a byte; the relay beside the TES has one."""
+"""The gateway's internal listener under mTLS: nobody without a certificate of the node's authority gets a byte; the
+relay beside the TES has one.
+"""
 
 from __future__ import annotations
 
@@ -35,31 +37,49 @@ class Authority:
     def _sign(self, name: str, public: Any, issuer: x509.Name | None) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        made = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer or subject).public_key(public).serial_number(x509.random_serial_number())
-        made = made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(now + datetime.timedelta(hours=1))
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer or subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+        )
+        made = made.not_valid_before(now - datetime.timedelta(minutes=5)).not_valid_after(
+            now + datetime.timedelta(hours=1)
+        )
         made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        return made.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True).sign(self.key, hashes.SHA256())
+        return made.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True).sign(
+            self.key, hashes.SHA256()
+        )
 
     def issue(self, folder: Path, name: str) -> Path:
         folder.mkdir()
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(name, key.public_key(), self.certificate.subject)
         pem = serialization.Encoding.PEM
-        (folder / "tls.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        (folder / "tls.key").write_bytes(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
         (folder / "tls.crt").write_bytes(certificate.public_bytes(pem))
         (folder / "ca.crt").write_bytes(self.certificate.public_bytes(pem))
         return folder
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/octet-stream")]})
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/octet-stream")]}
+    )
     await send({"type": "http.response.body", "body": FILE})
 
 
 @asynccontextmanager
 async def listening(certificates: Path) -> AsyncIterator[int]:
     files = {"cert_file": certificates / "tls.crt", "key_file": certificates / "tls.key"}
-    settings: Any = SimpleNamespace(shutdown_seconds=1, internal_client_ca_file=certificates / "ca.crt", **{f"internal_tls_{k}": v for k, v in files.items()})
+    settings: Any = SimpleNamespace(
+        shutdown_seconds=1,
+        internal_client_ca_file=certificates / "ca.crt",
+        **{f"internal_tls_{k}": v for k, v in files.items()},
+    )
     listener = _tcp("127.0.0.1", 0)
     server = _server(application, settings, internal=True)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -75,9 +95,15 @@ async def listening(certificates: Path) -> AsyncIterator[int]:
 
 async def test_only_a_client_with_the_nodes_certificate_is_answered(tmp_path: Path) -> None:
     authority = Authority()
-    server, client, stranger = authority.issue(tmp_path / "server", "gateway"), authority.issue(tmp_path / "client", "tes"), tmp_path / "stranger"
+    server, client, stranger = (
+        authority.issue(tmp_path / "server", "gateway"),
+        authority.issue(tmp_path / "client", "tes"),
+        tmp_path / "stranger",
+    )
     Authority().issue(stranger, "tes")
-    (stranger / "ca.crt").write_bytes((server / "ca.crt").read_bytes())  # it trusts the gateway; the gateway does not trust it
+    (stranger / "ca.crt").write_bytes(
+        (server / "ca.crt").read_bytes()
+    )  # it trusts the gateway; the gateway does not trust it
     async with listening(server) as port:
         url = f"https://localhost:{port}/s3/DS/file.c4gh"
         for context in (ssl.create_default_context(cafile=str(server / "ca.crt")), tls(stranger)):

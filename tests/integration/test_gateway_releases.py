@@ -15,8 +15,25 @@ from node_gateway.release.table import FORMAT
 
 
 def row(pos: int, *, hom_ref: int = 50, het: int = 20, hom_alt: int = 10, **changes: Any) -> dict[str, Any]:
-    counts = {"ac": het + 2 * hom_alt, "an": 2 * (hom_ref + het + hom_alt), "hom_ref": hom_ref, "het": het, "hom_alt": hom_alt}
-    return {"chrom": "2", "pos": pos, "ref": "A", "alt": "C", **counts, "hemi_ref": 0, "hemi_alt": 0, "half_missing": 0, "missing": 0, **changes}
+    counts = {
+        "ac": het + 2 * hom_alt,
+        "an": 2 * (hom_ref + het + hom_alt),
+        "hom_ref": hom_ref,
+        "het": het,
+        "hom_alt": hom_alt,
+    }
+    return {
+        "chrom": "2",
+        "pos": pos,
+        "ref": "A",
+        "alt": "C",
+        **counts,
+        "hemi_ref": 0,
+        "hemi_alt": 0,
+        "half_missing": 0,
+        "missing": 0,
+        **changes,
+    }
 
 
 def ask(world: World, run: Run, rows: list[dict[str, Any]], *, name: str = "counts", **changes: Any) -> Any:
@@ -49,9 +66,16 @@ def test_what_passes_is_published_signed_and_small_counts_stay(world: World) -> 
     assert told["url"] == f"{world.url}/releases/{run.id}/counts"
     published = fetch(run)
     assert hashlib.sha256(published.content).hexdigest() == told["sha256"] and len(published.content) == told["bytes"]
-    assert [r["pos"] for r in published.json()["sites"]] == [1, 3] and published.json()["withheld"] == {"small-count": 2}
+    assert [r["pos"] for r in published.json()["sites"]] == [1, 3] and published.json()["withheld"] == {
+        "small-count": 2
+    }
     claims = verify(told["signature"], [world.gateway_key.jwk()], issuer=NODE, audience=run.id, typ="release+jwt")
-    assert claims["sha256"] == told["sha256"] and claims["release"] == "counts" and claims["workflow"] == "allele-frequency" and claims["attempt"] == 1
+    assert (
+        claims["sha256"] == told["sha256"]
+        and claims["release"] == "counts"
+        and claims["workflow"] == "allele-frequency"
+        and claims["attempt"] == 1
+    )
     assert claims["exp"] - claims["iat"] > 9 * 365 * 86400
     assert any(e["action"] == "release-published" for e in world.audit(run.id))
 
@@ -65,12 +89,16 @@ def test_the_same_release_again_is_answered_the_same_also_after_a_kill(world: Wo
     run.admit(2)
     assert again(run).json() == first
     later = world.new_run(datasets=("DS-2",))
-    assert ask(world, later, [row(1), row(2, het=22)]).json()["withheld"] == {"ledger": 1}, "the ledger outlives the process"
+    assert ask(world, later, [row(1), row(2, het=22)]).json()["withheld"] == {"ledger": 1}, (
+        "the ledger outlives the process"
+    )
 
 
 def test_asking_twice_at_once_releases_once(world: World) -> None:
     run = world.new_run(datasets=("DS-3",))
-    world.s3.put(f"{run.id}/release.json", json.dumps({"format": FORMAT, "sites": [row(i) for i in range(1, 200)]}).encode())
+    world.s3.put(
+        f"{run.id}/release.json", json.dumps({"format": FORMAT, "sites": [row(i) for i in range(1, 200)]}).encode()
+    )
     answers: list[Any] = []
     threads = [threading.Thread(target=lambda: answers.append(again(run).json())) for _ in range(4)]
     [t.start() for t in threads]
@@ -78,7 +106,9 @@ def test_asking_twice_at_once_releases_once(world: World) -> None:
     assert len(answers) == 4 and all(a == answers[0] for a in answers)
 
 
-def test_a_site_that_left_before_with_near_numbers_is_withheld_also_from_an_overlapping_set_of_datasets(world: World) -> None:
+def test_a_site_that_left_before_with_near_numbers_is_withheld_also_from_an_overlapping_set_of_datasets(
+    world: World,
+) -> None:
     first = world.new_run(datasets=("DS-4",))
     assert ask(world, first, [row(1), row(2), row(3)]).json()["sites_released"] == 3
     second = world.new_run(datasets=("DS-4",))
@@ -138,7 +168,17 @@ def test_another_runs_release_is_out_of_reach(world: World) -> None:
     run, other = world.new_run(datasets=("DS-8",)), world.new_run()
     ask(world, run, [row(1)])
     assert slug(other.call("GET", f"/releases/{run.id}/counts", scope="releases close")) == "other-run"
-    assert slug(other.call("POST", f"/releases/{run.id}", scope="releases close", json={"name": "x", "path": "x", "check": "allele-counts"})) == "other-run"
+    assert (
+        slug(
+            other.call(
+                "POST",
+                f"/releases/{run.id}",
+                scope="releases close",
+                json={"name": "x", "path": "x", "check": "allele-counts"},
+            )
+        )
+        == "other-run"
+    )
     assert slug(run.call("GET", f"/releases/{run.id}/counts")) == "missing-scope", "Snakemake may not read it either"
     assert len(world.refusals(other.id)) == 2
 
@@ -157,16 +197,27 @@ def test_where_the_node_wants_a_person_to_look_nothing_leaves_before_the_decisio
     try:
         world.policy(review=True)
         waiting = ask(world, run, [row(1)])
-        assert waiting.status_code == 202 and waiting.json()["status"] == "awaiting-review" and "signature" not in waiting.json()
+        assert (
+            waiting.status_code == 202
+            and waiting.json()["status"] == "awaiting-review"
+            and "signature" not in waiting.json()
+        )
         assert again(run).status_code == 202 and fetch(run).status_code == 404
         ask(world, refused, [row(1)])
         with world.inside() as inside:
             (mine,) = [w for w in inside.get("/review").json()["waiting"] if w["run"] == run.id]
             wrong = {"sha256": "0" * 64, "reviewer": "dr. who", "approve": True}
-            assert inside.post(f"/review/{run.id}/counts", json=wrong).status_code == 404, "the decision is on these bytes"
+            assert inside.post(f"/review/{run.id}/counts", json=wrong).status_code == 404, (
+                "the decision is on these bytes"
+            )
             assert inside.post(f"/review/{run.id}/counts", json={**wrong, "sha256": mine["sha256"]}).status_code == 204
             (theirs,) = [w for w in inside.get("/review").json()["waiting"] if w["run"] == refused.id]
-            assert inside.post(f"/review/{refused.id}/counts", json={**wrong, "sha256": theirs["sha256"], "approve": False}).status_code == 204
+            assert (
+                inside.post(
+                    f"/review/{refused.id}/counts", json={**wrong, "sha256": theirs["sha256"], "approve": False}
+                ).status_code
+                == 204
+            )
     finally:
         world.policy()
     assert again(run).status_code == 200 and fetch(run).status_code == 200

@@ -1,4 +1,6 @@
-"""Workspaces are emptied after the node's own retention, never a run's that lives or of which nothing is known, and safely twice at once."""
+"""Workspaces are emptied after the node's own retention, never a run's that lives or of which nothing is known, and
+safely twice at once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A workflow's files in the workspace: named by their hash, for the run's own tasks, never written by a task nor read by anyone outside."""
+"""A workflow's files in the workspace: named by their hash, for the run's own tasks, never written by a task nor read
+by anyone outside.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_a_source_is_stored_once_under_its_hash_and_a_task_may_read_it(world: Wo
         ("huge", b"0" * (9 * 1024 * 1024), 413),
     ],
 )
-def test_another_content_than_the_name_says_or_too_much_of_it_is_not_stored(world: World, sha: str, data: bytes, status: int) -> None:
+def test_another_content_than_the_name_says_or_too_much_of_it_is_not_stored(
+    world: World, sha: str, data: bytes, status: int
+) -> None:
     run = world.new_run()
     name = hashlib.sha256(data).hexdigest() if sha in ("big", "huge") else sha
     assert run.call("PUT", f"/workspace/{run.id}/.gdi/sources/{name}", content=data).status_code in (status, 404, 413)
@@ -56,7 +60,11 @@ def test_nobody_writes_another_runs_sources_nor_other_places_that_way(world: Wor
 def test_a_task_cannot_write_or_anyone_remove_a_source(world: World) -> None:
     run = world.new_run()
     run.call("PUT", f"/workspace/{run.id}/.gdi/sources/{SHA}", content=DATA)
-    refused = run.call("POST", "/ga4gh/tes/v1/tasks", json=run.task(outputs=[{"url": f"workspace://{run.id}/.gdi/sources/{SHA}", "path": "/gdi/work/x"}]))
+    refused = run.call(
+        "POST",
+        "/ga4gh/tes/v1/tasks",
+        json=run.task(outputs=[{"url": f"workspace://{run.id}/.gdi/sources/{SHA}", "path": "/gdi/work/x"}]),
+    )
     assert refused.status_code == 403 and refused.json()["type"].endswith("forbidden-location")
     assert run.call("DELETE", f"/workspace/{run.id}/.gdi/sources/{SHA}").status_code == 403
 
@@ -69,7 +77,9 @@ async def test_a_run_cannot_fill_the_workspace_with_sources(world: World) -> Non
 
         async def put(i: int) -> int:
             data = i.to_bytes(4, "big") * (1024 * 1024)
-            return (await http.put(f"/workspace/{run.id}/.gdi/sources/{hashlib.sha256(data).hexdigest()}", content=data)).status_code
+            return (
+                await http.put(f"/workspace/{run.id}/.gdi/sources/{hashlib.sha256(data).hexdigest()}", content=data)
+            ).status_code
 
         statuses = await asyncio.gather(*(put(i) for i in range(18)))
     assert sorted(statuses) == [204] * 16 + [403] * 2

@@ -20,12 +20,18 @@ def test_a_task_reaches_the_tes_as_the_user_rewritten_and_comes_back_without_any
     inside = world.tes.tasks[task]
     assert inside["inputs"][0]["url"].startswith("sda://DS-A/cohort.vcf.gz.c4gh#gdic_")
     assert inside["outputs"][0]["url"] == f"s3://workspace/{run.id}/out/a b.json"
-    assert inside["tags"]["gdi-run"] == run.id and inside["tags"]["gdi-attempt"] == "1" and inside["tags"]["gdi-node"] == "node-a"
+    assert (
+        inside["tags"]["gdi-run"] == run.id
+        and inside["tags"]["gdi-attempt"] == "1"
+        and inside["tags"]["gdi-node"] == "node-a"
+    )
     assert inside["tags"]["gdi-user"] == "alice@aai"
     inside["logs"] = [
         {
             "logs": [{"exit_code": 0, "stdout": "SECRET-OUT", "stderr": "SECRET-ERR"}],
-            "outputs": [{"url": f"s3://workspace/{run.id}/out/a b.json", "path": "/gdi/work/out.json", "size_bytes": "12"}],
+            "outputs": [
+                {"url": f"s3://workspace/{run.id}/out/a b.json", "path": "/gdi/work/out.json", "size_bytes": "12"}
+            ],
             "metadata": {"hostname": "internal-host", "cpu_seconds": "1.5"},
             "system_logs": [f"fetched {inside['inputs'][0]['url']}"],
         }
@@ -33,20 +39,47 @@ def test_a_task_reaches_the_tes_as_the_user_rewritten_and_comes_back_without_any
     for view in ("BASIC", "FULL"):
         seen = run.get(task, view)
         text = json.dumps(seen)
-        assert "gdic_" not in text and "s3://" not in text and "SECRET" not in text and "internal-host" not in text and "#" not in text
-        assert seen["inputs"][0]["url"] == "sda://DS-A/cohort.vcf.gz.c4gh" and seen["outputs"][0]["url"] == f"workspace://{run.id}/out/a b.json"
+        assert (
+            "gdic_" not in text
+            and "s3://" not in text
+            and "SECRET" not in text
+            and "internal-host" not in text
+            and "#" not in text
+        )
+        assert (
+            seen["inputs"][0]["url"] == "sda://DS-A/cohort.vcf.gz.c4gh"
+            and seen["outputs"][0]["url"] == f"workspace://{run.id}/out/a b.json"
+        )
         assert seen["logs"][0]["logs"][0]["exit_code"] == 0 and seen["logs"][0]["metadata"] == {"cpu_seconds": "1.5"}
-        assert seen["logs"][0]["outputs"] == [{"url": f"workspace://{run.id}/out/a b.json", "path": "/gdi/work/out.json", "size_bytes": "12"}]
+        assert seen["logs"][0]["outputs"] == [
+            {"url": f"workspace://{run.id}/out/a b.json", "path": "/gdi/work/out.json", "size_bytes": "12"}
+        ]
     assert run.get(task, "MINIMAL") == {"id": task, "state": "QUEUED"}
     listed = run.call("GET", TASKS, params={"view": "FULL"}).text
     assert task in listed and "gdic_" not in listed and "gdi-intent" not in listed
 
 
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
-    ("foreign prefix", {"inputs": [{"url": "workspace://r-00000000000000000000/x", "path": "/gdi/work/x"}]}, "forbidden-location"),
-    ("foreign output", {"outputs": [{"url": "workspace://r-00000000000000000000/x", "path": "/gdi/work/x"}]}, "forbidden-location"),
-    ("traversal", {"inputs": [{"url": "workspace://RUN/../r-00000000000000000000/x", "path": "/gdi/work/x"}]}, "forbidden-location"),
-    ("encoded traversal", {"outputs": [{"url": "workspace://RUN/%2e%2e/x", "path": "/gdi/work/x"}]}, "forbidden-location"),
+    (
+        "foreign prefix",
+        {"inputs": [{"url": "workspace://r-00000000000000000000/x", "path": "/gdi/work/x"}]},
+        "forbidden-location",
+    ),
+    (
+        "foreign output",
+        {"outputs": [{"url": "workspace://r-00000000000000000000/x", "path": "/gdi/work/x"}]},
+        "forbidden-location",
+    ),
+    (
+        "traversal",
+        {"inputs": [{"url": "workspace://RUN/../r-00000000000000000000/x", "path": "/gdi/work/x"}]},
+        "forbidden-location",
+    ),
+    (
+        "encoded traversal",
+        {"outputs": [{"url": "workspace://RUN/%2e%2e/x", "path": "/gdi/work/x"}]},
+        "forbidden-location",
+    ),
     ("backslash", {"inputs": [{"url": "workspace://RUN/..\\x", "path": "/gdi/work/x"}]}, "forbidden-location"),
     ("file", {"inputs": [{"url": "file:///etc/passwd", "path": "/gdi/work/x"}]}, "forbidden-location"),
     ("s3 in", {"inputs": [{"url": "s3://workspace/RUN/x", "path": "/gdi/work/x"}]}, "forbidden-location"),
@@ -55,17 +88,33 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("sda out", {"outputs": [{"url": "sda://DS-A/x.c4gh", "path": "/gdi/work/x"}]}, "forbidden-location"),
     ("other dataset", {"inputs": [{"url": "sda://DS-B/x.c4gh", "path": "/gdi/work/x"}]}, "dataset-not-granted"),
     ("sda traversal", {"inputs": [{"url": "sda://DS-A/../DS-B/x.c4gh", "path": "/gdi/work/x"}]}, "forbidden-location"),
-    ("own capability", {"inputs": [{"url": "sda://DS-A/x.c4gh#gdic_mine", "path": "/gdi/work/x"}]}, "forbidden-location"),
+    (
+        "own capability",
+        {"inputs": [{"url": "sda://DS-A/x.c4gh#gdic_mine", "path": "/gdi/work/x"}]},
+        "forbidden-location",
+    ),
     ("plaintext", {"inputs": [{"url": "sda://DS-A/x.vcf", "path": "/gdi/work/x"}]}, "forbidden-location"),
     ("query", {"inputs": [{"url": "sda://DS-A/x.c4gh?a=b", "path": "/gdi/work/x"}]}, "forbidden-location"),
     ("neither", {"inputs": [{"path": "/gdi/work/x"}]}, "forbidden-location"),
     ("container path", {"inputs": [{"content": "x", "path": "/etc/passwd"}]}, "forbidden-path"),
     ("container traversal", {"inputs": [{"content": "x", "path": "/gdi/../etc/passwd"}]}, "forbidden-location"),
-    ("glob", {"outputs": [{"url": "workspace://RUN/x", "path": "/gdi/work/x", "path_prefix": "/gdi"}]}, "forbidden-path"),
+    (
+        "glob",
+        {"outputs": [{"url": "workspace://RUN/x", "path": "/gdi/work/x", "path_prefix": "/gdi"}]},
+        "forbidden-path",
+    ),
     ("volume", {"volumes": ["/etc"]}, "forbidden-path"),
     ("image", {"executors": [{"image": "evil:latest", "command": ["x"]}]}, "forbidden-image"),
-    ("secret env", {"executors": [{"image": "gdi-task:1", "command": ["x"], "env": {"AWS_SECRET_ACCESS_KEY": "x"}}]}, "forbidden-environment"),
-    ("token in env", {"executors": [{"image": "gdi-task:1", "command": ["x"], "env": {"X": "eyJhbGciOi.eyJzdWIi.c2ln"}}]}, "forbidden-environment"),
+    (
+        "secret env",
+        {"executors": [{"image": "gdi-task:1", "command": ["x"], "env": {"AWS_SECRET_ACCESS_KEY": "x"}}]},
+        "forbidden-environment",
+    ),
+    (
+        "token in env",
+        {"executors": [{"image": "gdi-task:1", "command": ["x"], "env": {"X": "eyJhbGciOi.eyJzdWIi.c2ln"}}]},
+        "forbidden-environment",
+    ),
     ("cpu", {"resources": {"cpu_cores": 64}}, "too-large"),
     ("memory", {"resources": {"ram_gb": 1e9}}, "too-large"),
     ("many inputs", {"inputs": [{"content": "x", "path": f"/gdi/work/{i}"} for i in range(21)]}, "too-many-files"),
@@ -75,7 +124,9 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), [(c, s) for _, c, s in HOSTILE], ids=[n for n, _, _ in HOSTILE])
-def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(world: World, changes: dict[str, Any], expected: str) -> None:
+def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(
+    world: World, changes: dict[str, Any], expected: str
+) -> None:
     run = world.new_run()
     before = len(world.tes.tasks)
     body = json.loads(json.dumps(run.task(**changes)).replace("RUN", run.id))
@@ -99,7 +150,16 @@ def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(wo
         {"resources": {"zones": ["x"]}},
         {"inputs": [{"path": "/gdi/x", "content": "x" * (1024 * 1024 + 1)}]},
     ],
-    ids=["no executor", "two executors", "own id", "no job tag", "odd job tag", "backend parameters", "zones", "large content"],
+    ids=[
+        "no executor",
+        "two executors",
+        "own id",
+        "no job tag",
+        "odd job tag",
+        "backend parameters",
+        "zones",
+        "large content",
+    ],
 )
 def test_a_malformed_task_is_refused_with_what_is_wrong(world: World, changes: dict[str, Any]) -> None:
     answer = world.new_run().call("POST", TASKS, json=world.new_run().task(**changes))
@@ -126,7 +186,9 @@ def test_a_list_is_one_upstream_page_by_tag_and_shows_this_run_only(world: World
     seen: list[str] = []
     token = ""
     for _ in range(3):
-        answer = run.call("GET", TASKS, params={"page_size": 2, "page_token": token, "tag_key": "gdi-rule", "tag_value": "count"}).json()
+        answer = run.call(
+            "GET", TASKS, params={"page_size": 2, "page_token": token, "tag_key": "gdi-rule", "tag_value": "count"}
+        ).json()
         seen += [t["id"] for t in answer["tasks"]]
         token = answer.get("next_page_token", "")
     assert sorted(seen) == sorted(mine) and not token
@@ -224,22 +286,37 @@ def test_a_failed_task_tells_class_and_line_but_not_what_it_printed(world: World
     run = world.new_run()
     task = run.submit()
     stderr = "patient HG001 has 0/1\nGDI-ERROR class=VcfFormatError line=40\n"
-    world.tes.tasks[task] |= {"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 3, "stderr": stderr, "stdout": "x"}]}]}
+    world.tes.tasks[task] |= {
+        "state": "EXECUTOR_ERROR",
+        "logs": [{"logs": [{"exit_code": 3, "stderr": stderr, "stdout": "x"}]}],
+    }
     for view in ("BASIC", "FULL"):
         log = run.get(task, view)["logs"][0]
-        assert log["metadata"] == {"gdi_error_class": "VcfFormatError", "gdi_line": "40"} and log["logs"] == [{"exit_code": 3}]
+        assert log["metadata"] == {"gdi_error_class": "VcfFormatError", "gdi_line": "40"} and log["logs"] == [
+            {"exit_code": 3}
+        ]
     assert httpx.get(f"{world.url}/logs/{task}", trust_env=False).status_code == 403
     try:
         world.policy(logs="open")
         answer = httpx.get(f"{world.url}/logs/{task}", trust_env=False)
-        assert "HG001" in answer.text and answer.headers["content-type"].startswith("text/plain") and answer.headers["x-content-type-options"] == "nosniff"
+        assert (
+            "HG001" in answer.text
+            and answer.headers["content-type"].startswith("text/plain")
+            and answer.headers["x-content-type-options"] == "nosniff"
+        )
         assert "HG001" in run.get(task, "FULL")["logs"][0]["logs"][0]["stderr"]
     finally:
         world.policy()
 
 
 @pytest.mark.parametrize(
-    "stderr", ["GDI-ERROR class=<script> line=1", "GDI-ERROR class=A line=-1", "GDI-ERROR class=" + "A" * 41, "x GDI-ERROR class=A line=1"]
+    "stderr",
+    [
+        "GDI-ERROR class=<script> line=1",
+        "GDI-ERROR class=A line=-1",
+        "GDI-ERROR class=" + "A" * 41,
+        "x GDI-ERROR class=A line=1",
+    ],
 )
 def test_an_error_line_of_another_form_is_not_told(world: World, stderr: str) -> None:
     run = world.new_run()
@@ -260,14 +337,19 @@ def test_closing_an_attempt_cancels_what_lives_ends_capabilities_and_shuts_the_d
     assert {t["state"] for t in world.tes.tasks.values() if t["tags"]["gdi-run"] == run.id} == {"CANCELED", "COMPLETE"}
     assert slug(run.call("POST", TASKS, json=run.task())) == "run-closed"
     assert world.read("/s3-encrypted/DS-A/cohort.vcf.gz.c4gh", capability).status_code == 401
-    assert run.call("POST", f"/runs/{run.id}/close", scope="releases close", json={"attempt": 1}).json()["cancelled"] == 0
+    assert (
+        run.call("POST", f"/runs/{run.id}/close", scope="releases close", json={"attempt": 1}).json()["cancelled"] == 0
+    )
     run.admit(2)
     run.generation = 2
     assert run.submit(), "the next attempt opens it again"
     assert run.call("POST", f"/runs/{run.id}/close", json={"attempt": 2}).status_code == 403, "Snakemake may not close"
 
 
-@pytest.mark.parametrize("case", ["none", "garbage", "expired", "foreign key", "other audience", "other issuer", "other type", "no run", "unsigned"])
+@pytest.mark.parametrize(
+    "case",
+    ["none", "garbage", "expired", "foreign key", "other audience", "other issuer", "other type", "no run", "unsigned"],
+)
 def test_a_token_that_proves_nothing_is_answered_401_and_audited(world: World, case: str) -> None:
     from gdi.kit.jose import SigningKey
 
@@ -305,7 +387,10 @@ def test_an_earlier_attempt_an_earlier_workload_another_node_and_a_missing_scope
     assert slug(run.call("GET", TASKS, token=run.token(attempt=3))) == "unknown-attempt"
     assert slug(run.call("GET", TASKS, token=run.token(node="node-b"))) == "wrong-node"
     assert slug(run.call("GET", TASKS, scope="releases close")) == "missing-scope"
-    assert slug(run.call("POST", f"/releases/{run.id}", json={"name": "x", "path": "x", "check": "allele-counts"})) == "missing-scope"
+    assert (
+        slug(run.call("POST", f"/releases/{run.id}", json={"name": "x", "path": "x", "check": "allele-counts"}))
+        == "missing-scope"
+    )
     assert len(world.refusals(run.id)) == 6
 
 
@@ -338,7 +423,12 @@ def test_the_audit_is_a_chain_that_shows_any_change(world: World) -> None:
 
     previous = "0" * 64
     for entry in world.audit():
-        line = json.dumps({k: v for k, v in entry.items() if k not in ("previous", "hash")}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        line = json.dumps(
+            {k: v for k, v in entry.items() if k not in ("previous", "hash")},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
         assert entry["previous"] == previous
         previous = hashlib.sha256(f"{previous}\n{line}".encode()).hexdigest()
         assert entry["hash"] == previous
@@ -354,9 +444,22 @@ def test_operations_can_watch_it_and_sigterm_ends_it_cleanly(world: World) -> No
     text = httpx.get(world.url + "/metrics", trust_env=False).text
     assert "gdi_gateway_tasks_created_total" in text and run.id not in text and "alice" not in text
     ready = httpx.get(world.url + "/readyz", trust_env=False).json()
-    assert ready["checks"] == {"database": "ok", "broker": "ok", "tes": "ok", "archive": "ok", "storage": "ok", "policy": "ok"}
+    assert ready["checks"] == {
+        "database": "ok",
+        "broker": "ok",
+        "tes": "ok",
+        "archive": "ok",
+        "storage": "ok",
+        "policy": "ok",
+    }
     assert httpx.get(world.url + "/audit", trust_env=False).status_code == 404, "the audit is inside only"
     assert world.stop() == 0 and not world.socket.exists()
     world.start()
     log = world.log.read_text()
-    assert "gdic_" not in log and "eyJ" not in log and world.tes.password not in log and world.s3.secret not in log and "Traceback" not in log
+    assert (
+        "gdic_" not in log
+        and "eyJ" not in log
+        and world.tes.password not in log
+        and world.s3.secret not in log
+        and "Traceback" not in log
+    )

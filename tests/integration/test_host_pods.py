@@ -1,4 +1,6 @@
-"""The process host with real sandboxes: what a pod may see, how it ends, what survives the host. The pod's program is a small probe, not Snakemake."""
+"""The process host with real sandboxes: what a pod may see, how it ends, what survives the host. The pod's program is a
+small probe, not Snakemake.
+"""
 
 from __future__ import annotations
 
@@ -112,20 +114,32 @@ class HostProcess:
         self.config.write_text(
             yaml.safe_dump(
                 {
-                    "socket": "host.sock", "state_dir": "state", "workflows": "workflows", "issuer": "https://cluster.test", "key_file": "key.pem",
-                    "jwks_file": "jwks.json", "airflow_token_file": "identity/airflow-token", "broker": {"host": "127.0.0.1", "port": self.broker.port},
+                    "socket": "host.sock",
+                    "state_dir": "state",
+                    "workflows": "workflows",
+                    "issuer": "https://cluster.test",
+                    "key_file": "key.pem",
+                    "jwks_file": "jwks.json",
+                    "airflow_token_file": "identity/airflow-token",
+                    "broker": {"host": "127.0.0.1", "port": self.broker.port},
                     "gateways": {"http://gateway.test": {"host": "127.0.0.1", "port": self.gateway.port}},
-                    "entry": [sys.executable, "/gdi/workflow/probe.py"], "packages": ["gdi.kit", "gdi.broker_client"], **settings,
+                    "entry": [sys.executable, "/gdi/workflow/probe.py"],
+                    "packages": ["gdi.kit", "gdi.broker_client"],
+                    **settings,
                 }
             )
-        )  # fmt: skip
+        )
         self.start()
 
     def start(self) -> None:
         log = (self.folder / "host.log").open("ab")
         secret = {"PLANTED": "planted-secret", "PATH": os.environ["PATH"]}
-        self.process = subprocess.Popen([sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log, env=secret)
-        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log, env=secret
+        )
+        self.http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30
+        )
         until(lambda: self.answers(), 30)
 
     def answers(self) -> bool:
@@ -138,9 +152,16 @@ class HostProcess:
 
     def put(self, name: str, mode: str, node: str = "node-a", **parameters: Any) -> httpx.Response:
         body = {
-            "run": "r-" + "0" * 20, "attempt": 1, "node": node, "workflow": "probe", "digest": self.digest, "parameters": {"mode": mode, **parameters},
-            "datasets": ["DS-A"], "gateway_url": "http://gateway.test", "audience": "http://gateway.test",
-        }  # fmt: skip
+            "run": "r-" + "0" * 20,
+            "attempt": 1,
+            "node": node,
+            "workflow": "probe",
+            "digest": self.digest,
+            "parameters": {"mode": mode, **parameters},
+            "datasets": ["DS-A"],
+            "gateway_url": "http://gateway.test",
+            "audience": "http://gateway.test",
+        }
         return self.http.put(f"/pods/{name}", json=body)
 
     def run(self, name: str, mode: str, node: str = "node-a", **parameters: Any) -> None:
@@ -216,7 +237,10 @@ def test_a_pod_sees_no_other_process_folder_environment_or_network(host: HostPro
     assert seen["interfaces"] == ["lo"]
     assert set(seen["tcp"].values()) == {"ConnectionRefusedError"} and seen["metadata"] == "OSError"
     assert set(seen["writes"].values()) <= {"OSError", "PermissionError"}
-    assert (seen["broker"], seen["gateway"]) == ("broker", "gateway") and seen["sockets"] == ["broker.sock", "gateway.sock"]
+    assert (seen["broker"], seen["gateway"]) == ("broker", "gateway") and seen["sockets"] == [
+        "broker.sock",
+        "gateway.sock",
+    ]
 
 
 def test_identity_tokens_name_pod_and_uid_and_exist_only_while_it_runs(host: HostProcess) -> None:
@@ -229,11 +253,18 @@ def test_identity_tokens_name_pod_and_uid_and_exist_only_while_it_runs(host: Hos
     token = host.answer()["token"]
     claims = verify(token, keys, issuer="https://cluster.test", audience="token-broker")
     assert claims["sub"] == "system:serviceaccount:gdi:snakemake"
-    assert claims["kubernetes.io"] == {"namespace": "gdi", "serviceaccount": {"name": "snakemake"}, "pod": {"name": "pod", "uid": uid}}
+    assert claims["kubernetes.io"] == {
+        "namespace": "gdi",
+        "serviceaccount": {"name": "snakemake"},
+        "pod": {"name": "pod", "uid": uid},
+    }
     assert claims["exp"] - claims["iat"] == 600
     assert not (host.folder / "state/pods/pod/identity/token").exists()
     airflow = host.folder / "identity" / "airflow-token"
-    assert jwt.decode(airflow.read_text(), options={"verify_signature": False})["sub"] == "system:serviceaccount:gdi:airflow"
+    assert (
+        jwt.decode(airflow.read_text(), options={"verify_signature": False})["sub"]
+        == "system:serviceaccount:gdi:airflow"
+    )
     for secret in (airflow, host.folder / "key.pem", host.folder / "host.sock"):
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert token not in (host.folder / "host.log").read_text()
@@ -292,7 +323,9 @@ def test_pods_die_with_a_killed_host_and_are_lost_after_its_restart(host: HostPr
     host.run("pod", "wait")
     until(lambda: (host.work() / "ready").exists(), 20)
     host.put("waiting", "wait")
-    inside = psutil.Process(host.process.pid).children(recursive=True)  # by process: other tests' pods have the same folders inside
+    inside = psutil.Process(host.process.pid).children(
+        recursive=True
+    )  # by process: other tests' pods have the same folders inside
     assert inside
     host.process.send_signal(signal.SIGKILL)
     host.process.wait()
@@ -307,13 +340,25 @@ def test_pods_die_with_a_killed_host_and_are_lost_after_its_restart(host: HostPr
 
 def test_a_second_host_on_the_same_folder_is_refused(host: HostProcess) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gdi.runner.host", "--config", str(host.config)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "gdi.runner.host", "--config", str(host.config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 2 and "used by another process host" in done.stderr
 
 
 def test_bad_requests_are_refused_by_name_and_start_nothing(host: HostProcess) -> None:
-    body = {"run": "r-" + "0" * 20, "attempt": 1, "node": "node-a", "workflow": "probe", "digest": host.digest, "datasets": [], "audience": "x"}
+    body = {
+        "run": "r-" + "0" * 20,
+        "attempt": 1,
+        "node": "node-a",
+        "workflow": "probe",
+        "digest": host.digest,
+        "datasets": [],
+        "audience": "x",
+    }
     cases = {
         "destination-not-allowed": {**body, "gateway_url": "http://169.254.169.254"},
         "workflow-changed": {**body, "gateway_url": "http://gateway.test", "digest": "sha256:" + "0" * 64},
@@ -341,5 +386,11 @@ def test_a_flood_of_output_is_bounded_and_does_not_hold_the_pod(tmp_path: Path) 
 def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
     config = tmp_path / "host.yaml"
     config.write_text("socket: s\nbroker: {host: x, port: 99999}\n")
-    done = subprocess.run([sys.executable, "-m", "gdi.runner.host", "--config", str(config)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "gdi.runner.host", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 2 and "broker.port" in done.stderr and "state_dir" in done.stderr

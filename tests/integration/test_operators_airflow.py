@@ -1,4 +1,6 @@
-"""A whole run in real Airflow (its database, its task runner, its triggers), then what is left in the database, the logs and on the run's page."""
+"""A whole run in real Airflow (its database, its task runner, its triggers), then what is left in the database, the
+logs and on the run's page.
+"""
 
 from __future__ import annotations
 
@@ -62,16 +64,30 @@ class Airflow:
         passwords = folder / "passwords.json"
         passwords.write_text(json.dumps({"admin": "pw"}))
         self.environment = {
-            "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"), "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False", **world.environment,
-        }  # fmt: skip
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            **world.environment,
+        }
         self.say("-m", "airflow", "db", "migrate")
 
     def say(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [sys.executable, *arguments], env=self.environment, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=200, check=False
+            [sys.executable, *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
         return done.stdout + done.stderr
@@ -85,7 +101,9 @@ class Airflow:
     def rows(self, *, without: tuple[str, ...] = ()) -> dict[str, str]:
         """All of the database as text, by table."""
         with sqlite3.connect(self.folder / "airflow.db") as db:
-            tables = [t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t not in without]
+            tables = [
+                t for (t,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if t not in without
+            ]
             return {t: repr(db.execute(f'SELECT * FROM "{t}"').fetchall()) for t in tables}
 
 
@@ -114,13 +132,21 @@ def runs(world: World, airflow: Airflow) -> list[tuple[dict[str, Any], str]]:
     return airflow.run({**start, "mode": "lost-once"}, {**start, "mode": "fail-node-b", "seconds": 0.1})
 
 
-def test_a_whole_run_succeeds_and_leaves_no_secret_and_no_used_ticket(world: World, airflow: Airflow, runs: list[tuple[dict[str, Any], str]]) -> None:
+def test_a_whole_run_succeeds_and_leaves_no_secret_and_no_used_ticket(
+    world: World, airflow: Airflow, runs: list[tuple[dict[str, Any], str]]
+) -> None:
     result, said = runs[0]
     assert result["state"] == "success", said[-5000:]
     labels = {name: label for name, (state, label) in result["tasks"].items() if state == "success"}
     assert labels == {
-        "admit": None, "analyse0": "node-a", "analyse1": "node-b", "release0": "node-a · counts", "release1": "node-b · counts", "gather": None, "close": None,
-    }  # fmt: skip
+        "admit": None,
+        "analyse0": "node-a",
+        "analyse1": "node-b",
+        "release0": "node-a · counts",
+        "release1": "node-b · counts",
+        "gather": None,
+        "close": None,
+    }
     assert "Task failed with exception" not in said  # a retry would mend, and hide, a mistake
     run = world.broker.runs[run_id("probe", result["run"])]
     assert (run.state, run.outcome) == ("closed", "success")
@@ -142,10 +168,16 @@ def test_a_whole_run_succeeds_and_leaves_no_secret_and_no_used_ticket(world: Wor
     assert set(page["anonymous"].values()) == {401}
     assert set(page["admin"].values()) == {200}
     assert all("default-src 'none'" in c and "unsafe" not in c for c in page["csp"])
-    assert page["data"]["progress"]["run"] == run.id and page["other"]["progress"]["state"] == "not-admitted" and page["assets"] == 404
+    assert (
+        page["data"]["progress"]["run"] == run.id
+        and page["other"]["progress"]["state"] == "not-admitted"
+        and page["assets"] == 404
+    )
 
 
-def test_a_failed_node_fails_the_run_and_it_is_closed_as_failed(world: World, runs: list[tuple[dict[str, Any], str]]) -> None:
+def test_a_failed_node_fails_the_run_and_it_is_closed_as_failed(
+    world: World, runs: list[tuple[dict[str, Any], str]]
+) -> None:
     result, said = runs[1]
     assert result["state"] == "failed"
     states = {name: state for name, (state, _) in result["tasks"].items()}

@@ -1,4 +1,6 @@
-"""The run's operators against a broker, gateways and the real process host: refusals, lost pods, failures elsewhere, retries, releases, the end."""
+"""The run's operators against a broker, gateways and the real process host: refusals, lost pods, failures elsewhere,
+retries, releases, the end.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from gdi.runner.sandbox import why_not
 from gdi_operators.launchers.process import ProcessLauncher
-from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
+from gdi_operators.operators import (
+    AdmitRunOperator,
+    CloseRunOperator,
+    GatherOperator,
+    ReleaseOperator,
+    SnakemakeOperator,
+)
 from gdi_operators.runs import USED_TICKET
 from gdi_operators.settings import settings
 from gdi_operators.triggers import deferral_race
@@ -94,18 +102,31 @@ def whole(operator: SnakemakeOperator, context: dict[str, Any]) -> dict[str, Any
 
 def test_the_plan_is_the_result_of_admission_and_holds_no_secret(world: World) -> None:
     items = admit(world, mode="ok")
-    assert [(i["node"], i["datasets"], i["attempt"]) for i in items] == [("node-a", ["DS-A"], 1), ("node-b", ["DS-B"], 1)]
+    assert [(i["node"], i["datasets"], i["attempt"]) for i in items] == [
+        ("node-a", ["DS-A"], 1),
+        ("node-b", ["DS-B"], 1),
+    ]
     assert {i["run"] for i in items} == {world.run}
     assert TICKET not in json.dumps(items)
     sent = world.broker.admissions[0]
-    assert sent["ticket"] == TICKET and sent["triggering_user"] == "alice" and sent["parameters"] == {"datasets": ["DS-A", "DS-B"], "mode": "ok"}
+    assert (
+        sent["ticket"] == TICKET
+        and sent["triggering_user"] == "alice"
+        and sent["parameters"] == {"datasets": ["DS-A", "DS-B"], "mode": "ok"}
+    )
 
 
 def test_a_refusal_names_dataset_reason_and_how_to_apply_and_is_not_retried(world: World) -> None:
     world.broker.refusal = ProblemError(
-        403, "access-denied", "Access is missing.", refusals=[{"dataset": "DS-B", "node": "node-b", "reason": "expired", "how_to_apply": "https://rems.test"}]
+        403,
+        "access-denied",
+        "Access is missing.",
+        refusals=[{"dataset": "DS-B", "node": "node-b", "reason": "expired", "how_to_apply": "https://rems.test"}],
     )
-    with pytest.raises(AirflowFailException, match=r"(?s)access-denied.*dataset DS-B: expired \(node node-b\); to apply for access: https://rems.test"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"(?s)access-denied.*dataset DS-B: expired \(node node-b\); to apply for access: https://rems.test",
+    ):
         admit(world, mode="ok")
 
 
@@ -141,7 +162,9 @@ def test_a_broker_that_is_away_is_waited_for_then_retried(world: World, monkeypa
     world.broker.served.start()
 
 
-def test_a_closed_run_is_opened_again_by_who_clears_it_but_not_by_a_retry_or_a_new_dag_run_of_its_id(world: World) -> None:
+def test_a_closed_run_is_opened_again_by_who_clears_it_but_not_by_a_retry_or_a_new_dag_run_of_its_id(
+    world: World,
+) -> None:
     admit(world, mode="ok")
     CloseRunOperator(task_id="close", workflow="probe").execute(world.context())
     for context, said in (({}, "cannot be used again"), ({"try_number": 2, "since": 1}, "clear this task")):
@@ -153,7 +176,11 @@ def test_a_closed_run_is_opened_again_by_who_clears_it_but_not_by_a_retry_or_a_n
 
 def test_a_pod_is_registered_before_it_is_made_and_pinned_before_it_runs(hosted: World) -> None:
     item = admit(hosted, mode="ok")[0]
-    assert whole(analyse(item), hosted.context(mode="ok")) == {"node": "node-a", "attempt": 1, "pod": f"{hosted.run}-node-a-1-1"}
+    assert whole(analyse(item), hosted.context(mode="ok")) == {
+        "node": "node-a",
+        "attempt": 1,
+        "pod": f"{hosted.run}-node-a-1-1",
+    }
     uid = hosted.pods()[f"{hosted.run}-node-a-1-1"]["uid"]
     assert hosted.broker.workloads == [(f"{hosted.run}-node-a-1-1", None), (f"{hosted.run}-node-a-1-1", uid)]
 
@@ -248,9 +275,13 @@ def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_t
     context = hosted.context(mode="fail-node-a", seconds=30)
     other = analyse(items[1])
     waiting = deferred(lambda: other.execute(context))
-    with pytest.raises(AirflowFailException, match="node node-a failed: rule count_region failed: AccessDenied, dataset DS-A"):
+    with pytest.raises(
+        AirflowFailException, match="node node-a failed: rule count_region failed: AccessDenied, dataset DS-A"
+    ):
         whole(analyse(items[0]), context)
-    assert hosted.broker.events == [{"source": "airflow-node-a-1", "node": "node-a", "state": "failed", "message": hosted.broker.messages["node-a"]}]
+    assert hosted.broker.events == [
+        {"source": "airflow-node-a-1", "node": "node-a", "state": "failed", "message": hosted.broker.messages["node-a"]}
+    ]
     with pytest.raises(AirflowFailException, match=r"stopped: node node-a failed: rule count_region"):
         finish(other, context, waiting)
     assert {p["state"] for p in hosted.pods().values()} == {"exited"}
@@ -282,14 +313,20 @@ def test_a_clear_opens_one_attempt_however_late_its_tasks_come_and_however_often
         with pytest.raises(AirflowFailException, match="not started: node node-a failed"):
             analyse(items[1]).execute(hosted.context(try_number=tries, **again))
     assert hosted.broker.runs[hosted.run].attempt == 2
-    deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=30, try_number=5, since=4, clears=2)))
+    deferred(
+        lambda: analyse(items[1]).execute(
+            hosted.context(mode="fail-node-a", seconds=30, try_number=5, since=4, clears=2)
+        )
+    )
     assert hosted.broker.runs[hosted.run].attempt == 3
 
 
 def test_a_pod_that_failed_is_begun_again_by_a_clear_and_by_no_retry(hosted: World) -> None:
     item = admit(hosted, mode="fail-node-a")[0]
     again = {"mode": "fail-node-a", "try_number": 2}
-    deferred(lambda: analyse(item).execute(hosted.context(mode="fail-node-a")))  # nobody hears of its end: neither it nor this try can tell the broker
+    deferred(
+        lambda: analyse(item).execute(hosted.context(mode="fail-node-a"))
+    )  # nobody hears of its end: neither it nor this try can tell the broker
     until(lambda: [p["state"] for p in hosted.pods().values()] == ["exited"])
     with pytest.raises(AirflowFailException, match="node node-a failed: Snakemake ended with exit code 1"):
         analyse(item).execute(hosted.context(since=1, **again))
@@ -368,10 +405,14 @@ def test_ending_the_deferred_task_stops_the_pod_but_a_lost_triggerer_does_not(ho
 
 @pytest.mark.parametrize("why", ["closed", "failing"])
 def test_a_pod_is_stopped_though_nobody_resumes_its_task(hosted: World, why: str) -> None:
-    """A user ends the run, and it is closed before the triggerer hears that the task was ended: Airflow drops the trigger's event."""
+    """A user ends the run, and it is closed before the triggerer hears that the task was ended: Airflow drops the
+    trigger's event.
+    """
     item = admit(hosted, mode="slow", seconds=30)[0]
     waiting = deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=30)))
-    update: dict[str, Any] = {"state": "closed"} if why == "closed" else {"failing": m.Failing(node="node-b", reason="a rule failed")}
+    update: dict[str, Any] = (
+        {"state": "closed"} if why == "closed" else {"failing": m.Failing(node="node-b", reason="a rule failed")}
+    )
     hosted.broker.runs[hosted.run] = hosted.broker.runs[hosted.run].model_copy(update=update)
     assert event_of(waiting)["kind"] == why
     until(lambda: hosted.pods()[f"{hosted.run}-node-a-1-1"]["state"] == "exited")
@@ -397,7 +438,12 @@ def release_bytes(*sites: dict[str, Any]) -> bytes:
 
 
 def released(hosted: World, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [ReleaseOperator(task_id="release", workflow="probe", item=i, release="counts").execute(hosted.context(mode="ok")) for i in items]
+    return [
+        ReleaseOperator(task_id="release", workflow="probe", item=i, release="counts").execute(
+            hosted.context(mode="ok")
+        )
+        for i in items
+    ]
 
 
 def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
@@ -409,16 +455,22 @@ def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
     assert world.nodes[0].asked[0]["path"] == "out/counts.json" and world.nodes[0].asked[0]["schema"] == {}
     done = GatherOperator(task_id="gather", workflow="probe", releases=results).execute(world.context(mode="ok"))
     folder = Path(done["folder"])
-    assert (folder / "answer.tsv").read_text() == ("CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES\n2\t100\tA\tG\t13\t100\t0.13\t2\n2\t200\tA\tG\t\t\t\t1\n")
+    assert (folder / "answer.tsv").read_text() == (
+        "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES\n2\t100\tA\tG\t13\t100\t0.13\t2\n2\t200\tA\tG\t\t\t\t1\n"
+    )
     assert (folder / "answer.png").read_bytes().startswith(b"\x89PNG")
-    assert [r["sha256"] for r in json.loads((folder / "releases.json").read_text())["releases"]] == [r["sha256"] for r in results]
+    assert [r["sha256"] for r in json.loads((folder / "releases.json").read_text())["releases"]] == [
+        r["sha256"] for r in results
+    ]
     assert (done["alleles"], done["withheld"]) == (2, 1)
 
 
 def test_a_release_that_the_node_did_not_sign_is_not_used(world: World) -> None:
     items = admit(world, mode="ok")
     results = released(world, items)
-    gather = lambda given: GatherOperator(task_id="gather", workflow="probe", releases=given).execute(world.context(mode="ok"))  # noqa: E731
+    gather = lambda given: GatherOperator(task_id="gather", workflow="probe", releases=given).execute(  # noqa: E731
+        world.context(mode="ok")
+    )
     world.nodes[0].tamper = b" "
     with pytest.raises(AirflowFailException, match="node-a has another checksum"):
         gather(results)
@@ -438,7 +490,9 @@ def test_a_release_waits_for_review_and_a_refusal_gives_the_reasons(world: World
     waiting = deferred(lambda: operator.execute(world.context(mode="ok")))
     assert operator.resume(world.context(mode="ok"), event_of(waiting))["node"] == "node-a"
     world.nodes[0].refuse = ["not of its schema at sites.3"]
-    with pytest.raises(AirflowFailException, match=r"node node-a refused the release counts: .*not of its schema at sites.3"):
+    with pytest.raises(
+        AirflowFailException, match=r"node node-a refused the release counts: .*not of its schema at sites.3"
+    ):
         operator.execute(world.context(mode="ok"))
 
 
@@ -446,7 +500,11 @@ def test_closing_tells_every_gateway_once(world: World) -> None:
     admit(world, mode="ok")
     close = CloseRunOperator(task_id="close", workflow="probe")
     states = {"admit": "success", "analyse_0": "success"}
-    assert close.execute(world.context(states=states)) == close.execute(world.context(states=states)) == {"run": world.run, "attempt": 1, "outcome": "success"}
+    assert (
+        close.execute(world.context(states=states))
+        == close.execute(world.context(states=states))
+        == {"run": world.run, "attempt": 1, "outcome": "success"}
+    )
     assert [n.closed for n in world.nodes] == [[1], [1]]
 
 
@@ -454,10 +512,16 @@ def test_closing_tells_every_gateway_once(world: World) -> None:
     ("states", "outcome", "said"),
     [
         ({"admit": "success", "analyse_0": "failed", "gather": "upstream_failed"}, "failed", "The first task in red"),
-        ({"admit": "success", "analyse_0": "failed", "gather": "skipped"}, "cancelled", "It was stopped"),  # what Airflow makes of a run that a person stops
+        (
+            {"admit": "success", "analyse_0": "failed", "gather": "skipped"},
+            "cancelled",
+            "It was stopped",
+        ),  # what Airflow makes of a run that a person stops
     ],
 )
-def test_closing_a_run_that_did_not_succeed_fails_so_that_airflow_calls_it_failed(world: World, states: dict[str, str], outcome: str, said: str) -> None:
+def test_closing_a_run_that_did_not_succeed_fails_so_that_airflow_calls_it_failed(
+    world: World, states: dict[str, str], outcome: str, said: str
+) -> None:
     admit(world, mode="ok")
     close = CloseRunOperator(task_id="close", workflow="probe")
     for _ in range(2):

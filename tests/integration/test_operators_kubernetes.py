@@ -1,4 +1,6 @@
-"""Pods of a run on Kubernetes, against a stand-in of its API that evicts, refuses and vanishes: the run goes on or fails for the true reason, never twice."""
+"""Pods of a run on Kubernetes, against a stand-in of its API that evicts, refuses and vanishes: the run goes on or
+fails for the true reason, never twice.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,17 @@ class Clustered(World):
     def allow(self, **changes: Any) -> Path:
         """Writes what the operator allows."""
         path = self.folder / "pods.yaml"
-        path.write_text(yaml.safe_dump({"conn_id": "the_cluster", "image": "gdi-snakemake:1", "mark_seconds": 0.01, "limits": {"memory": "2Gi"}, **changes}))
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "conn_id": "the_cluster",
+                    "image": "gdi-snakemake:1",
+                    "mark_seconds": 0.01,
+                    "limits": {"memory": "2Gi"},
+                    **changes,
+                }
+            )
+        )
         return path
 
     def name(self, generation: int, node: str = "node-a", attempt: int = 1) -> str:
@@ -44,16 +56,33 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clustered
     served = Served(made.cluster.app())
     config = tmp_path / "pods.yaml"
     config.write_text(
-        yaml.safe_dump({"conn_id": "the_cluster", "image": "gdi-snakemake:1", "mark_seconds": 0.01, "start_timeout": 1, "limits": {"memory": "2Gi"}})
+        yaml.safe_dump(
+            {
+                "conn_id": "the_cluster",
+                "image": "gdi-snakemake:1",
+                "mark_seconds": 0.01,
+                "start_timeout": 1,
+                "limits": {"memory": "2Gi"},
+            }
+        )
     )
     kubeconfig = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "x", "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        "clusters": [{"name": "x", "cluster": {"server": served.url}}], "users": [{"name": "x", "user": {}}],
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "clusters": [{"name": "x", "cluster": {"server": served.url}}],
+        "users": [{"name": "x", "user": {}}],
+    }
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
     extra = {"kube_config_path": str(tmp_path / "kubeconfig")}
     monkeypatch.setenv("AIRFLOW_CONN_THE_CLUSTER", json.dumps({"conn_type": "kubernetes", "extra": extra}))
-    for name, value in {**made.environment, "GDI_LAUNCHER": "kubernetes", "GDI_POD_CONFIG": str(config), "GDI_BROKER_PATIENCE": "3"}.items():
+    for name, value in {
+        **made.environment,
+        "GDI_LAUNCHER": "kubernetes",
+        "GDI_POD_CONFIG": str(config),
+        "GDI_BROKER_PATIENCE": "3",
+    }.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
     yield made
@@ -89,7 +118,10 @@ def test_a_pod_is_registered_then_made_then_pinned_then_let_go(world: Clustered)
     operator = analyse(admit(world))
     waiting = start(world, operator)
     pod = world.cluster.pods[world.name(1)]
-    assert world.broker.workloads == [(world.name(1), None), (world.name(1), pod["metadata"]["uid"])] and pod["spec"]["schedulingGates"] == []
+    assert (
+        world.broker.workloads == [(world.name(1), None), (world.name(1), pod["metadata"]["uid"])]
+        and pod["spec"]["schedulingGates"] == []
+    )
     assert world.cluster.maps[world.name(1)]["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
     assert pod["metadata"]["annotations"][manifest.LET_GO].endswith("Z")
     later(lambda: world.cluster.end(world.name(1), 0))
@@ -97,7 +129,9 @@ def test_a_pod_is_registered_then_made_then_pinned_then_let_go(world: Clustered)
 
 
 @pytest.mark.parametrize("step", ["create", "_config_map", "start"])
-def test_a_worker_that_dies_within_a_launch_leaves_one_pod_that_the_next_takes_up(world: Clustered, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_within_a_launch_leaves_one_pod_that_the_next_takes_up(
+    world: Clustered, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
 
     operator = analyse(admit(world))
@@ -107,7 +141,11 @@ def test_a_worker_that_dies_within_a_launch_leaves_one_pod_that_the_next_takes_u
             operator.execute(world.context(mode="ok"))
     assert all(p["spec"]["schedulingGates"] for p in world.cluster.pods.values()), "nothing runs before it is pinned"
     start(world, operator)
-    assert world.cluster.created == [world.name(1)] and not world.cluster.pods[world.name(1)]["spec"]["schedulingGates"] and world.cluster.maps
+    assert (
+        world.cluster.created == [world.name(1)]
+        and not world.cluster.pods[world.name(1)]["spec"]["schedulingGates"]
+        and world.cluster.maps
+    )
 
 
 def _die(*_: Any, **__: Any) -> None:
@@ -144,8 +182,15 @@ def test_an_absent_image_fails_the_task_with_that_reason_and_removes_the_pod(wor
     operator = analyse(admit(world))
     world.allow(start_timeout=1)
     waiting = start(world, operator)
-    pulling = {"name": "snakemake", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "registry says: manifest unknown"}}}
-    world.cluster.set(world.name(1), containerStatuses=[pulling], conditions=[{"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}])
+    pulling = {
+        "name": "snakemake",
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "registry says: manifest unknown"}},
+    }
+    world.cluster.set(
+        world.name(1),
+        containerStatuses=[pulling],
+        conditions=[{"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}],
+    )
     with pytest.raises(AirflowFailException, match=r"cannot start: ImagePullBackOff: registry says: manifest unknown"):
         resume(world, operator, waiting)
     assert not world.cluster.pods and world.broker.runs[world.run].failing is not None
@@ -153,7 +198,11 @@ def test_an_absent_image_fails_the_task_with_that_reason_and_removes_the_pod(wor
 
 def test_a_full_quota_is_waited_for_then_retried_with_the_reason(world: Clustered) -> None:
     operator = analyse(admit(world))
-    world.cluster.refuse = (403, "Forbidden", 'pods "x" is forbidden: exceeded quota: runs, requested: pods=1, used: pods=9, limited: pods=9')
+    world.cluster.refuse = (
+        403,
+        "Forbidden",
+        'pods "x" is forbidden: exceeded quota: runs, requested: pods=1, used: pods=9, limited: pods=9',
+    )
     with pytest.raises(AirflowException, match="exceeded quota: runs") as full:
         start(world, operator)
     assert not isinstance(full.value, AirflowFailException)
@@ -168,7 +217,11 @@ def test_a_full_quota_is_waited_for_then_retried_with_the_reason(world: Clustere
 
 def test_a_refusal_for_good_is_not_retried(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "REFUSED_SECONDS", 0.1)
-    world.cluster.refuse = (403, "Forbidden", 'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot create resource "pods"')
+    world.cluster.refuse = (
+        403,
+        "Forbidden",
+        'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot create resource "pods"',
+    )
     with pytest.raises(AirflowFailException, match=r"refuses Airflow this \(403\).*Role"):
         analyse(admit(world)).execute(world.context(mode="ok"))
 
@@ -216,7 +269,9 @@ def test_what_a_user_ends_is_marked_before_it_is_deleted(world: Clustered) -> No
     waiting = start(world, operator)
     world.cluster.run(world.name(1))
     asyncio.run(waiting.trigger.on_kill())
-    assert [(name, grace, marks[manifest.STOP]) for name, grace, marks in world.cluster.deleted] == [(world.name(1), 5, "cancel")]
+    assert [(name, grace, marks[manifest.STOP]) for name, grace, marks in world.cluster.deleted] == [
+        (world.name(1), 5, "cancel")
+    ]
     asyncio.run(waiting.trigger.on_kill())
 
 
@@ -250,7 +305,12 @@ def test_a_pod_whose_machine_vanished_is_lost_and_one_that_ends_slowly_is_not(wo
 
 def test_a_wish_of_the_run_is_kept_within_limits_at_admission(world: Clustered) -> None:
     conf = {"ticket": "gdit_planted-ticket-0123456789", "datasets": ["DS-A", "DS-B"], "mode": "ok"}
-    for wrong, why in (({"memory": "8Gi"}, "more than the 2Gi"), ({"image": "mine"}, "pod.image"), ({"memory": "lots"}, "not a quantity"), ("x", "pod")):
+    for wrong, why in (
+        ({"memory": "8Gi"}, "more than the 2Gi"),
+        ({"image": "mine"}, "pod.image"),
+        ({"memory": "lots"}, "not a quantity"),
+        ("x", "pod"),
+    ):
         with pytest.raises(AirflowFailException, match=why):
             AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(conf={**conf, "pod": wrong}))
     assert not world.broker.admissions
@@ -275,13 +335,17 @@ def test_pods_that_ended_long_ago_are_removed(world: Clustered) -> None:
     operator = analyse(admit(world))
     start(world, operator)
     world.cluster.end(world.name(1), 75)
-    world.cluster.pods[world.name(1)]["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = "2020-01-01T00:00:00Z"
+    world.cluster.pods[world.name(1)]["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = (
+        "2020-01-01T00:00:00Z"
+    )
     world.cluster.pods[world.name(1)]["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     start(world, operator)
     assert list(world.cluster.pods) == [world.name(2)]
 
 
-def test_a_pod_that_nobody_let_go_is_removed_with_its_files_and_ones_own_is_taken_up(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_that_nobody_let_go_is_removed_with_its_files_and_ones_own_is_taken_up(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
 
     items = AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(mode="ok"))
@@ -294,9 +358,14 @@ def test_a_pod_that_nobody_let_go_is_removed_with_its_files_and_ones_own_is_take
     for name in (first, second):
         world.cluster.pods[name]["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     start(world, analyse(items[1]))
-    assert list(world.cluster.pods) == list(world.cluster.maps) == [second] and not world.cluster.pods[second]["spec"]["schedulingGates"]
+    assert (
+        list(world.cluster.pods) == list(world.cluster.maps) == [second]
+        and not world.cluster.pods[second]["spec"]["schedulingGates"]
+    )
     start(world, analyse(items[0]))
-    assert list(world.cluster.pods) == [second, world.name(2, items[0]["node"])], "the name whose uid is pinned is passed over"
+    assert list(world.cluster.pods) == [second, world.name(2, items[0]["node"])], (
+        "the name whose uid is pinned is passed over"
+    )
 
 
 def test_a_name_that_is_no_pods_is_refused(world: Clustered) -> None:

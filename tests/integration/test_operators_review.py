@@ -1,4 +1,6 @@
-"""A release that waits for a person: no worker, an address to go to, on within seconds, and whatever goes wrong on the way is told or waited out."""
+"""A release that waits for a person: no worker, an address to go to, on within seconds, and whatever goes wrong on the
+way is told or waited out.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ def waiting_release(world: World, **more: Any) -> tuple[ReleaseOperator, Any]:  
     return operator, deferred(lambda: operator.execute(world.context(mode="ok")))
 
 
-def test_the_task_goes_on_when_the_node_has_decided_and_asks_no_worker_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_task_goes_on_when_the_node_has_decided_and_asks_no_worker_before(
+    world: World,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(trigger, "EARLY", 0.05)
     operator, waiting = waiting_release(world)
     world.nodes[0].review_states = ["awaiting-review"] * 3
@@ -75,7 +80,9 @@ def test_nobody_waits_for_ever(world: World) -> None:  # noqa: F811
 
 def test_the_link_leads_to_the_node_of_the_plan_and_nowhere_else(world: World) -> None:  # noqa: F811
     operator, _ = waiting_release(world)
-    key = SimpleNamespace(dag_id=world.context(mode="ok")["dag_run"].dag_id, run_id=world.context(mode="ok")["dag_run"].run_id)
+    key = SimpleNamespace(
+        dag_id=world.context(mode="ok")["dag_run"].dag_id, run_id=world.context(mode="ok")["dag_run"].run_id
+    )
     assert ReviewLink().get_link(operator, ti_key=key) == f"{world.nodes[0].served.url}/review/{world.run}/counts"
     operator.item = {**operator.item, "gateway_url": "javascript:alert(1)"}
     assert ReviewLink().get_link(operator, ti_key=key) == ""

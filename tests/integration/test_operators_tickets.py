@@ -1,4 +1,6 @@
-"""A used ticket leaves Airflow's database: in Airflow's own database and hooks, at the first decision after admission, at the latest when the run ends."""
+"""A used ticket leaves Airflow's database: in Airflow's own database and hooks, at the first decision after admission,
+at the latest when the run ends.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ import pytest
 
 pytestmark = pytest.mark.long
 
-# One process, because Airflow configures itself once in each: runs made by its ORM, and its own methods called as the scheduler and the API server do.
+# One process, because Airflow configures itself once in each: runs made by its ORM, and its own methods called as the
+# scheduler and the API server do.
 SCRIPT = """
 import json
 from datetime import datetime, timezone
@@ -101,18 +104,33 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("airflow")
     (home / "passwords.json").write_text('{"admin": "pw"}')
     made = {
-        "PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"), "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket", "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket",
+        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+    }
     run(made, "-m", "airflow", "db", "migrate")
     return made
 
 
 def run(environment: dict[str, str], *arguments: str) -> tuple[Any, str]:
     """What the script printed as its result, and what was said besides."""
-    done = subprocess.run([sys.executable, *arguments], env=environment, cwd=environment["HOME"], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=environment["HOME"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-6000:]
     results = [line for line in done.stdout.splitlines() if line.startswith("OUT ")]
@@ -121,14 +139,25 @@ def run(environment: dict[str, str], *arguments: str) -> tuple[Any, str]:
 
 def test_a_ticket_leaves_conf_once_it_was_used_and_nothing_else_changes(environment: dict[str, str]) -> None:
     out, said = run(environment, "-c", SCRIPT)
-    kept, used = {"ticket": "gdit_planted", "datasets": ["A"], "k": {"n": [1]}}, {"ticket": "used", "datasets": ["A"], "k": {"n": [1]}}
+    kept, used = (
+        {"ticket": "gdit_planted", "datasets": ["A"], "k": {"n": [1]}},
+        {"ticket": "used", "datasets": ["A"], "k": {"n": [1]}},
+    )
     assert out["registered"]
     assert out["before"] == out["while"] == out["other"] == out["going"] == kept  # a ticket that is still needed stays
     assert out["after"] == used
     assert out["ok"] == out["bad"] == used  # whatever the admission's state: at the end nobody needs it
-    ends = {"empty": {}, "none": {"ticket": None}, "grant": {"grant": "g-1"}, "word": {"ticket": "used"}, "list": {"ticket": "used"}}
+    ends = {
+        "empty": {},
+        "none": {"ticket": None},
+        "grant": {"grant": "g-1"},
+        "word": {"ticket": "used"},
+        "list": {"ticket": "used"},
+    }
     assert {name: out[name] for name in ends} == ends
-    assert out["fault"] == kept and out["fault-state"] == "failed" and "planted fault" in said  # told, and the run's state is stored all the same
+    assert (
+        out["fault"] == kept and out["fault-state"] == "failed" and "planted fault" in said
+    )  # told, and the run's state is stored all the same
     assert "gdit_planted" not in said
 
 

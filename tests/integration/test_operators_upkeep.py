@@ -1,4 +1,6 @@
-"""Recurring starts and housekeeping: each start makes one DAG run whatever is done twice; what was left open is closed, and nothing that lives."""
+"""Recurring starts and housekeeping: each start makes one DAG run whatever is done twice; what was left open is closed,
+and nothing that lives.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ class Airflow:
 
     def ti(self) -> Any:
         return SimpleNamespace(
-            get_dr_count=lambda *, dag_id, run_ids: sum(r in self.states for r in run_ids), get_dagrun_state=lambda *, dag_id, run_id: self.states[run_id]
+            get_dr_count=lambda *, dag_id, run_ids: sum(r in self.states for r in run_ids),
+            get_dagrun_state=lambda *, dag_id, run_id: self.states[run_id],
         )
 
 
@@ -57,15 +60,28 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
 
 
 def due(number: int, workflow: str = "probe") -> DueStart:
-    return DueStart(grant=GRANT, due=float(number), workflow=workflow, parameters={"datasets": ["DS-A"]}, dag_run_id=f"recurring__{number}", ticket=TICKET)
+    return DueStart(
+        grant=GRANT,
+        due=float(number),
+        workflow=workflow,
+        parameters={"datasets": ["DS-A"]},
+        dag_run_id=f"recurring__{number}",
+        ticket=TICKET,
+    )
 
 
 def start(triggering_user: str | None = None) -> dict[str, list[str]]:
-    context = {"dag_run": SimpleNamespace(dag_id="recurring", run_id="s", conf={}, triggering_user_name=triggering_user)}
+    context = {
+        "dag_run": SimpleNamespace(dag_id="recurring", run_id="s", conf={}, triggering_user_name=triggering_user)
+    }
     return StartDueOperator(task_id="start_due").execute(context)
 
 
-def test_what_is_due_becomes_a_run_with_its_ticket_and_is_reported(world: World, airflow: Airflow, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_what_is_due_becomes_a_run_with_its_ticket_and_is_reported(
+    world: World,  # noqa: F811
+    airflow: Airflow,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     world.broker.due = [due(1), due(2)]
     with caplog.at_level(logging.DEBUG):
         told = start()
@@ -82,7 +98,11 @@ def test_a_start_made_again_after_a_crash_makes_no_second_run_and_is_reported(wo
     assert airflow.runs["probe", "recurring__1"] == {"ticket": "of before"} and len(world.broker.reported) == 1
 
 
-def test_one_start_that_fails_holds_up_no_other_and_is_not_reported(world: World, airflow: Airflow, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_one_start_that_fails_holds_up_no_other_and_is_not_reported(
+    world: World,  # noqa: F811
+    airflow: Airflow,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     airflow.broken = {"gone"}
     world.broker.due = [due(1, "gone"), due(2)]
     with pytest.raises(AirflowException, match="gone recurring__1"), caplog.at_level(logging.DEBUG):
@@ -119,7 +139,9 @@ def test_where_teams_are_a_start_is_a_run_of_its_users_team_and_one_of_nobodys_h
 
 
 @pytest.mark.parametrize("raised", [False, True])
-def test_airflows_own_word_that_the_run_is_there_is_understood_and_any_other_refusal_is_one(monkeypatch: pytest.MonkeyPatch, raised: bool) -> None:
+def test_airflows_own_word_that_the_run_is_there_is_understood_and_any_other_refusal_is_one(
+    monkeypatch: pytest.MonkeyPatch, raised: bool
+) -> None:
     class Comms:
         answer: Any = OKResponse(ok=True)
 
@@ -139,7 +161,7 @@ def test_airflows_own_word_that_the_run_is_there_is_understood_and_any_other_ref
         start_due.trigger("probe", "recurring__1", {"ticket": "t"})
 
 
-# --- housekeeping ---------------------------------------------------------------------------------------------------------
+# --- housekeeping -------------------------------------------------------------------------------
 
 
 def tidy(airflow: Airflow, **more: Any) -> dict[str, Any]:
@@ -147,7 +169,12 @@ def tidy(airflow: Airflow, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("state", "outcome"), [("failed", "failed"), ("success", "success"), (None, "cancelled")])
-def test_a_run_left_open_is_closed_at_every_gateway_and_at_the_broker(world: World, airflow: Airflow, state: str | None, outcome: str) -> None:  # noqa: F811
+def test_a_run_left_open_is_closed_at_every_gateway_and_at_the_broker(
+    world: World,  # noqa: F811
+    airflow: Airflow,
+    state: str | None,
+    outcome: str,
+) -> None:
     admit(world, mode="ok")
     if state:
         airflow.states[world.broker.runs[world.run].dag_run_id] = state
@@ -169,19 +196,30 @@ def test_two_at_once_do_no_harm(world: World, airflow: Airflow) -> None:  # noqa
     threads = [threading.Thread(target=lambda: results.append(tidy(airflow))) for _ in range(2)]
     [t.start() for t in threads]
     [t.join(60) for t in threads]
-    assert len(results) == 2 and world.broker.runs[world.run].state == "closed" and all(not r["waiting"] for r in results)
+    assert (
+        len(results) == 2 and world.broker.runs[world.run].state == "closed" and all(not r["waiting"] for r in results)
+    )
 
 
-def test_what_another_closes_while_its_gateways_are_told_does_not_wait(world: World, airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_what_another_closes_while_its_gateways_are_told_does_not_wait(
+    world: World,  # noqa: F811
+    airflow: Airflow,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     admit(world, mode="ok")
     told = closing.Gateway.close
 
     def close(gateway: closing.Gateway, attempt: int) -> None:
         told(gateway, attempt)
-        world.broker.runs[world.run] = world.broker.runs[world.run].model_copy(update={"state": "closed", "outcome": "failed"})
+        world.broker.runs[world.run] = world.broker.runs[world.run].model_copy(
+            update={"state": "closed", "outcome": "failed"}
+        )
 
     monkeypatch.setattr(closing.Gateway, "close", close)
-    assert tidy(airflow)["waiting"] == [] and [n.closed for n in world.nodes] == [[1], []]  # no token for the second: the run is closed
+    assert tidy(airflow)["waiting"] == [] and [n.closed for n in world.nodes] == [
+        [1],
+        [],
+    ]  # no token for the second: the run is closed
 
 
 def test_a_gateway_that_is_away_is_told_next_time_but_not_for_ever(world: World, airflow: Airflow) -> None:  # noqa: F811

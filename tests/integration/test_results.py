@@ -1,4 +1,6 @@
-"""A run's results: proven again each time, never a file that is not theirs, and an RO-Crate that others' software takes for a Workflow Run Crate."""
+"""A run's results: proven again each time, never a file that is not theirs, and an RO-Crate that others' software takes
+for a Workflow Run Crate.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +58,22 @@ def test_the_brokers_key_counts_more_than_the_one_that_lies_with_the_results(run
     stranger = SigningKey.generate()
     folder = find(run.id).folder
     gathered(folder.parent, a_run({**KEYS, "node-b": stranger}, ENTRY), {**KEYS, "node-b": stranger})
-    assert verdicts(find(run.id), run) == [True, False], "results that somebody replaced, with a key of their own beside them"
+    assert verdicts(find(run.id), run) == [True, False], (
+        "results that somebody replaced, with a key of their own beside them"
+    )
 
 
 def test_no_file_but_the_results_own_can_be_asked_for(run: m.Run, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     found = find(run.id)
     files = found.files()
-    assert set(files) == {"answer.tsv", "answer.png", "releases.json", "releases/node-a/allele-counts.json", "releases/node-b/allele-counts.json"}
+    assert set(files) == {
+        "answer.tsv",
+        "answer.png",
+        "releases.json",
+        "releases/node-a/allele-counts.json",
+        "releases/node-b/allele-counts.json",
+    }
     (found.folder / "answer.tsv").unlink()
     (found.folder / "answer.tsv").symlink_to(tmp_path / "secret")
     assert "answer.tsv" not in find(run.id).files()
@@ -92,7 +102,11 @@ def test_the_pages_answer_is_all_of_it_in_sums_and_bounded_in_rows(tmp_path: Pat
     file.write_text("\n".join(lines) + "\n")
     read = answer.read(file)
     assert (read["total"], read["withheld"], sum(read["histogram"])) == (50_000, 5_000, 45_000)
-    assert len(read["rows"]) == answer.MAX_ROWS and read["rows"][1] == ["1", 1, "A", "G", 1, 8, 0.5, 2] and read["rows"][0][4:7] == [None] * 3
+    assert (
+        len(read["rows"]) == answer.MAX_ROWS
+        and read["rows"][1] == ["1", 1, "A", "G", 1, 8, 0.5, 2]
+        and read["rows"][0][4:7] == [None] * 3
+    )
     assert answer.MAX_POINTS / 2 <= len(read["points"]) <= answer.MAX_POINTS and read["points"][-1][1] > 49_900
     file.write_text("not\ta table\n")
     with pytest.raises(ValueError, match="no columns"):
@@ -101,8 +115,16 @@ def test_the_pages_answer_is_all_of_it_in_sums_and_bounded_in_rows(tmp_path: Pat
 
 def audit(run: m.Run) -> m.AuditPage:
     visa = {"source": "https://dac.example.org", "by": "dac", "asserted": 1.7e9, "ends_at": 1.9e9}
-    entries = [m.AuditEntry(number=i, time=0, actor="broker", action="run.admit", dataset=d, allowed=True, visa=visa) for i, d in enumerate(run.datasets)]
-    return m.AuditPage(entries=[*entries, m.AuditEntry(number=9, time=0, actor="broker", action="run.admit", dataset="EGAD-OTHER", allowed=False)])
+    entries = [
+        m.AuditEntry(number=i, time=0, actor="broker", action="run.admit", dataset=d, allowed=True, visa=visa)
+        for i, d in enumerate(run.datasets)
+    ]
+    return m.AuditPage(
+        entries=[
+            *entries,
+            m.AuditEntry(number=9, time=0, actor="broker", action="run.admit", dataset="EGAD-OTHER", allowed=False),
+        ]
+    )
 
 
 def packed(run: m.Run, file: Path) -> dict[str, Any]:
@@ -118,23 +140,47 @@ def packed(run: m.Run, file: Path) -> dict[str, Any]:
     assert len(entities) == len(document["@graph"]), "no id twice"
     parts = {p["@id"] for p in entities["./"]["hasPart"]}
     assert names - {"ro-crate-metadata.json"} == {p for p in parts if "://" not in p}
-    references = {v["@id"] for e in entities.values() for value in e.values() for v in (value if isinstance(value, list) else [value]) if isinstance(v, dict)}
-    assert {r for r in references if not r.startswith(("http://", "https://"))} <= set(entities), "every reference inside leads somewhere"
+    references = {
+        v["@id"]
+        for e in entities.values()
+        for value in e.values()
+        for v in (value if isinstance(value, list) else [value])
+        if isinstance(v, dict)
+    }
+    assert {r for r in references if not r.startswith(("http://", "https://"))} <= set(entities), (
+        "every reference inside leads somewhere"
+    )
     return entities
 
 
 def test_the_crate_says_what_ran_on_what_for_whom_and_who_allowed_it(run: m.Run, tmp_path: Path) -> None:
     entities = packed(run, tmp_path / "run.zip")
     action = entities[f"#run-{run.id}"]
-    assert action["instrument"] == {"@id": "workflow/Snakefile"} and entities["workflow/Snakefile"]["identifier"] == ENTRY.digest
+    assert (
+        action["instrument"] == {"@id": "workflow/Snakefile"}
+        and entities["workflow/Snakefile"]["identifier"] == ENTRY.digest
+    )
     assert entities["workflow/Snakefile"]["version"] == ENTRY.workflow.version
-    assert {entities[o["@id"]].get("value") or entities[o["@id"]]["name"] for o in action["object"]} == {*run.datasets, "4", "0"}
-    assert {p["@id"] for p in action["participant"]} == {"#node-node-a", "#node-node-b"} and "by portal" in action["description"]
-    assert entities["#user"]["name"] == run.user and entities["#access-0"]["recipient"] == {"@id": "#user"} and "dac" in entities["#access-0"]["name"]
+    assert {entities[o["@id"]].get("value") or entities[o["@id"]]["name"] for o in action["object"]} == {
+        *run.datasets,
+        "4",
+        "0",
+    }
+    assert {p["@id"] for p in action["participant"]} == {"#node-node-a", "#node-node-b"} and "by portal" in action[
+        "description"
+    ]
+    assert (
+        entities["#user"]["name"] == run.user
+        and entities["#access-0"]["recipient"] == {"@id": "#user"}
+        and "dac" in entities["#access-0"]["name"]
+    )
     assert "verified" in entities["releases/node-a/allele-counts.json"]["description"]
     assert "gdit_" not in json.dumps(entities)
 
 
 def test_a_crate_of_a_tampered_release_says_so(run: m.Run, tmp_path: Path) -> None:
     (find(run.id).folder / release_file("node-a", "allele-counts")).write_bytes(b"{}")
-    assert "COULD NOT BE VERIFIED" in packed(run, tmp_path / "run.zip")["releases/node-a/allele-counts.json"]["description"]
+    assert (
+        "COULD NOT BE VERIFIED"
+        in packed(run, tmp_path / "run.zip")["releases/node-a/allele-counts.json"]["description"]
+    )

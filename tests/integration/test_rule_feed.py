@@ -1,4 +1,6 @@
-"""One poll for each run however many rules are watched, in all runs together no more than agreed; and the trigger of a rule, whatever the broker does."""
+"""One poll for each run however many rules are watched, in all runs together no more than agreed; and the trigger of a
+rule, whatever the broker does.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Broker:
         if not self.known:
             raise ProblemError(404, "run-unknown", "There is no such run.")
         rule = m.RuleProgress(node="node-a", rule="count", total=2, done=self.done[run], failed=int(run in self.failed))
-        return m.Progress(run=run, attempt=1, state="open", nodes=[m.NodeProgress(node="node-a", state="running")], rules=[rule])
+        return m.Progress(
+            run=run, attempt=1, state="open", nodes=[m.NodeProgress(node="node-a", state="running")], rules=[rule]
+        )
 
 
 @pytest.fixture
@@ -67,7 +71,9 @@ def trigger(rule: str = "count", dag_run: str = "manual__1", *, try_number: int 
     made = RuleTrigger(**kwargs)
     made._log = logging.getLogger("rule")
     made._log.setLevel(logging.INFO)
-    made._task_instance = SimpleNamespace(dag_id="probe", run_id=dag_run, task_id=f"rules.{rule}", try_number=try_number, task=None)
+    made._task_instance = SimpleNamespace(
+        dag_id="probe", run_id=dag_run, task_id=f"rules.{rule}", try_number=try_number, task=None
+    )
     return made
 
 
@@ -94,7 +100,10 @@ async def test_a_thousand_rules_of_twenty_runs_ask_the_broker_fewer_than_ten_tim
     assert all(isinstance(e, TaskSuccessEvent) for e in events)
     first, last = broker.asked[0][0], broker.asked[-1][0]
     rate = len(broker.asked) / (last - first)
-    print(f"{len(broker.asked)} requests, {rate:.1f} a second; the last of 1000 rules was green {took:.1f} s after its job's end")
+    print(
+        f"{len(broker.asked)} requests, {rate:.1f} a second; the last of 1000 rules was green {took:.1f} s after its"
+        " job's end"
+    )
     assert rate < 10
     assert len({run for _, run in broker.asked}) == 20
 
@@ -121,7 +130,9 @@ async def test_red_is_told_at_once_and_logged_as_an_error(broker: Broker, caplog
     assert "Rule count: failed (a job failed at node-a)." in caplog.text
 
 
-async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     broker.known = False
     waiting = asyncio.create_task(event(trigger()))
     await asyncio.sleep(1.5)
@@ -136,7 +147,9 @@ async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(broker: Bro
     assert "The broker refuses (There is no such run" in caplog.text and "The broker does not answer" in caplog.text
 
 
-async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker.done[run_id("probe", "manual__1")] = 2
     made = trigger()
     made.token_broker_conn_id = "not_there_yet"
@@ -144,7 +157,10 @@ async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(broker:
     await asyncio.sleep(2)
     assert not waiting.done()
     extra = json.dumps({"identity_token_file": str(settings().identity_token_file)})
-    monkeypatch.setenv("AIRFLOW_CONN_NOT_THERE_YET", json.dumps({"conn_type": "gdi_token_broker", "host": broker.served.url, "extra": extra}))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_NOT_THERE_YET",
+        json.dumps({"conn_type": "gdi_token_broker", "host": broker.served.url, "extra": extra}),
+    )
     async with asyncio.timeout(10):
         assert isinstance(await waiting, TaskSuccessEvent)
 
@@ -162,14 +178,18 @@ def in_airflow(monkeypatch: pytest.MonkeyPatch, *answers: tuple[bool, bool, bool
     return asked
 
 
-async def test_a_run_that_is_over_in_airflow_is_not_waited_for_where_the_broker_cannot_tell(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_is_over_in_airflow_is_not_waited_for_where_the_broker_cannot_tell(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = in_airflow(monkeypatch, (True, False, True))
     broker.known = False
     assert isinstance(await ended(trigger()), TaskSkippedEvent)
     assert asked[0] == progress_poller.InAirflow("probe", "manual__1", "admit", "close")
 
 
-async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admitted_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admitted_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker.done[run_id("probe", "manual__1")] = 2  # all of the attempt before
     asked = in_airflow(monkeypatch, (False, False, False), (False, False, False), (True, False, False))
     waiting = asyncio.create_task(event(trigger()))
@@ -186,13 +206,17 @@ async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admi
         assert isinstance(await waiting, TaskSuccessEvent)
 
 
-async def test_a_run_that_is_not_admitted_again_leaves_no_rule_waiting(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_is_not_admitted_again_leaves_no_rule_waiting(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker.done[run_id("probe", "manual__1")] = 2
     in_airflow(monkeypatch, (False, True, False))
     assert isinstance(await ended(trigger()), TaskSkippedEvent)
 
 
-async def test_a_fault_of_the_watcher_says_nothing_about_the_rule(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_the_watcher_says_nothing_about_the_rule(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fault(*_: Any) -> None:
         raise RuntimeError("a fault")
 

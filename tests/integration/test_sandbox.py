@@ -16,7 +16,18 @@ from pathlib import Path
 import pytest
 
 from gdi.runner import sandbox
-from gdi.runner.sandbox import Bind, Bubblewrap, Engine, Limits, Maker, Sandbox, UnsafePathError, bubblewrap, container, makers
+from gdi.runner.sandbox import (
+    Bind,
+    Bubblewrap,
+    Engine,
+    Limits,
+    Maker,
+    Sandbox,
+    UnsafePathError,
+    bubblewrap,
+    container,
+    makers,
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -29,16 +40,31 @@ def maker() -> Maker:
 @pytest.fixture(scope="module")
 def run(maker: Maker) -> Run:
     def made(box: Sandbox, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(maker.argv(box, command), capture_output=True, text=True, timeout=60, env=env, check=False)
+        return subprocess.run(
+            maker.argv(box, command), capture_output=True, text=True, timeout=60, env=env, check=False
+        )
 
     return made
 
 
 def test_the_environment_is_empty_and_the_services_own_is_seen_nowhere(run: Run) -> None:
-    done = run(Sandbox(), "sh", "-c", "env; cat /proc/*/environ /proc/*/cmdline; true", env={**os.environ, "AWS_SECRET_ACCESS_KEY": "planted-4711"})
+    done = run(
+        Sandbox(),
+        "sh",
+        "-c",
+        "env; cat /proc/*/environ /proc/*/cmdline; true",
+        env={**os.environ, "AWS_SECRET_ACCESS_KEY": "planted-4711"},
+    )
     assert done.returncode == 0, done.stderr
     assert "planted-4711" not in done.stdout
-    assert {line.split("=")[0] for line in done.stdout.split("\0")[0].splitlines() if line[0] != "/"} <= {"PATH", "HOME", "PWD", "SHLVL", "_", "OLDPWD"}
+    assert {line.split("=")[0] for line in done.stdout.split("\0")[0].splitlines() if line[0] != "/"} <= {
+        "PATH",
+        "HOME",
+        "PWD",
+        "SHLVL",
+        "_",
+        "OLDPWD",
+    }
 
 
 def test_there_is_no_network_not_even_the_hosts_loopback_or_abstract_sockets(run: Run) -> None:
@@ -86,7 +112,8 @@ print(bad)
 def test_other_processes_the_hosts_files_and_more_namespaces_are_out_of_reach(run: Run, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("planted-4711")
     script = (
-        f"ls /proc | grep -c '^[0-9]'; cat {tmp_path}/secret /etc/shadow /root/.bashrc; unshare -U true; mount -t tmpfs x /tmp; grep CapEff /proc/self/status"
+        f"ls /proc | grep -c '^[0-9]'; cat {tmp_path}/secret /etc/shadow /root/.bashrc; unshare -U true; mount -t tmpfs"
+        " x /tmp; grep CapEff /proc/self/status"
     )
     done = run(Sandbox(), "sh", "-c", script)
     assert "planted-4711" not in done.stdout
@@ -100,7 +127,10 @@ def test_other_processes_the_hosts_files_and_more_namespaces_are_out_of_reach(ru
 def test_binds_are_read_only_unless_said_otherwise(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("input")
     (tmp_path / "work").mkdir()
-    box = Sandbox(binds=[Bind(tmp_path / "work", "/gdi/work", writable=True), Bind(tmp_path / "in", "/gdi/work/in")], workdir="/gdi/work")
+    box = Sandbox(
+        binds=[Bind(tmp_path / "work", "/gdi/work", writable=True), Bind(tmp_path / "in", "/gdi/work/in")],
+        workdir="/gdi/work",
+    )
     done = run(box, "sh", "-c", "cat in > out; echo no > in; rm -f in; rm -f out2; echo yes > out2; echo x > /gdi/new")
     assert (tmp_path / "in").read_text() == "input"
     assert (tmp_path / "work/out").read_text() == "input"
@@ -120,9 +150,22 @@ def test_no_shell_reads_the_command(run: Run) -> None:
     assert run(Sandbox(environment={"V": "$(id) \"'\n"}), "printenv", "V").stdout == "$(id) \"'\n\n"
 
 
-def test_the_status_descriptor_tells_a_failed_command_from_a_failed_sandbox_and_the_command_cannot_write_to_it(maker: Maker, tmp_path: Path) -> None:
+def test_the_status_descriptor_tells_a_failed_command_from_a_failed_sandbox_and_the_command_cannot_write_to_it(
+    maker: Maker, tmp_path: Path
+) -> None:
     for box, command, said in (
-        (Sandbox(), ["sh", "-c", "for i in 3 4 5 6 7 8 9 10 11 12 13 14 15; do echo '{\"exit-code\": 0}' > /proc/self/fd/$i; done; exit 3"], '"exit-code": 3'),
+        (
+            Sandbox(),
+            [
+                "sh",
+                "-c",
+                (
+                    "for i in 3 4 5 6 7 8 9 10 11 12 13 14 15; do echo '{\"exit-code\": 0}' > /proc/self/fd/$i; done;"
+                    " exit 3"
+                ),
+            ],
+            '"exit-code": 3',
+        ),
         (Sandbox(workdir="/nowhere"), ["true"], None),
         (Sandbox(binds=[Bind(tmp_path / "absent", "/gdi/x")]), ["true"], None),
     ):
@@ -137,7 +180,11 @@ def test_the_status_descriptor_tells_a_failed_command_from_a_failed_sandbox_and_
 
 def test_killing_the_sandboxs_process_kills_everything_inside(maker: Maker, tmp_path: Path) -> None:
     box = Sandbox(binds=[Bind(tmp_path, "/gdi", writable=True)])
-    child = subprocess.Popen(maker.argv(box, ["sh", "-c", "(setsid sh -c 'while :; do sleep 0.05; echo x >> /gdi/beat; done' &) ; sleep 100"]))
+    child = subprocess.Popen(
+        maker.argv(
+            box, ["sh", "-c", "(setsid sh -c 'while :; do sleep 0.05; echo x >> /gdi/beat; done' &) ; sleep 100"]
+        )
+    )
     beat = tmp_path / "beat"
     wait = threading.Event()
     for _ in range(200):
@@ -153,7 +200,12 @@ def test_killing_the_sandboxs_process_kills_everything_inside(maker: Maker, tmp_
 
 
 def test_limits_hold(run: Run) -> None:
-    big = run(Sandbox(limits=Limits(address_space=200 * 2**20), binds=sandbox.python_folders()), sys.executable, "-c", "bytearray(400 * 2**20)")
+    big = run(
+        Sandbox(limits=Limits(address_space=200 * 2**20), binds=sandbox.python_folders()),
+        sys.executable,
+        "-c",
+        "bytearray(400 * 2**20)",
+    )
     assert "MemoryError" in big.stderr
     file = run(Sandbox(limits=Limits(file_size=4096)), "sh", "-c", "head -c 100000 /dev/zero > /tmp/x; wc -c < /tmp/x")
     assert file.stdout.strip() == "4096"
@@ -172,7 +224,9 @@ def _root_to_the_kernel() -> bool:
 def test_a_fork_bomb_is_bounded(maker: Maker, run: Run) -> None:
     if _root_to_the_kernel() and not (isinstance(maker, Engine) and maker.counted):
         pytest.skip("the kernel does not count root's processes")
-    assert "fork" in run(Sandbox(limits=Limits(processes=20)), "sh", "-c", "for i in $(seq 40); do sleep 1 & done").stderr
+    assert (
+        "fork" in run(Sandbox(limits=Limits(processes=20)), "sh", "-c", "for i in $(seq 40); do sleep 1 & done").stderr
+    )
 
 
 @pytest.mark.parametrize("bad", ["relative", "/a/../b", "/a\0b"])
@@ -183,7 +237,9 @@ def test_targets_that_are_not_plain_absolute_paths_are_refused(maker: Maker, bad
         maker.argv(Sandbox(environment={"A=B": "x"}), ["true"])
 
 
-def test_the_preflight_says_how_to_mend_a_machine_that_forbids_sandboxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preflight_says_how_to_mend_a_machine_that_forbids_sandboxes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -201,7 +257,11 @@ def test_the_preflight_says_how_to_mend_a_machine_that_forbids_sandboxes(tmp_pat
         unknown = sandbox.why_not() or ""
     finally:
         forget()
-    assert "setting up uid map" in said and "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" in said and f"{broken} flags=(unconfined)" in said
+    assert (
+        "setting up uid map" in said
+        and "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" in said
+        and f"{broken} flags=(unconfined)" in said
+    )
     assert "not installed" in absent
     assert "'chroot' is not known; it may be bubblewrap, podman, docker" in unknown
 
@@ -212,8 +272,12 @@ def forget() -> None:
     makers._find.cache_clear()
 
 
-def test_podman_or_docker_serve_where_bubblewrap_may_not_and_what_each_says_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With engines that say no: one without a daemon, one that is not there. (Real ones: tests/system/test_sandbox_engines.py.)"""
+def test_podman_or_docker_serve_where_bubblewrap_may_not_and_what_each_says_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With engines that say no: one without a daemon, one that is not there. (Real ones:
+    tests/system/test_sandbox_engines.py.)
+    """
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon. Is it running?' >&2\nexit 1\n")
     docker.chmod(0o755)
@@ -223,7 +287,11 @@ def test_podman_or_docker_serve_where_bubblewrap_may_not_and_what_each_says_is_t
     forget()
     try:
         said = sandbox.why_not() or ""
-        assert "bubblewrap is not installed" in said and "podman is not installed" in said and f"{docker}: Cannot connect to the Docker daemon" in said
+        assert (
+            "bubblewrap is not installed" in said
+            and "podman is not installed" in said
+            and f"{docker}: Cannot connect to the Docker daemon" in said
+        )
         engine = Engine("podman", Path("/usr/bin/podman"), "4", tmp_path, {})
         monkeypatch.setattr(container, "find", lambda kind: engine)
         forget()
@@ -235,7 +303,9 @@ def test_podman_or_docker_serve_where_bubblewrap_may_not_and_what_each_says_is_t
 @pytest.mark.parametrize("target", ["/", "/run/gdi/leash", "/proc/1", "/dev/x", "/gdi/line\nbreak"])
 def test_a_container_has_no_mounts_where_its_own_things_are(tmp_path: Path, target: str) -> None:
     with pytest.raises(ValueError, match="mounted"):
-        Engine("docker", Path("/usr/bin/docker"), "1", tmp_path, {}).argv(Sandbox(binds=[Bind(tmp_path, target)]), ["true"])
+        Engine("docker", Path("/usr/bin/docker"), "1", tmp_path, {}).argv(
+            Sandbox(binds=[Bind(tmp_path, target)]), ["true"]
+        )
 
 
 def test_a_link_never_leads_out_of_the_root(tmp_path: Path) -> None:
@@ -244,7 +314,14 @@ def test_a_link_never_leads_out_of_the_root(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "gdi").mkdir(parents=True)
     (root / "gdi/file").write_text("inside")
-    for name, target in {"abs": str(outside), "up": "../../../secret", "good": "/gdi/file", "loop": "loop", "rel": "./good", "dir": ".."}.items():
+    for name, target in {
+        "abs": str(outside),
+        "up": "../../../secret",
+        "good": "/gdi/file",
+        "loop": "loop",
+        "rel": "./good",
+        "dir": "..",
+    }.items():
         (root / "gdi" / name).symlink_to(target)
     os.mkfifo(root / "gdi/pipe")
 
@@ -252,7 +329,13 @@ def test_a_link_never_leads_out_of_the_root(tmp_path: Path) -> None:
         with os.fdopen(sandbox.open_in_root(root, path)) as file:
             return file.read()
 
-    assert read("/gdi/good") == read("/gdi/rel") == read("/gdi/dir/gdi/file") == read("/../gdi/dir/../gdi/file") == "inside"
+    assert (
+        read("/gdi/good")
+        == read("/gdi/rel")
+        == read("/gdi/dir/gdi/file")
+        == read("/../gdi/dir/../gdi/file")
+        == "inside"
+    )
     for path in ("/gdi/abs", "/gdi/up", "/gdi/loop", "/gdi/pipe", "/gdi", "/"):
         with pytest.raises((FileNotFoundError, UnsafePathError, IsADirectoryError)):
             read(path)

@@ -1,4 +1,6 @@
-"""The archive stand-in keeps SDA's promises: only visas open data, at each request anew, and what it sends is real Crypt4GH. Real LS AAI and SDA processes."""
+"""The archive stand-in keeps SDA's promises: only visas open data, at each request anew, and what it sends is real
+Crypt4GH. Real LS AAI and SDA processes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ TYPES = "urn:ietf:params:oauth:token-type:"
 
 @pytest.fixture(scope="module")
 def aai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAai]:
-    with running_aai(tmp_path_factory.mktemp("aai"), entitlements=[{"user": "alice", "dataset": d} for d in (DS, URL_DS)]) as running:
+    with running_aai(
+        tmp_path_factory.mktemp("aai"), entitlements=[{"user": "alice", "dataset": d} for d in (DS, URL_DS)]
+    ) as running:
         yield running
 
 
@@ -53,7 +57,9 @@ def recipient(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
     return KeyPair.load_or_make(tmp_path_factory.mktemp("keys") / "client.sec")
 
 
-def get(sda: RunningSda, path: str, token: str | None, *, key: KeyPair | None = None, method: str = "GET", **headers: str) -> httpx.Response:
+def get(
+    sda: RunningSda, path: str, token: str | None, *, key: KeyPair | None = None, method: str = "GET", **headers: str
+) -> httpx.Response:
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     if key is not None:
@@ -67,8 +73,13 @@ def opened(key: KeyPair, data: bytes) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("path", [f"/s3/{DS}/sub/cohort.bin.c4gh", f"/s3-encrypted/{DS}/sub/cohort.bin.c4gh", f"/s3-encrypted/{DS}/sub/cohort.bin"])
-def test_only_the_clients_key_opens_what_is_sent(sda: RunningSda, alice: str, recipient: KeyPair, tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [f"/s3/{DS}/sub/cohort.bin.c4gh", f"/s3-encrypted/{DS}/sub/cohort.bin.c4gh", f"/s3-encrypted/{DS}/sub/cohort.bin"],
+)
+def test_only_the_clients_key_opens_what_is_sent(
+    sda: RunningSda, alice: str, recipient: KeyPair, tmp_path: Path, path: str
+) -> None:
     answer = get(sda, path, alice, key=recipient)
     assert answer.status_code == 200 and answer.content.startswith(b"crypt4gh")
     assert int(answer.headers["content-length"]) == len(answer.content)
@@ -108,10 +119,16 @@ def test_metadata_lists_what_the_caller_may_read_and_nothing_else(sda: RunningSd
     for path in (f"/metadata/datasets/{DS}/files", "/metadata/datasets/data.example.org/sets/7/files?scheme=https"):
         (entry,) = get(sda, path, alice).json()
         assert entry["filePath"] == "sub/cohort.bin.c4gh" and entry["displayFileName"] == "cohort.bin.c4gh"
-        assert entry["decryptedFileSize"] == len(PLAIN) and entry["decryptedFileChecksum"] == hashlib.sha256(PLAIN).hexdigest()
+        assert (
+            entry["decryptedFileSize"] == len(PLAIN)
+            and entry["decryptedFileChecksum"] == hashlib.sha256(PLAIN).hexdigest()
+        )
         whole = get(sda, f"/files/{entry['fileId']}", alice)
         assert whole.content == PLAIN
-        assert get(sda, f"/files/{entry['fileId']}?startCoordinate=10&endCoordinate=70000", alice).content == PLAIN[10:70000]
+        assert (
+            get(sda, f"/files/{entry['fileId']}?startCoordinate=10&endCoordinate=70000", alice).content
+            == PLAIN[10:70000]
+        )
     hidden = get(sda, f"/metadata/datasets/{OTHER}/files", alice)
     assert (hidden.status_code, hidden.text) == (404, "dataset not found")
 
@@ -169,7 +186,9 @@ def test_a_visa_that_is_not_good_opens_nothing(sda: RunningSda, aai: RunningAai,
     assert aai.stats().get("rogue_jwk_fetches", 0) == fetched, "an untrusted jku was fetched"
 
 
-@pytest.mark.parametrize("more", [{"type": "ResearcherStatus"}, {"conditions": [[{"type": "AffiliationAndRole", "value": "const:x"}]]}])
+@pytest.mark.parametrize(
+    "more", [{"type": "ResearcherStatus"}, {"conditions": [[{"type": "AffiliationAndRole", "value": "const:x"}]]}]
+)
 def test_only_unconditional_access_grants_count(sda: RunningSda, aai: RunningAai, more: dict[str, Any]) -> None:
     aai.grant("bob", DS, **more)
     try:
@@ -186,14 +205,24 @@ def test_access_withdrawn_ends_with_the_next_request(sda: RunningSda, aai: Runni
     assert get(sda, path, token).status_code == 403
 
 
-def test_a_token_narrowed_to_this_archive_serves_and_others_do_not(sda: RunningSda, aai: RunningAai, alice: str) -> None:
+def test_a_token_narrowed_to_this_archive_serves_and_others_do_not(
+    sda: RunningSda, aai: RunningAai, alice: str
+) -> None:
     def narrowed(audience: str) -> str:
-        form = {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": alice, "subject_token_type": TYPES + "access_token"}
-        answer = httpx.post(f"{aai.issuer}/token", data={**form, "audience": audience}, auth=(BROKER, aai.secret(BROKER)))
+        form = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": alice,
+            "subject_token_type": TYPES + "access_token",
+        }
+        answer = httpx.post(
+            f"{aai.issuer}/token", data={**form, "audience": audience}, auth=(BROKER, aai.secret(BROKER))
+        )
         return str(answer.json()["access_token"])
 
     path = f"/s3/{DS}/sub/cohort.bin"
-    with running_sda(sda.archive.parent / "strict", issuer=aai.issuer, visa_issuers=[aai.visa_issuer], audience=AUDIENCE) as strict:
+    with running_sda(
+        sda.archive.parent / "strict", issuer=aai.issuer, visa_issuers=[aai.visa_issuer], audience=AUDIENCE
+    ) as strict:
         source = strict.archive.parent / "plain.bin"
         source.write_bytes(b"seven")
         provision.add(strict.archive, DS, "sub/cohort.bin", source)
@@ -204,7 +233,9 @@ def test_a_token_narrowed_to_this_archive_serves_and_others_do_not(sda: RunningS
 
 
 def test_an_old_archive_answers_200_with_a_bucket_list(sda: RunningSda, aai: RunningAai, alice: str) -> None:
-    with running_sda(sda.archive.parent / "old", issuer=aai.issuer, visa_issuers=[aai.visa_issuer], flavour="before-3.1.51") as old:
+    with running_sda(
+        sda.archive.parent / "old", issuer=aai.issuer, visa_issuers=[aai.visa_issuer], flavour="before-3.1.51"
+    ) as old:
         answer = get(old, f"/s3/{OTHER}/sub/cohort.bin", alice)
         assert answer.status_code == 200 and b"<ListBucketResult" in answer.content
 
@@ -229,7 +260,9 @@ def test_faults_come_as_ordered_and_go(sda: RunningSda, alice: str, recipient: K
     assert opened(recipient, get(sda, path, alice, key=recipient).content) == PLAIN
 
 
-def test_a_stored_file_that_is_broken_is_an_error_and_not_data(sda: RunningSda, alice: str, recipient: KeyPair, tmp_path: Path) -> None:
+def test_a_stored_file_that_is_broken_is_an_error_and_not_data(
+    sda: RunningSda, alice: str, recipient: KeyPair, tmp_path: Path
+) -> None:
     garbage, foreign = sda.archive / DS / "garbage.c4gh", sda.archive / DS / "foreign.c4gh"
     garbage.write_bytes(b"#CHROM\tPOS\n" * 100)
     source = tmp_path / "x"
@@ -272,8 +305,13 @@ def test_a_file_is_never_held_in_memory(sda: RunningSda, alice: str, recipient: 
     before = peak()
     try:
         for name in ("big", "big.c4gh"):
-            headers = {"Authorization": f"Bearer {alice}", "Client-Public-Key": base64.b64encode(recipient.pem().encode()).decode()}
-            with httpx.stream("GET", f"{sda.url}/s3/{DS}/{name}", headers=headers, timeout=60, trust_env=False) as answer:
+            headers = {
+                "Authorization": f"Bearer {alice}",
+                "Client-Public-Key": base64.b64encode(recipient.pem().encode()).decode(),
+            }
+            with httpx.stream(
+                "GET", f"{sda.url}/s3/{DS}/{name}", headers=headers, timeout=60, trust_env=False
+            ) as answer:
                 assert sum(len(piece) for piece in answer.iter_raw()) >= megabytes * 1024 * 1024
     finally:
         (sda.archive / DS / "big.c4gh").unlink()

@@ -1,4 +1,6 @@
-"""Snakemake on any TES, without the rest of this project: the workspace by Snakemake's own S3 plugin, found again after a restart."""
+"""Snakemake on any TES, without the rest of this project: the workspace by Snakemake's own S3 plugin, found again after
+a restart.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bare_rig import Bare, bare  # noqa: F401 - a fixture
+from bare_rig import Bare, bare  # noqa: F401
 from tes_kit import wait_for
 from test_snakemake_official import Archive
 
@@ -41,7 +43,9 @@ def workflow(folder: Path, snakefile: str) -> Path:
     (folder / "scripts").mkdir(parents=True)
     (folder / "Snakefile").write_text(snakefile)
     (folder / "scripts" / "cat.py").write_text("import sys, library\nlibrary.cat(sys.argv[1])\n")
-    (folder / "scripts" / "library.py").write_text("def cat(name):\n    print(open(name).read().strip())\n" + "# " + "x" * 200_000 + "\n")
+    (folder / "scripts" / "library.py").write_text(
+        "def cat(name):\n    print(open(name).read().strip())\n" + "# " + "x" * 200_000 + "\n"
+    )
     return folder
 
 
@@ -49,7 +53,9 @@ def workflow(folder: Path, snakefile: str) -> Path:
 def chain(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:  # noqa: F811
     """One finished run: its prefix, what Snakemake said, its folder."""
     folder, prefix = workflow(tmp_path_factory.mktemp("bare") / "w", CHAIN), bare.prefix()
-    code, said = bare.run(folder, prefix, "--config", "word=two", "--logger", "airflow", "--logger-airflow-file", "events.jsonl")
+    code, said = bare.run(
+        folder, prefix, "--config", "word=two", "--logger", "airflow", "--logger-airflow-file", "events.jsonl"
+    )
     assert code == 0, said
     return prefix, said, folder
 
@@ -60,14 +66,25 @@ def test_a_workflow_runs_on_a_tes_with_its_workspace_in_s3(bare: Bare, chain: tu
     assert bare.files(prefix) == ["end.txt", "logs/second.log"], "the temporary file is removed"
 
 
-def test_its_tasks_name_their_storage_as_the_plugin_does_and_carry_the_runs_tags(bare: Bare, chain: tuple[str, str, Path]) -> None:  # noqa: F811
+def test_its_tasks_name_their_storage_as_the_plugin_does_and_carry_the_runs_tags(
+    bare: Bare,  # noqa: F811
+    chain: tuple[str, str, Path],
+) -> None:
     prefix, _, _ = chain
     first, second = bare.of_prefix(prefix)
-    assert [o["url"] for o in first["outputs"]] == [f"{prefix}/first.txt"] and f"{prefix}/first.txt" in [i.get("url") for i in second["inputs"]]
-    assert re.fullmatch(r"bare-[0-9a-f]{20}", first["tags"]["gdi-run"]) and first["tags"]["gdi-run"] == second["tags"]["gdi-run"]
+    assert [o["url"] for o in first["outputs"]] == [f"{prefix}/first.txt"] and f"{prefix}/first.txt" in [
+        i.get("url") for i in second["inputs"]
+    ]
+    assert (
+        re.fullmatch(r"bare-[0-9a-f]{20}", first["tags"]["gdi-run"])
+        and first["tags"]["gdi-run"] == second["tags"]["gdi-run"]
+    )
 
 
-def test_the_workflows_files_lie_in_the_workspace_once_and_not_in_the_tasks(bare: Bare, chain: tuple[str, str, Path]) -> None:  # noqa: F811
+def test_the_workflows_files_lie_in_the_workspace_once_and_not_in_the_tasks(
+    bare: Bare,  # noqa: F811
+    chain: tuple[str, str, Path],
+) -> None:
     prefix, _, folder = chain
     _, second = bare.of_prefix(prefix)
     sources = {i["path"]: i["url"] for i in second["inputs"] if "/.gdi/sources/" in i.get("url", "")}
@@ -77,7 +94,11 @@ def test_the_workflows_files_lie_in_the_workspace_once_and_not_in_the_tasks(bare
 
 def test_no_secret_is_in_a_task_a_log_or_an_event(bare: Bare, chain: tuple[str, str, Path]) -> None:  # noqa: F811
     prefix, said, folder = chain
-    everything = said + json.dumps(bare.of_prefix(prefix)) + "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
+    everything = (
+        said
+        + json.dumps(bare.of_prefix(prefix))
+        + "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
+    )
     for secret in (bare.tes.world.service_password, bare.weed.secret, bare.weed.access):
         assert secret not in everything
 
@@ -112,7 +133,11 @@ def test_a_killed_snakemake_finds_its_tasks_again_from_another_folder(bare: Bare
 
 def test_a_forced_run_and_another_configuration_make_new_tasks(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
     prefix, folder = bare.prefix(), workflow(tmp_path / "w", CHAIN)
-    for more in (("--config", "word=one"), ("--config", "word=one", "--forceall"), ("--config", "word=other", "--forceall")):
+    for more in (
+        ("--config", "word=one"),
+        ("--config", "word=one", "--forceall"),
+        ("--config", "word=other", "--forceall"),
+    ):
         code, said = bare.run(folder, prefix, *more)
         assert code == 0, said
     assert len(bare.of_prefix(prefix)) == 6 and bare.get(prefix, "end.txt") == b"one\nother\n"
@@ -121,24 +146,37 @@ def test_a_forced_run_and_another_configuration_make_new_tasks(bare: Bare, tmp_p
 def test_a_token_comes_from_the_environment_and_is_not_left_to_local_rules(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
     """Bearer tokens of a user; a local rule of the same workflow looks into its own environment."""
     snakefile = CHAIN.replace(
-        "rule second", 'localrules: look\nrule look:\n    output: "look.txt"\n    container: None\n    shell: "env > {output}"\nrule second'
+        "rule second",
+        'localrules: look\nrule look:\n    output: "look.txt"\n    container: None\n    shell: "env > {output}"\nrule'
+        " second",
     ).replace('input: "end.txt"', 'input: "end.txt", "look.txt"')
     prefix, token = bare.prefix(), bare.tes.world.aai.token("alice")
     environment = {"SNAKEMAKE_TES_AUTH_TOKEN": token}
-    code, said = bare.run(workflow(tmp_path / "w", snakefile), prefix, "--config", "word=x", credential=(), environment=environment)
+    code, said = bare.run(
+        workflow(tmp_path / "w", snakefile), prefix, "--config", "word=x", credential=(), environment=environment
+    )
     assert code == 0, said
     looked = bare.get(prefix, "look.txt").decode()
-    assert "PATH=" in looked and token not in looked and token not in said and token not in json.dumps(bare.of_prefix(prefix))
+    assert (
+        "PATH=" in looked
+        and token not in looked
+        and token not in said
+        and token not in json.dumps(bare.of_prefix(prefix))
+    )
 
 
 def test_a_token_that_the_tes_refuses_is_said_in_a_sentence(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
     environment = {"SNAKEMAKE_TES_AUTH_TOKEN": "ended-4711"}
-    code, said = bare.run(workflow(tmp_path / "w", CHAIN), bare.prefix(), "--config", "word=x", credential=(), environment=environment)
+    code, said = bare.run(
+        workflow(tmp_path / "w", CHAIN), bare.prefix(), "--config", "word=x", credential=(), environment=environment
+    )
     assert code == 1 and "put a fresh one there" in said and "Traceback" not in said and "ended-4711" not in said, said
 
 
 def test_an_archives_file_goes_untouched_to_the_tes_which_reads_it_as_the_user(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
-    """`sda://`: existence by the archive's listing, with the user's token of a file; the content only at the TES, with the token it was called with."""
+    """`sda://`: existence by the archive's listing, with the user's token of a file; the content only at the TES, with
+    the token it was called with.
+    """
     tes_token, archive_token = bare.tes.world.aai.token("alice"), "archive-token-4711"
     gateway, archive = bare.tes.world.gateway, Archive(archive_token)
     gateway.files["DS1/a b.txt.c4gh"] = b"from the archive\n"

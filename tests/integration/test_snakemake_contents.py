@@ -1,10 +1,12 @@
-"""Contents stay at the node: what would read or write a file where Snakemake runs is refused with the rule's name and what to write instead."""
+"""Contents stay at the node: what would read or write a file where Snakemake runs is refused with the rule's name and
+what to write instead.
+"""
 
 from __future__ import annotations
 
 import pytest
 from snakemake_node import Node
-from test_snakemake_pod import CHAIN, Pod, node, pod  # noqa: F401 - fixtures
+from test_snakemake_pod import CHAIN, Pod, node, pod  # noqa: F401
 
 pytestmark = pytest.mark.long
 
@@ -50,7 +52,9 @@ def test_an_input_function_that_opens_a_checkpoints_output_is_refused_by_its_rul
 
 
 def test_rules_that_work_where_snakemake_runs_are_refused_by_name_before_any_task(node: Node, pod: Pod) -> None:  # noqa: F811
-    snakefile = CHAIN.replace("rule all:", "localrules: second\nrule all:").replace("rule second:", 'rule flag:\n    output: touch("flag")\nrule second:')
+    snakefile = CHAIN.replace("rule all:", "localrules: second\nrule all:").replace(
+        "rule second:", 'rule flag:\n    output: touch("flag")\nrule second:'
+    )
     assert pod.workflow(snakefile.replace('input: "end.txt"', 'input: "end.txt", "flag"')).start().end() == 1
     assert "rules flag, second would read or write files" in node.told("node", state="failed")[0]["message"], pod.said()
     assert not node.tasks
@@ -59,8 +63,18 @@ def test_rules_that_work_where_snakemake_runs_are_refused_by_name_before_any_tas
 def test_scripts_and_run_blocks_work_on_contents_in_their_task(node: Node, pod: Pod) -> None:  # noqa: F811
     pod.workflow(WITHIN)
     (pod.root / "workflow" / "scripts").mkdir()
-    (pod.root / "workflow" / "scripts" / "use.py").write_text("import helper\nhelper.copy(snakemake.input[0], snakemake.output[0])\n")
-    (pod.root / "workflow" / "scripts" / "helper.py").write_text("def copy(a, b):\n    open(b, 'w').write(open(a).read().upper())\n")
+    (pod.root / "workflow" / "scripts" / "use.py").write_text(
+        "import helper\nhelper.copy(snakemake.input[0], snakemake.output[0])\n"
+    )
+    (pod.root / "workflow" / "scripts" / "helper.py").write_text(
+        "def copy(a, b):\n    open(b, 'w').write(open(a).read().upper())\n"
+    )
     assert pod.start().end(120) == 0, pod.said()
-    assert (node.workspace / "end").read_text() == "ONE\n" and (node.workspace / "block").read_text() == f"one\n{node.run}\n"
-    assert {t["tags"]["gdi-rule"]: t["tags"]["gdi-mode"] for t in node.tasks.values()} == {"first": "direct", "script": "snakemake", "block": "snakemake"}
+    assert (node.workspace / "end").read_text() == "ONE\n" and (
+        node.workspace / "block"
+    ).read_text() == f"one\n{node.run}\n"
+    assert {t["tags"]["gdi-rule"]: t["tags"]["gdi-mode"] for t in node.tasks.values()} == {
+        "first": "direct",
+        "script": "snakemake",
+        "block": "snakemake",
+    }

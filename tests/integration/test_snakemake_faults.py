@@ -1,4 +1,6 @@
-"""Snakemake against a TES whose answers go wrong: nothing is lost, nothing fails, nothing hangs, nothing is submitted twice."""
+"""Snakemake against a TES whose answers go wrong: nothing is lost, nothing fails, nothing hangs, nothing is submitted
+twice.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bare_rig import Bare, bare  # noqa: F401 - a fixture
+from bare_rig import Bare, bare  # noqa: F401
 from faults import Fault, Proxy, creations, lists
 from tes_kit import wait_for
 
@@ -79,7 +81,9 @@ def test_a_storm_of_all_faults_loses_nothing_and_submits_nothing_twice(rig: Thro
             fault.value = 0.5
     ended_well(rig, work, rig.prefix())
     assert rig.once_each() and len(rig.proxy.creations) == 7
-    assert all(f.times == 0 for f in rig.proxy.faults if f.kind in ("lost", "cut", "truncate", "repeat", "status-after"))
+    assert all(
+        f.times == 0 for f in rig.proxy.faults if f.kind in ("lost", "cut", "truncate", "repeat", "status-after")
+    )
 
 
 def test_a_task_that_the_tes_forgot_is_submitted_anew_once(rig: Through, work: Path) -> None:

@@ -1,5 +1,6 @@
-"""Every feature of Snakemake that changes what a task is, each with a Snakefile of its own in features/: run on a real TES and S3, with the way chosen for
-each job. tests/system/test_snakemake_inside.py runs them all with Snakemake inside and compares every byte."""
+"""Every feature of Snakemake that changes what a task is, each with a Snakefile of its own in features/: run on a real
+TES and S3, with the way chosen for each job. tests/system/test_snakemake_inside.py runs them all with Snakemake inside
+and compares every byte."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bare_rig import IMAGE, Bare, bare  # noqa: F401 - a fixture
+from bare_rig import IMAGE, Bare, bare  # noqa: F401
 
 pytestmark = pytest.mark.long
 
@@ -18,7 +19,8 @@ FEATURES = Path(__file__).parent / "features"
 NAMES = sorted(p.parent.name for p in FEATURES.glob("*/Snakefile"))
 HEADER = b"s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
-# What lies in the workspace at the end, by feature: `path: content`, where the content is small; None where only its being there counts.
+# What lies in the workspace at the end, by feature: `path: content`, where the content is small; None where only its
+# being there counts.
 EXPECTED: dict[str, dict[str, bytes | None]] = {
     "blocks": {"end": b"0 blocks_run w\n1 blocks_run w\n2 blocks_run w\nshell\n", "grouped": b"inner\nsecond\n"},
     "checkpoints": {"end": b"part a\npart b\n", "names": b"a\nb\n", "part.a": None, "part.b": None},
@@ -41,11 +43,27 @@ EXPECTED: dict[str, dict[str, bytes | None]] = {
         **{f"end.{i}": f"first {i} 2\nsecond\n".encode() for i in (1, 2)},
     },
     "locally": {"begin": b"begin\n", "middle": b"BEGIN\n", "end": b"BEGIN\nend\n"},
-    "measured": {"once": b"done\n", "once.log": b"hello\n", "silent.log": b"", "once.tsv": None, "thrice": b"done\n", "thrice.tsv": None},
+    "measured": {
+        "once": b"done\n",
+        "once.log": b"hello\n",
+        "silent.log": b"",
+        "once.tsv": None,
+        "thrice": b"done\n",
+        "thrice.tsv": None,
+    },
     "names": {
-        "all": b"".join(f"{odd}\n".encode() for odd in ("a b", "c,d", "é+ü", "it's", "x=y", "(p)", "100% & more", "~t", "-dash", "日本")),
-        **{f"out put/{odd}.txt": f"{odd}\n".encode() for odd in ("a b", "c,d", "é+ü", "it's", "x=y", "(p)", "100% & more", "~t", "-dash", "日本")},
-        **{f"log/{odd} log": b"" for odd in ("a b", "c,d", "é+ü", "it's", "x=y", "(p)", "100% & more", "~t", "-dash", "日本")},
+        "all": b"".join(
+            f"{odd}\n".encode()
+            for odd in ("a b", "c,d", "é+ü", "it's", "x=y", "(p)", "100% & more", "~t", "-dash", "日本")
+        ),
+        **{
+            f"out put/{odd}.txt": f"{odd}\n".encode()
+            for odd in ("a b", "c,d", "é+ü", "it's", "x=y", "(p)", "100% & more", "~t", "-dash", "日本")
+        },
+        **{
+            f"log/{odd} log": b""
+            for odd in ("a b", "c,d", "é+ü", "it's", "x=y", "(p)", "100% & more", "~t", "-dash", "日本")
+        },
     },
     "piped": {"end": b"1\n2\n3\n"},
     "retried": {"end": b"200\n"},
@@ -58,7 +76,14 @@ EXPECTED: dict[str, dict[str, bytes | None]] = {
     "temp": {"end.txt": b"middle\nkept\n", "kept.txt": b"kept\n", "flag": b""},
     "wrapped": {"end": b"wrapped\n"},
 }
-INSIDE = {"blocks_run", "blocks_first+blocks_second", "measured_thrice", "piped_read+piped_write", "scripts_use", "wrapped_make"}
+INSIDE = {
+    "blocks_run",
+    "blocks_first+blocks_second",
+    "measured_thrice",
+    "piped_read+piped_write",
+    "scripts_use",
+    "wrapped_make",
+}
 
 
 @dataclass
@@ -90,7 +115,11 @@ def everything(bare: Bare, tmp_path_factory: pytest.TempPathFactory) -> Run:  # 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_feature_leaves_what_it_leaves_without_a_tes(everything: Run, name: str) -> None:
-    found = {path.removeprefix(f"{name}/"): content for path, content in everything.files.items() if path.startswith(f"{name}/")}
+    found = {
+        path.removeprefix(f"{name}/"): content
+        for path, content in everything.files.items()
+        if path.startswith(f"{name}/")
+    }
     assert found == {path: found.get(path) if content is None else content for path, content in EXPECTED[name].items()}
 
 
@@ -107,7 +136,10 @@ def test_a_group_is_one_task_whose_inner_files_never_leave_it(everything: Run) -
 
 def test_a_retry_asks_for_what_the_attempt_is_given(everything: Run) -> None:
     tasks = [t for t in everything.tasks if t["tags"]["gdi-rule"] == "retried_grows"]
-    assert [(t["tags"]["gdi-try"], t["resources"]["ram_gb"], t["state"]) for t in tasks] == [("1", 0.1, "EXECUTOR_ERROR"), ("2", 0.2, "COMPLETE")]
+    assert [(t["tags"]["gdi-try"], t["resources"]["ram_gb"], t["state"]) for t in tasks] == [
+        ("1", 0.1, "EXECUTOR_ERROR"),
+        ("2", 0.2, "COMPLETE"),
+    ]
 
 
 def test_benchmarks_are_snakemakes_own_tables(everything: Run) -> None:
@@ -119,7 +151,11 @@ def test_benchmarks_are_snakemakes_own_tables(everything: Run) -> None:
 def test_a_task_holds_no_credential_and_its_definition_stays_small(everything: Run, bare: Bare) -> None:  # noqa: F811
     for task in everything.tasks:
         text = str({k: v for k, v in task.items() if k != "logs"})
-        assert bare.weed.secret not in text and bare.password.read_text() not in text and not task["executors"][0].get("env")
+        assert (
+            bare.weed.secret not in text
+            and bare.password.read_text() not in text
+            and not task["executors"][0].get("env")
+        )
         assert sum(len(i.get("content") or "") for i in task["inputs"]) < 6000
 
 
@@ -185,6 +221,8 @@ def test_a_named_conda_environment_is_used_where_the_image_has_it(bare: Bare, tm
     """R and Jupyter come from Debian: tests/system/test_snakemake_inside.py."""
     if shutil.which("conda") is None:
         pytest.skip("conda is not installed here, so it is not in the task image either: not tried")
-    (tmp_path / "Snakefile").write_text('rule made:\n    output: "made"\n    conda: "base"\n    shell: "echo made > {output}"\n')
+    (tmp_path / "Snakefile").write_text(
+        'rule made:\n    output: "made"\n    conda: "base"\n    shell: "echo made > {output}"\n'
+    )
     done = run(bare, tmp_path, "--sdm", "conda")
     assert done.code == 0 and done.files == {"made": b"made\n"}, done.said

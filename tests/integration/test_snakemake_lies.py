@@ -1,10 +1,12 @@
-"""A TES that says COMPLETE without having stored the outputs is found out, by the job that needs them or at the run's end."""
+"""A TES that says COMPLETE without having stored the outputs is found out, by the job that needs them or at the run's
+end.
+"""
 
 from __future__ import annotations
 
 import pytest
 from snakemake_node import Node
-from test_snakemake_pod import CHAIN, Pod, node, pod  # noqa: F401 - fixtures
+from test_snakemake_pod import CHAIN, Pod, node, pod  # noqa: F401
 
 pytestmark = pytest.mark.long
 

@@ -1,4 +1,6 @@
-"""The suites that Snakemake has for its plugins: snakemake.common.tests, snakemake_interface_storage_plugins.tests and that of logger plugins."""
+"""The suites that Snakemake has for its plugins: snakemake.common.tests, snakemake_interface_storage_plugins.tests and
+that of logger plugins.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 import snakemake.common.tests
-from bare_rig import IMAGE, Bare, bare  # noqa: F401 - a fixture
+from bare_rig import IMAGE, Bare, bare  # noqa: F401
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_common.plugin_registry.plugin import TaggedSettings
 from snakemake_interface_logger_plugins.tests import TestLogHandlerBase
@@ -52,7 +54,11 @@ class TestExecutor(snakemake.common.tests.TestWorkflowsBase):
 
     def get_default_storage_provider_settings(self) -> dict[str, TaggedSettings]:
         tagged = TaggedSettings()
-        tagged.register_settings(S3Settings(endpoint_url=self.bare.weed.endpoint, access_key=self.bare.weed.access, secret_key=self.bare.weed.secret))
+        tagged.register_settings(
+            S3Settings(
+                endpoint_url=self.bare.weed.endpoint, access_key=self.bare.weed.access, secret_key=self.bare.weed.secret
+            )
+        )
         return {"s3": tagged}
 
     def cleanup_test(self) -> None:
@@ -72,7 +78,10 @@ class Archive:
 
             def do_GET(self) -> None:
                 archive.asked.append(self.path)
-                status, body = 200, b'[{"fileId": "1", "filePath": "DS1/a b.txt.c4gh", "decryptedFileSize": 5}, {"filePath": 7}, 3]'
+                status, body = (
+                    200,
+                    b'[{"fileId": "1", "filePath": "DS1/a b.txt.c4gh", "decryptedFileSize": 5}, {"filePath": 7}, 3]',
+                )
                 if self.headers.get("Authorization") != f"Bearer {token}":
                     status, body = 401, b"unauthorised"
                 elif self.path != "/metadata/datasets/DS1/files":
@@ -139,14 +148,21 @@ class TestSda(TestStorageBase):
             self._get_provider(tmp_path).object("sda://OTHER/x.c4gh").exists()
 
     def test_a_token_that_is_refused_is_told_without_it(self, tmp_path: Path) -> None:
-        provider = StorageProvider(Path(tmp_path), None, settings=StorageProviderSettings(url=self.archive.url, token="other-4711"))
+        provider = StorageProvider(
+            Path(tmp_path), None, settings=StorageProviderSettings(url=self.archive.url, token="other-4711")
+        )
         with pytest.raises(WorkflowError, match="fresh one") as error:
             provider.object("sda://DS1/x.c4gh").exists()
         assert "other-4711" not in str(error.value) and TOKEN not in repr(self.get_storage_provider_settings())
 
     def test_htsget_is_taken_as_given_and_reaches_the_task_untouched(self, tmp_path: Path) -> None:
         found = self._get_provider(tmp_path).object("htsget://h.example.org:8080/reads/NA1?referenceName=1&start=1")
-        assert found.exists() and found.size() == 0 and str(found.query).endswith("?referenceName=1&start=1") and not self.archive.asked
+        assert (
+            found.exists()
+            and found.size() == 0
+            and str(found.query).endswith("?referenceName=1&start=1")
+            and not self.archive.asked
+        )
 
     def test_a_token_on_the_command_line_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.argv", ["snakemake", f"--storage-sda-token={TOKEN}"])
@@ -156,7 +172,9 @@ class TestSda(TestStorageBase):
 
     def test_without_an_archive_it_says_what_to_give(self, tmp_path: Path) -> None:
         with pytest.raises(WorkflowError, match="--storage-sda-url"):
-            StorageProvider(Path(tmp_path), None, settings=StorageProviderSettings()).object("sda://DS1/x.c4gh").exists()
+            StorageProvider(Path(tmp_path), None, settings=StorageProviderSettings()).object(
+                "sda://DS1/x.c4gh"
+            ).exists()
 
 
 class TestLogger(TestLogHandlerBase):

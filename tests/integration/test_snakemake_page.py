@@ -1,4 +1,6 @@
-"""docs/snakemake.md: each of its commands works as it is written, with the addresses and files of this machine in place of the examples'."""
+"""docs/snakemake.md: each of its commands works as it is written, with the addresses and files of this machine in place
+of the examples'.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from bare_rig import Bare, bare  # noqa: F401 - a fixture
+from bare_rig import Bare, bare  # noqa: F401
 
 from snakemake_tes_auth.logger.logger import LogHandlerSettings
 from snakemake_tes_auth.settings import ExecutorSettings
@@ -22,7 +24,13 @@ pytestmark = pytest.mark.long
 
 PAGE = (Path(__file__).parents[2] / "docs" / "snakemake.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-COMMANDS = [line for kind, block in BLOCKS if not kind for line in block.replace("\\\n", " ").splitlines() if line.startswith("snakemake ")]
+COMMANDS = [
+    line
+    for kind, block in BLOCKS
+    if not kind
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("snakemake ")
+]
 SNAKEFILE = next(block for kind, block in BLOCKS if kind == "python").replace("debian:stable-slim", "gdi-task:1")
 
 
@@ -46,7 +54,9 @@ def login(bare: Bare) -> Iterator[str]:  # noqa: F811
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.answer({"access_token": bare.tes.world.aai.token("my-client"), "token_type": "Bearer", "expires_in": 300})
+            self.answer(
+                {"access_token": bare.tes.world.aai.token("my-client"), "token_type": "Bearer", "expires_in": 300}
+            )
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -57,13 +67,22 @@ def login(bare: Bare) -> Iterator[str]:  # noqa: F811
 
 
 def test_the_page_has_a_command_for_each_credential() -> None:
-    for option in ("--tes-auth-token-file", "--tes-auth-issuer", "--tes-auth-token-url", "--tes-auth-user", "--storage-sda-url", "--default-storage-prefix"):
+    for option in (
+        "--tes-auth-token-file",
+        "--tes-auth-issuer",
+        "--tes-auth-token-url",
+        "--tes-auth-user",
+        "--storage-sda-url",
+        "--default-storage-prefix",
+    ):
         assert any(option in command for command in COMMANDS), option
 
 
 def test_the_pages_table_has_every_setting_and_no_other() -> None:
     table = set(re.findall(r"`(--(?:tes-auth|storage-sda|logger-airflow)-[a-z-]+)`", PAGE.partition("## Settings")[2]))
-    known = {f"--tes-auth-{f.name}" for f in fields(ExecutorSettings)} | {f"--storage-sda-{f.name}" for f in fields(StorageProviderSettings)}
+    known = {f"--tes-auth-{f.name}" for f in fields(ExecutorSettings)} | {
+        f"--storage-sda-{f.name}" for f in fields(StorageProviderSettings)
+    }
     known |= {f"--logger-airflow-{f.name}" for f in fields(LogHandlerSettings)}
     assert table == {name.replace("_", "-") for name in known} - {"--storage-sda-max-requests-per-second"}
 
@@ -91,8 +110,19 @@ def works(command: str, bare: Bare, login: str, tmp_path: Path) -> None:  # noqa
         command = command.replace(example, mine)
     arguments = shlex.split(command)[1:]
     if "--default-storage-prefix" not in arguments:  # a profile has it
-        arguments += ["--default-storage-provider", "s3", "--default-storage-prefix", prefix, "--storage-s3-endpoint-url", bare.weed.endpoint]
-    environment = {} if re.search("token-file|-client-|-user", command) else {"SNAKEMAKE_TES_AUTH_TOKEN": token, "SNAKEMAKE_STORAGE_SDA_TOKEN": token}
+        arguments += [
+            "--default-storage-provider",
+            "s3",
+            "--default-storage-prefix",
+            prefix,
+            "--storage-s3-endpoint-url",
+            bare.weed.endpoint,
+        ]
+    environment = (
+        {}
+        if re.search("token-file|-client-|-user", command)
+        else {"SNAKEMAKE_TES_AUTH_TOKEN": token, "SNAKEMAKE_STORAGE_SDA_TOKEN": token}
+    )
     code, said = bare.snakemake(tmp_path, arguments, environment)
     assert code == 0, said
     assert bare.get(prefix, "hello.txt") == b"hello\n"

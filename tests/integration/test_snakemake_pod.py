@@ -1,4 +1,6 @@
-"""The pod's entry point with a real Snakemake: runs, failures, restarts, cancelling, tokens. Each test is named after the promise it keeps."""
+"""The pod's entry point with a real Snakemake: runs, failures, restarts, cancelling, tokens. Each test is named after
+the promise it keeps.
+"""
 
 from __future__ import annotations
 
@@ -140,15 +142,17 @@ def test_the_allele_frequency_workflow_runs_to_its_release(node: Node, pod: Pod)
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Pod]]:
-    """One finished run whose first task the platform loses once, and whose second needs a second try; short-lived tokens, one of them revoked early."""
+    """One finished run whose first task the platform loses once, and whose second needs a second try; short-lived
+    tokens, one of them revoked early.
+    """
     root = tmp_path_factory.mktemp("chain")
     with Node(root / "node") as node:
         pod = Pod(root / "pod", node)
         node.system_errors["first"] = 1
         node.token_lifetime = 3
-        snakefile = CHAIN.replace("rule second:", "rule second:\n    retries: 1\n    resources: tries=lambda w, attempt: attempt").replace(
-            "cat {input} >", "sleep 2; test {resources.tries} = 2; cat {input} >"
-        )
+        snakefile = CHAIN.replace(
+            "rule second:", "rule second:\n    retries: 1\n    resources: tries=lambda w, attempt: attempt"
+        ).replace("cat {input} >", "sleep 2; test {resources.tries} = 2; cat {input} >")
         pod.workflow(snakefile).start()
         try:
             node.wait(lambda: node.of_rule("first"))
@@ -186,7 +190,10 @@ def test_a_platform_error_is_tried_again_and_loses_nothing(chain: tuple[Node, Po
 
 
 def test_a_rules_retries_make_new_tasks(chain: tuple[Node, Pod]) -> None:
-    assert [(t["tags"]["gdi-try"], t["state"]) for t in chain[0].of_rule("second")] == [("1", "EXECUTOR_ERROR"), ("2", "COMPLETE")]
+    assert [(t["tags"]["gdi-try"], t["state"]) for t in chain[0].of_rule("second")] == [
+        ("1", "EXECUTOR_ERROR"),
+        ("2", "COMPLETE"),
+    ]
 
 
 def test_a_token_is_used_while_it_lives_and_one_refused_early_costs_one_fresh_one(chain: tuple[Node, Pod]) -> None:
@@ -197,7 +204,11 @@ def test_a_token_is_used_while_it_lives_and_one_refused_early_costs_one_fresh_on
 
 def test_no_token_is_in_arguments_environment_files_or_log(chain: tuple[Node, Pod]) -> None:
     node, pod = chain
-    everything = pod.seen + pod.log.read_bytes() + b"".join(p.read_bytes() for p in (pod.root / "work").rglob("*") if p.is_file())
+    everything = (
+        pod.seen
+        + pod.log.read_bytes()
+        + b"".join(p.read_bytes() for p in (pod.root / "work").rglob("*") if p.is_file())
+    )
     assert b"run-token" not in everything and b"identity-1" not in everything
     assert "run-token" not in json.dumps(list(node.tasks.values()))
 
@@ -206,7 +217,12 @@ def test_a_failed_task_is_told_with_exit_code_class_and_line(node: Node, pod: Po
     snakefile = CHAIN.replace("echo one > {output}", "echo GDI-ERROR class=VcfFormatError line=123 >&2; exit 3")
     assert pod.workflow(snakefile).start().end() == 1
     failed = node.told("job", state="failed")[0]
-    assert (failed["exit_code"], failed["error_class"], failed["line"], failed["rule"]) == (3, "VcfFormatError", 123, "first")
+    assert (failed["exit_code"], failed["error_class"], failed["line"], failed["rule"]) == (
+        3,
+        "VcfFormatError",
+        123,
+        "first",
+    )
     assert "line 123" in node.told("node", state="failed")[0]["message"]
 
 
@@ -218,7 +234,9 @@ def test_a_withdrawn_dataset_fails_the_node_naming_it(node: Node, pod: Pod) -> N
 
 
 def test_a_dataset_that_is_not_granted_is_named_before_any_task(node: Node, pod: Pod) -> None:
-    snakefile = CHAIN.replace('output: temp("first.txt")', 'input: storage.sda("sda://OTHER/x.c4gh")\n    output: temp("first.txt")')
+    snakefile = CHAIN.replace(
+        'output: temp("first.txt")', 'input: storage.sda("sda://OTHER/x.c4gh")\n    output: temp("first.txt")'
+    )
     assert pod.workflow(snakefile).start().end() == 2, pod.said()
     assert "OTHER" in node.told("node", state="failed")[0]["message"] and not node.tasks
 
@@ -235,7 +253,9 @@ def test_a_workflow_other_than_the_admitted_one_is_not_started(node: Node, pod: 
     run = json.loads((pod.root / "run.json").read_text())
     run["digest"] = "sha256:" + "0" * 64
     (pod.root / "run.json").write_text(json.dumps(run))
-    result = subprocess.run([sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(pod.root)], timeout=30, capture_output=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(pod.root)], timeout=30, capture_output=True
+    )
     assert result.returncode == 2
 
 
@@ -249,7 +269,9 @@ def test_a_cancelled_pod_leaves_no_live_task(node: Node, pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("evicted", [False, True])
-def test_a_handed_over_or_evicted_pod_leaves_its_tasks_to_the_next_which_submits_none_twice(node: Node, pod: Pod, evicted: bool) -> None:
+def test_a_handed_over_or_evicted_pod_leaves_its_tasks_to_the_next_which_submits_none_twice(
+    node: Node, pod: Pod, evicted: bool
+) -> None:
     if evicted:  # in Kubernetes, where the launcher would have marked a pod that it cancels
         (pod.root / "pod").mkdir()
         (pod.root / "pod" / "annotations").write_text('gdi-spec="x"\n')
@@ -264,7 +286,9 @@ def test_a_handed_over_or_evicted_pod_leaves_its_tasks_to_the_next_which_submits
 
 @pytest.mark.parametrize("keep_state", [True, False])
 def test_a_killed_pod_adopts_live_tasks_and_believes_finished_ones(node: Node, pod: Pod, keep_state: bool) -> None:
-    """SIGKILL with one slot: one task finished, one runs, one waits; one more ends before the next pod, which has the same work folder or an empty one."""
+    """SIGKILL with one slot: one task finished, one runs, one waits; one more ends before the next pod, which has the
+    same work folder or an empty one.
+    """
     node._slots = 1
     pod.workflow(SLOW).start(slow=1)
     node.wait(lambda: {t["state"] for t in node.tasks.values()} == {"COMPLETE", "RUNNING", "QUEUED"})

@@ -1,4 +1,6 @@
-"""The whole pod in the process host's real sandbox: no network but two sockets, an empty environment, and yet a workflow that runs and can be stopped."""
+"""The whole pod in the process host's real sandbox: no network but two sockets, an empty environment, and yet a
+workflow that runs and can be stopped.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,28 @@ class Host:
         shutil.copytree(ROOT / "workflows" / "allele-frequency", folder / "workflows" / "allele-frequency")
         address = {"host": "127.0.0.1", "port": int(node.url.rpartition(":")[2])}
         settings = {
-            **{"socket": "host.sock", "state_dir": "state", "workflows": "workflows", "issuer": "https://cluster.test", "key_file": "key.pem"},
-            **{"jwks_file": "jwks.json", "airflow_token_file": "identity/airflow-token", "broker": address, "gateways": {node.url: address}},
+            **{
+                "socket": "host.sock",
+                "state_dir": "state",
+                "workflows": "workflows",
+                "issuer": "https://cluster.test",
+                "key_file": "key.pem",
+            },
+            **{
+                "jwks_file": "jwks.json",
+                "airflow_token_file": "identity/airflow-token",
+                "broker": address,
+                "gateways": {node.url: address},
+            },
         }
         (folder / "host.yaml").write_text(yaml.safe_dump(settings))
         command = [sys.executable, "-m", "gdi.runner.host", "--config", str(folder / "host.yaml")]
-        self.process = subprocess.Popen(command, stdout=(folder / "host.log").open("wb"), stderr=subprocess.STDOUT, env=chosen_sandbox())
-        self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(folder / "host.sock")), base_url="http://host", timeout=60)
+        self.process = subprocess.Popen(
+            command, stdout=(folder / "host.log").open("wb"), stderr=subprocess.STDOUT, env=chosen_sandbox()
+        )
+        self.http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(folder / "host.sock")), base_url="http://host", timeout=60
+        )
         node.wait(self._answers, 30)
 
     def _answers(self) -> bool:
@@ -48,8 +65,19 @@ class Host:
 
     def run(self, name: str, **parameters: Any) -> None:
         body = {
-            **{"run": self.node.run, "attempt": 1, "node": "node-a", "workflow": "allele-frequency", "parameters": parameters, "datasets": ["DS1"]},
-            **{"digest": digest_of(self.folder / "workflows" / "allele-frequency"), "gateway_url": self.node.url, "audience": self.node.url},
+            **{
+                "run": self.node.run,
+                "attempt": 1,
+                "node": "node-a",
+                "workflow": "allele-frequency",
+                "parameters": parameters,
+                "datasets": ["DS1"],
+            },
+            **{
+                "digest": digest_of(self.folder / "workflows" / "allele-frequency"),
+                "gateway_url": self.node.url,
+                "audience": self.node.url,
+            },
         }
         for answer in (self.http.put(f"/pods/{name}", json=body), self.http.post(f"/pods/{name}/start")):
             assert answer.is_success, answer.text
@@ -71,7 +99,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
     with Node(tmp_path / "node") as node:
         node.identity = ""
         (node.archive / "DS1").mkdir()
-        shutil.copyfile(ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf", node.archive / "DS1" / "cohort.vcf.gz.c4gh")
+        shutil.copyfile(
+            ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf", node.archive / "DS1" / "cohort.vcf.gz.c4gh"
+        )
         host = Host(tmp_path, node)
         yield host
         host.close()

@@ -1,4 +1,6 @@
-"""The TES contract: the same promises kept by the stand-in and, where GDI_FUNNEL names the program, by the real Funnel."""
+"""The TES contract: the same promises kept by the stand-in and, where GDI_FUNNEL names the program, by the real
+Funnel.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def _reset(tes: Tes) -> None:
     tes.world.gateway.damaged.clear()
 
 
-@pytest.mark.skipif(not FUNNEL, reason="THE CONTRACT WAS NOT TESTED AGAINST REAL FUNNEL: set GDI_FUNNEL=/path/to/funnel")
+@pytest.mark.skipif(
+    not FUNNEL, reason="THE CONTRACT WAS NOT TESTED AGAINST REAL FUNNEL: set GDI_FUNNEL=/path/to/funnel"
+)
 def test_the_real_funnel_is_under_test(tes: Tes) -> None:
     assert Path(FUNNEL).is_file()
 
@@ -98,14 +102,24 @@ def test_a_task_runs_and_its_log_holds_output_exit_code_and_times(tes: Tes) -> N
 
 
 def test_a_failed_command_is_an_executor_error_with_its_exit_code_and_ends_the_task(tes: Tes) -> None:
-    task = tes.run({"name": "x", "executors": [{"image": IMAGE, "command": ["sh", "-c", c]} for c in ("echo one", "echo two; exit 42", "echo three")]})
+    task = tes.run(
+        {
+            "name": "x",
+            "executors": [
+                {"image": IMAGE, "command": ["sh", "-c", c]} for c in ("echo one", "echo two; exit 42", "echo three")
+            ],
+        }
+    )
     assert task["state"] == "EXECUTOR_ERROR"
     assert executor_log(task, 1)["exit_code"] == 42
     assert "three" not in str(task["logs"])
 
 
 def test_an_ignored_error_does_not_end_the_task(tes: Tes) -> None:
-    executors = [{"image": IMAGE, "command": ["false"], "ignore_error": True}, {"image": IMAGE, "command": ["echo", "after"]}]
+    executors = [
+        {"image": IMAGE, "command": ["false"], "ignore_error": True},
+        {"image": IMAGE, "command": ["echo", "after"]},
+    ]
     task = tes.run({"name": "x", "executors": executors})
     if tes.flavour == "funnel":
         pytest.xfail("this Funnel ends as EXECUTOR_ERROR all the same") if task["state"] != "COMPLETE" else None
@@ -126,7 +140,9 @@ def test_the_task_has_no_network_and_an_empty_environment(tes: Tes) -> None:
     reach = f"for p in {ports}; do (exec 3<>/dev/tcp/127.0.0.1/$p) 2>/dev/null && echo REACHED $p; done"
     # Printed at once: this Funnel's log may lose what is printed in several pieces.
     script = f"{{ env; echo --; cat /proc/*/environ; {reach}; tail -n +3 /proc/net/dev; }} > /tmp/seen; cat /tmp/seen"
-    task = tes.run({"name": "x", "executors": [{"image": IMAGE, "command": ["bash", "-c", script], "env": {"GIVEN": "yes"}}]})
+    task = tes.run(
+        {"name": "x", "executors": [{"image": IMAGE, "command": ["bash", "-c", script], "env": {"GIVEN": "yes"}}]}
+    )
     out = stdout(task)
     assert task["state"] == "COMPLETE" and "GIVEN=yes" in out
     assert "REACHED" not in out and "planted" not in out
@@ -137,7 +153,10 @@ def test_the_task_has_no_network_and_an_empty_environment(tes: Tes) -> None:
 
 def test_the_task_sees_nothing_of_the_service_and_writes_nowhere_but_its_folders(tes: Tes) -> None:
     home = tes.world.home
-    script = f"ls {home} {home}/*; cat {home}/node.sec {tes.world.weed.credentials}; touch /usr/x /etc/x /x && echo WROTE; echo ok > /gdi/out; cat /gdi/out"
+    script = (
+        f"ls {home} {home}/*; cat {home}/node.sec {tes.world.weed.credentials}; touch /usr/x /etc/x /x && echo WROTE;"
+        " echo ok > /gdi/out; cat /gdi/out"
+    )
     task = tes.run(sh(script, outputs=[{"path": "/gdi/out", "url": f"s3://{tes.world.weed.bucket}/seen/out"}]))
     log = executor_log(task)
     assert task["state"] == "COMPLETE", system_logs(task)
@@ -155,7 +174,11 @@ def test_inputs_come_from_the_object_store_and_outputs_go_there(tes: Tes) -> Non
                 {"url": f"s3://{bucket}/r-1/out.txt", "path": "/gdi/work/deep/out.txt"},
                 {"url": f"s3://{bucket}/r-1/log.txt", "path": "/gdi/log/stdout"},
             ],
-            executor={"workdir": "/gdi/work", "stdout": "/gdi/log/stdout", **({"stdin": "/gdi/work/typed"} if tes.flavour != "funnel" else {})},
+            executor={
+                "workdir": "/gdi/work",
+                "stdout": "/gdi/log/stdout",
+                **({"stdin": "/gdi/work/typed"} if tes.flavour != "funnel" else {}),
+            },
         )
     )
     assert task["state"] == "COMPLETE", system_logs(task) + str(executor_log(task))
@@ -178,15 +201,20 @@ def test_directories_go_in_and_out(tes: Tes) -> None:
         )
     )
     assert task["state"] == "COMPLETE", system_logs(task) + str(executor_log(task))
-    assert {k: tes.world.weed.get(k) for k in tes.world.weed.keys("r-2/copy/")} == {"r-2/copy/a": b"a", "r-2/copy/sub/b": b"sub/b"}
+    assert {k: tes.world.weed.get(k) for k in tes.world.weed.keys("r-2/copy/")} == {
+        "r-2/copy/a": b"a",
+        "r-2/copy/sub/b": b"sub/b",
+    }
 
 
 def test_an_encrypted_input_is_fetched_with_the_capability_for_this_nodes_key_and_seen_in_plain(tes: Tes) -> None:
     tes.world.gateway.files["DS1/deep/cohort.vcf.gz.c4gh"] = PLAIN
     task = tes.run(
-        sh("(sha256sum < /gdi/in/f; echo no > /gdi/in/f; wc -c < /gdi/in/f) > /tmp/seen; cat /tmp/seen",
-           inputs=[{"url": f"sda://DS1/deep/cohort.vcf.gz.c4gh#{CAPABILITY}", "path": "/gdi/in/f"}])
-    )  # fmt: skip
+        sh(
+            "(sha256sum < /gdi/in/f; echo no > /gdi/in/f; wc -c < /gdi/in/f) > /tmp/seen; cat /tmp/seen",
+            inputs=[{"url": f"sda://DS1/deep/cohort.vcf.gz.c4gh#{CAPABILITY}", "path": "/gdi/in/f"}],
+        )
+    )
     assert task["state"] == "COMPLETE", system_logs(task)
     assert hashlib.sha256(PLAIN).hexdigest() in stdout(task)
     assert str(len(PLAIN)) in stdout(task), "an input is read-only"
@@ -204,7 +232,9 @@ def test_no_byte_of_an_encrypted_input_is_lost(tes: Tes) -> None:
     outputs = [{"url": f"s3://{tes.world.weed.bucket}/r-4/sums", "path": "/gdi/out/sums"}]
     task = tes.run(sh("cd /gdi/in && sha256sum * > /gdi/out/sums", inputs=inputs, outputs=outputs))
     assert task["state"] == "COMPLETE", system_logs(task)
-    seen = {name: digest for digest, name in (line.split() for line in tes.world.weed.get("r-4/sums").decode().splitlines())}
+    seen = {
+        name: digest for digest, name in (line.split() for line in tes.world.weed.get("r-4/sums").decode().splitlines())
+    }
     assert seen == {name: hashlib.sha256(data).hexdigest() for name, data in plain.items()}
 
 
@@ -232,7 +262,12 @@ def test_a_users_own_token_fetches_an_input_that_names_none(tes: Tes) -> None:
     headers = tes.world.auth("alice")
     token = headers["Authorization"].removeprefix("Bearer ")
     tes.world.gateway.capabilities.add(token)
-    answer = tes.call("POST", "/tasks", headers=headers, json=sh("wc -c < /gdi/x", inputs=[{"url": "sda://DS1/own.c4gh", "path": "/gdi/x"}]))
+    answer = tes.call(
+        "POST",
+        "/tasks",
+        headers=headers,
+        json=sh("wc -c < /gdi/x", inputs=[{"url": "sda://DS1/own.c4gh", "path": "/gdi/x"}]),
+    )
     task_id = answer.json()["id"]
     wait_for("the end", lambda: tes.get(task_id, "MINIMAL", user="alice")["state"] in ("COMPLETE", "SYSTEM_ERROR"))
     task = tes.get(task_id, user="alice")
@@ -313,15 +348,31 @@ def test_a_user_sees_and_cancels_only_own_tasks(tes: Tes) -> None:
 def test_who_may_not_call_is_refused(tes: Tes) -> None:
     revoked = tes.world.auth("carol")
     tes.world.aai.revoked.add(revoked["Authorization"].removeprefix("Bearer "))
-    wrong = [{}, revoked, tes.world.auth("dave", "another-audience"), {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic Z2F0ZXdheTp4"}]
+    wrong = [
+        {},
+        revoked,
+        tes.world.auth("dave", "another-audience"),
+        {"Authorization": "Bearer nonsense"},
+        {"Authorization": "Basic Z2F0ZXdheTp4"},
+    ]
     for headers in wrong:
         for method, path in (("GET", "/tasks"), ("POST", "/tasks"), ("GET", "/tasks/x"), ("POST", "/tasks/x:cancel")):
             answer = tes.call(method, path, headers=headers, **({"json": sh("true")} if method == "POST" else {}))
-            assert answer.status_code in ((401, 403, 500) if tes.flavour == "funnel" else (401,)), (headers, method, path, answer.status_code)
+            assert answer.status_code in ((401, 403, 500) if tes.flavour == "funnel" else (401,)), (
+                headers,
+                method,
+                path,
+                answer.status_code,
+            )
 
 
 def test_a_task_that_cannot_be_is_refused_by_name_of_field(tes: Tes) -> None:
-    for task in ({}, {"executors": []}, {"executors": [{"image": IMAGE}]}, sh("true", inputs=[{"url": "s3://b/k", "path": "relative"}])):
+    for task in (
+        {},
+        {"executors": []},
+        {"executors": [{"image": IMAGE}]},
+        sh("true", inputs=[{"url": "s3://b/k", "path": "relative"}]),
+    ):
         answer = tes.call("POST", "/tasks", json=task)
         assert 400 <= answer.status_code < (501 if tes.flavour == "funnel" else 500), answer.text
     assert tes.call("GET", "/tasks/none").status_code in unseen(tes)

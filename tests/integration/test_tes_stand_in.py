@@ -1,4 +1,6 @@
-"""What only the stand-in promises: restarts, faults of its neighbours, hostile outputs, bounds, secrets kept, and its speed."""
+"""What only the stand-in promises: restarts, faults of its neighbours, hostile outputs, bounds, secrets kept, and its
+speed.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ from tes_kit import CAPABILITY, IMAGE, PREFIX, ROOT, FakeAai, FakeGateway, Stand
 from gdi.local_federation.tes import execute
 from gdi.local_federation.tes.__main__ import main
 from gdi.local_federation.tes.models import Executor, Task
-from gdi.local_federation.tes.store import Filter, Store
-from gdi.local_federation.tes.transfer import Budget, TryAgainError, patiently
+from gdi.local_federation.tes.store import Filter, StandInTasks
+from gdi.local_federation.tes.transfer import Budget, TryAgainError, with_retry
 from gdi.runner.sandbox import Sandbox, find_maker
 
 pytestmark = pytest.mark.long
@@ -45,7 +47,11 @@ def world() -> Iterator[World]:
 @pytest.fixture(scope="module")
 def shared(world: World) -> Iterator[StandIn]:
     limits = {"task_seconds": 3, "disk_bytes": 5_000_000, "transfer_files": 50}
-    server = StandIn(world, limits=limits, images=[{"match": IMAGE}, {"match": "with-folder:*", "folders": [str(ROOT / "docs")], "path": "/usr/bin:/bin"}])
+    server = StandIn(
+        world,
+        limits=limits,
+        images=[{"match": IMAGE}, {"match": "with-folder:*", "folders": [str(ROOT / "docs")], "path": "/usr/bin:/bin"}],
+    )
     yield server
     server.close()
 
@@ -88,12 +94,16 @@ def log_of(task: dict[str, Any], at: int = 0) -> dict[str, Any]:
 # --- restarts
 
 
-def test_after_a_kill_what_ran_runs_again_under_its_id_what_waited_runs_once_and_what_ended_does_not(own: Any, world: World) -> None:
+def test_after_a_kill_what_ran_runs_again_under_its_id_what_waited_runs_once_and_what_ended_does_not(
+    own: Any, world: World
+) -> None:
     tes = own(slots=1)
     bucket = world.weed.bucket
     ended = tes.submit(sh("date +%N"))
     before = tes.wait(ended)
-    ran = tes.submit(sh("sleep 1.5; echo ran > /gdi/out", outputs=[{"path": "/gdi/out", "url": f"s3://{bucket}/kill/ran"}]))
+    ran = tes.submit(
+        sh("sleep 1.5; echo ran > /gdi/out", outputs=[{"path": "/gdi/out", "url": f"s3://{bucket}/kill/ran"}])
+    )
     waited = [tes.submit(sh("date +%N")) for _ in range(3)]
     tes.wait(ran, "RUNNING")
     tes.kill_and_start_again()
@@ -126,7 +136,7 @@ def test_a_service_that_is_asked_to_stop_stops_its_tasks_and_runs_them_when_it_i
 
 
 def test_a_cancel_that_was_asked_before_a_kill_holds_after_it(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = StandInTasks(tmp_path / "db")
     first, second = (store.create("a", Task.model_validate(sh("true")), None) for _ in range(2))
     assert store.claim() is not None
     store.move(first, "CANCELING", of=("INITIALIZING",))
@@ -137,7 +147,12 @@ def test_a_cancel_that_was_asked_before_a_kill_holds_after_it(tmp_path: Path) ->
 def test_two_services_never_share_a_state_folder(own: Any) -> None:
     tes = own()
     second = subprocess.run(
-        [sys.executable, "-m", "gdi.local_federation.tes", "--config", str(tes.config)], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False
+        [sys.executable, "-m", "gdi.local_federation.tes", "--config", str(tes.config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+        check=False,
     )
     assert second.returncode == 2 and "used by another TES" in second.stderr
 
@@ -164,7 +179,11 @@ def test_a_gateway_that_stays_away_fails_the_task_in_bounded_time_with_a_reason(
         }
     )
     task = tes.run(sh("true", inputs=[{"url": "sda://DS1/f.c4gh#x", "path": "/gdi/f"}]))
-    assert task["state"] == "SYSTEM_ERROR" and "sda://DS1/f.c4gh: the archive did not answer" in said(task) and "#" not in said(task)
+    assert (
+        task["state"] == "SYSTEM_ERROR"
+        and "sda://DS1/f.c4gh: the archive did not answer" in said(task)
+        and "#" not in said(task)
+    )
 
 
 @pytest.mark.parametrize("name", ["damaged.c4gh", "damaged.txt"])
@@ -212,7 +231,7 @@ def test_patience_is_bounded_in_time_and_attempts() -> None:
         raise TryAgainError("away", attempts=3)
 
     with pytest.raises(Exception, match=r"away \(tried 3 times\)"):
-        patiently(fail, Budget(1, 1), 60)
+        with_retry(fail, Budget(1, 1), 60)
     assert calls == 3
 
 
@@ -222,17 +241,30 @@ def test_patience_is_bounded_in_time_and_attempts() -> None:
 def test_an_output_that_is_a_link_out_of_the_task_is_not_followed(tes: StandIn) -> None:
     secret = tes.world.secret_key
     bucket = tes.world.weed.bucket
-    for script in (f"ln -s {secret} /gdi/o/f", f"ln -s ../../../../../../../..{secret} /gdi/o/f", "mkfifo /gdi/o/f", "ln -s /proc/1/environ /gdi/o/f"):
+    for script in (
+        f"ln -s {secret} /gdi/o/f",
+        f"ln -s ../../../../../../../..{secret} /gdi/o/f",
+        "mkfifo /gdi/o/f",
+        "ln -s /proc/1/environ /gdi/o/f",
+    ):
         task = tes.run(sh(script, outputs=[{"path": "/gdi/o/f", "url": f"s3://{bucket}/hostile/f"}]))
         assert task["state"] == "SYSTEM_ERROR", script
     task = tes.run(
-        sh(f"ln -s {secret.parent} /gdi/o/d; echo x > /gdi/o/x", outputs=[{"path": "/gdi/o", "url": f"s3://{bucket}/hostile/o", "type": "DIRECTORY"}])
+        sh(
+            f"ln -s {secret.parent} /gdi/o/d; echo x > /gdi/o/x",
+            outputs=[{"path": "/gdi/o", "url": f"s3://{bucket}/hostile/o", "type": "DIRECTORY"}],
+        )
     )
     assert task["state"] == "COMPLETE" and tes.world.weed.keys("hostile/") == ["hostile/o/x"]
 
 
 def test_a_link_within_the_task_is_an_output_like_any_other(tes: StandIn) -> None:
-    task = tes.run(sh("echo x > /gdi/o/a; ln -s /gdi/o/a /gdi/o/b", outputs=[{"path": "/gdi/o/b", "url": f"s3://{tes.world.weed.bucket}/link/b"}]))
+    task = tes.run(
+        sh(
+            "echo x > /gdi/o/a; ln -s /gdi/o/a /gdi/o/b",
+            outputs=[{"path": "/gdi/o/b", "url": f"s3://{tes.world.weed.bucket}/link/b"}],
+        )
+    )
     assert task["state"] == "COMPLETE" and tes.world.weed.get("link/b") == b"x\n"
 
 
@@ -247,9 +279,15 @@ def test_a_stream_never_writes_through_a_link_that_an_earlier_executor_left(tes:
     assert target.read_text() == "untouched"
 
 
-@pytest.mark.parametrize("path", ["/etc/x", "/usr/bin/sh", "/proc/x/y", "/x", "relative/x", "/gdi/../etc/x", "/", "//etc/x", "/dev/shm/x", "/lib/x"])
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/x", "/usr/bin/sh", "/proc/x/y", "/x", "relative/x", "/gdi/../etc/x", "/", "//etc/x", "/dev/shm/x", "/lib/x"],
+)
 def test_inputs_and_outputs_never_lie_in_the_systems_folders(tes: StandIn, path: str) -> None:
-    for task in (sh("true", inputs=[{"content": "x", "path": path}]), sh("true", outputs=[{"url": "s3://b/k", "path": path}])):
+    for task in (
+        sh("true", inputs=[{"content": "x", "path": path}]),
+        sh("true", outputs=[{"url": "s3://b/k", "path": path}]),
+    ):
         answer = tes.call("POST", "/tasks", json=task)
         assert answer.status_code == 422 and "path" in answer.json()["detail"], path
 
@@ -259,21 +297,38 @@ def test_an_image_that_the_node_does_not_run_is_refused_and_one_with_folders_see
     assert refused["state"] == "SYSTEM_ERROR" and "evil:latest" in said(refused)
     script = f"head -1 {ROOT}/docs/facts.md; touch {ROOT}/docs/x; ls {ROOT}"
     folder = tes.run({"executors": [{"image": "with-folder:1", "command": ["sh", "-c", script]}]})
-    assert log_of(folder)["stdout"].startswith("#") and log_of(folder)["stdout"].endswith("docs\n") and "Read-only" in log_of(folder)["stderr"]
+    assert (
+        log_of(folder)["stdout"].startswith("#")
+        and log_of(folder)["stdout"].endswith("docs\n")
+        and "Read-only" in log_of(folder)["stderr"]
+    )
 
 
 def test_time_output_and_disk_are_bounded(tes: StandIn) -> None:
     slow = tes.run(sh("echo begun; sleep 60"))
-    assert slow["state"] == "EXECUTOR_ERROR" and "3 s" in said(slow) and log_of(slow)["stdout"] == "begun\n" and log_of(slow)["exit_code"] == 137
+    assert (
+        slow["state"] == "EXECUTOR_ERROR"
+        and "3 s" in said(slow)
+        and log_of(slow)["stdout"] == "begun\n"
+        and log_of(slow)["exit_code"] == 137
+    )
     loud = tes.run(sh("head -c 3000000 /dev/zero | tr '\\0' x; echo end"))
     assert len(log_of(loud)["stdout"]) == 16 * 1024 and log_of(loud)["stdout"].endswith("end\n")
-    big = tes.run(sh("head -c 20000000 /dev/zero > /gdi/o/f", outputs=[{"path": "/gdi/o/f", "url": f"s3://{tes.world.weed.bucket}/big"}]))
+    big = tes.run(
+        sh(
+            "head -c 20000000 /dev/zero > /gdi/o/f",
+            outputs=[{"path": "/gdi/o/f", "url": f"s3://{tes.world.weed.bucket}/big"}],
+        )
+    )
     assert big["state"] == "EXECUTOR_ERROR"
     tes.world.gateway.files["DS1/big.c4gh"] = bytes(6_000_000)
     staged = tes.run(sh("true", inputs=[{"url": f"sda://DS1/big.c4gh#{CAPABILITY}", "path": "/gdi/f"}]))
     assert staged["state"] == "SYSTEM_ERROR" and "more data than this node allows" in said(staged)
     many = tes.run(
-        sh("for i in $(seq 60); do echo > /gdi/o/$i; done", outputs=[{"path": "/gdi/o", "url": f"s3://{tes.world.weed.bucket}/many", "type": "DIRECTORY"}])
+        sh(
+            "for i in $(seq 60); do echo > /gdi/o/$i; done",
+            outputs=[{"path": "/gdi/o", "url": f"s3://{tes.world.weed.bucket}/many", "type": "DIRECTORY"}],
+        )
     )
     assert many["state"] == "SYSTEM_ERROR" and "more files" in said(many)
 
@@ -327,7 +382,13 @@ def test_no_credential_is_in_the_log_nor_in_the_database_once_a_task_has_ended(o
     assert tes.wait(task_id)["state"] == "COMPLETE"
     tes.run(sh("true", inputs=[{"url": "sda://DS1/s.c4gh#fragment-planted-0815", "path": "/gdi/s"}]))
     tes.run(sh("true", inputs=[{"url": "ftp://h/x#fragment-planted-0815", "path": "/gdi/s"}]))
-    for secret in (token, tes.world.service_password, tes.world.aai.client_secret, tes.world.weed.secret, "fragment-planted-0815"):
+    for secret in (
+        token,
+        tes.world.service_password,
+        tes.world.aai.client_secret,
+        tes.world.weed.secret,
+        "fragment-planted-0815",
+    ):
         assert secret not in tes.log()
     for file in (tes.home / "state").glob("tes.sqlite*"):
         assert file.stat().st_mode & 0o077 == 0
@@ -360,7 +421,7 @@ def test_wrong_settings_are_named_at_start(tes: StandIn, tmp_path: Path, capsys:
 
 
 def test_a_page_token_survives_new_tasks_and_a_wrong_one_is_refused(tmp_path: Path, tes: StandIn) -> None:
-    store = Store(tmp_path / "db")
+    store = StandInTasks(tmp_path / "db")
     ids = [store.create("a", Task.model_validate(sh("true", name="n")), None) for _ in range(5)]
     page, before = store.page("MINIMAL", Filter(size=2))
     store.create("a", Task.model_validate(sh("true", name="n")), None)
@@ -371,7 +432,7 @@ def test_a_page_token_survives_new_tasks_and_a_wrong_one_is_refused(tmp_path: Pa
 
 
 def test_ten_thousand_tasks_are_listed_by_tag_in_pages_without_a_scan(tmp_path: Path) -> None:
-    store = Store(tmp_path / "db")
+    store = StandInTasks(tmp_path / "db")
     store.db.execute("BEGIN")
     store.db.executemany(
         "INSERT INTO tasks (id, owner, state, name, created, basic, spec) VALUES (?, 'a', 'QUEUED', '', '', ?, ?)",
@@ -395,7 +456,11 @@ def test_fifty_submissions_a_second_are_taken_while_tasks_run(own: Any) -> None:
     tes = own(slots=1)
     with httpx.Client(headers=tes.world.service(), trust_env=False) as client, ThreadPoolExecutor(4) as pool:
         begun = time.perf_counter()
-        answers = list(pool.map(lambda i: client.post(tes.url + PREFIX + "/tasks", json=sh("true", tags={"n": str(i)})), range(200)))
+        answers = list(
+            pool.map(
+                lambda i: client.post(tes.url + PREFIX + "/tasks", json=sh("true", tags={"n": str(i)})), range(200)
+            )
+        )
         rate = 200 / (time.perf_counter() - begun)
     assert all(a.status_code == 200 for a in answers)
     print(f"{rate:.0f} submissions a second")
@@ -406,7 +471,10 @@ def _processes(text: str) -> list[str]:
     found = []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() == text:
+            if (
+                process.name.isdigit()
+                and (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() == text
+            ):
                 found.append(process.name)
         except OSError:
             continue
@@ -415,7 +483,9 @@ def _processes(text: str) -> list[str]:
 
 @pytest.mark.skipif(find_maker().kind != "bubblewrap", reason="an engine ends its own containers")
 async def test_a_sandbox_cancelled_while_it_is_made_leaves_nothing_and_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """bubblewrap's child, killed too late to know of its parent's death, held the pipes: the task stayed CANCELING for as long as its command ran."""
+    """bubblewrap's child, killed too late to know of its parent's death, held the pipes: the task stayed CANCELING for
+    as long as its command ran.
+    """
     executor = Executor(image=IMAGE, command=["sleep", "4711"])
     for millisecond in range(0, 60, 2):
         running = asyncio.create_task(execute.run(executor, Sandbox(), find_maker(), tmp_path, 60))

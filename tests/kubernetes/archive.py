@@ -18,14 +18,22 @@ def pack(name: str, program: Path, out: Path) -> Path:
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(program, arcname=program.name, filter=_root)
     digest = hashlib.sha256(layer.getvalue()).hexdigest()
-    config = json.dumps({
-        "architecture": ARCHITECTURE, "os": "linux", "config": {"Entrypoint": [f"/{program.name}"], "User": "65534:65534"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-    }).encode()  # fmt: skip
+    config = json.dumps(
+        {
+            "architecture": ARCHITECTURE,
+            "os": "linux",
+            "config": {"Entrypoint": [f"/{program.name}"], "User": "65534:65534"},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        }
+    ).encode()
     config_name = hashlib.sha256(config).hexdigest() + ".json"
     manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": [f"{digest}/layer.tar"]}]).encode()
     with tarfile.open(out, "w") as archive:
-        for member, data in ((f"{digest}/layer.tar", layer.getvalue()), (config_name, config), ("manifest.json", manifest)):
+        for member, data in (
+            (f"{digest}/layer.tar", layer.getvalue()),
+            (config_name, config),
+            ("manifest.json", manifest),
+        ):
             info = tarfile.TarInfo(member)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))

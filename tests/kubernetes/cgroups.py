@@ -1,4 +1,6 @@
-"""The control groups of a test cluster: one below the root of each hierarchy, a group in it for each node. Versions 1 and 2."""
+"""The control groups of a test cluster: one below the root of each hierarchy, a group in it for each node. Versions 1
+and 2.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""A real Kubernetes on this machine, in namespaces of its own: `with Cluster() as cluster: cluster.kubectl("get", "nodes")`.
+"""A real Kubernetes on this machine, in namespaces of its own: `with Cluster() as cluster: cluster.kubectl("get",
+"nodes")`.
 
-etcd, apiserver, controller-manager, scheduler, kube-proxy, a kubelet and a containerd for each node, CoreDNS as a pod. It has no way to any network but
-its own, and it ends with the process that started it, by whatever cause. `python -m tests.kubernetes.cluster` starts one and says how to talk to it.
+etcd, apiserver, controller-manager, scheduler, kube-proxy, a kubelet and a containerd for each node, CoreDNS as a pod.
+It has no way to any network but its own, and it ends with the process that started it, by whatever cause. `python -m
+tests.kubernetes.cluster` starts one and says how to talk to it.
 """
 
 from __future__ import annotations
@@ -33,9 +35,14 @@ from tests.kubernetes.pki import Authority
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGES = {
-    "containerd": "/usr/bin/containerd", "runc": "/usr/sbin/runc", "containernetworking-plugins": "/usr/lib/cni/ptp", "etcd-server": "/usr/bin/etcd",
-    "nftables": "/usr/sbin/nft", "iproute2": "/usr/sbin/ip", "mount": "/usr/bin/mount",
-}  # Debian package -> a program of it  # fmt: skip
+    "containerd": "/usr/bin/containerd",
+    "runc": "/usr/sbin/runc",
+    "containernetworking-plugins": "/usr/lib/cni/ptp",
+    "etcd-server": "/usr/bin/etcd",
+    "nftables": "/usr/sbin/nft",
+    "iproute2": "/usr/sbin/ip",
+    "mount": "/usr/bin/mount",
+}  # Debian package -> a program of it
 PARENT = Path("/tmp")  # not under /var, which is an overlay inside
 PREFIX = "gdi-k8s-"
 START_TIMEOUT = 120  # seconds, for each step
@@ -51,7 +58,9 @@ class ClusterError(Exception):
 T = TypeVar("T")
 
 
-def until(what: str, check: Callable[[], T], seconds: float = 60, *, every: float = 0.1, why: Callable[[], str] = lambda: "") -> T:
+def until(
+    what: str, check: Callable[[], T], seconds: float = 60, *, every: float = 0.1, why: Callable[[], str] = lambda: ""
+) -> T:
     """The first truthy value of `check`; ClusterError naming `what` and adding `why()` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -109,18 +118,35 @@ class Cluster:
             for name in ("kube-controller-manager", "kube-scheduler"):
                 arguments = [f"--kubeconfig={pki}/{name}.conf", "--bind-address=127.0.0.1", "--leader-elect=false"]
                 if name == "kube-controller-manager":
-                    arguments += [f"--service-account-private-key-file={pki}/sa.key", f"--root-ca-file={pki}/ca.crt", "--use-service-account-credentials"]
+                    arguments += [
+                        f"--service-account-private-key-file={pki}/sa.key",
+                        f"--root-ca-file={pki}/ca.crt",
+                        "--use-service-account-credentials",
+                    ]
                 self.process(name, [str(self.bin / name), *arguments])
             self.process("kube-proxy", [str(self.bin / "kube-proxy"), f"--config={self.nodes[0].folder}/proxy.json"])
-            self.process("policies", [sys.executable, "-m", "tests.kubernetes.policies", str(self.state)], {"PYTHONPATH": str(ROOT)})
+            self.process(
+                "policies",
+                [sys.executable, "-m", "tests.kubernetes.policies", str(self.state)],
+                {"PYTHONPATH": str(ROOT)},
+            )
             loading.result()
         for node in self.nodes:
-            arguments = [f"--config={node.folder}/kubelet.json", f"--kubeconfig={pki}/kubelet-{node.number}.conf", f"--hostname-override={node.name}"]
+            arguments = [
+                f"--config={node.folder}/kubelet.json",
+                f"--kubeconfig={pki}/kubelet-{node.number}.conf",
+                f"--hostname-override={node.name}",
+            ]
             arguments += [f"--node-ip={node.address}", f"--root-dir={node.folder}/kubelet"]
             self.process(f"kubelet-{node.number}", [str(self.bin / "kubelet"), *arguments])
         self.apply(coredns())
         for node in self.nodes:
-            until(f"{node.name} is ready", partial(self._node_ready, node), START_TIMEOUT, why=partial(self.log, f"kubelet-{node.number}"))
+            until(
+                f"{node.name} is ready",
+                partial(self._node_ready, node),
+                START_TIMEOUT,
+                why=partial(self.log, f"kubelet-{node.number}"),
+            )
         self.rollout("deployment/coredns", "kube-system", START_TIMEOUT)
 
     def stop(self) -> None:
@@ -140,15 +166,32 @@ class Cluster:
     def _write_files(self) -> Path:
         pki = self.state / "pki"
         authority = Authority(pki)
-        names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}")
+        names = (
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            f"kubernetes.default.svc.{DOMAIN}",
+        )
         authority.issue("apiserver", "kube-apiserver", addresses=("127.0.0.1", API, "10.96.0.1"), names=names)
         authority.issue("admin", "admin", groups=("system:masters",))
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
             authority.issue(name, f"system:{name}")
         for node in self.nodes:
-            authority.issue(f"kubelet-{node.number}", f"system:node:{node.name}", groups=("system:nodes",), addresses=(node.address,))
+            authority.issue(
+                f"kubelet-{node.number}",
+                f"system:node:{node.name}",
+                groups=("system:nodes",),
+                addresses=(node.address,),
+            )
         authority.service_account_keys()
-        kubeconfigs = ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", *(f"kubelet-{n.number}" for n in self.nodes)]
+        kubeconfigs = [
+            "admin",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            *(f"kubelet-{n.number}" for n in self.nodes),
+        ]
         written = {name: authority.kubeconfig(name, API_URL) for name in kubeconfigs}
         plugins = self.state / "cni-programs"
         plugins.mkdir()
@@ -166,17 +209,35 @@ class Cluster:
 
     def _unshare(self) -> None:
         (self.state / "plan.json").write_text(json.dumps({"addresses": [f"{node.address}/24" for node in self.nodes]}))
-        command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", sys.executable, "-IS", str(HERE / "inside.py")]
+        command = [
+            "unshare",
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child=SIGKILL",
+            "--mount-proc",
+            sys.executable,
+            "-IS",
+            str(HERE / "remote_runner.py"),
+        ]
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         self._init = subprocess.Popen(
-            [*command, str(self.state)], env={"PATH": path, "HOME": "/root"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            [*command, str(self.state)],
+            env={"PATH": path, "HOME": "/root"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
             stderr=(self.state / "unshare.log").open("w"),
             preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
-        )  # fmt: skip
+        )
         assert self._init.stdout is not None
         if self._init.stdout.readline() != "ready\n":
             said = (self.state / "unshare.log").read_text()[-1500:]
-            raise ClusterError(f"the namespaces could not be made (exit code {self._init.wait(10)}): root with every capability is needed. {said}")
+            raise ClusterError(
+                f"the namespaces could not be made (exit code {self._init.wait(10)}): root with every capability is"
+                f" needed. {said}"
+            )
         children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text().split()
         self.pid = int(children[0])
 
@@ -184,7 +245,15 @@ class Cluster:
         return "ok" in self.kubectl("get", "--raw", "/readyz", "--request-timeout=3s", check=False, timeout=10)
 
     def _node_ready(self, node: Node) -> bool:
-        found = self.kubectl("get", "node", node.name, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}", check=False, timeout=10)
+        found = self.kubectl(
+            "get",
+            "node",
+            node.name,
+            "-o",
+            "jsonpath={.status.conditions[?(@.type=='Ready')].status}",
+            check=False,
+            timeout=10,
+        )
         return found == "True"
 
     # Its own processes
@@ -194,7 +263,9 @@ class Cluster:
         program = shutil.which(argv[0], path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         if program is None:
             raise ClusterError(f"{name}: {argv[0]} is not there")
-        answer = self._ask({"do": "start", "name": name, "argv": [program, *argv[1:]], "environment": environment or {}})
+        answer = self._ask(
+            {"do": "start", "name": name, "argv": [program, *argv[1:]], "environment": environment or {}}
+        )
         if "pid" not in answer:
             raise ClusterError(f"{name} did not start: {answer.get('error')}")
         self._started[name] = (argv, environment or {})
@@ -217,7 +288,9 @@ class Cluster:
 
     @contextlib.contextmanager
     def without(self, name: str) -> Iterator[None]:
-        """The process is killed: connections to it are refused. Afterwards it is started again as it was; for the apiserver, until it is ready."""
+        """The process is killed: connections to it are refused. Afterwards it is started again as it was; for the
+        apiserver, until it is ready.
+        """
         self.signal(name, signal.SIGKILL)
         until(f"{name} is gone", lambda: name not in self.running(), 10)
         try:
@@ -247,18 +320,43 @@ class Cluster:
         """The words before a command that runs inside: `net` alone, or `mount` and `pid` too."""
         return ["nsenter", f"--target={self.pid}", *(f"--{name}" for name in namespaces)]
 
-    def run(self, argv: list[str], *, stdin: str | None = None, check: bool = True, timeout: float = 60, namespaces: tuple[str, ...] = ("net",)) -> str:
-        """What a command in the cluster's network prints; ClusterError with what it said where it failed and `check`."""
-        environment = {**os.environ, "KUBECONFIG": str(self.state / "pki" / "admin.conf"), "HOME": str(self.state), "PATH": f"{self.bin}:{os.environ['PATH']}"}
+    def run(
+        self,
+        argv: list[str],
+        *,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: float = 60,
+        namespaces: tuple[str, ...] = ("net",),
+    ) -> str:
+        """What a command in the cluster's network prints; ClusterError with what it said where it failed and
+        `check`.
+        """
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(self.state / "pki" / "admin.conf"),
+            "HOME": str(self.state),
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+        }
         source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         try:
-            done = subprocess.run([*self.enter(*namespaces), *argv], env=environment, capture_output=True, text=True, timeout=timeout, **source)
+            done = subprocess.run(
+                [*self.enter(*namespaces), *argv],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                **source,
+            )
         except subprocess.TimeoutExpired:
             if check:
                 raise ClusterError(f"{' '.join(argv[:6])} did not end within {timeout:.0f} s") from None
             return ""
         if check and done.returncode:
-            raise ClusterError(f"{' '.join(argv[:6])} failed with exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
+            raise ClusterError(
+                f"{' '.join(argv[:6])} failed with exit code {done.returncode}:"
+                f" {(done.stderr or done.stdout).strip()[-2000:]}"
+            )
         return str(done.stdout)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> str:
@@ -269,7 +367,13 @@ class Cluster:
 
     def apply(self, manifests: list[dict[str, Any]]) -> None:
         """Creates or changes; what the apiserver does not know in a manifest is an error."""
-        self.kubectl("apply", "--validate=strict", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+        self.kubectl(
+            "apply",
+            "--validate=strict",
+            "-f",
+            "-",
+            stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}),
+        )
 
     def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
         """{} where there is none."""
@@ -278,14 +382,18 @@ class Cluster:
 
     def rollout(self, workload: str, namespace: str, seconds: float) -> None:
         try:
-            self.kubectl("rollout", "status", workload, "-n", namespace, f"--timeout={seconds:.0f}s", timeout=seconds + 20)
+            self.kubectl(
+                "rollout", "status", workload, "-n", namespace, f"--timeout={seconds:.0f}s", timeout=seconds + 20
+            )
         except ClusterError as error:
             pods = self.kubectl("describe", "pods", "-n", namespace, check=False)
             raise ClusterError(f"{error}\n{pods[-3000:]}") from None
 
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
-        """Sockets that this thread makes meanwhile are in the cluster's network, where pods and services have their addresses."""
+        """Sockets that this thread makes meanwhile are in the cluster's network, where pods and services have their
+        addresses.
+        """
         own, theirs = os.open("/proc/thread-self/ns/net", os.O_RDONLY), os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
         try:
             _setns(theirs)
@@ -299,7 +407,9 @@ class Cluster:
 
     def spawn(self, argv: list[str], log: IO[Any], **options: Any) -> subprocess.Popen[Any]:
         """A process of the test's own (a stand-in) in the cluster's network: pods reach it at a node's address."""
-        return subprocess.Popen([*self.enter("net"), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
+        return subprocess.Popen(
+            [*self.enter("net"), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options
+        )
 
     def load(self, *archives: Path) -> None:
         """Brings images (docker-archive files) to every node."""
@@ -320,7 +430,9 @@ def _setns(descriptor: int) -> None:
 
 
 def sweep() -> None:
-    """Removes what clusters left whose process was killed: folders and empty cgroups; their processes and mounts are gone already."""
+    """Removes what clusters left whose process was killed: folders and empty cgroups; their processes and mounts are
+    gone already.
+    """
     for left in PARENT.glob(f"{PREFIX}*"):
         try:
             with (left / "lock").open("r+") as lock:
@@ -335,7 +447,10 @@ def main() -> None:
     started = time.monotonic()
     with Cluster() as cluster:
         print(f"up after {time.monotonic() - started:.0f} s; talk to it, as root:")
-        print(f"  export KUBECONFIG={cluster.state}/pki/admin.conf; {' '.join(cluster.enter('net'))} {cluster.bin}/kubectl get pods -A")
+        print(
+            f"  export KUBECONFIG={cluster.state}/pki/admin.conf; {' '.join(cluster.enter('net'))}"
+            f" {cluster.bin}/kubectl get pods -A"
+        )
         print("Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.sigwait({signal.SIGINT, signal.SIGTERM})

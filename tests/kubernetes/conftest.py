@@ -1,4 +1,6 @@
-"""What the Kubernetes tests share: one cluster, the images, and a plain word where they cannot be had. Root, Go and Debian packages are needed."""
+"""What the Kubernetes tests share: one cluster, the images, and a plain word where they cannot be had. Root, Go and
+Debian packages are needed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from tests.kubernetes import images, prepare
 from tests.kubernetes.cluster import Cluster
 
 HERE = Path(__file__).resolve().parent
-# The moment, in seconds of Unix time, after which no test is begun: CI has an hour, and a machine that built Kubernetes first has less of it left.
+# The moment, in seconds of Unix time, after which no test is begun: CI has an hour, and a machine that built Kubernetes
+# first has less of it left.
 BEGIN_BY = "GDI_KUBERNETES_BEGIN_BY"
 NO_TIME = "no time was left for it"
 
@@ -48,9 +51,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    late = [report.nodeid for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple) and NO_TIME in report.longrepr[2]]
+    late = [
+        report.nodeid
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and NO_TIME in report.longrepr[2]
+    ]
     if late:
-        terminalreporter.write_line(f"\n{len(late)} KUBERNETES TESTS DID NOT RUN: {NO_TIME}\n" + "\n".join(late), red=True, bold=True)
+        terminalreporter.write_line(
+            f"\n{len(late)} KUBERNETES TESTS DID NOT RUN: {NO_TIME}\n" + "\n".join(late), red=True, bold=True
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
-"""charts/gdi installed in the test cluster: two replicas of the broker on PostgreSQL and OpenBao (by Kubernetes auth), with the LS AAI stand-in.
+"""charts/gdi installed in the test cluster: two replicas of the broker on PostgreSQL and OpenBao (by Kubernetes auth),
+with the LS AAI stand-in.
 
-The servers run on this machine; pods reach them at a node's address. The stand-in's own URLs name loopback, so a relay beside each broker leads there.
+The servers run on this machine; pods reach them at a node's address. The stand-in's own URLs name loopback, so a relay
+beside each broker leads there.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ asyncio.run(main())
 
 @dataclass
 class Centre:
-    """What the broker's chart is to be installed with; every server listens on the loopback of who makes this. `values`: of the chart, beyond these;
-    `callers`: who may call the broker besides Airflow and Snakemake pods."""
+    """What the broker's chart is to be installed with; every server listens on the loopback of who makes this.
+    `values`: of the chart, beyond these; `callers`: who may call the broker besides Airflow and Snakemake pods."""
 
     cluster: Cluster
     folder: Path
@@ -61,62 +63,126 @@ class Centre:
         return self.folder / "values.yaml"
 
     def prepare(self, stack: ExitStack) -> None:
-        """Namespaces, Secrets, Vault's Kubernetes auth, and the values file; what leads to the servers stays as long as the stack."""
+        """Namespaces, Secrets, Vault's Kubernetes auth, and the values file; what leads to the servers stays as long as
+        the stack.
+        """
         cluster, node = self.cluster, self.cluster.nodes[0].address
         wanted = (("vault", self.bao.port), ("postgres", self.postgres.port), ("aai", self.aai_port))
         hatches = {name: stack.enter_context(Hatch(cluster, node, port)) for name, port in wanted}
         for namespace in (NAMESPACE, OUTSIDE):
             cluster.kubectl("create", "namespace", namespace, check=False)
-        cluster.apply([o for name, port in (("vault", 8200), ("postgres", 5432)) for o in outside(name, port, node, hatches[name].port)])
-        secrets = {"gdi-broker-database": {"password": self.postgres.password}, "gdi-broker-oidc": {"client-secret": self.client_secret}}
-        cluster.apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d} for n, d in secrets.items()])
+        cluster.apply(
+            [
+                o
+                for name, port in (("vault", 8200), ("postgres", 5432))
+                for o in outside(name, port, node, hatches[name].port)
+            ]
+        )
+        secrets = {
+            "gdi-broker-database": {"password": self.postgres.password},
+            "gdi-broker-oidc": {"client-secret": self.client_secret},
+        }
+        cluster.apply(
+            [
+                {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d}
+                for n, d in secrets.items()
+            ]
+        )
         api = stack.enter_context(Door(cluster, API, 6443))
         _kubernetes_auth(cluster, self.bao, api.port)
         relay = {
-            "name": "login", "image": name_of("broker"), "imagePullPolicy": "Never",
+            "name": "login",
+            "image": name_of("broker"),
+            "imagePullPolicy": "Never",
             "command": ["python3", "-c", RELAY, str(self.aai_port), node, str(hatches["aai"].port)],
-            "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        }  # fmt: skip
+        }
         enrolment = {name: value for name, value in self.enrolment.items() if name != "workload_issuers"}
         repository, tag = name_of("broker").rsplit(":", 1)
         servers = (("database", hatches["postgres"]), ("vault", hatches["vault"]), ("extra", hatches["aai"]))
         values = {
             "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
             "broker": {
-                "publicUrl": self.public_url, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+                "publicUrl": self.public_url,
+                "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
                 "database": {"url": f"postgresql+asyncpg://gdi@postgres.{OUTSIDE}.svc/{self.database}"},
-                "oidc": {"issuer": self.issuer, "clientId": "token-broker"}, "vault": {"addr": f"http://vault.{OUTSIDE}.svc:8200"},
-                "extraContainers": [relay], "drainSeconds": 8, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-                "network": {"from": self.callers, **{key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers}},
+                "oidc": {"issuer": self.issuer, "clientId": "token-broker"},
+                "vault": {"addr": f"http://vault.{OUTSIDE}.svc:8200"},
+                "extraContainers": [relay],
+                "drainSeconds": 8,
+                "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+                "network": {
+                    "from": self.callers,
+                    **{key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers},
+                },
             },
-            "enrolment": enrolment, **self.values,
-        }  # fmt: skip
+            "enrolment": enrolment,
+            **self.values,
+        }
         self.values_file.write_text(yaml.safe_dump(values))
 
     def upgrade(self, *more: str, install: bool = False) -> str:
         """helm install or upgrade, waiting for all replicas."""
-        verb = ["install", "--take-ownership"] if install else ["upgrade"]  # another test may have applied parts of the chart before
+        verb = (
+            ["install", "--take-ownership"] if install else ["upgrade"]
+        )  # another test may have applied parts of the chart before
         chart = str(ROOT / "charts" / "gdi")
         try:
-            return self.cluster.helm(*verb, "gdi", chart, "-n", NAMESPACE, "-f", str(self.values_file), "--wait", "--timeout", "8m", *more, timeout=500)
+            return self.cluster.helm(
+                *verb,
+                "gdi",
+                chart,
+                "-n",
+                NAMESPACE,
+                "-f",
+                str(self.values_file),
+                "--wait",
+                "--timeout",
+                "8m",
+                *more,
+                timeout=500,
+            )
         except ClusterError as error:
-            said = self.cluster.kubectl("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-c", "broker", "--tail=20", check=False)
+            said = self.cluster.kubectl(
+                "logs",
+                "-n",
+                NAMESPACE,
+                "-l",
+                "app.kubernetes.io/name=gdi-broker",
+                "-c",
+                "broker",
+                "--tail=20",
+                check=False,
+            )
             raise ClusterError(f"{error}\nThe broker's logs:\n{said}") from None
 
     def install(self, stack: ExitStack) -> str:
-        """Installed and ready; the address of the broker's Service, which is reached at port 8080 from the cluster's network."""
+        """Installed and ready; the address of the broker's Service, which is reached at port 8080 from the cluster's
+        network.
+        """
         self.upgrade(install=True)
         # What stays of it shuts the namespace of runs, where other tests have pods.
-        stack.callback(lambda: self.cluster.kubectl("delete", "networkpolicy", "gdi-default-deny", "-n", "gdi-runs", check=False))
-        stack.callback(lambda: self.cluster.helm("uninstall", "gdi", "-n", NAMESPACE, "--wait", "--timeout", "60s", check=False))
-        # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing leads outside.
+        stack.callback(
+            lambda: self.cluster.kubectl("delete", "networkpolicy", "gdi-default-deny", "-n", "gdi-runs", check=False)
+        )
+        stack.callback(
+            lambda: self.cluster.helm("uninstall", "gdi", "-n", NAMESPACE, "--wait", "--timeout", "60s", check=False)
+        )
+        # A node reaches services by a route that real ones have: its default route. Here there is none, so that nothing
+        # leads outside.
         self.cluster.run(["ip", "route", "replace", SERVICES, "dev", "nodes", "src", self.cluster.nodes[0].address])
         return str(self.cluster.get("service", "gdi-broker", NAMESPACE)["spec"]["clusterIP"])
 
     def airflows_identity(self, hours: int = 1) -> str:
         """A token of Airflow's service account for the broker, signed by the cluster."""
-        return self.cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--audience=token-broker", f"--duration={hours}h").strip()
+        return self.cluster.kubectl(
+            "create", "token", "airflow", "-n", NAMESPACE, "--audience=token-broker", f"--duration={hours}h"
+        ).strip()
 
 
 class Coordinator(PostgresWorld):
@@ -144,8 +210,17 @@ def coordinator(cluster: Cluster, folder: Path) -> Iterator[Coordinator]:
         stack.callback(world.stop)
         world.cluster = cluster
         world.centre = Centre(
-            cluster, folder, bao, postgres, world.database, world.aai_port, world.issuer, world.secrets["broker"], world.public_url, world.enrolment()
-        )  # fmt: skip
+            cluster,
+            folder,
+            bao,
+            postgres,
+            world.database,
+            world.aai_port,
+            world.issuer,
+            world.secrets["broker"],
+            world.public_url,
+            world.enrolment(),
+        )
         world.centre.prepare(stack)
         started = time.monotonic()
         address = world.centre.install(stack)
@@ -157,39 +232,65 @@ def coordinator(cluster: Cluster, folder: Path) -> Iterator[Coordinator]:
 def outside(name: str, port: int, address: str, target: int) -> list[dict[str, Any]]:
     """A Service whose endpoint is a server outside the cluster."""
     meta = {"name": name, "namespace": OUTSIDE}
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"name": "tcp", "port": port, "targetPort": target}]}}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {"ports": [{"name": "tcp", "port": port, "targetPort": target}]},
+    }
     labels = {"kubernetes.io/service-name": name}
     slice_ = {
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "metadata": {**meta, "labels": labels},
-        "ports": [{"name": "tcp", "port": target}], "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-    }  # fmt: skip
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "addressType": "IPv4",
+        "metadata": {**meta, "labels": labels},
+        "ports": [{"name": "tcp", "port": target}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+    }
     return [service, slice_]
 
 
 def _kubernetes_auth(cluster: Cluster, bao: OpenBao, api: int) -> None:
-    """As docs/install.md says: OpenBao reviews the broker's token at the API server and knows its service account by name."""
+    """As docs/install.md says: OpenBao reviews the broker's token at the API server and knows its service account by
+    name.
+    """
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vault", "namespace": OUTSIDE}}
     binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "vault-reviews-tokens"},
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "vault-reviews-tokens"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
         "subjects": [{"kind": "ServiceAccount", "name": "vault", "namespace": OUTSIDE}],
-    }  # fmt: skip
+    }
     cluster.apply([account, binding])
     reviewer = cluster.kubectl("create", "token", "vault", "-n", OUTSIDE, "--duration=4h").strip()
     authority = (cluster.state / "pki" / "ca.crt").read_text()
     with bao.as_operator() as operator:
         operator.post("/v1/sys/auth/kubernetes", json={"type": "kubernetes"})
-        config = {"kubernetes_host": f"https://127.0.0.1:{api}", "kubernetes_ca_cert": authority, "token_reviewer_jwt": reviewer, "disable_local_ca_jwt": True}
+        config = {
+            "kubernetes_host": f"https://127.0.0.1:{api}",
+            "kubernetes_ca_cert": authority,
+            "token_reviewer_jwt": reviewer,
+            "disable_local_ca_jwt": True,
+        }
         operator.post("/v1/auth/kubernetes/config", json=config).raise_for_status()
-        operator.put("/v1/sys/policies/acl/token-broker", json={"policy": POLICY.format(mount=bao.mount)}).raise_for_status()
+        operator.put(
+            "/v1/sys/policies/acl/token-broker", json={"policy": POLICY.format(mount=bao.mount)}
+        ).raise_for_status()
         role = {
-            "bound_service_account_names": "gdi-broker", "bound_service_account_namespaces": NAMESPACE, "audience": "vault", "token_policies": ["token-broker"],
-            "token_ttl": "10m", "token_no_default_policy": True,
-        }  # fmt: skip
+            "bound_service_account_names": "gdi-broker",
+            "bound_service_account_namespaces": NAMESPACE,
+            "audience": "vault",
+            "token_policies": ["token-broker"],
+            "token_ttl": "10m",
+            "token_no_default_policy": True,
+        }
         operator.post("/v1/auth/kubernetes/role/token-broker", json=role).raise_for_status()
 
 
 def pods_of(cluster: Cluster) -> dict[str, str]:
     """{name: uid} of the broker's pods that are not being deleted."""
-    found = json.loads(cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-o", "json"))["items"]
+    found = json.loads(
+        cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-o", "json")
+    )["items"]
     return {p["metadata"]["name"]: p["metadata"]["uid"] for p in found if "deletionTimestamp" not in p["metadata"]}

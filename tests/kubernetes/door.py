@@ -1,4 +1,6 @@
-"""Doors between this machine's loopback and the cluster's network: a `Door` leads in (to the API server, a service), a `Hatch` out (to a stand-in)."""
+"""Doors between this machine's loopback and the cluster's network: a `Door` leads in (to the API server, a service), a
+`Hatch` out (to a stand-in).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ CHUNK = 64 * 1024
 
 
 class _Relay:
-    """A listening socket; each connection to it is joined with one that `dial` makes. Threads, as a namespace belongs to a thread."""
+    """A listening socket; each connection to it is joined with one that `dial` makes. Threads, as a namespace belongs
+    to a thread.
+    """
 
     def __init__(self, listener: socket.socket, dial: Callable[[], socket.socket]) -> None:
         self._listener, self._dial = listener, dial
@@ -71,7 +75,9 @@ class Door(_Relay):
 
 
 class Hatch(_Relay):
-    """`address`:`port` in the cluster's network (a node's address, which pods reach) leads to 127.0.0.1:`target` of this machine."""
+    """`address`:`port` in the cluster's network (a node's address, which pods reach) leads to 127.0.0.1:`target` of
+    this machine.
+    """
 
     def __init__(self, cluster: Cluster, address: str, target: int) -> None:
         with cluster.network():

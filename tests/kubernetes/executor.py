@@ -1,6 +1,8 @@
-"""Airflow's KubernetesExecutor on the test cluster: scheduler, triggerer and API server are processes, every task instance that needs a worker is a pod.
+"""Airflow's KubernetesExecutor on the test cluster: scheduler, triggerer and API server are processes, every task
+instance that needs a worker is a pod.
 
-The settings are those of charts/gdi/values-airflow.yaml, as plain manifests: what the official chart makes of them cannot be had in a test.
+The settings are those of charts/gdi/values-airflow.yaml, as plain manifests: what the official chart makes of them
+cannot be had in a test.
 """
 
 from __future__ import annotations
@@ -31,20 +33,31 @@ class ExecutorFederation(ClusterFederation):
         token = cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--duration=4h").strip()
         config = kubeconfig(cluster, self.work / "executor-kubeconfig", API_URL, token)
         layout.results.chmod(0o777)  # workers are another user: a claim of their own stands here in production
-        template = write_private(self.work / "worker.yaml", yaml.safe_dump(worker(layout.ports["airflow"], layout.results)))
+        template = write_private(
+            self.work / "worker.yaml", yaml.safe_dump(worker(layout.ports["airflow"], layout.results))
+        )
         repository, tag = images.name_of("airflow").rsplit(":", 1)
         executor = {
-            "NAMESPACE": NAMESPACE, "IN_CLUSTER": "False", "CONFIG_FILE": str(config), "POD_TEMPLATE_FILE": str(template),
-            "WORKER_CONTAINER_REPOSITORY": repository, "WORKER_CONTAINER_TAG": tag, "DELETE_WORKER_PODS": "False",
-        }  # fmt: skip
+            "NAMESPACE": NAMESPACE,
+            "IN_CLUSTER": "False",
+            "CONFIG_FILE": str(config),
+            "POD_TEMPLATE_FILE": str(template),
+            "WORKER_CONTAINER_REPOSITORY": repository,
+            "WORKER_CONTAINER_TAG": tag,
+            "DELETE_WORKER_PODS": "False",
+        }
         return {
-            **super().airflow_environment(), "AIRFLOW__CORE__EXECUTOR": "KubernetesExecutor", "AIRFLOW__API__HOST": "0.0.0.0",
+            **super().airflow_environment(),
+            "AIRFLOW__CORE__EXECUTOR": "KubernetesExecutor",
+            "AIRFLOW__API__HOST": "0.0.0.0",
             **{f"AIRFLOW__KUBERNETES_EXECUTOR__{name}": value for name, value in executor.items()},
-        }  # fmt: skip
+        }
 
     def workers(self, dag_run: str) -> dict[str, str]:
         """{task id: phase} of the worker pods that there are."""
-        found = json.loads(self.cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "kubernetes_executor=True", "-o", "json"))["items"]
+        found = json.loads(
+            self.cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "kubernetes_executor=True", "-o", "json")
+        )["items"]
         of_run = [p for p in found if p["metadata"]["annotations"].get("run_id") == dag_run]
         return {p["metadata"]["annotations"]["task_id"]: p["status"]["phase"] for p in of_run}
 
@@ -61,28 +74,51 @@ def rights() -> list[dict[str, Any]]:
     return [
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": rules},
         {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta, "roleRef": role,
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": role,
             "subjects": [{"kind": "ServiceAccount", "name": "airflow", "namespace": NAMESPACE}],
         },
-    ]  # fmt: skip
+    ]
 
 
 def worker(port: int, results: Path) -> dict[str, Any]:
-    """The pod template: environment, volumes and security of values-airflow.yaml; the API server at a node's address, answers in a folder of the node."""
-    env = [*VALUES["env"], {"name": "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "value": f"http://{API}:{port}/execution/"}]
+    """The pod template: environment, volumes and security of values-airflow.yaml; the API server at a node's address,
+    answers in a folder of the node.
+    """
+    env = [
+        *VALUES["env"],
+        {"name": "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "value": f"http://{API}:{port}/execution/"},
+    ]
     given = [v for v in VALUES["volumes"] if v["name"] != "gdi-results"]
     scratch = [{"name": name, "emptyDir": {}} for name in ("home", "tmp")]
     container = {
-        "name": "base", "image": images.name_of("airflow"), "imagePullPolicy": "Never", "env": env,
+        "name": "base",
+        "image": images.name_of("airflow"),
+        "imagePullPolicy": "Never",
+        "env": env,
         "securityContext": {**VALUES["securityContexts"]["containers"], "readOnlyRootFilesystem": True},
         "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        "volumeMounts": [{"name": "home", "mountPath": "/opt/airflow"}, {"name": "tmp", "mountPath": "/tmp"}, *VALUES["volumeMounts"]],
-    }  # fmt: skip
+        "volumeMounts": [
+            {"name": "home", "mountPath": "/opt/airflow"},
+            {"name": "tmp", "mountPath": "/tmp"},
+            *VALUES["volumeMounts"],
+        ],
+    }
     spec = {
-        "serviceAccountName": "airflow", "restartPolicy": "Never", "containers": [container], "securityContext": VALUES["securityContexts"]["pod"],
+        "serviceAccountName": "airflow",
+        "restartPolicy": "Never",
+        "containers": [container],
+        "securityContext": VALUES["securityContexts"]["pod"],
         "volumes": [*scratch, *given, {"name": "gdi-results", "hostPath": {"path": str(results)}}],
-    }  # fmt: skip
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "worker", "labels": {"tier": "airflow"}}, "spec": spec}
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "worker", "labels": {"tier": "airflow"}},
+        "spec": spec,
+    }
 
 
 def loaded(cluster: Cluster) -> None:

@@ -1,7 +1,8 @@
-"""A local federation on the test cluster: broker and gateways are the charts' pods, Snakemake runs in pods; Airflow and the nodes' other servers are processes.
+"""A local federation on the test cluster: broker and gateways are the charts' pods, Snakemake runs in pods; Airflow and
+the nodes' other servers are processes.
 
-All of it lives in the cluster's network, the processes on the loopback there. So whoever makes, starts, asks or stops one does it within
-`cluster.network()`: threads and processes made there stay there.
+All of it lives in the cluster's network, the processes on the loopback there. So whoever makes, starts, asks or stops
+one does it within `cluster.network()`: threads and processes made there stay there.
 """
 
 from __future__ import annotations
@@ -45,7 +46,16 @@ class ClusterFederation(Federation):
 
     gateway: type[Gateway] = Gateway
 
-    def __init__(self, work: Path, cluster: Cluster, postgres: Postgres, *, nodes: int = 2, pods: dict[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        work: Path,
+        cluster: Cluster,
+        postgres: Postgres,
+        *,
+        nodes: int = 2,
+        pods: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(work, nodes=nodes, upkeep=False, **options)
         self.cluster, self.postgres = cluster, postgres
         self.layout.gateway_names = {n: gateways.host_of(n) for n in self.layout.nodes}
@@ -71,9 +81,16 @@ class ClusterFederation(Federation):
         self.seconds["helm install"] = time.monotonic() - started
         airflow.configure(layout, secrets)
         hosts = self.work / "hosts"
-        hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{self.gateways[n].address} {name}\n" for n, name in layout.gateway_names.items()))
+        hosts.write_text(
+            "127.0.0.1 localhost\n"
+            + "".join(f"{self.gateways[n].address} {name}\n" for n, name in layout.gateway_names.items())
+        )
         for service in airflow.services(layout, self.airflow_environment()):
-            add(replace(service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout))
+            add(
+                replace(
+                    service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout
+                )
+            )
         add(Service("broker", relay(layout.ports["broker"], address, 8080), http_ok(layout.url("broker") + "/readyz")))
         for n in layout.nodes:
             add(node.sda(layout, n))
@@ -84,21 +101,42 @@ class ClusterFederation(Federation):
     def tes(self, name: str) -> Service:
         """The node's TES, after its chart was installed."""
         folders = [bind.source for bind in python_folders()]
-        return node.tes(self.layout, self.secrets, name, folders=folders, slots=self.slots, maker=self.maker, inside=self.gateways[name].inside)
+        return node.tes(
+            self.layout,
+            self.secrets,
+            name,
+            folders=folders,
+            slots=self.slots,
+            maker=self.maker,
+            inside=self.gateways[name].inside,
+        )
 
     def _install(self) -> str:
-        """Both charts, and what Airflow's processes are given: an identity, the pods' settings, a connection with their rights. The broker's address."""
+        """Both charts, and what Airflow's processes are given: an identity, the pods' settings, a connection with their
+        rights. The broker's address.
+        """
         layout, cluster = self.layout, self.cluster
         repository, tag = name_of("snakemake").rsplit(":", 1)
         runs = {
-            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, "pods": self.pods,
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "pods": self.pods,
             "gateways": [gateways.opening(n, gateways.PORT) for n in layout.nodes],
-        }  # fmt: skip
+        }
         enrolment = yaml.safe_load(core.enrolment(layout, self.secrets).read_text())
         self.centre = Centre(
-            cluster, layout.folder("centre"), openbao.server(layout), self.postgres, self.postgres.database(), layout.ports["aai"], layout.issuer,
-            self.secrets.read("client-token-broker"), layout.url("broker"), enrolment, {"runs": runs}, [gateways.opening(n) for n in layout.nodes],
-        )  # fmt: skip
+            cluster,
+            layout.folder("centre"),
+            openbao.server(layout),
+            self.postgres,
+            self.postgres.database(),
+            layout.ports["aai"],
+            layout.issuer,
+            self.secrets.read("client-token-broker"),
+            layout.url("broker"),
+            enrolment,
+            {"runs": runs},
+            [gateways.opening(n) for n in layout.nodes],
+        )
         self.centre.prepare(self.stack)
         address = self.centre.install(self.stack)
         for gateway in self.gateways.values():
@@ -115,9 +153,12 @@ class ClusterFederation(Federation):
         environment = super().airflow_environment()
         del environment["GDI_PROCESS_HOST_SOCKET"]
         return {
-            **environment, "GDI_LAUNCHER": "kubernetes", "GDI_POD_CONFIG": str(self.pod_config), "GDI_IDENTITY_TOKEN_FILE": str(self.identity_file),
+            **environment,
+            "GDI_LAUNCHER": "kubernetes",
+            "GDI_POD_CONFIG": str(self.pod_config),
+            "GDI_IDENTITY_TOKEN_FILE": str(self.identity_file),
             f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps({"conn_type": "kubernetes", "extra": extra}),
-        }  # fmt: skip
+        }
 
     @property
     def public_url(self) -> str:
@@ -158,7 +199,9 @@ Made = TypeVar("Made", bound=ClusterFederation)
 
 @contextmanager
 def started(kind: type[Made], cluster: Cluster, **options: Any) -> Iterator[Made]:
-    """A federation of that kind, up, with its own folder and PostgreSQL. Within it this thread is in the cluster's network."""
+    """A federation of that kind, up, with its own folder and PostgreSQL. Within it this thread is in the cluster's
+    network.
+    """
     work = Path(tempfile.mkdtemp(prefix="gdi-t-"))
     try:
         with cluster.network(), running_postgres() as postgres, kind(work, cluster, postgres, **options) as made:

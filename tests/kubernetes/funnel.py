@@ -1,6 +1,8 @@
-"""The chart's own Funnel in the test cluster: workers, executors and their volumes are pods and claims. The program is what GDI_FUNNEL names.
+"""The chart's own Funnel in the test cluster: workers, executors and their volumes are pods and claims. The program is
+what GDI_FUNNEL names.
 
-There is no storage class that makes volumes in the test cluster; `Volumes` is one: a folder of this machine, which both of its nodes are, for each claim.
+There is no storage class that makes volumes in the test cluster; `Volumes` is one: a folder of this machine, which both
+of its nodes are, for each claim.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def program() -> Path | None:
 
 
 def load(cluster: Cluster) -> None:
-    """Funnel's image, of the program and a small system, and the tasks' image under the name that workflows have for it."""
+    """Funnel's image, of the program and a small system, and the tasks' image under the name that workflows have for
+    it.
+    """
     found = program()
     assert found is not None
     images.built("task")
@@ -44,7 +48,9 @@ def load(cluster: Cluster) -> None:
         made = Path(scratch)
         (made / "funnel").write_bytes(found.read_bytes())
         (made / "funnel").chmod(0o755)
-        (made / "Dockerfile").write_text(f'FROM {images.name_of("task")}\nCOPY funnel /usr/local/bin/funnel\nENTRYPOINT ["funnel"]\n')
+        (made / "Dockerfile").write_text(
+            f'FROM {images.name_of("task")}\nCOPY funnel /usr/local/bin/funnel\nENTRYPOINT ["funnel"]\n'
+        )
         for name, archive in ((FUNNEL, made / "funnel.tar"), (TASK, made / "task.tar")):
             images.derived(name, made if name == FUNNEL else None, images.name_of("task"), archive)
             cluster.load(archive)
@@ -63,9 +69,15 @@ class Volumes(threading.Thread):
         while not self._end.wait(0.5):
             with contextlib.suppress(ClusterError, subprocess.TimeoutExpired):
                 claims = json.loads(self.cluster.kubectl("get", "pvc", "-n", self.namespace, "-o", "json"))["items"]
-                new = [c for c in claims if c["spec"].get("storageClassName") == STORAGE and c["metadata"]["uid"] not in self.made]
+                new = [
+                    c
+                    for c in claims
+                    if c["spec"].get("storageClassName") == STORAGE and c["metadata"]["uid"] not in self.made
+                ]
                 if new:
-                    self.cluster.apply([self._volume(c["metadata"]["name"], c["spec"]["resources"]["requests"]) for c in new])
+                    self.cluster.apply(
+                        [self._volume(c["metadata"]["name"], c["spec"]["resources"]["requests"]) for c in new]
+                    )
                     self.made |= {c["metadata"]["uid"] for c in new}
 
     def close(self) -> None:
@@ -79,10 +91,19 @@ class Volumes(threading.Thread):
         os.chown(folder, 0, USER)
         folder.chmod(0o2775)
         spec = {
-            "capacity": size, "accessModes": ["ReadWriteMany"], "hostPath": {"path": str(folder)}, "storageClassName": STORAGE,
-            "claimRef": {"name": claim, "namespace": self.namespace}, "persistentVolumeReclaimPolicy": "Retain",
-        }  # fmt: skip
-        return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": claim, "labels": {"gdi-test": "volume"}}, "spec": spec}
+            "capacity": size,
+            "accessModes": ["ReadWriteMany"],
+            "hostPath": {"path": str(folder)},
+            "storageClassName": STORAGE,
+            "claimRef": {"name": claim, "namespace": self.namespace},
+            "persistentVolumeReclaimPolicy": "Retain",
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": claim, "labels": {"gdi-test": "volume"}},
+            "spec": spec,
+        }
 
 
 class FunnelGateway(Gateway):
@@ -100,9 +121,18 @@ class FunnelGateway(Gateway):
         cluster.kubectl("create", "namespace", tasks, check=False)
         cluster.kubectl("label", "namespace", tasks, "--overwrite", "pod-security.kubernetes.io/enforce=restricted")
         wanted = {"gdi-node-tes", "gdi-node-s3", "gdi-node-crypt4gh"}
-        given = [{**s, "metadata": {**s["metadata"], "namespace": tasks}} for s in self.made_secrets() if s["metadata"]["name"] in wanted]
+        given = [
+            {**s, "metadata": {**s["metadata"], "namespace": tasks}}
+            for s in self.made_secrets()
+            if s["metadata"]["name"] in wanted
+        ]
         keys = s3.credentials_file(self.secrets, self.name, "tes").read_text()  # a worker's own, not the gateway's
-        cluster.apply([{**s, "stringData": {"credentials.json": keys}} if s["metadata"]["name"] == "gdi-node-s3" else s for s in given])
+        cluster.apply(
+            [
+                {**s, "stringData": {"credentials.json": keys}} if s["metadata"]["name"] == "gdi-node-s3" else s
+                for s in given
+            ]
+        )
         state = self.layout.folder("nodes", self.name, "funnel-state")
         os.chown(state, USER, USER)
         cluster.apply(self._state(state))
@@ -121,26 +151,47 @@ class FunnelGateway(Gateway):
             "gdi-node-funnel-oidc": {"client-secret": self.secrets.read(f"client-{core.tes_client_id(self.name)}")},
         }
         known = [s for s in made if s["metadata"]["name"] not in more]
-        return known + [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": self.namespace}, "stringData": d} for n, d in more.items()]
+        return known + [
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": n, "namespace": self.namespace},
+                "stringData": d,
+            }
+            for n, d in more.items()
+        ]
 
     def values(self, stack: ExitStack) -> dict[str, Any]:
         layout, name = self.layout, self.name
         made = super().values(stack)
         aai = stack.enter_context(Hatch(self.cluster, API, layout.ports["aai"])).port
         login = {
-            "name": "login", "image": images.name_of("node"), "imagePullPolicy": "Never",
+            "name": "login",
+            "image": images.name_of("node"),
+            "imagePullPolicy": "Never",
             "command": ["python3", "-c", RELAY, str(layout.ports["aai"]), API, str(aai)],
-            "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
-        }  # fmt: skip
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        }
         self.storage = made["gateway"]["workspace"]["endpoint"].removeprefix("http://")
         repository, tag = FUNNEL.rsplit(":", 1)
         made["gateway"]["tes"] = {"user": node.TES_USER, "flavour": "funnel"}
         made["funnel"] = {
-            "enabled": True, "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, "persistence": {"existingClaim": "funnel-state"},
-            "oidc": {"issuer": layout.issuer, "clientId": core.tes_client_id(name), "audience": layout.url(f"{name}/tes")},
-            "tasks": {"createNamespace": False, "storageClass": STORAGE, "volumeSize": "1Gi"}, "extraContainers": [login],
+            "enabled": True,
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "persistence": {"existingClaim": "funnel-state"},
+            "oidc": {
+                "issuer": layout.issuer,
+                "clientId": core.tes_client_id(name),
+                "audience": layout.url(f"{name}/tes"),
+            },
+            "tasks": {"createNamespace": False, "storageClass": STORAGE, "volumeSize": "1Gi"},
+            "extraContainers": [login],
             "network": {"to": [{"cidr": f"{API}/32", "ports": [int(self.storage.rsplit(":", 1)[1]), aai]}]},
-        }  # fmt: skip
+        }
         made["cluster"] = {
             "dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]},
             "apiServer": [{"cidr": f"{API}/32", "ports": [6443]}],
@@ -151,8 +202,19 @@ class FunnelGateway(Gateway):
         size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
         claim = {"name": "funnel-state", "namespace": self.namespace}
         labelled = {"name": f"{self.name}-funnel-state", "labels": {"gdi-test": "volume"}}
-        volume = {"capacity": size, "accessModes": modes, "hostPath": {"path": str(folder)}, "claimRef": claim, "storageClassName": ""}
-        wanted = {"accessModes": modes, "resources": {"requests": size}, "volumeName": labelled["name"], "storageClassName": ""}
+        volume = {
+            "capacity": size,
+            "accessModes": modes,
+            "hostPath": {"path": str(folder)},
+            "claimRef": claim,
+            "storageClassName": "",
+        }
+        wanted = {
+            "accessModes": modes,
+            "resources": {"requests": size},
+            "volumeName": labelled["name"],
+            "storageClassName": "",
+        }
         return [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}},
             {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": labelled, "spec": volume},
@@ -168,5 +230,7 @@ class FunnelFederation(ClusterFederation):
     def tes(self, name: str) -> Service:
         gateway = self.gateways[name]
         address = str(self.cluster.get("service", f"{name}-funnel", gateway.namespace)["spec"]["clusterIP"])
-        ready = node.funnel_answers(self.layout.url(f"{name}/tes") + "/ga4gh/tes/v1/service-info", self.secrets.read(f"{name}-tes-password"))
+        ready = node.funnel_answers(
+            self.layout.url(f"{name}/tes") + "/ga4gh/tes/v1/service-info", self.secrets.read(f"{name}-tes-password")
+        )
         return Service(f"{name}-tes", relay(self.layout.ports[f"{name}/tes"], address, 8000), ready)

@@ -1,4 +1,6 @@
-"""charts/gdi-node installed in the test cluster for one node of a federation: a pod is its gateway, processes are its archive, TES and S3."""
+"""charts/gdi-node installed in the test cluster for one node of a federation: a pod is its gateway, processes are its
+archive, TES and S3.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ PORT, INSIDE = 8080, 8081  # of its Services
 USER = 10001  # of the image: a volume of this machine is not handed to it by Kubernetes
 LABELS = {"app.kubernetes.io/name": "gdi-gateway"}
 SNAKEMAKE = {"namespace": "gdi-runs", "podLabels": {"app.kubernetes.io/name": "gdi-snakemake"}}
-AIRFLOW = {"namespace": "gdi", "podLabels": {"tier": "airflow"}}  # where steps are pods; processes of a node are let in everywhere
+AIRFLOW = {
+    "namespace": "gdi",
+    "podLabels": {"tier": "airflow"},
+}  # where steps are pods; processes of a node are let in everywhere
 BROKER = {"namespace": "gdi", "podLabels": {"app.kubernetes.io/name": "gdi-broker"}, "ports": [8080]}
 
 
@@ -44,7 +49,9 @@ def opening(name: str, *ports: int) -> dict[str, Any]:
 
 @dataclass
 class Gateway:
-    """The release of one node. Made, prepared, installed and asked within the cluster's network; the broker's release is there before."""
+    """The release of one node. Made, prepared, installed and asked within the cluster's network; the broker's release
+    is there before.
+    """
 
     cluster: Cluster
     layout: Layout
@@ -65,25 +72,37 @@ class Gateway:
         """Installed and ready; it is gone with the stack, and its volume too."""
         cluster, name = self.cluster, self.name
         cluster.kubectl("create", "namespace", self.namespace, check=False)
-        cluster.kubectl("label", "namespace", self.namespace, "--overwrite", "pod-security.kubernetes.io/enforce=restricted")
+        cluster.kubectl(
+            "label", "namespace", self.namespace, "--overwrite", "pod-security.kubernetes.io/enforce=restricted"
+        )
         cluster.apply([*self.made_secrets(), *self._volume()])
         stack.callback(lambda: cluster.kubectl("delete", f"pv/{name}-state", "--wait=false", check=False))
-        stack.callback(lambda: cluster.kubectl("delete", "namespace", self.namespace, "--timeout=60s", check=False, timeout=70))
+        stack.callback(
+            lambda: cluster.kubectl("delete", "namespace", self.namespace, "--timeout=60s", check=False, timeout=70)
+        )
         self.values_file.write_text(yaml.safe_dump(self.values(stack)))
         self.upgrade(install=True)
-        stack.callback(lambda: cluster.helm("uninstall", name, "-n", self.namespace, "--wait", "--timeout", "60s", check=False))
+        stack.callback(
+            lambda: cluster.helm("uninstall", name, "-n", self.namespace, "--wait", "--timeout", "60s", check=False)
+        )
         self.address = str(cluster.get("service", f"{name}-gateway", self.namespace)["spec"]["clusterIP"])
-        self.inside = f"http://{cluster.get('service', f'{name}-gateway-internal', self.namespace)['spec']['clusterIP']}:{INSIDE}"
+        self.inside = (
+            f"http://{cluster.get('service', f'{name}-gateway-internal', self.namespace)['spec']['clusterIP']}:{INSIDE}"
+        )
 
     def upgrade(self, *more: str, install: bool = False) -> str:
         """helm install or upgrade, until the new pod is ready."""
         values = ("-f", str(self.values_file), "--wait", "--timeout", "3m")
         verb = "install" if install else "upgrade"
-        return self.cluster.helm(verb, self.name, str(ROOT / "charts" / "gdi-node"), "-n", self.namespace, *values, *more, timeout=200)
+        return self.cluster.helm(
+            verb, self.name, str(ROOT / "charts" / "gdi-node"), "-n", self.namespace, *values, *more, timeout=200
+        )
 
     def audit(self) -> list[dict[str, Any]]:
         """As the node's operator reads it, newest last."""
-        answer = httpx.get(f"{self.inside}/audit", params={"limit": 10_000}, timeout=20, trust_env=False).raise_for_status()
+        answer = httpx.get(
+            f"{self.inside}/audit", params={"limit": 10_000}, timeout=20, trust_env=False
+        ).raise_for_status()
         return [json.loads(line) for line in answer.text.splitlines()]
 
     def made_secrets(self) -> list[dict[str, Any]]:
@@ -95,7 +114,15 @@ class Gateway:
             "gdi-node-crypt4gh": {"public.pem": node.tes_keys(self.layout, secrets, name)[1].read_text()},
             "gdi-node-s3": {"credentials.json": s3.credentials_file(secrets, name, "gateway").read_text()},
         }
-        return [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": self.namespace}, "stringData": d} for n, d in made.items()]
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": n, "namespace": self.namespace},
+                "stringData": d,
+            }
+            for n, d in made.items()
+        ]
 
     def _volume(self) -> list[dict[str, Any]]:
         """A volume on this machine, which both of the cluster's nodes are."""
@@ -103,16 +130,35 @@ class Gateway:
         os.chown(folder, USER, USER)
         size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
         claim = {"name": "state", "namespace": self.namespace}
-        volume = {"capacity": size, "accessModes": modes, "hostPath": {"path": str(folder)}, "claimRef": claim, "storageClassName": ""}
-        wanted = {"accessModes": modes, "resources": {"requests": size}, "volumeName": f"{self.name}-state", "storageClassName": ""}
+        volume = {
+            "capacity": size,
+            "accessModes": modes,
+            "hostPath": {"path": str(folder)},
+            "claimRef": claim,
+            "storageClassName": "",
+        }
+        wanted = {
+            "accessModes": modes,
+            "resources": {"requests": size},
+            "volumeName": f"{self.name}-state",
+            "storageClassName": "",
+        }
         return [
-            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{self.name}-state"}, "spec": volume},
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": f"{self.name}-state"},
+                "spec": volume,
+            },
             {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim, "spec": wanted},
         ]
 
     def values(self, stack: ExitStack) -> dict[str, Any]:
         layout, name = self.layout, self.name
-        ports = {part: stack.enter_context(Hatch(self.cluster, API, layout.ports[f"{name}/{part}"])).port for part in ("sda", "tes", "s3")}
+        ports = {
+            part: stack.enter_context(Hatch(self.cluster, API, layout.ports[f"{name}/{part}"])).port
+            for part in ("sda", "tes", "s3")
+        }
         url = {part: f"http://{API}:{port}" for part, port in ports.items()}
         repository, tag = name_of("node").rsplit(":", 1)
         buckets = {"bucket": s3.workspace_bucket(name), "releaseBucket": s3.release_bucket(name)}
@@ -120,12 +166,18 @@ class Gateway:
             "node": {"id": name, "publicUrl": layout.gateway_url(name)},
             "broker": {"url": "http://gdi-broker.gdi.svc:8080", "issuer": layout.url("broker")},
             "gateway": {
-                "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, "persistence": {"existingClaim": "state"},
+                "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+                "persistence": {"existingClaim": "state"},
                 "policy": yaml.safe_load(node.policy(layout, name).read_text()),
-                "sda": {"url": url["sda"], "prefix": "s3-encrypted"}, "tes": {"url": url["tes"], "user": node.TES_USER, "flavour": "ga4gh"},
-                "workspace": {"endpoint": url["s3"], **buckets}, "shutdownSeconds": 20,
+                "sda": {"url": url["sda"], "prefix": "s3-encrypted"},
+                "tes": {"url": url["tes"], "user": node.TES_USER, "flavour": "ga4gh"},
+                "workspace": {"endpoint": url["s3"], **buckets},
+                "shutdownSeconds": 20,
                 "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-                "network": {"from": [SNAKEMAKE, AIRFLOW], "to": [BROKER, {"cidr": f"{API}/32", "ports": list(ports.values())}]},
+                "network": {
+                    "from": [SNAKEMAKE, AIRFLOW],
+                    "to": [BROKER, {"cidr": f"{API}/32", "ports": list(ports.values())}],
+                },
             },
             "funnel": {"enabled": False},
-        }  # fmt: skip
+        }

@@ -1,8 +1,9 @@
-"""Process 1 of a test cluster's namespaces: makes its network and mounts, starts what it is told to, reaps. Standard library only.
+"""Process 1 of a test cluster's namespaces: makes its network and mounts, starts what it is told to, reaps. Standard
+library only.
 
-Started by `unshare --mount --net --pid --fork --kill-child --mount-proc`: when this process ends, by whatever cause, the kernel ends every process of
-the cluster, unmounts what it mounted and drops its network. Nothing of the host's is changed: /var is an overlay, /run is empty, sysctls that a
-kubelet insists on are shown to it and not set.
+Started by `unshare --mount --net --pid --fork --kill-child --mount-proc`: when this process ends, by whatever cause,
+the kernel ends every process of the cluster, unmounts what it mounted and drops its network. Nothing of the host's is
+changed: /var is an overlay, /run is empty, sysctls that a kubelet insists on are shown to it and not set.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from typing import Any
 
 # Not namespaced: a kubelet sets them for the whole machine unless they already have the value it wants.
 TUNABLES = {
-    "vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1", "kernel/keys/root_maxkeys": "1000000",
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
-}  # fmt: skip
+}
 
 
 def run(*command: str) -> None:
@@ -31,12 +36,24 @@ def run(*command: str) -> None:
 
 
 def mounts(state: Path) -> None:
-    run("mount", "--make-rshared", "/")  # among the cluster's own namespaces: containers' mounts are propagated, the host sees none
+    run(
+        "mount", "--make-rshared", "/"
+    )  # among the cluster's own namespaces: containers' mounts are propagated, the host sees none
     for name in ("upper", "work"):
         (state / "var" / name).mkdir(parents=True)
-    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/var,upperdir={state}/var/upper,workdir={state}/var/work", "/var")
+    run(
+        "mount",
+        "-t",
+        "overlay",
+        "overlay",
+        "-o",
+        f"lowerdir=/var,upperdir={state}/var/upper,workdir={state}/var/work",
+        "/var",
+    )
     run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run")
-    (state / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # nobody answers there: a pull of an absent image fails at once
+    (state / "resolv.conf").write_text(
+        "nameserver 127.0.0.1\n"
+    )  # nobody answers there: a pull of an absent image fails at once
     run("mount", "--bind", str(state / "resolv.conf"), "/etc/resolv.conf")
     for name, value in TUNABLES.items():
         shown = state / "sysctl" / name

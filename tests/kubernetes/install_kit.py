@@ -1,6 +1,8 @@
-"""Who follows docs/install.md: a cluster of their own, a folder, the document's names and this machine's in two tables, the servers that a centre has outside.
+"""Who follows docs/install.md: a cluster of their own, a folder, the document's names and this machine's in two tables,
+the servers that a centre has outside.
 
-The broker and the gateway are pods of the Dockerfile's images. LS AAI, REMS, PostgreSQL, OpenBao, S3, the TES and the archive are servers of this machine.
+The broker and the gateway are pods of the Dockerfile's images. LS AAI, REMS, PostgreSQL, OpenBao, S3, the TES and the
+archive are servers of this machine.
 """
 
 from __future__ import annotations
@@ -33,14 +35,24 @@ from runbook import Shell, blocks, under  # isort: skip
 DOCUMENT = "install.md"
 # What is not run, and what checks it instead.
 NOT_RUN = {
-    "for target in airflow broker node snakemake task; do": "no registry: tests/kubernetes/images.py builds the same targets of the same Dockerfile",
+    "for target in airflow broker node snakemake task; do": (
+        "no registry: tests/kubernetes/images.py builds the same targets of the same Dockerfile"
+    ),
     "helm repo add apache-airflow ": "no internet: the chart cannot be had",
-    "helm install airflow apache-airflow/airflow ": "no internet; test_charts.py checks its values file against the chart's documented keys",
+    "helm install airflow apache-airflow/airflow ": (
+        "no internet; test_charts.py checks its values file against the chart's documented keys"
+    ),
 }
 GATEWAY = f"env PYTHONPATH={ROOT} {sys.executable} -m node_gateway.main"  # what the node's image starts
 SECRET_FILES = (
-    "airflow-database-url", "airflow-redis-url", "airflow-fernet-key", "airflow-api-secret", "airflow-jwt-secret", "tes-password", "tes-client-secret",
-)  # fmt: skip
+    "airflow-database-url",
+    "airflow-redis-url",
+    "airflow-fernet-key",
+    "airflow-api-secret",
+    "airflow-jwt-secret",
+    "tes-password",
+    "tes-client-secret",
+)
 
 
 class Users(PostgresWorld):
@@ -62,7 +74,9 @@ class Reader:
         node = cluster.nodes[0].address
         self.node, self.s3 = node, S3(self._folder("s3"))
         stack.callback(self.s3.stop)
-        (self._folder("bin") / "vault").symlink_to(Path(sys.executable).parent / "bao")  # OpenBao's program has Vault's commands
+        (self._folder("bin") / "vault").symlink_to(
+            Path(sys.executable).parent / "bao"
+        )  # OpenBao's program has Vault's commands
         beside = FakeBroker()  # whom the stand-ins of TES and archive would ask; nobody asks them here
         tes, sda = FakeTes(beside), FakeSda(beside)
         for one in (beside, tes, sda):
@@ -74,9 +88,13 @@ class Reader:
         self.api = stack.enter_context(Door(cluster, API, 6443)).port
         self.commands = {
             # Vault is outside of this cluster: what the document says of that.
-            "kubernetes_host=https://kubernetes.default.svc": f"kubernetes_host=https://127.0.0.1:{self.api} kubernetes_ca_cert=@{cluster.state}/pki/ca.crt "
-            "token_reviewer_jwt=@reviewer-token disable_local_ca_jwt=true",
-            'docker run --rm -v "$PWD:/keys" --user "$(id -u)" registry.example.org/gdi-node:0.1.0 init-key /keys/': f"{GATEWAY} init-key ",
+            "kubernetes_host=https://kubernetes.default.svc": (
+                f"kubernetes_host=https://127.0.0.1:{self.api} kubernetes_ca_cert=@{cluster.state}/pki/ca.crt "
+                "token_reviewer_jwt=@reviewer-token disable_local_ca_jwt=true"
+            ),
+            'docker run --rm -v "$PWD:/keys" --user "$(id -u)" registry.example.org/gdi-node:0.1.0 init-key /keys/': (
+                f"{GATEWAY} init-key "
+            ),
             "registry.example.org/": "localhost/",
             "-f values.yaml": "-f values.yaml -f here.yaml",
             "-f node-values.yaml": "-f node-values.yaml -f node-here.yaml",
@@ -90,8 +108,12 @@ class Reader:
             "https://vault.example.org": f"http://vault.{OUTSIDE}.svc:8200",
             "https://rems.example.org/": f"{users.aai_url}/rems/",
             "from: [{namespace: ingress-nginx}] ": "from: [{namespace: ingress-nginx}, {namespace: gdi-node-a}] ",
-            "database: [{namespace: postgres, ports: [5432]}]": f"database: [{{cidr: {node}/32, ports: [{self.ports['postgres']}]}}]",
-            "vault: [{cidr: 192.0.2.7/32, ports: [443]}]": f"vault: [{{cidr: {node}/32, ports: [{self.ports['vault']}]}}]",
+            "database: [{namespace: postgres, ports: [5432]}]": (
+                f"database: [{{cidr: {node}/32, ports: [{self.ports['postgres']}]}}]"
+            ),
+            "vault: [{cidr: 192.0.2.7/32, ports: [443]}]": (
+                f"vault: [{{cidr: {node}/32, ports: [{self.ports['vault']}]}}]"
+            ),
         }
 
     def _folder(self, name: str) -> Path:
@@ -99,39 +121,64 @@ class Reader:
         made.mkdir()
         return made
 
-    # --- what is there before each section ---
+    # --- what is there before each section -------------------------------------------------------
 
     def before(self, section: str) -> None:
         steps: dict[str, Callable[[], None]] = {
-            "2.": self._servers, "3.": self._files, "4.": self._values, "5.": self._reach_the_broker, "6.": self._nodes_values, "7.": self._enrol,
-        }  # fmt: skip
+            "2.": self._servers,
+            "3.": self._files,
+            "4.": self._values,
+            "5.": self._reach_the_broker,
+            "6.": self._nodes_values,
+            "7.": self._enrol,
+        }
         steps.get(section.split(" ")[0], lambda: None)()
 
     def _servers(self) -> None:
-        """PostgreSQL and Vault by the names that pods have for them, and the account by which Vault asks the cluster about tokens."""
+        """PostgreSQL and Vault by the names that pods have for them, and the account by which Vault asks the cluster
+        about tokens.
+        """
         self.cluster.kubectl("create", "namespace", OUTSIDE)
         reviews = {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "vault-reviews-tokens"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "vault-reviews-tokens"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "system:auth-delegator",
+            },
             "subjects": [{"kind": "ServiceAccount", "name": "vault", "namespace": OUTSIDE}],
-        }  # fmt: skip
+        }
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vault", "namespace": OUTSIDE}}
-        named = [o for name, port in (("vault", 8200), ("postgres", 5432)) for o in outside(name, port, self.node, self.ports[name])]
+        named = [
+            o
+            for name, port in (("vault", 8200), ("postgres", 5432))
+            for o in outside(name, port, self.node, self.ports[name])
+        ]
         self.cluster.apply([account, reviews, *named])
-        (self.folder / "reviewer-token").write_text(self.cluster.kubectl("create", "token", "vault", "-n", OUTSIDE, "--duration=2h").strip())
+        (self.folder / "reviewer-token").write_text(
+            self.cluster.kubectl("create", "token", "vault", "-n", OUTSIDE, "--duration=2h").strip()
+        )
 
     def _files(self) -> None:
         """The secrets that the document takes from files."""
         given = {name: secrets.token_urlsafe(24) for name in SECRET_FILES}
-        given |= {"broker-database-password": self.users.postgres.password, "broker-client-secret": self.users.secrets["broker"]}
+        given |= {
+            "broker-database-password": self.users.postgres.password,
+            "broker-client-secret": self.users.secrets["broker"],
+        }
         given |= dict.fromkeys(
-            ("gateway-s3-credentials.json", "tasks-s3-credentials.json"), json.dumps({"access_key": self.s3.access, "secret_key": self.s3.secret})
+            ("gateway-s3-credentials.json", "tasks-s3-credentials.json"),
+            json.dumps({"access_key": self.s3.access, "secret_key": self.s3.secret}),
         )
         for name, content in given.items():
             (self.folder / name).write_text(content)
 
     def _values(self) -> None:
-        """The document's own values, which the chart takes as they stand; and what only this machine's stand-ins need."""
+        """The document's own values, which the chart takes as they stand; and what only this machine's stand-ins
+        need.
+        """
         (text,) = (b.text for b in blocks(DOCUMENT) if b.heading.startswith("4.") and b.language == "yaml")
         (self.folder / "document.yaml").write_text(text)
         self.shell().run("helm install gdi charts/gdi -n gdi -f document.yaml --dry-run=server")
@@ -142,14 +189,23 @@ class Reader:
         # LS AAI's URLs name this machine's loopback: a relay in each broker's pod leads there.
         arguments = [str(self.users.aai_port), self.node, str(self.ports["aai"])]
         relay = {
-            "name": "login", "image": images.name_of("broker"), "command": ["python3", "-c", RELAY, *arguments],
-            "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+            "name": "login",
+            "image": images.name_of("broker"),
+            "command": ["python3", "-c", RELAY, *arguments],
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        }  # fmt: skip
+        }
         here = {
             "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
-            "broker": {"extraContainers": [relay], "network": {"extra": [{"cidr": f"{self.node}/32", "ports": [self.ports["aai"]]}]}},
-        }  # fmt: skip
+            "broker": {
+                "extraContainers": [relay],
+                "network": {"extra": [{"cidr": f"{self.node}/32", "ports": [self.ports["aai"]]}]},
+            },
+        }
         (self.folder / "here.yaml").write_text(yaml.safe_dump(here))
 
     def _reach_the_broker(self) -> None:
@@ -165,32 +221,46 @@ class Reader:
         here = {
             "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
             "gateway": {
-                "sda": {"url": url["sda"]}, "tes": {"url": url["tes"], "flavour": "ga4gh"}, "persistence": {"size": "1Gi", "storageClass": ""},
+                "sda": {"url": url["sda"]},
+                "tes": {"url": url["tes"], "flavour": "ga4gh"},
+                "persistence": {"size": "1Gi", "storageClass": ""},
                 "workspace": {"endpoint": url["s3"], "bucket": "workspace", "releaseBucket": "releases"},
                 "internalTls": {"serverSecret": "", "clientSecret": ""},
-                "network": {"to": [{"namespace": "gdi", "ports": [8080]}, {"cidr": f"{self.node}/32", "ports": [self.ports[n] for n in url]}]},
+                "network": {
+                    "to": [
+                        {"namespace": "gdi", "ports": [8080]},
+                        {"cidr": f"{self.node}/32", "ports": [self.ports[n] for n in url]},
+                    ]
+                },
             },
-            "funnel": {"enabled": False}, "monitoring": {"serviceMonitor": {"enabled": False}},  # no image of Funnel, no Prometheus here
-        }  # fmt: skip
+            "funnel": {"enabled": False},
+            "monitoring": {"serviceMonitor": {"enabled": False}},  # no image of Funnel, no Prometheus here
+        }
         (self.folder / "node-here.yaml").write_text(yaml.safe_dump(here))
         volume = self._folder("gateway-volume")
         os.chown(volume, USER, USER)
         spec = {
-            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": str(volume)},
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": str(volume)},
             "claimRef": {"name": "node-a-gateway", "namespace": "gdi-node-a"},
-        }  # fmt: skip
-        self.cluster.apply([{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "node-a"}, "spec": spec}])
+        }
+        self.cluster.apply(
+            [{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "node-a"}, "spec": spec}]
+        )
 
     def _enrol(self) -> None:
         """The document's entry, with the key that was printed."""
-        (entry,) = (yaml.safe_load(b.text) for b in blocks(DOCUMENT) if b.heading.startswith("7.") and b.language == "yaml")
+        (entry,) = (
+            yaml.safe_load(b.text) for b in blocks(DOCUMENT) if b.heading.startswith("7.") and b.language == "yaml"
+        )
         (node,) = entry["enrolment"]["nodes"]
         node["public_key"] = (self.folder / "node-key.jwk").read_text()
         values = yaml.safe_load((self.folder / "values.yaml").read_text())
         values["enrolment"]["nodes"] = [node]
         (self.folder / "values.yaml").write_text(yaml.safe_dump(values))
 
-    # --- what the reader does ---
+    # --- what the reader does --------------------------------------------------------------------
 
     def shell(self, *, inside: bool = True) -> Shell:
         """`inside`: in the cluster's network, where its API server is; Vault is outside of it."""

@@ -1,4 +1,6 @@
-"""What the launcher's tests share: the chart's own namespace and rights for runs, a connection as Airflow's service account, pods that do what a test says."""
+"""What the launcher's tests share: the chart's own namespace and rights for runs, a connection as Airflow's service
+account, pods that do what a test says.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +65,20 @@ print("done", flush=True)
 """
 
 
-def rendered(cluster: Cluster, chart: str, *arguments: str, release: str = "gdi", namespace: str = "gdi") -> list[dict[str, Any]]:
+def rendered(
+    cluster: Cluster, chart: str, *arguments: str, release: str = "gdi", namespace: str = "gdi"
+) -> list[dict[str, Any]]:
     """The chart's objects, as `helm template` makes them."""
-    text = cluster.helm("template", release, str(ROOT / "charts" / chart), "--namespace", namespace, "--kube-version", "1.34.2", *arguments)
+    text = cluster.helm(
+        "template",
+        release,
+        str(ROOT / "charts" / chart),
+        "--namespace",
+        namespace,
+        "--kube-version",
+        "1.34.2",
+        *arguments,
+    )
     return [o for o in yaml.safe_load_all(text) if o]
 
 
@@ -73,7 +86,11 @@ def airflows_rights(cluster: Cluster) -> None:
     """The namespaces, service accounts and rights for runs, from the chart."""
     cluster.kubectl("create", "namespace", "gdi", check=False)
     values = ("-f", str(ROOT / "charts/gdi/ci/minimal.yaml"))
-    objects = [o for o in rendered(cluster, "gdi", *values) if o["kind"] in ("Namespace", "ServiceAccount", "Role", "RoleBinding")]
+    objects = [
+        o
+        for o in rendered(cluster, "gdi", *values)
+        if o["kind"] in ("Namespace", "ServiceAccount", "Role", "RoleBinding")
+    ]
     for made in objects:
         if made["kind"] != "Namespace":
             made["metadata"].setdefault("namespace", "gdi")
@@ -84,10 +101,13 @@ def kubeconfig(cluster: Cluster, path: Path, server: str, token: str) -> Path:
     """A kubeconfig for who bears `token`, private to its owner."""
     authority = base64.b64encode((cluster.state / "pki" / "ca.crt").read_bytes()).decode()
     config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "test", "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": authority}}],
         "users": [{"name": "test", "user": {"token": token}}],
-    }  # fmt: skip
+    }
     return write_private(path, json.dumps(config))
 
 
@@ -98,7 +118,9 @@ def as_airflow(cluster: Cluster, folder: Path, environment: pytest.MonkeyPatch) 
     with Door(cluster, API, 6443) as door:
         path = kubeconfig(cluster, folder / "kubeconfig", f"https://127.0.0.1:{door.port}", token)
         extra = {"kube_config_path": str(path), "namespace": RUNS}
-        environment.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+        environment.setenv(
+            f"AIRFLOW_CONN_{CONNECTION.upper()}", json.dumps({"conn_type": "kubernetes", "extra": extra})
+        )
         yield door  # type: ignore[misc]  # a _Relay's __enter__
 
 
@@ -131,17 +153,36 @@ class Rig:
 
     def launcher(self, **config: Any) -> KubernetesLauncher:
         base = {
-            "namespace": RUNS, "conn_id": CONNECTION, "image": name_of("broker"), "image_pull_policy": "Never", "start_timeout": 60, "mark_seconds": 1.5,
-            "defaults": {"cpu": "20m", "memory": "128Mi", "disk": "64Mi"}, "logs": True,
-        }  # fmt: skip
-        return ProbeLauncher(PodConfig.model_validate({**base, **config}), workflows=lambda: self.catalogue, broker_url="http://gdi-broker.gdi.svc:8080")
+            "namespace": RUNS,
+            "conn_id": CONNECTION,
+            "image": name_of("broker"),
+            "image_pull_policy": "Never",
+            "start_timeout": 60,
+            "mark_seconds": 1.5,
+            "defaults": {"cpu": "20m", "memory": "128Mi", "disk": "64Mi"},
+            "logs": True,
+        }
+        return ProbeLauncher(
+            PodConfig.model_validate({**base, **config}),
+            workflows=lambda: self.catalogue,
+            broker_url="http://gdi-broker.gdi.svc:8080",
+        )
 
     def spec(self, mode: str, *, generation: int = 1, pod: dict[str, Any] | None = None, **parameters: Any) -> PodSpec:
         run = f"r-{uuid.uuid4().hex[:20]}"
         return PodSpec(
-            name=f"{run}-node-a-1-{generation}", run=run, attempt=1, node="node-a", workflow="probe", digest=self.digest, datasets=["DS-1"],
-            gateway_url="http://gateway.node-a.svc:8080", audience="http://gateway.node-a.svc:8080", parameters={"mode": mode, **parameters}, pod=pod,
-        )  # fmt: skip
+            name=f"{run}-node-a-1-{generation}",
+            run=run,
+            attempt=1,
+            node="node-a",
+            workflow="probe",
+            digest=self.digest,
+            datasets=["DS-1"],
+            gateway_url="http://gateway.node-a.svc:8080",
+            audience="http://gateway.node-a.svc:8080",
+            parameters={"mode": mode, **parameters},
+            pod=pod,
+        )
 
     def started(self, launcher: KubernetesLauncher, spec: PodSpec) -> PodStatus:
         launcher.create(spec)
@@ -149,9 +190,20 @@ class Rig:
 
     def running(self, spec: PodSpec) -> None:
         """Waits until the pod's program runs: it has said its first line."""
-        until("the pod runs", lambda: "digest" in self.cluster.kubectl("logs", "-n", RUNS, spec.name, check=False), 60, why=lambda: self.story(spec))
+        until(
+            "the pod runs",
+            lambda: "digest" in self.cluster.kubectl("logs", "-n", RUNS, spec.name, check=False),
+            60,
+            why=lambda: self.story(spec),
+        )
 
-    def awaited(self, launcher: KubernetesLauncher, spec: PodSpec, wanted: Callable[[PodStatus | None], bool], seconds: float = 60) -> PodStatus | None:
+    def awaited(
+        self,
+        launcher: KubernetesLauncher,
+        spec: PodSpec,
+        wanted: Callable[[PodStatus | None], bool],
+        seconds: float = 60,
+    ) -> PodStatus | None:
         found: list[PodStatus | None] = []
 
         def look() -> bool:

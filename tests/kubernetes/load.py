@@ -1,4 +1,6 @@
-"""Token requests at a steady rate over pooled connections, as gateways and Snakemake pods make them: each answer and each error counted."""
+"""Token requests at a steady rate over pooled connections, as gateways and Snakemake pods make them: each answer and
+each error counted.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Load:
 
     async def _run(self) -> None:
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=50)
-        async with httpx.AsyncClient(trust_env=False, timeout=20, limits=limits, headers={"Authorization": f"Bearer {self._token}"}) as http:
+        async with httpx.AsyncClient(
+            trust_env=False, timeout=20, limits=limits, headers={"Authorization": f"Bearer {self._token}"}
+        ) as http:
             asked: set[asyncio.Task[None]] = set()
             next_at = time.monotonic()
             while not self._end.is_set():

@@ -1,7 +1,9 @@
-"""Enforces NetworkPolicies in the test cluster: watches pods, namespaces and policies, and loads nftables rules. `python -m tests.kubernetes.policies STATE`.
+"""Enforces NetworkPolicies in the test cluster: watches pods, namespaces and policies, and loads nftables rules.
+`python -m tests.kubernetes.policies STATE`.
 
-It runs in the cluster's network namespace. Where the apiserver is away, the rules stay as they were; a pod without rules is cut off. A node asks here
-before it starts a pod's first process (gate.py, the last of its network plugins), so that no pod runs a moment without its rules.
+It runs in the cluster's network namespace. Where the apiserver is away, the rules stay as they were; a pod without
+rules is cut off. A node asks here before it starts a pod's first process (gate.py, the last of its network plugins), so
+that no pod runs a moment without its rules.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ from tests.kubernetes.parts import API_URL, PODS
 from tests.kubernetes.rules import Cluster, Pod, ruleset
 
 log = logging.getLogger("policies")
-RESOURCES = {"pods": "/api/v1/pods", "namespaces": "/api/v1/namespaces", "policies": "/apis/networking.k8s.io/v1/networkpolicies"}
+RESOURCES = {
+    "pods": "/api/v1/pods",
+    "namespaces": "/api/v1/namespaces",
+    "policies": "/apis/networking.k8s.io/v1/networkpolicies",
+}
 WATCH_SECONDS = 300
 GATE_SECONDS = 8  # how long a pod's start may wait for its rules
 
@@ -34,7 +40,9 @@ class View:
     def __init__(self) -> None:
         self.objects: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
         self.early: dict[tuple[str, str], str] = {}  # addresses that the apiserver does not know of yet
-        self.loaded: set[tuple[str, str, str]] = set()  # (namespace, name, address) of the pods whose rules are in force
+        self.loaded: set[tuple[str, str, str]] = (
+            set()
+        )  # (namespace, name, address) of the pods whose rules are in force
         self.changed = threading.Condition()
 
     def replace(self, resource: str, items: list[dict[str, Any]]) -> None:
@@ -58,7 +66,9 @@ class View:
             return None
         newest_last = sorted(self.objects["pods"].items(), key=lambda found: found[1]["metadata"]["creationTimestamp"])
         known = [Pod.of(raw, self.early.get(key)) for key, raw in newest_last]
-        pods = list({pod.ip: pod for pod in known if pod is not None}.values())  # an address may be given again while its last holder is being buried
+        pods = list(
+            {pod.ip: pod for pod in known if pod is not None}.values()
+        )  # an address may be given again while its last holder is being buried
         namespaces = {name: raw["metadata"].get("labels", {}) for (_, name), raw in self.objects["namespaces"].items()}
         return Cluster(pods, namespaces, list(self.objects["policies"].values()))
 
@@ -73,7 +83,11 @@ def watch(client: httpx.Client, resource: str, view: View) -> None:
         try:
             listed = client.get(RESOURCES[resource]).raise_for_status().json()
             view.replace(resource, listed["items"])
-            parameters = {"watch": "1", "resourceVersion": listed["metadata"]["resourceVersion"], "timeoutSeconds": str(WATCH_SECONDS)}
+            parameters = {
+                "watch": "1",
+                "resourceVersion": listed["metadata"]["resourceVersion"],
+                "timeoutSeconds": str(WATCH_SECONDS),
+            }
             with client.stream("GET", RESOURCES[resource], params=parameters) as answer:
                 answer.raise_for_status()
                 for line in answer.iter_lines():
@@ -88,7 +102,9 @@ def watch(client: httpx.Client, resource: str, view: View) -> None:
 
 
 def gate(view: View, path: Path) -> None:
-    """Answers each `{"namespace", "name", "ip"}` with `ok` once that pod's rules are in force, or with `late`. Never returns."""
+    """Answers each `{"namespace", "name", "ip"}` with `ok` once that pod's rules are in force, or with `late`. Never
+    returns.
+    """
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen(64)
@@ -121,7 +137,11 @@ def enforce(view: View) -> None:
             log.error("nft refused the rules, the ones before stay: %s\n%s", done.stderr.strip(), wanted)
         loaded = wanted
         with view.changed:
-            view.loaded = {(pod.namespace, pod.name, pod.ip) for pod in cluster.pods} if cluster and not done.returncode else view.loaded
+            view.loaded = (
+                {(pod.namespace, pod.name, pod.ip) for pod in cluster.pods}
+                if cluster and not done.returncode
+                else view.loaded
+            )
             view.changed.notify_all()
 
 
@@ -129,7 +149,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     state = Path(sys.argv[1])
-    client = httpx.Client(base_url=API_URL, verify=pki.admin(state / "pki"), trust_env=False, timeout=httpx.Timeout(10, read=WATCH_SECONDS + 10))
+    client = httpx.Client(
+        base_url=API_URL,
+        verify=pki.admin(state / "pki"),
+        trust_env=False,
+        timeout=httpx.Timeout(10, read=WATCH_SECONDS + 10),
+    )
     view = View()
     for resource in RESOURCES:
         threading.Thread(target=watch, args=(client, resource, view), daemon=True).start()

@@ -1,7 +1,8 @@
-"""Makes what `make test-kubernetes` would make first, Kubernetes itself and the images: `python -m tests.kubernetes.prepare [--idle]`.
+"""Makes what `make test-kubernetes` would make first, Kubernetes itself and the images: `python -m
+tests.kubernetes.prepare [--idle]`.
 
-A quarter of an hour of two cores where nothing is there yet, seconds after that. `--idle`: of what CPU time others leave. Exit code 3: it cannot be made
-here, with the reason.
+A quarter of an hour of two cores where nothing is there yet, seconds after that. `--idle`: of what CPU time others
+leave. Exit code 3: it cannot be made here, with the reason.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def missing() -> str | None:
 
 
 def _idle() -> None:
-    """For this process and all that it starts. In a session of its own: the kernel weighs sessions, and these weights are then this one's."""
+    """For this process and all that it starts. In a session of its own: the kernel weighs sessions, and these weights
+    are then this one's.
+    """
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     group = Path("/proc/self/autogroup")
     if group.exists():

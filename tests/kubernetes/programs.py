@@ -1,6 +1,8 @@
-"""The test cluster's own programs, built from their Go modules into a cache folder: `python -m tests.kubernetes.programs`. About 7 minutes once, then at once.
+"""The test cluster's own programs, built from their Go modules into a cache folder: `python -m
+tests.kubernetes.programs`. About 7 minutes once, then at once.
 
-None of them is in Debian in a version that is still supported, and no prebuilt binary is fetched: the Go checksum database vouches for every source.
+None of them is in Debian in a version that is still supported, and no prebuilt binary is fetched: the Go checksum
+database vouches for every source.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ func main() {
 	<-end
 }
 """
-# CoreDNS with the plugins that its configuration here names: the others bring every cloud's client library, and half of the build's time.
+# CoreDNS with the plugins that its configuration here names: the others bring every cloud's client library, and half of
+# the build's time.
 COREDNS_MAIN = """package main
 
 import (
@@ -76,37 +79,72 @@ def build() -> Path:
             _kubernetes()
         if not (FOLDER / "helm").exists():
             with tempfile.TemporaryDirectory() as made:
-                _go(["install", "-trimpath", "-ldflags=-s -w", f"helm.sh/helm/v3/cmd/helm@v{HELM}"], Path(made), CGO_ENABLED="0", GOBIN=made)
+                _go(
+                    ["install", "-trimpath", "-ldflags=-s -w", f"helm.sh/helm/v3/cmd/helm@v{HELM}"],
+                    Path(made),
+                    CGO_ENABLED="0",
+                    GOBIN=made,
+                )
                 _keep(Path(made) / "helm")
         if not (FOLDER / "coredns").exists():
             with tempfile.TemporaryDirectory() as made:
-                (Path(made) / "go.mod").write_text(f"module dns\ngo 1.24\nrequire github.com/coredns/coredns v{COREDNS}\n")
+                (Path(made) / "go.mod").write_text(
+                    f"module dns\ngo 1.24\nrequire github.com/coredns/coredns v{COREDNS}\n"
+                )
                 (Path(made) / "main.go").write_text(COREDNS_MAIN)
-                _go(["build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", "coredns", "."], Path(made), CGO_ENABLED="0")
+                _go(
+                    ["build", "-mod=mod", "-trimpath", "-ldflags=-s -w", "-o", "coredns", "."],
+                    Path(made),
+                    CGO_ENABLED="0",
+                )
                 _keep(Path(made) / "coredns")
         if not (FOLDER / "pause").exists():
             with tempfile.TemporaryDirectory() as made:
                 (Path(made) / "pause.go").write_text(PAUSE)
-                _go(["build", "-trimpath", "-ldflags=-s -w", "-o", "pause", "pause.go"], Path(made), CGO_ENABLED="0", GO111MODULE="off")
+                _go(
+                    ["build", "-trimpath", "-ldflags=-s -w", "-o", "pause", "pause.go"],
+                    Path(made),
+                    CGO_ENABLED="0",
+                    GO111MODULE="off",
+                )
                 _keep(Path(made) / "pause")
     return FOLDER
 
 
 def _kubernetes() -> None:
-    """One module that requires Kubernetes' own; its staging modules, required there at v0.0.0, are published as v0.<minor>.<patch>."""
+    """One module that requires Kubernetes' own; its staging modules, required there at v0.0.0, are published as
+    v0.<minor>.<patch>.
+    """
     with tempfile.TemporaryDirectory() as made:
         work = Path(made)
-        manifest = Path(json.loads(_go(["mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"], work))["GoMod"])
+        manifest = Path(
+            json.loads(_go(["mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"], work))["GoMod"]
+        )
         staged = sorted(set(re.findall(r"^\s*(k8s\.io/[a-z-]+) v0\.0\.0$", manifest.read_text(), re.MULTILINE)))
         version = "v0." + KUBERNETES.removeprefix("1.")
         replaced = "\n".join(f"replace {name} => {name} {version}" for name in staged)
-        (work / "go.mod").write_text(f"module kubernetes\ngo 1.24\nrequire k8s.io/kubernetes v{KUBERNETES}\n{replaced}\n")
+        (work / "go.mod").write_text(
+            f"module kubernetes\ngo 1.24\nrequire k8s.io/kubernetes v{KUBERNETES}\n{replaced}\n"
+        )
         imports = "\n".join(f'import _ "k8s.io/kubernetes/cmd/{name}"' for name in OF_KUBERNETES)
         (work / "tools.go").write_text(f"//go:build tools\npackage tools\n{imports}\n")
         _go(["mod", "tidy", "-e"], work)
-        stamp = f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES} -X k8s.io/client-go/pkg/version.gitVersion=v{KUBERNETES}"
+        stamp = (
+            f"-s -w -X k8s.io/component-base/version.gitVersion=v{KUBERNETES} -X"
+            f" k8s.io/client-go/pkg/version.gitVersion=v{KUBERNETES}"
+        )
         (work / "bin").mkdir()
-        _go(["build", "-trimpath", f"-ldflags={stamp}", "-o", "bin/", *(f"k8s.io/kubernetes/cmd/{name}" for name in OF_KUBERNETES)], work)
+        _go(
+            [
+                "build",
+                "-trimpath",
+                f"-ldflags={stamp}",
+                "-o",
+                "bin/",
+                *(f"k8s.io/kubernetes/cmd/{name}" for name in OF_KUBERNETES),
+            ],
+            work,
+        )
         for name in OF_KUBERNETES:
             _keep(work / "bin" / name)
 
@@ -122,7 +160,13 @@ def _go(arguments: list[str], folder: Path, **environment: str) -> str:
     command = ["go", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_TIMEOUT
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT,
         )
     except subprocess.TimeoutExpired:
         raise BuildError(f"go {arguments[0]} took longer than {BUILD_TIMEOUT} s") from None

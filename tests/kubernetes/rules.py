@@ -23,13 +23,20 @@ class Pod:
 
     @classmethod
     def of(cls, raw: dict[str, Any], early: str | None = None) -> Pod | None:
-        """None for a pod that has no address of its own (any more). `early`: the address that its node gave it and has not told yet."""
+        """None for a pod that has no address of its own (any more). `early`: the address that its node gave it and has
+        not told yet.
+        """
         spec, status, meta = raw["spec"], raw.get("status", {}), raw["metadata"]
         address = status.get("podIP") or early
         if not address or spec.get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
             return None
         containers = [*spec.get("containers", []), *spec.get("initContainers", [])]
-        ports = {(p["name"], p.get("protocol", "TCP")): p["containerPort"] for c in containers for p in c.get("ports", []) if "name" in p}
+        ports = {
+            (p["name"], p.get("protocol", "TCP")): p["containerPort"]
+            for c in containers
+            for p in c.get("ports", [])
+            if "name" in p
+        }
         return cls(meta["namespace"], meta["name"], address, meta.get("labels", {}), ports)
 
 
@@ -59,14 +66,24 @@ class Cluster:
     policies: list[dict[str, Any]]
 
     def rules(self, pod: Pod, direction: str) -> list[str] | None:
-        """The nftables matches that allow a new connection `Ingress` to or `Egress` from the pod; None where no policy isolates it in that direction."""
+        """The nftables matches that allow a new connection `Ingress` to or `Egress` from the pod; None where no policy
+        isolates it in that direction.
+        """
         mine = [
-            p for p in self.policies
-            if p["metadata"]["namespace"] == pod.namespace and direction in p["spec"].get("policyTypes", []) and matches(p["spec"]["podSelector"], pod.labels)
-        ]  # fmt: skip
+            p
+            for p in self.policies
+            if p["metadata"]["namespace"] == pod.namespace
+            and direction in p["spec"].get("policyTypes", [])
+            and matches(p["spec"]["podSelector"], pod.labels)
+        ]
         if not mine:
             return None
-        return [match for p in mine for rule in p["spec"].get(direction.lower()) or [] for match in self._rule(p, rule, pod, direction)]
+        return [
+            match
+            for p in mine
+            for rule in p["spec"].get(direction.lower()) or []
+            for match in self._rule(p, rule, pod, direction)
+        ]
 
     def _rule(self, policy: dict[str, Any], rule: dict[str, Any], pod: Pod, direction: str) -> Iterable[str]:
         peers = rule.get("from" if direction == "Ingress" else "to")
@@ -85,8 +102,12 @@ class Cluster:
             yield f"ip {other} {block['cidr']}{excepted}", []
         else:
             wanted, own = peer.get("namespaceSelector"), policy["metadata"]["namespace"]
-            namespaces = {own} if wanted is None else {n for n, labels in self.namespaces.items() if matches(wanted, labels)}
-            chosen = [p for p in self.pods if p.namespace in namespaces and matches(peer.get("podSelector") or {}, p.labels)]
+            namespaces = (
+                {own} if wanted is None else {n for n, labels in self.namespaces.items() if matches(wanted, labels)}
+            )
+            chosen = [
+                p for p in self.pods if p.namespace in namespaces and matches(peer.get("podSelector") or {}, p.labels)
+            ]
             if chosen:
                 yield f"ip {other} {{ {', '.join(sorted({p.ip for p in chosen}))} }}", chosen
 
@@ -111,7 +132,9 @@ class Cluster:
 
 
 def ruleset(cluster: Cluster, pod_network: str) -> str:
-    """The whole table, to be loaded in one transaction. A pod that is not known yet reaches nobody and is reached by nobody but its node."""
+    """The whole table, to be loaded in one transaction. A pod that is not known yet reaches nobody and is reached by
+    nobody but its node.
+    """
     chains: list[str] = []
     outgoing: list[str] = []
     incoming: list[str] = []
@@ -122,7 +145,16 @@ def ruleset(cluster: Cluster, pod_network: str) -> str:
                 continue
             chain = f"{direction.lower()}_{pod.ip.replace('.', '_')}"
             lines = [f"    {match} return".replace("     return", "    return") for match in dict.fromkeys(allowed)]
-            chains.append("\n".join([f"  chain {chain} {{ # {pod.namespace}/{pod.name}", *lines, "    reject with icmpx admin-prohibited", "  }"]))
+            chains.append(
+                "\n".join(
+                    [
+                        f"  chain {chain} {{ # {pod.namespace}/{pod.name}",
+                        *lines,
+                        "    reject with icmpx admin-prohibited",
+                        "  }",
+                    ]
+                )
+            )
             jumps.append(f"{pod.ip} : jump {chain}")
     known = ", ".join(sorted({p.ip for p in cluster.pods}))
     elements = f"elements = {{ {known} }}; " if known else ""
@@ -139,5 +171,6 @@ def ruleset(cluster: Cluster, pod_network: str) -> str:
         "  chain forward {\n    type filter hook forward priority 0; policy accept;\n"
         f"{settled}{source}{target}{verdicts('saddr', outgoing)}{verdicts('daddr', incoming)}  }}\n"
         # What a pod asks of its node: the apiserver, and what a test runs there.
-        f"  chain input {{\n    type filter hook input priority 0; policy accept;\n{settled}{source}{verdicts('saddr', outgoing)}  }}\n}}\n"
+        "  chain input {\n    type filter hook input priority 0; policy"
+        f" accept;\n{settled}{source}{verdicts('saddr', outgoing)}  }}\n}}\n"
     )

@@ -1,5 +1,6 @@
-"""The allele-frequency analysis of real genomes with broker, gateways and every Snakemake in pods of the Dockerfile's images, and what a cluster does to runs:
-the answer is the pooled counts, a run goes on or fails with the true reason in its task, and nothing runs twice.
+"""The allele-frequency analysis of real genomes with broker, gateways and every Snakemake in pods of the Dockerfile's
+images, and what a cluster does to runs: the answer is the pooled counts, a run goes on or fails with the true reason in
+its task, and nothing runs twice.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ def begin(driver: Driver, **parameters: Any) -> Started:
 
 def under_way(driver: Driver, *runs: Started) -> None:
     """Waits until each run counts."""
-    until("the runs count", lambda: all(driver.running(r.run, "count") for r in runs), 240, every=0.5, why=lambda: str([driver.state(r) for r in runs]))
+    until(
+        "the runs count",
+        lambda: all(driver.running(r.run, "count") for r in runs),
+        240,
+        every=0.5,
+        why=lambda: str([driver.state(r) for r in runs]),
+    )
 
 
 def assert_once(driver: Driver, started: Started) -> None:
@@ -61,7 +68,9 @@ def failure_of(driver: Driver, started: Started) -> str:
 
 
 @pytest.mark.timeout(1500)
-def test_pods_of_the_real_images_analyse_real_genomes_and_the_answer_equals_the_pooled_counts(federation: ClusterFederation) -> None:
+def test_pods_of_the_real_images_analyse_real_genomes_and_the_answer_equals_the_pooled_counts(
+    federation: ClusterFederation,
+) -> None:
     pooled = cohort.pooled(COHORT, federation.layout.folder("pooled"))
     _, broker_run = run(federation, timeout=700)
     answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
@@ -75,15 +84,26 @@ def test_pods_of_the_real_images_analyse_real_genomes_and_the_answer_equals_the_
     assert len(pods_of(federation.cluster)) == 2, "the broker that admitted it is the chart's"
 
 
-def test_an_evicted_and_a_drained_pod_are_replaced_and_nothing_runs_twice(federation: ClusterFederation, driver: Driver, cluster: Cluster) -> None:
+def test_an_evicted_and_a_drained_pod_are_replaced_and_nothing_runs_twice(
+    federation: ClusterFederation, driver: Driver, cluster: Cluster
+) -> None:
     evicted, drained = begin(driver, slow_seconds=20), begin(driver, slow_seconds=20)
     under_way(driver, evicted, drained)
     name = federation.pods_of(evicted.run)[0]["metadata"]["name"]
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": RUNS}}
-    cluster.kubectl("create", "--raw", f"/api/v1/namespaces/{RUNS}/pods/{name}/eviction", "-f", "-", stdin=json.dumps(eviction))
+    cluster.kubectl(
+        "create", "--raw", f"/api/v1/namespaces/{RUNS}/pods/{name}/eviction", "-f", "-", stdin=json.dumps(eviction)
+    )
     machine = federation.pods_of(drained.run)[0]["spec"]["nodeName"]
     cluster.kubectl(
-        "drain", machine, "--force", "--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector=gdi-run={drained.run}", "--timeout=60s", timeout=70
+        "drain",
+        machine,
+        "--force",
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        f"--pod-selector=gdi-run={drained.run}",
+        "--timeout=60s",
+        timeout=70,
     )
     try:
         for one in (evicted, drained):
@@ -101,30 +121,52 @@ def test_a_pod_that_needs_more_memory_than_it_gets_fails_its_task_with_that_reas
     assert "was killed for using more memory than its limit of 100Mi 4 times; it is not started again" in said
 
 
-def test_an_image_that_is_not_there_fails_the_task_with_that_reason(federation: ClusterFederation, driver: Driver) -> None:
+def test_an_image_that_is_not_there_fails_the_task_with_that_reason(
+    federation: ClusterFederation, driver: Driver
+) -> None:
     with federation.given(image="localhost/gdi-snakemake:absent"):
         assert "its Snakemake pod cannot start: ErrImageNeverPull" in failure_of(driver, begin(driver))
 
 
-def test_a_full_quota_is_told_by_the_task_and_waited_out(federation: ClusterFederation, driver: Driver, cluster: Cluster) -> None:
-    cluster.apply([{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": RUNS}, "spec": {"hard": {"pods": "0"}}}])
+def test_a_full_quota_is_told_by_the_task_and_waited_out(
+    federation: ClusterFederation, driver: Driver, cluster: Cluster
+) -> None:
+    cluster.apply(
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "full", "namespace": RUNS},
+                "spec": {"hard": {"pods": "0"}},
+            }
+        ]
+    )
     try:
         until("the quota is in force", lambda: "hard" in cluster.get("resourcequota", "full", RUNS).get("status", {}))
         waits = begin(driver)
-        until("the task tells of it", lambda: "exceeded quota: full" in driver.task_log(waits, "analyse", map_index=0), 120, every=1)
+        until(
+            "the task tells of it",
+            lambda: "exceeded quota: full" in driver.task_log(waits, "analyse", map_index=0),
+            120,
+            every=1,
+        )
     finally:
         cluster.kubectl("delete", "resourcequota", "full", "-n", RUNS)
     driver.succeed(waits)
     assert_once(driver, waits)
 
 
-def test_while_the_api_server_is_away_for_a_minute_runs_go_on_and_new_ones_wait(federation: ClusterFederation, driver: Driver, cluster: Cluster) -> None:
+def test_while_the_api_server_is_away_for_a_minute_runs_go_on_and_new_ones_wait(
+    federation: ClusterFederation, driver: Driver, cluster: Cluster
+) -> None:
     going = begin(driver, slow_seconds=20)
     under_way(driver, going)
     with cluster.without("kube-apiserver"):
         back = time.monotonic() + AWAY
         waits = begin(driver)
-        until("its jobs end meanwhile", lambda: all(t["state"] == "COMPLETE" for t in driver.all_tasks(going.run)), AWAY)
+        until(
+            "its jobs end meanwhile", lambda: all(t["state"] == "COMPLETE" for t in driver.all_tasks(going.run)), AWAY
+        )
         until("a minute has passed", lambda: time.monotonic() > back, AWAY + 5)
     for one in (going, waits):
         driver.succeed(one)
@@ -154,8 +196,9 @@ def test_broker_and_gateway_are_upgraded_during_ten_runs_and_no_token_and_no_dow
     audit = gateway.audit()[heard:]
     meanwhile = [e for e in audit if e["action"] == "read" and begun < e["time"] < ended]
     print(
-        f"\nboth upgrades in {ended - begun:.0f} s, {len(at_work)} of {len(runs)} runs at work after them; meanwhile {len(meanwhile)} downloads and "
-        f"{sum(load.seen.values())} token requests, the slowest {load.slowest:.2f} s; failed: {load.failed}"
+        f"\nboth upgrades in {ended - begun:.0f} s, {len(at_work)} of {len(runs)} runs at work after them; meanwhile"
+        f" {len(meanwhile)} downloads and {sum(load.seen.values())} token requests, the slowest {load.slowest:.2f} s;"
+        f" failed: {load.failed}"
     )
     assert at_work and meanwhile, "the upgrades were over before the runs"
     assert not before & set(pods_of(cluster).values())

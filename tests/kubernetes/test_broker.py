@@ -1,4 +1,6 @@
-"""The broker as charts/gdi installs it: two replicas, updated under load with no failed request; reached by whom it should know, and by nobody else."""
+"""The broker as charts/gdi installs it: two replicas, updated under load with no failed request; reached by whom it
+should know, and by nobody else.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,24 @@ def test_the_chart_installs_two_ready_replicas_that_log_in_at_vault_by_their_own
     print(f"\nhelm install, images present: {world.install_seconds:.1f} s")
     assert len(pods_of(world.cluster)) == 2
     assert httpx.get(world.public_url + "/readyz", trust_env=False).json() == {"status": "ok"}
-    machines = world.cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gdi-broker", "-o", "jsonpath={.items[*].spec.nodeName}")
+    machines = world.cluster.kubectl(
+        "get",
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "app.kubernetes.io/name=gdi-broker",
+        "-o",
+        "jsonpath={.items[*].spec.nodeName}",
+    )
     assert len(set(machines.split())) == 2, "one on each machine"
-    until("one may be disrupted", lambda: world.cluster.get("poddisruptionbudget", "gdi-broker", NAMESPACE)["status"].get("disruptionsAllowed") == 1, 30)
+    until(
+        "one may be disrupted",
+        lambda: (
+            world.cluster.get("poddisruptionbudget", "gdi-broker", NAMESPACE)["status"].get("disruptionsAllowed") == 1
+        ),
+        30,
+    )
 
 
 def test_a_rolling_update_under_fifty_token_requests_a_second_fails_none(world: Coordinator) -> None:
@@ -42,7 +59,10 @@ def test_a_rolling_update_under_fifty_token_requests_a_second_fails_none(world: 
     before = pods_of(world.cluster)
     load, took = updated(world, run.id, world.audience(run))
     total, failed = sum(load.seen.values()), sum(load.failed.values())
-    print(f"\nrolling update: {took:.0f} s, {total} token requests at {RATE}/s, failed: {failed}, slowest {load.slowest:.2f} s")
+    print(
+        f"\nrolling update: {took:.0f} s, {total} token requests at {RATE}/s, failed: {failed}, slowest"
+        f" {load.slowest:.2f} s"
+    )
     assert load.failed == {}
     assert not set(before) & set(pods_of(world.cluster))
 
@@ -54,20 +74,30 @@ def test_a_killed_replica_costs_at_most_the_requests_that_it_held(world: Coordin
     with Load(world, run.id, world.audience(run)) as load:
         until("the load runs", lambda: load.seen["200"] > RATE, 30)
         world.cluster.kubectl("delete", "pod", "-n", NAMESPACE, victim, "--grace-period=0", "--force")
-        until("a new replica is ready", lambda: victim not in pods_of(world.cluster) and len(pods_of(world.cluster)) == 2, 60)
+        until(
+            "a new replica is ready",
+            lambda: victim not in pods_of(world.cluster) and len(pods_of(world.cluster)) == 2,
+            60,
+        )
         world.cluster.rollout("deployment/gdi-broker", NAMESPACE, 90)
-    print(f"\na killed replica: {sum(load.failed.values())} of {sum(load.seen.values())} requests failed: {load.failed}")
+    print(
+        f"\na killed replica: {sum(load.failed.values())} of {sum(load.seen.values())} requests failed: {load.failed}"
+    )
     assert sum(load.failed.values()) < RATE * 6, "what the balancer still sent there until it knew"
 
 
-def _identity(world: Coordinator, name: str, account: str = "snakemake", namespace: str = RUNS) -> tuple[BrokerClient, str]:
+def _identity(
+    world: Coordinator, name: str, account: str = "snakemake", namespace: str = RUNS
+) -> tuple[BrokerClient, str]:
     """A client with the real identity of a pod that there is, bound to its name and uid."""
     made = pod(name, "import time; time.sleep(600)", namespace, serviceAccountName=account)
     made["metadata"]["labels"]["app.kubernetes.io/name"] = "gdi-snakemake"
     world.cluster.apply([made])
     uid = world.cluster.get("pod", name, namespace)["metadata"]["uid"]
     bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}", f"--bound-object-uid={uid}")
-    token = world.cluster.kubectl("create", "token", account, "-n", namespace, "--audience=token-broker", *bound).strip()
+    token = world.cluster.kubectl(
+        "create", "token", account, "-n", namespace, "--audience=token-broker", *bound
+    ).strip()
     return BrokerClient(world.public_url, lambda: token), uid
 
 
@@ -96,7 +126,18 @@ def test_a_pod_with_another_runs_or_no_registered_identity_gets_403(world: Coord
 
 
 def _reaches(cluster: Cluster, name: str, namespace: str, host: str, port: int) -> bool:
-    said = cluster.kubectl("exec", "-n", namespace, name, "--", "sh", "-c", f'python3 -c "{ALLOWED}" {host} {port} 2>/dev/null || true', check=True, timeout=40)
+    said = cluster.kubectl(
+        "exec",
+        "-n",
+        namespace,
+        name,
+        "--",
+        "sh",
+        "-c",
+        f'python3 -c "{ALLOWED}" {host} {port} 2>/dev/null || true',
+        check=True,
+        timeout=40,
+    )
     return "connected" in said
 
 
@@ -104,12 +145,22 @@ def test_a_snakemake_pod_reaches_the_broker_and_nothing_else_and_strangers_do_no
     cluster = world.cluster
     inside = pod("walled", "import time; time.sleep(600)", RUNS)
     inside["metadata"]["labels"]["app.kubernetes.io/name"] = "gdi-snakemake"
-    cluster.apply([inside, pod("other", "import time; time.sleep(600)", RUNS), pod("outsider", "import time; time.sleep(600)", OUTSIDE)])
+    cluster.apply(
+        [
+            inside,
+            pod("other", "import time; time.sleep(600)", RUNS),
+            pod("outsider", "import time; time.sleep(600)", OUTSIDE),
+        ]
+    )
     for name, namespace in (("walled", RUNS), ("other", RUNS), ("outsider", OUTSIDE)):
         cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", namespace, "--timeout=60s", timeout=70)
     broker: tuple[Any, ...] = ("gdi-broker.gdi.svc", 8080)
     assert _reaches(cluster, "walled", RUNS, *broker)
-    for host, port in ((f"vault.{OUTSIDE}.svc", 8200), (f"postgres.{OUTSIDE}.svc", 5432), ("kubernetes.default.svc", 443)):
+    for host, port in (
+        (f"vault.{OUTSIDE}.svc", 8200),
+        (f"postgres.{OUTSIDE}.svc", 5432),
+        ("kubernetes.default.svc", 443),
+    ):
         assert not _reaches(cluster, "walled", RUNS, host, port), host
     assert not _reaches(cluster, "other", RUNS, *broker), "not one of Airflow's pods"
     assert not _reaches(cluster, "outsider", OUTSIDE, *broker)

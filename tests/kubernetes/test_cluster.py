@@ -44,14 +44,20 @@ def test_a_pod_of_our_own_image_finds_a_service_by_its_name(cluster: Cluster) ->
 def test_a_projected_token_names_its_pod_and_its_audience(cluster: Cluster) -> None:
     source = {"serviceAccountToken": {"audience": "token-broker", "expirationSeconds": 600, "path": "token"}}
     show = (
-        "import base64, json; part = open('/gdi/identity/token').read().split('.')[1]; print(base64.urlsafe_b64decode(part + '=' * (-len(part) % 4)).decode())"
+        "import base64, json; part = open('/gdi/identity/token').read().split('.')[1];"
+        " print(base64.urlsafe_b64decode(part + '=' * (-len(part) % 4)).decode())"
     )
     made = pod("identity", show, volumes=[{"name": "identity", "projected": {"sources": [source]}}])
-    made["spec"]["containers"][0]["volumeMounts"] = [{"name": "identity", "mountPath": "/gdi/identity", "readOnly": True}]
+    made["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "identity", "mountPath": "/gdi/identity", "readOnly": True}
+    ]
     cluster.apply([made])
     claims = json.loads(finished(cluster, "identity"))
     assert claims["aud"] == ["token-broker"]
-    assert claims["kubernetes.io"]["pod"] == {"name": "identity", "uid": cluster.get("pod", "identity")["metadata"]["uid"]}
+    assert claims["kubernetes.io"]["pod"] == {
+        "name": "identity",
+        "uid": cluster.get("pod", "identity")["metadata"]["uid"],
+    }
 
 
 def test_what_is_not_known_in_a_manifest_is_refused(cluster: Cluster) -> None:
@@ -71,7 +77,9 @@ def test_an_absent_image_is_told_at_once(cluster: Cluster) -> None:
 @pytest.mark.usefixtures("broker_image")
 def test_a_pod_reaches_what_a_test_runs_beside_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
-        server = cluster.spawn([sys.executable, "-m", "http.server", "--bind", API, "18080", "--directory", str(tmp_path)], log)
+        server = cluster.spawn(
+            [sys.executable, "-m", "http.server", "--bind", API, "18080", "--directory", str(tmp_path)], log
+        )
     try:
         cluster.apply(stand_in("beside", 18080))
         with cluster.network():  # the test itself reaches what pods reach
@@ -84,14 +92,26 @@ def test_a_pod_reaches_what_a_test_runs_beside_the_cluster(cluster: Cluster, tmp
 
 
 def test_the_apiserver_comes_back_as_it_was(cluster: Cluster) -> None:
-    cluster.apply([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}, "data": {"a": "b"}}])
+    cluster.apply(
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "kept", "namespace": "default"},
+                "data": {"a": "b"},
+            }
+        ]
+    )
     with cluster.without("kube-apiserver"):
         assert not cluster.ready()
     assert cluster.get("configmap", "kept")["data"] == {"a": "b"}
 
 
 def test_a_killed_test_leaves_no_process_mount_or_group() -> None:
-    program = "import time; from tests.kubernetes.cluster import Cluster; c = Cluster(); c.__enter__(); print(c.state, c.pid, flush=True); time.sleep(600)"
+    program = (
+        "import time; from tests.kubernetes.cluster import Cluster; c = Cluster(); c.__enter__(); print(c.state, c.pid,"
+        " flush=True); time.sleep(600)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     state, pid = holder.stdout.readline().split()

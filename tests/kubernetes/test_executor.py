@@ -1,4 +1,6 @@
-"""A DAG of ours under Airflow's KubernetesExecutor: every step is a worker pod of our own image, every Snakemake a pod of its own, the answer is the same."""
+"""A DAG of ours under Airflow's KubernetesExecutor: every step is a worker pod of our own image, every Snakemake a pod
+of its own, the answer is the same.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,24 @@ from tests.kubernetes.pods import finished, pod
 
 PACKAGES = images.environment().PACKAGES
 OURS = {package for packages in PACKAGES.values() for package in packages}
-TOOLS = {"pip", "pip3", "uv", "gcc", "cc", "make", "apt", "apt-get", "dpkg", "perl", "hatchling", "curl", "wget", "ssh", "sudo", "su"}
+TOOLS = {
+    "pip",
+    "pip3",
+    "uv",
+    "gcc",
+    "cc",
+    "make",
+    "apt",
+    "apt-get",
+    "dpkg",
+    "perl",
+    "hatchling",
+    "curl",
+    "wget",
+    "ssh",
+    "sudo",
+    "su",
+}
 IMPORTS = """
 import importlib, pkgutil
 for package in %r:
@@ -29,7 +46,9 @@ SCRATCH = {"airflow": ["/opt/airflow", "/tmp"]}
 
 
 def _own(target: str) -> list[str]:
-    """gdi.kit has parts for servers and parts for pods: each image imports those that it needs through its own packages."""
+    """gdi.kit has parts for servers and parts for pods: each image imports those that it needs through its own
+    packages.
+    """
     return [package for package in PACKAGES[target] if package != "gdi.kit"]
 
 
@@ -46,7 +65,11 @@ def _archive(target: str) -> tuple[dict[str, Any], dict[str, tarfile.TarInfo]]:
     return config, found
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.kubernetes_long] if name == "airflow" else []) for name in images.TARGETS])
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.kubernetes_long] if name == "airflow" else []) for name in images.TARGETS
+    ]
+)
 def target(request: pytest.FixtureRequest) -> str:
     images.built(request.param)
     return str(request.param)
@@ -67,11 +90,19 @@ def test_no_image_holds_a_tool_or_a_set_uid_program(target: str) -> None:
     programs = {name for name in files if "/bin/" in f"/{name}" or "/sbin/" in f"/{name}"}
     assert not {name for name in programs if name.rsplit("/")[-1] in TOOLS}
     assert not [name for name, info in files.items() if info.isfile() and info.mode & 0o6000]
-    assert not [name for name in files if name.endswith(("site-packages/pip", "site-packages/uv", "site-packages/setuptools", "site-packages/pytest"))]
+    assert not [
+        name
+        for name in files
+        if name.endswith(("site-packages/pip", "site-packages/uv", "site-packages/setuptools", "site-packages/pytest"))
+    ]
 
 
 def test_no_file_can_be_changed_by_who_runs(target: str) -> None:
-    free = {name.rstrip("/") for name, info in _archive(target)[1].items() if (info.isfile() or info.isdir()) and info.mode & 0o002}
+    free = {
+        name.rstrip("/")
+        for name, info in _archive(target)[1].items()
+        if (info.isfile() or info.isdir()) and info.mode & 0o002
+    }
     assert free <= {"tmp", "var/tmp", "run/lock", "var/lock"}
     assert not [name for name, info in _archive(target)[1].items() if info.uid == 10001]
 
@@ -87,7 +118,9 @@ def test_no_secret_of_the_build_is_left(target: str) -> None:
 def test_each_image_holds_the_packages_it_runs_and_no_other(target: str) -> None:
     held = {name.split("/site-packages/")[1].rstrip("/") for name in _archive(target)[1] if "/site-packages/" in name}
     rooms = {path.parent.name for path in (images.ROOT / "gdi").glob("*/__init__.py")}
-    assert {name.replace("/", ".") for name in held} & (OURS | {f"gdi.{room}" for room in rooms}) == set(PACKAGES[target])
+    assert {name.replace("/", ".") for name in held} & (OURS | {f"gdi.{room}" for room in rooms}) == set(
+        PACKAGES[target]
+    )
 
 
 def test_each_image_says_what_it_is(target: str) -> None:
@@ -100,7 +133,14 @@ def test_each_image_says_what_it_is(target: str) -> None:
 def test_each_image_runs_all_its_code_unprivileged_on_a_read_only_file_system(target: str, cluster: Cluster) -> None:
     cluster.load(images.archive_of(target))
     scratch = SCRATCH.get(target, [])
-    made = pod(f"imports-{target}", IMPORTS % _own(target), target=target, volumes=[{"name": f"s{i}", "emptyDir": {}} for i in range(len(scratch))])
-    made["spec"]["containers"][0]["volumeMounts"] = [{"name": f"s{i}", "mountPath": path} for i, path in enumerate(scratch)]
+    made = pod(
+        f"imports-{target}",
+        IMPORTS % _own(target),
+        target=target,
+        volumes=[{"name": f"s{i}", "emptyDir": {}} for i in range(len(scratch))],
+    )
+    made["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": f"s{i}", "mountPath": path} for i, path in enumerate(scratch)
+    ]
     cluster.apply([made])
     assert finished(cluster, f"imports-{target}", 120).strip().endswith("all imported")

@@ -1,4 +1,5 @@
-"""docs/install.md as it is written, from an empty cluster to the first admitted run: each command is run, or named in NOT_RUN with the reason why not.
+"""docs/install.md as it is written, from an empty cluster to the first admitted run: each command is run, or named in
+NOT_RUN with the reason why not.
 
 And, on what stands then: the commands of docs/operate.md that need pods.
 """
@@ -62,11 +63,15 @@ def first_run(users: Users, dataset: str) -> m.Run:
 
 
 def at_gateway(reader: Reader, run: m.Run) -> int:
-    """The gateway's answer to Airflow, which asks for a release of the run, which there is not. The token stays in here: pytest shows what a test compares."""
+    """The gateway's answer to Airflow, which asks for a release of the run, which there is not. The token stays in
+    here: pytest shows what a test compares.
+    """
     with reader.users.airflow() as airflow:
         token = airflow.token(run.id, m.TokenRequest(audience=run.plan[0].audience)).token
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.get(f"{reader.gateway}/releases/{run.id}/counts", headers=headers, trust_env=False, timeout=60).status_code
+    return httpx.get(
+        f"{reader.gateway}/releases/{run.id}/counts", headers=headers, trust_env=False, timeout=60
+    ).status_code
 
 
 def test_the_first_run_is_admitted_at_the_node_that_was_enrolled(reader: Reader) -> None:
@@ -75,19 +80,31 @@ def test_the_first_run_is_admitted_at_the_node_that_was_enrolled(reader: Reader)
     (part,) = run.plan
     assert (part.node, part.datasets, part.gateway_url) == ("node-a", [dataset], "https://node-a.example.org")
     assert httpx.get(f"{reader.gateway}/releases/{run.id}/counts", trust_env=False).status_code == 401
-    until("each of the broker's replicas, which the gateway asks about the run, has read the enrolment", lambda: at_gateway(reader, run) == 404, 90, every=3)
+    until(
+        "each of the broker's replicas, which the gateway asks about the run, has read the enrolment",
+        lambda: at_gateway(reader, run) == 404,
+        90,
+        every=3,
+    )
 
 
-COUNT = "import sqlite3; print(sqlite3.connect('/var/lib/gdi/gateway.db').execute('SELECT count(*) FROM audit').fetchone()[0])"
+COUNT = (
+    "import sqlite3; print(sqlite3.connect('/var/lib/gdi/gateway.db').execute('SELECT count(*) FROM"
+    " audit').fetchone()[0])"
+)
 
 
-def test_the_gateways_backup_is_taken_and_restored_on_pods_by_the_commands_of_the_operators_document(reader: Reader) -> None:
+def test_the_gateways_backup_is_taken_and_restored_on_pods_by_the_commands_of_the_operators_document(
+    reader: Reader,
+) -> None:
     """The rest of that section: tests/system/test_backup.py."""
     save, _, restore = under("operate.md", "Backup and restore")
     shell = reader.shell()
 
     def entries() -> int:
-        return int(reader.cluster.kubectl("exec", "-n", "gdi-node-a", "deploy/node-a-gateway", "--", "python3", "-c", COUNT))
+        return int(
+            reader.cluster.kubectl("exec", "-n", "gdi-node-a", "deploy/node-a-gateway", "--", "python3", "-c", COUNT)
+        )
 
     before = entries()
     assert before > 0
@@ -104,7 +121,9 @@ def test_the_brokers_signing_key_is_rotated_on_pods(reader: Reader) -> None:
     users = reader.users
     keys = f"http://127.0.0.1:{users.ports[0]}/.well-known/jwks.json"
     before = httpx.get(keys, trust_env=False).raise_for_status().json()
-    gone = next(c for c in under("operate.md", "Backup and restore")[1] if c.startswith("kubectl wait -n gdi --for=delete "))
+    gone = next(
+        c for c in under("operate.md", "Backup and restore")[1] if c.startswith("kubectl wait -n gdi --for=delete ")
+    )
     stop, delete, start = in_row("operate.md", "broker's signing key")
     reader.shell().run_all([stop, gone])
     reader.shell(inside=False).run(delete)
@@ -130,7 +149,9 @@ def test_a_node_is_removed_and_its_ledger_stays(reader: Reader) -> None:
     def refused() -> bool:
         with users.user() as user:
             try:
-                users.admit(users.ticket(user, users.grant(user, datasets=[dataset]).id, parameters), parameters=parameters)
+                users.admit(
+                    users.ticket(user, users.grant(user, datasets=[dataset]).id, parameters), parameters=parameters
+                )
             except ProblemError as error:
                 return "no enrolled node" in str(error)
         return False
@@ -138,5 +159,7 @@ def test_a_node_is_removed_and_its_ledger_stays(reader: Reader) -> None:
     until("both replicas of the broker have read the enrolment", lambda: all(refused() for _ in range(4)), 120, every=3)
     assert reader.shell().run(pods) == reader.shell().run(tasks) == ""
     reader.shell().run(uninstall)
-    left = reader.cluster.kubectl("get", "deployments,services,persistentvolumeclaims", "-n", "gdi-node-a", "-o", "name").split()
+    left = reader.cluster.kubectl(
+        "get", "deployments,services,persistentvolumeclaims", "-n", "gdi-node-a", "-o", "name"
+    ).split()
     assert left == ["persistentvolumeclaim/node-a-gateway"]

@@ -1,4 +1,6 @@
-"""The launcher's contract on a real cluster, with no right but those that the chart gives Airflow: create, start, watch, stop, and all that goes wrong."""
+"""The launcher's contract on a real cluster, with no right but those that the chart gives Airflow: create, start,
+watch, stop, and all that goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,16 @@ def gone(status: PodStatus | None) -> bool:
 
 def log_of(rig: Rig, name: str) -> subprocess.Popen[str]:
     """Follows a pod's log beyond the pod's own end."""
-    command = [*rig.cluster.enter("net"), str(rig.cluster.bin / "kubectl"), "--kubeconfig", str(rig.cluster.state / "pki/admin.conf"), "logs", "-f", "-n", RUNS]
+    command = [
+        *rig.cluster.enter("net"),
+        str(rig.cluster.bin / "kubectl"),
+        "--kubeconfig",
+        str(rig.cluster.state / "pki/admin.conf"),
+        "logs",
+        "-f",
+        "-n",
+        RUNS,
+    ]
     return subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True)
 
 
@@ -61,11 +72,19 @@ def test_a_pod_waits_behind_its_gate_then_runs_as_the_contract_says(rig: Rig) ->
     assert status is not None and status.succeeded, rig.story(spec)
     lines, _ = asyncio.run(_log(launcher, spec.name))
     seen = json.loads(lines[0])
-    assert seen["digest"] == rig.digest and seen["aud"] == ["token-broker"] and seen["sub"] == f"system:serviceaccount:{RUNS}:snakemake"
+    assert (
+        seen["digest"] == rig.digest
+        and seen["aud"] == ["token-broker"]
+        and seen["sub"] == f"system:serviceaccount:{RUNS}:snakemake"
+    )
     assert seen["pod"] == {"name": spec.name, "uid": made.uid} and seen["uid"] == 10001 and not seen["account"]
     assert lines[1:] == ["done"], "it writes to its work folder and /tmp, nowhere else"
-    assert not [name for name in seen["environment"] if "SERVICE" in name and not name.startswith("KUBERNETES_")], "it is told of no other service"
-    assert set(launcher.of_attempt(spec.run, "node-a", 1)) == {spec.name} and not launcher.of_attempt(spec.run, "node-a", 2)
+    assert not [name for name in seen["environment"] if "SERVICE" in name and not name.startswith("KUBERNETES_")], (
+        "it is told of no other service"
+    )
+    assert set(launcher.of_attempt(spec.run, "node-a", 1)) == {spec.name} and not launcher.of_attempt(
+        spec.run, "node-a", 2
+    )
     assert launcher.start(spec.name).ended and launcher.create(spec).ended
 
 
@@ -74,7 +93,9 @@ async def _log(launcher: Any, name: str) -> tuple[list[str], str]:
         lines, since = await launcher.alog(name, "")
         again, _ = await launcher.alog(name, since)
         assert not again, "no line comes twice"
-        assert (await launcher.alog(name, "", ended=True))[0] == lines and not (await launcher.alog(name, since, ended=True))[0]
+        assert (await launcher.alog(name, "", ended=True))[0] == lines and not (
+            await launcher.alog(name, since, ended=True)
+        )[0]
         return lines, since
     finally:
         await launcher.aclose()
@@ -87,8 +108,19 @@ def test_nothing_secret_is_in_the_spec_and_it_is_asked_for_once(rig: Rig) -> Non
     held = rig.cluster.get("configmap", spec.name, RUNS)
     assert held["immutable"] and held["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
     assert set(json.loads(held["data"]["run.json"])) == {
-        "run", "attempt", "node", "pod", "workflow", "digest", "parameters", "datasets", "audience", "broker_url", "gateway_url", "relays",
-    }  # fmt: skip
+        "run",
+        "attempt",
+        "node",
+        "pod",
+        "workflow",
+        "digest",
+        "parameters",
+        "datasets",
+        "audience",
+        "broker_url",
+        "gateway_url",
+        "relays",
+    }
     assert not pod["spec"]["containers"][0].get("env") and "nodeName" not in pod["spec"]
     other = rig.spec("exit", code=1)
     with pytest.raises(LauncherError, match="something else"):
@@ -121,7 +153,12 @@ def test_a_pod_that_takes_too_much_memory_is_lost_with_that_reason(rig: Rig) -> 
     launcher, spec = rig.launcher(), rig.spec("memory")
     rig.started(launcher, spec)
     status = rig.awaited(launcher, spec, ended)
-    assert status is not None and status.lost and status.signal == 9 and "more memory than its limit of 128Mi" in status.reason
+    assert (
+        status is not None
+        and status.lost
+        and status.signal == 9
+        and "more memory than its limit of 128Mi" in status.reason
+    )
 
 
 @pytest.mark.kubernetes_long  # the kubelet looks at a pod's disk once a minute
@@ -142,7 +179,14 @@ def test_a_cancelled_pod_knows_that_it_was_cancelled_and_a_drained_one_hands_ove
         asyncio.run(_stop(launcher, cancelled.name))
         node = rig.cluster.get("pod", drained.name, RUNS)["spec"]["nodeName"]
         rig.cluster.kubectl(
-            "drain", node, "--force", "--ignore-daemonsets", "--delete-emptydir-data", f"--pod-selector=gdi-run={drained.run}", "--timeout=60s", timeout=70
+            "drain",
+            node,
+            "--force",
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            f"--pod-selector=gdi-run={drained.run}",
+            "--timeout=60s",
+            timeout=70,
         )
         rig.cluster.kubectl("uncordon", node)
         assert "asked to cancel" in first.communicate(timeout=60)[0]
@@ -162,13 +206,19 @@ async def _stop(launcher: Any, name: str) -> None:
 
 
 def test_an_absent_image_blocks_the_pod_with_that_reason(rig: Rig) -> None:
-    launcher, spec = rig.launcher(image="registry.invalid/absent:1", image_pull_policy="Never"), rig.spec("exit", code=0)
+    launcher, spec = (
+        rig.launcher(image="registry.invalid/absent:1", image_pull_policy="Never"),
+        rig.spec("exit", code=0),
+    )
     rig.started(launcher, spec)
     status = rig.awaited(launcher, spec, lambda s: s is not None and s.blocked, 30)
     assert status is not None and "ErrImageNeverPull" in status.reason and not status.ended
     launcher.stop(spec.name, mode="cancel", grace=1)
     rig.awaited(launcher, spec, gone)
-    slow, other = rig.launcher(image="registry.invalid/absent:1", image_pull_policy="IfNotPresent", start_timeout=3), rig.spec("exit", code=0)
+    slow, other = (
+        rig.launcher(image="registry.invalid/absent:1", image_pull_policy="IfNotPresent", start_timeout=3),
+        rig.spec("exit", code=0),
+    )
     rig.started(slow, other)
     status = rig.awaited(slow, other, lambda s: s is not None and s.blocked and "Image" in s.reason, 60)
     assert status is not None and not status.ended
@@ -187,11 +237,18 @@ def test_a_pod_that_no_machine_takes_is_told_with_the_schedulers_reason(rig: Rig
 
 
 def test_a_full_quota_is_told_and_may_pass(rig: Rig) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": RUNS}, "spec": {"hard": {"pods": "0"}}}
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": RUNS},
+        "spec": {"hard": {"pods": "0"}},
+    }
     launcher, spec = rig.launcher(), rig.spec("exit", code=0)
     rig.cluster.apply([quota])
     try:
-        until("the quota is in force", lambda: "hard" in rig.cluster.get("resourcequota", "none", RUNS).get("status", {}))
+        until(
+            "the quota is in force", lambda: "hard" in rig.cluster.get("resourcequota", "none", RUNS).get("status", {})
+        )
         with pytest.raises(ProblemError, match="exceeded quota: none") as refused:
             launcher.create(spec)
         assert refused.value.problem.status == 429
@@ -217,22 +274,44 @@ def test_a_run_gets_what_it_asks_for_within_the_operators_limits(rig: Rig) -> No
         "tolerations": [{"key": "gdi"}],
     }
     launcher = rig.launcher(limits=limits, workflows={"probe": {"memory": "96Mi"}})
-    priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "gdi-urgent"}, "value": 1000}
+    priority = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "gdi-urgent"},
+        "value": 1000,
+    }
     rig.cluster.apply([priority])
-    wish = {"cpu": "30m", "priority_class": "gdi-urgent", "node_selector": {"kubernetes.io/os": "linux"}, "tolerations": [{"key": "gdi"}]}
+    wish = {
+        "cpu": "30m",
+        "priority_class": "gdi-urgent",
+        "node_selector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "gdi"}],
+    }
     spec = rig.spec("exit", code=0, pod=wish)
     launcher.create(spec)
     made = rig.cluster.get("pod", spec.name, RUNS)["spec"]
-    assert made["containers"][0]["resources"]["requests"]["cpu"] == "30m" and made["containers"][0]["resources"]["limits"]["memory"] == "96Mi"
+    assert (
+        made["containers"][0]["resources"]["requests"]["cpu"] == "30m"
+        and made["containers"][0]["resources"]["limits"]["memory"] == "96Mi"
+    )
     assert made["priorityClassName"] == "gdi-urgent" and made["nodeSelector"] == {"kubernetes.io/os": "linux"}
-    assert {"key": "gdi", "operator": "Equal"} in [{k: v for k, v in t.items() if k != "effect"} for t in made["tolerations"]]
+    assert {"key": "gdi", "operator": "Equal"} in [
+        {k: v for k, v in t.items() if k != "effect"} for t in made["tolerations"]
+    ]
     launcher.stop(spec.name, mode="cancel", grace=0)
-    for wrong in ({"memory": "1Gi"}, {"priority_class": "system-node-critical"}, {"node_selector": {"role": "control"}}, {"tolerations": [{"key": "x"}]}):
+    for wrong in (
+        {"memory": "1Gi"},
+        {"priority_class": "system-node-critical"},
+        {"node_selector": {"role": "control"}},
+        {"tolerations": [{"key": "x"}]},
+    ):
         with pytest.raises(LauncherError, match=f"pod.{next(iter(wrong))}"):
             launcher.create(rig.spec("exit", code=0, pod=wrong))
 
 
-def test_while_the_api_server_is_away_calls_say_so_and_afterwards_nothing_is_lost(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_the_api_server_is_away_calls_say_so_and_afterwards_nothing_is_lost(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(api, "TIMEOUT", (2, 2))
     launcher, spec = rig.launcher(), rig.spec("sleep", seconds=15)
     rig.started(launcher, spec)
@@ -240,7 +319,11 @@ def test_while_the_api_server_is_away_calls_say_so_and_afterwards_nothing_is_los
     with rig.cluster.without("kube-apiserver"), pytest.raises(ProblemError, match="does not answer") as away:
         launcher.get(spec.name)
     assert away.value.problem.status == 503
-    status = rig.awaited(launcher, spec, lambda s: False if s is None else s.ended, 60) if _answers(launcher, spec.name) else None
+    status = (
+        rig.awaited(launcher, spec, lambda s: False if s is None else s.ended, 60)
+        if _answers(launcher, spec.name)
+        else None
+    )
     assert status is not None and status.succeeded
 
 
@@ -257,19 +340,34 @@ def _answers(launcher: Any, name: str) -> bool:
 def test_airflow_may_do_nothing_else_in_the_cluster(rig: Rig) -> None:
     def may(verb: str, what: str, namespace: str) -> bool:
         kind, _, part = what.partition("/")
-        asked = ["auth", "can-i", verb, kind, "-n", namespace, "--as=system:serviceaccount:gdi:airflow", *([f"--subresource={part}"] if part else [])]
+        asked = [
+            "auth",
+            "can-i",
+            verb,
+            kind,
+            "-n",
+            namespace,
+            "--as=system:serviceaccount:gdi:airflow",
+            *([f"--subresource={part}"] if part else []),
+        ]
         return rig.cluster.kubectl(*asked, check=False).strip() == "yes"
 
     assert may("create", "pods", RUNS) and may("get", "pods/log", RUNS)
     for verb, what, namespace in (
-        ("get", "secrets", RUNS), ("create", "pods", "gdi"), ("get", "secrets", "gdi"), ("create", "pods/exec", RUNS),
+        ("get", "secrets", RUNS),
+        ("create", "pods", "gdi"),
+        ("get", "secrets", "gdi"),
+        ("create", "pods/exec", RUNS),
         ("create", "serviceaccounts/token", RUNS),
-        ("list", "pods", "default"), ("update", "namespaces", RUNS),
-    ):  # fmt: skip
+        ("list", "pods", "default"),
+        ("update", "namespaces", RUNS),
+    ):
         assert not may(verb, what, namespace), (verb, what, namespace)
 
 
 def test_a_pod_that_is_not_restricted_is_refused_where_runs_are(rig: Rig) -> None:
     spec = {"containers": [{"name": "x", "image": "x", "securityContext": {"privileged": True}}]}
     with pytest.raises(ClusterError, match="violates PodSecurity"):
-        rig.cluster.apply([{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": RUNS}, "spec": spec}])
+        rig.cluster.apply(
+            [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": RUNS}, "spec": spec}]
+        )

@@ -37,7 +37,9 @@ def free_port() -> int:
 
 
 class RulesBroker(Broker):
-    """The operators' broker, with a progress that tests write: by run and attempt, `{rule: {node: (total, done, running, failed)}}` and states of nodes."""
+    """The operators' broker, with a progress that tests write: by run and attempt, `{rule: {node: (total, done,
+    running, failed)}}` and states of nodes.
+    """
 
     def __init__(self, nodes: list[Node]) -> None:
         self.rules: dict[tuple[str, int], dict[str, dict[str, tuple[int, int, int, int]]]] = {}
@@ -61,11 +63,25 @@ class RulesBroker(Broker):
         key = (run, known.attempt)
         told, states = self.rules.get(key, {}), self.states.get(key, {})
         rules = [
-            m.RuleProgress(node=node, rule=rule, total=n[0], done=n[1], running=n[2], failed=n[3], started_at=time.time())
-            for rule, nodes in told.items() for node, n in nodes.items()
-        ]  # fmt: skip
-        nodes = [m.NodeProgress(node=n.name, state=states.get(n.name, "running"), message=self.messages.get(n.name, "")) for n in self.nodes]  # type: ignore[arg-type]
-        return m.Progress(run=run, attempt=known.attempt, state=known.state, outcome=known.outcome, failing=known.failing, nodes=nodes, rules=rules)
+            m.RuleProgress(
+                node=node, rule=rule, total=n[0], done=n[1], running=n[2], failed=n[3], started_at=time.time()
+            )
+            for rule, nodes in told.items()
+            for node, n in nodes.items()
+        ]
+        nodes = [
+            m.NodeProgress(node=n.name, state=states.get(n.name, "running"), message=self.messages.get(n.name, ""))
+            for n in self.nodes
+        ]  # type: ignore[arg-type]
+        return m.Progress(
+            run=run,
+            attempt=known.attempt,
+            state=known.state,
+            outcome=known.outcome,
+            failing=known.failing,
+            nodes=nodes,
+            rules=rules,
+        )
 
     def all_done(self, run: str, attempt: int, *rules: str) -> None:
         """Every node has done one job of each of the rules, and ended well."""
@@ -88,10 +104,17 @@ class RulesWorld(World):
         self.config.write_text(yaml.safe_dump(host))
         entry = folder / "workflows" / "probe"
         (entry / "workflow.yaml").write_text(yaml.safe_dump({**WORKFLOW, "releases": list(releases)}))
-        (entry / "rules.lock").write_text(RulesLock(digest=digest_of(entry), snakemake="9.27.1", rules=list(rules)).text())
+        (entry / "rules.lock").write_text(
+            RulesLock(digest=digest_of(entry), snakemake="9.27.1", rules=list(rules)).text()
+        )
 
     def conf(self, mode: str, seconds: float = 600) -> dict[str, Any]:
-        return {"ticket": TICKET, "datasets": [f"DS-{n.name[-1].upper()}" for n in self.nodes], "mode": mode, "seconds": seconds}
+        return {
+            "ticket": TICKET,
+            "datasets": [f"DS-{n.name[-1].upper()}" for n in self.nodes],
+            "mode": mode,
+            "seconds": seconds,
+        }
 
     def end_pods(self, run: str) -> None:
         """Lets the pods of a run end as if their workflow had succeeded: the probe ends when it finds the file."""
@@ -100,46 +123,84 @@ class RulesWorld(World):
 
 
 def _celery(queue: str) -> dict[str, str]:
-    return {"AIRFLOW__CELERY__BROKER_URL": queue, "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "gdi_operators.celery_settings.CELERY_CONFIG"}
+    return {
+        "AIRFLOW__CELERY__BROKER_URL": queue,
+        "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "gdi_operators.celery_settings.CELERY_CONFIG",
+    }
 
 
 class RealAirflow:
-    """An own AIRFLOW_HOME. `dags` is the DAGs' folder; `environment` how the operators find the rest; `database` a URL, where it is not SQLite.
+    """An own AIRFLOW_HOME. `dags` is the DAGs' folder; `environment` how the operators find the rest; `database` a URL,
+    where it is not SQLite.
 
-    executor: with CeleryExecutor `queue` is Redis's URL, and components whose names begin with `worker` are Celery workers of `concurrency` processes.
-    `patience`: seconds for its start.
+    executor: with CeleryExecutor `queue` is Redis's URL, and components whose names begin with `worker` are Celery
+    workers of `concurrency` processes. `patience`: seconds for its start.
     """
 
     patience = 200.0
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], *, dags: Path = PROJECT / "dags", executor: str = "LocalExecutor", database: str = "",
-        queue: str = "", concurrency: int = 2, **config: str,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        dags: Path = PROJECT / "dags",
+        executor: str = "LocalExecutor",
+        database: str = "",
+        queue: str = "",
+        concurrency: int = 2,
+        **config: str,
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "passwords.json").write_text(json.dumps({"admin": "pw"}))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
-            "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AIRFLOW_HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags), "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"), "AIRFLOW__CORE__EXECUTOR": executor,
-            "AIRFLOW__CORE__PARALLELISM": "4", "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False", "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin", "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket",
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            "AIRFLOW__CORE__EXECUTOR": executor,
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/", "AIRFLOW__API__BASE_URL": self.url, "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API__SECRET_KEY": "s" * 32, "AIRFLOW__API_AUTH__JWT_SECRET": "j" * 64, "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": "2000",
-            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False", "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()), "AIRFLOW__TRIGGERER__CAPACITY": "5000",
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2", "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10", "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
-            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60", **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
-            **(_celery(queue) if queue else {}), **environment, **config,
-        }  # fmt: skip
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__SECRET_KEY": "s" * 32,
+            "AIRFLOW__API_AUTH__JWT_SECRET": "j" * 64,
+            "AIRFLOW__API__MAXIMUM_PAGE_LIMIT": "2000",
+            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__TRIGGERER__CAPACITY": "5000",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+            "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+            **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
+            **(_celery(queue) if queue else {}),
+            **environment,
+            **config,
+        }
         self.concurrency = concurrency
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         done = subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"], env=self.environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            env=self.environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -168,9 +229,14 @@ class RealAirflow:
                 ]
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", *command], env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    [sys.executable, "-m", "airflow", *command],
+                    env=self.environment,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                     start_new_session=True,
-                )  # fmt: skip
+                )
 
     def _lets_us_in(self) -> bool:
         for name, process in self.processes.items():
@@ -194,7 +260,9 @@ class RealAirflow:
         return [process, *process.children(recursive=True)]
 
     def tasks_in(self, name: str) -> dict[str, psutil.Process]:
-        """The processes of tasks below a component, by the ids of their task instances: Airflow writes those into their titles."""
+        """The processes of tasks below a component, by the ids of their task instances: Airflow writes those into their
+        titles.
+        """
         found = {}
         for process in self.tree(name):
             with contextlib.suppress(psutil.Error):
@@ -217,7 +285,7 @@ class RealAirflow:
         self.processes.clear()
         self.http.close()
 
-    # --- its API ---
+    # --- its API ---------------------------------------------------------------------------------
 
     def api(self, method: str, path: str, **kwargs: Any) -> Any:  # whatever JSON it answers
         for _ in range(60):  # a killed api-server comes back
@@ -234,22 +302,37 @@ class RealAirflow:
         return self.http.get(f"/api/v2/dags/{dag}").is_success
 
     def trigger(self, dag: str, conf: dict[str, Any], run: str) -> str:
-        return str(self.api("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": run, "logical_date": None, "conf": conf})["dag_run_id"])
+        return str(
+            self.api("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": run, "logical_date": None, "conf": conf})[
+                "dag_run_id"
+            ]
+        )
 
     def run_state(self, dag: str, run: str) -> str:
         return str(self.api("GET", f"/dags/{dag}/dagRuns/{run}")["state"])
 
     def instances(self, dag: str, run: str) -> list[dict[str, Any]]:
-        return list(self.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 1000})["task_instances"])
+        return list(
+            self.api("GET", f"/dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 1000})["task_instances"]
+        )
 
     def states(self, dag: str, run: str) -> dict[str, str | None]:
         """By task id, mapped ones with `[index]`."""
-        return {t["task_id"] + (f"[{t['map_index']}]" if t["map_index"] >= 0 else ""): t["state"] for t in self.instances(dag, run)}
+        return {
+            t["task_id"] + (f"[{t['map_index']}]" if t["map_index"] >= 0 else ""): t["state"]
+            for t in self.instances(dag, run)
+        }
 
     def tries(self, dag: str, run: str, task: str, map_index: int = -1) -> int:
-        return max(int(t["try_number"]) for t in self.instances(dag, run) if t["task_id"] == task and t["map_index"] == map_index)
+        return max(
+            int(t["try_number"])
+            for t in self.instances(dag, run)
+            if t["task_id"] == task and t["map_index"] == map_index
+        )
 
-    def wait_states(self, dag: str, run: str, wanted: dict[str, str | None], *, timeout: float = 90) -> dict[str, str | None]:
+    def wait_states(
+        self, dag: str, run: str, wanted: dict[str, str | None], *, timeout: float = 90
+    ) -> dict[str, str | None]:
         """Until all these tasks have these states; AssertionError showing what they have."""
         last: dict[str, str | None] = {}
 
@@ -260,7 +343,11 @@ class RealAirflow:
         try:
             wait_for(f"states {wanted} of {run}", reached, timeout=timeout)
         except AssertionError as error:
-            logs = [self._told(dag, run, name) for name, state in last.items() if state == "failed" or (name in wanted and state != wanted[name])]
+            logs = [
+                self._told(dag, run, name)
+                for name, state in last.items()
+                if state == "failed" or (name in wanted and state != wanted[name])
+            ]
             raise AssertionError("\n".join([f"{error}; they are {last}", *logs])) from None
         return last
 
@@ -270,21 +357,40 @@ class RealAirflow:
         told = []
         for number in range(1, 5):
             with contextlib.suppress(AssertionError):
-                told.append(f"--- {name}, try {number}\n" + self.log(dag, run, task, number=number, map_index=int(index.rstrip("]") or -1))[-3000:])
+                told.append(
+                    f"--- {name}, try {number}\n"
+                    + self.log(dag, run, task, number=number, map_index=int(index.rstrip("]") or -1))[-3000:]
+                )
         return "\n".join(told)
 
     def finish(self, dag: str, run: str, *, timeout: float = 180) -> str:
-        return wait_for(f"the end of {run}", lambda: s if (s := self.run_state(dag, run)) in FINAL else None, timeout=timeout, every=0.5)
+        return wait_for(
+            f"the end of {run}",
+            lambda: s if (s := self.run_state(dag, run)) in FINAL else None,
+            timeout=timeout,
+            every=0.5,
+        )
 
     def log(self, dag: str, run: str, task: str, *, number: int = 1, map_index: int = -1) -> str:
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{number}"
-        content = self.api("GET", path, params={"map_index": map_index}, headers={"accept": "application/json"})["content"]
+        content = self.api("GET", path, params={"map_index": map_index}, headers={"accept": "application/json"})[
+            "content"
+        ]
         return "\n".join(str(e.get("event", e)) if isinstance(e, dict) else str(e) for e in content)
 
     def clear(self, dag: str, run: str, tasks: list[str], *, downstream: bool) -> list[str]:
         """As the UI does; the ids of what was cleared."""
-        body = {"dry_run": False, "dag_run_id": run, "task_ids": tasks, "only_failed": False, "include_downstream": downstream, "reset_dag_runs": True}
-        return sorted(t["task_id"] for t in self.api("POST", f"/dags/{dag}/clearTaskInstances", json=body)["task_instances"])
+        body = {
+            "dry_run": False,
+            "dag_run_id": run,
+            "task_ids": tasks,
+            "only_failed": False,
+            "include_downstream": downstream,
+            "reset_dag_runs": True,
+        }
+        return sorted(
+            t["task_id"] for t in self.api("POST", f"/dags/{dag}/clearTaskInstances", json=body)["task_instances"]
+        )
 
     def mark(self, dag: str, run: str, task: str, state: str) -> None:
         self.api("PATCH", f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}", json={"new_state": state})

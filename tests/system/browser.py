@@ -1,4 +1,6 @@
-"""Chromium without a window, driven by its DevTools protocol over a pipe: no port that others could reach, no driver package."""
+"""Chromium without a window, driven by its DevTools protocol over a pipe: no port that others could reach, no driver
+package.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,23 @@ from pathlib import Path
 from typing import Any
 
 FLAGS = (
-    "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-extensions", "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+    "--remote-debugging-pipe",
+)
 # The browser wants its pipe as descriptors 3 and 4, which in this process are something else.
 FOLLOWS = (
-    "import fcntl,os,sys; a,b=(fcntl.fcntl(int(n),fcntl.F_DUPFD,10) for n in sys.argv[1:3]); os.dup2(a,3); os.dup2(b,4); os.execv(sys.argv[3],sys.argv[3:])"
+    "import fcntl,os,sys; a,b=(fcntl.fcntl(int(n),fcntl.F_DUPFD,10) for n in sys.argv[1:3]); os.dup2(a,3);"
+    " os.dup2(b,4); os.execv(sys.argv[3],sys.argv[3:])"
 )
 START = 90  # seconds: a cold start on two busy cores
 
@@ -29,9 +42,13 @@ class BrowserError(AssertionError):
 
 
 class Browser:
-    """One browser with one page. Use as a context manager. `problems`: what the page's scripts threw, and what its content policy stopped."""
+    """One browser with one page. Use as a context manager. `problems`: what the page's scripts threw, and what its
+    content policy stopped.
+    """
 
-    def __init__(self, program: Path, folder: Path, *, width: int = 1400, height: int = 900, dark: bool = False) -> None:
+    def __init__(
+        self, program: Path, folder: Path, *, width: int = 1400, height: int = 900, dark: bool = False
+    ) -> None:
         """`folder` becomes the profile and the log; it must not be another browser's."""
         folder.mkdir(parents=True)
         self._width, self._height = width, height
@@ -41,13 +58,24 @@ class Browser:
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
         root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own sandbox refuses to serve root
-        command = [str(program), *FLAGS, *root, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}", "about:blank"]
+        command = [
+            str(program),
+            *FLAGS,
+            *root,
+            f"--user-data-dir={folder / 'profile'}",
+            f"--window-size={width},{height}",
+            "about:blank",
+        ]
         with (folder / "browser.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", FOLLOWS, str(to_browser), str(from_browser), *command],
-                pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                pass_fds=(to_browser, from_browser),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 env={"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"},
-            )  # fmt: skip
+            )
         os.close(to_browser)
         os.close(from_browser)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -63,7 +91,7 @@ class Browser:
             self.close()
             raise
 
-    # --- what a test does -------------------------------------------------------------------------------------------------------
+    # --- what a test does ------------------------------------------------------------------------
 
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
@@ -91,13 +119,19 @@ class Browser:
                 return value
             if time.monotonic() > deadline:
                 frame = "(document.querySelector('iframe')?.contentDocument?.body?.innerText ?? '').slice(0, 1500)"
-                shown = self.evaluate(f"location.href + '\\n' + document.body.innerText.slice(0, 1500) + '\\nin the frame: ' + {frame}")
+                shown = self.evaluate(
+                    f"location.href + '\\n' + document.body.innerText.slice(0, 1500) + '\\nin the frame: ' + {frame}"
+                )
                 raise BrowserError(f"not within {timeout:.0f} s: {what or condition}\n{shown}")
             time.sleep(0.1)
 
     def sees(self, text: str, *, timeout: float = 45) -> None:
         """Until the text is on the page, in whatever case the style sheet shows it."""
-        self.wait(f"document.body.innerText.toLowerCase().includes({json.dumps(text.lower())})", f"the text {text!r}", timeout=timeout)
+        self.wait(
+            f"document.body.innerText.toLowerCase().includes({json.dumps(text.lower())})",
+            f"the text {text!r}",
+            timeout=timeout,
+        )
 
     def press(self, key: str) -> None:
         """A key by its DOM name: Tab, Enter, ArrowDown, or one letter."""
@@ -105,7 +139,14 @@ class Browser:
         text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         for kind in ("keyDown", "keyUp"):
             more = text if kind == "keyDown" else {}
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes.get(key, ord(key[0].upper())), **more)
+            self.send(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=codes.get(key, ord(key[0].upper())),
+                **more,
+            )
 
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)
@@ -114,7 +155,10 @@ class Browser:
         self.send("Network.setCookie", url=url, name=name, value=value)
 
     def dark(self, on: bool) -> None:
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if on else "light"}])
+        self.send(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if on else "light"}],
+        )
 
     def picture(self, file: Path, *, height: int | None = None) -> None:
         """A PNG of what is shown; of the given height, the page laid out for it meanwhile."""
@@ -124,7 +168,9 @@ class Browser:
         self._lay_out(self._height)
 
     def _lay_out(self, height: int) -> None:
-        self.send("Emulation.setDeviceMetricsOverride", width=self._width, height=height, deviceScaleFactor=1, mobile=False)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=self._width, height=height, deviceScaleFactor=1, mobile=False
+        )
 
     def close(self) -> None:
         try:
@@ -146,15 +192,22 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- the pipe: JSON, each message ended by a NUL ------------------------------------------------------------------------------
+    # --- the pipe: JSON, each message ended by a NUL ---------------------------------------------
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self._call(method, parameters, session=self._session)
 
-    def _call(self, method: str, parameters: dict[str, Any] | None = None, *, session: str | None = None, timeout: float = 30) -> dict[str, Any]:
+    def _call(
+        self, method: str, parameters: dict[str, Any] | None = None, *, session: str | None = None, timeout: float = 30
+    ) -> dict[str, Any]:
         self._number += 1
         waiting = self._answers[self._number] = queue.Queue()
-        message = {"id": self._number, "method": method, "params": parameters or {}, **({"sessionId": session} if session else {})}
+        message = {
+            "id": self._number,
+            "method": method,
+            "params": parameters or {},
+            **({"sessionId": session} if session else {}),
+        }
         os.write(self._out, json.dumps(message).encode() + b"\0")
         try:
             answer = waiting.get(timeout=timeout)
@@ -180,5 +233,8 @@ class Browser:
         elif message.get("method") == "Runtime.exceptionThrown":
             details = message["params"]["exceptionDetails"]
             self.problems.append(str(details.get("exception", {}).get("description") or details["text"]))
-        elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["source"] in ("security", "violation"):
+        elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["source"] in (
+            "security",
+            "violation",
+        ):
             self.problems.append(message["params"]["entry"]["text"])

@@ -1,4 +1,6 @@
-"""What system tests share: real servers that need root, Debian packages or a download, each started once and only for the tests that ask for it."""
+"""What system tests share: real servers that need root, Debian packages or a download, each started once and only for
+the tests that ask for it.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def redis_server() -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def replicas(postgres: Postgres, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresWorld]:
     """Both replicas were started in the same moment on an empty database and an empty Vault path."""
-    made = PostgresWorld(tmp_path_factory.mktemp("postgres-world"), openbao, postgres, broker_env={"LEASE_SECONDS": "5"})
+    made = PostgresWorld(
+        tmp_path_factory.mktemp("postgres-world"), openbao, postgres, broker_env={"LEASE_SECONDS": "5"}
+    )
     with ThreadPoolExecutor(2) as pool:  # kept open: the replicas die with the thread that started them
         try:
             list(pool.map(made.start_broker, (0, 1)))

@@ -1,4 +1,6 @@
-"""Debian packages that a system test needs: installed where this process is root, else a skip that says what is missing and how to install it."""
+"""Debian packages that a system test needs: installed where this process is root, else a skip that says what is missing
+and how to install it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gdi-
 
 
 def program(package: str) -> Path:
-    """The path of the package's program, the newest version where there are several; installed first where it is missing and may be."""
+    """The path of the package's program, the newest version where there are several; installed first where it is
+    missing and may be.
+    """
     found = _find(package)
     if found is None:
         _install(package)
@@ -38,7 +42,10 @@ def program(package: str) -> Path:
 
 def _find(package: str) -> Path | None:
     for pattern in PROGRAMS[package]:
-        found = sorted(Path("/").glob(pattern.removeprefix("/")), key=lambda p: [int(part) if part.isdigit() else 0 for part in p.parts])
+        found = sorted(
+            Path("/").glob(pattern.removeprefix("/")),
+            key=lambda p: [int(part) if part.isdigit() else 0 for part in p.parts],
+        )
         if found:
             return found[-1]
     return None
@@ -53,7 +60,9 @@ def _install(package: str) -> None:
 
 
 def install(packages: list[str]) -> str | None:
-    """Installs Debian packages where this process is root; None, or why they are still missing and how to install them."""
+    """Installs Debian packages where this process is root; None, or why they are still missing and how to install
+    them.
+    """
     if not packages:
         return None
     names = " ".join(packages)
@@ -77,7 +86,9 @@ def _apt(arguments: list[str]) -> str | None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     command = ["apt-get", "-o", "DPkg::Lock::Timeout=120", *arguments]
     try:
-        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=APT_TIMEOUT)
+        done = subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=APT_TIMEOUT
+        )
     except subprocess.TimeoutExpired:
         return f"apt-get {arguments[0]} took longer than {APT_TIMEOUT} s"
     return None if done.returncode == 0 else " ".join((done.stderr or done.stdout).strip().splitlines()[-2:])[-400:]

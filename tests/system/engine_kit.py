@@ -1,4 +1,6 @@
-"""A podman or docker for tests: Debian's podman, and where no docker daemon answers but the package is there, a daemon of the test's own."""
+"""A podman or docker for tests: Debian's podman, and where no docker daemon answers but the package is there, a daemon
+of the test's own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A real api-server and dag-processor with FAB's roles, the project's DAGs, and a run with everything in it for each of two users. Nothing runs."""
+"""A real api-server and dag-processor with FAB's roles, the project's DAGs, and a run with everything in it for each of
+two users. Nothing runs.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ with get_application_builder() as appbuilder:
         roles = [appbuilder.sm.find_role(role)] if role else []
         assert appbuilder.sm.add_user(name, name, name, f"{name}@example.org", roles, "pw"), name
 """
-# What only a worker writes: states of tasks, an XCom, a question to a person; and a backfill, a warning and a deadline of the DAG.
+# What only a worker writes: states of tasks, an XCom, a question to a person; and a backfill, a warning and a deadline
+# of the DAG.
 FILL = """
 import json, sys
 from datetime import timedelta
@@ -63,7 +66,9 @@ for it in json.load(sys.stdin):
 
 @dataclass(frozen=True)
 class Belongings:
-    """What belongs to one user: a DAG (where teams are) and a run that has everything. `mark` is in all that only they may read."""
+    """What belongs to one user: a DAG (where teams are) and a run that has everything. `mark` is in all that only they
+    may read.
+    """
 
     dag: str
     run: str
@@ -87,36 +92,64 @@ class Isolation(RealAirflow):
         (folder / "teams.yaml").write_text(yaml.safe_dump(TEAMS, sort_keys=False))
         (folder / "identity").write_text("identity")
         environment = {
-            "GDI_ISOLATION": isolation, "GDI_TEAMS": str(folder / "teams.yaml"), "GDI_WORKFLOWS": str(folder / "workflows"),
-            "GDI_RESULTS_DIR": str(self.results), "GDI_BROKER_URL": self.broker.served.url, "GDI_IDENTITY_TOKEN_FILE": str(folder / "identity"),
-        }  # fmt: skip
+            "GDI_ISOLATION": isolation,
+            "GDI_TEAMS": str(folder / "teams.yaml"),
+            "GDI_WORKFLOWS": str(folder / "workflows"),
+            "GDI_RESULTS_DIR": str(self.results),
+            "GDI_BROKER_URL": self.broker.served.url,
+            "GDI_IDENTITY_TOKEN_FILE": str(folder / "identity"),
+        }
         super().__init__(
-            folder / "airflow", environment, AIRFLOW__CORE__AUTH_MANAGER=FAB, AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL="5",
-            AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES="1", AIRFLOW__API__MAXIMUM_PAGE_LIMIT="200",
-            AIRFLOW__API__EXPOSE_CONFIG="True", AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="120",
-        )  # fmt: skip
+            folder / "airflow",
+            environment,
+            AIRFLOW__CORE__AUTH_MANAGER=FAB,
+            AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL="5",
+            AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES="1",
+            AIRFLOW__API__MAXIMUM_PAGE_LIMIT="200",
+            AIRFLOW__API__EXPOSE_CONFIG="True",
+            AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="120",
+        )
         self.isolation = isolation
         self.clients: dict[str, httpx.Client] = {}
         self.number, self.roles = 0, ""
         self.python("-c", MAKE_ACCOUNTS, given=json.dumps(ACCOUNTS))
         if isolation == "team":
             self.roles = self.python("-m", "gdi_operators.team_roles")
-        dags = {name: (WORKFLOW + (f"__{team}" if isolation == "team" else ""), team) for name, team in (("alice", "red"), ("bob", "blue"))}
-        self.belongings = {name: Belongings(dag, f"run-of-{name}", f"only-{name}-may-read-this", f"gdi-team-{team}") for name, (dag, team) in dags.items()}
+        dags = {
+            name: (WORKFLOW + (f"__{team}" if isolation == "team" else ""), team)
+            for name, team in (("alice", "red"), ("bob", "blue"))
+        }
+        self.belongings = {
+            name: Belongings(dag, f"run-of-{name}", f"only-{name}-may-read-this", f"gdi-team-{team}")
+            for name, (dag, team) in dags.items()
+        }
 
     def python(self, *command: str, given: str = "") -> str:
         """What a Python process with Airflow's settings says on standard output."""
         done = subprocess.run(
-            ["nice", "-n", "19", sys.executable, *command], env=self.environment, cwd=self.folder, input=given, capture_output=True, text=True, timeout=600,
+            ["nice", "-n", "19", sys.executable, *command],
+            env=self.environment,
+            cwd=self.folder,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=600,
             check=False,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
     def fill(self) -> None:
-        """Waits for the DAGs and makes each user's run, by the operator's hand. Then nothing parses them any more: on a busy machine they would go stale."""
+        """Waits for the DAGs and makes each user's run, by the operator's hand. Then nothing parses them any more: on a
+        busy machine they would go stale.
+        """
         wanted = {*(b.dag for b in self.belongings.values()), "housekeeping", "recurring"}
-        wait_for("the DAGs", lambda: all(map(self.has_dag, wanted)) and self.api("GET", "/importErrors")["total_entries"], timeout=500, every=1)
+        wait_for(
+            "the DAGs",
+            lambda: all(map(self.has_dag, wanted)) and self.api("GET", "/importErrors")["total_entries"],
+            timeout=500,
+            every=1,
+        )
         self.kill("dag-processor")
         for name in ACCOUNTS:
             self.clients[name] = self._client(name)
@@ -126,12 +159,25 @@ class Isolation(RealAirflow):
             # A run of either is older than its results: what the broker and the results folder know of it.
             self.broker.open(mine.run, dag=mine.dag, user=mine.mark)
             entry = load(WORKFLOWS / WORKFLOW)
-            run = a_run(self.broker.keys, entry, id=run_id(mine.dag, mine.run), dag_id=mine.dag, dag_run_id=mine.run, user=mine.mark)
+            run = a_run(
+                self.broker.keys,
+                entry,
+                id=run_id(mine.dag, mine.run),
+                dag_id=mine.dag,
+                dag_run_id=mine.run,
+                user=mine.mark,
+            )
             gathered(self.results, run, self.broker.keys, entry, sites=20)
             log = self.folder / "logs" / f"dag_id={mine.dag}" / f"run_id={mine.run}" / "task_id=admit" / "attempt=1.log"
             log.parent.mkdir(parents=True)
-            log.write_text(json.dumps({"timestamp": "2026-01-01T00:00:00Z", "event": mine.mark, "level": "info"}) + "\n")
-        self.python("-c", FILL, given=json.dumps([{"dag": b.dag, "run": b.run, "mark": b.mark} for b in self.belongings.values()]))
+            log.write_text(
+                json.dumps({"timestamp": "2026-01-01T00:00:00Z", "event": mine.mark, "level": "info"}) + "\n"
+            )
+        self.python(
+            "-c",
+            FILL,
+            given=json.dumps([{"dag": b.dag, "run": b.run, "mark": b.mark} for b in self.belongings.values()]),
+        )
 
     def _client(self, name: str) -> httpx.Client:
         made = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -141,11 +187,23 @@ class Isolation(RealAirflow):
         return made
 
     def picture(self, of: Belongings, run: str) -> Any:
-        """All of a DAG that somebody else could have changed: whether it is paused, its backfills, and states and tasks of a run (none: of all its runs)."""
+        """All of a DAG that somebody else could have changed: whether it is paused, its backfills, and states and tasks
+        of a run (none: of all its runs).
+        """
         paused = self.api("GET", f"/dags/{of.dag}")["is_paused"]
-        backfills = [(b["id"], b["completed_at"], b["is_paused"]) for b in self.api("GET", "/backfills", params={"dag_id": of.dag})["backfills"]]
-        runs = {r["dag_run_id"]: (r["state"], r["note"]) for r in self.api("GET", f"/dags/{of.dag}/dagRuns", params={"limit": 200})["dag_runs"]}
-        tasks = {(t["task_id"], t["map_index"]): (t["state"], t["try_number"]) for t in self.instances(of.dag, run)} if run else {}
+        backfills = [
+            (b["id"], b["completed_at"], b["is_paused"])
+            for b in self.api("GET", "/backfills", params={"dag_id": of.dag})["backfills"]
+        ]
+        runs = {
+            r["dag_run_id"]: (r["state"], r["note"])
+            for r in self.api("GET", f"/dags/{of.dag}/dagRuns", params={"limit": 200})["dag_runs"]
+        }
+        tasks = (
+            {(t["task_id"], t["map_index"]): (t["state"], t["try_number"]) for t in self.instances(of.dag, run)}
+            if run
+            else {}
+        )
         return paused, backfills, runs if not run else runs.get(run), tasks
 
     def close(self) -> None:
@@ -156,15 +214,24 @@ class Isolation(RealAirflow):
 
 
 def operations() -> list[tuple[str, str]]:
-    """(method, path) of everything that Airflow says its api-server answers: public API, its pages' own, FAB's. But not signing out: that ends the token."""
+    """(method, path) of everything that Airflow says its api-server answers: public API, its pages' own, FAB's. But not
+    signing out: that ends the token.
+    """
     found = []
     for package, file in (
-        ("airflow.api_fastapi.core_api.openapi", "v2-rest-api-generated.yaml"), ("airflow.api_fastapi.core_api.openapi", "_private_ui.yaml"),
+        ("airflow.api_fastapi.core_api.openapi", "v2-rest-api-generated.yaml"),
+        ("airflow.api_fastapi.core_api.openapi", "_private_ui.yaml"),
         ("airflow.providers.fab.auth_manager.api_fastapi.openapi", "v2-fab-auth-manager-generated.yaml"),
-    ):  # fmt: skip
+    ):
         told = yaml.load((files(package) / file).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         methods = ("get", "post", "put", "patch", "delete")
-        found += [(m.upper(), path) for path, of in told["paths"].items() if not path.endswith("/logout") for m in of if m in methods]
+        found += [
+            (m.upper(), path)
+            for path, of in told["paths"].items()
+            if not path.endswith("/logout")
+            for m in of
+            if m in methods
+        ]
     return found
 
 

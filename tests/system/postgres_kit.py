@@ -1,4 +1,6 @@
-"""A real PostgreSQL of Debian's in a folder of its own, and a world of brokers on it. Never touches the machine's own cluster."""
+"""A real PostgreSQL of Debian's in a folder of its own, and a world of brokers on it. Never touches the machine's own
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="gdi-postgres-"))
         self.port = PORTS.take()
         self.password = secrets.token_urlsafe(24)
-        self._as: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        self._as: dict[str, Any] = (
+            {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        )
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -54,19 +58,40 @@ class Postgres:
         data = self.folder / "data"
         login = ["-U", "gdi", "-A", "scram-sha-256", f"--pwfile={secret}"]
         make = [str(self.binaries / "initdb"), "-D", str(data), *login, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-        made = subprocess.run(make, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **self._as)
+        made = subprocess.run(
+            make, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **self._as
+        )
         assert made.returncode == 0, f"initdb failed: {made.stderr[-2000:]}"
         # fsync is off because this cluster dies with the test; crashes of the machine are not what it tests.
-        settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder, "fsync": "off", "shared_buffers": "32MB"}
-        serve = [str(self.binaries / "postgres"), "-D", str(data), *(a for k, v in settings.items() for a in ("-c", f"{k}={v}"))]
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+            "shared_buffers": "32MB",
+        }
+        serve = [
+            str(self.binaries / "postgres"),
+            "-D",
+            str(data),
+            *(a for k, v in settings.items() for a in ("-c", f"{k}={v}")),
+        ]
         log = self.folder / "server.log"
         with log.open("wb") as out:
             self._server = subprocess.Popen(
-                serve, cwd="/", stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=end_with_parent, **self._as
+                serve,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                preexec_fn=end_with_parent,
+                **self._as,
             )
 
         def up() -> bool:
-            assert self._server is not None and self._server.poll() is None, f"PostgreSQL ended:\n{log.read_text()[-2000:]}"
+            assert self._server is not None and self._server.poll() is None, (
+                f"PostgreSQL ended:\n{log.read_text()[-2000:]}"
+            )
             try:
                 return bool(self.query("postgres", "SELECT 1"))
             except (OSError, asyncpg.PostgresError):
@@ -76,7 +101,9 @@ class Postgres:
 
     def query(self, database: str, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async def run() -> list[asyncpg.Record]:
-            connection = await asyncpg.connect(host="127.0.0.1", port=self.port, user="gdi", password=self.password, database=database, timeout=10)
+            connection = await asyncpg.connect(
+                host="127.0.0.1", port=self.port, user="gdi", password=self.password, database=database, timeout=10
+            )
             try:
                 return list(await connection.fetch(sql, *arguments))
             finally:
@@ -94,7 +121,9 @@ class Postgres:
         """Everything in it, as text; binary columns as PostgreSQL writes them, in hexadecimal."""
         command = [str(self.binaries / "pg_dump"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "gdi", database]
         environment = {"PATH": os.environ["PATH"], "PGPASSWORD": self.password}
-        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=120).stdout
+        return subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=120
+        ).stdout
 
     def stop(self) -> None:
         if self._server is not None and self._server.poll() is None:
@@ -119,9 +148,20 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 class PostgresWorld(World):
-    """A world whose brokers share one PostgreSQL database. `balanced`: each new client meets the next replica, as behind a load balancer."""
+    """A world whose brokers share one PostgreSQL database. `balanced`: each new client meets the next replica, as
+    behind a load balancer.
+    """
 
-    def __init__(self, folder: Path, bao: OpenBao, postgres: Postgres, *, replicas: int = 2, balanced: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bao: OpenBao,
+        postgres: Postgres,
+        *,
+        replicas: int = 2,
+        balanced: bool = False,
+        **options: Any,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.postgres, self.database = postgres, postgres.database()
         env = {
@@ -143,7 +183,9 @@ class PostgresWorld(World):
 
 
 def at_both(call: Callable[[int], Any], times: int) -> list[Any]:
-    """Calls `call(replica)` `times` times, released in one moment, alternating between the replicas; refusals come as their slugs."""
+    """Calls `call(replica)` `times` times, released in one moment, alternating between the replicas; refusals come as
+    their slugs.
+    """
     gate = threading.Barrier(times)
 
     def one(i: int) -> Any:

@@ -1,4 +1,6 @@
-"""A coordinator that may be lost and restored: a broker on its own PostgreSQL and its own OpenBao, and a real gateway that knows only this broker."""
+"""A coordinator that may be lost and restored: a broker on its own PostgreSQL and its own OpenBao, and a real gateway
+that knows only this broker.
+"""
 
 from __future__ import annotations
 
@@ -93,12 +95,14 @@ class Installation(PostgresWorld):
         with self.bao.as_operator() as operator:
             right = operator.headers["x-vault-token"]
         return {
-            "VAULT_ADDR": self.bao.url, "VAULT_TOKEN": right, "PGPASSFILE": str(password_file),
+            "VAULT_ADDR": self.bao.url,
+            "VAULT_TOKEN": right,
+            "PGPASSFILE": str(password_file),
             "BROKER_DATABASE": f"postgresql://gdi@127.0.0.1:{self.postgres.port}/{self.database}",
             "PATH": f"{Path(sys.executable).parent}:{self.postgres.binaries}:{os.environ['PATH']}",
-        }  # fmt: skip
+        }
 
-    # --- what runs do ---
+    # --- what runs do ----------------------------------------------------------------------------
 
     def open_run(self, **grant: Any) -> tuple[m.Grant, m.Run]:
         """A grant and an open run, whose pod may ask for tokens."""
@@ -112,7 +116,9 @@ class Installation(PostgresWorld):
             return client.token(run.id, m.TokenRequest(audience=self.audience(run))).token
 
     def redeem(self, run: m.Run) -> httpx.Response:
-        """The node asks for a user's token that lives longer than what is kept by then, so that the refresh token is redeemed."""
+        """The node asks for a user's token that lives longer than what is kept by then, so that the refresh token is
+        redeemed.
+        """
         time.sleep(ACCESS - FRESH + 0.2)
         return self.node_token(NODE, run.id, min_ttl=FRESH)
 
@@ -123,16 +129,32 @@ class Installation(PostgresWorld):
     def release(self, run: m.Run, het: int) -> dict[str, Any]:
         """Airflow asks for a release of three sites, the second with `het` heterozygotes; the gateway's answer."""
         rows = [_row(1), _row(2, het=het), _row(3)]
-        self.gateway_of_node.s3.put(f"{run.id}/release.json", httpx.Response(200, json={"format": FORMAT, "sites": rows}).content)
+        self.gateway_of_node.s3.put(
+            f"{run.id}/release.json", httpx.Response(200, json={"format": FORMAT, "sites": rows}).content
+        )
         with self.airflow() as airflow:
             token = airflow.token(run.id, m.TokenRequest(audience=self.audience(run))).token
-        body = {"name": "counts", "path": "release.json", "check": "allele-counts", "schema": {}, "workflow": "allele-frequency", "attempt": run.attempt}
+        body = {
+            "name": "counts",
+            "path": "release.json",
+            "check": "allele-counts",
+            "schema": {},
+            "workflow": "allele-frequency",
+            "attempt": run.attempt,
+        }
         answer = self._call("POST", f"/releases/{run.id}", token, json=body)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
     def _call(self, method: str, path: str, token: str, **request: Any) -> httpx.Response:
-        return httpx.request(method, self.gateway_of_node.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False, **request)
+        return httpx.request(
+            method,
+            self.gateway_of_node.url + path,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
+            **request,
+        )
 
 
 class Vaults:
@@ -151,7 +173,9 @@ class Vaults:
         return made
 
     def lose(self) -> OpenBao:
-        """Its storage is gone; what stands there afterwards is new, unsealed, and knows nothing. The broker's own login files are the broker's: they stay."""
+        """Its storage is gone; what stands there afterwards is new, unsealed, and knows nothing. The broker's own login
+        files are the broker's: they stay.
+        """
         self._stack.close()
         shutil.rmtree(self.now.folder / "raft")
         self.now = self._make("vault-2")
@@ -193,4 +217,14 @@ def signing_kid(made: Installation) -> str:
 
 def _row(pos: int, het: int = 20) -> dict[str, Any]:
     counts = {"ac": het + 20, "an": 2 * (60 + het), "hom_ref": 50, "het": het, "hom_alt": 10}
-    return {"chrom": "2", "pos": pos, "ref": "A", "alt": "C", **counts, "hemi_ref": 0, "hemi_alt": 0, "half_missing": 0, "missing": 0}
+    return {
+        "chrom": "2",
+        "pos": pos,
+        "ref": "A",
+        "alt": "C",
+        **counts,
+        "hemi_ref": 0,
+        "hemi_alt": 0,
+        "half_missing": 0,
+        "missing": 0,
+    }

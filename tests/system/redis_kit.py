@@ -33,18 +33,28 @@ class Redis:
 
     def start(self) -> None:
         settings = {
-            "port": self.port, "bind": "127.0.0.1", "dir": self.folder, "requirepass": self.password, "appendonly": "yes", "save": '""',
-            "auto-aof-rewrite-percentage": 0, "logfile": self.folder / "server.log",
-        }  # fmt: skip
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "requirepass": self.password,
+            "appendonly": "yes",
+            "save": '""',
+            "auto-aof-rewrite-percentage": 0,
+            "logfile": self.folder / "server.log",
+        }
         config = self.folder / "redis.conf"  # not arguments: every user of the machine may read those
         config.touch(0o600)
         config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        self._server = subprocess.Popen([str(self.program), str(config)], cwd=self.folder, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+        self._server = subprocess.Popen(
+            [str(self.program), str(config)], cwd=self.folder, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent
+        )
         wait_for("Redis answers", self._answers, 30)
 
     def _answers(self) -> bool:
         log = self.folder / "server.log"
-        assert self._server is not None and self._server.poll() is None, f"Redis ended:\n{log.read_text()[-2000:] if log.exists() else ''}"
+        assert self._server is not None and self._server.poll() is None, (
+            f"Redis ended:\n{log.read_text()[-2000:] if log.exists() else ''}"
+        )
         try:
             with redis.Redis.from_url(self.url, socket_timeout=5) as client:
                 return bool(client.ping())
@@ -52,7 +62,9 @@ class Redis:
             return False
 
     def told(self) -> Iterator[bytes]:
-        """Everything that was ever put into it: as it came, and what of it is base64 (Celery's bodies of messages) decoded."""
+        """Everything that was ever put into it: as it came, and what of it is base64 (Celery's bodies of messages)
+        decoded.
+        """
         for path in sorted((self.folder / "appendonlydir").iterdir()):
             content = path.read_bytes()
             yield content

@@ -1,6 +1,8 @@
-"""Commands as the documents have them, read from their code blocks and run in a shell: what a test runs is what a reader types.
+"""Commands as the documents have them, read from their code blocks and run in a shell: what a test runs is what a
+reader types.
 
-A test substitutes names in a table of its own; each command is run, or done in another way that the table names, and none is left out.
+A test substitutes names in a table of its own; each command is run, or done in another way that the table names, and
+none is left out.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def blocks(document: str) -> list[Block]:
 
 
 def commands(text: str) -> list[str]:
-    """The commands of a block: continued lines, here-documents and loops are one command each; comments are left out."""
+    """The commands of a block: continued lines, here-documents and loops are one command each; comments are left
+    out.
+    """
     found: list[str] = []
     lines = iter(text.splitlines())
     for line in lines:
@@ -79,7 +83,9 @@ def in_row(document: str, first: str) -> list[str]:
 
 @dataclass
 class Shell:
-    """Runs documented commands. `names`: what is another name here; `instead`: the beginning of a command -> what is done here in its place."""
+    """Runs documented commands. `names`: what is another name here; `instead`: the beginning of a command -> what is
+    done here in its place.
+    """
 
     folder: Path
     names: Mapping[str, str] = field(default_factory=dict)
@@ -103,9 +109,17 @@ class Shell:
         script = "\n".join(["set -euo pipefail", *self._lasting, here])
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", **self.environment}
         done = subprocess.run(
-            [*self.before, "bash", "-c", script], cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT
+            [*self.before, "bash", "-c", script],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
         )
-        assert done.returncode == 0, f"failed with exit code {done.returncode}:\n{here}\n{(done.stderr or done.stdout).strip()[-3000:]}"
+        assert done.returncode == 0, (
+            f"failed with exit code {done.returncode}:\n{here}\n{(done.stderr or done.stdout).strip()[-3000:]}"
+        )
         return done.stdout
 
     def run_all(self, listed: list[str]) -> None:

@@ -1,6 +1,8 @@
-"""docs/operate.md, "Backup and restore", as it is written: everything is lost and restored by its commands, and what it says of the users is true.
+"""docs/operate.md, "Backup and restore", as it is written: everything is lost and restored by its commands, and what it
+says of the users is true.
 
-Kubernetes' own words are done here by hand (`kubectl` starts and stops the processes); tests/kubernetes/test_install.py runs those on pods.
+Kubernetes' own words are done here by hand (`kubectl` starts and stops the processes); tests/kubernetes/test_install.py
+runs those on pods.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Operator:
             "kubectl exec -n gdi-node-a deploy/node-a-gateway -- python3 ": f"{sys.executable} ",
             "kubectl exec -n gdi-node-a deploy/node-a-gateway -- rm ": "rm ",
             "kubectl exec -n gdi-node-a restore -- sh ": "sh ",
-            'kubectl cp -n gdi-node-a "$(kubectl get pod -n gdi-node-a -l app.kubernetes.io/name=gdi-gateway -o name | cut -d/ -f2)":': "cp ",
+            'kubectl cp -n gdi-node-a "$(kubectl get pod -n gdi-node-a -l app.kubernetes.io/name=gdi-gateway -o name | cut -d/ -f2)":': (
+                "cp "
+            ),
             "kubectl cp -n gdi-node-a gateway-$DAY.db restore:": "cp gateway-$DAY.db ",
             "/var/lib/gdi/": f"{self.node.folder}/",
         }
@@ -95,9 +99,11 @@ def test_after_everything_was_lost_and_restored_consent_key_and_ledger_are_what_
     left = made.release(run, het=20)
     assert left["sites_released"] == 3
     operator.save()
-    assert {f.name.split("-")[0]: f.stat().st_mode & 0o077 for f in operator.folder.iterdir() if f.is_file() and f.suffix in (".dump", ".snap", ".db")} == {
-        "broker": 0, "vault": 0, "gateway": 0
-    }  # fmt: skip
+    assert {
+        f.name.split("-")[0]: f.stat().st_mode & 0o077
+        for f in operator.folder.iterdir()
+        if f.is_file() and f.suffix in (".dump", ".snap", ".db")
+    } == {"broker": 0, "vault": 0, "gateway": 0}
     assert not (operator.node.folder / "backup.db").exists()
 
     operator.lose_the_vault()
@@ -112,17 +118,25 @@ def test_after_everything_was_lost_and_restored_consent_key_and_ledger_are_what_
     with made.user() as user:
         assert user.get_grant(grant.id).state == "active"
         before = refreshes(made)
-        assert made.redeem(run).status_code == 200 and refreshes(made) == before + 1, "the refresh token of before serves"
+        assert made.redeem(run).status_code == 200 and refreshes(made) == before + 1, (
+            "the refresh token of before serves"
+        )
         assert made.stats().get("reuse_detected", 0) == 0
         next_run = made.admit(made.ticket(user, grant.id))
         assert next_run.state == "open" and next_run.id != run.id
         assert "run.admit" in " ".join(e.action for e in user.audit(run.id).entries), "what was audited before is there"
-    assert made.release(run, het=20) == left, "the same release again is answered the same, with the signature that it had"
+    assert made.release(run, het=20) == left, (
+        "the same release again is answered the same, with the signature that it had"
+    )
     withheld = made.release(next_run, het=21)
     assert (withheld["sites_released"], withheld["withheld"]) == (2, {"ledger": 1}), "what left before is not forgotten"
     operator.node.stop()
     checked = subprocess.run(
-        [sys.executable, "-m", "node_gateway.main", "verify-audit"], env=operator.node.environment(), cwd=operator.node.folder, capture_output=True, text=True
+        [sys.executable, "-m", "node_gateway.main", "verify-audit"],
+        env=operator.node.environment(),
+        cwd=operator.node.folder,
+        capture_output=True,
+        text=True,
     )
     assert checked.returncode == 0 and "each follows the one before it" in checked.stdout, checked.stderr
     operator.node.start()
@@ -135,7 +149,9 @@ def test_a_vault_older_than_the_database_costs_consent_and_says_so(operator: Ope
     operator.save()
     older = operator.folder / "older.snap"
     shutil.copy(next(operator.folder.glob("vault-*.snap")), older)
-    assert made.redeem(used_run).status_code == 200, "after the snapshot its refresh token is redeemed: LS AAI knows the next one only"
+    assert made.redeem(used_run).status_code == 200, (
+        "after the snapshot its refresh token is redeemed: LS AAI knows the next one only"
+    )
     later, later_run = made.open_run()
     idle, _ = made.open_run()
     operator.save()
@@ -169,10 +185,15 @@ def test_what_was_done_after_the_backup_is_undone_as_the_table_says(operator: Op
     made = operator.made
     revoked, its_run = made.open_run()
     with made.user() as user:
-        ticket = made.ticket(user, made.started(user)[0].id)  # a grant's first run redeems the token that its consent gave: that is behind it
+        ticket = made.ticket(
+            user, made.started(user)[0].id
+        )  # a grant's first run redeems the token that its consent gave: that is behind it
         operator.save()
         user.revoke_grant(revoked.id)
-        wait_for("LS AAI has heard of the revocation", lambda: made.query("SELECT revoke_due FROM grants WHERE id = $1", revoked.id)[0]["revoke_due"] is None)
+        wait_for(
+            "LS AAI has heard of the revocation",
+            lambda: made.query("SELECT revoke_due FROM grants WHERE id = $1", revoked.id)[0]["revoke_due"] is None,
+        )
         later = made.grant(user)
         used_before = made.admit(ticket)
         operator.lose_the_vault()

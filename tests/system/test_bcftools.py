@@ -1,4 +1,6 @@
-"""The workflow's counts equal those of Debian's bcftools, an htslib of its own build: on the whole cohort, on its parts by sample, and their sum."""
+"""The workflow's counts equal those of Debian's bcftools, an htslib of its own build: on the whole cohort, on its parts
+by sample, and their sum.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def bcftools() -> Path:
 
 def call(*command: object) -> str:
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-    done = subprocess.run([str(c) for c in command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [str(c) for c in command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, f"{' '.join(map(str, command))[:200]}: {done.stderr[-1000:]}"
     return done.stdout
 
@@ -43,7 +47,12 @@ def ours(vcf: Path, folder: Path, regions: int = 4) -> dict[Site, dict[str, int]
         call(sys.executable, "-B", SCRIPTS / "count.py", vcf, folder / "r.json", i, part)
     call(sys.executable, "-B", SCRIPTS / "gather.py", folder / "out.json", *parts)
     sites: list[dict[str, Any]] = json.loads((folder / "out.json").read_text())["sites"]
-    found = {(s["chrom"], s["pos"], s["ref"], s["alt"]): {k: v for k, v in s.items() if k not in ("chrom", "pos", "ref", "alt")} for s in sites}
+    found = {
+        (s["chrom"], s["pos"], s["ref"], s["alt"]): {
+            k: v for k, v in s.items() if k not in ("chrom", "pos", "ref", "alt")
+        }
+        for s in sites
+    }
     assert len(found) == len(sites)
     return found
 
@@ -53,9 +62,15 @@ def names(bcftools: Path, vcf: Path) -> list[str]:
 
 
 def theirs(bcftools: Path, vcf: Path, samples: list[str], *tags: str) -> dict[Site, tuple[int, ...]]:
-    """Tags by site and allele, recomputed from these people's genotypes (`view --samples` recounts AC and AN, whatever INFO says)."""
+    """Tags by site and allele, recomputed from these people's genotypes (`view --samples` recounts AC and AN, whatever
+    INFO says).
+    """
     form = "%CHROM\t%POS\t%REF\t%ALT" + "".join(f"\t%INFO/{t}" for t in tags) + "\n"
-    viewed = subprocess.Popen([bcftools, "view", "-Ou", "--samples", ",".join(samples), vcf], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    viewed = subprocess.Popen(
+        [bcftools, "view", "-Ou", "--samples", ",".join(samples), vcf],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     command = [bcftools, "query", "-f", form, "-"]
     try:
         done = subprocess.run(command, stdin=viewed.stdout, capture_output=True, text=True, timeout=120)
@@ -82,8 +97,12 @@ def test_allele_counts_of_the_whole_cohort_equal_debians_bcftools(bcftools: Path
 
 @pytest.mark.parametrize("vcf", REAL, ids=lambda p: p.name)
 @pytest.mark.parametrize("nodes", [2, 3])
-def test_what_nodes_count_of_their_own_people_adds_up_to_the_whole(bcftools: Path, vcf: Path, nodes: int, tmp_path: Path) -> None:
-    """Each node's file is cut out by bcftools, counted there by the workflow; the sum is bcftools' answer over everybody."""
+def test_what_nodes_count_of_their_own_people_adds_up_to_the_whole(
+    bcftools: Path, vcf: Path, nodes: int, tmp_path: Path
+) -> None:
+    """Each node's file is cut out by bcftools, counted there by the workflow; the sum is bcftools' answer over
+    everybody.
+    """
     people = names(bcftools, vcf)
     total: dict[Site, Counter[str]] = {}
     for node in range(nodes):
@@ -97,7 +116,9 @@ def test_what_nodes_count_of_their_own_people_adds_up_to_the_whole(bcftools: Pat
 
 
 @pytest.mark.parametrize("vcf", REAL, ids=lambda p: p.name)
-def test_genotype_classes_equal_those_that_bcftools_selects_person_by_person(bcftools: Path, vcf: Path, tmp_path: Path) -> None:
+def test_genotype_classes_equal_those_that_bcftools_selects_person_by_person(
+    bcftools: Path, vcf: Path, tmp_path: Path
+) -> None:
     """bcftools classifies each genotype by itself (`-i 'GT=…'`); only biallelic sites, which the real cohort's are."""
     expected: dict[Site, Counter[str]] = {}
     for kind, gt in (("hom_ref", "RR"), ("het", "het"), ("hom_alt", "AA"), ("missing", "mis")):

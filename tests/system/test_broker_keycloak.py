@@ -1,4 +1,6 @@
-"""The broker against a real Keycloak with strict refresh rotation: sign-in, exchange, narrowing, refresh by two replicas, recovery, revocation."""
+"""The broker against a real Keycloak with strict refresh rotation: sign-in, exchange, narrowing, refresh by two
+replicas, recovery, revocation.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ FRESH = ACCESS - 3.5  # what a busy machine may need between a token's issue and
 
 @pytest.fixture(scope="module")
 def world(keycloak: Keycloak, openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeycloakWorld]:
-    made = KeycloakWorld(tmp_path_factory.mktemp("keycloak-world"), openbao, keycloak, access=ACCESS, broker_env={"LEASE_SECONDS": "13"})
+    made = KeycloakWorld(
+        tmp_path_factory.mktemp("keycloak-world"), openbao, keycloak, access=ACCESS, broker_env={"LEASE_SECONDS": "13"}
+    )
     try:
         for replica in (0, 1):
             made.start_broker(replica)
@@ -48,7 +52,9 @@ def test_a_portals_token_becomes_a_grant_and_a_run_under_real_visas(world: Keycl
     assert grant.user == run.user == world.subs["alice"]
     assert [(p.node, p.datasets) for p in run.plan] == [(n, [d]) for n, d in DATASETS.items()]
     kept = world.kept(grant.id)["data"]
-    assert world.introspect(kept["refresh_token"])["client_id"] == "token-broker", "the broker's own token, not the portal's"
+    assert world.introspect(kept["refresh_token"])["client_id"] == "token-broker", (
+        "the broker's own token, not the portal's"
+    )
     assert kept["refresh_token"] not in repr(grant)
 
 
@@ -69,15 +75,21 @@ def test_a_node_gets_a_token_that_serves_at_its_own_service_with_the_passport(wo
     token = world.node_token("node-a", run.id).json()["token"]
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["aud"] == "http://sda.node-a" and claims["sub"] == world.subs["alice"]
-    assert world.userinfo(token).json() == {"sub": world.subs["alice"], "ga4gh_passport_v1": world.visas}, "what an SDA reads with it"
+    assert world.userinfo(token).json() == {"sub": world.subs["alice"], "ga4gh_passport_v1": world.visas}, (
+        "what an SDA reads with it"
+    )
     assert world.introspect(token, "http://sda.node-a", world.secrets["admin"])["active"] is True, "what a TES asks"
-    with httpx.Client(base_url=world.url(), headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30) as http:
+    with httpx.Client(
+        base_url=world.url(), headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30
+    ) as http:
         assert http.get("/v1/grants").status_code == 401, "at the broker itself it is worth nothing"
 
 
 def test_a_user_signs_in_at_the_brokers_own_page_by_code_and_pkce(world: KeycloakWorld) -> None:
     with httpx.Client(base_url=world.url(), trust_env=False, timeout=30) as browser:
-        away = browser.get(f"/connect?workflows=allele-frequency&datasets={','.join(DATASETS.values())}").headers["location"]
+        away = browser.get(f"/connect?workflows=allele-frequency&datasets={','.join(DATASETS.values())}").headers[
+            "location"
+        ]
         # This client may not sign anybody in without PKCE: that it works below shows that the broker uses it.
         bare = httpx.get(re.sub(r"&code_challenge[^&]*", "", away), trust_env=False, timeout=30)
         assert "Missing+parameter%3A+code_challenge_method" in bare.headers["location"]
@@ -87,7 +99,14 @@ def test_a_user_signs_in_at_the_brokers_own_page_by_code_and_pkce(world: Keycloa
         assert page.status_code == 200 and "(you have no access to it now)" not in page.text
         found = re.search(r'name="csrf" value="([^"]+)"', page.text)
         assert found is not None
-        form = {"csrf": found[1], "workflows": "allele-frequency", "datasets": list(DATASETS.values()), "days": "1", "mode": "standing", "label": "kc"}
+        form = {
+            "csrf": found[1],
+            "workflows": "allele-frequency",
+            "datasets": list(DATASETS.values()),
+            "days": "1",
+            "mode": "standing",
+            "label": "kc",
+        }
         done = browser.post("/connect/consent", data=form)
         assert done.status_code == 303, done.text
         grant = re.findall(r"/connect/grants/(g-[0-9a-f]{32})/revoke", browser.get(done.headers["location"]).text)[0]
@@ -105,7 +124,9 @@ def test_two_replicas_that_must_refresh_at_once_redeem_each_token_once(world: Ke
             answers = list(pool.map(lambda i: fresh_token(world, run.id, i % 2), range(8)))
             assert [a.status_code for a in answers] == [200] * 8, [a.text for a in answers if a.status_code != 200]
     count = world.events("REFRESH_TOKEN") - before
-    assert rounds <= count <= rounds + 2, "one for each round of eight; a machine that stalls for seconds may need another"
+    assert rounds <= count <= rounds + 2, (
+        "one for each round of eight; a machine that stalls for seconds may need another"
+    )
     assert world.events("REFRESH_TOKEN_ERROR") == 0
     assert world.alice().get_grant(grant.id).refreshes == count
     assert world.alice(1).get_grant(grant.id).state == "active"
@@ -120,11 +141,15 @@ def test_a_refresh_interrupted_before_the_token_was_redeemed_goes_on(world: Keyc
     assert "the refresh token had not been redeemed" in (world.folder / "broker-1.log").read_text()
 
 
-def test_a_refresh_whose_answer_was_lost_is_saved_by_the_last_access_token_and_nothing_is_replayed(world: KeycloakWorld) -> None:
+def test_a_refresh_whose_answer_was_lost_is_saved_by_the_last_access_token_and_nothing_is_replayed(
+    world: KeycloakWorld,
+) -> None:
     grant, run = world.started(world.alice())
     until_stale()
     lost = world.kept(grant.id)["data"]["refresh_token"]
-    world.token("token-broker", world.secrets["broker"], grant_type="refresh_token", refresh_token=lost).raise_for_status()
+    world.token(
+        "token-broker", world.secrets["broker"], grant_type="refresh_token", refresh_token=lost
+    ).raise_for_status()
     world.keep(grant.id, lambda held: {**held, "redeeming": "dead-replica", "redeeming_until": time.time() - 1})
     answer = fresh_token(world, run.id, 1)
     assert answer.status_code == 200, answer.text
@@ -146,13 +171,19 @@ def test_revocation_denies_at_once_and_reaches_keycloak(world: KeycloakWorld) ->
     wait_for("Keycloak heard of it", lambda: world.events("REVOKE_GRANT") > before)
     assert world.introspect(held["refresh_token"]) == {"active": False}
     with world.bao.as_operator() as operator:
-        wait_for("the record is destroyed", lambda: operator.get(f"/v1/gdi/metadata/grants/{grant.id}").status_code == 404)
+        wait_for(
+            "the record is destroyed", lambda: operator.get(f"/v1/gdi/metadata/grants/{grant.id}").status_code == 404
+        )
     until_stale()
     assert fresh_token(world, other.id).status_code == 200, "a grant of another sign-in goes on"
 
 
-def test_where_keycloak_ends_a_whole_session_the_other_grants_of_that_sign_in_are_said_to_be_dead(world: KeycloakWorld) -> None:
-    """Keycloak keeps one session for a client and sign-in: revoking one refresh token of it ends its siblings. Nobody hangs, nobody retries for ever."""
+def test_where_keycloak_ends_a_whole_session_the_other_grants_of_that_sign_in_are_said_to_be_dead(
+    world: KeycloakWorld,
+) -> None:
+    """Keycloak keeps one session for a client and sign-in: revoking one refresh token of it ends its siblings. Nobody
+    hangs, nobody retries for ever.
+    """
     alice = world.alice()  # one sign-in, two grants
     first, _ = world.started(alice)
     second, run = world.started(alice)
@@ -185,7 +216,13 @@ def test_this_keycloak_is_strict_a_replayed_token_ends_the_grant(world: Keycloak
 def test_no_token_and_no_secret_is_in_the_logs_or_the_database_after_all_that(world: KeycloakWorld) -> None:
     grant, _ = world.started(world.alice())
     held = world.kept(grant.id)["data"]
-    planted = [held["refresh_token"], held["access_token"], *world.secrets.values(), world.bao.secret_id_file.read_text(), *world.visas]
+    planted = [
+        held["refresh_token"],
+        held["access_token"],
+        *world.secrets.values(),
+        world.bao.secret_id_file.read_text(),
+        *world.visas,
+    ]
     written = {f.name: f.read_bytes() for f in world.folder.iterdir() if f.name.startswith("broker")}
     assert len(written["broker-0.log"]) > 300 and any(n.startswith("broker.db") for n in written)
     for name, content in written.items():

@@ -1,4 +1,6 @@
-"""What PostgreSQL does and SQLite does not: it refuses some texts, loses its connections, and goes away. The broker loses nothing, and says what is wrong."""
+"""What PostgreSQL does and SQLite does not: it refuses some texts, loses its connections, and goes away. The broker
+loses nothing, and says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
 pytest_plugins = ["broker_fixtures"]
 
 
-# --- what SQLite lets pass and PostgreSQL does not ----------------------------------------------------------------------------
+# --- what SQLite lets pass and PostgreSQL does not ----------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -42,18 +44,30 @@ def test_a_run_id_of_any_text_is_kept_or_refused_as_bad_input_never_an_error_of_
     ticket = {"workflow": "allele-frequency", "parameters": replicas.parameters(text=name), "dag_run_id": name}
     token = replicas.sign_in().access_token
     with httpx.Client(base_url=replicas.url(), trust_env=False, timeout=30) as http:
-        for change in ({"dag_run_id": name}, {"dag_id": name}, {"triggering_user": name}, {"workflow": name}, {"parameters": {"datasets": [name]}}):
-            answer = http.post("/v1/runs", json={**request, **change}, headers={"Authorization": f"Bearer {replicas.identity()}"})
+        for change in (
+            {"dag_run_id": name},
+            {"dag_id": name},
+            {"triggering_user": name},
+            {"workflow": name},
+            {"parameters": {"datasets": [name]}},
+        ):
+            answer = http.post(
+                "/v1/runs", json={**request, **change}, headers={"Authorization": f"Bearer {replicas.identity()}"}
+            )
             assert answer.status_code in (200, 201, 403, 422), (change, answer.text)
         answer = http.post(f"/v1/grants/{grant.id}/tickets", json=ticket, headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == (422 if "\x00" in name else 201) or answer.status_code == 200, answer.text
 
 
-def test_the_longest_events_that_are_allowed_are_kept(replicas: PostgresWorld, users: tuple[BrokerClient, BrokerClient]) -> None:
+def test_the_longest_events_that_are_allowed_are_kept(
+    replicas: PostgresWorld, users: tuple[BrokerClient, BrokerClient]
+) -> None:
     _, run = replicas.started(users[0])
     text = "𝔘" * 255
     events = [
-        m.Event(seq=2**53, time=1.0, kind="job", rule=text, job=text, state="done", message="ß" * 2000, tries=2**31 - 1),
+        m.Event(
+            seq=2**53, time=1.0, kind="job", rule=text, job=text, state="done", message="ß" * 2000, tries=2**31 - 1
+        ),
         m.Event(seq=1, time=1.0, kind="rules", counts={text: 2**40}),
         m.Event(seq=2, time=1.0, kind="node", state="failed", message="\x00\ud7ff", dataset=DATASETS["node-a"]),
     ]
@@ -63,7 +77,7 @@ def test_the_longest_events_that_are_allowed_are_kept(replicas: PostgresWorld, u
     assert users[1].progress(run.id).failing is not None
 
 
-# --- PostgreSQL goes away -----------------------------------------------------------------------------------------------------
+# --- PostgreSQL goes away -----------------------------------------------------------------------
 
 
 def test_cut_connections_cost_no_request(replicas: PostgresWorld, users: tuple[BrokerClient, BrokerClient]) -> None:
@@ -71,7 +85,10 @@ def test_cut_connections_cost_no_request(replicas: PostgresWorld, users: tuple[B
     grant = replicas.grant(users[0])
     for _ in range(3):
         at_both(lambda replica: users[replica].get_grant(grant.id), 8)  # fill the pools
-        replicas.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        replicas.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <>"
+            " pg_backend_pid()"
+        )
         assert all(isinstance(o, m.Grant) for o in at_both(lambda replica: users[replica].get_grant(grant.id), 8))
 
 
@@ -96,19 +113,29 @@ def test_while_the_database_is_away_the_broker_says_so_and_serves_again_by_itsel
     finally:
         postgres.query("postgres", f"ALTER DATABASE {replicas.database} ALLOW_CONNECTIONS true")
     for replica in (0, 1):
-        wait_for("it is ready", lambda r=replica: httpx.get(replicas.url(r) + "/readyz", trust_env=False, timeout=20).status_code == 200)
+        wait_for(
+            "it is ready",
+            lambda r=replica: httpx.get(replicas.url(r) + "/readyz", trust_env=False, timeout=20).status_code == 200,
+        )
     assert replicas.node_token("node-a", run.id, replica=1).status_code == 200
     assert admit_at(replicas, 1, ticket).state == "open", "the ticket was not lost"
 
 
-def test_a_replica_killed_while_it_admits_leaves_nothing_half_done(replicas: PostgresWorld, users: tuple[BrokerClient, BrokerClient]) -> None:
-    """SIGKILL with the ticket used up and the run not yet made: the same start at the other replica goes on where it was."""
+def test_a_replica_killed_while_it_admits_leaves_nothing_half_done(
+    replicas: PostgresWorld, users: tuple[BrokerClient, BrokerClient]
+) -> None:
+    """SIGKILL with the ticket used up and the run not yet made: the same start at the other replica goes on where it
+    was.
+    """
     ticket, name = replicas.ticket(users[0], replicas.grant(users[0], mode="once").id), f"killed-{secrets.token_hex(6)}"
-    replicas.faults({"path": "/oidc/userinfo", "when": "before", "delay": 20})  # the admission hangs there, the ticket is used
+    replicas.faults(
+        {"path": "/oidc/userinfo", "when": "before", "delay": 20}
+    )  # the admission hangs there, the ticket is used
     ask = threading.Thread(target=lambda: refusal_or_none(lambda: admit_at(replicas, 1, ticket, dag_run_id=name)))
     ask.start()
     run = m.run_id("allele-frequency", name)
-    # Not earlier: killed while it redeems the refresh token, the replica would take the provider's answer with it, which is another promise.
+    # Not earlier: killed while it redeems the refresh token, the replica would take the provider's answer with it,
+    # which is another promise.
     wait_for("the admission hangs", replicas.met)
     assert replicas.query("SELECT count(*) AS n FROM tickets WHERE used_run = $1", run)[0]["n"] == 1
     assert replicas.query("SELECT count(*) AS n FROM runs WHERE id = $1", run)[0]["n"] == 0
@@ -127,7 +154,7 @@ def refusal_or_none(call: Callable[[], object]) -> None:
         call()
 
 
-# --- last: what all of that left behind ---------------------------------------------------------------------------------------
+# --- last: what all of that left behind ---------------------------------------------------------
 
 
 def test_no_secret_is_in_the_database_its_log_or_the_brokers_logs(
@@ -137,7 +164,9 @@ def test_no_secret_is_in_the_database_its_log_or_the_brokers_logs(
     run = admit_at(replicas, 1, ticket)
     assert replicas.node_token("node-b", run.id, replica=1).status_code == 200
     with replicas.airflow(1) as airflow:
-        airflow.post_events(run.id, m.EventBatch(source="airflow", events=[m.Event(seq=1, time=time.time(), kind="note", message="x")]))
+        airflow.post_events(
+            run.id, m.EventBatch(source="airflow", events=[m.Event(seq=1, time=time.time(), kind="note", message="x")])
+        )
     planted = [
         *(replicas.folder / "issued-tokens").read_text().split(),
         ticket,
@@ -153,7 +182,9 @@ def test_no_secret_is_in_the_database_its_log_or_the_brokers_logs(
     server_log = postgres.folder / "server.log"
     written["server.log"] = server_log.read_text()
     sizes = {name: len(content) for name, content in written.items()}
-    assert all(sizes[n] > 100 for n in ("grants", "tickets", "runs", "events", "audit", "broker-0.log", "broker-1.log")), sizes
+    assert all(
+        sizes[n] > 100 for n in ("grants", "tickets", "runs", "events", "audit", "broker-0.log", "broker-1.log")
+    ), sizes
     for name, content in written.items():
         assert [s[:6] for s in planted if s in content] == [], name
         assert not re.search(r"eyJ[A-Za-z0-9_-]{20,}\.eyJ", content), name

@@ -1,4 +1,6 @@
-"""The broker's promises about starts, workloads, events and jobs, unchanged, where two replicas share PostgreSQL and each call may land on either."""
+"""The broker's promises about starts, workloads, events and jobs, unchanged, where two replicas share PostgreSQL and
+each call may land on either.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def bob(world: PostgresWorld) -> BrokerClient:
     return world.user("bob")
 
 
-# Narrowed tokens are cached by each replica for itself: that the next call gives the very same one is a promise of one replica only.
+# Narrowed tokens are cached by each replica for itself: that the next call gives the very same one is a promise of one
+# replica only.
 del test_a_node_token_is_narrowed_to_the_nodes_service_and_cached  # noqa: F821
 
 
@@ -50,7 +53,10 @@ def test_every_promise_of_one_replica_is_kept_here_too(world: PostgresWorld) -> 
     names = {n for module in (jobs, starts, workloads) for n in vars(module) if n.startswith("test_")}
     assert len(names & set(globals())) >= len(names) - 1 > 15
     assert all(b.popen is not None and b.popen.poll() is None for b in world.brokers)
-    counts = [sum(float(line.rpartition(" ")[2]) for line in metrics(world, r).splitlines() if "_count{" in line) for r in (0, 1)]
+    counts = [
+        sum(float(line.rpartition(" ")[2]) for line in metrics(world, r).splitlines() if "_count{" in line)
+        for r in (0, 1)
+    ]
     assert min(counts) > 0.2 * max(counts), counts
 
 

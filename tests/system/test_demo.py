@@ -32,7 +32,9 @@ def folders() -> Iterator[list[Path]]:
 def demo(work: Path, log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
         command = [GDI, "demo", "--exit", "--work-dir", str(work), "--json", str(work / "summary.json")]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def of_folder(work: Path) -> list[str]:
@@ -89,10 +91,21 @@ def test_another_cohort_over_three_nodes_with_short_tokens(folders: list[Path], 
     header = ["##fileformat=VCFv4.2", '##FORMAT=<ID=GT,Number=1,Type=String,Description="g">', "##contig=<ID=7>"]
     samples = [f"s{i}" for i in range(90)]
     kinds = ["0/0", "0/1", "1/1", "0|1", "1/2", "2/2", "./.", "./1", "0/2"]
-    rows = [["7", str(100 + site), ".", "A", "C,G", ".", ".", ".", "GT", *(kinds[(i // 3 + site) % 9] for i in range(90))] for site in range(4)]
-    rows.append(["7", "200", ".", "T", "C", ".", ".", ".", "GT", *(["0/0", "0/1", "1/1"][(i // 3) % 3] for i in range(90))])
+    rows = [
+        ["7", str(100 + site), ".", "A", "C,G", ".", ".", ".", "GT", *(kinds[(i // 3 + site) % 9] for i in range(90))]
+        for site in range(4)
+    ]
+    rows.append(
+        ["7", "200", ".", "T", "C", ".", ".", ".", "GT", *(["0/0", "0/1", "1/1"][(i // 3) % 3] for i in range(90))]
+    )
     vcf.write_text(
-        "\n".join([*header, "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples]), *("\t".join(r) for r in rows)])
+        "\n".join(
+            [
+                *header,
+                "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples]),
+                *("\t".join(r) for r in rows),
+            ]
+        )
         + "\n"
     )
     work = folders[0]
@@ -120,8 +133,19 @@ def test_another_cohort_over_three_nodes_with_short_tokens(folders: list[Path], 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--vcf", "/nowhere.vcf"], "/nowhere.vcf does not exist"), (["--nodes", "0"], "between 1 and 20"), (["--token-lifetime", "soon"], "not a duration")],
+    [
+        (["--vcf", "/nowhere.vcf"], "/nowhere.vcf does not exist"),
+        (["--nodes", "0"], "between 1 and 20"),
+        (["--token-lifetime", "soon"], "not a duration"),
+    ],
 )
 def test_a_wrong_option_says_what_to_do(arguments: list[str], said: str) -> None:
-    done = subprocess.run([GDI, "demo", "--exit", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [GDI, "demo", "--exit", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode != 0 and said in done.stdout + done.stderr

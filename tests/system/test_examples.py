@@ -1,4 +1,6 @@
-"""Each operator alone in a DAG of anybody's, and the hook's connection with its form and Test button, on a real Airflow."""
+"""Each operator alone in a DAG of anybody's, and the hook's connection with its form and Test button, on a real
+Airflow.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from operators_world import WORKFLOW
 from gdi.runner.sandbox import why_not
 from gdi_operators.runs import run_id
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.xdist_group("airflow"),
+    pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}"),
+]
 EXAMPLES = sorted(p.stem for p in (PROJECT / "plugins" / "gdi_operators" / "example_dags").glob("example_*.py"))
 
 
@@ -68,8 +74,11 @@ def test_its_test_button_says_what_is_wrong(world: RulesWorld, airflow: RealAirf
 
     assert press() == (True, "The broker answers and knows this Airflow by its identity token.")
     asked = len(world.broker.requests)
-    for extra, said in (({}, "identity_token_file) must be set"), ({"identity_token_file": str(tmp_path / "none")}, "cannot be read here: No such file"),
-                        ({"identity_token_file": "/etc/passwd"}, "holds no JSON Web Token")):  # fmt: skip
+    for extra, said in (
+        ({}, "identity_token_file) must be set"),
+        ({"identity_token_file": str(tmp_path / "none")}, "cannot be read here: No such file"),
+        ({"identity_token_file": "/etc/passwd"}, "holds no JSON Web Token"),
+    ):
         status, message = press(extra=json.dumps(extra))
         assert not status and (said in message or "must be set" in message), message
     assert len(world.broker.requests) == asked  # no other file was sent anywhere
@@ -90,5 +99,8 @@ def test_every_operator_works_alone_in_anybodys_dag(world: RulesWorld, airflow: 
         closed = world.broker.runs[run_id(name, "once")]
         assert (closed.state, closed.outcome) == ("closed", state), name
         assert states["close"] == state, name
-    assert airflow.states("example_rule_watcher", "once") | {"rule_one": "success", "rule_two": "skipped"} == airflow.states("example_rule_watcher", "once")
+    assert airflow.states("example_rule_watcher", "once") | {
+        "rule_one": "success",
+        "rule_two": "skipped",
+    } == airflow.states("example_rule_watcher", "once")
     assert (world.folder / "results" / run_id("example_gather", "once") / "answer.tsv").read_text().count("\n") == 2

@@ -1,4 +1,6 @@
-"""The same DAG under LocalExecutor and under CeleryExecutor with two workers, on PostgreSQL: a worker is killed amid four runs, and nobody notices."""
+"""The same DAG under LocalExecutor and under CeleryExecutor with two workers, on PostgreSQL: a worker is killed amid
+four runs, and nobody notices.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ from gdi.runner.sandbox import why_not
 from gdi_operators.runs import run_id
 
 pytestmark = [
-    pytest.mark.system, pytest.mark.xdist_group("executors"), pytest.mark.timeout(1500),
+    pytest.mark.system,
+    pytest.mark.xdist_group("executors"),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}"),
-]  # fmt: skip
+]
 RUNS = tuple(f"run-{n}" for n in range(4))
 RULES = ("one", "two")
 QUIET = {"GDI_RECURRING_SCHEDULE": "", "GDI_HOUSEKEEPING_SCHEDULE": ""}
@@ -43,7 +47,9 @@ class Story:
 
 
 @pytest.fixture(scope="module", params=["LocalExecutor", "CeleryExecutor"])
-def story(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(
+    request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
     celery = request.param == "CeleryExecutor"
     redis: Redis | None = request.getfixturevalue("redis_server") if celery else None
     world = RulesWorld(tmp_path_factory.mktemp(request.param), rules=RULES)
@@ -51,13 +57,20 @@ def story(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: 
     identities = {(world.folder / "airflow-token").read_text()}
     database = postgres.database("airflow")
     airflow = RealAirflow(
-        world.folder / "airflow", world.environment, executor=request.param, queue=redis.url if redis else "",
-        database=f"postgresql://gdi:{postgres.password}@127.0.0.1:{postgres.port}/{database}", **QUIET, **of_production(),
-    )  # fmt: skip
+        world.folder / "airflow",
+        world.environment,
+        executor=request.param,
+        queue=redis.url if redis else "",
+        database=f"postgresql://gdi:{postgres.password}@127.0.0.1:{postgres.port}/{database}",
+        **QUIET,
+        **of_production(),
+    )
     try:
         airflow.start(*COMPONENTS, *(WORKERS if celery else ()))
         wait_for("the DAG", lambda: airflow.has_dag("probe"), timeout=120)
-        world.broker.held |= {run_id("probe", name) for name in RUNS}  # a step waits for its run before it starts a pod: so the kill meets one
+        world.broker.held |= {
+            run_id("probe", name) for name in RUNS
+        }  # a step waits for its run before it starts a pod: so the kill meets one
         for name in RUNS:
             airflow.trigger("probe", world.conf("slow", 3600), name)
         killed = kill_a_worker(airflow, celery)
@@ -80,18 +93,32 @@ def story(request: pytest.FixtureRequest, postgres: Postgres, tmp_path_factory: 
 def of_production() -> dict[str, str]:
     """What the values for Airflow's chart say about lost workers, as Airflow's environment."""
     config = yaml.safe_load((PROJECT / "charts" / "gdi" / "values-airflow.yaml").read_text())["config"]
-    wanted = {"scheduler": ["task_instance_heartbeat_timeout"], "celery": ["operation_timeout"], "celery_broker_transport_options": ["visibility_timeout"]}
-    return {f"AIRFLOW__{section}__{key}".upper(): str(config[section][key]) for section, keys in wanted.items() for key in keys}
+    wanted = {
+        "scheduler": ["task_instance_heartbeat_timeout"],
+        "celery": ["operation_timeout"],
+        "celery_broker_transport_options": ["visibility_timeout"],
+    }
+    return {
+        f"AIRFLOW__{section}__{key}".upper(): str(config[section][key])
+        for section, keys in wanted.items()
+        for key in keys
+    }
 
 
 def kill_a_worker(airflow: RealAirflow, celery: bool) -> tuple[str, str]:
-    """SIGKILL to a worker that is starting a node's pod, with everything below it, as a machine dies; the run and the task instance that it was at."""
+    """SIGKILL to a worker that is starting a node's pod, with everything below it, as a machine dies; the run and the
+    task instance that it was at.
+    """
 
     def found() -> tuple[str, str] | None:
         tasks = airflow.tasks_in("worker-1" if celery else "scheduler")
-        for task in airflow.api("GET", "/dags/probe/dagRuns/~/taskInstances", params={"state": "running", "limit": 100})["task_instances"]:
+        for task in airflow.api(
+            "GET", "/dags/probe/dagRuns/~/taskInstances", params={"state": "running", "limit": 100}
+        )["task_instances"]:
             if task["task_id"] == "analyse" and (process := tasks.get(task["id"])) and process.is_running():
-                lost = airflow.tree("worker-1") if celery else [process.parent(), process]  # with LocalExecutor: its one worker process
+                lost = (
+                    airflow.tree("worker-1") if celery else [process.parent(), process]
+                )  # with LocalExecutor: its one worker process
                 for one in [p for p in lost if p]:
                     one.kill()
                 if celery:
@@ -109,7 +136,10 @@ def running(world: RulesWorld, name: str) -> list[str]:
 
 def print_connections(airflow: RealAirflow, postgres: Postgres, database: str) -> None:
     """How many connections to the database each component holds: a figure for docs/sizing.md."""
-    ports = {r["client_port"] for r in postgres.query("postgres", "SELECT client_port FROM pg_stat_activity WHERE datname = $1", database)}
+    ports = {
+        r["client_port"]
+        for r in postgres.query("postgres", "SELECT client_port FROM pg_stat_activity WHERE datname = $1", database)
+    }
     for name in airflow.processes:
         mine = memory = 0
         for process in airflow.tree(name):
@@ -148,23 +178,37 @@ def test_no_secret_is_in_database_queue_or_logs(story: Story) -> None:
     if story.redis:
         secrets["password of the queue"] = story.redis.password
     hidden = {what: (value.encode(), value.encode().hex().encode()) for what, value in secrets.items()}
-    wait_for("the last used ticket's end", lambda: TICKET.encode() not in story.postgres.dump(story.database), timeout=30)
+    wait_for(
+        "the last used ticket's end", lambda: TICKET.encode() not in story.postgres.dump(story.database), timeout=30
+    )
     places: list[tuple[str, bytes]] = [("the database", story.postgres.dump(story.database))]
     if story.redis:
         told = list(story.redis.told())
-        assert any(b"execute_workload" in one for one in told) and any(b"dag_rel_path" in one for one in told), "this is not what went through the queue"
+        assert any(b"execute_workload" in one for one in told) and any(b"dag_rel_path" in one for one in told), (
+            "this is not what went through the queue"
+        )
         places += [("the queue", one) for one in told]
     logs = [p for p in story.airflow.folder.rglob("*") if p.is_file() and (p.suffix == ".log" or "logs" in p.parts)]
     assert len(logs) > 4 * len(RUNS)
     places += [(str(p.relative_to(story.airflow.folder)), p.read_bytes()) for p in logs]
-    found = [(place, what) for place, content in places for what, forms in hidden.items() if any(form in content for form in forms)]
+    found = [
+        (place, what)
+        for place, content in places
+        for what, forms in hidden.items()
+        if any(form in content for form in forms)
+    ]
     assert not found
 
 
 def test_between_steps_a_run_holds_no_worker(story: Story) -> None:
     name = "quiet"
     story.airflow.trigger("probe", story.world.conf("slow", 3600), name)
-    story.airflow.wait_states("probe", name, {"analyse[0]": "deferred", "analyse[1]": "deferred", **{f"rules.{r}": "deferred" for r in RULES}}, timeout=240)
+    story.airflow.wait_states(
+        "probe",
+        name,
+        {"analyse[0]": "deferred", "analyse[1]": "deferred", **{f"rules.{r}": "deferred" for r in RULES}},
+        timeout=240,
+    )
     components = ("worker-2",) if story.redis else ("scheduler",)
     wait_for("workers without a task", lambda: not any(story.airflow.tasks_in(c) for c in components), timeout=60)
     quiet = time.monotonic() + 10  # what is looked at is that nothing comes

@@ -1,4 +1,6 @@
-"""A run's RO-Crate is a Workflow Run Crate, as the profile's own validator sees it: every MUST, and every SHOULD that can be kept."""
+"""A run's RO-Crate is a Workflow Run Crate, as the profile's own validator sees it: every MUST, and every SHOULD that
+can be kept.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ pytestmark = pytest.mark.system
 TERMS = "https://w3id.org/ro/terms/workflow-run"
 # SHOULDs that a run of ours cannot keep, and why.
 NOT_KEPT = {
-    "process-run-crate-0.5_5.1",  # an application's id is a URI: the main workflow is a file of the crate, as Workflow RO-Crate wants it
+    # an application's id is a URI: the main workflow is a file of the crate, as Workflow RO-Crate wants it
+    "process-run-crate-0.5_5.1",
     "workflow-ro-crate-1.0_6.1",  # README.md at the root: the workflow's own lies beside its Snakefile
     "workflow-ro-crate-1.0_6.2",
     "process-run-crate-0.5_13.2",  # a container's registry: images of the demo have none
@@ -30,7 +33,9 @@ NOT_KEPT = {
 
 
 def contexts() -> dict[str, dict[str, Any]]:
-    """The JSON-LD contexts, without a network: RO-Crate's own, with the two terms as version 1.1 had them, and the few of Workflow Run Crate that we use."""
+    """The JSON-LD contexts, without a network: RO-Crate's own, with the two terms as version 1.1 had them, and the few
+    of Workflow Run Crate that we use.
+    """
     base: dict[str, Any] = json.loads(importlib.resources.files("rocrate").joinpath("data/ro-crate.jsonld").read_text())
     base["@context"] |= {n: f"https://bioschemas.org/{n}" for n in ("ComputationalWorkflow", "FormalParameter")}
     run = {"@context": {n: f"{TERMS}#{n}" for n in ("ContainerImage", "DockerImage", "sha256")}}
@@ -54,7 +59,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HttpRequester, "__getattr__", lambda *_: lambda url, *_, **__: Answer(url))
 
 
-def test_the_validator_of_the_profile_finds_nothing_that_must_be_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None) -> None:
+def test_the_validator_of_the_profile_finds_nothing_that_must_be_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None
+) -> None:
     monkeypatch.setenv("GDI_RESULTS_DIR", str(tmp_path))
     settings.cache_clear()
     run = a_run(KEYS, ENTRY)
@@ -63,10 +70,12 @@ def test_the_validator_of_the_profile_finds_nothing_that_must_be_otherwise(tmp_p
     settings.cache_clear()
     result = services.validate(
         services.ValidationSettings(
-            rocrate_uri=str(tmp_path / "run.zip"), profile_identifier="workflow-run-crate-0.5", requirement_severity=models.Severity.RECOMMENDED,
+            rocrate_uri=str(tmp_path / "run.zip"),
+            profile_identifier="workflow-run-crate-0.5",
+            requirement_severity=models.Severity.RECOMMENDED,
             skip_availability_check=True,
         )
-    )  # fmt: skip
+    )
     found = {(issue.severity.name, issue.check.identifier, issue.message) for issue in result.get_issues()}
     assert not {issue for issue in found if issue[0] == "REQUIRED"}
     assert not {issue for issue in found if issue[1] not in NOT_KEPT}

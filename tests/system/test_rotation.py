@@ -1,4 +1,6 @@
-"""docs/operate.md, "Rotate keys": each row that needs no Kubernetes, over real processes. Nobody consents again, and what is said of the meantime is true."""
+"""docs/operate.md, "Rotate keys": each row that needs no Kubernetes, over real processes. Nobody consents again, and
+what is said of the meantime is true.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_a_new_signing_key_of_the_broker_costs_a_pod_one_more_request(made: Inst
         async with httpx.AsyncClient(auth=TokenAuth(pod), trust_env=False, timeout=30) as client:
             if between:
                 token = await asyncio.to_thread(made.pods_token, other)
-                assert await asyncio.to_thread(made.at_gateway, token, other) == 200, "the gateway learns the key at the first token that carries it"
+                assert await asyncio.to_thread(made.at_gateway, token, other) == 200, (
+                    "the gateway learns the key at the first token that carries it"
+                )
             return [(await client.get(f"{made.gateway_of_node.url}/workspace/{run.id}")).status_code for _ in range(3)]
 
     assert asyncio.run(work(False)) == [200] * 3
@@ -72,7 +76,10 @@ def test_a_new_signing_key_of_the_broker_costs_a_pod_one_more_request(made: Inst
         made.shell,
     )
     shell.run_all(in_row("operate.md", "broker's signing key"))
-    keys = [httpx.get(f"http://127.0.0.1:{port}/.well-known/jwks.json", trust_env=False).json()["keys"] for port in made.ports]
+    keys = [
+        httpx.get(f"http://127.0.0.1:{port}/.well-known/jwks.json", trust_env=False).json()["keys"]
+        for port in made.ports
+    ]
     assert keys[0] == keys[1] and keys[0][0]["kid"] == signing_kid(made) != kid
     assert asyncio.run(work(True)) == [200] * 3 and pod.fetched == 2
     assert made.at_gateway(before, other) == 401, "what the old key signed is refused from then on"
@@ -99,7 +106,9 @@ def test_a_new_client_secret_is_in_force_without_a_restart_and_no_grant_is_lost_
 
 
 def test_an_interrupted_refresh_outlives_a_wrong_client_secret(made: Installation) -> None:
-    """A broker was killed while it redeemed, and its secret is changed: what the provider says of the client is no word about the grant."""
+    """A broker was killed while it redeemed, and its secret is changed: what the provider says of the client is no word
+    about the grant.
+    """
     grant, run = made.open_run()
     path = f"/v1/gdi/data/grants/{grant.id}"
     with made.bao.as_operator() as vault:
@@ -116,7 +125,9 @@ def test_an_interrupted_refresh_outlives_a_wrong_client_secret(made: Installatio
         assert user.get_grant(grant.id).state == "active"
 
 
-def test_a_new_password_of_the_database_leaves_open_connections_alone_until_the_restart(made: Installation, tmp_path: Path) -> None:
+def test_a_new_password_of_the_database_leaves_open_connections_alone_until_the_restart(
+    made: Installation, tmp_path: Path
+) -> None:
     postgres: Postgres = made.postgres
     grant, _ = made.open_run()
     new = secrets.token_urlsafe(24)
@@ -124,7 +135,10 @@ def test_a_new_password_of_the_database_leaves_open_connections_alone_until_the_
     postgres.password = new
     with made.user() as user:
         assert user.get_grant(grant.id).state == "active", "open connections last"
-        made.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        made.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <>"
+            " pg_backend_pid()"
+        )
         error = refused(user.get_grant, grant.id)
         assert (error.problem.status, error.slug) == (503, "database-unavailable")
         assert httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 503
@@ -134,10 +148,17 @@ def test_a_new_password_of_the_database_leaves_open_connections_alone_until_the_
         assert user.get_grant(grant.id).state == "active"
 
 
-def test_a_nodes_new_signing_key_is_enrolled_and_signs_what_is_admitted_from_then_on(made: Installation, tmp_path: Path) -> None:
+def test_a_nodes_new_signing_key_is_enrolled_and_signs_what_is_admitted_from_then_on(
+    made: Installation, tmp_path: Path
+) -> None:
     node = made.gateway_of_node
     _, before = made.open_run()
-    made_key = subprocess.run([sys.executable, "-m", "node_gateway.main", "init-key", str(tmp_path / "new.pem")], capture_output=True, text=True, check=True)
+    made_key = subprocess.run(
+        [sys.executable, "-m", "node_gateway.main", "init-key", str(tmp_path / "new.pem")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     new = SigningKey.from_pem((tmp_path / "new.pem").read_bytes())
     assert (tmp_path / "new.pem").stat().st_mode & 0o077 == 0 and new.jwk()["kid"] in made_key.stdout
     made.node_keys[NODE] = new

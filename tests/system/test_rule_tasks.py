@@ -1,4 +1,6 @@
-"""Every rule as a task, on a real Airflow: green, red or skipped while the producer is deferred, with no worker; cancelled, cleared, killed around it."""
+"""Every rule as a task, on a real Airflow: green, red or skipped while the producer is deferred, with no worker;
+cancelled, cleared, killed around it.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,16 @@ from gdi.kit.problem import ProblemError
 from gdi.runner.sandbox import why_not
 from gdi_operators.runs import run_id
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.xdist_group("airflow"),
+    pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}"),
+]
 RULES = ("one", "two", "three")
 RUNS = ("green", "red", "lost", "marked", "stopped", "again", "kill-triggerer", "kill-scheduler")  # one for each test
-WITHIN = 30  # seconds that a test waits for a state; the figure of 10 s is measured by the benchmark, on a quiet machine
+WITHIN = (
+    30  # seconds that a test waits for a state; the figure of 10 s is measured by the benchmark, on a quiet machine
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +49,41 @@ def airflow(world: RulesWorld) -> Iterator[RealAirflow]:
 
 
 def begin(world: RulesWorld, airflow: RealAirflow, name: str) -> str:
-    """A run whose pods work until told to end; the broker's id. Returns when the producer is deferred and every rule is watched."""
-    wanted = {"admit": "success", "analyse[0]": "deferred", "analyse[1]": "deferred", **{f"rules.{r}": "deferred" for r in RULES}}
+    """A run whose pods work until told to end; the broker's id. Returns when the producer is deferred and every rule is
+    watched.
+    """
+    wanted = {
+        "admit": "success",
+        "analyse[0]": "deferred",
+        "analyse[1]": "deferred",
+        **{f"rules.{r}": "deferred" for r in RULES},
+    }
     airflow.wait_states("probe", name, wanted, timeout=180)
-    wait_for("both pods", lambda: len([p for p in world.pods().values() if p["run"] == run_id("probe", name) and p["state"] == "running"]) == 2)
+    wait_for(
+        "both pods",
+        lambda: (
+            len([p for p in world.pods().values() if p["run"] == run_id("probe", name) and p["state"] == "running"])
+            == 2
+        ),
+    )
     return run_id("probe", name)
 
 
-def test_a_rule_turns_green_red_or_grey_while_the_producer_is_deferred_and_takes_no_worker(world: RulesWorld, airflow: RealAirflow) -> None:
+def test_a_rule_turns_green_red_or_grey_while_the_producer_is_deferred_and_takes_no_worker(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
     run = begin(world, airflow, "green")
-    world.broker.rules[run, 1] = {"one": {"node-a": (2, 1, 1, 0), "node-b": (1, 1, 0, 0)}, "two": {"node-a": (1, 0, 0, 0), "node-b": (1, 0, 0, 0)}}
-    wait_for("the rule's log", lambda: "node-a: 1 of 2 jobs done, 1 running; node-b: 1 of 1 jobs done" in airflow.log("probe", "green", "rules.one"))
+    world.broker.rules[run, 1] = {
+        "one": {"node-a": (2, 1, 1, 0), "node-b": (1, 1, 0, 0)},
+        "two": {"node-a": (1, 0, 0, 0), "node-b": (1, 0, 0, 0)},
+    }
+    wait_for(
+        "the rule's log",
+        lambda: (
+            "node-a: 1 of 2 jobs done, 1 running; node-b: 1 of 1 jobs done"
+            in airflow.log("probe", "green", "rules.one")
+        ),
+    )
     assert airflow.states("probe", "green")["rules.one"] == "deferred"  # green at one node only
     world.broker.rules[run, 1]["one"]["node-a"] = (2, 2, 0, 0)
     states = airflow.wait_states("probe", "green", {"rules.one": "success", "rules.three": "skipped"}, timeout=WITHIN)
@@ -62,26 +94,39 @@ def test_a_rule_turns_green_red_or_grey_while_the_producer_is_deferred_and_takes
     assert airflow.finish("probe", "green") == "success"
     for task in airflow.instances("probe", "green"):
         if task["task_id"].startswith("rules"):
-            assert task["pid"] is None and not task["queued_when"] and task["try_number"] == 1, task  # never queued: no worker, no slot
+            assert task["pid"] is None and not task["queued_when"] and task["try_number"] == 1, (
+                task
+            )  # never queued: no worker, no slot
 
 
-def test_a_rule_is_red_as_soon_as_a_job_of_any_node_failed_and_the_producer_fails_the_run(world: RulesWorld, airflow: RealAirflow) -> None:
+def test_a_rule_is_red_as_soon_as_a_job_of_any_node_failed_and_the_producer_fails_the_run(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
     run = begin(world, airflow, "red")
-    world.broker.rules[run, 1] = {"one": {"node-a": (1, 1, 0, 0), "node-b": (1, 1, 0, 0)}, "two": {"node-a": (1, 0, 1, 0), "node-b": (1, 0, 0, 1)}}
+    world.broker.rules[run, 1] = {
+        "one": {"node-a": (1, 1, 0, 0), "node-b": (1, 1, 0, 0)},
+        "two": {"node-a": (1, 0, 1, 0), "node-b": (1, 0, 0, 1)},
+    }
     states = airflow.wait_states("probe", "red", {"rules.one": "success", "rules.two": "failed"}, timeout=WITHIN)
     assert states["analyse[0]"] == "deferred" and airflow.run_state("probe", "red") == "running"
-    world.broker.runs[run] = world.broker.runs[run].model_copy(update={"failing": _failing("node-b", "rule two failed")})
+    world.broker.runs[run] = world.broker.runs[run].model_copy(
+        update={"failing": _failing("node-b", "rule two failed")}
+    )
     airflow.wait_states("probe", "red", {"analyse[0]": "failed"})  # the other node's; this one's pod ends by itself
     world.end_pods(run)
     assert airflow.finish("probe", "red") == "failed"
     assert world.broker.runs[run].outcome == "failed"
 
 
-def test_a_lost_step_of_a_failed_run_is_tried_again_and_begins_nothing_anew(world: RulesWorld, airflow: RealAirflow) -> None:
+def test_a_lost_step_of_a_failed_run_is_tried_again_and_begins_nothing_anew(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
     """Airflow takes a step for lost also when its scheduler is slow to see that it deferred (triggers/settled.py)."""
     run = begin(world, airflow, "lost")
     world.broker.held.add(run)
-    world.broker.runs[run] = world.broker.runs[run].model_copy(update={"failing": _failing("node-b", "rule two failed")})
+    world.broker.runs[run] = world.broker.runs[run].model_copy(
+        update={"failing": _failing("node-b", "rule two failed")}
+    )
     (step,) = (t["id"] for t in airflow.instances("probe", "lost") if t["task_id"] == "analyse" and t["map_index"] == 0)
     wait_for("the step that heard of it", lambda: airflow.tasks_in("scheduler").get(step)).kill()
     world.broker.held.clear()
@@ -111,11 +156,17 @@ def test_where_admission_is_refused_no_rule_waits(world: RulesWorld, airflow: Re
     assert {airflow.states("probe", "refused")[f"rules.{r}"] for r in RULES} == {"upstream_failed"}
 
 
-def test_stopping_the_run_in_the_ui_stops_its_pods_closes_the_attempt_and_leaves_no_rule_waiting(world: RulesWorld, airflow: RealAirflow) -> None:
+def test_stopping_the_run_in_the_ui_stops_its_pods_closes_the_attempt_and_leaves_no_rule_waiting(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
     run = begin(world, airflow, "stopped")
     asked = time.monotonic()
     airflow.mark_run("probe", "stopped", "failed")
-    wait_for("the pods' end", lambda: all(p["state"] == "exited" for p in world.pods().values() if p["run"] == run), timeout=30)
+    wait_for(
+        "the pods' end",
+        lambda: all(p["state"] == "exited" for p in world.pods().values() if p["run"] == run),
+        timeout=30,
+    )
     wait_for("the attempt's end", lambda: world.broker.runs[run].state == "closed", timeout=30)
     print(f"stopped and closed after {time.monotonic() - asked:.1f} s")
     assert world.broker.runs[run].outcome == "cancelled"
@@ -123,12 +174,17 @@ def test_stopping_the_run_in_the_ui_stops_its_pods_closes_the_attempt_and_leaves
     assert "deferred" not in airflow.states("probe", "stopped").values()
 
 
-def test_clearing_a_rule_looks_again_and_says_what_runs_it_and_clearing_the_producer_starts_all_anew(world: RulesWorld, airflow: RealAirflow) -> None:
+def test_clearing_a_rule_looks_again_and_says_what_runs_it_and_clearing_the_producer_starts_all_anew(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
     run = begin(world, airflow, "again")
     world.broker.all_done(run, 1, "one", "two")
     world.end_pods(run)
     assert airflow.finish("probe", "again") == "success"
-    assert airflow.clear("probe", "again", ["rules.one"], downstream=True) == ["rules.one", "rules_shown"]  # not the admission: nothing is opened again
+    assert airflow.clear("probe", "again", ["rules.one"], downstream=True) == [
+        "rules.one",
+        "rules_shown",
+    ]  # not the admission: nothing is opened again
     assert airflow.finish("probe", "again") == "success"
     airflow.wait_states("probe", "again", {"rules.one": "success", "rules_shown": "success"})
     assert "clear 'analyse' with its downstream tasks" in airflow.log("probe", "again", "rules.one", number=2)
@@ -138,7 +194,9 @@ def test_clearing_a_rule_looks_again_and_says_what_runs_it_and_clearing_the_prod
     cleared = airflow.clear("probe", "again", ["analyse"], downstream=True)
     assert {"admit", "analyse", "close", *(f"rules.{r}" for r in RULES)} <= set(cleared)
     wait_for("the next attempt", lambda: world.broker.runs[run].attempt == 3)  # numbered by clears
-    airflow.wait_states("probe", "again", {f"rules.{r}": "deferred" for r in RULES})  # not green by what the first attempt did
+    airflow.wait_states(
+        "probe", "again", {f"rules.{r}": "deferred" for r in RULES}
+    )  # not green by what the first attempt did
     world.broker.all_done(run, 3, "one")
     airflow.wait_states("probe", "again", {"rules.one": "success", "rules.two": "skipped"}, timeout=WITHIN)
     world.end_pods(run)
@@ -149,10 +207,15 @@ def test_clearing_a_rule_looks_again_and_says_what_runs_it_and_clearing_the_prod
 def test_rules_end_right_though_it_was_killed(component: str, world: RulesWorld, airflow: RealAirflow) -> None:
     run = begin(world, airflow, f"kill-{component}")
     airflow.kill(component)
-    world.broker.rules[run, 1] = {"one": {"node-a": (1, 1, 0, 0), "node-b": (1, 1, 0, 0)}, "two": {"node-a": (1, 0, 0, 1), "node-b": (1, 0, 0, 0)}}
+    world.broker.rules[run, 1] = {
+        "one": {"node-a": (1, 1, 0, 0), "node-b": (1, 1, 0, 0)},
+        "two": {"node-a": (1, 0, 0, 1), "node-b": (1, 0, 0, 0)},
+    }
     airflow.start(component)
     wanted: dict[str, str | None] = {"rules.one": "success", "rules.two": "failed", "rules.three": "skipped"}
-    airflow.wait_states("probe", f"kill-{component}", wanted, timeout=240)  # a busy machine takes a minute to start a triggerer
+    airflow.wait_states(
+        "probe", f"kill-{component}", wanted, timeout=240
+    )  # a busy machine takes a minute to start a triggerer
     world.broker.all_done(run, 1, *RULES)
     world.end_pods(run)
     assert airflow.finish("probe", f"kill-{component}") == "success"

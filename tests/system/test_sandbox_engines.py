@@ -1,4 +1,6 @@
-"""Sandboxes that podman or docker makes: every probe of bubblewrap's sandbox over them, and that no kill leaves a container."""
+"""Sandboxes that podman or docker makes: every probe of bubblewrap's sandbox over them, and that no kill leaves a
+container.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,20 @@ from typing import Any
 import pytest
 from engine_kit import engine
 from tes_kit import wait_for
-from test_sandbox import (  # noqa: F401 - the same promises, over the maker below
-    run,
-    test_a_fork_bomb_is_bounded,
-    test_binds_are_read_only_unless_said_otherwise,
-    test_exit_codes_pass_and_an_unknown_program_is_127,
-    test_killing_the_sandboxs_process_kills_everything_inside,
-    test_limits_hold,
-    test_no_shell_reads_the_command,
-    test_nothing_of_the_host_can_be_written_also_when_the_service_runs_as_root,
-    test_other_processes_the_hosts_files_and_more_namespaces_are_out_of_reach,
-    test_targets_that_are_not_plain_absolute_paths_are_refused,
-    test_the_environment_is_empty_and_the_services_own_is_seen_nowhere,
-    test_the_status_descriptor_tells_a_failed_command_from_a_failed_sandbox_and_the_command_cannot_write_to_it,
-    test_there_is_no_network_not_even_the_hosts_loopback_or_abstract_sockets,
+from test_sandbox import (
+    run,  # noqa: F401
+    test_a_fork_bomb_is_bounded,  # noqa: F401
+    test_binds_are_read_only_unless_said_otherwise,  # noqa: F401
+    test_exit_codes_pass_and_an_unknown_program_is_127,  # noqa: F401
+    test_killing_the_sandboxs_process_kills_everything_inside,  # noqa: F401
+    test_limits_hold,  # noqa: F401
+    test_no_shell_reads_the_command,  # noqa: F401
+    test_nothing_of_the_host_can_be_written_also_when_the_service_runs_as_root,  # noqa: F401
+    test_other_processes_the_hosts_files_and_more_namespaces_are_out_of_reach,  # noqa: F401
+    test_targets_that_are_not_plain_absolute_paths_are_refused,  # noqa: F401
+    test_the_environment_is_empty_and_the_services_own_is_seen_nowhere,  # noqa: F401
+    test_the_status_descriptor_tells_a_failed_command_from_a_failed_sandbox_and_the_command_cannot_write_to_it,  # noqa: F401
+    test_there_is_no_network_not_even_the_hosts_loopback_or_abstract_sockets,  # noqa: F401
 )
 
 from gdi.runner.sandbox import Bind, Engine, Sandbox, container, python_folders
@@ -60,7 +62,9 @@ def start(maker: Engine, script: str, **options: Any) -> subprocess.Popen[bytes]
 
 
 def test_after_a_kill_at_any_moment_no_container_is_left_when_the_next_one_swept(maker: Engine) -> None:
-    """SIGKILL before the engine was asked, while it makes the container, while it starts it, and while the command runs."""
+    """SIGKILL before the engine was asked, while it makes the container, while it starts it, and while the command
+    runs.
+    """
 
     def folder() -> bool:
         return any(maker.scratch.glob("gdi-*"))
@@ -109,7 +113,9 @@ def test_signals_reach_the_command_and_quit_ends_everything_before_it_returns(ma
     child.send_signal(signal.SIGTERM)
     assert child.wait(60) == 7
     box = Sandbox(binds=[Bind(tmp_path, "/gdi", writable=True)])
-    child = subprocess.Popen(maker.argv(box, ["sh", "-c", "trap '' TERM QUIT; (while :; do echo x >> /gdi/beat; done) & sleep 100"]))
+    child = subprocess.Popen(
+        maker.argv(box, ["sh", "-c", "trap '' TERM QUIT; (while :; do echo x >> /gdi/beat; done) & sleep 100"])
+    )
     wait_for("it beats", (tmp_path / "beat").exists, 60)
     child.send_signal(maker.kill_signal)
     assert child.wait(60) == 128 + signal.SIGKILL
@@ -120,9 +126,20 @@ def test_signals_reach_the_command_and_quit_ends_everything_before_it_returns(ma
 
 def test_streams_are_the_services_own_and_nothing_of_them_is_lost(maker: Engine) -> None:
     data = os.urandom(3_000_000)
-    done = subprocess.run(maker.argv(Sandbox(), ["sh", "-c", "cat; echo oops >&2"]), input=data, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        maker.argv(Sandbox(), ["sh", "-c", "cat; echo oops >&2"]),
+        input=data,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == data and done.stderr == b"oops\n"
-    assert subprocess.run(maker.argv(Sandbox(), ["printf", "%s", "x" * 90_000]), capture_output=True, timeout=60, check=False).stdout == b"x" * 90_000
+    assert (
+        subprocess.run(
+            maker.argv(Sandbox(), ["printf", "%s", "x" * 90_000]), capture_output=True, timeout=60, check=False
+        ).stdout
+        == b"x" * 90_000
+    )
 
 
 def test_no_path_becomes_an_option(maker: Engine, tmp_path: Path) -> None:
@@ -131,7 +148,9 @@ def test_no_path_becomes_an_option(maker: Engine, tmp_path: Path) -> None:
     (odd / "f").write_text("seen")
     for name in ("plain,readonly=false", 'quo"te', "colon:rw", "sp ace", "equals=1"):
         done = subprocess.run(
-            maker.argv(Sandbox(binds=[Bind(odd, f"/gdi/{name}")], workdir=f"/gdi/{name}"), ["sh", "-c", "cat f; echo no > f"]),
+            maker.argv(
+                Sandbox(binds=[Bind(odd, f"/gdi/{name}")], workdir=f"/gdi/{name}"), ["sh", "-c", "cat f; echo no > f"]
+            ),
             capture_output=True,
             text=True,
             timeout=60,
@@ -165,7 +184,13 @@ print(said, os.listdir("/proc/self/fd"))
 
 
 def test_a_task_gets_nothing_by_the_process_that_watches_it(maker: Engine) -> None:
-    done = subprocess.run(maker.argv(Sandbox(binds=python_folders()), [sys.executable, "-c", HOSTILE]), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        maker.argv(Sandbox(binds=python_folders()), [sys.executable, "-c", HOSTILE]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout.startswith("[] "), done
     assert len(eval(done.stdout.partition("] ")[2])) <= 4, "its three streams, and the folder it reads"
 
@@ -183,13 +208,27 @@ def test_the_whole_demo_runs_where_podman_makes_the_sandboxes(maker: Engine, tmp
         pytest.skip("once is enough: docker's sandboxes are tested above")
     work = Path(tempfile.mkdtemp(prefix="gdi-e-"))
     try:
-        command = [str(Path(sys.executable).parent / "gdi"), "demo", "--exit", "--sandbox", "podman", "--work-dir", str(work), "--json", str(tmp_path / "json")]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
+        command = [
+            str(Path(sys.executable).parent / "gdi"),
+            "demo",
+            "--exit",
+            "--sandbox",
+            "podman",
+            "--work-dir",
+            str(work),
+            "--json",
+            str(tmp_path / "json"),
+        ]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"sandboxes by podman {maker.version}" in " ".join(done.stdout.split())
         summary = json.loads((tmp_path / "json").read_text())
         assert summary["versions"]["sandbox"] == f"podman {maker.version}"
         assert summary["sites_compared"] >= 100 and summary["sites_equal_to_pooled"] == summary["sites_compared"]
-        assert list((work / "sandboxes").iterdir()) == [] and containers(replace(maker, scratch=work / "sandboxes")) == []
+        assert (
+            list((work / "sandboxes").iterdir()) == [] and containers(replace(maker, scratch=work / "sandboxes")) == []
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""Snakemake against a TES that is away for long, and signals at other moments: the dear part of tests/integration/test_snakemake_faults.py."""
+"""Snakemake against a TES that is away for long, and signals at other moments: the dear part of
+tests/integration/test_snakemake_faults.py.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from bare_rig import bare  # noqa: F401 - a fixture
+from bare_rig import bare  # noqa: F401
 from faults import Fault
 from tes_kit import wait_for
-from test_snakemake_faults import Through, rig, signalled, work  # noqa: F401 - fixtures
+from test_snakemake_faults import Through, rig, signalled, work  # noqa: F401
 
 pytestmark = pytest.mark.system
 
 
-def test_a_tes_that_is_away_for_a_while_is_waited_for_with_words_and_ever_longer_pauses(rig: Through, work: Path) -> None:  # noqa: F811
+def test_a_tes_that_is_away_for_a_while_is_waited_for_with_words_and_ever_longer_pauses(
+    rig: Through,  # noqa: F811
+    work: Path,  # noqa: F811
+) -> None:
     prefix = rig.prefix()
     process = rig.start(work, prefix, "--config", "slow=1")
     wait_for("tasks", lambda: len(rig.proxy.creations) >= 6, 60)
@@ -43,6 +48,8 @@ def test_a_tes_that_stays_away_ends_in_a_message_and_the_next_start_carries_on(r
     assert rig.once_each() and len(rig.proxy.creations) == 7
 
 
-@pytest.mark.parametrize(("number", "moment"), [(signal.SIGINT, "submission"), (signal.SIGTERM, "poll"), (signal.SIGINT, "poll")])
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGINT, "submission"), (signal.SIGTERM, "poll"), (signal.SIGINT, "poll")]
+)
 def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path, number: int, moment: str) -> None:  # noqa: F811
     signalled(rig, work, number, moment)

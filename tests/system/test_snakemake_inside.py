@@ -1,4 +1,6 @@
-"""All features with Snakemake inside every task: the same bytes as with plain tasks. Half a hundred starts of Snakemake: too dear for `make test`."""
+"""All features with Snakemake inside every task: the same bytes as with plain tasks. Half a hundred starts of
+Snakemake: too dear for `make test`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ import json
 from pathlib import Path
 
 import pytest
-from bare_rig import Bare, bare  # noqa: F401 - a fixture
+from bare_rig import Bare, bare  # noqa: F401
 from debian import program
-from test_snakemake_features import Run, everything, run, workflow  # noqa: F401 - a fixture
+from test_snakemake_features import Run, everything, run, workflow  # noqa: F401
 
 pytestmark = pytest.mark.system
 MEASURED = ("measured/once.tsv", "measured/thrice.tsv")
@@ -18,11 +20,19 @@ def test_both_ways_leave_the_same_bytes(bare: Bare, everything: Run, tmp_path: P
     done = run(bare, workflow(tmp_path), "--tes-auth-mode", "snakemake", timeout=450)
     assert done.code == 0, done.said
     plain = everything.files
-    assert {p: c for p, c in done.files.items() if p not in MEASURED} == {p: c for p, c in plain.items() if p not in MEASURED}
+    assert {p: c for p, c in done.files.items() if p not in MEASURED} == {
+        p: c for p, c in plain.items() if p not in MEASURED
+    }
     assert set(done.files) == set(plain) and {t["tags"]["gdi-mode"] for t in done.tasks} == {"snakemake"}
 
 
-CELL = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": ["open(snakemake.output[0], 'w').write('made\\n')"]}
+CELL = {
+    "cell_type": "code",
+    "execution_count": None,
+    "metadata": {},
+    "outputs": [],
+    "source": ["open(snakemake.output[0], 'w').write('made\\n')"],
+}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 NOTEBOOK = {
     "cells": [CELL],

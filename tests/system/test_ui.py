@@ -1,6 +1,8 @@
-"""The run as a person sees it, in a real browser on a real Airflow api-server: form, jobs, refusal, dark dress, keyboard, and hostile text as text.
+"""The run as a person sees it, in a real browser on a real Airflow api-server: form, jobs, refusal, dark dress,
+keyboard, and hostile text as text.
 
-The broker's own store tells of workflows whose rules, wildcards and messages try to run scripts. Pictures go to tests/artefacts/ui/.
+The broker's own store tells of workflows whose rules, wildcards and messages try to run scripts. Pictures go to
+tests/artefacts/ui/.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ def half_done(rule: str = "count") -> dict[str, list[dict[str, Any]]]:
     failed = {"exit_code": 1, "error_class": "ValueError", "line": 7, "message": "a row without a position"}
     b: list[dict[str, Any]] = [
         {"kind": "rules", "counts": {"validate": 1, rule: 8}},
-        job("v", "submitted", 70, "validate", task="task-v"), job("v", "running", 64, "validate"), job("v", "failed", 30, "validate", **failed),
-    ]  # fmt: skip
+        job("v", "submitted", 70, "validate", task="task-v"),
+        job("v", "running", 64, "validate"),
+        job("v", "failed", 30, "validate", **failed),
+    ]
     return {"node-a": a, "node-b": b}
 
 
@@ -61,13 +65,20 @@ def opened(airflow: Airflow, broker: Broker, tab: Callable[..., None]) -> Opened
 
 
 def click(page: Browser, label: str) -> None:
-    page.wait(f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() === {json.dumps(label)})", f"the button {label!r}")
-    page.evaluate(f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() === {json.dumps(label)}).click()")
+    page.wait(
+        f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() === {json.dumps(label)})",
+        f"the button {label!r}",
+    )
+    page.evaluate(
+        f"[...document.querySelectorAll('button')].find(b => b.innerText.trim() === {json.dumps(label)}).click()"
+    )
 
 
 def rows(page: Browser) -> list[str]:
     """What the table's rows say, top to bottom."""
-    found: list[str] = page.evaluate(f"[...{FRAME}.querySelectorAll('.grid .body [role=row]')].map(r => r.innerText.replaceAll('\\n', ' '))")
+    found: list[str] = page.evaluate(
+        f"[...{FRAME}.querySelectorAll('.grid .body [role=row]')].map(r => r.innerText.replaceAll('\\n', ' '))"
+    )
     return found
 
 
@@ -83,9 +94,14 @@ def test_the_form_says_what_each_field_is_and_has_the_defaults(page: Browser, ai
         page.sees(text)
     assert page.evaluate("[...document.querySelectorAll('input')].map(i => i.value)").count("4") >= 1
     page.sees("Good once")
-    assert page.evaluate("document.querySelector('a[href*=\"/connect\"]')?.getAttribute('href')") == f"{broker.served.url}/connect?workflows={DAG}"
+    assert (
+        page.evaluate("document.querySelector('a[href*=\"/connect\"]')?.getAttribute('href')")
+        == f"{broker.served.url}/connect?workflows={DAG}"
+    )
     page.picture(PICTURES / "form.png", height=1300)
-    page.evaluate("document.documentElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))")
+    page.evaluate(
+        "document.documentElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))"
+    )
 
 
 def test_hostile_rules_wildcards_and_messages_are_text_and_run_no_script(page: Browser, opened: Opened) -> None:
@@ -101,17 +117,26 @@ def test_hostile_rules_wildcards_and_messages_are_text_and_run_no_script(page: B
     page.evaluate(f"{FRAME}.querySelector('.grid .body [role=row]').click()")
     page.wait(f"{FRAME}.querySelector('aside')")
     assert page.evaluate("window.hacked === undefined")
-    assert page.evaluate(f"{FRAME}.querySelectorAll('img, main script, iframe, object, [onerror], [onclick]').length") == 0
+    assert (
+        page.evaluate(f"{FRAME}.querySelectorAll('img, main script, iframe, object, [onerror], [onclick]').length") == 0
+    )
     links = page.evaluate(f"[...{FRAME}.querySelectorAll('main a')].map(a => new URL(a.href).origin + ' ' + a.rel)")
-    assert links and set(links) <= {"https://gateway.node-a.example noopener noreferrer", "https://gateway.node-b.example noopener noreferrer"}
+    assert links and set(links) <= {
+        "https://gateway.node-a.example noopener noreferrer",
+        "https://gateway.node-b.example noopener noreferrer",
+    }
     assert not [p for p in page.problems if "Content Security Policy" in p], "no script was even tried"
     page.picture(PICTURES / "hostile.png", height=1300)
 
-    # The test of the test, and the second wall: markup cannot be made of text here, and what got in otherwise runs nothing.
+    # The test of the test, and the second wall: markup cannot be made of text here, and what got in otherwise runs
+    # nothing.
     assert "TrustedHTML" in page.evaluate(
-        f"(() => {{ try {{ {FRAME}.body.insertAdjacentHTML('beforeend', {json.dumps(ATTACK)}); return 'made' }} catch (e) {{ return String(e) }} }})()"
+        f"(() => {{ try {{ {FRAME}.body.insertAdjacentHTML('beforeend', {json.dumps(ATTACK)}); return 'made' }} catch"
+        " (e) { return String(e) } })()"
     )
-    page.evaluate(f"{FRAME}.body.append((i => {{ i.src = 'https://example.org/x.png'; return i }})({FRAME}.createElement('img')))")
+    page.evaluate(
+        f"{FRAME}.body.append((i => {{ i.src = 'https://example.org/x.png'; return i }})({FRAME}.createElement('img')))"
+    )
     page.wait("new Promise(done => setTimeout(() => done(true), 500))")
     assert page.evaluate("window.hacked === undefined")
     assert [p for p in page.problems if "Content Security Policy" in p], "the policy stopped it"
@@ -119,7 +144,9 @@ def test_hostile_rules_wildcards_and_messages_are_text_and_run_no_script(page: B
 
 def test_failures_are_on_top_with_their_reason_and_every_state_is_a_word(page: Browser, opened: Opened) -> None:
     told = half_done()
-    told["node-b"].append({"kind": "node", "state": "failed", "message": "access withdrawn", "dataset": "EGAD50000000002"})
+    told["node-b"].append(
+        {"kind": "node", "state": "failed", "message": "access withdrawn", "dataset": "EGAD50000000002"}
+    )
     opened("failing", told)
     shown(page, "Node node-b failed: access withdrawn")
     until_rows(page, 7)
@@ -135,11 +162,18 @@ def test_a_jobs_log_is_a_link_to_its_node_and_opens_outside_the_frame(page: Brow
     opened("logs", half_done())
     until_rows(page, 7)
     found = page.evaluate(f"[...{FRAME}.querySelectorAll('.grid .body a')].map(a => a.href)")
-    assert "https://gateway.node-b.example/logs/task-v" in found and "https://gateway.node-a.example/logs/task-3" in found
+    assert (
+        "https://gateway.node-b.example/logs/task-v" in found and "https://gateway.node-a.example/logs/task-3" in found
+    )
     # Airflow's sandbox lets the frame open nothing: the click must come to Airflow's own page.
-    page.evaluate("window.opened = []; HTMLAnchorElement.prototype.click = function () { window.opened.push([this.href, this.target, this.rel]) }")
+    page.evaluate(
+        "window.opened = []; HTMLAnchorElement.prototype.click = function () { window.opened.push([this.href,"
+        " this.target, this.rel]) }"
+    )
     page.evaluate(f"{FRAME}.querySelector('.grid .body a').click()")
-    assert page.evaluate("window.opened") == [["https://gateway.node-b.example/logs/task-v", "_blank", "noopener noreferrer"]]
+    assert page.evaluate("window.opened") == [
+        ["https://gateway.node-b.example/logs/task-v", "_blank", "noopener noreferrer"]
+    ]
 
 
 def test_jobs_are_found_by_words_state_node_and_rule(page: Browser, opened: Opened) -> None:
@@ -178,19 +212,26 @@ def test_the_table_the_fold_and_a_job_work_by_keyboard_alone(page: Browser, open
     polled = "performance.getEntriesByType('resource').filter(r => r.name.includes('/gdi/data/')).length"
     before = page.evaluate(f"document.querySelector('iframe').contentWindow.{polled}")
     page.wait(f"document.querySelector('iframe').contentWindow.{polled} > {before} + 1", "two more polls")
-    assert page.evaluate(f"{active}.innerText") == "node-a" and "gather" not in words(page), "what was folded stays so, and the focus where it was"
+    assert page.evaluate(f"{active}.innerText") == "node-a" and "gather" not in words(page), (
+        "what was folded stays so, and the focus where it was"
+    )
     for _ in range(60):
         page.press("Tab")
         if page.evaluate(f"{active}?.id === 'jobs-grid'"):
             break
     page.press("ArrowDown")
     page.press("ArrowDown")
-    page.wait(f"{FRAME}.getElementById({active}.getAttribute('aria-activedescendant')).getAttribute('aria-rowindex') === '3'", "the second row is active")
+    page.wait(
+        f"{FRAME}.getElementById({active}.getAttribute('aria-activedescendant')).getAttribute('aria-rowindex') === '3'",
+        "the second row is active",
+    )
     page.press("Enter")
     page.wait(f"{FRAME}.querySelector('aside')?.contains({active})", "the job opens and has the focus")
     page.picture(PICTURES / "job.png")
     page.press("Escape")
-    page.wait(f"!{FRAME}.querySelector('aside') && {active}.id === 'jobs-grid'", "it closes, and the focus is where it was")
+    page.wait(
+        f"!{FRAME}.querySelector('aside') && {active}.id === 'jobs-grid'", "it closes, and the focus is where it was"
+    )
 
 
 def test_everything_that_can_be_worked_has_a_name(page: Browser, opened: Opened) -> None:
@@ -199,13 +240,16 @@ def test_everything_that_can_be_worked_has_a_name(page: Browser, opened: Opened)
     page.evaluate(f"{FRAME}.querySelector('.grid .body [role=row]').click()")
     page.wait(f"{FRAME}.querySelector('aside')")
     unnamed = page.evaluate(
-        f"[...{FRAME}.querySelectorAll('button, a, input, select, [role=grid], [role=progressbar], progress, svg, aside')].filter(e => "
-        "!(e.getAttribute('aria-label') || e.innerText?.trim() || e.title)).map(e => e.outerHTML.slice(0, 200))"
+        f"[...{FRAME}.querySelectorAll('button, a, input, select, [role=grid], [role=progressbar], progress, svg,"
+        " aside')].filter(e => !(e.getAttribute('aria-label') || e.innerText?.trim() || e.title)).map(e =>"
+        " e.outerHTML.slice(0, 200))"
     )
     assert unnamed == []
 
 
-def test_the_estimate_is_from_the_runs_own_jobs_and_says_what_it_does_not_know(page: Browser, opened: Opened, broker: Broker) -> None:
+def test_the_estimate_is_from_the_runs_own_jobs_and_says_what_it_does_not_know(
+    page: Browser, opened: Opened, broker: Broker
+) -> None:
     waiting = {"node-a": [{"kind": "rules", "counts": {"count": 10}}, job("c0", "running", 5)]}
     run = opened("estimate", waiting)
     shown(page, "no estimate yet: no job has finished")
@@ -218,10 +262,14 @@ def test_the_estimate_is_from_the_runs_own_jobs_and_says_what_it_does_not_know(p
     assert "at least" in words(page)
 
 
-def test_a_run_that_was_not_admitted_says_so_and_where_the_reason_is(page: Browser, opened: Opened, airflow: Airflow) -> None:
+def test_a_run_that_was_not_admitted_says_so_and_where_the_reason_is(
+    page: Browser, opened: Opened, airflow: Airflow
+) -> None:
     opened("refused")
     shown(page, "Waiting to start")
-    with sqlite3.connect(airflow.folder / "airflow.db") as database:  # what the scheduler, which does not run here, would store
+    with sqlite3.connect(
+        airflow.folder / "airflow.db"
+    ) as database:  # what the scheduler, which does not run here, would store
         database.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = 'refused'")
     shown(page, "The log of the admission task says which dataset was refused")
     page.picture(PICTURES / "refused.png")
@@ -247,7 +295,9 @@ def test_a_run_that_a_person_ends_keeps_no_ticket(airflow: Airflow) -> None:
     assert airflow.http.get(path).json()["conf"]["ticket"] == "used"
 
 
-def test_progress_goes_on_by_itself_to_a_later_attempt_and_ends_green(page: Browser, opened: Opened, broker: Broker) -> None:
+def test_progress_goes_on_by_itself_to_a_later_attempt_and_ends_green(
+    page: Browser, opened: Opened, broker: Broker
+) -> None:
     run = opened("ending", half_done())
     shown(page, "4 of 19 jobs")
     broker.open("ending", attempt=2)

@@ -25,4 +25,6 @@ def test_a_fresh_build_gives_the_committed_bundle(tmp_path: Path) -> None:
             pytest.skip("the npm registry cannot be reached")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     for name in (*ui.ASSETS, "sources.sha256"):
-        assert (copy / "dist" / name).read_bytes() == (ui.DIST / name).read_bytes(), f"{name} differs: build it with the locked versions and commit it"
+        assert (copy / "dist" / name).read_bytes() == (ui.DIST / name).read_bytes(), (
+            f"{name} differs: build it with the locked versions and commit it"
+        )

@@ -1,4 +1,6 @@
-"""The run's Results tab in a real browser: the answer, what was withheld and why, proofs that are made anew, downloads, light and dark."""
+"""The run's Results tab in a real browser: the answer, what was withheld and why, proofs that are made anew, downloads,
+light and dark.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def finished(airflow: Airflow, broker: Broker) -> Callable[[str], Path]:
     return make
 
 
-def test_the_answer_its_proofs_and_what_was_withheld_are_shown(page: Browser, finished: Callable[[str], Path], tab: Tab) -> None:
+def test_the_answer_its_proofs_and_what_was_withheld_are_shown(
+    page: Browser, finished: Callable[[str], Path], tab: Tab
+) -> None:
     finished("results")
     tab("results", "results")
     shown(page, "The answer is here")
@@ -44,7 +48,12 @@ def test_the_answer_its_proofs_and_what_was_withheld_are_shown(page: Browser, fi
     assert "3,000 alleles, of which 429 are withheld" in seen
     assert "429 sites: a count was below the node's floor: so few people could be recognised" in seen
     assert seen.count("verified") >= 2 and "not proven" not in seen
-    assert ENTRY.digest in seen and "alice@lifescience-ri.eu" in seen and "admin" in seen and "https://dac.example.org" in seen
+    assert (
+        ENTRY.digest in seen
+        and "alice@lifescience-ri.eu" in seen
+        and "admin" in seen
+        and "https://dac.example.org" in seen
+    )
     page.picture(PICTURES / "results-light.png", height=1900)
     cells = f"[...{FRAME}.querySelectorAll('.grid.answer .body [role=row]')].length"
     assert 10 < page.evaluate(cells) < 60, "only the rows in sight are made"
@@ -59,10 +68,14 @@ def test_the_answer_its_proofs_and_what_was_withheld_are_shown(page: Browser, fi
         page.picture(PICTURES / "results-dark.png", height=1900)
     finally:
         page.evaluate("localStorage.removeItem('theme')")
-    assert not [p for p in page.problems if "sandbox" not in p]  # of Airflow's own sandbox around its tabs Chromium complains
+    assert not [
+        p for p in page.problems if "sandbox" not in p
+    ]  # of Airflow's own sandbox around its tabs Chromium complains
 
 
-def test_what_the_page_offers_can_be_downloaded_and_is_what_was_kept(airflow: Airflow, page: Browser, finished: Callable[[str], Path], tab: Tab) -> None:
+def test_what_the_page_offers_can_be_downloaded_and_is_what_was_kept(
+    airflow: Airflow, page: Browser, finished: Callable[[str], Path], tab: Tab
+) -> None:
     folder = finished("downloads")
     tab("downloads", "results")
     shown(page, "The answer is here")
@@ -70,7 +83,10 @@ def test_what_the_page_offers_can_be_downloaded_and_is_what_was_kept(airflow: Ai
     assert len(found) == 6
     for url in found:
         answer = airflow.http.get(url).raise_for_status()
-        assert answer.headers["content-disposition"].startswith("attachment") and answer.headers["x-content-type-options"] == "nosniff"
+        assert (
+            answer.headers["content-disposition"].startswith("attachment")
+            and answer.headers["x-content-type-options"] == "nosniff"
+        )
         if "/crate/" in url:
             with zipfile.ZipFile(io.BytesIO(answer.content)) as crate:
                 assert crate.read("answer.tsv") == (folder / "answer.tsv").read_bytes()
@@ -80,7 +96,9 @@ def test_what_the_page_offers_can_be_downloaded_and_is_what_was_kept(airflow: Ai
         assert airflow.http.get(f"/gdi/file/{DAG}/downloads", params={"name": name}).status_code in (404, 422)
 
 
-def test_a_release_that_was_changed_is_not_called_proven(page: Browser, finished: Callable[[str], Path], tab: Tab) -> None:
+def test_a_release_that_was_changed_is_not_called_proven(
+    page: Browser, finished: Callable[[str], Path], tab: Tab
+) -> None:
     folder = finished("tampered")
     (folder / "releases" / "node-b" / "allele-counts.json").write_text('{"format": "<img src=x onerror=alert(1)>"}')
     tab("tampered", "results")
@@ -90,7 +108,9 @@ def test_a_release_that_was_changed_is_not_called_proven(page: Browser, finished
     page.picture(PICTURES / "results-tampered.png")
 
 
-def test_no_results_yet_and_no_results_ever_are_told_apart(page: Browser, airflow: Airflow, broker: Broker, tab: Tab) -> None:
+def test_no_results_yet_and_no_results_ever_are_told_apart(
+    page: Browser, airflow: Airflow, broker: Broker, tab: Tab
+) -> None:
     airflow.trigger("early")
     tab("early", "results")
     shown(page, "The run waits for its admission.")
@@ -103,7 +123,9 @@ def test_no_results_yet_and_no_results_ever_are_told_apart(page: Browser, airflo
     assert airflow.http.get(f"/gdi/crate/{DAG}/early").status_code == 404
 
 
-def test_results_stay_readable_while_the_broker_is_away(airflow: Airflow, page: Browser, finished: Callable[[str], Path], broker: Broker, tab: Tab) -> None:
+def test_results_stay_readable_while_the_broker_is_away(
+    airflow: Airflow, page: Browser, finished: Callable[[str], Path], broker: Broker, tab: Tab
+) -> None:
     finished("alone")
     broker.refuses = True
     try:

@@ -1,4 +1,6 @@
-"""The review page in Chromium: a person signs in, looks, refuses with a reason; under its content policy, without a script, with the browser's own Origin."""
+"""The review page in Chromium: a person signs in, looks, refuses with a reason; under its content policy, without a
+script, with the browser's own Origin.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def test_a_person_refuses_a_release_in_the_browser(world: World, aai: RunningAai
         page.evaluate("document.querySelector('form button').click()")
         page.sees("Approve: let it leave")
         page.sees("Rows 1 to 200.")
-        assert page.evaluate("getComputedStyle(document.querySelector('table.wide')).borderCollapse") == "collapse", "its style sheet is allowed"
+        assert page.evaluate("getComputedStyle(document.querySelector('table.wide')).borderCollapse") == "collapse", (
+            "its style sheet is allowed"
+        )
         page.evaluate("document.querySelector('textarea').focus()")
         page.type("Not this cohort")
         page.evaluate("document.querySelector('button[value=refuse]').click()")

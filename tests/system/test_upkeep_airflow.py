@@ -1,4 +1,6 @@
-"""Recurring starts and housekeeping in a whole Airflow: by its own schedule, with its database and its execution API."""
+"""Recurring starts and housekeeping in a whole Airflow: by its own schedule, with its database and its execution
+API.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ from gdi.contracts import broker_api as m
 from gdi.runner.sandbox import why_not
 from gdi_operators.runs import run_id
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("airflow"), pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.xdist_group("airflow"),
+    pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}"),
+]
 EVERY_MINUTE = {"GDI_RECURRING_SCHEDULE": "* * * * *", "GDI_HOUSEKEEPING_SCHEDULE": "* * * * *"}
 NAME = "recurring__2026-11-22T06:00:00Z__g"
 
@@ -38,13 +44,25 @@ def airflow(world: RulesWorld) -> Iterator[RealAirflow]:
         made.close()
 
 
-def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_gone_is_closed(world: RulesWorld, airflow: RealAirflow) -> None:
-    wait_for("the DAGs", lambda: all(airflow.has_dag(name) for name in ("probe", "recurring", "housekeeping")), timeout=120)
+def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_gone_is_closed(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
+    wait_for(
+        "the DAGs", lambda: all(airflow.has_dag(name) for name in ("probe", "recurring", "housekeeping")), timeout=120
+    )
     parameters: dict[str, Any] = {k: v for k, v in world.conf("ok", 0.2).items() if k != "ticket"}
     with BrokerClient(world.environment["GDI_BROKER_URL"], (world.folder / "airflow-token").read_text) as client:
-        request = {"dag_id": "probe", "dag_run_id": "manual__deleted", "attempt": 1, "workflow": "probe", "digest": "sha256:" + "0" * 64}
+        request = {
+            "dag_id": "probe",
+            "dag_run_id": "manual__deleted",
+            "attempt": 1,
+            "workflow": "probe",
+            "digest": "sha256:" + "0" * 64,
+        }
         client.admit(m.AdmitRequest.model_validate({**request, "parameters": parameters, "ticket": TICKET}))
-    start = m.DueStart(grant="g-" + "a" * 32, due=1.0, workflow="probe", parameters=parameters, dag_run_id=NAME, ticket=TICKET)
+    start = m.DueStart(
+        grant="g-" + "a" * 32, due=1.0, workflow="probe", parameters=parameters, dag_run_id=NAME, ticket=TICKET
+    )
     world.broker.due = [start, start]
 
     wait_for("both starts told", lambda: len(world.broker.reported) == 2, timeout=150)

@@ -1,4 +1,6 @@
-"""The smallest entry that `gdi workflow init` writes runs as it is, on the federation of one node that `gdi workflow test` starts and leaves nothing of."""
+"""The smallest entry that `gdi workflow init` writes runs as it is, on the federation of one node that `gdi workflow
+test` starts and leaves nothing of.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ pytestmark = [pytest.mark.system, pytest.mark.skipif(why_not() is not None, reas
 def gdi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gdi.cli.main", "workflow", *arguments, "--catalogue", str(folder)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "GDI_"))}
-    return subprocess.run(command, capture_output=True, text=True, timeout=500, stdin=subprocess.DEVNULL, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=500, stdin=subprocess.DEVNULL, env=environment, check=False
+    )
 
 
 def test_a_new_entry_runs_as_it_is_on_a_federation_of_one_node(tmp_path: Path) -> None:
@@ -26,4 +30,6 @@ def test_a_new_entry_runs_as_it_is_on_a_federation_of_one_node(tmp_path: Path) -
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "my-counts succeeded" in done.stdout and "sites: 0 sites released" in done.stdout
     failed = gdi(tmp_path, "test", "my-counts", "--set", "min_records=-1")
-    assert failed.returncode == 1 and "--set: min_records: -1 is less than the minimum of 0" in failed.stdout.replace("\n", " ")
+    assert failed.returncode == 1 and "--set: min_records: -1 is less than the minimum of 0" in failed.stdout.replace(
+        "\n", " "
+    )

@@ -1,4 +1,6 @@
-"""One api-server, one broker and one browser, signed in by the form as a person does, for all tests of the pages. Loaded by `pytest_plugins`."""
+"""One api-server, one broker and one browser, signed in by the form as a person does, for all tests of the pages.
+Loaded by `pytest_plugins`.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def sign_in(browser: Browser, url: str) -> None:
         browser.evaluate(f"document.querySelectorAll('input')[{number}].focus()")
         browser.type(value)
     browser.press("Enter")
-    browser.wait("location.pathname === '/' && document.querySelector('nav, a[href*=dags]')", "Airflow's home page", timeout=90)
+    browser.wait(
+        "location.pathname === '/' && document.querySelector('nav, a[href*=dags]')", "Airflow's home page", timeout=90
+    )
 
 
 @pytest.fixture(scope="session")
@@ -66,4 +70,6 @@ def words(page: Browser) -> str:
 
 
 def shown(page: Browser, text: str) -> None:
-    page.wait(f"({FRAME}?.body?.innerText ?? '').includes({json.dumps(text)})", f"{text!r} on the page in the tab", timeout=90)
+    page.wait(
+        f"({FRAME}?.body?.innerText ?? '').includes({json.dumps(text)})", f"{text!r} on the page in the tab", timeout=90
+    )

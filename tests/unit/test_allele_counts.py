@@ -1,4 +1,6 @@
-"""The allele-frequency workflow's counting: equal to bcftools on real and hand-made genotypes, and exact about what is wrong where."""
+"""The allele-frequency workflow's counting: equal to bcftools on real and hand-made genotypes, and exact about what is
+wrong where.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ REAL = ROOT / "gdi" / "local_federation" / "data" / "1000G_2010_chr2_629samples.
 
 
 def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-B", str(SCRIPTS / name), *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-B", str(SCRIPTS / name), *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
 
 
 def run(vcf: Path, folder: Path, regions: int = 3) -> dict[str, Any]:
@@ -48,7 +52,10 @@ def bcftools(vcf: Path, folder: Path) -> dict[tuple[str, int, str, str], tuple[i
     with pysam.VariantFile(str(packed)) as file:
         for record in file:
             for alt, ac in zip(record.alts or (), record.info.get("AC", (0,) * 99), strict=False):
-                found[(record.chrom, record.pos, record.ref, alt)] = (ac, record.info.get("AN", 0))  # a record without GT gets neither
+                found[(record.chrom, record.pos, record.ref, alt)] = (
+                    ac,
+                    record.info.get("AN", 0),
+                )  # a record without GT gets neither
     return found
 
 
@@ -68,7 +75,10 @@ def test_the_release_fits_its_schema_and_every_person_is_in_one_class(vcf: Path,
     jsonschema.validate(release, json.loads((ENTRY / "release.schema.json").read_text()))
     people = 6 if vcf == FIXTURE else 629
     for site in release["sites"]:
-        assert sum(site[c] for c in ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")) == people
+        assert (
+            sum(site[c] for c in ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing"))
+            == people
+        )
     assert len(keyed(release)) == len(release["sites"]), "one row per alternate allele"
 
 
@@ -83,11 +93,21 @@ def test_classes_go_by_copies_of_the_rows_own_allele(tmp_path: Path) -> None:
     assert classes("1", 200, "A", "T") == {"ac": 4, "an": 10, "hom_ref": 2, "het": 2, "hom_alt": 1, "missing": 1}
     assert classes("1", 300, "C", "T") == {"ac": 3, "an": 4, "half_missing": 4, "missing": 2}
     assert classes("1", 500, "G", "C") == {"missing": 6}
-    assert classes("X", 100, "T", "C") == {"ac": 4, "an": 7, "hemi_ref": 2, "hemi_alt": 1, "het": 1, "hom_alt": 1, "missing": 1}
+    assert classes("X", 100, "T", "C") == {
+        "ac": 4,
+        "an": 7,
+        "hemi_ref": 2,
+        "hemi_alt": 1,
+        "het": 1,
+        "hom_alt": 1,
+        "missing": 1,
+    }
     assert sites[("1", 400, "AT", "*")]["ac"] == 4 and sites[("1", 400, "AT", "<DEL>")]["ac"] == 2
 
 
-@pytest.mark.parametrize("regions", [1, 2, pytest.param(7, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "regions", [1, 2, pytest.param(7, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.long)]
+)
 def test_any_number_of_regions_gives_the_same_release(regions: int, tmp_path: Path) -> None:
     folder = tmp_path / "one"
     folder.mkdir()
@@ -166,7 +186,10 @@ def test_a_truncated_or_damaged_file_says_where_reading_stopped(tmp_path: Path) 
     assert last.startswith("GDI-ERROR class=TruncatedFile line=") and int(last.rpartition("=")[2]) > 10
     whole = gzip.compress(FIXTURE.read_bytes())
     vcf.write_bytes(whole[:-8] + bytes(8))  # the checksum and the length at the end are wrong
-    assert script("validate.py", vcf, tmp_path / "v.json").stderr.strip().splitlines()[-1] == "GDI-ERROR class=DamagedFile line=19"
+    assert (
+        script("validate.py", vcf, tmp_path / "v.json").stderr.strip().splitlines()[-1]
+        == "GDI-ERROR class=DamagedFile line=19"
+    )
 
 
 def test_two_datasets_of_a_node_are_added_up(tmp_path: Path) -> None:

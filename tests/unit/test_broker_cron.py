@@ -15,21 +15,41 @@ def at(text: str) -> float:
 
 
 def after(expression: str, zone: str, moment: str, count: int) -> list[str]:
-    return [datetime.fromtimestamp(t, UTC).strftime("%m-%d %H:%M") for t in islice(Cron(expression, zone).after(at(moment)), count)]
+    return [
+        datetime.fromtimestamp(t, UTC).strftime("%m-%d %H:%M")
+        for t in islice(Cron(expression, zone).after(at(moment)), count)
+    ]
 
 
 def test_a_daily_start_keeps_its_wall_clock_over_summer_time() -> None:
-    assert after("0 6 * * *", "Europe/Stockholm", "2026-03-27T12:00", 3) == ["03-28 05:00", "03-29 04:00", "03-30 04:00"]
-    assert after("0 6 * * *", "Europe/Stockholm", "2026-10-23T12:00", 3) == ["10-24 04:00", "10-25 05:00", "10-26 05:00"]
+    assert after("0 6 * * *", "Europe/Stockholm", "2026-03-27T12:00", 3) == [
+        "03-28 05:00",
+        "03-29 04:00",
+        "03-30 04:00",
+    ]
+    assert after("0 6 * * *", "Europe/Stockholm", "2026-10-23T12:00", 3) == [
+        "10-24 04:00",
+        "10-25 05:00",
+        "10-26 05:00",
+    ]
 
 
 def test_a_time_that_summer_time_skips_comes_once_right_after_the_gap() -> None:
-    assert after("30 2 * * *", "Europe/Stockholm", "2026-03-27T12:00", 3) == ["03-28 01:30", "03-29 01:30", "03-30 00:30"]
+    assert after("30 2 * * *", "Europe/Stockholm", "2026-03-27T12:00", 3) == [
+        "03-28 01:30",
+        "03-29 01:30",
+        "03-30 00:30",
+    ]
 
 
 def test_a_time_that_comes_twice_starts_once_but_every_hour_means_every_hour() -> None:
     assert after("30 2 * * *", "Europe/Stockholm", "2026-10-24T12:00", 2) == ["10-25 00:30", "10-26 01:30"]
-    assert after("0 * * * *", "Europe/Stockholm", "2026-10-24T23:30", 4) == ["10-25 00:00", "10-25 01:00", "10-25 02:00", "10-25 03:00"]
+    assert after("0 * * * *", "Europe/Stockholm", "2026-10-24T23:30", 4) == [
+        "10-25 00:00",
+        "10-25 01:00",
+        "10-25 02:00",
+        "10-25 03:00",
+    ]
 
 
 def test_latest_and_following_meet() -> None:
@@ -43,11 +63,16 @@ def test_latest_and_following_meet() -> None:
 @pytest.mark.parametrize(
     ("expression", "zone", "said"),
     [
-        ("* * * * *", "UTC", "more often"), ("0 0 31 2 *", "UTC", "never"), ("0 0 * *", "UTC", "five fields"), ("0 0 0 * * *", "UTC", "five fields"),
-        ("@daily", "UTC", "five fields"), ("0 6 * * *", "../../etc/passwd", "no time zone"), ("0 6 * * *", "Mars/Olympus", "no time zone"),
+        ("* * * * *", "UTC", "more often"),
+        ("0 0 31 2 *", "UTC", "never"),
+        ("0 0 * *", "UTC", "five fields"),
+        ("0 0 0 * * *", "UTC", "five fields"),
+        ("@daily", "UTC", "five fields"),
+        ("0 6 * * *", "../../etc/passwd", "no time zone"),
+        ("0 6 * * *", "Mars/Olympus", "no time zone"),
         ("H 6 * * *", "UTC", "five fields"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_schedule_is_refused_with_the_reason(expression: str, zone: str, said: str) -> None:
     with pytest.raises(CronError, match=said):
         Cron(expression, zone).check(at("2026-06-01T00:00"))

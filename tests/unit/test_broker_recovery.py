@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from token_broker.tokens.recovery import recover
-from token_broker.tokens.stored_tokens import Held
-from token_broker.tokens.token_refresher import Keeper
+from token_broker.tokens.stored_tokens import StoredTokens
+from token_broker.tokens.token_refresher import TokenRefresher
 from token_broker.tokens.vault import CasConflict
 
 
@@ -47,12 +47,12 @@ def test_the_lease_is_renewed_before_the_token_is_redeemed_or_another_has_it(tak
 
     oidc: Any = SimpleNamespace(introspect=introspect, refresh=refresh)
     none: Any = None
-    keeper = Keeper(vault, oidc, lease=30, default_lifetime=60, on_refresh=none, on_dead=none)  # type: ignore[arg-type]
-    before = Held("r", 60, time.time(), redeeming="other", redeeming_until=1)
+    refresher = TokenRefresher(vault, oidc, lease=30, default_lifetime=60, on_refresh=none, on_dead=none)  # type: ignore[arg-type]
+    before = StoredTokens("r", 60, time.time(), redeeming="other", redeeming_until=1)
     mine = replace(before, redeeming="mine", redeeming_until=time.time() + 0.5)
 
     async def story() -> None:
-        await recover(keeper, "g", before, mine, 7)
+        await recover(refresher, "g", before, mine, 7)
 
     with pytest.raises(CasConflict if taken else LookupError):
         asyncio.run(story())

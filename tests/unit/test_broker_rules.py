@@ -18,7 +18,7 @@ from token_broker.grants.grants import clean
 from token_broker.grants.parameters import hash_of
 from token_broker.runs.runs import run_id
 from token_broker.settings import Settings, SettingsError, read_secret
-from token_broker.tokens.stored_tokens import Held
+from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.visas.conditions import conditions_met, wildcard
 
 KEY = SigningKey.generate().jwk()
@@ -89,7 +89,12 @@ def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"TOKEN_BROKER_{name}:" in str(caught.value)
 
 
-VISA = {"type": "AffiliationAndRole", "value": "faculty@uni.org;student@uni.org", "source": "https://uni.org", "by": "so"}
+VISA = {
+    "type": "AffiliationAndRole",
+    "value": "faculty@uni.org;student@uni.org",
+    "source": "https://uni.org",
+    "by": "so",
+}
 
 
 @pytest.mark.parametrize(
@@ -101,8 +106,14 @@ VISA = {"type": "AffiliationAndRole", "value": "faculty@uni.org;student@uni.org"
         ([[{"type": "AffiliationAndRole", "value": "split_pattern:student@*"}]], True),
         ([[{"type": "AffiliationAndRole", "value": "pattern:student@*"}]], False),
         ([[{"type": "AffiliationAndRole", "value": "pattern:f?culty@*", "by": "const:so"}]], True),
-        ([[{"type": "AffiliationAndRole", "by": "const:dac"}], [{"type": "AffiliationAndRole", "by": "const:so"}]], True),
-        ([[{"type": "AffiliationAndRole", "by": "const:dac"}, {"type": "AffiliationAndRole", "by": "const:so"}]], False),
+        (
+            [[{"type": "AffiliationAndRole", "by": "const:dac"}], [{"type": "AffiliationAndRole", "by": "const:so"}]],
+            True,
+        ),
+        (
+            [[{"type": "AffiliationAndRole", "by": "const:dac"}, {"type": "AffiliationAndRole", "by": "const:so"}]],
+            False,
+        ),
         ([[{"type": "AffiliationAndRole"}]], False),
         ([[{"type": "AffiliationAndRole", "by": "so"}]], False),
         ([[{"type": "AffiliationAndRole", "by": "regex:.*"}]], False),
@@ -148,12 +159,14 @@ def test_a_runs_id_cannot_be_made_to_collide_by_moving_text_between_its_parts() 
 
 def test_tokens_never_show_in_a_repr() -> None:
     tokens = TokenSet("ACCESS-1", time.time() + 10, 10, "REFRESH-1", 60)
-    held = Held.of(tokens, default_lifetime=60)
+    held = StoredTokens.of(tokens, default_lifetime=60)
     assert "ACCESS-1" not in f"{tokens!r} {held!r} {held}" and "REFRESH-1" not in f"{tokens!r} {held!r}"
-    assert Held.read(held.write()) == held
+    assert StoredTokens.read(held.write()) == held
 
 
-@pytest.mark.parametrize(("lifetime", "age", "serves"), [(20, 14, True), (20, 15.5, False), (4, 1.5, True), (4, 2.5, False), (0, 0, False)])
+@pytest.mark.parametrize(
+    ("lifetime", "age", "serves"), [(20, 14, True), (20, 15.5, False), (4, 1.5, True), (4, 2.5, False), (0, 0, False)]
+)
 def test_an_access_token_is_not_used_in_its_last_seconds(lifetime: float, age: float, serves: bool) -> None:
-    held = Held("r", 60, 0, "a" if lifetime else "", time.time() + lifetime - age, lifetime)
+    held = StoredTokens("r", 60, 0, "a" if lifetime else "", time.time() + lifetime - age, lifetime)
     assert held.serves(0) is serves

@@ -1,4 +1,6 @@
-"""Schedules: each due start comes once, whoever asks at once and whatever crashes; catch-up is the grant's choice; what ended stops and says why."""
+"""Schedules: each due start comes once, whoever asks at once and whatever crashes; catch-up is the grant's choice; what
+ended stops and says why.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 from gdi.contracts.broker_api import GrantRequest, Schedule, StartReport
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.db.store import Store, grants, schedules, starts, tickets
+from token_broker.db.store import BrokerDatabase, grants, schedules, starts, tickets
 from token_broker.grants import scheduled
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import LEASE, MAX_TRIES, Schedules, dag_run_id
@@ -25,21 +27,35 @@ FAR = 4e9
 
 
 class World:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BrokerDatabase) -> None:
         self.store, self.now = store, NOW + 60
         self.audit = Audit(store)
-        self.tickets = Tickets(store, Grants(store, None, self.audit, 9e9), self.audit, 600)  # type: ignore[arg-type]  # no provider is asked here
+        # no provider is asked here
+        self.tickets = Tickets(store, Grants(store, None, self.audit, 9e9), self.audit, 600)  # type: ignore[arg-type]
         self.schedules = self.replica()
 
     def replica(self) -> Schedules:
         return Schedules(self.store, self.tickets, self.audit, clock=lambda: self.now)
 
     async def grant(self, catch_up: Any = "latest", grant: str = GRANT, **changes: Any) -> None:
-        wanted = Schedule(workflow="w", parameters={"datasets": ["D"]}, cron="0 * * * *", timezone="UTC", catch_up=catch_up)
+        wanted = Schedule(
+            workflow="w", parameters={"datasets": ["D"]}, cron="0 * * * *", timezone="UTC", catch_up=catch_up
+        )
         request = GrantRequest(workflows=["w"], datasets=["D"], expires_at=FAR, schedule=wanted)
-        row = {"id": grant, "owner": "alice", "workflows": ["w"], "datasets": ["D"], "created_at": NOW, "expires_at": FAR, "mode": "standing", "label": ""}
+        row = {
+            "id": grant,
+            "owner": "alice",
+            "workflows": ["w"],
+            "datasets": ["D"],
+            "created_at": NOW,
+            "expires_at": FAR,
+            "mode": "standing",
+            "label": "",
+        }
         async with self.store.write() as c:
-            await c.execute(grants.insert().values(**row, state="active", detail="", refreshes=0, refresh_due=FAR, revoke_tries=0))
+            await c.execute(
+                grants.insert().values(**row, state="active", detail="", refreshes=0, refresh_due=FAR, revoke_tries=0)
+            )
             await scheduled.insert(c, grant, request, self.now)
             if changes:
                 await c.execute(grants.update().where(grants.c.id == grant).values(**changes))
@@ -54,7 +70,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    store = Store.open(f"sqlite+aiosqlite:///{tmp_path / 'b.db'}")
+    store = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'b.db'}")
     await store.create()
     yield World(store)
     await store.close()
@@ -65,9 +81,18 @@ async def test_a_due_start_is_handed_out_once_with_a_ticket_for_that_run_only(wo
     assert await world.due() == []
     world.now = NOW + HOUR + 1
     (start,) = await world.schedules.due()
-    assert (start.due, start.user, start.dag_run_id) == (NOW + HOUR, "alice", dag_run_id(GRANT, NOW + HOUR)) and start.ticket not in repr(start)
+    assert (start.due, start.user, start.dag_run_id) == (
+        NOW + HOUR,
+        "alice",
+        dag_run_id(GRANT, NOW + HOUR),
+    ) and start.ticket not in repr(start)
     assert await world.due() == []
-    use = {"workflow": "w", "phash": (await world.row(tickets))["parameters_hash"], "triggering_user": None, "portal_users": set()}
+    use = {
+        "workflow": "w",
+        "phash": (await world.row(tickets))["parameters_hash"],
+        "triggering_user": None,
+        "portal_users": set(),
+    }
     with pytest.raises(ProblemError, match="another Airflow run id"):
         await world.tickets.use(start.ticket, "r-1", dag_run_id="manual__1", **use)
     assert await world.tickets.use(start.ticket, "r-1", dag_run_id=start.dag_run_id, **use)
@@ -82,7 +107,9 @@ async def test_many_callers_at_once_get_each_start_once(world: World) -> None:
     assert sorted(s.grant for part in found for s in part) == ids
 
 
-async def test_a_start_that_is_not_reported_comes_again_for_the_same_run_and_a_reported_one_does_not(world: World) -> None:
+async def test_a_start_that_is_not_reported_comes_again_for_the_same_run_and_a_reported_one_does_not(
+    world: World,
+) -> None:
     await world.grant()
     world.now = NOW + HOUR + 1
     (first,) = await world.schedules.due()
@@ -96,7 +123,9 @@ async def test_a_start_that_is_not_reported_comes_again_for_the_same_run_and_a_r
 
 
 @pytest.mark.parametrize(("catch_up", "hours"), [("all", [1, 2, 3, 4, 5]), ("latest", [5]), ("none", [])])
-async def test_what_was_missed_in_downtime_is_caught_up_as_the_grant_says(world: World, catch_up: str, hours: list[int]) -> None:
+async def test_what_was_missed_in_downtime_is_caught_up_as_the_grant_says(
+    world: World, catch_up: str, hours: list[int]
+) -> None:
     await world.grant(catch_up)
     world.now = NOW + 5.5 * HOUR
     assert await world.due() == [NOW + h * HOUR for h in hours]
@@ -116,9 +145,15 @@ async def test_a_long_downtime_is_caught_up_in_bounded_parts(world: World) -> No
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"state": "revoked", "detail": "Revoked by the user."}, "revoked"), ({"state": "dead"}, "identity provider"), ({"expires_at": NOW + 90}, "expired")],
+    [
+        ({"state": "revoked", "detail": "Revoked by the user."}, "revoked"),
+        ({"state": "dead"}, "identity provider"),
+        ({"expires_at": NOW + 90}, "expired"),
+    ],
 )
-async def test_consent_that_ended_stops_the_schedule_and_says_why(world: World, changes: dict[str, Any], said: str) -> None:
+async def test_consent_that_ended_stops_the_schedule_and_says_why(
+    world: World, changes: dict[str, Any], said: str
+) -> None:
     await world.grant(**changes)
     world.now = NOW + HOUR + 1
     assert await world.due() == []
@@ -155,10 +190,12 @@ async def test_what_airflow_never_starts_is_given_up_not_handed_out_for_ever(wor
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mode": "once"}, "standing"), ({"workflows": ["other"]}, "workflow w is not"), ({"datasets": ["X"]}, "not among those of the grant: D"),
+        ({"mode": "once"}, "standing"),
+        ({"workflows": ["other"]}, "workflow w is not"),
+        ({"datasets": ["X"]}, "not among those of the grant: D"),
         ({"schedule": {"workflow": "w", "parameters": {"datasets": ["D"]}, "cron": "* * * * *"}}, "more often"),
     ],
-)  # fmt: skip
+)
 def test_a_schedule_beyond_its_grant_is_refused_before_consent_is_kept(changes: dict[str, Any], said: str) -> None:
     wanted = {"workflow": "w", "parameters": {"datasets": ["D"]}, "cron": "0 6 * * *", "timezone": "Europe/Stockholm"}
     given = {"workflows": ["w"], "datasets": ["D"], "expires_at": FAR, "schedule": wanted, **changes}

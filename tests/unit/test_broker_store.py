@@ -1,4 +1,6 @@
-"""A database that is away is said as such: 503 with what to do, never 500, and a wrong statement is not mistaken for it."""
+"""A database that is away is said as such: 503 with what to do, never 500, and a wrong statement is not mistaken for
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gdi.kit import server
-from token_broker.db.store import DatabaseAwayError, Store
+from token_broker.db.store import BrokerDatabase, DatabaseAwayError
 
 
 async def test_a_database_that_cannot_be_opened_is_away(tmp_path: Path) -> None:
-    store = Store.open(f"sqlite+aiosqlite:///{tmp_path}/db/broker.db")
+    store = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path}/db/broker.db")
     (tmp_path / "db").rmdir()
     with pytest.raises(DatabaseAwayError):
         async with store.read():
@@ -29,7 +31,7 @@ async def test_a_database_that_cannot_be_opened_is_away(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_is_away_and_a_wrong_statement_is_not(tmp_path: Path) -> None:
-    store = Store.open(f"sqlite+aiosqlite:///{tmp_path}/broker.db")
+    store = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path}/broker.db")
     async with store.write() as c:
         await c.execute(sa.text("CREATE TABLE t (x TEXT)"))
     with pytest.raises(DatabaseAwayError):
@@ -43,7 +45,7 @@ async def test_a_full_disk_is_away_and_a_wrong_statement_is_not(tmp_path: Path) 
 
 
 async def test_postgresql_that_refuses_is_away_and_no_password_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    store = Store.open("postgresql+asyncpg://broker@127.0.0.1:9/none", "planted-4711")
+    store = BrokerDatabase.open("postgresql+asyncpg://broker@127.0.0.1:9/none", "planted-4711")
     app = FastAPI()
     server.install(app)
 
@@ -54,5 +56,7 @@ async def test_postgresql_that_refuses_is_away_and_no_password_is_said(caplog: p
 
     answer = TestClient(app, raise_server_exceptions=False).get("/ask")
     assert answer.status_code == 503 and answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "urn:gdi:problem:database-unavailable" and "Send it again" in answer.json()["action"]
+    assert (
+        answer.json()["type"] == "urn:gdi:problem:database-unavailable" and "Send it again" in answer.json()["action"]
+    )
     assert "planted-4711" not in answer.text + caplog.text and "away: ConnectionRefusedError" in caplog.text

@@ -16,7 +16,7 @@ from node_gateway import policy
 from node_gateway.keys import PublicKey
 from node_gateway.locations import SdaFile, WorkspaceFile, from_s3
 from node_gateway.policy import Policy, PolicyFile
-from node_gateway.redaction import ScrubbingFormatter, looks_secret, scrub
+from node_gateway.redaction import RedactingFormatter, looks_secret, redact
 from node_gateway.settings import Settings, SettingsError, load, read_secret
 
 RUN = "r-" + "0" * 20
@@ -37,7 +37,18 @@ def test_a_workspace_path_that_is_allowed_never_leaves_its_runs_prefix(path: str
 @pytest.mark.parametrize(
     "url",
     [
-        *["", "sda:/DS/x", "sda://DS", "sda://DS/", "sda:///x", "sda://DS//x", "sda://DS/./x", "sda://DS/a/../x", "SDA://DS/x", "sda://D S/x"],
+        *[
+            "",
+            "sda:/DS/x",
+            "sda://DS",
+            "sda://DS/",
+            "sda:///x",
+            "sda://DS//x",
+            "sda://DS/./x",
+            "sda://DS/a/../x",
+            "SDA://DS/x",
+            "sda://D S/x",
+        ],
         *["sda://DS/x\n", "sda://DS/x\u202e", "sda://DS/" + "a" * 901],
     ],
 )
@@ -52,10 +63,17 @@ def test_another_buckets_url_is_told_to_no_one() -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    ["gdic_" + "A" * 43, "#gdic_abc", "gdit_" + "B" * 43, "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl", "Bearer abcdefghijkl", "Basic Z2F0ZXdheTpwYXNz"],
+    [
+        "gdic_" + "A" * 43,
+        "#gdic_abc",
+        "gdit_" + "B" * 43,
+        "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl",
+        "Bearer abcdefghijkl",
+        "Basic Z2F0ZXdheTpwYXNz",
+    ],
 )
 def test_secrets_are_cut_out_of_any_text(secret: str) -> None:
-    text = scrub(f"could not fetch sda://DS/x.c4gh#{secret} with {secret}: 401")
+    text = redact(f"could not fetch sda://DS/x.c4gh#{secret} with {secret}: 401")
     assert secret.removeprefix("#") not in text and "sda://DS/x.c4gh" in text and text.endswith(": 401")
     assert looks_secret(secret) and not looks_secret("bcftools view -r 2:1-1000 in.vcf.gz")
 
@@ -65,16 +83,30 @@ def test_a_traceback_in_the_log_is_scrubbed_too() -> None:
         raise ValueError("token eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl")
     except ValueError:
         record = logging.LogRecord("x", logging.ERROR, "f", 1, "bad %s", ("gdic_secret",), exc_info=sys.exc_info())
-    text = ScrubbingFormatter("%(message)s").format(record)
+    text = RedactingFormatter("%(message)s").format(record)
     assert "eyJ" not in text and "gdic_secret" not in text and "ValueError" in text
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, **changes: str | None) -> None:
     good = {
-        "NODE_ID": "node-a", "PORT": "8080", "PUBLIC_URL": "http://g/", "INTERNAL_PORT": "8081", "BROKER_URL": "http://b", "KEY_FILE": "k", "POLICY_FILE": "p",
-        "DATABASE_URL": "sqlite+aiosqlite:///x.db", "TES_URL": "http://t", "TES_USER": "u", "TES_PASSWORD_FILE": "f", "TES_PUBLIC_KEY_FILE": "f", "SDA_URL": "http://s",
-        "S3_ENDPOINT": "http://s3", "S3_CREDENTIALS_FILE": "c", "WORKSPACE_BUCKET": "work", "RELEASE_BUCKET": "rel",
-    }  # fmt: skip
+        "NODE_ID": "node-a",
+        "PORT": "8080",
+        "PUBLIC_URL": "http://g/",
+        "INTERNAL_PORT": "8081",
+        "BROKER_URL": "http://b",
+        "KEY_FILE": "k",
+        "POLICY_FILE": "p",
+        "DATABASE_URL": "sqlite+aiosqlite:///x.db",
+        "TES_URL": "http://t",
+        "TES_USER": "u",
+        "TES_PASSWORD_FILE": "f",
+        "TES_PUBLIC_KEY_FILE": "f",
+        "SDA_URL": "http://s",
+        "S3_ENDPOINT": "http://s3",
+        "S3_CREDENTIALS_FILE": "c",
+        "WORKSPACE_BUCKET": "work",
+        "RELEASE_BUCKET": "rel",
+    }
     for name, value in {**good, **changes}.items():
         if value is not None:
             monkeypatch.setenv(f"NODE_GATEWAY_{name}", value)
@@ -85,13 +117,23 @@ def test_every_wrong_setting_is_named_at_once_and_no_value_is_shown(monkeypatch:
     with pytest.raises(SettingsError) as error:
         load()
     text = str(error.value)
-    assert all(f"NODE_GATEWAY_{name}" in text for name in ("NODE_ID", "SDA_URL", "KEY_FILE", "PORT")) and "hunter2" not in text
+    assert (
+        all(f"NODE_GATEWAY_{name}" in text for name in ("NODE_ID", "SDA_URL", "KEY_FILE", "PORT"))
+        and "hunter2" not in text
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"INTERNAL_SOCKET": "/x"}, "exactly one"), ({"INTERNAL_PORT": None}, "exactly one"), ({"RELEASE_BUCKET": "work"}, "must differ")]
+    ("changes", "said"),
+    [
+        ({"INTERNAL_SOCKET": "/x"}, "exactly one"),
+        ({"INTERNAL_PORT": None}, "exactly one"),
+        ({"RELEASE_BUCKET": "work"}, "must differ"),
+    ],
 )
-def test_settings_that_contradict_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], said: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], said: str
+) -> None:
     environment(monkeypatch, **changes)
     with pytest.raises(SettingsError, match=said):
         load()
@@ -119,12 +161,24 @@ def test_an_empty_policy_allows_no_image_no_release_no_log(tmp_path: Path) -> No
     file = tmp_path / "policy.yaml"
     file.write_text("")
     current = PolicyFile(file).current()
-    assert current == Policy() and not current.allows_image("x") and current.releases.checks == [] and current.logs == "nobody" and current.floor == 5
+    assert (
+        current == Policy()
+        and not current.allows_image("x")
+        and current.releases.checks == []
+        and current.logs == "nobody"
+        and current.floor == 5
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("flor: 5", "flor"), ("floor: 0", "floor"), ("images: {", "not YAML"), ("- a", "document"), ("releases: {checks: [none]}", "releases.checks")],
+    [
+        ("flor: 5", "flor"),
+        ("floor: 0", "floor"),
+        ("images: {", "not YAML"),
+        ("- a", "document"),
+        ("releases: {checks: [none]}", "releases.checks"),
+    ],
 )
 def test_a_wrong_policy_names_file_and_field(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "policy.yaml"
@@ -138,14 +192,18 @@ def test_a_workflow_may_be_pinned_by_its_digest() -> None:
     digest = "sha256:" + "a" * 64
     pinned = Policy(workflows=[f"af@{digest}", "open"])
     assert (
-        pinned.allows_workflow("af", digest) and not pinned.allows_workflow("af", "sha256:" + "b" * 64) and pinned.allows_workflow("open", "sha256:" + "b" * 64)
+        pinned.allows_workflow("af", digest)
+        and not pinned.allows_workflow("af", "sha256:" + "b" * 64)
+        and pinned.allows_workflow("open", "sha256:" + "b" * 64)
     )
 
 
 @given(st.binary(max_size=200))
 def test_only_the_registered_key_is_the_registered_key(other: bytes) -> None:
     def pem(raw: bytes) -> bytes:
-        return b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(raw) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
+        return (
+            b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(raw) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
+        )
 
     key = PublicKey.from_pem(pem(b"k" * 32))
     assert key.is_header(key.header) and key.is_header(base64.b64encode(pem(b"k" * 32).strip()).decode())

@@ -1,4 +1,6 @@
-"""The disclosure check: nothing below the floor leaves, in any table, in any order, however often; only numbers and coordinates."""
+"""The disclosure check: nothing below the floor leaves, in any table, in any order, however often; only numbers and
+coordinates.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,16 @@ FLOOR = 5
 ALTS = ("C", "G")
 Genotype = tuple[int | None, ...]
 GENOTYPES: list[Genotype] = [
-    *[(a, b) for a in range(3) for b in range(a, 3)], (None, None), (None, 0), (None, 1), (None, 2), (0,), (1,), (2,), (None,),
-]  # fmt: skip
+    *[(a, b) for a in range(3) for b in range(a, 3)],
+    (None, None),
+    (None, 0),
+    (None, 1),
+    (None, 2),
+    (0,),
+    (1,),
+    (2,),
+    (None,),
+]
 
 
 def rows_of(people: list[Genotype], pos: int, alts: int) -> list[dict[str, Any]]:
@@ -71,7 +81,9 @@ def published(sites: list[Site], before: dict[Any, list[tuple[int, ...]]] | None
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TABLES)
-def test_no_count_below_the_floor_can_be_read_or_worked_out_from_what_leaves(table: list[tuple[int, list[Genotype]]]) -> None:
+def test_no_count_below_the_floor_can_be_read_or_worked_out_from_what_leaves(
+    table: list[tuple[int, list[Genotype]]],
+) -> None:
     rows = [r for pos, (alts, people) in enumerate(table, 1) for r in rows_of(people, pos, alts)]
     data, _ = published(read(file_of(rows), max_rows=1000))
     answer = json.loads(data)
@@ -86,14 +98,22 @@ def test_no_count_below_the_floor_can_be_read_or_worked_out_from_what_leaves(tab
             numbers = [row[n] for n in row if n not in ("chrom", "pos", "ref", "alt")]
             half = [p for p in people if len(p) == 2 and sum(a is None for a in p) == 1]
             carriers = [p for p in people if len(p) == 2 and None not in p and alt in p]
-            secrets += [*numbers, row["an"] - row["ac"], sum(alt in p for p in half), sum(alt not in p for p in half), len(carriers)]
+            secrets += [
+                *numbers,
+                row["an"] - row["ac"],
+                sum(alt in p for p in half),
+                sum(alt not in p for p in half),
+                len(carriers),
+            ]
             secrets += [sum(p == (0,) for p in people), sum(p in ((None, 0), (0, None)) for p in people)]
         assert all(n == 0 or n >= FLOOR for n in secrets), secrets
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TABLES, st.randoms(use_true_random=False))
-def test_every_honest_table_is_read_and_the_order_of_its_rows_carries_no_message(table: list[tuple[int, list[Genotype]]], random: Any) -> None:
+def test_every_honest_table_is_read_and_the_order_of_its_rows_carries_no_message(
+    table: list[tuple[int, list[Genotype]]], random: Any
+) -> None:
     rows = [r for pos, (alts, people) in enumerate(table, 1) for r in rows_of(people, pos, alts)]
     data, _ = published(read(file_of(rows), max_rows=1000))
     random.shuffle(rows)
@@ -142,7 +162,16 @@ def test_the_same_numbers_may_leave_again_and_near_ones_may_not() -> None:
         [(0, 0)] * 90 + [(0, 1)] * 10 + [(0,)] * 6 + [(1,)] * 4,
         [(0, 0)] * 4,
     ],
-    ids=["het", "reference alleles", "hom_alt", "half missing", "half missing by allele", "missing", "hemi", "tiny cohort"],
+    ids=[
+        "het",
+        "reference alleles",
+        "hom_alt",
+        "half missing",
+        "half missing by allele",
+        "missing",
+        "hemi",
+        "tiny cohort",
+    ],
 )
 def test_a_small_count_of_any_kind_withholds_the_site(people: list[Genotype]) -> None:
     (site,) = read(file_of(rows_of(people, 1, 1)), max_rows=10)
@@ -173,18 +202,42 @@ BAD: list[tuple[str, bytes]] = [
     ("rows no objects", json.dumps({"format": FORMAT, "sites": ["GENOTYPE"]}).encode()),
     ("deep", b'{"format": "' + FORMAT.encode() + b'", "sites": [' + b'{"a":' * 20_000 + b"1"),
     ("long row", json.dumps({"format": FORMAT, "sites": [{**good(), "alt": "A" * 500_000}]}).encode()),
-    ("huge number", json.dumps({"format": FORMAT, "sites": [good()]}).encode().replace(b'"pos": 7', b'"pos": ' + b"7" * 5000)),
-    ("row field twice", json.dumps({"format": FORMAT, "sites": [good()]}).encode().replace(b'"pos": 7', b'"pos": 7, "pos": 8')),
+    (
+        "huge number",
+        json.dumps({"format": FORMAT, "sites": [good()]}).encode().replace(b'"pos": 7', b'"pos": ' + b"7" * 5000),
+    ),
+    (
+        "row field twice",
+        json.dumps({"format": FORMAT, "sites": [good()]}).encode().replace(b'"pos": 7', b'"pos": 7, "pos": 8'),
+    ),
     ("two rows for one allele", json.dumps({"format": FORMAT, "sites": [good(), good()]}).encode()),
     *[
         (f"{field} {value!r}", json.dumps({"format": FORMAT, "sites": [{**good(), field: value}]}).encode())
         for field, value in [
-            ("sample", "GENOTYPE"), ("chrom", "chr 2"), ("chrom", "x" * 33), ("chrom", 2), ("ref", "GENOTYPE"), ("alt", "<GENOTYPE HG001>"), ("alt", ""),
-            ("pos", 0), ("pos", -1), ("pos", 7.0), ("pos", True), ("pos", "7"), ("ac", -1), ("ac", 41), ("ac", 39), ("an", 161), ("an", None),
-            ("het", float("nan")), ("missing", 2**31), ("ref", "A\n"), ("chrom", "2\n"),
+            ("sample", "GENOTYPE"),
+            ("chrom", "chr 2"),
+            ("chrom", "x" * 33),
+            ("chrom", 2),
+            ("ref", "GENOTYPE"),
+            ("alt", "<GENOTYPE HG001>"),
+            ("alt", ""),
+            ("pos", 0),
+            ("pos", -1),
+            ("pos", 7.0),
+            ("pos", True),
+            ("pos", "7"),
+            ("ac", -1),
+            ("ac", 41),
+            ("ac", 39),
+            ("an", 161),
+            ("an", None),
+            ("het", float("nan")),
+            ("missing", 2**31),
+            ("ref", "A\n"),
+            ("chrom", "2\n"),
         ]
     ],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("data", [d for _, d in BAD], ids=[n[:40] for n, _ in BAD])
@@ -216,7 +269,13 @@ def test_a_file_that_arrives_in_small_pieces_reads_the_same(table: list[tuple[in
 
 def test_a_large_table_is_read_in_bounded_memory_and_time() -> None:
     row = json.dumps(good())
-    data = b'{"format":"' + FORMAT.encode() + b'","sites":[' + ",".join(row.replace('"pos": 7', f'"pos": {i}') for i in range(1, 10_001)).encode() + b"]}"
+    data = (
+        b'{"format":"'
+        + FORMAT.encode()
+        + b'","sites":['
+        + ",".join(row.replace('"pos": 7', f'"pos": {i}') for i in range(1, 10_001)).encode()
+        + b"]}"
+    )
     tracemalloc.start()
     try:
         sites = read(io.BytesIO(data), max_rows=100_000)

@@ -1,4 +1,6 @@
-"""The byte relay: what goes in comes out, half-close passes, nothing is held without bound, a dead target is told at once."""
+"""The byte relay: what goes in comes out, half-close passes, nothing is held without bound, a dead target is told at
+once.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gdi.kit.socket_proxy import CHUNK, Relay, Tcp, Unix
+from gdi.kit.socket_proxy import CHUNK, SocketProxy, Tcp, Unix
 
 
 async def echo_after_eof(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,8 +26,8 @@ async def served(handler: object = echo_after_eof) -> tuple[asyncio.Server, Tcp]
 
 async def test_bytes_and_half_close_pass_in_both_forms(tmp_path: Path) -> None:
     server, target = await served()
-    outer = await Relay(Unix(tmp_path / "s.sock"), target).start()
-    inner = await Relay(Tcp("127.0.0.1", 0), Unix(tmp_path / "s.sock")).start()
+    outer = await SocketProxy(Unix(tmp_path / "s.sock"), target).start()
+    inner = await SocketProxy(Tcp("127.0.0.1", 0), Unix(tmp_path / "s.sock")).start()
     assert isinstance(inner.listen, Tcp)
     reader, writer = await asyncio.open_connection(inner.listen.host, inner.listen.port)
     sent = bytes(range(256)) * 8192  # 2 MiB, more than any buffer on the way
@@ -51,7 +53,7 @@ async def test_a_slow_reader_holds_the_sender_back_not_the_memory(tmp_path: Path
         writer.close()
 
     server, target = await served(stuck)
-    relay = await Relay(Unix(tmp_path / "s.sock"), target).start()
+    relay = await SocketProxy(Unix(tmp_path / "s.sock"), target).start()
     _, writer = await asyncio.open_unix_connection(str(tmp_path / "s.sock"))
     sent = 0
     with pytest.raises(TimeoutError):
@@ -68,7 +70,7 @@ async def test_a_slow_reader_holds_the_sender_back_not_the_memory(tmp_path: Path
 
 
 async def test_an_absent_target_ends_the_connection_at_once(tmp_path: Path) -> None:
-    relay = await Relay(Unix(tmp_path / "s.sock"), Unix(tmp_path / "nobody.sock")).start()
+    relay = await SocketProxy(Unix(tmp_path / "s.sock"), Unix(tmp_path / "nobody.sock")).start()
     reader, _ = await asyncio.open_unix_connection(str(tmp_path / "s.sock"))
     assert await asyncio.wait_for(reader.read(), 5) == b""
     await relay.close()
@@ -80,7 +82,7 @@ async def test_connections_are_bounded_and_idle_ones_end(tmp_path: Path) -> None
         writer.close()
 
     server, target = await served(quiet)
-    relay = await Relay(Unix(tmp_path / "s.sock"), target, max_connections=2, idle=0.5).start()
+    relay = await SocketProxy(Unix(tmp_path / "s.sock"), target, max_connections=2, idle=0.5).start()
     pairs = [await asyncio.open_unix_connection(str(tmp_path / "s.sock")) for _ in range(3)]
     ends = await asyncio.wait_for(asyncio.gather(*(r.read() for r, _ in pairs), return_exceptions=True), 5)
     assert all(e == b"" or isinstance(e, OSError) for e in ends)

@@ -1,4 +1,6 @@
-"""What a DAG run's conf may hold: everything wrong is refused by name, a ticket is never repeated, the ticket's parameters stay as they were given."""
+"""What a DAG run's conf may hold: everything wrong is refused by name, a ticket is never repeated, the ticket's
+parameters stay as they were given.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def entry(tmp_path: Path) -> CatalogueEntry:
     folder.mkdir()
     (folder / "Snakefile").touch()
     parameters = {"mode": {"type": "string", "title": "Mode"}, "seconds": {"type": "number", "default": 3}}
-    (folder / "workflow.yaml").write_text(yaml.safe_dump({"name": "probe", "title": "P", "version": "1", "parameters": parameters, "required": ["mode"]}))
+    (folder / "workflow.yaml").write_text(
+        yaml.safe_dump({"name": "probe", "title": "P", "version": "1", "parameters": parameters, "required": ["mode"]})
+    )
     return load(folder)
 
 
@@ -45,7 +49,9 @@ def entry(tmp_path: Path) -> CatalogueEntry:
         ({"mode": "ok", "ticket": "planted-secret" * 100}, "ticket: must be a text"),
     ],
 )
-def test_a_wrong_conf_is_refused_by_name_and_its_ticket_never_repeated(entry: CatalogueEntry, conf: dict[str, Any], named: str) -> None:
+def test_a_wrong_conf_is_refused_by_name_and_its_ticket_never_repeated(
+    entry: CatalogueEntry, conf: dict[str, Any], named: str
+) -> None:
     with pytest.raises(AirflowFailException) as refused:
         read_conf({"ticket": TICKET, "datasets": ["DS-A"], **conf}, entry)
     assert named in str(refused.value)
@@ -70,7 +76,9 @@ def test_the_run_id_is_the_contracts() -> None:
 
 
 def test_a_refusal_is_final_and_a_server_that_is_away_is_not() -> None:
-    hostile = ProblemError(403, "access-denied", "No access.", refusals=["x", {"dataset": "D" * 999, "reason": "no-visa"}])
+    hostile = ProblemError(
+        403, "access-denied", "No access.", refusals=["x", {"dataset": "D" * 999, "reason": "no-visa"}]
+    )
     final = refusal(hostile)
     assert isinstance(final, AirflowFailException) and "no-visa" in str(final) and "D" * 129 not in str(final)
     for status in (429, 500, 503):

@@ -1,4 +1,6 @@
-"""What another node's gateway answers is read within bounds, and one that holds no question is not asked without pause."""
+"""What another node's gateway answers is read within bounds, and one that holds no question is not asked without
+pause.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import pytest
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks import gateway as hook
-from gdi_operators.hooks.gateway import Gateway
+from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.triggers import release as trigger
 
 ITEM = {"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}
@@ -52,7 +54,7 @@ async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pyt
         return httpx.Response(status, stream=bodies[-1])
 
     transport = httpx.MockTransport(answer)
-    gateway = Gateway(None, "r-1", ITEM, patience=0)  # type: ignore[arg-type]
+    gateway = GatewayClient(None, "r-1", ITEM, patience=0)  # type: ignore[arg-type]
     monkeypatch.setattr(gateway, "_client", lambda: httpx.Client(transport=transport, base_url="http://gateway.test"))
     calls: list[Any] = [lambda: gateway.ask_release({}), lambda: gateway.close(1)]
     if status != 200:

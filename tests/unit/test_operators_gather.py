@@ -1,4 +1,6 @@
-"""Adding up allele counts: right sums, nothing where a node withheld, hostile releases refused, every release proven."""
+"""Adding up allele counts: right sums, nothing where a node withheld, hostile releases refused, every release
+proven.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ def lines(**releases: bytes) -> list[str]:
 
 
 def test_counts_are_added_and_a_site_that_one_node_withheld_stays_empty() -> None:
-    assert lines(a=document(row(1, 5, 10), row(2, 6, 10)), b=document(row(1, 7, 30))) == ["2\t1\tA\tG\t12\t40\t0.3\t2", "2\t2\tA\tG\t\t\t\t1"]
+    assert lines(a=document(row(1, 5, 10), row(2, 6, 10)), b=document(row(1, 7, 30))) == [
+        "2\t1\tA\tG\t12\t40\t0.3\t2",
+        "2\t2\tA\tG\t\t\t\t1",
+    ]
 
 
 def test_an_allele_that_one_node_does_not_have_still_counts_its_people() -> None:
@@ -68,9 +73,17 @@ def test_a_release_that_is_not_of_its_format_is_refused_with_node_and_place(data
     assert "script" not in str(refused.value)
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50)), max_size=5, unique_by=lambda t: t[0]), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50)), max_size=5, unique_by=lambda t: t[0]),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_a_number_appears_exactly_where_all_nodes_released_and_is_their_sum(parts: list[list[tuple[int, int]]]) -> None:
-    releases = {f"n{i}": parse(f"n{i}", document(*(row(pos, ac, 100) for pos, ac in part))) for i, part in enumerate(parts)}
+    releases = {
+        f"n{i}": parse(f"n{i}", document(*(row(pos, ac, 100) for pos, ac in part))) for i, part in enumerate(parts)
+    }
     for answer in merge(releases, releases):
         have = [dict(part)[answer.pos] for part in parts if answer.pos in dict(part)]
         assert answer.ac == (sum(have) if len(have) == len(parts) else None)
@@ -93,7 +106,15 @@ def test_a_picture_is_drawn_of_one_chromosome_of_many_and_of_nothing(tmp_path: P
 
 def test_a_release_is_proven_by_checksum_signature_run_name_workflow_and_attempt() -> None:
     key, stranger, data = SigningKey.generate(), SigningKey.generate(), b"{}"
-    claims = {"iss": "node-a", "aud": "r-1", "release": "counts", "sha256": sha256_hex(data), "workflow": "w", "digest": "d", "attempt": 1}
+    claims = {
+        "iss": "node-a",
+        "aud": "r-1",
+        "release": "counts",
+        "sha256": sha256_hex(data),
+        "workflow": "w",
+        "digest": "d",
+        "attempt": 1,
+    }
 
     def prove(signer: SigningKey = key, bytes_: bytes = data, typ: str = "release+jwt", **changed: Any) -> None:
         signature = signer.sign({**claims, **changed}, lifetime=60, typ=typ)
@@ -102,9 +123,18 @@ def test_a_release_is_proven_by_checksum_signature_run_name_workflow_and_attempt
 
     prove()
     bad: list[dict[str, Any]] = [
-        {"signer": stranger}, {"bytes_": b"{} "}, {"typ": "JWT"}, {"aud": "r-2"}, {"iss": "node-b"}, {"release": "other"}, {"sha256": "0" * 64},
-        {"digest": "e"}, {"workflow": "v"}, {"attempt": 3}, {"attempt": "1"},
-    ]  # fmt: skip
+        {"signer": stranger},
+        {"bytes_": b"{} "},
+        {"typ": "JWT"},
+        {"aud": "r-2"},
+        {"iss": "node-b"},
+        {"release": "other"},
+        {"sha256": "0" * 64},
+        {"digest": "e"},
+        {"workflow": "v"},
+        {"attempt": 3},
+        {"attempt": "1"},
+    ]
     for case in bad:
         with pytest.raises(NotProvenError, match="counts of node-a"):
             prove(**case)

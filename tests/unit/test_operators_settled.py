@@ -37,7 +37,12 @@ async def test_an_event_that_is_there_at_once_waits(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(deferral_race, "SECONDS", 0.4)
     monkeypatch.setattr("gdi_operators.triggers.release.TokenBrokerHook", lambda _: Ready())
     started = time.monotonic()
-    trigger = ReleaseTrigger(run="r-1", item={"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}, release="counts", until=0)
+    trigger = ReleaseTrigger(
+        run="r-1",
+        item={"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"},
+        release="counts",
+        until=0,
+    )
     assert [event.payload["kind"] async for event in trigger.run()] == ["late"]
     assert time.monotonic() - started >= 0.4
 
@@ -74,7 +79,9 @@ def test_airflow_still_forgets_a_second_leg_when_it_hears_of_the_firsts_end_late
     executor, key = Executor(parallelism=4), TaskInstanceKey("dag", "task", "run", 1, -1)
     executor.result_queue = Results()  # type: ignore[assignment]
     executor.running.add(key)  # the first leg, which deferred and whose process ends only now
-    executor.queued_tasks[key] = SimpleNamespace(key=key, ti=SimpleNamespace(priority_weight=1))  # the trigger fired: the second leg
+    executor.queued_tasks[key] = SimpleNamespace(
+        key=key, ti=SimpleNamespace(priority_weight=1)
+    )  # the trigger fired: the second leg
     executor.result_queue.append((key, "success", None))  # type: ignore[attr-defined]
     executor.heartbeat()
     assert key not in executor.running and executor.event_buffer[key][0] == "success"

@@ -1,4 +1,6 @@
-"""A portal's start of a run: tried again where Airflow itself failed, under the same run id, and not where it refused."""
+"""A portal's start of a run: tried again where Airflow itself failed, under the same run id, and not where it
+refused.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ class Broker:
 
 @pytest.mark.parametrize(
     ("answers", "asked", "started"),
-    [([200], 1, True), ([500, 503, 200], 3, True), ([500, 409], 2, True), ([409], 1, False), ([403], 1, False), ([500] * 9, portal.TRIES, False)],
+    [
+        ([200], 1, True),
+        ([500, 503, 200], 3, True),
+        ([500, 409], 2, True),
+        ([409], 1, False),
+        ([403], 1, False),
+        ([500] * 9, portal.TRIES, False),
+    ],
 )
 def test_a_start_is_tried_again_where_airflow_failed_and_not_where_it_refused(
     answers: list[int], asked: int, started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,6 @@
-"""Keys that others publish: a new one is known at its first token, a flood of invented ones asks the publisher next to nothing."""
+"""Keys that others publish: a new one is known at its first token, a flood of invented ones asks the publisher next to
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
 from gdi.kit.problem import ProblemError
-from token_broker.authentication.callers import Callers
+from token_broker.authentication.callers import Authentication
 from token_broker.authentication.enrolment import WorkloadIssuer
 
 ISSUER, AUDIENCE = "https://broker.example", "https://node.example"
@@ -23,7 +25,9 @@ class Publisher:
 
     def __init__(self, *signers: SigningKey) -> None:
         self.signers, self.asked, self.away = list(signers), 0, False
-        self.keys = RemoteKeys("https://broker.example/jwks", httpx.AsyncClient(transport=httpx.MockTransport(self._answer)))
+        self.keys = RemoteKeys(
+            "https://broker.example/jwks", httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        )
 
     def _answer(self, _: httpx.Request) -> httpx.Response:
         self.asked += 1
@@ -49,7 +53,11 @@ def test_a_new_key_is_taken_at_once_however_lately_the_old_ones_were_fetched() -
     async def story() -> list[bool]:
         before = [await publisher.takes(old), await publisher.takes(old)]
         publisher.signers = [new]
-        return [*before, *await asyncio.gather(*(publisher.takes(new) for _ in range(10))), not await publisher.takes(old)]
+        return [
+            *before,
+            *await asyncio.gather(*(publisher.takes(new) for _ in range(10))),
+            not await publisher.takes(old),
+        ]
 
     assert asyncio.run(story()) == [True] * 13
     assert publisher.asked == 3, "one for the old key, one for the new one, one for the old one that is gone"
@@ -93,7 +101,9 @@ def test_a_key_that_cannot_be_fetched_now_is_another_refusal_than_a_wrong_one() 
 
     async def refused() -> type[TokenError]:
         with pytest.raises(TokenError) as error:
-            await publisher.keys.verify(new.sign({"iss": ISSUER, "aud": AUDIENCE}, lifetime=60, typ="at+jwt"), issuer=ISSUER, audience=AUDIENCE)
+            await publisher.keys.verify(
+                new.sign({"iss": ISSUER, "aud": AUDIENCE}, lifetime=60, typ="at+jwt"), issuer=ISSUER, audience=AUDIENCE
+            )
         return error.type
 
     async def story() -> list[type[TokenError]]:
@@ -124,9 +134,11 @@ def test_no_keys_at_all_are_said_and_do_not_take_the_place_of_those_that_were() 
 
 def test_the_broker_asks_a_workload_to_come_again_while_its_issuers_keys_cannot_be_had() -> None:
     (key,) = _keys(1)
-    issuer = WorkloadIssuer.model_validate({"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": "http://127.0.0.1:9/jwks", "airflow": ["system:a"]})
+    issuer = WorkloadIssuer.model_validate(
+        {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": "http://127.0.0.1:9/jwks", "airflow": ["system:a"]}
+    )
     enrolment: Any = SimpleNamespace(current=SimpleNamespace(workload_issuers=[issuer]))
-    callers = Callers(httpx.AsyncClient(trust_env=False), enrolment, None, "https://broker.example")  # type: ignore[arg-type]
+    callers = Authentication(httpx.AsyncClient(trust_env=False), enrolment, None, "https://broker.example")  # type: ignore[arg-type]
     token = key.sign({"iss": ISSUER, "aud": AUDIENCE, "sub": "system:a"}, lifetime=60, typ="JWT")
     with pytest.raises(ProblemError) as error:
         asyncio.run(callers.identify(f"Bearer {token}"))

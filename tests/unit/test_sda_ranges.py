@@ -11,7 +11,9 @@ from gdi.local_federation.sda.ranges import Span, Unsatisfiable, span
 
 
 @given(
-    st.text(alphabet="bytes=-,0123456789 ", max_size=30) | st.builds("bytes={}-{}".format, st.integers(0, 2**62), st.integers(0, 2**62)), st.integers(0, 10**6)
+    st.text(alphabet="bytes=-,0123456789 ", max_size=30)
+    | st.builds("bytes={}-{}".format, st.integers(0, 2**62), st.integers(0, 2**62)),
+    st.integers(0, 10**6),
 )
 def test_no_range_reaches_outside_the_file(header: str, size: int) -> None:
     try:

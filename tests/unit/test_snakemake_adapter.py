@@ -1,4 +1,6 @@
-"""What the adapter and inside.py lean on outside Snakemake's stable interface is still there: fails loudly, naming what a new Snakemake changed."""
+"""What the adapter and remote_runner.py lean on outside Snakemake's stable interface is still there: fails loudly, naming what
+a new Snakemake changed.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,16 @@ from snakemake_interface_storage_plugins.storage_provider import StorageProvider
 from snakemake_tes_auth.executor import adapter, direct
 from snakemake_tes_auth.executor.remote_runner import HEAVY
 
-HINT = "look at snakemake_tes_auth/executor/adapter.py and inside.py before raising the pinned version"
+HINT = "look at snakemake_tes_auth/executor/adapter.py and remote_runner.py before raising the pinned version"
 
 ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (
         Job,
-        "shellcmd container_img_url is_norun unique_input wildcards wildcards_dict restart_times attempt is_group jobid resources benchmark benchmark_repeats "
-        "conda_env_spec env_modules format_wildcards get_target_spec input is_wrapper is_local log output rule rules threads dag params",
+        (
+            "shellcmd container_img_url is_norun unique_input wildcards wildcards_dict restart_times attempt is_group"
+            " jobid resources benchmark benchmark_repeats conda_env_spec env_modules format_wildcards get_target_spec"
+            " input is_wrapper is_local log output rule rules threads dag params"
+        ),
     ),
     (GroupJob, "attempt dag get_target_spec is_group jobid resources rules threads toposorted __iter__"),
     (DAG, "jobs needrun dependencies get_unneeded_temp_files reason needrun_jobs"),
@@ -58,7 +63,10 @@ ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (PluginRegistryBase, "collect_plugins register_plugin module_prefix get_registered_plugins"),
 )
 SETTINGS = (
-    (settings.StorageSettings, "default_storage_provider default_storage_prefix local_storage_prefix unneeded_temp_files"),
+    (
+        settings.StorageSettings,
+        "default_storage_provider default_storage_prefix local_storage_prefix unneeded_temp_files",
+    ),
     (settings.DAGSettings, "target_jobs"),
     (settings.DeploymentSettings, "deployment_method"),
     (settings.ResourceSettings, "overwrite_scatter max_threads"),
@@ -83,8 +91,12 @@ def test_the_places_that_the_adapter_reads_are_there(owner: Any, names: str) -> 
 def test_the_settings_that_the_adapter_reads_are_there(owner: Any, names: str) -> None:
     gone = set(names.split()) - {f.name for f in fields(owner)}
     assert not gone, f"{owner.__name__} has no {', '.join(sorted(gone))} any more: {HINT}"
-    assert hasattr(settings.ResourceSettings(), "_parsed_overwrite_threads") and hasattr(settings.ResourceSettings(), "_parsed_overwrite_resources")
-    assert hasattr(settings.ResourceSettings(), "_parsed_default_resources") and hasattr(settings.ConfigSettings(), "overwrite_config"), HINT
+    assert hasattr(settings.ResourceSettings(), "_parsed_overwrite_threads") and hasattr(
+        settings.ResourceSettings(), "_parsed_overwrite_resources"
+    )
+    assert hasattr(settings.ResourceSettings(), "_parsed_default_resources") and hasattr(
+        settings.ConfigSettings(), "overwrite_config"
+    ), HINT
 
 
 def test_what_is_only_set_on_objects_is_still_set() -> None:
@@ -99,7 +111,17 @@ def test_what_is_only_set_on_objects_is_still_set() -> None:
         (StorageProviderBase.__init__, ("self.local_prefix",)),
         (StorageObjectBase.__init__, ("self.query", "self.provider")),
         (RealExecutor.format_job_exec, ("get_python_executable()", '"-m snakemake"')),
-        (RealExecutor.get_job_args, ("--target-jobs", "--allowed-rules", "--local-groupid", "--force-use-threads", "--unneeded-temp-files", "--attempt")),
+        (
+            RealExecutor.get_job_args,
+            (
+                "--target-jobs",
+                "--allowed-rules",
+                "--local-groupid",
+                "--force-use-threads",
+                "--unneeded-temp-files",
+                "--attempt",
+            ),
+        ),
         (snakemake.cli.args_to_api, ("DAGSettings(", "StorageSettings(")),
     ):
         source = inspect.getsource(function)
@@ -112,12 +134,16 @@ def test_the_arguments_for_snakemake_in_a_task_are_all_known_to_it() -> None:
     source = inspect.getsource(adapter._arguments)
     parser = snakemake.cli.get_argument_parser()
     known = set(parser._option_string_actions)
-    wanted = {word.strip("\"',()[]") for word in source.replace("(", " ").split() if word.strip("\"',()[]").startswith("--")}
+    wanted = {
+        word.strip("\"',()[]") for word in source.replace("(", " ").split() if word.strip("\"',()[]").startswith("--")
+    }
     assert len(wanted) > 25 and not wanted - known, f"Snakemake does not know {sorted(wanted - known)} any more: {HINT}"
 
 
 def test_snakemake_starts_without_what_a_task_does_not_need() -> None:
-    """inside.py leaves these out while it imports Snakemake; where they are imported elsewhere, it would fall back to the slow way."""
+    """remote_runner.py leaves these out while it imports Snakemake; where they are imported elsewhere, it would fall back to
+    the slow way.
+    """
     import snakemake.persistence as persistence
 
     source = inspect.getsource(persistence)
@@ -126,7 +152,18 @@ def test_snakemake_starts_without_what_a_task_does_not_need() -> None:
 
 
 def test_benchmarks_have_the_columns_that_a_plain_task_writes() -> None:
-    assert BenchmarkRecord.get_header() == ["s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time"], HINT
+    assert BenchmarkRecord.get_header() == [
+        "s",
+        "h:m:s",
+        "max_rss",
+        "max_vms",
+        "max_uss",
+        "max_pss",
+        "io_in",
+        "io_out",
+        "mean_load",
+        "cpu_time",
+    ], HINT
     assert "\\t".join(BenchmarkRecord.get_header()) in direct._BENCHMARK
 
 

@@ -13,13 +13,20 @@ import pytest
 
 from gdi.broker_client.client import AsyncBrokerClient
 from snakemake_tes_auth.executor import shutdown
-from snakemake_tes_auth.executor.shutdown import Ending
+from snakemake_tes_auth.executor.shutdown import Shutdown
 from snakemake_tes_auth.pod.runfile import Folders, RunFile
 
 RUN = {
-    "run": "r-0123456789abcdef0123", "attempt": 1, "node": "node-a", "pod": "pod-1", "broker_url": "http://broker.test", "gateway_url": "http://gateway.test",
-    "audience": "http://gateway.test", "workflow": "w", "digest": "sha256:" + "0" * 64,
-}  # fmt: skip
+    "run": "r-0123456789abcdef0123",
+    "attempt": 1,
+    "node": "node-a",
+    "pod": "pod-1",
+    "broker_url": "http://broker.test",
+    "gateway_url": "http://gateway.test",
+    "audience": "http://gateway.test",
+    "workflow": "w",
+    "digest": "sha256:" + "0" * 64,
+}
 
 
 def problem(status: int, slug: str) -> httpx.Response:
@@ -35,11 +42,15 @@ def token(_: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"token": "t", "expires_at": time.time() + 300})
 
 
-def made(root: Path, broker: Callable[[httpx.Request], httpx.Response], annotations: str | None = "") -> Ending:
+def made(root: Path, broker: Callable[[httpx.Request], httpx.Response], annotations: str | None = "") -> Shutdown:
     if annotations is not None:
         (root / "pod").mkdir()
         (root / "pod" / "annotations").write_text(annotations)
-    return Ending(Folders(root=root), RunFile(**RUN), AsyncBrokerClient("http://broker.test", lambda: "id", transport=httpx.MockTransport(broker)))
+    return Shutdown(
+        Folders(root=root),
+        RunFile(**RUN),
+        AsyncBrokerClient("http://broker.test", lambda: "id", transport=httpx.MockTransport(broker)),
+    )
 
 
 @pytest.fixture(autouse=True)

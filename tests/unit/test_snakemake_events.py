@@ -1,4 +1,6 @@
-"""Events: in order, each once also over restarts, never in the way; and what a task used, from whatever its TES tells."""
+"""Events: in order, each once also over restarts, never in the way; and what a task used, from whatever its TES
+tells.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +17,56 @@ from typing import Any
 import pytest
 
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.events.deduplication import Told, earlier
+from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import event
-from snakemake_tes_auth.events.jsonl import MAX_QUEUE, Lines
+from snakemake_tes_auth.events.jsonl import MAX_QUEUE, JsonLines
 from snakemake_tes_auth.retry import Away
 from snakemake_tes_auth.tasks.usage import WAITING, Usage, usage
 
 
 def job(state: str | None, task: str | None = None, name: str = "j1", **more: Any) -> dict[str, Any]:
-    return {"kind": "job", "job": name, "rule": "r", **({"state": state} if state else {}), **({"task": task} if task else {}), **more}
+    return {
+        "kind": "job",
+        "job": name,
+        "rule": "r",
+        **({"state": state} if state else {}),
+        **({"task": task} if task else {}),
+        **more,
+    }
 
 
-LIFE = [job("planned"), job("submitted", "t1"), job("queued", "t1"), job("running", "t1"), job("done"), job(None, "t1", usage={"total_s": 1})]
+LIFE = [
+    job("planned"),
+    job("submitted", "t1"),
+    job("queued", "t1"),
+    job("running", "t1"),
+    job("done"),
+    job(None, "t1", usage={"total_s": 1}),
+]
 
 
 def test_what_a_restarted_process_finds_again_is_not_told_twice() -> None:
-    told = Told(LIFE[:4])
-    restated = [job("planned"), job("submitted", "t1", message="found again after a restart"), job("running", "t1"), *LIFE[4:]]
+    told = Deduplication(LIFE[:4])
+    restated = [
+        job("planned"),
+        job("submitted", "t1", message="found again after a restart"),
+        job("running", "t1"),
+        *LIFE[4:],
+    ]
     assert [e.get("state") for e in restated if told.fresh(e)] == ["done", None]
     assert not told.fresh(job("done", message="done before")) and not told.fresh(LIFE[-1])
 
 
 def test_a_job_that_is_run_anew_is_news() -> None:
-    told = Told(LIFE)
+    told = Deduplication(LIFE)
     assert all(told.fresh(e) for e in (job("submitted", "t2"), job("running", "t2"), job("done")))
-    assert told.fresh(job("queued", "t2", message="tried again: x")) and told.fresh(job("queued", "t2", message="tried again: y"))
+    assert told.fresh(job("queued", "t2", message="tried again: x")) and told.fresh(
+        job("queued", "t2", message="tried again: y")
+    )
 
 
 def test_the_rules_are_told_again_only_where_they_changed() -> None:
-    told = Told([{"kind": "rules", "counts": {"a": 1}}])
+    told = Deduplication([{"kind": "rules", "counts": {"a": 1}}])
     assert not told.fresh({"kind": "rules", "counts": {"a": 1}}) and told.fresh({"kind": "rules", "counts": {"a": 2}})
     assert all(told.fresh({"kind": "progress", "done": 1, "total": 2}) for _ in range(2))
 
@@ -51,7 +74,7 @@ def test_the_rules_are_told_again_only_where_they_changed() -> None:
 def test_a_file_is_continued_after_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / "events"
     file.write_text("\n".join(json.dumps(e) for e in LIFE[:3]) + '\n{"kind": "job", "sta')
-    lines = Lines(str(file))
+    lines = JsonLines(str(file))
     for e in LIFE:
         lines.put(e)
     assert lines.close(5)
@@ -63,7 +86,7 @@ def test_a_reader_that_does_not_read_delays_nobody_and_what_is_told_is_in_order(
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        lines = Lines(str(pipe))
+        lines = JsonLines(str(pipe))
         began = time.monotonic()
         for i in range(MAX_QUEUE + 5000):
             lines.put({"kind": "progress", "done": i, "total": 1})
@@ -77,17 +100,29 @@ def test_a_reader_that_does_not_read_delays_nobody_and_what_is_told_is_in_order(
 
 def test_standard_output_takes_json_lines() -> None:
     put = "for i in range(1000): lines.put({'kind': 'progress', 'done': i})"
-    code = f"from snakemake_tes_auth.events.jsonl import Lines\nlines = Lines('-')\n{put}\nassert lines.close(10)"
+    code = (
+        f"from snakemake_tes_auth.events.jsonl import JsonLines\nlines = JsonLines('-')\n{put}\nassert lines.close(10)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
     assert [json.loads(line)["done"] for line in out.splitlines()] == list(range(1000))
 
 
-@pytest.mark.parametrize("values", [{"usage": {"a": "x"}}, {"usage": 7}, {"counts": {"a": "many"}}, {"wildcards": "w"}, {"usage": {"a": -1}}, {"time": "now"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"usage": {"a": "x"}},
+        {"usage": 7},
+        {"counts": {"a": "many"}},
+        {"wildcards": "w"},
+        {"usage": {"a": -1}},
+        {"time": "now"},
+    ],
+)
 def test_nonsense_of_a_workflow_is_no_event_and_breaks_nothing(values: dict[str, Any]) -> None:
     assert event({"kind": "job", **values}, 1) is None
 
 
-# --- what a task used -------------------------------------------------------------------------------------------------------
+# --- what a task used ---------------------------------------------------------------------------
 
 TASK: dict[str, Any] = {
     "id": "t1",
@@ -105,7 +140,14 @@ TASK: dict[str, Any] = {
 
 
 def test_what_a_task_used_is_read_from_its_log() -> None:
-    assert usage(TASK) == {"queued_s": 5.123, "total_s": 59.877, "command_s": 30.5, "cores": 2, "ram_gb": 1.5, "output_bytes": 42}
+    assert usage(TASK) == {
+        "queued_s": 5.123,
+        "total_s": 59.877,
+        "command_s": 30.5,
+        "cores": 2,
+        "ram_gb": 1.5,
+        "output_bytes": 42,
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from snakemake_tes_auth.retry import Patience, Refused
+from snakemake_tes_auth.retry import Refused, RetryPolicy
 from snakemake_tes_auth.storage.metadata import Metadata
 from snakemake_tes_auth.storage.queries import Query, parse
 
 RUN = "r-0123456789abcdef0123"
-QUICK = Patience(total=0.3, first=0.01, longest=0.05)
+QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
 
 
 def at(path: str) -> Query:
@@ -36,7 +36,11 @@ class Gateway:
             self.files.pop(path, None)
             return httpx.Response(204)
         if request.method == "HEAD":
-            return httpx.Response(200, headers={"content-length": str(self.files[path])}) if path in self.files else httpx.Response(404)
+            return (
+                httpx.Response(200, headers={"content-length": str(self.files[path])})
+                if path in self.files
+                else httpx.Response(404)
+            )
         rows = [{"path": p, "size": s, "mtime": 5} for p, s in sorted(self.files.items())]
         start = int(request.url.params.get("page_token") or 0)
         more = str(start + 1000) if start + 1000 < len(rows) else ""
@@ -44,7 +48,10 @@ class Gateway:
 
     async def task(self, identifier: str) -> dict[str, Any]:
         self.asked.append(f"TASK {identifier}")
-        outputs = [{"url": f"workspace://{RUN}/{p}", "path": "/x", "size_bytes": str(s)} for p, s in self.tasks.get(identifier, {}).items()]
+        outputs = [
+            {"url": f"workspace://{RUN}/{p}", "path": "/x", "size_bytes": str(s)}
+            for p, s in self.tasks.get(identifier, {}).items()
+        ]
         return {"id": identifier, "logs": [{"logs": [], "outputs": outputs}]}
 
     async def began(self) -> Metadata:

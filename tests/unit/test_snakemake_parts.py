@@ -16,19 +16,19 @@ from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth
 from snakemake_tes_auth.events.events import MAX_QUEUE, EventPump, event
-from snakemake_tes_auth.events.follower import Tail
+from snakemake_tes_auth.events.follower import LogFollower
 from snakemake_tes_auth.executor.command import arguments, environment
 from snakemake_tes_auth.executor.jobview import JobFile, JobView
 from snakemake_tes_auth.logger.logger import Translator
 from snakemake_tes_auth.pod.outcome import OutcomeFile
 from snakemake_tes_auth.pod.runfile import Folders, RunFile, RunFileError, load
-from snakemake_tes_auth.retry import Away, Patience, Refused, persist
+from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, persist
 from snakemake_tes_auth.storage.queries import QueryError, parse
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
 
 RUN = "r-0123456789abcdef0123"
-QUICK = Patience(total=0.3, first=0.01, longest=0.05)
+QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
 
 
 def view(**changes: Any) -> JobView:
@@ -63,14 +63,33 @@ def run_file(**changes: Any) -> dict[str, Any]:
     }
 
 
-# --- queries ---------------------------------------------------------------------------------------------------------------
+# --- queries ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "x", "s3://b/k", "file:///etc/passwd", "sda://D", "sda://D/", "sda:///x", "workspace://R/../x", "workspace://R/a//b", "workspace://R/./b"),
-        *("sda://D/x#token", "sda://D/x?y", "sda://D/a\\b", "sda://D/a\nb", "sda://../x", "sda://a b/x", "workspace://R/" + "x" * 1001),
+        *(
+            "",
+            "x",
+            "s3://b/k",
+            "file:///etc/passwd",
+            "sda://D",
+            "sda://D/",
+            "sda:///x",
+            "workspace://R/../x",
+            "workspace://R/a//b",
+            "workspace://R/./b",
+        ),
+        *(
+            "sda://D/x#token",
+            "sda://D/x?y",
+            "sda://D/a\\b",
+            "sda://D/a\nb",
+            "sda://../x",
+            "sda://a b/x",
+            "workspace://R/" + "x" * 1001,
+        ),
     ],
 )
 def test_a_query_that_could_mean_something_else_is_refused(text: str) -> None:
@@ -84,37 +103,73 @@ def test_queries_with_spaces_wildcards_and_odd_letters_name_one_file() -> None:
     assert parse("sda://workspace/x").local_suffix != parse("workspace://workspace/x").local_suffix
 
 
-# --- tasks -----------------------------------------------------------------------------------------------------------------
+# --- tasks --------------------------------------------------------------------------------------
 
 
 def test_a_job_key_is_stable_and_tells_jobs_apart() -> None:
     key = job_key(view(), "d")
     assert key == job_key(view(jobid=7, attempt=2, shell="other", threads=8), "d") and len(key) == 24
-    others = [job_key(view(rule="x"), "d"), job_key(view(wildcards={"i": "2"}), "d"), job_key(view(outputs=[]), "d"), job_key(view(), "e")]
+    others = [
+        job_key(view(rule="x"), "d"),
+        job_key(view(wildcards={"i": "2"}), "d"),
+        job_key(view(outputs=[]), "d"),
+        job_key(view(), "e"),
+    ]
     assert len({key, *others}) == 5
 
 
 def test_a_try_that_is_taken_is_never_used_again() -> None:
-    assert [next_try(1, set()), next_try(1, {"1"}), next_try(1, {"1", "1.1"}), next_try(2, {"1"})] == ["1", "1.1", "1.2", "2"]
+    assert [next_try(1, set()), next_try(1, {"1"}), next_try(1, {"1", "1.1"}), next_try(2, {"1"})] == [
+        "1",
+        "1.1",
+        "1.2",
+        "2",
+    ]
 
 
-# --- reasons ---------------------------------------------------------------------------------------------------------------
+# --- reasons ------------------------------------------------------------------------------------
 
 
 def test_a_failure_says_class_line_dataset_and_exit_code() -> None:
-    task = {"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1}], "metadata": {"gdi_error_class": "VcfFormatError", "gdi_line": "12"}}]}
+    task = {
+        "state": "EXECUTOR_ERROR",
+        "logs": [{"logs": [{"exit_code": 1}], "metadata": {"gdi_error_class": "VcfFormatError", "gdi_line": "12"}}],
+    }
     assert failure(task).sentence("count") == "rule count failed with VcfFormatError at line 12 (exit code 1)"
-    denied = failure({"state": "SYSTEM_ERROR", "logs": [{"metadata": {"gdi_error_class": "AccessDenied", "gdi_dataset": "D1", "gdi_reason": "withdrawn"}}]})
-    assert denied.sentence("count") == "rule count failed on dataset D1 with AccessDenied: withdrawn" and not denied.worth_another_try
+    denied = failure(
+        {
+            "state": "SYSTEM_ERROR",
+            "logs": [{"metadata": {"gdi_error_class": "AccessDenied", "gdi_dataset": "D1", "gdi_reason": "withdrawn"}}],
+        }
+    )
+    assert (
+        denied.sentence("count") == "rule count failed on dataset D1 with AccessDenied: withdrawn"
+        and not denied.worth_another_try
+    )
 
 
-@pytest.mark.parametrize("logs", [None, [], [None], [{}], [{"metadata": "x", "logs": None}], [{"metadata": {"gdi_line": "-1", "gdi_error_class": "a b"}}]])
+@pytest.mark.parametrize(
+    "logs",
+    [
+        None,
+        [],
+        [None],
+        [{}],
+        [{"metadata": "x", "logs": None}],
+        [{"metadata": {"gdi_line": "-1", "gdi_error_class": "a b"}}],
+    ],
+)
 def test_nonsense_from_a_server_is_no_reason_to_fall_over(logs: Any) -> None:
     found = failure({"state": "SYSTEM_ERROR", "logs": logs})
-    assert found.worth_another_try and found.line is None and found.error_class is None and "operator" in found.sentence("r")
+    assert (
+        found.worth_another_try
+        and found.line is None
+        and found.error_class is None
+        and "operator" in found.sentence("r")
+    )
 
 
-# --- patience and tokens -----------------------------------------------------------------------------------------------------
+# --- patience and tokens ------------------------------------------------------------------------
 
 
 async def test_patience_ends_in_a_message_that_says_for_what_and_how_long() -> None:
@@ -150,7 +205,16 @@ class Broker:
         self.asked += 1
         self.seen.append(request.headers["authorization"])
         if self.refuse:
-            return httpx.Response(self.refuse, json={"type": "urn:gdi:problem:stale", "title": "x", "status": self.refuse, "detail": "replaced", "action": ""})
+            return httpx.Response(
+                self.refuse,
+                json={
+                    "type": "urn:gdi:problem:stale",
+                    "title": "x",
+                    "status": self.refuse,
+                    "detail": "replaced",
+                    "action": "",
+                },
+            )
         return httpx.Response(200, json={"token": f"t{self.asked}", "expires_at": time.time() + self.lifetime})
 
 
@@ -183,7 +247,9 @@ async def test_a_401_gets_one_fresh_token_and_one_retry(tmp_path: Path) -> None:
         served.append(request.headers["authorization"])
         return httpx.Response(401)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(gateway), auth=TokenAuth(tokens(broker, tmp_path))) as http:
+    async with httpx.AsyncClient(
+        transport=httpx.MockTransport(gateway), auth=TokenAuth(tokens(broker, tmp_path))
+    ) as http:
         assert (await http.get("http://gateway.test/")).status_code == 401
     assert served == ["Bearer t1", "Bearer t2"]
 
@@ -195,7 +261,7 @@ async def test_a_broker_that_says_no_ends_the_run_without_the_token_in_the_messa
     assert "t1" not in repr(tokens(Broker(), tmp_path))
 
 
-# --- events ------------------------------------------------------------------------------------------------------------------
+# --- events -------------------------------------------------------------------------------------
 
 
 class Events:
@@ -211,7 +277,7 @@ class Events:
 
 def pump(events: Events) -> EventPump:
     client = AsyncBrokerClient("http://broker.test", lambda: "t", transport=httpx.MockTransport(events))
-    return EventPump(client, RUN, "pod-1", patience=Patience(first=0.01, longest=0.02))
+    return EventPump(client, RUN, "pod-1", patience=RetryPolicy(first=0.01, longest=0.02))
 
 
 async def test_events_arrive_once_in_order_numbered_over_a_broker_that_was_away() -> None:
@@ -260,7 +326,9 @@ def test_progress_counts_what_an_earlier_process_did() -> None:
 
     translator = Translator()
     translator.events(record(gdi_event={"kind": "rules", "counts": {"a": 9}, "all_jobs": 10}))
-    assert translator.events(record(event="progress", done=1, total=4)) == [{"kind": "progress", "done": 7, "total": 10}]
+    assert translator.events(record(event="progress", done=1, total=4)) == [
+        {"kind": "progress", "done": 7, "total": 10}
+    ]
 
 
 async def test_a_workflow_cannot_speak_for_the_node_through_the_events_file(tmp_path: Path) -> None:
@@ -268,18 +336,24 @@ async def test_a_workflow_cannot_speak_for_the_node_through_the_events_file(tmp_
     path.write_text('{"kind": "node", "state": "success"}\nnonsense\n[1]\n{"kind": "note", "message": "hello"}\n')
     events = Events()
     sender = pump(events)
-    tail = Tail(path)
+    tail = LogFollower(path)
     tail.ended = True
     await tail.follow(sender)
     assert [e.kind for e in sender._queue] == ["note"] and tail.last_note == "hello"
 
 
-# --- the pod's papers ----------------------------------------------------------------------------------------------------------
+# --- the pod's papers ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"run": "../x"}, {"gateway_url": "file:///etc"}, {"gateway_url": "http://user:secret@x"}, {"node": ""}, {"relays": [{"listen": 0, "socket": "x"}]}],
+    [
+        {"run": "../x"},
+        {"gateway_url": "file:///etc"},
+        {"gateway_url": "http://user:secret@x"},
+        {"node": ""},
+        {"relays": [{"listen": 0, "socket": "x"}]},
+    ],
 )
 def test_a_wrong_run_file_names_file_and_field(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "run.json"
@@ -295,7 +369,11 @@ def test_parameters_cannot_take_the_platforms_names() -> None:
 
 def test_snakemake_gets_an_environment_of_its_own(tmp_path: Path) -> None:
     found = environment(Folders(root=tmp_path), {"AWS_SECRET_ACCESS_KEY": "x", "HTTP_PROXY": "x", "HOME": "/root"})
-    assert found["XDG_CACHE_HOME"].startswith(str(tmp_path / "work")) and found["HOME"] == str(tmp_path / "work") and "x" not in found.values()
+    assert (
+        found["XDG_CACHE_HOME"].startswith(str(tmp_path / "work"))
+        and found["HOME"] == str(tmp_path / "work")
+        and "x" not in found.values()
+    )
     assert "--nolock" in arguments(Folders(root=tmp_path), RunFile(**run_file()), tmp_path / "e")
 
 

@@ -41,24 +41,40 @@ def workflow(folder: Path, prefix: str = "s3://bucket/prefix", config: dict[str,
         ({"url": "https://x.test", "run_file": "run.json"}, "give either --tes-auth-url"),
         ({"run_file": "/none/run.json"}, "/none/run.json cannot be read"),
         ({"url": "https://x.test", "token": "a", "user": "u"}, "more than one credential"),
-        ({"url": "https://x.test", "token_file": Path("t"), "client_id": "u"}, "--tes-auth-token-file, --tes-auth-client-id"),
+        (
+            {"url": "https://x.test", "token_file": Path("t"), "client_id": "u"},
+            "--tes-auth-token-file, --tes-auth-client-id",
+        ),
         ({"url": "https://x.test", "user": "u"}, "needs both"),
         ({"url": "https://x.test", "password_file": Path("p")}, "needs both"),
         ({"url": "https://x.test", "client_id": "c", "client_secret_file": Path("s")}, "one of --tes-auth-token-url"),
-        ({"url": "https://x.test", "client_id": "c", "client_secret_file": Path("s"), "token_url": "https://a", "issuer": "https://b"}, "one of"),
+        (
+            {
+                "url": "https://x.test",
+                "client_id": "c",
+                "client_secret_file": Path("s"),
+                "token_url": "https://a",
+                "issuer": "https://b",
+            },
+            "one of",
+        ),
         ({"url": "http://x.test", "token_file": Path("t")}, "is not https"),
         ({"url": "https://x.test", "token": "hunter 2"}, "no bearer token"),
         ({"url": "https://x.test", "run_name": "a b"}, "--tes-auth-run-name"),
         ({"url": "https://x.test", "ca_file": Path("/none")}, "--tes-auth-ca-file"),
     ],
 )
-def test_settings_that_do_not_fit_are_named_and_no_secret_with_them(settings: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_settings_that_do_not_fit_are_named_and_no_secret_with_them(
+    settings: dict[str, Any], says: str, tmp_path: Path
+) -> None:
     with pytest.raises(WorkflowError) as error:
         open_session(ExecutorSettings(**settings), workflow(tmp_path))
     assert says in str(error.value) and "secret@" not in str(error.value) and "hunter" not in str(error.value)
 
 
-def test_a_token_on_the_command_line_is_refused_and_the_environments_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_on_the_command_line_is_refused_and_the_environments_is_taken_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SNAKEMAKE_TES_AUTH_TOKEN", "abc")
     assert isinstance(credential(ExecutorSettings(token="abc"), "https://x.test"), FixedToken)
     assert "SNAKEMAKE_TES_AUTH_TOKEN" not in os.environ, "local rules and their commands inherit the environment"
@@ -75,10 +91,14 @@ def test_each_credential_has_its_source() -> None:
     oauth = {"client_id": "c", "client_secret_file": Path("s")}
     assert isinstance(of(), NoToken) and isinstance(of(token_file=Path("t")), FileTokens)
     assert isinstance(of(user="u", password_file=Path("p")), BasicPassword)
-    assert isinstance(of(**oauth, issuer="https://i"), ClientCredentials) and isinstance(of(**oauth, token_url="https://t"), ClientCredentials)
+    assert isinstance(of(**oauth, issuer="https://i"), ClientCredentials) and isinstance(
+        of(**oauth, token_url="https://t"), ClientCredentials
+    )
 
 
-@pytest.mark.parametrize("tail", ["", "/", "/ga4gh/tes/v1", "/ga4gh/tes/v1/", "/ga4gh/tes/v1/tasks", "/ga4gh/tes/v1/service-info"])
+@pytest.mark.parametrize(
+    "tail", ["", "/", "/ga4gh/tes/v1", "/ga4gh/tes/v1/", "/ga4gh/tes/v1/tasks", "/ga4gh/tes/v1/service-info"]
+)
 def test_the_tess_address_may_be_given_with_or_without_the_apis_path(tail: str) -> None:
     assert base_url("https://tes.example.org:8443/a" + tail) == "https://tes.example.org:8443/a"
 

@@ -1,4 +1,6 @@
-"""A workflow's files for tasks: each content stored once, also under many jobs at once, found again after a failure, inline where there is no storage."""
+"""A workflow's files for tasks: each content stored once, also under many jobs at once, found again after a failure,
+inline where there is no storage.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import httpx
 import pytest
 
 from snakemake_tes_auth.executor.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
-from snakemake_tes_auth.retry import Away, Patience, Refused
+from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
 
@@ -97,8 +99,16 @@ async def test_a_gateway_that_is_away_is_waited_for_and_one_that_refuses_is_quot
         return httpx.Response(answers.pop(0))
 
     async with httpx.AsyncClient(base_url="http://gateway.test", transport=httpx.MockTransport(gateway)) as http:
-        store = GatewayStore(http, "r-1", patience=Patience(total=5, first=0.01, longest=0.02), say=lambda _: None, server="the gateway of node-a")
-        assert await store.put("abc", b"data") == "workspace://r-1/.gdi/sources/abc" and set(seen) == {"PUT /workspace/r-1/.gdi/sources/abc"}
+        store = GatewayStore(
+            http,
+            "r-1",
+            patience=RetryPolicy(total=5, first=0.01, longest=0.02),
+            say=lambda _: None,
+            server="the gateway of node-a",
+        )
+        assert await store.put("abc", b"data") == "workspace://r-1/.gdi/sources/abc" and set(seen) == {
+            "PUT /workspace/r-1/.gdi/sources/abc"
+        }
         answers.append(413)
         with pytest.raises(CannotRun, match="the gateway of node-a did not take"):
             await store.put("abc", b"data")
@@ -138,7 +148,9 @@ async def test_the_default_storage_keeps_sources_under_its_prefix_and_what_is_th
     provider = Provider({"s3://b/p/.gdi/sources/there"})
     store = StorageStore.of(provider, "s3://b/p/")
     assert store is not None and await store.put("new", b"data") == "s3://b/p/.gdi/sources/new"
-    assert await store.put("there", b"data") == "s3://b/p/.gdi/sources/there" and provider.stored == {"s3://b/p/.gdi/sources/new": b"data"}
+    assert await store.put("there", b"data") == "s3://b/p/.gdi/sources/there" and provider.stored == {
+        "s3://b/p/.gdi/sources/new": b"data"
+    }
 
 
 async def test_a_storage_that_does_not_take_it_is_quoted_and_a_folder_of_this_machine_is_none() -> None:

@@ -1,4 +1,6 @@
-"""From a job to a task: what is staged, what is run around the command, which way is taken, and what is refused in words for the author."""
+"""From a job to a task: what is staged, what is run around the command, which way is taken, and what is refused in
+words for the author.
+"""
 
 from __future__ import annotations
 
@@ -47,23 +49,30 @@ def view(**changes: Any) -> JobView:
 
 def built(tmp_path: Path, job: JobView, **how: Any) -> dict[str, Any]:
     plan = Builder(tmp_path, image="gdi-task:1", work=tmp_path, **how).plan(job)
-    return plan.task(key="k", tries="1", sources=[{"content": "", "path": plan.at(f), "type": "FILE"} for f in plan.files])
+    return plan.task(
+        key="k", tries="1", sources=[{"content": "", "path": plan.at(f), "type": "FILE"} for f in plan.files]
+    )
 
 
 def run(tmp_path: Path, job: JobView) -> subprocess.CompletedProcess[str]:
     """Runs the task's command here, in the folder that stands for the task's own."""
     command = built(tmp_path, job)["executors"][0]["command"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={"PATH": "/usr/bin:/bin"}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=30, env={"PATH": "/usr/bin:/bin"}, check=False
+    )
 
 
-# --- the task ---------------------------------------------------------------------------------------------------------
+# --- the task -----------------------------------------------------------------------------------
 
 
 def test_a_shell_rule_becomes_a_plain_task_in_its_own_image(tmp_path: Path) -> None:
     task = built(tmp_path, view(logs=[stored("l/log")], benchmark=stored("b.tsv")))
     executor = task["executors"][0]
     assert executor["image"] == "python:3.13" and executor["workdir"] == str(tmp_path) and "env" not in executor
-    assert executor["command"][:4] == ["/bin/bash", "-euo", "pipefail", "-c"] and executor["command"][-1] == f"{BASH} cat a > b"
+    assert (
+        executor["command"][:4] == ["/bin/bash", "-euo", "pipefail", "-c"]
+        and executor["command"][-1] == f"{BASH} cat a > b"
+    )
     assert task["inputs"] == [{"url": "sda://D/a.c4gh", "path": f"{tmp_path}/s/sda/D/a.c4gh", "type": "FILE"}]
     assert [o["url"].removeprefix(f"workspace://{RUN}/") for o in task["outputs"]] == ["o ut/x", "l/log", "b.tsv"]
     assert task["tags"] == {"gdi-job": "k", "gdi-try": "1", "gdi-rule": "count", "gdi-jobid": "1", "gdi-mode": "direct"}
@@ -72,11 +81,16 @@ def test_a_shell_rule_becomes_a_plain_task_in_its_own_image(tmp_path: Path) -> N
 def test_a_job_with_snakemake_inside_gets_runner_and_papers_and_no_command_of_the_workflow(tmp_path: Path) -> None:
     (tmp_path / "Snakefile").write_text("x")
     papers = {"argv": ["--cores", "2"], "config": {"é": 1}}
-    task = built(tmp_path, view(shell=None, why_not_direct="it has no `shell:`", inside=papers, files=(tmp_path / "Snakefile",)))
-    assert task["executors"][0]["command"] == ["python3", "/gdi/job/inside.py", "/gdi/job/job.json"]
+    task = built(
+        tmp_path, view(shell=None, why_not_direct="it has no `shell:`", inside=papers, files=(tmp_path / "Snakefile",))
+    )
+    assert task["executors"][0]["command"] == ["python3", "/gdi/job/remote_runner.py", "/gdi/job/job.json"]
     assert task["executors"][0]["image"] == "gdi-task:1" and task["tags"]["gdi-mode"] == "snakemake"
     paths = {i["path"]: i.get("content") for i in task["inputs"]}
-    assert json.loads(paths["/gdi/job/job.json"]) == papers and {"/gdi/job/inside.py", str(tmp_path / "Snakefile")} < paths.keys()
+    assert (
+        json.loads(paths["/gdi/job/job.json"]) == papers
+        and {"/gdi/job/remote_runner.py", str(tmp_path / "Snakefile")} < paths.keys()
+    )
     assert str(RUNNER) not in paths
 
 
@@ -85,13 +99,28 @@ def test_a_shell_rule_without_container_runs_in_the_default_image(tmp_path: Path
 
 
 def test_a_named_script_brings_its_folder_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("Snakefile", "scripts/a.py", "scripts/lib.py", "other/secret.py", "scripts/.hidden", ".env", "data/x.txt"):
+    for name in (
+        "Snakefile",
+        "scripts/a.py",
+        "scripts/lib.py",
+        "other/secret.py",
+        "scripts/.hidden",
+        ".env",
+        "data/x.txt",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "scripts/link").symlink_to("/etc/passwd")
-    for shell in (f"python3 {tmp_path}/scripts/a.py", "python3 scripts/a.py < s/x", f"cat {tmp_path}/scripts/../scripts/a.py scripts/a.py .env /etc/passwd"):
+    for shell in (
+        f"python3 {tmp_path}/scripts/a.py",
+        "python3 scripts/a.py < s/x",
+        f"cat {tmp_path}/scripts/../scripts/a.py scripts/a.py .env /etc/passwd",
+    ):
         task = built(tmp_path, view(shell=shell))
-        assert [i["path"] for i in task["inputs"] if "content" in i] == [f"{tmp_path}/scripts/a.py", f"{tmp_path}/scripts/lib.py"], shell
+        assert [i["path"] for i in task["inputs"] if "content" in i] == [
+            f"{tmp_path}/scripts/a.py",
+            f"{tmp_path}/scripts/lib.py",
+        ], shell
 
 
 def test_resources_are_what_tes_calls_them() -> None:
@@ -104,7 +133,10 @@ def test_resources_are_what_tes_calls_them() -> None:
         "zones": ["a", "b"],
         "backend_parameters": {"vm_size": "large"},
     }
-    small, large = view(threads=1, resources={"mem_mb": 100, "disk_mb": 500}), view(threads=4, resources={"mem_mb": 900, "disk_mb": 600})
+    small, large = (
+        view(threads=1, resources={"mem_mb": 100, "disk_mb": 500}),
+        view(threads=4, resources={"mem_mb": 900, "disk_mb": 600}),
+    )
     group = view(group=True, members=[small, large], resources={"mem_mb": 1000})
     assert resources(group, one_by_one=True) == {"cpu_cores": 4, "ram_gb": 0.9, "disk_gb": 1.1}
 
@@ -143,26 +175,39 @@ def test_the_way_is_chosen_for_each_job_and_forced_by_the_setting(tmp_path: Path
 def test_a_nodes_gateway_takes_both_kinds_of_task() -> None:
     """As they are made in a pod: paths under /gdi, no environment, nothing that looks like a secret."""
     plain = built(Path("/gdi/work"), view(image="gdi-task:1"))
-    papers = {"argv": ["--snakefile", "/gdi/workflow/Snakefile"], "config": {"run": RUN}, "targets": [["count", {"i": "a,b"}]]}
+    papers = {
+        "argv": ["--snakefile", "/gdi/workflow/Snakefile"],
+        "config": {"run": RUN},
+        "targets": [["count", {"i": "a,b"}]],
+    }
     within = built(Path("/gdi/work"), view(inside=papers))
     for item in within["inputs"]:
-        if item["path"].endswith("inside.py"):
+        if item["path"].endswith("remote_runner.py"):
             item["url"] = f"workspace://{RUN}/.gdi/sources/{'0' * 64}"
             del item["content"]
     caller = Caller("u", RUN, "node-a", 1, "w", "sha256:0", frozenset({"D"}), frozenset({"tasks"}), 1, "pod")
     for task in (plain, within):
-        checked = check(Task.model_validate(task), caller, Policy(images=["gdi-task:1"], max_cpu_cores=2, max_ram_gb=2, max_disk_gb=2))
+        checked = check(
+            Task.model_validate(task),
+            caller,
+            Policy(images=["gdi-task:1"], max_cpu_cores=2, max_ram_gb=2, max_disk_gb=2),
+        )
         assert checked.job == "k" and len(checked.workspace_outputs) == 1
 
 
-# --- around the command -----------------------------------------------------------------------------------------------
+# --- around the command -------------------------------------------------------------------------
 
 
 def test_folders_logs_and_threads_are_there_and_what_the_command_does_to_its_shell_stays_there(tmp_path: Path) -> None:
-    shell = f"{BASH} echo $OMP_NUM_THREADS $TMPDIR > 's/workspace/o ut/x'; trap 'exit 9' EXIT; failed() {{ :; }}; trap - EXIT; exit 0; false"
+    shell = (
+        f"{BASH} echo $OMP_NUM_THREADS $TMPDIR > 's/workspace/o ut/x'; trap 'exit 9' EXIT; failed() {{ :; }}; trap -"
+        " EXIT; exit 0; false"
+    )
     done = run(tmp_path, view(shell=shell, logs=[stored("logs/log")]))
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "s/workspace/o ut/x").read_text() == "2 /tmp\n" and (tmp_path / "s/workspace/logs/log").read_text() == ""
+    assert (tmp_path / "s/workspace/o ut/x").read_text() == "2 /tmp\n" and (
+        tmp_path / "s/workspace/logs/log"
+    ).read_text() == ""
 
 
 def test_the_commands_exit_code_is_the_tasks(tmp_path: Path) -> None:
@@ -171,9 +216,16 @@ def test_the_commands_exit_code_is_the_tasks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("benchmark", [None, stored("b.tsv")])
 def test_a_failed_commands_log_is_told_because_it_is_not_stored(benchmark: JobFile | None, tmp_path: Path) -> None:
-    shell = f"{BASH} (for i in {{1..9000}}; do echo $i; done; echo GDI-ERROR class=VcfFormatError line=3) > 's/workspace/a log' 2>&1; exit 4"
+    shell = (
+        f"{BASH} (for i in {{1..9000}}; do echo $i; done; echo GDI-ERROR class=VcfFormatError line=3) > 's/workspace/a"
+        " log' 2>&1; exit 4"
+    )
     done = run(tmp_path, view(shell=shell, logs=[stored("a log"), stored("empty")], benchmark=benchmark))
-    assert done.returncode == 4 and done.stderr.splitlines()[-1] == "GDI-ERROR class=VcfFormatError line=3" and len(done.stderr) < 5000
+    assert (
+        done.returncode == 4
+        and done.stderr.splitlines()[-1] == "GDI-ERROR class=VcfFormatError line=3"
+        and len(done.stderr) < 5000
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,10 +238,16 @@ def test_a_failed_commands_log_is_told_because_it_is_not_stored(benchmark: JobFi
         (stored("x", checksum="sha256:00"), "touch s/workspace/x", "WrongChecksum"),
         (stored("x", checksum="md5:d41d8cd98f00b204e9800998ecf8427e"), "touch s/workspace/x", None),
         (stored("x", touch=True), "true", None),
-        (stored("a 'b\" $c `d` \\\\ -e", non_empty=True), 'echo x > "s/workspace/a \'b\\" \\$c \\`d\\` \\\\\\\\ -e"', None),
+        (
+            stored("a 'b\" $c `d` \\\\ -e", non_empty=True),
+            'echo x > "s/workspace/a \'b\\" \\$c \\`d\\` \\\\\\\\ -e"',
+            None,
+        ),
     ],
 )
-def test_a_task_ends_well_only_with_every_output_as_it_was_promised(output: JobFile, shell: str, error: str | None, tmp_path: Path) -> None:
+def test_a_task_ends_well_only_with_every_output_as_it_was_promised(
+    output: JobFile, shell: str, error: str | None, tmp_path: Path
+) -> None:
     done = run(tmp_path, view(outputs=[output], shell=shell))
     assert (done.returncode == 0) == (error is None), done.stderr
     if error:
@@ -202,14 +260,25 @@ def test_an_empty_directory_is_kept_by_an_object_store(tmp_path: Path) -> None:
 
 
 def test_the_jobs_of_a_group_run_in_order_each_for_itself(tmp_path: Path) -> None:
-    first = view(rule="first", outputs=[stored("inner")], shell=f"{BASH} cd /; x=1; echo first > {tmp_path}/s/workspace/inner")
-    second = view(rule="second", inputs=[stored("inner")], outputs=[stored("end")], shell=f'{BASH} cat s/workspace/inner > s/workspace/end; test -z "${{x:-}}"')
-    group = view(rule="first+second", group=True, members=[first, second], inputs=[], outputs=[stored("end")], shell=None)
+    first = view(
+        rule="first", outputs=[stored("inner")], shell=f"{BASH} cd /; x=1; echo first > {tmp_path}/s/workspace/inner"
+    )
+    second = view(
+        rule="second",
+        inputs=[stored("inner")],
+        outputs=[stored("end")],
+        shell=f'{BASH} cat s/workspace/inner > s/workspace/end; test -z "${{x:-}}"',
+    )
+    group = view(
+        rule="first+second", group=True, members=[first, second], inputs=[], outputs=[stored("end")], shell=None
+    )
     task = built(tmp_path, group)
     assert [o["url"] for o in task["outputs"]] == [f"workspace://{RUN}/end"] and not task["inputs"]
     done = run(tmp_path, group)
     assert done.returncode == 0 and (tmp_path / "s/workspace/end").read_text() == "first\n", done.stderr
-    broken = view(**{**group.__dict__, "members": [view(rule="first", outputs=[stored("inner")], shell="exit 5"), second]})
+    broken = view(
+        **{**group.__dict__, "members": [view(rule="first", outputs=[stored("inner")], shell="exit 5"), second]}
+    )
     done = run(tmp_path, broken)
     assert done.returncode == 5 and "rule first" in done.stderr
 
@@ -218,7 +287,8 @@ def test_a_benchmark_has_snakemakes_columns_and_what_proc_knows(tmp_path: Path) 
     from snakemake.benchmark import BenchmarkRecord
 
     (tmp_path / "grow.py").write_text(
-        "import time\nx = bytearray(60_000_000)\nt = time.process_time()\nwhile time.process_time() < t + 0.3: pass\ntime.sleep(0.8)\n"
+        "import time\nx = bytearray(60_000_000)\nt = time.process_time()\nwhile time.process_time() < t + 0.3:"
+        " pass\ntime.sleep(0.8)\n"
     )
     shell = f"{BASH} ({shutil.which('python3')} {tmp_path}/grow.py); touch s/workspace/x"
     done = run(tmp_path, view(outputs=[stored("x")], shell=shell, benchmark=stored("b/x.tsv")))
@@ -234,7 +304,7 @@ def test_a_benchmarked_command_that_fails_fails_the_task(tmp_path: Path) -> None
     assert run(tmp_path, view(shell="sleep 0.1; exit 6", benchmark=stored("b.tsv"))).returncode == 6
 
 
-# --- passive storage ----------------------------------------------------------------------------------------------------
+# --- passive storage ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -246,7 +316,9 @@ def test_a_benchmarked_command_that_fails_fails_the_task(tmp_path: Path) -> None
         ("https://host/a?b=c", "0123abcd", "https://host/b", "host/b"),
     ],
 )
-def test_a_passive_provider_names_files_as_the_main_process_does(query: str, local: str, other: str, others_local: str) -> None:
+def test_a_passive_provider_names_files_as_the_main_process_does(
+    query: str, local: str, other: str, others_local: str
+) -> None:
     spans = [heads(query, local)]
     told = [list(s) for s in spans]  # as JSON gives them back
     assert by_span(query, spans) == local == remote_runner.local_suffix(query, {}, told)
@@ -254,16 +326,19 @@ def test_a_passive_provider_names_files_as_the_main_process_does(query: str, loc
     assert remote_runner.local_suffix(query, {query: "elsewhere"}, told) == "elsewhere"
 
 
-# --- why it failed ------------------------------------------------------------------------------------------------------
+# --- why it failed ------------------------------------------------------------------------------
 
 
 def failed(stderr: str, **metadata: str) -> str:
-    return failure({"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1, "stderr": stderr}], "metadata": metadata}]}).sentence("count")
+    return failure(
+        {"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1, "stderr": stderr}], "metadata": metadata}]}
+    ).sentence("count")
 
 
 def test_a_tes_that_shows_standard_error_tells_class_line_and_last_words() -> None:
-    assert failed("one\n\x1b[31mtwo\nGDI-ERROR class=VcfFormatError line=7\n") == (
-        "rule count failed with VcfFormatError at line 7 (exit code 1); it said: one |  [31mtwo"
+    assert (
+        failed("one\n\x1b[31mtwo\nGDI-ERROR class=VcfFormatError line=7\n")
+        == "rule count failed with VcfFormatError at line 7 (exit code 1); it said: one |  [31mtwo"
     )
     assert failed("") == "rule count failed (exit code 1)" and len(failed("x" * 100_000)) < 700
 
@@ -274,6 +349,7 @@ def test_the_nodes_own_word_stands_above_what_the_task_printed() -> None:
 
 def test_of_snakemake_inside_a_task_its_jobs_own_error_is_told() -> None:
     stderr = (
-        "rule x:\nValueError: bad value\n[Sun Nov 22]\nError in rule x:\n  jobid: 0\nShutting down, this might take some time.\nWorkflowError:\nAt least one\n"
+        "rule x:\nValueError: bad value\n[Sun Nov 22]\nError in rule x:\n  jobid: 0\nShutting down, this might take"
+        " some time.\nWorkflowError:\nAt least one\n"
     )
     assert "ValueError: bad value" in failed(stderr) and "Shutting" not in failed(stderr)

@@ -1,4 +1,6 @@
-"""The TES's lists, creations and ends against a server that answers as it likes. Each test is named after the promise it keeps."""
+"""The TES's lists, creations and ends against a server that answers as it likes. Each test is named after the promise
+it keeps.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +15,32 @@ import pytest
 
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.executor import task_registry as live_module
-from snakemake_tes_auth.executor.task_registry import SINGLES, LiveTasks
-from snakemake_tes_auth.retry import Away, Patience, Refused
+from snakemake_tes_auth.executor.task_registry import SINGLES, TaskRegistry
+from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
 from snakemake_tes_auth.tes.client import STATES, BrokenList, TesClient, state_of
-from snakemake_tes_auth.tes.client import client as tes_module
+from snakemake_tes_auth.tes import client as tes_module
 from snakemake_tes_auth.tes.paging import PageSize
 
 RUN = "r-0123456789abcdef0123"
-QUICK = Patience(total=0.5, first=0.01, longest=0.05)
+QUICK = RetryPolicy(total=0.5, first=0.01, longest=0.05)
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def tes(handler: Handler, *, idempotent: bool = False, patience: Patience = QUICK) -> TesClient:
+def tes(handler: Handler, *, idempotent: bool = False, patience: RetryPolicy = QUICK) -> TesClient:
     http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
     return TesClient(http, patience=patience, say=print, name="the TES", idempotent=idempotent)
 
 
 class Server:
-    """A TES in memory. `limit`: pages larger than that are refused with `status`; `filters` False: tags are ignored, None: refused."""
+    """A TES in memory. `limit`: pages larger than that are refused with `status`; `filters` False: tags are ignored,
+    None: refused.
+    """
 
     def __init__(self, count: int = 0, *, limit: int = 10_000, status: int = 500, filters: bool | None = True) -> None:
-        self.tasks = [{"id": f"t{i}", "state": "RUNNING", "tags": {"gdi-run": RUN, "gdi-job": f"j{i}", "gdi-try": "1"}} for i in range(count)]
+        self.tasks = [
+            {"id": f"t{i}", "state": "RUNNING", "tags": {"gdi-run": RUN, "gdi-job": f"j{i}", "gdi-try": "1"}}
+            for i in range(count)
+        ]
         self.limit, self.status, self.filters = limit, status, filters
         self.requests: list[str] = []
         self.hidden: set[str] = set()  # from lists
@@ -65,18 +72,26 @@ class Server:
             return httpx.Response(400, json={"error": "unknown parameter tag_key"})
         if size > self.limit:
             return httpx.Response(self.status)
-        seen = [t for t in self.tasks if t["id"] not in self.hidden | self.gone and (not self.filters or all(t["tags"].get(k) == v for k, v in tags.items()))]
-        page = [{k: t[k] for k in (("id", "state") if query["view"] == "MINIMAL" else t)} for t in seen[start : start + size]]
+        seen = [
+            t
+            for t in self.tasks
+            if t["id"] not in self.hidden | self.gone
+            and (not self.filters or all(t["tags"].get(k) == v for k, v in tags.items()))
+        ]
+        page = [
+            {k: t[k] for k in (("id", "state") if query["view"] == "MINIMAL" else t)}
+            for t in seen[start : start + size]
+        ]
         more = {"next_page_token": str(start + size)} if start + size < len(seen) else {}
         return httpx.Response(200, json={"tasks": page, **more})
 
 
-# --- lists -------------------------------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------------------
 
 
 async def test_ten_thousand_live_tasks_cost_at_most_ten_requests_and_one_task_one_call() -> None:
     server = Server(10_000)
-    live = LiveTasks(tes(server), RUN, known=10_000)
+    live = TaskRegistry(tes(server), RUN, known=10_000)
     assert len(await live.states({f"t{i}" for i in range(10_000)})) == 10_000 and len(server.requests) <= 10
     server.requests.clear()
     assert await live.states({"t1"}) == {"t1": "RUNNING"} and server.requests == ["GET t1"]
@@ -84,7 +99,7 @@ async def test_ten_thousand_live_tasks_cost_at_most_ten_requests_and_one_task_on
 
 async def test_a_list_ends_as_soon_as_all_that_was_asked_for_is_found() -> None:
     server = Server(50_000)
-    live = LiveTasks(tes(server), RUN, known=50_000)
+    live = TaskRegistry(tes(server), RUN, known=50_000)
     assert len(await live.states({f"t{i}" for i in range(1500)} | {"t49000"})) == 1501
     assert len(server.requests) == 2 and server.requests[-1] == "GET t49000", "the straggler is cheaper by itself"
 
@@ -92,7 +107,7 @@ async def test_a_list_ends_as_soon_as_all_that_was_asked_for_is_found() -> None:
 @pytest.mark.parametrize("status", [413, 429, 500, 503])
 async def test_a_server_that_cannot_answer_so_many_is_asked_for_fewer_and_remembers(status: int) -> None:
     server = Server(3000, limit=300, status=status)
-    live = LiveTasks(tes(server), RUN, known=3000)
+    live = TaskRegistry(tes(server), RUN, known=3000)
     for _ in range(10):
         assert len(await live.states({f"t{i}" for i in range(3000)})) == 3000
     assert len(server.requests) <= 10 * 3000 / 250 + 20, "the larger page is tried ever more rarely"
@@ -119,7 +134,7 @@ async def test_a_server_without_filters_by_tags_serves_as_well(filters: bool | N
     server = Server(30, filters=filters)
     for task in server.tasks[10:]:
         task["tags"] = {"gdi-run": "another"}
-    live = LiveTasks(tes(server), RUN)
+    live = TaskRegistry(tes(server), RUN)
     await live.load(QUICK)
     assert sorted(live.earlier) == sorted(f"j{i}" for i in range(10))
     assert await live.states({"t1", "t2"}) == {"t1": "RUNNING", "t2": "RUNNING"}
@@ -141,16 +156,21 @@ async def test_pages_that_repeat_or_go_round_are_no_endless_loop(token: str) -> 
     with pytest.raises(BrokenList, match="twice"):
         [p async for p in tes(handler).pages({"gdi-run": RUN})]
     assert calls < 20
-    states = await LiveTasks(tes(handler), RUN, known=10, live=dict.fromkeys("abc", 0.0)).states(set("abc"))
+    states = await TaskRegistry(tes(handler), RUN, known=10, live=dict.fromkeys("abc", 0.0)).states(set("abc"))
     assert states["a"] == "RUNNING", "what came of a broken list is true"
 
 
 async def test_a_list_that_is_broken_for_good_submits_nothing_twice_and_says_so() -> None:
     with pytest.raises(Away, match="earlier processes could not be read"):
-        await LiveTasks(tes(lambda r: httpx.Response(200, json={"tasks": [], "next_page_token": "x"})), RUN).load(QUICK)
+        await TaskRegistry(tes(lambda r: httpx.Response(200, json={"tasks": [], "next_page_token": "x"})), RUN).load(
+            QUICK
+        )
 
 
-@pytest.mark.parametrize("body", [b'{"tasks": [{"id": "a", "sta', b"[]", b"<html>", b'{"tasks": {"a": 1}}', b'{"tasks": [1, null, {"id": 3}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"tasks": [{"id": "a", "sta', b"[]", b"<html>", b'{"tasks": {"a": 1}}', b'{"tasks": [1, null, {"id": 3}]}'],
+)
 async def test_nonsense_in_a_list_is_asked_for_again_or_left_out(body: bytes) -> None:
     answers = [body, json.dumps({"tasks": [{"id": "a", "state": "RUNNING"}]}).encode()]
 
@@ -166,14 +186,16 @@ def test_all_eleven_states_are_known_and_anything_else_is_unknown() -> None:
     assert {state_of(t) for t in ({}, {"state": None}, {"state": "DONE"}, {"state": ["COMPLETE"]})} == {"UNKNOWN"}
 
 
-# --- what lists do not show ---------------------------------------------------------------------------------------------------
+# --- what lists do not show ---------------------------------------------------------------------
 
 
-async def test_a_task_that_no_list_shows_is_gone_only_when_its_own_calls_say_so_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_no_list_shows_is_gone_only_when_its_own_calls_say_so_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(live_module, "FORGOTTEN_AFTER", 0.05)
     server = Server(3)
     server.hidden, server.gone = {"t1"}, {"t2"}
-    live = LiveTasks(tes(server), RUN, known=1)
+    live = TaskRegistry(tes(server), RUN, known=1)
     assert await live.states({"t0", "t1", "t2"}) == {"t0": "RUNNING", "t1": "RUNNING"}
     await asyncio.sleep(0.06)
     assert await live.states({"t0", "t1", "t2"}) == {"t0": "RUNNING", "t1": "RUNNING", "t2": None}
@@ -182,7 +204,7 @@ async def test_a_task_that_no_list_shows_is_gone_only_when_its_own_calls_say_so_
 async def test_a_list_that_lags_costs_a_bounded_number_of_calls_and_in_time_all_are_asked_for() -> None:
     server = Server(1000)
     server.hidden = {t["id"] for t in server.tasks}
-    live = LiveTasks(tes(server), RUN, known=1000)
+    live = TaskRegistry(tes(server), RUN, known=1000)
     seen: dict[str, Any] = {}
     for _ in range(20):
         before = len(server.requests)
@@ -194,13 +216,13 @@ async def test_a_list_that_lags_costs_a_bounded_number_of_calls_and_in_time_all_
 async def test_tasks_that_were_only_just_created_are_not_asked_for_one_by_one() -> None:
     server = Server(1000)
     server.hidden = {t["id"] for t in server.tasks[:500]}
-    live = LiveTasks(tes(server), RUN, known=1000)
+    live = TaskRegistry(tes(server), RUN, known=1000)
     for i in range(500):
         live.adopt(f"t{i}")
     assert len(await live.states({f"t{i}" for i in range(1000)})) == 500 and len(server.requests) == 1
 
 
-# --- creations ------------------------------------------------------------------------------------------------------------------
+# --- creations ----------------------------------------------------------------------------------
 
 TASK = {"tags": {"gdi-run": RUN, "gdi-job": "j", "gdi-try": "1"}}
 
@@ -216,7 +238,10 @@ async def test_a_creation_is_looked_for_also_in_a_list_that_lags(monkeypatch: py
     server = Server()
     server.lose, server.hidden = 1, {"new0"}
     asyncio.get_running_loop().call_later(0.4, server.hidden.clear)
-    assert await tes(server, patience=Patience(total=5, first=0.01, longest=0.05)).create(TASK) == "new0" and len(server.tasks) == 1
+    assert (
+        await tes(server, patience=RetryPolicy(total=5, first=0.01, longest=0.05)).create(TASK) == "new0"
+        and len(server.tasks) == 1
+    )
 
 
 async def test_a_gateway_that_knows_its_tasks_is_simply_asked_again() -> None:
@@ -226,14 +251,20 @@ async def test_a_gateway_that_knows_its_tasks_is_simply_asked_again() -> None:
     assert server.requests == ["POST tasks", "POST tasks"]
 
 
-async def test_a_task_that_a_server_in_good_health_never_takes_is_refused_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_a_server_in_good_health_never_takes_is_refused_with_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(tes_module, "SETTLE", 0.0)
 
     def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(500, text="invalid image\n\x00") if request.method == "POST" else httpx.Response(200, json={"tasks": []})
+        return (
+            httpx.Response(500, text="invalid image\n\x00")
+            if request.method == "POST"
+            else httpx.Response(200, json={"tasks": []})
+        )
 
     with pytest.raises(ProblemError, match=r"does not take the task.*invalid image"):
-        await tes(handler, patience=Patience(total=1, first=0.01, longest=0.05)).create(TASK)
+        await tes(handler, patience=RetryPolicy(total=1, first=0.01, longest=0.05)).create(TASK)
 
 
 async def test_a_server_that_cannot_be_reached_has_made_nothing() -> None:
@@ -261,12 +292,12 @@ async def test_a_task_id_is_never_more_than_one_path_segment(identifier: str) ->
         await tes(lambda r: httpx.Response(200, json={})).get(identifier)
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------------------
+# --- the end ------------------------------------------------------------------------------------
 
 
 async def test_cancelling_finds_also_what_the_registry_does_not_know() -> None:
     server = Server(2)
-    live = LiveTasks(tes(server), RUN, live={"t0": 0.0})
+    live = TaskRegistry(tes(server), RUN, live={"t0": 0.0})
     assert await live.cancel_all() == 0 and {t["state"] for t in server.tasks} == {"CANCELED"}
     with pytest.raises(asyncio.CancelledError):
         await live.create({})
@@ -283,7 +314,7 @@ async def test_a_creation_that_is_under_way_when_all_is_cancelled_leaves_nothing
         return server(request)
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
-    live = LiveTasks(TesClient(http, patience=QUICK, say=print, name="the TES"), RUN)
+    live = TaskRegistry(TesClient(http, patience=QUICK, say=print, name="the TES"), RUN)
     caller = asyncio.create_task(live.create(TASK))
     await inside.wait()
     caller.cancel()
@@ -295,7 +326,7 @@ async def test_a_creation_that_is_under_way_when_all_is_cancelled_leaves_nothing
 
 async def test_cancelling_a_thousand_tasks_is_quick_and_asks_each_once() -> None:
     server = Server(1000)
-    live = LiveTasks(tes(server), RUN, live={t["id"]: 0.0 for t in server.tasks})
+    live = TaskRegistry(tes(server), RUN, live={t["id"]: 0.0 for t in server.tasks})
     began = time.monotonic()
     assert await live.cancel_all() == 0 and time.monotonic() - began < 20
     assert len([r for r in server.requests if r.endswith(":cancel")]) == 1000

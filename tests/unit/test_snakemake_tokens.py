@@ -1,4 +1,6 @@
-"""Credentials of the Snakemake side against real HTTP servers: storms of 401, ends in the middle, rotation; and that no secret is seen anywhere."""
+"""Credentials of the Snakemake side against real HTTP servers: storms of 401, ends in the middle, rotation; and that no
+secret is seen anywhere.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ import pytest
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
 from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenAuth, TokenSource
-from snakemake_tes_auth.retry import Patience, Refused
+from snakemake_tes_auth.retry import Refused, RetryPolicy
 from snakemake_tes_auth.tes.client import TesClient
 
 SECRET = "secret planted 4711+/="
-QUICK = Patience(total=5, first=0.01, longest=0.05)
+QUICK = RetryPolicy(total=5, first=0.01, longest=0.05)
 
 
 class Server:
@@ -65,10 +67,16 @@ class Server:
                     return
                 header = self.headers.get("Authorization", "")
                 server.seen.append(header)
-                self.answer(200, {"id": "t1", "state": "RUNNING"}) if header in server.good else self.answer(401, {"message": "no"})
+                (
+                    self.answer(200, {"id": "t1", "state": "RUNNING"})
+                    if header in server.good
+                    else self.answer(401, {"message": "no"})
+                )
 
             def do_POST(self) -> None:
-                form = {k: v[0] for k, v in parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()).items()}
+                form = {
+                    k: v[0] for k, v in parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()).items()
+                }
                 with server.lock:
                     server.asked.append({**form, "authorization": self.headers.get("Authorization", "")})
                     if server.answers:
@@ -76,7 +84,14 @@ class Server:
                         return
                     token = f"token-{len(server.asked)}"
                     server.good.add(f"Bearer {token}")
-                    self.answer(200, {"access_token": token, "token_type": "bearer", **({} if server.life is None else {"expires_in": server.life})})
+                    self.answer(
+                        200,
+                        {
+                            "access_token": token,
+                            "token_type": "bearer",
+                            **({} if server.life is None else {"expires_in": server.life}),
+                        },
+                    )
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -98,7 +113,7 @@ def secret_file(tmp_path: Path) -> Path:
     return file
 
 
-async def states(server: Server, source: TokenSource, many: int = 1, patience: Patience = QUICK) -> list[str]:
+async def states(server: Server, source: TokenSource, many: int = 1, patience: RetryPolicy = QUICK) -> list[str]:
     """What so many calls at once say."""
     async with httpx.AsyncClient(base_url=server.url, auth=TokenAuth(source), trust_env=False) as http:
         tes = TesClient(http, patience=patience, say=lambda _: None, name="the TES")
@@ -106,23 +121,36 @@ async def states(server: Server, source: TokenSource, many: int = 1, patience: P
 
 
 def client(server: Server, secret_file: Path, **more: Any) -> ClientCredentials:
-    return ClientCredentials(client_id="me:&", secret_file=secret_file, **({"token_url": f"{server.url}/idp/token"} | more))
+    return ClientCredentials(
+        client_id="me:&", secret_file=secret_file, **({"token_url": f"{server.url}/idp/token"} | more)
+    )
 
 
-# --- OAuth 2.0 client credentials ---------------------------------------------------------------------------------------------
+# --- OAuth 2.0 client credentials ---------------------------------------------------------------
 
 
-async def test_client_credentials_are_sent_as_rfc_6749_has_it_and_the_token_is_used(server: Server, secret_file: Path) -> None:
+async def test_client_credentials_are_sent_as_rfc_6749_has_it_and_the_token_is_used(
+    server: Server, secret_file: Path
+) -> None:
     source = client(server, secret_file, scope="tes", audience="https://tes")
     assert await states(server, source, 20) == ["RUNNING"] * 20
     (asked,) = server.asked
     user, _, password = base64.b64decode(asked["authorization"].removeprefix("Basic ")).decode().partition(":")
-    assert (user, password) == ("me%3A%26", "secret+planted+4711%2B%2F%3D"), "form-encoded before they become user and password"
-    assert (asked["grant_type"], asked["scope"], asked["audience"]) == ("client_credentials", "tes", "https://tes") and "client_secret" not in asked
+    assert (user, password) == (
+        "me%3A%26",
+        "secret+planted+4711%2B%2F%3D",
+    ), "form-encoded before they become user and password"
+    assert (asked["grant_type"], asked["scope"], asked["audience"]) == (
+        "client_credentials",
+        "tes",
+        "https://tes",
+    ) and "client_secret" not in asked
     await source.aclose()
 
 
-async def test_the_issuers_discovery_names_the_endpoint_and_the_way_to_sign_in(server: Server, secret_file: Path) -> None:
+async def test_the_issuers_discovery_names_the_endpoint_and_the_way_to_sign_in(
+    server: Server, secret_file: Path
+) -> None:
     server.methods = ["client_secret_post"]
     assert await states(server, client(server, secret_file, token_url=None, issuer=f"{server.url}/idp")) == ["RUNNING"]
     assert server.asked[0]["client_secret"] == SECRET and not server.asked[0]["authorization"]
@@ -142,7 +170,9 @@ async def test_a_storm_of_401_costs_one_fresh_token(server: Server, secret_file:
     assert len(server.asked) == 2
 
 
-async def test_a_token_near_its_end_is_renewed_before_it_is_used_and_a_short_one_serves_half_its_life(server: Server, secret_file: Path) -> None:
+async def test_a_token_near_its_end_is_renewed_before_it_is_used_and_a_short_one_serves_half_its_life(
+    server: Server, secret_file: Path
+) -> None:
     source = client(server, secret_file)
     server.life = 60  # less than a call may take: half of it is used
     await states(server, source, 5)
@@ -153,7 +183,9 @@ async def test_a_token_near_its_end_is_renewed_before_it_is_used_and_a_short_one
     assert len(server.asked) == 2
 
 
-async def test_a_server_that_does_not_say_how_long_is_asked_again_after_a_while_not_each_time(server: Server, secret_file: Path) -> None:
+async def test_a_server_that_does_not_say_how_long_is_asked_again_after_a_while_not_each_time(
+    server: Server, secret_file: Path
+) -> None:
     server.life = None
     source = client(server, secret_file)
     await states(server, source)
@@ -166,15 +198,21 @@ async def test_a_token_endpoint_that_is_away_is_waited_for(server: Server, secre
     assert await states(server, client(server, secret_file)) == ["RUNNING"]
 
 
-async def test_a_wrong_secret_is_said_with_the_servers_words_and_not_tried_for_ever(server: Server, secret_file: Path) -> None:
+async def test_a_wrong_secret_is_said_with_the_servers_words_and_not_tried_for_ever(
+    server: Server, secret_file: Path
+) -> None:
     server.answers = [(401, {"error": "invalid_client", "error_description": "bad\nsecret"})]
     with pytest.raises(Refused, match="invalid_client bad secret") as refused:
         await states(server, client(server, secret_file))
     assert SECRET not in str(refused.value) and len(server.asked) == 1
 
 
-@pytest.mark.parametrize("answer", [{"access_token": "a\r\nX-Evil: 1"}, {"access_token": 7}, {"token_type": "mac", "access_token": "x"}, {}])
-async def test_an_answer_that_holds_no_usable_token_is_refused(server: Server, secret_file: Path, answer: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "answer", [{"access_token": "a\r\nX-Evil: 1"}, {"access_token": 7}, {"token_type": "mac", "access_token": "x"}, {}]
+)
+async def test_an_answer_that_holds_no_usable_token_is_refused(
+    server: Server, secret_file: Path, answer: dict[str, Any]
+) -> None:
     server.answers = [(200, {"token_type": "Bearer", **answer})]
     with pytest.raises(Refused):
         await states(server, client(server, secret_file))
@@ -190,10 +228,12 @@ async def test_a_rotated_client_secret_is_read_again(server: Server, secret_file
     assert base64.b64decode(server.asked[1]["authorization"].removeprefix("Basic ")).endswith(b":rotated")
 
 
-# --- the other sources --------------------------------------------------------------------------------------------------------
+# --- the other sources --------------------------------------------------------------------------
 
 
-async def test_a_token_file_that_changes_is_followed_and_a_refused_one_is_waited_out(server: Server, tmp_path: Path) -> None:
+async def test_a_token_file_that_changes_is_followed_and_a_refused_one_is_waited_out(
+    server: Server, tmp_path: Path
+) -> None:
     file = tmp_path / "token"
     file.write_text("one\n")
     server.good = {"Bearer one"}
@@ -250,17 +290,30 @@ def test_a_credential_never_travels_readable_to_another_machine() -> None:
     check_secret_url("http://funnel.internal", plain_http=True)
 
 
-async def test_no_secret_is_in_a_log_a_repr_or_an_error(server: Server, secret_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_secret_is_in_a_log_a_repr_or_an_error(
+    server: Server, secret_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
-    sources: list[TokenSource] = [client(server, secret_file), BasicPassword("me", secret_file), FixedToken("fixed-4711", "X"), FileTokens(secret_file)]
+    sources: list[TokenSource] = [
+        client(server, secret_file),
+        BasicPassword("me", secret_file),
+        FixedToken("fixed-4711", "X"),
+        FileTokens(secret_file),
+    ]
     said = ""
     for source in sources:
         server.good.clear()
         try:
-            await states(server, source, patience=Patience(total=0.1, first=0.01, longest=0.02))
+            await states(server, source, patience=RetryPolicy(total=0.1, first=0.01, longest=0.02))
         except Exception as error:
             said += f"{error} {error!r} {error.__cause__!r}"
         said += repr(source)
     said += caplog.text
-    for hidden in (SECRET, "secret+planted", "fixed-4711", "token-1", base64.b64encode(f"me:{SECRET}".encode()).decode()):
+    for hidden in (
+        SECRET,
+        "secret+planted",
+        "fixed-4711",
+        "token-1",
+        base64.b64encode(f"me:{SECRET}".encode()).decode(),
+    ):
         assert hidden not in said

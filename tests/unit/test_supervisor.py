@@ -10,7 +10,10 @@ import psutil
 
 from gdi.local_federation.supervisor import Service, Supervisor
 
-ORPHAN = "import subprocess, time; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True); time.sleep(600)"
+ORPHAN = (
+    "import subprocess, time; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True);"
+    " time.sleep(600)"
+)
 
 
 def test_stop_ends_its_own_and_their_orphans_and_leaves_the_others_alone(tmp_path: Path) -> None:
@@ -20,7 +23,11 @@ def test_stop_ends_its_own_and_their_orphans_and_leaves_the_others_alone(tmp_pat
         its_child = psutil.Process(int(other.stdout.readline()))
         log = tmp_path / "logs" / "one.log"
         with Supervisor(tmp_path / "logs", tmp_path) as supervisor:
-            supervisor.add(Service("one", [sys.executable, "-u", "-c", ORPHAN], lambda: log.exists() and log.read_text().endswith("\n")))
+            supervisor.add(
+                Service(
+                    "one", [sys.executable, "-u", "-c", ORPHAN], lambda: log.exists() and log.read_text().endswith("\n")
+                )
+            )
             supervisor.wait_ready(timeout=30)
             pid, orphan = supervisor.pid("one"), psutil.Process(int(log.read_text()))
             supervisor.kill("one")

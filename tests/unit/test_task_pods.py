@@ -1,5 +1,5 @@
-"""Funnel's driver for Kubernetes (gdi/funnel/task_pods.py) against an API server of a few lines: the manifest, and the endings a test cluster has no way to
-give. With a cluster: tests/kubernetes/test_task_pods.py.
+"""Funnel's driver for Kubernetes (gdi/funnel/task_pods.py) against an API server of a few lines: the manifest, and the
+endings a test cluster has no way to give. With a cluster: tests/kubernetes/test_task_pods.py.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ from gdi.funnel.container_line import Line
 from gdi.funnel.task_pods import Around, PlatformError, TakenAwayError
 
 NAME = "task1-0"
-FULL = ClusterError('POST pods: the API server answers 403: pods "task1-0" is forbidden: exceeded quota: tasks', 403, "Forbidden")
+FULL = ClusterError(
+    'POST pods: the API server answers 403: pods "task1-0" is forbidden: exceeded quota: tasks', 403, "Forbidden"
+)
 RUNNING = {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}
 ENDED = {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 7, "reason": "Error"}}}]}
-UNSCHEDULED = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 machines: Insufficient cpu"}]}
+UNSCHEDULED = {
+    "phase": "Pending",
+    "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 machines: Insufficient cpu"}],
+}
 
 
 class Clock:
@@ -50,7 +55,9 @@ class Clock:
 class Server(Cluster):
     """One pod's API server. `creates` and `looks`: what it answers, one after the other, the last for ever."""
 
-    def __init__(self, clock: Clock, *, creates: list[ClusterError | None], looks: list[Json | ClusterError | None]) -> None:
+    def __init__(
+        self, clock: Clock, *, creates: list[ClusterError | None], looks: list[Json | ClusterError | None]
+    ) -> None:
         self.clock, self.creates, self.looks = clock, creates, looks
         self.tries: list[float] = []
         self.deleted: list[int] = []
@@ -97,7 +104,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def around(tmp_path: Path) -> Around:
     (tmp_path / "task1").mkdir()
     return Around(
-        {"spec": {"containers": [{"name": "task"}]}}, tmp_path, "tasks", "worker", "uid-1", 0, 0, start=3600.0, images={"gdi-task:1": "r.example/t:2"}
+        {"spec": {"containers": [{"name": "task"}]}},
+        tmp_path,
+        "tasks",
+        "worker",
+        "uid-1",
+        0,
+        0,
+        start=3600.0,
+        images={"gdi-task:1": "r.example/t:2"},
     )
 
 
@@ -110,24 +125,38 @@ def container(around: Around, **more: Any) -> Json:
     return made
 
 
-# --- the manifest ---
+# --- the manifest -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("cpus", "ram_gb", "cpu", "memory"),
-    [(1, 2, "1000m", "2000M"), (0.05, 0.1, "50m", "100M"), (0.00001, 0.0004, "10m", "64M"), (2, 1.2345, "2000m", "1235M")],
+    [
+        (1, 2, "1000m", "2000M"),
+        (0.05, 0.1, "50m", "100M"),
+        (0.00001, 0.0004, "10m", "64M"),
+        (2, 1.2345, "2000m", "1235M"),
+    ],
 )
-def test_a_task_that_asks_for_next_to_nothing_has_a_limit_all_the_same(around: Around, cpus: float, ram_gb: float, cpu: str, memory: str) -> None:
+def test_a_task_that_asks_for_next_to_nothing_has_a_limit_all_the_same(
+    around: Around, cpus: float, ram_gb: float, cpu: str, memory: str
+) -> None:
     asked = Around(around.manifest, around.work, "tasks", "worker", "u", cpus, ram_gb)
     assert container(asked)["resources"] == {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
 
 def expanded(text: str) -> str:
-    """As kubelet does with arguments and environments (k8s.io/kubernetes/third_party/forked/golang/expansion), with no variable defined as anything but X."""
+    """As kubelet does with arguments and environments (k8s.io/kubernetes/third_party/forked/golang/expansion), with no
+    variable defined as anything but X.
+    """
     return re.sub(r"\$(\$|\(([^)]*)\))", lambda m: "$" if m[1] == "$" else "X", text)
 
 
-@given(st.one_of(st.text(alphabet="$()aé ", max_size=30), st.sampled_from(["$$", "$$(HOME)", "a$", "$HOME", "$(HOME)", "$$$", "$("])))
+@given(
+    st.one_of(
+        st.text(alphabet="$()aé ", max_size=30),
+        st.sampled_from(["$$", "$$(HOME)", "a$", "$HOME", "$(HOME)", "$$$", "$("]),
+    )
+)
 def test_kubernetes_makes_the_tasks_own_words_of_what_it_is_given(text: str) -> None:
     around = Around({"spec": {"containers": [{"name": "task"}]}}, Path("/w"), "tasks", "worker", "u", 0, 0)
     made = container(around, command=["x", text], environment={"A": text})
@@ -135,15 +164,20 @@ def test_kubernetes_makes_the_tasks_own_words_of_what_it_is_given(text: str) -> 
 
 
 def test_an_image_runs_by_the_nodes_own_name_for_it_and_drains_know_the_pods_owner(around: Around) -> None:
-    assert container(around, image="gdi-task:1")["image"] == "r.example/t:2" and container(around, image="gdi-task:2")["image"] == "gdi-task:2"
+    assert (
+        container(around, image="gdi-task:1")["image"] == "r.example/t:2"
+        and container(around, image="gdi-task:2")["image"] == "gdi-task:2"
+    )
     (owner,) = task_pods.pod(line(), around)["metadata"]["ownerReferences"]
     assert owner == {"apiVersion": "v1", "kind": "Pod", "name": "worker", "uid": "uid-1", "controller": True}
 
 
-# --- making it ---
+# --- making it ----------------------------------------------------------------------------------
 
 
-def test_a_full_quota_is_waited_out_ever_more_slowly_and_told(clock: Clock, around: Around, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_quota_is_waited_out_ever_more_slowly_and_told(
+    clock: Clock, around: Around, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = Server(clock, creates=[FULL] * 12 + [None], looks=[look(ENDED)])
     assert task_pods.run(line(), around, server) == 7
     pauses = [b - a for a, b in zip(server.tries, server.tries[1:], strict=False)]
@@ -156,7 +190,11 @@ def test_a_full_quota_is_waited_out_ever_more_slowly_and_told(clock: Clock, arou
     [
         (FULL, None, "exceeded quota: tasks"),
         (ClusterError("resourcequotas: the object has been modified", 409, "Conflict"), None, "has been modified"),
-        (ClusterError("pods: exists", 409, "AlreadyExists"), look(RUNNING, ownerReferences=[{"uid": "another"}]), "exists"),
+        (
+            ClusterError("pods: exists", 409, "AlreadyExists"),
+            look(RUNNING, ownerReferences=[{"uid": "another"}]),
+            "exists",
+        ),
         (ClusterError("pods: does not answer"), None, "does not answer"),
         (None, look(UNSCHEDULED), "did not start for .* s: 0/3 machines: Insufficient cpu"),
     ],
@@ -174,10 +212,19 @@ def test_a_pod_that_is_refused_is_the_tasks_fault_and_a_conflict_is_tried_again(
     with pytest.raises(ClusterError, match="invalid"):
         task_pods.run(line(), around, Server(clock, creates=[ClusterError("invalid", 422, "Invalid")], looks=[None]))
     conflict = ClusterError("the object has been modified", 409, "Conflict")
-    assert task_pods.run(Line(name="task1-1", image="i"), around, Server(clock, creates=[conflict, conflict, None], looks=[look(ENDED)])) == 7
+    assert (
+        task_pods.run(
+            Line(name="task1-1", image="i"),
+            around,
+            Server(clock, creates=[conflict, conflict, None], looks=[look(ENDED)]),
+        )
+        == 7
+    )
 
 
-def test_a_task_that_is_cancelled_while_it_waits_is_never_made(clock: Clock, around: Around, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_is_cancelled_while_it_waits_is_never_made(
+    clock: Clock, around: Around, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = Server(clock, creates=[FULL], looks=[None])
     clock.meanwhile = (around.work / "task1" / ".gdi-stopped-0").touch
     assert task_pods.run(line(), around, server) == 137 and len(server.tries) == 1
@@ -194,7 +241,7 @@ def test_a_task_that_is_cancelled_as_it_is_made_is_deleted(clock: Clock, around:
     assert task_pods.run(line(), around, server) == 137 and server.deleted == [1, 0]
 
 
-# --- its end ---
+# --- its end ------------------------------------------------------------------------------------
 
 
 def test_a_lost_machine_is_not_waited_for_and_a_slow_one_is(clock: Clock, around: Around) -> None:
@@ -208,8 +255,12 @@ def test_a_lost_machine_is_not_waited_for_and_a_slow_one_is(clock: Clock, around
         task_pods.run(Line(name="task1-1", image="i"), around, slow)
 
 
-@pytest.mark.parametrize("error", [ClusterError("the API server does not answer"), ClusterError("answers 401", 401, "Unauthorized")])
-def test_an_api_server_that_goes_away_while_the_command_runs_is_no_end_of_it(clock: Clock, around: Around, error: ClusterError) -> None:
+@pytest.mark.parametrize(
+    "error", [ClusterError("the API server does not answer"), ClusterError("answers 401", 401, "Unauthorized")]
+)
+def test_an_api_server_that_goes_away_while_the_command_runs_is_no_end_of_it(
+    clock: Clock, around: Around, error: ClusterError
+) -> None:
     with pytest.raises(TakenAwayError, match=str(error)):
         task_pods.run(line(), around, Server(clock, creates=[None], looks=[look(RUNNING), error]))
 
@@ -227,7 +278,7 @@ def test_funnel_has_time_to_pass_on_what_was_said_before_it_is_ended(
     assert re.search(r"gdi: the task's pod cannot be made, for 36\d\d s: .*exceeded quota", capsys.readouterr().err)
 
 
-# --- what the API server's answers mean ---
+# --- what the API server's answers mean ---------------------------------------------------------
 
 
 def test_answers_of_the_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -245,7 +296,12 @@ def test_answers_of_the_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     server = object.__new__(Cluster)
     server._http = httpx.Client(transport=httpx.MockTransport(answer), base_url="https://cluster")
     for status, body, full, reason in (
-        (403, {"message": "pods is forbidden: exceeded quota: tasks, requested: pods=1", "reason": "Forbidden"}, True, "Forbidden"),
+        (
+            403,
+            {"message": "pods is forbidden: exceeded quota: tasks, requested: pods=1", "reason": "Forbidden"},
+            True,
+            "Forbidden",
+        ),
         (409, {"message": "Operation cannot be fulfilled on resourcequotas", "reason": "Conflict"}, False, "Conflict"),
         (422, {"message": "exceeded quota is not what this is about", "reason": "Invalid"}, False, "Invalid"),
     ):

@@ -1,4 +1,6 @@
-"""One writing request at a time on SQLite: what Airflow's audit log does on the event loop, and the middleware that keeps it from standing still."""
+"""One writing request at a time on SQLite: what Airflow's audit log does on the event loop, and the middleware that
+keeps it from standing still.
+"""
 
 import asyncio
 import sqlite3
@@ -12,13 +14,15 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request
 
-from gdi_operators.sqlite_write_lock import OneWriter
+from gdi_operators.sqlite_write_lock import SqliteWriteLock
 
 WRITTEN = threading.Event()  # a request has written and not yet committed
 
 
 def airflow_like(database: Path) -> FastAPI:
-    """An audit entry on the event loop, a write in a thread, and the commit when the loop comes by again: as Airflow's api-server has them."""
+    """An audit entry on the event loop, a write in a thread, and the commit when the loop comes by again: as Airflow's
+    api-server has them.
+    """
     app = FastAPI()
 
     def connect() -> sqlite3.Connection:
@@ -51,10 +55,15 @@ def starts(app: Callable[..., Any]) -> list[int]:
 
     async def post() -> list[int]:
         WRITTEN.clear()
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://airflow") as http:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://airflow"
+        ) as http:
             first = asyncio.create_task(http.post("/runs", content="0"))
             assert await asyncio.to_thread(WRITTEN.wait, 5)
-            return [a.status_code for a in await asyncio.gather(first, *(http.post("/runs", content=str(n)) for n in range(1, 5)))]
+            return [
+                a.status_code
+                for a in await asyncio.gather(first, *(http.post("/runs", content=str(n)) for n in range(1, 5)))
+            ]
 
     return asyncio.run(post())
 
@@ -71,7 +80,7 @@ def test_without_turns_two_starts_at_once_hold_each_other_up(database: Path) -> 
 
 
 def test_with_turns_all_starts_succeed_and_are_in_the_audit_log(database: Path) -> None:
-    assert starts(OneWriter(airflow_like(database))) == [200] * 5
+    assert starts(SqliteWriteLock(airflow_like(database))) == [200] * 5
     with sqlite3.connect(database) as connection:
         assert sorted(connection.execute("SELECT body FROM log")) == [(str(n),) for n in range(5)]
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (5,)
@@ -102,8 +111,11 @@ def test_who_sends_its_body_slowly_or_reads_its_answer_slowly_holds_nobody_up() 
 
             await middleware(scope("POST"), receive, send)
 
-        middleware = OneWriter(app)
-        stuck = [asyncio.create_task(request("slow sender", body=late)), asyncio.create_task(request("slow reader", reader=slow))]
+        middleware = SqliteWriteLock(app)
+        stuck = [
+            asyncio.create_task(request("slow sender", body=late)),
+            asyncio.create_task(request("slow reader", reader=slow)),
+        ]
         await asyncio.sleep(0)
         await asyncio.wait_for(request("quick"), 5)
         late.set(), slow.set()
@@ -121,7 +133,7 @@ def test_reads_take_no_turn(method: str) -> None:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await inside.wait()
 
-        middleware = OneWriter(app)
+        middleware = SqliteWriteLock(app)
         await asyncio.wait_for(asyncio.gather(*(middleware(scope(method), None, None) for _ in range(3))), 5)  # type: ignore[arg-type]
 
     asyncio.run(story())
@@ -135,7 +147,7 @@ def test_a_request_that_fails_gives_its_turn_back() -> None:
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        middleware = OneWriter(app)
+        middleware = SqliteWriteLock(app)
         for _ in range(2):
             with pytest.raises(ValueError):
                 await asyncio.wait_for(middleware(scope("DELETE"), receive, None), 5)  # type: ignore[arg-type]

@@ -9,13 +9,25 @@ from gdi_operators import ui
 
 def test_the_committed_bundle_was_built_from_the_committed_sources() -> None:
     built = (ui.DIST / "sources.sha256").read_text().strip()
-    assert built == ui.digest(), "plugins/gdi_operators/ui changed: run `npm ci && npm run build` there and commit dist/"
+    assert built == ui.digest(), (
+        "plugins/gdi_operators/ui changed: run `npm ci && npm run build` there and commit dist/"
+    )
 
 
 def test_the_bundle_makes_no_markup_and_fetches_nothing_from_elsewhere() -> None:
     sources = "".join(p.read_text() for p in (ui.HERE / "src").rglob("*.ts*"))
-    for risky in ("dangerouslySetInnerHTML", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcDoc"):
+    for risky in (
+        "dangerouslySetInnerHTML",
+        "innerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+        "srcDoc",
+    ):
         assert risky not in sources, f"{risky}: what nodes say is text, nothing may be made of it"
     addresses = set(re.findall(r"https?://[a-z0-9.-]+", sources + (ui.DIST / "gdi.css").read_text()))
     assert addresses == set()
-    assert "resolved" not in (ui.HERE / "package-lock.json").read_text(), "the lock names versions and checksums, no registry"
+    assert "resolved" not in (ui.HERE / "package-lock.json").read_text(), (
+        "the lock names versions and checksums, no registry"
+    )

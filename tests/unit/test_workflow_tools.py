@@ -1,4 +1,6 @@
-"""What an author's tools promise: each mistake with the rule's name and what to write instead, a lock that cannot go stale unseen, no trust in a Snakefile."""
+"""What an author's tools promise: each mistake with the rule's name and what to write instead, a lock that cannot go
+stale unseen, no trust in a Snakefile.
+"""
 
 from __future__ import annotations
 
@@ -94,10 +96,16 @@ def entry(folder: Path, text: str, **changed: object) -> Path:
     (folder / "s.json").write_text("{}")
     paths = (("made", "c/7.txt"), ("never", "g.txt"))
     content = {
-        "name": folder.name, "title": "T", "version": "1", "needs": {"images": ["good:1"]},
-        "releases": [{"name": n, "title": n, "path": p, "schema_file": "s.json", "check": "allele-counts"} for n, p in paths],
-        "parameters": {"n": {"type": "integer", "minimum": 1, "default": 0}}, **changed,
-    }  # fmt: skip
+        "name": folder.name,
+        "title": "T",
+        "version": "1",
+        "needs": {"images": ["good:1"]},
+        "releases": [
+            {"name": n, "title": n, "path": p, "schema_file": "s.json", "check": "allele-counts"} for n, p in paths
+        ],
+        "parameters": {"n": {"type": "integer", "minimum": 1, "default": 0}},
+        **changed,
+    }
     (folder / "workflow.yaml").write_text(yaml.safe_dump(content))
     return folder
 
@@ -126,7 +134,9 @@ def test_every_mistake_is_named_with_its_rule_and_what_to_write_instead(tmp_path
         assert [f for f in found if f"rule {rule}:" in f and what in f and instead in f], (rule, what, found)
     assert "Snakefile, line 27, rule reader" in "\n".join(found)
     assert not [f for f in found if "rule fine" in f or "rule all" in f]  # names are asked for, not contents
-    assert [f for f in found if f.startswith("workflow.yaml, releases.1.path: no rule makes 'g.txt'")] and "c/7.txt" not in "\n".join(found)
+    assert [
+        f for f in found if f.startswith("workflow.yaml, releases.1.path: no rule makes 'g.txt'")
+    ] and "c/7.txt" not in "\n".join(found)
     assert [f for f in found if f.startswith("workflow.yaml, parameters.n.default: n: 0 is less than")]
     assert [f for f in found if f.startswith("rules.lock: it is missing")]
     assert len(found) == 10
@@ -150,13 +160,24 @@ def test_one_that_never_ends_or_answers_nonsense_is_told(tmp_path: Path, monkeyp
     with pytest.raises(CatalogueError, match="did not finish"):
         read_rules(made)
     monkeypatch.setattr(snakefile, "SECONDS", 20.0)
-    for script in ("exit 0", "echo '{}' > $1/facts.json", "ln -s /etc/passwd $1/facts.json", "echo trouble >&2; kill -9 $$"):
-        monkeypatch.setattr(snakefile, "_command", lambda folder, work, script=script: (["/bin/sh", "-c", script, "sh", str(work)], None))
+    for script in (
+        "exit 0",
+        "echo '{}' > $1/facts.json",
+        "ln -s /etc/passwd $1/facts.json",
+        "echo trouble >&2; kill -9 $$",
+    ):
+        monkeypatch.setattr(
+            snakefile,
+            "_command",
+            lambda folder, work, script=script: (["/bin/sh", "-c", script, "sh", str(work)], None),
+        )
         with pytest.raises(CatalogueError, match="ended without an answer"):
             read_rules(made)
 
 
-def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen(tmp_path: Path, console: Console) -> None:
+def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen(
+    tmp_path: Path, console: Console
+) -> None:
     catalogue = ["--catalogue", str(tmp_path)]
     assert cli(console, "init", "my-counts", *catalogue) == 0
     folder = tmp_path / "my-counts"
@@ -165,14 +186,16 @@ def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen
     facts = SnakefileFacts(
         snakemake=made.lock.snakemake,
         rules=[
-            RuleFacts(name="all", line=9, kind="norun"), RuleFacts(name="count", line=15, kind="shell", container="gdi-task:1"),
+            RuleFacts(name="all", line=9, kind="norun"),
+            RuleFacts(name="count", line=15, kind="shell", container="gdi-task:1"),
             RuleFacts(name="release", line=30, kind="shell", container="gdi-task:1", makes=["release/sites.json"]),
         ],
-    )  # fmt: skip
+    )
     assert check(made, facts) == []
     (folder / "README.md").write_text("changed")
     assert [str(f) for f in check(load(folder), facts)] == [
-        f"rules.lock: it is stale: it was made for other files than these. Run `gdi workflow lock {folder}` and commit it."
+        f"rules.lock: it is stale: it was made for other files than these. Run `gdi workflow lock {folder}` and"
+        " commit it."
     ]
     forged = RulesLock(digest=load(folder).digest, snakemake="9.27.1", rules=["count"])
     (folder / "rules.lock").write_text(forged.text())
@@ -194,7 +217,13 @@ def test_required_parameters_get_a_value_that_their_schema_allows(tmp_path: Path
         "e": {"default": 5},
     }
     made = load(entry(tmp_path / "w", "", parameters=parameters, required=["a", "b", "d"]))
-    assert {k: v for k, v in example_config(made).items() if k in parameters} == {"a": "x", "b": 3, "c": None, "d": [], "e": 5}
+    assert {k: v for k, v in example_config(made).items() if k in parameters} == {
+        "a": "x",
+        "b": 3,
+        "c": None,
+        "d": [],
+        "e": 5,
+    }
 
 
 def test_the_projects_own_locks_are_fresh() -> None:

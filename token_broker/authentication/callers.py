@@ -1,4 +1,6 @@
-"""Who calls: a user (LS AAI, by introspection), a workload (its cluster's signature) or a gateway (its enrolled key). Nobody's word is taken."""
+"""Who calls: a user (LS AAI, by introspection), a workload (its cluster's signature) or a gateway (its enrolled key).
+Nobody's word is taken.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ USER_ACTION = "Sign in again and send your LS AAI access token."
 
 
 @dataclass(frozen=True)
-class User:
+class UserCaller:
     sub: str
     client_id: str
 
@@ -35,13 +37,13 @@ class User:
 
 
 @dataclass(frozen=True)
-class Airflow:
+class AirflowCaller:
     subject: str
     name: str = "airflow"
 
 
 @dataclass(frozen=True)
-class Pod:
+class PodCaller:
     """A Snakemake pod: name and uid as its cluster signed them."""
 
     pod: str
@@ -54,7 +56,7 @@ class Pod:
 
 
 @dataclass(frozen=True)
-class Gateway:
+class GatewayCaller:
     node: Node
 
     @property
@@ -62,14 +64,14 @@ class Gateway:
         return f"gateway:{self.node.id}"
 
 
-Caller = User | Airflow | Pod | Gateway
+Caller = UserCaller | AirflowCaller | PodCaller | GatewayCaller
 
 
 def unauthenticated(detail: str, action: str = "Send a valid bearer token.") -> ProblemError:
     return ProblemError(401, "unauthenticated", detail, action=action)
 
 
-class Callers:
+class Authentication:
     """Turns an `Authorization` header into a Caller. The unverified `iss` only chooses which check is made."""
 
     def __init__(self, http: httpx.AsyncClient, enrolment: EnrolmentFile, oidc: Oidc, public_url: str) -> None:
@@ -78,7 +80,9 @@ class Callers:
         self._own: list[httpx.AsyncClient] = []
 
     def _client_for(self, issuer: WorkloadIssuer) -> httpx.AsyncClient:
-        """A client that trusts the issuer's own authority and shows it the broker's token, where the enrolment names them."""
+        """A client that trusts the issuer's own authority and shows it the broker's token, where the enrolment names
+        them.
+        """
         if issuer.ca_file is None and issuer.token_file is None:
             return self._http
         context = ssl.create_default_context(cafile=issuer.ca_file)
@@ -109,43 +113,65 @@ class Callers:
             return self._gateway(token, node)
         return await self._user(token)
 
-    async def _workload(self, token: str, issuer: WorkloadIssuer) -> Airflow | Pod:
+    async def _workload(self, token: str, issuer: WorkloadIssuer) -> AirflowCaller | PodCaller:
         try:
             claims = await self._verify_workload(token, issuer)
         except KeysUnavailable as error:
             log.warning("workloads of %s cannot be told: %s", issuer.issuer, error)
             raise ProblemError(
-                503, "issuer-away", "The keys of this token's issuer cannot be had now.",
-                action="Send the request again in some seconds; if that stays, the operator must look at the enrolled jwks_url.",
-            ) from None  # fmt: skip
+                503,
+                "issuer-away",
+                "The keys of this token's issuer cannot be had now.",
+                action=(
+                    "Send the request again in some seconds; if that stays, the operator must look at the enrolled"
+                    " jwks_url."
+                ),
+            ) from None
         except TokenError as error:
-            raise unauthenticated(f"The workload's identity token is not acceptable: {error}.", "Check the projected token and its issuer's key.") from None
+            raise unauthenticated(
+                f"The workload's identity token is not acceptable: {error}.",
+                "Check the projected token and its issuer's key.",
+            ) from None
         subject = claims.get("sub")
         if subject in issuer.airflow:
-            return Airflow(str(subject))
+            return AirflowCaller(str(subject))
         bound = claims.get("kubernetes.io")
         pod = bound.get("pod") if isinstance(bound, dict) else None
-        if subject in issuer.snakemake and isinstance(pod, dict) and isinstance(pod.get("name"), str) and isinstance(pod.get("uid"), str) and pod["uid"]:
-            return Pod(pod["name"], pod["uid"], tuple(issuer.nodes))
-        raise unauthenticated("The identity token is of no service account that is enrolled, or names no pod.", "Enrol its subject with the broker.")
+        if (
+            subject in issuer.snakemake
+            and isinstance(pod, dict)
+            and isinstance(pod.get("name"), str)
+            and isinstance(pod.get("uid"), str)
+            and pod["uid"]
+        ):
+            return PodCaller(pod["name"], pod["uid"], tuple(issuer.nodes))
+        raise unauthenticated(
+            "The identity token is of no service account that is enrolled, or names no pod.",
+            "Enrol its subject with the broker.",
+        )
 
     async def _verify_workload(self, token: str, issuer: WorkloadIssuer) -> dict[str, Any]:
         if issuer.jwks_url is not None:
-            keys = self._keys.get(issuer.jwks_url) or self._keys.setdefault(issuer.jwks_url, RemoteKeys(issuer.jwks_url, self._client_for(issuer)))
+            keys = self._keys.get(issuer.jwks_url) or self._keys.setdefault(
+                issuer.jwks_url, RemoteKeys(issuer.jwks_url, self._client_for(issuer))
+            )
             return await keys.verify(token, issuer=issuer.issuer, audience=issuer.audience)
         assert issuer.jwks_file is not None
         return verify(token, _keys_in(issuer), issuer=issuer.issuer, audience=issuer.audience)
 
-    def _gateway(self, token: str, node: Node) -> Gateway:
+    def _gateway(self, token: str, node: Node) -> GatewayCaller:
         try:
             claims = verify(token, [dict(node.public_key)], issuer=node.id, audience=self._public_url)
             if claims.get("sub") != node.id or float(claims["exp"]) - float(claims["iat"]) > MAX_ASSERTION_LIFE:
                 raise TokenError("its subject is another, or it lives too long")
         except TokenError as error:
-            raise unauthenticated(f"The assertion of gateway {node.id} is not acceptable: {error}.", "Check the gateway's key, clock and broker URL.") from None
-        return Gateway(node)
+            raise unauthenticated(
+                f"The assertion of gateway {node.id} is not acceptable: {error}.",
+                "Check the gateway's key, clock and broker URL.",
+            ) from None
+        return GatewayCaller(node)
 
-    async def _user(self, token: str) -> User:
+    async def _user(self, token: str) -> UserCaller:
         try:
             found = await self._oidc.introspect(token)
         except OidcDenied:
@@ -153,16 +179,26 @@ class Callers:
         except OidcUnavailable as error:
             raise provider_away(error) from None
         sub, client = found.get("sub"), found.get("client_id")
-        if found.get("active") is not True or not isinstance(sub, str) or not 0 < len(sub) <= 255 or not isinstance(client, str):
+        if (
+            found.get("active") is not True
+            or not isinstance(sub, str)
+            or not 0 < len(sub) <= 255
+            or not isinstance(client, str)
+        ):
             raise unauthenticated("The access token is not active.", USER_ACTION)
         if found.get("token_type") == "refresh_token" or client not in self._enrolment.current.portal_clients:
-            raise unauthenticated("The access token was issued to a client that is not an enrolled portal.", "Use a portal of this federation.")
+            raise unauthenticated(
+                "The access token was issued to a client that is not an enrolled portal.",
+                "Use a portal of this federation.",
+            )
         aud = found.get("aud")
         audiences = {aud} if isinstance(aud, str) else set(aud) if isinstance(aud, list) else set()
-        foreign = {n.sda_audience for n in self._enrolment.current.nodes} | {n.tes_audience for n in self._enrolment.current.nodes}
+        foreign = {n.sda_audience for n in self._enrolment.current.nodes} | {
+            n.tes_audience for n in self._enrolment.current.nodes
+        }
         if audiences & foreign:
             raise unauthenticated("The access token is for a node, not for the broker.", USER_ACTION)
-        return User(sub, client)
+        return UserCaller(sub, client)
 
 
 def token_auth(file: Path) -> Callable[[httpx.Request], httpx.Request]:

@@ -1,4 +1,6 @@
-"""Who is enrolled: nodes, portals, visa issuers, workload issuers, auditors. A YAML file of the operator's, read again when it changes."""
+"""Who is enrolled: nodes, portals, visa issuers, workload issuers, auditors. A YAML file of the operator's, read again
+when it changes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gdi.contracts.broker_api import NodeId
-from gdi.kit.reloading_file import WatchedFile
+from gdi.kit.reloading_file import ReloadingFile
 from token_broker.settings import SettingsError, secure_url
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -22,7 +24,9 @@ class _Strict(BaseModel):
 
 
 class Node(_Strict):
-    """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim (exact, or a prefix ending in `*`)."""
+    """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
+    (exact, or a prefix ending in `*`).
+    """
 
     id: NodeId
     gateway_url: str
@@ -57,7 +61,9 @@ class Node(_Strict):
 
 
 class Portal(_Strict):
-    """An OIDC client whose users' tokens may make grants and tickets. `airflow_users`: Airflow accounts that may start runs with any user's ticket."""
+    """An OIDC client whose users' tokens may make grants and tickets. `airflow_users`: Airflow accounts that may start
+    runs with any user's ticket.
+    """
 
     client_id: str
     airflow_users: list[str] = []
@@ -78,10 +84,12 @@ class VisaIssuer(_Strict):
 
 
 class WorkloadIssuer(_Strict):
-    """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play these parts.
+    """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play
+    these parts.
 
-    `nodes`: whose pods it may speak for (empty: any); give it for a node's own cluster, which could otherwise name another node's pod. `ca_file`,
-    `token_file`: for a `jwks_url` that is an API server's: its authority, and the broker's own token for it.
+    `nodes`: whose pods it may speak for (empty: any); give it for a node's own cluster, which could otherwise name
+    another node's pod. `ca_file`, `token_file`: for a `jwks_url` that is an API server's: its authority, and the
+    broker's own token for it.
     """
 
     issuer: str
@@ -174,8 +182,10 @@ def parse(path: Path) -> Enrolment:
         raise SettingsError(f"{path} is wrong:\n  " + "\n  ".join(lines)) from None
 
 
-class EnrolmentFile(WatchedFile[Enrolment]):
-    """The enrolment, read again when its file changes. A bad change is logged and the last good state stays in force."""
+class EnrolmentFile(ReloadingFile[Enrolment]):
+    """The enrolment, read again when its file changes. A bad change is logged and the last good state stays in
+    force.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, parse, SettingsError, "enrolment")

@@ -1,4 +1,6 @@
-"""The broker's SQL: grants (nothing secret), tickets (hashes), runs, workloads, events, audit. SQLite for one machine, PostgreSQL for replicas."""
+"""The broker's SQL: grants (nothing secret), tickets (hashes), runs, workloads, events, audit. SQLite for one machine,
+PostgreSQL for replicas.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ AWAY_SQLSTATE = ("08", "53", "57P")  # connection lost, out of resources, shutti
 meta = sa.MetaData()
 
 grants = sa.Table(
-    "grants", meta,
+    "grants",
+    meta,
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("owner", sa.String(255), nullable=False, index=True),
     sa.Column("workflows", sa.JSON, nullable=False),
@@ -37,10 +40,11 @@ grants = sa.Table(
     sa.Column("refresh_due", sa.Float, nullable=False),  # when the background refreshes it at the latest
     sa.Column("revoke_due", sa.Float, index=True),  # set while the provider still has to hear of the revocation
     sa.Column("revoke_tries", sa.Integer, nullable=False, default=0),
-)  # fmt: skip
+)
 
 tickets = sa.Table(
-    "tickets", meta,
+    "tickets",
+    meta,
     sa.Column("hash", sa.String(64), primary_key=True),
     sa.Column("grant_id", sa.String(40), nullable=False, index=True),
     sa.Column("owner", sa.String(255), nullable=False),
@@ -50,10 +54,11 @@ tickets = sa.Table(
     sa.Column("expires_at", sa.Float, nullable=False, index=True),
     sa.Column("used_run", sa.String(22)),
     sa.Column("used_at", sa.Float),
-)  # fmt: skip
+)
 
 schedules = sa.Table(
-    "schedules", meta,
+    "schedules",
+    meta,
     sa.Column("grant_id", sa.String(40), primary_key=True),
     sa.Column("workflow", sa.String(63), nullable=False),
     sa.Column("parameters", sa.JSON, nullable=False),
@@ -64,10 +69,11 @@ schedules = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("next_due", sa.Float, index=True),
     sa.Column("last_due", sa.Float),
-)  # fmt: skip
+)
 
 starts = sa.Table(  # of schedules: one row for each start that fell due and is to be made
-    "starts", meta,
+    "starts",
+    meta,
     sa.Column("grant_id", sa.String(40), primary_key=True),
     sa.Column("due", sa.Float, primary_key=True),
     sa.Column("dag_run_id", sa.String(250), nullable=False),
@@ -75,10 +81,11 @@ starts = sa.Table(  # of schedules: one row for each start that fell due and is 
     sa.Column("leased_until", sa.Float, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
-)  # fmt: skip
+)
 
 runs = sa.Table(
-    "runs", meta,
+    "runs",
+    meta,
     sa.Column("id", sa.String(22), primary_key=True),
     sa.Column("dag_id", sa.String(250), nullable=False),
     sa.Column("dag_run_id", sa.String(250), nullable=False),
@@ -96,20 +103,22 @@ runs = sa.Table(
     sa.Column("opened_at", sa.Float, nullable=False),
     sa.Column("closed_at", sa.Float),
     sa.Column("event_count", sa.Integer, nullable=False, default=0),
-)  # fmt: skip
+)
 
 workloads = sa.Table(
-    "workloads", meta,
+    "workloads",
+    meta,
     sa.Column("run_id", sa.String(22), primary_key=True),
     sa.Column("pod", sa.String(63), primary_key=True),
     sa.Column("node", sa.String(31), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("uid", sa.String(100)),
     sa.Column("generation", sa.Integer, nullable=False),
-)  # fmt: skip
+)
 
 events = sa.Table(
-    "events", meta,
+    "events",
+    meta,
     sa.Column("run_id", sa.String(22), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -118,10 +127,11 @@ events = sa.Table(
     sa.Column("node", sa.String(31)),
     sa.Column("body", sa.Text, nullable=False),
     sa.UniqueConstraint("run_id", "attempt", "source", "seq"),
-)  # fmt: skip
+)
 
 jobs = sa.Table(  # the last state of each job, so that progress costs no walk over the events
-    "jobs", meta,
+    "jobs",
+    meta,
     sa.Column("run_id", sa.String(22), primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("node", sa.String(31), primary_key=True),
@@ -130,10 +140,11 @@ jobs = sa.Table(  # the last state of each job, so that progress costs no walk o
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
-)  # fmt: skip
+)
 
 job_details = sa.Table(  # what the list of jobs shows of each; `number`: of the last event that told of it
-    "job_details", meta,
+    "job_details",
+    meta,
     sa.Column("run_id", sa.String(22), primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("node", sa.String(31), primary_key=True),
@@ -151,20 +162,22 @@ job_details = sa.Table(  # what the list of jobs shows of each; `number`: of the
     sa.Column("line", sa.Integer),
     sa.Column("dataset", sa.String(128)),
     sa.Index("job_details_news", "run_id", "attempt", "number"),
-)  # fmt: skip
+)
 
 rules = sa.Table(
-    "rules", meta,
+    "rules",
+    meta,
     sa.Column("run_id", sa.String(22), primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("node", sa.String(31), primary_key=True),
     sa.Column("rule", sa.String(255), primary_key=True),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("total", sa.Integer, nullable=False),
-)  # fmt: skip
+)
 
 node_states = sa.Table(
-    "node_states", meta,
+    "node_states",
+    meta,
     sa.Column("run_id", sa.String(22), primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("node", sa.String(31), primary_key=True),
@@ -173,10 +186,11 @@ node_states = sa.Table(
     sa.Column("total", sa.Integer, nullable=False, default=0),
     sa.Column("message", sa.Text, nullable=False, default=""),
     sa.Column("dataset", sa.String(128)),
-)  # fmt: skip
+)
 
 audit = sa.Table(
-    "audit", meta,
+    "audit",
+    meta,
     sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("actor", sa.String(255), nullable=False),
@@ -189,17 +203,23 @@ audit = sa.Table(
     sa.Column("allowed", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("visa", sa.JSON),
-)  # fmt: skip
+)
 
 
 class DatabaseAwayError(ProblemError):
-    """The database cannot be asked: whoever asked may send the same request again (every call of the API may be repeated)."""
+    """The database cannot be asked: whoever asked may send the same request again (every call of the API may be
+    repeated).
+    """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(
-            503, "database-unavailable", "The broker's database is away, so the request was not completed.",
-            action="Send it again in some seconds; if that stays, tell the operator: /readyz says what the broker lacks.",
-        )  # fmt: skip
+            503,
+            "database-unavailable",
+            "The broker's database is away, so the request was not completed.",
+            action=(
+                "Send it again in some seconds; if that stays, tell the operator: /readyz says what the broker lacks."
+            ),
+        )
         log.warning("the database is away: %s", type(getattr(error, "orig", None) or error).__name__)
 
 
@@ -207,17 +227,21 @@ def _away(error: DBAPIError) -> bool:
     """Whether the database, not the statement, is at fault."""
     if error.connection_invalidated:
         return True
-    return str(getattr(error.orig, "sqlite_errorname", "")).startswith(AWAY_SQLITE) or str(getattr(error.orig, "sqlstate", "")).startswith(AWAY_SQLSTATE)
+    return str(getattr(error.orig, "sqlite_errorname", "")).startswith(AWAY_SQLITE) or str(
+        getattr(error.orig, "sqlstate", "")
+    ).startswith(AWAY_SQLSTATE)
 
 
-class Store:
-    """Connections by purpose: `read()`, and `write()`, one transaction that on SQLite takes the write lock at once (no upgrade dead-lock)."""
+class BrokerDatabase:
+    """Connections by purpose: `read()`, and `write()`, one transaction that on SQLite takes the write lock at once (no
+    upgrade dead-lock).
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
     @classmethod
-    def open(cls, url: str, password: str | None = None) -> Store:
+    def open(cls, url: str, password: str | None = None) -> BrokerDatabase:
         """`password` (from a file) is put into the URL in memory only; SQLAlchemy hides it in every repr."""
         parsed = sa.make_url(url)
         if password is not None:
@@ -238,7 +262,9 @@ class Store:
 
         @sa.event.listens_for(engine.sync_engine, "begin")
         def _on_begin(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
+            connection.exec_driver_sql(
+                "BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN"
+            )
 
         return cls(engine)
 
@@ -290,9 +316,11 @@ async def upsert(
     newer: Sequence[str] = (),
     renew: tuple[str, sa.ColumnElement[bool]] | None = None,
 ) -> None:
-    """Inserts rows (all with the same columns, no key twice) or updates those there: `replace` takes the new value, `keep` the old one where there is one,
+    """Inserts rows (all with the same columns, no key twice) or updates those there: `replace` takes the new value,
+    `keep` the old one where there is one,
 
-    `newer` the new one where there is one, `renew` (a column, a condition on the row there) the new one where that holds. An empty text counts as none.
+    `newer` the new one where there is one, `renew` (a column, a condition on the row there) the new one where that
+    holds. An empty text counts as none.
     """
     if not rows:
         return
@@ -306,4 +334,6 @@ async def upsert(
         update[name] = sa.func.coalesce(sa.func.nullif(first, "") if text else first, second)
     if renew is not None:
         update[renew[0]] = sa.case((renew[1], statement.excluded[renew[0]]), else_=update[renew[0]])
-    await c.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=update), list(rows))
+    await c.execute(
+        statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=update), list(rows)
+    )

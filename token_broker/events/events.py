@@ -1,4 +1,6 @@
-"""Events: what happens to each rule and job of a run, in order, numbered by the broker. Written by strangers' programs: bounded, cleaned, deduplicated."""
+"""Events: what happens to each rule and job of a run, in order, numbered by the broker. Written by strangers' programs:
+bounded, cleaned, deduplicated.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.broker_api import Event, EventBatch, EventPage, JobPage, StoredEvent
 from gdi.kit.problem import ProblemError
-from token_broker.authentication.callers import Airflow, Pod
+from token_broker.authentication.callers import AirflowCaller, PodCaller
 from token_broker.authentication.workloads import Workloads
-from token_broker.db.store import Store, events, runs
+from token_broker.db.store import BrokerDatabase, events, runs
 from token_broker.grants.grants import clean
 from token_broker.runs import jobs
 from token_broker.runs.progress import Sums
@@ -27,36 +29,52 @@ MAX_SEQ = 2**53
 
 
 class Events:
-    def __init__(self, store: Store, runs_: Runs, workloads: Workloads, max_per_run: int) -> None:
+    def __init__(self, store: BrokerDatabase, runs_: Runs, workloads: Workloads, max_per_run: int) -> None:
         self._store, self._runs, self._workloads, self._max = store, runs_, workloads, max_per_run
         self._sums = Sums(max_per_run)
 
-    async def post(self, run_id: str, caller: Airflow | Pod, batch: EventBatch) -> int:
-        """Stores the new ones of a batch; how many. The node is the workload's own; Airflow may name the node that it speaks for."""
+    async def post(self, run_id: str, caller: AirflowCaller | PodCaller, batch: EventBatch) -> int:
+        """Stores the new ones of a batch; how many. The node is the workload's own; Airflow may name the node that it
+        speaks for.
+        """
         if max(e.seq for e in batch.events) > MAX_SEQ:
-            raise ProblemError(422, "invalid-request", f"seq is larger than {MAX_SEQ}.", action="Count each source's events from 1.")
+            raise ProblemError(
+                422, "invalid-request", f"seq is larger than {MAX_SEQ}.", action="Count each source's events from 1."
+            )
         run = await self._runs.known(run_id)
-        if isinstance(caller, Pod):
+        if isinstance(caller, PodCaller):
             workload = await self._workloads.acting(run, caller)
             node: str | None = workload["node"]
             if batch.source != caller.pod:
-                raise ProblemError(403, "wrong-source", "A pod writes under its own name only.", action="Set source to the pod's name.")
+                raise ProblemError(
+                    403, "wrong-source", "A pod writes under its own name only.", action="Set source to the pod's name."
+                )
             if run["state"] == "closed" and time.time() > (run["closed_at"] or 0) + GRACE:
                 raise ProblemError(403, "run-closed", f"Run {run_id} is closed.", action="Stop: the run is over.")
         else:
             node = batch.node
             if not (batch.source == "airflow" or batch.source.startswith("airflow-")):
-                raise ProblemError(403, "wrong-source", "Airflow writes as 'airflow' or 'airflow-…'.", action="Set source so.")
+                raise ProblemError(
+                    403, "wrong-source", "Airflow writes as 'airflow' or 'airflow-…'.", action="Set source so."
+                )
             if node is not None and node not in {p["node"] for p in run["plan"]}:
-                raise ProblemError(403, "node-not-in-plan", f"Node {node} is no part of run {run_id}.", action="Name a node of the plan.")
+                raise ProblemError(
+                    403,
+                    "node-not-in-plan",
+                    f"Node {node} is no part of run {run_id}.",
+                    action="Name a node of the plan.",
+                )
         async with self._store.write() as c:
             return await self._store_batch(c, run, batch, node)
 
     async def _store_batch(self, c: AsyncConnection, run: RowMapping, batch: EventBatch, node: str | None) -> int:
         here = runs.c.id == run["id"]
-        # The run's row is the lock: numbers follow one another without a gap, and batches of one run do not overtake each other.
+        # The run's row is the lock: numbers follow one another without a gap, and batches of one run do not overtake
+        # each other.
         await c.execute(runs.update().where(here).values(event_count=runs.c.event_count))
-        count, attempt, failing = (await c.execute(sa.select(runs.c.event_count, runs.c.attempt, runs.c.failing).where(here))).one()
+        count, attempt, failing = (
+            await c.execute(sa.select(runs.c.event_count, runs.c.attempt, runs.c.failing).where(here))
+        ).one()
         if attempt != run["attempt"]:
             return 0  # a later attempt opened in between: these are news of the past
         wanted = {e.seq: e for e in reversed(batch.events)}
@@ -66,38 +84,61 @@ class Events:
         if not fresh:
             return 0
         if count + len(fresh) > self._max:
-            raise ProblemError(429, "too-many-events", f"Run {run['id']} has reported {count} events, the limit is {self._max}.", action="Report less.")
+            raise ProblemError(
+                429,
+                "too-many-events",
+                f"Run {run['id']} has reported {count} events, the limit is {self._max}.",
+                action="Report less.",
+            )
         rows = [
             {
-                "run_id": run["id"], "number": count + i, "attempt": attempt, "source": batch.source, "seq": event.seq, "node": node,
+                "run_id": run["id"],
+                "number": count + i,
+                "attempt": attempt,
+                "source": batch.source,
+                "seq": event.seq,
+                "node": node,
                 "body": event.model_dump_json(exclude_defaults=True),
             }
             for i, event in enumerate(fresh, start=1)
-        ]  # fmt: skip
+        ]
         await c.execute(events.insert(), rows)
         values: dict[str, Any] = {"event_count": count + len(fresh)}
         failed = next((e for e in fresh if e.kind == "node" and e.state == "failed"), None)
         if failed is not None and failing is None and node is not None:
-            values["failing"] = {"node": node, "reason": failed.message or failed.error_class or "The node's part failed.", "dataset": failed.dataset}
+            values["failing"] = {
+                "node": node,
+                "reason": failed.message or failed.error_class or "The node's part failed.",
+                "dataset": failed.dataset,
+            }
         await c.execute(runs.update().where(here).values(**values))
         if node is not None:
             await self._sums.add(c, run["id"], attempt, node, fresh)
-            await jobs.note(c, {"run_id": run["id"], "attempt": attempt, "node": node}, enumerate(fresh, start=count + 1))
+            await jobs.note(
+                c, {"run_id": run["id"], "attempt": attempt, "node": node}, enumerate(fresh, start=count + 1)
+            )
         return len(fresh)
 
     async def page(self, run: RowMapping, after: int, limit: int) -> EventPage:
         """Events with a number above `after`, in order."""
         query = (
-            sa.select(events).where(events.c.run_id == run["id"], events.c.number > after).order_by(events.c.number).limit(max(1, min(limit, PAGE)))
-        )  # fmt: skip
+            sa.select(events)
+            .where(events.c.run_id == run["id"], events.c.number > after)
+            .order_by(events.c.number)
+            .limit(max(1, min(limit, PAGE)))
+        )
         async with self._store.read() as c:
             rows = (await c.execute(query)).mappings().all()
         found = [
             StoredEvent(
-                **Event.model_validate_json(r["body"]).model_dump(), number=r["number"], node=r["node"], source=r["source"], attempt=r["attempt"]
+                **Event.model_validate_json(r["body"]).model_dump(),
+                number=r["number"],
+                node=r["node"],
+                source=r["source"],
+                attempt=r["attempt"],
             )
             for r in rows
-        ]  # fmt: skip
+        ]
         return EventPage(events=found, next_after=found[-1].number if found else after, run_state=run["state"])
 
     async def jobs(self, run: RowMapping, after: int, limit: int) -> JobPage:
@@ -111,11 +152,13 @@ class Events:
 
 
 def cleaned(event: Event) -> Event:
-    """Without control characters, with numbers that every database and browser can hold, and a time that can be true."""
+    """Without control characters, with numbers that every database and browser can hold, and a time that can be
+    true.
+    """
     now = time.time()
     changes: dict[str, Any] = {
         name: clean(value) for name in ("rule", "job", "task", "message") if (value := getattr(event, name)) is not None
-    }  # fmt: skip
+    }
     changes["wildcards"] = {clean(k): clean(v) for k, v in event.wildcards.items()}
     changes["counts"] = {clean(k): min(v, MAX_COUNT) for k, v in event.counts.items()}
     changes["usage"] = {clean(k): min(v, float(MAX_COUNT)) for k, v in event.usage.items()}

@@ -1,4 +1,5 @@
-"""When a cron expression falls due in a time zone: standard five fields; a time that summer time skips falls due right after the gap, one that it repeats once.
+"""When a cron expression falls due in a time zone: standard five fields; a time that summer time skips falls due right
+after the gap, one that it repeats once.
 
 Only where the hour field is `*` or `*/n` does a repeated hour count twice: every hour means every hour.
 """
@@ -21,7 +22,9 @@ class CronError(ValueError):
 
 
 class Cron:
-    """`following(t)` and `latest(t)` in epoch seconds. CronError where the expression, the zone, or the gap between two starts is not fit."""
+    """`following(t)` and `latest(t)` in epoch seconds. CronError where the expression, the zone, or the gap between two
+    starts is not fit.
+    """
 
     def __init__(self, expression: str, timezone: str) -> None:
         fields = expression.split()
@@ -45,7 +48,9 @@ class Cron:
         """All times after `moment`, in order."""
         last = moment
         # one day early: what summer time moved may lie before its wall-clock time
-        walls = croniter(self._expression, (datetime.fromtimestamp(moment, self._zone) - timedelta(days=1)).replace(tzinfo=None))
+        walls = croniter(
+            self._expression, (datetime.fromtimestamp(moment, self._zone) - timedelta(days=1)).replace(tzinfo=None)
+        )
         while True:
             try:
                 wall: datetime = walls.get_next(datetime)
@@ -76,8 +81,11 @@ class Cron:
         second = wall.replace(tzinfo=self._zone, fold=1)
         times = [first.timestamp()]
         if first.utcoffset() != second.utcoffset():
-            # Skipped by summer time: fold=0 reads the clock of before, which lies right after the gap. Repeated: fold=1 is the second time.
-            ambiguous = datetime.fromtimestamp(second.timestamp(), UTC).astimezone(self._zone).replace(tzinfo=None) == wall
+            # Skipped by summer time: fold=0 reads the clock of before, which lies right after the gap. Repeated: fold=1
+            # is the second time.
+            ambiguous = (
+                datetime.fromtimestamp(second.timestamp(), UTC).astimezone(self._zone).replace(tzinfo=None) == wall
+            )
             if ambiguous and self._repeats:
                 times.append(second.timestamp())
         return times

@@ -1,4 +1,6 @@
-"""A start's parameters (all of `conf` but the ticket): the hash that binds a ticket to them, and the datasets they name."""
+"""A start's parameters (all of `conf` but the ticket): the hash that binds a ticket to them, and the datasets they
+name.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,27 @@ def hash_of(parameters: dict[str, Any]) -> str:
     try:
         return parameters_hash(parameters)
     except (ValueError, RecursionError):
-        raise ProblemError(422, "bad-parameters", "The parameters are not plain, finite JSON in UTF-8.", action="Correct them and send them again.") from None
+        raise ProblemError(
+            422,
+            "bad-parameters",
+            "The parameters are not plain, finite JSON in UTF-8.",
+            action="Correct them and send them again.",
+        ) from None
 
 
 def datasets_of(parameters: dict[str, Any]) -> list[str]:
     """The datasets that parameters name, each once, in order. 422 where there is none."""
     value = parameters.get("datasets")
-    if not isinstance(value, list) or not value or len(value) > 1000 or not all(isinstance(d, str) and 0 < len(d) <= 128 for d in value):
-        raise ProblemError(422, "bad-datasets", "parameters.datasets must be a list of 1 to 1000 dataset ids.", action="Name the datasets to analyse.")
+    if (
+        not isinstance(value, list)
+        or not value
+        or len(value) > 1000
+        or not all(isinstance(d, str) and 0 < len(d) <= 128 for d in value)
+    ):
+        raise ProblemError(
+            422,
+            "bad-datasets",
+            "parameters.datasets must be a list of 1 to 1000 dataset ids.",
+            action="Name the datasets to analyse.",
+        )
     return sorted(set(value))

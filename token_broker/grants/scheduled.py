@@ -27,7 +27,12 @@ def check(request: GrantRequest, now: float) -> Cron | None:
         cron = Cron(wanted.cron, wanted.timezone)
         cron.check(now)
     except CronError as error:
-        raise ProblemError(422, "bad-schedule", f"The schedule cannot be used: {error}.", action="Correct the schedule and send it again.") from None
+        raise ProblemError(
+            422,
+            "bad-schedule",
+            f"The schedule cannot be used: {error}.",
+            action="Correct the schedule and send it again.",
+        ) from None
     return cron
 
 
@@ -37,16 +42,31 @@ async def insert(c: AsyncConnection, grant: str, request: GrantRequest, now: flo
     if cron is None or request.schedule is None:
         return
     w = request.schedule
-    row = {"workflow": w.workflow, "parameters": w.parameters, "cron": w.cron, "timezone": w.timezone, "catch_up": w.catch_up}
-    await c.execute(schedules.insert().values(grant_id=grant, **row, state="active", reason="", next_due=cron.following(now)))
+    row = {
+        "workflow": w.workflow,
+        "parameters": w.parameters,
+        "cron": w.cron,
+        "timezone": w.timezone,
+        "catch_up": w.catch_up,
+    }
+    await c.execute(
+        schedules.insert().values(grant_id=grant, **row, state="active", reason="", next_due=cron.following(now))
+    )
 
 
 async def of_grants(c: AsyncConnection, ids: list[str]) -> dict[str, ScheduleState]:
     rows = (await c.execute(sa.select(schedules).where(schedules.c.grant_id.in_(ids)))).mappings()
     return {
         r["grant_id"]: ScheduleState(
-            workflow=r["workflow"], parameters=r["parameters"], cron=r["cron"], timezone=r["timezone"], catch_up=r["catch_up"], state=r["state"],
-            reason=r["reason"], next_due=r["next_due"] if r["state"] == "active" else None, last_due=r["last_due"],
+            workflow=r["workflow"],
+            parameters=r["parameters"],
+            cron=r["cron"],
+            timezone=r["timezone"],
+            catch_up=r["catch_up"],
+            state=r["state"],
+            reason=r["reason"],
+            next_due=r["next_due"] if r["state"] == "active" else None,
+            last_due=r["last_due"],
         )
         for r in rows
-    }  # fmt: skip
+    }

@@ -1,6 +1,8 @@
-"""Standing grants that start by themselves: what is due is planned once, handed out with a ticket, and counted as started when Airflow says so.
+"""Standing grants that start by themselves: what is due is planned once, handed out with a ticket, and counted as
+started when Airflow says so.
 
-A start's Airflow run id is made of grant and due time, and its ticket serves for that id only: whatever crashes in between, one run comes of it.
+A start's Airflow run id is made of grant and due time, and its ticket serves for that id only: whatever crashes in
+between, one run comes of it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from sqlalchemy import RowMapping
 from gdi.contracts.broker_api import DueStart, StartReport, TicketRequest
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.db.store import Store, grants, schedules, starts
+from token_broker.db.store import BrokerDatabase, grants, schedules, starts
 from token_broker.grants.cron import Cron, CronError
 from token_broker.grants.tickets import Tickets
 
@@ -38,7 +40,9 @@ def dag_run_id(grant: str, due: float) -> str:
 class Schedules:
     """Safe to ask from many sides at once: each step is a compare-and-set on a row."""
 
-    def __init__(self, store: Store, tickets: Tickets, audit: Audit, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: BrokerDatabase, tickets: Tickets, audit: Audit, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store, self._tickets, self._audit, self._clock = store, tickets, audit, clock
 
     async def due(self) -> list[DueStart]:
@@ -55,22 +59,36 @@ class Schedules:
             mine = sa.and_(s.grant_id == report.grant, s.due == report.due, s.state == "due")
             done = await c.execute(starts.update().where(mine).values(state=report.outcome, detail=report.detail))
         if done.rowcount and report.outcome == "refused":
-            await self._audit.record("airflow", "schedule.start", allowed=False, grant=report.grant, reason=report.detail)
+            await self._audit.record(
+                "airflow", "schedule.start", allowed=False, grant=report.grant, reason=report.detail
+            )
 
     async def run_refused(self, grant: str, run_id: str, error: ProblemError) -> None:
-        """A run was refused at admission. Where it was a scheduled one, and access or consent is gone, its schedule stops and says why."""
+        """A run was refused at admission. Where it was a scheduled one, and access or consent is gone, its schedule
+        stops and says why.
+        """
         async with self._store.read() as c:
             query = sa.select(starts.c.due).where(starts.c.grant_id == grant, starts.c.dag_run_id == run_id)
             due = (await c.execute(query)).scalar_one_or_none()
         if due is not None and error.problem.status == 403:
-            await self.stop(grant, f"Stopped at the start of {datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M} UTC. {error.problem.detail}")
+            await self.stop(
+                grant,
+                f"Stopped at the start of {datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M} UTC."
+                f" {error.problem.detail}",
+            )
 
     async def stop(self, grant: str, reason: str) -> None:
         async with self._store.write() as c:
             done = await c.execute(
-                schedules.update().where(schedules.c.grant_id == grant, schedules.c.state == "active").values(state="stopped", reason=reason[:2000])
+                schedules.update()
+                .where(schedules.c.grant_id == grant, schedules.c.state == "active")
+                .values(state="stopped", reason=reason[:2000])
             )
-            await c.execute(starts.update().where(starts.c.grant_id == grant, starts.c.state == "due").values(state="refused", detail="the schedule stopped"))
+            await c.execute(
+                starts.update()
+                .where(starts.c.grant_id == grant, starts.c.state == "due")
+                .values(state="refused", detail="the schedule stopped")
+            )
             owner = (await c.execute(sa.select(grants.c.owner).where(grants.c.id == grant))).scalar_one_or_none()
         if done.rowcount:
             await self._audit.record("broker", "schedule.stop", owner=owner, grant=grant, allowed=False, reason=reason)
@@ -82,23 +100,33 @@ class Schedules:
             await c.execute(starts.delete().where(starts.c.due < self._clock() - KEEP, starts.c.state != "due"))
             await c.execute(schedules.delete().where(schedules.c.grant_id.not_in(gone)))
 
-    # --- the steps --------------------------------------------------------------------------------------------------------
+    # --- the steps -------------------------------------------------------------------------------
 
     async def _stop_ended(self, now: float) -> None:
         """Consent that ended stops its schedule, due or not."""
         query = (
-            sa.select(grants.c.id, grants.c.state, grants.c.detail).join(schedules, schedules.c.grant_id == grants.c.id)
-            .where(schedules.c.state == "active", sa.or_(grants.c.state != "active", grants.c.expires_at <= now)).limit(500)
-        )  # fmt: skip
+            sa.select(grants.c.id, grants.c.state, grants.c.detail)
+            .join(schedules, schedules.c.grant_id == grants.c.id)
+            .where(schedules.c.state == "active", sa.or_(grants.c.state != "active", grants.c.expires_at <= now))
+            .limit(500)
+        )
         async with self._store.read() as c:
             ended = (await c.execute(query)).all()
         for grant, state, detail in ended:
-            what = {"revoked": "The grant was revoked.", "dead": "The grant no longer works at the identity provider."}.get(state, "The grant has expired.")
+            what = {
+                "revoked": "The grant was revoked.",
+                "dead": "The grant no longer works at the identity provider.",
+            }.get(state, "The grant has expired.")
             await self.stop(grant, f"{what} {detail}".strip())
 
     async def _plan(self, now: float) -> None:
         """Turns what fell due into starts: the row's next due time moves on in the same transaction."""
-        query = sa.select(schedules).where(schedules.c.state == "active", schedules.c.next_due <= now).order_by(schedules.c.next_due).limit(200)
+        query = (
+            sa.select(schedules)
+            .where(schedules.c.state == "active", schedules.c.next_due <= now)
+            .order_by(schedules.c.next_due)
+            .limit(200)
+        )
         async with self._store.read() as c:
             rows = (await c.execute(query)).mappings().all()
         for row in rows:
@@ -109,11 +137,24 @@ class Schedules:
                 continue
             async with self._store.write() as c:
                 moved = {"next_due": following, **({"last_due": wanted[-1]} if wanted else {})}
-                same = sa.and_(schedules.c.grant_id == row["grant_id"], schedules.c.next_due == row["next_due"], schedules.c.state == "active")
+                same = sa.and_(
+                    schedules.c.grant_id == row["grant_id"],
+                    schedules.c.next_due == row["next_due"],
+                    schedules.c.state == "active",
+                )
                 done = await c.execute(schedules.update().where(same).values(**moved))
                 if done.rowcount == 1 and wanted:
-                    fresh: dict[str, Any] = {"grant_id": row["grant_id"], "state": "due", "leased_until": 0.0, "tries": 0, "detail": ""}
-                    await c.execute(starts.insert(), [{**fresh, "due": t, "dag_run_id": dag_run_id(row["grant_id"], t)} for t in wanted])
+                    fresh: dict[str, Any] = {
+                        "grant_id": row["grant_id"],
+                        "state": "due",
+                        "leased_until": 0.0,
+                        "tries": 0,
+                        "detail": "",
+                    }
+                    await c.execute(
+                        starts.insert(),
+                        [{**fresh, "due": t, "dag_run_id": dag_run_id(row["grant_id"], t)} for t in wanted],
+                    )
 
     def _missed(self, row: RowMapping, now: float) -> tuple[list[float], float | None]:
         cron = Cron(row["cron"], row["timezone"])
@@ -129,20 +170,36 @@ class Schedules:
         s = starts.c
         query = (
             sa.select(starts, schedules.c.workflow, schedules.c.parameters, grants.c.owner)
-            .join(schedules, schedules.c.grant_id == s.grant_id).join(grants, grants.c.id == s.grant_id)
-            .where(s.state == "due", s.leased_until <= now).order_by(s.due).limit(BATCH)
-        )  # fmt: skip
+            .join(schedules, schedules.c.grant_id == s.grant_id)
+            .join(grants, grants.c.id == s.grant_id)
+            .where(s.state == "due", s.leased_until <= now)
+            .order_by(s.due)
+            .limit(BATCH)
+        )
         async with self._store.read() as c:
             rows = (await c.execute(query)).mappings().all()
         found = []
         for row in rows:
-            mine = sa.and_(s.grant_id == row["grant_id"], s.due == row["due"], s.state == "due", s.tries == row["tries"])
+            mine = sa.and_(
+                s.grant_id == row["grant_id"], s.due == row["due"], s.state == "due", s.tries == row["tries"]
+            )
             given_up = row["tries"] >= MAX_TRIES
-            values = {"state": "failed", "detail": "Airflow could not start it"} if given_up else {"leased_until": now + LEASE, "tries": row["tries"] + 1}
+            values = (
+                {"state": "failed", "detail": "Airflow could not start it"}
+                if given_up
+                else {"leased_until": now + LEASE, "tries": row["tries"] + 1}
+            )
             async with self._store.write() as c:
                 done = await c.execute(starts.update().where(mine).values(**values))
             if done.rowcount == 1 and given_up:
-                await self._audit.record("broker", "schedule.start", allowed=False, owner=row["owner"], grant=row["grant_id"], reason=values["detail"])
+                await self._audit.record(
+                    "broker",
+                    "schedule.start",
+                    allowed=False,
+                    owner=row["owner"],
+                    grant=row["grant_id"],
+                    reason=values["detail"],
+                )
             elif done.rowcount == 1:
                 found += await self._with_ticket(row)
         return found
@@ -150,7 +207,9 @@ class Schedules:
     async def _with_ticket(self, row: RowMapping) -> list[DueStart]:
         request = TicketRequest(workflow=row["workflow"], parameters=row["parameters"], dag_run_id=row["dag_run_id"])
         try:
-            ticket = await self._tickets.create(row["grant_id"], row["owner"], request, actor="schedule", lifetime=TICKET_LIFETIME)
+            ticket = await self._tickets.create(
+                row["grant_id"], row["owner"], request, actor="schedule", lifetime=TICKET_LIFETIME
+            )
         except ProblemError as error:
             if error.problem.status != 403:
                 raise

@@ -1,4 +1,6 @@
-"""Tickets: one start under a grant, bound to workflow and parameters, good once. Only the SHA-256 of a ticket is kept."""
+"""Tickets: one start under a grant, bound to workflow and parameters, good once. Only the SHA-256 of a ticket is
+kept.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from gdi.contracts.broker_api import Ticket, TicketRequest
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.db.store import Store, tickets
+from token_broker.db.store import BrokerDatabase, tickets
 from token_broker.grants.grants import Grants, not_yours
 from token_broker.grants.parameters import datasets_of, hash_of
 
@@ -22,10 +24,12 @@ AGAIN = "Make a new ticket: POST /v1/grants/{id}/tickets."
 
 
 class Tickets:
-    def __init__(self, store: Store, grants: Grants, audit: Audit, lifetime: float) -> None:
+    def __init__(self, store: BrokerDatabase, grants: Grants, audit: Audit, lifetime: float) -> None:
         self._store, self._grants, self._audit, self._lifetime = store, grants, audit, lifetime
 
-    async def create(self, grant: str, user: str, request: TicketRequest, *, actor: str, lifetime: float | None = None) -> Ticket:
+    async def create(
+        self, grant: str, user: str, request: TicketRequest, *, actor: str, lifetime: float | None = None
+    ) -> Ticket:
         """A new ticket of the user's own, active grant, for a workflow and datasets that it covers."""
         row = await self._grants.row(grant)
         if row is None or row["owner"] != user:
@@ -50,9 +54,18 @@ class Tickets:
         return Ticket(ticket=ticket, expires_at=expires)
 
     async def use(
-        self, ticket: str, run: str, *, workflow: str, phash: str, dag_run_id: str, triggering_user: str | None, portal_users: set[str]
+        self,
+        ticket: str,
+        run: str,
+        *,
+        workflow: str,
+        phash: str,
+        dag_run_id: str,
+        triggering_user: str | None,
+        portal_users: set[str],
     ) -> RowMapping:
-        """Uses the ticket up for `run`; the same run may show it again (a repeated request). 403 with the reason otherwise; a mismatch does not use it up.
+        """Uses the ticket up for `run`; the same run may show it again (a repeated request). 403 with the reason
+        otherwise; a mismatch does not use it up.
 
         Looked up by hash: how long that takes tells nothing of any ticket.
         """
@@ -66,25 +79,33 @@ class Tickets:
         if row["used_run"] is None and row["expires_at"] <= time.time():
             raise await self._refuse(row, run, "ticket-expired", "This ticket has expired.")
         if row["workflow"] != workflow:
-            raise await self._refuse(row, run, "ticket-mismatch", f"This ticket is for another workflow than {workflow}.")
+            raise await self._refuse(
+                row, run, "ticket-mismatch", f"This ticket is for another workflow than {workflow}."
+            )
         if row["parameters_hash"] != phash:
-            raise await self._refuse(row, run, "ticket-mismatch", "This ticket is for other parameters than those of this run.")
+            raise await self._refuse(
+                row, run, "ticket-mismatch", "This ticket is for other parameters than those of this run."
+            )
         if row["dag_run_id"] is not None and row["dag_run_id"] != dag_run_id:
             raise await self._refuse(row, run, "ticket-mismatch", "This ticket is for another Airflow run id.")
         if triggering_user is not None and triggering_user != row["owner"] and triggering_user not in portal_users:
-            raise await self._refuse(row, run, "ticket-mismatch", "This ticket belongs to another user than the one who started the run.")
+            raise await self._refuse(
+                row, run, "ticket-mismatch", "This ticket belongs to another user than the one who started the run."
+            )
         async with self._store.write() as c:
             done = await c.execute(
                 tickets.update()
                 .where(tickets.c.hash == key, sa.or_(tickets.c.used_run.is_(None), tickets.c.used_run == run))
                 .values(used_run=run, used_at=time.time())
-            )  # fmt: skip
+            )
         if done.rowcount != 1:
             raise await self._refuse(row, run, "ticket-used", "This ticket was used before, for another run.")
         return row
 
     async def _refuse(self, row: RowMapping, run: str, slug: str, detail: str) -> ProblemError:
-        await self._audit.record("airflow", "ticket.use", allowed=False, owner=row["owner"], run=run, grant=row["grant_id"], reason=slug)
+        await self._audit.record(
+            "airflow", "ticket.use", allowed=False, owner=row["owner"], run=run, grant=row["grant_id"], reason=slug
+        )
         return ProblemError(403, slug, detail, action=AGAIN)
 
     async def forget_old(self) -> None:
@@ -96,11 +117,19 @@ def check_covers(grant: RowMapping, workflow: str, datasets: list[str]) -> None:
     """403 unless the user's consent covers this workflow and all of these datasets."""
     if workflow not in grant["workflows"]:
         raise ProblemError(
-            403, "workflow-not-granted", f"The grant does not cover the workflow {workflow}.", action="Give consent for it (a new grant).", workflow=workflow
+            403,
+            "workflow-not-granted",
+            f"The grant does not cover the workflow {workflow}.",
+            action="Give consent for it (a new grant).",
+            workflow=workflow,
         )
     missing = [d for d in datasets if d not in set(grant["datasets"])]
     if missing:
         names = ", ".join(missing[:10])
         raise ProblemError(
-            403, "dataset-not-granted", f"The grant does not cover: {names}.", action="Give consent for these datasets (a new grant).", datasets=missing[:100]
+            403,
+            "dataset-not-granted",
+            f"The grant does not cover: {names}.",
+            action="Give consent for these datasets (a new grant).",
+            datasets=missing[:100],
         )

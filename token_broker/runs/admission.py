@@ -1,4 +1,6 @@
-"""Whether a user may read these datasets now: the passport is read, every visa validated, each dataset's node found. A plan, or a refusal that names all."""
+"""Whether a user may read these datasets now: the passport is read, every visa validated, each dataset's node found. A
+plan, or a refusal that names all.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,22 @@ from gdi.kit.problem import ProblemError
 from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
 from token_broker.audit import Audit
 from token_broker.authentication.enrolment import EnrolmentFile
-from token_broker.tokens.token_refresher import Keeper, provider_away
+from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 from token_broker.visas.visas import SENTENCES, Visa, Visas
 
 APPLY = "Apply for access to this dataset in the REMS of its data access committee."
 
 
 class Admission:
-    def __init__(self, keeper: Keeper, oidc: Oidc, visas: Visas, enrolment: EnrolmentFile, audit: Audit) -> None:
-        self._keeper, self._oidc, self._visas, self._enrolment, self._audit = keeper, oidc, visas, enrolment, audit
+    def __init__(
+        self, refresher: TokenRefresher, oidc: Oidc, visas: Visas, enrolment: EnrolmentFile, audit: Audit
+    ) -> None:
+        self._keeper, self._oidc, self._visas, self._enrolment, self._audit = refresher, oidc, visas, enrolment, audit
 
     async def plan(self, *, grant: str, user: str, datasets: list[str], run: str) -> list[PlanItem]:
-        """The nodes and when access ends there. 403 `access-denied` with a refusal for each dataset that fails; 503 where it could not be found out."""
+        """The nodes and when access ends there. 403 `access-denied` with a refusal for each dataset that fails; 503
+        where it could not be found out.
+        """
         passport = await self._visas.passport(await self._userinfo(grant, user), user)
         enrolment = self._enrolment.current
         refusals: list[dict[str, Any]] = []
@@ -29,22 +35,49 @@ class Admission:
         for dataset in datasets:
             node = enrolment.node_of(dataset)
             if node is None:
-                refusals.append({"dataset": dataset, "node": None, "reason": "unknown-dataset", "how_to_apply": "Check the dataset's id in the catalogue."})
+                refusals.append(
+                    {
+                        "dataset": dataset,
+                        "node": None,
+                        "reason": "unknown-dataset",
+                        "how_to_apply": "Check the dataset's id in the catalogue.",
+                    }
+                )
                 continue
             found = passport.access(dataset)
             if not isinstance(found, Visa):
                 if found == "issuer-unavailable":
                     unclear.append(dataset)
                 else:
-                    refusals.append({"dataset": dataset, "node": node.id, "reason": found, "how_to_apply": node.how_to_apply or APPLY})
+                    refusals.append(
+                        {
+                            "dataset": dataset,
+                            "node": node.id,
+                            "reason": found,
+                            "how_to_apply": node.how_to_apply or APPLY,
+                        }
+                    )
                 continue
-            await self._audit.record("broker", "run.admit", owner=user, run=run, grant=grant, dataset=dataset, node=node.id, visa=found.summary())
+            await self._audit.record(
+                "broker",
+                "run.admit",
+                owner=user,
+                run=run,
+                grant=grant,
+                dataset=dataset,
+                node=node.id,
+                visa=found.summary(),
+            )
             item = items.get(node.id)
             if item is None:
                 items[node.id] = PlanItem(
-                    node=node.id, datasets=[dataset], access_ends_at=found.ends_at, gateway_url=node.gateway_url, audience=node.audience,
+                    node=node.id,
+                    datasets=[dataset],
+                    access_ends_at=found.ends_at,
+                    gateway_url=node.gateway_url,
+                    audience=node.audience,
                     public_key=node.public_key,
-                )  # fmt: skip
+                )
             else:
                 item.datasets.append(dataset)
                 item.access_ends_at = min(item.access_ends_at, found.ends_at)
@@ -52,9 +85,11 @@ class Admission:
             raise await self._refuse(refusals, grant, user, run)
         if unclear:
             raise ProblemError(
-                503, "visa-issuer-unavailable", f"The key set of the issuer of your visas cannot be had: {', '.join(unclear[:10])}.",
+                503,
+                "visa-issuer-unavailable",
+                f"The key set of the issuer of your visas cannot be had: {', '.join(unclear[:10])}.",
                 action="Try again in a minute; tell the operator if it stays.",
-            )  # fmt: skip
+            )
         return [items[node] for node in sorted(items)]
 
     async def _userinfo(self, grant: str, user: str) -> dict[str, Any]:
@@ -62,20 +97,43 @@ class Admission:
         try:
             userinfo = await self._oidc.userinfo(access.token)
         except OidcDenied as error:
-            raise ProblemError(502, "userinfo-refused", str(error), action="Try again; if it stays, sign in and give consent again.") from None
+            raise ProblemError(
+                502, "userinfo-refused", str(error), action="Try again; if it stays, sign in and give consent again."
+            ) from None
         except OidcUnavailable as error:
             raise provider_away(error) from None
         if userinfo.get("sub") != user:
-            raise ProblemError(403, "grant-not-yours", "The identity provider names another user for this grant.", action="Sign in and give consent again.")
+            raise ProblemError(
+                403,
+                "grant-not-yours",
+                "The identity provider names another user for this grant.",
+                action="Sign in and give consent again.",
+            )
         return userinfo
 
     async def _refuse(self, refusals: list[dict[str, Any]], grant: str, user: str, run: str) -> ProblemError:
         for r in refusals:
             await self._audit.record(
-                "broker", "run.admit", allowed=False, owner=user, run=run, grant=grant, dataset=r["dataset"], node=r["node"], reason=r["reason"]
+                "broker",
+                "run.admit",
+                allowed=False,
+                owner=user,
+                run=run,
+                grant=grant,
+                dataset=r["dataset"],
+                node=r["node"],
+                reason=r["reason"],
             )
-        parts = [f"{r['dataset']}{' at ' + r['node'] if r['node'] else ''}: {SENTENCES.get(r['reason'], r['reason'])} ({r['reason']})" for r in refusals[:20]]
+        parts = [
+            f"{r['dataset']}{' at ' + r['node'] if r['node'] else ''}: {SENTENCES.get(r['reason'], r['reason'])}"
+            f" ({r['reason']})"
+            for r in refusals[:20]
+        ]
         more = f"; and {len(refusals) - 20} more" if len(refusals) > 20 else ""
         return ProblemError(
-            403, "access-denied", f"No access to {'; '.join(parts)}{more}.", action=refusals[0]["how_to_apply"] + " Then start again.", refusals=refusals
+            403,
+            "access-denied",
+            f"No access to {'; '.join(parts)}{more}.",
+            action=refusals[0]["how_to_apply"] + " Then start again.",
+            refusals=refusals,
         )

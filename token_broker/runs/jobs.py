@@ -1,4 +1,6 @@
-"""The run's jobs as a person looks at them: the last word about each, and in which order the words came, so that a page asks only for what is new."""
+"""The run's jobs as a person looks at them: the last word about each, and in which order the words came, so that a page
+asks only for what is new.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,20 @@ from token_broker.db.store import job_details, jobs, upsert
 
 PAGE = 2000
 MAX_WILDCARDS, MAX_MESSAGE = 1000, 500  # characters of a job that a list carries
-SAID = ("message", "error_class", "exit_code", "line", "dataset")  # why a job is where it is; what one that is done forgets
+SAID = (
+    "message",
+    "error_class",
+    "exit_code",
+    "line",
+    "dataset",
+)  # why a job is where it is; what one that is done forgets
 KNOWN = ("wildcards", "task", "tries", "cpu_seconds", "memory_bytes", "submitted_at")
 
 
 async def note(c: AsyncConnection, key: Mapping[str, Any], numbered: Iterable[tuple[int, Any]]) -> None:
-    """Keeps what numbered events say of jobs; `key` names run, attempt and node. An event that is silent about something leaves what was known."""
+    """Keeps what numbered events say of jobs; `key` names run, attempt and node. An event that is silent about
+    something leaves what was known.
+    """
     changed: dict[str, dict[str, Any]] = {}
     for number, e in numbered:
         if e.kind != "job" or e.job is None or e.state not in JOB_STATES:
@@ -55,7 +65,15 @@ def _wildcards(given: Mapping[str, str]) -> str | None:
 async def page(c: AsyncConnection, run: RowMapping, after: int, limit: int) -> JobPage:
     """Jobs of the current attempt of which there was news after `after` (an event's number), oldest news first."""
     same = [jobs.c[name] == job_details.c[name] for name in ("run_id", "attempt", "node", "job")]
-    wanted = [jobs.c.node, jobs.c.job, jobs.c.rule, jobs.c.state, jobs.c.started_at, jobs.c.ended_at, *(job_details.c[n] for n in ("number", *KNOWN, *SAID))]
+    wanted = [
+        jobs.c.node,
+        jobs.c.job,
+        jobs.c.rule,
+        jobs.c.state,
+        jobs.c.started_at,
+        jobs.c.ended_at,
+        *(job_details.c[n] for n in ("number", *KNOWN, *SAID)),
+    ]
     limit = max(1, min(limit, PAGE))
     query = (
         sa.select(*wanted)
@@ -66,5 +84,17 @@ async def page(c: AsyncConnection, run: RowMapping, after: int, limit: int) -> J
     )
     rows: Sequence[RowMapping] = (await c.execute(query)).mappings().all()
     # All of it was checked when it came in: thousands of rows are not checked once more at every look.
-    found = [Job(**{k: v for k, v in row.items() if k not in ("number", "wildcards")}, wildcards=json.loads(row["wildcards"] or "{}")) for row in rows]
-    return JobPage(run=run["id"], attempt=run["attempt"], jobs=found, next_after=rows[-1]["number"] if rows else after, more=len(rows) == limit)
+    found = [
+        Job(
+            **{k: v for k, v in row.items() if k not in ("number", "wildcards")},
+            wildcards=json.loads(row["wildcards"] or "{}"),
+        )
+        for row in rows
+    ]
+    return JobPage(
+        run=run["id"],
+        attempt=run["attempt"],
+        jobs=found,
+        next_after=rows[-1]["number"] if rows else after,
+        more=len(rows) == limit,
+    )

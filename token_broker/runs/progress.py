@@ -1,4 +1,6 @@
-"""Progress: the sum of a run's events by node and rule, kept up as events come, so that asking for it never walks over them."""
+"""Progress: the sum of a run's events by node and rule, kept up as events come, so that asking for it never walks over
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ class Sums:
         self._max_jobs = max_jobs
 
     async def add(self, c: AsyncConnection, run: str, attempt: int, node: str, fresh: Sequence[Event]) -> None:
-        """Takes events in, inside the transaction that stores them. A job's last state of the batch counts; its end is kept, and
-        its start: when it ran (again, after it waited again), or when it was first heard of where nobody saw it run."""
+        """Takes events in, inside the transaction that stores them. A job's last state of the batch counts; its end is
+        kept, and its start: when it ran (again, after it waited again), or when it was first heard of where nobody saw
+        it run."""
         key = {"run_id": run, "attempt": attempt, "node": node}
         planned: dict[str, int] = {}
         changed: dict[str, dict[str, Any]] = {}
@@ -35,11 +38,16 @@ class Sums:
             if e.kind == "rules":
                 planned |= e.counts
             elif e.kind == "job" and e.job is not None and e.state in JOB_STATES:
-                job = changed.setdefault(e.job, {**key, "job": e.job, "rule": e.rule or "", "state": e.state, "started_at": None, "ended_at": None})
+                job = changed.setdefault(
+                    e.job,
+                    {**key, "job": e.job, "rule": e.rule or "", "state": e.state, "started_at": None, "ended_at": None},
+                )
                 job["state"] = e.state
                 job["rule"] = e.rule or job["rule"]
                 if job["started_at"] is None or (e.state == "running" and job["job"] not in running):
-                    job["started_at"] = e.time  # a job that is over before anyone saw it run began when it was submitted
+                    job["started_at"] = (
+                        e.time
+                    )  # a job that is over before anyone saw it run began when it was submitted
                 if e.state == "running":
                     running.add(e.job)
                 job["ended_at"] = e.time if e.state in ENDED else None
@@ -48,7 +56,9 @@ class Sums:
             elif e.kind == "node" and e.state in NODE_STATES:
                 state |= {"state": e.state, "message": e.message or "", "dataset": e.dataset}
         if planned:
-            known = dict((r[0], r[1]) for r in await c.execute(sa.select(rules.c.rule, rules.c.position).filter_by(**key)))
+            known = dict(
+                (r[0], r[1]) for r in await c.execute(sa.select(rules.c.rule, rules.c.position).filter_by(**key))
+            )
             room = MAX_RULES - len(known)
             rows = []
             for rule, total in planned.items():
@@ -77,12 +87,23 @@ class Sums:
         here = {"run_id": run["id"], "attempt": run["attempt"]}
         states = {r["node"]: r for r in (await c.execute(sa.select(node_states).filter_by(**here))).mappings()}
         found: dict[tuple[str, str], RuleProgress] = {}
-        for r in (await c.execute(sa.select(rules).filter_by(**here).order_by(rules.c.node, rules.c.position))).mappings():
+        for r in (
+            await c.execute(sa.select(rules).filter_by(**here).order_by(rules.c.node, rules.c.position))
+        ).mappings():
             found[r["node"], r["rule"]] = RuleProgress(node=r["node"], rule=r["rule"], total=r["total"])
         sums = (
-            sa.select(jobs.c.node, jobs.c.rule, jobs.c.state, sa.func.count().label("n"), sa.func.min(jobs.c.started_at), sa.func.max(jobs.c.ended_at))
-            .filter_by(**here).group_by(jobs.c.node, jobs.c.rule, jobs.c.state).order_by(jobs.c.node, jobs.c.rule)
-        )  # fmt: skip
+            sa.select(
+                jobs.c.node,
+                jobs.c.rule,
+                jobs.c.state,
+                sa.func.count().label("n"),
+                sa.func.min(jobs.c.started_at),
+                sa.func.max(jobs.c.ended_at),
+            )
+            .filter_by(**here)
+            .group_by(jobs.c.node, jobs.c.rule, jobs.c.state)
+            .order_by(jobs.c.node, jobs.c.rule)
+        )
         seen: dict[tuple[str, str], int] = {}
         for node, rule, state, n, started, ended in await c.execute(sums):
             item = found.setdefault((node, rule), RuleProgress(node=node, rule=rule, total=0))
@@ -97,10 +118,17 @@ class Sums:
             if item.done + item.failed < item.total:
                 item.ended_at = None
         return Progress(
-            run=run["id"], attempt=run["attempt"], state=run["state"], outcome=run["outcome"], failing=run["failing"],
-            nodes=[_node(p["node"], states.get(p["node"]), [r for r in found.values() if r.node == p["node"]]) for p in run["plan"]],
+            run=run["id"],
+            attempt=run["attempt"],
+            state=run["state"],
+            outcome=run["outcome"],
+            failing=run["failing"],
+            nodes=[
+                _node(p["node"], states.get(p["node"]), [r for r in found.values() if r.node == p["node"]])
+                for p in run["plan"]
+            ],
             rules=list(found.values()),
-        )  # fmt: skip
+        )
 
 
 def _node(node: str, state: RowMapping | None, mine: list[RuleProgress]) -> NodeProgress:
@@ -108,5 +136,10 @@ def _node(node: str, state: RowMapping | None, mine: list[RuleProgress]) -> Node
     if state is None:
         return NodeProgress(node=node, state="waiting", done=done, total=total)
     return NodeProgress(
-        node=node, state=state["state"], done=max(done, state["done"]), total=max(total, state["total"]), message=state["message"], dataset=state["dataset"]
+        node=node,
+        state=state["state"],
+        done=max(done, state["done"]),
+        total=max(total, state["total"]),
+        message=state["message"],
+        dataset=state["dataset"],
     )

@@ -1,4 +1,6 @@
-"""Runs: admitted (idempotent on DAG id, run id and attempt), looked at, closed. A later attempt is admitted anew, with the visas of that moment."""
+"""Runs: admitted (idempotent on DAG id, run id and attempt), looked at, closed. A later attempt is admitted anew, with
+the visas of that moment.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from gdi.kit.canonical import sha256_hex
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.authentication.enrolment import EnrolmentFile
-from token_broker.db.store import Store, grants, runs
+from token_broker.db.store import BrokerDatabase, grants, runs
 from token_broker.grants.grants import Grants, not_yours
 from token_broker.grants.parameters import datasets_of, hash_of
 from token_broker.grants.tickets import Tickets, check_covers
@@ -32,12 +34,22 @@ class Runs:
 
     on_refused: Callable[[str, str, ProblemError], Awaitable[None]]
 
-    def __init__(self, store: Store, grants_: Grants, tickets: Tickets, admission: Admission, enrolment: EnrolmentFile, audit: Audit) -> None:
+    def __init__(
+        self,
+        store: BrokerDatabase,
+        grants_: Grants,
+        tickets: Tickets,
+        admission: Admission,
+        enrolment: EnrolmentFile,
+        audit: Audit,
+    ) -> None:
         self._store, self._grants, self._tickets = store, grants_, tickets
         self._admission, self._enrolment, self._audit = admission, enrolment, audit
 
     async def admit(self, request: AdmitRequest) -> Run:
-        """The run, open at this attempt. 403 refusals (ticket-*, grant-*, access-denied), 409 where it contradicts what is known."""
+        """The run, open at this attempt. 403 refusals (ticket-*, grant-*, access-denied), 409 where it contradicts what
+        is known.
+        """
         run = run_id(request.dag_id, request.dag_run_id)
         phash, datasets = hash_of(request.parameters), datasets_of(request.parameters)
         known = await self.row(run)
@@ -48,9 +60,12 @@ class Runs:
                 return as_run(known)
             if request.attempt <= known["attempt"]:
                 raise ProblemError(
-                    409, "attempt-over", f"Attempt {request.attempt} of run {run} is over (the run is at attempt {known['attempt']}, {known['state']}).",
+                    409,
+                    "attempt-over",
+                    f"Attempt {request.attempt} of run {run} is over (the run is at attempt {known['attempt']},"
+                    f" {known['state']}).",
                     action=f"Open attempt {known['attempt'] + 1}.",
-                )  # fmt: skip
+                )
             grant = await self._grants.serving(known["grant_id"], run)
         else:
             grant = await self._starting_grant(request, run, phash)
@@ -61,40 +76,74 @@ class Runs:
             await self.on_refused(grant["id"], request.dag_run_id, error)
             raise
         values = {
-            "attempt": request.attempt, "state": "open", "outcome": "", "failing": None, "closed_at": None, "opened_at": time.time(),
+            "attempt": request.attempt,
+            "state": "open",
+            "outcome": "",
+            "failing": None,
+            "closed_at": None,
+            "opened_at": time.time(),
             "plan": [p.model_dump(mode="json") for p in plan],
-        }  # fmt: skip
+        }
         if known is not None:
             await self._reopen(run, known["attempt"], values)
         else:
             fixed = {
-                "id": run, "dag_id": request.dag_id, "dag_run_id": request.dag_run_id, "workflow": request.workflow, "digest": request.digest,
-                "owner": grant["owner"], "grant_id": grant["id"], "parameters_hash": phash, "datasets": datasets, "event_count": 0,
-            }  # fmt: skip
+                "id": run,
+                "dag_id": request.dag_id,
+                "dag_run_id": request.dag_run_id,
+                "workflow": request.workflow,
+                "digest": request.digest,
+                "owner": grant["owner"],
+                "grant_id": grant["id"],
+                "parameters_hash": phash,
+                "datasets": datasets,
+                "event_count": 0,
+            }
             try:
                 await self._insert(run, grant, {**fixed, **values})
             except IntegrityError:  # the same request was faster: answer what it made
                 return await self.admit(request)
         await self._audit.record(
-            "airflow", "run.open", owner=grant["owner"], run=run, grant=grant["id"], reason=f"attempt {request.attempt} of {request.workflow}"
+            "airflow",
+            "run.open",
+            owner=grant["owner"],
+            run=run,
+            grant=grant["id"],
+            reason=f"attempt {request.attempt} of {request.workflow}",
         )
         return await self.get(run)
 
     async def _starting_grant(self, request: AdmitRequest, run: str, phash: str) -> RowMapping:
         """The grant under which a new run starts: by ticket, or by naming it in the Airflow UI."""
         if (request.ticket is None) == (request.grant is None):
-            raise ProblemError(422, "ticket-or-grant", "A first attempt needs one of ticket and grant.", action="Send the ticket of this start, or your grant.")
+            raise ProblemError(
+                422,
+                "ticket-or-grant",
+                "A first attempt needs one of ticket and grant.",
+                action="Send the ticket of this start, or your grant.",
+            )
         if request.ticket is not None:
             ticket = await self._tickets.use(
-                request.ticket, run, workflow=request.workflow, phash=phash, dag_run_id=request.dag_run_id, triggering_user=request.triggering_user,
+                request.ticket,
+                run,
+                workflow=request.workflow,
+                phash=phash,
+                dag_run_id=request.dag_run_id,
+                triggering_user=request.triggering_user,
                 portal_users=self._enrolment.current.portal_airflow_users,
-            )  # fmt: skip
+            )
             return await self._grants.serving(ticket["grant_id"], run)
         assert request.grant is not None
         row = await self._grants.row(request.grant)
         if row is None or request.triggering_user is None or row["owner"] != request.triggering_user:
             await self._audit.record(
-                "airflow", "run.admit", allowed=False, owner=row["owner"] if row else None, run=run, grant=request.grant, reason="grant-not-yours"
+                "airflow",
+                "run.admit",
+                allowed=False,
+                owner=row["owner"] if row else None,
+                run=run,
+                grant=request.grant,
+                reason="grant-not-yours",
             )
             raise not_yours(request.grant)
         return await self._grants.serving(request.grant, run)
@@ -107,20 +156,36 @@ class Runs:
                     grants.update()
                     .where(grants.c.id == grant["id"], sa.or_(grants.c.state == "active", grants.c.used_run == run))
                     .values(state="used", used_run=run)
-                )  # fmt: skip
+                )
             else:
-                done = await c.execute(grants.update().where(grants.c.id == grant["id"], grants.c.state == "active").values(label=grants.c.label))
+                done = await c.execute(
+                    grants.update()
+                    .where(grants.c.id == grant["id"], grants.c.state == "active")
+                    .values(label=grants.c.label)
+                )
             if done.rowcount != 1:
-                raise ProblemError(403, "grant-inactive", "The grant ended or was used while this run was admitted.", action="Give consent again.")
+                raise ProblemError(
+                    403,
+                    "grant-inactive",
+                    "The grant ended or was used while this run was admitted.",
+                    action="Give consent again.",
+                )
             await c.execute(runs.insert().values(**values))
 
     async def _reopen(self, run: str, from_attempt: int, values: dict[str, Any]) -> None:
         async with self._store.write() as c:
-            done = await c.execute(runs.update().where(runs.c.id == run, runs.c.attempt == from_attempt).values(**values))
+            done = await c.execute(
+                runs.update().where(runs.c.id == run, runs.c.attempt == from_attempt).values(**values)
+            )
         if done.rowcount != 1:
             row = await self.row(run)
             if row is None or row["attempt"] != values["attempt"] or row["state"] != "open":
-                raise ProblemError(409, "attempt-over", "Another attempt was opened at the same time.", action="Look at the run and open the next attempt.")
+                raise ProblemError(
+                    409,
+                    "attempt-over",
+                    "Another attempt was opened at the same time.",
+                    action="Look at the run and open the next attempt.",
+                )
 
     @staticmethod
     def _same(known: RowMapping, request: AdmitRequest, phash: str) -> None:
@@ -131,7 +196,10 @@ class Runs:
         ):
             if before != now:
                 raise ProblemError(
-                    409, "run-mismatch", f"The {name} of run {known['id']} differs from that of its first attempt.", action="Start a new run with a new ticket."
+                    409,
+                    "run-mismatch",
+                    f"The {name} of run {known['id']} differs from that of its first attempt.",
+                    action="Start a new run with a new ticket.",
                 )
 
     async def row(self, run: str) -> RowMapping | None:
@@ -157,16 +225,26 @@ class Runs:
         """Ends the attempt. Closing twice, or an attempt that a later one replaced, changes nothing and is no error."""
         row = await self.known(run)
         if request.attempt > row["attempt"]:
-            raise ProblemError(409, "attempt-unknown", f"Run {run} has no attempt {request.attempt}.", action="Close the attempt that is open.")
+            raise ProblemError(
+                409,
+                "attempt-unknown",
+                f"Run {run} has no attempt {request.attempt}.",
+                action="Close the attempt that is open.",
+            )
         async with self._store.write() as c:
             done = await c.execute(
                 runs.update()
                 .where(runs.c.id == run, runs.c.attempt == request.attempt, runs.c.state == "open")
                 .values(state="closed", outcome=request.outcome, closed_at=time.time())
-            )  # fmt: skip
+            )
         if done.rowcount == 1:
             await self._audit.record(
-                "airflow", "run.close", owner=row["owner"], run=run, grant=row["grant_id"], reason=f"attempt {request.attempt}: {request.outcome}"
+                "airflow",
+                "run.close",
+                owner=row["owner"],
+                run=run,
+                grant=row["grant_id"],
+                reason=f"attempt {request.attempt}: {request.outcome}",
             )
         return await self.get(run)
 
@@ -178,14 +256,32 @@ def unknown(run: str) -> ProblemError:
 def need_open(row: RowMapping, attempt: int | None = None) -> None:
     """409 `run-closed` or `attempt-over` unless the run is open (at this attempt)."""
     if row["state"] != "open":
-        raise ProblemError(409, "run-closed", f"Run {row['id']} is closed.", action="Open the next attempt in Airflow to go on.")
+        raise ProblemError(
+            409, "run-closed", f"Run {row['id']} is closed.", action="Open the next attempt in Airflow to go on."
+        )
     if attempt is not None and attempt != row["attempt"]:
-        raise ProblemError(409, "attempt-over", f"Run {row['id']} is at attempt {row['attempt']}, not {attempt}.", action="Stop: a later attempt took over.")
+        raise ProblemError(
+            409,
+            "attempt-over",
+            f"Run {row['id']} is at attempt {row['attempt']}, not {attempt}.",
+            action="Stop: a later attempt took over.",
+        )
 
 
 def as_run(row: RowMapping) -> Run:
     return Run(
-        id=row["id"], dag_id=row["dag_id"], dag_run_id=row["dag_run_id"], attempt=row["attempt"], state=row["state"], outcome=row["outcome"],
-        workflow=row["workflow"], digest=row["digest"], user=row["owner"], datasets=row["datasets"], plan=row["plan"], failing=row["failing"],
-        opened_at=row["opened_at"], closed_at=row["closed_at"],
-    )  # fmt: skip
+        id=row["id"],
+        dag_id=row["dag_id"],
+        dag_run_id=row["dag_run_id"],
+        attempt=row["attempt"],
+        state=row["state"],
+        outcome=row["outcome"],
+        workflow=row["workflow"],
+        digest=row["digest"],
+        user=row["owner"],
+        datasets=row["datasets"],
+        plan=row["plan"],
+        failing=row["failing"],
+        opened_at=row["opened_at"],
+        closed_at=row["closed_at"],
+    )

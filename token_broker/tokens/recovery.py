@@ -1,7 +1,9 @@
-"""After a crash or a lost answer in the middle of a redemption: was the refresh token redeemed, and what is left of the grant?
+"""After a crash or a lost answer in the middle of a redemption: was the refresh token redeemed, and what is left of the
+grant?
 
-The old token is never replayed on a guess. Introspection (RFC 7662) asks the provider about it without using it up: still active means that it was not
-redeemed. Otherwise the last access token, while it lives, is exchanged for a new refresh token (RFC 8693). Where neither works the grant is dead.
+The old token is never replayed on a guess. Introspection (RFC 7662) asks the provider about it without using it up:
+still active means that it was not redeemed. Otherwise the last access token, while it lives, is exchanged for a new
+refresh token (RFC 8693). Where neither works the grant is dead.
 """
 
 from __future__ import annotations
@@ -14,50 +16,70 @@ from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OidcDenied, OidcUnavailable
 
 if TYPE_CHECKING:
-    from token_broker.tokens.stored_tokens import Held
-    from token_broker.tokens.token_refresher import Keeper
+    from token_broker.tokens.stored_tokens import StoredTokens
+    from token_broker.tokens.token_refresher import TokenRefresher
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 NEEDED_TTL = 2.0
-NOT_KNOWN = ("invalid_client", "http-401")  # the provider refuses the broker itself, as while its secret is changed: that tells nothing about the grant
+NOT_KNOWN = (
+    "invalid_client",
+    "http-401",
+)  # the provider refuses the broker itself, as while its secret is changed: that tells nothing about the grant
 
 
-async def recover(keeper: Keeper, grant: str, before: Held, mine: Held, version: int) -> Held:
-    """The grant's tokens after an interrupted redemption, stored. `mine` is the lease we hold now. Dead where nothing is left."""
-    log.warning("grant %s: a redemption by replica %s was interrupted; finding out what is left", grant, before.redeeming.split("-")[0])
+async def recover(
+    refresher: TokenRefresher, grant: str, before: StoredTokens, mine: StoredTokens, version: int
+) -> StoredTokens:
+    """The grant's tokens after an interrupted redemption, stored. `mine` is the lease we hold now. Dead where nothing
+    is left.
+    """
+    log.warning(
+        "grant %s: a redemption by replica %s was interrupted; finding out what is left",
+        grant,
+        before.redeeming.split("-")[0],
+    )
 
     async def asked(question: Awaitable[T]) -> T | None:
-        """The provider's answer, or None where it refuses. Where it tells nothing, the tokens stay as uncertain as they are, for the next who tries."""
+        """The provider's answer, or None where it refuses. Where it tells nothing, the tokens stay as uncertain as they
+        are, for the next who tries.
+        """
         try:
             return await question
         except OidcUnavailable:
-            await keeper.release(grant, mine, version, uncertain=True)
+            await refresher.release(grant, mine, version, uncertain=True)
             raise
         except OidcDenied as error:
             if error.code not in NOT_KNOWN:
                 return None
-            await keeper.release(grant, mine, version, uncertain=True)
+            await refresher.release(grant, mine, version, uncertain=True)
             raise client_refused(error) from None
 
-    said = await asked(keeper.oidc.introspect(before.refresh_token, "refresh_token"))
-    if said is not None and said.get("active") is True:  # a provider that does not tell about refresh tokens: assume the worse
+    said = await asked(refresher.oidc.introspect(before.refresh_token, "refresh_token"))
+    if (
+        said is not None and said.get("active") is True
+    ):  # a provider that does not tell about refresh tokens: assume the worse
         log.warning("grant %s: the refresh token had not been redeemed; going on", grant)
-        return await keeper.redeem(grant, *await keeper.prolong(grant, mine, version))  # the questions may have taken most of the lease
+        return await refresher.redeem(
+            grant, *await refresher.prolong(grant, mine, version)
+        )  # the questions may have taken most of the lease
     if before.ttl() > NEEDED_TTL:
-        tokens = await asked(keeper.oidc.exchange_for_refresh(before.access_token))
+        tokens = await asked(refresher.oidc.exchange_for_refresh(before.access_token))
         if tokens is None:
             log.warning("grant %s: the last access token could not be exchanged", grant)
         elif tokens.refresh_token:
             log.warning("grant %s: saved by exchanging the last access token", grant)
-            return await keeper.store(grant, keeper.held(tokens, mine), version)
-    raise await keeper.die(
+            return await refresher.store(grant, refresher.held(tokens, mine), version)
+    raise await refresher.die(
         grant,
         mine,
         version,
-        "A broker stopped between redeeming this grant's refresh token and storing the new one; the token is used up and no other is known.",
+        "A broker stopped between redeeming this grant's refresh token and storing the new one; the token is used up"
+        " and no other is known.",
     )
 
 
 def client_refused(error: OidcDenied) -> ProblemError:
-    return ProblemError(502, "provider-refused", str(error), action="The operator must look at the broker's OIDC client.")
+    return ProblemError(
+        502, "provider-refused", str(error), action="The operator must look at the broker's OIDC client."
+    )

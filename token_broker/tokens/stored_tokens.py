@@ -13,8 +13,10 @@ REFRESH_AT = 0.5  # of the refresh token's life: the background renews it then, 
 
 
 @dataclass(frozen=True, repr=False)
-class Held:
-    """A grant's record in Vault (`grants/<id>`); secret. `redeeming` names the replica that redeems now, `redeeming_until` the end of its lease."""
+class StoredTokens:
+    """A grant's record in Vault (`grants/<id>`); secret. `redeeming` names the replica that redeems now,
+    `redeeming_until` the end of its lease.
+    """
 
     refresh_token: str
     refresh_lifetime: float
@@ -27,12 +29,15 @@ class Held:
     redeeming_until: float = 0
 
     @classmethod
-    def of(cls, tokens: TokenSet, *, default_lifetime: float, before: Held | None = None) -> Held:
-        """The record after the provider gave `tokens`. A provider that does not rotate gives no new refresh token: the old one stays."""
+    def of(cls, tokens: TokenSet, *, default_lifetime: float, before: StoredTokens | None = None) -> StoredTokens:
+        """The record after the provider gave `tokens`. A provider that does not rotate gives no new refresh token: the
+        old one stays.
+        """
         refresh = tokens.refresh_token or (before.refresh_token if before else "")
         return cls(
             refresh_token=refresh,
-            refresh_lifetime=tokens.refresh_expires_in or (before.refresh_lifetime if before and not tokens.refresh_token else default_lifetime),
+            refresh_lifetime=tokens.refresh_expires_in
+            or (before.refresh_lifetime if before and not tokens.refresh_token else default_lifetime),
             refreshed_at=time.time(),
             access_token=tokens.access_token,
             access_expires_at=tokens.access_expires_at,
@@ -41,7 +46,7 @@ class Held:
         )
 
     @classmethod
-    def read(cls, data: dict[str, Any]) -> Held:
+    def read(cls, data: dict[str, Any]) -> StoredTokens:
         return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
 
     def write(self) -> dict[str, Any]:

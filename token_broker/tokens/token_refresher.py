@@ -1,8 +1,10 @@
-"""The token keeper: one refresh token is redeemed once, by one replica, and the new one is stored before anyone sees the result.
+"""The token keeper: one refresh token is redeemed once, by one replica, and the new one is stored before anyone sees
+the result.
 
-A grant's Vault record holds the refresh token, the last access token and, while somebody redeems, a lease. The lease is taken by check-and-set, so of
-any number of replicas one wins; the others wait and read what it stored. A lease that outlives its end means that its holder died between redemption
-and store: nobody replays the token then (a provider with strict rotation would revoke the family); `token_broker.tokens.recovery` finds out what is left.
+A grant's Vault record holds the refresh token, the last access token and, while somebody redeems, a lease. The lease is
+taken by check-and-set, so of any number of replicas one wins; the others wait and read what it stored. A lease that
+outlives its end means that its holder died between redemption and store: nobody replays the token then (a provider with
+strict rotation would revoke the family); `token_broker.tokens.recovery` finds out what is left.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from gdi.kit.problem import ProblemError
 from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.db.locks import NamedLock
 from token_broker.tokens import recovery
-from token_broker.tokens.stored_tokens import Held
+from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable
 
 log = logging.getLogger(__name__)
@@ -43,39 +45,49 @@ class Dead(Exception):
     """The grant's refresh token serves no more; the message says why and what the user can do."""
 
 
-Note = Callable[[str, Held], Awaitable[None]]
+Note = Callable[[str, StoredTokens], Awaitable[None]]
 NoteDead = Callable[[str, str], Awaitable[None]]
 
 
-class Keeper:
+class TokenRefresher:
     """`on_refresh` and `on_dead` write what everybody may know (counts, due time, state) to SQL, after Vault."""
 
     def __init__(
-        self, vault: Vault, oidc: Oidc, *, lease: float, default_lifetime: float, on_refresh: Note, on_dead: NoteDead, replica: str | None = None
+        self,
+        vault: Vault,
+        oidc: Oidc,
+        *,
+        lease: float,
+        default_lifetime: float,
+        on_refresh: Note,
+        on_dead: NoteDead,
+        replica: str | None = None,
     ) -> None:
         self.vault, self.oidc = vault, oidc
         self.lease, self.default_lifetime = lease, default_lifetime
         self.on_refresh, self.on_dead = on_refresh, on_dead
         self.replica = replica or secrets.token_hex(8)
-        self._cache: OrderedDict[str, Held] = OrderedDict()
-        self._narrow: OrderedDict[tuple[str, str], Held] = OrderedDict()
+        self._cache: OrderedDict[str, StoredTokens] = OrderedDict()
+        self._narrow: OrderedDict[tuple[str, str], StoredTokens] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._running: set[asyncio.Task[Held]] = set()
+        self._running: set[asyncio.Task[StoredTokens]] = set()
 
     @staticmethod
     def path(grant: str) -> str:
         return f"grants/{grant}"
 
-    async def store_new(self, grant: str, tokens: TokenSet) -> Held:
+    async def store_new(self, grant: str, tokens: TokenSet) -> StoredTokens:
         """Keeps a grant's first tokens."""
-        held = Held.of(tokens, default_lifetime=self.default_lifetime)
+        held = StoredTokens.of(tokens, default_lifetime=self.default_lifetime)
         await self.vault.keep_one_version(self.path(grant))
         await self.vault.write(self.path(grant), held.write(), cas=0)
         self._remember(grant, held)
         return held
 
     async def access(self, grant: str, min_ttl: float = 0) -> Access:
-        """An access token that lives `min_ttl` seconds at least. ProblemError (503 try again; 409 cannot be had; 403 grant-inactive)."""
+        """An access token that lives `min_ttl` seconds at least. ProblemError (503 try again; 409 cannot be had; 403
+        grant-inactive).
+        """
         held = self._cache.get(grant)
         if held is None or not held.serves(min_ttl):
             held = await self._guarded(grant, lambda h: h.serves(min_ttl), min_ttl)
@@ -96,18 +108,22 @@ class Keeper:
             if cached is not None and cached.serves(min_ttl):
                 return Access(cached.access_token, cached.access_expires_at)
             await self.access(grant, min_ttl)
-            # A narrowed token ends with the one it was made of, at the latest: that one must have time left for the exchange itself.
+            # A narrowed token ends with the one it was made of, at the latest: that one must have time left for the
+            # exchange itself.
             lifetime = self._cache[grant].access_lifetime if grant in self._cache else 0
             broad = await self.access(grant, max(min_ttl, min(min_ttl + EXCHANGE_TIME, lifetime / 2)))
             try:
                 tokens = await self.oidc.narrow(broad.token, audience)
             except OidcDenied as error:
                 raise ProblemError(
-                    502, "narrowing-refused", str(error), action="The operator must allow the broker's client to exchange tokens for this audience."
+                    502,
+                    "narrowing-refused",
+                    str(error),
+                    action="The operator must allow the broker's client to exchange tokens for this audience.",
                 ) from None
             except OidcUnavailable as error:
                 raise provider_away(error) from None
-            held = Held.of(tokens, default_lifetime=0)
+            held = StoredTokens.of(tokens, default_lifetime=0)
             if held.ttl() < min_ttl:
                 raise too_short(min_ttl, held.access_lifetime)
             self._narrow[key] = held
@@ -121,21 +137,25 @@ class Keeper:
             self._narrow.pop(key, None)
 
     async def end(self, grant: str) -> None:
-        """Revokes the newest refresh token upstream and destroys the record. OidcUnavailable, VaultUnavailable or ProblemError: try again later."""
+        """Revokes the newest refresh token upstream and destroys the record. OidcUnavailable, VaultUnavailable or
+        ProblemError: try again later.
+        """
         self.forget(grant)
         async with NamedLock(self._locks, grant):
             record = await self.vault.read(self.path(grant))
             if record.data is not None:
-                held = Held.read(record.data)
+                held = StoredTokens.read(record.data)
                 if held.redeeming and held.redeeming_until > time.time():
                     raise busy(grant)  # its holder is about to store a newer token: that one must be revoked
                 await self.oidc.revoke(held.refresh_token)
             await self.vault.destroy(self.path(grant))
 
-    # --- the one way to a refresh -----------------------------------------------------------------------------------------
+    # --- the one way to a refresh ----------------------------------------------------------------
 
-    async def _guarded(self, grant: str, good: Callable[[Held], bool], min_ttl: float) -> Held:
-        """Runs the refresh in a task of its own: a client that hangs up must not cut it between redemption and store."""
+    async def _guarded(self, grant: str, good: Callable[[StoredTokens], bool], min_ttl: float) -> StoredTokens:
+        """Runs the refresh in a task of its own: a client that hangs up must not cut it between redemption and
+        store.
+        """
         task = asyncio.create_task(self._locked(grant, good, min_ttl))
         self._running.add(task)
         task.add_done_callback(self._finished)
@@ -143,14 +163,21 @@ class Keeper:
             return await asyncio.shield(task)
         except Dead as error:
             raise ProblemError(
-                403, "grant-inactive", str(error), action="Give consent again (a new grant), then start again.", state="dead", grant=grant
+                403,
+                "grant-inactive",
+                str(error),
+                action="Give consent again (a new grant), then start again.",
+                state="dead",
+                grant=grant,
             ) from None
         except OidcUnavailable as error:
             raise provider_away(error) from None
         except VaultUnavailable as error:
-            raise ProblemError(503, "vault-unavailable", str(error), action="Try again in some seconds; tell the operator if it stays.") from None
+            raise ProblemError(
+                503, "vault-unavailable", str(error), action="Try again in some seconds; tell the operator if it stays."
+            ) from None
 
-    def _finished(self, task: asyncio.Task[Held]) -> None:
+    def _finished(self, task: asyncio.Task[StoredTokens]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # seen by whoever waited; never "exception was never retrieved" in a log
@@ -160,7 +187,7 @@ class Keeper:
         if self._running:
             await asyncio.wait(self._running, timeout=timeout)
 
-    async def _locked(self, grant: str, good: Callable[[Held], bool], min_ttl: float) -> Held:
+    async def _locked(self, grant: str, good: Callable[[StoredTokens], bool], min_ttl: float) -> StoredTokens:
         async with NamedLock(self._locks, grant):
             deadline = time.monotonic() + self.lease + 15
             failures = 0
@@ -168,7 +195,7 @@ class Keeper:
                 record = await self.vault.read(self.path(grant))
                 if record.data is None:
                     raise await self.gone(grant)
-                held = Held.read(record.data)
+                held = StoredTokens.read(record.data)
                 if not held.redeeming:
                     if good(held):  # re-checked inside the lock: another may have refreshed while we waited
                         return self._remember(grant, held)
@@ -177,7 +204,9 @@ class Keeper:
                 elif held.redeeming_until > time.time():
                     await asyncio.sleep(0.05 + secrets.randbelow(100) / 1000)
                     continue
-                mine = replace(held, redeeming=f"{self.replica}-{secrets.token_hex(6)}", redeeming_until=time.time() + self.lease)
+                mine = replace(
+                    held, redeeming=f"{self.replica}-{secrets.token_hex(6)}", redeeming_until=time.time() + self.lease
+                )
                 try:
                     version = await self._write_lease(grant, mine, record.version)
                 except CasConflict:
@@ -202,7 +231,7 @@ class Keeper:
                 return after
         raise busy(grant)
 
-    async def _write_lease(self, grant: str, mine: Held, version: int) -> int:
+    async def _write_lease(self, grant: str, mine: StoredTokens, version: int) -> int:
         """Takes the lease. Where the answer is lost, the record itself tells who has it."""
         try:
             return await self.vault.write(self.path(grant), mine.write(), cas=version)
@@ -212,30 +241,41 @@ class Keeper:
                 return record.version
             raise
 
-    async def prolong(self, grant: str, mine: Held, version: int) -> tuple[Held, int]:
+    async def prolong(self, grant: str, mine: StoredTokens, version: int) -> tuple[StoredTokens, int]:
         """Our lease from now on, and the record's version. CasConflict where it ended and another has it."""
         mine = replace(mine, redeeming_until=time.time() + self.lease)
         return mine, await self._write_lease(grant, mine, version)
 
-    async def redeem(self, grant: str, mine: Held, version: int) -> Held:
-        """Redeems under our lease and stores. OidcUnavailable: the lease is given back; where the provider may have acted, with a mark for recovery."""
+    async def redeem(self, grant: str, mine: StoredTokens, version: int) -> StoredTokens:
+        """Redeems under our lease and stores. OidcUnavailable: the lease is given back; where the provider may have
+        acted, with a mark for recovery.
+        """
         try:
             tokens = await self.oidc.refresh(mine.refresh_token)
         except OidcDenied as error:
-            if error.code not in ("invalid_grant", "invalid_token"):  # invalid_client, invalid_scope …: the configuration is wrong, the grant is not dead
+            if error.code not in (
+                "invalid_grant",
+                "invalid_token",
+            ):  # invalid_client, invalid_scope …: the configuration is wrong, the grant is not dead
                 await self.release(grant, mine, version)
                 raise recovery.client_refused(error) from None
-            raise await self.die(grant, mine, version, f"The identity provider no longer accepts this grant's refresh token ({error.code}).") from None
+            raise await self.die(
+                grant,
+                mine,
+                version,
+                f"The identity provider no longer accepts this grant's refresh token ({error.code}).",
+            ) from None
         except OidcUnavailable as error:
-            # Where it was sent nobody knows whether the token was redeemed. The lease ends at once, so that recovery need not wait for it.
+            # Where it was sent nobody knows whether the token was redeemed. The lease ends at once, so that recovery
+            # need not wait for it.
             await self.release(grant, mine, version, uncertain=error.sent)
             raise
         return await self.store(grant, self.held(tokens, mine), version)
 
-    def held(self, tokens: TokenSet, before: Held) -> Held:
-        return Held.of(tokens, default_lifetime=self.default_lifetime, before=before)
+    def held(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
+        return StoredTokens.of(tokens, default_lifetime=self.default_lifetime, before=before)
 
-    async def store(self, grant: str, held: Held, version: int) -> Held:
+    async def store(self, grant: str, held: StoredTokens, version: int) -> StoredTokens:
         """Writes the new tokens: nobody sees them before. Tries until the lease ends, as these are the only copy."""
         deadline = time.monotonic() + self.lease * 0.9
         while True:
@@ -244,7 +284,9 @@ class Keeper:
                 break
             except CasConflict:
                 if not await self._is_stored(grant, held):
-                    log.error("grant %s: its record changed under the lease; the new tokens are given up and revoked", grant)
+                    log.error(
+                        "grant %s: its record changed under the lease; the new tokens are given up and revoked", grant
+                    )
                     await self.oidc.revoke(held.refresh_token)
                     raise busy(grant) from None
                 break
@@ -257,11 +299,13 @@ class Keeper:
         await self.on_refresh(grant, held)
         return held
 
-    async def _is_stored(self, grant: str, held: Held) -> bool:
+    async def _is_stored(self, grant: str, held: StoredTokens) -> bool:
         record = await self.vault.read(self.path(grant))
-        return record.data is not None and secrets.compare_digest(str(record.data.get("refresh_token")), held.refresh_token)
+        return record.data is not None and secrets.compare_digest(
+            str(record.data.get("refresh_token")), held.refresh_token
+        )
 
-    async def release(self, grant: str, mine: Held, version: int, *, uncertain: bool = False) -> None:
+    async def release(self, grant: str, mine: StoredTokens, version: int, *, uncertain: bool = False) -> None:
         """Gives the lease back; `uncertain` leaves the mark that a redemption may have happened, for recovery."""
         after = replace(mine, redeeming_until=0) if uncertain else replace(mine, redeeming="", redeeming_until=0)
         try:
@@ -269,7 +313,7 @@ class Keeper:
         except (CasConflict, VaultUnavailable):
             log.warning("grant %s: the lease could not be given back; it ends by itself in %.0f s", grant, self.lease)
 
-    async def die(self, grant: str, mine: Held, version: int, why: str) -> Dead:
+    async def die(self, grant: str, mine: StoredTokens, version: int, why: str) -> Dead:
         """Marks the grant dead, at once and for everybody; the exception to raise."""
         self.forget(grant)
         await self.on_dead(grant, why)
@@ -277,13 +321,18 @@ class Keeper:
         return Dead(why)
 
     async def gone(self, grant: str) -> Dead:
-        """Vault has no tokens of it: marked dead, so that its user sees it and no replica asks for it again and again; the exception to raise."""
-        why = "The grant's tokens are gone from Vault: it was revoked or has ended, or Vault was restored from an older snapshot."
+        """Vault has no tokens of it: marked dead, so that its user sees it and no replica asks for it again and again;
+        the exception to raise.
+        """
+        why = (
+            "The grant's tokens are gone from Vault: it was revoked or has ended, or Vault was restored from an older"
+            " snapshot."
+        )
         self.forget(grant)
         await self.on_dead(grant, why)
         return Dead(why)
 
-    def _remember(self, grant: str, held: Held) -> Held:
+    def _remember(self, grant: str, held: StoredTokens) -> StoredTokens:
         self._cache[grant] = held
         self._cache.move_to_end(grant)
         while len(self._cache) > MAX_CACHED:
@@ -296,13 +345,19 @@ def provider_away(error: OidcUnavailable) -> ProblemError:
 
 
 def busy(grant: str) -> ProblemError:
-    return ProblemError(503, "refresh-busy", f"The tokens of grant {grant} are being renewed and did not come in time.", action="Try again in some seconds.")
+    return ProblemError(
+        503,
+        "refresh-busy",
+        f"The tokens of grant {grant} are being renewed and did not come in time.",
+        action="Try again in some seconds.",
+    )
 
 
 def too_short(min_ttl: float, lifetime: float) -> ProblemError:
     return ProblemError(
         409,
         "min-ttl-unavailable",
-        f"A token that lives {min_ttl:.0f} s was asked for, but the identity provider's access tokens live {lifetime:.0f} s.",
+        f"A token that lives {min_ttl:.0f} s was asked for, but the identity provider's access tokens live"
+        f" {lifetime:.0f} s.",
         action="Ask for a shorter min_ttl, or ask the provider for longer access tokens.",
     )

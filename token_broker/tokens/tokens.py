@@ -1,4 +1,6 @@
-"""The tokens that the broker hands out: run tokens (its own, for a gateway) and node tokens (the user's, narrowed to a node's SDA or TES)."""
+"""The tokens that the broker hands out: run tokens (its own, for a gateway) and node tokens (the user's, narrowed to a
+node's SDA or TES).
+"""
 
 from __future__ import annotations
 
@@ -10,56 +12,86 @@ from gdi.contracts.broker_api import NodeTokenRequest, Token, TokenRequest
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.authentication.callers import Airflow, Gateway, Pod
+from token_broker.authentication.callers import AirflowCaller, GatewayCaller, PodCaller
 from token_broker.authentication.workloads import Workloads
 from token_broker.grants.grants import Grants
 from token_broker.runs.runs import Runs, need_open, unknown
 from token_broker.settings import Settings
-from token_broker.tokens.token_refresher import Keeper
+from token_broker.tokens.token_refresher import TokenRefresher
 
 SNAKEMAKE_SCOPE, AIRFLOW_SCOPE = "tasks workspace", "releases close"
 
 
 class Tokens:
-    def __init__(self, settings: Settings, key: SigningKey, runs: Runs, workloads: Workloads, grants: Grants, keeper: Keeper, audit: Audit) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        key: SigningKey,
+        runs: Runs,
+        workloads: Workloads,
+        grants: Grants,
+        refresher: TokenRefresher,
+        audit: Audit,
+    ) -> None:
         self._settings, self._key = settings, key
-        self._runs, self._workloads, self._grants, self._keeper, self._audit = runs, workloads, grants, keeper, audit
+        self._runs, self._workloads, self._grants, self._keeper, self._audit = runs, workloads, grants, refresher, audit
 
-    async def run_token(self, run_id: str, caller: Airflow | Pod, request: TokenRequest) -> Token:
+    async def run_token(self, run_id: str, caller: AirflowCaller | PodCaller, request: TokenRequest) -> Token:
         """A `run+jwt` for the gateway whose audience is asked for; it ends with the access it speaks of."""
         run = await self._runs.known(run_id)
-        if isinstance(caller, Pod):
+        if isinstance(caller, PodCaller):
             workload = await self._workloads.acting(run, caller)
             need_open(run)
             # Revoked consent stops new work; Airflow can still close.
             await self._grants.serving(run["grant_id"], run_id)
             item = next((p for p in run["plan"] if p["node"] == workload["node"]), None)
             if item is not None and item["audience"] != request.audience:
-                raise ProblemError(403, "wrong-audience", f"This pod acts at {workload['node']} only.", action="Ask for the audience of the pod's own node.")
+                raise ProblemError(
+                    403,
+                    "wrong-audience",
+                    f"This pod acts at {workload['node']} only.",
+                    action="Ask for the audience of the pod's own node.",
+                )
             claims = {"scope": SNAKEMAKE_SCOPE, "generation": workload["generation"], "wl": caller.pod}
         else:
             need_open(run)
             item = next((p for p in run["plan"] if p["audience"] == request.audience), None)
             claims = {"scope": AIRFLOW_SCOPE, "generation": 0, "wl": "airflow"}
         if item is None:
-            raise ProblemError(403, "wrong-audience", "No node of this run's plan has this audience.", action="Use an audience of the plan.")
+            raise ProblemError(
+                403,
+                "wrong-audience",
+                "No node of this run's plan has this audience.",
+                action="Use an audience of the plan.",
+            )
         lifetime = self._settings.run_token_lifetime
-        if isinstance(caller, Pod):  # Airflow must be able to close after access ended
+        if isinstance(caller, PodCaller):  # Airflow must be able to close after access ended
             lifetime = min(lifetime, self._left(item))
         if request.min_ttl > lifetime:
             raise ProblemError(
-                409, "min-ttl-unavailable", f"A token that lives {request.min_ttl:.0f} s was asked for; this one can live {lifetime:.0f} s.",
+                409,
+                "min-ttl-unavailable",
+                f"A token that lives {request.min_ttl:.0f} s was asked for; this one can live {lifetime:.0f} s.",
                 action="Ask for a shorter min_ttl.",
-            )  # fmt: skip
+            )
         expires = time.time() + lifetime
         claims |= {
-            "iss": self._settings.public_url, "aud": request.audience, "sub": run["owner"], "run": run_id, "attempt": run["attempt"], "node": item["node"],
-            "workflow": run["workflow"], "digest": run["digest"], "datasets": item["datasets"],
-        }  # fmt: skip
+            "iss": self._settings.public_url,
+            "aud": request.audience,
+            "sub": run["owner"],
+            "run": run_id,
+            "attempt": run["attempt"],
+            "node": item["node"],
+            "workflow": run["workflow"],
+            "digest": run["digest"],
+            "datasets": item["datasets"],
+        }
         return Token(token=self._key.sign(claims, lifetime=lifetime, typ="run+jwt"), expires_at=int(expires))
 
-    async def node_token(self, run_id: str, gateway: Gateway, request: NodeTokenRequest) -> Token:
-        """The user's access token for this node's SDA or TES. Run, grant and access are looked at anew each time: what ended is denied at once."""
+    async def node_token(self, run_id: str, gateway: GatewayCaller, request: NodeTokenRequest) -> Token:
+        """The user's access token for this node's SDA or TES. Run, grant and access are looked at anew each time: what
+        ended is denied at once.
+        """
         run = await self._runs.known(run_id)
         item = next((p for p in run["plan"] if p["node"] == gateway.node.id), None)
         if item is None:
@@ -86,12 +118,23 @@ class Tokens:
         if left <= 1:
             names = item["datasets"]
             raise ProblemError(
-                403, "access-ended", f"The access to {', '.join(names) if isinstance(names, list) else names} has ended.",
-                action="Apply for access again, then open the next attempt.", node=item["node"], datasets=names,
-            )  # fmt: skip
+                403,
+                "access-ended",
+                f"The access to {', '.join(names) if isinstance(names, list) else names} has ended.",
+                action="Apply for access again, then open the next attempt.",
+                node=item["node"],
+                datasets=names,
+            )
         return left
 
-    async def _record(self, run: RowMapping, gateway: Gateway, *, allowed: bool = True, reason: str) -> None:
+    async def _record(self, run: RowMapping, gateway: GatewayCaller, *, allowed: bool = True, reason: str) -> None:
         await self._audit.record(
-            gateway.name, "token.node", allowed=allowed, owner=run["owner"], run=run["id"], grant=run["grant_id"], node=gateway.node.id, reason=reason
+            gateway.name,
+            "token.node",
+            allowed=allowed,
+            owner=run["owner"],
+            run=run["id"],
+            grant=run["grant_id"],
+            node=gateway.node.id,
+            reason=reason,
         )

@@ -1,4 +1,6 @@
-"""A visa's `conditions` (GA4GH Passport 1.2 §conditions): the outer list is OR, the inner AND; one other visa must match all claims of a clause."""
+"""A visa's `conditions` (GA4GH Passport 1.2 §conditions): the outer list is OR, the inner AND; one other visa must
+match all claims of a clause.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,33 @@ MAX_CLAUSES = 100
 CLAIMS = ("value", "source", "by")
 
 
-def conditions_met(conditions: Any, candidates: Sequence[Mapping[str, Any]]) -> bool:  # any JSON value: it comes from a token
-    """True where there are none. `candidates`: accepted visas without conditions of their own (those are skipped, which ends recursion)."""
+def conditions_met(
+    conditions: Any, candidates: Sequence[Mapping[str, Any]]
+) -> bool:  # any JSON value: it comes from a token
+    """True where there are none. `candidates`: accepted visas without conditions of their own (those are skipped, which
+    ends recursion).
+    """
     if conditions is None or conditions == []:
         return True
     if not isinstance(conditions, list) or sum(len(c) if isinstance(c, list) else 1 for c in conditions) > MAX_CLAUSES:
         return False
-    return any(isinstance(clauses, list) and clauses and all(_clause(c, candidates) for c in clauses) for clauses in conditions)
+    return any(
+        isinstance(clauses, list) and clauses and all(_clause(c, candidates) for c in clauses) for clauses in conditions
+    )
 
 
 def _clause(clause: Any, candidates: Sequence[Mapping[str, Any]]) -> bool:
-    if not isinstance(clause, dict) or not isinstance(clause.get("type"), str) or len(clause) < 2 or set(clause) - {"type", *CLAIMS}:
+    if (
+        not isinstance(clause, dict)
+        or not isinstance(clause.get("type"), str)
+        or len(clause) < 2
+        or set(clause) - {"type", *CLAIMS}
+    ):
         return False
-    return any(v["type"] == clause["type"] and all(_matches(clause[c], v.get(c)) for c in CLAIMS if c in clause) for v in candidates)
+    return any(
+        v["type"] == clause["type"] and all(_matches(clause[c], v.get(c)) for c in CLAIMS if c in clause)
+        for v in candidates
+    )
 
 
 def _matches(wanted: Any, actual: Any) -> bool:
@@ -40,7 +56,9 @@ def _matches(wanted: Any, actual: Any) -> bool:
 
 
 def wildcard(pattern: str, text: str) -> bool:
-    """`?` is one character, `*` any number; whole and case-sensitive. Linear backtracking: a hostile pattern cannot explode."""
+    """`?` is one character, `*` any number; whole and case-sensitive. Linear backtracking: a hostile pattern cannot
+    explode.
+    """
     p = t = 0
     star, mark = -1, 0
     while t < len(text):

@@ -1,6 +1,8 @@
-"""GA4GH passports and visas (AAI 1.2, Passport 1.2): which datasets may this user read, until when, and if not, why not.
+"""GA4GH passports and visas (AAI 1.2, Passport 1.2): which datasets may this user read, until when, and if not, why
+not.
 
-The `jku` must be trusted for that `iss` before it is fetched; RS256 and ES256 only; source, issuer and broker all have to be trusted.
+The `jku` must be trusted for that `iss` before it is fetched; RS256 and ES256 only; source, issuer and broker all have
+to be trusted.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ TYPES = ("JWT", "vnd.ga4gh.visa+jwt", "at+jwt")
 SENTENCES: dict[str, str] = {
     "no-visa": "you have no visa for it",
     "expired": "your visa for it has expired",
-    "untrusted-issuer": "your visa for it comes from an issuer and key set (iss, jku) that this federation does not trust",
+    "untrusted-issuer": (
+        "your visa for it comes from an issuer and key set (iss, jku) that this federation does not trust"
+    ),
     "untrusted-source": "your visa for it names a source that this federation does not trust for its issuer",
     "bad-signature": "the signature of your visa for it is not valid",
     "wrong-type": "your visa for it is not a ControlledAccessGrants visa",
@@ -46,13 +50,23 @@ SENTENCES: dict[str, str] = {
 }
 # Where several visas fail, the one that came furthest tells most.
 _TELLING: tuple[Reason, ...] = (
-    "issuer-unavailable", "conditions", "expired", "untrusted-source", "wrong-subject", "wrong-type", "bad-signature", "untrusted-issuer", "malformed",
-)  # fmt: skip
+    "issuer-unavailable",
+    "conditions",
+    "expired",
+    "untrusted-source",
+    "wrong-subject",
+    "wrong-type",
+    "bad-signature",
+    "untrusted-issuer",
+    "malformed",
+)
 
 
 @dataclass(frozen=True)
 class Visa:
-    """A visa whose signature, issuer, subject and times hold. `ends_at`: the earlier of `exp` and `asserted` + the maximum age."""
+    """A visa whose signature, issuer, subject and times hold. `ends_at`: the earlier of `exp` and `asserted` + the
+    maximum age.
+    """
 
     iss: str
     type: str
@@ -84,7 +98,9 @@ class Passport:
     failures: dict[str, list[Reason]] = field(default_factory=dict)
 
     def access(self, dataset: str, lasting: float = 60) -> Visa | Reason:
-        """The accepted ControlledAccessGrants visa for `dataset` that ends last and lives `lasting` seconds more, or why there is none."""
+        """The accepted ControlledAccessGrants visa for `dataset` that ends last and lives `lasting` seconds more, or
+        why there is none.
+        """
         reasons = list(self.failures.get(dataset, []))
         best: Visa | None = None
         for visa in self.visas:
@@ -106,9 +122,13 @@ class Passport:
 
 
 class Visas:
-    """Validates passports. `trusted` gives the enrolled {iss, jku} pairs of the moment; key sets are kept and follow rotation."""
+    """Validates passports. `trusted` gives the enrolled {iss, jku} pairs of the moment; key sets are kept and follow
+    rotation.
+    """
 
-    def __init__(self, http: httpx.AsyncClient, trusted: Callable[[], list[VisaIssuer]], max_age: float | None = None) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, trusted: Callable[[], list[VisaIssuer]], max_age: float | None = None
+    ) -> None:
         self._http, self._trusted, self._max_age = http, trusted, max_age
         self._keys: dict[str, RemoteKeys] = {}
 
@@ -146,9 +166,12 @@ class Visas:
             return "bad-signature"
         try:
             claims = jwt.decode(
-                token, jwt.PyJWK(key, algorithm=header["alg"]), algorithms=[header["alg"]], leeway=LEEWAY,
+                token,
+                jwt.PyJWK(key, algorithm=header["alg"]),
+                algorithms=[header["alg"]],
+                leeway=LEEWAY,
                 options={"require": ["iss", "sub", "iat", "exp"], "verify_aud": False},
-            )  # fmt: skip
+            )
         except jwt.ExpiredSignatureError:
             return "expired"
         except (jwt.InvalidSignatureError, jwt.InvalidKeyError, jwt.PyJWKError):
@@ -163,18 +186,34 @@ class Visas:
             return "malformed"
         texts = [visa.get(k) for k in ("type", "value", "source")]
         asserted, by = visa.get("asserted"), visa.get("by")
-        if not all(isinstance(t, str) and 0 < len(t) <= 255 for t in texts) or (by is not None and not isinstance(by, str)):
+        if not all(isinstance(t, str) and 0 < len(t) <= 255 for t in texts) or (
+            by is not None and not isinstance(by, str)
+        ):
             return "malformed"
-        if isinstance(asserted, bool) or not isinstance(asserted, (int, float)) or not 0 < asserted <= time.time() + LEEWAY:
+        if (
+            isinstance(asserted, bool)
+            or not isinstance(asserted, (int, float))
+            or not 0 < asserted <= time.time() + LEEWAY
+        ):
             return "malformed"
         if claims["sub"] != subject:
-            return "wrong-subject"  # other identities count only through trusted LinkedIdentities, which this broker does not take
+            # other identities count only through trusted LinkedIdentities, which this broker does not take
+            return "wrong-subject"
         if issuer.sources and visa["source"] not in issuer.sources:
             return "untrusted-source"
         ends = float(claims["exp"]) if self._max_age is None else min(float(claims["exp"]), asserted + self._max_age)
         if ends <= time.time():
             return "expired"
-        return Visa(claims["iss"], visa["type"], visa["value"], visa["source"], by, float(asserted), ends, visa.get("conditions"))
+        return Visa(
+            claims["iss"],
+            visa["type"],
+            visa["value"],
+            visa["source"],
+            by,
+            float(asserted),
+            ends,
+            visa.get("conditions"),
+        )
 
     def _issuer(self, iss: object, jku: object) -> VisaIssuer | None:
         return next((t for t in self._trusted() if t.iss == iss and t.jku == jku), None)

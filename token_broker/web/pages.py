@@ -12,13 +12,14 @@ from gdi.kit import web
 from gdi.kit.web import date, hidden
 
 SCHEDULE = (  # of the consent form; left empty, nothing starts by itself
-    "<fieldset><legend>Start by itself (only if you want that)</legend>"
-    '<label>When, as in cron: minute, hour, day, month, weekday <input type="text" name="cron" maxlength="200" placeholder="0 6 * * mon"></label>'
-    '<label>In the time zone <input type="text" name="timezone" value="UTC" maxlength="64" placeholder="Europe/Helsinki"></label>'
-    '<label>What was missed while the system was away <select name="catch_up"><option value="latest">start once</option>'
-    '<option value="all">start each</option><option value="none">skip</option></select></label>'
-    '<label>The workflow\'s parameters, as JSON <textarea name="parameters" rows="3" maxlength="20000" placeholder="{}"></textarea></label>'
-    "<p>It needs a single workflow above and starts on the chosen datasets. Your access is checked anew at each start.</p></fieldset>"
+    "<fieldset><legend>Start by itself (only if you want that)</legend><label>When, as in cron: minute, hour, day,"
+    ' month, weekday <input type="text" name="cron" maxlength="200" placeholder="0 6 * * mon"></label><label>In the'
+    ' time zone <input type="text" name="timezone" value="UTC" maxlength="64"'
+    ' placeholder="Europe/Helsinki"></label><label>What was missed while the system was away <select'
+    ' name="catch_up"><option value="latest">start once</option><option value="all">start each</option><option'
+    ' value="none">skip</option></select></label><label>The workflow\'s parameters, as JSON <textarea name="parameters"'
+    ' rows="3" maxlength="20000" placeholder="{}"></textarea></label><p>It needs a single workflow above and starts on'
+    " the chosen datasets. Your access is checked anew at each start.</p></fieldset>"
 )
 
 
@@ -28,27 +29,39 @@ def page(title: str, body: str, *, status: int = 200) -> HTMLResponse:
 
 
 def problem(detail: str, action: str, status: int) -> HTMLResponse:
-    return page("That did not work", f'<p>{escape(detail)}</p><p>{escape(action)}</p><p><a href="/connect">Start again</a></p>', status=status)
+    return page(
+        "That did not work",
+        f'<p>{escape(detail)}</p><p>{escape(action)}</p><p><a href="/connect">Start again</a></p>',
+        status=status,
+    )
 
 
-def consent(user: str, csrf: str, workflows: str, datasets: Iterable[tuple[str, bool, str]], max_days: float) -> HTMLResponse:
+def consent(
+    user: str, csrf: str, workflows: str, datasets: Iterable[tuple[str, bool, str]], max_days: float
+) -> HTMLResponse:
     """`datasets`: id, whether ticked, and what to say of it."""
     boxes = "".join(
-        f'<label><input type="checkbox" name="datasets" value="{escape(d)}"{" checked" if ticked else ""}> <code>{escape(d)}</code> {escape(note)}</label>'
+        f'<label><input type="checkbox" name="datasets" value="{escape(d)}"{" checked" if ticked else ""}>'
+        f" <code>{escape(d)}</code> {escape(note)}</label>"
         for d, ticked, note in datasets
     )
     return page(
         "Allow analyses on your behalf",
-        f"<p>You are signed in as <strong>{escape(user)}</strong>. You allow this federation to run the named workflows on the chosen datasets with your "
+        f"<p>You are signed in as <strong>{escape(user)}</strong>. You allow this federation to run the named workflows"
+        " on the chosen datasets with your "
         f"access rights, until the grant ends or you revoke it. Only checked results leave a node.</p>"
         f'<form method="post" action="/connect/consent">{hidden(csrf)}'
-        f'<fieldset><legend>Workflows</legend><label>Names, separated by commas <input type="text" name="workflows" required maxlength="2000" '
+        f'<fieldset><legend>Workflows</legend><label>Names, separated by commas <input type="text" name="workflows"'
+        f' required maxlength="2000" '
         f'value="{escape(workflows)}"></label></fieldset>'
         f"<fieldset><legend>Datasets</legend>{boxes or '<p>You have no access to any dataset yet.</p>'}</fieldset>"
-        f'<fieldset><legend>How long</legend><label>Days <input type="number" name="days" value="30" min="1" max="{max_days:g}" required></label>'
-        f'<label>Good for <select name="mode"><option value="standing">any number of runs</option><option value="once">one run</option></select></label>'
+        '<fieldset><legend>How long</legend><label>Days <input type="number" name="days" value="30" min="1"'
+        f' max="{max_days:g}" required></label>'
+        f'<label>Good for <select name="mode"><option value="standing">any number of runs</option><option'
+        f' value="once">one run</option></select></label>'
         f'<label>A name for it <input type="text" name="label" maxlength="255"></label></fieldset>{SCHEDULE}'
-        f'<button>Allow</button></form> <form class="inline" method="post" action="/connect/discard">{hidden(csrf)}<button class="quiet">Cancel</button></form>'
+        '<button>Allow</button></form> <form class="inline" method="post"'
+        f' action="/connect/discard">{hidden(csrf)}<button class="quiet">Cancel</button></form>'
         f'<p><a href="/connect/grants">My grants</a></p>',
     )
 
@@ -61,18 +74,32 @@ def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     )
     table = f"<table><thead><tr><th>Grant</th><th>Workflows</th><th>Datasets</th><th>State</th><th>Ends</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
     out = f'<form method="post" action="/connect/sign-out">{hidden(csrf)}<button class="quiet">Sign out</button></form>'
-    return page("My grants", f"<p>Signed in as <strong>{escape(user)}</strong>.</p>{table if rows else '<p>You have no grants.</p>'}{out}")
+    return page(
+        "My grants",
+        f"<p>Signed in as <strong>{escape(user)}</strong>.</p>{table if rows else '<p>You have no grants.</p>'}{out}",
+    )
 
 
 def _schedule(grant: Grant) -> str:
     s = grant.schedule
     if s is None:
         return ""
-    when = f"starts next at {date(s.next_due)}" if s.next_due else escape(s.reason) if s.state == "stopped" else "never starts again"
-    return f"<br>Schedule of {escape(s.workflow)}: <code>{escape(s.cron)}</code> {escape(s.timezone)}, {s.state}; {when}"
+    when = (
+        f"starts next at {date(s.next_due)}"
+        if s.next_due
+        else escape(s.reason)
+        if s.state == "stopped"
+        else "never starts again"
+    )
+    return (
+        f"<br>Schedule of {escape(s.workflow)}: <code>{escape(s.cron)}</code> {escape(s.timezone)}, {s.state}; {when}"
+    )
 
 
 def _revoke(grant: Grant, csrf: str) -> str:
     if grant.state not in ("active", "used"):
         return ""
-    return f'<form method="post" action="/connect/grants/{escape(grant.id)}/revoke">{hidden(csrf)}<button class="quiet">Revoke</button></form>'
+    return (
+        f'<form method="post" action="/connect/grants/{escape(grant.id)}/revoke">{hidden(csrf)}<button'
+        ' class="quiet">Revoke</button></form>'
+    )

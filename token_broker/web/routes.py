@@ -44,18 +44,41 @@ async def connect(b: B, workflows: Text = "", datasets: Text = "") -> Response:
     except OidcUnavailable as error:
         raise provider_away(error) from None
     response = RedirectResponse(away, status_code=303)
-    sessions.put(b, response, SIGN_IN, {"state": state, "verifier": verifier, "workflows": workflows[:1000], "datasets": datasets[:2000]})
+    sessions.put(
+        b,
+        response,
+        SIGN_IN,
+        {"state": state, "verifier": verifier, "workflows": workflows[:1000], "datasets": datasets[:2000]},
+    )
     return response
 
 
 @router.get("/callback")
-async def callback(b: B, request: Request, state: Text = "", code: Text = "", error: Text = "", iss: Text = "") -> Response:
-    """The browser comes back: the code is redeemed here, tokens go to Vault as a pending grant, the browser gets a session without any."""
+async def callback(
+    b: B, request: Request, state: Text = "", code: Text = "", error: Text = "", iss: Text = ""
+) -> Response:
+    """The browser comes back: the code is redeemed here, tokens go to Vault as a pending grant, the browser gets a
+    session without any.
+    """
     started = sessions.get(b, request, SIGN_IN)
-    if started is None or not hmac.compare_digest(state.encode("utf-8", "replace"), str(started["state"]).encode()) or (iss and iss != b.oidc.issuer):
-        raise ProblemError(403, "forbidden", "This sign-in was not started in this browser, or it took too long.", action="Start again.")
+    if (
+        started is None
+        or not hmac.compare_digest(state.encode("utf-8", "replace"), str(started["state"]).encode())
+        or (iss and iss != b.oidc.issuer)
+    ):
+        raise ProblemError(
+            403,
+            "forbidden",
+            "This sign-in was not started in this browser, or it took too long.",
+            action="Start again.",
+        )
     if error or not code:
-        raise ProblemError(403, "sign-in-refused", "LS AAI did not sign you in.", action="Start again, and allow the access that is asked for.")
+        raise ProblemError(
+            403,
+            "sign-in-refused",
+            "LS AAI did not sign you in.",
+            action="Start again, and allow the access that is asked for.",
+        )
     tokens, user = await _redeem(b, code, str(started["verifier"]))
     pending = await b.grants.keep(user, tokens)
     query = urlencode({k: started[k] for k in ("workflows", "datasets") if started.get(k)})
@@ -70,7 +93,9 @@ async def _redeem(b: Broker, code: str, verifier: str) -> tuple[TokenSet, str]:
         tokens = await b.oidc.code(code, verifier, _callback(b))
         user = (await b.oidc.userinfo(tokens.access_token)).get("sub")
     except OidcDenied:
-        raise ProblemError(403, "sign-in-refused", "LS AAI did not accept the sign-in.", action="Start again.") from None
+        raise ProblemError(
+            403, "sign-in-refused", "LS AAI did not accept the sign-in.", action="Start again."
+        ) from None
     except OidcUnavailable as error:
         raise provider_away(error) from None
     if not isinstance(user, str) or not 0 < len(user) <= 255:
@@ -83,12 +108,17 @@ async def consent_page(b: B, request: Request, workflows: Text = "", datasets: T
     session = _session(b, request)
     asked = {d for d in _split(datasets) if len(d) <= 128}
     try:
-        access = await b.keeper.access(str(session["pending"]))
+        access = await b.refresher.access(str(session["pending"]))
         passport = await b.visas.passport(await b.oidc.userinfo(access.token), str(session["sub"]))
     except (OidcDenied, OidcUnavailable):
-        raise ProblemError(503, "provider-unavailable", "LS AAI does not tell your access rights.", action="Try again in a minute.") from None
+        raise ProblemError(
+            503, "provider-unavailable", "LS AAI does not tell your access rights.", action="Try again in a minute."
+        ) from None
     have = {v.value for v in passport.visas if isinstance(passport.access(v.value), Visa)}
-    boxes = [(d, d in asked or not asked, "" if d in have else "(you have no access to it now)") for d in sorted(asked | have)[:1000]]
+    boxes = [
+        (d, d in asked or not asked, "" if d in have else "(you have no access to it now)")
+        for d in sorted(asked | have)[:1000]
+    ]
     return pages.consent(str(session["sub"]), str(session["csrf"]), workflows, boxes, b.settings.max_grant_days)
 
 
@@ -111,7 +141,8 @@ async def consent(b: B, request: Request) -> Response:
         raise ProblemError(
             422,
             "invalid-request",
-            "Name at least one workflow and one dataset, and a number of days; to start by itself, one workflow, and its parameters as a JSON object.",
+            "Name at least one workflow and one dataset, and a number of days; to start by itself, one workflow, and"
+            " its parameters as a JSON object.",
             action="Go back and correct the form.",
         ) from None
     user = str(session["sub"])
@@ -169,7 +200,12 @@ async def sign_out(b: B, request: Request) -> Response:
 def _session(b: Broker, request: Request) -> dict[str, Any]:
     session = sessions.get(b, request, SESSION)
     if session is None:
-        raise ProblemError(401, "unauthenticated", "You are not signed in, or your session has ended.", action="Start again to sign in.")
+        raise ProblemError(
+            401,
+            "unauthenticated",
+            "You are not signed in, or your session has ended.",
+            action="Start again to sign in.",
+        )
     return session
 
 

@@ -1,4 +1,6 @@
-"""The cookies of `/connect`: the sign-in under way (state, PKCE verifier) and the session (who, CSRF token). No user token is in them."""
+"""The cookies of `/connect`: the sign-in under way (state, PKCE verifier) and the session (who, CSRF token). No user
+token is in them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`gdi workflow check`: what would go wrong with an entry once it runs at nodes, each with the rule's name and what to write instead."""
+"""`gdi workflow check`: what would go wrong with an entry once it runs at nodes, each with the rule's name and what to
+write instead.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ class Finding:
 
 def check(entry: CatalogueEntry, facts: SnakefileFacts) -> list[Finding]:
     """All findings, in the order of the file."""
-    return [*(f for rule in facts.rules for f in _rule(entry, rule)), *_releases(entry, facts), *_parameters(entry), *_lock(entry, facts)]
+    return [
+        *(f for rule in facts.rules for f in _rule(entry, rule)),
+        *_releases(entry, facts),
+        *_parameters(entry),
+        *_lock(entry, facts),
+    ]
 
 
 def _rule(entry: CatalogueEntry, rule: RuleFacts) -> list[Finding]:
@@ -43,46 +50,78 @@ def _rule(entry: CatalogueEntry, rule: RuleFacts) -> list[Finding]:
     for place in rule.uses_checkpoint:
         error(
             f"its `{place}` function waits for a checkpoint, whose output stays at the node.",
-            "Split by a number that is known before the start (a parameter), as workflows/allele-frequency does with `regions`.",
+            "Split by a number that is known before the start (a parameter), as workflows/allele-frequency does with"
+            " `regions`.",
         )
     if rule.checkpoint:
-        error("a checkpoint's output would have to be read where Snakemake runs.", "Make it a `rule`, and let its jobs write what later jobs read themselves.")
+        error(
+            "a checkpoint's output would have to be read where Snakemake runs.",
+            "Make it a `rule`, and let its jobs write what later jobs read themselves.",
+        )
     if rule.kind == "norun":
         return found
     if rule.local:
         error(
-            f"it is listed in `localrules` but does more than name targets ({rule.kind}): it would read and write where Snakemake runs, which has no files.",
+            f"it is listed in `localrules` but does more than name targets ({rule.kind}): it would read and write where"
+            " Snakemake runs, which has no files.",
             "Take it out of `localrules`.",
         )
     if not rule.container:
-        error("it has no `container:`, so no node knows in what its jobs run.", 'Give it one, or one for all rules: `container: "image:tag"`.')
+        error(
+            "it has no `container:`, so no node knows in what its jobs run.",
+            'Give it one, or one for all rules: `container: "image:tag"`.',
+        )
     elif rule.container not in entry.workflow.needs.images:
         error(
-            f"its image {rule.container[:200]!r} is not among needs.images in workflow.yaml, by which nodes decide whether they offer the workflow.",
+            f"its image {rule.container[:200]!r} is not among needs.images in workflow.yaml, by which nodes decide"
+            " whether they offer the workflow.",
             "Add it there.",
         )
     if rule.kind != "shell":
         found.append(
             Finding(
-                "warning", where, f"it is a `{rule.kind}:` rule: its image must hold Python and Snakemake.", "Write `shell:` where a command does the same."
+                "warning",
+                where,
+                f"it is a `{rule.kind}:` rule: its image must hold Python and Snakemake.",
+                "Write `shell:` where a command does the same.",
             )
         )
     return found
 
 
 def _releases(entry: CatalogueEntry, facts: SnakefileFacts) -> list[Finding]:
-    makers = {path: [rule.name for rule in facts.rules if path in rule.makes] for path in (r.path for r in entry.workflow.releases)}
+    makers = {
+        path: [rule.name for rule in facts.rules if path in rule.makes]
+        for path in (r.path for r in entry.workflow.releases)
+    }
     found = [
         Finding(
-            "error", f"workflow.yaml, releases.{i}.path", f"no rule makes {release.path!r}, which the release {release.name} declares.",
+            "error",
+            f"workflow.yaml, releases.{i}.path",
+            f"no rule makes {release.path!r}, which the release {release.name} declares.",
             "Write the path of a rule's output, relative to the workspace, as it stands in `output:`.",
         )
-        for i, release in enumerate(entry.workflow.releases) if not makers[release.path]
-    ]  # fmt: skip
+        for i, release in enumerate(entry.workflow.releases)
+        if not makers[release.path]
+    ]
     if not with_jobs(facts):
-        found.append(Finding("error", "Snakefile", "it has no rule with jobs.", "Write at least one rule with `output:` and `shell:`."))
+        found.append(
+            Finding(
+                "error",
+                "Snakefile",
+                "it has no rule with jobs.",
+                "Write at least one rule with `output:` and `shell:`.",
+            )
+        )
     if not entry.workflow.releases:
-        found.append(Finding("warning", "workflow.yaml, releases", "nothing is declared, so nothing leaves a node.", "Declare what the answer is made of."))
+        found.append(
+            Finding(
+                "warning",
+                "workflow.yaml, releases",
+                "nothing is declared, so nothing leaves a node.",
+                "Declare what the answer is made of.",
+            )
+        )
     return found
 
 
@@ -90,12 +129,30 @@ def _parameters(entry: CatalogueEntry) -> list[Finding]:
     found = []
     for name in entry.workflow.required:
         if name not in entry.workflow.parameters:
-            found.append(Finding("error", "workflow.yaml, required", f"{name!r} is not among the parameters.", "Declare it, or take it out."))
+            found.append(
+                Finding(
+                    "error",
+                    "workflow.yaml, required",
+                    f"{name!r} is not among the parameters.",
+                    "Declare it, or take it out.",
+                )
+            )
     for name, schema in entry.workflow.parameters.items():
         if "default" in schema and (wrong := _wrong(entry, name, schema["default"])):
-            found.append(Finding("error", f"workflow.yaml, parameters.{name}.default", f"{wrong}.", "Make default and schema agree."))
+            found.append(
+                Finding(
+                    "error", f"workflow.yaml, parameters.{name}.default", f"{wrong}.", "Make default and schema agree."
+                )
+            )
         if not schema.get("title"):
-            found.append(Finding("warning", f"workflow.yaml, parameters.{name}", "it has no title, so the form shows its bare name.", "Add `title:`."))
+            found.append(
+                Finding(
+                    "warning",
+                    f"workflow.yaml, parameters.{name}",
+                    "it has no title, so the form shows its bare name.",
+                    "Add `title:`.",
+                )
+            )
     return found
 
 

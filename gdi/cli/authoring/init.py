@@ -101,7 +101,9 @@ After a change: `gdi workflow check {name}`, `gdi workflow lock {name}`, `gdi wo
 def init(catalogue: Path, name: str) -> Path:
     """Writes a new entry `catalogue/name`. CatalogueError where the name is no good or the folder is there."""
     if not NAME.fullmatch(name):
-        raise CatalogueError(f"{name!r} cannot be a workflow's name: lower-case letters, digits and '-', a letter first, at most 63")
+        raise CatalogueError(
+            f"{name!r} cannot be a workflow's name: lower-case letters, digits and '-', a letter first, at most 63"
+        )
     folder = catalogue / name
     try:
         folder.mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""A Snakefile's rules, read by Snakemake itself in a process of its own, sandboxed where bubblewrap works: it is a stranger's program."""
+"""A Snakefile's rules, read by Snakemake itself in a process of its own, sandboxed where bubblewrap works: it is a
+stranger's program.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,28 @@ from typing import Any
 from pydantic import ValidationError
 
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError, RulesLock
-from gdi.runner.sandbox import Bind, Limits, Sandbox, SandboxUnavailableError, find_bwrap, python_folders, source_folders
+from gdi.runner.sandbox import (
+    Bind,
+    Limits,
+    Sandbox,
+    SandboxUnavailableError,
+    find_bwrap,
+    python_folders,
+    source_folders,
+)
 from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
 
 SECONDS = 120.0
 MODULE = "snakemake_tes_auth.executor.inspector"
-PACKAGES = ("snakemake_tes_auth", "gdi.kit", "gdi.contracts", "gdi.broker_client", "snakemake_storage_plugin_sda", "snakemake_executor_plugin_tes_auth",
-            "snakemake_logger_plugin_airflow")  # fmt: skip
+PACKAGES = (
+    "snakemake_tes_auth",
+    "gdi.kit",
+    "gdi.contracts",
+    "gdi.broker_client",
+    "snakemake_storage_plugin_sda",
+    "snakemake_executor_plugin_tes_auth",
+    "snakemake_logger_plugin_airflow",
+)
 MAX_ANSWER = 4 * 1024 * 1024
 
 
@@ -40,11 +57,15 @@ def _some(schema: dict[str, Any]) -> Any:  # any JSON value
     kind = schema.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     number = schema.get("minimum", schema.get("exclusiveMinimum", 0) + ("exclusiveMinimum" in schema))
-    return {"integer": number, "number": number, "boolean": False, "array": [], "object": {}, "null": None}.get(str(kind), "x")
+    return {"integer": number, "number": number, "boolean": False, "array": [], "object": {}, "null": None}.get(
+        str(kind), "x"
+    )
 
 
 def read_rules(entry: CatalogueEntry) -> SnakefileFacts:
-    """The rules of an entry's Snakefile. CatalogueError where Snakemake cannot read it, does not end in two minutes, or answers nonsense."""
+    """The rules of an entry's Snakefile. CatalogueError where Snakemake cannot read it, does not end in two minutes, or
+    answers nonsense.
+    """
     given = {"config": example_config(entry), "releases": [r.path for r in entry.workflow.releases]}
     with tempfile.TemporaryDirectory(prefix="gdi-inspect-") as name:
         work = Path(name)
@@ -52,11 +73,20 @@ def read_rules(entry: CatalogueEntry) -> SnakefileFacts:
         command, cwd = _command(entry.folder.resolve(), work)
         try:
             done = subprocess.run(
-                command, cwd=cwd, env={"PATH": "/usr/bin:/bin", "HOME": name, "LANG": "C.UTF-8"}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", timeout=SECONDS, check=False,
-            )  # fmt: skip
+                command,
+                cwd=cwd,
+                env={"PATH": "/usr/bin:/bin", "HOME": name, "LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=SECONDS,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
-            raise CatalogueError(f"{entry.folder / 'Snakefile'}: Snakemake did not finish reading it within {SECONDS:.0f} s") from None
+            raise CatalogueError(
+                f"{entry.folder / 'Snakefile'}: Snakemake did not finish reading it within {SECONDS:.0f} s"
+            ) from None
         facts = _answer(work / "facts.json", entry, done.stderr)
     if facts.error:
         raise CatalogueError(f"{entry.folder / 'Snakefile'}: Snakemake cannot read it: {_plain(facts.error)}")
@@ -64,21 +94,30 @@ def read_rules(entry: CatalogueEntry) -> SnakefileFacts:
 
 
 def _command(folder: Path, work: Path) -> tuple[list[str], Path | None]:
-    """The command line and where it runs: in a sandbox without network that sees the workflow and nothing else, or plainly where none can be made."""
+    """The command line and where it runs: in a sandbox without network that sees the workflow and nothing else, or
+    plainly where none can be made.
+    """
     python = [sys.executable, "-P", "-m", MODULE]
     try:
         bwrap = find_bwrap()
     except SandboxUnavailableError:
         return [*python, str(folder / "Snakefile"), str(work / "given.json"), str(work / "facts.json")], work
     sandbox = Sandbox(
-        binds=[*python_folders(), *source_folders(*PACKAGES), Bind(folder, "/gdi/workflow"), Bind(work, "/gdi/work", writable=True)],
+        binds=[
+            *python_folders(),
+            *source_folders(*PACKAGES),
+            Bind(folder, "/gdi/workflow"),
+            Bind(work, "/gdi/work", writable=True),
+        ],
         workdir="/gdi/work",
         environment={"HOME": "/gdi/work", "LANG": "C.UTF-8"},
         path=f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         hostname="inspect",
         limits=Limits(processes=256, open_files=1024, file_size=MAX_ANSWER * 4),
     )
-    return sandbox.argv(bwrap, [*python, "/gdi/workflow/Snakefile", "/gdi/work/given.json", "/gdi/work/facts.json"]), None
+    return sandbox.argv(
+        bwrap, [*python, "/gdi/workflow/Snakefile", "/gdi/work/given.json", "/gdi/work/facts.json"]
+    ), None
 
 
 def _answer(file: Path, entry: CatalogueEntry, said: str) -> SnakefileFacts:
@@ -88,7 +127,9 @@ def _answer(file: Path, entry: CatalogueEntry, said: str) -> SnakefileFacts:
         return SnakefileFacts.model_validate_json(file.read_bytes())
     except (OSError, ValueError, ValidationError):
         last = _plain(said).splitlines()[-3:]
-        raise CatalogueError(f"{entry.folder / 'Snakefile'}: Snakemake ended without an answer: {' / '.join(last) or 'it said nothing'}") from None
+        raise CatalogueError(
+            f"{entry.folder / 'Snakefile'}: Snakemake ended without an answer: {' / '.join(last) or 'it said nothing'}"
+        ) from None
 
 
 def _plain(text: str) -> str:

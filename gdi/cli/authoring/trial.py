@@ -1,4 +1,6 @@
-"""`gdi workflow test`: the workflow as a user would start it, on a federation of one node that lives as long as the run."""
+"""`gdi workflow test`: the workflow as a user would start it, on a federation of one node that lives as long as the
+run.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from gdi.local_federation.display import ProgressDisplay
 from gdi.local_federation.federation import COHORT, Federation
 
 
-def trial(entry: CatalogueEntry, parameters: dict[str, Any], work: Path, console: Console, *, vcf: Path | None, timeout: float) -> int:
+def trial(
+    entry: CatalogueEntry, parameters: dict[str, Any], work: Path, console: Console, *, vcf: Path | None, timeout: float
+) -> int:
     """0 where the run succeeded; RunFailed with the reasons where it did not."""
     catalogue = work / "workflows" / entry.workflow.name
     for file in [*files_of(entry.folder), "rules.lock"]:
@@ -26,9 +30,18 @@ def trial(entry: CatalogueEntry, parameters: dict[str, Any], work: Path, console
         with console.status("starting a federation of one node"):
             federation.start()
         with ProgressDisplay(console) as display:
-            _, broker_run = run(federation, workflow=entry.workflow.name, parameters=parameters, timeout=timeout, show=display.show)
-        released = json.loads((federation.layout.results / broker_run / "releases.json").read_text())["releases"] if entry.workflow.releases else []
+            _, broker_run = run(
+                federation, workflow=entry.workflow.name, parameters=parameters, timeout=timeout, show=display.show
+            )
+        released = (
+            json.loads((federation.layout.results / broker_run / "releases.json").read_text())["releases"]
+            if entry.workflow.releases
+            else []
+        )
     console.print(Text(f"{entry.workflow.name} succeeded", "bold green"))
     for release in released:
-        console.print(f"  {release['name']}: {release['sites_released']} sites released, {release['sites_withheld']} withheld, {release['bytes']} bytes")
+        console.print(
+            f"  {release['name']}: {release['sites_released']} sites released, {release['sites_withheld']} withheld,"
+            f" {release['bytes']} bytes"
+        )
     return 0

@@ -18,7 +18,7 @@ from gdi.local_federation.aai.config import SCOPES, Client, Config
 from gdi.local_federation.aai.faults import Faults
 from gdi.local_federation.aai.keys import RsaKey
 from gdi.local_federation.aai.oauth import OAuthError
-from gdi.local_federation.aai.store import Store
+from gdi.local_federation.aai.store import AaiStore
 from gdi.local_federation.aai.tokens import Issuer
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -28,10 +28,14 @@ MAX_BODY = 64 * 1024
 
 
 def create_app(config: Config, base: str) -> FastAPI:
-    """The application for `config`, reachable at `base` (http://HOST:PORT). Opens the state database and makes the keys."""
-    store = Store(config.state_file)
+    """The application for `config`, reachable at `base` (http://HOST:PORT). Opens the state database and makes the
+    keys.
+    """
+    store = AaiStore(config.state_file)
     issuer = Issuer(config, store, RsaKey.load_or_make(config.key_file), f"{base}/oidc")
-    visas = rems.Rems(config, store, RsaKey.load_or_make(config.rems_key_file), RsaKey.load_or_make(config.rogue_key_file), base)
+    visas = rems.Rems(
+        config, store, RsaKey.load_or_make(config.rems_key_file), RsaKey.load_or_make(config.rogue_key_file), base
+    )
     visas.seed()
     app = FastAPI(title="LS AAI and REMS stand-in", docs_url=None, redoc_url=None, openapi_url=None)
     server.install(app, max_body=MAX_BODY)
@@ -72,7 +76,17 @@ def discovery(url: str) -> dict[str, Any]:
         "introspection_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": [*methods, "none"],
         "code_challenge_methods_supported": ["S256"],
-        "claims_supported": ["sub", "iss", "aud", "exp", "iat", "name", "preferred_username", "email", "ga4gh_passport_v1"],
+        "claims_supported": [
+            "sub",
+            "iss",
+            "aud",
+            "exp",
+            "iat",
+            "name",
+            "preferred_username",
+            "email",
+            "ga4gh_passport_v1",
+        ],
         "authorization_response_iss_parameter_supported": True,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
@@ -84,7 +98,11 @@ def redeem_code(issuer: Issuer, client: Client, params: dict[str, str]) -> dict[
     oauth.need_grant(client, "authorization_code")
     code, verifier = oauth.required(params, "code"), oauth.required(params, "code_verifier")
     found = issuer.store.get_pending("code", code)
-    bad = OAuthError("invalid_grant", "The code is unknown, ended, used before, or was made for another client, redirect_uri or code_verifier; sign in again.")
+    bad = OAuthError(
+        "invalid_grant",
+        "The code is unknown, ended, used before, or was made for another client, redirect_uri or code_verifier; sign"
+        " in again.",
+    )
     if found is None:
         raise bad
     body, exp = found
@@ -94,14 +112,21 @@ def redeem_code(issuer: Issuer, client: Client, params: dict[str, str]) -> dict[
         raise bad
     digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     proven = bool(VERIFIER.match(verifier)) and oauth.same(digest, body["code_challenge"])
-    if exp <= time.time() or body["client_id"] != client.id or body["redirect_uri"] != params.get("redirect_uri", "") or not proven:
+    if (
+        exp <= time.time()
+        or body["client_id"] != client.id
+        or body["redirect_uri"] != params.get("redirect_uri", "")
+        or not proven
+    ):
         # One try only: whoever holds the code without its verifier must not go on guessing.
         issuer.store.drop_pending("code", code)
         raise bad
     with issuer.store.transaction():
         family = issuer.new_family(body["sub"], client.id, body["auth_time"])
         issuer.store.set_pending("code", code, {**body, "family": family})
-        return issuer.answer(family, body["sub"], client, body["scope"].split(), nonce=body["nonce"], auth_time=body["auth_time"])
+        return issuer.answer(
+            family, body["sub"], client, body["scope"].split(), nonce=body["nonce"], auth_time=body["auth_time"]
+        )
 
 
 def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
@@ -183,8 +208,15 @@ async def _token_form(request: Request) -> tuple[list[str], dict[str, str]]:
     if kind != "application/x-www-form-urlencoded":
         raise OAuthError("invalid_request", "Send the parameters as application/x-www-form-urlencoded.")
     try:
-        pairs = parse_qsl((await request.body()).decode("utf-8"), keep_blank_values=True, max_num_fields=oauth.MAX_FIELDS, errors="strict")
+        pairs = parse_qsl(
+            (await request.body()).decode("utf-8"),
+            keep_blank_values=True,
+            max_num_fields=oauth.MAX_FIELDS,
+            errors="strict",
+        )
     except ValueError:
-        raise OAuthError("invalid_request", "The body is not a form in UTF-8 with a reasonable number of fields.") from None
+        raise OAuthError(
+            "invalid_request", "The body is not a form in UTF-8 with a reasonable number of fields."
+        ) from None
     audiences = list(dict.fromkeys(v for n, v in pairs if n in ("audience", "resource") and v))
     return audiences, oauth.single_valued([(n, v) for n, v in pairs if n not in ("audience", "resource")])

@@ -1,4 +1,6 @@
-"""The authorization endpoint: a login form, then a code bound to client, redirect URI and PKCE challenge. RFC 6749 §4.1, RFC 7636, RFC 9207."""
+"""The authorization endpoint: a login form, then a code bound to client, redirect URI and PKCE challenge. RFC 6749
+§4.1, RFC 7636, RFC 9207.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,38 @@ from gdi.local_federation.aai.tokens import Issuer
 MAX_TRIES = 5
 MAX_WAITING = 10_000  # logins that wait at once
 CHALLENGE = re.compile(r"^[A-Za-z0-9_-]{43}$")
-STYLE = "body{font:1rem/1.5 system-ui;max-width:24rem;margin:4rem auto;padding:0 1rem}label{display:block;margin:.8rem 0}input{width:100%;padding:.4rem}"
+STYLE = (
+    "body{font:1rem/1.5 system-ui;max-width:24rem;margin:4rem auto;padding:0 1rem}label{display:block;margin:.8rem"
+    " 0}input{width:100%;padding:.4rem}"
+)
 
 
 def page(title: str, body: str, *, status: int = 200, form_action: str = "") -> HTMLResponse:
-    """A page that may load nothing and be framed by nobody. `form_action`: a further origin to which the form's answer may redirect."""
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; form-action 'self' {form_action}; frame-ancestors 'none'; base-uri 'none'"
-    text = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>"
+    """A page that may load nothing and be framed by nobody. `form_action`: a further origin to which the form's answer
+    may redirect.
+    """
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; form-action 'self' {form_action}; frame-ancestors 'none';"
+        " base-uri 'none'"
     )
-    headers = {"Content-Security-Policy": policy.replace(" ;", ";"), "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", **oauth.NO_STORE}
+    text = (
+        "<!doctype html><html lang=en><meta"
+        f" charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>"
+    )
+    headers = {
+        "Content-Security-Policy": policy.replace(" ;", ";"),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        **oauth.NO_STORE,
+    }
     return HTMLResponse(text, status, headers=headers)
 
 
 def field(label: str, name: str, kind: str = "text", value: str = "") -> str:
-    return f'<label>{label}<input name="{name}" type="{kind}" value="{html.escape(value)}" autocomplete="off" required></label>'
+    return (
+        f'<label>{label}<input name="{name}" type="{kind}" value="{html.escape(value)}" autocomplete="off"'
+        " required></label>"
+    )
 
 
 def sign_in(issuer: Issuer, name: str, password: str) -> User | None:
@@ -49,7 +68,9 @@ def with_query(uri: str, params: dict[str, str]) -> str:
 
 
 def _target(issuer: Issuer, params: dict[str, str]) -> tuple[Client, str]:
-    """Client and redirect URI, exactly as registered; until both are known nothing may be redirected (RFC 6749 §4.1.2.1)."""
+    """Client and redirect URI, exactly as registered; until both are known nothing may be redirected (RFC 6749
+    §4.1.2.1).
+    """
     client = issuer.config.client(params.get("client_id", ""))
     if client is None:
         raise OAuthError("invalid_request", "The client_id is not registered here.")
@@ -87,12 +108,18 @@ def routes(issuer: Issuer) -> APIRouter:
         again = "<p role=alert>User name or password is wrong.</p>" if wrong else ""
         hidden = f'<input type=hidden name=login value="{login}">'
         body = f"<p>{html.escape(client.id)} asks you to sign in.</p>{again}<form method=post action=authorize>{hidden}"
-        body += field("User name", "username") + field("Password", "password", "password") + "<button>Sign in</button></form>"
+        body += (
+            field("User name", "username")
+            + field("Password", "password", "password")
+            + "<button>Sign in</button></form>"
+        )
         return page("Life Science Login (stand-in)", body, status=401 if wrong else 200, form_action=origin)
 
     def refused(error: OAuthError) -> HTMLResponse:
         return page(
-            "This request cannot be served", f"<p>{html.escape(error.description)}</p><p>Go back to where you came from and start again.</p>", status=400
+            "This request cannot be served",
+            f"<p>{html.escape(error.description)}</p><p>Go back to where you came from and start again.</p>",
+            status=400,
         )
 
     @router.get("/oidc/authorize")
@@ -107,7 +134,12 @@ def routes(issuer: Issuer) -> APIRouter:
             if issuer.store.pending_count("login") >= MAX_WAITING:
                 raise OAuthError("temporarily_unavailable", "Too many logins wait; try again in some minutes.")
         except OAuthError as error:
-            answer = {"error": error.error, "error_description": error.description, "state": params.get("state", "")[:1024], "iss": issuer.url}
+            answer = {
+                "error": error.error,
+                "error_description": error.description,
+                "state": params.get("state", "")[:1024],
+                "iss": issuer.url,
+            }
             return RedirectResponse(with_query(uri, answer), 303, headers=oauth.NO_STORE)
         login = secrets.token_urlsafe(24)
         issuer.store.put_pending("login", login, {**kept, "tries": 0}, issuer.config.lifetimes.login)
@@ -139,6 +171,8 @@ def routes(issuer: Issuer) -> APIRouter:
         body = {**kept, "sub": user.sub, "auth_time": int(time.time()), "family": ""}
         issuer.store.put_pending("code", code, body, issuer.config.lifetimes.code)
         issuer.store.count("logins", user.sub)
-        return RedirectResponse(with_query(uri, {"code": code, "state": kept["state"], "iss": issuer.url}), 303, headers=oauth.NO_STORE)
+        return RedirectResponse(
+            with_query(uri, {"code": code, "state": kept["state"], "iss": issuer.url}), 303, headers=oauth.NO_STORE
+        )
 
     return router

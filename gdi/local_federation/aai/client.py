@@ -1,4 +1,6 @@
-"""Signing a user in as a portal would: authorization code with PKCE, the login form posted by a program. For the demo and tests."""
+"""Signing a user in as a portal would: authorization code with PKCE, the login form posted by a program. For the demo
+and tests.
+"""
 
 from __future__ import annotations
 
@@ -42,24 +44,41 @@ def pkce() -> tuple[str, str]:
 
 
 def submit_login(client: httpx.Client, authorize_url: str, username: str, password: str) -> str:
-    """Opens an authorization URL, fills in the login form, and gives the URL to which the provider redirects. SignInError otherwise."""
+    """Opens an authorization URL, fills in the login form, and gives the URL to which the provider redirects.
+    SignInError otherwise.
+    """
     shown = client.get(authorize_url)
     found = LOGIN.search(shown.text)
     if shown.status_code != 200 or found is None:
         where = shown.headers.get("location", "")
-        error = parse_qs(urlsplit(where).query).get("error_description", [f"no login form (HTTP {shown.status_code})"])[0]
+        error = parse_qs(urlsplit(where).query).get("error_description", [f"no login form (HTTP {shown.status_code})"])[
+            0
+        ]
         raise SignInError(f"The provider does not let {username} sign in: {error}")
     action = urljoin(str(shown.url), "authorize")
     answer = client.post(action, data={"login": html.unescape(found[1]), "username": username, "password": password})
     if answer.status_code not in (302, 303):
-        raise SignInError(f"The provider refused the sign-in of {username} (HTTP {answer.status_code}): user name or password is wrong.")
+        raise SignInError(
+            f"The provider refused the sign-in of {username} (HTTP {answer.status_code}): user name or password is"
+            " wrong."
+        )
     return str(answer.headers["location"])
 
 
 def sign_in(
-    issuer: str, *, client_id: str, client_secret: str | None, redirect_uri: str, username: str, password: str, scope: str = SCOPE, timeout: float = 30
+    issuer: str,
+    *,
+    client_id: str,
+    client_secret: str | None,
+    redirect_uri: str,
+    username: str,
+    password: str,
+    scope: str = SCOPE,
+    timeout: float = 30,
 ) -> Tokens:
-    """The whole code flow against `issuer` (http://…/oidc). SignInError names the step that failed; httpx.HTTPError where the server is away."""
+    """The whole code flow against `issuer` (http://…/oidc). SignInError names the step that failed; httpx.HTTPError
+    where the server is away.
+    """
     verifier, challenge = pkce()
     state, nonce = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
     with httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False, verify=authorities()) as client:
@@ -67,14 +86,31 @@ def sign_in(
         if answer.status_code != 200:
             raise SignInError(f"No discovery document at {issuer} (HTTP {answer.status_code}).")
         endpoints: dict[str, Any] = answer.json()
-        asked = {"response_type": "code", "client_id": client_id, "redirect_uri": redirect_uri, "scope": scope, "state": state, "nonce": nonce}
-        url = httpx.URL(endpoints["authorization_endpoint"], params={**asked, "code_challenge": challenge, "code_challenge_method": "S256"})
+        asked = {
+            "response_type": "code",
+            "client_id": client_id,
+            "redirect_uri": redirect_uri,
+            "scope": scope,
+            "state": state,
+            "nonce": nonce,
+        }
+        url = httpx.URL(
+            endpoints["authorization_endpoint"],
+            params={**asked, "code_challenge": challenge, "code_challenge_method": "S256"},
+        )
         back = parse_qs(urlsplit(submit_login(client, str(url), username, password)).query)
         if back.get("state") != [state] or back.get("iss", [issuer]) != [endpoints["issuer"]]:
             raise SignInError("The provider's redirect carries another state or issuer than was asked for.")
         if "code" not in back:
-            raise SignInError(f"The provider refused: {back.get('error_description', back.get('error', ['no code']))[0]}")
-        form = {"grant_type": "authorization_code", "code": back["code"][0], "redirect_uri": redirect_uri, "code_verifier": verifier}
+            raise SignInError(
+                f"The provider refused: {back.get('error_description', back.get('error', ['no code']))[0]}"
+            )
+        form = {
+            "grant_type": "authorization_code",
+            "code": back["code"][0],
+            "redirect_uri": redirect_uri,
+            "code_verifier": verifier,
+        }
         if client_secret is None:
             given = client.post(endpoints["token_endpoint"], data={**form, "client_id": client_id})
         else:
@@ -83,7 +119,12 @@ def sign_in(
         raise SignInError(f"The provider did not redeem the code (HTTP {given.status_code}): {_description(given)}")
     body = given.json()
     return Tokens(
-        body["access_token"], body["expires_in"], body.get("scope", scope), body.get("refresh_token"), body.get("refresh_expires_in"), body.get("id_token")
+        body["access_token"],
+        body["expires_in"],
+        body.get("scope", scope),
+        body.get("refresh_token"),
+        body.get("refresh_expires_in"),
+        body.get("id_token"),
     )
 
 

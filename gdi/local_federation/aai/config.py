@@ -34,7 +34,9 @@ class Lifetimes(Strict):
 
 
 class Client(Strict):
-    """A registered OAuth client. Without `secret_file` it is public: PKCE alone proves it, and it may neither introspect nor exchange."""
+    """A registered OAuth client. Without `secret_file` it is public: PKCE alone proves it, and it may neither
+    introspect nor exchange.
+    """
 
     id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")
     secret_file: Path | None = None
@@ -42,7 +44,9 @@ class Client(Strict):
     grants: list[GrantName] = Field(default=["authorization_code", "refresh_token"])
     scopes: list[str] = Field(default_factory=lambda: list(SCOPES), max_length=50)
     introspect: bool = False
-    audiences: list[str] = Field(default_factory=lambda: ["*"], max_length=1000)  # what `audience` of an exchange may name
+    audiences: list[str] = Field(
+        default_factory=lambda: ["*"], max_length=1000
+    )  # what `audience` of an exchange may name
     secret: SecretStr | None = Field(default=None, exclude=True)  # filled from secret_file
 
     @model_validator(mode="after")
@@ -96,7 +100,9 @@ class Entitlement(Strict):
 
 
 class Config(Strict):
-    """Relative paths are taken from the folder of the file. Keys and the state database are made where absent, mode 0600."""
+    """Relative paths are taken from the folder of the file. Keys and the state database are made where absent, mode
+    0600.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
@@ -111,7 +117,9 @@ class Config(Strict):
     record_issued: Path | None = None  # for leak tests only: every token issued, one a line, in clear
     lifetimes: Lifetimes = Field(default_factory=Lifetimes)
     rotation: Literal["strict", "none"] = "strict"
-    exchange_answer: Literal["rfc8693", "keycloak"] = "rfc8693"  # keycloak: an access token and, beside it, `refresh_token`
+    exchange_answer: Literal["rfc8693", "keycloak"] = (
+        "rfc8693"  # keycloak: an access token and, beside it, `refresh_token`
+    )
     device_interval: int = Field(default=5, ge=1, le=60)
     clients: list[Client] = Field(max_length=100)
     users: list[User] = Field(max_length=10_000)
@@ -121,7 +129,11 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _unique(self) -> Config:
-        for what, names in (("client", [c.id for c in self.clients]), ("user", [u.name for u in self.users]), ("sub", [u.sub for u in self.users])):
+        for what, names in (
+            ("client", [c.id for c in self.clients]),
+            ("user", [u.name for u in self.users]),
+            ("sub", [u.sub for u in self.users]),
+        ):
             twice = {n for n in names if names.count(n) > 1}
             if twice:
                 raise ValueError(f"{what} {sorted(twice)[0]} is given twice")
@@ -139,7 +151,9 @@ class Config(Strict):
 
 
 def read_secret(path: Path, what: str) -> SecretStr:
-    """The content of a secret file without its line end. ConfigError where it is absent, empty or unreasonably short."""
+    """The content of a secret file without its line end. ConfigError where it is absent, empty or unreasonably
+    short.
+    """
     try:
         value = path.read_text().strip()
     except OSError as error:
@@ -159,10 +173,22 @@ def load(path: Path) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {getattr(error, 'problem', 'syntax error')}") from None
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors(include_input=False)[:20]]
+        lines = [
+            f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}"
+            for e in error.errors(include_input=False)[:20]
+        ]
         raise ConfigError(f"{path}: " + "; ".join(lines)) from None
     base = path.resolve().parent
-    for name in ("state_file", "key_file", "rems_key_file", "rogue_key_file", "admin_key_file", "rems_api_key_file", "ready_file", "record_issued"):
+    for name in (
+        "state_file",
+        "key_file",
+        "rems_key_file",
+        "rogue_key_file",
+        "admin_key_file",
+        "rems_api_key_file",
+        "ready_file",
+        "record_issued",
+    ):
         value = getattr(config, name)
         if value is not None:
             setattr(config, name, base / value)

@@ -22,7 +22,9 @@ MAX_WRONG_PER_MINUTE = 20  # a user code is short: guessing must be slow
 
 
 def redeem(issuer: Issuer, client: Client, device_code: str) -> dict[str, Any]:
-    """One poll. authorization_pending, slow_down, access_denied or expired_token as RFC 8628 §3.5 says, else the tokens, once."""
+    """One poll. authorization_pending, slow_down, access_denied or expired_token as RFC 8628 §3.5 says, else the
+    tokens, once.
+    """
     found = issuer.store.get_pending("device", device_code)
     if found is None or found[0]["client_id"] != client.id:
         raise OAuthError("invalid_grant", "The device_code is unknown or was used before; start again.")
@@ -67,18 +69,33 @@ def routes(issuer: Issuer) -> APIRouter:
         letters = "".join(secrets.choice(ALPHABET) for _ in range(8))
         user_code = f"{letters[:4]}-{letters[4:]}"
         life, interval = issuer.config.lifetimes.device, issuer.config.device_interval
-        waiting = {"client_id": client.id, "scope": " ".join(scope), "user_code": user_code, "polled": 0, "interval": interval}
+        waiting = {
+            "client_id": client.id,
+            "scope": " ".join(scope),
+            "user_code": user_code,
+            "polled": 0,
+            "interval": interval,
+        }
         issuer.store.put_pending("device", device_code, waiting, life)
         issuer.store.put_pending("user_code", user_code, {"client_id": client.id, "decided": "", "sub": ""}, life)
         uri = f"{issuer.url}/device"
-        body = {"device_code": device_code, "user_code": user_code, "verification_uri": uri, "verification_uri_complete": f"{uri}?user_code={user_code}"}
+        body = {
+            "device_code": device_code,
+            "user_code": user_code,
+            "verification_uri": uri,
+            "verification_uri_complete": f"{uri}?user_code={user_code}",
+        }
         return JSONResponse(body | {"expires_in": life, "interval": interval}, headers=oauth.NO_STORE)
 
     def form_page(user_code: str, message: str = "", status: int = 200) -> HTMLResponse:
         alert = f"<p role=alert>{html.escape(message)}</p>" if message else ""
-        body = f"{alert}<form method=post action=device>" + field("Code shown on your device", "user_code", value=user_code)
+        body = f"{alert}<form method=post action=device>" + field(
+            "Code shown on your device", "user_code", value=user_code
+        )
         body += field("User name", "username") + field("Password", "password", "password")
-        buttons = "<button name=decision value=allow>Allow</button> <button name=decision value=deny>Refuse</button></form>"
+        buttons = (
+            "<button name=decision value=allow>Allow</button> <button name=decision value=deny>Refuse</button></form>"
+        )
         return page("Connect a device (stand-in)", body + buttons, status=status)
 
     @router.get("/oidc/device")
@@ -98,7 +115,9 @@ def routes(issuer: Issuer) -> APIRouter:
         user = sign_in(issuer, given.get("username", ""), given.get("password", ""))
         if found is None or found[1] <= now or found[0]["decided"] or user is None:
             wrong.append(now)
-            return form_page(user_code if letters else "", "The code or the password is wrong, or the code has ended.", 401)
+            return form_page(
+                user_code if letters else "", "The code or the password is wrong, or the code has ended.", 401
+            )
         decision = "allow" if given.get("decision") == "allow" else "deny"
         issuer.store.set_pending("user_code", user_code, {**found[0], "decided": decision, "sub": user.sub})
         return page("Done", "<p>You may close this page and go back to your device.</p>")

@@ -1,4 +1,6 @@
-"""Faults on order, for tests of those who use this provider: an endpoint answers late, breaks, or does its work and then never says so."""
+"""Faults on order, for tests of those who use this provider: an endpoint answers late, breaks, or does its work and
+then never says so.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from gdi.local_federation.aai.oauth import OAuthError, same
 
 
 class Fault(BaseModel):
-    """The next `count` requests to `path` wait `delay` seconds, before or after the work is done; then answer `status` instead, where given."""
+    """The next `count` requests to `path` wait `delay` seconds, before or after the work is done; then answer `status`
+    instead, where given.
+    """
 
     model_config = ConfigDict(extra="forbid")
     path: str = Field(pattern=r"^/[a-z/]{1,60}$")
@@ -25,7 +29,9 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """`PUT /oidc/admin/faults` with a list of faults replaces those there are, `[]` ends them; `GET` tells those still to come. Needs `X-Admin-Key`."""
+    """`PUT /oidc/admin/faults` with a list of faults replaces those there are, `[]` ends them; `GET` tells those still
+    to come. Needs `X-Admin-Key`.
+    """
 
     def __init__(self, admin_key: SecretStr) -> None:
         self.admin_key = admin_key

@@ -34,7 +34,9 @@ class RsaKey:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(key, rsa.RSAPrivateKey):
             raise ValueError(f"{path} must hold an RSA private key in PEM (PKCS 8)")
-        public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
         return cls(key, sha256_hex(public)[:16])
 
     def jwk(self) -> dict[str, Any]:
@@ -44,4 +46,6 @@ class RsaKey:
 
     def sign(self, claims: dict[str, Any], *, typ: str = "JWT", headers: dict[str, Any] | None = None) -> str:
         """A compact JWS over exactly `claims`; `headers` may override kid and add jku."""
-        return jwt.encode(claims, self.private, algorithm="RS256", headers={"kid": self.kid, "typ": typ, **(headers or {})})
+        return jwt.encode(
+            claims, self.private, algorithm="RS256", headers={"kid": self.kid, "typ": typ, **(headers or {})}
+        )

@@ -22,16 +22,24 @@ MAX_FIELDS = 40
 class OAuthError(Exception):
     """`error` and `error_description` of RFC 6749 §5.2; no secret may be put into the description."""
 
-    def __init__(self, error: str, description: str, status: int = 400, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, error: str, description: str, status: int = 400, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(description)
         self.error, self.description, self.status, self.headers = error, description, status, dict(headers or {})
 
     def response(self) -> JSONResponse:
-        return JSONResponse({"error": self.error, "error_description": self.description}, self.status, headers={**NO_STORE, **self.headers})
+        return JSONResponse(
+            {"error": self.error, "error_description": self.description},
+            self.status,
+            headers={**NO_STORE, **self.headers},
+        )
 
 
 def invalid_client(description: str) -> OAuthError:
-    return OAuthError("invalid_client", description, 401, headers={"WWW-Authenticate": 'Basic realm="aai", charset="UTF-8"'})
+    return OAuthError(
+        "invalid_client", description, 401, headers={"WWW-Authenticate": 'Basic realm="aai", charset="UTF-8"'}
+    )
 
 
 def same(a: str, b: str) -> bool:
@@ -58,14 +66,20 @@ async def form(request: Request) -> dict[str, str]:
         text = (await request.body()).decode("utf-8")
         return single_valued(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
     except ValueError:
-        raise OAuthError("invalid_request", "The body is not a form in UTF-8 with a reasonable number of fields.") from None
+        raise OAuthError(
+            "invalid_request", "The body is not a form in UTF-8 with a reasonable number of fields."
+        ) from None
 
 
 def query(request: Request) -> dict[str, str]:
     try:
-        return single_valued(parse_qsl(request.url.query, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
+        return single_valued(
+            parse_qsl(request.url.query, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+        )
     except ValueError:
-        raise OAuthError("invalid_request", "The query is not form-encoded UTF-8 with a reasonable number of fields.") from None
+        raise OAuthError(
+            "invalid_request", "The query is not form-encoded UTF-8 with a reasonable number of fields."
+        ) from None
 
 
 def required(params: Mapping[str, str], name: str, *, longest: int = 8192) -> str:
@@ -78,7 +92,9 @@ def required(params: Mapping[str, str], name: str, *, longest: int = 8192) -> st
 
 
 def authenticate(config: Config, request: Request, params: Mapping[str, str]) -> Client:
-    """The client that calls: by HTTP Basic, by `client_id` and `client_secret` in the form, or by `client_id` alone where it is public. RFC 6749 §2.3."""
+    """The client that calls: by HTTP Basic, by `client_id` and `client_secret` in the form, or by `client_id` alone
+    where it is public. RFC 6749 §2.3.
+    """
     header = request.headers.get("authorization", "")
     if header:
         if "client_secret" in params:
@@ -124,7 +140,12 @@ def bearer(request: Request) -> str:
     """The token of RFC 6750 §2.1. OAuthError 401 where there is none."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not value.strip():
-        raise OAuthError("invalid_request", "Send an access token: Authorization: Bearer …", 401, headers={"WWW-Authenticate": "Bearer"})
+        raise OAuthError(
+            "invalid_request",
+            "Send an access token: Authorization: Bearer …",
+            401,
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     return value.strip()
 
 

@@ -1,6 +1,8 @@
-"""REMS: entitlements and the visas made of them, signed by its own key with `jku`; and a rogue issuer whose visas nobody may believe.
+"""REMS: entitlements and the visas made of them, signed by its own key with `jku`; and a rogue issuer whose visas
+nobody may believe.
 
-`GET /rems/api/permissions/{user}` and `/rems/api/jwk` answer as REMS does; `…/entitlements` is the stand-in's operator API.
+`GET /rems/api/permissions/{user}` and `/rems/api/jwk` answer as REMS does; `…/entitlements` is the stand-in's operator
+API.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from gdi.local_federation.aai.config import Config, Entitlement
 from gdi.local_federation.aai.keys import RsaKey
 from gdi.local_federation.aai.oauth import same
-from gdi.local_federation.aai.store import Store
+from gdi.local_federation.aai.store import AaiStore
 
 MAX_ENTITLEMENTS = 100_000
 MAX_VISAS = 1000
@@ -25,7 +27,7 @@ MAX_VISAS = 1000
 @dataclass
 class Rems:
     config: Config
-    store: Store
+    store: AaiStore
     key: RsaKey
     rogue_key: RsaKey
     base: str  # http://HOST:PORT
@@ -40,7 +42,9 @@ class Rems:
         return f"{self.base}/rogue/"
 
     def seed(self) -> None:
-        """The configured entitlements, once in the life of the state file: what was withdrawn stays withdrawn after a restart."""
+        """The configured entitlements, once in the life of the state file: what was withdrawn stays withdrawn after a
+        restart.
+        """
         with self.store.transaction() as db:
             if db.execute("SELECT 1 FROM seeded WHERE what='entitlements'").fetchone() is None:
                 for entitlement in self.config.entitlements:
@@ -50,7 +54,9 @@ class Rems:
     def grant(self, entitlement: Entitlement) -> int:
         """Adds it, in place of one for the same user, dataset and variant. Its id."""
         sub = self.config.sub_of(entitlement.user)
-        for row in self.store.db.execute("SELECT id, body FROM entitlements WHERE sub=? AND dataset=?", (sub, entitlement.dataset)).fetchall():
+        for row in self.store.db.execute(
+            "SELECT id, body FROM entitlements WHERE sub=? AND dataset=?", (sub, entitlement.dataset)
+        ).fetchall():
             if json.loads(row["body"])["variant"] == entitlement.variant:
                 self.store.db.execute("DELETE FROM entitlements WHERE id=?", (row["id"],))
         body = entitlement.model_dump_json()
@@ -60,17 +66,28 @@ class Rems:
 
     def withdraw(self, user: str, dataset: str) -> int:
         """Removes every entitlement of this user to this dataset. How many there were."""
-        return self.store.db.execute("DELETE FROM entitlements WHERE sub=? AND dataset=?", (self.config.sub_of(user), dataset)).rowcount
+        return self.store.db.execute(
+            "DELETE FROM entitlements WHERE sub=? AND dataset=?", (self.config.sub_of(user), dataset)
+        ).rowcount
 
     def listing(self, user: str | None = None) -> list[dict[str, Any]]:
         query, values = (
-            ("SELECT * FROM entitlements WHERE sub=? ORDER BY id", (self.config.sub_of(user),)) if user else ("SELECT * FROM entitlements ORDER BY id", ())
+            ("SELECT * FROM entitlements WHERE sub=? ORDER BY id", (self.config.sub_of(user),))
+            if user
+            else ("SELECT * FROM entitlements ORDER BY id", ())
         )
-        return [{"id": r["id"], **json.loads(r["body"]), "user": r["sub"], "start": r["start"]} for r in self.store.db.execute(query, values)]
+        return [
+            {"id": r["id"], **json.loads(r["body"]), "user": r["sub"], "start": r["start"]}
+            for r in self.store.db.execute(query, values)
+        ]
 
     def visas(self, sub: str, *, expired: bool = False) -> list[str]:
-        """The user's visas as JWTs; those whose end has passed only where `expired` (or where the variant is about that)."""
-        rows = self.store.db.execute("SELECT body, start FROM entitlements WHERE sub=? ORDER BY id LIMIT ?", (sub, MAX_VISAS)).fetchall()
+        """The user's visas as JWTs; those whose end has passed only where `expired` (or where the variant is about
+        that).
+        """
+        rows = self.store.db.execute(
+            "SELECT body, start FROM entitlements WHERE sub=? ORDER BY id LIMIT ?", (sub, MAX_VISAS)
+        ).fetchall()
         made = (self._visa(sub, Entitlement.model_validate_json(r["body"]), r["start"], expired) for r in rows)
         return [v for v in made if v is not None]
 
@@ -104,7 +121,9 @@ def routes(rems: Rems) -> APIRouter:
     router = APIRouter()
 
     def refusal(request: Request, *, about: str | None = None) -> Response | None:
-        """REMS's own answers: 401 without the key, 403 for a user who may not see this. The operator is `x-rems-user-id: owner`."""
+        """REMS's own answers: 401 without the key, 403 for a user who may not see this. The operator is
+        `x-rems-user-id: owner`.
+        """
         key, user = request.headers.get("x-rems-api-key", ""), request.headers.get("x-rems-user-id", "")
         if not same(key, rems.config.rems_api_key.get_secret_value()) or not user:
             return PlainTextResponse("unauthorized", 401)

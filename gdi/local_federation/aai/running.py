@@ -1,4 +1,6 @@
-"""An LS AAI with REMS as a child process on a free port, for tests: keys and secrets of its own, and it never outlives its parent."""
+"""An LS AAI with REMS as a child process on a free port, for tests: keys and secrets of its own, and it never outlives
+its parent.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ REDIRECT = "http://127.0.0.1/callback"
 
 @dataclass
 class RunningAai:
-    """`url` is http://127.0.0.1:PORT; clients user-portal, token-broker, resource (introspects only), terminal (public, device code); users alice and bob."""
+    """`url` is http://127.0.0.1:PORT; clients user-portal, token-broker, resource (introspects only), terminal (public,
+    device code); users alice and bob.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -46,7 +50,9 @@ class RunningAai:
         return self.secrets.read(f"client-{client_id}")
 
     def start(self, timeout: float = 30) -> None:
-        """Starts (or starts again, on the same port and state) and waits until it listens. RuntimeError with its last words where it does not."""
+        """Starts (or starts again, on the same port and state) and waits until it listens. RuntimeError with its last
+        words where it does not.
+        """
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
         file = write_private(self.folder / "config.yaml", yaml.safe_dump(self.config))
@@ -57,7 +63,9 @@ class RunningAai:
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                raise RuntimeError(f"the LS AAI stand-in did not start: {(self.folder / 'aai.log').read_text()[-2000:]}")
+                raise RuntimeError(
+                    f"the LS AAI stand-in did not start: {(self.folder / 'aai.log').read_text()[-2000:]}"
+                )
             time.sleep(0.05)
         self.url = json.loads(ready.read_text())["url"]
         self.config["port"] = httpx.URL(self.url).port
@@ -85,8 +93,14 @@ class RunningAai:
 
     def operator(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """A call of REMS's or the provider's operator API, with both keys."""
-        headers = {"x-rems-api-key": self.secrets.read("rems-api-key"), "x-rems-user-id": "owner", "x-admin-key": self.secrets.read("admin-key")}
-        answer = httpx.request(method, self.url + path, headers=headers, timeout=30, trust_env=False, verify=authorities(), **kwargs)
+        headers = {
+            "x-rems-api-key": self.secrets.read("rems-api-key"),
+            "x-rems-user-id": "owner",
+            "x-admin-key": self.secrets.read("admin-key"),
+        }
+        answer = httpx.request(
+            method, self.url + path, headers=headers, timeout=30, trust_env=False, verify=authorities(), **kwargs
+        )
         answer.raise_for_status()
         return answer
 
@@ -107,8 +121,16 @@ class RunningAai:
 
 
 @contextmanager
-def running_aai(folder: Path, *, redirect_uris: list[str] | None = None, clients: list[dict[str, Any]] | None = None, **settings: Any) -> Iterator[RunningAai]:
-    """Started, and stopped at the end. `settings` as in the YAML file (lifetimes, rotation, entitlements …); `clients` are added to the usual ones."""
+def running_aai(
+    folder: Path,
+    *,
+    redirect_uris: list[str] | None = None,
+    clients: list[dict[str, Any]] | None = None,
+    **settings: Any,
+) -> Iterator[RunningAai]:
+    """Started, and stopped at the end. `settings` as in the YAML file (lifetimes, rotation, entitlements …); `clients`
+    are added to the usual ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kept = Secrets(folder / "secrets")
     redirects = [REDIRECT, *(redirect_uris or [])]
@@ -117,8 +139,18 @@ def running_aai(folder: Path, *, redirect_uris: list[str] | None = None, clients
         return str(kept.path(f"client-{name}"))
 
     usual: list[dict[str, Any]] = [
-        {"id": PORTAL, "secret_file": secret(PORTAL), "redirect_uris": redirects, "grants": ["authorization_code", "refresh_token"]},
-        {"id": BROKER, "secret_file": secret(BROKER), "redirect_uris": redirects, "grants": ["authorization_code", "refresh_token", "token_exchange"]},
+        {
+            "id": PORTAL,
+            "secret_file": secret(PORTAL),
+            "redirect_uris": redirects,
+            "grants": ["authorization_code", "refresh_token"],
+        },
+        {
+            "id": BROKER,
+            "secret_file": secret(BROKER),
+            "redirect_uris": redirects,
+            "grants": ["authorization_code", "refresh_token", "token_exchange"],
+        },
         {"id": RESOURCE, "secret_file": secret(RESOURCE), "grants": [], "introspect": True},
         {"id": PUBLIC, "redirect_uris": redirects, "grants": ["authorization_code", "refresh_token", "device_code"]},
     ]
@@ -130,7 +162,10 @@ def running_aai(folder: Path, *, redirect_uris: list[str] | None = None, clients
         "admin_key_file": str(kept.path("admin-key")),
         "rems_api_key_file": str(kept.path("rems-api-key")),
         "clients": usual + (clients or []),
-        "users": [{"name": name, "password_file": str(kept.path(f"user-{name}")), "full_name": name.title()} for name in ("alice", "bob")],
+        "users": [
+            {"name": name, "password_file": str(kept.path(f"user-{name}")), "full_name": name.title()}
+            for name in ("alice", "bob")
+        ],
         **settings,
     }
     aai = RunningAai(folder, config, kept)

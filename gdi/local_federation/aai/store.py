@@ -30,7 +30,7 @@ CREATE INDEX IF NOT EXISTS entitlement_sub ON entitlements (sub);
 """
 
 
-class Store:
+class AaiStore:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -50,7 +50,9 @@ class Store:
         self.db.execute("COMMIT")
 
     def count(self, name: str, key: str = "") -> None:
-        self.db.execute("INSERT INTO counters VALUES (?,?,1) ON CONFLICT (name, key) DO UPDATE SET n = n + 1", (name, key))
+        self.db.execute(
+            "INSERT INTO counters VALUES (?,?,1) ON CONFLICT (name, key) DO UPDATE SET n = n + 1", (name, key)
+        )
 
     def stats(self) -> dict[str, Any]:
         """Counters without a key as numbers, those with keys as `{key: n}`."""
@@ -65,15 +67,22 @@ class Store:
     def put_pending(self, kind: str, secret: str, body: dict[str, Any], lifetime: float) -> None:
         """A login, a code or a device that waits: found again by `secret`, which is not stored itself."""
         self._prune()
-        self.db.execute("INSERT OR REPLACE INTO pending VALUES (?,?,?,?)", (sha256_hex(secret.encode()), kind, json.dumps(body), time.time() + lifetime))
+        self.db.execute(
+            "INSERT OR REPLACE INTO pending VALUES (?,?,?,?)",
+            (sha256_hex(secret.encode()), kind, json.dumps(body), time.time() + lifetime),
+        )
 
     def get_pending(self, kind: str, secret: str) -> tuple[dict[str, Any], float] | None:
         """Its body and when it expires (Unix seconds; may be in the past), or None where it is unknown."""
-        row = self.db.execute("SELECT body, exp FROM pending WHERE hash=? AND kind=?", (sha256_hex(secret.encode()), kind)).fetchone()
+        row = self.db.execute(
+            "SELECT body, exp FROM pending WHERE hash=? AND kind=?", (sha256_hex(secret.encode()), kind)
+        ).fetchone()
         return (json.loads(row["body"]), row["exp"]) if row else None
 
     def set_pending(self, kind: str, secret: str, body: dict[str, Any]) -> None:
-        self.db.execute("UPDATE pending SET body=? WHERE hash=? AND kind=?", (json.dumps(body), sha256_hex(secret.encode()), kind))
+        self.db.execute(
+            "UPDATE pending SET body=? WHERE hash=? AND kind=?", (json.dumps(body), sha256_hex(secret.encode()), kind)
+        )
 
     def drop_pending(self, kind: str, secret: str) -> None:
         self.db.execute("DELETE FROM pending WHERE hash=? AND kind=?", (sha256_hex(secret.encode()), kind))
@@ -82,7 +91,9 @@ class Store:
         return int(self.db.execute("SELECT count(*) FROM pending WHERE kind=?", (kind,)).fetchone()[0])
 
     def _prune(self) -> None:
-        """Forgets what ended an hour ago (a used code or refresh token must be known a while longer to detect its reuse)."""
+        """Forgets what ended an hour ago (a used code or refresh token must be known a while longer to detect its
+        reuse).
+        """
         if time.time() - self._pruned < 30:
             return
         self._pruned = time.time()

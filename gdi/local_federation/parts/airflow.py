@@ -1,4 +1,6 @@
-"""Airflow 3.3: api-server, scheduler, dag-processor and triggerer as four processes on SQLite, configured by one private file."""
+"""Airflow 3.3: api-server, scheduler, dag-processor and triggerer as four processes on SQLite, configured by one
+private file.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,15 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
 def configure(layout: Layout, secrets: Secrets) -> Path:
-    """Writes airflow.cfg and the passwords; returns AIRFLOW_HOME. Everything secret is in that file or beside it, nothing in the environment."""
+    """Writes airflow.cfg and the passwords; returns AIRFLOW_HOME. Everything secret is in that file or beside it,
+    nothing in the environment.
+    """
     home = layout.folder("airflow")
     url = layout.url("airflow")
-    passwords = secrets.json("airflow-passwords.json", {user: secrets.read(f"airflow-password-{number}", size=9) for number, user in enumerate(USERS)})
+    passwords = secrets.json(
+        "airflow-passwords.json",
+        {user: secrets.read(f"airflow-password-{number}", size=9) for number, user in enumerate(USERS)},
+    )
     fernet = base64.urlsafe_b64encode(secrets.read("airflow-fernet").encode()[:32]).decode()
     # os.cpu_count() workers are enough: tasks defer, they do not compute.
     settings = {
@@ -41,10 +48,20 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
             "simple_auth_manager_passwords_file": str(passwords),
             "execution_api_server_url": f"{url}/execution/",
             "test_connection": "Enabled",
-            "sensitive_var_conn_names": "ticket",  # the audit log keeps the body of every start, but for keys of this name
+            # the audit log keeps the body of every start, but for keys of this name
+            "sensitive_var_conn_names": "ticket",
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}?timeout=30", "load_default_connections": "False"},
-        "api": {"host": "127.0.0.1", "port": str(layout.ports["airflow"]), "base_url": url, "workers": "1", "secret_key": secrets.read("airflow-secret-key")},
+        "database": {
+            "sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}?timeout=30",
+            "load_default_connections": "False",
+        },
+        "api": {
+            "host": "127.0.0.1",
+            "port": str(layout.ports["airflow"]),
+            "base_url": url,
+            "workers": "1",
+            "secret_key": secrets.read("airflow-secret-key"),
+        },
         "api_auth": {"jwt_secret": secrets.read("airflow-jwt-secret")},
         "logging": {
             "base_log_folder": str(home / "logs"),
@@ -56,10 +73,12 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
             "orphaned_tasks_check_interval": "20",
             "scheduler_health_check_threshold": "30",
         },
-        # The api-server's first answer to a worker may take long where many processes share few cores; after 5 tries of 5 s the task's try would be lost.
+        # The api-server's first answer to a worker may take long where many processes share few cores; after 5 tries of
+        # 5 s the task's try would be lost.
         "workers": {"execution_api_timeout": "30"},
         "dag_processor": {"min_file_process_interval": "30", "parsing_processes": "1", "refresh_interval": "60"},
-        # Each rule of each run is a trigger: the default of 1000 would be full with 20 runs of 50 rules, and the Snakemake pods' own triggers would wait.
+        # Each rule of each run is a trigger: the default of 1000 would be full with 20 runs of 50 rules, and the
+        # Snakemake pods' own triggers would wait.
         "triggerer": {"job_heartbeat_sec": "3", "triggerer_health_check_threshold": "20", "capacity": "5000"},
     }
     parser = configparser.RawConfigParser()
@@ -71,19 +90,32 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
 
 
 def environment(layout: Layout, extra: dict[str, str]) -> dict[str, str]:
-    return {"AIRFLOW_HOME": str(layout.folder("airflow")), "AIRFLOW_CONFIG": str(layout.folder("airflow") / "airflow.cfg"), "MPLBACKEND": "Agg", **extra}
+    return {
+        "AIRFLOW_HOME": str(layout.folder("airflow")),
+        "AIRFLOW_CONFIG": str(layout.folder("airflow") / "airflow.cfg"),
+        "MPLBACKEND": "Agg",
+        **extra,
+    }
 
 
 def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ()) -> list[Service]:
-    """The four components; `extra` is the environment by which our operators find the broker, the launcher and the catalogue (no secret)."""
+    """The four components; `extra` is the environment by which our operators find the broker, the launcher and the
+    catalogue (no secret).
+    """
     env = environment(layout, extra)
 
     def healthy(part: str) -> bool:
         try:
-            health = httpx.get(layout.url("airflow") + "/api/v2/monitor/health", timeout=3, trust_env=False, verify=authorities()).json()
+            health = httpx.get(
+                layout.url("airflow") + "/api/v2/monitor/health", timeout=3, trust_env=False, verify=authorities()
+            ).json()
         except (httpx.HTTPError, ValueError):
             return False
-        return bool(health.get(part.replace("-", "_"), {}).get("status") == "healthy") if part != "api-server" else "metadatabase" in health
+        return (
+            bool(health.get(part.replace("-", "_"), {}).get("status") == "healthy")
+            if part != "api-server"
+            else "metadatabase" in health
+        )
 
     made = []
     for part in COMPONENTS:
@@ -97,14 +129,27 @@ def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ())
                 timeout=180,
             )
         )
-    database = Service("airflow-database", [sys.executable, "-m", "airflow", "db", "migrate"], lambda: True, env=env, oneshot=True, timeout=200)
+    database = Service(
+        "airflow-database",
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        lambda: True,
+        env=env,
+        oneshot=True,
+        timeout=200,
+    )
     return [database, *made]
 
 
 def login(layout: Layout, secrets: Secrets, user: str) -> str:
     """An Airflow API token of one of the demo's users (24 h)."""
     password = json.loads((secrets.folder / "airflow-passwords.json").read_text())[user]
-    answer = httpx.post(layout.url("airflow") + "/auth/token", json={"username": user, "password": password}, timeout=30, trust_env=False, verify=authorities())
+    answer = httpx.post(
+        layout.url("airflow") + "/auth/token",
+        json={"username": user, "password": password},
+        timeout=30,
+        trust_env=False,
+        verify=authorities(),
+    )
     answer.raise_for_status()
     return str(answer.json()["access_token"])
 

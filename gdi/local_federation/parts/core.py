@@ -61,8 +61,17 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
     ]
     for node in layout.nodes:
         reviewers = {"redirect_uris": [layout.gateway_url(node) + "/review/callback"], "grants": ["authorization_code"]}
-        clients.append({"id": gateway_client_id(node), "secret_file": str(secrets.path(f"client-gateway-{node}")), **reviewers})
-        clients.append({"id": tes_client_id(node), "secret_file": str(secrets.path(f"client-tes-{node}")), "grants": [], "introspect": True})
+        clients.append(
+            {"id": gateway_client_id(node), "secret_file": str(secrets.path(f"client-gateway-{node}")), **reviewers}
+        )
+        clients.append(
+            {
+                "id": tes_client_id(node),
+                "secret_file": str(secrets.path(f"client-tes-{node}")),
+                "grants": [],
+                "introspect": True,
+            }
+        )
     config: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": layout.ports["aai"],
@@ -70,13 +79,22 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
         "rems_api_key_file": str(secrets.path("rems-api-key")),
         "lifetimes": {"access": layout.access_lifetime, "refresh": layout.refresh_lifetime},
         "clients": clients,
-        "users": [{"name": name, "sub": sub, "password_file": str(secrets.path(f"user-{name}", size=9))} for name, sub in USERS.items()],
-        "entitlements": [{"user": USERS["alice"], "dataset": dataset} for node in layout.nodes for dataset in layout.datasets(node)],
+        "users": [
+            {"name": name, "sub": sub, "password_file": str(secrets.path(f"user-{name}", size=9))}
+            for name, sub in USERS.items()
+        ],
+        "entitlements": [
+            {"user": USERS["alice"], "dataset": dataset} for node in layout.nodes for dataset in layout.datasets(node)
+        ],
     }
     if record is not None:
         config["record_issued"] = str(record)
     file = write_private(home / "config.yaml", yaml.safe_dump(config))
-    return Service("aai", [sys.executable, "-m", "gdi.local_federation.aai", "--config", str(file)], http_ok(layout.issuer + "/.well-known/openid-configuration"))
+    return Service(
+        "aai",
+        [sys.executable, "-m", "gdi.local_federation.aai", "--config", str(file)],
+        http_ok(layout.issuer + "/.well-known/openid-configuration"),
+    )
 
 
 def enrolment(layout: Layout, secrets: Secrets) -> Path:
@@ -159,7 +177,10 @@ def host(layout: Layout, secrets: Secrets, workflows: Path, maker: Maker) -> Ser
         "airflow_token_file": str(airflow_token(layout)),
         "broker": {"host": "127.0.0.1", "port": layout.ports["broker"]},
         "sandbox": to_jsonable_python(maker),
-        "gateways": {layout.gateway_url(n): {"host": "127.0.0.1", "port": urlsplit(layout.gateway_url(n)).port} for n in layout.nodes},
+        "gateways": {
+            layout.gateway_url(n): {"host": "127.0.0.1", "port": urlsplit(layout.gateway_url(n)).port}
+            for n in layout.nodes
+        },
     }
     file = home / "config.yaml"
     file.write_text(yaml.safe_dump(config))

@@ -44,14 +44,22 @@ def sda(layout: Layout, node: str) -> Service:
     }
     file = home / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    return Service(f"{node}-sda", [sys.executable, "-m", "gdi.local_federation.sda", "--config", str(file)], http_ok(layout.url(f"{node}/sda") + "/health"))
+    return Service(
+        f"{node}-sda",
+        [sys.executable, "-m", "gdi.local_federation.sda", "--config", str(file)],
+        http_ok(layout.url(f"{node}/sda") + "/health"),
+    )
 
 
 def tes_keys(layout: Layout, secrets: Secrets, node: str) -> tuple[Path, Path]:
-    """The TES's Crypt4GH key pair (secret, public), made once by the node's operator; the gateway knows the public half."""
+    """The TES's Crypt4GH key pair (secret, public), made once by the node's operator; the gateway knows the public
+    half.
+    """
     secret, public = secrets.folder / f"{node}-tes-c4gh.sec", layout.folder("nodes", node, "tes") / "c4gh.pub"
     if not secret.exists():
-        with contextlib.redirect_stderr(io.StringIO()):  # it warns that there is no passphrase; the file's mode protects the key
+        with contextlib.redirect_stderr(
+            io.StringIO()
+        ):  # it warns that there is no passphrase; the file's mode protects the key
             generate(str(secret), str(public), passphrase=b"", comment=None)
     return secret, public
 
@@ -80,7 +88,8 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
     home = layout.folder("nodes", node, "gateway")
     env = {
         "NODE_ID": node,
-        "HOST": "0.0.0.0" if node in layout.gateway_names else "127.0.0.1",  # noqa: S104 - found by others than this machine only where a name says so
+        # found by others than this machine only where a name says so
+        "HOST": "0.0.0.0" if node in layout.gateway_names else "127.0.0.1",  # noqa: S104
         "PORT": str(layout.ports[f"{node}/gateway"]),
         "PUBLIC_URL": layout.gateway_url(node),
         "INTERNAL_SOCKET": str(layout.internal_socket(node)),
@@ -113,21 +122,40 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
 
 
 def taps(layout: Layout, node: str) -> list[Service]:
-    """Two recorders at the node's border: what the centre asks the gateway, and what the gateway asks the broker. For tests."""
+    """Two recorders at the node's border: what the centre asks the gateway, and what the gateway asks the broker. For
+    tests.
+    """
     made = []
     for name, target in ((f"{node}/gateway_tap", f"{node}/gateway"), (f"{node}/broker_tap", "broker")):
         record = layout.folder("border") / name.replace("/", "-")
-        argv = [sys.executable, "-m", "gdi.local_federation.tap", str(layout.ports[name]), str(layout.ports[target]), str(record)]
+        argv = [
+            sys.executable,
+            "-m",
+            "gdi.local_federation.tap",
+            str(layout.ports[name]),
+            str(layout.ports[target]),
+            str(record),
+        ]
         made.append(Service(name.replace("/", "-"), argv, listening(layout.ports[name])))
     return made
 
 
 def tes(
-    layout: Layout, secrets: Secrets, node: str, *, folders: list[Path], slots: int, maker: Maker, program: Path | None = None, inside: str | None = None
+    layout: Layout,
+    secrets: Secrets,
+    node: str,
+    *,
+    folders: list[Path],
+    slots: int,
+    maker: Maker,
+    program: Path | None = None,
+    inside: str | None = None,
 ) -> Service:
-    """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds besides the host's /usr.
+    """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds
+    besides the host's /usr.
 
-    `inside`: the URL of the gateway's internal listener, where that is not the socket of a gateway on this machine (for the stand-in).
+    `inside`: the URL of the gateway's internal listener, where that is not the socket of a gateway on this machine (for
+    the stand-in).
     """
     if program is not None:
         return _funnel(layout, secrets, node, program, folders, slots)
@@ -150,7 +178,10 @@ def tes(
             "secret_key_file": str(secret),
             "public_key_file": str(public),
         },
-        "s3": {"endpoint": layout.url(f"{node}/s3"), "credentials_file": str(s3.credentials_file(secrets, node, "tes"))},
+        "s3": {
+            "endpoint": layout.url(f"{node}/s3"),
+            "credentials_file": str(s3.credentials_file(secrets, node, "tes")),
+        },
         "sandbox": to_jsonable_python(maker),
         "images": [{"match": TASK_IMAGE, "folders": [str(f) for f in folders], "path": TASK_PATH}],
     }
@@ -164,7 +195,9 @@ def tes(
 
 
 def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders: list[Path], slots: int) -> Service:
-    """Funnel in a network namespace of its own; by the gateway's internal socket it gets data, by relayed ports it reaches LS AAI and the node's S3."""
+    """Funnel in a network namespace of its own; by the gateway's internal socket it gets data, by relayed ports it
+    reaches LS AAI and the node's S3.
+    """
     keys = json.loads(s3.credentials_file(secrets, node, "tes").read_text())
     url, password = layout.url(f"{node}/tes"), secrets.read(f"{node}-tes-password")
     settings = funnel.Settings(
@@ -189,7 +222,9 @@ def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders:
         reach=[layout.ports["aai"], layout.ports[f"{node}/s3"]],
         slots=slots,
     )
-    return Service(f"{node}-tes", argv, funnel_answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3"))
+    return Service(
+        f"{node}-tes", argv, funnel_answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3")
+    )
 
 
 def funnel_answers(url: str, password: str) -> Callable[[], bool]:
@@ -197,7 +232,10 @@ def funnel_answers(url: str, password: str) -> Callable[[], bool]:
 
     def check() -> bool:
         try:
-            return httpx.get(url, auth=(TES_USER, password), timeout=2, trust_env=False, verify=authorities()).status_code == 200
+            return (
+                httpx.get(url, auth=(TES_USER, password), timeout=2, trust_env=False, verify=authorities()).status_code
+                == 200
+            )
         except httpx.HTTPError:
             return False
 

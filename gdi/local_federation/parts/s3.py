@@ -1,4 +1,6 @@
-"""SeaweedFS: each node's own S3, with a workspace bucket and a release area. Only the node's TES and gateway hold its keys."""
+"""SeaweedFS: each node's own S3, with a workspace bucket and a release area. Only the node's TES and gateway hold its
+keys.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ def credentials_file(secrets: Secrets, node: str, who: str) -> Path:
 
 def _identity(secrets: Secrets, node: str, who: str, actions: list[str]) -> dict[str, object]:
     keys = json.loads(credentials_file(secrets, node, who).read_text())
-    return {"name": f"{node}-{who}", "credentials": [{"accessKey": keys["access_key"], "secretKey": keys["secret_key"]}], "actions": actions}
+    return {
+        "name": f"{node}-{who}",
+        "credentials": [{"accessKey": keys["access_key"], "secretKey": keys["secret_key"]}],
+        "actions": actions,
+    }
 
 
 def _on(bucket: str) -> list[str]:
@@ -59,14 +65,34 @@ def service(layout: Layout, secrets: Secrets, node: str) -> Service:
     )
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
     port = {
-        part: str(layout.ports[f"{node}/s3{part}"]) for part in ("", "_grpc", "_master", "_master_grpc", "_volume", "_volume_grpc", "_filer", "_filer_grpc")
+        part: str(layout.ports[f"{node}/s3{part}"])
+        for part in ("", "_grpc", "_master", "_master_grpc", "_volume", "_volume_grpc", "_filer", "_filer_grpc")
     }
-    argv = [weed, "-logtostderr", "server", f"-dir={home}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
-    argv += ["-master.volumeSizeLimitMB=256", "-volume.max=50", f"-master.port={port['_master']}", f"-master.port.grpc={port['_master_grpc']}"]
+    argv = [
+        weed,
+        "-logtostderr",
+        "server",
+        f"-dir={home}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+    ]
+    argv += [
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=50",
+        f"-master.port={port['_master']}",
+        f"-master.port.grpc={port['_master_grpc']}",
+    ]
     argv += [f"-volume.port={port['_volume']}", f"-volume.port.grpc={port['_volume_grpc']}"]
     # The filer would serve every bucket without keys over HTTP; S3 needs only its gRPC.
     argv += ["-filer", "-filer.disableHttp", f"-filer.port={port['_filer']}", f"-filer.port.grpc={port['_filer_grpc']}"]
-    argv += [f"-filer.localSocket={home / 'filer.sock'}", "-s3", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    argv += [
+        f"-filer.localSocket={home / 'filer.sock'}",
+        "-s3",
+        "-s3.iam=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
     argv += [f"-s3.port={port['']}", f"-s3.port.grpc={port['_grpc']}", f"-s3.config={config}"]
 
     def settle() -> None:
@@ -84,16 +110,27 @@ def service(layout: Layout, secrets: Secrets, node: str) -> Service:
                 client.head_bucket(Bucket=bucket)
             except ClientError:
                 client.create_bucket(Bucket=bucket)
-            client.put_object(Bucket=bucket, Key=".ready", Body=b"")  # the first write makes the volumes: done before anyone waits for it
+            client.put_object(
+                Bucket=bucket, Key=".ready", Body=b""
+            )  # the first write makes the volumes: done before anyone waits for it
             client.delete_object(Bucket=bucket, Key=".ready")
 
-    # Its orderly end may hang once another of its parts is gone; what it holds is written at once, so a kill loses nothing.
-    return Service(f"{node}-s3", argv, http_ok(layout.url(f"{node}/s3") + "/healthz"), settle=settle, stop_signal=signal.SIGKILL, orphan_signal=signal.SIGKILL)
+    # Its orderly end may hang once another of its parts is gone; what it holds is written at once, so a kill loses
+    # nothing.
+    return Service(
+        f"{node}-s3",
+        argv,
+        http_ok(layout.url(f"{node}/s3") + "/healthz"),
+        settle=settle,
+        stop_signal=signal.SIGKILL,
+        orphan_signal=signal.SIGKILL,
+    )
 
 
 def sweep(layout: Layout) -> None:
     """Removes the sockets that SeaweedFS leaves in /tmp, named after its ports."""
     for node in layout.nodes:
         for part in ("", "_grpc", "_master", "_master_grpc", "_volume", "_volume_grpc", "_filer", "_filer_grpc"):
-            for left in Path("/tmp").glob(f"seaweedfs-*-{layout.ports[f'{node}/s3{part}']}.sock"):  # noqa: S108 - where SeaweedFS puts them
+            # where SeaweedFS puts them
+            for left in Path("/tmp").glob(f"seaweedfs-*-{layout.ports[f'{node}/s3{part}']}.sock"):  # noqa: S108
                 left.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""Who may read what: the caller's token by the issuer's keys, then the visas from userinfo with that token, anew at each request.
+"""Who may read what: the caller's token by the issuer's keys, then the visas from userinfo with that token, anew at
+each request.
 
 A visa counts if its {iss, jku} is a configured pair, its signature and `exp` hold, it is the caller's own, of type
-ControlledAccessGrants, without conditions. Nothing is remembered between requests but public keys, and no cookie is taken
-or given: access that is withdrawn ends with the next request.
+ControlledAccessGrants, without conditions. Nothing is remembered between requests but public keys, and no cookie is
+taken or given: access that is withdrawn ends with the next request.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ class Access:
     def __init__(self, config: Config) -> None:
         self.config = config
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self.client = httpx.AsyncClient(timeout=httpx.Timeout(15, connect=5), follow_redirects=False, trust_env=False, cookies=jar, verify=authorities())
+        self.client = httpx.AsyncClient(
+            timeout=httpx.Timeout(15, connect=5),
+            follow_redirects=False,
+            trust_env=False,
+            cookies=jar,
+            verify=authorities(),
+        )
         self._endpoints: dict[str, Any] = {}
         self._issuer_keys: RemoteKeys | None = None
         # One set of keys per trusted pair, made here: a jku that is not among them is never fetched.
@@ -106,7 +113,12 @@ class Access:
         except (jwt.PyJWTError, TokenError, ValueError, KeyError):
             return None
         body = claims.get("ga4gh_visa_v1")
-        if not isinstance(body, dict) or claims.get("sub") != sub or body.get("type") != "ControlledAccessGrants" or "conditions" in body:
+        if (
+            not isinstance(body, dict)
+            or claims.get("sub") != sub
+            or body.get("type") != "ControlledAccessGrants"
+            or "conditions" in body
+        ):
             return None
         value = body.get("value")
         return value if isinstance(value, str) else None

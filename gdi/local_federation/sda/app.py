@@ -1,4 +1,6 @@
-"""The download API, version 1: `/metadata/…`, `/files/…`, `/s3/…`, `/s3-encrypted/…`, with SDA's own plain-text errors. Streams; holds no file in memory."""
+"""The download API, version 1: `/metadata/…`, `/files/…`, `/s3/…`, `/s3-encrypted/…`, with SDA's own plain-text errors.
+Streams; holds no file in memory.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,12 @@ def create_app(config: Config) -> FastAPI:
         return JSONResponse(await asyncio.to_thread(archive.listing, wanted))
 
     @app.get("/files/{file_id}")
-    async def by_id(request: Request, file_id: str, startCoordinate: int = Query(default=0, ge=0), endCoordinate: int = Query(default=0, ge=0)) -> Response:
+    async def by_id(
+        request: Request,
+        file_id: str,
+        startCoordinate: int = Query(default=0, ge=0),
+        endCoordinate: int = Query(default=0, ge=0),
+    ) -> Response:
         granted = await access.datasets(request.headers)
         entry = await asyncio.to_thread(archive.by_id, file_id)
         if entry is None:
@@ -93,7 +100,8 @@ def bucket_list(dataset: str) -> Response:
 class Service:
     def __init__(self, config: Config, archive: Archive, access: Access) -> None:
         self.config, self.archive, self.access = config, archive, access
-        # Re-encryption is random: kept, so that ranges of one file for one key fit together. Holds headers only, no data, no rights.
+        # Re-encryption is random: kept, so that ranges of one file for one key fit together. Holds headers only, no
+        # data, no rights.
         self._headers: OrderedDict[tuple[str, int, bytes], bytes] = OrderedDict()
 
     async def s3(self, request: Request, rest: str, *, encrypted: bool) -> Response:
@@ -111,7 +119,9 @@ class Service:
             raise Denied(404, "file not found")
         return await self.send(request, entry, encrypted=encrypted)
 
-    async def send(self, request: Request, entry: Entry, *, encrypted: bool, coordinates: tuple[int, int] = (0, 0)) -> Response:
+    async def send(
+        self, request: Request, entry: Entry, *, encrypted: bool, coordinates: tuple[int, int] = (0, 0)
+    ) -> Response:
         fault = faults(self.config.archive).get(entry.name)
         if fault is not None and fault.kind == "unavailable":
             return PlainTextResponse("archive unavailable", 503)
@@ -130,7 +140,13 @@ class Service:
             size //= 2
         etag = f'"{plain.sha256}"'
         modified = formatdate(entry.file.stat().st_mtime, usegmt=True)
-        headers = {"ETag": etag, "Last-Modified": modified, "Accept-Ranges": "bytes", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+        headers = {
+            "ETag": etag,
+            "Last-Modified": modified,
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        }
         try:
             if coordinates[1] > coordinates[0]:
                 part = Span(min(coordinates[0], size), max(0, min(coordinates[1], size) - coordinates[0]), False)

@@ -1,7 +1,7 @@
 """The archive's folder: datasets, their files, each file's size and checksum in plaintext.
 
-`ARCHIVE/DATASET/path.c4gh`, with `ARCHIVE/.index/DATASET/path.c4gh.json` = `{"size", "sha256"}` of the plaintext as it was
-deposited, and `ARCHIVE/.keys/archive.sec`. A dataset id that is a URL is a folder by its percent-encoded name.
+`ARCHIVE/DATASET/path.c4gh`, with `ARCHIVE/.index/DATASET/path.c4gh.json` = `{"size", "sha256"}` of the plaintext as it
+was deposited, and `ARCHIVE/.keys/archive.sec`. A dataset id that is a URL is a folder by its percent-encoded name.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Archive:
         return next((e for d in self.datasets() for e in self.entries(d) if e.id == file_id), None)
 
     def plain(self, entry: Entry) -> Plain:
-        """From the index; computed once by decrypting where the file was put there without one. NotCrypt4GH where that fails."""
+        """From the index; computed once by decrypting where the file was put there without one. NotCrypt4GH where that
+        fails.
+        """
         index = self.root / ".index" / folder_of(entry.dataset) / (entry.path + ".json")
         try:
             return Plain.model_validate_json(index.read_bytes())
@@ -109,7 +111,9 @@ class Archive:
         return self._computed[key]
 
     def listing(self, dataset: str) -> list[dict[str, str | int]]:
-        """`/metadata/datasets/{ds}/files`; a file that cannot be read as Crypt4GH is listed with size 0 and no checksum."""
+        """`/metadata/datasets/{ds}/files`; a file that cannot be read as Crypt4GH is listed with size 0 and no
+        checksum.
+        """
         found: list[dict[str, str | int]] = []
         for entry in self.entries(dataset):
             try:

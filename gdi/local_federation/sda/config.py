@@ -27,8 +27,9 @@ class VisaIssuer(Strict):
 class Config(Strict):
     """Relative paths are taken from the folder of the file.
 
-    `audience`: a token must name it in `aud`; without, any token of the issuer is taken. `flavour` before-3.1.51 answers an ungranted `/s3` with 200 and a
-    bucket-list XML, as SDA did before that version. `key_file`: the archive's Crypt4GH private key, default `ARCHIVE/.keys/archive.sec`.
+    `audience`: a token must name it in `aud`; without, any token of the issuer is taken. `flavour` before-3.1.51
+    answers an ungranted `/s3` with 200 and a bucket-list XML, as SDA did before that version. `key_file`: the archive's
+    Crypt4GH private key, default `ARCHIVE/.keys/archive.sec`.
     """
 
     host: str = "127.0.0.1"
@@ -43,8 +44,9 @@ class Config(Strict):
 
 
 class Fault(Strict):
-    """What goes wrong with one file: `not-crypt4gh` 200 with other bytes; `truncated` the stored file lacks its second half;
-    `cut` the connection ends half-way; `xml` 200 with a bucket list; `unavailable` 503; `slow` at most `bytes_per_second`."""
+    """What goes wrong with one file: `not-crypt4gh` 200 with other bytes; `truncated` the stored file lacks its second
+    half; `cut` the connection ends half-way; `xml` 200 with a bucket list; `unavailable` 503; `slow` at most
+    `bytes_per_second`."""
 
     kind: Literal["not-crypt4gh", "truncated", "cut", "xml", "unavailable", "slow"]
     bytes_per_second: int = Field(default=65536, ge=1)
@@ -64,7 +66,9 @@ def _read(path: Path) -> Any:
 
 
 def _mistakes(path: Path, error: ValidationError) -> ConfigError:
-    lines = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors(include_input=False)[:20]]
+    lines = [
+        f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors(include_input=False)[:20]
+    ]
     return ConfigError(f"{path}: " + "; ".join(lines))
 
 
@@ -79,7 +83,9 @@ def load(path: Path) -> Config:
     config.ready_file = base / config.ready_file if config.ready_file else None
     config.key_file = base / config.key_file if config.key_file else None
     if not config.archive.is_dir():
-        raise ConfigError(f"{path}: archive: {config.archive} is not a folder; fill it with gdi.local_federation.sda.provision")
+        raise ConfigError(
+            f"{path}: archive: {config.archive} is not a folder; fill it with gdi.local_federation.sda.provision"
+        )
     return config
 
 

@@ -1,4 +1,6 @@
-"""Crypt4GH as the archive needs it: key files, a header re-encrypted to another key, any range of the plaintext without the rest. GA4GH Crypt4GH 1.0."""
+"""Crypt4GH as the archive needs it: key files, a header re-encrypted to another key, any range of the plaintext without
+the rest. GA4GH Crypt4GH 1.0.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ PRIVATE = ("-----BEGIN CRYPT4GH PRIVATE KEY-----", "-----END CRYPT4GH PRIVATE KE
 
 
 class NotCrypt4GH(Exception):
-    """A file that is not Crypt4GH, is damaged, or is for another key; or a key that is none. Says which, never a key."""
+    """A file that is not Crypt4GH, is damaged, or is for another key; or a key that is none. Says which, never a
+    key.
+    """
 
 
 def _pem(frame: tuple[str, str], content: bytes) -> str:
@@ -60,10 +64,14 @@ class KeyPair:
 
     @classmethod
     def load_or_make(cls, path: Path) -> KeyPair:
-        """The key pair whose private half is in `path` (PEM, no passphrase); made there, with `….pub` beside it, when absent."""
+        """The key pair whose private half is in `path` (PEM, no passphrase); made there, with `….pub` beside it, when
+        absent.
+        """
         if not path.exists():
             secret = os.urandom(32)
-            write_private(path, _pem(PRIVATE, MAGIC_WORD + encode_string(None) + encode_string(None) + encode_string(secret)))
+            write_private(
+                path, _pem(PRIVATE, MAGIC_WORD + encode_string(None) + encode_string(None) + encode_string(secret))
+            )
             path.with_suffix(".pub").write_text(_pem(PUBLIC, bytes(sodium.derive_pk(secret))))
         return cls.load(path)
 
@@ -81,7 +89,9 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Stored:
-    """A Crypt4GH file in the archive: where its body starts, its sizes in bytes, and its header's packets, still encrypted to the archive."""
+    """A Crypt4GH file in the archive: where its body starts, its sizes in bytes, and its header's packets, still
+    encrypted to the archive.
+    """
 
     path: Path
     packets: tuple[bytes, ...]
@@ -112,7 +122,9 @@ class Stored:
     def header_for(self, archive: KeyPair, recipient: bytes) -> bytes:
         """The header re-encrypted to `recipient` (32 bytes), for it alone."""
         try:
-            packets = header.reencrypt(list(self.packets), [(0, archive.private, None)], [(0, archive.private, recipient)], trim=True)
+            packets = header.reencrypt(
+                list(self.packets), [(0, archive.private, None)], [(0, archive.private, recipient)], trim=True
+            )
             return bytes(header.serialize(packets))
         except ValueError:
             raise NotCrypt4GH("the stored file is not encrypted to this archive's key") from None
@@ -129,7 +141,9 @@ class Stored:
                 yield data
 
     def plaintext(self, archive: KeyPair, start: int, length: int) -> Iterator[bytes]:
-        """`length` bytes of the plaintext from `start`, decrypting the segments they lie in only. NotCrypt4GH where one is damaged."""
+        """`length` bytes of the plaintext from `start`, decrypting the segments they lie in only. NotCrypt4GH where one
+        is damaged.
+        """
         decrypted, _ = header.decrypt(list(self.packets), [(0, archive.private, None)])
         try:
             data, edits = header.partition_packets(decrypted)

@@ -1,4 +1,6 @@
-"""Depositing a file: `python -m gdi.local_federation.sda.provision --archive DIR --dataset ID --path NAME.c4gh FILE` encrypts it into the archive's folder."""
+"""Depositing a file: `python -m gdi.local_federation.sda.provision --archive DIR --dataset ID --path NAME.c4gh FILE`
+encrypts it into the archive's folder.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,11 @@ class _Hashing:
 
 
 def add(archive: Path, dataset: str, path: str, plaintext: Path, *, key_file: Path | None = None) -> Plain:
-    """Encrypts `plaintext` to the archive's own key (made when absent) as `DATASET/path` (`.c4gh` appended where missing). Size and SHA-256 of the plaintext.
+    """Encrypts `plaintext` to the archive's own key (made when absent) as `DATASET/path` (`.c4gh` appended where
+    missing). Size and SHA-256 of the plaintext.
 
-    Replaces a file that is there. ValueError where the path could leave the dataset; OSError where a file cannot be read or written.
+    Replaces a file that is there. ValueError where the path could leave the dataset; OSError where a file cannot be
+    read or written.
     """
     path = path if path.endswith(SUFFIX) else path + SUFFIX
     if safe_parts(path) is None or not dataset or dataset.startswith("."):

@@ -22,7 +22,9 @@ class Span:
 
 
 def span(header: str | None, if_range: str | None, etag: str, size: int) -> Span:
-    """What to send. A malformed, multiple or outdated range is ignored (RFC 9110 §14.2): the whole file then. Unsatisfiable where it starts behind the end."""
+    """What to send. A malformed, multiple or outdated range is ignored (RFC 9110 §14.2): the whole file then.
+    Unsatisfiable where it starts behind the end.
+    """
     whole = Span(0, size, False)
     found = FORM.match(header.strip()) if header else None
     if found is None or (if_range is not None and if_range.strip() != etag):

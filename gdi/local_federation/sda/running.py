@@ -30,13 +30,25 @@ class RunningSda:
 
 
 @contextmanager
-def running_sda(folder: Path, *, issuer: str, visa_issuers: list[dict[str, str]], timeout: float = 30, **settings: Any) -> Iterator[RunningSda]:
-    """Started, and stopped at the end. `settings` as in the YAML file (audience, flavour …). RuntimeError with its last words where it does not start."""
+def running_sda(
+    folder: Path, *, issuer: str, visa_issuers: list[dict[str, str]], timeout: float = 30, **settings: Any
+) -> Iterator[RunningSda]:
+    """Started, and stopped at the end. `settings` as in the YAML file (audience, flavour …). RuntimeError with its last
+    words where it does not start.
+    """
     archive, ready, log = folder / "archive", folder / "ready.json", folder / "sda.log"
     archive.mkdir(parents=True, exist_ok=True)
     ready.unlink(missing_ok=True)
     file = folder / "config.yaml"
-    document = {"host": "127.0.0.1", "port": 0, "archive": str(archive), "issuer": issuer, "visa_issuers": visa_issuers, "ready_file": str(ready), **settings}
+    document = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "archive": str(archive),
+        "issuer": issuer,
+        "visa_issuers": visa_issuers,
+        "ready_file": str(ready),
+        **settings,
+    }
     file.write_text(yaml.safe_dump(document))
     with log.open("ab") as out:
         command = [sys.executable, "-m", "gdi.local_federation.sda", "--config", str(file), "--with-parent"]

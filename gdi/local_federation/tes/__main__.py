@@ -1,4 +1,6 @@
-"""`python -m gdi.local_federation.tes --config FILE`: starts the TES and serves until SIGTERM or SIGINT. Exit code 2: the settings or the machine are not right."""
+"""`python -m gdi.local_federation.tes --config FILE`: starts the TES and serves until SIGTERM or SIGINT. Exit code 2:
+the settings or the machine are not right.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ from gdi.local_federation.tes.archive import Archive
 from gdi.local_federation.tes.auth import Authenticator
 from gdi.local_federation.tes.bucket import Buckets
 from gdi.local_federation.tes.config import Config, ConfigError, load
-from gdi.local_federation.tes.database import Database
-from gdi.local_federation.tes.store import Store
+from gdi.local_federation.tes.database import StandInDatabase
+from gdi.local_federation.tes.store import StandInTasks
 from gdi.local_federation.tes.worker import Worker
 from gdi.runner.sandbox import SandboxUnavailableError, find_maker
 
@@ -61,8 +63,8 @@ def serve(config: Config) -> None:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(Store(config.state_dir / "tes.sqlite"))
-        again = await database.run(Store.recover)
+        database = StandInDatabase(StandInTasks(config.state_dir / "tes.sqlite"))
+        again = await database.run(StandInTasks.recover)
         if again:
             log.warning("%d tasks ran when the TES ended; they run again from the start", again)
         await asyncio.to_thread(_remove_remains, config.state_dir / "tasks")
@@ -80,7 +82,11 @@ def serve(config: Config) -> None:
                 await asyncio.wait(background)
                 database.close()
 
-    server = uvicorn.Server(uvicorn.Config(web.make(lifespan), log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            web.make(lifespan), log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False
+        )
+    )
     log.info("listening on http://%s:%d, %d slots", *listener.getsockname()[:2], config.slots)
     server.run(sockets=[listener])
 
@@ -89,13 +95,15 @@ def _listen(config: Config) -> socket.socket:
     try:
         return socket.create_server((config.host, config.port), backlog=512)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another port") from None
+        raise ConfigError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another port"
+        ) from None
 
 
-async def _housekeeping(config: Config, database: Database) -> None:
+async def _housekeeping(config: Config, database: StandInDatabase) -> None:
     while True:
         try:
-            many = await database.run(Store.forget, time.time() - config.keep_finished_days * 86_400)
+            many = await database.run(StandInTasks.forget, time.time() - config.keep_finished_days * 86_400)
         except sqlite3.Error as error:
             log.warning("old tasks could not be forgotten: %s", error)
             many = 0
@@ -114,17 +122,23 @@ def _remove_remains(tasks: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(state_dir: Path) -> Iterator[None]:
-    """One TES for one state folder: two would run each task twice. The kernel lets go of the lock however this process ends."""
+    """One TES for one state folder: two would run each task twice. The kernel lets go of the lock however this process
+    ends.
+    """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"{state_dir}: {error.strerror}; state_dir must be a folder that this user may write") from None
+        raise ConfigError(
+            f"{state_dir}: {error.strerror}; state_dir must be a folder that this user may write"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise ConfigError(f"{state_dir} is used by another TES that runs; stop it or choose another state_dir") from None
+        raise ConfigError(
+            f"{state_dir} is used by another TES that runs; stop it or choose another state_dir"
+        ) from None
     try:
         yield
     finally:

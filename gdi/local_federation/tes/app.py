@@ -14,9 +14,9 @@ from starlette.requests import Request
 from gdi.kit import server
 from gdi.kit.problem import ProblemError
 from gdi.local_federation.tes.auth import Authenticator, Caller
-from gdi.local_federation.tes.database import Database
+from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.models import TERMINAL, State, Task, View
-from gdi.local_federation.tes.store import Filter, Store
+from gdi.local_federation.tes.store import Filter, StandInTasks
 from gdi.local_federation.tes.worker import Worker
 
 MAX_BODY = 8 * 1024 * 1024
@@ -37,7 +37,9 @@ SERVICE_INFO = {
 class Service:
     """What the calls work with; lives at `app.state.service`."""
 
-    def __init__(self, database: Database, worker: Worker, authenticator: Authenticator, queued_tasks: int) -> None:
+    def __init__(
+        self, database: StandInDatabase, worker: Worker, authenticator: Authenticator, queued_tasks: int
+    ) -> None:
         self.database = database
         self.worker = worker
         self.authenticator = authenticator
@@ -61,7 +63,9 @@ def _service(request: Request) -> Service:
     return service
 
 
-async def _caller(service: Annotated[Service, Depends(_service)], authorization: Annotated[str | None, Header()] = None) -> AsyncIterator[Caller]:
+async def _caller(
+    service: Annotated[Service, Depends(_service)], authorization: Annotated[str | None, Header()] = None
+) -> AsyncIterator[Caller]:
     yield await service.authenticator.caller(authorization)
 
 
@@ -90,17 +94,24 @@ async def list_tasks(
     view: View = "MINIMAL",
     name_prefix: Annotated[str, Query(max_length=1000)] = "",
     state: State | None = None,
-    tag_key: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 - FastAPI copies it
+    tag_key: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
     tag_value: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
     page_size: Annotated[int, Query(ge=0, le=MAX_PAGE)] = DEFAULT_PAGE,
     page_token: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """`{"tasks", "next_page_token"?}`, newest first. A key without value, or with an empty one, matches any value of that tag."""
+    """`{"tasks", "next_page_token"?}`, newest first. A key without value, or with an empty one, matches any value of
+    that tag.
+    """
     if len(tag_value) > len(tag_key):
-        raise ProblemError(400, "invalid-request", "There are more tag_value than tag_key.", action="Give one tag_key for each tag_value.")
+        raise ProblemError(
+            400,
+            "invalid-request",
+            "There are more tag_value than tag_key.",
+            action="Give one tag_key for each tag_value.",
+        )
     tags = [(key, tag_value[i] if i < len(tag_value) else "") for i, key in enumerate(tag_key)]
     wanted = Filter(caller.scope, state, name_prefix, tags, _before(page_token), page_size or DEFAULT_PAGE)
-    tasks, following = await service.database.run(Store.page, view, wanted)
+    tasks, following = await service.database.run(StandInTasks.page, view, wanted)
     token = "" if following is None else f',"next_page_token":{json.dumps(_token(following))}'
     return Response(f'{{"tasks":[{",".join(tasks)}]{token}}}', media_type="application/json")
 
@@ -108,7 +119,7 @@ async def list_tasks(
 @router.get("/tasks/{task_id}")
 async def get_task(task_id: str, caller: Signed, service: Served, view: View = "MINIMAL") -> Response:
     """The task; 404 where there is none that the caller may see."""
-    body = await service.database.run(Store.get, task_id, view, caller.scope)
+    body = await service.database.run(StandInTasks.get, task_id, view, caller.scope)
     if body is None:
         raise _unknown(task_id)
     return Response(body, media_type="application/json")
@@ -125,14 +136,16 @@ async def cancel_task(task_id: str, caller: Signed, service: Served) -> dict[str
     return {}
 
 
-def _create(store: Store, caller: Caller, task: Task, most: int) -> str:
+def _create(store: StandInTasks, caller: Caller, task: Task, most: int) -> str:
     if store.queued() >= most:
-        raise ProblemError(429, "queue-full", f"{most} tasks wait already.", action="Submit again when some have ended.")
+        raise ProblemError(
+            429, "queue-full", f"{most} tasks wait already.", action="Submit again when some have ended."
+        )
     needs_token = any((i.url or "").startswith("sda://") and "#" not in (i.url or "") for i in task.inputs or [])
     return store.create(caller.name, task, caller.token if needs_token else None)
 
 
-def _cancel(store: Store, task_id: str, owner: str | None) -> str | None:
+def _cancel(store: StandInTasks, task_id: str, owner: str | None) -> str | None:
     state = store.state(task_id, owner)
     if state is None or state in TERMINAL:
         return state
@@ -143,7 +156,12 @@ def _cancel(store: Store, task_id: str, owner: str | None) -> str | None:
 
 
 def _unknown(task_id: str) -> ProblemError:
-    return ProblemError(404, "task-unknown", f"There is no task {task_id[:80]} that you may see.", action="Check the id, and who submitted it.")
+    return ProblemError(
+        404,
+        "task-unknown",
+        f"There is no task {task_id[:80]} that you may see.",
+        action="Check the id, and who submitted it.",
+    )
 
 
 def _token(before: int) -> str:
@@ -156,4 +174,9 @@ def _before(token: str) -> int | None:
     try:
         return int(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except ValueError:
-        raise ProblemError(400, "invalid-request", "page_token is not one that this TES gave.", action="Start the list anew without it.") from None
+        raise ProblemError(
+            400,
+            "invalid-request",
+            "page_token is not one that this TES gave.",
+            action="Start the list anew without it.",
+        ) from None

@@ -1,6 +1,8 @@
-"""`sda://DATASET/path[#credential]` from the archive (SDA download API v1) or the node's gateway in front of it: streamed, decrypted, verified.
+"""`sda://DATASET/path[#credential]` from the archive (SDA download API v1) or the node's gateway in front of it:
+streamed, decrypted, verified.
 
-`GET /s3/DATASET/path`, or `/s3-encrypted/…` with `Client-Public-Key: base64(PEM)` where the path ends in `.c4gh`, as Funnel does.
+`GET /s3/DATASET/path`, or `/s3-encrypted/…` with `Client-Public-Key: base64(PEM)` where the path ends in `.c4gh`, as
+Funnel does.
 """
 
 from __future__ import annotations
@@ -22,16 +24,28 @@ from crypt4gh.keys import get_private_key
 from gdi.kit.tls import authorities
 from gdi.local_federation.tes.config import Archive as Settings
 from gdi.local_federation.tes.config import ConfigError, secret
-from gdi.local_federation.tes.transfer import CHUNK, Budget, StoppedError, TransferError, TryAgainError, copy, patiently, printable
+from gdi.local_federation.tes.transfer import (
+    CHUNK,
+    Budget,
+    StoppedError,
+    TransferError,
+    TryAgainError,
+    copy,
+    printable,
+    with_retry,
+)
 
 TIMEOUT = httpx.Timeout(60, connect=10)
 MAGIC = b"crypt4gh"
-# At DEBUG the package logs session keys, and it logs every segment that fails: its errors come back as exceptions anyway.
+# At DEBUG the package logs session keys, and it logs every segment that fails: its errors come back as exceptions
+# anyway.
 logging.getLogger("crypt4gh").setLevel(logging.CRITICAL)
 
 
 class Archive:
-    """Fetches for this node, with its Crypt4GH key. Thread-safe: a connection of its own for each fetch, no cookies kept between users."""
+    """Fetches for this node, with its Crypt4GH key. Thread-safe: a connection of its own for each fetch, no cookies
+    kept between users.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -40,21 +54,25 @@ class Archive:
             self._key = get_private_key(str(settings.secret_key_file), _no_passphrase)
             public = settings.public_key_file.read_bytes()
         except (OSError, ValueError, NotImplementedError) as error:
-            raise ConfigError(f"archive: the Crypt4GH keys {settings.secret_key_file}, {settings.public_key_file}: {error}") from None
+            raise ConfigError(
+                f"archive: the Crypt4GH keys {settings.secret_key_file}, {settings.public_key_file}: {error}"
+            ) from None
         self._public = base64.b64encode(public).decode()
         url = urlsplit(settings.url)
         self._socket = unquote(url.netloc) if url.scheme == "http+unix" else None
         self._base = ("http://gateway" + url.path if self._socket else settings.url).rstrip("/")
 
     def fetch(self, url: str, token: str | None, target: Path, budget: Budget) -> None:
-        """Writes the plaintext to `target`. TransferError naming the URL without fragment; StoppedError when cancelled."""
+        """Writes the plaintext to `target`. TransferError naming the URL without fragment; StoppedError when
+        cancelled.
+        """
         plain, has, credential = url.rpartition("#")
         if not has:
             plain, credential = url, token or ""
         path = plain.removeprefix("sda://")
         if "/" not in path.strip("/") or "?" in path or any(p in ("", ".", "..") for p in path.split("/")):
             raise TransferError(f"{printable(plain)}: an sda URL is sda://DATASET/path, with no '..' and no query")
-        patiently(lambda: self._attempt(plain, path, credential, target, budget), budget, self._settings.retry_seconds)
+        with_retry(lambda: self._attempt(plain, path, credential, target, budget), budget, self._settings.retry_seconds)
 
     def _attempt(self, name: str, path: str, credential: str, target: Path, budget: Budget) -> None:
         encrypted = path.endswith(".c4gh")
@@ -77,7 +95,10 @@ class Archive:
                 with target.open("wb") as file:
                     self._receive(name, encrypted, answer, file, budget)
         except httpx.TransportError as error:
-            problem = f"{printable(name)}: {'the transfer was cut' if began else 'the archive did not answer'}: {type(error).__name__}"
+            problem = (
+                f"{printable(name)}: {'the transfer was cut' if began else 'the archive did not answer'}:"
+                f" {type(error).__name__}"
+            )
             raise TryAgainError(problem, attempts=5 if began else None) from None
         except httpx.HTTPError as error:
             raise TransferError(f"{printable(name)}: {type(error).__name__}") from None
@@ -87,13 +108,18 @@ class Archive:
         sink = _Sink(file, budget)
         if encrypted:
             if source.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
-                raise TransferError(f"{printable(name)}: not a Crypt4GH file; the archive said: {printable(source.read(2000).decode(errors='replace'))}")
+                raise TransferError(
+                    f"{printable(name)}: not a Crypt4GH file; the archive said:"
+                    f" {printable(source.read(2000).decode(errors='replace'))}"
+                )
             _decrypt(name, self._key, source, sink)
         else:
             copy(source, sink, budget)  # type: ignore[arg-type]  # the sink is all of a file that copy uses
         expected = re.sub(r'^W/|"', "", answer.headers.get("etag", "")).lower()
         if re.fullmatch(r"[0-9a-f]{64}", expected) and expected != sink.digest.hexdigest():
-            raise TransferError(f"{printable(name)}: the checksum of the decrypted file is not the archive's; the file is damaged")
+            raise TransferError(
+                f"{printable(name)}: the checksum of the decrypted file is not the archive's; the file is damaged"
+            )
 
 
 def _decrypt(name: str, key: bytes, source: IO[bytes], sink: _Sink) -> None:
@@ -102,7 +128,9 @@ def _decrypt(name: str, key: bytes, source: IO[bytes], sink: _Sink) -> None:
     except (httpx.HTTPError, TransferError, StoppedError):
         raise
     except Exception as error:  # the package raises ValueError, AssertionError, struct.error and libsodium's own; none says more than this
-        raise TransferError(f"{printable(name)}: not decryptable with this node's key, or damaged ({type(error).__name__})") from None
+        raise TransferError(
+            f"{printable(name)}: not decryptable with this node's key, or damaged ({type(error).__name__})"
+        ) from None
 
 
 def _refusal(name: str, answer: httpx.Response) -> TransferError:
@@ -111,7 +139,10 @@ def _refusal(name: str, answer: httpx.Response) -> TransferError:
         said += chunk
         if len(said) > 1000:
             break
-    problem = f"{printable(name)}: the archive answered {answer.status_code}: {printable(said[:1000].decode(errors='replace'))}"
+    problem = (
+        f"{printable(name)}: the archive answered {answer.status_code}:"
+        f" {printable(said[:1000].decode(errors='replace'))}"
+    )
     if answer.status_code in (429, 500, 503, 504):
         return TryAgainError(problem)
     return TryAgainError(problem, attempts=3) if answer.status_code == 502 else TransferError(problem)

@@ -1,4 +1,6 @@
-"""Who calls: a user by access token (introspected, RFC 7662), or a service account of this node by HTTP Basic (RFC 7617)."""
+"""Who calls: a user by access token (introspected, RFC 7662), or a service account of this node by HTTP Basic (RFC
+7617).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Authenticator:
         self._cache: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
     async def caller(self, authorization: str | None) -> Caller:
-        """ProblemError 401 for anything but a known account or an active token for this TES; 503 where the provider does not answer."""
+        """ProblemError 401 for anything but a known account or an active token for this TES; 503 where the provider
+        does not answer.
+        """
         scheme, _, value = (authorization or "").partition(" ")
         value = value.strip()
         if scheme.lower() == "basic" and self._passwords:
@@ -68,7 +72,10 @@ class Authenticator:
             return known[1]
         try:
             answer = await self._client.post(
-                settings.url, data={"token": token, "token_type_hint": "access_token"}, auth=(settings.client_id, self._client_secret), timeout=10
+                settings.url,
+                data={"token": token, "token_type_hint": "access_token"},
+                auth=(settings.client_id, self._client_secret),
+                timeout=10,
             )
             answer.raise_for_status()
             claims = answer.json()
@@ -85,7 +92,11 @@ class Authenticator:
         if not isinstance(subject, str) or not subject:
             raise _unauthenticated("The access token names no subject.")
         expires = claims.get("exp")
-        life = settings.cache_seconds if not isinstance(expires, int | float) else min(settings.cache_seconds, expires - time.time())
+        life = (
+            settings.cache_seconds
+            if not isinstance(expires, int | float)
+            else min(settings.cache_seconds, expires - time.time())
+        )
         if life > 0:
             self._cache[key] = (time.monotonic() + life, subject)
             while len(self._cache) > MAX_CACHED:
@@ -94,4 +105,6 @@ class Authenticator:
 
 
 def _unauthenticated(detail: str) -> ProblemError:
-    return ProblemError(401, "unauthenticated", detail, action="Send an access token for this TES, or the account's password.")
+    return ProblemError(
+        401, "unauthenticated", detail, action="Send an access token for this TES, or the account's password."
+    )

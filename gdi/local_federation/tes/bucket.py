@@ -1,4 +1,6 @@
-"""`s3://bucket/key` with the node's own keys: files and folders in and out, nothing of a task followed by link out of its folder."""
+"""`s3://bucket/key` with the node's own keys: files and folders in and out, nothing of a task followed by link out of
+its folder.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ import botocore.exceptions
 
 from gdi.local_federation.tes.config import S3, ConfigError, secret
 from gdi.local_federation.tes.models import Input, Output
-from gdi.local_federation.tes.transfer import Budget, TransferError, TryAgainError, copy, patiently, printable
+from gdi.local_federation.tes.transfer import Budget, TransferError, TryAgainError, copy, printable, with_retry
 from gdi.runner.sandbox import UnsafePathError, open_in_root, resolve_in_root
 
 T = TypeVar("T")
@@ -33,7 +35,9 @@ class Buckets:
             keys = json.loads(secret(settings.credentials_file))
             access, private = keys["access_key"], keys["secret_key"]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f'{settings.credentials_file}: must be JSON {{"access_key": …, "secret_key": …}}') from None
+            raise ConfigError(
+                f'{settings.credentials_file}: must be JSON {{"access_key": …, "secret_key": …}}'
+            ) from None
         self._client: Any = boto3.client(  # boto3 makes its clients' types at run time
             "s3",
             endpoint_url=settings.endpoint,
@@ -70,7 +74,9 @@ class Buckets:
             self._get(bucket, found, target / relative, budget)
 
     def upload(self, output: Output, root: Path, budget: Budget) -> list[dict[str, str]]:
-        """Stores what the task left at the output's path; `[{"url", "path", "size_bytes"}]`. A missing file is a TransferError."""
+        """Stores what the task left at the output's path; `[{"url", "path", "size_bytes"}]`. A missing file is a
+        TransferError.
+        """
         bucket, key = split(output.url)
         if output.wild and output.path_prefix is not None:
             base = output.path_prefix.rstrip("/")
@@ -97,10 +103,14 @@ class Buckets:
         try:
             descriptor = open_in_root(root, path)
         except FileNotFoundError:
-            raise TransferError(f"{printable(path)}: the task did not write this output (for {printable(url)})") from None
+            raise TransferError(
+                f"{printable(path)}: the task did not write this output (for {printable(url)})"
+            ) from None
         except OSError as error:
             said = error if isinstance(error, UnsafePathError) else error.strerror
-            raise TransferError(f"{printable(path)}: this output is not a plain file that may be read ({said})") from None
+            raise TransferError(
+                f"{printable(path)}: this output is not a plain file that may be read ({said})"
+            ) from None
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             budget.take(size)
@@ -132,15 +142,25 @@ class Buckets:
             except botocore.exceptions.ClientError as error:
                 said = error.response.get("Error", {})
                 code = str(said.get("Code", "?"))
-                problem = f"{printable(url)}: the object store refused: {printable(code)} {printable(str(said.get('Message', '')))}"
+                problem = (
+                    f"{printable(url)}: the object store refused: {printable(code)}"
+                    f" {printable(str(said.get('Message', '')))}"
+                )
                 raise (TryAgainError(problem) if code in PASSING else TransferError(problem)) from None
-            except (boto3.exceptions.Boto3Error, botocore.exceptions.HTTPClientError, botocore.exceptions.BotoCoreError) as error:
+            except (
+                boto3.exceptions.Boto3Error,
+                botocore.exceptions.HTTPClientError,
+                botocore.exceptions.BotoCoreError,
+            ) as error:
                 # S3UploadFailedError hides the cause; its text names the code, never a key.
                 problem = f"{printable(url)}: the object store failed: {type(error).__name__}: {printable(str(error))}"
-                final = any(code in str(error) for code in ("AccessDenied", "NoSuchBucket", "SignatureDoesNotMatch", "InvalidAccessKeyId"))
+                final = any(
+                    code in str(error)
+                    for code in ("AccessDenied", "NoSuchBucket", "SignatureDoesNotMatch", "InvalidAccessKeyId")
+                )
                 raise (TransferError(problem) if final else TryAgainError(problem)) from None
 
-        return patiently(attempt, budget, PATIENCE)
+        return with_retry(attempt, budget, PATIENCE)
 
 
 def split(url: str) -> tuple[str, str]:

@@ -51,7 +51,9 @@ class S3(Strict):
 
 
 class Archive(Strict):
-    """Where `sda://` is fetched: `http(s)://host:port[/prefix]`, or `http+unix://%2Fpath%2Fto.sock` (the gateway's internal listener)."""
+    """Where `sda://` is fetched: `http(s)://host:port[/prefix]`, or `http+unix://%2Fpath%2Fto.sock` (the gateway's
+    internal listener).
+    """
 
     url: str = Field(pattern=r"^(https?|http\+unix)://")
     secret_key_file: Path  # Crypt4GH private key without passphrase, mode 0600
@@ -60,7 +62,9 @@ class Archive(Strict):
 
 
 class Image(Strict):
-    """What an image name stands for here: extra read-only folders (host path = path in the task) and the PATH. `match` is a shell pattern."""
+    """What an image name stands for here: extra read-only folders (host path = path in the task) and the PATH. `match`
+    is a shell pattern.
+    """
 
     match: str
     folders: list[Path] = []
@@ -69,10 +73,14 @@ class Image(Strict):
 
 class LimitsConfig(Strict):
     task_seconds: int = Field(default=86_400, ge=1)
-    disk_bytes: int = Field(default=100 * GIB, ge=1)  # of a task's inputs, of its outputs and of each single file it writes
+    disk_bytes: int = Field(
+        default=100 * GIB, ge=1
+    )  # of a task's inputs, of its outputs and of each single file it writes
     transfer_files: int = Field(default=10_000, ge=1)  # in a directory input or output
     processes: int = Field(default=4096, ge=1)
-    enforce_ram: bool = False  # resources.ram_gb as a bound on address space; programs that map large files need more than they use
+    enforce_ram: bool = (
+        False  # resources.ram_gb as a bound on address space; programs that map large files need more than they use
+    )
     queued_tasks: int = Field(default=200_000, ge=1)
 
 
@@ -88,7 +96,9 @@ class Config(Strict):
     s3: S3 | None = None
     images: list[Image] = [Image(match="*")]
     limits: LimitsConfig = LimitsConfig()
-    sandbox: Maker | None = Field(default=None, discriminator="kind")  # who makes the tasks' sandboxes; None: whoever can here
+    sandbox: Maker | None = Field(
+        default=None, discriminator="kind"
+    )  # who makes the tasks' sandboxes; None: whoever can here
     keep_finished_days: float = Field(default=30, gt=0)
 
     def image(self, name: str) -> Image | None:
@@ -105,7 +115,10 @@ def load(file: Path) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not YAML: {error}") from None
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'document'}: {e['msg']}" for e in error.errors(include_input=False)[:10])
+        wrong = "; ".join(
+            f"{'.'.join(str(p) for p in e['loc']) or 'document'}: {e['msg']}"
+            for e in error.errors(include_input=False)[:10]
+        )
         raise ConfigError(f"{file}: {wrong}") from None
     if config.introspection is None and not config.service_accounts:
         raise ConfigError(f"{file}: nobody could sign in; set introspection or service_accounts")

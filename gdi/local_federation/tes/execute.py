@@ -1,4 +1,6 @@
-"""One executor of a task: its command in the sandbox, its streams kept within bounds, its end told apart from the sandbox's own failure."""
+"""One executor of a task: its command in the sandbox, its streams kept within bounds, its end told apart from the
+sandbox's own failure.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,30 @@ class Ended:
 
 
 async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, seconds: float) -> Ended:
-    """Runs to the end, or `seconds` at most. A cancelled caller leaves no process. TransferError where a stream's file cannot be opened or no sandbox made.
+    """Runs to the end, or `seconds` at most. A cancelled caller leaves no process. TransferError where a stream's file
+    cannot be opened or no sandbox made.
 
     Must be called on the event loop of the main thread: the sandbox dies with the thread that started it.
     """
     status_read, status_write = os.pipe()
-    with contextlib.closing(os.fdopen(status_read, "rb")) as status, _stream(root, executor.stdin, os.O_RDONLY) as stdin:
+    with (
+        contextlib.closing(os.fdopen(status_read, "rb")) as status,
+        _stream(root, executor.stdin, os.O_RDONLY) as stdin,
+    ):
         out, err = _Tail(root, executor.stdout), _Tail(root, executor.stderr)
         try:
             argv = maker.argv(sandbox, executor.command, status_fd=status_write)
             with out.target() as out_fd, err.target() as err_fd:
                 child, cancelled = await _whole(
-                    asyncio.create_subprocess_exec(*argv, stdin=stdin, stdout=out_fd, stderr=err_fd, env={}, pass_fds=[status_write], start_new_session=True)
+                    asyncio.create_subprocess_exec(
+                        *argv,
+                        stdin=stdin,
+                        stdout=out_fd,
+                        stderr=err_fd,
+                        env={},
+                        pass_fds=[status_write],
+                        start_new_session=True,
+                    )
                 )
         except ValueError as error:
             raise TransferError(f"the command cannot be run: {printable(str(error))}") from None
@@ -59,7 +73,12 @@ async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, se
             try:
                 await asyncio.wait_for(reading, seconds)
             except TimeoutError:
-                return Ended(KILLED, out.text(), err.text(), f"ended after {seconds:g} s, the longest that this node lets a task run")
+                return Ended(
+                    KILLED,
+                    out.text(),
+                    err.text(),
+                    f"ended after {seconds:g} s, the longest that this node lets a task run",
+                )
         records = [json.loads(line) for line in status.read().splitlines() if line]
     codes = [r["exit-code"] for r in records if "exit-code" in r]
     if not codes and (child.returncode or 0) >= 0:
@@ -68,7 +87,9 @@ async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, se
 
 
 async def _whole(work: Coroutine[Any, Any, T]) -> tuple[T, bool]:
-    """The result, also where the caller is cancelled meanwhile, and whether it was: a process that is being started has to be known to be ended."""
+    """The result, also where the caller is cancelled meanwhile, and whether it was: a process that is being started has
+    to be known to be ended.
+    """
     making = asyncio.ensure_future(work)
     cancelled = False
     while not making.done():
@@ -85,7 +106,8 @@ async def _killed_after(child: asyncio.subprocess.Process, maker: Maker) -> Asyn
         yield
     finally:
         if child.returncode is None:
-            # Everything inside dies with it; but bubblewrap's own child, where the sandbox is only being made, does not yet: so its whole group.
+            # Everything inside dies with it; but bubblewrap's own child, where the sandbox is only being made, does not
+            # yet: so its whole group.
             with contextlib.suppress(ProcessLookupError):
                 if maker.kill_signal is signal.SIGKILL:
                     os.killpg(child.pid, signal.SIGKILL)
@@ -100,7 +122,9 @@ def _stream(root: Path, path: str | None, flags: int) -> Iterator[int]:
     try:
         opened = os.open(os.devnull, os.O_RDWR) if path is None else open_in_root(root, path, flags)
     except OSError as error:
-        raise TransferError(f"{printable(path or '')}: cannot be opened as a stream of the task: {error.strerror or error}") from None
+        raise TransferError(
+            f"{printable(path or '')}: cannot be opened as a stream of the task: {error.strerror or error}"
+        ) from None
     try:
         yield opened
     finally:

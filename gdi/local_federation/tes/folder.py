@@ -19,7 +19,9 @@ OPEN_FILES = 4096
 
 @dataclass(frozen=True)
 class TaskFolder:
-    """`home/root/gdi/work/x` is `/gdi/work/x` of the task. Every first folder that the task names is writable, its inputs are read-only; /tmp is on disk."""
+    """`home/root/gdi/work/x` is `/gdi/work/x` of the task. Every first folder that the task names is writable, its
+    inputs are read-only; /tmp is on disk.
+    """
 
     home: Path
     task: Task
@@ -53,7 +55,12 @@ class TaskFolder:
             environment=executor.env or {},
             path=image.path or DEFAULT_PATH,
             tmp=self.root / "tmp",
-            limits=Limits(address_space=int(ram * 1e9) if ram else None, file_size=limits.disk_bytes, processes=limits.processes, open_files=OPEN_FILES),
+            limits=Limits(
+                address_space=int(ram * 1e9) if ram else None,
+                file_size=limits.disk_bytes,
+                processes=limits.processes,
+                open_files=OPEN_FILES,
+            ),
         )
 
     def _folders(self) -> list[str]:
@@ -63,7 +70,11 @@ class TaskFolder:
             parents.append(output.path_prefix.rstrip("/") + "/x" if output.wild and output.path_prefix else output.path)
         for executor in task.executors:
             parents += [p for p in (executor.stdin, executor.stdout, executor.stderr) if p]
-        folders = [p.rpartition("/")[0] for p in parents] + list(task.volumes or []) + [e.workdir for e in task.executors if e.workdir]
+        folders = (
+            [p.rpartition("/")[0] for p in parents]
+            + list(task.volumes or [])
+            + [e.workdir for e in task.executors if e.workdir]
+        )
         folders += [o.path for o in task.outputs or [] if o.type == "DIRECTORY" and not o.wild]
         return [f for f in folders if f.strip("/")]
 

@@ -9,11 +9,38 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from gdi.runner.sandbox.spec import checked_name
 
-State = Literal["UNKNOWN", "QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED", "CANCELING"]
+State = Literal[
+    "UNKNOWN",
+    "QUEUED",
+    "INITIALIZING",
+    "RUNNING",
+    "PAUSED",
+    "COMPLETE",
+    "EXECUTOR_ERROR",
+    "SYSTEM_ERROR",
+    "CANCELED",
+    "PREEMPTED",
+    "CANCELING",
+]
 View = Literal["MINIMAL", "BASIC", "FULL"]
 TERMINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
 # A task's paths lie beside the system's folders, never in them.
-SYSTEM_FOLDERS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "proc", "dev", "sys", "var", "run", "boot")
+SYSTEM_FOLDERS = (
+    "usr",
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "etc",
+    "proc",
+    "dev",
+    "sys",
+    "var",
+    "run",
+    "boot",
+)
 MAX_INLINE = 128 * 1024  # what the specification guarantees
 WILDCARDS = frozenset("*?[")
 
@@ -123,7 +150,12 @@ class Task(Lenient):
     resources: Resources | None = None
     executors: Annotated[list[Executor], Field(min_length=1, max_length=100)]
     volumes: Annotated[list[FilePath], Field(max_length=100)] | None = None
-    tags: Annotated[dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=4096)]], Field(max_length=100)] | None = None
+    tags: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=256)], Annotated[str, Field(max_length=4096)]], Field(max_length=100)
+        ]
+        | None
+    ) = None
 
     def stored(self) -> str:
         """The task as JSON, as it is given back in the FULL view."""

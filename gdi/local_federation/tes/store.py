@@ -1,4 +1,6 @@
-"""The tasks, in SQLite: every change is one transaction, every state change names the states it may come from, lists read only indexes and one page."""
+"""The tasks, in SQLite: every change is one transaction, every state change names the states it may come from, lists
+read only indexes and one page.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ class Filter:
 
 
 @dataclass
-class Store:
+class StandInTasks:
     """Synchronous; used from one thread at a time (see `Database`)."""
 
     file: Path
@@ -72,7 +74,13 @@ class Store:
         self.file.chmod(0o600)  # it holds what clients put behind '#'
         self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
         self.db.row_factory = sqlite3.Row
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000", "secure_delete=ON"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "busy_timeout=10000",
+            "secure_delete=ON",
+        ):
             self.db.execute(f"PRAGMA {pragma}")
         self.db.executescript(SCHEMA)
 
@@ -85,10 +93,14 @@ class Store:
         with self.db:
             self.db.execute("BEGIN IMMEDIATE")
             seq = self.db.execute(
-                "INSERT INTO tasks (id, owner, state, name, created, token, basic, spec) VALUES (?, ?, 'QUEUED', ?, ?, ?, ?, ?)",
+                "INSERT INTO tasks (id, owner, state, name, created, token, basic, spec) VALUES (?, ?, 'QUEUED', ?, ?,"
+                " ?, ?, ?)",
                 (task_id, owner, task.name or "", now(), token, task.basic(), task.stored()),
             ).lastrowid
-            self.db.executemany("INSERT INTO tags (key, value, seq) VALUES (?, ?, ?)", [(k, v, seq) for k, v in (task.tags or {}).items()])
+            self.db.executemany(
+                "INSERT INTO tags (key, value, seq) VALUES (?, ?, ?)",
+                [(k, v, seq) for k, v in (task.tags or {}).items()],
+            )
         return task_id
 
     def queued(self) -> int:
@@ -97,7 +109,10 @@ class Store:
 
     def get(self, task_id: str, view: str, owner: str | None) -> str | None:
         """The task as JSON, or None where there is none that `owner` may see."""
-        row = self.db.execute(f"SELECT {COLUMNS[view]} FROM tasks t WHERE id = ? AND (? IS NULL OR owner = ?)", (task_id, owner, owner)).fetchone()  # noqa: S608 - a constant
+        row = self.db.execute(
+            f"SELECT {COLUMNS[view]} FROM tasks t WHERE id = ? AND (? IS NULL OR owner = ?)",  # noqa: S608
+            (task_id, owner, owner),
+        ).fetchone()
         return None if row is None else _json(row)
 
     def page(self, view: str, wanted: Filter) -> tuple[list[str], int | None]:
@@ -106,7 +121,10 @@ class Store:
         source, seq = "tasks t", "t.seq"
         tags = sorted(wanted.tags, key=lambda tag: not tag[1])
         if tags and tags[0][1]:
-            source, seq = "tags g CROSS JOIN tasks t ON t.seq = g.seq", "g.seq"  # CROSS JOIN: SQLite keeps this order, and the index gives seq sorted
+            source, seq = (
+                "tags g CROSS JOIN tasks t ON t.seq = g.seq",
+                "g.seq",
+            )  # CROSS JOIN: SQLite keeps this order, and the index gives seq sorted
             where.append("g.key = ? AND g.value = ?")
             values += tags.pop(0)
         for key, value in tags:
@@ -122,7 +140,8 @@ class Store:
         if wanted.before is not None:
             where.append(f"{seq} < ?")
             values.append(wanted.before)
-        sql = f"SELECT {COLUMNS[view]} FROM {source} WHERE {' AND '.join(where)} ORDER BY {seq} DESC LIMIT ?"  # noqa: S608 - only constants; values are bound
+        # only constants; values are bound
+        sql = f"SELECT {COLUMNS[view]} FROM {source} WHERE {' AND '.join(where)} ORDER BY {seq} DESC LIMIT ?"  # noqa: S608
         rows = self.db.execute(sql, [*values, wanted.size + 1]).fetchall()
         more = len(rows) > wanted.size
         rows = rows[: wanted.size]
@@ -131,8 +150,8 @@ class Store:
     def claim(self) -> Claimed | None:
         """The longest waiting task, now INITIALIZING."""
         row = self.db.execute(
-            "UPDATE tasks SET state = 'INITIALIZING' WHERE seq = (SELECT seq FROM tasks WHERE state = 'QUEUED' ORDER BY seq LIMIT 1) "
-            "RETURNING id, owner, spec, token, logs"
+            "UPDATE tasks SET state = 'INITIALIZING' WHERE seq = (SELECT seq FROM tasks WHERE state = 'QUEUED' ORDER BY"
+            " seq LIMIT 1) RETURNING id, owner, spec, token, logs"
         ).fetchone()
         if row is None:
             return None
@@ -140,34 +159,59 @@ class Store:
         return Claimed(row["id"], row["owner"], Task.model_validate_json(row["spec"]), row["token"], notes)
 
     def move(self, task_id: str, to: str, *, of: Sequence[str], log: dict[str, Any] | None = None) -> bool:
-        """Sets state (and the task log) if the task is in one of the states `of`; False if it is not. A final state forgets the token."""
+        """Sets state (and the task log) if the task is in one of the states `of`; False if it is not. A final state
+        forgets the token.
+        """
         marks = ",".join("?" * len(of))
         final = to in TERMINAL
         done = self.db.execute(
-            f"UPDATE tasks SET state = ?, ended = CASE WHEN ? THEN ? END, token = CASE WHEN ? THEN NULL ELSE token END, "  # noqa: S608 - question marks
+            # question marks
+            f"UPDATE tasks SET state = ?, ended = CASE WHEN ? THEN ? END, token = CASE WHEN ? THEN NULL ELSE token END, "  # noqa: S608
             f"logs = coalesce(?, logs), logs_basic = coalesce(?, logs_basic) WHERE id = ? AND state IN ({marks})",
-            (to, final, time.time(), final, None if log is None else json.dumps([log]), None if log is None else json.dumps([_basic(log)]), task_id, *of),
+            (
+                to,
+                final,
+                time.time(),
+                final,
+                None if log is None else json.dumps([log]),
+                None if log is None else json.dumps([_basic(log)]),
+                task_id,
+                *of,
+            ),
         )
         return done.rowcount == 1
 
     def state(self, task_id: str, owner: str | None) -> str | None:
-        row = self.db.execute("SELECT state FROM tasks WHERE id = ? AND (? IS NULL OR owner = ?)", (task_id, owner, owner)).fetchone()
+        row = self.db.execute(
+            "SELECT state FROM tasks WHERE id = ? AND (? IS NULL OR owner = ?)", (task_id, owner, owner)
+        ).fetchone()
         return None if row is None else str(row["state"])
 
     def recover(self) -> int:
-        """After a crash: what ran is queued again (from scratch, same id, before what waited), what was being cancelled is cancelled. How many run again."""
+        """After a crash: what ran is queued again (from scratch, same id, before what waited), what was being cancelled
+        is cancelled. How many run again.
+        """
         with self.db:
             self.db.execute("BEGIN IMMEDIATE")
-            self.db.execute("UPDATE tasks SET state = 'CANCELED', ended = ?, token = NULL WHERE state = 'CANCELING'", (time.time(),))
-            log = {"logs": [], "system_logs": [f"{now()} the TES was restarted while this task ran; it runs again from the start"]}
+            self.db.execute(
+                "UPDATE tasks SET state = 'CANCELED', ended = ?, token = NULL WHERE state = 'CANCELING'", (time.time(),)
+            )
+            log = {
+                "logs": [],
+                "system_logs": [f"{now()} the TES was restarted while this task ran; it runs again from the start"],
+            }
             return self.db.execute(
-                "UPDATE tasks SET state = 'QUEUED', logs = ?, logs_basic = '[]' WHERE state IN ('INITIALIZING', 'RUNNING')", (json.dumps([log]),)
+                "UPDATE tasks SET state = 'QUEUED', logs = ?, logs_basic = '[]' WHERE state IN ('INITIALIZING',"
+                " 'RUNNING')",
+                (json.dumps([log]),),
             ).rowcount
 
     def forget(self, before: float) -> int:
         """Deletes tasks that ended before that time (seconds since 1970), a thousand at most at once."""
         return self.db.execute(
-            "DELETE FROM tasks WHERE seq IN (SELECT seq FROM tasks WHERE ended IS NOT NULL AND ended < ? ORDER BY ended LIMIT 1000)", (before,)
+            "DELETE FROM tasks WHERE seq IN (SELECT seq FROM tasks WHERE ended IS NOT NULL AND ended < ? ORDER BY ended"
+            " LIMIT 1000)",
+            (before,),
         ).rowcount
 
 

@@ -15,11 +15,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0
 
 
 class TransferError(Exception):
-    """A transfer that failed for good: the message names the URL without its fragment, what happened, and goes to the task's system log."""
+    """A transfer that failed for good: the message names the URL without its fragment, what happened, and goes to the
+    task's system log.
+    """
 
 
 class TryAgainError(TransferError):
-    """A transfer that failed in a way that may pass; `attempts` bounds how often that way of failing is borne, None only by time."""
+    """A transfer that failed in a way that may pass; `attempts` bounds how often that way of failing is borne, None
+    only by time.
+    """
 
     def __init__(self, message: str, attempts: int | None = None) -> None:
         super().__init__(message)
@@ -32,7 +36,9 @@ class StoppedError(Exception):
 
 @dataclass
 class Budget:
-    """Of one task's transfers in one direction: bytes and files left, and the event that stops them. Checked at every chunk."""
+    """Of one task's transfers in one direction: bytes and files left, and the event that stops them. Checked at every
+    chunk.
+    """
 
     bytes_left: int
     files_left: int
@@ -43,7 +49,9 @@ class Budget:
             raise StoppedError
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise TransferError("the task moves more data than this node allows (limits.disk_bytes, or the task's disk_gb)")
+            raise TransferError(
+                "the task moves more data than this node allows (limits.disk_bytes, or the task's disk_gb)"
+            )
 
     def take_file(self) -> None:
         self.take(0)
@@ -52,8 +60,10 @@ class Budget:
             raise TransferError("the task moves more files than this node allows (limits.transfer_files)")
 
 
-def patiently(call: Callable[[], T], budget: Budget, seconds: float) -> T:
-    """Calls again after TryAgainError, with growing pauses and jitter, until `seconds` have passed; then the last error stands."""
+def with_retry(call: Callable[[], T], budget: Budget, seconds: float) -> T:
+    """Calls again after TryAgainError, with growing pauses and jitter, until `seconds` have passed; then the last error
+    stands.
+    """
     deadline = time.monotonic() + seconds
     pause, tried, borne = FIRST_PAUSE, 0, 0
     while True:
@@ -67,7 +77,7 @@ def patiently(call: Callable[[], T], budget: Budget, seconds: float) -> T:
             borne += error.attempts is not None
             if rest <= 0 or (error.attempts is not None and borne >= error.attempts):
                 raise TransferError(f"{error} (tried {tried} times)") from None
-            if budget.stop.wait(min(rest, pause * random.uniform(0.5, 1.5))):  # noqa: S311 - jitter
+            if budget.stop.wait(min(rest, pause * random.uniform(0.5, 1.5))):  # noqa: S311
                 raise StoppedError from None
             pause = min(pause * 2, LONGEST_PAUSE)
 

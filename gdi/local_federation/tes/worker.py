@@ -1,6 +1,8 @@
-"""The slots: each takes the longest waiting task, stages its inputs, runs its executors, stores its outputs, and says how it ended.
+"""The slots: each takes the longest waiting task, stages its inputs, runs its executors, stores its outputs, and says
+how it ended.
 
-A task that is cancelled ends at once; one that runs when the TES ends is run again from the start by the next TES, under the same id.
+A task that is cancelled ends at once; one that runs when the TES ends is run again from the start by the next TES,
+under the same id.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from gdi.local_federation.tes import execute, folder
 from gdi.local_federation.tes.archive import Archive
 from gdi.local_federation.tes.bucket import Buckets
 from gdi.local_federation.tes.config import Config, Image
-from gdi.local_federation.tes.database import Database
+from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.folder import TaskFolder
 from gdi.local_federation.tes.models import Executor, Input, without_fragment
-from gdi.local_federation.tes.store import Claimed, Store, now
+from gdi.local_federation.tes.store import Claimed, StandInTasks, now
 from gdi.local_federation.tes.transfer import Budget, StoppedError, TransferError, printable
 from gdi.runner.sandbox import Maker
 
@@ -36,7 +38,7 @@ class Worker:
     """`slots` tasks at once. `wake()` after a new task; `cancel(id)` after the store says CANCELING."""
 
     config: Config
-    database: Database
+    database: StandInDatabase
     maker: Maker
     archive: Archive | None
     buckets: Buckets | None
@@ -61,7 +63,7 @@ class Worker:
     async def _slot(self) -> None:
         while True:
             try:
-                claimed = await self.database.run(Store.claim)
+                claimed = await self.database.run(StandInTasks.claim)
             except Exception:  # a full disk, say: the slot must outlive it
                 log.exception("the next task cannot be taken from the store; trying again")
                 await asyncio.sleep(PAUSE_AFTER_BUG)
@@ -74,7 +76,7 @@ class Worker:
             self._running[claimed.id] = running
             try:
                 # A cancel that came between the claim and this line found nobody to tell: the store knows it.
-                if await self.database.run(Store.state, claimed.id, None) == "CANCELING":
+                if await self.database.run(StandInTasks.state, claimed.id, None) == "CANCELING":
                     running.cancel()
                 await asyncio.wait([running])
             except asyncio.CancelledError:  # the TES ends: the task stays as it is in the store, to be run again
@@ -93,10 +95,14 @@ class Worker:
             state = await attempt.run()
         except asyncio.CancelledError:
             attempt.note("canceled")
-            await self.database.run(Store.move, claimed.id, "CANCELED", of=("CANCELING",), log=attempt.log())
+            await self.database.run(StandInTasks.move, claimed.id, "CANCELED", of=("CANCELING",), log=attempt.log())
             raise
         except (TransferError, OSError) as error:
-            attempt.note(str(error) if isinstance(error, TransferError) else f"this node failed: {type(error).__name__}: {error.strerror}")
+            attempt.note(
+                str(error)
+                if isinstance(error, TransferError)
+                else f"this node failed: {type(error).__name__}: {error.strerror}"
+            )
             state = "SYSTEM_ERROR"
         except Exception as error:
             log.exception("task %s failed by an unexpected %s", claimed.id, type(error).__name__)
@@ -104,8 +110,8 @@ class Worker:
             state = "SYSTEM_ERROR"
         finally:
             await asyncio.to_thread(self._remove, attempt.folder)
-        if not await self.database.run(Store.move, claimed.id, state, of=LIVE, log=attempt.log()):
-            await self.database.run(Store.move, claimed.id, "CANCELED", of=("CANCELING",), log=attempt.log())
+        if not await self.database.run(StandInTasks.move, claimed.id, state, of=LIVE, log=attempt.log()):
+            await self.database.run(StandInTasks.move, claimed.id, "CANCELED", of=("CANCELING",), log=attempt.log())
         log.info("task %s ended: %s", claimed.id, state)
 
     @staticmethod
@@ -137,14 +143,20 @@ class Attempt:
             self.notes.append(f"{now()} {printable(text, 1000)}")
 
     def log(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"logs": self.executors, "metadata": {}, "start_time": self.started, "end_time": now(), "outputs": self.outputs}
+        said: dict[str, Any] = {
+            "logs": self.executors,
+            "metadata": {},
+            "start_time": self.started,
+            "end_time": now(),
+            "outputs": self.outputs,
+        }
         return {**said, "system_logs": self.notes} if self.notes else said
 
     async def run(self) -> str:
         """The final state. TransferError where staging, sandbox or upload failed."""
         images = [self._image(e) for e in self.claimed.task.executors]
         await self._threaded(self._stage)
-        if not await self.worker.database.run(Store.move, self.claimed.id, "RUNNING", of=("INITIALIZING",)):
+        if not await self.worker.database.run(StandInTasks.move, self.claimed.id, "RUNNING", of=("INITIALIZING",)):
             return "CANCELED"  # it is CANCELING: the caller finds that out
         for executor, image in zip(self.claimed.task.executors, images, strict=True):
             ended = await self._execute(executor, image)
@@ -159,14 +171,27 @@ class Attempt:
     def _image(self, executor: Executor) -> Image:
         image = self.worker.config.image(executor.image)
         if image is None:
-            raise TransferError(f"the image {printable(executor.image)} is not one that this node runs; see `images` in its configuration")
+            raise TransferError(
+                f"the image {printable(executor.image)} is not one that this node runs; see `images` in its"
+                " configuration"
+            )
         return image
 
     async def _execute(self, executor: Executor, image: Image) -> execute.Ended:
         started = now()
         sandbox = self.folder.sandbox(executor, image, self.worker.config.limits)
-        ended = await execute.run(executor, sandbox, self.worker.maker, self.folder.root, self.worker.config.limits.task_seconds)
-        self.executors.append({"start_time": started, "end_time": now(), "stdout": ended.stdout, "stderr": ended.stderr, "exit_code": ended.exit_code})
+        ended = await execute.run(
+            executor, sandbox, self.worker.maker, self.folder.root, self.worker.config.limits.task_seconds
+        )
+        self.executors.append(
+            {
+                "start_time": started,
+                "end_time": now(),
+                "stdout": ended.stdout,
+                "stderr": ended.stderr,
+                "exit_code": ended.exit_code,
+            }
+        )
         return ended
 
     async def _threaded(self, call: Callable[[Budget], T]) -> T:

@@ -1,1 +1,3 @@
-"""The process host: the embedded default's kubelet. It starts, watches and stops Snakemake pods as sandboxed local processes."""
+"""The process host: the embedded default's kubelet. It starts, watches and stops Snakemake pods as sandboxed local
+processes.
+"""

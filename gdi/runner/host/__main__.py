@@ -47,7 +47,9 @@ def _only_one(config: HostConfig) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"{config.state_dir} is used by another process host; stop it or choose another state_dir") from None
+            raise ConfigError(
+                f"{config.state_dir} is used by another process host; stop it or choose another state_dir"
+            ) from None
         yield
     finally:
         os.close(handle)
@@ -73,7 +75,9 @@ async def serve(config: HostConfig) -> None:
     host.identities.write_jwks(config.jwks_file)
     host.write_airflow_token()
     refresh = asyncio.create_task(host.refresh_tokens())
-    server = uvicorn.Server(uvicorn.Config(create_app(host), log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(host), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
     log.info("process host listens on %s", config.socket)
     try:
         await server.serve(sockets=[control_socket(config.socket)])

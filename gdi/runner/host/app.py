@@ -1,4 +1,6 @@
-"""The process host's HTTP API on its control socket (contracts: Process launcher). Who may open the socket may start pods: its file mode is the guard."""
+"""The process host's HTTP API on its control socket (contracts: Process launcher). Who may open the socket may start
+pods: its file mode is the guard.
+"""
 
 from __future__ import annotations
 

@@ -29,10 +29,11 @@ class Allowed(BaseModel):
 class HostConfig(BaseModel):
     """`--config FILE` (YAML). Relative paths are taken from the file's folder.
 
-    socket: the control socket (mode 0600; whoever may open it may start pods). state_dir: pods, work folders, logs, mode 0700.
-    workflows: the catalogue's folder. issuer: `iss` of the identity tokens. key_file: ES256 private key (PEM, 0600), made when absent.
-    jwks_file: its public half, written for the broker's enrolment. airflow_token_file: Airflow's own identity token, kept fresh.
-    broker, gateways: the only destinations a pod is relayed to, the gateway by its URL as the plan names it.
+    socket: the control socket (mode 0600; whoever may open it may start pods). state_dir: pods, work folders, logs,
+    mode 0700. workflows: the catalogue's folder. issuer: `iss` of the identity tokens. key_file: ES256 private key
+    (PEM, 0600), made when absent. jwks_file: its public half, written for the broker's enrolment. airflow_token_file:
+    Airflow's own identity token, kept fresh. broker, gateways: the only destinations a pod is relayed to, the gateway
+    by its URL as the plan names it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,17 +56,26 @@ class HostConfig(BaseModel):
     keep_pods: int = Field(default=200, ge=1, description="ended pods that are remembered")
     entry: Annotated[list[str], Field(min_length=1)] = [sys.executable, "-m", "snakemake_tes_auth.pod"]
     packages: list[str] = [
-        "gdi.kit", "gdi.contracts", "gdi.broker_client", "snakemake_tes_auth",
-        "snakemake_executor_plugin_tes_auth", "snakemake_storage_plugin_sda", "snakemake_logger_plugin_airflow",
-    ]  # fmt: skip
-    sandbox: Maker | None = Field(default=None, discriminator="kind", description="who makes the pods' sandboxes; None: whoever can here")
+        "gdi.kit",
+        "gdi.contracts",
+        "gdi.broker_client",
+        "snakemake_tes_auth",
+        "snakemake_executor_plugin_tes_auth",
+        "snakemake_storage_plugin_sda",
+        "snakemake_logger_plugin_airflow",
+    ]
+    sandbox: Maker | None = Field(
+        default=None, discriminator="kind", description="who makes the pods' sandboxes; None: whoever can here"
+    )
     log_level: Literal["debug", "info", "warning"] = "info"
 
     @field_validator("socket")
     @classmethod
     def _short(cls, value: Path) -> Path:
         if len(str(value).encode()) > MAX_SOCKET_PATH:
-            raise ValueError(f"is longer than {MAX_SOCKET_PATH} bytes, which Linux allows for a unix socket; choose a shorter folder")
+            raise ValueError(
+                f"is longer than {MAX_SOCKET_PATH} bytes, which Linux allows for a unix socket; choose a shorter folder"
+            )
         return value
 
 
@@ -83,4 +93,6 @@ def load(file: Path) -> HostConfig:
     try:
         return HostConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{file}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:10])) from None
+        raise ConfigError(
+            "; ".join(f"{file}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:10])
+        ) from None

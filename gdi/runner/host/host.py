@@ -1,4 +1,6 @@
-"""The host's pods: create, start, watch, stop, forget. Each pod's record lies in its folder, so a restarted host knows what it lost."""
+"""The host's pods: create, start, watch, stop, forget. Each pod's record lies in its folder, so a restarted host knows
+what it lost.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gdi.kit.problem import ProblemError
-from gdi.kit.socket_proxy import Relay, Tcp, Unix
+from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from gdi.runner.host import workflow
 from gdi.runner.host.config import HostConfig
 from gdi.runner.host.identity import Identities, write_atomic
@@ -34,7 +36,7 @@ ACCOUNT = "snakemake"
 class Live:
     """What a running pod holds on the host."""
 
-    def __init__(self, process: SandboxedProcess, relays: list[Relay], folder_fd: int) -> None:
+    def __init__(self, process: SandboxedProcess, relays: list[SocketProxy], folder_fd: int) -> None:
         self.process, self.relays, self.folder_fd = process, relays, folder_fd
         self.killer: asyncio.Task[None] | None = None
 
@@ -48,7 +50,11 @@ class Host:
         for folder in (config.state_dir, config.state_dir / "pods", config.state_dir / "work"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.identities = Identities(
-            issuer=config.issuer, key_file=config.key_file, namespace=config.namespace, audience=config.audience, lifetime=config.token_lifetime
+            issuer=config.issuer,
+            key_file=config.key_file,
+            namespace=config.namespace,
+            audience=config.audience,
+            lifetime=config.token_lifetime,
         )
         self.uid = str(uuid.uuid4())
         self._records: dict[str, PodRecord] = {}
@@ -56,7 +62,7 @@ class Host:
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._load()
 
-    # --- the API's verbs ---------------------------------------------------------------------------------------------
+    # --- the API's verbs -------------------------------------------------------------------------
 
     def get(self, name: str) -> PodStatus:
         return _status(self._record(name))
@@ -69,15 +75,27 @@ class Host:
         known = self._records.get(name)
         if known is not None:
             if known.request != request:
-                raise ProblemError(409, "pod-exists", f"Pod {name} exists and was asked to do something else.", action="Use another name.")
+                raise ProblemError(
+                    409,
+                    "pod-exists",
+                    f"Pod {name} exists and was asked to do something else.",
+                    action="Use another name.",
+                )
             return _status(known)
         if request.gateway_url not in self.config.gateways:
             raise ProblemError(
-                403, "destination-not-allowed", f"{request.gateway_url} is not among the gateways that pods of this host may reach.",
+                403,
+                "destination-not-allowed",
+                f"{request.gateway_url} is not among the gateways that pods of this host may reach.",
                 action="Add it to `gateways` in the process host's configuration.",
-            )  # fmt: skip
+            )
         if sum(r.state in ("created", "running") for r in self._records.values()) >= self.config.max_pods:
-            raise ProblemError(503, "host-full", f"This host runs {self.config.max_pods} pods, its limit (`max_pods`).", action="Try again later.")
+            raise ProblemError(
+                503,
+                "host-full",
+                f"This host runs {self.config.max_pods} pods, its limit (`max_pods`).",
+                action="Try again later.",
+            )
         folders = self._folders(name, request)
         shutil.rmtree(folders.pod, ignore_errors=True)
         folders.make()
@@ -103,24 +121,45 @@ class Host:
         if record.state == "running":
             return _status(record)
         if record.state != "created" or record.stopping:
-            raise ProblemError(409, "pod-ended", f"Pod {name} is {record.state} and cannot be started.", action="Create one with another name.")
+            raise ProblemError(
+                409,
+                "pod-ended",
+                f"Pod {name} is {record.state} and cannot be started.",
+                action="Create one with another name.",
+            )
         folders = self._folders(name, record.request)
-        record.state, record.started_at = "running", time.time()  # before the first await: a second start must not start a second process
+        record.state, record.started_at = (
+            "running",
+            time.time(),
+        )  # before the first await: a second start must not start a second process
         self._write_token(record)
         folder_fd = os.open(folders.sockets, os.O_PATH | os.O_DIRECTORY)
-        relays: list[Relay] = []
+        relays: list[SocketProxy] = []
         try:
-            for socket, target in (("broker", self.config.broker), ("gateway", self.config.gateways[record.request.gateway_url])):
-                # Through the descriptor the path is short, wherever the state folder lies (a socket's path may have 107 bytes).
-                relays.append(await Relay(Unix(Path(f"/proc/self/fd/{folder_fd}/{socket}.sock")), Tcp(target.host, target.port)).start())
+            for socket, target in (
+                ("broker", self.config.broker),
+                ("gateway", self.config.gateways[record.request.gateway_url]),
+            ):
+                # Through the descriptor the path is short, wherever the state folder lies (a socket's path may have 107
+                # bytes).
+                relays.append(
+                    await SocketProxy(
+                        Unix(Path(f"/proc/self/fd/{folder_fd}/{socket}.sock")), Tcp(target.host, target.port)
+                    ).start()
+                )
             process = await SandboxedProcess.start(
                 lambda status: argv(
-                    self.maker, folders, self.config.entry, packages=self.config.packages, tmp_bytes=self.config.tmp_bytes, status_fd=status
+                    self.maker,
+                    folders,
+                    self.config.entry,
+                    packages=self.config.packages,
+                    tmp_bytes=self.config.tmp_bytes,
+                    status_fd=status,
                 ),
                 folders.log,
                 max_log=self.config.max_log_bytes,
                 kill=self.maker.kill_signal,
-            )  # fmt: skip
+            )
         except (OSError, ValueError, KeyError, SandboxFailedError) as error:
             for relay in relays:
                 await relay.close()
@@ -128,7 +167,10 @@ class Host:
             self._ended(record, End(None, None), state="lost")
             log.error("pod %s could not be started: %s", name, error or type(error).__name__)
             raise ProblemError(  # not a 5xx: who asks again would only hear that the pod is lost
-                409, "sandbox-failed", f"Pod {name} could not be started: {error or type(error).__name__}", action="See the process host's log."
+                409,
+                "sandbox-failed",
+                f"Pod {name} could not be started: {error or type(error).__name__}",
+                action="See the process host's log.",
             ) from None
         live = self._live[name] = Live(process, relays, folder_fd)
         self._save(record)
@@ -159,7 +201,7 @@ class Host:
         shutil.rmtree(self._folders(name, record.request).pod, ignore_errors=True)
         self._records.pop(name, None)
 
-    # --- what goes on by itself ----------------------------------------------------------------------------------------
+    # --- what goes on by itself ------------------------------------------------------------------
 
     async def refresh_tokens(self) -> None:
         """Rewrites the identity tokens, for ever, well before they expire."""
@@ -178,7 +220,9 @@ class Host:
         self.identities.write(self.config.airflow_token_file, account="airflow", pod="airflow", uid=self.uid)
 
     async def close(self) -> None:
-        """Ends all pods: the host is going away, and they would die with it. They hand over, so that their tasks go on."""
+        """Ends all pods: the host is going away, and they would die with it. They hand over, so that their tasks go
+        on.
+        """
         for name, live in self._live.items():
             if not live.process.send(signal.SIGUSR1):
                 live.process.kill()
@@ -216,7 +260,7 @@ class Host:
 
         live.killer = asyncio.create_task(later())
 
-    # --- records -------------------------------------------------------------------------------------------------------
+    # --- records ---------------------------------------------------------------------------------
 
     def _record(self, name: str) -> PodRecord:
         record = self._records.get(name)
@@ -225,7 +269,9 @@ class Host:
         return record
 
     def _folders(self, name: str, request: PodRequest) -> Folders:
-        return Folders(pod=self.config.state_dir / "pods" / name, work=self.config.state_dir / "work" / request.run / request.node)
+        return Folders(
+            pod=self.config.state_dir / "pods" / name, work=self.config.state_dir / "work" / request.run / request.node
+        )
 
     def _save(self, record: PodRecord) -> None:
         self._records[record.name] = record
@@ -240,10 +286,17 @@ class Host:
             self._save(record)
         except OSError as error:
             log.error("the record of pod %s cannot be written: %s", record.name, error)
-        log.info("pod %s ended: %s, exit code %s, signal %s", record.name, record.state, record.exit_code, record.signal)
+        log.info(
+            "pod %s ended: %s, exit code %s, signal %s", record.name, record.state, record.exit_code, record.signal
+        )
 
     def _write_token(self, record: PodRecord) -> None:
-        self.identities.write(self._folders(record.name, record.request).identity / "token", account=ACCOUNT, pod=record.name, uid=record.uid)
+        self.identities.write(
+            self._folders(record.name, record.request).identity / "token",
+            account=ACCOUNT,
+            pod=record.name,
+            uid=record.uid,
+        )
 
     def _load(self) -> None:
         """What an earlier host left: its running pods died with it, and nobody saw how."""
@@ -258,7 +311,9 @@ class Host:
                 self._ended(record, End(None, None), state="lost")
 
     def _forget_old(self) -> None:
-        ended = sorted((r for r in self._records.values() if r.state in ("exited", "lost")), key=lambda r: r.ended_at or 0)
+        ended = sorted(
+            (r for r in self._records.values() if r.state in ("exited", "lost")), key=lambda r: r.ended_at or 0
+        )
         for record in ended[: max(0, len(ended) - self.config.keep_pods)]:
             shutil.rmtree(self._folders(record.name, record.request).pod, ignore_errors=True)
             del self._records[record.name]
@@ -270,8 +325,19 @@ def _status(record: PodRecord) -> PodStatus:
 
 def _run_json(name: str, request: PodRequest) -> dict[str, object]:
     return {
-        "run": request.run, "attempt": request.attempt, "node": request.node, "pod": name, "workflow": request.workflow, "digest": request.digest,
-        "parameters": request.parameters, "datasets": request.datasets, "audience": request.audience,
-        "broker_url": f"http://127.0.0.1:{BROKER_PORT}", "gateway_url": f"http://127.0.0.1:{GATEWAY_PORT}",
-        "relays": [{"listen": BROKER_PORT, "socket": "/gdi/sockets/broker.sock"}, {"listen": GATEWAY_PORT, "socket": "/gdi/sockets/gateway.sock"}],
-    }  # fmt: skip
+        "run": request.run,
+        "attempt": request.attempt,
+        "node": request.node,
+        "pod": name,
+        "workflow": request.workflow,
+        "digest": request.digest,
+        "parameters": request.parameters,
+        "datasets": request.datasets,
+        "audience": request.audience,
+        "broker_url": f"http://127.0.0.1:{BROKER_PORT}",
+        "gateway_url": f"http://127.0.0.1:{GATEWAY_PORT}",
+        "relays": [
+            {"listen": BROKER_PORT, "socket": "/gdi/sockets/broker.sock"},
+            {"listen": GATEWAY_PORT, "socket": "/gdi/sockets/gateway.sock"},
+        ],
+    }

@@ -1,4 +1,6 @@
-"""Identity tokens as a cluster makes them: ES256 JWTs that name service account, pod and uid; files are rewritten before they expire."""
+"""Identity tokens as a cluster makes them: ES256 JWTs that name service account, pod and uid; files are rewritten
+before they expire.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ class Identities:
             "iss": self.issuer,
             "aud": self.audience,
             "sub": f"system:serviceaccount:{self.namespace}:{account}",
-            "kubernetes.io": {"namespace": self.namespace, "serviceaccount": {"name": account}, "pod": {"name": pod, "uid": uid}},
+            "kubernetes.io": {
+                "namespace": self.namespace,
+                "serviceaccount": {"name": account},
+                "pod": {"name": pod, "uid": uid},
+            },
         }
         write_atomic(file, self._key.sign(claims, lifetime=self.lifetime).encode())
 
@@ -56,5 +62,7 @@ def _key(file: Path) -> SigningKey:
         write_atomic(file, key.pem())
         return key
     if file.stat().st_mode & 0o077:
-        raise PermissionError(f"{file}: the signing key may be read by others; chmod 600 it, and make a new one if others had access")
+        raise PermissionError(
+            f"{file}: the signing key may be read by others; chmod 600 it, and make a new one if others had access"
+        )
     return SigningKey.from_pem(file.read_bytes())

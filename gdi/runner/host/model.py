@@ -12,7 +12,9 @@ State = Literal["created", "running", "exited", "lost"]
 
 
 class PodRequest(BaseModel):
-    """`PUT /pods/{name}`: what the pod is to do. The same request again answers the pod that there is; another one is refused."""
+    """`PUT /pods/{name}`: what the pod is to do. The same request again answers the pod that there is; another one is
+    refused.
+    """
 
     model_config = ConfigDict(extra="forbid")
     run: RunId
@@ -27,7 +29,9 @@ class PodRequest(BaseModel):
 
 
 class StopRequest(BaseModel):
-    """`POST /pods/{name}/stop`. `cancel`: SIGTERM, its TES tasks end. `hand-over`: SIGUSR1, they go on for the next pod. SIGKILL after `grace` seconds."""
+    """`POST /pods/{name}/stop`. `cancel`: SIGTERM, its TES tasks end. `hand-over`: SIGUSR1, they go on for the next
+    pod. SIGKILL after `grace` seconds.
+    """
 
     model_config = ConfigDict(extra="forbid")
     mode: Literal["cancel", "hand-over"] = "cancel"
@@ -35,7 +39,9 @@ class StopRequest(BaseModel):
 
 
 class PodStatus(BaseModel):
-    """A pod as its asker sees it. `lost`: nobody saw its end (the host was restarted). `stopping`: somebody asked for its end."""
+    """A pod as its asker sees it. `lost`: nobody saw its end (the host was restarted). `stopping`: somebody asked for
+    its end.
+    """
 
     name: PodName
     uid: str

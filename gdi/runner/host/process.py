@@ -1,4 +1,6 @@
-"""One sandboxed process: started with the descriptors it needs and no others, its log bounded, its end seen, signals sent to the program inside."""
+"""One sandboxed process: started with the descriptors it needs and no others, its log bounded, its end seen, signals
+sent to the program inside.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,19 @@ class SandboxFailedError(Exception):
 class SandboxedProcess:
     """A sandbox's process and what runs in it.
 
-    bubblewrap's own death kills everything inside (and its own comes with this process's: `--die-with-parent`), so signals go to the
-    program itself: the child of the sandbox's PID 1, found by the host's /proc. The process that stands for a container forwards them.
+    bubblewrap's own death kills everything inside (and its own comes with this process's: `--die-with-parent`), so
+    signals go to the program itself: the child of the sandbox's PID 1, found by the host's /proc. The process that
+    stands for a container forwards them.
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, said: dict[str, Any], status: asyncio.StreamReader, log_file: Path, max_log: int, kill: signal.Signals
+        self,
+        process: asyncio.subprocess.Process,
+        said: dict[str, Any],
+        status: asyncio.StreamReader,
+        log_file: Path,
+        max_log: int,
+        kill: signal.Signals,
     ) -> None:
         self._process = process
         self._inner = int(said["child-pid"])
@@ -50,8 +59,11 @@ class SandboxedProcess:
         self._writer = asyncio.create_task(_copy_log(process.stdout, log_file, max_log))
 
     @classmethod
-    async def start(cls, make: Callable[[int], tuple[list[str], int]], log_file: Path, *, max_log: int, kill: signal.Signals) -> SandboxedProcess:
-        """`make(status_fd)` gives the argument list and one more descriptor to pass on; `kill` is the signal that ends everything inside.
+    async def start(
+        cls, make: Callable[[int], tuple[list[str], int]], log_file: Path, *, max_log: int, kill: signal.Signals
+    ) -> SandboxedProcess:
+        """`make(status_fd)` gives the argument list and one more descriptor to pass on; `kill` is the signal that ends
+        everything inside.
 
         SandboxFailedError where no sandbox came up within START_TIMEOUT.
         """
@@ -109,7 +121,9 @@ class SandboxedProcess:
 
     def send(self, number: int) -> bool:
         """Sends a signal to the program inside; False where there is none (yet or any more)."""
-        for pid in [self._process.pid] if self._forwards and self._process.returncode is None else _children(self._inner):
+        for pid in (
+            [self._process.pid] if self._forwards and self._process.returncode is None else _children(self._inner)
+        ):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
                 return True
@@ -137,7 +151,9 @@ def _children(pid: int) -> list[int]:
 
 
 async def _copy_log(stream: asyncio.StreamReader | None, file: Path, limit: int) -> None:
-    """Keeps the first quarter and about the last half of `limit` bytes: what a flood says in between is dropped, and said so."""
+    """Keeps the first quarter and about the last half of `limit` bytes: what a flood says in between is dropped, and
+    said so.
+    """
     assert stream is not None
     head, rest = limit // 4, limit // 4
     older = file.with_name(file.name + ".older")

@@ -1,4 +1,6 @@
-"""What a Snakemake pod may see: the system and Python read-only, its own pod's folders, two unix sockets; no network, no one else."""
+"""What a Snakemake pod may see: the system and Python read-only, its own pod's folders, two unix sockets; no network,
+no one else.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,12 @@ class Folders:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def argv(maker: Maker, folders: Folders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int) -> tuple[list[str], int]:
-    """The pod's command line, and a descriptor that it needs besides `status_fd` (-1: none). Its environment is PATH, HOME, XDG_CACHE_HOME and LANG."""
+def argv(
+    maker: Maker, folders: Folders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int
+) -> tuple[list[str], int]:
+    """The pod's command line, and a descriptor that it needs besides `status_fd` (-1: none). Its environment is PATH,
+    HOME, XDG_CACHE_HOME and LANG.
+    """
     binds = [
         *python_folders(),
         *source_folders(*packages),

@@ -1,7 +1,8 @@
-"""Strangers' programs in a sandbox: no network, an empty environment, a read-only root, nothing of the host but what is bound.
+"""Strangers' programs in a sandbox: no network, an empty environment, a read-only root, nothing of the host but what is
+bound.
 
-`find_maker()` finds who can make sandboxes here (bubblewrap, podman, docker) or says how to mend what is missing; its `argv(Sandbox(...), command)` is
-the command line.
+`find_maker()` finds who can make sandboxes here (bubblewrap, podman, docker) or says how to mend what is missing; its
+`argv(Sandbox(...), command)` is the command line.
 """
 
 from gdi.funnel.tree import UnsafePathError, open_in_root, resolve_in_root

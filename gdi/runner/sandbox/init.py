@@ -1,7 +1,9 @@
-"""The first process of a sandbox that podman or docker made: runs the command it is told, reports its end, and ends with whoever told it.
+"""The first process of a sandbox that podman or docker made: runs the command it is told, reports its end, and ends
+with whoever told it.
 
-Mounted into the container and run by a bare interpreter, so it imports nothing but the standard library. Its end is the container's end, and it ends
-when the unix socket to the host (the leash, `runner.py`) closes: no kill of the service, however hard, leaves a container.
+Mounted into the container and run by a bare interpreter, so it imports nothing but the standard library. Its end is the
+container's end, and it ends when the unix socket to the host (the leash, `runner.py`) closes: no kill of the service,
+however hard, leaves a container.
 """
 
 import contextlib
@@ -30,16 +32,26 @@ class Program(ctypes.Structure):
 
 
 def no_namespaces() -> None:
-    """A seccomp filter beside the engine's own (podman's lets user namespaces be made): no new namespaces, no system calls of another architecture.
+    """A seccomp filter beside the engine's own (podman's lets user namespaces be made): no new namespaces, no system
+    calls of another architecture.
 
-    clone3 hides its flags from filters: it is "not implemented", and libraries then take clone. OSError where the kernel does not take the filter.
+    clone3 hides its flags from filters: it is "not implemented", and libraries then take clone. OSError where the
+    kernel does not take the filter.
     """
     if os.uname().machine not in CALLS:
         raise OSError(errno.ENOSYS, f"sandboxes by podman or docker are known on {' and '.join(CALLS)} only")
     arch, clone, unshare, setns, clone3 = CALLS[os.uname().machine]
     allow, refuse, unknown = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
-    load, equal, above, either, end = 0x20, 0x15, 0x35, 0x45, 0x06  # of BPF: A = data[k], A == k, A >= k, A & k, return k
-    steps = [  # (code, how many steps to skip if true, if not, k); struct seccomp_data: number at 0, architecture at 4, first argument at 16
+    load, equal, above, either, end = (
+        0x20,
+        0x15,
+        0x35,
+        0x45,
+        0x06,
+    )  # of BPF: A = data[k], A == k, A >= k, A & k, return k
+    # (code, how many steps to skip if true, if not, k); struct seccomp_data: number at 0, architecture at 4, first
+    # argument at 16
+    steps = [
         (load, 0, 0, 4),
         (equal, 0, 9, arch),
         (load, 0, 0, 0),
@@ -82,7 +94,7 @@ def child(order: dict[str, Any], descriptors: list[int]) -> None:
         no_namespaces()
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
-        os.execve(order["argv"][0], order["argv"], order["environment"])  # noqa: S606 - no shell is wanted
+        os.execve(order["argv"][0], order["argv"], order["environment"])  # noqa: S606
     except OSError as error:
         os.write(2, f"sandbox: {error}\n".encode())
     finally:

@@ -1,4 +1,6 @@
-"""Who makes the sandboxes here: bubblewrap, or podman or docker where namespaces may not be made. GDI_SANDBOX names one."""
+"""Who makes the sandboxes here: bubblewrap, or podman or docker where namespaces may not be made. GDI_SANDBOX names
+one.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ NAMES = ("bubblewrap", *container.KINDS)
 
 
 def find_maker() -> Maker:
-    """The one that GDI_SANDBOX names, else the first that works. SandboxUnavailableError says what is missing of each and how to mend it."""
+    """The one that GDI_SANDBOX names, else the first that works. SandboxUnavailableError says what is missing of each
+    and how to mend it.
+    """
     return _find(os.environ.get(VARIABLE, ""))
 
 
@@ -27,7 +31,11 @@ def _find(name: str) -> Maker:
     said: list[str] = []
     for each in (name,) if name else NAMES:
         try:
-            return Bubblewrap(find_bwrap()) if each == "bubblewrap" else container.find("podman" if each == "podman" else "docker")
+            return (
+                Bubblewrap(find_bwrap())
+                if each == "bubblewrap"
+                else container.find("podman" if each == "podman" else "docker")
+            )
         except SandboxUnavailableError as error:
             said.append(str(error))
     if not name:

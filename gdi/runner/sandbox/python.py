@@ -11,13 +11,22 @@ from gdi.runner.sandbox.spec import Bind
 
 
 def python_folders() -> list[Bind]:
-    """The virtual environment and the interpreter behind it, read-only at the same paths; what lies under /usr is in every sandbox already."""
-    wanted = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent, *map(Path, site.getsitepackages())]
+    """The virtual environment and the interpreter behind it, read-only at the same paths; what lies under /usr is in
+    every sandbox already.
+    """
+    wanted = [
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        Path(sys.executable).resolve().parent.parent,
+        *map(Path, site.getsitepackages()),
+    ]
     return _outermost([p for path in wanted for p in (path, path.resolve())])
 
 
 def source_folders(*packages: str) -> list[Bind]:
-    """The folders of the named top-level packages where they lie outside the environment (an editable installation). ValueError for an unknown one."""
+    """The folders of the named top-level packages where they lie outside the environment (an editable installation).
+    ValueError for an unknown one.
+    """
     folders: list[Path] = []
     for name in packages:
         spec = util.find_spec(name)

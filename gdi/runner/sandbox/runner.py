@@ -1,10 +1,13 @@
-"""The host's side of a sandbox that podman or docker makes: a process that stands for the container as bubblewrap's stands for its sandbox.
+"""The host's side of a sandbox that podman or docker makes: a process that stands for the container as bubblewrap's
+stands for its sandbox.
 
-Its standard streams are the command's, its end is the command's end, signals (TERM, INT, HUP, USR1, USR2) go to the command, and QUIT or its own death ends
-everything inside. The engine's own attaching, logging and signal proxying are not used: they lose output, keep what tasks print, and leave a container
-running when their client is killed. Instead `init.py` inside holds the other end of a unix socket, the leash.
+Its standard streams are the command's, its end is the command's end, signals (TERM, INT, HUP, USR1, USR2) go to the
+command, and QUIT or its own death ends everything inside. The engine's own attaching, logging and signal proxying are
+not used: they lose output, keep what tasks print, and leave a container running when their client is killed. Instead
+`init.py` inside holds the other end of a unix socket, the leash.
 
-Run as a file by a bare interpreter (`container.py` makes the command line), so it imports nothing but the standard library and starts in 20 ms.
+Run as a file by a bare interpreter (`container.py` makes the command line), so it imports nothing but the standard
+library and starts in 20 ms.
 """
 
 import contextlib
@@ -40,14 +43,18 @@ def die_with_parent() -> None:
 
 
 def hold(folder: Path) -> socket.socket:
-    """Makes the leash's folder, locked for as long as this process lives (`container.sweep` asks that), and listens in it."""
+    """Makes the leash's folder, locked for as long as this process lives (`container.sweep` asks that), and listens in
+    it.
+    """
     making = folder.with_name("." + folder.name)
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     making.mkdir(mode=0o700)
     handle = os.open(making, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(f"/proc/self/fd/{handle}/leash")  # short, wherever the folder lies: a socket's path has 107 bytes at most
+    listener.bind(
+        f"/proc/self/fd/{handle}/leash"
+    )  # short, wherever the folder lies: a socket's path has 107 bytes at most
     listener.listen(1)
     making.rename(folder)
     return listener
@@ -94,7 +101,9 @@ class Runner:
             self._gone(engine)
 
     def _meet(self, listener: socket.socket, engine: subprocess.Popen[bytes]) -> socket.socket:
-        """The leash, once the container's first process took it. Failed where the engine ended before, or nothing came within a minute."""
+        """The leash, once the container's first process took it. Failed where the engine ended before, or nothing came
+        within a minute.
+        """
         deadline = time.monotonic() + START_SECONDS
         with selectors.DefaultSelector() as waiting:
             waiting.register(listener, selectors.EVENT_READ)
@@ -144,7 +153,9 @@ class Runner:
                         if "code" in said:
                             return self._tell(int(said["code"]))
                     if not chunk:
-                        if started:  # its first process is gone without a word: killed from outside, by the kernel's memory killer for one
+                        # its first process is gone without a word: killed from outside, by the kernel's memory killer
+                        # for one
+                        if started:
                             return self._tell(128 + signal.SIGKILL)
                         raise Failed(self._words() or "the container ended before it began")
 
@@ -165,13 +176,21 @@ class Runner:
                 os.write(self.status, json.dumps(what).encode() + b"\n")
 
     def _gone(self, engine: subprocess.Popen[bytes]) -> None:
-        """Waits until the engine says that nothing of the container is left, and helps it after a while: what reads the task's files next relies on it."""
+        """Waits until the engine says that nothing of the container is left, and helps it after a while: what reads the
+        task's files next relies on it.
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
             engine.wait(END_SECONDS)
             return
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(
-                self.spec["remove"], env=self.spec["environment"], cwd="/", timeout=END_SECONDS, stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.said
+                self.spec["remove"],
+                env=self.spec["environment"],
+                cwd="/",
+                timeout=END_SECONDS,
+                stdin=subprocess.DEVNULL,
+                stdout=self.said,
+                stderr=self.said,
             )
         engine.kill()
         engine.wait()

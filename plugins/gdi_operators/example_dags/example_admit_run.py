@@ -1,4 +1,6 @@
-"""AdmitRunOperator alone: may this user read these datasets now? Refused: failed, with dataset, reason and where to apply. Nothing is started."""
+"""AdmitRunOperator alone: may this user read these datasets now? Refused: failed, with dataset, reason and where to
+apply. Nothing is started.
+"""
 
 import os
 from typing import Any
@@ -16,4 +18,6 @@ with DAG("example_admit_run", schedule=None, tags={"gdi", "example"}, doc_md=__d
     def say(item: dict[str, Any]) -> str:
         return f"{item['node']} may read {', '.join(item['datasets'])}"
 
-    say.expand(item=admit.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)
+    say.expand(item=admit.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(
+        setups=admit, on_failure_fail_dagrun=True
+    )

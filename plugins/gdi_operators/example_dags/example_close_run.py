@@ -1,4 +1,6 @@
-"""CloseRunOperator as teardown: whatever becomes of the tasks between, here one fails on purpose, the attempt is closed at the broker and every gateway."""
+"""CloseRunOperator as teardown: whatever becomes of the tasks between, here one fails on purpose, the attempt is closed
+at the broker and every gateway.
+"""
 
 import os
 
@@ -16,4 +18,10 @@ with DAG("example_close_run", schedule=None, tags={"gdi", "example"}, doc_md=__d
     def fail() -> None:
         raise AirflowFailException("this task fails on purpose; look at close")
 
-    admit >> fail() >> CloseRunOperator(task_id="close", workflow=WORKFLOW, gateway_patience=10).as_teardown(setups=admit, on_failure_fail_dagrun=True)
+    (
+        admit
+        >> fail()
+        >> CloseRunOperator(task_id="close", workflow=WORKFLOW, gateway_patience=10).as_teardown(
+            setups=admit, on_failure_fail_dagrun=True
+        )
+    )

@@ -1,11 +1,19 @@
-"""GatherOperator: proves the signature of every node's release and makes one answer of them; the whole road in a DAG of one's own."""
+"""GatherOperator: proves the signature of every node's release and makes one answer of them; the whole road in a DAG of
+one's own.
+"""
 
 import os
 from typing import Any
 
 from airflow.sdk import DAG, task
 
-from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, GatherOperator, ReleaseOperator, SnakemakeOperator
+from gdi_operators.operators import (
+    AdmitRunOperator,
+    CloseRunOperator,
+    GatherOperator,
+    ReleaseOperator,
+    SnakemakeOperator,
+)
 
 WORKFLOW = os.environ.get("GDI_EXAMPLE_WORKFLOW", "allele-frequency")
 RELEASE = os.environ.get("GDI_EXAMPLE_RELEASE", "allele-counts")
@@ -21,4 +29,6 @@ with DAG("example_gather", schedule=None, tags={"gdi", "example"}, doc_md=__doc_
         return f"{answer['alleles']} alleles, {answer['withheld']} withheld: {answer['answer']}"
 
     analyse >> release
-    tell(gather.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)
+    tell(gather.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(
+        setups=admit, on_failure_fail_dagrun=True
+    )

@@ -1,4 +1,6 @@
-"""ReleaseOperator: asks each node to check and publish one declared output, then hands on what it said of it (never a value)."""
+"""ReleaseOperator: asks each node to check and publish one declared output, then hands on what it said of it (never a
+value).
+"""
 
 import os
 from typing import Any
@@ -20,4 +22,6 @@ with DAG("example_release", schedule=None, tags={"gdi", "example"}, doc_md=__doc
         return {one["node"]: one["sites_withheld"] for one in released}
 
     analyse >> release
-    report(release.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(setups=admit, on_failure_fail_dagrun=True)
+    report(release.output) >> CloseRunOperator(task_id="close", workflow=WORKFLOW).as_teardown(
+        setups=admit, on_failure_fail_dagrun=True
+    )

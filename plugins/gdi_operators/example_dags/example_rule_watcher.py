@@ -1,4 +1,6 @@
-"""RuleWatcher: two rules of a workflow as tasks, beside the run that they show. `watch_rules` places a list of them; this is one by hand."""
+"""RuleWatcher: two rules of a workflow as tasks, beside the run that they show. `watch_rules` places a list of them;
+this is one by hand.
+"""
 
 import os
 
@@ -15,7 +17,9 @@ with DAG("example_rule_watcher", schedule=None, tags={"gdi", "example"}, doc_md=
     analyse = SnakemakeOperator.partial(task_id="analyse", workflow=WORKFLOW).expand(item=admit.output)
     close = CloseRunOperator(task_id="close", workflow=WORKFLOW)
     analyse >> close.as_teardown(setups=admit, on_failure_fail_dagrun=True)
-    shown = EmptyOperator(task_id="shown", trigger_rule="all_done")  # so that no watcher is a leaf, whose failure would be the run's
+    shown = EmptyOperator(
+        task_id="shown", trigger_rule="all_done"
+    )  # so that no watcher is a leaf, whose failure would be the run's
     admitted = EmptyOperator(task_id="admitted")  # a setup task must be followed by tasks of the rule all_success
     admit >> admitted
     for rule in RULES:

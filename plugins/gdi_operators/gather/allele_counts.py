@@ -1,4 +1,6 @@
-"""Adds up allele counts of several nodes (release format `gdi-allele-counts/1`): a number only where every node released the site."""
+"""Adds up allele counts of several nodes (release format `gdi-allele-counts/1`): a number only where every node
+released the site.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Release(BaseModel):
 
 @dataclass(frozen=True)
 class Answer:
-    """One row of the answer. `ac` and `an` are None where some node withheld the site (or does not know it); `nodes` released it."""
+    """One row of the answer. `ac` and `an` are None where some node withheld the site (or does not know it); `nodes`
+    released it.
+    """
 
     chrom: str
     pos: int
@@ -69,8 +73,8 @@ Site = tuple[str, int, str]
 def merge(releases: dict[str, Release], nodes: Iterable[str]) -> list[Answer]:
     """Sums over `nodes` (all of the plan), sorted by chromosome, position and alleles.
 
-    A site is (chrom, pos, ref): where a node released it without an alternate allele that another node has, it has no copy of that allele, and its AN counts.
-    A site that a node lists twice is ambiguous and counts as withheld.
+    A site is (chrom, pos, ref): where a node released it without an alternate allele that another node has, it has no
+    copy of that allele, and its AN counts. A site that a node lists twice is ambiguous and counts as withheld.
     """
     wanted = sorted(set(nodes))
     alleles: dict[Site, dict[str, dict[str, int]]] = {}
@@ -101,7 +105,9 @@ def natural(chrom: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def table(answers: Iterable[Answer]) -> str:
-    """The answer as tab-separated text; AC, AN and AF empty where withheld, AF empty where nobody was called; NODES: how many nodes released the site."""
+    """The answer as tab-separated text; AC, AN and AF empty where withheld, AF empty where nobody was called; NODES:
+    how many nodes released the site.
+    """
     lines = [HEADER]
     for a in answers:
         af = "" if a.af is None else f"{a.af:.6g}"

@@ -1,4 +1,6 @@
-"""What is kept beside an answer, so that it can be proven and repeated later: the releases as they were signed, the workflow's files, where all came from."""
+"""What is kept beside an answer, so that it can be proven and repeated later: the releases as they were signed, the
+workflow's files, where all came from.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,18 @@ def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any
         except PackageNotFoundError:  # Snakemake lives in its own image
             continue
     return {
-        "title": entry.workflow.title, "version": entry.workflow.version, "images": entry.workflow.needs.images, "software": software,
-        "parameters": parameters_for_pod(read_conf(dag_run.conf, entry), entry), "release_titles": {r.name: r.title for r in entry.workflow.releases},
-        "dag_id": str(dag_run.dag_id), "dag_run_id": str(dag_run.run_id), "started_by": getattr(dag_run, "triggering_user_name", None),
-        "opened_at": run.opened_at, "gathered_at": time.time(),
-    }  # fmt: skip
+        "title": entry.workflow.title,
+        "version": entry.workflow.version,
+        "images": entry.workflow.needs.images,
+        "software": software,
+        "parameters": parameters_for_pod(read_conf(dag_run.conf, entry), entry),
+        "release_titles": {r.name: r.title for r in entry.workflow.releases},
+        "dag_id": str(dag_run.dag_id),
+        "dag_run_id": str(dag_run.run_id),
+        "started_by": getattr(dag_run, "triggering_user_name", None),
+        "opened_at": run.opened_at,
+        "gathered_at": time.time(),
+    }
 
 
 def write(file: Path, how: Callable[[Path], object]) -> None:

@@ -1,4 +1,6 @@
-"""The picture of an answer: the allele frequency spectrum, and the frequencies along the genome with what was withheld."""
+"""The picture of an answer: the allele frequency spectrum, and the frequencies along the genome with what was
+withheld.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 
 
 def draw(answers: Sequence[Answer], file: Path, *, title: str, nodes: Sequence[str]) -> None:
-    """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node released the site, withheld sites as ticks at the foot."""
+    """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node released the site, withheld sites
+    as ticks at the foot.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -30,15 +34,34 @@ def draw(answers: Sequence[Answer], file: Path, *, title: str, nodes: Sequence[s
     top.set_xlabel("alternate allele frequency")
     top.set_ylabel("alleles")
     top.set_title(
-        f"{len(known):,} alleles at {sites:,} sites released by all {len(nodes)} nodes ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})",
-        loc="left", fontsize=9.5, color=SOFT,
-    )  # fmt: skip
+        f"{len(known):,} alleles at {sites:,} sites released by all {len(nodes)} nodes"
+        f" ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})",
+        loc="left",
+        fontsize=9.5,
+        color=SOFT,
+    )
 
     offsets, ticks = _layout(answers)
-    bottom.scatter([offsets[a.chrom] + a.pos for a in known], [a.af for a in known], s=7, color=BLUE, alpha=0.55, linewidths=0, label="released by all nodes")
+    bottom.scatter(
+        [offsets[a.chrom] + a.pos for a in known],
+        [a.af for a in known],
+        s=7,
+        color=BLUE,
+        alpha=0.55,
+        linewidths=0,
+        label="released by all nodes",
+    )
     if withheld:
         at = [offsets[chrom] + pos for chrom, pos, _ in withheld]
-        bottom.plot(at, [-0.055] * len(at), "|", color=ORANGE, markersize=7, markeredgewidth=0.7, label=f"withheld by a node ({len(withheld):,} sites)")
+        bottom.plot(
+            at,
+            [-0.055] * len(at),
+            "|",
+            color=ORANGE,
+            markersize=7,
+            markeredgewidth=0.7,
+            label=f"withheld by a node ({len(withheld):,} sites)",
+        )
     bottom.set_ylim(-0.1, 1.04)
     bottom.set_ylabel("frequency")
     if len(ticks) == 1:

@@ -1,4 +1,6 @@
-"""Fetching a release and proving that it is what the node signed: checksum, signature, run, name, workflow and attempt."""
+"""Fetching a release and proving that it is what the node signed: checksum, signature, run, name, workflow and
+attempt.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,26 @@ class NotProvenError(Exception):
     """A release is not what its node signed; the message names node and release."""
 
 
-def check(data: bytes, released: dict[str, Any], *, public_key: dict[str, Any], run: str, digest: str, workflow: str, attempt: int) -> None:
-    """`released` is what the gateway said (ReleaseOperator's result); `public_key` the node's JWK of the plan. NotProvenError with the reason."""
+def check(
+    data: bytes,
+    released: dict[str, Any],
+    *,
+    public_key: dict[str, Any],
+    run: str,
+    digest: str,
+    workflow: str,
+    attempt: int,
+) -> None:
+    """`released` is what the gateway said (ReleaseOperator's result); `public_key` the node's JWK of the plan.
+    NotProvenError with the reason.
+    """
     what = f"The release {released['name']} of {released['node']}"
     if sha256_hex(data) != released["sha256"]:
         raise NotProvenError(f"{what} has another checksum than the node said.")
     try:
-        claims = verify(str(released["signature"]), [public_key], issuer=str(released["node"]), audience=run, typ="release+jwt")
+        claims = verify(
+            str(released["signature"]), [public_key], issuer=str(released["node"]), audience=run, typ="release+jwt"
+        )
     except TokenError as error:
         raise NotProvenError(f"{what} has no valid signature of the node: {error}") from None
     wanted = {"release": released["name"], "sha256": released["sha256"], "workflow": workflow, "digest": digest}

@@ -1,4 +1,6 @@
-"""A node's gateway as the coordinator uses it: ask for a release, fetch what was published, close the run. Each call with a fresh run token."""
+"""A node's gateway as the coordinator uses it: ask for a release, fetch what was published, close the run. Each call
+with a fresh run token.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from gdi.kit import bounded_read
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.retry import patiently
+from gdi_operators.retry import with_retry
 from gdi_operators.settings import settings
 
 T = TypeVar("T")
@@ -41,7 +43,9 @@ class Closed(BaseModel):
 
 
 def answered(streamed: httpx.Response) -> httpx.Response:
-    """A gateway's answer with its body. ProblemError where that is more than MAX_ANSWER: another node's server is not to fill this process."""
+    """A gateway's answer with its body. ProblemError where that is more than MAX_ANSWER: another node's server is not
+    to fill this process.
+    """
     with _too_large(streamed):
         return bounded_read.whole(streamed, bounded_read.read(streamed, MAX_ANSWER))
 
@@ -59,11 +63,14 @@ def _too_large(streamed: httpx.Response) -> Iterator[None]:
     except bounded_read.TooLargeError:
         path = streamed.request.url.path
         raise ProblemError(
-            502, "bad-answer", f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.", action="See the gateway's log."
+            502,
+            "bad-answer",
+            f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.",
+            action="See the gateway's log.",
         ) from None
 
 
-class Gateway:
+class GatewayClient:
     """One gateway, for one run. `item` is the node's part of the plan."""
 
     def __init__(self, hook: TokenBrokerHook, run: str, item: dict[str, Any], *, patience: float | None = None) -> None:
@@ -72,7 +79,9 @@ class Gateway:
         self.patience = settings().broker_patience if patience is None else patience
 
     def ask_release(self, request: dict[str, Any]) -> Released | None:
-        """`POST /releases/{run}`; None while a person of the node has to approve it. ProblemError `release-refused` with reasons."""
+        """`POST /releases/{run}`; None while a person of the node has to approve it. ProblemError `release-refused`
+        with reasons.
+        """
         answer = self._send("POST", f"/releases/{self.run}", json=request)
         if answer.status_code == 202:
             return None
@@ -88,7 +97,9 @@ class Gateway:
                 try:
                     return bounded_read.read(answer, limit)
                 except bounded_read.TooLargeError:
-                    raise ProblemError(413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes.") from None
+                    raise ProblemError(
+                        413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes."
+                    ) from None
 
         return self._patiently(once)
 
@@ -108,7 +119,9 @@ class Gateway:
 
     def _client(self) -> httpx.Client:
         token = self.hook.run_token(self.run, self.audience)
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT, verify=authorities())
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT, verify=authorities()
+        )
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        return patiently(f"The gateway of {self.node}", call, seconds=self.patience)
+        return with_retry(f"The gateway of {self.node}", call, seconds=self.patience)

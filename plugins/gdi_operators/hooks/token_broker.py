@@ -1,4 +1,6 @@
-"""TokenBrokerHook: the broker as Airflow's own workload sees it, and the run tokens for gateways. Holds no secret: the identity token is read at each call."""
+"""TokenBrokerHook: the broker as Airflow's own workload sees it, and the run tokens for gateways. Holds no secret: the
+identity token is read at each call.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from gdi.broker_client.client import AsyncBrokerClient, BrokerClient, token_file
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from gdi_operators.provider import TYPE
-from gdi_operators.retry import patiently, short
+from gdi_operators.retry import short, with_retry
 from gdi_operators.settings import SettingsError, settings
 
 T = TypeVar("T")
@@ -31,10 +33,11 @@ class BrokerAccess:
 
 
 class TokenBrokerHook(BaseHook):
-    """`token_broker_conn_id` names a connection of type `gdi_token_broker` (host = the broker's URL, extra `{"identity_token_file": path}`; its form is in
-    provider.py).
+    """`token_broker_conn_id` names a connection of type `gdi_token_broker` (host = the broker's URL, extra
+    `{"identity_token_file": path}`; its form is in provider.py).
 
-    Without one, `GDI_BROKER_URL` and `GDI_IDENTITY_TOKEN_FILE` are used. Calls are repeated while the broker is away, for `GDI_BROKER_PATIENCE` seconds.
+    Without one, `GDI_BROKER_URL` and `GDI_IDENTITY_TOKEN_FILE` are used. Calls are repeated while the broker is away,
+    for `GDI_BROKER_PATIENCE` seconds.
     """
 
     conn_name_attr = "token_broker_conn_id"
@@ -70,26 +73,46 @@ class TokenBrokerHook(BaseHook):
         return AsyncBrokerClient(access.url, token_file(access.identity_token_file))
 
     def test_connection(self) -> tuple[bool, str]:
-        """The *Test* button: whether the broker answers here and takes our identity token. Asks about a run that cannot be, which changes nothing.
+        """The *Test* button: whether the broker answers here and takes our identity token. Asks about a run that cannot
+        be, which changes nothing.
 
-        What the file holds is sent only where it looks like a token, so that the form cannot be used to send another file somewhere.
+        What the file holds is sent only where it looks like a token, so that the form cannot be used to send another
+        file somewhere.
         """
         try:
             access = self.access()
             held = access.identity_token_file.read_text(errors="replace").strip()
             if not JWT.fullmatch(held):
-                return False, f"{access.identity_token_file} holds no JSON Web Token. It must be the workload identity token that the platform writes."
+                return (
+                    False,
+                    (
+                        f"{access.identity_token_file} holds no JSON Web Token. It must be the workload identity token"
+                        " that the platform writes."
+                    ),
+                )
             with BrokerClient(access.url, lambda: held) as client:
                 client.get_run("r-" + "0" * 20)
         except SettingsError as error:
             return False, str(error)
         except OSError as error:
-            return False, f"The identity token cannot be read here: {error.strerror}: {error.filename}. The api-server, which asks, needs the file too."
+            return (
+                False,
+                (
+                    f"The identity token cannot be read here: {error.strerror}: {error.filename}. The api-server, which"
+                    " asks, needs the file too."
+                ),
+            )
         except ProblemError as error:
             if error.problem.status == 404:
                 return True, "The broker answers and knows this Airflow by its identity token."
             if error.problem.status in (401, 403):
-                return False, f"The broker answers but does not accept this Airflow ({short(error)}). Is its issuer and service account enrolled there?"
+                return (
+                    False,
+                    (
+                        f"The broker answers but does not accept this Airflow ({short(error)}). Is its issuer and"
+                        " service account enrolled there?"
+                    ),
+                )
             return False, f"What answers there is no broker, or a broken one: {short(error)}"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return False, f"The broker does not answer: {short(error)}"
@@ -101,10 +124,16 @@ class TokenBrokerHook(BaseHook):
             self._client = None
 
     def call(self, what: str, call: Callable[[BrokerClient], T], *, patience: float | None = None) -> T:
-        """`call(client)`, repeated while the broker is away. ProblemError for a refusal, httpx.TransportError after too long."""
-        return patiently(f"The broker ({what})", lambda: call(self.get_conn()), seconds=settings().broker_patience if patience is None else patience)
+        """`call(client)`, repeated while the broker is away. ProblemError for a refusal, httpx.TransportError after too
+        long.
+        """
+        return with_retry(
+            f"The broker ({what})",
+            lambda: call(self.get_conn()),
+            seconds=settings().broker_patience if patience is None else patience,
+        )
 
-    # --- what the operators ask --------------------------------------------------------------------------------------------
+    # --- what the operators ask ------------------------------------------------------------------
 
     def admit(self, request: m.AdmitRequest) -> m.Run:
         return self.call("admit", lambda c: c.admit(request))
@@ -149,14 +178,22 @@ class TokenBrokerHook(BaseHook):
 def _of_settings() -> BrokerAccess:
     found = settings()
     if not found.broker_url:
-        raise SettingsError("GDI_BROKER_URL is not set for Airflow's processes, and the task names no connection (token_broker_conn_id)")
+        raise SettingsError(
+            "GDI_BROKER_URL is not set for Airflow's processes, and the task names no connection (token_broker_conn_id)"
+        )
     return BrokerAccess(found.broker_url, found.need("identity_token_file"))
 
 
 def _of_connection(connection: Any) -> BrokerAccess:  # airflow.sdk.Connection
     extra = connection.extra_dejson or {}
     if not connection.host or not extra.get("identity_token_file"):
-        raise SettingsError(f"connection {connection.conn_id}: host (the broker's URL) and extra identity_token_file must be set")
+        raise SettingsError(
+            f"connection {connection.conn_id}: host (the broker's URL) and extra identity_token_file must be set"
+        )
     host = str(connection.host)
-    url = host if "://" in host else f"{connection.schema or 'https'}://{host}" + (f":{connection.port}" if connection.port else "")
+    url = (
+        host
+        if "://" in host
+        else f"{connection.schema or 'https'}://{host}" + (f":{connection.port}" if connection.port else "")
+    )
     return BrokerAccess(url, Path(str(extra["identity_token_file"])))

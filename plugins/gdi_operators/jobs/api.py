@@ -1,4 +1,6 @@
-"""`GET data/jobs/{dag}/{run}?after=`: the run's progress and the jobs of which there is news. What nodes said is passed on as it is: as text."""
+"""`GET data/jobs/{dag}/{run}?after=`: the run's progress and the jobs of which there is news. What nodes said is passed
+on as it is: as text.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ from gdi_operators.settings import SettingsError
 router = APIRouter()
 FIRST, PAGE = 400, 2000  # jobs in an answer: few at first, so that something is there to see
 NOTHING: dict[str, Any] = {
-    "progress": {"state": "not-admitted", "outcome": "", "attempt": 0, "failing": None, "nodes": [], "rules": []}, "page": {"next_after": 0}, "logs": {},
-}  # fmt: skip
+    "progress": {"state": "not-admitted", "outcome": "", "attempt": 0, "failing": None, "nodes": [], "rules": []},
+    "page": {"next_after": 0},
+    "logs": {},
+}
 
 
 class Unavailable(Exception):
@@ -36,7 +40,9 @@ _known: dict[tuple[asyncio.AbstractEventLoop, BrokerAccess], AsyncBrokerClient] 
 
 
 async def _client() -> AsyncBrokerClient:
-    """One for the life of the api-server's loop: a page asks every few seconds, and a client costs more than a request."""
+    """One for the life of the api-server's loop: a page asks every few seconds, and a client costs more than a
+    request.
+    """
     hook = TokenBrokerHook()
     key = (asyncio.get_running_loop(), await hook.aaccess())
     if key not in _known:
@@ -46,7 +52,9 @@ async def _client() -> AsyncBrokerClient:
 
 @asynccontextmanager
 async def asking() -> AsyncIterator[AsyncBrokerClient]:
-    """The broker's client. What goes wrong with it leaves as Unavailable; a run that the broker does not know as ProblemError 404."""
+    """The broker's client. What goes wrong with it leaves as Unavailable; a run that the broker does not know as
+    ProblemError 404.
+    """
     try:
         yield await _client()
     except SettingsError as error:
@@ -56,7 +64,10 @@ async def asking() -> AsyncIterator[AsyncBrokerClient]:
             raise
         raise Unavailable(f"The broker answered: {error}") from None
     except (httpx.HTTPError, FileNotFoundError) as error:
-        raise Unavailable(f"The broker does not answer ({type(error).__name__}). The run goes on without it for a while; this page tries again.") from None
+        raise Unavailable(
+            f"The broker does not answer ({type(error).__name__}). The run goes on without it for a while; this page"
+            " tries again."
+        ) from None
 
 
 async def _nothing() -> None:
@@ -65,7 +76,9 @@ async def _nothing() -> None:
 
 @router.get("/data/jobs/{dag_id}/{dag_run_id:path}")
 async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge=0, le=2**53)] = 0) -> Response:
-    """`{progress, page: {jobs, next_after, more}, logs}` (`logs`: `{node: gateway}`, at the first read); 503 with a sentence where the broker is away."""
+    """`{progress, page: {jobs, next_after, more}, logs}` (`logs`: `{node: gateway}`, at the first read); 503 with a
+    sentence where the broker is away.
+    """
     run = run_id(dag_id, dag_run_id)
     try:
         async with asking() as broker:
@@ -77,10 +90,15 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
         return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], "airflow": state}})
     except Unavailable as error:
         return JSONResponse({"detail": str(error)}, status_code=503)
-    if page.attempt != progress.attempt:  # the next attempt opened between the two answers: its jobs come with the next read
+    if (
+        page.attempt != progress.attempt
+    ):  # the next attempt opened between the two answers: its jobs come with the next read
         page = page.model_copy(update={"jobs": [], "next_after": after, "more": False})
     logs = json.dumps({item.node: item.gateway_url for item in known.plan} if known else {})
-    body = f'{{"progress": {progress.model_dump_json()}, "page": {page.model_dump_json(exclude_defaults=True)}, "logs": {logs}}}'
+    body = (
+        f'{{"progress": {progress.model_dump_json()}, "page": {page.model_dump_json(exclude_defaults=True)}, "logs":'
+        f" {logs}}}"
+    )
     return Response(body, media_type="application/json")
 
 

@@ -1,4 +1,6 @@
-"""Where Snakemake pods run: one interface (`base`), one file for each way. `get_launcher(name)` gives the one that is configured."""
+"""Where Snakemake pods run: one interface (`base`), one file for each way. `get_launcher(name)` gives the one that is
+configured.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def get_launcher(name: str | None = None) -> Launcher:
     if name == "process":
         return ProcessLauncher(settings().need("process_host_socket"))
     if name == "kubernetes":
-        from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher  # brings Kubernetes' clients with it: only where they are used
+        from gdi_operators.launchers.kubernetes_launcher import (
+            KubernetesLauncher,
+        )  # brings Kubernetes' clients with it: only where they are used
 
         found = settings()
         config = kubernetes_config.read(found.need("pod_config"))

@@ -1,4 +1,6 @@
-"""A launcher makes, watches and stops Snakemake pods. Names are chosen by the operator, so that a pod is found again whoever lost sight of it."""
+"""A launcher makes, watches and stops Snakemake pods. Names are chosen by the operator, so that a pod is found again
+whoever lost sight of it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from typing import Any, Literal
 
 State = Literal["created", "running", "exited", "lost"]
 StopMode = Literal["cancel", "hand-over"]
-STOP_GRACE = 60.0  # seconds that a pod is given to stop: it takes at most 50 to cancel its TES tasks (snakemake_tes_auth.pod)
+STOP_GRACE = (
+    60.0  # seconds that a pod is given to stop: it takes at most 50 to cancel its TES tasks (snakemake_tes_auth.pod)
+)
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,19 @@ class PodSpec:
     gateway_url: str
     audience: str
     parameters: dict[str, Any] = field(default_factory=dict)
-    pod: dict[str, Any] | None = None  # what the run asks for its pod (resources, priority …): where pods have such things, within the operator's limits
+    pod: dict[str, Any] | None = (
+        # what the run asks for its pod (resources, priority …): where pods have such things, within the operator's
+        # limits
+        None
+    )
 
 
 @dataclass(frozen=True)
 class PodStatus:
     """`lost`: ended, and nobody saw how. `stopping`: its end was asked for. An exited pod has an exit code or a signal.
 
-    `reason`: why it ended so, or what a pod that was let go still waits for. `blocked`: it waits for what will not come; stop it and say the reason.
+    `reason`: why it ended so, or what a pod that was let go still waits for. `blocked`: it waits for what will not
+    come; stop it and say the reason.
     """
 
     name: str
@@ -63,7 +72,9 @@ class LauncherError(Exception):
 
 
 class Launcher(ABC):
-    """Create and start are two steps, so that the pod's uid is known to the broker before the pod can ask for its first token. All calls are idempotent."""
+    """Create and start are two steps, so that the pod's uid is known to the broker before the pod can ask for its first
+    token. All calls are idempotent.
+    """
 
     @abstractmethod
     def create(self, spec: PodSpec) -> PodStatus:
@@ -79,7 +90,9 @@ class Launcher(ABC):
 
     @abstractmethod
     def of_attempt(self, run: str, node: str, attempt: int) -> dict[str, PodStatus]:
-        """The pods that there are of a node's part of an attempt, by name; those that were deleted are not among them."""
+        """The pods that there are of a node's part of an attempt, by name; those that were deleted are not among
+        them.
+        """
 
     @abstractmethod
     def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
@@ -94,7 +107,8 @@ class Launcher(ABC):
         """`stop` for a trigger's event loop."""
 
     async def alog(self, name: str, since: str, *, ended: bool = False) -> tuple[list[str], str]:
-        """(lines of its log after `since`, the next `since`); nothing where the platform keeps logs to itself. `since` is "" at first.
+        """(lines of its log after `since`, the next `since`); nothing where the platform keeps logs to itself. `since`
+        is "" at first.
 
         At most some lines at each look; with `ended` the last ones of all.
         """

@@ -1,4 +1,6 @@
-"""The Kubernetes API for the launcher, blocking and asynchronous: Airflow's hooks find the cluster, answers stay plain JSON, errors become ours."""
+"""The Kubernetes API for the launcher, blocking and asynchronous: Airflow's hooks find the cluster, answers stay plain
+JSON, errors become ours.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from gdi.kit.problem import ProblemError
 from gdi_operators.launchers.base import LauncherError
 
 TIMEOUT = (5, 30)  # seconds to connect, to read
-REFUSED_SECONDS = 20.0  # an API server that has just started answers 401 or 403 until it has read its roles: a refusal that lasts longer is one
+# an API server that has just started answers 401 or 403 until it has read its roles: a refusal that lasts longer is one
+REFUSED_SECONDS = 20.0
 MAX_ANSWER = 8 * 1024 * 1024
 Json = dict[str, Any]
 
@@ -42,11 +45,15 @@ def _refused_for_good(attempt: RetryCallState) -> bool:
     return (attempt.seconds_since_start or 0.0) > REFUSED_SECONDS
 
 
-_knowing_its_roles = retry(retry=retry_if_exception_type(RefusedError), stop=_refused_for_good, wait=wait_random(0.7, 1.3), reraise=True)
+_knowing_its_roles = retry(
+    retry=retry_if_exception_type(RefusedError), stop=_refused_for_good, wait=wait_random(0.7, 1.3), reraise=True
+)
 
 
 def judge(status: int, body: bytes, what: str) -> Json:
-    """The answer's JSON, or our error for it. Quota exceeded and a server that is away may pass: ProblemError 429 and 503."""
+    """The answer's JSON, or our error for it. Quota exceeded and a server that is away may pass: ProblemError 429 and
+    503.
+    """
     good = 200 <= status <= 299
     try:
         answer = json.loads(body)
@@ -54,7 +61,12 @@ def judge(status: int, body: bytes, what: str) -> Json:
         answer = None
     if not isinstance(answer, dict):
         if good:
-            raise ProblemError(502, "cluster-away", f"{what}: the Kubernetes API's answer is no JSON, or cut short.", action="It is tried again.")
+            raise ProblemError(
+                502,
+                "cluster-away",
+                f"{what}: the Kubernetes API's answer is no JSON, or cut short.",
+                action="It is tried again.",
+            )
         answer = {}
     if good:
         return answer
@@ -65,31 +77,55 @@ def judge(status: int, body: bytes, what: str) -> Json:
     if status == 409 and reason == "AlreadyExists":
         raise ExistsError(said)
     if status == 403 and "exceeded quota" in said:
-        raise ProblemError(429, "quota-exceeded", f"{what}: {said}.", action="It is tried again as other runs end; else raise the namespace's ResourceQuota.")
+        raise ProblemError(
+            429,
+            "quota-exceeded",
+            f"{what}: {said}.",
+            action="It is tried again as other runs end; else raise the namespace's ResourceQuota.",
+        )
     if status in (401, 403):
-        refused = RefusedError if status == 401 or " cannot " in said else LauncherError  # else by admission: a pod security standard, a policy
-        raise refused(f"{what}: the cluster refuses Airflow this ({status}): {said}. See the Role of Airflow's service account (charts/gdi, runs.yaml)")
+        refused = (
+            RefusedError if status == 401 or " cannot " in said else LauncherError
+        )  # else by admission: a pod security standard, a policy
+        raise refused(
+            f"{what}: the cluster refuses Airflow this ({status}): {said}. See the Role of Airflow's service account"
+            " (charts/gdi, runs.yaml)"
+        )
     if status in (408, 409, 429) or status >= 500:
-        raise ProblemError(503, "cluster-away", f"{what}: the Kubernetes API answers {status}: {said}.", action="It is tried again.")
+        raise ProblemError(
+            503, "cluster-away", f"{what}: the Kubernetes API answers {status}: {said}.", action="It is tried again."
+        )
     raise LauncherError(f"{what}: the cluster refuses the request ({status}): {said}")
 
 
 def away(what: str, error: BaseException) -> ProblemError:
-    return ProblemError(503, "cluster-away", f"{what}: the Kubernetes API does not answer ({type(error).__name__}).", action="It is tried again.")
+    return ProblemError(
+        503,
+        "cluster-away",
+        f"{what}: the Kubernetes API does not answer ({type(error).__name__}).",
+        action="It is tried again.",
+    )
 
 
 def misconfigured(conn_id: str | None, error: BaseException) -> LauncherError:
     where = f"the Airflow connection {conn_id}" if conn_id else "the cluster that Airflow runs in"
-    return LauncherError(f"{where} cannot be used: {type(error).__name__}; define a connection of type kubernetes, or run Airflow inside the cluster")
+    return LauncherError(
+        f"{where} cannot be used: {type(error).__name__}; define a connection of type kubernetes, or run Airflow inside"
+        " the cluster"
+    )
 
 
 class Api:
-    """Blocking calls in one namespace of one cluster. `conn_id` None: the cluster around this process, by its service account."""
+    """Blocking calls in one namespace of one cluster. `conn_id` None: the cluster around this process, by its service
+    account.
+    """
 
     def __init__(self, conn_id: str | None, namespace: str) -> None:
         self.conn_id, self.namespace = conn_id, namespace
         try:
-            hook = KubernetesHook(conn_id=conn_id) if conn_id else KubernetesHook(kubernetes_conn_id=None, in_cluster=True)
+            hook = (
+                KubernetesHook(conn_id=conn_id) if conn_id else KubernetesHook(kubernetes_conn_id=None, in_cluster=True)
+            )
             self._core = sync_client.CoreV1Api(hook.get_conn())
         except (ConfigException, AirflowException, AirflowNotFoundException, OSError, ValueError) as error:
             raise misconfigured(conn_id, error) from None
@@ -101,11 +137,20 @@ class Api:
         return self._call(f"creating pod {body['metadata']['name']}", self._core.create_namespaced_pod, body=body)
 
     def patch_pod(self, name: str, body: Json) -> Json:
-        return self._call(f"changing pod {name}", self._core.patch_namespaced_pod, name=name, body=body, _content_type="application/strategic-merge-patch+json")
+        return self._call(
+            f"changing pod {name}",
+            self._core.patch_namespaced_pod,
+            name=name,
+            body=body,
+            _content_type="application/strategic-merge-patch+json",
+        )
 
     def delete_pod(self, name: str, uid: str, grace: int, *, version: str | None = None) -> Json:
         """That pod, and with `version` only as it was then."""
-        body = {"gracePeriodSeconds": grace, "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})}}
+        body = {
+            "gracePeriodSeconds": grace,
+            "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})},
+        }
         return self._call(f"deleting pod {name}", self._core.delete_namespaced_pod, name=name, body=body)
 
     def list_pods(self, selector: str, **more: Any) -> list[Json]:
@@ -113,7 +158,9 @@ class Api:
         return [p for p in answer.get("items") or [] if isinstance(p, dict)]
 
     def create_config_map(self, body: Json) -> Json:
-        return self._call(f"creating ConfigMap {body['metadata']['name']}", self._core.create_namespaced_config_map, body=body)
+        return self._call(
+            f"creating ConfigMap {body['metadata']['name']}", self._core.create_namespaced_config_map, body=body
+        )
 
     def read_config_map(self, name: str) -> Json:
         return self._call(f"reading ConfigMap {name}", self._core.read_namespaced_config_map, name=name)
@@ -137,7 +184,11 @@ class AsyncApi:
 
     def __init__(self, conn_id: str | None, namespace: str) -> None:
         self.conn_id, self.namespace = conn_id, namespace
-        self._hook = AsyncKubernetesHook(conn_id=conn_id) if conn_id else AsyncKubernetesHook(kubernetes_conn_id=None, in_cluster=True)
+        self._hook = (
+            AsyncKubernetesHook(conn_id=conn_id)
+            if conn_id
+            else AsyncKubernetesHook(kubernetes_conn_id=None, in_cluster=True)
+        )
 
     @asynccontextmanager
     async def core(self) -> AsyncIterator[Any]:  # kubernetes_asyncio.client.CoreV1Api
@@ -160,7 +211,12 @@ class AsyncApi:
     async def raw(self, what: str, method: Callable[..., Any], **arguments: Any) -> tuple[int, bytes]:
         """(status, body) without judging it: logs are no JSON."""
         try:
-            answer = await method(namespace=self.namespace, _preload_content=False, _request_timeout=aiohttp.ClientTimeout(total=35, connect=5), **arguments)
+            answer = await method(
+                namespace=self.namespace,
+                _preload_content=False,
+                _request_timeout=aiohttp.ClientTimeout(total=35, connect=5),
+                **arguments,
+            )
             async with answer:
                 parts, size = [], 0
                 async for part in answer.content.iter_any():  # read(n) would give what has come so far

@@ -1,4 +1,6 @@
-"""What a cluster's operator allows Snakemake pods, and what they get: a YAML file (GDI_POD_CONFIG), for all, by workflow, by node, by run within limits."""
+"""What a cluster's operator allows Snakemake pods, and what they get: a YAML file (GDI_POD_CONFIG), for all, by
+workflow, by node, by run within limits.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,17 @@ MAX_BYTES = 1024 * 1024
 LEAST = {"cpu": "1m", "memory": "64Mi", "disk": "1Mi"}  # of what a run asks for: to a kubelet a limit of 0 is none
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 _FACTOR: dict[str | None, Decimal | int] = {
-    None: 1, "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
-}  # fmt: skip
+    None: 1,
+    "m": Decimal("0.001"),
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
 
 
 def amount(quantity: str) -> Decimal:
@@ -55,7 +66,8 @@ class Toleration(Strict):
 
 
 class Wish(Strict):
-    """What a pod gets; None is left to who stands before it. `cpu` is the request (no limit: an idle core is nobody's loss), `memory` request and limit.
+    """What a pod gets; None is left to who stands before it. `cpu` is the request (no limit: an idle core is nobody's
+    loss), `memory` request and limit.
 
     In a run's conf it is the value of `pod`, and every part of it must be within the operator's limits.
     """
@@ -69,10 +81,15 @@ class Wish(Strict):
 
     def over(self, base: Wish) -> Wish:
         """This wish where it says something, `base` where it does not: an operator's over another of theirs."""
-        return base.model_copy(update={k: v for k, v in self.model_dump(exclude_none=True).items() if k != "tolerations"} | self._tolerations())
+        return base.model_copy(
+            update={k: v for k, v in self.model_dump(exclude_none=True).items() if k != "tolerations"}
+            | self._tolerations()
+        )
 
     def within(self, base: Wish) -> Wish:
-        """A run's wish beside what the operator gives: it adds to the selector and the tolerations and takes none away, so that the pod stays in its pool."""
+        """A run's wish beside what the operator gives: it adds to the selector and the tolerations and takes none away,
+        so that the pod stays in its pool.
+        """
         selector = {**(self.node_selector or {}), **(base.node_selector or {})}
         given = base.tolerations or ()
         both = (*given, *(t for t in self.tolerations or () if t not in given))
@@ -102,16 +119,25 @@ class Limits(Strict):
             if asked is not None and amount(asked) < amount(LEAST[name]):
                 wrong.append(f"pod.{name}: {asked} is less than the {LEAST[name]} that a pod needs at least")
         if wish.priority_class is not None and wish.priority_class not in self.priority_classes:
-            wrong.append(f"pod.priority_class: {wish.priority_class} is none of: {', '.join(self.priority_classes) or '(no class is open to runs)'}")
+            wrong.append(
+                f"pod.priority_class: {wish.priority_class} is none of:"
+                f" {', '.join(self.priority_classes) or '(no class is open to runs)'}"
+            )
         for key, value in (wish.node_selector or {}).items():
             if value not in self.node_selectors.get(key, ()):
                 wrong.append(f"pod.node_selector: {key}={value} is not among those that a run may ask for")
-        wrong += [f"pod.tolerations: {t.key} is not among those that a run may ask for" for t in wish.tolerations or () if t not in self.tolerations]
+        wrong += [
+            f"pod.tolerations: {t.key} is not among those that a run may ask for"
+            for t in wish.tolerations or ()
+            if t not in self.tolerations
+        ]
         return wrong
 
 
 class Cluster(Strict):
-    """Where pods run. `conn_id`: Airflow's Kubernetes connection (None: the cluster that Airflow runs in). URLs as a pod there sees them."""
+    """Where pods run. `conn_id`: Airflow's Kubernetes connection (None: the cluster that Airflow runs in). URLs as a
+    pod there sees them.
+    """
 
     conn_id: Annotated[str, Field(max_length=200)] | None = None
     namespace: Name | None = None
@@ -119,13 +145,21 @@ class Cluster(Strict):
     broker_url: Annotated[str, Field(max_length=300, pattern=r"^https?://[^\s?#@]+$")] | None = None
     service_account: Name | None = None
     image_pull_secrets: tuple[Name, ...] | None = None
-    ca_config_map: Name | None = Field(default=None, description="a ConfigMap in the pods' namespace whose ca.crt the pods trust besides the public ones")
+    ca_config_map: Name | None = Field(
+        default=None,
+        description="a ConfigMap in the pods' namespace whose ca.crt the pods trust besides the public ones",
+    )
     runtime_class: Name | None = None
-    logs: bool | None = Field(default=None, description="whether Airflow's task log follows the pod's; where Snakemake runs inside a node it may show data")
+    logs: bool | None = Field(
+        default=None,
+        description="whether Airflow's task log follows the pod's; where Snakemake runs inside a node it may show data",
+    )
 
 
 class PodConfig(Cluster):
-    """The whole file. `nodes`: where a node's pods run in its own cluster; `workflows`: what their pods get instead of `defaults`."""
+    """The whole file. `nodes`: where a node's pods run in its own cluster; `workflows`: what their pods get instead of
+    `defaults`.
+    """
 
     namespace: Name = "gdi-runs"
     image: Annotated[str, Field(max_length=500)] = Field(min_length=1)
@@ -137,15 +171,30 @@ class PodConfig(Cluster):
     limits: Limits = Limits()
     workflows: dict[str, Wish] = {}
     nodes: dict[str, Cluster] = {}
-    start_timeout: float = Field(default=300, ge=1, le=86_400, description="seconds for a pod to be scheduled, its image pulled and its container started")
+    start_timeout: float = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="seconds for a pod to be scheduled, its image pulled and its container started",
+    )
     keep_seconds: float = Field(default=86_400, ge=0, description="how long a pod that ended stays, with its log")
-    mark_seconds: float = Field(default=1.0, ge=0, le=10, description="between marking a pod to cancel and ending it: the kubelet must write the mark")
+    mark_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="between marking a pod to cancel and ending it: the kubelet must write the mark",
+    )
 
     def cluster(self, node: str) -> Cluster:
         """Where that node's pods run: its own entry where it says something, this cluster otherwise."""
         own = self.nodes.get(node, Cluster())
-        found = {name: getattr(self, name) if getattr(own, name) is None else getattr(own, name) for name in Cluster.model_fields}
-        return Cluster(**{**found, "logs": own.logs if own.logs is not None else self.logs is not False and node not in self.nodes})
+        found = {
+            name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+            for name in Cluster.model_fields
+        }
+        return Cluster(
+            **{**found, "logs": own.logs if own.logs is not None else self.logs is not False and node not in self.nodes}
+        )
 
     def wish(self, workflow: str, asked: Wish | None) -> Wish:
         """What a pod gets. ValueError naming each thing that the run may not ask for."""

@@ -1,4 +1,6 @@
-"""Snakemake pods of Kubernetes: made behind a gate, let go once their uid is pinned at the broker, marked before they are cancelled."""
+"""Snakemake pods of Kubernetes: made behind a gate, let go once their uid is pinned at the broker, marked before they
+are cancelled.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ _POD = re.compile(r"^r-[0-9a-f]{20}-(?P<node>[a-z][a-z0-9-]{0,30})-[0-9]+-[0-9]+
 
 
 class KubernetesLauncher(Launcher):
-    """`config`: what the operator allows and gives (GDI_POD_CONFIG). `workflows`: finds the catalogue, asked only to make a pod: to have it may take a
-    clone, and who watches or stops a pod needs none. `broker_url`: unless the file names another for pods.
+    """`config`: what the operator allows and gives (GDI_POD_CONFIG). `workflows`: finds the catalogue, asked only to
+    make a pod: to have it may take a clone, and who watches or stops a pod needs none. `broker_url`: unless the file
+    names another for pods.
 
-    Which cluster a pod is in follows from the node in its name, so no call needs more than the name. All calls are idempotent.
+    Which cluster a pod is in follows from the node in its name, so no call needs more than the name. All calls are
+    idempotent.
     """
 
     def __init__(self, config: PodConfig, *, workflows: Callable[[], Path], broker_url: str | None = None) -> None:
@@ -37,7 +41,7 @@ class KubernetesLauncher(Launcher):
         self._open = contextlib.AsyncExitStack()
         self._cores: dict[tuple[str | None, str], tuple[AsyncApi, Any]] = {}
 
-    # --- blocking ----------------------------------------------------------------------------------------------------------
+    # --- blocking --------------------------------------------------------------------------------
 
     def create(self, spec: PodSpec) -> PodStatus:
         files = manifest.workflow_files(self.workflows(), spec)
@@ -48,7 +52,9 @@ class KubernetesLauncher(Launcher):
         except ExistsError:
             pod = api.read_pod(spec.name)
             if (pod["metadata"].get("annotations") or {}).get(manifest.SPEC) != manifest.spec_hash(spec):
-                raise LauncherError(f"pod {spec.name} exists and was asked to do something else; use another name") from None
+                raise LauncherError(
+                    f"pod {spec.name} exists and was asked to do something else; use another name"
+                ) from None
         except ProblemError as error:
             if error.slug == "quota-exceeded":  # by pods, it may be, that nobody will ever let go
                 self._tidy(api, spec.name)
@@ -62,7 +68,11 @@ class KubernetesLauncher(Launcher):
     def start(self, name: str) -> PodStatus:
         gates = {"schedulingGates": [{"$patch": "delete", "name": manifest.GATE}]}
         try:
-            return self._status(self._api(name).patch_pod(name, {"metadata": {"annotations": {manifest.LET_GO: stamp_of(time.time())}}, "spec": gates}))
+            return self._status(
+                self._api(name).patch_pod(
+                    name, {"metadata": {"annotations": {manifest.LET_GO: stamp_of(time.time())}}, "spec": gates}
+                )
+            )
         except AbsentError:
             raise LauncherError(f"pod {name} is gone; create one with another name") from None
 
@@ -73,7 +83,9 @@ class KubernetesLauncher(Launcher):
             return None
 
     def of_attempt(self, run: str, node: str, attempt: int) -> dict[str, PodStatus]:
-        """All pods of the node's part of an attempt, by name: one request, and those that Kubernetes deleted leave no gap."""
+        """All pods of the node's part of an attempt, by name: one request, and those that Kubernetes deleted leave no
+        gap.
+        """
         selector = f"gdi-run={run},gdi-node={node},gdi-attempt={attempt}"
         pods = [self._status(p) for p in self._api_of(node).list_pods(selector)]
         return {p.name: p for p in pods}
@@ -91,7 +103,7 @@ class KubernetesLauncher(Launcher):
         except AbsentError:
             return
 
-    # --- for triggers ------------------------------------------------------------------------------------------------------
+    # --- for triggers ----------------------------------------------------------------------------
 
     async def aget(self, name: str) -> PodStatus | None:
         api, core = await self._core(name)
@@ -107,10 +119,14 @@ class KubernetesLauncher(Launcher):
             status = self._status(pod)
             if status.ended or status.stopping:
                 return
-            marked = (pod["metadata"].get("annotations") or {}).get(manifest.STOP) == mode  # by an earlier try that was cut off
+            marked = (pod["metadata"].get("annotations") or {}).get(
+                manifest.STOP
+            ) == mode  # by an earlier try that was cut off
             if status.state == "running" and not status.reason and not marked:
                 kind = "application/strategic-merge-patch+json"
-                await api.call(f"marking pod {name}", core.patch_namespaced_pod, name=name, body=_mark(mode), _content_type=kind)
+                await api.call(
+                    f"marking pod {name}", core.patch_namespaced_pod, name=name, body=_mark(mode), _content_type=kind
+                )
                 await asyncio.sleep(self.config.mark_seconds)
             body = {"gracePeriodSeconds": _grace(status, grace), "preconditions": {"uid": status.uid}}
             await api.call(f"deleting pod {name}", core.delete_namespaced_pod, name=name, body=body)
@@ -121,11 +137,15 @@ class KubernetesLauncher(Launcher):
         if not self.config.cluster(_node(name)).logs:
             return [], since
         api, core = await self._core(name)
-        asked: dict[str, Any] = {"tail_lines": TAIL_LINES, "limit_bytes": MAX_TAIL} if ended else {"limit_bytes": MAX_LOG}
+        asked: dict[str, Any] = (
+            {"tail_lines": TAIL_LINES, "limit_bytes": MAX_TAIL} if ended else {"limit_bytes": MAX_LOG}
+        )
         if since and not ended:
             asked["since_seconds"] = max(1, int(time.time() - _epoch(since)) + 2)
         what = f"reading the log of pod {name}"
-        status, body = await api.raw(what, core.read_namespaced_pod_log, name=name, container=manifest.CONTAINER, timestamps=True, **asked)
+        status, body = await api.raw(
+            what, core.read_namespaced_pod_log, name=name, container=manifest.CONTAINER, timestamps=True, **asked
+        )
         if status != 200:
             return [], since
         new, known = new_lines(body, since, ended=ended)
@@ -133,7 +153,9 @@ class KubernetesLauncher(Launcher):
         if ended:
             if len(new) == known >= TAIL_LINES:  # nothing of it was shown before
                 lines.insert(0, LEFT_OUT)
-        elif not new and len(body) >= MAX_LOG:  # more than a look brings within what it looks back: it would bring the same for ever
+        elif (
+            not new and len(body) >= MAX_LOG
+        ):  # more than a look brings within what it looks back: it would bring the same for ever
             return [LEFT_OUT], stamp_of(time.time())
         return lines, new[-1][0] if new else since
 
@@ -141,7 +163,7 @@ class KubernetesLauncher(Launcher):
         self._cores.clear()
         await self._open.aclose()
 
-    # --- inside ------------------------------------------------------------------------------------------------------------
+    # --- inside ----------------------------------------------------------------------------------
 
     def _status(self, pod: dict[str, Any]) -> PodStatus:
         return status_of(pod, start_timeout=self.config.start_timeout)
@@ -184,8 +206,8 @@ class KubernetesLauncher(Launcher):
             api.create_config_map(body)
 
     def _tidy(self, api: Api, mine: str) -> None:
-        """Deletes pods that ended long ago, as Kubernetes itself keeps thousands of them, and those that were never let go: a step that died before that, or
-        could not pin their uid. `mine`, which may be let go now, is no such pod.
+        """Deletes pods that ended long ago, as Kubernetes itself keeps thousands of them, and those that were never let
+        go: a step that died before that, or could not pin their uid. `mine`, which may be let go now, is no such pod.
         """
         selector = ",".join(f"{k}={v}" for k, v in manifest.MANAGED.items())
         try:
@@ -199,7 +221,9 @@ class KubernetesLauncher(Launcher):
             log.warning("Pods that ended long ago, or were never let go, are not deleted now: %s", error)
 
     def _kept(self, pod: dict[str, Any], status: PodStatus) -> float:
-        """Seconds for which a pod stays. One that is pending and not held is left to who waits for it, whatever its machine says."""
+        """Seconds for which a pod stays. One that is pending and not held is left to who waits for it, whatever its
+        machine says.
+        """
         if gated(pod):
             return GATED_SECONDS
         return self.config.keep_seconds if status.ended and pod["status"].get("phase") != "Pending" else float("inf")
@@ -209,7 +233,9 @@ MAX_LOG = 256 * 1024  # bytes of log that one look brings
 TAIL_LINES = 150  # of a pod's log that are brought at its end: its last words, however far behind the looks were
 MAX_TAIL = 4 * 1024 * 1024  # bytes of them: the kubelet cuts a line into pieces of 16 KiB, each of which counts
 LEFT_OUT = "(more was said here than is shown; lines are left out)"
-GATED_SECONDS = 3600.0  # after which a pod that was not let go is nobody's: a step waits for the broker and the API some minutes
+GATED_SECONDS = (
+    3600.0  # after which a pod that was not let go is nobody's: a step waits for the broker and the API some minutes
+)
 
 
 @contextlib.asynccontextmanager
@@ -230,7 +256,9 @@ def _mark(mode: StopMode) -> dict[str, Any]:
 
 
 def _grace(status: PodStatus, grace: float) -> int:
-    """A pod that does not run has nothing to cancel. At least 1 s: 0 would forget the pod before its machine ended it, so that two could run."""
+    """A pod that does not run has nothing to cancel. At least 1 s: 0 would forget the pod before its machine ended it,
+    so that two could run.
+    """
     return 0 if status.state == "created" else max(1, round(grace))
 
 

@@ -1,4 +1,6 @@
-"""A Snakemake pod and its ConfigMap as Kubernetes objects: nothing secret in either, pod security `restricted`, held by a gate until its uid is pinned."""
+"""A Snakemake pod and its ConfigMap as Kubernetes objects: nothing secret in either, pod security `restricted`, held by
+a gate until its uid is pinned.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ from gdi_operators.launchers.base import LauncherError, PodSpec
 from gdi_operators.launchers.kubernetes_config import PodConfig, Wish, amount
 
 GATE = "gdi-uid-not-pinned"  # a pod with a scheduling gate exists, has its uid, and runs nothing
-STOP = "gdi-stop"  # annotation: cancel | hand-over, written before the pod is deleted; the pod reads it at /gdi/pod/annotations
+# annotation: cancel | hand-over, written before the pod is deleted; the pod reads it at /gdi/pod/annotations
+STOP = "gdi-stop"
 SPEC = "gdi-spec"  # annotation: hash of what was asked for
-LET_GO = "gdi-let-go-at"  # annotation: when the gate was taken away, by Airflow's clock; from then on a pod has its time to start
+# annotation: when the gate was taken away, by Airflow's clock; from then on a pod has its time to start
+LET_GO = "gdi-let-go-at"
 CONTAINER = "snakemake"
 MANAGED = {"app.kubernetes.io/name": "gdi-snakemake", "app.kubernetes.io/managed-by": "gdi-airflow"}
 IDENTITY_SECONDS = 600  # the shortest life that Kubernetes gives
@@ -32,16 +36,31 @@ def spec_hash(spec: PodSpec) -> str:
 
 def labels(spec: PodSpec) -> dict[str, str]:
     return {
-        **MANAGED, "gdi-run": spec.run, "gdi-node": spec.node, "gdi-attempt": str(spec.attempt), "gdi-workflow": spec.workflow,
-    }  # fmt: skip
+        **MANAGED,
+        "gdi-run": spec.run,
+        "gdi-node": spec.node,
+        "gdi-attempt": str(spec.attempt),
+        "gdi-workflow": spec.workflow,
+    }
 
 
 def run_json(spec: PodSpec, broker_url: str) -> str:
-    return json.dumps({
-        "run": spec.run, "attempt": spec.attempt, "node": spec.node, "pod": spec.name, "workflow": spec.workflow, "digest": spec.digest,
-        "parameters": spec.parameters, "datasets": spec.datasets, "audience": spec.audience, "broker_url": broker_url, "gateway_url": spec.gateway_url,
-        "relays": [],
-    })  # fmt: skip
+    return json.dumps(
+        {
+            "run": spec.run,
+            "attempt": spec.attempt,
+            "node": spec.node,
+            "pod": spec.name,
+            "workflow": spec.workflow,
+            "digest": spec.digest,
+            "parameters": spec.parameters,
+            "datasets": spec.datasets,
+            "audience": spec.audience,
+            "broker_url": broker_url,
+            "gateway_url": spec.gateway_url,
+            "relays": [],
+        }
+    )
 
 
 def workflow_files(catalogue: Path, spec: PodSpec) -> dict[str, bytes]:
@@ -51,14 +70,21 @@ def workflow_files(catalogue: Path, spec: PodSpec) -> dict[str, bytes]:
         found = digest_of(folder)
         files = {name: (folder / name).read_bytes() for name in files_of(folder)}
     except (OSError, CatalogueError) as error:
-        raise LauncherError(f"the workflow {spec.workflow} cannot be read: {error}; mend the catalogue and retry") from None
+        raise LauncherError(
+            f"the workflow {spec.workflow} cannot be read: {error}; mend the catalogue and retry"
+        ) from None
     if found != spec.digest:
-        raise LauncherError(f"the workflow {spec.workflow} is {found} here, but the run was admitted with {spec.digest}; start the analysis again")
+        raise LauncherError(
+            f"the workflow {spec.workflow} is {found} here, but the run was admitted with {spec.digest}; start the"
+            " analysis again"
+        )
     return files
 
 
 def fits(files: dict[str, bytes]) -> bool:
-    """Whether the files go into the ConfigMap; otherwise the image must have them (the pod checks the digest either way)."""
+    """Whether the files go into the ConfigMap; otherwise the image must have them (the pod checks the digest either
+    way).
+    """
     return sum(len(data) * 4 // 3 + len(name) * 3 + 100 for name, data in files.items()) <= MAX_CONFIG_MAP
 
 
@@ -85,12 +111,16 @@ def config_map(spec: PodSpec, uid: str, broker_url: str, files: dict[str, bytes]
 
 
 def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, Any]:
-    """The pod. `files`: the workflow's that come by ConfigMap; empty: they come from the image. LauncherError for a wish beyond the limits."""
+    """The pod. `files`: the workflow's that come by ConfigMap; empty: they come from the image. LauncherError for a
+    wish beyond the limits.
+    """
     cluster = config.cluster(spec.node)
     try:
         wish = config.wish(spec.workflow, None if spec.pod is None else Wish.model_validate(spec.pod))
     except ValidationError as error:
-        raise LauncherError(f"the run asks for a pod in a way that is not understood: {error.errors()[0]['msg']}") from None
+        raise LauncherError(
+            f"the run asks for a pod in a way that is not understood: {error.errors()[0]['msg']}"
+        ) from None
     except ValueError as error:
         raise LauncherError(f"the run asks for a pod that it may not have: {error}") from None
     assert wish.cpu and wish.memory and wish.disk
@@ -102,7 +132,7 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
     secure = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
     mounts = [
         {"name": "work", "mountPath": "/gdi/work"},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         {"name": "identity", "mountPath": "/gdi/identity", "readOnly": True},
         {"name": "pod", "mountPath": "/gdi/pod", "readOnly": True},
         # By subPath, so that they are files and not links: a workflow's digest counts no links.
@@ -112,11 +142,27 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
     volumes: list[dict[str, Any]] = [
         {"name": "work", "emptyDir": {"sizeLimit": str(disk)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
-        {"name": "identity", "projected": {"defaultMode": 0o400, "sources": [
-            {"serviceAccountToken": {"audience": "token-broker", "expirationSeconds": IDENTITY_SECONDS, "path": "token"}}]}},
-        {"name": "pod", "downwardAPI": {"items": [{"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}]}},
+        {
+            "name": "identity",
+            "projected": {
+                "defaultMode": 0o400,
+                "sources": [
+                    {
+                        "serviceAccountToken": {
+                            "audience": "token-broker",
+                            "expirationSeconds": IDENTITY_SECONDS,
+                            "path": "token",
+                        }
+                    }
+                ],
+            },
+        },
+        {
+            "name": "pod",
+            "downwardAPI": {"items": [{"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}}]},
+        },
         {"name": "run", "configMap": {"name": spec.name, "items": items}},
-    ]  # fmt: skip
+    ]
     init = []
     env = []
     if files:
@@ -125,14 +171,21 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
     else:
         volumes.append({"name": "workflow", "emptyDir": {"sizeLimit": "8Mi"}})
         mounts.append({"name": "workflow", "mountPath": "/gdi/workflow", "readOnly": True})
-        init.append({
-            "name": "workflow", "image": cluster.image, "imagePullPolicy": config.image_pull_policy, "securityContext": secure,
-            "command": ["cp", "-RL", f"/opt/gdi/workflows/{spec.workflow}/.", "/gdi/workflow/"],
-            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-            "volumeMounts": [{"name": "workflow", "mountPath": "/gdi/workflow"}],
-        })  # fmt: skip
+        init.append(
+            {
+                "name": "workflow",
+                "image": cluster.image,
+                "imagePullPolicy": config.image_pull_policy,
+                "securityContext": secure,
+                "command": ["cp", "-RL", f"/opt/gdi/workflows/{spec.workflow}/.", "/gdi/workflow/"],
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                "volumeMounts": [{"name": "workflow", "mountPath": "/gdi/workflow"}],
+            }
+        )
     if cluster.ca_config_map is not None:
-        volumes.append({"name": "ca", "configMap": {"name": cluster.ca_config_map, "items": [{"key": "ca.crt", "path": "ca.crt"}]}})
+        volumes.append(
+            {"name": "ca", "configMap": {"name": cluster.ca_config_map, "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
+        )
         mounts.append({"name": "ca", "mountPath": "/gdi/ca", "readOnly": True})
         env.append({"name": "SSL_CERT_FILE", "value": "/gdi/ca/ca.crt"})
     body: dict[str, Any] = {
@@ -143,15 +196,28 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
         "terminationGracePeriodSeconds": GRACE,
         "schedulingGates": [{"name": GATE}],
         "securityContext": {
-            "runAsNonRoot": True, "runAsUser": config.user, "runAsGroup": config.user, "fsGroup": config.user, "seccompProfile": {"type": "RuntimeDefault"},
+            "runAsNonRoot": True,
+            "runAsUser": config.user,
+            "runAsGroup": config.user,
+            "fsGroup": config.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [{
-            "name": CONTAINER, "image": cluster.image, "imagePullPolicy": config.image_pull_policy, "resources": resources, "securityContext": secure,
-            "command": ["python3", "-P", "-m", "snakemake_tes_auth.pod"], "workingDir": "/gdi/work", "env": env, "volumeMounts": mounts,
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-        }],
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": cluster.image,
+                "imagePullPolicy": config.image_pull_policy,
+                "resources": resources,
+                "securityContext": secure,
+                "command": ["python3", "-P", "-m", "snakemake_tes_auth.pod"],
+                "workingDir": "/gdi/work",
+                "env": env,
+                "volumeMounts": mounts,
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+            }
+        ],
         "volumes": volumes,
-    }  # fmt: skip
+    }
     optional = {
         "initContainers": init,
         "imagePullSecrets": [{"name": name} for name in cluster.image_pull_secrets or ()],
@@ -165,8 +231,9 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": spec.name, "labels": labels(spec),
+            "name": spec.name,
+            "labels": labels(spec),
             "annotations": {SPEC: spec_hash(spec), "cluster-autoscaler.kubernetes.io/safe-to-evict": "true"},
         },
         "spec": body,
-    }  # fmt: skip
+    }

@@ -1,4 +1,6 @@
-"""What a pod object of the Kubernetes API says about a Snakemake pod: its state, why it waits, how it ended. Pure; times by the cluster's clock and ours."""
+"""What a pod object of the Kubernetes API says about a Snakemake pod: its state, why it waits, how it ended. Pure;
+times by the cluster's clock and ours.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ SIGNALS = {int(s) for s in signal.Signals}
 
 
 def status_of(pod: dict[str, Any], *, start_timeout: float, now: float | None = None) -> PodStatus:
-    """The pod as the operators see it. `blocked` where it has waited longer than `start_timeout` seconds to start, or cannot start at all."""
+    """The pod as the operators see it. `blocked` where it has waited longer than `start_timeout` seconds to start, or
+    cannot start at all.
+    """
     now = time.time() if now is None else now
     meta, found = pod["metadata"], pod.get("status") or {}
     name, uid, phase = str(meta["name"]), str(meta["uid"]), found.get("phase")
@@ -27,13 +31,21 @@ def status_of(pod: dict[str, Any], *, start_timeout: float, now: float | None = 
     if phase in ("Succeeded", "Failed") or (ended is not None and stopping):
         return _ended(name, uid, found, ended, stopping=stopping, limit=_memory_limit(pod))
     if deleted is not None and now > deleted + LOST_AFTER:
-        return PodStatus(name, uid, "lost", stopping=True, reason=f"was to end, but its machine {_machine(pod)} does not say that it did")
+        return PodStatus(
+            name,
+            uid,
+            "lost",
+            stopping=True,
+            reason=f"was to end, but its machine {_machine(pod)} does not say that it did",
+        )
     if gated(pod):
         return PodStatus(name, uid, "created", stopping=stopping)
     if phase == "Pending" and not stopping:
         reason, since = _waiting(pod, container)
         hopeless = any(reason.startswith(word) for word in HOPELESS)
-        return PodStatus(name, uid, "running", reason=reason, blocked=bool(hopeless or (reason and now - since > start_timeout)))
+        return PodStatus(
+            name, uid, "running", reason=reason, blocked=bool(hopeless or (reason and now - since > start_timeout))
+        )
     return PodStatus(name, uid, "running", stopping=stopping)
 
 
@@ -46,26 +58,67 @@ def _container(found: dict[str, Any]) -> dict[str, Any] | None:
     return next((c for c in found.get("containerStatuses") or [] if c.get("name") == CONTAINER), None)
 
 
-def _ended(name: str, uid: str, found: dict[str, Any], ended: dict[str, Any] | None, *, stopping: bool, limit: str) -> PodStatus:
-    whole = str(found.get("reason") or "")  # Evicted, Preempting, NodeShutdown, DeadlineExceeded, UnexpectedAdmissionError …
+def _ended(
+    name: str, uid: str, found: dict[str, Any], ended: dict[str, Any] | None, *, stopping: bool, limit: str
+) -> PodStatus:
+    whole = str(
+        found.get("reason") or ""
+    )  # Evicted, Preempting, NodeShutdown, DeadlineExceeded, UnexpectedAdmissionError …
     if whole:
-        return PodStatus(name, uid, "lost", stopping=stopping, reason=_line(f"was ended by its cluster: {whole}", found.get("message")))
-    if disrupted := next((c for c in found.get("conditions") or [] if c.get("type") == "DisruptionTarget" and c.get("status") == "True"), None):
+        return PodStatus(
+            name,
+            uid,
+            "lost",
+            stopping=stopping,
+            reason=_line(f"was ended by its cluster: {whole}", found.get("message")),
+        )
+    if disrupted := next(
+        (c for c in found.get("conditions") or [] if c.get("type") == "DisruptionTarget" and c.get("status") == "True"),
+        None,
+    ):
         code = int(ended["exitCode"]) if ended is not None else None
         if code != 0:
             reason = _line(f"was ended by its cluster: {disrupted.get('reason')}", disrupted.get("message"))
             return PodStatus(name, uid, "lost", stopping=stopping, reason=reason)
     if ended is None or ended.get("reason") == "ContainerStatusUnknown":
-        broken = next((c for c in found.get("initContainerStatuses") or [] if ((c.get("state") or {}).get("terminated") or {}).get("exitCode")), None)
+        broken = next(
+            (
+                c
+                for c in found.get("initContainerStatuses") or []
+                if ((c.get("state") or {}).get("terminated") or {}).get("exitCode")
+            ),
+            None,
+        )
         if broken is not None:
             why = broken["state"]["terminated"]
-            return PodStatus(name, uid, "exited", stopping=stopping, exit_code=2, reason=_line("the workflow is not in the image", why.get("message")))
+            return PodStatus(
+                name,
+                uid,
+                "exited",
+                stopping=stopping,
+                exit_code=2,
+                reason=_line("the workflow is not in the image", why.get("message")),
+            )
         return PodStatus(name, uid, "lost", stopping=stopping, reason="ended, and its machine does not say how")
     code, reason = int(ended["exitCode"]), str(ended.get("reason") or "")
     if reason == "OOMKilled":
-        return PodStatus(name, uid, "exited", stopping=stopping, signal=9, reason=f"was killed for using more memory than its limit{limit}")
+        return PodStatus(
+            name,
+            uid,
+            "exited",
+            stopping=stopping,
+            signal=9,
+            reason=f"was killed for using more memory than its limit{limit}",
+        )
     if reason in ("StartError", "ContainerCannotRun"):
-        return PodStatus(name, uid, "exited", stopping=stopping, exit_code=2, reason=_line("its container could not be started", ended.get("message")))
+        return PodStatus(
+            name,
+            uid,
+            "exited",
+            stopping=stopping,
+            exit_code=2,
+            reason=_line("its container could not be started", ended.get("message")),
+        )
     number = int(ended.get("signal") or 0) or (code - 128 if code - 128 in SIGNALS else 0)
     if number:
         return PodStatus(name, uid, "exited", stopping=stopping, signal=number)
@@ -88,12 +141,16 @@ def _waiting(pod: dict[str, Any], container: dict[str, Any] | None) -> tuple[str
         waiting = ((one or {}).get("state") or {}).get("waiting")
         if waiting and waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
             return _line(str(waiting["reason"]), waiting.get("message")), since
-    return ("its container is not started yet (a volume, its ConfigMap or the network is missing)" if since else ""), since
+    return (
+        "its container is not started yet (a volume, its ConfigMap or the network is missing)" if since else ""
+    ), since
 
 
 def _memory_limit(pod: dict[str, Any]) -> str:
     for container in (pod.get("spec") or {}).get("containers") or []:
-        if container.get("name") == CONTAINER and (limit := (container.get("resources") or {}).get("limits", {}).get("memory")):
+        if container.get("name") == CONTAINER and (
+            limit := (container.get("resources") or {}).get("limits", {}).get("memory")
+        ):
             return f" of {limit}"
     return ""
 

@@ -1,4 +1,6 @@
-"""The embedded default: pods are sandboxed processes of the process host (gdi.local_federation/host), asked over its unix socket."""
+"""The embedded default: pods are sandboxed processes of the process host (gdi.local_federation/host), asked over its
+unix socket.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,13 @@ class ProcessLauncher(Launcher):
             await self._async.aclose()
             self._async = None
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False
+    ) -> httpx.Response:
         with httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self._socket), verify=authorities()), base_url="http://process-host", timeout=TIMEOUT
+            transport=httpx.HTTPTransport(uds=str(self._socket), verify=authorities()),
+            base_url="http://process-host",
+            timeout=TIMEOUT,
         ) as client:
             return _checked(client.request(method, path, json=body), absent_ok=absent_ok)
 
@@ -80,7 +86,9 @@ def _status(answer: httpx.Response) -> PodStatus:
     try:
         return _of(answer.json())
     except (ValueError, KeyError, TypeError):
-        raise ProblemError(502, "bad-answer", "The process host answered something that is not a pod's status.") from None
+        raise ProblemError(
+            502, "bad-answer", "The process host answered something that is not a pod's status."
+        ) from None
 
 
 def _of(raw: dict[str, Any]) -> PodStatus:

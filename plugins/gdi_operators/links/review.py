@@ -11,7 +11,9 @@ from gdi_operators.runs import run_id
 
 
 def review_page(operator: Any, run: str) -> str:
-    """The address at the node. It is made of the broker's plan, not of what the gateway answers: a gateway cannot send anybody elsewhere."""
+    """The address at the node. It is made of the broker's plan, not of what the gateway answers: a gateway cannot send
+    anybody elsewhere.
+    """
     return f"{str(operator.item['gateway_url']).rstrip('/')}/review/{run}/{quote(str(operator.release), safe='')}"
 
 

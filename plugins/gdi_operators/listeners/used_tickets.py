@@ -1,7 +1,9 @@
-"""Used tickets leave Airflow's database: in a run's conf the word `used` takes their place, as soon as its admission succeeded, at the latest when it ends.
+"""Used tickets leave Airflow's database: in a run's conf the word `used` takes their place, as soon as its admission
+succeeded, at the latest when it ends.
 
-Airflow calls a DAG run's hooks inside its own transaction, with the run's row attached to its session: what is changed on the row is stored together with the
-new state, or not at all. So nothing here opens a session (on SQLite it would wait for the one that waits for it) and nothing here may raise.
+Airflow calls a DAG run's hooks inside its own transaction, with the run's row attached to its session: what is changed
+on the row is stored together with the new state, or not at all. So nothing here opens a session (on SQLite it would
+wait for the one that waits for it) and nothing here may raise.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ from airflow.listeners import hookimpl
 from gdi_operators.runs import USED_TICKET
 
 log = logging.getLogger(__name__)
-ADMISSION = "AdmitRunOperator"  # task_instance.operator is the class's bare name; a subclass's ticket goes at the end of the run
+# task_instance.operator is the class's bare name; a subclass's ticket goes at the end of the run
+ADMISSION = "AdmitRunOperator"
 
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """In scheduler, triggerer and dag-processor (a `Job`), not in task processes, which may not touch the database: looks at runs as they are stored."""
+    """In scheduler, triggerer and dag-processor (a `Job`), not in task processes, which may not touch the database:
+    looks at runs as they are stored.
+    """
     try:
         from airflow.jobs.job import Job
 
@@ -36,7 +41,9 @@ def on_dag_run_success(dag_run: Any, msg: str) -> None:
 
 @hookimpl
 def on_dag_run_failed(dag_run: Any, msg: str) -> None:
-    """Also of a run that was never admitted: whether its ticket was used is then unknown, and nobody needs it any more."""
+    """Also of a run that was never admitted: whether its ticket was used is then unknown, and nobody needs it any
+    more.
+    """
     _at_the_end(dag_run)
 
 
@@ -48,7 +55,9 @@ def _at_the_end(dag_run: Any) -> None:
 
 
 def watch() -> None:
-    """The scheduler stores a running run's row at each decision about it: the first after the admission is the moment. Calling it twice is no error."""
+    """The scheduler stores a running run's row at each decision about it: the first after the admission is the moment.
+    Calling it twice is no error.
+    """
     from airflow.models.dagrun import DagRun
     from sqlalchemy import event
 
@@ -62,7 +71,9 @@ def _before_update(_: Any, connection: Any, dag_run: Any) -> None:
         if _ticket(dag_run) and _admitted(connection, dag_run):
             forget(dag_run)
     except Exception:
-        log.exception("The ticket of run %s of %s stays in its conf until the run ends.", dag_run.run_id, dag_run.dag_id)
+        log.exception(
+            "The ticket of run %s of %s stays in its conf until the run ends.", dag_run.run_id, dag_run.dag_id
+        )
 
 
 def _admitted(connection: Any, dag_run: Any) -> bool:
@@ -88,5 +99,8 @@ def forget(dag_run: Any) -> bool:
     """Puts `used` in the ticket's place on a row that is attached to a session; whether there was one."""
     if not _ticket(dag_run):
         return False
-    dag_run.conf = {**dag_run.conf, "ticket": USED_TICKET}  # a new dict: a change inside the old one would not be stored
+    dag_run.conf = {
+        **dag_run.conf,
+        "ticket": USED_TICKET,
+    }  # a new dict: a change inside the old one would not be stored
     return True

@@ -10,6 +10,13 @@ from gdi_operators.operators.snakemake import SnakemakeOperator
 from gdi_operators.operators.start_due import StartDueOperator
 
 __all__ = [
-    "AdmitRunOperator", "CloseLeftoverRunsOperator", "CloseRunOperator", "GatherOperator", "ReleaseOperator", "RuleWatcher", "SnakemakeOperator",
-    "StartDueOperator", "watch_rules",
-]  # fmt: skip
+    "AdmitRunOperator",
+    "CloseLeftoverRunsOperator",
+    "CloseRunOperator",
+    "GatherOperator",
+    "ReleaseOperator",
+    "RuleWatcher",
+    "SnakemakeOperator",
+    "StartDueOperator",
+    "watch_rules",
+]

@@ -11,11 +11,13 @@ from gdi_operators.runs import Context, admit_run, entry_of, read_conf
 
 
 class AdmitRunOperator(RunOperator):
-    """Reads the DAG run's conf (`datasets`, the workflow's parameters, and a `ticket` or a `grant`) and asks the broker to admit it.
+    """Reads the DAG run's conf (`datasets`, the workflow's parameters, and a `ticket` or a `grant`) and asks the broker
+    to admit it.
 
-    Result (XCom): the plan, a list of `{run, attempt, node, datasets, access_ends_at, gateway_url, audience, public_key}`; nothing of it is secret. A refusal
-    fails the task without retry and says for each dataset why and how to apply; a broker that is away is tried again. Cleared after the run was closed
-    or failed, it admits the next attempt, for which the ticket is not needed.
+    Result (XCom): the plan, a list of `{run, attempt, node, datasets, access_ends_at, gateway_url, audience,
+    public_key}`; nothing of it is secret. A refusal fails the task without retry and says for each dataset why and how
+    to apply; a broker that is away is tried again. Cleared after the run was closed or failed, it admits the next
+    attempt, for which the ticket is not needed.
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -25,9 +27,17 @@ class AdmitRunOperator(RunOperator):
             try:
                 run = admit_run(hook, context, entry, asked)
             except AirflowFailException as refused:
-                for line in str(refused).replace("; ", "\n").splitlines():  # short lines: Airflow shows an exception's words cut off, above a long stack
+                for line in (
+                    str(refused).replace("; ", "\n").splitlines()
+                ):  # short lines: Airflow shows an exception's words cut off, above a long stack
                     self.log.error("%s", line.strip())
                 raise
         for item in run.plan:
-            self.log.info("Admitted: run %s, attempt %d, node %s reads %s", run.id, run.attempt, item.node, ", ".join(item.datasets))
+            self.log.info(
+                "Admitted: run %s, attempt %d, node %s reads %s",
+                run.id,
+                run.attempt,
+                item.node,
+                ", ".join(item.datasets),
+            )
         return [{"run": run.id, "attempt": run.attempt, **item.model_dump(mode="json")} for item in run.plan]

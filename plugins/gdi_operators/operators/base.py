@@ -1,4 +1,6 @@
-"""What the run's operators share: the hook, and errors turned into Airflow's own (a refusal fails at once, a server that is away is retried)."""
+"""What the run's operators share: the hook, and errors turned into Airflow's own (a refusal fails at once, a server
+that is away is retried).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from gdi_operators.settings import SettingsError
 
 
 class RunOperator(BaseOperator):
-    """An operator that acts for a run. `workflow` is the catalogue entry's name; `token_broker_conn_id` a connection instead of the settings."""
+    """An operator that acts for a run. `workflow` is the catalogue entry's name; `token_broker_conn_id` a connection
+    instead of the settings.
+    """
 
     operator_extra_links: tuple[BaseOperatorLink, ...] = (RunJobsLink(), RunResultsLink())
     ui_color = "#e8f1f8"
@@ -32,7 +36,9 @@ class RunOperator(BaseOperator):
 
     @contextmanager
     def broker(self) -> Iterator[TokenBrokerHook]:
-        """The hook; errors inside leave as AirflowFailException (refused, misconfigured) or AirflowException (away: Airflow retries)."""
+        """The hook; errors inside leave as AirflowFailException (refused, misconfigured) or AirflowException (away:
+        Airflow retries).
+        """
         hook = TokenBrokerHook(self.token_broker_conn_id)
         try:
             yield hook
@@ -41,6 +47,8 @@ class RunOperator(BaseOperator):
         except (LauncherError, SettingsError) as error:
             raise AirflowFailException(str(error)) from None
         except (httpx.TransportError, FileNotFoundError) as error:
-            raise AirflowException(f"{short(error)}. The task is tried again; if it stays, look at the log of the named service.") from None
+            raise AirflowException(
+                f"{short(error)}. The task is tried again; if it stays, look at the log of the named service."
+            ) from None
         finally:
             hook.close()

@@ -1,4 +1,6 @@
-"""CloseLeftoverRunsOperator: closes runs that are open at the broker though their DAG run has ended or is gone, and cancels what is left of their tasks."""
+"""CloseLeftoverRunsOperator: closes runs that are open at the broker though their DAG run has ended or is gone, and
+cancels what is left of their tasks.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,14 @@ Outcome = Literal["success", "failed", "cancelled"]
 
 
 class CloseLeftoverRunsOperator(RunOperator):
-    """Idempotent, and harmless when it runs twice at once: closing twice is no error anywhere. A run whose gateways cannot all be told stays open for the
-    next time, but not for longer than `give_up`: then it is closed at the broker, where the gateway learns it. Result: `{closed: {run: outcome}, waiting}`.
+    """Idempotent, and harmless when it runs twice at once: closing twice is no error anywhere. A run whose gateways
+    cannot all be told stays open for the next time, but not for longer than `give_up`: then it is closed at the broker,
+    where the gateway learns it. Result: `{closed: {run: outcome}, waiting}`.
     """
 
-    def __init__(self, *, workflow: str = "", gateway_patience: float = 10, give_up: timedelta = timedelta(days=2), **kwargs: Any) -> None:
+    def __init__(
+        self, *, workflow: str = "", gateway_patience: float = 10, give_up: timedelta = timedelta(days=2), **kwargs: Any
+    ) -> None:
         super().__init__(workflow=workflow, **kwargs)
         self.gateway_patience, self.give_up = gateway_patience, give_up
 

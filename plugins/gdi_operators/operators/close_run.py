@@ -16,13 +16,16 @@ BAD = {"failed", "upstream_failed"}
 
 
 class CloseRunOperator(RunOperator):
-    """Use it as teardown that decides: `close.as_teardown(setups=admit, on_failure_fail_dagrun=True)`. The outcome is what the other tasks' states say.
+    """Use it as teardown that decides: `close.as_teardown(setups=admit, on_failure_fail_dagrun=True)`. The outcome is
+    what the other tasks' states say.
 
-    Each gateway of the plan is told first, while there are run tokens for it: live TES tasks are cancelled, capabilities end. One that cannot be told is
-    tried again by Airflow's retries; at the last try the run is closed at the broker all the same (the gateway learns it there) and the task fails, naming it.
+    Each gateway of the plan is told first, while there are run tokens for it: live TES tasks are cancelled,
+    capabilities end. One that cannot be told is tried again by Airflow's retries; at the last try the run is closed at
+    the broker all the same (the gateway learns it there) and the task fails, naming it.
 
-    Result of a run that succeeded: `{run, attempt, outcome}`. Of any other it closes the run too, and then fails at once, saying what ended it: Airflow calls a
-    run that a person stopped a success unless its teardown fails. Closing twice is no error. `gateway_patience`: seconds for each gateway in one try.
+    Result of a run that succeeded: `{run, attempt, outcome}`. Of any other it closes the run too, and then fails at
+    once, saying what ended it: Airflow calls a run that a person stopped a success unless its teardown fails. Closing
+    twice is no error. `gateway_patience`: seconds for each gateway in one try.
     """
 
     def __init__(self, *, gateway_patience: float = 30, **kwargs: Any) -> None:
@@ -42,11 +45,17 @@ class CloseRunOperator(RunOperator):
             missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
             if missing and not last:
-                raise AirflowException(f"Not told that the run ended: {'; '.join(missing)}. They are told at the next try; the run stays open until then.")
+                raise AirflowException(
+                    f"Not told that the run ended: {'; '.join(missing)}. They are told at the next try; the run stays"
+                    " open until then."
+                )
             hook.close_run(run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome))
         self.log.info("Run %s, attempt %d is closed: %s", run.id, run.attempt, outcome)
         if missing:
-            raise AirflowException(f"The run is closed at the broker, but these gateways could not be told, and may still run its tasks: {'; '.join(missing)}")
+            raise AirflowException(
+                "The run is closed at the broker, but these gateways could not be told, and may still run its tasks:"
+                f" {'; '.join(missing)}"
+            )
         return self._told(run, outcome)
 
     @staticmethod
@@ -57,11 +66,15 @@ class CloseRunOperator(RunOperator):
             why = f"Node {run.failing.node} failed: {run.failing.reason}"
         else:
             why = "It was stopped." if outcome == "cancelled" else "The first task in red, before this one, says why."
-        raise AirflowFailException(f"Everything of the run is closed, and this task is red because the run did not succeed. {why}")
+        raise AirflowFailException(
+            f"Everything of the run is closed, and this task is red because the run did not succeed. {why}"
+        )
 
     def _outcome(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
         ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=self._before() or None).get(ti.run_id, {})
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=self._before() or None).get(
+            ti.run_id, {}
+        )
         others = {str(state) for name, state in states.items() if name != ti.task_id}
         if run.failing is None and str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=ti.run_id)) == "failed":
             return "cancelled"  # while a teardown still runs, only a person has set this
@@ -71,13 +84,17 @@ class CloseRunOperator(RunOperator):
 
     @staticmethod
     def _stopped(hook: TokenBrokerHook, run: m.Run, others: set[str]) -> bool:
-        """Whether a person stopped the run. Airflow then fails what was at work and skips what was to come, and leaves the run running for its teardown;
-        a task that fails by itself has those behind it `upstream_failed`."""
+        """Whether a person stopped the run. Airflow then fails what was at work and skips what was to come, and leaves
+        the run running for its teardown; a task that fails by itself has those behind it `upstream_failed`."""
         nodes = {node.state for node in hook.progress(run.id).nodes}
-        return "upstream_failed" not in others and nodes != {"success"} and ("skipped" in others or "cancelled" in nodes)
+        return (
+            "upstream_failed" not in others and nodes != {"success"} and ("skipped" in others or "cancelled" in nodes)
+        )
 
     def _before(self) -> list[str]:
-        """The tasks upstream of this one decide how the run ended; those beside it (the rules' watchers, an author's own) do not."""
+        """The tasks upstream of this one decide how the run ended; those beside it (the rules' watchers, an author's
+        own) do not.
+        """
         found: set[str] = set()
         left = set(self.upstream_task_ids)
         while left:

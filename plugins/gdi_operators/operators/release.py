@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from gdi.kit.problem import ProblemError
-from gdi_operators.hooks.gateway import Gateway
+from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
@@ -19,18 +19,22 @@ from gdi_operators.triggers.release import ReleaseTrigger
 
 
 class ReleaseOperator(RunOperator):
-    """Map it over the plan and the releases that the workflow declares: `.partial(workflow=…).expand(item=admit.output, release=["counts"])`.
+    """Map it over the plan and the releases that the workflow declares: `.partial(workflow=…).expand(item=admit.output,
+    release=["counts"])`.
 
-    While a person of the node has to approve, the task is deferred, for at most `review_timeout`; its log and its link *Review* say who must act and
-    where. It goes on within seconds of the decision; a refusal fails it with the person's reason. `review_timeout` runs from the first question of each try.
-    Result: `{node, name, sha256, bytes, url, signature, sites_released, sites_withheld, withheld, attempt}`; never a released value. A refusal fails without
+    While a person of the node has to approve, the task is deferred, for at most `review_timeout`; its log and its link
+    *Review* say who must act and where. It goes on within seconds of the decision; a refusal fails it with the person's
+    reason. `review_timeout` runs from the first question of each try. Result: `{node, name, sha256, bytes, url,
+    signature, sites_released, sites_withheld, withheld, attempt}`; never a released value. A refusal fails without
     retry, with the gateway's reasons.
     """
 
     template_fields = ("item", "release")
     operator_extra_links = (*RunOperator.operator_extra_links, ReviewLink())
 
-    def __init__(self, *, item: dict[str, Any], release: str, review_timeout: timedelta = timedelta(days=14), **kwargs: Any) -> None:
+    def __init__(
+        self, *, item: dict[str, Any], release: str, review_timeout: timedelta = timedelta(days=14), **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.item, self.release, self.review_timeout = item, release, review_timeout
 
@@ -50,10 +54,23 @@ class ReleaseOperator(RunOperator):
         if result is not None:
             return result
         if time.time() > until:
-            raise AirflowFailException(f"Nobody at {node} decided on the release {self.release} within {self.review_timeout}. Ask them, then clear this task.")
-        self.log.info("The release %s waits for a reviewer of %s, who signs in at %s", self.release, node, review_page(self, run_id_of(context)))
+            raise AirflowFailException(
+                f"Nobody at {node} decided on the release {self.release} within {self.review_timeout}. Ask them, then"
+                " clear this task."
+            )
+        self.log.info(
+            "The release %s waits for a reviewer of %s, who signs in at %s",
+            self.release,
+            node,
+            review_page(self, run_id_of(context)),
+        )
         trigger = ReleaseTrigger(
-            run=run_id_of(context), item=self.item, release=self.release, until=until, token_broker_conn_id=self.token_broker_conn_id, state={"until": until}
+            run=run_id_of(context),
+            item=self.item,
+            release=self.release,
+            until=until,
+            token_broker_conn_id=self.token_broker_conn_id,
+            state={"until": until},
         )
         self.defer(trigger=trigger, method_name="resume")
         raise AssertionError("defer does not return")
@@ -62,15 +79,24 @@ class ReleaseOperator(RunOperator):
         run = open_run(hook, context, self.workflow)
         entry = entry_of(self.workflow)
         if entry.digest != run.digest:
-            raise AirflowFailException(f"The workflow {self.workflow} is {entry.digest} now; the run was admitted with {run.digest}. Start a new run.")
+            raise AirflowFailException(
+                f"The workflow {self.workflow} is {entry.digest} now; the run was admitted with {run.digest}. Start a"
+                " new run."
+            )
         declared = next((r for r in entry.workflow.releases if r.name == self.release), None)
         if declared is None:
             raise AirflowFailException(f"The workflow {self.workflow} declares no release {self.release!r}.")
         request = {
-            "name": declared.name, "path": declared.path, "schema": json.loads((entry.folder / declared.schema_file).read_text()), "check": declared.check,
-            "workflow": run.workflow, "digest": run.digest, "attempt": run.attempt, "review": declared.review,
-        }  # fmt: skip
-        gateway = Gateway(hook, run.id, item_of(run, node).model_dump(mode="json"))
+            "name": declared.name,
+            "path": declared.path,
+            "schema": json.loads((entry.folder / declared.schema_file).read_text()),
+            "check": declared.check,
+            "workflow": run.workflow,
+            "digest": run.digest,
+            "attempt": run.attempt,
+            "review": declared.review,
+        }
+        gateway = GatewayClient(hook, run.id, item_of(run, node).model_dump(mode="json"))
         try:
             released = gateway.ask_release(request)
         except ProblemError as error:
@@ -78,8 +104,16 @@ class ReleaseOperator(RunOperator):
                 raise
             reasons = (error.problem.model_extra or {}).get("reasons")
             text = "; ".join(str(r)[:200] for r in reasons[:20]) if isinstance(reasons, list) else ""
-            raise AirflowFailException(f"node {node} refused the release {self.release}: {error}" + (f" Reasons: {text}" if text else "")) from None
+            raise AirflowFailException(
+                f"node {node} refused the release {self.release}: {error}" + (f" Reasons: {text}" if text else "")
+            ) from None
         if released is None:
             return None
-        self.log.info("%s released %d sites of %s and withheld %d.", node, released.sites_released, released.name, released.sites_withheld)
+        self.log.info(
+            "%s released %d sites of %s and withheld %d.",
+            node,
+            released.sites_released,
+            released.name,
+            released.sites_withheld,
+        )
         return {"node": node, "attempt": run.attempt, **released.model_dump(mode="json")}

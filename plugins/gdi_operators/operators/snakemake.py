@@ -23,23 +23,33 @@ from gdi_operators.triggers.snakemake import SnakemakeTrigger, why
 
 
 class SnakemakeOperator(RunOperator):
-    """Starts the node's pod, defers until it ends, and judges its end. Map it over the plan: `SnakemakeOperator.partial(…).expand(item=admit.output)`.
+    """Starts the node's pod, defers until it ends, and judges its end. Map it over the plan:
+    `SnakemakeOperator.partial(…).expand(item=admit.output)`.
 
-    item: the node's part of the plan (AdmitRunOperator's result). launcher: `process` or another of GDI_LAUNCHER. max_relaunches: how often a pod that was
-    lost (killed by a signal, with its host, or exit code 75) is replaced; the replacement fences it and goes on where it was. grace: seconds to cancel
-    its TES tasks in. max_duration: after which the pod is stopped and the task fails.
+    item: the node's part of the plan (AdmitRunOperator's result). launcher: `process` or another of GDI_LAUNCHER.
+    max_relaunches: how often a pod that was lost (killed by a signal, with its host, or exit code 75) is replaced; the
+    replacement fences it and goes on where it was. grace: seconds to cancel its TES tasks in. max_duration: after which
+    the pod is stopped and the task fails.
 
-    Whatever is killed meanwhile, the next execution finds the running pod by its name and goes on waiting for it. A pod that fails (exit code 1 or 2) fails the
-    task without retry, with the reason that it told the broker, and the other nodes' pods are stopped. A cleared task resumes Snakemake in the same work
-    folder, in a new attempt where the old one is closed or failed; a retry stays in the attempt. Result: `{node, attempt, pod}`.
+    Whatever is killed meanwhile, the next execution finds the running pod by its name and goes on waiting for it. A pod
+    that fails (exit code 1 or 2) fails the task without retry, with the reason that it told the broker, and the other
+    nodes' pods are stopped. A cleared task resumes Snakemake in the same work folder, in a new attempt where the old
+    one is closed or failed; a retry stays in the attempt. Result: `{node, attempt, pod}`.
     """
 
     template_fields = ("item",)
 
     def __init__(
-        self, *, item: dict[str, Any], launcher: str | None = None, max_relaunches: int = 3, grace: float = STOP_GRACE, poll: float = 2,
-        max_duration: timedelta = timedelta(days=14), **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        item: dict[str, Any],
+        launcher: str | None = None,
+        max_relaunches: int = 3,
+        grace: float = STOP_GRACE,
+        poll: float = 2,
+        max_duration: timedelta = timedelta(days=14),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.item = item
         self.launcher = launcher
@@ -53,15 +63,24 @@ class SnakemakeOperator(RunOperator):
             generation, status = pods.latest()
             if run.failing is not None:
                 if status is None or status.ended:
-                    raise AirflowFailException(f"not started: {why(run.failing)}. To run it again, clear this task with its downstream tasks.")
+                    raise AirflowFailException(
+                        f"not started: {why(run.failing)}. To run it again, clear this task with its downstream tasks."
+                    )
                 reason = why(run.failing)  # an earlier try of this task was lost before it could stop its pod
                 self.log.warning("Stopping pod %s: %s", status.name, reason)
                 pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
-                self._defer(run.attempt, status.name, {"attempt": run.attempt, "generation": generation, "stopped": reason}, watch_run=False)
+                self._defer(
+                    run.attempt,
+                    status.name,
+                    {"attempt": run.attempt, "generation": generation, "stopped": reason},
+                    watch_run=False,
+                )
             if status is not None and status.succeeded:
                 return self._result(run, status.name)
             if status is not None and status.ended and not (status.lost or status.stopping or first_try(context)):
-                self._fail(pods, generation, *self._reason(hook, run, status))  # an earlier try of this task was lost before it could say so
+                self._fail(
+                    pods, generation, *self._reason(hook, run, status)
+                )  # an earlier try of this task was lost before it could say so
             if status is None or status.ended:
                 generation = self._launch(context, pods, generation + 1)
             elif status.state == "created":
@@ -74,7 +93,10 @@ class SnakemakeOperator(RunOperator):
         """Where the task goes on after the trigger, with the state that the event brings back."""
         state: dict[str, Any] = dict(event["state"])
         attempt, generation = int(state["attempt"]), int(state["generation"])
-        relaunches, stopped = int(state.get("relaunches", 0)), str(state.get("stopped", ""))  # stopped: why the pod was told to end, where it was
+        relaunches, stopped = (
+            int(state.get("relaunches", 0)),
+            str(state.get("stopped", "")),
+        )  # stopped: why the pod was told to end, where it was
         with self._last_try(context), self.broker() as hook:
             run = hook.get_run(run_id_of(context))
             if run is None:
@@ -82,7 +104,9 @@ class SnakemakeOperator(RunOperator):
             pods = self._pods(hook, run.model_copy(update={"attempt": attempt}))
             status = pods.get(generation)
             if event["kind"] == "away":
-                raise AirflowException(f"The launcher does not answer: {event['message']}. The pod is looked for again at the next try.")
+                raise AirflowException(
+                    f"The launcher does not answer: {event['message']}. The pod is looked for again at the next try."
+                )
             if event["kind"] in ("failing", "closed") and status is not None and not status.ended:
                 state["stopped"] = stopped or str(event["message"])
                 self.log.warning("Stopping pod %s: %s", status.name, state["stopped"])
@@ -105,13 +129,23 @@ class SnakemakeOperator(RunOperator):
                 self._fail(pods, generation, *self._reason(hook, run, status))
             lost = "is gone" if status is None else _how(status)
             if relaunches >= self.max_relaunches:
-                self._fail(pods, generation, f"the Snakemake pod {lost} {relaunches + 1} times; it is not started again", None)
-            self.log.warning("Pod %s %s; starting its replacement (%d of %d).", pods.name(generation), lost, relaunches + 1, self.max_relaunches)
+                self._fail(
+                    pods, generation, f"the Snakemake pod {lost} {relaunches + 1} times; it is not started again", None
+                )
+            self.log.warning(
+                "Pod %s %s; starting its replacement (%d of %d).",
+                pods.name(generation),
+                lost,
+                relaunches + 1,
+                self.max_relaunches,
+            )
             generation = self._launch(context, pods, generation + 1)
         state.update(generation=generation, relaunches=relaunches + 1)
         self._defer(attempt, pods.name(generation), state)
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:  # as Airflow declares it
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:  # as Airflow declares it
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
@@ -132,18 +166,22 @@ class SnakemakeOperator(RunOperator):
             if self._launching.launching:
                 self._launching.launcher.stop(self._launching.launching, mode="cancel", grace=self.grace)
 
-    # --- steps ---------------------------------------------------------------------------------------------------------------
+    # --- steps -----------------------------------------------------------------------------------
 
     @contextmanager
     def _last_try(self, context: Context) -> Iterator[None]:
-        """Airflow tries again where a server is away. After the last try the other nodes must not go on for a run that cannot succeed any more."""
+        """Airflow tries again where a server is away. After the last try the other nodes must not go on for a run that
+        cannot succeed any more.
+        """
         try:
             yield
         except AirflowFailException:
             raise
         except AirflowException as error:
             if context["ti"].try_number > context["ti"].max_tries:
-                self.log.error("This was the last try: the run cannot succeed. Clear this task to go on once the reason is gone.")
+                self.log.error(
+                    "This was the last try: the run cannot succeed. Clear this task to go on once the reason is gone."
+                )
                 with suppress(AirflowException), self.broker() as hook:
                     self._tell(hook, f"gave up after {context['ti'].try_number} tries: {error}", None, "last-try")
             raise
@@ -157,12 +195,19 @@ class SnakemakeOperator(RunOperator):
 
     def _launch(self, context: Context, pods: Pods, generation: int) -> int:
         if generation > MAX_GENERATIONS:
-            self._fail(pods, generation, f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew", None)
+            self._fail(
+                pods,
+                generation,
+                f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew",
+                None,
+            )
         entry = entry_of(self.workflow)
         asked = read_conf(context["dag_run"].conf, entry)
         self._launching = pods
         try:
-            generation = pods.launch(generation, item_of(pods.run, self._node), parameters_for_pod(asked, entry), asked.parameters.get("pod"))
+            generation = pods.launch(
+                generation, item_of(pods.run, self._node), parameters_for_pod(asked, entry), asked.parameters.get("pod")
+            )
         except (LauncherError, ProblemError) as error:
             if is_away(error):
                 raise
@@ -173,9 +218,17 @@ class SnakemakeOperator(RunOperator):
     def _defer(self, attempt: int, pod: str, state: dict[str, Any], *, watch_run: bool = True) -> NoReturn:
         deadline = state.get("deadline") or time.time() + self.max_duration.total_seconds()
         trigger = SnakemakeTrigger(
-            run=str(self.item["run"]), attempt=attempt, node=self._node, pod=pod, launcher=self.launcher, token_broker_conn_id=self.token_broker_conn_id,
-            watch_run=watch_run, grace=self.grace, poll=self.poll, state={**state, "deadline": deadline},
-        )  # fmt: skip
+            run=str(self.item["run"]),
+            attempt=attempt,
+            node=self._node,
+            pod=pod,
+            launcher=self.launcher,
+            token_broker_conn_id=self.token_broker_conn_id,
+            watch_run=watch_run,
+            grace=self.grace,
+            poll=self.poll,
+            state={**state, "deadline": deadline},
+        )
         self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=max(5, deadline - time.time())))
         raise AssertionError("defer does not return")
 

@@ -17,11 +17,13 @@ MAX_ROUNDS = 20  # of fifty starts each, in one run of this task
 
 
 class StartDueOperator(RunOperator):
-    """A start's DAG run id is made of grant and due time, so that a start that is made again (a crash, a second scheduler) meets the run that is there.
+    """A start's DAG run id is made of grant and due time, so that a start that is made again (a crash, a second
+    scheduler) meets the run that is there.
 
-    The tickets are in the new runs' conf and nowhere else: no XCom, no log. Visas are checked when the run admits itself. A start that Airflow refuses
-    (no such DAG, a broken one) is tried again later and fails this task, so that somebody looks. Where isolation is `team` the run is one of the first team
-    in GDI_TEAMS that has the grant's owner and may run the workflow; with no such team it counts as refused.
+    The tickets are in the new runs' conf and nowhere else: no XCom, no log. Visas are checked when the run admits
+    itself. A start that Airflow refuses (no such DAG, a broken one) is tried again later and fails this task, so that
+    somebody looks. Where isolation is `team` the run is one of the first team in GDI_TEAMS that has the grant's owner
+    and may run the workflow; with no such team it counts as refused.
 
     Result: `{started, there_before, failed}`, DAG run ids.
     """
@@ -32,7 +34,9 @@ class StartDueOperator(RunOperator):
     def execute(self, context: Context) -> dict[str, list[str]]:
         by = getattr(context["dag_run"], "triggering_user_name", None)
         if by:  # the new runs would count as theirs, and other users' tickets would not serve
-            raise AirflowFailException(f"Started by {by}: only its schedule may start this DAG. To start now, start the workflow itself.")
+            raise AirflowFailException(
+                f"Started by {by}: only its schedule may start this DAG. To start now, start the workflow itself."
+            )
         told: dict[str, list[str]] = {"started": [], "there_before": [], "failed": []}
         with self.broker() as hook:
             known = teams()
@@ -43,20 +47,29 @@ class StartDueOperator(RunOperator):
                 if not found:
                     break
         if told["failed"]:
-            raise AirflowException(f"Airflow did not start: {', '.join(told['failed'][:20])}. The log says why; they are tried again.")
+            raise AirflowException(
+                f"Airflow did not start: {', '.join(told['failed'][:20])}. The log says why; they are tried again."
+            )
         return told
 
     def _start(self, hook: TokenBrokerHook, start: m.DueStart, known: Teams | None, told: dict[str, list[str]]) -> None:
         dag_id = dag_for(start.workflow, start.user, known)
         name = f"{dag_id or start.workflow} {start.dag_run_id}"
         if dag_id is None:
-            self.log.error("%s was not started: no team that may run %s has %s among its members (GDI_TEAMS).", name, start.workflow, start.user)
+            self.log.error(
+                "%s was not started: no team that may run %s has %s among its members (GDI_TEAMS).",
+                name,
+                start.workflow,
+                start.user,
+            )
             told["failed"].append(name)
             return
         try:
             there = trigger(dag_id, start.dag_run_id, {**start.parameters, "ticket": start.ticket})
         except AirflowRuntimeError as error:
-            self.log.error("%s was not started: %s", name, error.error.error.value)  # not its detail: that may repeat conf
+            self.log.error(
+                "%s was not started: %s", name, error.error.error.value
+            )  # not its detail: that may repeat conf
             told["failed"].append(name)
             return
         self.log.info("%s %s.", name, "is there already" if there else "is started")
@@ -65,7 +78,9 @@ class StartDueOperator(RunOperator):
 
 
 def trigger(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:
-    """Makes the DAG run, as TriggerDagRunOperator does; True where it was there before. AirflowRuntimeError where Airflow refuses."""
+    """Makes the DAG run, as TriggerDagRunOperator does; True where it was there before. AirflowRuntimeError where
+    Airflow refuses.
+    """
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
     try:

@@ -1,4 +1,6 @@
-"""The merged answer for a page: its rows as far as a table shows them, and what its two drawings need, from one pass over answer.tsv."""
+"""The merged answer for a page: its rows as far as a table shows them, and what its two drawings need, from one pass
+over answer.tsv.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ NUMBERS = {"POS": int, "AC": int, "AN": int, "AF": float, "NODES": int}
 
 
 def read(file: Path) -> dict[str, Any]:
-    """`{columns, rows, total, withheld, histogram, points}`. Blocking; a file that has not changed is not read again. ValueError where it is no answer."""
+    """`{columns, rows, total, withheld, histogram, points}`. Blocking; a file that has not changed is not read again.
+    ValueError where it is no answer.
+    """
     state = file.stat()
     return _read(file, state.st_mtime_ns, state.st_size)
 
@@ -31,7 +35,9 @@ def _read(file: Path, _changed: int, _size: int) -> dict[str, Any]:
             raise ValueError(f"{file.name} has no columns CHROM, POS, AC and AF")
         kinds = [NUMBERS.get(name, str) for name in columns]
         for line in lines:
-            cells: list[Any] = [kind(text) if text else None for kind, text in zip(kinds, line.rstrip("\n").split("\t"), strict=True)]
+            cells: list[Any] = [
+                kind(text) if text else None for kind, text in zip(kinds, line.rstrip("\n").split("\t"), strict=True)
+            ]
             if total < MAX_ROWS:
                 rows.append(cells)
             af = cells[place["AF"]]
@@ -43,4 +49,11 @@ def _read(file: Path, _changed: int, _size: int) -> dict[str, Any]:
                 if len(points) > MAX_POINTS:  # every second one from here on, also of those there
                     points, step = points[::2], step * 2
             total += 1
-    return {"columns": columns, "rows": rows, "total": total, "withheld": withheld, "histogram": histogram, "points": points}
+    return {
+        "columns": columns,
+        "rows": rows,
+        "total": total,
+        "withheld": withheld,
+        "histogram": histogram,
+        "points": points,
+    }

@@ -1,4 +1,6 @@
-"""`data/results/…`, `file/…?name=`, `crate/…` of a run: the Results tab's data, its files, all of it as an RO-Crate. For who may see the run."""
+"""`data/results/…`, `file/…?name=`, `crate/…` of a run: the Results tab's data, its files, all of it as an RO-Crate.
+For who may see the run.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ async def read_results(dag_id: str, dag_run_id: str) -> Response:
     state = None if run else await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
     body = await asyncio.to_thread(_shown, found, run, [n for n in (problem, found.broken) if n])
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
-    return JSONResponse({**body, "airflow": state, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]})
+    return JSONResponse(
+        {**body, "airflow": state, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]}
+    )
 
 
 @router.get("/file/{dag_id}/{dag_run_id:path}")
@@ -59,7 +63,8 @@ async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     if found.summary is None:
         return JSONResponse({"detail": found.broken or problem or "The run has no results (yet)."}, status_code=404)
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
-    file = tempfile.NamedTemporaryFile(prefix="gdi-crate-", suffix=".zip", delete=False)  # noqa: SIM115 - removed when it was sent
+    # removed when it was sent
+    file = tempfile.NamedTemporaryFile(prefix="gdi-crate-", suffix=".zip", delete=False)  # noqa: SIM115
     path = Path(file.name)
     file.close()
     try:
@@ -69,11 +74,18 @@ async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return FileResponse(path, media_type="application/zip", filename=f"{found.summary.run}.crate.zip", background=BackgroundTask(path.unlink, missing_ok=True))
+    return FileResponse(
+        path,
+        media_type="application/zip",
+        filename=f"{found.summary.run}.crate.zip",
+        background=BackgroundTask(path.unlink, missing_ok=True),
+    )
 
 
 async def _asked(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[crate.Approval], str]:
-    """The run, and who approved the access of its attempt, as the broker has them; what to say where it is away: results are readable without it."""
+    """The run, and who approved the access of its attempt, as the broker has them; what to say where it is away:
+    results are readable without it.
+    """
     run = run_id(dag_id, dag_run_id)
     try:
         async with asking() as broker:
@@ -92,7 +104,9 @@ def _keys(run: m.Run | None) -> dict[str, dict[str, Any]]:
 def _started_by(dag_id: str, dag_run_id: str) -> str | None:
     """Whom Airflow authenticated when the run was started; None where a schedule started it."""
     with create_session() as session:
-        name = session.scalar(select(DagRun.triggering_user_name).where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id))
+        name = session.scalar(
+            select(DagRun.triggering_user_name).where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id)
+        )
     return None if name is None else str(name)
 
 
@@ -116,7 +130,13 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
         }
         for r in (kept.releases if kept else [])
     ]
-    nodes = {i.node: i.datasets for i in run.plan} if run else {n: k.datasets for n, k in kept.nodes.items()} if kept else {}
+    nodes = (
+        {i.node: i.datasets for i in run.plan}
+        if run
+        else {n: k.datasets for n, k in kept.nodes.items()}
+        if kept
+        else {}
+    )
     name = run.workflow if run else kept.workflow if kept else None
     return {
         "state": run.state if run else "closed" if kept else "not-admitted",
@@ -138,7 +158,9 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
 
 
 def _workflow(name: str, digest: str, kept: Summary | None) -> dict[str, str]:
-    """Title and version as they were when the results were gathered; before that, as the catalogue has them, where it is still that version."""
+    """Title and version as they were when the results were gathered; before that, as the catalogue has them, where it
+    is still that version.
+    """
     title, version = (kept.title, kept.version) if kept and kept.digest == digest else ("", "")
     if not title:
         try:

@@ -1,4 +1,6 @@
-"""A run as an RO-Crate: Workflow Run Crate 0.5 (w3id.org/ro/wfrun/workflow/0.5), over Workflow RO-Crate 1.0 and RO-Crate 1.1."""
+"""A run as an RO-Crate: Workflow Run Crate 0.5 (w3id.org/ro/wfrun/workflow/0.5), over Workflow RO-Crate 1.0 and
+RO-Crate 1.1.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,20 @@ PROFILES = {
 }
 CONTEXT = ["https://w3id.org/ro/crate/1.1/context", "https://w3id.org/ro/terms/workflow-run/context"]
 SNAKEMAKE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
-HOMES = {"apache-airflow": "https://airflow.apache.org", "snakemake": "https://snakemake.github.io", "gdi-workflows": "https://gdi.onemilliongenomes.eu"}
+HOMES = {
+    "apache-airflow": "https://airflow.apache.org",
+    "snakemake": "https://snakemake.github.io",
+    "gdi-workflows": "https://gdi.onemilliongenomes.eu",
+}
 EGA = re.compile(r"EGAD[0-9]{5,20}")
 SOURCES = {".md": "text/markdown", ".py": "text/x-python", ".json": "application/json", ".yaml": "application/yaml"}
 Entity = dict[str, Any]
 
 
 class Approval(BaseModel):
-    """One visa under which the run reads a dataset: who approved, when, until when (GA4GH Passport: `by`, `source`, `asserted`)."""
+    """One visa under which the run reads a dataset: who approved, when, until when (GA4GH Passport: `by`, `source`,
+    `asserted`).
+    """
 
     dataset: str
     node: str = ""
@@ -46,15 +54,30 @@ def approvals_of(run: m.Run, audit: m.AuditPage) -> list[Approval]:
     for entry in audit.entries:
         if entry.action == "run.admit" and entry.allowed and entry.dataset in run.datasets and entry.visa:
             visa = {k: v for k, v in entry.visa.items() if k in ("source", "by") and isinstance(v, str)}
-            times = {k: float(v) for k, v in entry.visa.items() if k in ("asserted", "ends_at") and isinstance(v, int | float)}
+            times = {
+                k: float(v)
+                for k, v in entry.visa.items()
+                if k in ("asserted", "ends_at") and isinstance(v, int | float)
+            }
             found[entry.dataset] = Approval(dataset=entry.dataset, node=entry.node or "", **visa, **times)
     return [found[d] for d in run.datasets if d in found]
 
 
-def write(file: Path, results: Results, proofs: Mapping[str, Proof], run: m.Run | None, approvals: Iterable[Approval], started_by: str | None) -> None:
+def write(
+    file: Path,
+    results: Results,
+    proofs: Mapping[str, Proof],
+    run: m.Run | None,
+    approvals: Iterable[Approval],
+    started_by: str | None,
+) -> None:
     """Writes the zip: everything that may be taken away, the workflow, and ro-crate-metadata.json. Blocking."""
     payload = {name: path for name, path in results.files().items()}
-    workflow = {p.relative_to(results.folder).as_posix(): p for p in sorted((results.folder / WORKFLOW).rglob("*")) if p.is_file() and not p.is_symlink()}
+    workflow = {
+        p.relative_to(results.folder).as_posix(): p
+        for p in sorted((results.folder / WORKFLOW).rglob("*"))
+        if p.is_file() and not p.is_symlink()
+    }
     metadata = describe(results, sorted(payload), sorted(workflow), proofs, run, list(approvals), started_by)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as crate:
         crate.writestr("ro-crate-metadata.json", json.dumps(metadata, indent=1))
@@ -63,7 +86,13 @@ def write(file: Path, results: Results, proofs: Mapping[str, Proof], run: m.Run 
 
 
 def describe(
-    results: Results, payload: list[str], workflow: list[str], proofs: Mapping[str, Proof], run: m.Run | None, approvals: list[Approval], started_by: str | None
+    results: Results,
+    payload: list[str],
+    workflow: list[str],
+    proofs: Mapping[str, Proof],
+    run: m.Run | None,
+    approvals: list[Approval],
+    started_by: str | None,
 ) -> dict[str, Any]:  # JSON-LD
     """`ro-crate-metadata.json`. `payload` and `workflow`: the names of the files in the crate."""
     kept = results.summary
@@ -82,14 +111,19 @@ def describe(
             "@id": "ro-crate-metadata.json",
             "@type": "CreativeWork",
             "about": _ref("./"),
-            "conformsTo": [_ref("https://w3id.org/ro/crate/1.1"), _ref("https://w3id.org/workflowhub/workflow-ro-crate/1.0")],
+            "conformsTo": [
+                _ref("https://w3id.org/ro/crate/1.1"),
+                _ref("https://w3id.org/workflowhub/workflow-ro-crate/1.0"),
+            ],
         },
         {
             "@id": "./",
             "@type": "Dataset",
             "name": f"{title}: run {kept.run}",
-            "description": f"{title}, version {kept.version or kept.digest}, over {len(datasets)} datasets at {len(kept.nodes)} nodes. "
-            "Only checked releases left the nodes.",
+            "description": (
+                f"{title}, version {kept.version or kept.digest}, over {len(datasets)} datasets at {len(kept.nodes)}"
+                " nodes. Only checked releases left the nodes."
+            ),
             "datePublished": _time(ended),
             "license": _ref("#terms"),
             "author": _ref("#user"),
@@ -99,12 +133,18 @@ def describe(
             "mentions": [_ref(action), *(_ref(f"#access-{i}") for i in range(len(approvals)))],
             "hasPart": [_ref(n) for n in [*payload, *workflow]] + [_ref(i) for i in datasets.values()],
         },
-        *({"@id": p, "@type": "CreativeWork", "name": name, "version": p.rsplit("/", 1)[1]} for p, name in PROFILES.items()),
+        *(
+            {"@id": p, "@type": "CreativeWork", "name": name, "version": p.rsplit("/", 1)[1]}
+            for p, name in PROFILES.items()
+        ),
         {
             "@id": "#terms",
             "@type": "CreativeWork",
             "name": "Terms of the datasets' data access committees",
-            "description": "These results are counts that the nodes released under their own policies. Use them as the terms of access to the datasets allow.",
+            "description": (
+                "These results are counts that the nodes released under their own policies. Use them as the terms of"
+                " access to the datasets allow."
+            ),
         },
         {
             "@id": main,
@@ -119,7 +159,9 @@ def describe(
             "license": _ref("#terms"),
             "input": [_ref("#parameter-datasets"), *(_ref(i) for i in parameters.values())],
             "output": [_ref(f"#output-{name}") for name in sorted({_output(n) for n in outputs})],
-            **({"softwareRequirements": _refs(f"#image-{i}" for i, _ in enumerate(kept.images))} if kept.images else {}),
+            **(
+                {"softwareRequirements": _refs(f"#image-{i}" for i, _ in enumerate(kept.images))} if kept.images else {}
+            ),
         },
         {
             "@id": SNAKEMAKE,
@@ -131,7 +173,12 @@ def describe(
             **({"version": kept.software["snakemake"]} if "snakemake" in kept.software else {}),
         },
         *(
-            {"@id": f"#image-{i}", "@type": "ContainerImage", "name": image, "additionalType": _ref("https://w3id.org/ro/terms/workflow-run#DockerImage")}
+            {
+                "@id": f"#image-{i}",
+                "@type": "ContainerImage",
+                "name": image,
+                "additionalType": _ref("https://w3id.org/ro/terms/workflow-run#DockerImage"),
+            }
             for i, image in enumerate(kept.images)
         ),
         {
@@ -143,15 +190,33 @@ def describe(
             "multipleValues": True,
         },
         *(
-            {"@id": parameters[n], "@type": "FormalParameter", "name": n, "additionalType": _kind(v), "valueRequired": False}
+            {
+                "@id": parameters[n],
+                "@type": "FormalParameter",
+                "name": n,
+                "additionalType": _kind(v),
+                "valueRequired": False,
+            }
             for n, v in kept.parameters.items()
         ),
         *(
-            {"@id": values[n], "@type": "PropertyValue", "name": n, "value": _plain(v), "exampleOfWork": _ref(parameters[n])}
+            {
+                "@id": values[n],
+                "@type": "PropertyValue",
+                "name": n,
+                "value": _plain(v),
+                "exampleOfWork": _ref(parameters[n]),
+            }
             for n, v in kept.parameters.items()
         ),
         *(
-            {"@id": f"#output-{n}", "@type": "FormalParameter", "name": n, "additionalType": "File", "valueRequired": True}
+            {
+                "@id": f"#output-{n}",
+                "@type": "FormalParameter",
+                "name": n,
+                "additionalType": "File",
+                "valueRequired": True,
+            }
             for n in sorted({_output(name) for name in outputs})
         ),
         *_datasets(kept, datasets),
@@ -162,7 +227,10 @@ def describe(
             "@type": "CreateAction",
             "name": f"Run {kept.run} of {title}, attempt {kept.attempt}",
             "identifier": [kept.run, f"{kept.dag_id}/{kept.dag_run_id}"],
-            "description": f"Snakemake at {len(kept.nodes)} nodes, on behalf of {kept.user}" + (f", started in Airflow by {started_by}" if started_by else ""),
+            "description": (
+                f"Snakemake at {len(kept.nodes)} nodes, on behalf of {kept.user}"
+                + (f", started in Airflow by {started_by}" if started_by else "")
+            ),
             "instrument": _ref(main),
             "agent": _ref("#user"),
             "participant": [_ref(f"#node-{n}") for n in kept.nodes],
@@ -172,10 +240,33 @@ def describe(
             "actionStatus": "http://schema.org/CompletedActionStatus",
             **({"startTime": _time(kept.opened_at)} if kept.opened_at else {}),
         },
-        {"@id": "#user", "@type": "Person", "name": kept.user, "identifier": kept.user, "affiliation": _ref("#federation")},
-        {"@id": "#federation", "@type": "Organization", "name": "European Genomic Data Infrastructure", "url": "https://gdi.onemilliongenomes.eu"},
-        *({"@id": f"#node-{n}", "@type": "Organization", "name": n, "parentOrganization": _ref("#federation"), **urls.get(n, {})} for n in kept.nodes),
-        *({"@id": _software(n, v), "@type": "SoftwareApplication", "name": n, "softwareVersion": v, "url": HOMES[n]} for n, v in kept.software.items()),
+        {
+            "@id": "#user",
+            "@type": "Person",
+            "name": kept.user,
+            "identifier": kept.user,
+            "affiliation": _ref("#federation"),
+        },
+        {
+            "@id": "#federation",
+            "@type": "Organization",
+            "name": "European Genomic Data Infrastructure",
+            "url": "https://gdi.onemilliongenomes.eu",
+        },
+        *(
+            {
+                "@id": f"#node-{n}",
+                "@type": "Organization",
+                "name": n,
+                "parentOrganization": _ref("#federation"),
+                **urls.get(n, {}),
+            }
+            for n in kept.nodes
+        ),
+        *(
+            {"@id": _software(n, v), "@type": "SoftwareApplication", "name": n, "softwareVersion": v, "url": HOMES[n]}
+            for n, v in kept.software.items()
+        ),
         *(_access(i, a, datasets) for i, a in enumerate(approvals)),
     ]
     if kept.software:
@@ -195,20 +286,32 @@ def describe(
 def _datasets(kept: Summary, ids: Mapping[str, str]) -> list[Entity]:
     return [
         {
-            "@id": ids[d], "@type": "Dataset", "name": d, "identifier": d, "sdPublisher": _ref(f"#node-{n}"), "exampleOfWork": _ref("#parameter-datasets"),
-            "conditionsOfAccess": "Controlled access: a data access committee decides. The data are not part of this crate and never left the node.",
+            "@id": ids[d],
+            "@type": "Dataset",
+            "name": d,
+            "identifier": d,
+            "sdPublisher": _ref(f"#node-{n}"),
+            "exampleOfWork": _ref("#parameter-datasets"),
+            "conditionsOfAccess": (
+                "Controlled access: a data access committee decides. The data are not part of this crate and never left"
+                " the node."
+            ),
         }
-        for n, node in kept.nodes.items() for d in node.datasets
-    ]  # fmt: skip
+        for n, node in kept.nodes.items()
+        for d in node.datasets
+    ]
 
 
 def _file(results: Results, name: str, kept: Summary, proofs: Mapping[str, Proof]) -> Entity:
     path = results.folder / name
     entity: Entity = {
-        "@id": name, "@type": "File", "name": TITLES.get(name, name), "contentSize": str(path.stat().st_size),
+        "@id": name,
+        "@type": "File",
+        "name": TITLES.get(name, name),
+        "contentSize": str(path.stat().st_size),
         "encodingFormat": MEDIA.get(path.suffix, "text/plain"),
         "sha256": sha256_hex(path.read_bytes()),
-    }  # fmt: skip
+    }
     if name in TITLES and name != "releases.json":
         entity["exampleOfWork"] = _ref(f"#output-{_output(name)}")
     release: Kept | None = next((r for r in kept.releases if r.file == name), None)
@@ -216,10 +319,13 @@ def _file(results: Results, name: str, kept: Summary, proofs: Mapping[str, Proof
         proven = proofs.get(name, Proof(False, "not checked"))
         entity |= {
             "name": f"{kept.release_titles.get(release.name, release.name)}, released by {release.node}",
-            "description": f"{release.sites_released} sites released, {release.sites_withheld} withheld"
-            + ("".join(f"; {count} {why}" for why, count in sorted(release.withheld.items())))
-            + f". The node's signature {'was verified' if proven.verified else 'COULD NOT BE VERIFIED: ' + proven.verdict} when this crate was made; "
-            "releases.json has it, and the node's public key.",
+            "description": (
+                f"{release.sites_released} sites released, {release.sites_withheld} withheld"
+                + "".join(f"; {count} {why}" for why, count in sorted(release.withheld.items()))
+                + ". The node's signature"
+                f" {'was verified' if proven.verified else 'COULD NOT BE VERIFIED: ' + proven.verdict} when this"
+                " crate was made; releases.json has it, and the node's public key."
+            ),
             "author": _ref(f"#node-{release.node}"),
             "exampleOfWork": _ref(f"#output-{_output(name)}"),
         }
@@ -229,9 +335,12 @@ def _file(results: Results, name: str, kept: Summary, proofs: Mapping[str, Proof
 def _source(results: Results, name: str) -> Entity:
     suffix = Path(name).suffix
     entity: Entity = {
-        "@id": name, "@type": "File", "name": name, "contentSize": str((results.folder / name).stat().st_size),
+        "@id": name,
+        "@type": "File",
+        "name": name,
+        "contentSize": str((results.folder / name).stat().st_size),
         "encodingFormat": SOURCES.get(suffix, "text/plain"),
-    }  # fmt: skip
+    }
     return entity | ({"about": _ref(f"{WORKFLOW}/Snakefile")} if suffix == ".md" else {})
 
 
@@ -276,7 +385,11 @@ def _refs(identifiers: Iterable[str]) -> Entity | list[Entity]:
 
 
 def _software(name: str, version: str) -> str:
-    return f"https://pypi.org/project/{name}/{version}/" if name != "gdi-workflows" else f"{HOMES[name]}#gdi-workflows-{version}"
+    return (
+        f"https://pypi.org/project/{name}/{version}/"
+        if name != "gdi-workflows"
+        else f"{HOMES[name]}#gdi-workflows-{version}"
+    )
 
 
 def _time(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""A run's results on disk: `<GDI_RESULTS_DIR>/<run id>/`, as the gather task left them. Names of files come from here, never from a request."""
+"""A run's results on disk: `<GDI_RESULTS_DIR>/<run id>/`, as the gather task left them. Names of files come from here,
+never from a request.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from gdi_operators.gather.verify import NotProvenError, check
 from gdi_operators.settings import settings
 
 ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
-TITLES = {ANSWER: "The answer, as a table", PLOT: "The answer, as a picture", SUMMARY: "What each node released, with its signatures"}
+TITLES = {
+    ANSWER: "The answer, as a table",
+    PLOT: "The answer, as a picture",
+    SUMMARY: "What each node released, with its signatures",
+}
 MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
 NAME = r"[a-z][a-z0-9-]{0,62}"
 MAX_SUMMARY = 16 * 1024 * 1024
@@ -99,15 +105,19 @@ class Results:
         return {name: path for name in names if (path := self.folder / name).is_file() and not path.is_symlink()}
 
     def proofs(self, keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Proof]:
-        """Every release's bytes against its node's signature, by the release's file. `keys`: the nodes' public keys as the broker has them.
+        """Every release's bytes against its node's signature, by the release's file. `keys`: the nodes' public keys as
+        the broker has them.
 
-        Blocking: reads a release that was not read before. Where the broker names no key for a node, the one kept with the results is used.
+        Blocking: reads a release that was not read before. Where the broker names no key for a node, the one kept with
+        the results is used.
         """
         found = {}
         for release in self.summary.releases if self.summary else []:
             node = self.summary.nodes.get(release.node) if self.summary else None
             key = keys.get(release.node) or (node.public_key if node else None)
-            found[release.file] = self._prove(release, dict(key)) if key else Proof(False, f"no public key of {release.node} is known")
+            found[release.file] = (
+                self._prove(release, dict(key)) if key else Proof(False, f"no public key of {release.node} is known")
+            )
         return found
 
     def _prove(self, release: Kept, key: dict[str, Any]) -> Proof:
@@ -118,13 +128,33 @@ class Results:
         except OSError:
             return Proof(False, "the released bytes were not kept here")
         of = self.summary
-        return _prove(path, state.st_mtime_ns, state.st_size, release.model_dump_json(), json.dumps(key), of.run, of.digest, of.workflow, of.attempt)
+        return _prove(
+            path,
+            state.st_mtime_ns,
+            state.st_size,
+            release.model_dump_json(),
+            json.dumps(key),
+            of.run,
+            of.digest,
+            of.workflow,
+            of.attempt,
+        )
 
 
 @lru_cache(maxsize=256)
-def _prove(path: Path, _changed: int, _size: int, release: str, key: str, run: str, digest: str, workflow: str, attempt: int) -> Proof:
+def _prove(
+    path: Path, _changed: int, _size: int, release: str, key: str, run: str, digest: str, workflow: str, attempt: int
+) -> Proof:
     try:
-        check(path.read_bytes(), json.loads(release), public_key=json.loads(key), run=run, digest=digest, workflow=workflow, attempt=attempt)
+        check(
+            path.read_bytes(),
+            json.loads(release),
+            public_key=json.loads(key),
+            run=run,
+            digest=digest,
+            workflow=workflow,
+            attempt=attempt,
+        )
     except (NotProvenError, OSError) as error:
         return Proof(False, str(error))
     return Proof(True)
@@ -134,7 +164,10 @@ def find(run: str) -> Results:
     """The run's results. Blocking: reads a small file."""
     base = settings().results_dir
     if base is None:
-        return Results(Path("/nonexistent"), broken="GDI_RESULTS_DIR is not set for this api-server: it cannot show results. Tell the operator.")
+        return Results(
+            Path("/nonexistent"),
+            broken="GDI_RESULTS_DIR is not set for this api-server: it cannot show results. Tell the operator.",
+        )
     folder = base / run
     file = folder / SUMMARY
     try:

@@ -1,4 +1,6 @@
-"""ReleaseTrigger: waits while a person of the node decides on a release, with no worker; hears of the decision within seconds."""
+"""ReleaseTrigger: waits while a person of the node decides on a release, with no worker; hears of the decision within
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from gdi_operators.hooks.gateway import aanswered
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.retry import is_away, short
 from gdi_operators.settings import SettingsError
-from gdi_operators.triggers.deferral_race import Settled
+from gdi_operators.triggers.deferral_race import DeferralRace
 
 LONG_POLL = 15.0  # seconds that the gateway may hold a question; it answers at once when there is a decision
 EARLY = 1.0  # seconds at least between questions where the gateway does not hold them: it has too many; with jitter
@@ -29,14 +31,23 @@ WAITING = "awaiting-review"
 
 
 class ReleaseTrigger(BaseTrigger):
-    """Yields one event `{"kind", "message", "state"}` when there is a decision (`decided`), the gateway or broker refuses to tell (`refused`: a worker asks
+    """Yields one event `{"kind", "message", "state"}` when there is a decision (`decided`), the gateway or broker
+    refuses to tell (`refused`: a worker asks
 
-    and fails with the reason), or `until` (epoch seconds) has come (`late`). `state` comes back as it was given. `item` is the node's part of the plan;
-    the run token is fetched here and never stored. A triggerer that dies or restarts changes nothing.
+    and fails with the reason), or `until` (epoch seconds) has come (`late`). `state` comes back as it was given. `item`
+    is the node's part of the plan; the run token is fetched here and never stored. A triggerer that dies or restarts
+    changes nothing.
     """
 
     def __init__(
-        self, *, run: str, item: dict[str, Any], release: str, until: float, token_broker_conn_id: str | None = None, state: dict[str, Any] | None = None
+        self,
+        *,
+        run: str,
+        item: dict[str, Any],
+        release: str,
+        until: float,
+        token_broker_conn_id: str | None = None,
+        state: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.run_id, self.item, self.release, self.until = run, item, release, until
@@ -44,19 +55,26 @@ class ReleaseTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__name__}", {
-            "run": self.run_id, "item": self.item, "release": self.release, "until": self.until,
-            "token_broker_conn_id": self.token_broker_conn_id, "state": self.state,
-        }  # fmt: skip
+            "run": self.run_id,
+            "item": self.item,
+            "release": self.release,
+            "until": self.until,
+            "token_broker_conn_id": self.token_broker_conn_id,
+            "state": self.state,
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        settled = Settled()
+        settled = DeferralRace()
         try:
             broker = await TokenBrokerHook(self.token_broker_conn_id).aget_conn()
         except SettingsError as error:
             await settled.wait()
             yield TriggerEvent({"kind": "refused", "message": str(error), "state": self.state})
             return
-        async with broker, httpx.AsyncClient(base_url=str(self.item["gateway_url"]), timeout=TIMEOUT, verify=authorities()) as gateway:
+        async with (
+            broker,
+            httpx.AsyncClient(base_url=str(self.item["gateway_url"]), timeout=TIMEOUT, verify=authorities()) as gateway,
+        ):
             kind, message = await self._wait(broker, gateway)
         await settled.wait()
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
@@ -66,13 +84,15 @@ class ReleaseTrigger(BaseTrigger):
         while (left := self.until - time.time()) > 0:
             try:
                 if token is None or token.expires_at - time.time() < LONG_POLL + 15:
-                    token = await broker.token(self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60))
+                    token = await broker.token(
+                        self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60)
+                    )
                 asked, wait = time.monotonic(), min(LONG_POLL, left)
                 state = await self._ask(gateway, token.token, wait)
                 if state != WAITING:
                     return "decided", state
                 if time.monotonic() - asked < 0.9 * wait:
-                    await asyncio.sleep(EARLY * random.uniform(1, 1.5))  # noqa: S311 - jitter
+                    await asyncio.sleep(EARLY * random.uniform(1, 1.5))  # noqa: S311
                 continue
             except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
                 if not is_away(error) and not _stale(error, token):
@@ -81,21 +101,30 @@ class ReleaseTrigger(BaseTrigger):
                 if short(error) != said:
                     said = short(error)
                     self.log.info("%s; still waiting.", said)
-            await asyncio.sleep(PAUSE * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+            await asyncio.sleep(PAUSE * random.uniform(0.7, 1.3))  # noqa: S311
         return "late", ""
 
     async def _ask(self, gateway: httpx.AsyncClient, token: str, wait: float) -> str:
         headers = {"Authorization": f"Bearer {token}"}
-        async with gateway.stream("GET", f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers) as streamed:
+        async with gateway.stream(
+            "GET", f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers
+        ) as streamed:
             answer = await aanswered(streamed)
         if not answer.is_success:
             raise as_problem(answer)
         try:
             return str(answer.json()["state"])[:40]
         except (ValueError, KeyError, TypeError):
-            raise ProblemError(502, "bad-answer", f"The gateway of {self.item['node']} does not say how its review stands.") from None
+            raise ProblemError(
+                502, "bad-answer", f"The gateway of {self.item['node']} does not say how its review stands."
+            ) from None
 
 
 def _stale(error: Exception, token: m.Token | None) -> bool:
     """A token that was good a while ago and is not now: a new one is fetched, and then the answer counts."""
-    return isinstance(error, ProblemError) and error.problem.status == 401 and token is not None and token.expires_at - time.time() < LONG_POLL + 60
+    return (
+        isinstance(error, ProblemError)
+        and error.problem.status == 401
+        and token is not None
+        and token.expires_at - time.time() < LONG_POLL + 60
+    )

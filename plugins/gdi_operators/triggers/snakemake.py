@@ -1,4 +1,6 @@
-"""SnakemakeTrigger: waits for a node's pod to end, or for the run to fail elsewhere, with no worker; logs progress as it comes."""
+"""SnakemakeTrigger: waits for a node's pod to end, or for the run to fail elsewhere, with no worker; logs progress as
+it comes.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +18,44 @@ from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from gdi_operators.launchers import Launcher, LauncherError, PodStatus, get_launcher
 from gdi_operators.launchers.base import STOP_GRACE
-from gdi_operators.progress_poller import Feed, Snapshot, follow
+from gdi_operators.progress_poller import ProgressPoller, Snapshot, follow
 from gdi_operators.retry import short
-from gdi_operators.triggers.deferral_race import Settled
+from gdi_operators.triggers.deferral_race import DeferralRace
 
 MAX_LINES, MAX_LINE = 200, 2000  # of a pod's log at each look, characters of each
 PRINTABLE = re.compile(r"[^\t\x20-\x7e\u00a0-\uffff]")  # what a workflow prints steers no terminal
 LOG_PAUSE = 5.0  # seconds between looks at the pod's log
-# Seconds within which a user's stop is tried again, for one try, and between two: Airflow gives on_kill 30 (on_kill_timeout), one call may last longer.
+# Seconds within which a user's stop is tried again, for one try, and between two: Airflow gives on_kill 30
+# (on_kill_timeout), one call may last longer.
 STOP_PATIENCE, STOP_TRY, STOP_PAUSE = 25.0, 8.0, 1.0
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
 
 
 class SnakemakeTrigger(BaseTrigger):
-    """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone` (no such pod), `blocked`
-    (it cannot start), `away` (the launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the attempt). The broker
-    is asked by the run's one poll (feed.py); that it is away is waited out: the pod's end comes from the launcher.
+    """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone`
+    (no such pod), `blocked` (it cannot start), `away` (the launcher, for ten minutes), and with `watch_run`: `failing`
+    (another node failed), `closed` (the attempt). The broker is asked by the run's one poll (feed.py); that it is away
+    is waited out: the pod's end comes from the launcher.
 
-    The pod is asked to stop with `failing` and `closed`, before the event, as nobody resumes a task that a user has ended meanwhile; and when a user ends the
-    deferred task (mark failed, clear). A triggerer that dies or restarts leaves it alone.
+    The pod is asked to stop with `failing` and `closed`, before the event, as nobody resumes a task that a user has
+    ended meanwhile; and when a user ends the deferred task (mark failed, clear). A triggerer that dies or restarts
+    leaves it alone.
     """
 
     def __init__(
-        self, *, run: str, attempt: int, node: str, pod: str, launcher: str | None = None, token_broker_conn_id: str | None = None,
-        watch_run: bool = True, grace: float = STOP_GRACE, poll: float = 2, state: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        run: str,
+        attempt: int,
+        node: str,
+        pod: str,
+        launcher: str | None = None,
+        token_broker_conn_id: str | None = None,
+        watch_run: bool = True,
+        grace: float = STOP_GRACE,
+        poll: float = 2,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.run_id, self.attempt, self.node, self.pod = run, attempt, node, pod
         self.launcher, self.token_broker_conn_id = launcher, token_broker_conn_id
@@ -51,19 +66,29 @@ class SnakemakeTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__name__}", {
-            "run": self.run_id, "attempt": self.attempt, "node": self.node, "pod": self.pod, "launcher": self.launcher,
-            "token_broker_conn_id": self.token_broker_conn_id, "watch_run": self.watch_run, "grace": self.grace, "poll": self.poll, "state": self.state,
-        }  # fmt: skip
+            "run": self.run_id,
+            "attempt": self.attempt,
+            "node": self.node,
+            "pod": self.pod,
+            "launcher": self.launcher,
+            "token_broker_conn_id": self.token_broker_conn_id,
+            "watch_run": self.watch_run,
+            "grace": self.grace,
+            "poll": self.poll,
+            "state": self.state,
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        settled = Settled()
+        settled = DeferralRace()
         launcher = get_launcher(self.launcher)
         try:
             async with follow(self.run_id, conn_id=self.token_broker_conn_id) as feed:
                 kind, message = await self._wait(launcher, feed)
             if kind in ("failing", "closed"):
                 self.log.warning("Stopping pod %s: %s", self.pod, message)
-                with contextlib.suppress(httpx.TransportError, ProblemError, LauncherError):  # whoever resumes the task tries it too, and says why
+                with contextlib.suppress(
+                    httpx.TransportError, ProblemError, LauncherError
+                ):  # whoever resumes the task tries it too, and says why
                     await launcher.astop(self.pod, mode="cancel", grace=self.grace)
         finally:
             await launcher.aclose()
@@ -71,7 +96,9 @@ class SnakemakeTrigger(BaseTrigger):
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
     async def on_kill(self) -> None:
-        """The user ended the task: the pod cancels its TES tasks and ends. It is asked again for as long as Airflow waits for this."""
+        """The user ended the task: the pod cancels its TES tasks and ends. It is asked again for as long as Airflow
+        waits for this.
+        """
         launcher = get_launcher(self.launcher)
         try:
             await self._insist(launcher)
@@ -87,13 +114,16 @@ class SnakemakeTrigger(BaseTrigger):
                 return
             except (httpx.TransportError, ProblemError, LauncherError, TimeoutError) as error:
                 if isinstance(error, LauncherError) or end - time.monotonic() < 2 * STOP_PAUSE:
-                    after = "its TES tasks are cancelled when the run is closed (task close); if the pod still runs then, delete it"
+                    after = (
+                        "its TES tasks are cancelled when the run is closed (task close); if the pod still runs then,"
+                        " delete it"
+                    )
                     self.log.error("Pod %s could not be asked to stop (%s): %s.", self.pod, short(error), after)
                     return
                 self.log.warning("Pod %s is not asked to stop yet (%s); trying again.", self.pod, short(error))
             await asyncio.sleep(STOP_PAUSE)
 
-    async def _wait(self, launcher: Launcher, feed: Feed) -> tuple[str, str]:
+    async def _wait(self, launcher: Launcher, feed: ProgressPoller) -> tuple[str, str]:
         begun = answered = next_look = time.monotonic()
         while True:
             try:
@@ -133,7 +163,10 @@ class SnakemakeTrigger(BaseTrigger):
     def _look(self, snapshot: Snapshot) -> tuple[str, str] | None:
         progress = snapshot.progress
         if progress is None:
-            self._say(f"The broker {'does not answer' if snapshot.away else 'refuses'} ({snapshot.trouble}); the pod goes on, waiting.")
+            self._say(
+                f"The broker {'does not answer' if snapshot.away else 'refuses'} ({snapshot.trouble}); the pod goes on,"
+                " waiting."
+            )
             return None
         if progress.attempt > self.attempt or progress.state == "closed":
             return "closed", f"attempt {self.attempt} was closed"
@@ -152,4 +185,6 @@ class SnakemakeTrigger(BaseTrigger):
 
 def why(failing: m.Failing) -> str:
     """Why a run cannot succeed, in a line; what a node said is bounded by the broker's model."""
-    return f"node {failing.node} failed: {failing.reason}" + (f" (dataset {failing.dataset})" if failing.dataset else "")
+    return f"node {failing.node} failed: {failing.reason}" + (
+        f" (dataset {failing.dataset})" if failing.dataset else ""
+    )

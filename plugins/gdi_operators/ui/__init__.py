@@ -1,4 +1,6 @@
-"""The pages' script and style: TypeScript and React in src/, built by `npm ci && npm run build` into dist/, which is committed: Airflow needs no Node.js."""
+"""The pages' script and style: TypeScript and React in src/, built by `npm ci && npm run build` into dist/, which is
+committed: Airflow needs no Node.js.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ ASSETS = {"gdi.js": "text/javascript", "gdi.css": "text/css"}
 
 
 def digest() -> str:
-    """SHA-256 (hex) over names and contents of all sources, as build.mjs writes it into dist/sources.sha256 at each build."""
+    """SHA-256 (hex) over names and contents of all sources, as build.mjs writes it into dist/sources.sha256 at each
+    build.
+    """
     names = [*MADE_OF, *(p.relative_to(HERE).as_posix() for p in (HERE / "src").rglob("*") if p.is_file())]
     total = hashlib.sha256()
     for name in sorted(names):

@@ -3,4 +3,6 @@
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("system", "integration")]  # the tests' kits serve here too
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[2] / folder) for folder in ("system", "integration")
+]  # the tests' kits serve here too

@@ -1,4 +1,6 @@
-"""`python -m tests.bench.airflow [PART …]`: all parts, or the named ones, one process after the other; exit code 1 where a figure is short of its target."""
+"""`python -m tests.bench.airflow [PART …]`: all parts, or the named ones, one process after the other; exit code 1
+where a figure is short of its target.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`deferred.py RUNS_AND_PODS.json`, with Airflow's environment: runs of the DAG `sizing` whose tasks wait for pods, though no worker started them."""
+"""`deferred.py RUNS_AND_PODS.json`, with Airflow's environment: runs of the DAG `sizing` whose tasks wait for pods,
+though no worker started them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def main(wanted: dict[str, list[dict[str, Any]]]) -> None:
     for name, producers in wanted.items():
         trigger_dag("sizing", run_id=name, conf={}, triggered_by=DagRunTriggeredByType.TEST)
         with create_session() as session:
-            tasks = session.scalars(select(TaskInstance).where(TaskInstance.run_id == name).order_by(TaskInstance.task_id)).all()
+            tasks = session.scalars(
+                select(TaskInstance).where(TaskInstance.run_id == name).order_by(TaskInstance.task_id)
+            ).all()
             for task, arguments in zip(tasks, producers, strict=True):
                 trigger = Trigger(classpath="gdi_operators.triggers.snakemake.SnakemakeTrigger", kwargs=arguments)
                 session.add(trigger)

@@ -1,4 +1,6 @@
-"""Ten runs, and scheduler, triggerer, api-server and a worker killed in turn: none may be lost, repeated or end otherwise than its workflow did."""
+"""Ten runs, and scheduler, triggerer, api-server and a worker killed in turn: none may be lost, repeated or end
+otherwise than its workflow did.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,15 @@ def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:
         rules = {rule: state for rule, state in airflow.states("probe", name).items() if rule.startswith("rules.")}
         expected = {f"rules.{rule}": "success" if i <= n % 3 else "skipped" for i, rule in enumerate(NAMES)}
         pods = [p for p in world.pods().values() if p["run"] == run]
-        right = ended == "success" and rules == expected and len(pods) == 1 and world.broker.runs[run].outcome == "success"
+        right = (
+            ended == "success" and rules == expected and len(pods) == 1 and world.broker.runs[run].outcome == "success"
+        )
         if not right:
             wrong += 1
-            print(f"# {name}: {ended}, {airflow.states('probe', name)}, pods {[p['name'] for p in pods]}, {world.broker.runs[run].outcome}")
+            print(
+                f"# {name}: {ended}, {airflow.states('probe', name)}, pods {[p['name'] for p in pods]},"
+                f" {world.broker.runs[run].outcome}"
+            )
     return row("wrong_or_lost_runs", wrong, "runs", "0", wrong == 0)
 
 
@@ -60,7 +67,9 @@ def _running(world: RulesWorld, name: str) -> bool:
 
 
 def _kill_a_worker(airflow: RealAirflow) -> None:
-    """The worker process of a task, in the middle of it: below the scheduler, with LocalExecutor, and its title says whether it is idle."""
+    """The worker process of a task, in the middle of it: below the scheduler, with LocalExecutor, and its title says
+    whether it is idle.
+    """
 
     def killed() -> bool:
         for process in psutil.Process(airflow.processes["scheduler"].pid).children(recursive=True):

@@ -27,9 +27,13 @@ def run(measure: Callable[[Path], bool]) -> int:
 
 
 def parts(package: str, names: Sequence[str], asked: Sequence[str]) -> int:
-    """Runs `python -m PACKAGE.PART`, one process after the other. The exit code of all: 1 where one was short, 2 where there is no such part."""
+    """Runs `python -m PACKAGE.PART`, one process after the other. The exit code of all: 1 where one was short, 2 where
+    there is no such part.
+    """
     if unknown := sorted(set(asked) - set(names)):
         print(f"there is no part {', '.join(unknown)}; there are {', '.join(names)}")
         return 2
-    codes = [subprocess.run([sys.executable, "-m", f"{package}.{name}"], check=False).returncode for name in asked or names]
+    codes = [
+        subprocess.run([sys.executable, "-m", f"{package}.{name}"], check=False).returncode for name in asked or names
+    ]
     return 1 if any(codes) else 0

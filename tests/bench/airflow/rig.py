@@ -1,4 +1,6 @@
-"""What several parts need: a broker of one node whose progress the part writes, and a real Airflow with the workflow `probe` in it."""
+"""What several parts need: a broker of one node whose progress the part writes, and a real Airflow with the workflow
+`probe` in it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,12 @@ from airflow_kit import RealAirflow, RulesWorld, wait_for
 
 
 @contextmanager
-def probe(work: Path, rules: Sequence[str], *, database: str = "", **config: str) -> Iterator[tuple[RulesWorld, RealAirflow]]:
-    """Up, with the DAG `probe` of these rules. `database`: a URL, where it is not SQLite; `config`: Airflow's environment."""
+def probe(
+    work: Path, rules: Sequence[str], *, database: str = "", **config: str
+) -> Iterator[tuple[RulesWorld, RealAirflow]]:
+    """Up, with the DAG `probe` of these rules. `database`: a URL, where it is not SQLite; `config`: Airflow's
+    environment.
+    """
     world = RulesWorld(work, nodes=1, rules=tuple(rules))
     try:
         world.start_host()

@@ -1,5 +1,5 @@
-"""Twenty runs of fifty rules at once: what watching costs, and how soon a rule's change is in the UI's API. On PostgreSQL (Debian's, as root), as
-whoever runs so much at once has it."""
+"""Twenty runs of fifty rules at once: what watching costs, and how soon a rule's change is in the UI's API. On
+PostgreSQL (Debian's, as root), as whoever runs so much at once has it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:
     rate = (len(world.broker.requests) - before) / (time.monotonic() - quiet)
     good = row("broker_requests", rate, "1/s", "<10", rate < 10)
     taken = sum(
-        airflow.api("GET", "/dags/probe/dagRuns/~/taskInstances", params={"state": s, "limit": 1})["total_entries"] for s in ("running", "queued", "scheduled")
+        airflow.api("GET", "/dags/probe/dagRuns/~/taskInstances", params={"state": s, "limit": 1})["total_entries"]
+        for s in ("running", "queued", "scheduled")
     )
     good &= row("worker_slots_used_by_watching", taken, "slots", "0", taken == 0)
     row("triggerer_memory", _memory(airflow) / 1e6, "MB")
@@ -79,7 +80,11 @@ def _latencies(world: RulesWorld, airflow: RealAirflow, name: str) -> list[float
 
 
 def _deferred(airflow: RealAirflow) -> int:
-    return int(airflow.api("GET", "/dags/probe/dagRuns/~/taskInstances", params={"state": "deferred", "limit": 1})["total_entries"])
+    return int(
+        airflow.api("GET", "/dags/probe/dagRuns/~/taskInstances", params={"state": "deferred", "limit": 1})[
+            "total_entries"
+        ]
+    )
 
 
 def _memory(airflow: RealAirflow) -> int:

@@ -1,4 +1,5 @@
-"""What docs/sizing.md reckons with: a producer in the triggerer, a call at the broker, a step on a worker, a job in a pod; memory, and CPU time.
+"""What docs/sizing.md reckons with: a producer in the triggerer, a call at the broker, a step on a worker, a job in a
+pod; memory, and CPU time.
 
 CPU time is what a process took, not what it waited: it hardly depends on what else the machine does.
 """
@@ -13,7 +14,12 @@ from tests.bench.airflow.report import run
 
 
 def measure(work: Path) -> bool:
-    parts = {"triggerer": sizing_triggerer.measure, "broker": sizing_broker.measure, "worker": sizing_worker.measure, "pod": sizing_pod.measure}
+    parts = {
+        "triggerer": sizing_triggerer.measure,
+        "broker": sizing_broker.measure,
+        "worker": sizing_worker.measure,
+        "pod": sizing_pod.measure,
+    }
     for name in sys.argv[1:] or parts:
         (work / name).mkdir()
         parts[name](work / name)

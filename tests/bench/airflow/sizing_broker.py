@@ -1,4 +1,6 @@
-"""One broker replica on PostgreSQL and OpenBao: its CPU time for each kind of call that a federation makes all the time."""
+"""One broker replica on PostgreSQL and OpenBao: its CPU time for each kind of call that a federation makes all the
+time.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,10 @@ def _of(world: PostgresWorld) -> None:
     audience = m.TokenRequest(audience=world.audience(run), min_ttl=65).model_dump()
 
     def events(n: int) -> dict[str, Any]:
-        return {"source": "pod-1", "events": [{**job, "seq": 10 * n + i + 1, "job": f"job-{10 * n + i}"} for i in range(10)]}
+        return {
+            "source": "pod-1",
+            "events": [{**job, "seq": 10 * n + i + 1, "job": f"job-{10 * n + i}"} for i in range(10)],
+        }
 
     calls: dict[str, tuple[str, str, Callable[[], str], Body]] = {
         "run_token": ("POST", "tokens", pod, lambda n: audience),
@@ -68,11 +73,23 @@ def _of(world: PostgresWorld) -> None:
     row("broker_memory", process.memory_full_info().uss / 1e6, "MB")
 
 
-def _call(world: PostgresWorld, run: str, method: str, path: str, who: Callable[[], str], body: Body, count: int, *, begin: int = 0) -> None:
+def _call(
+    world: PostgresWorld,
+    run: str,
+    method: str,
+    path: str,
+    who: Callable[[], str],
+    body: Body,
+    count: int,
+    *,
+    begin: int = 0,
+) -> None:
     url = f"/v1/runs/{run}/{path}".rstrip("/")
 
     def some(first: int) -> None:
-        with httpx.Client(base_url=world.url(), trust_env=False, timeout=60, limits=httpx.Limits(keepalive_expiry=1)) as http:  # the broker ends idle ones
+        with httpx.Client(
+            base_url=world.url(), trust_env=False, timeout=60, limits=httpx.Limits(keepalive_expiry=1)
+        ) as http:  # the broker ends idle ones
             for n in range(begin + first, begin + count, CLIENTS):
                 http.request(method, url, json=body(n), headers={"Authorization": f"Bearer {who()}"}).raise_for_status()
 

@@ -1,4 +1,6 @@
-"""A Snakemake pod with 200 and with 1,000 jobs, against a node that answers at once: its CPU time and its memory, and what a job adds."""
+"""A Snakemake pod with 200 and with 1,000 jobs, against a node that answers at once: its CPU time and its memory, and
+what a job adds.
+"""
 
 from __future__ import annotations
 
@@ -26,4 +28,6 @@ def measure(work: Path) -> None:
 def _of(folder: Path, count: int) -> Used:
     folder.mkdir()
     with instant(folder) as node:
-        return good(timed(gateway_run(folder, node.url, count), cwd=folder / "work", log=folder / "log", env=environment()))
+        return good(
+            timed(gateway_run(folder, node.url, count), cwd=folder / "work", log=folder / "log", env=environment())
+        )

@@ -1,4 +1,6 @@
-"""A real triggerer that waits for 20 and then 200 pods, over stand-ins of the broker, the process host and a cluster's API server."""
+"""A real triggerer that waits for 20 and then 200 pods, over stand-ins of the broker, the process host and a cluster's
+API server.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def _of(work: Path, launcher: str) -> None:
         (work / "dags").mkdir()
         (work / "dags" / "sizing.py").write_text(DAG.format(nodes=NODES))
         (work / "airflow").mkdir()
-        airflow = RealAirflow(work / "airflow", {**world.environment, **cluster.environment, "GDI_LAUNCHER": launcher}, dags=work / "dags")
+        airflow = RealAirflow(
+            work / "airflow", {**world.environment, **cluster.environment, "GDI_LAUNCHER": launcher}, dags=work / "dags"
+        )
         _run(airflow, "-m", "airflow", "dags", "reserialize")
         names = _runs(world, MANY)
         _defer(airflow, cluster, dict(list(names.items())[:FEW]))
@@ -84,19 +88,31 @@ class _Cluster:
         self.served = Served(app)
         self.host = _Host(work / "host.sock", self.asked)
         config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "x", "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-            "clusters": [{"name": "x", "cluster": {"server": self.served.url}}], "users": [{"name": "x", "user": {}}],
-        }  # fmt: skip
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            "clusters": [{"name": "x", "cluster": {"server": self.served.url}}],
+            "users": [{"name": "x", "user": {}}],
+        }
         (work / "kubeconfig").write_text(json.dumps(config))
         (work / "pods.yaml").write_text(yaml.safe_dump({"conn_id": "the_cluster", "image": "gdi-snakemake:1"}))
         connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(work / "kubeconfig")}}
         self.environment = {
-            "AIRFLOW_CONN_THE_CLUSTER": json.dumps(connection), "GDI_POD_CONFIG": str(work / "pods.yaml"), "GDI_PROCESS_HOST_SOCKET": str(work / "host.sock"),
-        }  # fmt: skip
+            "AIRFLOW_CONN_THE_CLUSTER": json.dumps(connection),
+            "GDI_POD_CONFIG": str(work / "pods.yaml"),
+            "GDI_PROCESS_HOST_SOCKET": str(work / "host.sock"),
+        }
 
     def run(self, name: str) -> None:
         padding = {"kubectl.kubernetes.io/as-large-as-a-real-one": "x" * 6000}
-        metadata = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": now(), "labels": {}, "annotations": padding}
+        metadata = {
+            "name": name,
+            "uid": f"uid-of-{name}",
+            "creationTimestamp": now(),
+            "labels": {},
+            "annotations": padding,
+        }
         self.cluster.pods[name] = {"metadata": metadata, "spec": {"containers": [{"name": "snakemake"}]}, "status": {}}
         self.cluster.run(name)
 
@@ -113,7 +129,14 @@ class _Host(Served):
         @app.get("/pods/{name}")
         async def read(name: str) -> dict[str, Any]:
             asked.add(name)
-            return {"name": name, "uid": f"uid-of-{name}", "state": "running", "stopping": False, "exit_code": None, "signal": None}
+            return {
+                "name": name,
+                "uid": f"uid-of-{name}",
+                "state": "running",
+                "stopping": False,
+                "exit_code": None,
+                "signal": None,
+            }
 
         super().__init__(app)
 
@@ -131,7 +154,14 @@ def _runs(world: RulesWorld, count: int) -> dict[str, str]:
     found = {}
     with BrokerClient(world.broker.served.url, lambda: "identity") as client:
         for n in range(count):
-            asked = {"dag_id": "sizing", "dag_run_id": f"run-{n}", "attempt": 1, "workflow": "probe", "digest": "sha256:" + "0" * 64, "ticket": TICKET}
+            asked = {
+                "dag_id": "sizing",
+                "dag_run_id": f"run-{n}",
+                "attempt": 1,
+                "workflow": "probe",
+                "digest": "sha256:" + "0" * 64,
+                "ticket": TICKET,
+            }
             found[f"run-{n}"] = client.admit(m.AdmitRequest(**asked, parameters={"datasets": ["DS-A"]})).id
     world.broker.nodes = [SimpleNamespace(name=f"node-{n}") for n in range(NODES)]  # type: ignore[misc]
     return found
@@ -143,21 +173,37 @@ def _defer(airflow: RealAirflow, cluster: _Cluster, runs: dict[str, str]) -> Non
         for n in range(NODES):
             pod = f"{run}-node-{n}-1-1"
             cluster.run(pod)
-            wanted.setdefault(name, []).append({"run": run, "attempt": 1, "node": f"node-{n}", "pod": pod, "state": {"attempt": 1, "generation": 1}})
+            wanted.setdefault(name, []).append(
+                {"run": run, "attempt": 1, "node": f"node-{n}", "pod": pod, "state": {"attempt": 1, "generation": 1}}
+            )
     file = airflow.folder / "wanted.json"
     file.write_text(json.dumps(wanted))
     _run(airflow, str(HERE / "deferred.py"), str(file))
 
 
 def _run(airflow: RealAirflow, *command: str) -> None:
-    done = subprocess.run([sys.executable, *command], env=airflow.environment, cwd=airflow.folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=airflow.environment,
+        cwd=airflow.folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def _figures(airflow: RealAirflow, cluster: _Cluster, pods: int) -> tuple[float, float]:
-    """Bytes that the triggerer's processes hold for themselves, and CPU seconds a second, when it asks for that many pods."""
-    wait_for(f"{pods} pods asked for", lambda: len([name for name in cluster.asked if not name.endswith("/log")]) >= pods, timeout=600, every=1)
+    """Bytes that the triggerer's processes hold for themselves, and CPU seconds a second, when it asks for that many
+    pods.
+    """
+    wait_for(
+        f"{pods} pods asked for",
+        lambda: len([name for name in cluster.asked if not name.endswith("/log")]) >= pods,
+        timeout=600,
+        every=1,
+    )
     time.sleep(SECONDS / 2)  # the start is behind all of them
     cpu, at = _cpu(airflow), time.monotonic()
     time.sleep(SECONDS)  # the figure is a rate over this time

@@ -1,4 +1,6 @@
-"""A step on a worker: what starting a task's process, and what it does for a run, takes of a CPU; four runs over two nodes, nothing in their pods."""
+"""A step on a worker: what starting a task's process, and what it does for a run, takes of a CPU; four runs over two
+nodes, nothing in their pods.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,12 @@ def _runs(world: RulesWorld, airflow: RealAirflow, names: list[str]) -> None:
     for name in names:
         airflow.trigger("probe", world.conf("ok", 0.2), name)
     for name in names:
-        wait_for(f"the end of {name}", lambda name=name: _look(airflow) or airflow.run_state("probe", name) in ("success", "failed"), timeout=600, every=0.5)
+        wait_for(
+            f"the end of {name}",
+            lambda name=name: _look(airflow) or airflow.run_state("probe", name) in ("success", "failed"),
+            timeout=600,
+            every=0.5,
+        )
         if airflow.run_state("probe", name) != "success":
             raise SystemExit(f"{name} failed: {airflow.states('probe', name)}")
 

@@ -36,7 +36,10 @@ def _bare(folder: Path) -> float:
     (folder / "Snakefile").write_text(SNAKEFILE)
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     wait_for("the first job", (folder / "first").exists, timeout=120, every=0.05)
     took = time.monotonic() - started

@@ -1,4 +1,5 @@
-"""`python -m tests.bench.kubernetes [PART …]`: all parts, or the named ones, one process after the other; exit code 1 where a figure is short of its target.
+"""`python -m tests.bench.kubernetes [PART …]`: all parts, or the named ones, one process after the other; exit code 1
+where a figure is short of its target.
 
 Needs what `make test-kubernetes` needs.
 """

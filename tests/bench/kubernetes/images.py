@@ -15,7 +15,13 @@ def measure(work: Path) -> bool:
     good = True
     for target, size in images.build(TARGETS).items():
         most = images.BUDGET_MB.get(target)
-        good &= row(f"image_{target}", size, "MB", "printed" if most is None else f"<{most}", None if most is None else size < most)
+        good &= row(
+            f"image_{target}",
+            size,
+            "MB",
+            "printed" if most is None else f"<{most}",
+            None if most is None else size < most,
+        )
     return good
 
 

@@ -1,4 +1,6 @@
-"""Fifty runs at once at one node: whether all complete, how long it takes, and the most memory that each run's pod held. `many N`: that many."""
+"""Fifty runs at once at one node: whether all complete, how long it takes, and the most memory that each run's pod
+held. `many N`: that many.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,17 @@ POD = {"cpu": "20m", "memory": "400Mi", "disk": "200Mi"}
 
 
 class Peaks:
-    """The most memory of each Snakemake pod, by its control group, looked at twice a second while it lives. `held`: {uid: bytes}, with the files that the
-    kernel keeps for it; `own`: what its processes hold for themselves."""
+    """The most memory of each Snakemake pod, by its control group, looked at twice a second while it lives. `held`:
+    {uid: bytes}, with the files that the kernel keeps for it; `own`: what its processes hold for themselves."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.held: dict[str, int] = {}
         self.own: dict[str, int] = {}
         kinds = {kind: mount for mount, kind in hierarchies() if kind == "cgroup2" or mount.name == "memory"}
         self._root = (kinds.get("cgroup") or kinds["cgroup2"]) / cluster.name
-        self._peak, self._anonymous = ("memory.max_usage_in_bytes", "total_rss") if "cgroup" in kinds else ("memory.peak", "anon")
+        self._peak, self._anonymous = (
+            ("memory.max_usage_in_bytes", "total_rss") if "cgroup" in kinds else ("memory.peak", "anon")
+        )
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -44,7 +48,11 @@ class Peaks:
     def _look(self) -> None:
         while not self._end.wait(0.5):
             # No `**`: it would look into the groups of pods, which go away meanwhile.
-            for folder in (f for quality in (".", "burstable", "besteffort") for f in self._root.glob(f"node-*/kubepods/{quality}/pod*")):
+            for folder in (
+                f
+                for quality in (".", "burstable", "besteffort")
+                for f in self._root.glob(f"node-*/kubepods/{quality}/pod*")
+            ):
                 uid = folder.name.removeprefix("pod")
                 try:
                     peak = int((folder / self._peak).read_text())

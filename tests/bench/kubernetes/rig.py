@@ -30,5 +30,8 @@ def a_coordinator(work: Path) -> Iterator[Coordinator]:
 @contextmanager
 def a_federation(**options: Any) -> Iterator[ClusterFederation]:
     """Of one node. Within it this thread is in the cluster's network."""
-    with a_cluster("broker", "node", "snakemake") as cluster, started(ClusterFederation, cluster, nodes=1, **options) as made:
+    with (
+        a_cluster("broker", "node", "snakemake") as cluster,
+        started(ClusterFederation, cluster, nodes=1, **options) as made,
+    ):
         yield made

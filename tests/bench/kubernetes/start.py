@@ -1,4 +1,6 @@
-"""From the trigger of a run to its Snakemake pod and its first TES task, and what of that is ours: not Airflow's, Kubernetes' or Snakemake's own."""
+"""From the trigger of a run to its Snakemake pod and its first TES task, and what of that is ours: not Airflow's,
+Kubernetes' or Snakemake's own.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def measure(work: Path) -> bool:
     for name, values in (("trigger_to_snakemake_pod_running", running), ("trigger_to_first_tes_task", first)):
         row(f"{name}_p50", median(values), "s")
         row(f"{name}_p95", p95(values), "s")
-    return row("our_share_p50", median(ours), "s", "<3", median(ours) < 3) & row("our_share_p95", p95(ours), "s", "<3", p95(ours) < 3)
+    return row("our_share_p50", median(ours), "s", "<3", median(ours) < 3) & row(
+        "our_share_p95", p95(ours), "s", "<3", p95(ours) < 3
+    )
 
 
 def _one(driver: Driver, story: Story, alone: float) -> tuple[float, float, float]:
@@ -47,7 +51,11 @@ def _one(driver: Driver, story: Story, alone: float) -> tuple[float, float, floa
     wait_for("the first TES task", lambda: driver.all_tasks(begun.run), timeout=300, every=0.1)
     tasks = {t["task_id"]: t for t in driver.instances(begun)}  # now: a resumed task may begin anew
     driver.succeed(begun, timeout=400)
-    triggered = _at(driver.portals["alice"].airflow("GET", f"/api/v2/dags/{begun.workflow}/dagRuns/{begun.dag_run}").json()["queued_at"])
+    triggered = _at(
+        driver.portals["alice"]
+        .airflow("GET", f"/api/v2/dags/{begun.workflow}/dagRuns/{begun.dag_run}")
+        .json()["queued_at"]
+    )
     moments = story.of(begun.run)
     first = min(_at(t["creation_time"]) for t in driver.all_tasks(begun.run))
     parts = {
@@ -55,7 +63,10 @@ def _one(driver: Driver, story: Story, alone: float) -> tuple[float, float, floa
         "launch": moments["let-go"] - _at(tasks["analyse"]["start_date"]),
         "Snakemake and entry point": first - moments["started"],
     }
-    theirs = {"Kubernetes": moments["started"] - moments["let-go"], "Airflow": first - triggered - sum(parts.values()) - moments["started"] + moments["let-go"]}
+    theirs = {
+        "Kubernetes": moments["started"] - moments["let-go"],
+        "Airflow": first - triggered - sum(parts.values()) - moments["started"] + moments["let-go"],
+    }
     print("# " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in {**parts, **theirs}.items()), flush=True)
     return moments["started"] - triggered, first - triggered, sum(parts.values()) - alone
 

@@ -1,4 +1,6 @@
-"""What happens to Snakemake pods, as the API server tells it: a watch that notes the moment of each change, more exactly than a pod's own whole seconds."""
+"""What happens to Snakemake pods, as the API server tells it: a watch that notes the moment of each change, more
+exactly than a pod's own whole seconds.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,18 @@ PODS = "/api/v1/namespaces/gdi-runs/pods"
 
 
 class Story:
-    """Made within the cluster's network. `moments`: {pod: {created | let-go | started | ended: seconds of the wall clock}}."""
+    """Made within the cluster's network. `moments`: {pod: {created | let-go | started | ended: seconds of the wall
+    clock}}.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self.moments: dict[str, dict[str, float]] = {}
-        self._client = httpx.Client(base_url=API_URL, verify=pki.admin(cluster.state / "pki"), trust_env=False, timeout=httpx.Timeout(10, read=None))
+        self._client = httpx.Client(
+            base_url=API_URL,
+            verify=pki.admin(cluster.state / "pki"),
+            trust_env=False,
+            timeout=httpx.Timeout(10, read=None),
+        )
         threading.Thread(target=self._follow, daemon=True).start()
 
     def close(self) -> None:
@@ -39,7 +48,11 @@ class Story:
                 listed = self._client.get(PODS).raise_for_status().json()
                 for pod in listed["items"]:
                     self._note(pod, time.time())
-                parameters = {"watch": "1", "timeoutSeconds": "3600", "resourceVersion": listed["metadata"]["resourceVersion"]}
+                parameters = {
+                    "watch": "1",
+                    "timeoutSeconds": "3600",
+                    "resourceVersion": listed["metadata"]["resourceVersion"],
+                }
                 with self._client.stream("GET", PODS, params=parameters) as answer:
                     for change in map(json.loads, answer.iter_lines()):
                         if change["type"] == "ERROR":

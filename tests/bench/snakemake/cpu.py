@@ -1,4 +1,6 @@
-"""CPU time of a task above its own command: the same command as a plain task, in direct mode, and with Snakemake inside, on the stand-in TES."""
+"""CPU time of a task above its own command: the same command as a plain task, in direct mode, and with Snakemake
+inside, on the stand-in TES.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def rows(folder: Path, *, direct: int = 30, inside: int = 4) -> list[Row]:
 
 def _plain(bare: Rig, folder: Path, count: int) -> float:
     output = [{"url": f"{bare.prefix()}/x", "path": "/data/x"}]
-    task = {"executors": [{"image": "gdi-task:1", "command": ["/bin/bash", "-c", "echo 1 > /data/x"]}], "outputs": output}
+    task = {
+        "executors": [{"image": "gdi-task:1", "command": ["/bin/bash", "-c", "echo 1 > /data/x"]}],
+        "outputs": output,
+    }
     for identifier in [bare.tes.submit(task) for _ in range(count)]:
         bare.tes.wait(identifier, "COMPLETE", seconds=120)
     return _mean(folder, count)
@@ -36,13 +41,24 @@ def _run(bare: Rig, folder: Path, mode: str, count: int) -> float:
     work = folder / mode
     work.mkdir()
     (work / "Snakefile").write_text(FLAT)
-    command = [sys.executable, "-m", "snakemake", *bare.arguments(bare.prefix()), "--config", f"count={count}", "--tes-auth-mode", mode]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        *bare.arguments(bare.prefix()),
+        "--config",
+        f"count={count}",
+        "--tes-auth-mode",
+        mode,
+    ]
     good(timed(command, cwd=work, log=folder / f"{mode}.log", env=bare.environment(work)))
     return _mean(folder, count)
 
 
 def _mean(folder: Path, count: int) -> float:
-    """CPU seconds of each task since the last call, as bash's `times` gives them: two lines, the shell's and its children's, each user and system."""
+    """CPU seconds of each task since the last call, as bash's `times` gives them: two lines, the shell's and its
+    children's, each user and system.
+    """
     files = list(folder.glob("times-*"))
     said = "".join(f.read_text() for f in files)
     for file in files:

@@ -1,6 +1,8 @@
-"""A node that answers at once, in memory: broker, gateway and TES in one process of its own, so that what a benchmark measures is the other side.
+"""A node that answers at once, in memory: broker, gateway and TES in one process of its own, so that what a benchmark
+measures is the other side.
 
-`python instant.py PORT_FILE [--hold] [--seconds S]`: tasks are COMPLETE when created, after S seconds, or never (`--hold`). `GET /admin/stats` counts requests.
+`python instant.py PORT_FILE [--hold] [--seconds S]`: tasks are COMPLETE when created, after S seconds, or never
+(`--hold`). `GET /admin/stats` counts requests.
 """
 
 from __future__ import annotations
@@ -30,12 +32,20 @@ class Node:
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes, str]:
         """(status, body, extra header lines)."""
         if path == "/admin/stats":
-            return 200, json.dumps({"counts": self.counts, "rounds": self.rounds, "tasks": len(self.tasks)}).encode(), ""
+            return (
+                200,
+                json.dumps({"counts": self.counts, "rounds": self.rounds, "tasks": len(self.tasks)}).encode(),
+                "",
+            )
         kind = "tasks" if path.startswith(TES) else path.split("/")[1]
         kind = "list" if path == TES and method == "GET" else kind
         self.counts[f"{method} {kind}"] += 1
         if path.endswith("/tokens"):
-            return 200, json.dumps({"token": "t", "token_type": "Bearer", "expires_at": time.time() + 3600}).encode(), ""
+            return (
+                200,
+                json.dumps({"token": "t", "token_type": "Bearer", "expires_at": time.time() + 3600}).encode(),
+                "",
+            )
         if path.endswith("/events"):
             return 200, b"{}", ""
         if path == TES:
@@ -55,7 +65,13 @@ class Node:
 
     def create(self, task: dict[str, Any]) -> tuple[int, bytes, str]:
         identifier = f"t{len(self.tasks)}"
-        self.tasks[identifier] = {"id": identifier, "state": "QUEUED", "due": time.monotonic() + self.seconds, "tags": task["tags"], "outputs": task["outputs"]}
+        self.tasks[identifier] = {
+            "id": identifier,
+            "state": "QUEUED",
+            "due": time.monotonic() + self.seconds,
+            "tags": task["tags"],
+            "outputs": task["outputs"],
+        }
         self.order.append(identifier)
         return 200, json.dumps({"id": identifier}).encode(), ""
 
@@ -67,7 +83,13 @@ class Node:
         tasks = []
         for identifier in ids:
             task = self.tasks[identifier]
-            tasks.append({"id": identifier, "state": self.state(task), **({"tags": task["tags"], "creation_time": "2026"} if full else {})})
+            tasks.append(
+                {
+                    "id": identifier,
+                    "state": self.state(task),
+                    **({"tags": task["tags"], "creation_time": "2026"} if full else {}),
+                }
+            )
         more = {"next_page_token": str(end - size)} if end - size > 0 else {}
         return 200, json.dumps({"tasks": tasks, **more}).encode(), ""
 
@@ -79,7 +101,18 @@ class Node:
             task["state"] = "CANCELED" if self.state(task) == "QUEUED" else task["state"]
             return 200, b"{}", ""
         outputs = [{"url": o["url"], "path": o["path"], "size_bytes": "1"} for o in task["outputs"]]
-        return 200, json.dumps({"id": task["id"], "state": self.state(task), "tags": task["tags"], "logs": [{"logs": [], "outputs": outputs}]}).encode(), ""
+        return (
+            200,
+            json.dumps(
+                {
+                    "id": task["id"],
+                    "state": self.state(task),
+                    "tags": task["tags"],
+                    "logs": [{"logs": [], "outputs": outputs}],
+                }
+            ).encode(),
+            "",
+        )
 
     def file(self, method: str, parts: list[str], query: dict[str, list[str]]) -> tuple[int, bytes, str]:
         for task in self.tasks.values():
@@ -89,7 +122,13 @@ class Node:
             start = query.get("page_token", [""])[0]
             rows = [(p, *v) for p, v in sorted(self.files.items()) if p > start]
             more = rows[999][0] if len(rows) > 1000 else ""
-            return 200, json.dumps({"files": [{"path": p, "size": s, "mtime": m} for p, s, m in rows[:1000]], "next_page_token": more}).encode(), ""
+            return (
+                200,
+                json.dumps(
+                    {"files": [{"path": p, "size": s, "mtime": m} for p, s, m in rows[:1000]], "next_page_token": more}
+                ).encode(),
+                "",
+            )
         if method == "PUT":
             return 201, b"{}", ""
         known = self.files.get(parts[3])
@@ -114,7 +153,10 @@ async def serve(port_file: Path, node: Node) -> None:
                 status, answer, extra = node.answer(method, path, parse_qs(query), body)
                 length = "1" if method == "HEAD" and status == 200 else str(len(answer))
                 date = formatdate(usegmt=True)
-                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nDate: {date}\r\n{extra}\r\n".encode() + (b"" if method == "HEAD" else answer))
+                writer.write(
+                    f"HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nDate: {date}\r\n{extra}\r\n".encode()
+                    + (b"" if method == "HEAD" else answer)
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

@@ -1,4 +1,6 @@
-"""What every row needs: a process with its wall time, CPU time and memory, a node that answers at once, rows with their targets."""
+"""What every row needs: a process with its wall time, CPU time and memory, a node that answers at once, rows with their
+targets.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,22 @@ import httpx
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 RUN = "r-0123456789abcdef0123"
-AT_FULL_SPEED = ("--max-jobs-per-timespan", "100000/1s")  # Snakemake by itself hands out a hundred jobs a second at most, which would hide what is measured
+AT_FULL_SPEED = (
+    "--max-jobs-per-timespan",
+    "100000/1s",
+)  # Snakemake by itself hands out a hundred jobs a second at most, which would hide what is measured
 COMMON = (
-    *("--local-cores", "1", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--default-resources", "mem_mb=500", "disk_mb=100"),
+    *(
+        "--local-cores",
+        "1",
+        "--nolock",
+        "--rerun-incomplete",
+        "--rerun-triggers",
+        "mtime",
+        "--default-resources",
+        "mem_mb=500",
+        "disk_mb=100",
+    ),
     *("--scheduler", "greedy", "--latency-wait", "10", "--nocolor", *AT_FULL_SPEED),
 )
 FLAT = """container: "gdi-task:1"
@@ -46,12 +61,23 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        return (self.at_most is None or self.value <= self.at_most) and (self.at_least is None or self.value >= self.at_least)
+        return (self.at_most is None or self.value <= self.at_most) and (
+            self.at_least is None or self.value >= self.at_least
+        )
 
     def __str__(self) -> str:
-        target = f"(at most {self.at_most:g}) " if self.at_most is not None else f"(at least {self.at_least:g}) " if self.at_least is not None else ""
+        target = (
+            f"(at most {self.at_most:g}) "
+            if self.at_most is not None
+            else f"(at least {self.at_least:g}) "
+            if self.at_least is not None
+            else ""
+        )
         judged = ("ok" if self.ok else "short") if target else ""
-        return f"{self.name:<74} {self.value:>10.3f} {self.unit:<10} {target}{judged}{'  # ' + self.note if self.note else ''}"
+        return (
+            f"{self.name:<74} {self.value:>10.3f} {self.unit:<10}"
+            f" {target}{judged}{'  # ' + self.note if self.note else ''}"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +95,9 @@ def timed(argv: list[str], *, cwd: Path, log: Path, env: dict[str, str] | None =
     """Runs a process to its end. Its CPU time is that of it and its children."""
     began = time.monotonic()
     with log.open("wb") as said:
-        process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+        )
         try:
             while True:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -82,17 +110,27 @@ def timed(argv: list[str], *, cwd: Path, log: Path, env: dict[str, str] | None =
             process.kill()
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Used(process.returncode, time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, log)
+    return Used(
+        process.returncode, time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, log
+    )
 
 
 def good(used: Used) -> Used:
     if used.code != 0:
-        raise SystemExit(f"a run that was to be measured failed ({used.code}):\n" + used.log.read_text(errors="replace")[-3000:])
+        raise SystemExit(
+            f"a run that was to be measured failed ({used.code}):\n" + used.log.read_text(errors="replace")[-3000:]
+        )
     return used
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **more}
+    return {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **more,
+    }
 
 
 def children_cpu() -> float:
@@ -135,13 +173,39 @@ def gateway_run(folder: Path, url: str, count: int, jobs: int = 10_000) -> list[
     (folder / "identity" / "token").write_text("identity")
     (folder / "workflow" / "Snakefile").write_text(FLAT)
     run = {
-        **{"run": RUN, "attempt": 1, "node": "node-a", "pod": "pod-1", "broker_url": url, "gateway_url": url, "audience": url, "workflow": "bench"},
+        **{
+            "run": RUN,
+            "attempt": 1,
+            "node": "node-a",
+            "pod": "pod-1",
+            "broker_url": url,
+            "gateway_url": url,
+            "audience": url,
+            "workflow": "bench",
+        },
         **{"digest": "sha256:" + "0" * 64, "parameters": {}, "datasets": [], "relays": []},
     }
     (folder / "run.json").write_text(json.dumps(run))
     papers = str(folder / "run.json")
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(folder / "workflow" / "Snakefile"), "--config", f"count={count}"),
-        *("--executor", "tes-auth", "--tes-auth-run-file", papers, "--storage-sda-run-file", papers, "--jobs", str(jobs)),
+        *(
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(folder / "workflow" / "Snakefile"),
+            "--config",
+            f"count={count}",
+        ),
+        *(
+            "--executor",
+            "tes-auth",
+            "--tes-auth-run-file",
+            papers,
+            "--storage-sda-run-file",
+            papers,
+            "--jobs",
+            str(jobs),
+        ),
         *("--default-storage-provider", "sda", "--default-storage-prefix", f"workspace://{RUN}", *COMMON),
     ]

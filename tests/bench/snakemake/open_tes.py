@@ -1,5 +1,6 @@
-"""The stand-in TES as this benchmark needs it, and never elsewhere: tasks with the network, since the published plugin's fetch and store by themselves
-(BENCH_NETWORK=1), and the CPU time of each task's command, written by bash's `times` into BENCH_TIMES/times-…."""
+"""The stand-in TES as this benchmark needs it, and never elsewhere: tasks with the network, since the published
+plugin's fetch and store by themselves (BENCH_NETWORK=1), and the CPU time of each task's command, written by bash's
+`times` into BENCH_TIMES/times-…."""
 
 from __future__ import annotations
 

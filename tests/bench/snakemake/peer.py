@@ -1,4 +1,6 @@
-"""Forty short jobs and a gather: ours, the published plugin as it is and without its fixed wait, and the same tasks sent straight to the TES."""
+"""Forty short jobs and a gather: ours, the published plugin as it is and without its fixed wait, and the same tasks
+sent straight to the TES.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,25 @@ def rows(folder: Path, *, with_peer: bool) -> list[Row]:
         ours_folder.mkdir()
         (ours_folder / "Snakefile").write_text(SNAKEFILE)
         prefix = bare.prefix()
-        command = [sys.executable, "-m", "snakemake", *bare.arguments(prefix), "--jobs", "100", "--rerun-triggers", "mtime"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *bare.arguments(prefix),
+            "--jobs",
+            "100",
+            "--rerun-triggers",
+            "mtime",
+        ]
         ours = good(timed(command, cwd=ours_folder, log=folder / "ours.log", env=bare.environment(ours_folder)))
-        start = good(timed([sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run"], cwd=_empty(folder), log=folder / "start.log", env=environment()))
+        start = good(
+            timed(
+                [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run"],
+                cwd=_empty(folder),
+                log=folder / "start.log",
+                env=environment(),
+            )
+        )
         tasks = bare.of_prefix(prefix)
         straight = asyncio.run(_straight(bare, tasks))
         found = [
@@ -56,7 +74,12 @@ def rows(folder: Path, *, with_peer: bool) -> list[Row]:
     return [
         *found,
         Row("the published plugin as it is", published.wall, "s"),
-        Row("the published plugin without its fixed wait of 40 s", mended.wall, "s", note="init_seconds_before_status_checks=0, patched at run time"),
+        Row(
+            "the published plugin without its fixed wait of 40 s",
+            mended.wall,
+            "s",
+            note="init_seconds_before_status_checks=0, patched at run time",
+        ),
         Row("faster than the published plugin as it is", published.wall / ours.wall, "times", at_least=8),
         Row("faster than the published plugin without its wait", mended.wall / ours.wall, "times", at_least=4),
     ]
@@ -72,13 +95,20 @@ def _empty(folder: Path) -> Path:
 async def _straight(bare: Rig, tasks: list[dict[str, Any]]) -> float:
     """The same tasks once more, the gather when all others are COMPLETE; asked after by one list in 0.1 s."""
     mark = secrets.token_hex(4)
-    bodies = [{k: t[k] for k in ("name", "inputs", "outputs", "resources", "executors") if k in t} | {"tags": {"bench": mark}} for t in tasks]
+    bodies = [
+        {k: t[k] for k in ("name", "inputs", "outputs", "resources", "executors") if k in t} | {"tags": {"bench": mark}}
+        for t in tasks
+    ]
     first, last = bodies[:-1], bodies[-1]
-    async with httpx.AsyncClient(base_url=bare.tes.url + "/ga4gh/tes/v1", headers=bare.tes.world.service(), timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=bare.tes.url + "/ga4gh/tes/v1", headers=bare.tes.world.service(), timeout=60, trust_env=False
+    ) as http:
 
         async def complete(count: int) -> None:
             while True:
-                page = (await http.get("/tasks", params={"tag_key": "bench", "tag_value": mark, "page_size": 100})).json()
+                page = (
+                    await http.get("/tasks", params={"tag_key": "bench", "tag_value": mark, "page_size": 100})
+                ).json()
                 states = [t.get("state") for t in page.get("tasks") or []]
                 if states.count("COMPLETE") == count:
                     return
@@ -102,7 +132,8 @@ def peer_environment() -> Path:
         tool = str(uv if uv.exists() else "uv")
         subprocess.run([tool, "venv", "-q", "--clear", "-p", sys.executable, str(venv)], check=True)
         subprocess.run([tool, "pip", "install", "-q", "--python", str(venv / "bin" / "python"), *PEER], check=True)
-        # Its tasks install the storage plugin by pip each time; it is in the image, and nothing is fetched from anywhere here: all the quicker for it.
+        # Its tasks install the storage plugin by pip each time; it is in the image, and nothing is fetched from
+        # anywhere here: all the quicker for it.
         (venv / "bin" / "pip").unlink(missing_ok=True)
         (venv / "bin" / "pip").write_text("#!/bin/sh\nexit 0\n")
         (venv / "bin" / "pip").chmod(0o755)
@@ -111,7 +142,9 @@ def peer_environment() -> Path:
 
 
 def _published(bare: Rig, folder: Path, venv: Path, *, wait: int) -> Used:
-    """The published plugin: Snakemake inside each task, its S3 keys in each task's command. When a task fails it reads `GITHUB_WORKSPACE/funnel.log`."""
+    """The published plugin: Snakemake inside each task, its S3 keys in each task's command. When a task fails it reads
+    `GITHUB_WORKSPACE/funnel.log`.
+    """
     place = folder / f"published-{wait}"
     place.mkdir()
     (place / "funnel.log").touch()
@@ -121,7 +154,10 @@ def _published(bare: Rig, folder: Path, venv: Path, *, wait: int) -> Used:
         f"plugin.common_settings.init_seconds_before_status_checks = {wait}\n"
         "from snakemake.cli import main\nmain()\n"
     )
-    weed, keys = bare.weed, {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": bare.weed.access, "SNAKEMAKE_STORAGE_S3_SECRET_KEY": bare.weed.secret}
+    weed, keys = (
+        bare.weed,
+        {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": bare.weed.access, "SNAKEMAKE_STORAGE_S3_SECRET_KEY": bare.weed.secret},
+    )
     command = [
         *(
             str(venv / "bin" / "python"),
@@ -135,8 +171,24 @@ def _published(bare: Rig, folder: Path, venv: Path, *, wait: int) -> Used:
             "--local-cores",
             "1",
         ),
-        *("--default-storage-provider", "s3", "--default-storage-prefix", bare.prefix(), "--storage-s3-endpoint-url", weed.endpoint),
-        *("--container-image", "peer:1", "--scheduler", "greedy", "--nocolor", "--default-resources", "mem_mb=500", "disk_mb=100"),
+        *(
+            "--default-storage-provider",
+            "s3",
+            "--default-storage-prefix",
+            bare.prefix(),
+            "--storage-s3-endpoint-url",
+            weed.endpoint,
+        ),
+        *(
+            "--container-image",
+            "peer:1",
+            "--scheduler",
+            "greedy",
+            "--nocolor",
+            "--default-resources",
+            "mem_mb=500",
+            "disk_mb=100",
+        ),
     ]
     env = environment(
         **keys,

@@ -1,4 +1,6 @@
-"""SIGKILL at random instants: nothing submitted twice, nothing lost. SIGTERM with many live tasks: all of them ended."""
+"""SIGKILL at random instants: nothing submitted twice, nothing lost. SIGTERM with many live tasks: all of them
+ended.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "UNKNOWN", "CANCELING")
 
 
 def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:
-    """One run of `jobs` jobs whose Snakemake is killed `kills` times; the same command each time, in the same folder or (every other time) an empty one."""
+    """One run of `jobs` jobs whose Snakemake is killed `kills` times; the same command each time, in the same folder or
+    (every other time) an empty one.
+    """
     chance = random.Random(4)
     with rig() as bare:
         prefix = bare.prefix()
@@ -43,12 +47,23 @@ def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:
             code = process.wait()
             break
         tasks = all_tasks(bare, prefix)
-        files = [f for f in bare.weed.client.get_paginator("list_objects_v2").paginate(Bucket=bare.weed.bucket, Prefix=key(bare, prefix) + "/out/")]
+        files = [
+            f
+            for f in bare.weed.client.get_paginator("list_objects_v2").paginate(
+                Bucket=bare.weed.bucket, Prefix=key(bare, prefix) + "/out/"
+            )
+        ]
         made = sum(len(page.get("Contents", [])) for page in files)
     again = sum(n - 1 for n in Counter(t["tags"]["gdi-job"] for t in tasks).values())
     return [
         Row(f"SIGKILL at {killed} instants of a {jobs}-job run: tasks submitted twice", again, "tasks", at_most=0),
-        Row(f"SIGKILL at {killed} instants of a {jobs}-job run: jobs lost", jobs - made + (code != 0), "jobs", at_most=0, note=f"{starts} starts"),
+        Row(
+            f"SIGKILL at {killed} instants of a {jobs}-job run: jobs lost",
+            jobs - made + (code != 0),
+            "jobs",
+            at_most=0,
+            note=f"{starts} starts",
+        ),
     ]
 
 
@@ -56,7 +71,14 @@ def start(bare: Rig, work: Path, prefix: str, jobs: int, log: Any) -> subprocess
     count = ("--config", f"count={jobs}", "--jobs", str(jobs))
     again = ("--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime")
     arguments = [*bare.arguments(prefix), *count, *again, *AT_FULL_SPEED]
-    return subprocess.Popen([sys.executable, "-m", "snakemake", *arguments], cwd=work, env=bare.environment(work), stdout=log, stderr=log, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=work,
+        env=bare.environment(work),
+        stdout=log,
+        stderr=log,
+        text=True,
+    )
 
 
 def cancel(folder: Path, count: int) -> list[Row]:
@@ -92,7 +114,9 @@ def all_tasks(bare: Rig, prefix: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     token = ""
     while True:
-        page = bare.tes.list(view="BASIC", page_size=500, tag_key="gdi-rule", tag_value="one", **({"page_token": token} if token else {}))
+        page = bare.tes.list(
+            view="BASIC", page_size=500, tag_key="gdi-rule", tag_value="one", **({"page_token": token} if token else {})
+        )
         found += [t for t in page.get("tasks") or [] if str(t["outputs"][0]["url"]).startswith(prefix + "/")]
         if not (token := page.get("next_page_token") or ""):
             return found

@@ -1,4 +1,6 @@
-"""A local TES (the stand-in, or real Funnel) and a real S3, as tests/integration has them, for one part of the benchmark."""
+"""A local TES (the stand-in, or real Funnel) and a real S3, as tests/integration has them, for one part of the
+benchmark.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ HERE = Path(__file__).parent
 def rig(*, slots: int | None = None, open_for: Path | None = None, times: Path | None = None) -> Iterator[Bare]:
     """Funnel where GDI_FUNNEL names it and nothing else is asked for, otherwise the stand-in.
 
-    `open_for`: a virtual environment that tasks of the image `peer:1` see; all tasks get the network then. `times`: where tasks leave their CPU times.
+    `open_for`: a virtual environment that tasks of the image `peer:1` see; all tasks get the network then. `times`:
+    where tasks leave their CPU times.
     """
     home, s3 = Path(tempfile.mkdtemp(prefix="b-")), Path(tempfile.mkdtemp(prefix="b3-"))
     weed = Weed(s3)
@@ -45,10 +48,20 @@ def rig(*, slots: int | None = None, open_for: Path | None = None, times: Path |
         images = [{"match": "gdi-task:*", "folders": [str(f) for f in folders], "path": path}]
         if open_for is not None:
             python = Path(os.path.realpath(open_for / "bin" / "python")).parent.parent
-            images.append({"match": "peer:*", "folders": [str(open_for), str(python)], "path": f"{open_for}/bin:/usr/local/bin:/usr/bin:/bin"})
+            images.append(
+                {
+                    "match": "peer:*",
+                    "folders": [str(open_for), str(python)],
+                    "path": f"{open_for}/bin:/usr/local/bin:/usr/bin:/bin",
+                }
+            )
         settings = {"BENCH_NETWORK": "1"} if open_for else {}
         settings |= {"BENCH_TIMES": str(times)} if times else {}
-        server = Open(world, settings, images=images, slots=slots or (os.cpu_count() or 2)) if settings else StandIn(world, images=images, slots=slots or 2)
+        server = (
+            Open(world, settings, images=images, slots=slots or (os.cpu_count() or 2))
+            if settings
+            else StandIn(world, images=images, slots=slots or 2)
+        )
     try:
         yield Bare(server)  # type: ignore[arg-type]
     finally:

@@ -1,6 +1,8 @@
-"""`make bench-snakemake`: every figure of docs/benchmarks.md, printed as `NAME VALUE UNIT (target) ok|short`; exit code 1 where one is short.
+"""`make bench-snakemake`: every figure of docs/benchmarks.md, printed as `NAME VALUE UNIT (target) ok|short`; exit code
+1 where one is short.
 
-Run it on a machine that does nothing else: other load disturbs all wall times. `--quick` is the part for CI (less than 3 minutes); `--only NAME` one part.
+Run it on a machine that does nothing else: other load disturbs all wall times. `--quick` is the part for CI (less than
+3 minutes); `--only NAME` one part.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", default=[])
     options = parser.parse_args()
-    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; other load disturbs wall times", flush=True)
+    print(
+        f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; other load disturbs wall times", flush=True
+    )
     short = 0
     for name, part in parts(options.quick).items():
         if options.only and name not in options.only:

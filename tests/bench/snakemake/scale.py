@@ -34,7 +34,13 @@ def _a_round(node: Instant, count: int) -> Row:
     after = node.stats()
     asked = sum(after["counts"].get(k, 0) - before["counts"].get(k, 0) for k in ("GET list", "GET tasks"))
     value = asked / (after["rounds"] - before["rounds"])
-    return Row(f"{count} live tasks: requests per status round", value, "requests", at_most=10, note=f"the published plugin: {count}")
+    return Row(
+        f"{count} live tasks: requests per status round",
+        value,
+        "requests",
+        at_most=10,
+        note=f"the published plugin: {count}",
+    )
 
 
 def share(folder: Path, count: int) -> list[Row]:
@@ -48,15 +54,30 @@ def share(folder: Path, count: int) -> list[Row]:
     ]
     base = good(timed(nothing, cwd=alone, log=folder / "alone.log", env=environment(PYTHONPATH=str(HERE / "plugins"))))
     with instant(folder) as node:
-        ours = good(timed(gateway_run(folder, node.url, count), cwd=folder / "work", log=folder / "ours.log", env=environment()))
+        ours = good(
+            timed(gateway_run(folder, node.url, count), cwd=folder / "work", log=folder / "ours.log", env=environment())
+        )
         counts = node.stats()["counts"]
-    metadata = sum(n for kind, n in counts.items() if kind.split()[1] in ("workspace", "datasets") and not kind.startswith("PUT"))
+    metadata = sum(
+        n for kind, n in counts.items() if kind.split()[1] in ("workspace", "datasets") and not kind.startswith("PUT")
+    )
     scale = count / 10_000
     return [
-        Row(f"{count}-job workflow: requests for file metadata", metadata, "requests", at_most=200 * scale, note="file by file: about 5 a job"),
+        Row(
+            f"{count}-job workflow: requests for file metadata",
+            metadata,
+            "requests",
+            at_most=200 * scale,
+            note="file by file: about 5 a job",
+        ),
         Row(f"{count}-job workflow: Snakemake alone (an executor that does nothing), wall", base.wall, "s"),
         Row(f"{count}-job workflow: Snakemake alone, CPU", base.cpu, "s"),
-        Row(f"{count}-job workflow: our share above that, wall", ours.wall - base.wall, "s", at_most=15 * scale if scale == 1 else None),
+        Row(
+            f"{count}-job workflow: our share above that, wall",
+            ours.wall - base.wall,
+            "s",
+            at_most=15 * scale if scale == 1 else None,
+        ),
         Row(f"{count}-job workflow: our share above that, CPU", ours.cpu - base.cpu, "s"),
         Row(f"{count}-job workflow: peak memory, ours", ours.memory, "MB"),
         Row(f"{count}-job workflow: peak memory, Snakemake alone", base.memory, "MB"),

@@ -21,16 +21,26 @@ BLOCKER = {"executors": [{"image": "gdi-task:1", "command": ["sleep", "900"]}]}
 
 
 def rows(folder: Path, count: int) -> list[Row]:
-    """Each the median of ROUNDS, in turns: the speed of a shared machine changes by a fifth from one minute to the next."""
+    """Each the median of ROUNDS, in turns: the speed of a shared machine changes by a fifth from one minute to the
+    next.
+    """
     rounds = []
     for number in range(ROUNDS):
         (folder / str(number)).mkdir()
         rounds.append(_round(folder / str(number), count))
-    ours, loop, against = (statistics.median(values) for values in zip(*((o, x, o / x) for o, x in rounds), strict=True))
+    ours, loop, against = (
+        statistics.median(values) for values in zip(*((o, x, o / x) for o, x in rounds), strict=True)
+    )
     return [
         Row("submission to the local TES", ours, "tasks/s", at_least=50),
         Row(f"a bare loop of {WIDTH} at once with the same tasks", loop, "tasks/s"),
-        Row("submission against the bare loop", against, "", at_least=0.8, note=", ".join(f"{o / x:.2f}" for o, x in rounds)),
+        Row(
+            "submission against the bare loop",
+            against,
+            "",
+            at_least=0.8,
+            note=", ".join(f"{o / x:.2f}" for o, x in rounds),
+        ),
     ]
 
 
@@ -51,7 +61,9 @@ def _round(folder: Path, count: int) -> tuple[float, float]:
                 process.kill()
                 process.wait()
         ours = _rate([t["creation_time"] for t in tasks])
-        bodies = [{k: t[k] for k in ("name", "inputs", "outputs", "resources", "executors", "tags") if k in t} for t in tasks]
+        bodies = [
+            {k: t[k] for k in ("name", "inputs", "outputs", "resources", "executors", "tags") if k in t} for t in tasks
+        ]
         return ours, asyncio.run(_loop(bare, bodies))
 
 
@@ -62,7 +74,9 @@ def _count(bare: Rig) -> int:
 def _mine(bare: Rig, prefix: str) -> list[dict[str, Any]]:
     found, token = [], ""
     while True:
-        page = bare.tes.list(view="FULL", page_size=1000, tag_key="gdi-rule", tag_value="one", **({"page_token": token} if token else {}))
+        page = bare.tes.list(
+            view="FULL", page_size=1000, tag_key="gdi-rule", tag_value="one", **({"page_token": token} if token else {})
+        )
         found += [t for t in page.get("tasks", []) if str(t["outputs"][0]["url"]).startswith(prefix + "/")]
         if not (token := page.get("next_page_token") or ""):
             return found

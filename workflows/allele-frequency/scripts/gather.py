@@ -1,4 +1,6 @@
-"""Puts the regions' counts together into the release: sites in order of first appearance, counts of several datasets added up."""
+"""Puts the regions' counts together into the release: sites in order of first appearance, counts of several datasets
+added up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Splits the records 0..n-1 into as many ranges of nearly equal length as were asked for; some are empty where there are few records."""
+"""Splits the records 0..n-1 into as many ranges of nearly equal length as were asked for; some are empty where there
+are few records.
+"""
 
 from __future__ import annotations
 

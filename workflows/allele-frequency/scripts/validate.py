@@ -1,4 +1,6 @@
-"""Reads a whole cohort once: every record must be countable. Writes how many records there are; no name and no genotype."""
+"""Reads a whole cohort once: every record must be countable. Writes how many records there are; no name and no
+genotype.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Reading a VCF (4.x) with exact line numbers, and counting alleles and genotype classes as bcftools does. Standard library only."""
+"""Reading a VCF (4.x) with exact line numbers, and counting alleles and genotype classes as bcftools does. Standard
+library only.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,15 @@ CHROM = re.compile(r"^[A-Za-z0-9._]{1,32}$")
 REF = re.compile(r"^[ACGTN]{1,1000}$")
 ALT = re.compile(r"^([ACGTN*]{1,1000}|<[A-Z0-9:]{1,20}>)$")
 CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
-MAX_LINE = 64 * 1024 * 1024  # bytes: a line of a million samples fits, a file without line ends does not fill the memory
+MAX_LINE = (
+    64 * 1024 * 1024
+)  # bytes: a line of a million samples fits, a file without line ends does not fill the memory
 
 
 class VcfError(Exception):
-    """A VCF that cannot be counted: `kind` is the error class, `line` the line at fault (from 1). Nothing of the file's content is in it."""
+    """A VCF that cannot be counted: `kind` is the error class, `line` the line at fault (from 1). Nothing of the file's
+    content is in it.
+    """
 
     def __init__(self, kind: str, line: int, why: str) -> None:
         super().__init__(f"{kind} at line {line}: {why}")
@@ -28,14 +34,18 @@ class VcfError(Exception):
 
 
 def fail(error: VcfError) -> NoReturn:
-    """Says what is wrong on standard error, its last line in the form that the node's gateway passes on, and ends with 1."""
+    """Says what is wrong on standard error, its last line in the form that the node's gateway passes on, and ends with
+    1.
+    """
     print(error, file=sys.stderr)
     print(f"GDI-ERROR class={error.kind} line={error.line}", file=sys.stderr)
     sys.exit(1)
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number (from 1) and text without line end (LF or CRLF) of a plain, gzip or bgzip file. VcfError where it is truncated, damaged or no text."""
+    """Line number (from 1) and text without line end (LF or CRLF) of a plain, gzip or bgzip file. VcfError where it is
+    truncated, damaged or no text.
+    """
     number = 0
     try:
         with path.open("rb") as probe:
@@ -56,7 +66,9 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class Record:
-    """One line of data. `genotypes` are the samples' columns as they stand; `gt` is where GT is among their fields, -1 where it is absent."""
+    """One line of data. `genotypes` are the samples' columns as they stand; `gt` is where GT is among their fields, -1
+    where it is absent.
+    """
 
     line: int
     chrom: str
@@ -114,7 +126,9 @@ def _record(text: str, number: int, columns: int) -> Record:
         raise VcfError("VcfFormatError", number, "REF is not of A, C, G, T, N, or longer than 1000")
     alts = [] if alt == "." else [a if a.startswith("<") else a.upper() for a in alt.split(",")]
     if any(not ALT.match(a) for a in alts):
-        raise VcfError("UnsupportedAllele", number, "an ALT is not of A, C, G, T, N, '*' or a symbol in <>, or longer than 1000")
+        raise VcfError(
+            "UnsupportedAllele", number, "an ALT is not of A, C, G, T, N, '*' or a symbol in <>, or longer than 1000"
+        )
     if len(set(alts)) != len(alts) or ref in alts:
         raise VcfError("VcfFormatError", number, "an allele is there twice")
     fields = cells[8].split(":")
@@ -124,8 +138,9 @@ def _record(text: str, number: int, columns: int) -> Record:
 def count(record: Record) -> list[dict[str, int | str]]:
     """One row per alternate allele: AC, AN and how many people are of each class by their copies of this allele.
 
-    AN counts called alleles of all ploidies, as `bcftools +fill-tags` and `bcftools view` do; `./1` counts its called allele and is
-    half_missing; a haploid call is hemi_ref or hemi_alt, a missing one missing. VcfError UnsupportedPloidy above two, VcfFormatError for nonsense.
+    AN counts called alleles of all ploidies, as `bcftools +fill-tags` and `bcftools view` do; `./1` counts its called
+    allele and is half_missing; a haploid call is hemi_ref or hemi_alt, a missing one missing. VcfError
+    UnsupportedPloidy above two, VcfFormatError for nonsense.
     """
     alleles = len(record.alts) + 1
     tally: dict[str, int] = {}
@@ -143,7 +158,15 @@ def count(record: Record) -> list[dict[str, int | str]]:
             row[_class(found, index)] += people
     an = sum(called)
     return [
-        {"chrom": record.chrom, "pos": record.pos, "ref": record.ref, "alt": alt, "ac": called[i], "an": an, **rows[i - 1]}
+        {
+            "chrom": record.chrom,
+            "pos": record.pos,
+            "ref": record.ref,
+            "alt": alt,
+            "ac": called[i],
+            "an": an,
+            **rows[i - 1],
+        }
         for i, alt in enumerate(record.alts, start=1)
     ]
 
@@ -165,7 +188,9 @@ def _parse(genotype: str, alleles: int, line: int) -> list[int | None]:
         elif part.isascii() and part.isdigit() and len(part) < 7 and int(part) < alleles:
             found.append(int(part))
         else:
-            raise VcfError("VcfFormatError", line, "a genotype names an allele that the site does not have, or is not a genotype")
+            raise VcfError(
+                "VcfFormatError", line, "a genotype names an allele that the site does not have, or is not a genotype"
+            )
     if len(found) > 2:
         raise VcfError("UnsupportedPloidy", line, "a genotype has more than two alleles")
     return found

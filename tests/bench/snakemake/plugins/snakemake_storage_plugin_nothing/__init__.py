@@ -1,7 +1,12 @@
 """A storage provider that knows its files without asking anyone."""
 
 from snakemake_interface_storage_plugins.storage_object import StorageObjectRead, StorageObjectWrite
-from snakemake_interface_storage_plugins.storage_provider import ExampleQuery, QueryType, StorageProviderBase, StorageQueryValidationResult
+from snakemake_interface_storage_plugins.storage_provider import (
+    ExampleQuery,
+    QueryType,
+    StorageProviderBase,
+    StorageQueryValidationResult,
+)
 
 FILES = set()
 
