@@ -46,7 +46,7 @@ class Background:
     async def stop(self) -> None:
         tasks = [*self._loops, *self._refreshing.values()]
         for task in tasks:
-            task.cancel()  # a refresh under way goes on by itself: see Keeper.drain
+            task.cancel()  # a refresh under way goes on by itself: see TokenRefresher.drain
         if tasks:
             await asyncio.wait(tasks, timeout=5)
 

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.long
 SERVER = """
 import asyncio, socket, sys, uvicorn
 from fastapi import FastAPI
-from gdi.kit.graceful_shutdown import Drain, DrainingServer, LastAnswers
+from gdi.kit.graceful_shutdown import GracefulShutdown, GracefulServer, LastAnswers
 
-app, drain = FastAPI(), Drain(float(sys.argv[1]))
+app, drain = FastAPI(), GracefulShutdown(float(sys.argv[1]))
 app.add_middleware(LastAnswers, drain=drain)
 
 @app.get("/")
@@ -28,7 +28,7 @@ async def hello() -> dict[str, bool]:
 
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
-server = DrainingServer(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5), drain)
+server = GracefulServer(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5), drain)
 asyncio.run(server.serve(sockets=[listener]))
 """
 

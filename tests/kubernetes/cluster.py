@@ -219,7 +219,7 @@ class Cluster:
             "--mount-proc",
             sys.executable,
             "-IS",
-            str(HERE / "remote_runner.py"),
+            str(HERE / "inside.py"),
         ]
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         self._init = subprocess.Popen(

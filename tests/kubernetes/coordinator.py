@@ -32,9 +32,9 @@ from postgres_kit import Postgres, PostgresWorld, running_postgres  # noqa: E402
 NAMESPACE, OUTSIDE = "gdi", "stand-ins"
 RELAY = """
 import asyncio, sys
-from gdi.kit.socket_proxy import Relay, Tcp
+from gdi.kit.socket_proxy import SocketProxy, Tcp
 async def main():
-    await Relay(Tcp("127.0.0.1", int(sys.argv[1])), Tcp(sys.argv[2], int(sys.argv[3])), max_connections=256).start()
+    await SocketProxy(Tcp("127.0.0.1", int(sys.argv[1])), Tcp(sys.argv[2], int(sys.argv[3])), max_connections=256).start()
     await asyncio.Event().wait()
 asyncio.run(main())
 """

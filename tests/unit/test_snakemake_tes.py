@@ -17,8 +17,8 @@ from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.executor import task_registry as live_module
 from snakemake_tes_auth.executor.task_registry import SINGLES, TaskRegistry
 from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
-from snakemake_tes_auth.tes.client import STATES, BrokenList, TesClient, state_of
 from snakemake_tes_auth.tes import client as tes_module
+from snakemake_tes_auth.tes.client import STATES, BrokenList, TesClient, state_of
 from snakemake_tes_auth.tes.paging import PageSize
 
 RUN = "r-0123456789abcdef0123"

@@ -64,4 +64,4 @@ class StoredTokens:
         return bool(self.access_token) and self.ttl() >= max(min_ttl, min(MARGIN, self.access_lifetime / 2))
 
     def __repr__(self) -> str:
-        return "Held(…)"
+        return "StoredTokens(…)"
