@@ -29,7 +29,8 @@ from node_gateway.settings import Settings, SettingsError, load
 
 log = logging.getLogger("node_gateway")
 USAGE = """node-gateway             serve, with the settings of NODE_GATEWAY_* (see the README)
-node-gateway init-key FILE   make the node's signing key (mode 0600, unless it exists) and print its public JWK for the broker's enrolment
+node-gateway init-key FILE   make the node's signing key (mode 0600, unless it exists) and print its public JWK
+                             for the broker's enrolment
 node-gateway verify-audit    check the audit's chain of hashes"""
 
 

@@ -24,14 +24,21 @@ CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors
 HEADERS = {"Content-Security-Policy": CSP, "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin"}
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --accent: #2a6fb5 }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem } body:has(table.wide) { max-width: 80rem }
-h1 { font-size: 1.5rem } label { display: block; margin: .4rem 0 } fieldset { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0 }
-input[type=text], input[type=number], select, textarea { font: inherit; width: 100%; box-sizing: border-box; padding: .4rem }
-button { font: inherit; padding: .5rem 1rem; border: 0; border-radius: .4rem; background: var(--accent); color: white; cursor: pointer }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }
+body:has(table.wide) { max-width: 80rem }
+h1 { font-size: 1.5rem } label { display: block; margin: .4rem 0 }
+fieldset { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0 }
+input[type=text], input[type=number], select, textarea {
+  font: inherit; width: 100%; box-sizing: border-box; padding: .4rem }
+button { font: inherit; padding: .5rem 1rem; border: 0; border-radius: .4rem;
+  background: var(--accent); color: white; cursor: pointer }
 button.quiet { background: transparent; color: inherit; border: 1px solid var(--line) }
-button:focus-visible, a:focus-visible, input:focus-visible, textarea:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
-table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .4rem; border-bottom: 1px solid var(--line); vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums } code, td { overflow-wrap: anywhere } form.inline { display: inline }
+button:focus-visible, a:focus-visible, input:focus-visible, textarea:focus-visible {
+  outline: 3px solid var(--accent); outline-offset: 2px }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .4rem; border-bottom: 1px solid var(--line); vertical-align: top }
+td.number { text-align: right; font-variant-numeric: tabular-nums } code, td { overflow-wrap: anywhere }
+form.inline { display: inline }
 """
 
 

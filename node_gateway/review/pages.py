@@ -40,7 +40,8 @@ def welcome(node: str, back: str) -> HTMLResponse:
 
 def waiting(node: str, user: str, csrf: str, cases: list[Case]) -> HTMLResponse:
     rows = "".join(
-        f"<tr><td>{date(c.time)}</td><td>{escape(str(c.asked.get('workflow', '')))}</td><td>{escape(', '.join(c.asked.get('datasets', [])))}</td>"
+        f"<tr><td>{date(c.time)}</td><td>{escape(str(c.asked.get('workflow', '')))}</td>"
+        f"<td>{escape(', '.join(c.asked.get('datasets', [])))}</td>"
         f'<td><a href="{address(c)}">{escape(c.name)} of {escape(c.run)}</a></td>'
         f'<td class="number">{int(c.answer["sites_released"])}</td><td'
         f' class="number">{int(c.answer["sites_withheld"])}</td></tr>'

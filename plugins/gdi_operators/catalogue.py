@@ -203,7 +203,9 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
             gather = GatherOperator(task_id="gather", releases=release.output, **STEPS["gather"], **common)
             analyse >> release >> gather
             last = gather
-        else:  # a task to come: what Airflow makes of it (skipped, upstream_failed) tells a run that was stopped from one that failed
+        else:
+            # A task to come: what Airflow makes of it (skipped, upstream_failed) tells a run that was stopped from one
+            # that failed.
             last = EmptyOperator(task_id="analysed", task_display_name="Analysed", retries=0)
             analyse >> last
         close = CloseRunOperator(task_id="close", **STEPS["close"], **common)

@@ -133,7 +133,8 @@ class ProgressPoller:
             return Snapshot(asked, await client.progress(self.run))
         except ProblemError as error:
             return Snapshot(asked, trouble=short(error), away=is_away(error))
-        except Exception as error:  # a poll that ended would leave everybody waiting: a missing connection or setting may be mended meanwhile
+        # A poll that ended would leave everybody waiting: a missing connection or setting may be mended meanwhile.
+        except Exception as error:
             return Snapshot(asked, trouble=short(error), away=True)
 
     def _tell(self, snapshot: Snapshot) -> None:

@@ -340,8 +340,8 @@ def asking_rule() -> str:
 
 
 def inside(job: Any, cores: int) -> dict[str, Any]:
-    """What remote_runner.py needs to run this very job or group: Snakemake's arguments, as `RealExecutor.format_job_exec`
-    gives them, and what they cannot carry.
+    """What remote_runner.py needs to run this very job or group: Snakemake's arguments, as
+    `RealExecutor.format_job_exec` gives them, and what they cannot carry.
     """
     dag, workflow = job.dag, job.dag.workflow
     settings = workflow.storage_settings

@@ -25,15 +25,15 @@ ended() { local code=$1 rule=$2 log; shift 2
   [ -z "$rule" ] || echo "rule $rule: the command ended with exit code $code" >&2; exit "$code"; }
 run() { local command=$1; shift; "$BASH" -c "$command" || ended "$?" "$@"; }
 file() { [ -e "$1" ] || failed MissingOutput "the output $1 was not made"
-  [ ! -d "$1" ] || failed ImproperOutput "the output $1 is a directory, which its rule does not declare by directory()"; }"""
+  [ ! -d "$1" ] || failed ImproperOutput \
+    "the output $1 is a directory, which its rule does not declare by directory()"; }"""
 # What only some jobs need: a task's definition stays small.
 _HELPERS = {
-    "folder": """folder() { [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/STAMP"; }""".replace(
-        "STAMP", STAMP
-    ),
-    "filled": (
-        """filled() { [ -d "$1" ] || [ -s "$1" ] || failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }"""
-    ),
+    "folder": f"""\
+folder() {{ [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/{STAMP}"; }}""",
+    "filled": """\
+filled() { [ -d "$1" ] || [ -s "$1" ] ||
+  failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }""",
     "summed": (
         """\
 summed() { local sum; sum=$("$2" < "$1") || failed NoChecksumTool "this image has no $2, which ensure() of $1 needs"
@@ -90,7 +90,8 @@ _look() {
     done 2>/dev/null < "/proc/$pid/io" || :
   done
   [ "$rss" = 0 ] || _seen=1
-  [ "$rss" -le "$_rss" ] || _rss=$rss; [ "$vms" -le "$_vms" ] || _vms=$vms; [ "$uss" -le "$_uss" ] || _uss=$uss; [ "$pss" -le "$_pss" ] || _pss=$pss
+  [ "$rss" -le "$_rss" ] || _rss=$rss; [ "$vms" -le "$_vms" ] || _vms=$vms
+  [ "$uss" -le "$_uss" ] || _uss=$uss; [ "$pss" -le "$_pss" ] || _pss=$pss
   _in=$in _out=$out
 }
 """

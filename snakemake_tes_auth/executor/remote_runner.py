@@ -2,8 +2,8 @@
 will take the outputs.
 
 Sent with the job as a file of its own, so that any image with this very version of Snakemake can run it: it imports
-nothing of this project. `python3 remote_runner.py JOB.json`; as `python3 remote_runner.py JOB.json -m snakemake …` Snakemake calls it
-again for a `run:` job within a group.
+nothing of this project. `python3 remote_runner.py JOB.json`; as `python3 remote_runner.py JOB.json -m snakemake …`
+Snakemake calls it again for a `run:` job within a group.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ class Builder:
             return replace(view, inside=adapter.inside(job, max(1, view.threads)), files=tuple(sorted(files)))
         except CannotRun as error:
             return replace(view, problem=str(error))
-        except Exception as error:  # the workflow's own functions run here: it is this job that fails, not the whole run that falls over
+        # The workflow's own functions run here: it is this job that fails, not the whole run that falls over.
+        except Exception as error:
             return replace(view, problem=f"{type(error).__name__}: {str(error)[:500]}")
 
     def mode(self, job: JobView) -> Literal["direct", "snakemake"]:

@@ -114,7 +114,8 @@ def test_what_a_task_leaves_are_plain_files_of_its_own(home: Path) -> None:
     (root / "gdi").mkdir(parents=True)
     (home / "secret").write_text("PRIVATE KEY")
     driver = write_driver(home / "driver", [DriverImage("*")], tasks=home / "work")
-    script = f"""cd /gdi; echo kept > real; ln -s /gdi/real absolute; mkdir -p d/e; ln -s ../../real d/e/up; ln -s loop loop; ln -s /gdi/d folder
+    script = f"""cd /gdi; echo kept > real; ln -s /gdi/real absolute; mkdir -p d/e; ln -s ../../real d/e/up
+        ln -s loop loop; ln -s /gdi/d folder
         ln -s {home}/secret out; ln -s ../../../../../../../../..{home}/secret climb; mkfifo pipe; ln -s none dangling
         (trap '' TERM HUP; while :; do ln -sf {home}/secret late; done) & exit 3"""
     done = call(driver, "run", "--name", "t1-0", "--volume", f"{root}/gdi:/gdi:rw", "img", "sh", "-c", script)

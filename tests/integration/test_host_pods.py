@@ -36,7 +36,8 @@ run = json.load(open("/gdi/run.json"))
 mode = run["parameters"]["mode"]
 def tell(**what): open("/gdi/work/answer.json", "w").write(json.dumps(what))
 def over(path):
-    s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(path); s.sendall(b"hello\\n"); s.shutdown(socket.SHUT_WR)
+    s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(path)
+    s.sendall(b"hello\\n"); s.shutdown(socket.SHUT_WR)
     return s.makefile().read()
 if mode == "look":
     seen = []
@@ -53,10 +54,13 @@ if mode == "look":
         except OSError as e: return type(e).__name__
     tell(files=seen, processes=procs, environs=environs, env=dict(os.environ), uid=os.getuid(),
          interfaces=[l.split(":")[0].strip() for l in open("/proc/net/dev").readlines()[2:]],
-         tcp={str(p): connect("127.0.0.1", p) for p in run["parameters"]["ports"]}, metadata=connect("169.254.169.254", 80),
-         writes={p: write(p) for p in ("/x", "/usr/x", "/gdi/workflow/probe.py", "/gdi/run.json", "/gdi/identity/token", "/gdi/sockets/x", sys.prefix + "/x")},
-         broker=over("/gdi/sockets/broker.sock"), gateway=over("/gdi/sockets/gateway.sock"), sockets=sorted(os.listdir("/gdi/sockets")),
-         token=open("/gdi/identity/token").read(), imports=__import__("importlib").import_module("gdi.broker_client").__name__,
+         tcp={str(p): connect("127.0.0.1", p) for p in run["parameters"]["ports"]},
+         metadata=connect("169.254.169.254", 80),
+         writes={p: write(p) for p in ("/x", "/usr/x", "/gdi/workflow/probe.py", "/gdi/run.json", "/gdi/identity/token",
+                                       "/gdi/sockets/x", sys.prefix + "/x")},
+         broker=over("/gdi/sockets/broker.sock"), gateway=over("/gdi/sockets/gateway.sock"),
+         sockets=sorted(os.listdir("/gdi/sockets")), token=open("/gdi/identity/token").read(),
+         imports=__import__("importlib").import_module("gdi.broker_client").__name__,
          caps=[l for l in open("/proc/self/status") if l.startswith("CapEff")][0].split()[1])
 elif mode == "wait":
     def stop(n, f): tell(signal=n); os._exit(1 if n == signal.SIGTERM else 0)

@@ -31,7 +31,8 @@ print(sorted(bag.dags))
 for conf in json.loads(sys.stdin.read()):
     done = bag.dags["probe"].test(run_conf=conf)
     print("STATE", json.dumps({"run": done.run_id, "state": done.state, "errors": bag.import_errors,
-          "tasks": {t.task_id + ("" if t.map_index < 0 else str(t.map_index)): [t.state, t.rendered_map_index] for t in done.get_task_instances()}}))
+          "tasks": {t.task_id + ("" if t.map_index < 0 else str(t.map_index)): [t.state, t.rendered_map_index]
+                    for t in done.get_task_instances()}}))
 """
 
 PAGE = """

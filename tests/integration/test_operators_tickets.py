@@ -37,13 +37,17 @@ now = lambda: datetime.now(timezone.utc)
 
 def make(name, conf):
     with create_session() as session:
-        session.add(DagRun(dag_id="probe", run_id=name, run_type=DagRunType.MANUAL, conf=conf, state=DagRunState.RUNNING, run_after=now(), logical_date=None))
+        session.add(DagRun(dag_id="probe", run_id=name, run_type=DagRunType.MANUAL, conf=conf,
+            state=DagRunState.RUNNING, run_after=now(), logical_date=None))
 
 def admission(name, state, operator="AdmitRunOperator"):
     with create_session() as session:
-        session.execute(text("INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, state, operator, pool, pool_slots, try_number, max_tries,"
-            " priority_weight, custom_operator_name) VALUES (:i, :t, 'probe', :r, -1, :s, :o, 'default_pool', 1, 1, 0, 1, '')"),
-            {"i": __import__("uuid").uuid4().hex, "t": "admit" + str(now().timestamp()), "r": name, "s": state, "o": operator})
+        session.execute(text(
+            "INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, state, operator, pool, pool_slots,"
+            " try_number, max_tries, priority_weight, custom_operator_name)"
+            " VALUES (:i, :t, 'probe', :r, -1, :s, :o, 'default_pool', 1, 1, 0, 1, '')"),
+            {"i": __import__("uuid").uuid4().hex, "t": "admit" + str(now().timestamp()), "r": name, "s": state,
+             "o": operator})
 
 def decide(name, say=None):
     with create_session() as session:
@@ -61,10 +65,12 @@ T = {"ticket": "gdit_planted", "datasets": ["A"], "k": {"n": [1]}}
 make("admitted", T); decide("admitted"); out["before"] = conf("admitted")
 admission("admitted", "running"); decide("admitted"); out["while"] = conf("admitted")
 admission("admitted", "success"); decide("admitted"); out["after"] = conf("admitted")
-make("other-task", T); admission("other-task", "success", "BashOperator"); decide("other-task"); out["other"] = conf("other-task")
+make("other-task", T); admission("other-task", "success", "BashOperator"); decide("other-task")
+out["other"] = conf("other-task")
 for name, say in (("ok", DagRunState.SUCCESS), ("bad", DagRunState.FAILED), ("going", DagRunState.RUNNING)):
     make(name, T); decide(name, say); out[name] = conf(name)
-ends = {"empty": {}, "none": {"ticket": None}, "grant": {"grant": "g-1"}, "word": {"ticket": "used"}, "list": {"ticket": ["gdit_planted"]}}
+ends = {"empty": {}, "none": {"ticket": None}, "grant": {"grant": "g-1"}, "word": {"ticket": "used"},
+        "list": {"ticket": ["gdit_planted"]}}
 for name, given in ends.items():
     make(name, given); decide(name, DagRunState.FAILED); out[name] = conf(name)
 
@@ -87,14 +93,16 @@ DagBundlesManager().sync_bundles_to_db()
 sync_bag_to_db(bag, "dags-folder", None)
 with TestClient(create_app(), base_url="http://testserver") as client:
     token = client.post("/auth/token", json={"username": "admin", "password": "pw"}).json()["access_token"]
-    call = lambda conf: client.post("/api/v2/dags/allele-frequency/dagRuns", headers={"Authorization": f"Bearer {token}"},
+    call = lambda conf: client.post("/api/v2/dags/allele-frequency/dagRuns",
+                                    headers={"Authorization": f"Bearer {token}"},
                                     json={"logical_date": None, "conf": conf}).status_code
     answers = [call({"ticket": "gdit_planted", "datasets": ["EGAD1"], "regions": r}) for r in (2, "not a number")]
 from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import select
 with create_session() as session:
-    print("OUT", json.dumps({"answers": answers, "kept": session.scalars(select(Log.extra).where(Log.event == "trigger_dag_run")).all()}))
+    kept = session.scalars(select(Log.extra).where(Log.event == "trigger_dag_run")).all()
+    print("OUT", json.dumps({"answers": answers, "kept": kept}))
 """
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -73,7 +73,8 @@ def test_there_is_no_network_not_even_the_hosts_loopback_or_abstract_sockets(run
         abstract.listen()
         code = f"""
 import socket
-for family, address in ((socket.AF_INET, ("127.0.0.1", {tcp.getsockname()[1]})), (socket.AF_UNIX, "\\0gdi-sandbox-test")):
+for family, address in ((socket.AF_INET, ("127.0.0.1", {tcp.getsockname()[1]})),
+                        (socket.AF_UNIX, "\\0gdi-sandbox-test")):
     try:
         socket.socket(family).connect(address)
         print("reached", address)

@@ -34,7 +34,8 @@ RELAY = """
 import asyncio, sys
 from gdi.kit.socket_proxy import SocketProxy, Tcp
 async def main():
-    await SocketProxy(Tcp("127.0.0.1", int(sys.argv[1])), Tcp(sys.argv[2], int(sys.argv[3])), max_connections=256).start()
+    inside, outside = Tcp("127.0.0.1", int(sys.argv[1])), Tcp(sys.argv[2], int(sys.argv[3]))
+    await SocketProxy(inside, outside, max_connections=256).start()
     await asyncio.Event().wait()
 asyncio.run(main())
 """

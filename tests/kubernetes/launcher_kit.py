@@ -36,8 +36,10 @@ token = open("/gdi/identity/token").read().split(".")[1]
 claims = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
 from gdi.contracts.workflow import digest_of
 from pathlib import Path
-print(json.dumps({"digest": digest_of(Path("/gdi/workflow")), "aud": claims["aud"], "pod": claims["kubernetes.io"]["pod"], "sub": claims["sub"],
-    "uid": os.getuid(), "environment": sorted(os.environ), "account": os.path.exists("/var/run/secrets/kubernetes.io")}), flush=True)
+print(json.dumps({"digest": digest_of(Path("/gdi/workflow")), "aud": claims["aud"],
+    "pod": claims["kubernetes.io"]["pod"], "sub": claims["sub"],
+    "uid": os.getuid(), "environment": sorted(os.environ),
+    "account": os.path.exists("/var/run/secrets/kubernetes.io")}), flush=True)
 def ended(*_):
     time.sleep(0.2)
     mark = open("/gdi/pod/annotations").read()

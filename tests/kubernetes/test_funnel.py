@@ -141,7 +141,8 @@ for address in ((sys.argv[1], 6443), (sys.argv[2], 9090)):
         print("reached", address)
     except OSError:
         pass
-print(os.path.exists("/var/run/secrets"), os.path.exists("/secrets"), sorted(k for k in os.environ if "C4GH" in k or k.startswith("GDI_")))
+print(os.path.exists("/var/run/secrets"), os.path.exists("/secrets"),
+    sorted(k for k in os.environ if "C4GH" in k or k.startswith("GDI_")))
 os.symlink("/secrets/crypt4gh/secret.pem", "/out/key")
 os.symlink("/out/real", "/out/link")
 open("/out/real", "w").write("its own")

@@ -68,7 +68,10 @@ class Place:
             f"(printf %s {shlex.quote(stdin)} | python3 -P -m gdi.funnel.task_pods {line} {shlex.join(command)}; exit"
             " $?) >/tmp/out 2>/tmp/err; code=$?"
         )
-        tell = """python3 -c 'import json, sys; print(json.dumps([int(sys.argv[1]), open("/tmp/out").read(), open("/tmp/err").read()]))' $code"""
+        tell = (
+            "python3 -c 'import json, sys; "
+            """print(json.dumps([int(sys.argv[1]), open("/tmp/out").read(), open("/tmp/err").read()]))' $code"""
+        )
         job = yaml.safe_load(
             self.template.replace("{{.TaskId}}", task)
             .replace("{{.Namespace}}", TASKS)
@@ -271,7 +274,8 @@ try:
     print("reached the API server")
 except OSError:
     pass
-print(os.path.exists("/var/run/secrets"), os.path.exists("/secrets"), [k for k in os.environ if "C4GH" in k or k.startswith("GDI_")])
+print(os.path.exists("/var/run/secrets"), os.path.exists("/secrets"),
+    [k for k in os.environ if "C4GH" in k or k.startswith("GDI_")])
 open("/out/real", "w").write("its own")
 os.symlink("/out/real", "/out/link")
 os.symlink("/secrets/crypt4gh/secret.pem", "/out/key")

@@ -52,14 +52,18 @@ from sqlalchemy import select
 for it in json.load(sys.stdin):
     with create_session() as session:
         run = session.scalar(select(DagRun).where(DagRun.dag_id == it["dag"], DagRun.run_id == it["run"]))
-        for ti in session.scalars(select(TaskInstance).where(TaskInstance.dag_id == it["dag"], TaskInstance.run_id == it["run"])):
-            ti.state, ti.try_number, ti.start_date, ti.end_date = "success", 1, utcnow(), utcnow() + timedelta(seconds=1)
+        its = TaskInstance.dag_id == it["dag"], TaskInstance.run_id == it["run"]
+        for ti in session.scalars(select(TaskInstance).where(*its)):
+            ti.state, ti.try_number, ti.start_date = "success", 1, utcnow()
+            ti.end_date = utcnow() + timedelta(seconds=1)
             if ti.task_id == "admit":
                 session.add(HITLDetail(ti_id=ti.id, options=["yes"], subject=it["mark"], params={}, defaults=None))
-                session.add(RenderedTaskInstanceFields(ti, render_templates=False, rendered_fields={"said": it["mark"]}))
+                session.add(RenderedTaskInstanceFields(ti, render_templates=False,
+                    rendered_fields={"said": it["mark"]}))
         run.state, run.start_date, run.end_date, run.note = "success", utcnow(), utcnow(), it["mark"]
         session.add(Backfill(dag_id=it["dag"], from_date=utcnow(), to_date=utcnow(), dag_run_conf={"said": it["mark"]}))
-        session.merge(DagWarning(it["dag"], "non-existent pool", it["mark"]))  # one for a DAG, which is both users' where it is shared
+        # One for a DAG, which is both users' where it is shared.
+        session.merge(DagWarning(it["dag"], "non-existent pool", it["mark"]))
         XComModel.set("mark", it["mark"], dag_id=it["dag"], task_id="admit", run_id=it["run"], session=session)
 """
 

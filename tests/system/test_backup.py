@@ -38,9 +38,8 @@ class Operator:
             "kubectl exec -n gdi-node-a deploy/node-a-gateway -- python3 ": f"{sys.executable} ",
             "kubectl exec -n gdi-node-a deploy/node-a-gateway -- rm ": "rm ",
             "kubectl exec -n gdi-node-a restore -- sh ": "sh ",
-            'kubectl cp -n gdi-node-a "$(kubectl get pod -n gdi-node-a -l app.kubernetes.io/name=gdi-gateway -o name | cut -d/ -f2)":': (
-                "cp "
-            ),
+            'kubectl cp -n gdi-node-a "$(kubectl get pod -n gdi-node-a -l app.kubernetes.io/name=gdi-gateway'
+            ' -o name | cut -d/ -f2)":': "cp ",
             "kubectl cp -n gdi-node-a gateway-$DAY.db restore:": "cp gateway-$DAY.db ",
             "/var/lib/gdi/": f"{self.node.folder}/",
         }

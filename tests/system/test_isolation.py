@@ -39,10 +39,8 @@ class Endpoint:
     params: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return (
-            f"{self.method}"
-            f" {self.path.replace('{D}', 'DAG').replace('{R}', 'RUN').replace('{N}', 'NEW')}{'?' + ','.join(self.params) if self.params else ''}"
-        )
+        path = self.path.replace("{D}", "DAG").replace("{R}", "RUN").replace("{N}", "NEW")
+        return f"{self.method} {path}{'?' + ','.join(self.params) if self.params else ''}"
 
     def ask(self, client: httpx.Client, of: Belongings, new: str = "", by: Belongings | None = None) -> httpx.Response:
         def put(text: str) -> str:

@@ -1,5 +1,5 @@
-"""What the adapter and remote_runner.py lean on outside Snakemake's stable interface is still there: fails loudly, naming what
-a new Snakemake changed.
+"""What the adapter and remote_runner.py lean on outside Snakemake's stable interface is still there: fails loudly,
+naming what a new Snakemake changed.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def test_the_arguments_for_snakemake_in_a_task_are_all_known_to_it() -> None:
 
 
 def test_snakemake_starts_without_what_a_task_does_not_need() -> None:
-    """remote_runner.py leaves these out while it imports Snakemake; where they are imported elsewhere, it would fall back to
-    the slow way.
+    """remote_runner.py leaves these out while it imports Snakemake; where they are imported elsewhere, it would fall
+    back to the slow way.
     """
     import snakemake.persistence as persistence
 

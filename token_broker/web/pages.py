@@ -68,11 +68,16 @@ def consent(
 
 def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     rows = "".join(
-        f"<tr><td><code>{escape(g.id)}</code><br>{escape(g.label)}</td><td>{escape(', '.join(g.workflows))}</td><td>{escape(', '.join(g.datasets))}</td>"
-        f"<td>{escape(g.state)}<br>{escape(g.detail)}{_schedule(g)}</td><td>{date(g.expires_at)}</td><td>{_revoke(g, csrf)}</td></tr>"
+        f"<tr><td><code>{escape(g.id)}</code><br>{escape(g.label)}</td>"
+        f"<td>{escape(', '.join(g.workflows))}</td><td>{escape(', '.join(g.datasets))}</td>"
+        f"<td>{escape(g.state)}<br>{escape(g.detail)}{_schedule(g)}</td>"
+        f"<td>{date(g.expires_at)}</td><td>{_revoke(g, csrf)}</td></tr>"
         for g in found
     )
-    table = f"<table><thead><tr><th>Grant</th><th>Workflows</th><th>Datasets</th><th>State</th><th>Ends</th><th></th></tr></thead><tbody>{rows}</tbody></table>"
+    table = (
+        "<table><thead><tr><th>Grant</th><th>Workflows</th><th>Datasets</th><th>State</th><th>Ends</th><th></th></tr>"
+        f"</thead><tbody>{rows}</tbody></table>"
+    )
     out = f'<form method="post" action="/connect/sign-out">{hidden(csrf)}<button class="quiet">Sign out</button></form>'
     return page(
         "My grants",

@@ -37,7 +37,10 @@ releases:
     gather: allele-counts
 """
 SNAKEFILE = '''\
-"""{title}: prepare (one job a dataset) -> release/sites.json. `config` holds the node's datasets and the parameters of workflow.yaml."""
+"""{title}: prepare (one job a dataset) -> release/sites.json.
+
+`config` holds the node's datasets and the parameters of workflow.yaml.
+"""
 
 DATASETS = config["datasets"]
 
@@ -50,7 +53,8 @@ rule all:
         "release/sites.json",
 
 
-# Inputs come from the node's archive, decrypted; all other paths lie in the run's workspace at the node. Nothing is read where Snakemake runs.
+# Inputs come from the node's archive, decrypted; all other paths lie in the run's workspace at the node.
+# Nothing is read where Snakemake runs.
 rule count:
     input:
         storage.sda("sda://{{dataset}}/cohort.vcf.gz.c4gh"),

@@ -36,8 +36,8 @@ def page(title: str, body: str, *, status: int = 200, form_action: str = "") -> 
         " base-uri 'none'"
     )
     text = (
-        "<!doctype html><html lang=en><meta"
-        f" charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>"
     )
     headers = {
         "Content-Security-Policy": policy.replace(" ;", ";"),

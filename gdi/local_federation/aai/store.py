@@ -19,10 +19,12 @@ from gdi.kit.canonical import sha256_hex
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS families (id TEXT PRIMARY KEY, sub TEXT, client_id TEXT, auth_time INTEGER, revoked TEXT);
-CREATE TABLE IF NOT EXISTS refresh_tokens (hash TEXT PRIMARY KEY, family TEXT, scope TEXT, iat INTEGER, exp INTEGER, used INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS refresh_tokens (
+  hash TEXT PRIMARY KEY, family TEXT, scope TEXT, iat INTEGER, exp INTEGER, used INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS access_tokens (jti TEXT PRIMARY KEY, family TEXT, exp INTEGER, revoked INTEGER DEFAULT 0);
 CREATE TABLE IF NOT EXISTS pending (hash TEXT PRIMARY KEY, kind TEXT, body TEXT, exp REAL);
-CREATE TABLE IF NOT EXISTS entitlements (id INTEGER PRIMARY KEY AUTOINCREMENT, sub TEXT, dataset TEXT, body TEXT, start INTEGER);
+CREATE TABLE IF NOT EXISTS entitlements (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, sub TEXT, dataset TEXT, body TEXT, start INTEGER);
 CREATE TABLE IF NOT EXISTS counters (name TEXT, key TEXT, n INTEGER, PRIMARY KEY (name, key));
 CREATE TABLE IF NOT EXISTS seeded (what TEXT PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS refresh_family ON refresh_tokens (family);

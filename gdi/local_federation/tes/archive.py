@@ -127,7 +127,8 @@ def _decrypt(name: str, key: bytes, source: IO[bytes], sink: _Sink) -> None:
         crypt4gh_lib.decrypt([(0, key, None)], source, sink)
     except (httpx.HTTPError, TransferError, StoppedError):
         raise
-    except Exception as error:  # the package raises ValueError, AssertionError, struct.error and libsodium's own; none says more than this
+    # The package raises ValueError, AssertionError, struct.error and libsodium's own; none says more than this.
+    except Exception as error:
         raise TransferError(
             f"{printable(name)}: not decryptable with this node's key, or damaged ({type(error).__name__})"
         ) from None

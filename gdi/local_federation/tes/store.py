@@ -18,12 +18,14 @@ from gdi.local_federation.tes.models import TERMINAL, Task
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tasks (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL,
-  ended REAL, token TEXT, basic TEXT NOT NULL, logs_basic TEXT NOT NULL DEFAULT '[]', spec TEXT NOT NULL, logs TEXT NOT NULL DEFAULT '[]');
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, state TEXT NOT NULL,
+  name TEXT NOT NULL, created TEXT NOT NULL, ended REAL, token TEXT,
+  basic TEXT NOT NULL, logs_basic TEXT NOT NULL DEFAULT '[]', spec TEXT NOT NULL, logs TEXT NOT NULL DEFAULT '[]');
 CREATE INDEX IF NOT EXISTS tasks_state ON tasks (state, seq);
 CREATE INDEX IF NOT EXISTS tasks_owner ON tasks (owner, seq);
 CREATE INDEX IF NOT EXISTS tasks_ended ON tasks (ended) WHERE ended IS NOT NULL;
-CREATE TABLE IF NOT EXISTS tags (key TEXT NOT NULL, value TEXT NOT NULL, seq INTEGER NOT NULL REFERENCES tasks (seq) ON DELETE CASCADE,
+CREATE TABLE IF NOT EXISTS tags (
+  key TEXT NOT NULL, value TEXT NOT NULL, seq INTEGER NOT NULL REFERENCES tasks (seq) ON DELETE CASCADE,
   PRIMARY KEY (key, value, seq)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_seq ON tags (seq, key);
 """
@@ -166,7 +168,8 @@ class StandInTasks:
         final = to in TERMINAL
         done = self.db.execute(
             # question marks
-            f"UPDATE tasks SET state = ?, ended = CASE WHEN ? THEN ? END, token = CASE WHEN ? THEN NULL ELSE token END, "  # noqa: S608
+            f"UPDATE tasks SET state = ?, ended = CASE WHEN ? THEN ? END, "  # noqa: S608
+            f"token = CASE WHEN ? THEN NULL ELSE token END, "
             f"logs = coalesce(?, logs), logs_basic = coalesce(?, logs_basic) WHERE id = ? AND state IN ({marks})",
             (
                 to,

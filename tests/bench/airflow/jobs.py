@@ -27,7 +27,8 @@ PAINT = f"""
   {INSIDE}
   const there = () => inside.document.querySelector('.grid .body [role=row]');
   return new Promise(done => {{
-    const look = () => there() ? inside.requestAnimationFrame(() => setTimeout(() => done(inside.performance.now()))) : setTimeout(look, 5);
+    const end = () => setTimeout(() => done(inside.performance.now()));
+    const look = () => there() ? inside.requestAnimationFrame(end) : setTimeout(look, 5);
     look();
   }});
 }})()
@@ -37,7 +38,8 @@ PAINT = f"""
 FILTER = f"""
 (() => {{
   {INSIDE}
-  const input = inside.document.querySelector('input[type=search]'), said = inside.document.querySelector('output'), before = said.textContent;
+  const input = inside.document.querySelector('input[type=search]');
+  const said = inside.document.querySelector('output'), before = said.textContent;
   Object.getOwnPropertyDescriptor(inside.HTMLInputElement.prototype, 'value').set.call(input, WORDS);
   const start = inside.performance.now(), end = done => () => setTimeout(() => done(inside.performance.now() - start));
   input.dispatchEvent(new inside.Event('input', {{bubbles: true}}));

@@ -22,7 +22,8 @@ ALONE = """
 import os, subprocess, time
 open("/tmp/Snakefile", "w").write('rule one:\\n    output: "first"\\n    shell: "touch {output}"\\n')
 began = time.monotonic()
-subprocess.Popen(["python3", "-m", "snakemake", "--cores", "1", "--quiet", "all"], cwd="/tmp", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+subprocess.Popen(["python3", "-m", "snakemake", "--cores", "1", "--quiet", "all"], cwd="/tmp",
+    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 while not os.path.exists("/tmp/first"): time.sleep(0.01)
 print(time.monotonic() - began)
 """
