@@ -160,21 +160,18 @@ def run(line: Line, around: Around, cluster: Cluster) -> int:
     (this pod is refused), PlatformError.
     """
     root = line.root(around.work)
-    streams = Streams(root / _streams(line.name))
     path, stopped = f"{around.pods}/{line.name}", _stopped(root, line.name)
-    copying = threading.Thread(target=streams.copy, daemon=True)
-    copying.start()
-    try:
-        _create(cluster, around, line.name, pod(line, around), stopped)
-        code, said = _until_end(cluster, around, line.name, stopped)
-    except PlatformError:
-        if not stopped.exists():
-            raise
-        code, said = 128 + signal.SIGKILL, "stopped"
-    finally:
-        with contextlib.suppress(ClusterError):
-            cluster.delete(path)
-    streams.finish(copying)
+    with Streams(root / _streams(line.name)):
+        try:
+            _create(cluster, around, line.name, pod(line, around), stopped)
+            code, said = _until_end(cluster, around, line.name, stopped)
+        except PlatformError:
+            if not stopped.exists():
+                raise
+            code, said = 128 + signal.SIGKILL, "stopped"
+        finally:
+            with contextlib.suppress(ClusterError):
+                cluster.delete(path)
     if removed := make_plain(root, [v.source for v in line.volumes if v.writable]):
         said += f" {removed} links or pipes that are no file of this task were removed."
     if said.strip():
@@ -194,7 +191,9 @@ def stop(name: str, around: Around, cluster: Cluster) -> None:
 
 
 class Streams:
-    """The command's standard streams as files, which only this process and the task's pod see.
+    """The command's standard streams as files, which only this process and the task's pod see. As a context manager:
+    a thread passes on what the command writes; at the end it is joined, what came last is passed on, and only then are
+    the files closed. OSError where a stream cannot be made, or not be passed on.
 
     The files stay open: what the task puts in their place meanwhile is not followed. Read by polling, as file systems
     over a network tell no changes.
@@ -209,16 +208,36 @@ class Streams:
             (self._made("out", os.O_RDONLY), sys.stdout.buffer),
             (self._made("err", os.O_RDONLY), sys.stderr.buffer),
         ]
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._copy, name="streams of the task", daemon=True)
 
-    def copy(self) -> None:
-        """Until `finish`."""
-        while not self._ended.wait(LOOK):
-            self._pass_on()
+    def __enter__(self) -> Streams:
+        self._thread.start()
+        return self
 
-    def finish(self, copying: threading.Thread) -> None:
-        """What came last. A file system over a network shows all of a file to whoever opens it after it was closed."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
-        copying.join()
+        self._thread.join()
+        try:
+            if self._error is not None:  # a part of the output is lost: it may be the task's result
+                raise self._error
+            self._last()
+        except OSError:
+            if kind is None:  # else what ended the run matters more
+                raise
+        finally:
+            for file, _target in self._pairs:
+                file.close()
+
+    def _copy(self) -> None:
+        try:
+            while not self._ended.wait(LOOK):
+                self._pass_on()
+        except OSError as error:  # raised at the end, as that of the last part is
+            self._error = error
+
+    def _last(self) -> None:
+        """A file system over a network shows all of a file to whoever opens it after it was closed."""
         for name in ("out", "err"):
             with contextlib.suppress(OSError):
                 os.close(os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -42,8 +43,9 @@ class ClientCredentials(CachedTokens):
         min_ttl: float = MIN_TTL,
         verify: ssl.SSLContext | bool = True,
         plain_http: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(min_ttl=min_ttl)
+        super().__init__(min_ttl=min_ttl, clock=clock)
         if (token_url is None) == (issuer is None):
             raise ValueError("either the token endpoint or the issuer")
         self._id, self._secret_file = client_id, secret_file
@@ -79,7 +81,7 @@ class ClientCredentials(CachedTokens):
         seconds = (
             float(life) if isinstance(life, int | float) and not isinstance(life, bool) and life > 0 else DEFAULT_LIFE
         )
-        return checked(token, f"the answer of {self._url}"), time.time() + min(seconds, MAX_LIFE)
+        return checked(token, f"the answer of {self._url}"), self._clock() + min(seconds, MAX_LIFE)
 
     async def _discover(self) -> str:
         assert self._issuer is not None

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -134,12 +134,13 @@ class BasicPassword(FileTokens):
 
 
 class CachedTokens(ABC):
-    """Tokens that are fetched: kept until near their end, one fetch at a time."""
+    """Tokens that are fetched: kept until near their end, one fetch at a time. `clock` gives epoch seconds."""
 
     scheme = "Bearer"
 
-    def __init__(self, *, min_ttl: float = MIN_TTL) -> None:
+    def __init__(self, *, min_ttl: float = MIN_TTL, clock: Callable[[], float] = time.time) -> None:
         self._min_ttl = min_ttl
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._token: str | None = None
         self._until = 0.0
@@ -148,11 +149,11 @@ class CachedTokens(ABC):
     async def token(self, *, refused: str | None = None) -> str:
         async with self._lock:
             # Whoever waited here for another's fetch takes that one: a burst of 401s costs one request.
-            if self._token is not None and self._token != refused and time.time() < self._until:
+            if self._token is not None and self._token != refused and self._clock() < self._until:
                 return self._token
             token, expires_at = await self._fetch()
             # A token with a short life is used for at least half of it, or each call would fetch one.
-            life = expires_at - time.time()
+            life = expires_at - self._clock()
             self._until = expires_at - min(self._min_ttl, life / 2)
             self._token = token
             self.fetched += 1
@@ -178,8 +179,9 @@ class BrokerTokens(CachedTokens):
         *,
         min_ttl: float = MIN_TTL,
         transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(min_ttl=min_ttl)
+        super().__init__(min_ttl=min_ttl, clock=clock)
         self._run = run
         self._broker = AsyncBrokerClient(run.broker_url, token_file(identity), transport=transport)
 

@@ -297,6 +297,36 @@ def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_t
     assert hosted.broker.runs[hosted.run].attempt == 2 and f"{hosted.run}-node-b-2-1" in hosted.pods()
 
 
+@pytest.mark.parametrize("order", ["resumed first", "ended first", "trigger lost", "try lost"])
+def test_a_stopped_pods_task_says_the_same_in_every_order_of_events(
+    hosted: World, order: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The pod ends before or after its task is resumed; the trigger that stopped it, or the try, is lost."""
+    items = admit(hosted, mode="fail-node-a", seconds=30)
+    hosted.broker.messages["node-a"] = "AccessDenied"
+    context, pod = hosted.context(mode="fail-node-a", seconds=30), f"{hosted.run}-node-b-1-1"
+    other = analyse(items[1])
+    waiting = deferred(lambda: other.execute(context))
+    until(lambda: hosted.starts("node-b"))
+    with pytest.raises(AirflowFailException):
+        whole(analyse(items[0]), context)
+    if order == "resumed first":
+        event = {"kind": "failing", "message": "node node-a failed: AccessDenied", "state": waiting.trigger.state}
+        waiting = deferred(lambda: other.resume(context, event))
+        failing = lambda: finish(other, context, waiting)  # noqa: E731
+    else:
+        event = event_of(waiting)  # the trigger stops the pod
+        until(lambda: hosted.pods()[pod]["state"] == "exited")
+        if order == "trigger lost":
+            event |= {"kind": "ended", "message": ""}  # another began, and saw the end alone
+        retried = hosted.context(mode="fail-node-a", seconds=30, try_number=2, since=1)
+        failing = lambda: other.execute(retried) if order == "try lost" else other.resume(context, event)  # noqa: E731
+    capfd.readouterr()
+    with pytest.raises(AirflowFailException, match="node node-a failed: AccessDenied"):
+        failing()
+    assert capfd.readouterr().out.count(f"Pod {pod} is stopped: node node-a failed: AccessDenied") == 1
+
+
 def test_a_clear_opens_one_attempt_however_late_its_tasks_come_and_however_often_they_are_tried(hosted: World) -> None:
     items = admit(hosted, mode="fail-node-a", seconds=30)
     hosted.broker.messages["node-a"] = "it failed"

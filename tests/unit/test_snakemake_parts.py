@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, persist
 from snakemake_tes_auth.storage.queries import QueryError, parse
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
+from tests.clock import Clock
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
@@ -200,6 +200,7 @@ class Broker:
 
     def __init__(self, lifetime: float = 300, refuse: int = 0) -> None:
         self.lifetime, self.refuse, self.asked, self.seen = lifetime, refuse, 0, [""]
+        self.clock = Clock()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked += 1
@@ -215,12 +216,13 @@ class Broker:
                     "action": "",
                 },
             )
-        return httpx.Response(200, json={"token": f"t{self.asked}", "expires_at": time.time() + self.lifetime})
+        return httpx.Response(200, json={"token": f"t{self.asked}", "expires_at": self.clock.now + self.lifetime})
 
 
 def tokens(broker: Broker, tmp_path: Path) -> BrokerTokens:
     (tmp_path / "token").write_text("identity")
-    return BrokerTokens(RunFile(**run_file()), tmp_path / "token", transport=httpx.MockTransport(broker))
+    transport = httpx.MockTransport(broker)
+    return BrokerTokens(RunFile(**run_file()), tmp_path / "token", transport=transport, clock=broker.clock)
 
 
 async def test_many_calls_at_once_cost_one_token(tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ async def test_the_identity_is_read_at_each_request_and_a_short_token_is_used_fo
     source = tokens(broker, tmp_path)
     assert [await source.token() for _ in range(5)] == ["t1"] * 5
     (tmp_path / "token").write_text("newer")
-    await asyncio.sleep(0.12)
+    broker.clock.now += 0.12
     assert await source.token() == "t2" and broker.seen[-1] == "Bearer newer"
 
 
@@ -268,10 +270,13 @@ class Events:
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.status = 200
+        self.refused = asyncio.Event()  # a batch was not taken
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.status == 200:
             self.got += json.loads(request.content)["events"]
+        else:
+            self.refused.set()
         return httpx.Response(self.status, json={})
 
 
@@ -287,9 +292,9 @@ async def test_events_arrive_once_in_order_numbered_over_a_broker_that_was_away(
     task = asyncio.create_task(sender.run())
     for i in range(1200):
         sender.put({"kind": "job", "rule": "r", "job": f"j{i}", "state": "done"})
-    await asyncio.sleep(0.05)
+    await events.refused.wait()
     events.status = 200
-    assert await sender.close(5)
+    assert await sender.close(60)
     await task
     assert [e["seq"] for e in events.got] == list(range(1, 1201)) and events.got[-1]["job"] == "j1199"
 

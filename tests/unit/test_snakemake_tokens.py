@@ -9,7 +9,6 @@ import base64
 import json
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,12 +20,21 @@ import pytest
 
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
-from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken, TokenAuth, TokenSource
+from snakemake_tes_auth.credentials.tokens import (
+    MIN_TTL,
+    BasicPassword,
+    FileTokens,
+    FixedToken,
+    NoToken,
+    TokenAuth,
+    TokenSource,
+)
 from snakemake_tes_auth.retry import Refused, RetryPolicy
 from snakemake_tes_auth.tes.client import TesClient
+from tests.clock import Clock
 
 SECRET = "secret planted 4711+/="
-QUICK = RetryPolicy(total=5, first=0.01, longest=0.05)
+QUICK = RetryPolicy(total=60, first=0.01, longest=0.05)  # short pauses; the bound is for a machine that stands still
 
 
 class Server:
@@ -115,7 +123,7 @@ def secret_file(tmp_path: Path) -> Path:
 
 async def states(server: Server, source: TokenSource, many: int = 1, patience: RetryPolicy = QUICK) -> list[str]:
     """What so many calls at once say."""
-    async with httpx.AsyncClient(base_url=server.url, auth=TokenAuth(source), trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, auth=TokenAuth(source), trust_env=False, timeout=60) as http:
         tes = TesClient(http, patience=patience, say=lambda _: None, name="the TES")
         return [t["state"] for t in await asyncio.gather(*(tes.get("t1") for _ in range(many)))]
 
@@ -173,24 +181,38 @@ async def test_a_storm_of_401_costs_one_fresh_token(server: Server, secret_file:
 async def test_a_token_near_its_end_is_renewed_before_it_is_used_and_a_short_one_serves_half_its_life(
     server: Server, secret_file: Path
 ) -> None:
-    source = client(server, secret_file)
+    clock = Clock()
+    source = client(server, secret_file, clock=clock)
     server.life = 60  # less than a call may take: half of it is used
     await states(server, source, 5)
+    clock.now += 29
     await states(server, source, 5)
     assert len(server.asked) == 1
-    source._until = time.time() - 1
+    clock.now += 2
+    server.life = 300
     await states(server, source)
     assert len(server.asked) == 2
+    clock.now += 300 - MIN_TTL - 1
+    await states(server, source)
+    assert len(server.asked) == 2
+    clock.now += 2  # near its end, and still good
+    await states(server, source)
+    assert len(server.asked) == 3
 
 
 async def test_a_server_that_does_not_say_how_long_is_asked_again_after_a_while_not_each_time(
     server: Server, secret_file: Path
 ) -> None:
     server.life = None
-    source = client(server, secret_file)
+    clock = Clock()
+    source = client(server, secret_file, clock=clock)
     await states(server, source)
+    clock.now += 100
     await states(server, source)
-    assert len(server.asked) == 1 and 100 < source._until - time.time() < 400
+    assert len(server.asked) == 1
+    clock.now += 300
+    await states(server, source)
+    assert len(server.asked) == 2
 
 
 async def test_a_token_endpoint_that_is_away_is_waited_for(server: Server, secret_file: Path) -> None:

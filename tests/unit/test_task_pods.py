@@ -9,7 +9,8 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gdi.funnel import task_pods
 from gdi.funnel.cluster import Cluster, ClusterError, Json
 from gdi.funnel.container_line import Line
 from gdi.funnel.task_pods import Around, PlatformError, TakenAwayError
+from tests.clock import Clock
 
 NAME = "task1-0"
 FULL = ClusterError(
@@ -35,21 +37,6 @@ UNSCHEDULED = {
     "phase": "Pending",
     "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 machines: Insufficient cpu"}],
 }
-
-
-class Clock:
-    """time's, of which a test has as much as it likes."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.meanwhile: Callable[[], None] = lambda: None  # what happens while somebody sleeps
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.meanwhile()
 
 
 class Server(Cluster):
@@ -263,6 +250,37 @@ def test_an_api_server_that_goes_away_while_the_command_runs_is_no_end_of_it(
 ) -> None:
     with pytest.raises(TakenAwayError, match=str(error)):
         task_pods.run(line(), around, Server(clock, creates=[None], looks=[look(RUNNING), error]))
+
+
+def test_a_run_that_fails_passes_on_what_came_and_leaves_no_thread_and_no_open_file(
+    clock: Clock, around: Around, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    class Writing(Server):
+        def get(self, path: str, **query: str) -> Json | None:
+            (around.work / "task1" / ".gdi-streams-0" / "out").write_bytes(b"so far")
+            raise ClusterError("the API server does not answer")
+
+    before = set(threading.enumerate())
+    with pytest.raises(TakenAwayError):
+        task_pods.run(line(), around, Writing(clock, creates=[None], looks=[None]))
+    assert capfdbinary.readouterr().out == b"so far"
+    assert set(threading.enumerate()) == before
+    assert not [f for f in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(around.work) in str(f)]
+
+
+def test_a_stream_that_cannot_be_passed_on_ends_the_thread_quietly_and_the_run_with_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Funnel is gone: nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(task_pods, "LOOK", 0.001)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(os.fdopen(writer, "wb", buffering=0)))
+    with pytest.raises(BrokenPipeError), task_pods.Streams(tmp_path / "s") as streams:
+        (tmp_path / "s" / "out").write_bytes(b"x")
+        streams._thread.join(60)
+        assert not streams._thread.is_alive()
 
 
 def test_funnel_has_time_to_pass_on_what_was_said_before_it_is_ended(

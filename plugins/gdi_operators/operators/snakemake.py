@@ -63,6 +63,8 @@ class SnakemakeOperator(RunOperator):
             generation, status = pods.latest()
             if run.failing is not None:
                 if status is None or status.ended:
+                    if status is not None and not status.succeeded and run.failing.node != self._node:
+                        self._say_stopped(status.name, why(run.failing))  # the try that stopped it was lost
                     raise AirflowFailException(
                         f"not started: {why(run.failing)}. To run it again, clear this task with its downstream tasks."
                     )
@@ -107,11 +109,13 @@ class SnakemakeOperator(RunOperator):
                 raise AirflowException(
                     f"The launcher does not answer: {event['message']}. The pod is looked for again at the next try."
                 )
-            if event["kind"] in ("failing", "closed") and status is not None and not status.ended:
-                state["stopped"] = stopped or str(event["message"])
-                self.log.warning("Stopping pod %s: %s", status.name, state["stopped"])
-                pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
-                self._defer(attempt, status.name, state, watch_run=False)
+            if event["kind"] in ("failing", "closed"):  # the trigger asked the pod to stop; it may have ended by now
+                stopped = stopped or str(event["message"])
+                if status is not None and not status.ended:
+                    state["stopped"] = stopped
+                    self.log.warning("Stopping pod %s: %s", status.name, stopped)
+                    pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                    self._defer(attempt, status.name, state, watch_run=False)
             if status is not None and status.blocked and not stopped:
                 pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
                 self._fail(pods, generation, f"its Snakemake pod cannot start: {status.reason}", None)
@@ -119,12 +123,13 @@ class SnakemakeOperator(RunOperator):
                 self._defer(attempt, status.name, state, watch_run=not stopped)
             if status is not None and status.succeeded:
                 return self._result(run, status.name)
+            if not stopped and (run.attempt > attempt or run.state == "closed"):
+                stopped = f"attempt {attempt} was closed"
+            elif not stopped and run.failing is not None and run.failing.node != self._node:
+                stopped = why(run.failing)
             if stopped:
+                self._say_stopped(pods.name(generation), stopped)
                 raise AirflowFailException(f"stopped: {stopped}")
-            if run.attempt > attempt or run.state == "closed":
-                raise AirflowFailException(f"stopped: attempt {attempt} was closed")
-            if run.failing is not None and run.failing.node != self._node:
-                raise AirflowFailException(f"stopped: {why(run.failing)}")
             if run.failing is not None or (status is not None and not status.lost and not status.stopping):
                 self._fail(pods, generation, *self._reason(hook, run, status))
             lost = "is gone" if status is None else _how(status)
@@ -253,6 +258,12 @@ class SnakemakeOperator(RunOperator):
             hook.post_events(str(self.item["run"]), m.EventBatch(source=source, node=self._node, events=[event]))
         except Exception as error:  # the failure itself matters more than telling of it
             self.log.error("The failure could not be told to the broker: %s", short(error))
+
+    def _say_stopped(self, pod: str, reason: str) -> None:
+        """The same line in every order of events. It comes from the worker, as Airflow may drop a trigger's last lines
+        (it closes that log when the trigger ends) and a second deferral's trigger overwrites the first one's log.
+        """
+        self.log.warning("Pod %s is stopped: %s", pod, reason)
 
     def _result(self, run: m.Run, pod: str) -> dict[str, Any]:
         self.log.info("Pod %s succeeded.", pod)
