@@ -8,23 +8,17 @@ import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
-
-MAX_BYTES = 1024 * 1024
 
 
 class PolicyError(Exception):
     """The policy file is missing or wrong: names file and field."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ReleasePolicy(_Strict):
+class ReleasePolicy(Frozen):
     """Which disclosure checks may release, and how large a file they look at (`max_bytes`, and `max_rows` where it has
     rows).
     """
@@ -34,7 +28,7 @@ class ReleasePolicy(_Strict):
     max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
 
 
-class Policy(_Strict):
+class Policy(Frozen):
     """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
     `name@sha256:…`; empty allows all.
 
@@ -69,19 +63,7 @@ class Policy(_Strict):
 
 def load(path: Path) -> Policy:
     """Reads the file. PolicyError naming file and field."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise PolicyError(f"{path}: larger than {MAX_BYTES} bytes")
-        return Policy.model_validate(yaml.safe_load(raw) or {})
-    except OSError as error:
-        raise PolicyError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise PolicyError(f"{path}: not YAML: {str(error)[:300]}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise PolicyError(f"{path}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
+    return load_model(path, Policy, error=PolicyError)
 
 
 class PolicyFile(ReloadingFile[Policy]):

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from gdi.kit.canonical import sha256_hex
+from gdi.kit.models import Strict
 
 DatasetId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 NodeId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
@@ -24,14 +25,10 @@ AirflowId = Annotated[
 ]  # any text that every database can hold: PostgreSQL's has no NUL
 
 
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 # --- grants and tickets -------------------------------------------------------------------------
 
 
-class Schedule(Model):
+class Schedule(Strict):
     """When a standing grant starts its workflow by itself. `cron`: five fields, in `timezone` (IANA); `parameters` as
     in `conf`, with `datasets`.
 
@@ -54,7 +51,7 @@ class ScheduleState(Schedule):
     last_due: float | None = None
 
 
-class GrantRequest(Model):
+class GrantRequest(Strict):
     """`POST /v1/grants`, `Authorization: Bearer <the user's LS AAI access token>`: consent to these workflows on these
     datasets until then.
     """
@@ -67,7 +64,7 @@ class GrantRequest(Model):
     schedule: Schedule | None = None
 
 
-class Grant(Model):
+class Grant(Strict):
     """A grant as its owner sees it; nothing secret. `once`: good for a single run. `state` says why it no longer
     serves.
     """
@@ -86,7 +83,7 @@ class Grant(Model):
     schedule: ScheduleState | None = None
 
 
-class TicketRequest(Model):
+class TicketRequest(Strict):
     """`POST /v1/grants/{id}/tickets`. `parameters` holds everything that `conf` will hold but the ticket: `{"datasets":
     [...], ...}`.
 
@@ -98,14 +95,14 @@ class TicketRequest(Model):
     dag_run_id: AirflowId | None = None
 
 
-class Ticket(Model):
+class Ticket(Strict):
     """`ticket` is the secret that goes into `conf`: 256 random bits, `gdit_…`, good once."""
 
     ticket: str
     expires_at: float
 
 
-class DueStart(Model):
+class DueStart(Strict):
     """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as
     its conf. `user`: the grant's owner.
     """
@@ -119,7 +116,7 @@ class DueStart(Model):
     ticket: str = Field(repr=False)
 
 
-class DueStarts(Model):
+class DueStarts(Strict):
     """`POST /v1/schedules/due`, Airflow's workload: what is to be started now. What is not reported within two minutes
     is handed out again.
     """
@@ -127,7 +124,7 @@ class DueStarts(Model):
     starts: list[DueStart] = Field(default_factory=list)
 
 
-class StartReport(Model):
+class StartReport(Strict):
     """`POST /v1/schedules/starts`: the run is there (also where it was before), or can never be."""
 
     grant: GrantId
@@ -136,7 +133,7 @@ class StartReport(Model):
     detail: Text = ""
 
 
-class OpenRuns(Model):
+class OpenRuns(Strict):
     """`GET /v1/runs`: runs that are open, oldest first, at most 1,000 after `after` (an id)."""
 
     runs: list[Run]
@@ -150,7 +147,7 @@ def run_id(dag_id: str, dag_run_id: str) -> str:
 # --- runs ---------------------------------------------------------------------------------------
 
 
-class AdmitRequest(Model):
+class AdmitRequest(Strict):
     """`POST /v1/runs` by Airflow's workload. Idempotent on (dag_id, dag_run_id, attempt).
 
     Exactly one of `ticket` and `grant` for the first attempt; `triggering_user` is whom Airflow authenticated (needed
@@ -168,7 +165,7 @@ class AdmitRequest(Model):
     triggering_user: Label | None = None
 
 
-class PlanItem(Model):
+class PlanItem(Strict):
     """What one node does in a run. `access_ends_at`: the first visa to end. `public_key`: the node's JWK, with which
     its releases are signed.
     """
@@ -181,7 +178,7 @@ class PlanItem(Model):
     public_key: dict[str, Any]
 
 
-class Run(Model):
+class Run(Strict):
     """A run as the broker knows it. `failing` is set by the first node that failed; the others stop for it."""
 
     id: RunId
@@ -200,7 +197,7 @@ class Run(Model):
     closed_at: float | None = None
 
 
-class Failing(Model):
+class Failing(Strict):
     """Why a run cannot succeed any more: the node that failed first and the reason, fit for a user's eyes."""
 
     node: NodeId
@@ -208,14 +205,14 @@ class Failing(Model):
     dataset: DatasetId | None = None
 
 
-class CloseRequest(Model):
+class CloseRequest(Strict):
     """`DELETE /v1/runs/{id}`, Airflow's workload: the attempt ends with this outcome. Closing twice is no error."""
 
     attempt: int = Field(ge=1)
     outcome: Literal["success", "failed", "cancelled"]
 
 
-class WorkloadRequest(Model):
+class WorkloadRequest(Strict):
     """`PUT /v1/runs/{id}/workloads/{pod}`: first without `uid` (before the pod is made), then with it (before its first
     token).
     """
@@ -225,7 +222,7 @@ class WorkloadRequest(Model):
     uid: Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")] | None = None
 
 
-class Workload(Model):
+class Workload(Strict):
     """`generation` counts a node's workloads in a run; a higher one fences those before it, at the broker and at the
     gateway.
     """
@@ -240,7 +237,7 @@ class Workload(Model):
 # --- tokens -------------------------------------------------------------------------------------
 
 
-class TokenRequest(Model):
+class TokenRequest(Strict):
     """`POST /v1/runs/{id}/tokens`. `audience` is a gateway's, from the plan. The answer lives at least `min_ttl`
     seconds or is an error that says why.
     """
@@ -249,7 +246,7 @@ class TokenRequest(Model):
     min_ttl: float = Field(default=60, ge=0, le=3600)
 
 
-class NodeTokenRequest(Model):
+class NodeTokenRequest(Strict):
     """`POST /v1/runs/{id}/node-tokens` by an enrolled gateway: the user's access token for that node's `sda` or
     `tes`.
     """
@@ -258,7 +255,7 @@ class NodeTokenRequest(Model):
     min_ttl: float = Field(default=5, ge=0, le=3600)
 
 
-class Token(Model):
+class Token(Strict):
     """`token_type` is always `Bearer`; `expires_at` in epoch seconds."""
 
     token: str
@@ -272,7 +269,7 @@ JOB_STATES = ("planned", "submitted", "queued", "running", "done", "failed", "ca
 JobState = Literal["planned", "submitted", "queued", "running", "done", "failed", "cancelled"]
 
 
-class Event(Model):
+class Event(Strict):
     """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is
     dropped.
 
@@ -304,7 +301,7 @@ class Event(Model):
     usage: dict[Label, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict, max_length=20)
 
 
-class EventBatch(Model):
+class EventBatch(Strict):
     """`POST /v1/runs/{id}/events`. `source` names the writer (a pod, or `airflow`); the broker sets the node from who
     the writer is.
 
@@ -325,13 +322,13 @@ class StoredEvent(Event):
     attempt: int
 
 
-class EventPage(Model):
+class EventPage(Strict):
     events: list[StoredEvent]
     next_after: int
     run_state: Literal["open", "closed"]
 
 
-class Job(Model):
+class Job(Strict):
     """One job of the current attempt: the last that was said of it. `task`: the TES task's id at the node's gateway.
     `started_at` of its first try.
     """
@@ -355,7 +352,7 @@ class Job(Model):
     message: Text | None = None
 
 
-class JobPage(Model):
+class JobPage(Strict):
     """`GET /v1/runs/{id}/jobs?after=`: jobs with news since that event number. A job may come again in a later page;
     the later word counts.
     """
@@ -367,7 +364,7 @@ class JobPage(Model):
     more: bool = False
 
 
-class RuleProgress(Model):
+class RuleProgress(Strict):
     """One rule at one node; jobs by state add up to total. `started_at` of the first job, `ended_at` when none is
     left.
     """
@@ -382,7 +379,7 @@ class RuleProgress(Model):
     ended_at: float | None = None
 
 
-class NodeProgress(Model):
+class NodeProgress(Strict):
     node: NodeId
     state: Literal["waiting", "starting", "running", "success", "failed", "cancelled"]
     done: int = 0
@@ -391,7 +388,7 @@ class NodeProgress(Model):
     dataset: DatasetId | None = None
 
 
-class Progress(Model):
+class Progress(Strict):
     """`GET /v1/runs/{id}/progress`: the sum of the events of the current attempt, by node and rule, in the order they
     were planned.
     """
@@ -405,7 +402,7 @@ class Progress(Model):
     rules: list[RuleProgress]
 
 
-class AuditEntry(Model):
+class AuditEntry(Strict):
     """Who, what, when, under which visa. `allowed` False is a refusal; `reason` says why."""
 
     number: int
@@ -421,7 +418,7 @@ class AuditEntry(Model):
     visa: dict[str, Any] | None = None
 
 
-class AuditPage(Model):
+class AuditPage(Strict):
     entries: list[AuditEntry]
 
 

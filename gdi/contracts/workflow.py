@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import jsonschema
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, field_validator
+
+from gdi.kit.models import Strict, load_model
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 RelativePath = Annotated[
@@ -23,17 +24,10 @@ RESERVED = ("ticket", "grant", "datasets", "pod")
 MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
 LOCK = "rules.lock"
 MAX_RULES = 500
-_YAML = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml where there is one: a catalogue of hundreds is read at each parse
 
 
 class CatalogueError(Exception):
     """A bad entry: names the file and the field."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class Release(Strict):
@@ -189,9 +183,7 @@ def digest_of(folder: Path) -> str:
 def load(folder: Path) -> CatalogueEntry:
     """Reads one entry. CatalogueError naming file and field where it is wrong."""
     file = folder / "workflow.yaml"
-    workflow = _read(file, Workflow)
-    if workflow is None:
-        raise CatalogueError(f"{file} does not exist")
+    workflow = load_model(file, Workflow, error=CatalogueError)
     if workflow.name != folder.name:
         raise CatalogueError(
             f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
@@ -204,25 +196,5 @@ def load(folder: Path) -> CatalogueEntry:
         workflow=workflow,
         digest=digest_of(folder),
         files=files_of(folder),
-        lock=_read(folder / LOCK, RulesLock),
+        lock=load_model(lock, RulesLock, error=CatalogueError) if (lock := folder / LOCK).exists() else None,
     )
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def _read(file: Path, model: type[M]) -> M | None:
-    """The file as `model`, None where there is none. CatalogueError naming file and field."""
-    try:
-        return model.model_validate(yaml.load(file.read_text(), Loader=_YAML))  # noqa: S506
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        raise CatalogueError(f"{file}: not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        raise CatalogueError(f"{file}: not YAML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CatalogueError(
-            f"{file}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}"
-        ) from None

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import STYLE, html_errors
 from node_gateway.audit import Entry
@@ -132,10 +133,9 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-class Decision(BaseModel):
+class Decision(Strict):
     """A reviewer's decision on the bytes with this SHA-256."""
 
-    model_config = ConfigDict(extra="forbid")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     reviewer: Annotated[str, Field(min_length=1, max_length=200)]
     approve: bool

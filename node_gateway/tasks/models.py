@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gdi.kit.models import Strict
 
 Text = Annotated[str, Field(max_length=4000)]
 Url = Annotated[str, Field(max_length=2000)]
@@ -20,11 +22,7 @@ FINAL = frozenset({"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PR
 STATES = LIVE | ENDING | FINAL
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Input(_Strict):
+class Input(Strict):
     name: Text | None = None
     description: Text | None = None
     url: Url | None = None
@@ -34,7 +32,7 @@ class Input(_Strict):
     streamable: bool | None = None
 
 
-class Output(_Strict):
+class Output(Strict):
     name: Text | None = None
     description: Text | None = None
     url: Url
@@ -43,7 +41,7 @@ class Output(_Strict):
     type: Kind = "FILE"
 
 
-class Executor(_Strict):
+class Executor(Strict):
     image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$")]
     command: Annotated[list[Annotated[str, Field(max_length=256 * 1024)]], Field(min_length=1, max_length=2000)]
     workdir: ContainerPath | None = None
@@ -56,7 +54,7 @@ class Executor(_Strict):
     ignore_error: bool | None = None
 
 
-class Resources(_Strict):
+class Resources(Strict):
     cpu_cores: int | None = Field(default=None, ge=1)
     preemptible: bool | None = None
     ram_gb: float | None = Field(default=None, gt=0)
@@ -66,7 +64,7 @@ class Resources(_Strict):
     backend_parameters_strict: bool | None = None
 
 
-class Task(_Strict):
+class Task(Strict):
     """`POST /ga4gh/tes/v1/tasks`. What the TES sets itself (id, state, logs, creation_time) may not be sent."""
 
     name: Text | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
@@ -17,8 +18,7 @@ from node_gateway.tasks.tes_client import API, TesAway
 TaskId = Annotated[str, Path(max_length=200)]
 
 
-class Close(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Close(Strict):
     attempt: int = Field(ge=1, le=10_000)
 
 

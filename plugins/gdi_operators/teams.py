@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from gdi.contracts.workflow import Name
+from gdi.kit.models import Strict, load_model
 from gdi_operators.settings import SettingsError, settings
 
 SEPARATOR = "__"  # in no name of a workflow or a team, so that a DAG's id says both
@@ -18,12 +18,11 @@ TeamName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,49}$")]  # FAB keeps
 UserName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class Team(BaseModel):
+class Team(Strict):
     """`members`: Airflow user names, which are LS AAI subs (contracts: Broker), and accounts of portals. `workflows`:
     none named means all.
     """
 
-    model_config = ConfigDict(extra="forbid")
     members: list[UserName] = Field(default_factory=list, max_length=10_000)
     workflows: list[Name] | None = Field(default=None, min_length=1)
 
@@ -33,6 +32,7 @@ class Team(BaseModel):
 
 Teams = Mapping[str, Team]  # in the file's order
 _FILE = TypeAdapter(dict[TeamName, Team])
+_FORM = "It is a mapping of teams: NAME: {members: [user names], workflows: [names; without it all]}"
 
 
 def teams() -> Teams | None:
@@ -42,18 +42,7 @@ def teams() -> Teams | None:
     if settings().isolation == "shared":
         return None
     file = settings().need("teams")
-    try:
-        return _FILE.validate_python(yaml.safe_load(file.read_text()) or {})
-    except OSError as error:
-        raise SettingsError(f"GDI_TEAMS: {file} cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise SettingsError(f"GDI_TEAMS: {file} is not YAML") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:20])
-        raise SettingsError(
-            f"GDI_TEAMS: {file}: {wrong}. It is a mapping of teams: NAME: {{members: [user names], workflows: [names;"
-            " without it all]}"
-        ) from None
+    return load_model(file, _FILE, error=SettingsError, name="GDI_TEAMS", hint=_FORM)
 
 
 def runners(workflow: str, known: Teams | None) -> list[str | None]:

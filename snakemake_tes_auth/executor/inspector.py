@@ -15,7 +15,9 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gdi.kit.models import Strict
 
 # Names by which a function of a Snakefile reads a file's content. (`exists`, `glob` and the like ask for names only.)
 READS = frozenset(
@@ -37,14 +39,13 @@ READS = frozenset(
 CALLS = 3  # how deep functions that call functions are followed
 
 
-class RuleFacts(BaseModel):
+class RuleFacts(Strict):
     """One rule as declared. `kind` is what its jobs do; `norun` rules only name targets. `reads`: the directives whose
     functions read file contents.
 
     `makes` are the paths of workflow.yaml's releases that an output of the rule matches.
     """
 
-    model_config = ConfigDict(extra="forbid")
     name: str = Field(max_length=200)
     line: int
     kind: str = Field(pattern=r"^(shell|run|script|notebook|wrapper|cwl|template_engine|norun)$")
@@ -57,10 +58,9 @@ class RuleFacts(BaseModel):
     inputs: int = 0
 
 
-class SnakefileFacts(BaseModel):
+class SnakefileFacts(Strict):
     """What a Snakefile declares, or why Snakemake cannot read it (`error`, its own words)."""
 
-    model_config = ConfigDict(extra="forbid")
     snakemake: str = Field(max_length=50)
     rules: list[RuleFacts] = Field(default_factory=list, max_length=5000)
     error: str = Field(default="", max_length=4000)

@@ -8,17 +8,17 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from gdi.contracts.broker_api import DatasetId
+from gdi.kit.models import Strict
 
 
-class Outcome(BaseModel):
+class Outcome(Strict):
     """`again`: a server was away too long, nothing is lost. `refused`: may not go on. `failed`: a job failed; its
     message is fit for a user's eyes.
     """
 
-    model_config = ConfigDict(extra="forbid")
     kind: Literal["again", "refused", "failed"]
     message: str = Field(max_length=2000)
     dataset: DatasetId | None = None

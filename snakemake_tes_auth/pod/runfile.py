@@ -7,32 +7,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue
 
 from gdi.contracts.broker_api import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
+from gdi.kit.models import Strict, load_model
 
 Url = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$", max_length=300)]
-MAX_BYTES = 1024 * 1024
 
 
 class RunFileError(Exception):
     """run.json is missing or wrong: names the file and the field."""
 
 
-class SocketProxySpec(BaseModel):
+class SocketProxySpec(Strict):
     """A loopback port of the pod that leads to a unix socket of its host."""
 
-    model_config = ConfigDict(extra="forbid")
     listen: int = Field(ge=1, le=65535)
     socket: Annotated[str, Field(min_length=1, max_length=107)]
 
 
-class RunFile(BaseModel):
+class RunFile(Strict):
     """One node's part of one attempt of a run. `datasets` are this node's; `audience` is the gateway's, as run tokens
     name it.
     """
 
-    model_config = ConfigDict(extra="forbid")
     run: RunId
     attempt: int = Field(ge=1)
     node: NodeId
@@ -85,16 +83,4 @@ class Folders(BaseModel):
 
 def load(path: Path) -> RunFile:
     """Reads and checks run.json. RunFileError naming file and field."""
-    try:
-        with path.open("rb") as handle:
-            data = handle.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise RunFileError(f"{path} is larger than {MAX_BYTES} bytes; the launcher that wrote it is at fault")
-        return RunFile.model_validate_json(data)
-    except OSError as error:
-        raise RunFileError(
-            f"{path} cannot be read: {error.strerror}; the launcher must write it before the pod starts"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RunFileError(f"{path}: {'.'.join(str(p) for p in first['loc']) or 'document'}: {first['msg']}") from None
+    return load_model(path, RunFile, error=RunFileError, hint="The launcher writes it before the pod starts")

@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from gdi.kit import jose
+from gdi.kit.settings import SettingsError
 from gdi.local_federation.aai import config as settings
 from gdi.local_federation.aai.client import SignInError, pkce, sign_in, submit_login
 from gdi.local_federation.aai.running import BROKER, PORTAL, PUBLIC, REDIRECT, RunningAai, running_aai
@@ -300,6 +301,6 @@ def test_a_wrong_setting_is_named_and_no_secret_shown(tmp_path: Path) -> None:
     }
     for text, named in cases.items():
         (tmp_path / "c.yaml").write_text(good + text)
-        with pytest.raises(settings.ConfigError, match=named) as caught:
+        with pytest.raises(SettingsError, match=named) as caught:
             settings.load(tmp_path / "c.yaml")
         assert "hunter2" not in str(caught.value)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jwt
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gdi.contracts.broker_api import NodeId
+from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from token_broker.settings import SettingsError, secure_url
 
@@ -19,11 +19,7 @@ MAX_BYTES = 8 * 1024 * 1024
 Claim = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,126}\*?$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Node(_Strict):
+class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
     (exact, or a prefix ending in `*`).
     """
@@ -60,21 +56,21 @@ class Node(_Strict):
         return any(dataset.startswith(c[:-1]) if c.endswith("*") else dataset == c for c in self.datasets)
 
 
-class Portal(_Strict):
+class Portal(Frozen):
     """An OIDC client whose users' tokens may make grants and tickets. `airflow_users`: Airflow accounts that may start
     runs with any user's ticket.
     """
 
     client_id: str
-    airflow_users: list[str] = []
+    airflow_users: list[str] = Field(default_factory=list)
 
 
-class VisaIssuer(_Strict):
+class VisaIssuer(Frozen):
     """A trusted pair of issuer and key set. `sources`: whose datasets it may speak for (empty: any)."""
 
     iss: str
     jku: str
-    sources: list[str] = []
+    sources: list[str] = Field(default_factory=list)
 
     @field_validator("jku")
     @classmethod
@@ -83,7 +79,7 @@ class VisaIssuer(_Strict):
         return value
 
 
-class WorkloadIssuer(_Strict):
+class WorkloadIssuer(Frozen):
     """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play
     these parts.
 
@@ -96,9 +92,9 @@ class WorkloadIssuer(_Strict):
     jwks_url: str | None = None
     jwks_file: Path | None = None
     audience: str = "token-broker"
-    airflow: list[str] = []
-    snakemake: list[str] = []
-    nodes: list[NodeId] = []
+    airflow: list[str] = Field(default_factory=list)
+    snakemake: list[str] = Field(default_factory=list)
+    nodes: list[NodeId] = Field(default_factory=list)
     ca_file: Path | None = None
     token_file: Path | None = None
 
@@ -113,14 +109,14 @@ class WorkloadIssuer(_Strict):
         return self
 
 
-class Enrolment(_Strict):
+class Enrolment(Frozen):
     """The whole file; consistent: no two nodes may claim one dataset, no id or URL appears twice."""
 
-    nodes: list[Node] = []
-    portals: list[Portal] = []
-    visa_issuers: list[VisaIssuer] = []
-    workload_issuers: list[WorkloadIssuer] = []
-    auditors: list[str] = []
+    nodes: list[Node] = Field(default_factory=list)
+    portals: list[Portal] = Field(default_factory=list)
+    visa_issuers: list[VisaIssuer] = Field(default_factory=list)
+    workload_issuers: list[WorkloadIssuer] = Field(default_factory=list)
+    auditors: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _consistent(self) -> Enrolment:
@@ -166,20 +162,7 @@ def _overlap(a: str, b: str) -> bool:
 
 def parse(path: Path) -> Enrolment:
     """The enrolment in a file. SettingsError names file, place and mistake."""
-    try:
-        data = path.read_bytes()
-        if len(data) > MAX_BYTES:
-            raise SettingsError(f"{path}: larger than {MAX_BYTES} bytes.")
-        return Enrolment.model_validate(yaml.safe_load(data) or {})
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({type(error).__name__}).") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path}: not valid YAML{where}.") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()[:20]]
-        raise SettingsError(f"{path} is wrong:\n  " + "\n  ".join(lines)) from None
+    return load_model(path, Enrolment, error=SettingsError, most=MAX_BYTES)
 
 
 class EnrolmentFile(ReloadingFile[Enrolment]):

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from gdi.kit.serving import bind, serve
+from gdi.kit.settings import SettingsError
 from gdi.local_federation.aai.app import create_app
-from gdi.local_federation.aai.config import ConfigError, load
+from gdi.local_federation.aai.config import load
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
         listener = bind(config.host, config.port)
         base = config.public_url.rstrip("/") or f"http://{config.host}:{listener.getsockname()[1]}"
         app = create_app(config, base)
-    except (ConfigError, OSError, ValueError) as error:
+    except (SettingsError, OSError, ValueError) as error:
         print(f"aai: {error}", file=sys.stderr)
         return 2
     return serve(app, listener, base, ready_file=config.ready_file, with_parent=args.with_parent)

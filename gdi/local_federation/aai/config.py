@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from gdi.kit.models import FilePath, Strict, load_model
+from gdi.kit.settings import SettingsError
+
+MAX_BYTES = 64 * 1024 * 1024  # ten thousand users, a hundred thousand entitlements
 Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
 GrantName = Literal["authorization_code", "refresh_token", "device_code", "token_exchange"]
 SCOPES = ("openid", "profile", "email", "offline_access", "ga4gh_passport_v1")
 Variant = Literal["good", "expired", "bad-signature", "untrusted-jku", "untrusted-issuer", "not-a-jwt"]
-
-
-class ConfigError(Exception):
-    """A setting that is wrong; names the file, the field and what is expected. Never carries a secret."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Lifetimes(Strict):
@@ -39,7 +34,7 @@ class Client(Strict):
     """
 
     id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")
-    secret_file: Path | None = None
+    secret_file: FilePath | None = None
     redirect_uris: list[str] = Field(default_factory=list, max_length=50)
     grants: list[GrantName] = Field(default=["authorization_code", "refresh_token"])
     scopes: list[str] = Field(default_factory=lambda: list(SCOPES), max_length=50)
@@ -70,7 +65,7 @@ class User(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     sub: str = Field(default="", max_length=255)
     password: SecretStr | None = None
-    password_file: Path | None = None
+    password_file: FilePath | None = None
     full_name: str = Field(default="", max_length=200)
     email: str = Field(default="", max_length=200)
 
@@ -104,17 +99,18 @@ class Config(Strict):
     0600.
     """
 
+    model_config = ConfigDict(validate_default=True)
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     public_url: str = ""  # empty: http://HOST:PORT as bound
-    state_file: Path = Path("aai.sqlite")
-    key_file: Path = Path("aai-key.pem")
-    rems_key_file: Path = Path("rems-key.pem")
-    rogue_key_file: Path = Path("rogue-key.pem")
-    admin_key_file: Path
-    rems_api_key_file: Path
-    ready_file: Path | None = None  # `{"url"}` is written here once the server listens
-    record_issued: Path | None = None  # for leak tests only: every token issued, one a line, in clear
+    state_file: FilePath = Path("aai.sqlite")
+    key_file: FilePath = Path("aai-key.pem")
+    rems_key_file: FilePath = Path("rems-key.pem")
+    rogue_key_file: FilePath = Path("rogue-key.pem")
+    admin_key_file: FilePath
+    rems_api_key_file: FilePath
+    ready_file: FilePath | None = None  # `{"url"}` is written here once the server listens
+    record_issued: FilePath | None = None  # for leak tests only: every token issued, one a line, in clear
     lifetimes: Lifetimes = Field(default_factory=Lifetimes)
     rotation: Literal["strict", "none"] = "strict"
     exchange_answer: Literal["rfc8693", "keycloak"] = (
@@ -151,53 +147,27 @@ class Config(Strict):
 
 
 def read_secret(path: Path, what: str) -> SecretStr:
-    """The content of a secret file without its line end. ConfigError where it is absent, empty or unreasonably
+    """The content of a secret file without its line end. SettingsError where it is absent, empty or unreasonably
     short.
     """
     try:
         value = path.read_text().strip()
     except OSError as error:
-        raise ConfigError(f"{what}: {path} cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{what}: {path} cannot be read: {error.strerror}") from None
     if len(value) < 8:
-        raise ConfigError(f"{what}: {path} holds fewer than 8 characters")
+        raise SettingsError(f"{what}: {path} holds fewer than 8 characters")
     return SecretStr(value)
 
 
 def load(path: Path) -> Config:
-    """Reads the YAML file and the secrets it names. ConfigError where anything is wrong."""
-    try:
-        raw: Any = yaml.safe_load(path.read_text())
-        config = Config.model_validate(raw)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {getattr(error, 'problem', 'syntax error')}") from None
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}"
-            for e in error.errors(include_input=False)[:20]
-        ]
-        raise ConfigError(f"{path}: " + "; ".join(lines)) from None
-    base = path.resolve().parent
-    for name in (
-        "state_file",
-        "key_file",
-        "rems_key_file",
-        "rogue_key_file",
-        "admin_key_file",
-        "rems_api_key_file",
-        "ready_file",
-        "record_issued",
-    ):
-        value = getattr(config, name)
-        if value is not None:
-            setattr(config, name, base / value)
+    """Reads the YAML file and the secrets it names. SettingsError where anything is wrong."""
+    config = load_model(path, Config, error=SettingsError, most=MAX_BYTES)
     config.admin_key = read_secret(config.admin_key_file, "admin_key_file")
     config.rems_api_key = read_secret(config.rems_api_key_file, "rems_api_key_file")
     for client in config.clients:
         if client.secret_file is not None:
-            client.secret = read_secret(base / client.secret_file, f"client {client.id}: secret_file")
+            client.secret = read_secret(client.secret_file, f"client {client.id}: secret_file")
     for user in config.users:
         if user.password_file is not None:
-            user.password = read_secret(base / user.password_file, f"user {user.name}: password_file")
+            user.password = read_secret(user.password_file, f"user {user.name}: password_file")
     return config

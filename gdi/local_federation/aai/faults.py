@@ -9,18 +9,18 @@ from typing import Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gdi.kit.models import Strict
 from gdi.local_federation.aai.oauth import OAuthError, same
 
 
-class Fault(BaseModel):
+class Fault(Strict):
     """The next `count` requests to `path` wait `delay` seconds, before or after the work is done; then answer `status`
     instead, where given.
     """
 
-    model_config = ConfigDict(extra="forbid")
     path: str = Field(pattern=r"^/[a-z/]{1,60}$")
     when: Literal["before", "after"] = "before"
     delay: float = Field(default=0, ge=0, le=120)

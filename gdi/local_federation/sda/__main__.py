@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from gdi.kit.serving import bind, serve
+from gdi.kit.settings import SettingsError
 from gdi.local_federation.sda.app import create_app
-from gdi.local_federation.sda.config import ConfigError, load
+from gdi.local_federation.sda.config import load
 from gdi.local_federation.sda.crypt import NotCrypt4GH
 
 
@@ -21,7 +22,7 @@ def main() -> int:
         config = load(args.config)
         app = create_app(config)
         listener = bind(config.host, config.port)
-    except (ConfigError, NotCrypt4GH, OSError, ValueError) as error:
+    except (SettingsError, NotCrypt4GH, OSError, ValueError) as error:
         print(f"sda: {error}", file=sys.stderr)
         return 2
     base = f"http://{config.host}:{listener.getsockname()[1]}"

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import Field, RootModel
 
-
-class ConfigError(Exception):
-    """A setting that is wrong; names the file, the field and what is expected."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+from gdi.kit.models import FilePath, Strict, load_model
+from gdi.kit.settings import SettingsError
 
 
 class VisaIssuer(Strict):
@@ -34,13 +28,13 @@ class Config(Strict):
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
-    archive: Path
+    archive: FilePath
     issuer: str = Field(pattern=r"^https?://")
     audience: str | None = None
     visa_issuers: list[VisaIssuer] = Field(max_length=100)
     flavour: Literal["current", "before-3.1.51"] = "current"
-    key_file: Path | None = None
-    ready_file: Path | None = None
+    key_file: FilePath | None = None
+    ready_file: FilePath | None = None
 
 
 class Fault(Strict):
@@ -56,34 +50,11 @@ class FaultFile(RootModel[dict[str, Fault]]):
     """`ARCHIVE/.faults.yaml`: `{"DATASET/path.c4gh": {kind: …}}`, read at each request."""
 
 
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {getattr(error, 'problem', 'syntax error')}") from None
-
-
-def _mistakes(path: Path, error: ValidationError) -> ConfigError:
-    lines = [
-        f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors(include_input=False)[:20]
-    ]
-    return ConfigError(f"{path}: " + "; ".join(lines))
-
-
 def load(path: Path) -> Config:
-    """Reads the YAML file. ConfigError where anything is wrong."""
-    try:
-        config = Config.model_validate(_read(path))
-    except ValidationError as error:
-        raise _mistakes(path, error) from None
-    base = path.resolve().parent
-    config.archive = base / config.archive
-    config.ready_file = base / config.ready_file if config.ready_file else None
-    config.key_file = base / config.key_file if config.key_file else None
+    """Reads the YAML file. SettingsError where anything is wrong."""
+    config = load_model(path, Config, error=SettingsError)
     if not config.archive.is_dir():
-        raise ConfigError(
+        raise SettingsError(
             f"{path}: archive: {config.archive} is not a folder; fill it with gdi.local_federation.sda.provision"
         )
     return config
@@ -94,7 +65,4 @@ def faults(archive: Path) -> dict[str, Fault]:
     file = archive / ".faults.yaml"
     if not file.exists():
         return {}
-    try:
-        return FaultFile.model_validate(_read(file) or {}).root
-    except ValidationError as error:
-        raise _mistakes(file, error) from None
+    return load_model(file, FaultFile, error=SettingsError).root

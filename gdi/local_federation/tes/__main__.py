@@ -21,12 +21,13 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from gdi.kit.settings import SettingsError
 from gdi.local_federation.tes import app as web
 from gdi.local_federation.tes import folder
 from gdi.local_federation.tes.archive import Archive
 from gdi.local_federation.tes.auth import Authenticator
 from gdi.local_federation.tes.bucket import Buckets
-from gdi.local_federation.tes.config import Config, ConfigError, load
+from gdi.local_federation.tes.config import Config, load
 from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.store import StandInTasks
 from gdi.local_federation.tes.worker import Worker
@@ -46,14 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
         config = load(options.config)
         with _alone(config.state_dir):
             serve(config)
-    except (ConfigError, SandboxUnavailableError) as error:
+    except (SettingsError, SandboxUnavailableError) as error:
         print(f"tes: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def serve(config: Config) -> None:
-    """Serves until a signal says stop. ConfigError and SandboxUnavailableError before anything listens."""
+    """Serves until a signal says stop. SettingsError and SandboxUnavailableError before anything listens."""
     # Everything that can be wrong is found out before the port opens.
     maker = config.sandbox or find_maker()
     archive = Archive(config.archive) if config.archive else None
@@ -95,7 +96,7 @@ def _listen(config: Config) -> socket.socket:
     try:
         return socket.create_server((config.host, config.port), backlog=512)
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"cannot listen on {config.host}:{config.port}: {error.strerror}; choose another port"
         ) from None
 
@@ -129,14 +130,14 @@ def _alone(state_dir: Path) -> Iterator[None]:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"{state_dir}: {error.strerror}; state_dir must be a folder that this user may write"
         ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise ConfigError(
+        raise SettingsError(
             f"{state_dir} is used by another TES that runs; stop it or choose another state_dir"
         ) from None
     try:

@@ -21,9 +21,10 @@ import httpx
 from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import get_private_key
 
+from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.local_federation.tes.config import Archive as Settings
-from gdi.local_federation.tes.config import ConfigError, secret
+from gdi.local_federation.tes.config import secret
 from gdi.local_federation.tes.transfer import (
     CHUNK,
     Budget,
@@ -54,7 +55,7 @@ class Archive:
             self._key = get_private_key(str(settings.secret_key_file), _no_passphrase)
             public = settings.public_key_file.read_bytes()
         except (OSError, ValueError, NotImplementedError) as error:
-            raise ConfigError(
+            raise SettingsError(
                 f"archive: the Crypt4GH keys {settings.secret_key_file}, {settings.public_key_file}: {error}"
             ) from None
         self._public = base64.b64encode(public).decode()

@@ -17,7 +17,8 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from gdi.local_federation.tes.config import S3, ConfigError, secret
+from gdi.kit.settings import SettingsError
+from gdi.local_federation.tes.config import S3, secret
 from gdi.local_federation.tes.models import Input, Output
 from gdi.local_federation.tes.transfer import Budget, TransferError, TryAgainError, copy, printable, with_retry
 from gdi.runner.sandbox import UnsafePathError, open_in_root, resolve_in_root
@@ -35,7 +36,7 @@ class Buckets:
             keys = json.loads(secret(settings.credentials_file))
             access, private = keys["access_key"], keys["secret_key"]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(
+            raise SettingsError(
                 f'{settings.credentials_file}: must be JSON {{"access_key": …, "secret_key": …}}'
             ) from None
         self._client: Any = boto3.client(  # boto3 makes its clients' types at run time

@@ -8,21 +8,14 @@ import stat
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from gdi.kit.models import Strict, load_model
+from gdi.kit.settings import SettingsError
 from gdi.runner.sandbox import Maker
 
 MAX_SECRET_BYTES = 64 * 1024
 GIB = 1024**3
-
-
-class ConfigError(Exception):
-    """A setting that is missing or wrong; names the file and the field, never a secret."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class Introspection(Strict):
@@ -67,7 +60,7 @@ class Image(Strict):
     """
 
     match: str
-    folders: list[Path] = []
+    folders: list[Path] = Field(default_factory=list)
     path: str | None = None
 
 
@@ -91,10 +84,10 @@ class Config(Strict):
     state_dir: Path
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
     introspection: Introspection | None = None
-    service_accounts: list[ServiceAccount] = []
+    service_accounts: list[ServiceAccount] = Field(default_factory=list)
     archive: Archive | None = None
     s3: S3 | None = None
-    images: list[Image] = [Image(match="*")]
+    images: list[Image] = Field(default_factory=lambda: [Image(match="*")])
     limits: LimitsConfig = LimitsConfig()
     sandbox: Maker | None = Field(
         default=None, discriminator="kind"
@@ -107,34 +100,23 @@ class Config(Strict):
 
 
 def load(file: Path) -> Config:
-    """Reads the file. ConfigError naming each wrong field."""
-    try:
-        config = Config.model_validate(yaml.safe_load(file.read_text()))
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not YAML: {error}") from None
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc']) or 'document'}: {e['msg']}"
-            for e in error.errors(include_input=False)[:10]
-        )
-        raise ConfigError(f"{file}: {wrong}") from None
+    """Reads the file. SettingsError naming each wrong field."""
+    config = load_model(file, Config, error=SettingsError)
     if config.introspection is None and not config.service_accounts:
-        raise ConfigError(f"{file}: nobody could sign in; set introspection or service_accounts")
+        raise SettingsError(f"{file}: nobody could sign in; set introspection or service_accounts")
     return config
 
 
 def secret(file: Path) -> bytes:
-    """A secret from a file that only its owner may read. ConfigError otherwise."""
+    """A secret from a file that only its owner may read. SettingsError otherwise."""
     try:
         with file.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigError(f"{file} may be read by others than its owner; chmod 600 {file}")
+                raise SettingsError(f"{file} may be read by others than its owner; chmod 600 {file}")
             value = opened.read(MAX_SECRET_BYTES).strip()
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
+        raise SettingsError(f"{file}: {error.strerror}") from None
     if not value:
-        raise ConfigError(f"{file} is empty")
+        raise SettingsError(f"{file} is empty")
     return value

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import uvicorn
 
+from gdi.kit.settings import SettingsError
 from gdi.runner.host.app import create_app
-from gdi.runner.host.config import ConfigError, HostConfig, load
+from gdi.runner.host.config import HostConfig, load
 from gdi.runner.host.host import Host
 from gdi.runner.sandbox import SandboxUnavailableError
 
@@ -32,7 +33,7 @@ def main() -> int:
         logging.getLogger("httpx").setLevel(logging.WARNING)
         with _only_one(config):
             asyncio.run(serve(config))
-    except (ConfigError, SandboxUnavailableError, OSError, ValueError) as error:
+    except (SettingsError, SandboxUnavailableError, OSError, ValueError) as error:
         print(f"process host: {error}", file=sys.stderr)
         return 2
     return 0
@@ -47,7 +48,7 @@ def _only_one(config: HostConfig) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise SettingsError(
                 f"{config.state_dir} is used by another process host; stop it or choose another state_dir"
             ) from None
         yield

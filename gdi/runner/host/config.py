@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from gdi.kit.models import FilePath, Strict, load_model
+from gdi.kit.settings import SettingsError
 from gdi.runner.sandbox import Maker
 
 MAX_SOCKET_PATH = 107  # sun_path on Linux, without its closing zero
+ENTRY = (sys.executable, "-m", "snakemake_tes_auth.pod")
+PACKAGES = (
+    "gdi.kit",
+    "gdi.contracts",
+    "gdi.broker_client",
+    "snakemake_tes_auth",
+    "snakemake_executor_plugin_tes_auth",
+    "snakemake_storage_plugin_sda",
+    "snakemake_logger_plugin_airflow",
+)
 
 
-class ConfigError(Exception):
-    """A mistake in the configuration: file, field, and what is wrong."""
-
-
-class Allowed(BaseModel):
+class Allowed(Strict):
     """A TCP destination that a pod may be relayed to."""
 
-    model_config = ConfigDict(extra="forbid")
     host: str
     port: int = Field(ge=1, le=65535)
 
 
-class HostConfig(BaseModel):
+class HostConfig(Strict):
     """`--config FILE` (YAML). Relative paths are taken from the file's folder.
 
     socket: the control socket (mode 0600; whoever may open it may start pods). state_dir: pods, work folders, logs,
@@ -36,14 +42,13 @@ class HostConfig(BaseModel):
     by its URL as the plan names it.
     """
 
-    model_config = ConfigDict(extra="forbid")
-    socket: Path
-    state_dir: Path
-    workflows: Path
+    socket: FilePath
+    state_dir: FilePath
+    workflows: FilePath
     issuer: str
-    key_file: Path
-    jwks_file: Path
-    airflow_token_file: Path
+    key_file: FilePath
+    jwks_file: FilePath
+    airflow_token_file: FilePath
     broker: Allowed
     gateways: dict[str, Allowed] = Field(description="gateway_url of the plan → where it listens")
     namespace: str = "gdi"
@@ -54,16 +59,8 @@ class HostConfig(BaseModel):
     max_grace: float = Field(default=60, ge=0, le=600)
     tmp_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
     keep_pods: int = Field(default=200, ge=1, description="ended pods that are remembered")
-    entry: Annotated[list[str], Field(min_length=1)] = [sys.executable, "-m", "snakemake_tes_auth.pod"]
-    packages: list[str] = [
-        "gdi.kit",
-        "gdi.contracts",
-        "gdi.broker_client",
-        "snakemake_tes_auth",
-        "snakemake_executor_plugin_tes_auth",
-        "snakemake_storage_plugin_sda",
-        "snakemake_logger_plugin_airflow",
-    ]
+    entry: list[str] = Field(default_factory=lambda: list(ENTRY), min_length=1)
+    packages: list[str] = Field(default_factory=lambda: list(PACKAGES))
     sandbox: Maker | None = Field(
         default=None, discriminator="kind", description="who makes the pods' sandboxes; None: whoever can here"
     )
@@ -80,19 +77,5 @@ class HostConfig(BaseModel):
 
 
 def load(file: Path) -> HostConfig:
-    """Reads the configuration. ConfigError naming file and field."""
-    try:
-        raw = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: {error}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{file}: must be a mapping of settings")
-    for field in ("socket", "state_dir", "workflows", "key_file", "jwks_file", "airflow_token_file"):
-        if isinstance(raw.get(field), str):
-            raw[field] = file.resolve().parent / raw[field]
-    try:
-        return HostConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(
-            "; ".join(f"{file}: {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:10])
-        ) from None
+    """Reads the configuration. SettingsError naming file and field."""
+    return load_model(file, HostConfig, error=SettingsError)

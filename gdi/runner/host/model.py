@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from gdi.contracts.broker_api import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
+from gdi.kit.models import Strict
 
 State = Literal["created", "running", "exited", "lost"]
 
 
-class PodRequest(BaseModel):
+class PodRequest(Strict):
     """`PUT /pods/{name}`: what the pod is to do. The same request again answers the pod that there is; another one is
     refused.
     """
 
-    model_config = ConfigDict(extra="forbid")
     run: RunId
     attempt: int = Field(ge=1)
     node: NodeId
@@ -28,12 +28,11 @@ class PodRequest(BaseModel):
     audience: Annotated[str, Field(max_length=300)]
 
 
-class StopRequest(BaseModel):
+class StopRequest(Strict):
     """`POST /pods/{name}/stop`. `cancel`: SIGTERM, its TES tasks end. `hand-over`: SIGUSR1, they go on for the next
     pod. SIGKILL after `grace` seconds.
     """
 
-    model_config = ConfigDict(extra="forbid")
     mode: Literal["cancel", "hand-over"] = "cancel"
     grace: float = Field(default=30, ge=0, le=600)
 

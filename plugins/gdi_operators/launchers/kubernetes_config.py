@@ -9,12 +9,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
+from gdi.kit.models import Frozen, load_model
 from gdi_operators.settings import SettingsError
 
-MAX_BYTES = 1024 * 1024
 LEAST = {"cpu": "1m", "memory": "64Mi", "disk": "1Mi"}  # of what a run asks for: to a kubelet a limit of 0 is none
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 _FACTOR: dict[str | None, Decimal | int] = {
@@ -49,11 +48,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Label = Annotated[str, Field(max_length=317, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")]
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Toleration(Strict):
+class Toleration(Frozen):
     """As in a pod's spec; keys by the names of Kubernetes' API."""
 
     key: Label
@@ -65,7 +60,7 @@ class Toleration(Strict):
         return {k: v for k, v in self.model_dump().items() if v}
 
 
-class Wish(Strict):
+class Wish(Frozen):
     """What a pod gets; None is left to who stands before it. `cpu` is the request (no limit: an idle core is nobody's
     loss), `memory` request and limit.
 
@@ -99,14 +94,14 @@ class Wish(Strict):
         return {} if self.tolerations is None else {"tolerations": self.tolerations}
 
 
-class Limits(Strict):
+class Limits(Frozen):
     """What a run may ask for. Classes, selectors and tolerations only from these lists; empty: none."""
 
     cpu: Quantity = "2"
     memory: Quantity = "4Gi"
     disk: Quantity = "20Gi"
     priority_classes: tuple[Name, ...] = ()
-    node_selectors: dict[Label, tuple[str, ...]] = {}
+    node_selectors: dict[Label, tuple[str, ...]] = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
 
     def exceeded(self, wish: Wish) -> list[str]:
@@ -134,7 +129,7 @@ class Limits(Strict):
         return wrong
 
 
-class Cluster(Strict):
+class Cluster(Frozen):
     """Where pods run. `conn_id`: Airflow's Kubernetes connection (None: the cluster that Airflow runs in). URLs as a
     pod there sees them.
     """
@@ -169,8 +164,8 @@ class PodConfig(Cluster):
     user: int = Field(default=10001, ge=1)
     defaults: Wish = Wish()
     limits: Limits = Limits()
-    workflows: dict[str, Wish] = {}
-    nodes: dict[str, Cluster] = {}
+    workflows: dict[str, Wish] = Field(default_factory=dict)
+    nodes: dict[str, Cluster] = Field(default_factory=dict)
     start_timeout: float = Field(
         default=300,
         ge=1,
@@ -214,16 +209,8 @@ def read(path: Path) -> PodConfig:
         stamp = (found.st_mtime_ns, found.st_size)
         if path in _read and _read[path][0] == stamp:
             return _read[path][1]
-        if found.st_size > MAX_BYTES:
-            raise SettingsError(f"GDI_POD_CONFIG: {path} is larger than {MAX_BYTES} bytes")
-        config = PodConfig.model_validate(yaml.safe_load(path.read_text()) or {})
     except OSError as error:
         raise SettingsError(f"GDI_POD_CONFIG: {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SettingsError(f"GDI_POD_CONFIG: {path} is not YAML{f' (line {mark.line + 1})' if mark else ''}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()[:20]]
-        raise SettingsError(f"GDI_POD_CONFIG: {path} is wrong: {'; '.join(lines)}") from None
+    config = load_model(path, PodConfig, error=SettingsError, name="GDI_POD_CONFIG")
     _read[path] = (stamp, config)
     return config
