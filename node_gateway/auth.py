@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.dialects.sqlite import insert
 
-from gdi.contracts.broker_api import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
+from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
 from node_gateway import database as db

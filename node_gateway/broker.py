@@ -13,7 +13,8 @@ from typing import Literal
 import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient
-from gdi.contracts.broker_api import NodeTokenRequest, Run
+from gdi.contracts.runs import Run
+from gdi.contracts.tokens import NodeTokenRequest
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 

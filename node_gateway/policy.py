@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from gdi.contracts.ids import WorkflowAt
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 
@@ -44,9 +45,7 @@ class Policy(Frozen):
     max_disk_gb: float = Field(default=200, gt=0)
     max_inputs: int = Field(default=1000, ge=1, le=100_000)
     max_tasks_per_run: int = Field(default=20_000, ge=1)
-    workflows: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}(@sha256:[0-9a-f]{64})?$")]] = Field(
-        default_factory=list, max_length=10_000
-    )
+    workflows: list[WorkflowAt] = Field(default_factory=list, max_length=10_000)
     floor: int = Field(default=5, ge=1, le=1_000_000)
     logs: Literal["nobody", "open"] = "nobody"
     releases: ReleasePolicy = Field(default_factory=ReleasePolicy)

@@ -13,10 +13,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gdi.contracts.broker_api import NodeId
+from gdi.contracts.ids import HttpUrl, NodeId
 
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$", max_length=500)]
 MAX_SECRET_BYTES = 64 * 1024
 
 

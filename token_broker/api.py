@@ -6,18 +6,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import RowMapping
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import GrantId, PodName, RunId
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, Caller, GatewayCaller, PodCaller, UserCaller
 from token_broker.broker import Broker
 from token_broker.runs.runs import as_run, unknown
 
 router = APIRouter(prefix="/v1")
-GrantPath = Annotated[m.GrantId, Path()]
-RunPath = Annotated[m.RunId, Path()]
 
 
 def the_broker(request: Request) -> Broker:
@@ -97,18 +96,18 @@ async def list_grants(b: B, user: TheUser) -> list[m.Grant]:
 
 
 @router.get("/grants/{grant}", tags=["grants"])
-async def get_grant(b: B, user: TheUser, grant: GrantPath) -> m.Grant:
+async def get_grant(b: B, user: TheUser, grant: GrantId) -> m.Grant:
     return await b.grants.get(grant, user.sub)
 
 
 @router.delete("/grants/{grant}", tags=["grants"])
-async def revoke_grant(b: B, user: TheUser, grant: GrantPath) -> m.Grant:
+async def revoke_grant(b: B, user: TheUser, grant: GrantId) -> m.Grant:
     """Denied at once here; revoked at the provider (RFC 7009) in the background until that succeeds."""
     return await b.grants.revoke(grant, user.sub, actor=f"user:{user.sub}")
 
 
 @router.post("/grants/{grant}/tickets", status_code=201, tags=["grants"])
-async def create_ticket(b: B, user: TheUser, grant: GrantPath, request: m.TicketRequest) -> m.Ticket:
+async def create_ticket(b: B, user: TheUser, grant: GrantId, request: m.TicketRequest) -> m.Ticket:
     return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
 
 
@@ -147,7 +146,7 @@ async def open_runs(
 
 
 @router.get("/runs/{run}", tags=["runs"])
-async def get_run(b: B, caller: AnyCaller, run: RunPath) -> m.Run:
+async def get_run(b: B, caller: AnyCaller, run: RunId) -> m.Run:
     """A gateway is told of its own node's part only: others are none of its business, and it asks every five seconds
     about a plan of a thousand nodes.
     """
@@ -162,14 +161,12 @@ async def get_run(b: B, caller: AnyCaller, run: RunPath) -> m.Run:
 
 
 @router.delete("/runs/{run}", tags=["runs"])
-async def close_run(b: B, _: TheAirflow, run: RunPath, request: m.CloseRequest) -> m.Run:
+async def close_run(b: B, _: TheAirflow, run: RunId, request: m.CloseRequest) -> m.Run:
     return await b.runs.close(run, request)
 
 
 @router.put("/runs/{run}/workloads/{pod}", tags=["runs"])
-async def put_workload(
-    b: B, _: TheAirflow, run: RunPath, pod: Annotated[m.PodName, Path()], request: m.WorkloadRequest
-) -> m.Workload:
+async def put_workload(b: B, _: TheAirflow, run: RunId, pod: PodName, request: m.WorkloadRequest) -> m.Workload:
     return await b.workloads.put(run, pod, request)
 
 
@@ -177,12 +174,12 @@ async def put_workload(
 
 
 @router.post("/runs/{run}/tokens", tags=["tokens"])
-async def run_token(b: B, caller: TheWorkload, run: RunPath, request: m.TokenRequest) -> m.Token:
+async def run_token(b: B, caller: TheWorkload, run: RunId, request: m.TokenRequest) -> m.Token:
     return await b.tokens.run_token(run, caller, request)
 
 
 @router.post("/runs/{run}/node-tokens", tags=["tokens"])
-async def node_token(b: B, gateway: TheGateway, run: RunPath, request: m.NodeTokenRequest) -> m.Token:
+async def node_token(b: B, gateway: TheGateway, run: RunId, request: m.NodeTokenRequest) -> m.Token:
     return await b.tokens.node_token(run, gateway, request)
 
 
@@ -190,7 +187,7 @@ async def node_token(b: B, gateway: TheGateway, run: RunPath, request: m.NodeTok
 
 
 @router.post("/runs/{run}/events", status_code=204, tags=["events"])
-async def post_events(b: B, caller: TheWorkload, run: RunPath, batch: m.EventBatch) -> Response:
+async def post_events(b: B, caller: TheWorkload, run: RunId, batch: m.EventBatch) -> Response:
     await b.events.post(run, caller, batch)
     return Response(status_code=204)
 
@@ -199,7 +196,7 @@ async def post_events(b: B, caller: TheWorkload, run: RunPath, batch: m.EventBat
 async def get_events(
     b: B,
     caller: AnyCaller,
-    run: RunPath,
+    run: RunId,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> m.EventPage:
@@ -210,7 +207,7 @@ async def get_events(
 async def get_jobs(
     b: B,
     caller: AnyCaller,
-    run: RunPath,
+    run: RunId,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=2000)] = 2000,
 ) -> Response:
@@ -222,7 +219,7 @@ async def get_jobs(
 
 
 @router.get("/runs/{run}/progress", tags=["events"])
-async def get_progress(b: B, caller: AnyCaller, run: RunPath) -> m.Progress:
+async def get_progress(b: B, caller: AnyCaller, run: RunId) -> m.Progress:
     progress: m.Progress = await b.events.progress(await _watchable(b, run, caller))
     return progress
 
@@ -238,7 +235,7 @@ async def _watchable(b: Broker, run: str, caller: Caller) -> RowMapping:
 async def get_audit(
     b: B,
     caller: AnyCaller,
-    run: Annotated[m.RunId | None, Query()] = None,
+    run: Annotated[RunId | None, Query()] = None,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
 ) -> m.AuditPage:
     """A user reads what concerns them; an auditor and Airflow (of one run) all."""

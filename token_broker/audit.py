@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gdi.contracts.broker_api import AuditEntry, AuditPage
+from gdi.contracts.audit import AuditEntry, AuditPage
 from token_broker.db.store import BrokerDatabase, audit
 
 LIMIT = 1000

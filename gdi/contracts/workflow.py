@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 import jsonschema
 from pydantic import BaseModel, Field, field_validator
 
+from gdi.contracts.ids import Digest, ReleaseName, RuleName, WorkflowName
 from gdi.kit.models import Strict, load_model
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
 ]
@@ -38,7 +38,7 @@ class Release(Strict):
     true` asks every node that a person looks before it leaves; a node's own policy may ask for that by itself.
     """
 
-    name: Name
+    name: ReleaseName
     title: str = Field(max_length=200)
     path: RelativePath
     schema_file: RelativePath
@@ -59,7 +59,7 @@ class Workflow(Strict):
     and, unless required, a default.
     """
 
-    name: Name
+    name: WorkflowName
     title: str = Field(max_length=200)
     description: str = Field(default="", max_length=20_000)
     version: str = Field(max_length=50)
@@ -103,9 +103,9 @@ class RulesLock(Strict):
     """
 
     format: Literal["gdi-rules/1"] = "gdi-rules/1"
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    digest: Digest
     snakemake: str = Field(max_length=50)
-    rules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]] = Field(max_length=MAX_RULES)
+    rules: list[RuleName] = Field(max_length=MAX_RULES)
 
     @field_validator("rules")
     @classmethod

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gdi.contracts.broker_api import run_id
+from gdi.contracts.ids import make_run_id
 from gdi.local_federation import cohort
 from gdi.local_federation.cohort import CohortError, Site
 from gdi.local_federation.display import ProgressDisplay
@@ -93,7 +93,7 @@ def run(
     datasets = [federation.layout.dataset(n) for n in federation.layout.nodes]
     grant = portal.grant(workflow, datasets)
     dag_run = portal.start(grant, workflow, {"datasets": datasets, **(parameters or {})})
-    broker_run = run_id(workflow, dag_run)
+    broker_run = make_run_id(workflow, dag_run)
     if started is not None:
         started(dag_run, broker_run)
     deadline = time.monotonic() + timeout

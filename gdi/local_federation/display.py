@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gdi.contracts.broker_api import Progress, RuleProgress
+from gdi.contracts.progress import Progress, RuleProgress
 
 MARK = {"waiting": ("·", "dim"), "running": ("●", "cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
 

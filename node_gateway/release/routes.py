@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
 from node_gateway.context import Gateway
 from node_gateway.release.service import JSON, Request
-
-RunPath = Annotated[str, Path(max_length=100)]
-NamePath = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/releases/{run}")
-    async def ask(http: HttpRequest, run: RunPath, request: Request) -> JSONResponse:
+    async def ask(http: HttpRequest, run: RunId, request: Request) -> JSONResponse:
         caller = await gateway.auth.caller(http, "releases")
         try:
             gateway.own_run(caller, run)
@@ -32,13 +30,13 @@ def router(gateway: Gateway) -> APIRouter:
         return JSONResponse(answer, status_code=status)
 
     @routes.get("/releases/{run}/{name}")
-    async def published(http: HttpRequest, run: RunPath, name: NamePath) -> Response:
+    async def published(http: HttpRequest, run: RunId, name: ReleaseName) -> Response:
         await gateway.run_caller(http, "releases", run)
         return Response(await gateway.releases.open(run, name), media_type=JSON)
 
     @routes.get("/releases/{run}/{name}/review")
     async def review(
-        http: HttpRequest, run: RunPath, name: NamePath, wait: Annotated[float, Query(ge=0, le=15)] = 0
+        http: HttpRequest, run: RunId, name: ReleaseName, wait: Annotated[float, Query(ge=0, le=15)] = 0
     ) -> dict[str, str]:
         """`{"state": "awaiting-review" | "published" | "refused" | "unknown"}`; while it waits, answered after a
         decision or `wait` seconds.

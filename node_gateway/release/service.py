@@ -15,8 +15,8 @@ from typing import IO, Annotated, Any, Literal
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from gdi.contracts.broker_api import Digest, WorkflowName
-from gdi.contracts.workflow import Name, RelativePath
+from gdi.contracts.ids import Digest, ReleaseName, WorkflowName
+from gdi.contracts.workflow import RelativePath
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from node_gateway import database as db
@@ -41,7 +41,7 @@ class Request(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore")
-    name: Name
+    name: ReleaseName
     path: RelativePath
     check: Literal["allele-counts"]
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")

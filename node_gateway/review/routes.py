@@ -7,11 +7,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
 
+from gdi.contracts.ids import RELEASE_NAME, RUN_ID, ReleaseName, RunId, Sha256
 from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import STYLE, html_errors
@@ -21,9 +22,7 @@ from node_gateway.review import pages
 from node_gateway.review.service import MAX_REASON
 from node_gateway.review.sign_in import SESSION, SignIn
 
-BACK = re.compile(r"/review(/r-[0-9a-f]{20}/[a-z][a-z0-9-]{0,62})?")
-RunPath = Annotated[str, Path(pattern=r"^r-[0-9a-f]{20}$")]
-NamePath = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+BACK = re.compile(rf"/review(/{RUN_ID}/{RELEASE_NAME})?")
 Text = Annotated[str, Query(max_length=4000)]
 
 
@@ -98,7 +97,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/{run}/{name}")
     async def look(
-        request: Request, run: RunPath, name: NamePath, start: Annotated[int, Query(ge=0, le=10**8)] = 0
+        request: Request, run: RunId, name: ReleaseName, start: Annotated[int, Query(ge=0, le=10**8)] = 0
     ) -> Response:
         session = sign_in().session(request)
         if session is None:
@@ -114,7 +113,7 @@ def router(gateway: Gateway) -> APIRouter:
         return pages.case(node, user, csrf, case, rows, start)
 
     @routes.post("/{run}/{name}")
-    async def decide(request: Request, run: RunPath, name: NamePath) -> Response:
+    async def decide(request: Request, run: RunId, name: ReleaseName) -> Response:
         session, form = await sign_in().cookies.checked_form(request, SESSION)
         user, _ = await reviewer(request, session)
         given = {key: values[0] for key, values in form.items() if values}
@@ -136,7 +135,7 @@ def router(gateway: Gateway) -> APIRouter:
 class Decision(Strict):
     """A reviewer's decision on the bytes with this SHA-256."""
 
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     reviewer: Annotated[str, Field(min_length=1, max_length=200)]
     approve: bool
     reason: Annotated[str, Field(max_length=MAX_REASON)] = ""
@@ -161,7 +160,7 @@ def internal_router(gateway: Gateway) -> APIRouter:
         }
 
     @routes.post("/review/{run}/{name}", status_code=204)
-    async def decide(run: RunPath, name: NamePath, decision: Decision) -> Response:
+    async def decide(run: RunId, name: ReleaseName, decision: Decision) -> Response:
         await gateway.reviews.decide(
             run, name, decision.sha256, reviewer=decision.reviewer, approve=decision.approve, reason=decision.reason
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
+from gdi.contracts.ids import RunId
 from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
@@ -98,7 +99,7 @@ def router(gateway: Gateway) -> APIRouter:
         return {}
 
     @routes.post("/runs/{run}/close")
-    async def close(request: Request, run: Annotated[str, Path(max_length=100)], body: Close) -> dict[str, Any]:
+    async def close(request: Request, run: RunId, body: Close) -> dict[str, Any]:
         caller = await gateway.auth.caller(request, "close")
         try:
             gateway.own_run(caller, run)

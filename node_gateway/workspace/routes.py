@@ -7,17 +7,16 @@ from __future__ import annotations
 from email.utils import formatdate
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from gdi.contracts.ids import RunId
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Entry
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.locations import OWN, check_path, refused
 from node_gateway.workspace.bucket import PAGE
-
-RunPath = Annotated[str, Path(max_length=100)]
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -35,7 +34,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/workspace/{run}")
     async def listing(
         request: Request,
-        run: RunPath,
+        run: RunId,
         prefix: Annotated[str, Query(max_length=900)] = "",
         page_token: Annotated[str, Query(max_length=2000)] = "",
         page_size: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
@@ -56,7 +55,7 @@ def router(gateway: Gateway) -> APIRouter:
         return {"files": seen, "next_page_token": following}
 
     @routes.head("/workspace/{run}/{path:path}")
-    async def head(request: Request, run: RunPath, path: str) -> Response:
+    async def head(request: Request, run: RunId, path: str) -> Response:
         caller = await gateway.auth.caller(request, "workspace")
         found = await bucket.head(await key_of(request, caller, run, path))
         if found is None:
@@ -66,7 +65,7 @@ def router(gateway: Gateway) -> APIRouter:
         )
 
     @routes.delete("/workspace/{run}/{path:path}", status_code=204)
-    async def delete(request: Request, run: RunPath, path: str) -> Response:
+    async def delete(request: Request, run: RunId, path: str) -> Response:
         caller = await gateway.auth.caller(request, "workspace")
         key = await key_of(request, caller, run, path)
         if path.split("/")[0] == OWN:

@@ -9,11 +9,11 @@ import hashlib
 import hmac
 import io
 from collections import OrderedDict
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from gdi.contracts.ids import RunId, Sha256
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Entry
 from node_gateway.context import Gateway
@@ -25,9 +25,6 @@ MAX_FILE = 4 * 1024 * 1024
 MAX_FILES, MAX_TOTAL = 1000, 64 * 1024 * 1024  # of a run
 MAX_RUNS = 1000
 
-Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-RunPath = Annotated[str, Path(max_length=100)]
-
 
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
@@ -35,7 +32,7 @@ def router(gateway: Gateway) -> APIRouter:
     locks: OrderedDict[str, asyncio.Lock] = OrderedDict()
 
     @routes.put("/workspace/{run}/" + FOLDER + "/{sha256}", status_code=204)
-    async def put(request: Request, run: RunPath, sha256: Digest) -> Response:
+    async def put(request: Request, run: RunId, sha256: Sha256) -> Response:
         """204 also where it is there already. 413 too large, 422 another content than the name says, 403 more than a
         run may keep.
         """

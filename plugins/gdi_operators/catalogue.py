@@ -4,7 +4,6 @@ with file and field.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
 
+from gdi.contracts.ids import WORKFLOW_NAME, matches
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError, load
 from gdi_operators.operators import (
     AdmitRunOperator,
@@ -25,7 +25,6 @@ from gdi_operators.operators import (
 from gdi_operators.settings import catalogue_folder, settings
 from gdi_operators.teams import DAG_ACTIONS, dag_id_of, need_access_control, role_of, runners, split, teams
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")  # gdi.contracts.workflow.Name
 NODE_LABEL = "{{ task.item['node'] }}"
 RETRIES = {
     "retries": 3,
@@ -101,7 +100,7 @@ def one_or_all(folder: Path) -> list[Offer]:
             need_access_control()
         return [Offer(entry, team) for entry in scan(folder)[0] for team in runners(entry.workflow.name, known)]
     workflow, team = split(dag_id)
-    if not NAME.fullmatch(workflow) or team not in runners(workflow, known):
+    if not matches(WORKFLOW_NAME, workflow) or team not in runners(workflow, known):
         return []
     try:
         return [Offer(load(folder / workflow), team)]

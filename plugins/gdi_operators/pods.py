@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import make_pod_name
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
@@ -15,11 +16,6 @@ from gdi_operators.retry import is_away, with_retry
 from gdi_operators.settings import settings
 
 MAX_GENERATIONS = 60
-
-
-def pod_name(run: str, node: str, attempt: int, generation: int) -> str:
-    """At most 63 characters, as Kubernetes wants: run id 22, node 31."""
-    return f"{run}-{node}-{attempt}-{generation}"
 
 
 class Pods:
@@ -33,7 +29,7 @@ class Pods:
         self.given_up = False  # the task is ended meanwhile: no pod is let go any more
 
     def name(self, generation: int) -> str:
-        return pod_name(self.run.id, self.node, self.run.attempt, generation)
+        return make_pod_name(self.run.id, self.node, self.run.attempt, generation)
 
     def latest(self) -> tuple[int, PodStatus | None]:
         """(generation, status) of the newest pod; (0, None) where there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gdi.contracts.broker_api import NodeProgress, Progress, RuleProgress
+from gdi.contracts.progress import NodeProgress, Progress, RuleProgress
 
 State = Literal["success", "failed", "skipped"]
 

@@ -4,8 +4,6 @@ No operator's business.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from airflow.sdk.log import mask_secret
 from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import DATASET_ID, make_run_id, matches
 from gdi.contracts.workflow import RESERVED, CatalogueEntry, CatalogueError, load
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -23,21 +22,15 @@ from gdi_operators.launchers import wrong_wish
 from gdi_operators.retry import is_away, short
 from gdi_operators.settings import settings
 
-DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # gdi.contracts.broker_api.DatasetId
 USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
 Context = Mapping[
     str, Any
 ]  # airflow.sdk.Context, of which dag_run (conf, ids, triggering user, clears) and ti (tries) are used
 
 
-def run_id(dag_id: str, dag_run_id: str) -> str:
-    """The broker's id of a DAG run (contracts: Broker)."""
-    return "r-" + hashlib.sha256(f"{dag_id}\0{dag_run_id}".encode()).hexdigest()[:20]
-
-
 def run_id_of(context: Context) -> str:
     dag_run = context["dag_run"]
-    return run_id(str(dag_run.dag_id), str(dag_run.run_id))
+    return make_run_id(str(dag_run.dag_id), str(dag_run.run_id))
 
 
 def entry_of(workflow: str) -> CatalogueEntry:
@@ -96,7 +89,7 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
         or len(set(datasets)) != len(datasets)
     ):
         wrong.append("datasets: must be a list of at least one dataset id, none twice")
-    elif strange := [d for d in datasets if not DATASET.fullmatch(d)]:
+    elif strange := [d for d in datasets if not matches(DATASET_ID, d)]:
         wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (letters, digits and ._:- up to 128)")
     if given.get("pod") is not None:
         wrong += wrong_wish(given["pod"])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from gdi.contracts.workflow import Name
+from gdi.contracts.ids import WorkflowName
 from gdi.kit.models import Strict, load_model
 from gdi_operators.settings import SettingsError, settings
 
@@ -24,7 +24,7 @@ class Team(Strict):
     """
 
     members: list[UserName] = Field(default_factory=list, max_length=10_000)
-    workflows: list[Name] | None = Field(default=None, min_length=1)
+    workflows: list[WorkflowName] | None = Field(default=None, min_length=1)
 
     def may_run(self, workflow: str) -> bool:
         return self.workflows is None or workflow in self.workflows

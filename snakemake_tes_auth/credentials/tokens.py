@@ -18,7 +18,7 @@ from typing import Protocol
 import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient, token_file
-from gdi.contracts.broker_api import TokenRequest
+from gdi.contracts.tokens import TokenRequest
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.pod.runfile import RunFile
 from snakemake_tes_auth.retry import Refused, transient

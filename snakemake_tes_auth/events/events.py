@@ -15,7 +15,7 @@ import httpx
 from pydantic import ValidationError
 
 from gdi.broker_client.client import AsyncBrokerClient
-from gdi.contracts.broker_api import Event, EventBatch
+from gdi.contracts.events import Event, EventBatch
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import RetryPolicy, transient
 

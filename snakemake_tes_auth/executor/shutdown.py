@@ -12,7 +12,7 @@ from typing import Literal
 import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient
-from gdi.contracts.broker_api import TokenRequest
+from gdi.contracts.tokens import TokenRequest
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.pod.runfile import Folders, RunFile
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from gdi.contracts.broker_api import DatasetId
+from gdi.contracts.ids import DatasetId
 from gdi.kit.models import Strict
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, JsonValue
 
-from gdi.contracts.broker_api import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
+from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
 from gdi.kit.models import Strict, load_model
 
 Url = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$", max_length=300)]

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from gdi.broker_client.client import AsyncBrokerClient, token_file
-from gdi.contracts.broker_api import Event
+from gdi.contracts.events import Event
 from gdi.contracts.workflow import CatalogueError, digest_of
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from snakemake_tes_auth.events.deduplication import Deduplication, earlier

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from gdi.contracts.broker_api import run_id
+from gdi.contracts.ids import make_run_id
 from gdi.local_federation.demo import WORKFLOW, Answer, compare, read_answer
 from gdi.local_federation.federation import Federation
 from gdi.local_federation.parts.node import TES_USER
@@ -57,7 +57,7 @@ class Driver:
         chosen = datasets or self.datasets
         grant = portal.grant(workflow, chosen)
         dag_run = portal.start(grant, workflow, {"datasets": chosen, **(parameters or {})})
-        self.runs.append(Started(workflow, dag_run, run_id(workflow, dag_run)))
+        self.runs.append(Started(workflow, dag_run, make_run_id(workflow, dag_run)))
         return self.runs[-1]
 
     def revoke_grants(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.broker_api import run_id
+from gdi.contracts.ids import make_run_id
 from gdi.kit.problem import ProblemError
 from gdi.local_federation.demo import WORKFLOW
 from gdi.local_federation.parts import airflow
@@ -30,7 +30,7 @@ def trigger(driver: Driver, conf: dict[str, Any], dag_run: str, *, token: str | 
             trust_env=False,
         )
     assert answer.is_success, answer.text
-    return Started(WORKFLOW, dag_run, run_id(WORKFLOW, dag_run))
+    return Started(WORKFLOW, dag_run, make_run_id(WORKFLOW, dag_run))
 
 
 def refused(driver: Driver, run: Started, reason: str) -> None:

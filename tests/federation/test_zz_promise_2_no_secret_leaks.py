@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from gdi.broker_client.client import BrokerClient
-from gdi.contracts.broker_api import Ticket
+from gdi.contracts.grants import Ticket
 from gdi.local_federation.federation import Federation
 from tests.federation.driver import Driver, Started, wait_for
 

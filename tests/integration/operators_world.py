@@ -22,11 +22,11 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import make_run_id
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
-from gdi_operators.runs import run_id
 
 TICKET = "gdit_planted-ticket-0123456789"
 PROBE = """
@@ -226,7 +226,7 @@ class Broker:
         self.admissions.append(request.model_dump())
         if self.refusal is not None:
             raise self.refusal
-        run = run_id(request.dag_id, request.dag_run_id)
+        run = make_run_id(request.dag_id, request.dag_run_id)
         known = self.runs.get(run)
         if known is None and request.ticket != TICKET:
             raise ProblemError(403, "ticket-unknown", "The ticket is not known.")
@@ -419,7 +419,7 @@ class World:
 
     @property
     def run(self) -> str:
-        return run_id("probe", "manual__1")
+        return make_run_id("probe", "manual__1")
 
     def close(self) -> None:
         if self.host is not None:

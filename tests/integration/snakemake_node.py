@@ -30,7 +30,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gdi.contracts.broker_api import EventBatch, TokenRequest
+from gdi.contracts.events import EventBatch
+from gdi.contracts.tokens import TokenRequest
 
 LIVE = ("QUEUED", "INITIALIZING", "RUNNING")
 TES = "/ga4gh/tes/v1"

@@ -11,7 +11,7 @@ import pytest
 from broker_kit import DATASETS, USERS, World, refused
 
 from gdi.broker_client.client import BrokerClient
-from token_broker.runs.runs import run_id
+from gdi.contracts.ids import make_run_id
 
 pytest_plugins = ["broker_fixtures"]
 A, B = DATASETS["node-a"], DATASETS["node-b"]
@@ -57,7 +57,7 @@ def test_a_run_without_a_good_visa_for_each_dataset_is_refused_with_dataset_and_
         extra = error.problem.model_extra or {}
         assert [(r["dataset"], r["node"], r["reason"]) for r in extra["refusals"]] == [(B, "node-b", reason)]
         assert B in str(error) and reason in str(error) and A not in str(error) and extra["refusals"][0]["how_to_apply"]
-        run = run_id(request.dag_id, request.dag_run_id)
+        run = make_run_id(request.dag_id, request.dag_run_id)
         assert refused(airflow.get_run, run).slug == "run-unknown", "no run came to be"
         denied = [e for e in airflow.audit(run).entries if not e.allowed]
         assert [(e.dataset, e.reason, e.action) for e in denied] == [(B, reason, "run.admit")]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from operators_world import TICKET, World
 
+from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
-from gdi_operators.runs import run_id
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -149,7 +149,7 @@ def test_a_whole_run_succeeds_and_leaves_no_secret_and_no_used_ticket(
         "close": None,
     }
     assert "Task failed with exception" not in said  # a retry would mend, and hide, a mistake
-    run = world.broker.runs[run_id("probe", result["run"])]
+    run = world.broker.runs[make_run_id("probe", result["run"])]
     assert (run.state, run.outcome) == ("closed", "success")
     assert [n.closed for n in world.nodes] == [[1, 1], [1, 1]]  # of both runs
     answer = (world.folder / "results" / run.id / "answer.tsv").read_text()
@@ -184,4 +184,4 @@ def test_a_failed_node_fails_the_run_and_it_is_closed_as_failed(
     states = {name: state for name, (state, _) in result["tasks"].items()}
     assert states["analyse1"] == states["close"] == "failed" and states["gather"] == "upstream_failed"
     assert "node node-b failed: access to DS-B was withdrawn" in said
-    assert world.broker.runs[run_id("probe", result["run"])].outcome == "failed"
+    assert world.broker.runs[make_run_id("probe", result["run"])].outcome == "failed"

@@ -19,7 +19,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerD
 from operators_world import World
 from test_operators_flow import admit, world  # noqa: F401
 
-from gdi.contracts.broker_api import DueStart
+from gdi.contracts.grants import DueStart
 from gdi.runner.sandbox import why_not
 from gdi_operators import closing
 from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due

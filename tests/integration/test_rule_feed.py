@@ -20,10 +20,10 @@ from fastapi import FastAPI
 from operators_world import Served
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import make_run_id
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from gdi_operators import progress_poller
-from gdi_operators.runs import run_id
 from gdi_operators.settings import settings
 from gdi_operators.triggers.rule import RuleTrigger
 
@@ -93,7 +93,7 @@ async def test_a_thousand_rules_of_twenty_runs_ask_the_broker_fewer_than_ten_tim
     await asyncio.sleep(4)
     started = time.monotonic()
     for n in range(20):
-        broker.done[run_id("probe", f"run-{n}")] = 2
+        broker.done[make_run_id("probe", f"run-{n}")] = 2
     async with asyncio.timeout(10):
         events = await asyncio.gather(*waiting)
     took = time.monotonic() - started
@@ -125,7 +125,7 @@ async def test_the_poll_ends_with_the_last_who_wants_it_and_its_connection_with_
 
 
 async def test_red_is_told_at_once_and_logged_as_an_error(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    broker.failed.add(run_id("probe", "manual__1"))
+    broker.failed.add(make_run_id("probe", "manual__1"))
     assert isinstance(await ended(trigger()), TaskFailedEvent)
     assert "Rule count: failed (a job failed at node-a)." in caplog.text
 
@@ -140,7 +140,7 @@ async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(
     await asyncio.sleep(2.5)
     assert not waiting.done()
     broker.known = True
-    broker.done[run_id("probe", "manual__1")] = 2
+    broker.done[make_run_id("probe", "manual__1")] = 2
     await asyncio.to_thread(broker.served.start)
     async with asyncio.timeout(15):
         assert isinstance(await waiting, TaskSuccessEvent)
@@ -150,7 +150,7 @@ async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(
 async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.done[run_id("probe", "manual__1")] = 2
+    broker.done[make_run_id("probe", "manual__1")] = 2
     made = trigger()
     made.token_broker_conn_id = "not_there_yet"
     waiting = asyncio.create_task(event(made))
@@ -190,7 +190,7 @@ async def test_a_run_that_is_over_in_airflow_is_not_waited_for_where_the_broker_
 async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admitted_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.done[run_id("probe", "manual__1")] = 2  # all of the attempt before
+    broker.done[make_run_id("probe", "manual__1")] = 2  # all of the attempt before
     asked = in_airflow(monkeypatch, (False, False, False), (False, False, False), (True, False, False))
     waiting = asyncio.create_task(event(trigger()))
     while len(asked) < 2:
@@ -201,7 +201,7 @@ async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admi
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)
     assert not waiting.done()
-    broker.done[run_id("probe", "manual__1")] = 2
+    broker.done[make_run_id("probe", "manual__1")] = 2
     async with asyncio.timeout(10):
         assert isinstance(await waiting, TaskSuccessEvent)
 
@@ -209,7 +209,7 @@ async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admi
 async def test_a_run_that_is_not_admitted_again_leaves_no_rule_waiting(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker.done[run_id("probe", "manual__1")] = 2
+    broker.done[make_run_id("probe", "manual__1")] = 2
     in_airflow(monkeypatch, (False, True, False))
     assert isinstance(await ended(trigger()), TaskSkippedEvent)
 
@@ -225,7 +225,7 @@ async def test_a_fault_of_the_watcher_says_nothing_about_the_rule(
 
 
 async def test_a_cleared_rule_says_what_would_run_it(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    broker.done[run_id("probe", "manual__1")] = 2
+    broker.done[make_run_id("probe", "manual__1")] = 2
     assert isinstance(await ended(trigger(try_number=2)), TaskSuccessEvent)
     assert "clear 'analyse' with its downstream tasks" in caplog.text
 

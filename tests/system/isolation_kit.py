@@ -19,7 +19,7 @@ from airflow_kit import RealAirflow, wait_for
 from results_kit import WORKFLOWS, a_run, gathered
 from ui_world import Broker
 
-from gdi.contracts.broker_api import run_id
+from gdi.contracts.ids import make_run_id
 from gdi.contracts.workflow import load
 
 WORKFLOW = "allele-frequency"
@@ -166,7 +166,7 @@ class Isolation(RealAirflow):
             run = a_run(
                 self.broker.keys,
                 entry,
-                id=run_id(mine.dag, mine.run),
+                id=make_run_id(mine.dag, mine.run),
                 dag_id=mine.dag,
                 dag_run_id=mine.run,
                 user=mine.mark,

@@ -133,7 +133,7 @@ def test_a_replica_killed_while_it_admits_leaves_nothing_half_done(
     )  # the admission hangs there, the ticket is used
     ask = threading.Thread(target=lambda: refusal_or_none(lambda: admit_at(replicas, 1, ticket, dag_run_id=name)))
     ask.start()
-    run = m.run_id("allele-frequency", name)
+    run = m.make_run_id("allele-frequency", name)
     # Not earlier: killed while it redeems the refresh token, the replica would take the provider's answer with it,
     # which is another promise.
     wait_for("the admission hangs", replicas.met)

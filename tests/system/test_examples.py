@@ -13,8 +13,8 @@ import pytest
 from airflow_kit import PROJECT, RealAirflow, RulesWorld, wait_for
 from operators_world import WORKFLOW
 
+from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
-from gdi_operators.runs import run_id
 
 pytestmark = [
     pytest.mark.system,
@@ -89,18 +89,20 @@ def test_its_test_button_says_what_is_wrong(world: RulesWorld, airflow: RealAirf
 def test_every_operator_works_alone_in_anybodys_dag(world: RulesWorld, airflow: RealAirflow) -> None:
     airflow.api("POST", "/connections", json=connection(world))
     for name in EXAMPLES:
-        run = run_id(name, "once")
+        run = make_run_id(name, "once")
         world.broker.all_done(run, 1, "one")
         airflow.trigger(name, world.conf("ok", 0.2), "once")
     for name in EXAMPLES:
         state = airflow.finish(name, "once", timeout=240)
         states = airflow.states(name, "once")
         assert state == ("failed" if name == "example_close_run" else "success"), (name, states)
-        closed = world.broker.runs[run_id(name, "once")]
+        closed = world.broker.runs[make_run_id(name, "once")]
         assert (closed.state, closed.outcome) == ("closed", state), name
         assert states["close"] == state, name
     assert airflow.states("example_rule_watcher", "once") | {
         "rule_one": "success",
         "rule_two": "skipped",
     } == airflow.states("example_rule_watcher", "once")
-    assert (world.folder / "results" / run_id("example_gather", "once") / "answer.tsv").read_text().count("\n") == 2
+    assert (world.folder / "results" / make_run_id("example_gather", "once") / "answer.tsv").read_text().count(
+        "\n"
+    ) == 2

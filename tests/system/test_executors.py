@@ -17,8 +17,8 @@ from operators_world import TICKET
 from postgres_kit import Postgres
 from redis_kit import Redis
 
+from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
-from gdi_operators.runs import run_id
 
 pytestmark = [
     pytest.mark.system,
@@ -69,7 +69,7 @@ def story(
         airflow.start(*COMPONENTS, *(WORKERS if celery else ()))
         wait_for("the DAG", lambda: airflow.has_dag("probe"), timeout=120)
         world.broker.held |= {
-            run_id("probe", name) for name in RUNS
+            make_run_id("probe", name) for name in RUNS
         }  # a step waits for its run before it starts a pod: so the kill meets one
         for name in RUNS:
             airflow.trigger("probe", world.conf("slow", 3600), name)
@@ -77,8 +77,8 @@ def story(
         world.broker.held.clear()
         wait_for("every run's pods", lambda: all(len(running(world, name)) == 2 for name in RUNS), timeout=500, every=1)
         for name in RUNS:
-            world.broker.all_done(run_id("probe", name), 1, *RULES)
-            world.end_pods(run_id("probe", name))
+            world.broker.all_done(make_run_id("probe", name), 1, *RULES)
+            world.end_pods(make_run_id("probe", name))
         ended = {name: airflow.finish("probe", name, timeout=500) for name in RUNS}
         print_connections(airflow, postgres, database)
         identities.add((world.folder / "airflow-token").read_text())
@@ -131,7 +131,9 @@ def kill_a_worker(airflow: RealAirflow, celery: bool) -> tuple[str, str]:
 
 
 def running(world: RulesWorld, name: str) -> list[str]:
-    return [p["name"] for p in world.pods().values() if p["run"] == run_id("probe", name) and p["state"] == "running"]
+    return [
+        p["name"] for p in world.pods().values() if p["run"] == make_run_id("probe", name) and p["state"] == "running"
+    ]
 
 
 def print_connections(airflow: RealAirflow, postgres: Postgres, database: str) -> None:
@@ -154,7 +156,7 @@ def test_every_run_ends_right_though_a_worker_was_killed(story: Story) -> None:
     for name in RUNS:
         wrong = {task: state for task, state in story.airflow.states("probe", name).items() if state != "success"}
         assert not wrong, f"{name}: {wrong}"
-        run = story.world.broker.runs[run_id("probe", name)]
+        run = story.world.broker.runs[make_run_id("probe", name)]
         assert (run.state, run.outcome, run.attempt) == ("closed", "success", 1)
     name, instance = story.killed
     tried = [t for t in story.airflow.instances("probe", name) if t["task_id"] == "analyse"]
@@ -163,7 +165,7 @@ def test_every_run_ends_right_though_a_worker_was_killed(story: Story) -> None:
 
 def test_nothing_ran_twice(story: Story) -> None:
     for name in RUNS:
-        run = run_id("probe", name)
+        run = make_run_id("probe", name)
         for node in story.world.nodes:
             started = (story.world.folder / "state" / "work" / run / node.name / "starts").read_text().split()
             assert len(started) == 1, f"{name} at {node.name}: {started}"
@@ -215,6 +217,6 @@ def test_between_steps_a_run_holds_no_worker(story: Story) -> None:
     while time.monotonic() < quiet:
         assert not any(story.airflow.tasks_in(c) for c in components)
         time.sleep(0.5)
-    story.world.broker.all_done(run_id("probe", name), 1, *RULES)
-    story.world.end_pods(run_id("probe", name))
+    story.world.broker.all_done(make_run_id("probe", name), 1, *RULES)
+    story.world.end_pods(make_run_id("probe", name))
     assert story.airflow.finish("probe", name) == "success"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from airflow_kit import RealAirflow, RulesWorld, wait_for
 
+from gdi.contracts.ids import make_run_id
 from gdi.kit.problem import ProblemError
 from gdi.runner.sandbox import why_not
-from gdi_operators.runs import run_id
 
 pytestmark = [
     pytest.mark.system,
@@ -62,11 +62,13 @@ def begin(world: RulesWorld, airflow: RealAirflow, name: str) -> str:
     wait_for(
         "both pods",
         lambda: (
-            len([p for p in world.pods().values() if p["run"] == run_id("probe", name) and p["state"] == "running"])
+            len(
+                [p for p in world.pods().values() if p["run"] == make_run_id("probe", name) and p["state"] == "running"]
+            )
             == 2
         ),
     )
-    return run_id("probe", name)
+    return make_run_id("probe", name)
 
 
 def test_a_rule_turns_green_red_or_grey_while_the_producer_is_deferred_and_takes_no_worker(

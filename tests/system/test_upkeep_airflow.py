@@ -14,8 +14,8 @@ from operators_world import TICKET
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
-from gdi_operators.runs import run_id
 
 pytestmark = [
     pytest.mark.system,
@@ -71,7 +71,7 @@ def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_
     assert [r["dag_run_id"] for r in runs] == [NAME]
     assert TICKET not in str(runs), "a ticket leaves conf as soon as it is used"
 
-    gone = run_id("probe", "manual__deleted")
+    gone = make_run_id("probe", "manual__deleted")
     wait_for("the run without a DAG run is closed", lambda: world.broker.runs[gone].state == "closed", timeout=150)
     assert world.broker.runs[gone].outcome == "cancelled" and all(1 in n.closed for n in world.nodes)
     for dag in ("recurring", "housekeeping"):

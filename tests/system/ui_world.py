@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from gdi.broker_client.client import LIMITS
 from gdi.contracts import broker_api as m
-from gdi.contracts.broker_api import run_id
+from gdi.contracts.ids import make_run_id
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
@@ -71,7 +71,7 @@ class Broker:
         """A run with a part at each node; its id. `changed`: what is different about it; again for the same run to
         change it.
         """
-        run = run_id(dag, dag_run_id)
+        run = make_run_id(dag, dag_run_id)
         plan = [
             m.PlanItem(
                 node=node,

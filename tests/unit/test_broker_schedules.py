@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gdi.contracts.broker_api import GrantRequest, Schedule, StartReport
+from gdi.contracts.grants import GrantRequest, Schedule, StartReport
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, schedules, starts, tickets

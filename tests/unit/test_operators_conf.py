@@ -12,9 +12,10 @@ import yaml
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import redact
 
+from gdi.contracts.ids import make_run_id
 from gdi.contracts.workflow import CatalogueEntry, load
 from gdi.kit.problem import ProblemError
-from gdi_operators.runs import USED_TICKET, parameters_for_pod, read_conf, refusal, run_id
+from gdi_operators.runs import USED_TICKET, parameters_for_pod, read_conf, refusal
 
 TICKET = "gdit_planted-secret"
 
@@ -72,7 +73,7 @@ def test_a_used_tickets_word_is_no_ticket_and_no_secret(entry: CatalogueEntry) -
 
 
 def test_the_run_id_is_the_contracts() -> None:
-    assert run_id("allele-frequency", "manual__1") == "r-c74723a5e54f4ca6678a"
+    assert make_run_id("allele-frequency", "manual__1") == "r-c74723a5e54f4ca6678a"
 
 
 def test_a_refusal_is_final_and_a_server_that_is_away_is_not() -> None:

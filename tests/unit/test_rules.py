@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gdi.contracts.broker_api import NodeProgress, Progress, RuleProgress
+from gdi.contracts.progress import NodeProgress, Progress, RuleProgress
 from gdi_operators.rules import describe, verdict
 
 

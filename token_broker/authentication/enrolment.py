@@ -10,13 +10,12 @@ from typing import Annotated, Any
 import jwt
 from pydantic import Field, field_validator, model_validator
 
-from gdi.contracts.broker_api import NodeId
+from gdi.contracts.ids import DatasetClaim, NodeId
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from token_broker.settings import SettingsError, secure_url
 
 MAX_BYTES = 8 * 1024 * 1024
-Claim = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,126}\*?$")]
 
 
 class Node(Frozen):
@@ -27,7 +26,7 @@ class Node(Frozen):
     id: NodeId
     gateway_url: str
     public_key: dict[str, Any]
-    datasets: list[Claim] = Field(min_length=1)
+    datasets: list[DatasetClaim] = Field(min_length=1)
     sda_audience: str
     tes_audience: str
     how_to_apply: Annotated[str, Field(max_length=500)] = ""

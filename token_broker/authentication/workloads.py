@@ -9,7 +9,7 @@ import hmac
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
-from gdi.contracts.broker_api import Workload, WorkloadRequest
+from gdi.contracts.runs import Workload, WorkloadRequest
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.authentication.callers import PodCaller

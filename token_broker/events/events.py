@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.broker_api import Event, EventBatch, EventPage, JobPage, StoredEvent
+from gdi.contracts.events import Event, EventBatch, EventPage, StoredEvent
+from gdi.contracts.progress import JobPage
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, PodCaller
 from token_broker.authentication.workloads import Workloads

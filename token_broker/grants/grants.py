@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
-from gdi.contracts.broker_api import Grant, GrantRequest, ScheduleState
+from gdi.contracts.grants import Grant, GrantRequest, ScheduleState
+from gdi.contracts.ids import make_grant_id
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable, TokenSet
 from token_broker.audit import Audit
@@ -77,7 +78,7 @@ class Grants:
                 "The identity provider gave no refresh token.",
                 action="Sign in with the scope offline_access.",
             )
-        grant, now = f"g-{secrets.token_hex(16)}", time.time()
+        grant, now = make_grant_id(), time.time()
         # The row comes first: a record in Vault without a row would never be found and never be revoked.
         async with self._store.write() as c:
             await c.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.broker_api import GrantRequest, ScheduleState
+from gdi.contracts.grants import GrantRequest, ScheduleState
 from gdi.kit.problem import ProblemError
 from token_broker.db.store import schedules
 from token_broker.grants.cron import Cron, CronError

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
-from gdi.contracts.broker_api import DueStart, StartReport, TicketRequest
+from gdi.contracts.grants import DueStart, StartReport, TicketRequest
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, schedules, starts

@@ -10,7 +10,7 @@ import time
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
-from gdi.contracts.broker_api import Ticket, TicketRequest
+from gdi.contracts.grants import Ticket, TicketRequest
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit

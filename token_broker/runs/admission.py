@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdi.contracts.broker_api import PlanItem
+from gdi.contracts.runs import PlanItem
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
 from token_broker.audit import Audit

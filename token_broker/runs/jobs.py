@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.broker_api import JOB_STATES, Job, JobPage
+from gdi.contracts.events import JOB_STATES
+from gdi.contracts.progress import Job, JobPage
 from token_broker.db.store import job_details, jobs, upsert
 
 PAGE = 2000

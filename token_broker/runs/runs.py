@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from gdi.contracts.broker_api import AdmitRequest, CloseRequest, Run
-from gdi.kit.canonical import sha256_hex
+from gdi.contracts.ids import make_run_id
+from gdi.contracts.runs import AdmitRequest, CloseRequest, Run
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.authentication.enrolment import EnrolmentFile
@@ -22,11 +22,6 @@ from token_broker.grants.grants import Grants, not_yours
 from token_broker.grants.parameters import datasets_of, hash_of
 from token_broker.grants.tickets import Tickets, check_covers
 from token_broker.runs.admission import Admission
-
-
-def run_id(dag_id: str, dag_run_id: str) -> str:
-    """`r-` and 20 hex digits: the same run has the same id everywhere; it is no secret."""
-    return "r-" + sha256_hex(f"{dag_id}\0{dag_run_id}".encode("utf-8", "replace"))[:20]
 
 
 class Runs:
@@ -50,7 +45,7 @@ class Runs:
         """The run, open at this attempt. 403 refusals (ticket-*, grant-*, access-denied), 409 where it contradicts what
         is known.
         """
-        run = run_id(request.dag_id, request.dag_run_id)
+        run = make_run_id(request.dag_id, request.dag_run_id)
         phash, datasets = hash_of(request.parameters), datasets_of(request.parameters)
         known = await self.row(run)
         if known is not None:

@@ -8,7 +8,7 @@ import time
 
 from sqlalchemy import RowMapping
 
-from gdi.contracts.broker_api import NodeTokenRequest, Token, TokenRequest
+from gdi.contracts.tokens import NodeTokenRequest, Token, TokenRequest
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit

@@ -7,7 +7,7 @@ from html import escape
 
 from fastapi.responses import HTMLResponse
 
-from gdi.contracts.broker_api import Grant
+from gdi.contracts.grants import Grant
 from gdi.kit import web
 from gdi.kit.web import date, hidden
 

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from gdi.contracts.broker_api import GrantId, GrantRequest
+from gdi.contracts.grants import GrantRequest
+from gdi.contracts.ids import GrantId
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import STYLE, html_errors
 from gdi.oauth.client import SCOPE, OidcDenied, OidcUnavailable, TokenSet

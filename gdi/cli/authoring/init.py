@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from gdi.contracts.ids import WORKFLOW_NAME, matches
 from gdi.contracts.workflow import CatalogueError
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 YAML = """\
 name: {name}
 title: {title}
@@ -104,7 +103,7 @@ After a change: `gdi workflow check {name}`, `gdi workflow lock {name}`, `gdi wo
 
 def init(catalogue: Path, name: str) -> Path:
     """Writes a new entry `catalogue/name`. CatalogueError where the name is no good or the folder is there."""
-    if not NAME.fullmatch(name):
+    if not matches(WORKFLOW_NAME, name):
         raise CatalogueError(
             f"{name!r} cannot be a workflow's name: lower-case letters, digits and '-', a letter first, at most 63"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path
 
-from gdi.contracts.broker_api import PodName
+from gdi.contracts.ids import PodName
 from gdi.kit.server import install
 from gdi.runner.host.host import Host
 from gdi.runner.host.model import PodRequest, PodStatus, StopRequest

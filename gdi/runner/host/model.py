@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, JsonValue
 
-from gdi.contracts.broker_api import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
+from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
 from gdi.kit.models import Strict
 
 State = Literal["created", "running", "exited", "lost"]

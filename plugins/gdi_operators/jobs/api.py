@@ -18,9 +18,9 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import select
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.ids import make_run_id
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import BrokerAccess, TokenBrokerHook
-from gdi_operators.runs import run_id
 from gdi_operators.settings import SettingsError
 
 router = APIRouter()
@@ -79,7 +79,7 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
     """`{progress, page: {jobs, next_after, more}, logs}` (`logs`: `{node: gateway}`, at the first read); 503 with a
     sentence where the broker is away.
     """
-    run = run_id(dag_id, dag_run_id)
+    run = make_run_id(dag_id, dag_run_id)
     try:
         async with asking() as broker:
             first = after == 0

@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gdi.contracts.ids import node_of_pod
 from gdi.kit.problem import ProblemError
 from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
@@ -23,7 +23,6 @@ from gdi_operators.launchers.kubernetes_log import new_lines, stamp_of
 from gdi_operators.launchers.kubernetes_status import gated, status_of
 
 log = logging.getLogger(__name__)
-_POD = re.compile(r"^r-[0-9a-f]{20}-(?P<node>[a-z][a-z0-9-]{0,30})-[0-9]+-[0-9]+$")
 
 
 class KubernetesLauncher(Launcher):
@@ -245,10 +244,10 @@ async def _held(api: AsyncApi) -> AsyncIterator[Any]:
 
 
 def _node(name: str) -> str:
-    found = _POD.fullmatch(name)
-    if found is None:
+    node = node_of_pod(name)
+    if node is None:
         raise LauncherError(f"{name[:80]!r} is not the name of a Snakemake pod")
-    return found["node"]
+    return node
 
 
 def _mark(mode: StopMode) -> dict[str, Any]:

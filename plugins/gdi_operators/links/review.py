@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
-from gdi_operators.runs import run_id
+from gdi.contracts.ids import make_run_id
 
 
 def review_page(operator: Any, run: str) -> str:
@@ -26,4 +26,4 @@ class ReviewLink(BaseOperatorLink):
         item = getattr(operator, "item", None)
         if not isinstance(item, dict) or not str(item.get("gateway_url", "")).startswith(("http://", "https://")):
             return ""
-        return review_page(operator, run_id(ti_key.dag_id, ti_key.run_id))
+        return review_page(operator, make_run_id(ti_key.dag_id, ti_key.run_id))

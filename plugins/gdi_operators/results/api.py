@@ -17,12 +17,12 @@ from sqlalchemy import select
 from starlette.background import BackgroundTask
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import make_run_id
 from gdi.contracts.workflow import CatalogueError, load
 from gdi.kit.problem import ProblemError
 from gdi_operators.jobs.api import Unavailable, airflow_state, asking
 from gdi_operators.results import answer, crate
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find
-from gdi_operators.runs import run_id
 from gdi_operators.settings import SettingsError, settings
 
 router = APIRouter()
@@ -33,7 +33,7 @@ _packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many 
 async def read_results(dag_id: str, dag_run_id: str) -> Response:
     """Everything that the Results tab shows."""
     run, approvals, problem = await _asked(dag_id, dag_run_id)
-    found = await asyncio.to_thread(find, run_id(dag_id, dag_run_id))
+    found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if run is None and found.summary is None and problem:
         return JSONResponse({"detail": problem}, status_code=503)
     state = None if run else await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
@@ -47,7 +47,7 @@ async def read_results(dag_id: str, dag_run_id: str) -> Response:
 @router.get("/file/{dag_id}/{dag_run_id:path}")
 async def read_file(dag_id: str, dag_run_id: str, name: Annotated[str, Query(max_length=200)]) -> Response:
     """One file of the results, to be saved."""
-    found = await asyncio.to_thread(find, run_id(dag_id, dag_run_id))
+    found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     path = found.files().get(name)
     if path is None:
         return JSONResponse({"detail": "The results of this run have no such file."}, status_code=404)
@@ -59,7 +59,7 @@ async def read_file(dag_id: str, dag_run_id: str, name: Annotated[str, Query(max
 async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     """The run as an RO-Crate (Workflow Run Crate 0.5), zipped."""
     run, approvals, problem = await _asked(dag_id, dag_run_id)
-    found = await asyncio.to_thread(find, run_id(dag_id, dag_run_id))
+    found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if found.summary is None:
         return JSONResponse({"detail": found.broken or problem or "The run has no results (yet)."}, status_code=404)
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
@@ -86,7 +86,7 @@ async def _asked(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[crate
     """The run, and who approved the access of its attempt, as the broker has them; what to say where it is away:
     results are readable without it.
     """
-    run = run_id(dag_id, dag_run_id)
+    run = make_run_id(dag_id, dag_run_id)
     try:
         async with asking() as broker:
             known = await broker.get_run(run)

@@ -5,7 +5,6 @@ never from a request.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gdi.contracts.ids import NODE_ID, RELEASE_NAME, NodeId, ReleaseName, Sha256, matches
 from gdi_operators.gather.verify import NotProvenError, check
 from gdi_operators.settings import settings
 
@@ -24,7 +24,6 @@ TITLES = {
     SUMMARY: "What each node released, with its signatures",
 }
 MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
-NAME = r"[a-z][a-z0-9-]{0,62}"
 MAX_SUMMARY = 16 * 1024 * 1024
 
 
@@ -32,9 +31,9 @@ class Kept(BaseModel):
     """A release as the gather task kept it: what its gateway said of it (operators/release.py)."""
 
     model_config = ConfigDict(extra="ignore")
-    node: str = Field(pattern=f"^{NAME}$")
-    name: str = Field(pattern=f"^{NAME}$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    node: NodeId
+    name: ReleaseName
+    sha256: Sha256
     bytes: int = Field(ge=0)
     signature: str = Field(max_length=4000)
     sites_released: int = Field(default=0, ge=0)
@@ -80,7 +79,7 @@ class Summary(BaseModel):
 
 def release_file(node: str, name: str) -> str:
     """Where a release is kept below the run's folder. ValueError for names that are none."""
-    if not (re.fullmatch(NAME, node) and re.fullmatch(NAME, name)):
+    if not (matches(NODE_ID, node) and matches(RELEASE_NAME, name)):
         raise ValueError(f"{node!r}, {name!r}: not the names of a node and a release")
     return f"{RELEASES}/{node}/{name}.json"
 

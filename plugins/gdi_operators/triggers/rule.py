@@ -10,9 +10,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
+from gdi.contracts.ids import make_run_id
 from gdi_operators.progress_poller import InAirflow, ProgressPoller, Snapshot, follow
 from gdi_operators.rules import Verdict, describe, verdict
-from gdi_operators.runs import run_id
 
 LONGEST = 30 * 86400.0  # seconds from the DAG run's start: longer than any step of it may take
 AGAIN = (
@@ -81,7 +81,7 @@ class RuleTrigger(BaseTrigger):
         if ti.try_number > 1:
             self.log.info("%s", AGAIN)
         place = InAirflow(ti.dag_id, ti.run_id, self.admit, self.close)
-        async with follow(run_id(ti.dag_id, ti.run_id), conn_id=self.token_broker_conn_id, place=place) as feed:
+        async with follow(make_run_id(ti.dag_id, ti.run_id), conn_id=self.token_broker_conn_id, place=place) as feed:
             return await self._watch(feed)
 
     async def _watch(self, feed: ProgressPoller) -> Verdict:

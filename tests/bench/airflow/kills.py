@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from airflow_kit import RealAirflow, RulesWorld, wait_for
 
-from gdi_operators.runs import run_id
+from gdi.contracts.ids import make_run_id
 from tests.bench.airflow.report import row, run
 from tests.bench.airflow.rig import probe
 
@@ -34,11 +34,11 @@ def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:
         airflow.start(component)
     wait_for("every run's pod", lambda: all(_running(world, name) for name in runs), timeout=300, every=1)
     for n, name in enumerate(runs):
-        world.broker.all_done(run_id("probe", name), 1, *NAMES[: 1 + n % 3])
-        world.end_pods(run_id("probe", name))
+        world.broker.all_done(make_run_id("probe", name), 1, *NAMES[: 1 + n % 3])
+        world.end_pods(make_run_id("probe", name))
     wrong = 0
     for n, name in enumerate(runs):
-        run = run_id("probe", name)
+        run = make_run_id("probe", name)
         ended = _end(airflow, name)
         rules = {rule: state for rule, state in airflow.states("probe", name).items() if rule.startswith("rules.")}
         expected = {f"rules.{rule}": "success" if i <= n % 3 else "skipped" for i, rule in enumerate(NAMES)}
@@ -63,7 +63,7 @@ def _end(airflow: RealAirflow, name: str) -> str:
 
 
 def _running(world: RulesWorld, name: str) -> bool:
-    return any(p["run"] == run_id("probe", name) and p["state"] == "running" for p in world.pods().values())
+    return any(p["run"] == make_run_id("probe", name) and p["state"] == "running" for p in world.pods().values())
 
 
 def _kill_a_worker(airflow: RealAirflow) -> None:

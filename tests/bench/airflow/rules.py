@@ -11,7 +11,7 @@ import psutil
 from airflow_kit import RealAirflow, RulesWorld, wait_for
 from postgres_kit import running_postgres
 
-from gdi_operators.runs import run_id
+from gdi.contracts.ids import make_run_id
 from tests.bench.airflow.report import p95, row, run
 from tests.bench.airflow.rig import probe
 
@@ -36,7 +36,7 @@ def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:
     wait_for("all producers and watchers", lambda: _deferred(airflow) == RUNS * (RULES + 1), timeout=400, every=2)
     row("all_watched_after", time.monotonic() - started, "s")
     for name in runs:
-        world.broker.rules[run_id("probe", name), 1] = {rule: {"node-a": (1, 0, 0, 0)} for rule in NAMES}
+        world.broker.rules[make_run_id("probe", name), 1] = {rule: {"node-a": (1, 0, 0, 0)} for rule in NAMES}
     before, quiet = len(world.broker.requests), time.monotonic()
     time.sleep(QUIET)  # the figure is a rate over this time
     rate = (len(world.broker.requests) - before) / (time.monotonic() - quiet)
@@ -52,15 +52,15 @@ def _measure(world: RulesWorld, airflow: RealAirflow) -> bool:
     good &= row("rule_change_to_api_p95", p95(late), "s", "<=10", p95(late) <= 10)
     row("rule_change_to_api_median", sorted(late)[len(late) // 2], "s")
     for name in runs:
-        world.broker.all_done(run_id("probe", name), 1, *NAMES)
-        world.end_pods(run_id("probe", name))
+        world.broker.all_done(make_run_id("probe", name), 1, *NAMES)
+        world.end_pods(make_run_id("probe", name))
     ended = [airflow.finish("probe", name, timeout=300) for name in runs]
     return good & row("runs_succeeded", ended.count("success"), "runs", str(RUNS), ended.count("success") == RUNS)
 
 
 def _latencies(world: RulesWorld, airflow: RealAirflow, name: str) -> list[float]:
     """Ends a rule of the run every second; the seconds until the API showed each."""
-    told = world.broker.rules[run_id("probe", name), 1]
+    told = world.broker.rules[make_run_id("probe", name), 1]
     changed: dict[str, float] = {}
     seen: dict[str, float] = {}
     deadline = time.monotonic() + 90

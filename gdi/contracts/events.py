@@ -1,0 +1,73 @@
+"""What happens in a run: events as they are sent, stored and read. Times are seconds since the epoch (UTC)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from gdi.contracts.ids import DatasetId, Label, NodeId, PodName, Text
+from gdi.contracts.runs import RunState
+from gdi.kit.models import Strict
+
+JobState = Literal["planned", "submitted", "queued", "running", "done", "failed", "cancelled"]
+JOB_STATES: tuple[JobState, ...] = get_args(JobState)
+
+
+class Event(Strict):
+    """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is
+    dropped.
+
+    kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no
+    state: what it used, `usage`), `progress`, `node` (state of the node's part), `note`. `usage`: seconds `queued_s`,
+    `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`. `cpu_seconds` and `memory_bytes`
+    (peak) of a job where its TES measures them.
+    """
+
+    seq: int = Field(ge=1)
+    time: float
+    kind: Literal["rules", "job", "progress", "node", "note"]
+    rule: Label | None = None
+    job: Label | None = None
+    wildcards: dict[Label, Label] = Field(default_factory=dict, max_length=50)
+    state: JobState | Literal["starting", "success"] | None = None
+    task: Label | None = None
+    tries: int | None = Field(default=None, ge=0)
+    exit_code: int | None = None
+    error_class: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,60}$")] | None = None
+    line: int | None = Field(default=None, ge=0)
+    dataset: DatasetId | None = None
+    message: Text | None = None
+    cpu_seconds: float | None = Field(default=None, ge=0)
+    memory_bytes: int | None = Field(default=None, ge=0, le=2**53)
+    done: int | None = Field(default=None, ge=0)
+    total: int | None = Field(default=None, ge=0)
+    counts: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=2000)
+    usage: dict[Label, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict, max_length=20)
+
+
+class EventBatch(Strict):
+    """`POST /v1/runs/{id}/events`. `source` names the writer (a pod, or `airflow`); the broker sets the node from who
+    the writer is.
+
+    Airflow's workload may name the node it speaks for.
+    """
+
+    source: PodName
+    node: NodeId | None = None
+    events: list[Event] = Field(min_length=1, max_length=500)
+
+
+class StoredEvent(Event):
+    """An event with the run-wide number the broker gave it."""
+
+    number: int
+    node: NodeId | None
+    source: str
+    attempt: int
+
+
+class EventPage(Strict):
+    events: list[StoredEvent]
+    next_after: int
+    run_state: RunState

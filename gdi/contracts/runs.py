@@ -1,0 +1,106 @@
+"""The broker's API on runs and their workloads. Times are seconds since the epoch (UTC) as floats."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue
+
+from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NodeId, PodName, RunId, Text, WorkflowName
+from gdi.kit.models import Strict
+
+RunState = Literal["open", "closed"]
+Outcome = Literal["success", "failed", "cancelled"]
+
+
+class AdmitRequest(Strict):
+    """`POST /v1/runs` by Airflow's workload. Idempotent on (dag_id, dag_run_id, attempt).
+
+    Exactly one of `ticket` and `grant` for the first attempt; `triggering_user` is whom Airflow authenticated (needed
+    with `grant`). A later attempt of a known run needs neither. `parameters` is all of `conf` but ticket and grant.
+    """
+
+    dag_id: AirflowId
+    dag_run_id: AirflowId
+    attempt: int = Field(ge=1, le=10_000)
+    workflow: WorkflowName
+    digest: Digest
+    parameters: dict[str, JsonValue]
+    ticket: Annotated[str, Field(max_length=200)] | None = None
+    grant: GrantId | None = None
+    triggering_user: Label | None = None
+
+
+class PlanItem(Strict):
+    """What one node does in a run. `access_ends_at`: the first visa to end. `public_key`: the node's JWK, with which
+    its releases are signed.
+    """
+
+    node: NodeId
+    datasets: list[DatasetId]
+    access_ends_at: float
+    gateway_url: str
+    audience: str
+    public_key: dict[str, Any]
+
+
+class Failing(Strict):
+    """Why a run cannot succeed any more: the node that failed first and the reason, fit for a user's eyes."""
+
+    node: NodeId
+    reason: Text
+    dataset: DatasetId | None = None
+
+
+class Run(Strict):
+    """A run as the broker knows it. `failing` is set by the first node that failed; the others stop for it."""
+
+    id: RunId
+    dag_id: str
+    dag_run_id: str
+    attempt: int
+    state: RunState
+    outcome: Outcome | Literal[""] = ""
+    workflow: WorkflowName
+    digest: Digest
+    user: Label
+    datasets: list[DatasetId]
+    plan: list[PlanItem]
+    failing: Failing | None = None
+    opened_at: float
+    closed_at: float | None = None
+
+
+class OpenRuns(Strict):
+    """`GET /v1/runs`: runs that are open, oldest first, at most 1,000 after `after` (an id)."""
+
+    runs: list[Run]
+
+
+class CloseRequest(Strict):
+    """`DELETE /v1/runs/{id}`, Airflow's workload: the attempt ends with this outcome. Closing twice is no error."""
+
+    attempt: int = Field(ge=1)
+    outcome: Outcome
+
+
+class WorkloadRequest(Strict):
+    """`PUT /v1/runs/{id}/workloads/{pod}`: first without `uid` (before the pod is made), then with it (before its first
+    token).
+    """
+
+    node: NodeId
+    attempt: int = Field(ge=1)
+    uid: Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")] | None = None
+
+
+class Workload(Strict):
+    """`generation` counts a node's workloads in a run; a higher one fences those before it, at the broker and at the
+    gateway.
+    """
+
+    pod: PodName
+    node: NodeId
+    attempt: int
+    uid: str | None
+    generation: int
