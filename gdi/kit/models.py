@@ -14,7 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, Validat
 T = TypeVar("T")
 MAX_BYTES = 1024 * 1024  # of a file, unless its reader says otherwise
 MAX_MISTAKES = 20  # in one sentence
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where there is one: ten times faster
+# libyaml, where there is one, is ten times faster (a catalogue is read at each parse of the DAGs). It follows nesting on
+# the C stack, without end: a larger file gets Python's reader, which gives up.
+_FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_FAST = 16 * 1024
 
 
 class Strict(BaseModel):
@@ -68,7 +71,7 @@ def read_document(
         if len(data) > most:
             raise fail(f"is larger than {most} bytes")
         text = data.decode()
-        return json.loads(text) if form == "JSON" else yaml.load(text, Loader=_YAML)  # noqa: S506
+        return json.loads(text) if form == "JSON" else _yaml(text)
     except OSError as problem:
         raise fail(f"cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError:
@@ -77,6 +80,10 @@ def read_document(
         raise fail(f"is not YAML{_place(problem)}") from None
     except (ValueError, RecursionError):
         raise fail(f"is not {form}") from None
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_FAST if len(text) <= MAX_FAST else yaml.SafeLoader)  # noqa: S506  # both are safe
 
 
 def load_model(

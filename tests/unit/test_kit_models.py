@@ -77,6 +77,15 @@ def test_an_empty_file_has_the_defaults_and_relative_paths_start_at_its_folder(t
     assert Outer().key_file == Path("key.pem"), "without a file a path stays as it is"
 
 
+@pytest.mark.parametrize("opened", ["[", "- "])
+@pytest.mark.parametrize("levels", [7_000, 400_000])
+def test_nesting_without_end_is_a_mistake_and_no_crash(tmp_path: Path, opened: str, levels: int) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(opened * levels)
+    with pytest.raises(Mistake, match="c.yaml"):
+        load_model(file, Outer, error=Mistake)
+
+
 def test_any_type_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "teams.yaml"
     file.write_text("a: {port: 5}")
