@@ -12,6 +12,7 @@ from fastapi import Request
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from node_gateway.archive import Archive
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences
@@ -26,7 +27,7 @@ from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
 from node_gateway.review.sign_in import SignIn
-from node_gateway.settings import Settings, SettingsError, read_secret, s3_credentials
+from node_gateway.settings import Settings, read_secret, s3_credentials
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
 from node_gateway.tasks.tes_client import UpstreamTes

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from node_gateway.settings import SettingsError
+from gdi.kit.settings import SettingsError
 
 _PEM = re.compile(
     rb"\s*-----BEGIN CRYPT4GH PUBLIC KEY-----\s+([A-Za-z0-9+/=]{44})\s+-----END CRYPT4GH PUBLIC KEY-----\s*"

@@ -22,10 +22,11 @@ from typing import Any
 import uvicorn
 
 from gdi.kit.jose import SigningKey
+from gdi.kit.settings import SettingsError
 from node_gateway.app import internal_app, public_app
 from node_gateway.context import Gateway
 from node_gateway.redaction import RedactingFormatter
-from node_gateway.settings import Settings, SettingsError, load
+from node_gateway.settings import Settings
 
 log = logging.getLogger("node_gateway")
 USAGE = """node-gateway             serve, with the settings of NODE_GATEWAY_* (see the README)
@@ -176,11 +177,11 @@ def main() -> None:
     try:
         match sys.argv[1:]:
             case []:
-                asyncio.run(serve(load()))
+                asyncio.run(serve(Settings.load()))
             case ["init-key", file]:
                 _init_key(Path(file))
             case ["verify-audit"]:
-                print(f"{asyncio.run(_verify_audit(load()))} entries, each follows the one before it")
+                print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:
                 sys.exit(USAGE)
     except SettingsError as error:

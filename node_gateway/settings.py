@@ -10,20 +10,17 @@ import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from gdi.contracts.ids import HttpUrl, NodeId
+from gdi.kit.settings import EnvironmentSettings, SettingsError
 
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 MAX_SECRET_BYTES = 64 * 1024
 
 
-class SettingsError(Exception):
-    """What is wrong with the settings, one line each; never shows a value that may be secret."""
-
-
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
 
     `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless
@@ -33,7 +30,7 @@ class Settings(BaseSettings):
     internal listener takes decisions.
     """
 
-    model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_")
 
     node_id: NodeId
     host: str = "127.0.0.1"
@@ -102,22 +99,6 @@ class Settings(BaseSettings):
     @property
     def database_path(self) -> Path:
         return Path(self.database_url.removeprefix("sqlite+aiosqlite:///"))
-
-
-def load() -> Settings:
-    """The settings from the environment. SettingsError listing every mistake by its variable's name."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(e["loc"], e["msg"]) for e in error.errors())) from None
-
-
-def _sentence(loc: tuple[int | str, ...], message: str) -> str:
-    return (
-        f"NODE_GATEWAY_{'_'.join(str(p) for p in loc).upper()}: {message}"
-        if loc
-        else message.removeprefix("Value error, ")
-    )
 
 
 def read_secret(path: Path, what: str) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from gdi.kit.jose import SigningKey
+from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.oauth.client import Oidc
 from token_broker.audit import Audit
@@ -25,7 +26,7 @@ from token_broker.grants.tickets import Tickets
 from token_broker.metrics import Metrics
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
-from token_broker.settings import Settings, SettingsError, read_secret
+from token_broker.settings import Settings, read_secret
 from token_broker.tokens.token_refresher import TokenRefresher
 from token_broker.tokens.tokens import Tokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable, auth_of

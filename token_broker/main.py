@@ -12,9 +12,10 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
+from gdi.kit.settings import SettingsError
 from token_broker.app import create_app
 from token_broker.broker import open_broker, open_store
-from token_broker.settings import DatabaseSettings, Settings, SettingsError
+from token_broker.settings import DatabaseSettings, Settings
 
 MIGRATE_TRIES = 20  # a minute
 

@@ -6,41 +6,25 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
 
-
-class SettingsError(Exception):
-    """The broker cannot start as configured; the message names each setting at fault."""
-
+from gdi.kit.settings import EnvironmentSettings, SettingsError
 
 VAULT_FILES = {"approle": ("vault_role_id_file", "vault_secret_id_file"), "kubernetes": ("vault_token_file",)}
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(EnvironmentSettings):
     """Where the database is: all that `token-broker migrate` has to know."""
 
-    model_config = SettingsConfigDict(env_prefix="TOKEN_BROKER_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="TOKEN_BROKER_")
+    heading: ClassVar[str] = "The broker's settings are wrong:"
 
     database_url: str = Field(description="postgresql+asyncpg://user@host/name or sqlite+aiosqlite:///path", repr=False)
     database_password_file: Path | None = None
-
-    @classmethod
-    def load(cls) -> Self:
-        """The settings from the environment. SettingsError with one line for each mistake."""
-        try:
-            settings = cls()
-        except ValidationError as error:
-            lines = [f"TOKEN_BROKER_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
-            raise SettingsError("The broker's settings are wrong:\n  " + "\n  ".join(lines)) from None
-        settings.check_files()
-        return settings
-
-    def check_files(self) -> None:
-        """SettingsError where a secret's file is missing or open to others."""
 
 
 class Settings(DatabaseSettings):

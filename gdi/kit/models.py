@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, Validat
 T = TypeVar("T")
 MAX_BYTES = 1024 * 1024  # of a file, unless its reader says otherwise
 MAX_MISTAKES = 20  # in one sentence
-# libyaml, where there is one, is ten times faster (a catalogue is read at each parse of the DAGs). It follows nesting on
-# the C stack, without end: a larger file gets Python's reader, which gives up.
+# libyaml, where there is one, is ten times faster (a catalogue is read at each parse of the DAGs). It follows nesting
+# on the C stack, without end: a larger file gets Python's reader, which gives up.
 _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_FAST = 16 * 1024
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+import pydantic_settings
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -27,6 +28,8 @@ class EnvironmentSettings(BaseSettings):
             found = error.errors(include_url=False, include_context=False, include_input=False)
             lines = [cls.sentence(one["loc"], one["msg"]) for one in found]
             raise SettingsError("\n  ".join([cls.heading, *lines] if cls.heading else lines)) from None
+        except pydantic_settings.SettingsError as error:  # a list or mapping that is no JSON; it names the field only
+            raise SettingsError(f"{cls.model_config.get('env_prefix', '')}*: {error}") from None
         settings.check_files()
         return settings
 

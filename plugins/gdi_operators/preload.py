@@ -8,7 +8,8 @@ KubernetesExecutor each step is a process of its own, and there is nobody to do 
 from __future__ import annotations
 
 import gdi_operators.operators  # noqa: F401
-from gdi_operators.settings import SettingsError, settings
+from gdi.kit.settings import SettingsError
+from gdi_operators.settings import settings
 
 
 def launcher() -> None:

@@ -8,20 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from gdi.kit.settings import EnvironmentSettings, SettingsError
 
 
-class SettingsError(Exception):
-    """A setting is missing or wrong: its name and what to do."""
-
-
-class OperatorSettings(BaseSettings):
+class OperatorSettings(EnvironmentSettings):
     """Prefix `GDI_`. An Airflow connection of type `gdi_token_broker`, where an operator names one, replaces broker_url
     and identity_token_file.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GDI_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="GDI_")
     broker_url: str | None = Field(default=None, description="the broker's public URL")
     identity_token_file: Path | None = Field(
         default=None, description="Airflow's workload identity token, rewritten by who issues it"
@@ -64,7 +62,7 @@ class OperatorSettings(BaseSettings):
         value: Path | None = getattr(self, name)
         if value is None:
             raise SettingsError(
-                f"GDI_{name.upper()} is not set for Airflow's processes: {type(self).model_fields[name].description}"
+                f"{self.variable(name)} is not set for Airflow's processes: {type(self).model_fields[name].description}"
             )
         return catalogue_folder(value) if name == "workflows" else value
 
@@ -72,12 +70,7 @@ class OperatorSettings(BaseSettings):
 @lru_cache(maxsize=1)
 def settings() -> OperatorSettings:
     """The process's settings, read once. SettingsError naming each mistake."""
-    try:
-        return OperatorSettings()
-    except ValidationError as error:
-        raise SettingsError(
-            "; ".join(f"GDI_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors())
-        ) from None
+    return OperatorSettings.load()
 
 
 BUNDLE = "bundle:"

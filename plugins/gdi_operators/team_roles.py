@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gdi.kit.settings import SettingsError
 from gdi_operators.catalogue import scan
-from gdi_operators.settings import SettingsError, settings
+from gdi_operators.settings import settings
 from gdi_operators.teams import DAG_ACTIONS, ROLE_PREFIX, Teams, dag_id_of, need_access_control, role_of, teams
 
 Permission = tuple[str, str]  # FAB's action and resource

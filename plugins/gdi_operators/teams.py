@@ -11,7 +11,8 @@ from pydantic import Field, TypeAdapter
 
 from gdi.contracts.ids import WorkflowName
 from gdi.kit.models import Strict, load_model
-from gdi_operators.settings import SettingsError, settings
+from gdi.kit.settings import SettingsError
+from gdi_operators.settings import settings
 
 SEPARATOR = "__"  # in no name of a workflow or a team, so that a DAG's id says both
 TeamName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,49}$")]  # FAB keeps 64 characters of a role's name

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from gdi.contracts.ids import make_run_id
 from gdi.kit.jose import SigningKey
+from gdi.kit.settings import SettingsError
 from gdi.oauth.client import TokenSet
 from token_broker.authentication.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean
 from token_broker.grants.parameters import hash_of
-from token_broker.settings import Settings, SettingsError, read_secret
+from token_broker.settings import Settings, read_secret
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.visas.conditions import conditions_met, wildcard
 

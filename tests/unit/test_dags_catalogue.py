@@ -19,9 +19,10 @@ from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from gdi.contracts.workflow import CatalogueError, RulesLock, digest_of, load
+from gdi.kit.settings import SettingsError
 from gdi_operators import catalogue, team_roles
 from gdi_operators.catalogue import dag_of, params_of, scan
-from gdi_operators.settings import SettingsError, catalogue_folder, settings
+from gdi_operators.settings import catalogue_folder, settings
 from gdi_operators.teams import dag_for, split, teams
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from node_gateway import policy
 from node_gateway.keys import PublicKey
 from node_gateway.locations import SdaFile, WorkspaceFile, from_s3
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.redaction import RedactingFormatter, looks_secret, redact
-from node_gateway.settings import Settings, SettingsError, load, read_secret
+from node_gateway.settings import Settings, read_secret
 
 RUN = "r-" + "0" * 20
 
@@ -115,7 +116,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, **changes: str | None) -> None:
 def test_every_wrong_setting_is_named_at_once_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch, NODE_ID="NOT OK", SDA_URL="ftp://user:hunter2@x", KEY_FILE=None, PORT="0")
     with pytest.raises(SettingsError) as error:
-        load()
+        Settings.load()
     text = str(error.value)
     assert (
         all(f"NODE_GATEWAY_{name}" in text for name in ("NODE_ID", "SDA_URL", "KEY_FILE", "PORT"))
@@ -136,12 +137,12 @@ def test_settings_that_contradict_each_other_are_refused(
 ) -> None:
     environment(monkeypatch, **changes)
     with pytest.raises(SettingsError, match=said):
-        load()
+        Settings.load()
 
 
 def test_good_settings_lose_their_trailing_slashes(monkeypatch: pytest.MonkeyPatch) -> None:
     environment(monkeypatch)
-    settings: Settings = load()
+    settings: Settings = Settings.load()
     assert settings.public_url == "http://g" and settings.issuer == "http://b"
 
 

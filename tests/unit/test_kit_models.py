@@ -82,7 +82,7 @@ def test_an_empty_file_has_the_defaults_and_relative_paths_start_at_its_folder(t
 def test_nesting_without_end_is_a_mistake_and_no_crash(tmp_path: Path, opened: str, levels: int) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(opened * levels)
-    with pytest.raises(Mistake, match="c.yaml"):
+    with pytest.raises(Mistake, match=r"c\.yaml"):
         load_model(file, Outer, error=Mistake)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi_operators.launchers import LauncherError, get_launcher
 from gdi_operators.launchers import kubernetes_launcher as launching
 from gdi_operators.launchers import kubernetes_manifest as manifest
@@ -22,7 +23,7 @@ from gdi_operators.launchers.kubernetes_config import PodConfig, Wish
 from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
 from gdi_operators.launchers.kubernetes_log import moment, new_lines, stamp_of
 from gdi_operators.launchers.kubernetes_status import status_of
-from gdi_operators.settings import SettingsError, settings
+from gdi_operators.settings import settings
 from gdi_operators.triggers import snakemake as trigger
 
 NAME = "r-0123456789abcdef0123-node-a-1-1"

@@ -13,7 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from gdi.contracts.ids import DatasetClaim, NodeId
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
-from token_broker.settings import SettingsError, secure_url
+from gdi.kit.settings import SettingsError
+from token_broker.settings import secure_url
 
 MAX_BYTES = 8 * 1024 * 1024
 

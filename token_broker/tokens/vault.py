@@ -17,7 +17,8 @@ import hvac
 import requests
 from hvac import exceptions as hx
 
-from token_broker.settings import Settings, SettingsError, read_secret
+from gdi.kit.settings import SettingsError
+from token_broker.settings import Settings, read_secret
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -16,9 +16,10 @@ from airflow.sdk import BaseHook
 from gdi.broker_client.client import AsyncBrokerClient, BrokerClient, token_file
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi_operators.provider import TYPE
 from gdi_operators.retry import short, with_retry
-from gdi_operators.settings import SettingsError, settings
+from gdi_operators.settings import settings
 
 T = TypeVar("T")
 JWT = re.compile(r"[A-Za-z0-9_-]{2,4000}\.[A-Za-z0-9_-]{2,8000}\.[A-Za-z0-9_-]{2,4000}")

@@ -20,8 +20,8 @@ from sqlalchemy import select
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.ids import make_run_id
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi_operators.hooks.token_broker import BrokerAccess, TokenBrokerHook
-from gdi_operators.settings import SettingsError
 
 router = APIRouter()
 FIRST, PAGE = 400, 2000  # jobs in an answer: few at first, so that something is there to see

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from gdi.kit.settings import SettingsError
 from gdi_operators.launchers import kubernetes_config
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus
 from gdi_operators.launchers.process import ProcessLauncher
-from gdi_operators.settings import SettingsError, settings
+from gdi_operators.settings import settings
 
 __all__ = ["Launcher", "LauncherError", "PodSpec", "PodStatus", "get_launcher", "wrong_wish"]
 

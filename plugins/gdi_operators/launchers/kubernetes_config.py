@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from gdi.kit.models import Frozen, load_model
-from gdi_operators.settings import SettingsError
+from gdi.kit.settings import SettingsError
 
 LEAST = {"cpu": "1m", "memory": "64Mi", "disk": "1Mi"}  # of what a run asks for: to a kubelet a limit of 0 is none
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")

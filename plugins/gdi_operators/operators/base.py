@@ -13,12 +13,12 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import LauncherError
 from gdi_operators.links.run_pages import RunJobsLink, RunResultsLink
 from gdi_operators.retry import short
 from gdi_operators.runs import refusal
-from gdi_operators.settings import SettingsError
 
 
 class RunOperator(BaseOperator):

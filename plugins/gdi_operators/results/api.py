@@ -20,10 +20,11 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.workflow import CatalogueError, load
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi_operators.jobs.api import Unavailable, airflow_state, asking
 from gdi_operators.results import answer, crate
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find
-from gdi_operators.settings import SettingsError, settings
+from gdi_operators.settings import settings
 
 router = APIRouter()
 _packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many are made at once

@@ -16,11 +16,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from gdi.broker_client.client import AsyncBrokerClient, as_problem
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi_operators.hooks.gateway import aanswered
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.retry import is_away, short
-from gdi_operators.settings import SettingsError
 from gdi_operators.triggers.deferral_race import DeferralRace
 
 LONG_POLL = 15.0  # seconds that the gateway may hold a question; it answers at once when there is a decision
