@@ -12,6 +12,8 @@ import pytest
 
 from gdi.kit.tls import authorities
 
+pytest.register_assert_rewrite("tests.support")  # its asserts say what was seen, as those of tests do
+
 # Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so
 # each has its own home.
 HOME = tempfile.mkdtemp(prefix="gdi-airflow-home-")

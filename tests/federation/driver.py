@@ -15,7 +15,7 @@ from gdi.local_federation.demo import WORKFLOW, Answer, compare, read_answer
 from gdi.local_federation.federation import Federation
 from gdi.local_federation.parts.node import TES_USER
 from gdi.local_federation.portal import Portal
-from tests.waiting import wait_for as wait_for
+from tests.support.waiting import wait_for as wait_for
 
 FINAL = ("success", "failed")
 

@@ -8,7 +8,6 @@ beside each broker leads there.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,11 +22,8 @@ from tests.kubernetes.cluster import ROOT, Cluster, ClusterError
 from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.images import name_of
 from tests.kubernetes.parts import API, SERVICES
-
-sys.path[:0] = [str(ROOT / "tests" / "system"), str(ROOT / "tests" / "integration")]
-
-from broker_kit import PORTS  # noqa: E402
-from postgres_kit import Postgres, PostgresWorld, running_postgres  # noqa: E402
+from tests.support.broker_kit import PORTS
+from tests.support.postgres_kit import Postgres, PostgresWorld, running_postgres
 
 NAMESPACE, OUTSIDE = "gdi", "stand-ins"
 RELAY = """

@@ -34,7 +34,7 @@ from tests.kubernetes.images import name_of
 from tests.kubernetes.launcher_kit import CONNECTION, kubeconfig
 from tests.kubernetes.parts import API_URL
 
-from postgres_kit import Postgres, running_postgres  # isort: skip
+from tests.support.postgres_kit import Postgres, running_postgres  # isort: skip
 
 # Airflow's processes find the gateways by the names that pods have for them.
 HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'

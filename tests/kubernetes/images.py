@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from tests.system.debian import CACHE, install
+from tests.support.debian import CACHE, install
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = CACHE / "images"

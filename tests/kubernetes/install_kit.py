@@ -27,10 +27,10 @@ from tests.kubernetes.door import Door, Hatch
 from tests.kubernetes.gateways import USER
 from tests.kubernetes.parts import API, SERVICES
 
-from broker_kit import PORTS  # isort: skip
-from gateway_world import S3, FakeBroker, FakeSda, FakeTes  # isort: skip
-from postgres_kit import PostgresWorld, running_postgres  # isort: skip
-from runbook import Shell, blocks, under  # isort: skip
+from tests.support.broker_kit import PORTS  # isort: skip
+from tests.support.gateway_world import S3, FakeBroker, FakeSda, FakeTes  # isort: skip
+from tests.support.postgres_kit import PostgresWorld, running_postgres  # isort: skip
+from tests.support.runbook import Shell, blocks, under  # isort: skip
 
 DOCUMENT = "install.md"
 # What is not run, and what checks it instead.

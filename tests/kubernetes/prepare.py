@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.kubernetes import images, programs
 from tests.kubernetes.cluster import PACKAGES
-from tests.system.debian import install
+from tests.support.debian import install
 
 TARGETS = ("broker", "snakemake", "node", "task")  # airflow's is for the long tests
 CANNOT = 3

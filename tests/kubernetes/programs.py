@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.system.debian import CACHE
+from tests.support.debian import CACHE
 
 KUBERNETES = "1.34.2"
 COREDNS = "1.12.4"

@@ -18,7 +18,7 @@ from tests.kubernetes.launcher_kit import RUNS
 from tests.kubernetes.load import RATE, Load, updated
 from tests.kubernetes.pods import pod
 
-from broker_kit import refused  # isort: skip
+from tests.support.broker_kit import refused  # isort: skip
 
 ALLOWED = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('connected')"
 

@@ -17,8 +17,8 @@ from gdi.kit.problem import ProblemError
 from tests.kubernetes.cluster import until
 from tests.kubernetes.install_kit import DOCUMENT, NOT_RUN, Reader, Users, reading
 
-from broker_kit import DATASETS  # isort: skip
-from runbook import blocks, in_row, under  # isort: skip
+from tests.support.broker_kit import DATASETS  # isort: skip
+from tests.support.runbook import blocks, in_row, under  # isort: skip
 
 pytestmark = pytest.mark.timeout(900)
 SECTIONS = list(dict.fromkeys(b.heading for b in blocks(DOCUMENT) if b.language == "sh"))

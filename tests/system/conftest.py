@@ -4,23 +4,17 @@ the tests that ask for it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from gdi.broker_client.client import BrokerClient
 from gdi.local_federation.openbao import OpenBao
-
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "integration")]  # the kits of the integration tests serve here too
-
-from debian import program  # noqa: E402
-from keycloak_kit import Keycloak  # noqa: E402
-from postgres_kit import Postgres, PostgresWorld, running_postgres  # noqa: E402
-from redis_kit import Redis  # noqa: E402
+from tests.support.debian import program
+from tests.support.keycloak_kit import Keycloak
+from tests.support.postgres_kit import Postgres, PostgresWorld, running_postgres
+from tests.support.redis_kit import Redis
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from broker_kit import USERS, refused, wait_for
-from recovery_kit import Installation, Vaults, installation, signing_kid
-from runbook import Shell, under
+
+from tests.support.broker_kit import USERS, refused, wait_for
+from tests.support.recovery_kit import Installation, Vaults, installation, signing_kid
+from tests.support.runbook import Shell, under
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 SAVE, RESTORE_COORDINATOR, RESTORE_NODE = under("operate.md", "Backup and restore")

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian import program
+
+from tests.support.debian import program
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-bcftools")]
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflows" / "allele-frequency" / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
-REAL = sorted((ROOT / "data").glob("*.vcf.gz"))
+REAL = sorted((ROOT / "gdi" / "local_federation" / "data").glob("*.vcf.gz"))
 Site = tuple[str, int, str, str]
 
 

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import jwt
 import pytest
-from broker_kit import DATASETS, refused, wait_for
-from keycloak_kit import Keycloak, KeycloakWorld, login
 
 from gdi.local_federation.openbao import OpenBao
+from tests.support.broker_kit import DATASETS, refused, wait_for
+from tests.support.keycloak_kit import Keycloak, KeycloakWorld, login
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-keycloak")]
-pytest_plugins = ["broker_fixtures"]
+pytest_plugins = ["tests.support.broker_fixtures"]
 ACCESS = 60  # seconds; asking for more than is left forces a refresh
 FRESH = ACCESS - 3.5  # what a busy machine may need between a token's issue and its use
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import httpx
 import pytest
-from broker_kit import SNAKEMAKE, USERS, wait_for
-from postgres_kit import Postgres, PostgresWorld, admit_at, at_both
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.local_federation.openbao import OpenBao
+from tests.support.broker_kit import SNAKEMAKE, USERS, wait_for
+from tests.support.postgres_kit import Postgres, PostgresWorld, admit_at, at_both
 from token_broker.db.store import BrokerDatabase, meta
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
-pytest_plugins = ["broker_fixtures"]
+pytest_plugins = ["tests.support.broker_fixtures"]
 
 
 # --- start --------------------------------------------------------------------------------------

@@ -7,19 +7,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import test_broker_jobs as jobs
-import test_broker_starts as starts
-import test_broker_workloads as workloads
-from postgres_kit import Postgres, PostgresWorld
-from test_broker_jobs import *  # noqa: F403
-from test_broker_starts import *  # noqa: F403
-from test_broker_workloads import *  # noqa: F403
 
 from gdi.broker_client.client import BrokerClient
 from gdi.local_federation.openbao import OpenBao
+from tests.support.postgres_kit import Postgres, PostgresWorld
+from tests.support.suites import broker_jobs as jobs
+from tests.support.suites import broker_starts as starts
+from tests.support.suites import broker_workloads as workloads
+from tests.support.suites.broker_jobs import *  # noqa: F403
+from tests.support.suites.broker_starts import *  # noqa: F403
+from tests.support.suites.broker_workloads import *  # noqa: F403
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
-pytest_plugins = ["broker_fixtures"]
+pytest_plugins = ["tests.support.broker_fixtures"]
 
 
 @pytest.fixture(scope="session")

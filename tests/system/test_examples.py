@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from airflow_kit import PROJECT, RealAirflow, RulesWorld, wait_for
-from operators_world import WORKFLOW
 
 from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
+from tests.support.airflow_kit import PROJECT, RealAirflow, RulesWorld, wait_for
+from tests.support.operators_world import WORKFLOW
 
 pytestmark = [
     pytest.mark.system,

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import psutil
 import pytest
 import yaml
-from airflow_kit import COMPONENTS, PROJECT, RealAirflow, RulesWorld, wait_for
-from operators_world import TICKET
-from postgres_kit import Postgres
-from redis_kit import Redis
 
 from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
+from tests.support.airflow_kit import COMPONENTS, PROJECT, RealAirflow, RulesWorld, wait_for
+from tests.support.operators_world import TICKET
+from tests.support.postgres_kit import Postgres
+from tests.support.redis_kit import Redis
 
 pytestmark = [
     pytest.mark.system,

@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-from airflow_kit import wait_for
-from isolation_kit import WORKFLOW, Belongings, Isolation, operations, start
+
+from tests.support.airflow_kit import wait_for
+from tests.support.isolation_kit import WORKFLOW, Belongings, Isolation, operations, start
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 OWN, LIST, NONE = "own", "list", "none"

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import rdflib.plugins.shared.jsonld.context as jsonld
-from results_kit import a_run, gathered
 from rocrate_validator import models, services
 from rocrate_validator.utils.http import HttpRequester
-from test_results import ENTRY, KEYS, packed
 
 from gdi_operators.settings import settings
+from tests.support.packed_results import ENTRY, KEYS, packed
+from tests.support.results_kit import a_run, gathered
 
 pytestmark = pytest.mark.system
 TERMS = "https://w3id.org/ro/terms/workflow-run"

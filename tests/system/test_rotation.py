@@ -14,15 +14,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from broker_kit import refused, wait_for
-from postgres_kit import Postgres
-from recovery_kit import NODE, Installation, installation, signing_kid
-from runbook import Shell, in_row
 
 from gdi.contracts import broker_api as m
 from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.secret_files import write_private
 from snakemake_tes_auth.credentials.tokens import CachedTokens, TokenAuth
+from tests.support.broker_kit import refused, wait_for
+from tests.support.postgres_kit import Postgres
+from tests.support.recovery_kit import NODE, Installation, installation, signing_kid
+from tests.support.runbook import Shell, in_row
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow_kit import RealAirflow, RulesWorld, wait_for
 
 from gdi.contracts.ids import make_run_id
 from gdi.kit.problem import ProblemError
 from gdi.runner.sandbox import why_not
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
 
 pytestmark = [
     pytest.mark.system,

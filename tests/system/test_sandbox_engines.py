@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_kit import engine
-from tes_kit import wait_for
-from test_sandbox import (
+
+from gdi.runner.sandbox import Bind, Engine, Sandbox, container, python_folders
+from tests.support.engine_kit import engine
+from tests.support.suites.sandbox import (
     run,  # noqa: F401
     test_a_fork_bomb_is_bounded,  # noqa: F401
     test_binds_are_read_only_unless_said_otherwise,  # noqa: F401
@@ -35,8 +36,7 @@ from test_sandbox import (
     test_the_status_descriptor_tells_a_failed_command_from_a_failed_sandbox_and_the_command_cannot_write_to_it,  # noqa: F401
     test_there_is_no_network_not_even_the_hosts_loopback_or_abstract_sockets,  # noqa: F401
 )
-
-from gdi.runner.sandbox import Bind, Engine, Sandbox, container, python_folders
+from tests.support.tes_kit import wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(700)]
 

@@ -1,5 +1,5 @@
 """Snakemake against a TES that is away for long, and signals at other moments: the dear part of
-tests/integration/test_snakemake_faults.py.
+tests/integration/snakemake_tes_auth/test_snakemake_faults.py.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from bare_rig import bare  # noqa: F401
-from faults import Fault
-from tes_kit import wait_for
-from test_snakemake_faults import Through, rig, signalled, work  # noqa: F401
+
+from tests.support.bare_rig import bare  # noqa: F401
+from tests.support.faults import Fault
+from tests.support.snakemake_faults import Through, rig, signalled, work  # noqa: F401
+from tests.support.tes_kit import wait_for
 
 pytestmark = pytest.mark.system
 
 
 def test_a_tes_that_is_away_for_a_while_is_waited_for_with_words_and_ever_longer_pauses(
-    rig: Through,  # noqa: F811
-    work: Path,  # noqa: F811
+    rig: Through,
+    work: Path,
 ) -> None:
     prefix = rig.prefix()
     process = rig.start(work, prefix, "--config", "slow=1")
@@ -35,7 +36,7 @@ def test_a_tes_that_is_away_for_a_while_is_waited_for_with_words_and_ever_longer
     assert "Waiting for the TES" in said and 3 <= requests <= 40 and rig.once_each()
 
 
-def test_a_tes_that_stays_away_ends_in_a_message_and_the_next_start_carries_on(rig: Through, work: Path) -> None:  # noqa: F811
+def test_a_tes_that_stays_away_ends_in_a_message_and_the_next_start_carries_on(rig: Through, work: Path) -> None:
     prefix = rig.prefix()
     process = rig.start(work, prefix, "--config", "slow=1", "--tes-auth-patience", "3")
     wait_for("tasks", lambda: len(rig.proxy.creations) >= 6, 60)
@@ -51,5 +52,5 @@ def test_a_tes_that_stays_away_ends_in_a_message_and_the_next_start_carries_on(r
 @pytest.mark.parametrize(
     ("number", "moment"), [(signal.SIGINT, "submission"), (signal.SIGTERM, "poll"), (signal.SIGINT, "poll")]
 )
-def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path, number: int, moment: str) -> None:  # noqa: F811
+def test_a_signal_cancels_all_that_lives_also_in_the_middle(rig: Through, work: Path, number: int, moment: str) -> None:
     signalled(rig, work, number, moment)

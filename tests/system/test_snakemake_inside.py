@@ -8,15 +8,16 @@ import json
 from pathlib import Path
 
 import pytest
-from bare_rig import Bare, bare  # noqa: F401
-from debian import program
-from test_snakemake_features import Run, everything, run, workflow  # noqa: F401
+
+from tests.support.bare_rig import Bare, bare  # noqa: F401
+from tests.support.debian import program
+from tests.support.snakemake_features import Run, everything, run, workflow  # noqa: F401
 
 pytestmark = pytest.mark.system
 MEASURED = ("measured/once.tsv", "measured/thrice.tsv")
 
 
-def test_both_ways_leave_the_same_bytes(bare: Bare, everything: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_both_ways_leave_the_same_bytes(bare: Bare, everything: Run, tmp_path: Path) -> None:
     done = run(bare, workflow(tmp_path), "--tes-auth-mode", "snakemake", timeout=450)
     assert done.code == 0, done.said
     plain = everything.files
@@ -47,7 +48,7 @@ TOOLS = {
 
 
 @pytest.mark.parametrize("package", TOOLS)
-def test_a_job_that_needs_another_tool_runs_where_the_image_has_it(bare: Bare, tmp_path: Path, package: str) -> None:  # noqa: F811
+def test_a_job_that_needs_another_tool_runs_where_the_image_has_it(bare: Bare, tmp_path: Path, package: str) -> None:
     program(package)
     directive, file, content = TOOLS[package]
     (tmp_path / file).write_text(content)

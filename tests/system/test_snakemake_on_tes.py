@@ -9,19 +9,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bare_rig import Bare, bare  # noqa: F401
-from tes_kit import ROOT
-from test_snakemake_page import COMMANDS, SNAKEFILE, login, works  # noqa: F401
+
+from tests.support.bare_rig import Bare, bare  # noqa: F401
+from tests.support.snakemake_page import COMMANDS, SNAKEFILE, login, works  # noqa: F401
+from tests.support.tes_kit import ROOT
 
 pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=range(1, len(COMMANDS)))
-def test_a_command_of_the_page_works_as_it_is_written(bare: Bare, login: str, tmp_path: Path, command: str) -> None:  # noqa: F811
+def test_a_command_of_the_page_works_as_it_is_written(bare: Bare, login: str, tmp_path: Path, command: str) -> None:
     works(command, bare, login, tmp_path)
 
 
-def test_the_distribution_with_its_snakemake_extra_is_all_that_is_needed(bare: Bare, tmp_path: Path) -> None:  # noqa: F811
+def test_the_distribution_with_its_snakemake_extra_is_all_that_is_needed(bare: Bare, tmp_path: Path) -> None:
     """A fresh environment, from the wheel: neither Airflow nor the broker's or the gateway's packages are there."""
     uv, home = ROOT / ".venv" / "uv" / "bin" / "uv", tmp_path / "env"
     tool = str(uv) if uv.exists() else "uv"

@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from browser import Browser
-from ui_fixtures import FRAME, shown, words
-from ui_world import DAG, PICTURES, Airflow, Broker
 
-pytest_plugins = ["ui_fixtures"]
+from tests.support.browser import Browser
+from tests.support.ui_fixtures import FRAME, shown, words
+from tests.support.ui_world import DAG, PICTURES, Airflow, Broker
+
+pytest_plugins = ["tests.support.ui_fixtures"]
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ui")]
 ATTACK = '<img src=x onerror="window.top.hacked=1"><script>window.top.hacked=2</script>'
 Opened = Callable[..., str]

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import Browser
-from results_kit import WORKFLOWS, gathered
-from ui_fixtures import FRAME, shown, words
-from ui_world import DAG, PICTURES, Airflow, Broker
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import load
+from tests.support.browser import Browser
+from tests.support.results_kit import WORKFLOWS, gathered
+from tests.support.ui_fixtures import FRAME, shown, words
+from tests.support.ui_world import DAG, PICTURES, Airflow, Broker
 
-pytest_plugins = ["ui_fixtures"]
+pytest_plugins = ["tests.support.ui_fixtures"]
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("ui")]
 ENTRY = load(WORKFLOWS / DAG)
 Tab = Callable[..., None]

@@ -7,13 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser import Browser
-from debian import program
-from gateway_world import World, world_fixture  # noqa: F401
-from test_gateway_releases import again, ask, row
-from test_gateway_review import ALICE, aai_fixture, policy  # noqa: F401
 
 from gdi.local_federation.aai.running import RunningAai
+from tests.support.browser import Browser
+from tests.support.debian import program
+from tests.support.gateway_releases import again, ask, row
+from tests.support.gateway_review import ALICE, aai_fixture, policy  # noqa: F401
+from tests.support.gateway_world import World, world_fixture  # noqa: F401
 
 pytestmark = pytest.mark.system
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_kit import RealAirflow, RulesWorld, wait_for
-from operators_world import TICKET
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
+from tests.support.operators_world import TICKET
 
 pytestmark = [
     pytest.mark.system,

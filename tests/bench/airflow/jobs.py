@@ -9,15 +9,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[2] / "system"), str(HERE.parents[2] / "integration")]
-
-from browser import Browser  # noqa: E402
-from debian import program  # noqa: E402
-from ui_fixtures import FRAME, sign_in  # noqa: E402
-from ui_world import DAG, Airflow, Broker, many_jobs  # noqa: E402
-
-from tests.bench.airflow.report import p95, row, run  # noqa: E402
+from tests.bench.airflow.report import p95, row, run
+from tests.support.browser import Browser
+from tests.support.debian import program
+from tests.support.ui_fixtures import FRAME, sign_in
+from tests.support.ui_world import DAG, Airflow, Broker, many_jobs
 
 JOBS = 10_000
 INSIDE = "const inside = document.querySelector('iframe').contentWindow;"

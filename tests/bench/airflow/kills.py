@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import psutil
-from airflow_kit import RealAirflow, RulesWorld, wait_for
 
 from gdi.contracts.ids import make_run_id
 from tests.bench.airflow.report import row, run
 from tests.bench.airflow.rig import probe
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
 
 RUNS = 10
 NAMES = ("one", "two", "three")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from airflow_kit import RealAirflow, RulesWorld, wait_for
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
 
 
 @contextmanager

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import psutil
-from airflow_kit import RealAirflow, RulesWorld, wait_for
-from postgres_kit import running_postgres
 
 from gdi.contracts.ids import make_run_id
 from tests.bench.airflow.report import p95, row, run
 from tests.bench.airflow.rig import probe
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
+from tests.support.postgres_kit import running_postgres
 
 RUNS, RULES, QUIET = 20, 50, 30
 NAMES = tuple(f"rule_{n:02d}" for n in range(RULES))

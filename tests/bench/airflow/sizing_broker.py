@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 import psutil
-from broker_kit import PORTS, SNAKEMAKE
-from postgres_kit import PostgresWorld, running_postgres
 
 from gdi.contracts import broker_api as m
 from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.airflow.report import row
+from tests.support.broker_kit import PORTS, SNAKEMAKE
+from tests.support.postgres_kit import PostgresWorld, running_postgres
 
 CALLS, CLIENTS = 400, 4
 Body = Callable[[int], dict[str, Any] | None]

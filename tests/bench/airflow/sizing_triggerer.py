@@ -14,15 +14,15 @@ from typing import Any
 
 import uvicorn
 import yaml
-from airflow_kit import RealAirflow, RulesWorld, wait_for
-from cluster_stand_in import StandIn, now
 from fastapi import FastAPI
-from operators_world import TICKET, Served
 from starlette.requests import Request
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from tests.bench.airflow.report import row
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
+from tests.support.cluster_stand_in import StandIn, now
+from tests.support.operators_world import TICKET, Served
 
 NODES, FEW, MANY, SECONDS = 10, 2, 20, 30  # of a run; runs; what CPU time is taken over
 DAG = """

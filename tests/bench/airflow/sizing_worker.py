@@ -8,9 +8,9 @@ import contextlib
 from pathlib import Path
 
 import psutil
-from airflow_kit import RealAirflow, RulesWorld, wait_for
 
 from tests.bench.airflow.report import row
+from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
 
 RUNS, STEPS = 4, 6  # steps of a run: admit, close, and for each of two nodes analyse, which begins and ends on a worker
 

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bare_rig import IMAGE, PACKAGES, Bare
-from tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
-
 from gdi.runner.sandbox.python import python_folders, source_folders
+from tests.support.bare_rig import IMAGE, PACKAGES, Bare
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
 
 Rig = Bare
 HERE = Path(__file__).parent
@@ -39,9 +38,8 @@ def rig(*, slots: int | None = None, open_for: Path | None = None, times: Path |
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     server: object
     if use_funnel:
-        from funnel_kit import Funnel
-
         from gdi.runner.sandbox.docker import DriverImage
+        from tests.support.funnel_kit import Funnel
 
         server = Funnel(world, Path(funnel), images=[DriverImage(IMAGE, folders, path)])
     else:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "integration"), str(HERE.parents[2])]
+sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
 import scale  # noqa: E402
 from kit import Row  # noqa: E402

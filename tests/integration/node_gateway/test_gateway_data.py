@@ -1,0 +1,385 @@
+"""The data path: a capability opens the archive's file for the registered key while the run is open, and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.gateway_world import KEY, OTHER_KEY, Run, World, c4gh, wait, world_fixture  # noqa: F401
+
+FILE = ("DS-A", "cohort.vcf.gz.c4gh")
+PATH = "/s3-encrypted/DS-A/cohort.vcf.gz.c4gh"
+
+
+@pytest.fixture(autouse=True)
+def archive(world: World) -> Iterator[bytes]:
+    """A file of 3 MB in DS-A, and everything as it should be."""
+    body = c4gh(3_000_000)
+    world.sda.files = {FILE: body, ("DS-B", "other.c4gh"): c4gh(100)}
+    world.sda.sizes, world.sda.modes, world.sda.old = {FILE: 3_000_000}, {}, False
+    world.sda.open = {"DS-A", "DS-B"}
+    world.sda.requests.clear()
+    yield body
+    world.broker.away = False
+
+
+def started(world: World) -> tuple[Run, str, str]:
+    made = world.new_run()
+    task = made.submit()
+    return made, task, world.tes.capability(task)
+
+
+def failed(world: World, run: Run, task: str) -> dict[str, str]:
+    """What Snakemake learns of the failed task."""
+    world.tes.tasks[task]["state"] = "SYSTEM_ERROR"
+    metadata: dict[str, str] = run.get(task, "BASIC")["logs"][0]["metadata"]
+    world.tes.tasks[task]["state"] = "RUNNING"
+    return metadata
+
+
+def test_the_tes_gets_the_file_with_a_fresh_token_at_each_read(world: World, archive: bytes) -> None:
+    run, _, capability = started(world)
+    for _ in range(2):
+        answer = world.read(PATH, capability)
+        assert answer.status_code == 200 and answer.content == archive
+        assert (
+            answer.headers["etag"] == '"abc"'
+            and answer.headers["content-length"] == str(len(archive))
+            and "set-cookie" not in answer.headers
+        )
+    reads = [r for r in world.sda.requests if r["path"] == PATH]
+    assert len({r["authorization"] for r in reads}) == 2, "a token of its own for each read"
+    assert not any("cookie" in r for r in world.sda.requests), "the archive's session cookie is never sent back"
+    head = world.read(PATH, capability, method="HEAD")
+    assert head.status_code == 200 and head.headers["content-length"] == str(len(archive))
+    assert world.read("/s3/DS-A/cohort.vcf.gz.c4gh", capability).content == archive
+    read = [e for e in world.audit(run.id) if e["action"] == "read"]
+    assert [e["allowed"] for e in read] == [True] * 4 and read[0]["dataset"] == "DS-A"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "unknown",
+        "empty",
+        "token",
+        "other file",
+        "other dataset",
+        "other key",
+        "no key",
+        "nonsense key",
+        "traversal",
+        "encoded",
+    ],
+)
+def test_a_stolen_or_misused_capability_gets_nothing_and_is_audited(world: World, case: str, archive: bytes) -> None:
+    run, _, capability = started(world)
+    before = len(world.refusals())
+    asked = len(world.sda.requests)
+    answer = {
+        "unknown": lambda: world.read(PATH, "gdic_" + "A" * 43),
+        "empty": lambda: world.read(PATH, "x"),
+        "token": lambda: world.read(PATH, run.token()),
+        "other file": lambda: world.read("/s3-encrypted/DS-A/other.c4gh", capability),
+        "other dataset": lambda: world.read("/s3-encrypted/DS-B/other.c4gh", capability),
+        "other key": lambda: world.read(PATH, capability, key=OTHER_KEY),
+        "no key": lambda: world.read(PATH, capability, key=None),
+        "nonsense key": lambda: world.read(PATH, capability, key=b"x"),
+        "traversal": lambda: raw(world, "/s3-encrypted/DS-A/../DS-B/other.c4gh", capability),
+        "encoded": lambda: raw(world, "/s3-encrypted/DS-A/%2e%2e/DS-B/other.c4gh", capability),
+    }[case]()
+    assert answer.status_code in (401, 403) and b"crypt4gh" not in answer.content
+    assert len(world.sda.requests) == asked, "the archive was not even asked"
+    assert len(world.refusals()) == before + 1
+    assert capability not in json.dumps(world.audit()) and capability not in answer.text
+
+
+def raw(world: World, path: str, capability: str) -> httpx.Response:
+    """A request whose path no client has tidied up."""
+
+    class Unix(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(str(world.socket))
+
+    connection = Unix("gateway")
+    connection.request(
+        "GET",
+        path,
+        headers={"Authorization": f"Bearer {capability}", "Client-Public-Key": base64.b64encode(KEY).decode()},
+    )
+    answer = connection.getresponse()
+    return httpx.Response(answer.status, content=answer.read())
+
+
+def test_a_capability_is_worth_nothing_at_the_public_port(world: World) -> None:
+    _, _, capability = started(world)
+    headers = {"Authorization": f"Bearer {capability}", "Client-Public-Key": base64.b64encode(KEY).decode()}
+    for path in (PATH, "/s3/DS-A/cohort.vcf.gz.c4gh"):
+        before = len(world.refusals())
+        assert httpx.get(world.url + path, headers=headers, trust_env=False).status_code == 404
+        assert len(world.refusals()) == before + 1
+    assert httpx.get(world.url + "/ga4gh/tes/v1/tasks", headers=headers, trust_env=False).status_code == 401
+
+
+def test_access_withdrawn_at_the_archive_is_denied_at_the_next_read_naming_the_dataset(world: World) -> None:
+    for old in (False, True):  # an old archive answers 200 with XML
+        world.sda.open, world.sda.old = {"DS-A", "DS-B"}, old
+        run, task, capability = started(world)
+        assert world.read(PATH, capability).status_code == 200
+        world.sda.open = {"DS-B"}
+        answer = world.read(PATH, capability)
+        assert answer.status_code == 403 and "AccessDenied" in answer.text and b"<" not in answer.content
+        told = failed(world, run, task)
+        assert (
+            told["gdi_error_class"] == "AccessDenied"
+            and told["gdi_dataset"] == "DS-A"
+            and "withdrawn" in told["gdi_reason"]
+        )
+    assert httpx.get(world.url + "/livez", trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("slug_", "expected"),
+    [("grant-inactive", "AccessDenied"), ("access-ended", "AccessDenied"), ("run-closed", "RunClosed")],
+)
+def test_what_the_broker_refuses_is_denied_with_its_reason(world: World, slug_: str, expected: str) -> None:
+    run, task, capability = started(world)
+    world.broker.refusals[run.id] = (403, slug_, "The user revoked the grant.")
+    answer = world.read(PATH, capability)
+    assert answer.status_code == 403
+    told = failed(world, run, task)
+    assert (
+        told["gdi_error_class"] == expected
+        and "revoked the grant" in told["gdi_reason"]
+        and told["gdi_dataset"] == "DS-A"
+    )
+
+
+def test_a_closed_run_gets_no_data_and_a_later_attempt_may_use_what_an_earlier_one_began(world: World) -> None:
+    run, _, capability = started(world)
+    run.admit(2)
+    assert world.read(PATH, capability).status_code == 200, "adopted by attempt 2"
+    run.admit(2, state="closed")
+    wait(lambda: world.read(PATH, capability).status_code == 403, 3, "the denial")
+    assert any(r.startswith("RunClosed") for r in world.refusals(run.id))
+
+
+def test_a_finished_tasks_capability_has_ended(world: World) -> None:
+    run, task, capability = started(world)
+    world.tes.tasks[task]["state"] = "COMPLETE"
+    run.get(task, "MINIMAL")
+    assert world.read(PATH, capability).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("case", "status", "expected"),
+    [
+        ("missing", 404, "NotFound"),
+        ("xml", 502, "ArchiveError"),
+        ("unavailable", 502, "ArchiveError"),
+        ("other bytes", 502, "NotCrypt4GH"),
+        ("empty", 502, "Truncated"),
+        ("short", 502, "Truncated"),
+        ("cut file", 502, "Truncated"),
+    ],
+)
+def test_a_bad_file_is_refused_before_the_first_byte_with_what_is_wrong(
+    world: World, case: str, status: int, expected: str, archive: bytes
+) -> None:
+    run, task, capability = started(world)
+    if case in ("xml", "unavailable"):
+        world.sda.modes[FILE] = case
+    else:
+        world.sda.files[FILE] = {
+            "other bytes": b"##fileformat=VCFv4.2\n" * 9,
+            "empty": b"",
+            "short": b"cry",
+            "cut file": archive[: len(archive) // 2],
+        }.get(case, b"")
+    if case == "missing":
+        del world.sda.files[FILE]
+    answer = world.read(PATH, capability)
+    assert answer.status_code == status and expected in answer.text and "<html>" not in answer.text
+    told = failed(world, run, task)
+    assert told["gdi_error_class"] == expected and told["gdi_dataset"] == "DS-A" and "DS-A" in told["gdi_reason"]
+
+
+def test_an_answer_that_breaks_off_breaks_off_for_the_tes_too(world: World, archive: bytes) -> None:
+    run, task, capability = started(world)
+    world.sda.modes[FILE] = "cut"
+    with pytest.raises(httpx.RemoteProtocolError):
+        world.read(PATH, capability)
+    wait(lambda: failed(world, run, task).get("gdi_error_class") == "Truncated", 5, "the note of it")
+    world.sda.modes.clear()
+    _, _, capability = started(world)
+    assert world.read(PATH, capability).content == archive, "the next task gets the whole"
+
+
+def test_a_broker_that_restarts_is_waited_for(world: World) -> None:
+    import threading
+
+    _, _, capability = started(world)
+    world.broker.away = True
+    timer = threading.Timer(0.7, lambda: setattr(world.broker, "away", False))
+    timer.start()
+    assert world.read(PATH, capability).status_code == 200
+    timer.join()
+
+
+def test_a_broker_that_stays_away_is_told_as_that(world: World) -> None:
+    run, task, capability = started(world)
+    world.broker.away = True
+    answer = world.read(PATH, capability)
+    world.broker.away = False
+    assert answer.status_code == 503
+    assert failed(world, run, task)["gdi_error_class"] == "Unavailable"
+
+
+def test_a_reader_that_goes_away_gives_its_place_back(world: World) -> None:
+    _, _, capability = started(world)
+    world.sda.files[FILE] = c4gh(30_000_000)
+    world.sda.sizes[FILE] = 30_000_000
+    headers = {"Authorization": f"Bearer {capability}", "Client-Public-Key": base64.b64encode(KEY).decode()}
+    for _ in range(12):  # more than MAX_STREAMS
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(world.socket))
+        connection.sendall(request(headers))
+        connection.recv(1000)
+        connection.close()
+    assert world.read(PATH, capability).status_code == 200
+
+
+def request(headers: dict[str, str]) -> bytes:
+    lines = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
+    return f"GET {PATH} HTTP/1.1\r\nHost: g\r\n{lines}\r\n".encode()
+
+
+def test_a_funnel_is_denied_with_200_and_no_crypt4gh(world: World) -> None:
+    """That Funnel panics at a 4xx; a body that is not Crypt4GH it reports as a clean error of the task."""
+    _, _, capability = started(world)
+    world.extra["TES_FLAVOUR"] = "funnel"
+    try:
+        world.stop()
+        world.start()
+        world.sda.open = set()
+        answer = world.read(PATH, capability)
+        assert (
+            answer.status_code == 200
+            and answer.headers["content-type"].startswith("text/plain")
+            and not answer.content.startswith(b"crypt4gh")
+        )
+        assert world.read(PATH, "gdic_" + "A" * 43).status_code == 200
+    finally:
+        world.extra.clear()
+        world.stop()
+        world.start()
+
+
+def test_inputs_have_size_and_time_by_the_archives_listing_and_only_for_the_runs_datasets(world: World) -> None:
+    run = world.new_run()
+    assert run.call("GET", "/datasets").json() == {"datasets": ["DS-A"]}
+    answer = run.call("HEAD", "/datasets/DS-A/cohort.vcf.gz.c4gh")
+    assert (
+        answer.status_code == 200
+        and answer.headers["content-length"] == "3000000"
+        and answer.headers["last-modified"] == "Wed, 01 Jan 2025 00:00:00 GMT"
+    )
+    assert run.call("HEAD", "/datasets/DS-A/none.c4gh").status_code == 404
+    assert run.call("HEAD", "/datasets/DS-B/other.c4gh").status_code == 403
+    assert any("dataset-not-granted" in r for r in world.refusals(run.id))
+    assert run.call("GET", "/datasets/DS-A/cohort.vcf.gz.c4gh").status_code == 405, "never content"
+    other = world.new_run()
+    world.sda.open = set()
+    assert other.call("HEAD", "/datasets/DS-A/cohort.vcf.gz.c4gh").status_code == 403
+    assert any("withdrawn" in r for r in world.refusals(other.id))
+
+
+def test_the_workspace_shows_names_sizes_and_times_of_the_runs_own_files_and_no_content(world: World) -> None:
+    run, other = world.new_run(), world.new_run()
+    names = ["a/x.txt", "a/y z.txt", "b.bin"]
+    for name in names:
+        world.s3.put(f"{run.id}/{name}", os.urandom(10))
+    world.s3.put(f"{other.id}/secret.txt", b"genotypes")
+    found = run.call("GET", f"/workspace/{run.id}").json()
+    assert (
+        [f["path"] for f in found["files"]] == names
+        and {f["size"] for f in found["files"]} == {10}
+        and found["next_page_token"] == ""
+    )
+    assert [
+        f["path"] for f in run.call("GET", f"/workspace/{run.id}", params={"prefix": "a/"}).json()["files"]
+    ] == names[:2]
+    head = run.call("HEAD", f"/workspace/{run.id}/a/y%20z.txt")
+    assert head.headers["content-length"] == "10" and head.headers["last-modified"].endswith("GMT")
+    assert run.call("HEAD", f"/workspace/{run.id}/none").status_code == 404
+    assert run.call("GET", f"/workspace/{run.id}/b.bin").status_code == 405
+    assert run.call("DELETE", f"/workspace/{run.id}/b.bin").status_code == 204
+    assert run.call("HEAD", f"/workspace/{run.id}/b.bin").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/workspace/OTHER",
+        "/workspace/OTHER/secret.txt",
+        "/workspace/RUN/%2e%2e/OTHER/secret.txt",
+        "/workspace/RUN/..%2fOTHER/secret.txt",
+        "/workspace/RUN/a%23b",
+        "/workspace/RUN/%252e%252e/x",
+    ],
+)
+def test_another_runs_workspace_is_out_of_reach_however_it_is_written(world: World, path: str) -> None:
+    run, other = world.new_run(), world.new_run()
+    world.s3.put(f"{other.id}/secret.txt", b"genotypes")
+    host, port = world.url.removeprefix("http://").split(":")
+    for method in ("GET",) if path == "/workspace/OTHER" else ("HEAD", "DELETE"):
+        connection = http.client.HTTPConnection(host, int(port))
+        connection.request(
+            method,
+            path.replace("OTHER", other.id).replace("RUN", run.id),
+            headers={"Authorization": f"Bearer {run.token()}"},
+        )
+        assert connection.getresponse().status in (403, 404)
+    assert world.s3.client.head_object(Bucket="workspace", Key=f"{other.id}/secret.txt")
+    assert len(world.refusals(run.id)) >= 1
+
+
+def test_a_large_workspace_is_listed_page_by_page(world: World) -> None:
+    run = world.new_run()
+    other = world.new_run()
+    for i in range(25):
+        world.s3.put(f"{run.id}/f{i:05}", b"")
+    first = run.call("GET", f"/workspace/{run.id}", params={"page_size": 20}).json()
+    assert len(first["files"]) == 20
+    second = run.call("GET", f"/workspace/{run.id}", params={"page_token": first["next_page_token"]}).json()
+    assert [f["path"] for f in first["files"] + second["files"]] == [f"f{i:05}" for i in range(25)] and second[
+        "next_page_token"
+    ] == ""
+    assert (
+        other.call("GET", f"/workspace/{other.id}", params={"page_token": first["next_page_token"]}).status_code == 422
+    ), "another run's page token"
+
+
+def test_no_secret_is_left_behind(world: World) -> None:
+    """No token of the user is in the gateway's database or log: none was ever stored."""
+    _, _, capability = started(world)
+    world.read(PATH, capability)
+    stored = b"".join(f.read_bytes() for f in world.folder.glob("gateway.db*")) + world.log.read_bytes()
+    assert world.broker.node_tokens
+    assert not any(token.encode() in stored for _, _, token in world.broker.node_tokens)
+    assert (
+        capability.encode() not in stored
+        and world.tes.password.encode() not in stored
+        and world.s3.secret.encode() not in stored
+    )
+    assert b"Traceback" not in world.log.read_bytes()

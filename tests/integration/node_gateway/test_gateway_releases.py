@@ -1,0 +1,183 @@
+"""Releases through a real gateway and a real S3: what passes is published and signed, once; what does not stays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from gdi.kit.jose import verify
+from node_gateway.release.table import FORMAT
+from tests.support.gateway_releases import again, ask, fetch, row
+from tests.support.gateway_world import NODE, Run, World, slug, world_fixture  # noqa: F401
+
+
+def test_what_passes_is_published_signed_and_small_counts_stay(world: World) -> None:
+    run = world.new_run(datasets=("DS-1",))
+    answer = ask(world, run, [row(1), row(2, het=3), row(3, hom_alt=0), row(4, missing=2)])
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["sites_released"], told["sites_withheld"], told["withheld"]) == (2, 2, {"small-count": 2})
+    assert told["url"] == f"{world.url}/releases/{run.id}/counts"
+    published = fetch(run)
+    assert hashlib.sha256(published.content).hexdigest() == told["sha256"] and len(published.content) == told["bytes"]
+    assert [r["pos"] for r in published.json()["sites"]] == [1, 3] and published.json()["withheld"] == {
+        "small-count": 2
+    }
+    claims = verify(told["signature"], [world.gateway_key.jwk()], issuer=NODE, audience=run.id, typ="release+jwt")
+    assert (
+        claims["sha256"] == told["sha256"]
+        and claims["release"] == "counts"
+        and claims["workflow"] == "allele-frequency"
+        and claims["attempt"] == 1
+    )
+    assert claims["exp"] - claims["iat"] > 9 * 365 * 86400
+    assert any(e["action"] == "release-published" for e in world.audit(run.id))
+
+
+def test_the_same_release_again_is_answered_the_same_also_after_a_kill(world: World) -> None:
+    run = world.new_run(datasets=("DS-2",))
+    first = ask(world, run, [row(1), row(2)]).json()
+    assert again(run).json() == first
+    world.kill()
+    world.start()
+    run.admit(2)
+    assert again(run).json() == first
+    later = world.new_run(datasets=("DS-2",))
+    assert ask(world, later, [row(1), row(2, het=22)]).json()["withheld"] == {"ledger": 1}, (
+        "the ledger outlives the process"
+    )
+
+
+def test_asking_twice_at_once_releases_once(world: World) -> None:
+    run = world.new_run(datasets=("DS-3",))
+    world.s3.put(
+        f"{run.id}/release.json", json.dumps({"format": FORMAT, "sites": [row(i) for i in range(1, 200)]}).encode()
+    )
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(again(run).json())) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join(30) for t in threads]
+    assert len(answers) == 4 and all(a == answers[0] for a in answers)
+
+
+def test_a_site_that_left_before_with_near_numbers_is_withheld_also_from_an_overlapping_set_of_datasets(
+    world: World,
+) -> None:
+    first = world.new_run(datasets=("DS-4",))
+    assert ask(world, first, [row(1), row(2), row(3)]).json()["sites_released"] == 3
+    second = world.new_run(datasets=("DS-4",))
+    told = ask(world, second, [row(1), row(2, het=21), row(3, het=30)]).json()
+    assert (told["sites_released"], told["withheld"]) == (2, {"ledger": 1})
+    both = world.new_run(datasets=("DS-4", "DS-5"))
+    assert ask(world, both, [row(1, hom_ref=52)]).json()["withheld"] == {"ledger": 1}
+    other = world.new_run(datasets=("DS-6",))
+    assert ask(world, other, [row(1, hom_ref=52)]).json()["sites_released"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"#CHROM\tHG001\n2\t0/1", "not JSON"),
+        (json.dumps({"format": FORMAT, "sites": [{**row(1), "sample": "HG001"}]}).encode(), "row 1"),
+        (json.dumps({"format": FORMAT, "sites": [row(1), row(2, chrom="HG001 0/1")]}).encode(), "row 2: chrom"),
+        (json.dumps({"format": FORMAT, "sites": []}).encode() + b" " * 2_000_000, "larger than 2000000 bytes"),
+    ],
+    ids=["vcf", "sample name", "free text", "too large"],
+)
+def test_what_is_not_counts_is_refused_with_reasons_and_no_values(world: World, content: bytes, said: str) -> None:
+    run = world.new_run()
+    world.s3.put(f"{run.id}/release.json", content)
+    answer = again(run)
+    assert answer.status_code == 422 and slug(answer) == "release-refused"
+    assert said in answer.json()["reasons"][0] and "HG001" not in answer.text and "0/1" not in answer.text
+    assert fetch(run).status_code == 404
+    assert any(r.startswith("release-refused") for r in world.refusals(run.id))
+    assert world.s3.client.list_objects_v2(Bucket="releases", Prefix=run.id).get("KeyCount", 0) == 0
+
+
+def test_a_hostile_schema_is_never_run(world: World) -> None:
+    run = world.new_run(datasets=("DS-7",))
+    answer = ask(world, run, [row(1)], schema={"$ref": "http://169.254.169.254/latest", "pattern": "(a+)+$"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"check": "none"}, 422),
+        ({"path": "../x"}, 422),
+        ({"path": "/etc/passwd"}, 422),
+        ({"path": "missing.json"}, 404),
+        ({"workflow": "other"}, 403),
+        ({"attempt": 7}, 403),
+        ({"name": "../x"}, 422),
+    ],
+)
+def test_a_release_that_is_not_the_runs_own_is_refused(world: World, changes: dict[str, Any], status: int) -> None:
+    run = world.new_run()
+    assert ask(world, run, [row(1)], **changes).status_code == status
+
+
+def test_another_runs_release_is_out_of_reach(world: World) -> None:
+    run, other = world.new_run(datasets=("DS-8",)), world.new_run()
+    ask(world, run, [row(1)])
+    assert slug(other.call("GET", f"/releases/{run.id}/counts", scope="releases close")) == "other-run"
+    assert (
+        slug(
+            other.call(
+                "POST",
+                f"/releases/{run.id}",
+                scope="releases close",
+                json={"name": "x", "path": "x", "check": "allele-counts"},
+            )
+        )
+        == "other-run"
+    )
+    assert slug(run.call("GET", f"/releases/{run.id}/counts")) == "missing-scope", "Snakemake may not read it either"
+    assert len(world.refusals(other.id)) == 2
+
+
+def test_a_node_that_allows_no_check_releases_nothing(world: World) -> None:
+    run = world.new_run()
+    try:
+        world.policy(releases={"checks": []})
+        assert slug(ask(world, run, [row(1)])) == "forbidden-check"
+    finally:
+        world.policy()
+
+
+def test_where_the_node_wants_a_person_to_look_nothing_leaves_before_the_decision(world: World) -> None:
+    run, refused = world.new_run(datasets=("DS-9",)), world.new_run(datasets=("DS-10",))
+    try:
+        world.policy(review=True)
+        waiting = ask(world, run, [row(1)])
+        assert (
+            waiting.status_code == 202
+            and waiting.json()["status"] == "awaiting-review"
+            and "signature" not in waiting.json()
+        )
+        assert again(run).status_code == 202 and fetch(run).status_code == 404
+        ask(world, refused, [row(1)])
+        with world.inside() as inside:
+            (mine,) = [w for w in inside.get("/review").json()["waiting"] if w["run"] == run.id]
+            wrong = {"sha256": "0" * 64, "reviewer": "dr. who", "approve": True}
+            assert inside.post(f"/review/{run.id}/counts", json=wrong).status_code == 404, (
+                "the decision is on these bytes"
+            )
+            assert inside.post(f"/review/{run.id}/counts", json={**wrong, "sha256": mine["sha256"]}).status_code == 204
+            (theirs,) = [w for w in inside.get("/review").json()["waiting"] if w["run"] == refused.id]
+            assert (
+                inside.post(
+                    f"/review/{refused.id}/counts", json={**wrong, "sha256": theirs["sha256"], "approve": False}
+                ).status_code
+                == 204
+            )
+    finally:
+        world.policy()
+    assert again(run).status_code == 200 and fetch(run).status_code == 200
+    assert slug(again(refused)) == "release-refused" and fetch(refused).status_code == 404
+    assert run.call("GET", "/review").status_code == 404, "not at the public port"

@@ -1,0 +1,3 @@
+"""The promises of tests/support/suites/sandbox.py, over bubblewrap."""
+
+from tests.support.suites.sandbox import *  # noqa: F403

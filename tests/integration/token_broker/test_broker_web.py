@@ -1,0 +1,153 @@
+"""The broker's own pages: sign in with PKCE, consent, see and revoke; no script, no foreign form, no token in the
+browser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from gdi.broker_client.client import BrokerClient
+from gdi.local_federation.aai.client import submit_login
+from tests.support.broker_kit import DATASETS, World
+
+pytest_plugins = ["tests.support.broker_fixtures"]
+
+
+@pytest.fixture
+def browser(world: World) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=world.url(), trust_env=False, timeout=30) as client:
+        yield client
+
+
+def sign_in(world: World, browser: httpx.Client, query: str = "", user: str = "alice") -> httpx.Response:
+    away = browser.get("/connect" + query)
+    assert away.status_code == 303 and "code_challenge_method=S256" in away.headers["location"]
+    with httpx.Client(trust_env=False) as provider:
+        back = submit_login(provider, away.headers["location"], user, world.secrets[user])
+    returned = browser.get(back)
+    assert returned.status_code == 303, returned.text
+    return browser.get(returned.headers["location"])
+
+
+def csrf(page: httpx.Response) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx.Client, alice: BrokerClient) -> None:
+    page = sign_in(world, browser, f"?workflows=allele-frequency&datasets={DATASETS['node-a']}")
+    assert page.status_code == 200 and "allele-frequency" in page.text
+    assert (
+        "default-src 'none'" in page.headers["content-security-policy"]
+        and "<script" not in page.text
+        and page.headers["cache-control"] == "no-store"
+    )
+    form = {
+        "csrf": csrf(page),
+        "workflows": "allele-frequency",
+        "datasets": list(DATASETS.values()),
+        "days": "2",
+        "mode": "standing",
+        "label": "<b>mine</b>",
+    }
+    done = browser.post("/connect/consent", data=form)
+    assert done.status_code == 303, done.text
+    listing = browser.get(done.headers["location"])
+    assert "<b>mine" not in listing.text and "&lt;b&gt;mine" in listing.text
+    grant = re.findall(r"/connect/grants/(g-[0-9a-f]{32})/revoke", listing.text)[0]
+    assert alice.get_grant(grant).state == "active"
+    run = world.admit(world.ticket(alice, grant))
+    assert world.node_token("node-a", run.id).status_code == 200
+    assert browser.post(f"/connect/grants/{grant}/revoke", data={"csrf": csrf(listing)}).status_code == 303
+    assert alice.get_grant(grant).state == "revoked" and world.node_token("node-a", run.id).status_code == 403
+
+
+def test_a_schedule_of_the_form_is_kept_shown_and_checked(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
+    form = {
+        "workflows": "allele-frequency",
+        "datasets": list(DATASETS.values()),
+        "days": "30",
+        "mode": "standing",
+        "catch_up": "none",
+    }
+    schedule = {"cron": "0 6 * * mon", "timezone": "Europe/Helsinki", "parameters": '{"region": "22:1-2"}'}
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"cron": "61 * * * *"}, "cron"),
+        ({"timezone": "Mars/Olympus"}, "Mars/Olympus"),
+        ({"workflows": "allele-frequency, other"}, "one workflow"),
+        *(({"parameters": text}, "JSON object") for text in ("[1]", "{", '{"a": NaN}', "[" * 9999)),
+    ]
+    page = sign_in(world, browser)
+    for change, said in wrong:
+        refused = browser.post("/connect/consent", data={**form, **schedule, **change, "csrf": csrf(page)})
+        assert refused.status_code == 422 and said in refused.text, (change, refused.text)
+    done = browser.post("/connect/consent", data={**form, **schedule, "csrf": csrf(page)})
+    assert done.status_code == 303, done.text
+    listing = browser.get(done.headers["location"]).text
+    assert "Schedule of allele-frequency: <code>0 6 * * mon</code> Europe/Helsinki, active" in listing
+    kept = alice.get_grant(re.findall(r"/connect/grants/(g-[0-9a-f]{32})/revoke", listing)[0]).schedule
+    assert kept and (kept.catch_up, kept.parameters) == (
+        "none",
+        {"region": "22:1-2", "datasets": list(DATASETS.values())},
+    )
+
+
+def test_no_token_reaches_the_browser(world: World, browser: httpx.Client) -> None:
+    page = sign_in(world, browser)
+    issued = (world.folder / "issued-tokens").read_text().split()
+    seen = page.text + "".join(c.value or "" for c in browser.cookies.jar)
+    assert not [t for t in issued if t in seen]
+    assert all(c.has_nonstandard_attr("HttpOnly") for c in browser.cookies.jar)
+
+
+def test_a_form_from_elsewhere_or_without_the_sessions_token_does_nothing(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
+    page = sign_in(world, browser)
+    grant = world.grant(alice)
+    path = f"/connect/grants/{grant.id}/revoke"
+    assert browser.post(path, data={}).status_code == 403
+    assert browser.post(path, data={"csrf": "x" * 32}).status_code == 403
+    assert browser.post(path, data={"csrf": csrf(page)}, headers={"Origin": "https://evil.example"}).status_code == 403
+    assert httpx.post(world.url() + path, data={"csrf": csrf(page)}, trust_env=False).status_code == 403
+    assert alice.get_grant(grant.id).state == "active"
+
+
+def test_a_sign_in_that_this_browser_did_not_start_is_refused(world: World, browser: httpx.Client) -> None:
+    away = browser.get("/connect")
+    with httpx.Client(trust_env=False) as provider:
+        back = submit_login(provider, away.headers["location"], "alice", world.secrets["alice"])
+    with httpx.Client(trust_env=False) as other:
+        assert other.get(back).status_code == 403
+    assert browser.get(re.sub(r"state=[^&]+", "state=x", back)).status_code == 403
+    assert browser.get("/connect/grants").status_code == 401
+    page = browser.get('/connect/callback?error=<script>alert(1)</script>&state=<"')
+    assert page.status_code == 403 and "<script" not in page.text
+
+
+def test_another_users_grant_cannot_be_revoked_in_the_browser(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
+    grant = world.grant(alice)
+    page = sign_in(world, browser, user="bob")
+    assert browser.post(f"/connect/grants/{grant.id}/revoke", data={"csrf": csrf(page)}).status_code == 404
+    assert alice.get_grant(grant.id).state == "active"
+
+
+def test_a_bad_consent_is_explained_and_a_cancelled_one_keeps_nothing(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
+    page = sign_in(world, browser, "?workflows=%3Cimg%20src%3Dx%3E&datasets=%22%3E%3Cscript%3E")
+    assert "<img" not in page.text and "<script" not in page.text
+    form = {"csrf": csrf(page), "workflows": "NOT A NAME", "datasets": ["x"], "days": "nan", "mode": "standing"}
+    assert browser.post("/connect/consent", data=form).status_code == 422
+    assert browser.post("/connect/discard", data={"csrf": csrf(page)}).status_code == 303
+    good = {**form, "workflows": "w", "days": "1"}
+    assert browser.post("/connect/consent", data=good).status_code == 403, "what was cancelled cannot be consented to"

@@ -1,0 +1,52 @@
+"""An archive's download API with one file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.support.bare_rig import IMAGE, Bare, bare  # noqa: F401
+
+TOKEN = "user-token-4711"
+
+
+class Archive:
+    """The listing of an SDA download service, v1."""
+
+    def __init__(self, token: str = TOKEN) -> None:
+        self.asked: list[str] = []
+        archive = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                archive.asked.append(self.path)
+                status, body = (
+                    200,
+                    b'[{"fileId": "1", "filePath": "DS1/a b.txt.c4gh", "decryptedFileSize": 5}, {"filePath": 7}, 3]',
+                )
+                if self.headers.get("Authorization") != f"Bearer {token}":
+                    status, body = 401, b"unauthorised"
+                elif self.path != "/metadata/datasets/DS1/files":
+                    status, body = 404, b"dataset not found"
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    made = Archive()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()

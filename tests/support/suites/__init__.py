@@ -1,0 +1,1 @@
+"""Promises that are kept over several servers: a test file of each server runs them."""

@@ -1,0 +1,467 @@
+"""What a TES needs around it, on loopback: a gateway's internal listener (real Crypt4GH), token introspection, a
+SeaweedFS. And the two servers.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote
+
+import boto3
+import httpx
+import yaml
+from botocore.config import Config
+from crypt4gh import lib as crypt4gh_lib
+from crypt4gh.keys import c4gh
+
+from gdi.kit.jose import SigningKey
+from tests.support.waiting import wait_for as wait_for
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "/ga4gh/tes/v1"
+IMAGE = "gdi-task:1"
+TERMINAL = {"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"}
+CAPABILITY = "capability-planted-4711"
+
+
+def chosen_sandbox() -> dict[str, str]:
+    """The environment of a server that runs strangers' programs: `GDI_SANDBOX=podman pytest …` tests it over podman."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "GDI_SANDBOX", "DOCKER_HOST") if name in os.environ}
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+def private(file: Path, text: str) -> Path:
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "local"
+
+    def answer(self, status: int, body: bytes, kind: str = "text/plain", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class FakeGateway:
+    """The gateway's internal listener, on TCP and on a unix socket: `GET /s3[-encrypted]/DS/path` with a capability.
+    `faults` are answered first, in turn.
+    """
+
+    def __init__(self, folder: Path, *, funnel: bool) -> None:
+        self.files: dict[str, bytes] = {}
+        self.damaged: set[str] = set()
+        self.capabilities = {CAPABILITY}
+        self.requests: list[dict[str, str]] = []
+        self.faults: list[int] = []
+        gateway = self
+
+        class Handler(_Handler):
+            def do_GET(self) -> None:
+                kind, _, rest = unquote(self.path).lstrip("/").partition("/")
+                encrypted = kind == "s3-encrypted"
+                gateway.requests.append(
+                    {
+                        "path": rest,
+                        "authorization": self.headers["Authorization"] or "",
+                        "key": self.headers["Client-Public-Key"] or "",
+                    }
+                )
+
+                def deny(status: int, text: str) -> None:
+                    self.answer(200 if funnel and encrypted else status, text.encode())
+
+                if gateway.faults:
+                    fault = gateway.faults.pop(0)
+                    if fault:
+                        self.answer(fault, b"not now")
+                    else:  # half a body, then cut
+                        self.send_response(200)
+                        self.send_header("Content-Length", "1000000")
+                        self.end_headers()
+                        self.wfile.write(b"crypt4gh" + b"x" * 5000)
+                        self.close_connection = True
+                    return
+                token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+                if token not in gateway.capabilities:
+                    deny(403, "AccessDenied: access to DS1 was withdrawn")
+                elif rest not in gateway.files:
+                    deny(404, "NotFound: file not found")
+                else:
+                    plain = gateway.files[rest]
+                    etag = hashlib.sha256(b"other" if rest in gateway.damaged else plain).hexdigest()
+                    body = encrypt(plain, self.headers["Client-Public-Key"]) if encrypted else plain
+                    self.answer(200, body, "application/octet-stream", ETag=f'"{etag}"')
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.socket = folder / "gateway.sock"
+        self.unix = _UnixServer(str(self.socket), Handler)
+        for server in (self.http, self.unix):
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self.port = self.http.server_address[1]
+
+    def close(self) -> None:
+        for server in (self.http, self.unix):
+            server.shutdown()
+            server.server_close()
+
+
+def encrypt(plain: bytes, public_header: str) -> bytes:
+    lines = base64.b64decode(public_header).decode().split("\n")
+    out = io.BytesIO()
+    crypt4gh_lib.encrypt([(0, os.urandom(32), base64.b64decode(lines[1]))], io.BytesIO(plain), out)
+    return out.getvalue()
+
+
+class FakeAai:
+    """Discovery, JWKS and introspection; `token(sub)` makes an access token, `revoked` holds those that are not active
+    any more.
+    """
+
+    client_id, client_secret = "tes", "client-secret-planted-4711"
+
+    def __init__(self) -> None:
+        self.key = SigningKey.generate()
+        self.revoked: set[str] = set()
+        self.made: dict[str, dict[str, Any]] = {}
+        self.introspections = 0
+        self.up = True
+        aai = self
+
+        class Handler(_Handler):
+            def do_GET(self) -> None:
+                if self.path.endswith("openid-configuration"):
+                    document = {
+                        "issuer": aai.issuer,
+                        "jwks_uri": aai.issuer + "/jwk",
+                        "introspection_endpoint": aai.issuer + "/introspect",
+                        "authorization_endpoint": aai.issuer + "/authorize",
+                        "token_endpoint": aai.issuer + "/token",
+                    }
+                    self.answer(200, json.dumps(document).encode(), "application/json")
+                else:
+                    self.answer(200, json.dumps({"keys": [aai.key.jwk()]}).encode(), "application/json")
+
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                token = form["token"][0]
+                aai.introspections += 1
+                expected = "Basic " + base64.b64encode(f"{aai.client_id}:{aai.client_secret}".encode()).decode()
+                if not aai.up:
+                    self.answer(500, b"down")
+                elif self.headers["Authorization"] != expected:
+                    self.answer(401, b"{}", "application/json")
+                else:
+                    active = token in aai.made and token not in aai.revoked
+                    self.answer(
+                        200,
+                        json.dumps({"active": active, **(aai.made[token] if active else {})}).encode(),
+                        "application/json",
+                    )
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_address[1]
+        self.issuer = f"http://127.0.0.1:{self.port}/oidc"
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def token(self, sub: str, audience: str = "tes-audience") -> str:
+        claims = {"sub": sub, "aud": [audience], "iss": self.issuer, "exp": int(time.time()) + 600}
+        token = self.key.sign(claims, lifetime=600)
+        self.made[token] = claims
+        return token
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class Weed:
+    """A real SeaweedFS with one bucket and one key pair."""
+
+    bucket = "workspace"
+
+    def __init__(self, folder: Path) -> None:
+        self.access, self.secret = "s3-access-4711", secrets.token_hex(16)
+        self.credentials = private(
+            folder / "s3.json", json.dumps({"access_key": self.access, "secret_key": self.secret})
+        )
+        identity = {
+            "name": "tes",
+            "credentials": [{"accessKey": self.access, "secretKey": self.secret}],
+            "actions": ["Admin"],
+        }
+        config = private(folder / "identities.json", json.dumps({"identities": [identity]}))
+        (folder / "weed").mkdir()
+        ports = free_ports(8)
+        self.port = ports[0]
+        names = [
+            "s3.port",
+            "s3.port.grpc",
+            "master.port",
+            "master.port.grpc",
+            "volume.port",
+            "volume.port.grpc",
+            "filer.port",
+            "filer.port.grpc",
+        ]
+        weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
+        argv = [
+            weed,
+            "-logtostderr",
+            "server",
+            f"-dir={folder / 'weed'}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+        ]
+        argv += [
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=20",
+            "-filer",
+            f"-filer.localSocket={folder / 'f.sock'}",
+            "-s3",
+            "-s3.iam=false",
+        ]
+        argv += [
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.config={config}",
+            *(f"-{n}={p}" for n, p in zip(names, ports, strict=True)),
+        ]
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.DEVNULL, stderr=(folder / "weed.log").open("w"), preexec_fn=die_with_parent
+        )
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access,
+            aws_secret_access_key=self.secret,
+            region_name="us-east-1",
+            config=Config(connect_timeout=2, read_timeout=10, retries={"max_attempts": 0}),
+        )
+
+        def ready() -> bool:
+            try:
+                self.client.create_bucket(Bucket=self.bucket)
+                self.client.put_object(Bucket=self.bucket, Key=".ready", Body=b"")
+            except Exception:
+                return False
+            return True
+
+        wait_for("SeaweedFS", ready, 60)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def put(self, key: str, data: bytes) -> str:
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+        return f"s3://{self.bucket}/{key}"
+
+    def get(self, key: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body
+
+    def keys(self, prefix: str) -> list[str]:
+        return [
+            str(o["Key"]) for o in self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        ]
+
+    def close(self) -> None:
+        stop(self.process, signal.SIGKILL)  # it takes its time on SIGTERM, and nothing of it is kept
+
+
+def die_with_parent() -> None:
+    """prctl(PR_SET_PDEATHSIG): also when the tests are killed, nothing stays."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def stop(process: subprocess.Popen[Any], with_signal: int = signal.SIGTERM) -> None:
+    process.send_signal(with_signal)
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(5)
+
+
+@dataclass
+class World:
+    """Everything around a TES, and the TES's own files. `home` must have a short path (unix sockets)."""
+
+    home: Path
+    weed: Weed
+    gateway: FakeGateway
+    aai: FakeAai
+    service_password: str = field(default_factory=lambda: "service-password-" + secrets.token_hex(8))
+
+    def __post_init__(self) -> None:
+        self.secret_key, self.public_key = self.home / "node.sec", self.home / "node.pub"
+        c4gh.generate(str(self.secret_key), str(self.public_key), None, None)
+
+    def auth(self, user: str, audience: str = "tes-audience") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.aai.token(user, audience)}"}
+
+    def service(self) -> dict[str, str]:
+        return {"Authorization": "Basic " + base64.b64encode(f"gateway:{self.service_password}".encode()).decode()}
+
+    def close(self) -> None:
+        self.gateway.close()
+        self.aai.close()
+
+
+class Tes:
+    """A client of a TES under test, as the node's gateway (`user=None`) or as a user."""
+
+    url: str
+    world: World
+    home: Path
+    process: subprocess.Popen[Any]
+
+    def call(
+        self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
+        sent = headers if headers is not None else self.world.auth(user) if user else self.world.service()
+        return httpx.request(method, self.url + PREFIX + path, headers=sent, timeout=30, trust_env=False, **more)
+
+    def submit(self, task: dict[str, Any], user: str | None = None) -> str:
+        answer = self.call("POST", "/tasks", user=user, json=task)
+        assert answer.status_code == 200, answer.text
+        task_id: str = answer.json()["id"]
+        return task_id
+
+    def get(self, task_id: str, view: str = "FULL", user: str | None = None) -> dict[str, Any]:
+        answer = self.call("GET", f"/tasks/{task_id}", user=user, params={"view": view})
+        assert answer.status_code == 200, answer.text
+        task: dict[str, Any] = answer.json()
+        return task
+
+    def list(self, user: str | None = None, **query: Any) -> dict[str, Any]:
+        answer = self.call("GET", "/tasks", user=user, params=query)
+        assert answer.status_code == 200, answer.text
+        page: dict[str, Any] = answer.json()
+        return page
+
+    def wait(self, task_id: str, *states: str, seconds: float = 40) -> dict[str, Any]:
+        wanted = set(states) or TERMINAL
+        wait_for(f"task {task_id} in {wanted}", lambda: self.get(task_id, "MINIMAL").get("state") in wanted, seconds)
+        return self.get(task_id)
+
+    def run(self, task: dict[str, Any], user: str | None = None) -> dict[str, Any]:
+        return self.wait(self.submit(task, user))
+
+    def _start(self) -> subprocess.Popen[Any]:
+        """The server, once it answers."""
+        raise NotImplementedError
+
+    def kill_and_start_again(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    def close(self) -> None:
+        stop(self.process)
+
+
+class StandIn(Tes):
+    """`python -m gdi.local_federation.tes` as a process of its own."""
+
+    flavour = "ga4gh"
+
+    def __init__(self, world: World, **overrides: Any) -> None:
+        self.world = world
+        self.home = world.home / f"tes-{secrets.token_hex(3)}"
+        self.home.mkdir()
+        self.port_file = self.home / "port"
+        config = {
+            "port": 0,
+            "port_file": str(self.port_file),
+            "state_dir": str(self.home / "state"),
+            "slots": 3,
+            "introspection": {
+                "url": world.aai.issuer + "/introspect",
+                "client_id": world.aai.client_id,
+                "client_secret_file": str(private(self.home / "client", world.aai.client_secret)),
+                "audience": "tes-audience",
+                "cache_seconds": 1,
+            },
+            "service_accounts": [
+                {"user": "gateway", "password_file": str(private(self.home / "password", world.service_password))}
+            ],
+            "archive": {
+                "url": "http+unix://" + quote(str(world.gateway.socket), safe=""),
+                "secret_key_file": str(world.secret_key),
+                "public_key_file": str(world.public_key),
+                "retry_seconds": 10,
+            },
+            "s3": {"endpoint": world.weed.endpoint, "credentials_file": str(world.weed.credentials)},
+            "images": [{"match": "gdi-task:*"}],
+            **overrides,
+        }
+        self.config = self.home / "config.yaml"
+        self.config.write_text(yaml.safe_dump(config))
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[Any]:
+        self.port_file.unlink(missing_ok=True)
+        with (self.home / "log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gdi.local_federation.tes", "--config", str(self.config)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**chosen_sandbox(), "PLANTED": "environment-planted-4711"},
+                preexec_fn=die_with_parent,
+            )
+
+        def ready() -> bool:
+            assert process.poll() is None, self.log()
+            return self.port_file.exists() and self.port_file.read_text().endswith("\n")
+
+        wait_for("the TES listens", ready)
+        self.url = f"http://127.0.0.1:{self.port_file.read_text().strip()}"
+        wait_for("the TES answers", lambda: httpx.get(self.url + "/livez", trust_env=False).status_code == 200)
+        return process

@@ -1,0 +1,232 @@
+"""What an author's tools promise: each mistake with the rule's name and what to write instead, a lock that cannot go
+stale unseen, no trust in a Snakefile.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from gdi.cli import workflow
+from gdi.cli.authoring import snakefile
+from gdi.cli.authoring.check import check
+from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
+from gdi.cli.main import parser
+from gdi.contracts.workflow import CatalogueError, RulesLock, load
+from gdi.runner.sandbox import why_not
+from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
+
+WORKFLOWS = Path(__file__).resolve().parents[3] / "workflows"
+MISTAKES = """
+import json
+from pathlib import Path
+
+localrules: here
+
+def helper(path):
+    return json.load(open(path))
+
+def listed(wildcards):
+    return helper("list.json")["files"]
+
+def named(wildcards):
+    return f"a/{wildcards.x}.txt"
+
+def waits(wildcards):
+    return checkpoints.split.get().output[0]
+
+rule all:
+    input: "b/1.txt"
+
+checkpoint split:
+    output: "split.txt"
+    container: "docker://good:1"
+    shell: "touch {output}"
+
+rule reader:
+    input: listed
+    output: "b/{x}.txt"
+    params: text=lambda wildcards: Path("x").read_text()
+    container: "good:1"
+    shell: "cat {input} > {output}"
+
+rule fine:
+    input: named
+    output: "c/{x}.txt"
+    params: n=lambda wildcards, input: len(input)
+    resources: mem_mb=lambda wildcards, attempt: 100 * attempt
+    container: "good:1"
+    shell: "cat {input} > {output}"
+
+rule waiter:
+    input: waits
+    output: "d.txt"
+    container: "good:1"
+    run:
+        print(1)
+
+rule here:
+    input: "d.txt"
+    output: "e.txt"
+    container: "unknown:1"
+    shell: "cp {input} {output}"
+
+rule bare:
+    output: "f.txt"
+    shell: "touch {output}"
+"""
+HOSTILE = """
+import os, sys
+for place in ("{outside}", "/gdi/workflow/planted"):
+    try:
+        open(place, "w").write("planted")
+    except OSError:
+        pass
+print("\\x1b[2J" * 1000)
+raise ValueError("\\x1b[31mnot this way" + " and on" * 5000)
+"""
+
+
+def entry(folder: Path, text: str, **changed: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(text)
+    (folder / "s.json").write_text("{}")
+    paths = (("made", "c/7.txt"), ("never", "g.txt"))
+    content = {
+        "name": folder.name,
+        "title": "T",
+        "version": "1",
+        "needs": {"images": ["good:1"]},
+        "releases": [
+            {"name": n, "title": n, "path": p, "schema_file": "s.json", "check": "allele-counts"} for n, p in paths
+        ],
+        "parameters": {"n": {"type": "integer", "minimum": 1, "default": 0}},
+        **changed,
+    }
+    (folder / "workflow.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=300, highlight=False)
+
+
+def cli(console: Console, *arguments: str) -> int:
+    return workflow.run(parser().parse_args(["workflow", *arguments]), console)
+
+
+def test_every_mistake_is_named_with_its_rule_and_what_to_write_instead(tmp_path: Path) -> None:
+    made = load(entry(tmp_path / "w", MISTAKES))
+    found = [str(f) for f in check(made, read_rules(made)) if f.level == "error"]
+    for rule, what, instead in (
+        ("reader", "`input` function reads a file's content", "read them in a rule with `shell:`"),
+        ("reader", "`params` function reads a file's content", "read them in a rule with `shell:`"),
+        ("waiter", "`input` function waits for a checkpoint", "known before the start"),
+        ("split", "a checkpoint's output", "Make it a `rule`"),
+        ("here", "is listed in `localrules` but does more", "Take it out of `localrules`"),
+        ("here", "its image 'unknown:1' is not among needs.images", "Add it there"),
+        ("bare", "it has no `container:`", 'container: "image:tag"'),
+    ):
+        assert [f for f in found if f"rule {rule}:" in f and what in f and instead in f], (rule, what, found)
+    assert "Snakefile, line 27, rule reader" in "\n".join(found)
+    assert not [f for f in found if "rule fine" in f or "rule all" in f]  # names are asked for, not contents
+    assert [
+        f for f in found if f.startswith("workflow.yaml, releases.1.path: no rule makes 'g.txt'")
+    ] and "c/7.txt" not in "\n".join(found)
+    assert [f for f in found if f.startswith("workflow.yaml, parameters.n.default: n: 0 is less than")]
+    assert [f for f in found if f.startswith("rules.lock: it is missing")]
+    assert len(found) == 10
+
+
+def test_a_snakefile_is_a_strangers_program(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    made = load(entry(tmp_path / "w", HOSTILE.format(outside=outside)))
+    with pytest.raises(CatalogueError, match=r"w/Snakefile: Snakemake cannot read it: ValueError") as told:
+        read_rules(made)
+    assert "\x1b" not in str(told.value) and len(str(told.value)) < 4000
+    assert load(made.folder).digest == made.digest
+    if why_not() is None:
+        assert not outside.exists()
+
+
+def test_one_that_never_ends_or_answers_nonsense_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = load(entry(tmp_path / "w", ""))
+    monkeypatch.setattr(snakefile, "SECONDS", 0.5)
+    monkeypatch.setattr(snakefile, "_command", lambda *_: (["/bin/sleep", "30"], None))
+    with pytest.raises(CatalogueError, match="did not finish"):
+        read_rules(made)
+    monkeypatch.setattr(snakefile, "SECONDS", 20.0)
+    for script in (
+        "exit 0",
+        "echo '{}' > $1/facts.json",
+        "ln -s /etc/passwd $1/facts.json",
+        "echo trouble >&2; kill -9 $$",
+    ):
+        monkeypatch.setattr(
+            snakefile,
+            "_command",
+            lambda folder, work, script=script: (["/bin/sh", "-c", script, "sh", str(work)], None),
+        )
+        with pytest.raises(CatalogueError, match="ended without an answer"):
+            read_rules(made)
+
+
+def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen(
+    tmp_path: Path, console: Console
+) -> None:
+    catalogue = ["--catalogue", str(tmp_path)]
+    assert cli(console, "init", "my-counts", *catalogue) == 0
+    folder = tmp_path / "my-counts"
+    made = load(folder)
+    assert made.lock is not None and made.lock.rules == ["count", "release"] and not made.stale
+    facts = SnakefileFacts(
+        snakemake=made.lock.snakemake,
+        rules=[
+            RuleFacts(name="all", line=9, kind="norun"),
+            RuleFacts(name="count", line=15, kind="shell", container="gdi-task:1"),
+            RuleFacts(name="release", line=30, kind="shell", container="gdi-task:1", makes=["release/sites.json"]),
+        ],
+    )
+    assert check(made, facts) == []
+    (folder / "README.md").write_text("changed")
+    assert [str(f) for f in check(load(folder), facts)] == [
+        f"rules.lock: it is stale: it was made for other files than these. Run `gdi workflow lock {folder}` and"
+        " commit it."
+    ]
+    forged = RulesLock(digest=load(folder).digest, snakemake="9.27.1", rules=["count"])
+    (folder / "rules.lock").write_text(forged.text())
+    assert "names other rules" in str(check(load(folder), facts)[0])
+    assert lock_of(load(folder), facts).rules == ["count", "release"]
+    with pytest.raises(CatalogueError, match="rules"):
+        lock_of(made, facts.model_copy(update={"rules": [RuleFacts(name="a/b", line=1, kind="shell")]}))
+    for bad in ("My-Counts", "../x", "my-counts"):
+        assert cli(console, "init", bad, *catalogue) == 1
+    assert "is there already" in console.export_text()
+
+
+def test_required_parameters_get_a_value_that_their_schema_allows(tmp_path: Path) -> None:
+    parameters = {
+        "a": {"enum": ["x", "y"]},
+        "b": {"type": "integer", "minimum": 3},
+        "c": {"type": ["null", "string"]},
+        "d": {"type": "array"},
+        "e": {"default": 5},
+    }
+    made = load(entry(tmp_path / "w", "", parameters=parameters, required=["a", "b", "d"]))
+    assert {k: v for k, v in example_config(made).items() if k in parameters} == {
+        "a": "x",
+        "b": 3,
+        "c": None,
+        "d": [],
+        "e": 5,
+    }
+
+
+def test_the_projects_own_locks_are_fresh() -> None:
+    for folder in WORKFLOWS.iterdir():
+        made = load(folder)
+        assert made.lock is not None and not made.stale, f"run: gdi workflow lock {folder.name}"

@@ -1,0 +1,199 @@
+"""The allele-frequency workflow's counting: equal to bcftools on real and hand-made genotypes, and exact about what is
+wrong where.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pysam
+import pysam.bcftools
+import pytest
+
+ROOT = Path(__file__).parents[3]
+ENTRY = ROOT / "workflows" / "allele-frequency"
+SCRIPTS = ENTRY / "scripts"
+FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
+REAL = ROOT / "gdi" / "local_federation" / "data" / "1000G_2010_chr2_629samples.vcf.gz"
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-B", str(SCRIPTS / name), *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def run(vcf: Path, folder: Path, regions: int = 3) -> dict[str, Any]:
+    """The whole workflow without Snakemake."""
+    assert script("validate.py", vcf, folder / "v.json").returncode == 0
+    assert script("regions.py", folder / "v.json", folder / "r.json", "--regions", regions).returncode == 0
+    for i in range(regions):
+        result = script("count.py", vcf, folder / "r.json", i, folder / f"{i}.jsonl")
+        assert result.returncode == 0, result.stderr
+    assert script("gather.py", folder / "out.json", *(folder / f"{i}.jsonl" for i in range(regions))).returncode == 0
+    return json.loads((folder / "out.json").read_text())
+
+
+def bcftools(vcf: Path, folder: Path) -> dict[tuple[str, int, str, str], tuple[int, int]]:
+    """AC and AN by site and allele, recomputed from the genotypes by bcftools."""
+    packed = folder / "for-bcftools.vcf.gz"
+    # `view --samples` of all samples recomputes AC and AN from the genotypes, whatever INFO says.
+    with pysam.VariantFile(str(vcf)) as file:
+        names = ",".join(file.header.samples)
+    pysam.bcftools.view("--samples", names, "-Oz", "-o", str(packed), str(vcf), catch_stdout=False)
+    found = {}
+    with pysam.VariantFile(str(packed)) as file:
+        for record in file:
+            for alt, ac in zip(record.alts or (), record.info.get("AC", (0,) * 99), strict=False):
+                found[(record.chrom, record.pos, record.ref, alt)] = (
+                    ac,
+                    record.info.get("AN", 0),
+                )  # a record without GT gets neither
+    return found
+
+
+def keyed(release: dict[str, Any]) -> dict[tuple[str, int, str, str], dict[str, Any]]:
+    return {(s["chrom"], s["pos"], s["ref"], s["alt"]): s for s in release["sites"]}
+
+
+@pytest.mark.parametrize("vcf", [FIXTURE, REAL], ids=["fixture", "real"])
+def test_counts_equal_bcftools(vcf: Path, tmp_path: Path) -> None:
+    ours = {k: (s["ac"], s["an"]) for k, s in keyed(run(vcf, tmp_path)).items()}
+    assert ours == bcftools(vcf, tmp_path)
+
+
+@pytest.mark.parametrize("vcf", [FIXTURE, REAL], ids=["fixture", "real"])
+def test_the_release_fits_its_schema_and_every_person_is_in_one_class(vcf: Path, tmp_path: Path) -> None:
+    release = run(vcf, tmp_path)
+    jsonschema.validate(release, json.loads((ENTRY / "release.schema.json").read_text()))
+    people = 6 if vcf == FIXTURE else 629
+    for site in release["sites"]:
+        assert (
+            sum(site[c] for c in ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing"))
+            == people
+        )
+    assert len(keyed(release)) == len(release["sites"]), "one row per alternate allele"
+
+
+def test_classes_go_by_copies_of_the_rows_own_allele(tmp_path: Path) -> None:
+    sites = keyed(run(FIXTURE, tmp_path))
+
+    def classes(*key: Any) -> dict[str, int]:
+        return {k: v for k, v in sites[key].items() if isinstance(v, int) and v and k != "pos"}
+
+    assert classes("1", 100, "A", "G") == {"ac": 5, "an": 10, "hom_ref": 1, "het": 3, "hom_alt": 1, "missing": 1}
+    assert classes("1", 200, "A", "G") == {"ac": 3, "an": 10, "hom_ref": 3, "het": 1, "hom_alt": 1, "missing": 1}
+    assert classes("1", 200, "A", "T") == {"ac": 4, "an": 10, "hom_ref": 2, "het": 2, "hom_alt": 1, "missing": 1}
+    assert classes("1", 300, "C", "T") == {"ac": 3, "an": 4, "half_missing": 4, "missing": 2}
+    assert classes("1", 500, "G", "C") == {"missing": 6}
+    assert classes("X", 100, "T", "C") == {
+        "ac": 4,
+        "an": 7,
+        "hemi_ref": 2,
+        "hemi_alt": 1,
+        "het": 1,
+        "hom_alt": 1,
+        "missing": 1,
+    }
+    assert sites[("1", 400, "AT", "*")]["ac"] == 4 and sites[("1", 400, "AT", "<DEL>")]["ac"] == 2
+
+
+@pytest.mark.parametrize(
+    "regions", [1, 2, pytest.param(7, marks=pytest.mark.long), pytest.param(50, marks=pytest.mark.long)]
+)
+def test_any_number_of_regions_gives_the_same_release(regions: int, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    assert run(FIXTURE, tmp_path, regions) == run(FIXTURE, folder, 1)
+
+
+@pytest.mark.parametrize("change", ["crlf", "no-last-newline", "gzip", "bgzip"])
+def test_how_the_file_is_written_does_not_matter(change: str, tmp_path: Path) -> None:
+    text = FIXTURE.read_bytes()
+    other = tmp_path / "other.vcf"
+    if change == "crlf":
+        other.write_bytes(text.replace(b"\n", b"\r\n"))
+    elif change == "no-last-newline":
+        other.write_bytes(text.rstrip(b"\n"))
+    elif change == "gzip":
+        other.write_bytes(gzip.compress(text[:500]) + gzip.compress(text[500:]))
+    else:
+        pysam.tabix_compress(str(FIXTURE), str(other))
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    assert run(other, tmp_path) == run(FIXTURE, folder)
+
+
+def line(number: int, change: Callable[[str], str]) -> Callable[[bytes], bytes]:
+    def apply(data: bytes) -> bytes:
+        lines = data.decode().split("\n")
+        lines[number - 1] = change(lines[number - 1])
+        return "\n".join(lines).encode()
+
+    return apply
+
+
+def cell(number: int, column: int, value: str) -> Callable[[bytes], bytes]:
+    return line(number, lambda text: "\t".join(value if i == column else c for i, c in enumerate(text.split("\t"))))
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str, int]] = {
+    "a column is missing": (line(10, lambda t: t.rpartition("\t")[0]), "VcfFormatError", 10),
+    "a genotype names an allele that is not there": (cell(9, 11, "0/2"), "VcfFormatError", 9),
+    "a genotype is a word": (cell(9, 11, "a/b"), "VcfFormatError", 9),
+    "a genotype is empty": (cell(9, 11, ""), "VcfFormatError", 9),
+    "a negative allele": (cell(9, 11, "-1/0"), "VcfFormatError", 9),
+    "three alleles": (cell(11, 9, "0/0/1"), "UnsupportedPloidy", 11),
+    "POS is a word": (cell(12, 1, "x"), "VcfFormatError", 12),
+    "CHROM has a space": (cell(12, 0, "a b"), "VcfFormatError", 12),
+    "REF is a word": (cell(12, 3, "hello"), "VcfFormatError", 12),
+    "a breakend": (cell(12, 4, "A]2:321]"), "UnsupportedAllele", 12),
+    "the same allele on two lines": (cell(16, 4, "C"), "DuplicateSite", 16),
+    "no #CHROM line": (lambda d: d.replace(b"#CHROM", b"##CHROM"), "VcfFormatError", 9),
+    "no samples": (lambda d: b"\n".join(b"\t".join(x.split(b"\t")[:8]) for x in d.split(b"\n")), "NoGenotypes", 8),
+    "not a VCF": (lambda d: b"hello\n", "VcfFormatError", 1),
+    "empty": (lambda d: b"", "VcfFormatError", 1),
+    "only a header's beginning": (lambda d: d[:21], "VcfFormatError", 1),
+    "a header line in the data": (line(10, lambda t: "##x"), "VcfFormatError", 10),
+    "an empty line": (line(10, lambda t: ""), "VcfFormatError", 10),
+    "not text": (lambda d: d.replace(b"DB\tDP", b"\xff\xfe\tDP"), "VcfFormatError", 13),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_vcf_fails_with_class_and_line_and_quotes_nothing(name: str, tmp_path: Path) -> None:
+    change, kind, number = BROKEN[name]
+    vcf = tmp_path / "broken.vcf"
+    vcf.write_bytes(gzip.compress(change(FIXTURE.read_bytes())))
+    result = script("validate.py", vcf, tmp_path / "v.json")
+    assert result.returncode == 1 and not (tmp_path / "v.json").exists()
+    assert result.stderr.strip().splitlines()[-1] == f"GDI-ERROR class={kind} line={number}"
+    assert "s1" not in result.stderr and "Traceback" not in result.stderr and "0/0/1" not in result.stderr
+
+
+def test_a_truncated_or_damaged_file_says_where_reading_stopped(tmp_path: Path) -> None:
+    data = REAL.read_bytes()
+    vcf = tmp_path / "broken.vcf.gz"
+    vcf.write_bytes(data[: len(data) // 2])
+    last = script("validate.py", vcf, tmp_path / "v.json").stderr.strip().splitlines()[-1]
+    assert last.startswith("GDI-ERROR class=TruncatedFile line=") and int(last.rpartition("=")[2]) > 10
+    whole = gzip.compress(FIXTURE.read_bytes())
+    vcf.write_bytes(whole[:-8] + bytes(8))  # the checksum and the length at the end are wrong
+    assert (
+        script("validate.py", vcf, tmp_path / "v.json").stderr.strip().splitlines()[-1]
+        == "GDI-ERROR class=DamagedFile line=19"
+    )
+
+
+def test_two_datasets_of_a_node_are_added_up(tmp_path: Path) -> None:
+    once = run(FIXTURE, tmp_path, 1)
+    assert script("gather.py", tmp_path / "two.json", tmp_path / "0.jsonl", tmp_path / "0.jsonl").returncode == 0
+    twice = keyed(json.loads((tmp_path / "two.json").read_text()))
+    assert all(twice[k]["ac"] == 2 * s["ac"] and twice[k]["an"] == 2 * s["an"] for k, s in keyed(once).items())
