@@ -14,6 +14,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from gdi_operators.triggers import deferral_race
 from gdi_operators.triggers.release import ReleaseTrigger
 from gdi_operators.triggers.snakemake import SnakemakeTrigger
+from tests.clock import virtual_time
 
 
 class Ready:
@@ -33,8 +34,9 @@ class Ready:
     async def __aexit__(self, *_: object) -> None: ...
 
 
+@virtual_time
 async def test_an_event_that_is_there_at_once_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deferral_race, "SECONDS", 0.4)
+    monkeypatch.setattr(deferral_race, "SECONDS", 0.5)
     monkeypatch.setattr("gdi_operators.triggers.release.TokenBrokerHook", lambda _: Ready())
     started = time.monotonic()
     trigger = ReleaseTrigger(
@@ -44,18 +46,19 @@ async def test_an_event_that_is_there_at_once_waits(monkeypatch: pytest.MonkeyPa
         until=0,
     )
     assert [event.payload["kind"] async for event in trigger.run()] == ["late"]
-    assert time.monotonic() - started >= 0.4
+    assert time.monotonic() - started >= 0.5
 
 
+@virtual_time
 async def test_a_pod_that_has_ended_before_the_trigger_began_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deferral_race, "SECONDS", 0.4)
+    monkeypatch.setattr(deferral_race, "SECONDS", 0.5)
     monkeypatch.setattr("gdi_operators.triggers.snakemake.get_launcher", lambda _: Ready())
     monkeypatch.setattr("gdi_operators.triggers.snakemake.follow", lambda *_, **__: Ready())
     monkeypatch.setattr(SnakemakeTrigger, "_wait", Ready._wait)
     started = time.monotonic()
     trigger = SnakemakeTrigger(run="r-1", attempt=1, node="node-a", pod="p")
     assert [event.payload["kind"] async for event in trigger.run()] == ["ended"]
-    assert time.monotonic() - started >= 0.4
+    assert time.monotonic() - started >= 0.5
 
 
 def test_airflow_still_forgets_a_second_leg_when_it_hears_of_the_firsts_end_late() -> None:

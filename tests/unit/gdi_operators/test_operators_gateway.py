@@ -17,6 +17,7 @@ from gdi.kit.problem import ProblemError
 from gdi_operators.hooks import gateway as hook
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.triggers import release as trigger
+from tests.clock import virtual_time
 
 ITEM = {"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}
 
@@ -68,6 +69,7 @@ async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pyt
     assert len(bodies) == len(calls) + 1 and all(body.sent <= hook.MAX_ANSWER + 2 * 65536 for body in bodies)
 
 
+@virtual_time
 async def test_a_gateway_that_answers_at_once_is_not_asked_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
@@ -82,6 +84,7 @@ async def test_a_gateway_that_answers_at_once_is_not_asked_without_pause(monkeyp
     assert all(later - before >= 0.2 for before, later in itertools.pairwise(asked))
 
 
+@virtual_time
 async def test_one_that_held_the_question_is_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made, states = waiting(time.time() + 60), ["awaiting-review"] * 3 + ["published"]
 

@@ -25,6 +25,7 @@ from gdi_operators.launchers.kubernetes_log import moment, new_lines, stamp_of
 from gdi_operators.launchers.kubernetes_status import status_of
 from gdi_operators.settings import settings
 from gdi_operators.triggers import snakemake as trigger
+from tests.clock import virtual_time
 
 NAME = "r-0123456789abcdef0123-node-a-1-1"
 
@@ -302,6 +303,7 @@ class Away:
         (Away(LauncherError("no")), 1, True),
     ],
 )
+@virtual_time
 async def test_a_users_stop_is_tried_again_while_airflow_waits_for_it(
     away: Away, tries: int | None, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

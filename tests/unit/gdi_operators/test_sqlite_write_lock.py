@@ -5,7 +5,6 @@ keeps it from standing still.
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +16,12 @@ from fastapi import Depends, FastAPI, Request
 from gdi_operators.sqlite_write_lock import SqliteWriteLock
 
 WRITTEN = threading.Event()  # a request has written and not yet committed
+MEANWHILE = threading.Event()  # the others have come
 
 
 def airflow_like(database: Path) -> FastAPI:
     """An audit entry on the event loop, a write in a thread, and the commit when the loop comes by again: as Airflow's
-    api-server has them.
+    api-server has them. The first write ends once the others have come.
     """
     app = FastAPI()
 
@@ -44,7 +44,7 @@ def airflow_like(database: Path) -> FastAPI:
     def start(session: Annotated[sqlite3.Connection, Depends(session, scope="function")]) -> str:
         session.execute("INSERT INTO runs VALUES (1)")
         WRITTEN.set()
-        time.sleep(0.1)  # the next request's audit entry comes meanwhile
+        assert MEANWHILE.wait(60)
         return "started"
 
     return app
@@ -52,14 +52,23 @@ def airflow_like(database: Path) -> FastAPI:
 
 def starts(app: Callable[..., Any]) -> list[int]:
     """The codes of five starts, four of which come while the first has written."""
+    arrived = 0
+
+    async def counting(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 5:
+            MEANWHILE.set()
+        await app(scope, receive, send)
 
     async def post() -> list[int]:
         WRITTEN.clear()
+        MEANWHILE.clear()
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app, raise_app_exceptions=False), base_url="http://airflow"
+            transport=httpx.ASGITransport(app=counting, raise_app_exceptions=False), base_url="http://airflow"
         ) as http:
             first = asyncio.create_task(http.post("/runs", content="0"))
-            assert await asyncio.to_thread(WRITTEN.wait, 5)
+            assert await asyncio.to_thread(WRITTEN.wait, 60)
             return [
                 a.status_code
                 for a in await asyncio.gather(first, *(http.post("/runs", content=str(n)) for n in range(1, 5)))
@@ -117,9 +126,9 @@ def test_who_sends_its_body_slowly_or_reads_its_answer_slowly_holds_nobody_up() 
             asyncio.create_task(request("slow reader", reader=slow)),
         ]
         await asyncio.sleep(0)
-        await asyncio.wait_for(request("quick"), 5)
+        await asyncio.wait_for(request("quick"), 60)
         late.set(), slow.set()
-        await asyncio.wait_for(asyncio.gather(*stuck), 5)
+        await asyncio.wait_for(asyncio.gather(*stuck), 60)
         return order
 
     assert asyncio.run(story())[:2] == ["quick http.response.start", "quick http.response.body"]
@@ -134,7 +143,7 @@ def test_reads_take_no_turn(method: str) -> None:
             await inside.wait()
 
         middleware = SqliteWriteLock(app)
-        await asyncio.wait_for(asyncio.gather(*(middleware(scope(method), None, None) for _ in range(3))), 5)  # type: ignore[arg-type]
+        await asyncio.wait_for(asyncio.gather(*(middleware(scope(method), None, None) for _ in range(3))), 60)  # type: ignore[arg-type]
 
     asyncio.run(story())
 
@@ -150,6 +159,6 @@ def test_a_request_that_fails_gives_its_turn_back() -> None:
         middleware = SqliteWriteLock(app)
         for _ in range(2):
             with pytest.raises(ValueError):
-                await asyncio.wait_for(middleware(scope("DELETE"), receive, None), 5)  # type: ignore[arg-type]
+                await asyncio.wait_for(middleware(scope("DELETE"), receive, None), 60)  # type: ignore[arg-type]
 
     asyncio.run(story())

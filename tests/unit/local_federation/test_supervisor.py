@@ -28,7 +28,7 @@ def test_stop_ends_its_own_and_their_orphans_and_leaves_the_others_alone(tmp_pat
                     "one", [sys.executable, "-u", "-c", ORPHAN], lambda: log.exists() and log.read_text().endswith("\n")
                 )
             )
-            supervisor.wait_ready(timeout=30)
+            supervisor.wait_ready(timeout=120)
             pid, orphan = supervisor.pid("one"), psutil.Process(int(log.read_text()))
             supervisor.kill("one")
         assert pid is not None and not psutil.pid_exists(pid)

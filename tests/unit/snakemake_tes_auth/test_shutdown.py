@@ -15,6 +15,7 @@ from gdi.broker_client.client import AsyncBrokerClient
 from snakemake_tes_auth.executor import shutdown
 from snakemake_tes_auth.executor.shutdown import Shutdown
 from snakemake_tes_auth.pod.runfile import Folders, RunFile
+from tests.clock import virtual_time
 
 RUN = {
     "run": "r-0123456789abcdef0123",
@@ -75,12 +76,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (token, None, "cancel"),
     ],
 )
+@virtual_time
 async def test_a_mark_or_a_closed_run_cancels_and_anything_else_hands_over(
     broker: Callable[[httpx.Request], httpx.Response], annotations: str | None, meaning: str, tmp_path: Path
 ) -> None:
     assert await made(tmp_path, broker, annotations).meant() == meaning
 
 
+@virtual_time
 async def test_a_mark_that_comes_late_counts(tmp_path: Path) -> None:
     asked = asyncio.create_task(made(tmp_path, token).meant())
     await asyncio.sleep(0.05)
@@ -88,6 +91,7 @@ async def test_a_mark_that_comes_late_counts(tmp_path: Path) -> None:
     assert await asked == "cancel"
 
 
+@virtual_time
 async def test_a_broker_that_hangs_delays_the_end_by_the_bound_only(tmp_path: Path) -> None:
     async def hang(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(60)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import subprocess
 import sys
-import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def test_a_file_is_continued_after_a_kill_in_the_middle_of_a_line(tmp_path: Path
     lines = JsonLines(str(file))
     for e in LIFE:
         lines.put(e)
-    assert lines.close(5)
+    assert lines.close(60)
     assert list(earlier(file)) == LIFE
 
 
@@ -87,11 +87,11 @@ def test_a_reader_that_does_not_read_delays_nobody_and_what_is_told_is_in_order(
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
         lines = JsonLines(str(pipe))
-        began = time.monotonic()
-        for i in range(MAX_QUEUE + 5000):
+        for i in range(MAX_QUEUE + 5000):  # a put that waited for the reader would never come back
             lines.put({"kind": "progress", "done": i, "total": 1})
-        assert time.monotonic() - began < 30 and lines.dropped > 0
+        assert lines.dropped > 0
         assert not lines.close(0.2)
+        select.select([reader], [], [], 60)
         told = os.read(reader, 60_000).decode().splitlines()[:-1]
         assert [json.loads(line)["done"] for line in told] == list(range(len(told)))
     finally:
@@ -101,9 +101,9 @@ def test_a_reader_that_does_not_read_delays_nobody_and_what_is_told_is_in_order(
 def test_standard_output_takes_json_lines() -> None:
     put = "for i in range(1000): lines.put({'kind': 'progress', 'done': i})"
     code = (
-        f"from snakemake_tes_auth.events.jsonl import JsonLines\nlines = JsonLines('-')\n{put}\nassert lines.close(10)"
+        f"from snakemake_tes_auth.events.jsonl import JsonLines\nlines = JsonLines('-')\n{put}\nassert lines.close(60)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=120).stdout
     assert [json.loads(line)["done"] for line in out.splitlines()] == list(range(1000))
 
 

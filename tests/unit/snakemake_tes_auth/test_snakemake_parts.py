@@ -25,7 +25,7 @@ from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, persist
 from snakemake_tes_auth.storage.queries import QueryError, parse
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
-from tests.clock import Clock
+from tests.clock import Clock, virtual_time
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
@@ -172,6 +172,7 @@ def test_nonsense_from_a_server_is_no_reason_to_fall_over(logs: Any) -> None:
 # --- patience and tokens ------------------------------------------------------------------------
 
 
+@virtual_time
 async def test_patience_ends_in_a_message_that_says_for_what_and_how_long() -> None:
     async def call() -> None:
         raise ProblemError(503, "away", "restarting")
@@ -285,6 +286,7 @@ def pump(events: Events) -> EventPump:
     return EventPump(client, RUN, "pod-1", patience=RetryPolicy(first=0.01, longest=0.02))
 
 
+@virtual_time
 async def test_events_arrive_once_in_order_numbered_over_a_broker_that_was_away() -> None:
     events = Events()
     events.status = 503
@@ -307,6 +309,7 @@ async def test_a_full_queue_drops_progress_and_keeps_what_the_node_says() -> Non
     assert sender.room <= 0 and sender.dropped == 11 and sender._queue[-1].kind == "node"
 
 
+@virtual_time
 async def test_a_broker_that_refuses_the_writer_is_left_alone() -> None:
     events = Events()
     events.status = 403

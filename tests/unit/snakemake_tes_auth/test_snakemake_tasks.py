@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ def run(tmp_path: Path, job: JobView) -> subprocess.CompletedProcess[str]:
     """Runs the task's command here, in the folder that stands for the task's own."""
     command = built(tmp_path, job)["executors"][0]["command"]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=30, env={"PATH": "/usr/bin:/bin"}, check=False
+        command, capture_output=True, text=True, timeout=120, env={"PATH": "/usr/bin:/bin"}, check=False
     )
 
 
@@ -291,13 +293,16 @@ def test_a_benchmark_has_snakemakes_columns_and_what_proc_knows(tmp_path: Path) 
         " pass\ntime.sleep(0.8)\n"
     )
     shell = f"{BASH} ({shutil.which('python3')} {tmp_path}/grow.py); touch s/workspace/x"
+    began = time.monotonic()
     done = run(tmp_path, view(outputs=[stored("x")], shell=shell, benchmark=stored("b/x.tsv")))
+    most = time.monotonic() - began  # however slow the machine is
     assert done.returncode == 0, done.stderr
     header, values, *rest = (tmp_path / "s/workspace/b/x.tsv").read_text().splitlines()
     assert header.split("\t") == BenchmarkRecord.get_header() and not rest
     found = dict(zip(header.split("\t"), values.split("\t"), strict=True))
-    assert 1.0 < float(found["s"]) < 25 and found["h:m:s"].startswith("0:00:") and 60 < float(found["max_rss"]) < 200
-    assert 0.3 <= float(found["cpu_time"]) < 5 and 0 < float(found["mean_load"]) <= 400
+    assert 1.0 < float(found["s"]) < most and 60 < float(found["max_rss"]) < 200
+    assert found["h:m:s"] == str(timedelta(seconds=int(float(found["s"]))))
+    assert 0.3 <= float(found["cpu_time"]) < most and 0 < float(found["mean_load"]) <= 400
 
 
 def test_a_benchmarked_command_that_fails_fails_the_task(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
 from snakemake_tes_auth.tes import client as tes_module
 from snakemake_tes_auth.tes.client import STATES, BrokenList, TesClient, state_of
 from snakemake_tes_auth.tes.paging import PageSize
+from tests.clock import virtual_time
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.5, first=0.01, longest=0.05)
@@ -89,6 +90,7 @@ class Server:
 # --- lists --------------------------------------------------------------------------------------
 
 
+@virtual_time
 async def test_ten_thousand_live_tasks_cost_at_most_ten_requests_and_one_task_one_call() -> None:
     server = Server(10_000)
     live = TaskRegistry(tes(server), RUN, known=10_000)
@@ -97,6 +99,7 @@ async def test_ten_thousand_live_tasks_cost_at_most_ten_requests_and_one_task_on
     assert await live.states({"t1"}) == {"t1": "RUNNING"} and server.requests == ["GET t1"]
 
 
+@virtual_time
 async def test_a_list_ends_as_soon_as_all_that_was_asked_for_is_found() -> None:
     server = Server(50_000)
     live = TaskRegistry(tes(server), RUN, known=50_000)
@@ -105,6 +108,7 @@ async def test_a_list_ends_as_soon_as_all_that_was_asked_for_is_found() -> None:
 
 
 @pytest.mark.parametrize("status", [413, 429, 500, 503])
+@virtual_time
 async def test_a_server_that_cannot_answer_so_many_is_asked_for_fewer_and_remembers(status: int) -> None:
     server = Server(3000, limit=300, status=status)
     live = TaskRegistry(tes(server), RUN, known=3000)
@@ -130,6 +134,7 @@ def test_a_slow_page_is_too_large_a_page() -> None:
 
 
 @pytest.mark.parametrize("filters", [False, None])
+@virtual_time
 async def test_a_server_without_filters_by_tags_serves_as_well(filters: bool | None) -> None:
     server = Server(30, filters=filters)
     for task in server.tasks[10:]:
@@ -144,6 +149,7 @@ async def test_a_server_without_filters_by_tags_serves_as_well(filters: bool | N
 
 
 @pytest.mark.parametrize("token", ["same", "round", "fresh"])
+@virtual_time
 async def test_pages_that_repeat_or_go_round_are_no_endless_loop(token: str) -> None:
     calls = 0
 
@@ -160,6 +166,7 @@ async def test_pages_that_repeat_or_go_round_are_no_endless_loop(token: str) -> 
     assert states["a"] == "RUNNING", "what came of a broken list is true"
 
 
+@virtual_time
 async def test_a_list_that_is_broken_for_good_submits_nothing_twice_and_says_so() -> None:
     with pytest.raises(Away, match="earlier processes could not be read"):
         await TaskRegistry(tes(lambda r: httpx.Response(200, json={"tasks": [], "next_page_token": "x"})), RUN).load(
@@ -171,6 +178,7 @@ async def test_a_list_that_is_broken_for_good_submits_nothing_twice_and_says_so(
     "body",
     [b'{"tasks": [{"id": "a", "sta', b"[]", b"<html>", b'{"tasks": {"a": 1}}', b'{"tasks": [1, null, {"id": 3}]}'],
 )
+@virtual_time
 async def test_nonsense_in_a_list_is_asked_for_again_or_left_out(body: bytes) -> None:
     answers = [body, json.dumps({"tasks": [{"id": "a", "state": "RUNNING"}]}).encode()]
 
@@ -189,6 +197,7 @@ def test_all_eleven_states_are_known_and_anything_else_is_unknown() -> None:
 # --- what lists do not show ---------------------------------------------------------------------
 
 
+@virtual_time
 async def test_a_task_that_no_list_shows_is_gone_only_when_its_own_calls_say_so_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -201,6 +210,7 @@ async def test_a_task_that_no_list_shows_is_gone_only_when_its_own_calls_say_so_
     assert await live.states({"t0", "t1", "t2"}) == {"t0": "RUNNING", "t1": "RUNNING", "t2": None}
 
 
+@virtual_time
 async def test_a_list_that_lags_costs_a_bounded_number_of_calls_and_in_time_all_are_asked_for() -> None:
     server = Server(1000)
     server.hidden = {t["id"] for t in server.tasks}
@@ -213,6 +223,7 @@ async def test_a_list_that_lags_costs_a_bounded_number_of_calls_and_in_time_all_
     assert len(seen) == 1000
 
 
+@virtual_time
 async def test_tasks_that_were_only_just_created_are_not_asked_for_one_by_one() -> None:
     server = Server(1000)
     server.hidden = {t["id"] for t in server.tasks[:500]}
@@ -227,12 +238,14 @@ async def test_tasks_that_were_only_just_created_are_not_asked_for_one_by_one() 
 TASK = {"tags": {"gdi-run": RUN, "gdi-job": "j", "gdi-try": "1"}}
 
 
+@virtual_time
 async def test_a_creation_whose_answer_was_lost_is_found_again_and_not_repeated() -> None:
     server = Server()
     server.lose = 1
     assert await tes(server).create(TASK) == "new0" and len(server.tasks) == 1
 
 
+@virtual_time
 async def test_a_creation_is_looked_for_also_in_a_list_that_lags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tes_module, "SETTLE", 1.0)
     server = Server()
@@ -244,6 +257,7 @@ async def test_a_creation_is_looked_for_also_in_a_list_that_lags(monkeypatch: py
     )
 
 
+@virtual_time
 async def test_a_gateway_that_knows_its_tasks_is_simply_asked_again() -> None:
     server = Server()
     server.lose = 1
@@ -251,6 +265,7 @@ async def test_a_gateway_that_knows_its_tasks_is_simply_asked_again() -> None:
     assert server.requests == ["POST tasks", "POST tasks"]
 
 
+@virtual_time
 async def test_a_task_that_a_server_in_good_health_never_takes_is_refused_with_its_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -267,6 +282,7 @@ async def test_a_task_that_a_server_in_good_health_never_takes_is_refused_with_i
         await tes(handler, patience=RetryPolicy(total=1, first=0.01, longest=0.05)).create(TASK)
 
 
+@virtual_time
 async def test_a_server_that_cannot_be_reached_has_made_nothing() -> None:
     asked = []
 
@@ -280,6 +296,7 @@ async def test_a_server_that_cannot_be_reached_has_made_nothing() -> None:
 
 
 @pytest.mark.parametrize("slug", ["run-closed", "stale-workload", "stale-attempt"])
+@virtual_time
 async def test_a_process_that_was_replaced_stops_at_once(slug: str) -> None:
     body = {"type": f"urn:gdi:problem:{slug}", "title": "x", "status": 403, "detail": "over", "action": ""}
     with pytest.raises(Refused, match="over"):
@@ -287,6 +304,7 @@ async def test_a_process_that_was_replaced_stops_at_once(slug: str) -> None:
 
 
 @pytest.mark.parametrize("identifier", ["", "..", "a/b", "a?b", "a#b", "a%2fb", "x" * 300])
+@virtual_time
 async def test_a_task_id_is_never_more_than_one_path_segment(identifier: str) -> None:
     with pytest.raises(ProblemError):
         await tes(lambda r: httpx.Response(200, json={})).get(identifier)
@@ -295,6 +313,7 @@ async def test_a_task_id_is_never_more_than_one_path_segment(identifier: str) ->
 # --- the end ------------------------------------------------------------------------------------
 
 
+@virtual_time
 async def test_cancelling_finds_also_what_the_registry_does_not_know() -> None:
     server = Server(2)
     live = TaskRegistry(tes(server), RUN, live={"t0": 0.0})
@@ -303,6 +322,7 @@ async def test_cancelling_finds_also_what_the_registry_does_not_know() -> None:
         await live.create({})
 
 
+@virtual_time
 async def test_a_creation_that_is_under_way_when_all_is_cancelled_leaves_nothing_alive() -> None:
     server = Server()
     inside, go = asyncio.Event(), asyncio.Event()
@@ -324,6 +344,7 @@ async def test_a_creation_that_is_under_way_when_all_is_cancelled_leaves_nothing
     assert await ending == 0 and [t["state"] for t in server.tasks] == ["CANCELED"]
 
 
+@virtual_time
 async def test_cancelling_a_thousand_tasks_is_quick_and_asks_each_once() -> None:
     server = Server(1000)
     live = TaskRegistry(tes(server), RUN, live={t["id"]: 0.0 for t in server.tasks})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import virtually
 from token_broker.tokens.recovery import recover
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.token_refresher import TokenRefresher
@@ -55,5 +55,5 @@ def test_the_lease_is_renewed_before_the_token_is_redeemed_or_another_has_it(tak
         await recover(refresher, "g", before, mine, 7)
 
     with pytest.raises(CasConflict if taken else LookupError):
-        asyncio.run(story())
+        virtually(story())
     assert [until > time.time() + 25 for until in redeemed] == ([] if taken else [True])
