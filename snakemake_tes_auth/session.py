@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+from tes.models import Task
 
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth, TokenSource
 from snakemake_tes_auth.executor.sources import GatewayStore, Sources, SourceStore
@@ -20,7 +21,7 @@ from snakemake_tes_auth.pod.outcome import OutcomeFile
 from snakemake_tes_auth.pod.runfile import Folders, load
 from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
 from snakemake_tes_auth.storage.metadata import Metadata
-from snakemake_tes_auth.tes.client import Task, TesClient
+from snakemake_tes_auth.tes.client import TesClient
 from snakemake_tes_auth.tes.transport import AiohttpTransport
 
 T = TypeVar("T")

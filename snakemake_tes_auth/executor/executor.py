@@ -16,6 +16,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings
 
+from gdi.contracts.tes import FAILED, changed
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.events.reporter import Reporter
 from snakemake_tes_auth.executor import adapter
@@ -26,7 +27,6 @@ from snakemake_tes_auth.settings import ExecutorSettings, open_session
 from snakemake_tes_auth.storage.queries import Query, parse
 from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, Failure, failure
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun
-from snakemake_tes_auth.tes.client import FAILED
 
 T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change
@@ -253,7 +253,7 @@ class Executor(RemoteExecutor):
         view = info.aux["entry"].view
         try:
             task = await self._ask(self._session.tes.get(info.external_jobid))
-            why = failure({**task, "state": state})
+            why = failure(changed(task, state=state))
             self._tell.used(info.aux["entry"], task)
             if state == "SYSTEM_ERROR" and self._session.metadata is not None:
                 inputs = [parse(f.query) for f in view.inputs if f.query.startswith("workspace://")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+from tes.models import Input
 
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
@@ -21,8 +22,6 @@ from snakemake_tes_auth.tasks.tasks import CannotRun
 MAX_FILE = 4 * 1024 * 1024  # bytes; what the gateway takes (docs/contracts.md), and more than a source ever has
 MAX_INLINE = 128 * 1024  # bytes of one inline content that every TES must take (TES 1.1, tesInput.content)
 FOLDER = ".gdi/sources"
-
-TesInput = dict[str, Any]  # a tesInput of TES 1.1 as JSON
 
 
 class SourceStore(Protocol):
@@ -41,22 +40,22 @@ class Sources:
         self._urls: dict[str, asyncio.Task[str]] = {}
         self._known: dict[Path, tuple[tuple[int, int], str]] = {}
 
-    async def inputs(self, files: Iterable[Path], at: Callable[[Path], str] = str) -> list[TesInput]:
+    async def inputs(self, files: Iterable[Path], at: Callable[[Path], str] = str) -> list[Input]:
         """One input for each file, sorted by path; `at` says where the task sees it. CannotRun where a file cannot be
         read or is too large.
         """
         return list(await asyncio.gather(*(self._input(path, at(path)) for path in sorted(set(files)))))
 
-    async def _input(self, path: Path, target: str) -> TesInput:
+    async def _input(self, path: Path, target: str) -> Input:
         if self._store is None:
-            return {"content": _inline(path), "path": target, "type": "FILE"}
+            return Input(content=_inline(path), path=target)
         sha256, data = self._read(path)
         task = self._urls.get(sha256)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._urls[sha256] = asyncio.ensure_future(
                 self._store.put(sha256, data if data is not None else _bytes(path))
             )
-        return {"url": await asyncio.shield(task), "path": target, "type": "FILE"}
+        return Input(url=await asyncio.shield(task), path=target)
 
     def _read(self, path: Path) -> tuple[str, bytes | None]:
         """The file's SHA-256; its bytes too where they had to be read. A file with the same time and size is not read

@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from tes.models import Task
+
+from gdi.contracts.tes import ENDING, LIVE
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.executor.jobview import JobView
@@ -14,7 +17,6 @@ from snakemake_tes_auth.retry import RetryPolicy
 from snakemake_tes_auth.session import Session
 from snakemake_tes_auth.storage.queries import parse
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun, job_key, next_try
-from snakemake_tes_auth.tes.client import LIVE, Task
 
 WIDTH = 16  # creations under way at once
 
@@ -86,7 +88,7 @@ class Submitter:
         entry.key = self.key(entry.view)
         # An entry of an earlier process serves once: when Snakemake runs the job again, it means it.
         earlier = self._live.earlier.pop(entry.key, []) if self._live.earlier else []
-        found = next((f for f in earlier if f.state in LIVE and f.state != "CANCELING"), None)
+        found = next((f for f in earlier if f.state in LIVE - ENDING), None)
         if found is None:
             complete = next((f for f in earlier if f.state == "COMPLETE"), None)
             if complete is not None and await self._believable(entry):

@@ -9,10 +9,14 @@ import time
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from tes.models import Task
+
+from gdi.contracts.tes import LIVE, changed, id_of, state_of, tags_of
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import Away, RetryPolicy
-from snakemake_tes_auth.tes.client import LIVE, BrokenList, Task, TesClient, state_of, tags_of
+from snakemake_tes_auth.tes.client import BrokenList, TesClient
 
 SINGLES = 64  # tasks asked for one by one in a round, at most
 WIDTH = 16  # single calls under way at once
@@ -25,12 +29,14 @@ ASK_AGAIN = 5.0  # seconds until a task that still lives is asked to end once mo
 
 @dataclass(frozen=True)
 class Found:
-    """A task of an earlier process: its id, state and `gdi-try`."""
+    """A task of an earlier process: its id, state and `gdi-try`, and when the TES made it (long ago where it does not
+    say).
+    """
 
     identifier: str
     state: str
     tries: str
-    created: str
+    created: datetime
 
 
 @dataclass
@@ -62,10 +68,10 @@ class TaskRegistry:
         began, attempt = time.monotonic(), 0
         while True:
             attempt += 1
-            found: dict[str, Task] = {}
+            found: dict[str, tuple[str, Found]] = {}  # task id -> its job's key and what is kept of it
             try:
                 async for page in self.tes.pages(self._tags, view="BASIC"):
-                    found.update((t["id"], {k: t.get(k) for k in ("state", "tags", "creation_time")}) for t in page)
+                    found.update((id_of(task), _kept(task)) for task in page)
                 break
             except BrokenList as error:
                 # Half a list would mean jobs submitted twice.
@@ -73,12 +79,8 @@ class TaskRegistry:
                     raise Away(f"the tasks of earlier processes could not be read: {error}") from None
                 await asyncio.sleep(patience.pause(attempt))
         self.known = len(found)
-        for identifier, task in found.items():
-            tags = tags_of(task)
-            if key := tags.get("gdi-job"):
-                one = Found(
-                    identifier, state_of(task), str(tags.get("gdi-try", "")), str(task.get("creation_time") or "")
-                )
+        for key, one in found.values():
+            if key:
                 self.earlier.setdefault(key, []).append(one)
         for each in self.earlier.values():
             each.sort(key=lambda f: f.created, reverse=True)
@@ -89,7 +91,7 @@ class TaskRegistry:
         """
         if self.closing:
             raise asyncio.CancelledError
-        making = asyncio.ensure_future(self._create({**task, "tags": {**task.get("tags", {}), **self._tags}}))
+        making = asyncio.ensure_future(self._create(changed(task, tags={**tags_of(task), **self._tags})))
         self._making.add(making)
         making.add_done_callback(self._made)
         return await asyncio.shield(making)
@@ -137,7 +139,7 @@ class TaskRegistry:
             async with aclosing(self.tes.pages(self._tags)) as pages:
                 async for page in pages:
                     seen += len(page)
-                    found.update((t["id"], state_of(t)) for t in page if t["id"] in ids)
+                    found.update((id_of(t), state_of(t)) for t in page if id_of(t) in ids)
                     if len(ids) - len(found) <= self._pages(max(0, self.known - seen)):
                         return  # the rest is cheaper one by one
         except BrokenList:
@@ -193,14 +195,14 @@ class TaskRegistry:
                     asked.update(dict.fromkeys(due, now))
                     await asyncio.gather(*(cancel(i) for i in due))
                     left = {
-                        t["id"]
+                        id_of(t)
                         async for page in self.tes.pages(self._tags)
                         for t in page
-                        if t["id"] in own and state_of(t) in LIVE
+                        if id_of(t) in own and state_of(t) in LIVE
                     }
                     if not left:
                         own = left = {
-                            t["id"]
+                            id_of(t)
                             async for page in self.tes.pages(self._tags, view="BASIC")
                             for t in page
                             if state_of(t) in LIVE
@@ -219,3 +221,8 @@ class TaskRegistry:
             _, late = await asyncio.wait(set(self._making), timeout=CREATION_BOUND)
             for making in late:
                 making.cancel()
+
+
+def _kept(task: Task) -> tuple[str, Found]:
+    tags, created = tags_of(task), task.creation_time or datetime.min.replace(tzinfo=UTC)
+    return tags.get("gdi-job", ""), Found(id_of(task), state_of(task), tags.get("gdi-try", ""), created)

@@ -13,11 +13,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+from tes.models import Task
 
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import Refused, RetryPolicy, error_of, persist
 from snakemake_tes_auth.storage.queries import Query
-from snakemake_tes_auth.tes.client import Task
 
 MAX_PAGES = 10_000
 PAGE = 1000  # files on a page of the gateway's listing
@@ -128,16 +128,12 @@ class Metadata:
             task = await self._task(self._believed.task[path])
         except (ProblemError, KeyError):
             return
-        for log in task.get("logs") or []:
-            for output in (log.get("outputs") if isinstance(log, dict) else None) or []:
-                prefix, name, size = (
-                    f"workspace://{self._run}/",
-                    str(output.get("url", "")),
-                    str(output.get("size_bytes", "")),
-                )
-                known = self._files.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
-                if known is not None and known.size is None and size.isdecimal():
-                    self._files[name.removeprefix(prefix)] = FileInfo(int(size), known.mtime)
+        prefix = f"workspace://{self._run}/"
+        for output in (o for log in task.logs or [] for o in log.outputs or []):
+            name, size = output.url or "", output.size_bytes
+            known = self._files.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+            if known is not None and known.size is None and size is not None:
+                self._files[name.removeprefix(prefix)] = FileInfo(size, known.mtime)
 
     async def listing(self) -> dict[str, FileInfo]:
         """Every file of the run's workspace that is known, by path; directories appear as what lies in them. The first

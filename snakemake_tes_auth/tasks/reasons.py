@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from snakemake_tes_auth.tes.client import Task, state_of
+from tes.models import Task, TaskLog
+
+from gdi.contracts.tes import state_of
 
 _CLASS = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,60}$")
 _ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,60})(?: line=([0-9]{1,10}))?")
@@ -67,12 +69,10 @@ class Failure:
 
 def failure(task: Task) -> Failure:
     """Reads a failed task's last log (`logs[-1]` is the last try of the TES itself)."""
-    logs = task.get("logs")
-    log = logs[-1] if isinstance(logs, list) and logs and isinstance(logs[-1], dict) else {}
-    raw = log.get("metadata")
-    metadata: dict[str, Any] = raw if isinstance(raw, dict) else {}
-    codes = [e.get("exit_code") for e in log.get("logs") or [] if isinstance(e, dict)]
-    exit_code = next((c for c in reversed(codes) if isinstance(c, int)), None)
+    log = task.logs[-1] if task.logs else TaskLog()
+    metadata = log.metadata or {}
+    codes = [executor.exit_code for executor in log.logs or []]
+    exit_code = next((c for c in reversed(codes) if c is not None), None)
     lines = _lines(log)
     told = next((found for line in reversed(lines) if (found := _ERROR.fullmatch(line))), None)
     return Failure(
@@ -86,9 +86,9 @@ def failure(task: Task) -> Failure:
     )
 
 
-def _lines(log: dict[str, Any]) -> list[str]:
+def _lines(log: TaskLog) -> list[str]:
     """The end of the last executor's standard error, without what Snakemake itself says when a job of a task failed."""
-    said = [e["stderr"] for e in log.get("logs") or [] if isinstance(e, dict) and isinstance(e.get("stderr"), str)]
+    said = [executor.stderr for executor in log.logs or [] if executor.stderr is not None]
     text = said[-1][-16_384:] if said else ""
     text = _SNAKEMAKES_END.sub("\n", text)
     return [line.strip() for line in text.splitlines() if line.strip()]

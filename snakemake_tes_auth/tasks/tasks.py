@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from tes.models import Executor, Input, Output, Resources, Task
+
+from gdi.contracts.tes import changed, tags_of
 from snakemake_tes_auth.executor import adapter, direct
 from snakemake_tes_auth.executor.jobview import JobFile, JobView
 from snakemake_tes_auth.executor.source_files import SourceFiles
 
-Task = dict[str, Any]  # a tesTask of TES 1.1 as JSON
-TesInput = dict[str, Any]
 Mode = Literal["auto", "direct", "snakemake"]
 MAX_COMMAND = 120_000  # bytes; one argument of a process is at most 128 KiB on Linux
 MAX_COMMANDS = 1_000_000  # of all arguments together
@@ -62,9 +63,15 @@ class Plan:
     def at(path: Path) -> str:
         return f"{JOB_FOLDER}/{RUNNER.name}" if path == RUNNER else str(path)
 
-    def task(self, *, key: str, tries: str, sources: Iterable[TesInput]) -> Task:
-        tags = {"gdi-job": key, "gdi-try": tries, **self.draft["tags"]}
-        return {**self.draft, "inputs": [*self.draft["inputs"], *sources], "tags": tags}
+    def task(self, *, key: str, tries: str, sources: Iterable[Input]) -> Task:
+        """The whole task. CannotRun where py-tes's validation refuses it."""
+        tags = {"gdi-job": key, "gdi-try": tries, **tags_of(self.draft)}
+        task = changed(self.draft, inputs=[*(self.draft.inputs or []), *sources], tags=tags)
+        valid, why = task.is_valid()
+        if not valid:
+            reason = "; ".join(str(why).splitlines())
+            raise CannotRun(f"rule {tags['gdi-rule']} is no valid TES 1.1 task: {reason}; report this, with the rule")
+        return task
 
 
 class Builder:
@@ -141,7 +148,7 @@ class Builder:
             files,
             self._image,
             command,
-            [{"content": content, "path": f"{JOB_FOLDER}/job.json", "type": "FILE"}],
+            [Input(content=content, path=f"{JOB_FOLDER}/job.json")],
         )
 
     def _plan(
@@ -151,21 +158,21 @@ class Builder:
         files: Iterable[Path],
         image: str,
         command: list[str],
-        inline: list[TesInput],
+        inline: list[Input],
         *,
         one_by_one: bool = False,
     ) -> Plan:
         outputs = [*job.outputs, *job.logs, *(m.benchmark for m in job.members or [job] if m.benchmark)]
         return Plan(
             tuple(sorted(files)),
-            {
-                "name": _name(job),
-                "inputs": [*(self._staged(job, f) for f in job.inputs if f.query), *inline],
-                "outputs": [self._output(job, f) for f in outputs],
-                "resources": resources(job, one_by_one=one_by_one),
-                "executors": [{"image": image, "command": command, "workdir": str(self._work)}],
-                "tags": {"gdi-rule": job.rule[:200], "gdi-jobid": str(job.jobid), "gdi-mode": mode},
-            },
+            Task(
+                name=_name(job),
+                inputs=[*(self._input(job, f) for f in job.inputs if f.query), *inline],
+                outputs=[self._output(job, f) for f in outputs],
+                resources=resources(job, one_by_one=one_by_one),
+                executors=[Executor(image=image, command=command, workdir=str(self._work))],
+                tags={"gdi-rule": job.rule[:200], "gdi-jobid": str(job.jobid), "gdi-mode": mode},
+            ),
         )
 
     def _local_inputs(self, job: JobView) -> set[Path]:
@@ -182,43 +189,47 @@ class Builder:
                 found.add(path)
         return found
 
-    def _staged(self, job: JobView, f: JobFile) -> Task:
+    def _path(self, job: JobView, f: JobFile) -> str:
         path = PurePosixPath(f.local)
         if path.is_absolute() or ".." in path.parts:
             raise CannotRun(
                 f"rule {job.rule}: the path {f.local} is not below the working directory; write relative paths"
             )
-        return {"url": f.query, "path": f"{self._work}/{path}", "type": "DIRECTORY" if f.directory else "FILE"}
+        return f"{self._work}/{path}"
 
-    def _output(self, job: JobView, f: JobFile) -> Task:
+    def _input(self, job: JobView, f: JobFile) -> Input:
+        return Input(url=f.query, path=self._path(job, f), type="DIRECTORY" if f.directory else "FILE")
+
+    def _output(self, job: JobView, f: JobFile) -> Output:
         if not f.query:
             raise CannotRun(
                 f"rule {job.rule}: the output {f.local} is a local file; remove `local()` or give a default storage"
             )
-        return self._staged(job, f)
+        return Output(url=f.query, path=self._path(job, f), type="DIRECTORY" if f.directory else "FILE")
 
 
-def resources(job: JobView, *, one_by_one: bool = False) -> dict[str, Any]:
+def resources(job: JobView, *, one_by_one: bool = False) -> Resources:
     """TES resources: cores from threads, memory and disk from `mem_mb`/`disk_mb` in GB, at least 0.1; `preemptible`,
     `tes_zones` (comma-separated), and every other `tes_NAME` as the backend parameter NAME. A group whose jobs run
     `one_by_one` needs what its largest job needs, and disk for all."""
     members = job.members if one_by_one and job.members else [job]
-    found: dict[str, Any] = (
-        {"cpu_cores": max(1, *(m.threads for m in members))}
-        if len(members) > 1
-        else {"cpu_cores": max(1, members[0].threads)}
+    wanted = {k: v for m in members for k, v in m.resources.items()}
+    zones = str(wanted.get("tes_zones", ""))
+    own = {k.removeprefix("tes_"): str(v) for k, v in wanted.items() if k.startswith("tes_") and k != "tes_zones"}
+    return Resources(
+        cpu_cores=max([1, *(m.threads for m in members)]),
+        ram_gb=_gigabytes(members, "mem_mb", max),
+        disk_gb=_gigabytes(members, "disk_mb", sum),
+        preemptible=True if wanted.get("preemptible") else None,
+        zones=[z.strip() for z in zones.split(",") if z.strip()] if zones else None,
+        backend_parameters=own or None,
     )
-    for name, tes, join in (("mem_mb", "ram_gb", max), ("disk_mb", "disk_gb", sum)):
-        values = [float(v) for m in members if isinstance(v := m.resources.get(name), int | float) and v > 0]
-        if values:
-            found[tes] = max(0.1, round(join(values) / 1000, 3))
-    asked = {k: v for m in members for k, v in m.resources.items()}
-    if asked.get("preemptible"):
-        found["preemptible"] = True
-    if zones := str(asked.get("tes_zones", "")):
-        found["zones"] = [z.strip() for z in zones.split(",") if z.strip()]
-    parameters = {k.removeprefix("tes_"): str(v) for k, v in asked.items() if k.startswith("tes_") and k != "tes_zones"}
-    return {**found, "backend_parameters": parameters} if parameters else found
+
+
+def _gigabytes(members: list[JobView], name: str, join: Callable[[list[float]], float]) -> float | None:
+    """What all of `members` need of the resource `name` (MB): in GB, at least 0.1; None where none names it."""
+    values = [float(v) for m in members if isinstance(v := m.resources.get(name), int | float) and v > 0]
+    return max(0.1, round(join(values) / 1000, 3)) if values else None
 
 
 def _too_long(job: JobView) -> str:

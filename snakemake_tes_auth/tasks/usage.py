@@ -8,17 +8,18 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
+from tes.models import Resources, Task, TaskLog
+
+from gdi.contracts.tes import View, id_of
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import Away, Refused
-from snakemake_tes_auth.tes.client import Task, View
 
 PAUSE = 0.1  # seconds between two questions
 WAITING = 100  # finished tasks that wait to be asked for one by one; what is more waits for the listing at the end
 FINISH_BOUND = 20.0  # seconds that the end of a run may wait for it
-MAX_NUMBER = 1e15
 
 
 class Asked(Protocol):
@@ -73,7 +74,7 @@ class Usage:
                             return
 
     def _found(self, task: Task) -> None:
-        who = self._who.pop(str(task.get("id")), None)
+        who = self._who.pop(id_of(task), None)
         if who is not None and (used := usage(task)):
             self._tell(who, used)
 
@@ -82,49 +83,23 @@ def usage(task: Task) -> dict[str, float]:
     """Seconds waited (`queued_s`), seconds in all with staging (`total_s`) and of the command (`command_s`), what was
     asked for (`cores`, `ram_gb`, `disk_gb`) and bytes stored. What the TES leaves out is left out. TES 1.1,
     tesTask.logs and tesTask.resources."""
-    logs = task.get("logs")
-    log = logs[-1] if isinstance(logs, list) and logs and isinstance(logs[-1], dict) else {}
-    commands = [e for e in log.get("logs") or [] if isinstance(e, dict)]
-    began, ended = _time(log.get("start_time")), _time(log.get("end_time"))
+    log, resources = task.logs[-1] if task.logs else TaskLog(), task.resources or Resources()
+    commands = log.logs or []
     spans = {
-        "queued_s": _span(_time(task.get("creation_time")), began),
-        "total_s": _span(began, ended),
-        "command_s": _span(_time(commands[0].get("start_time")), _time(commands[-1].get("end_time")))
-        if commands
-        else None,
+        "queued_s": _span(task.creation_time, log.start_time),
+        "total_s": _span(log.start_time, log.end_time),
+        "command_s": _span(commands[0].start_time, commands[-1].end_time) if commands else None,
     }
-    resources = task.get("resources")
-    asked = resources if isinstance(resources, dict) else {}
-    found = {k: v for k, v in spans.items() if v is not None}
-    found |= {
-        name: number
-        for name, key in (("cores", "cpu_cores"), ("ram_gb", "ram_gb"), ("disk_gb", "disk_gb"))
-        if (number := _number(asked.get(key)))
-    }
-    sizes = [_number(o.get("size_bytes")) for o in log.get("outputs") or [] if isinstance(o, dict)]
-    if any(size is not None for size in sizes):
-        found["output_bytes"] = sum(size or 0.0 for size in sizes)
+    wanted = {"cores": resources.cpu_cores, "ram_gb": resources.ram_gb, "disk_gb": resources.disk_gb}
+    found = {name: seconds for name, seconds in spans.items() if seconds is not None}
+    found |= {name: float(number) for name, number in wanted.items() if number}
+    sizes = [output.size_bytes for output in log.outputs or [] if output.size_bytes is not None]
+    if sizes:
+        found["output_bytes"] = float(sum(sizes))
     return found
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _span(began: datetime | None, ended: datetime | None) -> float | None:
     if began is None or ended is None:
         return None
     return max(0.0, round((ended - began).total_seconds(), 3))
-
-
-def _number(value: Any) -> float | None:
-    """int64 is a string in protobuf's JSON."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if 0 <= number <= MAX_NUMBER else None

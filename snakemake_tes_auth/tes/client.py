@@ -1,5 +1,5 @@
-"""A TES 1.1 client that is asynchronous and light: tasks stay dictionaries, lists are paged, bounded and adapt to what
-the server bears. GA4GH TES 1.1.
+"""A TES 1.1 client that is asynchronous and light: py-tes's tasks go in and come out, lists are paged, bounded and
+adapt to what the server bears. GA4GH TES 1.1.
 """
 
 from __future__ import annotations
@@ -9,36 +9,23 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any
 
 import httpx
+from tes.models import Task
 
+from gdi.contracts.tes import ENDING, LIVE, View, from_json, id_of, state_of, tags_of, to_json
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
 from snakemake_tes_auth.tes.paging import PageSize
 
-Task = dict[str, Any]  # a TES task as JSON: py-tes's models are synchronous and cost more than the call itself
-View = Literal["MINIMAL", "BASIC", "FULL"]
-
-LIVE = frozenset({"UNKNOWN", "QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "CANCELING"})
-FAILED = frozenset({"EXECUTOR_ERROR", "SYSTEM_ERROR", "PREEMPTED", "CANCELED"})
-STATES = LIVE | FAILED | {"COMPLETE"}
+Json = dict[str, Any]  # an answer as the server gave it; it does not leave this room
+SERVES = (LIVE - ENDING) | {"COMPLETE"}  # the states of a task that need not be made again
 MAX_PAGES = 10_000
 MAX_STARTS = 4  # how often a list whose pages repeat is begun anew before what came of it has to do
 SETTLE = 1.5  # seconds a list may lag behind a creation whose answer was lost
 TASKS = "/ga4gh/tes/v1/tasks"
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-
-def state_of(task: Task) -> str:
-    """The task's state; UNKNOWN where the server leaves it out or says something that TES does not know."""
-    state = task.get("state")
-    return state if isinstance(state, str) and state in STATES else "UNKNOWN"
-
-
-def tags_of(task: Task) -> Mapping[str, str]:
-    tags = task.get("tags")
-    return tags if isinstance(tags, dict) else {}
 
 
 class BrokenList(ProblemError):
@@ -129,15 +116,16 @@ class TesClient:
         while True:
             async for page in self._pages(tags, "BASIC", once=True):
                 for found in page:
-                    if state_of(found) in (LIVE - {"CANCELING"}) | {"COMPLETE"}:
-                        return str(found["id"])
+                    if state_of(found) in SERVES:
+                        return id_of(found)
             if time.monotonic() >= until:
                 return ""
             await asyncio.sleep(SETTLE / 3)
 
     async def get(self, identifier: str, view: View = "FULL") -> Task:
         """`GET /tasks/{id}`. ProblemError 404 where the TES forgot it."""
-        return await self._call("GET", f"{TASKS}/{_segment(identifier)}", params={"view": view})
+        answer = await self._call("GET", f"{TASKS}/{_segment(identifier)}", params={"view": view})
+        return from_json(answer, identifier=identifier)
 
     async def cancel(self, identifier: str) -> None:
         """`POST /tasks/{id}:cancel`. A task that ended or is forgotten is no error."""
@@ -176,8 +164,9 @@ class TesClient:
         ids: set[str] = set()
         for _ in range(MAX_PAGES):
             answer = await self._page(tags, view, token, once)
-            tasks = [t for t in answer.get("tasks") or [] if isinstance(t, dict) and isinstance(t.get("id"), str)]
-            new = {t["id"] for t in tasks} - ids
+            found = [t for t in answer.get("tasks") or [] if isinstance(t, dict) and isinstance(t.get("id"), str)]
+            tasks = [from_json(t) for t in found]
+            new = {id_of(t) for t in tasks} - ids
             if tasks and not new:
                 raise BrokenList(502, "bad-answer", f"{self._name} gave the same page of its task list twice.")
             ids |= new
@@ -193,10 +182,10 @@ class TesClient:
             seen.add(token)
         raise BrokenList(502, "bad-answer", f"{self._name}'s task list has more than {MAX_PAGES} pages.")
 
-    async def _page(self, tags: Mapping[str, str], view: View, token: str, once: bool) -> Task:
+    async def _page(self, tags: Mapping[str, str], view: View, token: str, once: bool) -> Json:
         size = self._sizes[view]
 
-        async def call() -> Task:
+        async def call() -> Json:
             params: dict[str, Any] = {"view": view, "page_size": size.size}
             if self._filters and tags:
                 params |= {"tag_key": list(tags), "tag_value": list(tags.values())}
@@ -226,12 +215,12 @@ class TesClient:
 
         return await call() if once else await persist(call, what=self._name, patience=self._patience, say=self._say)
 
-    async def _call(self, method: str, path: str, **arguments: Any) -> Task:
+    async def _call(self, method: str, path: str, **arguments: Any) -> Json:
         return await persist(
             lambda: self._once(method, path, **arguments), what=self._name, patience=self._patience, say=self._say
         )
 
-    async def _once(self, method: str, path: str, **arguments: Any) -> Task:
+    async def _once(self, method: str, path: str, **arguments: Any) -> Json:
         return await self._send(self._http.build_request(method, path, **arguments))
 
     def _creation(self, task: Task) -> httpx.Request:
@@ -239,12 +228,12 @@ class TesClient:
         thousand.
         """
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        body = json.dumps(task, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(to_json(task), ensure_ascii=False, separators=(",", ":")).encode()
         return httpx.Request(
             "POST", self._tasks_url, headers=headers, content=body, extensions={"timeout": self._http.timeout.as_dict()}
         )
 
-    async def _send(self, request: httpx.Request) -> Task:
+    async def _send(self, request: httpx.Request) -> Json:
         self.requests += 1
         answer = await self._http.send(request)
         self._date = answer.headers.get("date", "")
@@ -252,7 +241,7 @@ class TesClient:
             raise error_of(answer)
         try:
             body = answer.json() if answer.content else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             raise ProblemError(
@@ -265,7 +254,7 @@ def _status(error: Exception | None) -> int:
     return error.problem.status if isinstance(error, ProblemError) else 0
 
 
-def _identifier(answer: Task, name: str) -> str:
+def _identifier(answer: Json, name: str) -> str:
     identifier = answer.get("id")
     if not isinstance(identifier, str) or not identifier:
         raise ProblemError(502, "bad-answer", f"{name} created a task without an id.")

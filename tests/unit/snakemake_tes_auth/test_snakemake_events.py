@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tes.models import Task
 
+from gdi.contracts.tes import from_json
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import event
@@ -140,7 +142,7 @@ TASK: dict[str, Any] = {
 
 
 def test_what_a_task_used_is_read_from_its_log() -> None:
-    assert usage(TASK) == {
+    assert usage(from_json(TASK)) == {
         "queued_s": 5.123,
         "total_s": 59.877,
         "command_s": 30.5,
@@ -162,7 +164,7 @@ def test_what_a_task_used_is_read_from_its_log() -> None:
     ],
 )
 def test_what_the_tes_leaves_out_or_gets_wrong_is_left_out(task: dict[str, Any]) -> None:
-    assert usage(task) == {}
+    assert usage(from_json(task)) == {}
 
 
 class Tes:
@@ -171,15 +173,15 @@ class Tes:
         self.listed = 0
         self.error = error
 
-    async def get(self, identifier: str, view: str = "FULL") -> dict[str, Any]:
+    async def get(self, identifier: str, view: str = "FULL") -> Task:
         self.got.append(identifier)
         if self.error:
             raise self.error
-        return {**TASK, "id": identifier}
+        return from_json(TASK, identifier=identifier)
 
-    async def pages(self, tags: Any, *, view: str = "MINIMAL") -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def pages(self, tags: Any, *, view: str = "MINIMAL") -> AsyncGenerator[list[Task], None]:
         self.listed += 1
-        yield [{**TASK, "id": f"t{i}"} for i in range(300)]
+        yield [from_json(TASK, identifier=f"t{i}") for i in range(300)]
 
 
 async def test_many_that_end_at_once_cost_one_listing_not_a_request_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tes.models import Task
 
+from gdi.contracts.tes import from_json
 from snakemake_tes_auth.retry import Refused, RetryPolicy
 from snakemake_tes_auth.storage.metadata import Metadata
 from snakemake_tes_auth.storage.queries import Query, parse
@@ -46,13 +48,13 @@ class Gateway:
         more = str(start + 1000) if start + 1000 < len(rows) else ""
         return httpx.Response(200, json={"files": rows[start : start + 1000], "next_page_token": more})
 
-    async def task(self, identifier: str) -> dict[str, Any]:
+    async def task(self, identifier: str) -> Task:
         self.asked.append(f"TASK {identifier}")
         outputs = [
             {"url": f"workspace://{RUN}/{p}", "path": "/x", "size_bytes": str(s)}
             for p, s in self.tasks.get(identifier, {}).items()
         ]
-        return {"id": identifier, "logs": [{"logs": [], "outputs": outputs}]}
+        return from_json({"logs": [{"logs": [], "outputs": outputs}]}, identifier=identifier)
 
     async def began(self) -> Metadata:
         await self.metadata.listing()

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.tes import from_json
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth
 from snakemake_tes_auth.events.events import MAX_QUEUE, EventPump, event
@@ -135,13 +136,11 @@ def test_a_failure_says_class_line_dataset_and_exit_code() -> None:
         "state": "EXECUTOR_ERROR",
         "logs": [{"logs": [{"exit_code": 1}], "metadata": {"gdi_error_class": "VcfFormatError", "gdi_line": "12"}}],
     }
-    assert failure(task).sentence("count") == "rule count failed with VcfFormatError at line 12 (exit code 1)"
-    denied = failure(
-        {
-            "state": "SYSTEM_ERROR",
-            "logs": [{"metadata": {"gdi_error_class": "AccessDenied", "gdi_dataset": "D1", "gdi_reason": "withdrawn"}}],
-        }
+    assert (
+        failure(from_json(task)).sentence("count") == "rule count failed with VcfFormatError at line 12 (exit code 1)"
     )
+    metadata = {"gdi_error_class": "AccessDenied", "gdi_dataset": "D1", "gdi_reason": "withdrawn"}
+    denied = failure(from_json({"state": "SYSTEM_ERROR", "logs": [{"metadata": metadata}]}))
     assert (
         denied.sentence("count") == "rule count failed on dataset D1 with AccessDenied: withdrawn"
         and not denied.worth_another_try
@@ -160,7 +159,7 @@ def test_a_failure_says_class_line_dataset_and_exit_code() -> None:
     ],
 )
 def test_nonsense_from_a_server_is_no_reason_to_fall_over(logs: Any) -> None:
-    found = failure({"state": "SYSTEM_ERROR", "logs": logs})
+    found = failure(from_json({"state": "SYSTEM_ERROR", "logs": logs}))
     assert (
         found.worth_another_try
         and found.line is None

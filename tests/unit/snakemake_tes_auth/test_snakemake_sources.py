@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gdi.contracts.tes import to_json
 from snakemake_tes_auth.executor.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
 from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
 from snakemake_tes_auth.tasks.tasks import CannotRun
@@ -43,7 +44,7 @@ async def test_a_content_is_stored_once_however_many_jobs_and_names_ask_for_it(t
     sources = Sources(store)
     found = await asyncio.gather(*(sources.inputs(paths) for _ in range(100)))
     assert len(store.put_) == 2 and all(f == found[0] for f in found)
-    assert [i["path"] for i in found[0]] == [str(p) for p in paths] and found[0][0]["url"] == found[0][1]["url"]
+    assert [i.path for i in found[0]] == [str(p) for p in paths] and found[0][0].url == found[0][1].url
     await sources.inputs(paths)
     assert len(store.put_) == 2
 
@@ -55,7 +56,7 @@ async def test_a_file_that_changed_is_stored_anew_and_the_task_may_see_it_elsewh
     path.write_text("two")
     os.utime(path, ns=(1, 1))
     (after,) = await sources.inputs([path])
-    assert before["path"] == "/gdi/job/a" and before["url"] != after["url"] and len(store.put_) == 2
+    assert before.path == "/gdi/job/a" and before.url != after.url and len(store.put_) == 2
 
 
 async def test_a_failure_is_not_kept_and_a_cancelled_job_does_not_take_the_others_file(tmp_path: Path) -> None:
@@ -69,13 +70,14 @@ async def test_a_failure_is_not_kept_and_a_cancelled_job_does_not_take_the_other
     first, second = (asyncio.create_task(other.inputs(paths)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
-    assert (await second)[0]["url"]
+    assert (await second)[0].url
 
 
 async def test_without_storage_text_goes_inline_and_the_rest_says_what_to_give(tmp_path: Path) -> None:
     sources = Sources(None)
     (small,) = files(tmp_path, a="text")
-    assert await sources.inputs([small]) == [{"content": "text", "path": str(small), "type": "FILE"}]
+    (inline,) = await sources.inputs([small])
+    assert to_json(inline) == {"content": "text", "path": str(small), "type": "FILE"}
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     (tmp_path / "large").write_text("x" * (MAX_INLINE + 1))
     for name in ("binary", "large"):

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tes.models import Input
 
+from gdi.contracts.tes import from_json, to_json
 from node_gateway.auth import Caller
 from node_gateway.policy import Policy
 from node_gateway.tasks.check import check
@@ -51,9 +53,7 @@ def view(**changes: Any) -> JobView:
 
 def built(tmp_path: Path, job: JobView, **how: Any) -> dict[str, Any]:
     plan = Builder(tmp_path, image="gdi-task:1", work=tmp_path, **how).plan(job)
-    return plan.task(
-        key="k", tries="1", sources=[{"content": "", "path": plan.at(f), "type": "FILE"} for f in plan.files]
-    )
+    return to_json(plan.task(key="k", tries="1", sources=[Input(content="", path=plan.at(f)) for f in plan.files]))
 
 
 def run(tmp_path: Path, job: JobView) -> subprocess.CompletedProcess[str]:
@@ -127,7 +127,7 @@ def test_a_named_script_brings_its_folder_and_nothing_else(tmp_path: Path) -> No
 
 def test_resources_are_what_tes_calls_them() -> None:
     asked = {"mem_mb": 1500, "disk_mb": 10, "preemptible": 1, "tes_zones": "a, b", "tes_vm_size": "large", "runtime": 5}
-    assert resources(view(resources=asked)) == {
+    assert to_json(resources(view(resources=asked))) == {
         "cpu_cores": 2,
         "ram_gb": 1.5,
         "disk_gb": 0.1,
@@ -140,7 +140,13 @@ def test_resources_are_what_tes_calls_them() -> None:
         view(threads=4, resources={"mem_mb": 900, "disk_mb": 600}),
     )
     group = view(group=True, members=[small, large], resources={"mem_mb": 1000})
-    assert resources(group, one_by_one=True) == {"cpu_cores": 4, "ram_gb": 0.9, "disk_gb": 1.1}
+    assert to_json(resources(group, one_by_one=True)) == {"cpu_cores": 4, "ram_gb": 0.9, "disk_gb": 1.1}
+
+
+def test_a_task_that_py_tes_finds_invalid_is_not_sent_and_names_its_rule() -> None:
+    plan = Builder(Path("/w"), image="gdi-task:1", work=Path("relative")).plan(view())
+    with pytest.raises(CannotRun, match=r"rule count .*Input path must be absolute; Output path must be absolute"):
+        plan.task(key="k", tries="1", sources=[])
 
 
 @pytest.mark.parametrize(
@@ -335,9 +341,8 @@ def test_a_passive_provider_names_files_as_the_main_process_does(
 
 
 def failed(stderr: str, **metadata: str) -> str:
-    return failure(
-        {"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1, "stderr": stderr}], "metadata": metadata}]}
-    ).sentence("count")
+    logs = [{"logs": [{"exit_code": 1, "stderr": stderr}], "metadata": metadata}]
+    return failure(from_json({"state": "EXECUTOR_ERROR", "logs": logs})).sentence("count")
 
 
 def test_a_tes_that_shows_standard_error_tells_class_line_and_last_words() -> None:
