@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from gdi.kit.jose import SigningKey
+from gdi.kit.migrations import Outcome
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.oauth.client import Oidc
@@ -133,12 +134,21 @@ async def open_broker(s: Settings) -> Broker:
 
 async def open_store(url: str, password_file: Path | None) -> BrokerDatabase:
     """The database with its schema made or brought up to date. SettingsError for a password file that cannot be
-    used.
+    used; SchemaError for a database that this version cannot serve.
     """
+    store, _ = await migrated_store(url, password_file)
+    return store
+
+
+async def migrated_store(url: str, password_file: Path | None) -> tuple[BrokerDatabase, Outcome]:
+    """As `open_store`, and from which revision to which the database went."""
     password = read_secret(password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if password_file else None
     store = BrokerDatabase.open(url, password)
-    await store.create()
-    return store
+    try:
+        return store, await store.create()
+    except BaseException:
+        await store.close()
+        raise
 
 
 async def _at_start(vault: Vault) -> SigningKey:

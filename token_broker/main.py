@@ -11,10 +11,12 @@ import sys
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from gdi.kit.database import DatabaseAwayError
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
+from gdi.kit.migrations import SchemaError
 from gdi.kit.settings import SettingsError
 from token_broker.app import create_app
-from token_broker.broker import open_broker, open_store
+from token_broker.broker import migrated_store, open_broker
 from token_broker.settings import DatabaseSettings, Settings
 
 MIGRATE_TRIES = 20  # a minute
@@ -23,13 +25,13 @@ MIGRATE_TRIES = 20  # a minute
 def main() -> int:
     """Serves until SIGTERM or SIGINT. Exit code 2 where the settings, files or the Vault mount are not fit."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite"):
+    for noisy in ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         if sys.argv[1:] == ["migrate"]:
             return asyncio.run(migrate())
         return asyncio.run(serve(Settings.load()))
-    except SettingsError as error:
+    except (SettingsError, SchemaError) as error:
         print(f"token-broker: {error}", file=sys.stderr)
         return 2
 
@@ -55,17 +57,17 @@ async def serve(settings: Settings) -> int:
 
 
 async def migrate() -> int:
-    """Waits for the database within bounds, makes what its schema lacks, and ends: 0, or 1 where the database cannot be
-    had.
+    """Waits for the database within bounds, brings its schema to the newest revision, says from which it came, and
+    ends: 0, or 1 where the database cannot be had. SchemaError where it is newer, or lacks what it should have.
     """
     settings = DatabaseSettings.load()
     for _ in range(MIGRATE_TRIES):
         try:
-            store = await open_store(settings.database_url, settings.database_password_file)
+            store, outcome = await migrated_store(settings.database_url, settings.database_password_file)
             await store.close()
-            print("token-broker: the database's schema is up to date", file=sys.stderr)
+            print(f"token-broker: the database's schema: {outcome}", file=sys.stderr)
             return 0
-        except (OSError, SQLAlchemyError) as error:
+        except (DatabaseAwayError, OSError, SQLAlchemyError) as error:
             print(f"token-broker: waiting for the database ({type(error).__name__})", file=sys.stderr)
             await asyncio.sleep(3)
     print(

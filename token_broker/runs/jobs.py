@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.events import JOB_STATES
 from gdi.contracts.progress import Job, JobPage
-from token_broker.db.store import job_details, jobs, upsert
+from token_broker.db.store import jobs
+from token_broker.db.upsert import upsert
 
 PAGE = 2000
 MAX_WILDCARDS, MAX_MESSAGE = 1000, 500  # characters of a job that a list carries
@@ -36,7 +37,9 @@ async def note(c: AsyncConnection, key: Mapping[str, Any], numbered: Iterable[tu
     for number, e in numbered:
         if e.kind != "job" or e.job is None or e.state not in JOB_STATES:
             continue
-        row = changed.setdefault(e.job, {**key, "job": e.job, "done": False, **dict.fromkeys((*KNOWN, *SAID))})
+        # Rule and state are there already (progress.Sums); PostgreSQL checks a row before it finds the one to merge.
+        empty = {"rule": "", "state": e.state, "done": False, **dict.fromkeys((*KNOWN, *SAID))}
+        row = changed.setdefault(e.job, {**key, "job": e.job, **empty})
         row["number"] = number
         if e.state == "done":
             row |= {"done": True, **dict.fromkeys(SAID)}
@@ -48,7 +51,7 @@ async def note(c: AsyncConnection, key: Mapping[str, Any], numbered: Iterable[tu
     for done in (False, True):
         rows = [{k: v for k, v in row.items() if k != "done"} for row in changed.values() if row["done"] is done]
         replace, keep = (("number", *SAID), KNOWN) if done else (("number",), (*KNOWN, *SAID))
-        await upsert(c, job_details, rows, replace=replace, newer=keep)
+        await upsert(c, jobs, rows, replace=replace, newer=keep)
 
 
 def _wildcards(given: Mapping[str, str]) -> str | None:
@@ -65,22 +68,12 @@ def _wildcards(given: Mapping[str, str]) -> str | None:
 
 async def page(c: AsyncConnection, run: RowMapping, after: int, limit: int) -> JobPage:
     """Jobs of the current attempt of which there was news after `after` (an event's number), oldest news first."""
-    same = [jobs.c[name] == job_details.c[name] for name in ("run_id", "attempt", "node", "job")]
-    wanted = [
-        jobs.c.node,
-        jobs.c.job,
-        jobs.c.rule,
-        jobs.c.state,
-        jobs.c.started_at,
-        jobs.c.ended_at,
-        *(job_details.c[n] for n in ("number", *KNOWN, *SAID)),
-    ]
+    wanted = ("node", "job", "rule", "state", "started_at", "ended_at", "number", *KNOWN, *SAID)
     limit = max(1, min(limit, PAGE))
     query = (
-        sa.select(*wanted)
-        .join_from(job_details, jobs, sa.and_(*same))
-        .where(job_details.c.run_id == run["id"], job_details.c.attempt == run["attempt"], job_details.c.number > after)
-        .order_by(job_details.c.number)
+        sa.select(*(jobs.c[name] for name in wanted))
+        .where(jobs.c.run_id == run["id"], jobs.c.attempt == run["attempt"], jobs.c.number > after)
+        .order_by(jobs.c.number)
         .limit(limit)
     )
     rows: Sequence[RowMapping] = (await c.execute(query)).mappings().all()

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.events import JOB_STATES, Event
 from gdi.contracts.progress import NodeProgress, Progress, RuleProgress
-from token_broker.db.store import jobs, node_states, rules, upsert
+from token_broker.db.store import jobs, node_states, rules
+from token_broker.db.upsert import upsert
 
 ENDED = ("done", "failed", "cancelled")
 WAITING = ("planned", "submitted", "queued")

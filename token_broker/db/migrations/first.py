@@ -1,0 +1,190 @@
+"""Revision 0001 of the broker's schema, as it was: never changed again. The newest is in token_broker/db/store.py."""
+
+import sqlalchemy as sa
+
+LATER = ("job_details", "schedules", "starts")  # what older databases without a number may lack, in this order
+
+meta = sa.MetaData()
+
+sa.Table(
+    "grants",
+    meta,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("owner", sa.String(255), nullable=False, index=True),
+    sa.Column("workflows", sa.JSON, nullable=False),
+    sa.Column("datasets", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("mode", sa.String(10), nullable=False),
+    sa.Column("label", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False, index=True),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("refreshes", sa.Integer, nullable=False),
+    sa.Column("used_run", sa.String(22)),
+    sa.Column("refresh_due", sa.Float, nullable=False),
+    sa.Column("revoke_due", sa.Float, index=True),
+    sa.Column("revoke_tries", sa.Integer, nullable=False),
+)
+
+sa.Table(
+    "tickets",
+    meta,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("grant_id", sa.String(40), nullable=False, index=True),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("parameters_hash", sa.String(64), nullable=False),
+    sa.Column("dag_run_id", sa.String(250)),
+    sa.Column("expires_at", sa.Float, nullable=False, index=True),
+    sa.Column("used_run", sa.String(22)),
+    sa.Column("used_at", sa.Float),
+)
+
+sa.Table(
+    "schedules",
+    meta,
+    sa.Column("grant_id", sa.String(40), primary_key=True),
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("cron", sa.String(200), nullable=False),
+    sa.Column("timezone", sa.String(64), nullable=False),
+    sa.Column("catch_up", sa.String(10), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("next_due", sa.Float, index=True),
+    sa.Column("last_due", sa.Float),
+)
+
+sa.Table(
+    "starts",
+    meta,
+    sa.Column("grant_id", sa.String(40), primary_key=True),
+    sa.Column("due", sa.Float, primary_key=True),
+    sa.Column("dag_run_id", sa.String(250), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False, index=True),
+    sa.Column("leased_until", sa.Float, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
+sa.Table(
+    "runs",
+    meta,
+    sa.Column("id", sa.String(22), primary_key=True),
+    sa.Column("dag_id", sa.String(250), nullable=False),
+    sa.Column("dag_run_id", sa.String(250), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("outcome", sa.String(10), nullable=False),
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("digest", sa.String(71), nullable=False),
+    sa.Column("owner", sa.String(255), nullable=False, index=True),
+    sa.Column("grant_id", sa.String(40), nullable=False, index=True),
+    sa.Column("parameters_hash", sa.String(64), nullable=False),
+    sa.Column("datasets", sa.JSON, nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("failing", sa.JSON),
+    sa.Column("opened_at", sa.Float, nullable=False),
+    sa.Column("closed_at", sa.Float),
+    sa.Column("event_count", sa.Integer, nullable=False),
+)
+
+sa.Table(
+    "workloads",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("pod", sa.String(63), primary_key=True),
+    sa.Column("node", sa.String(31), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("uid", sa.String(100)),
+    sa.Column("generation", sa.Integer, nullable=False),
+)
+
+sa.Table(
+    "events",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("source", sa.String(63), nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("node", sa.String(31)),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.UniqueConstraint("run_id", "attempt", "source", "seq"),
+)
+
+sa.Table(
+    "jobs",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("job", sa.String(255), primary_key=True),
+    sa.Column("rule", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+)
+
+sa.Table(
+    "job_details",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("job", sa.String(255), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("wildcards", sa.Text),
+    sa.Column("task", sa.String(255)),
+    sa.Column("tries", sa.Integer),
+    sa.Column("cpu_seconds", sa.Float),
+    sa.Column("memory_bytes", sa.BigInteger),
+    sa.Column("submitted_at", sa.Float),
+    sa.Column("message", sa.Text),
+    sa.Column("error_class", sa.String(61)),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("line", sa.Integer),
+    sa.Column("dataset", sa.String(128)),
+    sa.Index("job_details_news", "run_id", "attempt", "number"),
+)
+
+sa.Table(
+    "rules",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("rule", sa.String(255), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+)
+
+sa.Table(
+    "node_states",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("dataset", sa.String(128)),
+)
+
+sa.Table(
+    "audit",
+    meta,
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("action", sa.String(255), nullable=False),
+    sa.Column("owner", sa.String(255), index=True),
+    sa.Column("run", sa.String(22), index=True),
+    sa.Column("grant_id", sa.String(40)),
+    sa.Column("dataset", sa.String(128)),
+    sa.Column("node", sa.String(31)),
+    sa.Column("allowed", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("visa", sa.JSON),
+)
