@@ -4,6 +4,8 @@
 #   --secret id=ca,src=FILE          certificate authorities of the network that the build runs in
 #   --secret id=uv.toml,src=FILE     uv's settings (an index of one's own), --secret id=pip.conf,src=FILE the same for pip, which only fetches uv
 ARG BASE=docker.io/library/python:3.11-slim
+# The version of pyproject.toml (a test compares).
+ARG VERSION=0.1.0
 
 # What every image stands on, as one layer that all of them share. Flattened, so that what is removed is gone and not only hidden.
 FROM ${BASE} AS trimmed
@@ -55,7 +57,7 @@ COPY --from=broker-environment /opt/gdi /opt/gdi
 COPY --from=code /code/broker /opt/gdi
 ENTRYPOINT ["python3", "-m", "token_broker.main"]
 EXPOSE 8080
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-broker" org.opencontainers.image.description="Token broker: grants, tickets, admission, run tokens" \
       org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
@@ -65,7 +67,7 @@ COPY --from=node-environment /opt/gdi /opt/gdi
 COPY --from=code /code/node /opt/gdi
 ENTRYPOINT ["python3", "-m", "node_gateway.main"]
 EXPOSE 8080 8081
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-node" org.opencontainers.image.description="Node gateway: the one door of a node" \
       org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
@@ -76,7 +78,7 @@ COPY --from=code /code/snakemake /opt/gdi
 COPY workflows /opt/gdi/workflows
 ENV GIT_PYTHON_REFRESH=quiet
 ENTRYPOINT ["python3", "-m", "snakemake_tes_auth.pod"]
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-snakemake" org.opencontainers.image.description="Snakemake pod of one run at one node" \
       org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
@@ -86,7 +88,7 @@ FROM base AS task
 COPY --from=snakemake-environment /opt/gdi /opt/gdi
 COPY --from=code /code/task /opt/gdi
 ENV GIT_PYTHON_REFRESH=quiet
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-task" org.opencontainers.image.description="Python and Snakemake inside TES tasks" \
       org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
@@ -100,7 +102,7 @@ COPY workflows /opt/gdi/workflows
 ENV AIRFLOW_HOME=/opt/airflow AIRFLOW__CORE__DAGS_FOLDER=/opt/gdi/dags AIRFLOW__CORE__LOAD_EXAMPLES=false GDI_WORKFLOWS=/opt/gdi/workflows GDI_LAUNCHER=kubernetes
 CMD ["airflow", "version"]
 EXPOSE 8080
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-airflow" org.opencontainers.image.description="Airflow with the catalogue's DAGs and the GDI operators" \
       org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"

@@ -1,32 +1,53 @@
 # make demo: the whole federation on this machine. make test: the tests. Both set everything up themselves.
+# ARGS are pytest's own: `make test-parts ARGS=tests/unit/test_x.py` runs that file and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+# A folder for pytest's reports (JUnit XML), one for each part; .ci/run reads them.
+REPORTS ?=
+PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.xml)
 
-.PHONY: demo test test-parts test-federation test-long test-system bench-snakemake bench-airflow test-kubernetes test-kubernetes-long bench-kubernetes images lint setup
+.PHONY: demo ci test test-parts test-federation test-long test-system test-dist test-kubernetes test-kubernetes-long \
+  bench-snakemake bench-airflow bench-kubernetes images dist lint setup nightly-runner nightly-operators \
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
 
-# Both at once: the federations' tests mostly wait. Each part's output comes whole.
-test: setup
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-federation
+# Lint, all tests that fit into 75 minutes, the demo; minutes by stage at the end.
+ci:
+	@.ci/run
 
+# Both at once: the federations' tests mostly wait. Each part's output comes whole. A path in ARGS: that alone, once.
+PATHS = $(foreach word,$(ARGS),$(wildcard $(firstword $(subst ::, ,$(word)))))
+test: setup
+ifeq ($(strip $(PATHS)),)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-parts test-federation
+else
+	@$(PYTEST) -n 1 --dist loadfile -m "not system and not long" $(ARGS)
+endif
+
+# A part's folders are pytest's `testpaths`, which a path in ARGS takes the place of.
 test-parts:
-	@$(BIN)/pytest -n 1 --durations 20 -m "not system and not long" tests/unit tests/integration $(ARGS)
+	@$(PYTEST) -n 1 -m "not system and not long" -o "testpaths=tests/unit tests/integration" $(ARGS)
 
 # Two federations, each with half of the files.
 test-federation:
-	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 tests/federation $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -o testpaths=tests/federation $(ARGS)
 
 # What would not fit into a quarter of an hour: every feature, fault and page against real servers. No root.
 test-long: setup
-	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 -m long tests/unit tests/integration $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m long -o "testpaths=tests/unit tests/integration" $(ARGS)
 
 # Needs root and Debian packages: says so, and what is missing, before it starts.
 test-system: setup
-	@$(BIN)/pytest -n 2 --dist loadfile --durations 20 -m system tests/system $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m system -o testpaths=tests/system $(ARGS)
 
-# The executor's figures (docs/benchmarks.md), with the published plugin beside it. ARGS=--quick: the part for CI. Nothing else should run meanwhile.
+# Each wheel alone in an empty environment (one of the long tests).
+test-dist: setup
+	@$(PYTEST) -n 2 -m long -o testpaths=tests/integration/test_dist.py $(ARGS)
+
+# The executor's figures (docs/benchmarks.md), with the published plugin beside it. ARGS=--quick: the part for CI.
+# Nothing else should run meanwhile.
 bench-snakemake: setup
 	@$(BIN)/python tests/bench/snakemake/run.py $(ARGS)
 
@@ -36,19 +57,42 @@ bench-airflow: setup
 
 # Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
 test-kubernetes: setup
-	@$(BIN)/pytest -n 0 --durations 20 -m "kubernetes and not kubernetes_long" tests/kubernetes $(ARGS)
+	@$(PYTEST) -n 0 -m "kubernetes and not kubernetes_long" -o testpaths=tests/kubernetes $(ARGS)
 
-# What of it would not fit into the CI's time: Airflow's KubernetesExecutor, upgrades during ten runs, every image with all its code, a pod that fills its disk.
+# What of it would not fit into the CI's time: Airflow's KubernetesExecutor, upgrades during ten runs, every image with
+# all its code, a pod that fills its disk.
 test-kubernetes-long: setup
-	@$(BIN)/pytest -n 0 --durations 20 -m kubernetes_long tests/kubernetes $(ARGS)
+	@$(PYTEST) -n 0 -m kubernetes_long -o testpaths=tests/kubernetes $(ARGS)
 
-# What Kubernetes costs, one line a figure. ARGS="update" runs one part of images, update, start, many. Needs what test-kubernetes needs.
+# What Kubernetes costs, one line a figure. ARGS="update" runs one part of images, update, start, many. Needs what
+# test-kubernetes needs.
 bench-kubernetes: setup
 	@$(BIN)/python -m tests.bench.kubernetes $(ARGS)
+
+# What CI has no time for, by room. Who touches a room runs that room's; docs/status.md has the last date and result.
+nightly-runner: setup
+	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_sandbox_engines.py $(ARGS)
+
+nightly-operators: setup
+	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_executors.py $(ARGS)
+
+nightly-local-federation: setup
+	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_demo.py $(ARGS)
+
+nightly-kubernetes: setup
+	@$(PYTEST) -n 0 -m kubernetes tests/kubernetes $(ARGS)
+
+nightly-packaging: dist test-dist
+
+nightly-bench: bench-snakemake bench-airflow bench-kubernetes
 
 # The Dockerfile's images without a Docker daemon, and their sizes. ARGS="broker node": only these.
 images: setup
 	@$(BIN)/python -m tests.kubernetes.images $(ARGS)
+
+# A wheel of each folder in packaging/ that has a pyproject.toml, into dist/. ARGS="gdi-token-broker": only these.
+dist: setup
+	@$(BIN)/python packaging/wheels.py $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

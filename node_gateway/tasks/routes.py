@@ -10,6 +10,7 @@ from pydantic import Field
 from gdi.contracts.ids import RunId
 from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
+from gdi.kit.version import installed
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.tasks.models import Task, View
@@ -40,7 +41,7 @@ def router(gateway: Gateway) -> APIRouter:
             "name": f"GDI node {gateway.settings.node_id}",
             "organization": organization,
         }
-        return {**who, "type": kind, "version": "0.1.0", "storage": ["workspace://", "sda://"]}
+        return {**who, "type": kind, "version": installed("gdi-node-gateway")[1], "storage": ["workspace://", "sda://"]}
 
     @routes.post(API + "/tasks")
     async def create(request: Request, task: Task) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """What Airflow's provider manager reads by the entry point `apache_airflow_provider`: the connection type and its form.
-Imports nothing.
+Imports next to nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from gdi.kit.version import installed
 
 TYPE = "gdi_token_broker"
 
@@ -14,7 +16,7 @@ def get_provider_info() -> dict[str, Any]:  # Airflow's provider_info schema
     (provider.yaml, `conn-fields`).
     """
     return {
-        "package-name": "gdi-workflows",
+        "package-name": installed("apache-airflow-providers-gdi")[0],
         "name": "GDI workflows",
         "description": "Operators, hook and triggers for federated analyses by the GDI token broker.",
         "connection-types": [

@@ -14,10 +14,12 @@ from typing import Any
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry
+from gdi.kit.version import installed
 from gdi_operators.results.folder import WORKFLOW, release_file
 from gdi_operators.runs import Context, parameters_for_pod, read_conf
 
-SOFTWARE = ("apache-airflow", "gdi-workflows", "snakemake")
+SOFTWARE = ("apache-airflow", "snakemake")
+OURS = "gdi-workflows"  # its name in an answer, whichever of our wheels is installed
 
 
 def releases(folder: Path, name: str, data: Mapping[str, bytes]) -> None:
@@ -42,7 +44,7 @@ def workflow(folder: Path, entry: CatalogueEntry, digest: str) -> None:
 def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any]:
     """Parameters, names and times of the run, and the software of this side."""
     dag_run = context["dag_run"]
-    software = {}
+    software = {OURS: installed("apache-airflow-providers-gdi")[1]}
     for name in SOFTWARE:
         try:
             software[name] = version(name)
