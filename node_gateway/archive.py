@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 
+from gdi.contracts.task_errors import DenialClass
+from gdi.contracts.urls import SdaUrl
 from node_gateway.keys import PublicKey
-from node_gateway.locations import SdaFile
 from node_gateway.redaction import redact
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
 
@@ -25,11 +26,9 @@ PASSED_HEADERS = ("etag", "last-modified", "content-length")
 
 
 class Refused(Exception):
-    """Why the archive's data cannot be had: `error_class` is `AccessDenied | NotFound | NotCrypt4GH | ArchiveError |
-    Truncated`; the text is fit for a user.
-    """
+    """Why the archive's data cannot be had: the text is fit for a user."""
 
-    def __init__(self, error_class: str, reason: str) -> None:
+    def __init__(self, error_class: DenialClass, reason: str) -> None:
         super().__init__(reason)
         self.error_class = error_class
         self.reason = reason
@@ -93,13 +92,13 @@ class Archive:
         """The dataset's files. Refused: AccessDenied where it is not (or no longer) open to the user."""
         answer = await self._get(f"/metadata/datasets/{_quote(dataset)}/files", token)
         if answer.status in (401, 403, 404):
-            raise await self._why(SdaFile(dataset, ""), answer.status, token)
+            raise await self._why(SdaUrl(dataset, ""), answer.status, token)
         value = self._json(answer)
         if not isinstance(value, list):
             raise Refused("ArchiveError", f"The archive's list of files of {dataset} is not a list.")
         return [_listed(f) for f in value if isinstance(f, dict) and isinstance(f.get("filePath"), str)]
 
-    async def last_modified(self, file: SdaFile, token: str) -> float | None:
+    async def last_modified(self, file: SdaUrl, token: str) -> float | None:
         """By a HEAD on the file; None where the archive does not say."""
         try:
             answer = await fetch(self._http, "HEAD", self._path(file), max_bytes=0, headers=self._headers(token))
@@ -107,7 +106,7 @@ class Archive:
             return None
         return _http_date(answer.headers.get("last-modified", "")) if answer.ok else None
 
-    async def open(self, file: SdaFile, token: str, method: str = "GET") -> Download:
+    async def open(self, file: SdaUrl, token: str, method: str = "GET") -> Download:
         """The file re-encrypted to the TES's key. Nothing has been sent on yet when this raises Refused."""
         request = self._http.build_request(method, self._path(file), headers=self._headers(token))
         try:
@@ -120,7 +119,7 @@ class Archive:
             await answer.aclose()
             raise
 
-    async def _opened(self, answer: httpx.Response, file: SdaFile, token: str, method: str) -> Download:
+    async def _opened(self, answer: httpx.Response, file: SdaUrl, token: str, method: str) -> Download:
         if answer.status_code in (400, 401, 403, 404):
             raise await self._why(file, answer.status_code, token)
         if answer.status_code != 200:
@@ -145,7 +144,7 @@ class Archive:
             raise await self._not_crypt4gh(file, first, token)
         return Download(headers, _joined(first, chunks), answer, _header_length(first))
 
-    async def _not_crypt4gh(self, file: SdaFile, first: bytes, token: str) -> Refused:
+    async def _not_crypt4gh(self, file: SdaUrl, first: bytes, token: str) -> Refused:
         if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", first):
             # Archives before v3.1.51 answer so for a dataset that is not open to the user.
             if await self._still_lists(file.dataset, token) is False:
@@ -153,7 +152,7 @@ class Archive:
             return Refused("ArchiveError", f"The archive answered with XML instead of {file}.")
         return Refused("NotCrypt4GH", f"{file} is not a Crypt4GH file.")
 
-    async def _why(self, file: SdaFile, status: int, token: str) -> Refused:
+    async def _why(self, file: SdaUrl, status: int, token: str) -> Refused:
         """Tells access withdrawn from a missing file: does the archive still list the dataset for this user?"""
         listed = await self._still_lists(file.dataset, token)
         if listed is None:
@@ -181,7 +180,7 @@ class Archive:
         except Refused:
             return None
 
-    def _path(self, file: SdaFile) -> str:
+    def _path(self, file: SdaUrl) -> str:
         return f"/{self._prefix}/{_quote(file.dataset)}/{urllib.parse.quote(file.path)}"
 
     def _headers(self, token: str) -> dict[str, str]:
@@ -225,7 +224,7 @@ def _quote(part: str) -> str:
     return urllib.parse.quote(part, safe="")
 
 
-async def _said(answer: httpx.Response, file: SdaFile) -> tuple[str, str]:
+async def _said(answer: httpx.Response, file: SdaUrl) -> tuple[DenialClass, str]:
     """(error class, sentence) for a status that is not 200; the archive's own words are short plain text."""
     words = b""
     try:

@@ -10,11 +10,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.archive import Refused
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
-from node_gateway.locations import SdaFile
+from node_gateway.locations import sda_file
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -59,8 +60,8 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-def _of_run(caller: Caller, dataset: str, path: str) -> SdaFile:
-    file = SdaFile.parse(f"sda://{dataset}/{path}")
+def _of_run(caller: Caller, dataset: str, path: str) -> SdaUrl:
+    file = sda_file(str(SdaUrl(dataset, path)))
     if dataset not in caller.datasets:
         detail = f"The dataset {dataset} is not one of this run's datasets at this node."
         raise ProblemError(

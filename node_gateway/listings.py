@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 
+from gdi.contracts.urls import SdaUrl
 from node_gateway.archive import Archive, Listed
-from node_gateway.locations import SdaFile
 
 FRESH_FOR = 15.0  # seconds; one run asks for many files of a dataset at once
 MAX_LISTINGS = 50
@@ -21,7 +21,7 @@ class Listings:
             OrderedDict()
         )
 
-    async def find(self, run: str, file: SdaFile, token: str, *, times: bool = True) -> Listed | None:
+    async def find(self, run: str, file: SdaUrl, token: str, *, times: bool = True) -> Listed | None:
         """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. Refused where the archive
         does not open the dataset.
         """

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gdi.contracts.ids import DatasetId, Label, NodeId, PodName, Text
 from gdi.contracts.runs import RunState
+from gdi.contracts.task_errors import ErrorClass
 from gdi.kit.models import Strict
 
 JobState = Literal["planned", "submitted", "queued", "running", "done", "failed", "cancelled"]
@@ -34,7 +35,7 @@ class Event(Strict):
     task: Label | None = None
     tries: int | None = Field(default=None, ge=0)
     exit_code: int | None = None
-    error_class: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,60}$")] | None = None
+    error_class: ErrorClass | None = None
     line: int | None = Field(default=None, ge=0)
     dataset: DatasetId | None = None
     message: Text | None = None

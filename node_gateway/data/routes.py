@@ -11,11 +11,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.archive import Download
 from node_gateway.context import Gateway
 from node_gateway.data.service import Denied
-from node_gateway.locations import SdaFile
+from node_gateway.locations import sda_file
 
 STREAM_WAIT = 300
 
@@ -35,7 +36,7 @@ def router(gateway: Gateway) -> APIRouter:
         scheme, _, capability = request.headers.get("authorization", "").partition(" ")
         try:
             try:
-                file = SdaFile.parse(f"sda://{dataset}/{path}")
+                file = sda_file(str(SdaUrl(dataset, path)))
             except ProblemError as error:
                 await gateway.auth.refuse(f"{request.method} {request.url.path}", error)
                 raise Denied(403, "AccessDenied", error.problem.detail) from None

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from gdi.contracts.task_errors import DenialClass
+from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.archive import Archive, Download, Refused
 from node_gateway.audit import Audit, Entry
@@ -17,20 +19,25 @@ from node_gateway.auth import Fences
 from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
-from node_gateway.locations import SdaFile
 from node_gateway.metrics import Metrics
 from node_gateway.redaction import CAPABILITY_PREFIX
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.store import Known, TaskStore
 
 ACTOR = "tes"
-STATUS = {"AccessDenied": 403, "RunClosed": 403, "NotFound": 404, "Unavailable": 503, "Busy": 503}
+STATUS: dict[DenialClass, int] = {
+    "AccessDenied": 403,
+    "RunClosed": 403,
+    "NotFound": 404,
+    "Unavailable": 503,
+    "Busy": 503,
+}
 
 
 class Denied(Exception):
     """A read that is refused; `status` is for a TES that can take it."""
 
-    def __init__(self, status: int, error_class: str, reason: str) -> None:
+    def __init__(self, status: int, error_class: DenialClass, reason: str) -> None:
         super().__init__(reason)
         self.status, self.error_class, self.reason = status, error_class, reason
 
@@ -47,7 +54,7 @@ class Data:
     metrics: Metrics
     streams: asyncio.Semaphore
 
-    async def open(self, file: SdaFile, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
+    async def open(self, file: SdaUrl, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
         known = (
             await self.store.by_capability(capability)
@@ -73,7 +80,7 @@ class Data:
             raise
         return known, download
 
-    async def _open(self, known: Known, file: SdaFile, public_key: str, method: str) -> Download:
+    async def _open(self, known: Known, file: SdaUrl, public_key: str, method: str) -> Download:
         if (file.dataset, file.path) not in known.inputs:
             raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
         if not self.key.is_header(public_key) or known.key_fingerprint != self.key.fingerprint:
@@ -98,7 +105,7 @@ class Data:
             raise Denied(502, "Truncated", f"{file} is damaged in the archive: {missing} bytes are missing.")
         return download
 
-    async def _lacks(self, known: Known, file: SdaFile, token: str, download: Download) -> int:
+    async def _lacks(self, known: Known, file: SdaUrl, token: str, download: Download) -> int:
         """A stored file that was cut comes with a clean answer: its length is held against the size that the archive
         lists.
         """
@@ -120,7 +127,7 @@ class Data:
                     raise
             await asyncio.sleep(0.5)
 
-    async def stream(self, known: Known, file: SdaFile, download: Download) -> AsyncIterator[bytes]:
+    async def stream(self, known: Known, file: SdaUrl, download: Download) -> AsyncIterator[bytes]:
         """The bytes. A cut-off answer raises, so that the TES's connection breaks and a part is never taken for the
         whole.
         """
@@ -139,12 +146,12 @@ class Data:
             await self.deny(known, file, denied)
             raise denied from None
 
-    async def deny(self, known: Known, file: SdaFile, denied: Denied) -> None:
+    async def deny(self, known: Known, file: SdaUrl, denied: Denied) -> None:
         self.metrics.denials.labels(denied.error_class).inc()
         await self.store.deny(known.number, Denial(denied.error_class, file.dataset, denied.reason))
         await self._tell(file, known, denied)
 
-    async def _tell(self, file: SdaFile, known: Known | None, denied: Denied) -> None:
+    async def _tell(self, file: SdaUrl, known: Known | None, denied: Denied) -> None:
         reason = f"{denied.error_class}: {denied.reason}"
         if known is None:
             await self.audit.record(Entry("read", False, what=str(file), dataset=file.dataset, reason=reason))

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.contracts.ids import Digest, ReleaseName, WorkflowName
+from gdi.contracts.urls import WorkspaceUrl
 from gdi.contracts.workflow import RelativePath
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
@@ -117,7 +118,7 @@ class Releases:
                     f"The {name} asked for is not the run token's.",
                     action="Ask for the run's own releases only.",
                 )
-        check_path(request.path, f"workspace://{caller.run}/{request.path}")
+        check_path(request.path, str(WorkspaceUrl(caller.run, request.path)))
 
     async def _fetch(self, request: Request, caller: Caller, policy: Policy, into: IO[bytes]) -> str:
         """The file's SHA-256 (hex), its content in `into`."""

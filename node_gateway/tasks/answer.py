@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from gdi.contracts.task_errors import TaskError
 from node_gateway.locations import from_s3
 from node_gateway.redaction import redact
 from node_gateway.tasks.tes_client import TesTask, state_of
 
-_GDI_ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,39})(?: line=([0-9]{1,10}))?\s*")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 ERRORS = ("EXECUTOR_ERROR", "SYSTEM_ERROR")
@@ -63,12 +63,10 @@ def render(task: TesTask, view: str, lens: Lens, denial: Denial | None) -> dict[
     tags = task.get("tags")
     seen["tags"] = {str(k): str(v) for k, v in tags.items() if k != "gdi-intent"} if isinstance(tags, dict) else {}
     seen["logs"] = [_log(entry, view, lens) for entry in _dicts(task.get("logs"))]
-    if state in ERRORS:
-        told = _error_of(task, denial)
-        if told:
-            seen["logs"] = seen["logs"] or [{"logs": [], "outputs": [], "metadata": {}}]
-            for entry in (seen["logs"][0], seen["logs"][-1]):  # a TES that tried more than once has a log for each
-                entry["metadata"] |= told
+    if state in ERRORS and (error := _error_of(task, denial)):
+        seen["logs"] = seen["logs"] or [{"logs": [], "outputs": [], "metadata": {}}]
+        for entry in (seen["logs"][0], seen["logs"][-1]):  # a TES that tried more than once has a log for each
+            entry["metadata"] |= error.metadata()
     return seen
 
 
@@ -118,16 +116,15 @@ def _printed(text: str) -> str:
     return "\n".join(redact(line, 4000) for line in text[-MAX_LOG:].splitlines())
 
 
-def _error_of(task: TesTask, denial: Denial | None) -> dict[str, str]:
+def _error_of(task: TesTask, denial: Denial | None) -> TaskError | None:
     if denial is not None:
-        told = {"gdi_error_class": denial.error_class, "gdi_dataset": denial.dataset, "gdi_reason": denial.reason}
-        return {k: v for k, v in told.items() if v}
+        return TaskError(denial.error_class, dataset=denial.dataset, reason=denial.reason)
     for entry in reversed(_dicts(task.get("logs"))):
         for executor in reversed(_dicts(entry.get("logs"))):
             for line in reversed(str(executor.get("stderr") or "")[-MAX_LOG:].splitlines()):
-                if found := _GDI_ERROR.fullmatch(line.strip()):
-                    return {"gdi_error_class": found[1]} | ({"gdi_line": found[2]} if found[2] else {})
-    return {}
+                if found := TaskError.of_line(line):
+                    return found
+    return None
 
 
 def printed(task: TesTask) -> str:

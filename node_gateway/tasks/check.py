@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gdi.contracts.urls import SdaUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
-from node_gateway.locations import SdaFile, WorkspaceFile, check_container_path, refused
+from node_gateway.locations import check_container_path, refused, sda_file, workspace_file
 from node_gateway.policy import Policy
 from node_gateway.redaction import looks_secret, redact
 from node_gateway.tasks.models import Executor, Resources, Task
@@ -28,9 +29,9 @@ class Checked:
 
     job: str
     try_: str
-    sda: tuple[SdaFile | None, ...]
-    workspace_inputs: tuple[WorkspaceFile | None, ...]
-    workspace_outputs: tuple[WorkspaceFile, ...]
+    sda: tuple[SdaUrl | None, ...]
+    workspace_inputs: tuple[WorkspaceUrl | None, ...]
+    workspace_outputs: tuple[WorkspaceUrl, ...]
 
 
 def check(task: Task, caller: Caller, policy: Policy) -> Checked:
@@ -61,7 +62,7 @@ def check(task: Task, caller: Caller, policy: Policy) -> Checked:
                 "forbidden-path", "path_prefix (wildcards in outputs) is not allowed.", "Name each output."
             )
         check_container_path(output.path, "output path")
-        file = WorkspaceFile.parse(output.url, caller.run)
+        file = workspace_file(output.url, caller.run)
         if file.platforms_own:
             raise refused(output.url, "it is where the workflow's own files lie, which no task writes")
         outputs.append(file)
@@ -128,7 +129,7 @@ def _check_tags(tags: dict[str, str], caller: Caller) -> tuple[str, str]:
 
 def _check_input(
     url: str | None, content: str | None, path: str, kind: str, caller: Caller
-) -> tuple[SdaFile | None, WorkspaceFile | None]:
+) -> tuple[SdaUrl | None, WorkspaceUrl | None]:
     check_container_path(path, "input path")
     if content is not None:
         if url is not None or kind != "FILE":
@@ -137,8 +138,8 @@ def _check_input(
     if url is None:
         raise refused(path, "the input has neither url nor content")
     if not url.startswith("sda://"):
-        return None, WorkspaceFile.parse(url, caller.run)
-    file = SdaFile.parse(url)
+        return None, workspace_file(url, caller.run)
+    file = sda_file(url)
     if file.dataset not in caller.datasets:
         detail = f"The dataset {file.dataset} is not one of this run's datasets at this node."
         raise ProblemError(

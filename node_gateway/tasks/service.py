@@ -15,6 +15,7 @@ from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller, Fences
 from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
+from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
 from node_gateway.tasks.answer import ERRORS, Lens, render
@@ -123,9 +124,9 @@ class Tasks:
             if sda is not None:
                 given["url"] = f"{sda}#{secret}"
             elif inside is not None:
-                given["url"] = inside.s3(self.workspace.name)
+                given["url"] = to_s3(inside, self.workspace.name)
         for given, out in zip(body["outputs"], checked.workspace_outputs, strict=True):
-            given["url"] = out.s3(self.workspace.name)
+            given["url"] = to_s3(out, self.workspace.name)
         own = {
             "gdi-run": caller.run,
             "gdi-attempt": str(caller.attempt),

@@ -11,11 +11,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from gdi.contracts.ids import RunId
+from gdi.contracts.urls import OWN, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Entry
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
-from node_gateway.locations import OWN, check_path, refused
+from node_gateway.locations import check_path, refused
 from node_gateway.workspace.bucket import PAGE
 
 
@@ -26,7 +27,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def key_of(request: Request, caller: Caller, run: str, path: str) -> str:
         try:
             gateway.own_run(caller, run)
-            return f"{run}/{check_path(path, f'workspace://{run}/{path}')}"
+            return f"{run}/{check_path(path, str(WorkspaceUrl(run, path)))}"
         except ProblemError as error:
             await gateway.auth.refuse(f"{request.method} {request.url.path}", error, caller)
             raise

@@ -14,13 +14,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gdi.contracts.ids import RunId, Sha256
+from gdi.contracts.urls import SOURCES
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Entry
 from node_gateway.context import Gateway
-from node_gateway.locations import OWN
 from node_gateway.workspace.bucket import PAGE
 
-FOLDER = f"{OWN}/sources"
 MAX_FILE = 4 * 1024 * 1024
 MAX_FILES, MAX_TOTAL = 1000, 64 * 1024 * 1024  # of a run
 MAX_RUNS = 1000
@@ -31,7 +30,7 @@ def router(gateway: Gateway) -> APIRouter:
     bucket = gateway.workspace
     locks: OrderedDict[str, asyncio.Lock] = OrderedDict()
 
-    @routes.put("/workspace/{run}/" + FOLDER + "/{sha256}", status_code=204)
+    @routes.put("/workspace/{run}/" + SOURCES + "/{sha256}", status_code=204)
     async def put(request: Request, run: RunId, sha256: Sha256) -> Response:
         """204 also where it is there already. 413 too large, 422 another content than the name says, 403 more than a
         run may keep.
@@ -45,7 +44,7 @@ def router(gateway: Gateway) -> APIRouter:
                 "The body's SHA-256 is not the one in the path.",
                 action="Send the file again, whole.",
             )
-        key = f"{run}/{FOLDER}/{sha256}"
+        key = f"{run}/{SOURCES}/{sha256}"
         lock = locks.setdefault(run, asyncio.Lock())
         locks.move_to_end(run)
         while len(locks) > MAX_RUNS and not next(iter(locks.values())).locked():
@@ -69,7 +68,7 @@ def router(gateway: Gateway) -> APIRouter:
         return Response(status_code=204)
 
     async def _room(run: str, size: int) -> None:
-        found, following = await bucket.page(f"{run}/{FOLDER}/", "", PAGE)
+        found, following = await bucket.page(f"{run}/{SOURCES}/", "", PAGE)
         if following or len(found) >= MAX_FILES or sum(f.size for f in found) + size > MAX_TOTAL:
             detail = (
                 f"This run's workflow files would be more than {MAX_FILES} or larger than {MAX_TOTAL} bytes together."

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from gdi.contracts.urls import WorkspaceUrl
 from snakemake_tes_auth.pod.runfile import Folders, RunFile
 
 JOBS = 500  # live tasks at once; the node's TES queues what it cannot run
@@ -19,7 +20,7 @@ def arguments(folders: Folders, run: RunFile, events: Path) -> list[str]:
         *("--snakefile", str(folders.workflow / "Snakefile")),
         *("--configfile", str(folders.state / "config.json")),
         *("--executor", "tes-auth", "--tes-auth-run-file", run_file, "--jobs", str(JOBS), "--local-cores", "1"),
-        *("--default-storage-provider", "sda", "--default-storage-prefix", f"workspace://{run.run}"),
+        *("--default-storage-provider", "sda", "--default-storage-prefix", str(WorkspaceUrl(run.run, "")).rstrip("/")),
         *("--storage-sda-run-file", run_file),
         *("--logger", "airflow", "--logger-airflow-file", str(events)),
         # The pod starts again in the same folder after any end: no lock to be left behind, unfinished outputs are made

@@ -17,6 +17,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings
 
 from gdi.contracts.tes import FAILED, changed
+from gdi.contracts.urls import StorageUrl
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.events.reporter import Reporter
 from snakemake_tes_auth.executor import adapter
@@ -24,7 +25,7 @@ from snakemake_tes_auth.executor.submit import Entry, Submitter
 from snakemake_tes_auth.executor.task_registry import TaskRegistry
 from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
-from snakemake_tes_auth.storage.queries import Query, parse
+from snakemake_tes_auth.storage.queries import parse
 from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, Failure, failure
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun
 
@@ -148,7 +149,7 @@ class Executor(RemoteExecutor):
         query = getattr(stored, "parsed", None)
         info = (
             self._session.metadata.known(query)
-            if self._session.metadata is not None and isinstance(query, Query)
+            if self._session.metadata is not None and isinstance(query, StorageUrl)
             else None
         )
         return info.size if info else None

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import httpx
 from tes.models import Input
 
+from gdi.contracts.urls import SOURCES, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; what the gateway takes (docs/contracts.md), and more than a source ever has
 MAX_INLINE = 128 * 1024  # bytes of one inline content that every TES must take (TES 1.1, tesInput.content)
-FOLDER = ".gdi/sources"
 
 
 class SourceStore(Protocol):
@@ -85,7 +85,7 @@ class GatewayStore:
     async def put(self, sha256: str, data: bytes) -> str:
         async def once() -> None:
             answer = await self._http.put(
-                f"/workspace/{self._run}/{FOLDER}/{sha256}",
+                f"/workspace/{self._run}/{SOURCES}/{sha256}",
                 content=data,
                 headers={"Content-Type": "application/octet-stream"},
             )
@@ -96,7 +96,7 @@ class GatewayStore:
             await persist(once, what=self._server, patience=self._patience, say=self._say)
         except ProblemError as error:
             raise CannotRun(f"{self._server} did not take one of the workflow's files: {error}") from None
-        return f"workspace://{self._run}/{FOLDER}/{sha256}"
+        return str(WorkspaceUrl(self._run, f"{SOURCES}/{sha256}"))
 
 
 class StorageStore:
@@ -120,7 +120,7 @@ class StorageStore:
             return await asyncio.to_thread(self._put, sha256, data)
 
     def _put(self, sha256: str, data: bytes) -> str:
-        query = f"{self._prefix}/{FOLDER}/{sha256}"
+        query = f"{self._prefix}/{SOURCES}/{sha256}"
         made = self._provider.object(query)
         try:
             if not made.exists():

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 from snakemake_interface_common.exceptions import WorkflowError
 
+from gdi.contracts.urls import StorageUrl
 from gdi.kit import bounded_read
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
@@ -28,7 +29,6 @@ from snakemake_tes_auth.credentials.tokens import (
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, error_of, persist
 from snakemake_tes_auth.storage.metadata import FileInfo
-from snakemake_tes_auth.storage.queries import Query
 
 log = logging.getLogger("snakemake.logger")
 MAX_LISTING = 128 * 1024 * 1024  # bytes
@@ -66,7 +66,7 @@ class ArchiveListing:
             )
         return cls(settings.url, tokens)
 
-    def ask(self, query: Query) -> FileInfo | None:
+    def ask(self, query: StorageUrl) -> FileInfo | None:
         """The file's size, None where the dataset has no such file. WorkflowError naming the dataset where it is not
         open to the user.
         """
@@ -75,7 +75,7 @@ class ArchiveListing:
         except (Refused, Away, ProblemError) as error:
             raise WorkflowError(f"{query}: {error}") from None
 
-    async def _find(self, query: Query) -> FileInfo | None:
+    async def _find(self, query: StorageUrl) -> FileInfo | None:
         async with self._lock:
             if query.owner not in self._datasets:
                 self._datasets[query.owner] = await self._files(query.owner)

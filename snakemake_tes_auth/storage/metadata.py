@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from tes.models import Task
 
+from gdi.contracts.urls import StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import Refused, RetryPolicy, error_of, persist
-from snakemake_tes_auth.storage.queries import Query
 
 MAX_PAGES = 10_000
 PAGE = 1000  # files on a page of the gateway's listing
@@ -76,11 +76,11 @@ class Metadata:
         )  # directories that a task made: what is in them is not known before the next listing
         self._believed = Believed()
         self._misses: dict[str, float] = {}
-        self._inputs: dict[Query, tuple[float, FileInfo | None]] = {}
+        self._inputs: dict[StorageUrl, tuple[float, FileInfo | None]] = {}
         self._lock = asyncio.Lock()
         self.requests = 0
 
-    def known(self, query: Query) -> FileInfo | None:
+    def known(self, query: StorageUrl) -> FileInfo | None:
         """What is known of a file without asking anyone, None where nothing is; from any thread."""
         if query.read_only:
             at, found = self._inputs.get(query, (-1e9, None))
@@ -89,13 +89,13 @@ class Metadata:
             return None
         return self._files.get(query.path) or self._directories.get(query.path)
 
-    async def info(self, query: Query) -> FileInfo | None:
+    async def info(self, query: StorageUrl) -> FileInfo | None:
         """The file's size (None: see `size`) and time, None where it does not exist. Refused where the dataset is not
         this run's.
         """
         return await (self._input(query) if query.read_only else self._workspace(query))
 
-    async def size(self, query: Query) -> int | None:
+    async def size(self, query: StorageUrl) -> int | None:
         """The file's size in bytes, None where it does not exist. Asks the task that made it, or lists the workspace
         where that costs less in the long run.
         """
@@ -128,7 +128,7 @@ class Metadata:
             task = await self._task(self._believed.task[path])
         except (ProblemError, KeyError):
             return
-        prefix = f"workspace://{self._run}/"
+        prefix = str(WorkspaceUrl(self._run, ""))
         for output in (o for log in task.logs or [] for o in log.outputs or []):
             name, size = output.url or "", output.size_bytes
             known = self._files.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
@@ -197,7 +197,7 @@ class Metadata:
         async with self._lock:
             return await self._relist() if self._believed.task else []
 
-    async def absent(self, queries: Iterable[Query]) -> list[str]:
+    async def absent(self, queries: Iterable[StorageUrl]) -> list[str]:
         """Which of these files were only believed to be there and are not, each asked for by itself."""
         own = (q for q in queries if q.scheme == "workspace" and q.owner == self._run)
         missing = [
@@ -211,7 +211,7 @@ class Metadata:
             self._drop(query.path)
         return [str(query) for query in missing]
 
-    async def remove(self, query: Query) -> None:
+    async def remove(self, query: StorageUrl) -> None:
         """`DELETE /workspace/{run}/{path}`; a file that is not there is no error."""
         self._own(query)
         try:
@@ -232,13 +232,13 @@ class Metadata:
             for inner in [p for p in self._files if p.startswith(path + "/")]:
                 del self._files[inner]
 
-    def _own(self, query: Query) -> None:
+    def _own(self, query: StorageUrl) -> None:
         if query.owner != self._run:
             raise Refused(
                 f"{query} is in the workspace of another run; a workflow may name its own run's workspace only"
             )
 
-    async def _workspace(self, query: Query) -> FileInfo | None:
+    async def _workspace(self, query: StorageUrl) -> FileInfo | None:
         self._own(query)
         listing = await self.listing()
         found = listing.get(query.path) or self._directories.get(query.path)
@@ -253,7 +253,7 @@ class Metadata:
             listing[query.path] = answer
         return answer
 
-    async def _input(self, query: Query) -> FileInfo | None:
+    async def _input(self, query: StorageUrl) -> FileInfo | None:
         at, known = self._inputs.get(query, (-1e9, None))
         if time.monotonic() - at < (INPUT_TTL if known else MISS_TTL):
             return known

@@ -18,12 +18,13 @@ from snakemake_interface_storage_plugins.storage_provider import (
     StorageQueryValidationResult,
 )
 
+from gdi.contracts.urls import StorageUrl, UrlError, WorkspaceUrl
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.session import Session, session
 from snakemake_tes_auth.storage.listing import ArchiveListing
 from snakemake_tes_auth.storage.metadata import FileInfo, Metadata
-from snakemake_tes_auth.storage.queries import Query, QueryError, parse
+from snakemake_tes_auth.storage.queries import local_suffix, parse
 
 
 @dataclass
@@ -85,7 +86,7 @@ class StorageProvider(StorageProviderBase):
         assert found is not None
         return found
 
-    def info(self, query: Query) -> FileInfo | None:
+    def info(self, query: StorageUrl) -> FileInfo | None:
         """Size and time of a file, None where there is none. WorkflowError, naming the dataset, where it may not be
         used.
         """
@@ -94,7 +95,7 @@ class StorageProvider(StorageProviderBase):
         # What is known needs no way over the session's loop: Snakemake asks some five times for each file.
         return self.metadata.known(query) or self.session.ask(self.metadata.info(query))
 
-    def _archive(self, query: Query) -> FileInfo | None:
+    def _archive(self, query: StorageUrl) -> FileInfo | None:
         if query.scheme == "htsget":
             return FileInfo(0, 0.0)  # taken as given: only the TES, as the user, asks there
         if self._listing is None:
@@ -134,7 +135,7 @@ class StorageProvider(StorageProviderBase):
     def is_valid_query(cls, query: str) -> Any:
         try:
             parse(str(query))
-        except QueryError as error:
+        except UrlError as error:
             return StorageQueryValidationResult(query=str(query), valid=False, reason=str(error))
         return StorageQueryValidationResult(query=str(query), valid=True)
 
@@ -159,11 +160,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
     def __post_init__(self) -> None:
         try:
             self.parsed = parse(str(self.query))
-        except QueryError as error:
+        except UrlError as error:
             raise WorkflowError(str(error)) from None
 
     def local_suffix(self) -> str:
-        return self.parsed.local_suffix
+        return local_suffix(self.parsed)
 
     def get_inventory_parent(self) -> str | None:
         return self.cache_key(f"workspace/ of {self.parsed.owner}") if self.parsed.scheme == "workspace" else None
@@ -238,4 +239,4 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
                 " parameter of the workflow"
             )
         dealings = self.provider.session
-        return [f"workspace://{self.parsed.owner}/{path}" for path in dealings.ask(self.provider.metadata.listing())]
+        return [str(WorkspaceUrl(self.parsed.owner, path)) for path in dealings.ask(self.provider.metadata.listing())]

@@ -10,17 +10,12 @@ from typing import Any
 
 from tes.models import Task, TaskLog
 
+from gdi.contracts.task_errors import LASTING, TaskError
 from gdi.contracts.tes import state_of
 
-_CLASS = re.compile(r"^[A-Za-z][A-Za-z0-9]{0,60}$")
-_ERROR = re.compile(r"GDI-ERROR class=([A-Za-z][A-Za-z0-9]{0,60})(?: line=([0-9]{1,10}))?")
 _SNAKEMAKES_END = re.compile(
     r"(\n\[[^\n]*\])?\nError in (rule|group) .*?(\nAt least one job did not complete successfully\.|\Z)", re.DOTALL
 )
-_DATASET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
-FINAL = frozenset(
-    {"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"}
-)  # the node's own words: trying again gives the same
 PLATFORM_TRIES = 3  # how often SYSTEM_ERROR and PREEMPTED are tried anew, for each of Snakemake's attempts
 
 
@@ -41,7 +36,7 @@ class Failure:
         """The platform's fault, not the job's: a restarted TES, a connection cut while an input was fetched, a machine
         taken away.
         """
-        return self.state in ("SYSTEM_ERROR", "PREEMPTED") and self.error_class not in FINAL
+        return self.state in ("SYSTEM_ERROR", "PREEMPTED") and self.error_class not in LASTING
 
     def sentence(self, rule: str) -> str:
         parts = [f"rule {rule} failed"]
@@ -74,15 +69,16 @@ def failure(task: Task) -> Failure:
     codes = [executor.exit_code for executor in log.logs or []]
     exit_code = next((c for c in reversed(codes) if c is not None), None)
     lines = _lines(log)
-    told = next((found for line in reversed(lines) if (found := _ERROR.fullmatch(line))), None)
+    error = TaskError.of_metadata(metadata)
+    printed = next((found for line in reversed(lines) if (found := TaskError.of_line(line))), TaskError())
     return Failure(
         state=state_of(task),
         exit_code=exit_code,
-        error_class=_match(_CLASS, metadata.get("gdi_error_class")) or (told[1] if told else None),
-        line=_number(metadata.get("gdi_line") or (told[2] if told else None)),
-        dataset=_match(_DATASET, metadata.get("gdi_dataset")),
-        reason=_printable(metadata.get("gdi_reason") or "")[:1000],
-        said=_printable(" | ".join([line for line in lines if not _ERROR.fullmatch(line)][-3:]))[-600:],
+        error_class=error.error_class or printed.error_class,
+        line=printed.line if error.line is None else error.line,
+        dataset=error.dataset,
+        reason=error.reason,
+        said=_printable(" | ".join([line for line in lines if not TaskError.of_line(line)][-3:]))[-600:],
     )
 
 
@@ -96,12 +92,3 @@ def _lines(log: TaskLog) -> list[str]:
 
 def _printable(value: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value))
-
-
-def _match(pattern: re.Pattern[str], value: Any) -> str | None:
-    return value if isinstance(value, str) and pattern.match(value) else None
-
-
-def _number(value: Any) -> int | None:
-    text = str(value) if value is not None else ""
-    return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else None

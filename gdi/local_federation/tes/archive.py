@@ -15,12 +15,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import get_private_key
 
+from gdi.contracts.urls import SdaUrl, UrlError
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.local_federation.tes.config import Archive as Settings
@@ -70,19 +71,17 @@ class Archive:
         plain, has, credential = url.rpartition("#")
         if not has:
             plain, credential = url, token or ""
-        path = plain.removeprefix("sda://")
-        if "/" not in path.strip("/") or "?" in path or any(p in ("", ".", "..") for p in path.split("/")):
-            raise TransferError(f"{printable(plain)}: an sda URL is sda://DATASET/path, with no '..' and no query")
-        with_retry(lambda: self._attempt(plain, path, credential, target, budget), budget, self._settings.retry_seconds)
+        named = sda_url(plain)
+        with_retry(lambda: self._attempt(named, credential, target, budget), budget, self._settings.retry_seconds)
 
-    def _attempt(self, name: str, path: str, credential: str, target: Path, budget: Budget) -> None:
-        encrypted = path.endswith(".c4gh")
+    def _attempt(self, named: SdaUrl, credential: str, target: Path, budget: Budget) -> None:
+        name, encrypted = str(named), named.path.endswith(".c4gh")
         headers = {"Accept-Encoding": "identity"}
         if credential:
             headers["Authorization"] = f"Bearer {credential}"
         if encrypted:
             headers["Client-Public-Key"] = self._public
-        where = f"{self._base}/{'s3-encrypted' if encrypted else 's3'}/{quote(path)}"
+        where = f"{self._base}/{'s3-encrypted' if encrypted else 's3'}/{named.url_path}"
         transport = httpx.HTTPTransport(uds=self._socket, verify=authorities()) if self._socket else None
         began = False
         try:
@@ -148,6 +147,14 @@ def _refusal(name: str, answer: httpx.Response) -> TransferError:
     if answer.status_code in (429, 500, 503, 504):
         return TryAgainError(problem)
     return TryAgainError(problem, attempts=3) if answer.status_code == 502 else TransferError(problem)
+
+
+def sda_url(url: str) -> SdaUrl:
+    """The file that a task's input names, its credential cut off. TransferError where it names none."""
+    try:
+        return SdaUrl.parse(url)
+    except UrlError as error:
+        raise TransferError(f"{printable(url)}: {error.why}") from None
 
 
 class _Body(io.RawIOBase):

@@ -15,7 +15,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from node_gateway import policy
 from node_gateway.keys import PublicKey
-from node_gateway.locations import SdaFile, WorkspaceFile, from_s3
+from node_gateway.locations import from_s3, sda_file, to_s3, workspace_file
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.redaction import RedactingFormatter, looks_secret, redact
 from node_gateway.settings import Settings, read_secret
@@ -26,11 +26,11 @@ RUN = "r-" + "0" * 20
 @given(st.text(max_size=60))
 def test_a_workspace_path_that_is_allowed_never_leaves_its_runs_prefix(path: str) -> None:
     try:
-        file = WorkspaceFile.parse(f"workspace://{RUN}/{path}", RUN)
+        file = workspace_file(f"workspace://{RUN}/{path}", RUN)
     except ProblemError as error:
         assert error.problem.status == 403
         return
-    url = file.s3("bucket")
+    url = to_s3(file, "bucket")
     assert url.startswith(f"s3://bucket/{RUN}/") and ".." not in url.split("/") and "" not in url.split("/")[4:]
     assert from_s3(url, "bucket", RUN) == f"workspace://{RUN}/{path}"
 
@@ -55,7 +55,7 @@ def test_a_workspace_path_that_is_allowed_never_leaves_its_runs_prefix(path: str
 )
 def test_what_is_not_a_plain_sda_url_is_refused(url: str) -> None:
     with pytest.raises(ProblemError):
-        SdaFile.parse(url)
+        sda_file(url)
 
 
 def test_another_buckets_url_is_told_to_no_one() -> None:

@@ -9,15 +9,16 @@ import pytest
 from tes.models import Task
 
 from gdi.contracts.tes import from_json
+from gdi.contracts.urls import StorageUrl
 from snakemake_tes_auth.retry import Refused, RetryPolicy
 from snakemake_tes_auth.storage.metadata import Metadata
-from snakemake_tes_auth.storage.queries import Query, parse
+from snakemake_tes_auth.storage.queries import parse
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
 
 
-def at(path: str) -> Query:
+def at(path: str) -> StorageUrl:
     return parse(f"workspace://{RUN}/{path}")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.tes import from_json
+from gdi.contracts.urls import UrlError
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth
 from snakemake_tes_auth.events.events import MAX_QUEUE, EventPump, event
@@ -23,7 +24,7 @@ from snakemake_tes_auth.logger.logger import Translator
 from snakemake_tes_auth.pod.outcome import OutcomeFile
 from snakemake_tes_auth.pod.runfile import Folders, RunFile, RunFileError, load
 from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, persist
-from snakemake_tes_auth.storage.queries import QueryError, parse
+from snakemake_tes_auth.storage.queries import local_suffix, parse
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
 from tests.clock import Clock, virtual_time
@@ -78,9 +79,9 @@ def run_file(**changes: Any) -> dict[str, Any]:
             "sda://D",
             "sda://D/",
             "sda:///x",
-            "workspace://R/../x",
-            "workspace://R/a//b",
-            "workspace://R/./b",
+            f"workspace://{RUN}/../x",
+            f"workspace://{RUN}/a//b",
+            f"workspace://{RUN}/./b",
         ),
         *(
             "sda://D/x#token",
@@ -89,19 +90,20 @@ def run_file(**changes: Any) -> dict[str, Any]:
             "sda://D/a\nb",
             "sda://../x",
             "sda://a b/x",
-            "workspace://R/" + "x" * 1001,
+            f"workspace://{RUN}/" + "x" * 901,
+            "workspace://R/x",
         ),
     ],
 )
 def test_a_query_that_could_mean_something_else_is_refused(text: str) -> None:
-    with pytest.raises(QueryError):
+    with pytest.raises(UrlError):
         parse(text)
 
 
 def test_queries_with_spaces_wildcards_and_odd_letters_name_one_file() -> None:
-    assert parse("workspace://R/a b/ü+.txt").url_path == "R/a%20b/%C3%BC%2B.txt"
-    assert parse("sda://{dataset}/x.c4gh").local_suffix == "sda/{dataset}/x.c4gh"
-    assert parse("sda://workspace/x").local_suffix != parse("workspace://workspace/x").local_suffix
+    assert parse(f"workspace://{RUN}/a b/ü+.txt").url_path == f"{RUN}/a%20b/%C3%BC%2B.txt"
+    assert local_suffix(parse("sda://{dataset}/x.c4gh")) == "sda/{dataset}/x.c4gh"
+    assert local_suffix(parse("sda://workspace/x")) != local_suffix(parse(f"workspace://{RUN}/workspace/x"))
 
 
 # --- tasks --------------------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""A file's URL means the same to Snakemake, to the gateway and to a TES: one parser for all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gdi.contracts.urls import HtsgetUrl, SdaUrl, UrlError, WorkspaceUrl, parse
+from gdi.kit.problem import ProblemError
+from gdi.local_federation.tes.archive import sda_url
+from gdi.local_federation.tes.transfer import TransferError
+from node_gateway.locations import sda_file, workspace_file
+from snakemake_tes_auth.storage import queries
+
+RUN = "r-" + "0" * 20
+DIFFERENT = [  # each was accepted by one of the three parsers that there were, and refused by another
+    "sda://DS/a%2e",
+    "sda://DS/a*b",
+    "sda://DS/a\u202eb",
+    "sda://DS\n/x",
+    "sda://D S/x",
+    "sda://../x",
+    "sda://DS/" + "ü" * 460,
+    "sda://DS/x?y",
+    "sda://DS/a\\b",
+]
+
+
+def judged(url: str) -> list[bool]:
+    """Who takes the URL: Snakemake, the gateway, the stand-in TES."""
+
+    def takes(call: object, refusal: type[Exception]) -> bool:
+        assert callable(call)
+        try:
+            call()
+        except refusal:
+            return False
+        return True
+
+    return [
+        takes(lambda: queries.parse(url), UrlError),
+        takes(lambda: sda_file(url), ProblemError),
+        takes(lambda: sda_url(url), TransferError),
+    ]
+
+
+@pytest.mark.parametrize("url", DIFFERENT)
+def test_what_one_room_refuses_all_refuse(url: str) -> None:
+    assert judged(url) == [False] * 3
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="{}"), max_size=30))
+def test_any_path_is_judged_the_same_everywhere(path: str) -> None:
+    assert len(set(judged(f"sda://DS/{path}"))) == 1
+
+
+def test_parts_and_text_of_each_kind() -> None:
+    sda = parse("sda://EGAD1/a b/x.c4gh")
+    assert sda == SdaUrl("EGAD1", "a b/x.c4gh") and sda.url_path == "EGAD1/a%20b/x.c4gh" and sda.read_only
+    workspace = parse(f"workspace://{RUN}/counts/1.json")
+    assert workspace == WorkspaceUrl(RUN, "counts/1.json") and not workspace.read_only
+    reads = parse("htsget://archive.example:8080/reads/NA12878?class=header")
+    assert reads == HtsgetUrl("archive.example:8080", "reads/NA12878?class=header")
+    assert reads.url_path == "archive.example%3A8080/reads/NA12878"
+    for url in (sda, workspace, reads):
+        assert parse(str(url)) == url and hash(parse(str(url))) == hash(url)
+    assert SdaUrl("a", "b") != HtsgetUrl("a", "b")
+
+
+@pytest.mark.parametrize(
+    "url", ["workspace://R/x", f"workspace://{RUN}x/x", f"workspace://{RUN}\n/x", "workspace:///x"]
+)
+def test_a_workspace_is_a_runs(url: str) -> None:
+    for call in (queries.parse, WorkspaceUrl.parse):
+        with pytest.raises(UrlError, match=r"it is not workspace://RUN/path|holds"):
+            call(url)
+    with pytest.raises(ProblemError):
+        workspace_file(url, RUN)
+
+
+def test_wildcards_are_for_patterns_only() -> None:
+    for pattern in ("sda://{dataset}/x.c4gh", "workspace://{run}/{rule}/{n,[0-9]{2}}.txt", "sda://DS/{any,.*}.c4gh"):
+        assert str(parse(pattern, wildcards=True)) == pattern
+    for pattern in ("sda://{dataset}/x.c4gh", "workspace://{run}/x", "sda://DS/{any,.*}.c4gh"):
+        with pytest.raises(UrlError):
+            parse(pattern)
+    with pytest.raises(UrlError):
+        parse("sda://DS/{x}/../y", wildcards=True)
+
+
+def test_the_platforms_own_part_is_known_by_its_first_folder() -> None:
+    assert WorkspaceUrl.parse(f"workspace://{RUN}/.gdi/sources/x").platforms_own
+    assert not WorkspaceUrl.parse(f"workspace://{RUN}/x/.gdi").platforms_own
+
+
+def test_an_error_says_what_to_write() -> None:
+    with pytest.raises(UrlError, match="write sda://DATASET/path, workspace://RUN/path or htsget://HOST/reads/ID"):
+        parse("s3://bucket/key")
+
+
+def test_no_other_room_reads_a_url_of_the_federation() -> None:
+    root = Path(__file__).parents[3]
+    rooms = ("gdi", "token_broker", "node_gateway", "snakemake_tes_auth", "plugins")
+    for file in (f for room in rooms for f in (root / room).rglob("*.py")):
+        text = file.read_text()
+        for scheme in ("sda", "workspace", "htsget"):
+            for reading in (f'removeprefix("{scheme}://', f'f"{scheme}://'):
+                assert file.name == "urls.py" or reading not in text, f"{file}: use gdi.contracts.urls"
