@@ -5,28 +5,48 @@ it does not allow is refused.
 from __future__ import annotations
 
 import fnmatch
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from gdi.contracts.ids import WorkflowAt
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
+from gdi.releases.registry import UnknownKindError, kind_of
+
+log = logging.getLogger(__name__)
 
 
 class PolicyError(Exception):
     """The policy file is missing or wrong: names file and field."""
 
 
+def _installed(name: str) -> str:
+    try:
+        return kind_of(name).name
+    except UnknownKindError as error:
+        raise ValueError(str(error)) from None
+
+
 class ReleasePolicy(Frozen):
-    """Which disclosure checks may release, and how large a file they look at (`max_bytes`, and `max_rows` where it has
-    rows).
+    """Which kinds of release may leave, by name, and how large a file their checks look at (`max_bytes`, and `max_rows`
+    where it has rows). `checks` is the name that `kinds` had before version 0.2.
     """
 
-    checks: list[Literal["allele-counts"]] = Field(default_factory=list)
+    kinds: list[Annotated[str, AfterValidator(_installed)]] = Field(
+        default_factory=list, max_length=100, validation_alias=AliasChoices("kinds", "checks")
+    )
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=1024**3)
     max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, value: object) -> object:
+        if isinstance(value, dict) and "checks" in value:
+            log.warning("The policy's key releases.checks is named releases.kinds now: rename it.")
+        return value
 
 
 class Policy(Frozen):

@@ -34,6 +34,7 @@ GrantId = Annotated[str, Field(pattern=f"^{GRANT_ID}$")]
 PodName = Annotated[str, Field(pattern=f"^{POD_NAME}$")]
 WorkflowName = Annotated[str, Field(pattern=f"^{WORKFLOW_NAME}$")]
 ReleaseName = Annotated[str, Field(pattern=f"^{RELEASE_NAME}$")]
+KindName = Annotated[str, Field(pattern=f"^{RELEASE_NAME}$")]  # of a kind of release
 RuleName = Annotated[str, Field(pattern=f"^{RULE_NAME}$")]
 Sha256 = Annotated[str, Field(pattern=f"^{SHA256}$")]
 Digest = Annotated[str, Field(pattern=f"^{DIGEST}$")]

@@ -8,13 +8,14 @@ so it is no part of the digest.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jsonschema
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from gdi.contracts.ids import Digest, ReleaseName, RuleName, WorkflowName
+from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
 from gdi.kit.models import Strict, load_model
 
 RelativePath = Annotated[
@@ -31,20 +32,38 @@ class CatalogueError(Exception):
 
 
 class Release(Strict):
-    """A file that the workflow asks to release. `path` is relative to the workspace; `schema_file` is a JSON Schema
-    (2020-12) beside the Snakefile.
+    """A file that the workflow asks to release. `path` is relative to the workspace. `kind` names the kind of release:
+    its format, the node's check, and how the releases of several nodes become one answer, which `merge: false` leaves
+    out.
 
-    `check` names the gateway's disclosure check; `gather` how releases of several nodes become one answer. `review:
-    true` asks every node that a person looks before it leaves; a node's own policy may ask for that by itself.
+    `schema_file`: a JSON Schema (2020-12) beside the Snakefile, which `gdi workflow check` compares with the kind.
+    `review: true` asks every node that a person looks before it leaves; a node's own policy may ask for that by itself.
+    Before version 0.2 `kind` was named `check`, and `gather` named it again where releases were merged.
     """
 
     name: ReleaseName
     title: str = Field(max_length=200)
     path: RelativePath
-    schema_file: RelativePath
-    check: Literal["allele-counts"]
-    gather: Literal["allele-counts"] | None = None
+    kind: KindName
+    schema_file: RelativePath | None = None
+    merge: bool = True
     review: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, value: object) -> object:
+        if not isinstance(value, dict) or "check" not in value or "kind" in value:
+            return value
+        warnings.warn(
+            "workflow.yaml: a release's `check` and `gather` are named `kind` now: rename them.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        new = dict(value)
+        kind, gather = new.pop("check"), new.pop("gather", None)
+        if gather not in (None, kind):
+            raise ValueError(f"gather must be {kind}, or not be given")
+        return {**new, "kind": kind, "merge": gather is not None}
 
 
 class Needs(Strict):
@@ -188,7 +207,7 @@ def load(folder: Path) -> CatalogueEntry:
         raise CatalogueError(
             f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
         )
-    for wanted in ["Snakefile", *(r.schema_file for r in workflow.releases)]:
+    for wanted in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
         if not (folder / wanted).is_file():
             raise CatalogueError(f"{file}: {wanted} is missing beside it")
     return CatalogueEntry(

@@ -1,19 +1,21 @@
-"""What left this node before: compared with, so that two releases cannot be subtracted from each other."""
+"""What left this node before: compared with, so that two releases cannot be subtracted from each other. Each kind of
+release names its own cells (`gdi.releases.kind.Cell`).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.releases.kind import Cell
 from node_gateway import database as db
-from node_gateway.release.allele_counts import told
-from node_gateway.release.table import Site
 
-BATCH = 1000
+BATCH = 1000  # units that are looked up, or cells that are written, at once
+VARIANTS = "allele-counts"  # the table's columns are this kind's; the keys of all others lie in `alt`
 
 
 async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> int:
@@ -33,17 +35,17 @@ async def related(connection: AsyncConnection, datasets: Iterable[str]) -> list[
 
 
 async def before(
-    connection: AsyncConnection, sets: list[int], sites: list[Site]
-) -> dict[tuple[str, int, str, str], list[tuple[int, ...]]]:
-    """What left before of these sites (sorted, of one batch), by allele."""
-    found: dict[tuple[str, int, str, str], list[tuple[int, ...]]] = {}
-    if not sets or not sites:
+    connection: AsyncConnection, sets: list[int], kind: str, keys: Sequence[str]
+) -> dict[str, list[tuple[int, ...]]]:
+    """What left before by these keys (sorted, of one batch)."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    if not sets or not keys:
         return found
+    places = {_place(kind, key): key for key in keys}
     bounds: dict[str, tuple[int, int]] = {}
-    for chrom, pos, _ in (s.place for s in sites):
+    for chrom, pos, _, _ in places:
         low, high = bounds.get(chrom, (pos, pos))
         bounds[chrom] = (min(low, pos), max(high, pos))
-    wanted = {s.place for s in sites}
     c = db.ledger.c
     for chrom, (low, high) in bounds.items():
         query = sa.select(c.chrom, c.pos, c.ref, c.alt, c.numbers).where(
@@ -51,28 +53,28 @@ async def before(
         )
         rows = await connection.stream(query)
         async for row in rows:
-            if (row.chrom, row.pos, row.ref) in wanted:
-                found.setdefault((row.chrom, row.pos, row.ref, row.alt), []).append(
-                    tuple(int(n) for n in row.numbers.split(","))
-                )
+            if (key := places.get((row.chrom, row.pos, row.ref, row.alt))) is not None:
+                found.setdefault(key, []).append(tuple(int(n) for n in row.numbers.split(",")))
     return found
 
 
-async def write(connection: AsyncConnection, datasets: int, sites: list[Site], release: int) -> None:
-    """Remembers the sites; numbers that left before are kept once."""
-    for start in range(0, len(sites), BATCH):
-        values = [
-            {
-                "datasets": datasets,
-                "chrom": row.chrom,
-                "pos": row.pos,
-                "ref": row.ref,
-                "alt": row.alt,
-                "numbers": ",".join(str(n) for n in told(row, site)),
-                "release": release,
-            }
-            for site in sites[start : start + BATCH]
-            for row in site.rows
-        ]
-        if values:
+async def write(connection: AsyncConnection, datasets: int, kind: str, cells: Iterable[Cell], release: int) -> None:
+    """Remembers the cells; numbers that left before are kept once."""
+    values: list[dict[str, str | int]] = []
+    for cell in cells:
+        chrom, pos, ref, alt = _place(kind, cell.key)
+        numbers = ",".join(str(n) for n in cell.numbers)
+        place: dict[str, str | int] = {"chrom": chrom, "pos": pos, "ref": ref, "alt": alt}
+        values.append({"datasets": datasets, **place, "numbers": numbers, "release": release})
+        if len(values) == BATCH:
             await connection.execute(insert(db.ledger).on_conflict_do_nothing(), values)
+            values = []
+    if values:
+        await connection.execute(insert(db.ledger).on_conflict_do_nothing(), values)
+
+
+def _place(kind: str, key: str) -> tuple[str, int, str, str]:
+    if kind != VARIANTS:
+        return "", 0, kind, key
+    chrom, pos, ref, alt = key.split(":", 3)
+    return chrom, int(pos), ref, alt

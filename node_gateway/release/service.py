@@ -9,17 +9,21 @@ import hashlib
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from gdi.contracts.ids import Digest, ReleaseName, WorkflowName
+from gdi.contracts.ids import Digest, KindName, ReleaseName, WorkflowName
 from gdi.contracts.urls import WorkspaceUrl
 from gdi.contracts.workflow import RelativePath
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
+from gdi.releases import signature
+from gdi.releases.kind import FormatError, Kind, NodeHalf, Rules
+from gdi.releases.registry import kind_of
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller
@@ -27,25 +31,21 @@ from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import ledger
-from node_gateway.release.allele_counts import row_json, verdicts_of
-from node_gateway.release.table import FORMAT, FormatError, Site, read
 from node_gateway.review.service import SPOOL, Reviews
 from node_gateway.workspace.bucket import Bucket
 
-TEN_YEARS = 10 * 365.25 * 86400
 JSON = "application/json"
 
 
 class Request(BaseModel):
-    """`POST /releases/{run}`: publish the workspace file `path` as `name` after `check`. `schema` is the workflow's
-    own; the gateway's check decides.
+    """`POST /releases/{run}`: publish the workspace file `path` as `name`, after the check of its kind. Before version
+    0.2 `kind` was named `check`.
     """
 
     model_config = ConfigDict(extra="ignore")
     name: ReleaseName
     path: RelativePath
-    check: Literal["allele-counts"]
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    kind: KindName = Field(validation_alias=AliasChoices("kind", "check"))
     workflow: WorkflowName | None = None
     digest: Digest | None = None
     attempt: Annotated[int, Field(ge=1)] | None = None
@@ -73,7 +73,7 @@ class Releases:
         `release-refused`.
         """
         policy = self.policy.current()
-        self._allowed(request, caller, policy)
+        kind = self._allowed(request, caller, policy)
         async with self._one:
             with (
                 tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,
@@ -82,7 +82,7 @@ class Releases:
                 digest = await self._fetch(request, caller, policy, source)
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
-                    known = await self._publish(request, caller, policy, digest, source, published)
+                    known = await self._publish(request, kind, caller, policy, digest, source, published)
         answer: dict[str, Any] = known.answer
         if known.state == "refused":
             reason = await self.reviews.reason(known.number)
@@ -94,7 +94,8 @@ class Releases:
             }  # no checksum: it would tell whether a guess of the content is right
         return 200, answer
 
-    def _allowed(self, request: Request, caller: Caller, policy: Policy) -> None:
+    def _allowed(self, request: Request, caller: Caller, policy: Policy) -> Kind:
+        kind = kind_of(request.kind)
         if not policy.allows_workflow(caller.workflow, caller.digest):
             raise ProblemError(
                 403,
@@ -102,11 +103,11 @@ class Releases:
                 f"This node does not allow the workflow {caller.workflow}.",
                 action="Ask the node's operator.",
             )
-        if request.check not in policy.releases.checks:
+        if kind.name not in policy.releases.kinds:
             raise ProblemError(
                 403,
                 "forbidden-check",
-                f"This node releases nothing by the check {request.check}.",
+                f"This node releases nothing of the kind {kind.name}.",
                 action="Ask the node's operator.",
             )
         said = {"workflow": request.workflow, "digest": request.digest, "attempt": request.attempt}
@@ -119,6 +120,7 @@ class Releases:
                     action="Ask for the run's own releases only.",
                 )
         check_path(request.path, str(WorkspaceUrl(caller.run, request.path)))
+        return kind
 
     async def _fetch(self, request: Request, caller: Caller, policy: Policy, into: IO[bytes]) -> str:
         """The file's SHA-256 (hex), its content in `into`."""
@@ -137,26 +139,47 @@ class Releases:
             return (await connection.execute(query)).first()
 
     async def _publish(
-        self, request: Request, caller: Caller, policy: Policy, source: str, file: IO[bytes], out: IO[bytes]
+        self,
+        request: Request,
+        kind: Kind,
+        caller: Caller,
+        policy: Policy,
+        source: str,
+        file: IO[bytes],
+        out: IO[bytes],
     ) -> sa.Row[Any]:
         file.seek(0)
+        half, rules = kind.node(), Rules(policy.floor, policy.releases.max_rows)
         try:
-            sites = await asyncio.to_thread(read, file, max_rows=policy.releases.max_rows)
+            units = await asyncio.to_thread(half.read, file, rules)
         except FormatError as error:
             self.metrics.releases.labels("refused").inc()
             raise refusal([str(error)]) from None
-        passed, withheld = await self._judge(sites, caller, policy.floor)
-        digest, size = await asyncio.to_thread(_write, out, passed, withheld)
-        key = f"{caller.run}/{request.name}/{digest}.json"
-        await self.area.upload(key, out, JSON)  # by its content's name: unknown to anyone until the row below is there
-        claims: dict[str, Any] = {"iss": self.node, "aud": caller.run, "release": request.name, "sha256": digest}
-        claims |= {"workflow": caller.workflow, "digest": caller.digest, "attempt": caller.attempt}
+        passed, withheld = await self._judge(kind, half, units, caller, rules)
+        await asyncio.to_thread(half.write, out, passed, withheld)
+        size = out.tell()
+        out.seek(0)
+        digest = await asyncio.to_thread(_sha256, out)
+        key = f"{caller.run}/{request.name}/{digest}{kind.suffix}"
+        await self.area.upload(
+            key, out, kind.media_type
+        )  # by its content's name: unknown to anyone until the row below is there
         answer = {
             "name": request.name,
+            "kind": kind.name,
             "sha256": digest,
             "bytes": size,
             "url": f"{self.public_url}/releases/{caller.run}/{request.name}",
-            "signature": self.key.sign(claims, lifetime=TEN_YEARS, typ="release+jwt"),
+            "signature": signature.sign(
+                self.key,
+                node=self.node,
+                run=caller.run,
+                name=request.name,
+                sha256=digest,
+                workflow=caller.workflow,
+                digest=caller.digest,
+                attempt=caller.attempt,
+            ),
             "sites_released": len(passed),
             "sites_withheld": sum(withheld.values()),
             "withheld": dict(sorted(withheld.items())),
@@ -173,14 +196,14 @@ class Releases:
         }
         async with self.database.write() as connection:
             result = await connection.execute(db.releases.insert().values(**values))
-            await ledger.write(
-                connection, await ledger.datasets_id(connection, caller.datasets), passed, _number(result)
-            )
+            sets = await ledger.datasets_id(connection, caller.datasets)
+            cells = (cell for unit in passed for cell in half.cells(unit))
+            await ledger.write(connection, sets, kind.name, cells, _number(result))
             if state != "published":
                 await self.reviews.note(connection, _number(result), caller)
         await self.database.make_durable()
         self.metrics.releases.labels(state).inc()
-        what = f"{request.name}: {len(passed)} sites, {answer['sites_withheld']} withheld, sha256 {digest}"
+        what = f"{request.name}: {len(passed)} {kind.unit}s, {answer['sites_withheld']} withheld, sha256 {digest}"
         await self.audit.record(
             Entry(
                 f"release-{state}", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow
@@ -190,17 +213,20 @@ class Releases:
         assert known is not None
         return known
 
-    async def _judge(self, sites: list[Site], caller: Caller, floor: int) -> tuple[list[Site], Counter[str]]:
-        passed: list[Site] = []
+    async def _judge(
+        self, kind: Kind, half: NodeHalf[Any], units: Sequence[Any], caller: Caller, rules: Rules
+    ) -> tuple[list[Any], Counter[str]]:  # units: the kind's own
+        passed: list[Any] = []
         withheld: Counter[str] = Counter()
         async with self.database.read() as connection:
             sets = await ledger.related(connection, caller.datasets)
-            for start in range(0, len(sites), ledger.BATCH):
-                batch = sites[start : start + ledger.BATCH]
-                before = await ledger.before(connection, sets, batch)
-                verdicts = await asyncio.to_thread(verdicts_of, batch, floor, before)
-                passed += [site for site, why in zip(batch, verdicts, strict=True) if not why]
-                withheld.update(why for why in verdicts if why)
+            for start in range(0, len(units), ledger.BATCH):
+                batch = units[start : start + ledger.BATCH]
+                keys = [key for unit in batch for key in half.keys(unit)]
+                before = await ledger.before(connection, sets, kind.name, keys)
+                checked = await asyncio.to_thread(half.check, batch, rules, before)
+                passed += checked.released
+                withheld.update(checked.withheld)
         return passed, withheld
 
     async def open(self, run: str, name: str) -> bytes:
@@ -251,24 +277,3 @@ def _sha256(file: IO[bytes]) -> str:
 def refusal(reasons: list[str]) -> ProblemError:
     detail = f"The release was refused: {'; '.join(reasons)}."
     return ProblemError(422, "release-refused", detail, action="Correct what the workflow writes.", reasons=reasons)
-
-
-def _write(out: IO[bytes], sites: list[Site], withheld: Counter[str]) -> tuple[str, int]:
-    """Writes the published file; returns its SHA-256 (hex) and size."""
-    total, size = hashlib.sha256(), 0
-
-    def put(text: str) -> None:
-        nonlocal size
-        data = text.encode()
-        total.update(data)
-        size += out.write(data)
-
-    put(f'{{"format":"{FORMAT}","sites":[')
-    first = True
-    for site in sites:
-        for row in site.rows:
-            put(("" if first else ",") + "\n" + row_json(row))
-            first = False
-    counts = ",".join(f'"{why}":{n}' for why, n in sorted(withheld.items()))
-    put(f'\n],"withheld":{{{counts}}}}}\n')
-    return total.hexdigest(), size

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 
 from gdi.kit import web
 from gdi.kit.web import date, hidden
-from node_gateway.release.table import FIELDS
-from node_gateway.review.service import MAX_REASON, Case
+from node_gateway.review.service import MAX_REASON, Case, Excerpt
 
 PAGE = 200  # rows at once
 
@@ -43,20 +41,21 @@ def waiting(node: str, user: str, csrf: str, cases: list[Case]) -> HTMLResponse:
         f"<tr><td>{date(c.time)}</td><td>{escape(str(c.asked.get('workflow', '')))}</td>"
         f"<td>{escape(', '.join(c.asked.get('datasets', [])))}</td>"
         f'<td><a href="{address(c)}">{escape(c.name)} of {escape(c.run)}</a></td>'
-        f'<td class="number">{int(c.answer["sites_released"])}</td><td'
-        f' class="number">{int(c.answer["sites_withheld"])}</td></tr>'
+        f'<td class="number">{int(c.answer["sites_released"])} {escape(c.unit)}s</td>'
+        f'<td class="number">{int(c.answer["sites_withheld"])}</td></tr>'
         for c in cases
     )
-    head = "<tr><th>Asked</th><th>Workflow</th><th>Datasets</th><th>Release</th><th>Sites</th><th>Withheld</th></tr>"
+    names = ("Asked", "Workflow", "Datasets", "Release", "Would leave", "Withheld")
+    head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     table = (
         f'<table class="wide"><thead>{head}</thead><tbody>{rows}</tbody></table>' if rows else "<p>Nothing waits.</p>"
     )
     return page(f"Releases that wait at {node}", _signed_in(user, csrf) + table)
 
 
-def case(node: str, user: str, csrf: str, found: Case, rows: list[dict[str, Any]], start: int) -> HTMLResponse:
-    asked, answer = found.asked, found.answer
-    withheld = "; ".join(f"{escape(why)}: {int(n)} sites" for why, n in answer["withheld"].items()) or "nothing"
+def case(node: str, user: str, csrf: str, found: Case, shown: Excerpt, start: int) -> HTMLResponse:
+    asked, answer, units = found.asked, found.answer, f"{escape(shown.unit)}s"
+    withheld = "; ".join(f"{escape(why)}: {int(n)} {units}" for why, n in answer["withheld"].items()) or "nothing"
     facts = {
         "Asked by": escape(str(asked.get("user", ""))),
         "Workflow": f"{escape(str(asked.get('workflow', '')))}<br><code>{escape(str(asked.get('digest', '')))}</code>",
@@ -66,14 +65,14 @@ def case(node: str, user: str, csrf: str, found: Case, rows: list[dict[str, Any]
             f" {date(found.time)}"
         ),
         "Would leave": (
-            f"{int(answer['sites_released'])} sites, {int(answer['bytes'])} bytes, SHA-256"
+            f"{int(answer['sites_released'])} {units}, {int(answer['bytes'])} bytes, SHA-256"
             f" <code>{escape(found.sha256)}</code>"
         ),
         "Withheld by this node's check": withheld,
     }
     about = "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in facts.items())
-    body = "".join("<tr>" + "".join(_cell(row.get(f)) for f in FIELDS) + "</tr>" for row in rows)
-    head = "".join(f"<th>{f}</th>" for f in FIELDS)
+    body = "".join("<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in shown.rows)
+    head = "".join(f"<th>{escape(name)}</th>" for name in shown.columns)
     decide = (
         f'<form method="post" action="{address(found)}">{hidden(csrf)}{hidden(found.sha256, "sha256")}<label>Reason'
         ' (needed to refuse; it is told to the user, so it leaves the node) <textarea name="reason" rows="3"'
@@ -84,7 +83,7 @@ def case(node: str, user: str, csrf: str, found: Case, rows: list[dict[str, Any]
     return page(
         f"{found.name} of {found.run}",
         f"{_signed_in(user, csrf)}<table>{about}</table>{decide}<h2>All that would leave"
-        f" {escape(node)}</h2>{_pager(found, start, len(rows))}{table}",
+        f" {escape(node)}</h2>{_pager(found, start, len(shown.rows))}{table}",
     )
 
 
@@ -116,5 +115,5 @@ def _pager(found: Case, start: int, shown: int) -> str:
     return f"<p>{before}Rows {start + 1} to {start + shown}.{after}</p>"
 
 
-def _cell(value: Any) -> str:  # a string or a whole number, as the check let it pass
-    return f'<td class="number">{value}</td>' if isinstance(value, int) else f"<td>{escape(str(value))}</td>"
+def _cell(value: str | int | float) -> str:  # as the check let it pass
+    return f'<td class="number">{value}</td>' if isinstance(value, int | float) else f"<td>{escape(str(value))}</td>"

@@ -104,13 +104,13 @@ def router(gateway: Gateway) -> APIRouter:
             return pages.welcome(node, f"/review/{run}/{name}")
         user, csrf = await reviewer(request, session)
         case = await gateway.reviews.case(run, name)
-        rows = await gateway.reviews.rows(case, start, pages.PAGE)
+        shown = await gateway.reviews.excerpt(case, start, pages.PAGE)
         await gateway.audit.record(
             Entry(
                 "review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"
             )
         )
-        return pages.case(node, user, csrf, case, rows, start)
+        return pages.case(node, user, csrf, case, shown, start)
 
     @routes.post("/{run}/{name}")
     async def decide(request: Request, run: RunId, name: ReleaseName) -> Response:

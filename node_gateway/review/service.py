@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import tempfile
 import time
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import IO, Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.kit.problem import ProblemError
+from gdi.releases.kind import NodeHalf
+from gdi.releases.registry import kind_of, kinds
 from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller
@@ -45,6 +45,26 @@ class Case:
     @property
     def sha256(self) -> str:
         return str(self.answer["sha256"])
+
+    @property
+    def kind(self) -> str:
+        """The kind's name; a release from before there were several has none."""
+        return str(self.answer.get("kind", "allele-counts"))
+
+    @property
+    def unit(self) -> str:
+        """The kind's noun for what leaves whole or not at all."""
+        kind = kinds().get(self.kind)
+        return kind.unit if kind else "row"
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Some rows of a release, under its kind's columns. `unit`: the kind's noun for what leaves whole or not at all."""
+
+    unit: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str | int | float, ...]]
 
 
 @dataclass
@@ -113,13 +133,16 @@ class Reviews:
             rows = await connection.execute(query.order_by(c.number).limit(1000))
             return [Case(r.number, r.run, r.name, r.key, r.answer, r.asked or {}, r.time) for r in rows]
 
-    async def rows(self, case: Case, start: int, count: int) -> list[dict[str, Any]]:
+    async def excerpt(self, case: Case, start: int, count: int) -> Excerpt:
         """Rows `start` (0 is the first) and following of the very bytes that would leave. ProblemError 502 where they
         are not those that were asked for.
         """
+        kind = kind_of(case.kind)
+        half = kind.node()
         with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
             await self.area.download(case.key, file, 2**31)
-            return await asyncio.to_thread(_rows, file, case.sha256, start, count)
+            rows = await asyncio.to_thread(_rows, half, file, case.sha256, start, count)
+        return Excerpt(kind.unit, half.columns, rows)
 
     async def decide(self, run: str, name: str, sha256: str, *, reviewer: str, approve: bool, reason: str = "") -> None:
         """A person's decision on exactly these bytes; of two at once the first counts. ProblemError 404 where nothing
@@ -174,7 +197,9 @@ class Reviews:
                 self._waiters -= 1
 
 
-def _rows(file: IO[bytes], sha256: str, start: int, count: int) -> list[dict[str, Any]]:
+def _rows(
+    half: NodeHalf[Any], file: IO[bytes], sha256: str, start: int, count: int
+) -> list[tuple[str | int | float, ...]]:
     file.seek(0)
     digest = hashlib.sha256()
     while piece := file.read(1024 * 1024):
@@ -187,6 +212,4 @@ def _rows(file: IO[bytes], sha256: str, start: int, count: int) -> list[dict[str
             action="Refuse it, and look at the node's storage.",
         )
     file.seek(0)
-    # release/service.py writes a row a line between the first line and `],"withheld":…`
-    lines = (line for line in islice(file, 1 + start, 1 + start + count) if line.startswith(b"{"))
-    return [json.loads(line.rstrip().rstrip(b",")) for line in lines]
+    return half.rows(file, start, count)

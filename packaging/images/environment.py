@@ -7,6 +7,7 @@ included: resolving can leave something out, never bring in what is not locked.
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
@@ -24,10 +25,10 @@ _SHARED = ["gdi.kit", "gdi.contracts", "gdi.broker_client"]
 _SNAKEMAKE = [*_SHARED, "snakemake_tes_auth", "snakemake_storage_plugin_sda"]
 PACKAGES = {
     "broker": [*_SHARED, "gdi.oauth", "token_broker"],
-    "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "node_gateway"],
+    "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.releases", "node_gateway"],
     "snakemake": [*_SNAKEMAKE, "snakemake_executor_plugin_tes_auth", "snakemake_logger_plugin_airflow"],
     "task": _SNAKEMAKE,
-    "airflow": [*_SHARED, "gdi_operators"],
+    "airflow": [*_SHARED, "gdi.releases", "gdi_operators"],
 }
 # The extra of a target where it is not named like it.
 EXTRAS = {"airflow": "airflow-production"}
@@ -187,8 +188,7 @@ def code() -> None:
             if path not in folders and path != site / "gdi" and not path.name.endswith(".dist-info"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         metadata = next(site.glob("*.dist-info"))
-        if target != "airflow":  # its entry points name packages that are not here
-            (metadata / "entry_points.txt").unlink(missing_ok=True)
+        keep_entry_points(metadata / "entry_points.txt", packages)
         for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"):
             (metadata / name).unlink(missing_ok=True)
         run(
@@ -204,6 +204,24 @@ def code() -> None:
             HOME,
             site,
         )
+
+
+def keep_entry_points(file: Path, packages: list[str]) -> None:
+    """Leaves the entry points whose module is in `packages`; no file where none is."""
+    points = configparser.ConfigParser(delimiters=("=",))
+    points.optionxform = str  # type: ignore[assignment,method-assign]
+    points.read_string(file.read_text())
+    for group in points.sections():
+        for name, value in points.items(group):
+            if not any(f"{value.partition(':')[0]}.".startswith(f"{package}.") for package in packages):
+                points.remove_option(group, name)
+        if not points.options(group):
+            points.remove_section(group)
+    if not points.sections():
+        file.unlink()
+        return
+    with file.open("w") as out:
+        points.write(out)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from airflow.sdk import DAG, Param, get_parsing_context
 
 from gdi.contracts.ids import WORKFLOW_NAME, matches
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError, load
+from gdi.releases.registry import UnknownKindError, kind_of
 from gdi_operators.operators import (
     AdmitRunOperator,
     CloseRunOperator,
@@ -103,7 +104,7 @@ def one_or_all(folder: Path) -> list[Offer]:
     if not matches(WORKFLOW_NAME, workflow) or team not in runners(workflow, known):
         return []
     try:
-        return [Offer(load(folder / workflow), team)]
+        return [Offer(usable(folder / workflow), team)]
     except (CatalogueError, OSError):
         return []
 
@@ -127,10 +128,21 @@ def scan(folder: Path) -> tuple[list[CatalogueEntry], list[str]]:
     bad: list[str] = []
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))):
         try:
-            good.append(load(path))
+            good.append(usable(path))
         except (CatalogueError, OSError) as error:
             bad.append(str(error))
     return good, bad
+
+
+def usable(folder: Path) -> CatalogueEntry:
+    """Reads one entry. CatalogueError where it is wrong, or releases something of a kind that is not installed here."""
+    entry = load(folder)
+    for i, release in enumerate(entry.workflow.releases):
+        try:
+            kind_of(release.kind)
+        except UnknownKindError as error:
+            raise CatalogueError(f"{folder / 'workflow.yaml'}: releases.{i}.kind: {error}") from None
+    return entry
 
 
 def params_of(entry: CatalogueEntry) -> dict[str, Param]:
@@ -219,7 +231,7 @@ def doc_of(entry: CatalogueEntry) -> str:
     version this is.
     """
     flow, needs = entry.workflow, entry.workflow.needs
-    leaves = "\n".join(f"- {r.title}, after the check {r.check}, under each node's own policy" for r in flow.releases)
+    leaves = "\n".join(f"- {r.title}, after the check of {r.kind}, under each node's own policy" for r in flow.releases)
     images = ", ".join(f"`{image}`" for image in needs.images) or "none"
     return (
         f"# {flow.title}\n\n{flow.description.strip()}\n\n## What leaves a node\n\n{leaves or 'Nothing.'}\n\n## What it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from node_gateway.release.table import FORMAT
+from gdi.releases.allele_counts.table import FORMAT
 from tests.support.gateway_world import NODE, Run, World, slug, world_fixture  # noqa: F401
 
 
@@ -40,7 +40,7 @@ def again(run: Run, *, name: str = "counts", **changes: Any) -> Any:
     body = {
         "name": name,
         "path": "release.json",
-        "check": "allele-counts",
+        "kind": "allele-counts",
         "schema": {"type": "object"},
         "workflow": "allele-frequency",
         "attempt": run.attempt,

@@ -61,8 +61,7 @@ WORKFLOW = {
             "title": "Counts",
             "path": "out/counts.json",
             "schema_file": "schema.json",
-            "check": "allele-counts",
-            "gather": "allele-counts",
+            "kind": "allele-counts",
         }
     ],
 }

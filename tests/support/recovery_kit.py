@@ -19,7 +19,7 @@ import httpx
 from gdi.contracts import broker_api as m
 from gdi.kit.secret_files import write_private
 from gdi.local_federation.openbao import OpenBao, running
-from node_gateway.release.table import FORMAT
+from gdi.releases.allele_counts.table import FORMAT
 from tests.support.broker_kit import PORTS, wait_for
 from tests.support.gateway_world import World as GatewayWorld
 from tests.support.postgres_kit import Postgres, PostgresWorld, running_postgres

@@ -13,7 +13,8 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry, load
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
-from gdi_operators.gather import allele_counts, keep, picture
+from gdi.releases.registry import kind_of
+from gdi_operators.gather import keep, merge
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
@@ -99,13 +100,10 @@ def gathered(
                 "withheld": withheld,
             }
         )
-    keep.releases(folder, name, data)
+    kind = kind_of(entry.workflow.releases[0].kind)
+    kept = keep.releases(folder, name, kind.suffix, data)
     keep.workflow(folder, entry, run.digest)
-    answers = allele_counts.merge(
-        {node: allele_counts.parse(node, content) for node, content in data.items()}, list(keys)
-    )
-    (folder / "answer.tsv").write_text(allele_counts.table(answers))
-    picture.draw(answers, folder / "answer.png", title=entry.workflow.title, nodes=list(keys))
+    merge.answer(kind, kept, list(keys), folder, title=entry.workflow.title)
     dag_run = SimpleNamespace(
         dag_id=run.dag_id,
         run_id=run.dag_run_id,

@@ -4,11 +4,16 @@ write instead.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+import jsonschema
 
 from gdi.cli.authoring.snakefile import lock_of, with_jobs
 from gdi.contracts.workflow import LOCK, CatalogueEntry
+from gdi.releases.registry import UnknownKindError, kind_of
 from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
 
 
@@ -30,6 +35,7 @@ def check(entry: CatalogueEntry, facts: SnakefileFacts) -> list[Finding]:
     return [
         *(f for rule in facts.rules for f in _rule(entry, rule)),
         *_releases(entry, facts),
+        *_kinds(entry),
         *_parameters(entry),
         *_lock(entry, facts),
     ]
@@ -123,6 +129,36 @@ def _releases(entry: CatalogueEntry, facts: SnakefileFacts) -> list[Finding]:
             )
         )
     return found
+
+
+def _kinds(entry: CatalogueEntry) -> list[Finding]:
+    found = []
+    for i, release in enumerate(entry.workflow.releases):
+        where = f"workflow.yaml, releases.{i}"
+        try:
+            kind = kind_of(release.kind)
+        except UnknownKindError as error:
+            found.append(Finding("error", f"{where}.kind", error.problem.detail, error.problem.action))
+            continue
+        if release.schema_file and (wrong := _schema(entry.folder / release.schema_file, kind.format)):
+            mend = f'Write `"format": {{"const": "{kind.format}"}}` into its properties, or name another kind.'
+            found.append(Finding("error", f"{where}.schema_file", wrong, mend))
+    return found
+
+
+def _schema(file: Path, wanted: str) -> str:
+    """What is wrong with a release's schema; empty where nothing is. `wanted`: the format of its kind."""
+    try:
+        schema = json.loads(file.read_text(encoding="utf-8"))
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except (OSError, ValueError, jsonschema.SchemaError) as error:
+        return f"{file.name} is no JSON Schema ({type(error).__name__})."
+    named = schema.get("properties", {}).get("format", {}) if isinstance(schema, dict) else {}
+    if not isinstance(named, dict) or ("const" not in named and "enum" not in named):
+        return ""
+    if named.get("const", wanted) != wanted or wanted not in named.get("enum", [wanted]):
+        return f"{file.name} describes another format than {wanted}."
+    return ""
 
 
 def _parameters(entry: CatalogueEntry) -> list[Finding]:

@@ -31,9 +31,8 @@ releases:
   - name: sites
     title: Allele counts per site
     path: release/sites.json
+    kind: allele-counts
     schema_file: release.schema.json
-    check: allele-counts
-    gather: allele-counts
 """
 SNAKEFILE = '''\
 """{title}: prepare (one job a dataset) -> release/sites.json.

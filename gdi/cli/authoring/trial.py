@@ -16,6 +16,7 @@ from gdi.contracts.workflow import CatalogueEntry, files_of
 from gdi.local_federation.demo import run
 from gdi.local_federation.display import ProgressDisplay
 from gdi.local_federation.federation import COHORT, Federation
+from gdi.releases.registry import kind_of
 
 
 def trial(
@@ -41,7 +42,8 @@ def trial(
     console.print(Text(f"{entry.workflow.name} succeeded", "bold green"))
     for release in released:
         console.print(
-            f"  {release['name']}: {release['sites_released']} sites released, {release['sites_withheld']} withheld,"
+            f"  {release['name']}: {release['sites_released']} {kind_of(release['kind']).unit}s released,"
+            f" {release['sites_withheld']} withheld,"
             f" {release['bytes']} bytes"
         )
     return 0

@@ -74,7 +74,7 @@ def policy(layout: Layout, node: str) -> Path:
         "workflows": [],
         "floor": layout.floor,
         "logs": layout.logs_policy,
-        "releases": {"checks": ["allele-counts"]},
+        "releases": {"kinds": ["allele-counts"]},
         "review": False,
         "reviewers": [core.USERS["bob"]],
     }

@@ -22,12 +22,14 @@ SOFTWARE = ("apache-airflow", "snakemake")
 OURS = "gdi-workflows"  # its name in an answer, whichever of our wheels is installed
 
 
-def releases(folder: Path, name: str, data: Mapping[str, bytes]) -> None:
-    """The proven bytes of one release of every node."""
+def releases(folder: Path, name: str, suffix: str, data: Mapping[str, bytes]) -> dict[str, Path]:
+    """Keeps the proven bytes of one release of every node; the files by node."""
+    kept = {}
     for node, content in data.items():
-        file = folder / release_file(node, name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(file, lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
+        kept[node] = folder / release_file(node, name, suffix)
+        kept[node].parent.mkdir(parents=True, exist_ok=True)
+        write(kept[node], lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
+    return kept
 
 
 def workflow(folder: Path, entry: CatalogueEntry, digest: str) -> None:

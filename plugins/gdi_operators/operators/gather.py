@@ -10,13 +10,15 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.workflow import Release as Declared
-from gdi_operators.gather import allele_counts, keep, picture
+from gdi.releases.kind import BadReleaseError
+from gdi.releases.registry import kind_of
+from gdi.releases.signature import NotProvenError, check
+from gdi_operators.gather import keep, merge
 from gdi_operators.gather.keep import write
-from gdi_operators.gather.verify import NotProvenError, check
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
+from gdi_operators.results.folder import ANSWER, PLOT
 from gdi_operators.runs import Context, entry_of, item_of, open_run
 from gdi_operators.settings import settings
 
@@ -27,7 +29,8 @@ class GatherOperator(RunOperator):
 
     the releases themselves (`releases/NODE/NAME.json`) and the workflow's files (`workflow/`), so that the run's page
     can prove and pack them at any time. Every release's checksum and the node's signature are proven before it is read.
-    Result: `{run, folder, answer, plot, releases, alleles, withheld, nodes}`.
+    Result: `{run, folder, answer, plot, releases, withheld, nodes}` and the number of rows under the kind's noun for
+    them (`alleles`).
     """
 
     template_fields = ("releases",)
@@ -46,6 +49,7 @@ class GatherOperator(RunOperator):
             folder = settings().need("results_dir") / run.id
             folder.mkdir(parents=True, exist_ok=True)
             result: dict[str, Any] = {"run": run.id, "folder": str(folder), "nodes": [i.node for i in run.plan]}
+            answer_kind = ""
             for declared in entry.workflow.releases:
                 parts = {str(r["node"]): r for r in released if r["name"] == declared.name}
                 missing = [i.node for i in run.plan if i.node not in parts]
@@ -54,11 +58,14 @@ class GatherOperator(RunOperator):
                         f"No release {declared.name} of {', '.join(missing)}: clear the task release of these nodes."
                     )
                 data = {node: self._fetch(hook, run, part) for node, part in parts.items()}
-                keep.releases(folder, declared.name, data)
-                if declared.gather == "allele-counts":
-                    result |= self._allele_counts(declared, run, data, folder, entry.workflow.title)
+                kept = keep.releases(folder, declared.name, kind_of(declared.kind).suffix, data)
+                if declared.merge:
+                    answer_kind = declared.kind
+                    result |= self._merge(declared.kind, kept, result["nodes"], folder, entry.workflow.title)
         keep.workflow(folder, entry, run.digest)
         summary = self._summary(run, released) | keep.origin(context, entry, run)
+        if answer_kind:
+            summary["answer_kind"] = answer_kind
         write(folder / "releases.json", lambda f: f.write_text(json.dumps(summary, indent=1)))
         return {**result, "releases": str(folder / "releases.json")}
 
@@ -82,27 +89,16 @@ class GatherOperator(RunOperator):
         self.log.info("Fetched %s of %s: %d bytes, signature verified.", part["name"], part["node"], len(data))
         return data
 
-    def _allele_counts(
-        self, declared: Declared, run: m.Run, data: dict[str, bytes], folder: Path, title: str
+    def _merge(
+        self, kind: str, releases: dict[str, Path], nodes: list[str], folder: Path, title: str
     ) -> dict[str, Any]:
         try:
-            releases = {node: allele_counts.parse(node, content) for node, content in data.items()}
-        except allele_counts.BadReleaseError as error:
+            size = merge.answer(kind_of(kind), releases, nodes, folder, title=title)
+        except BadReleaseError as error:
             raise AirflowFailException(str(error)) from None
-        nodes = [i.node for i in run.plan]
-        answers = allele_counts.merge(releases, nodes)
-        answer, plot = folder / "answer.tsv", folder / "answer.png"
-        write(answer, lambda f: f.write_text(allele_counts.table(answers)))
-        write(plot, lambda f: picture.draw(answers, f, title=title, nodes=nodes))
-        withheld = sum(a.ac is None for a in answers)
-        self.log.info(
-            "%s: %d alleles, of which %d are withheld by a node. Answer: %s",
-            declared.title,
-            len(answers),
-            withheld,
-            answer,
-        )
-        return {"answer": str(answer), "plot": str(plot), "alleles": len(answers), "withheld": withheld}
+        answer, noun = folder / ANSWER, f"{kind_of(kind).row}s"
+        self.log.info("%d %s, of which %d are withheld by a node. Answer: %s", size.rows, noun, size.withheld, answer)
+        return {"answer": str(answer), "plot": str(folder / PLOT), noun: size.rows, "withheld": size.withheld}
 
     def _summary(self, run: m.Run, released: Iterable[dict[str, Any]]) -> dict[str, Any]:
         return {

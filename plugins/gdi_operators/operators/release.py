@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from gdi.kit.problem import ProblemError
+from gdi.releases.registry import kind_of
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page
@@ -24,8 +24,8 @@ class ReleaseOperator(RunOperator):
 
     While a person of the node has to approve, the task is deferred, for at most `review_timeout`; its log and its link
     *Review* say who must act and where. It goes on within seconds of the decision; a refusal fails it with the person's
-    reason. `review_timeout` runs from the first question of each try. Result: `{node, name, sha256, bytes, url,
-    signature, sites_released, sites_withheld, withheld, attempt}`; never a released value. A refusal fails without
+    reason. `review_timeout` runs from the first question of each try. Result: `{node, name, kind, sha256, bytes,
+    url, signature, sites_released, sites_withheld, withheld, attempt}`; never a released value. A refusal fails without
     retry, with the gateway's reasons.
     """
 
@@ -89,8 +89,8 @@ class ReleaseOperator(RunOperator):
         request = {
             "name": declared.name,
             "path": declared.path,
-            "schema": json.loads((entry.folder / declared.schema_file).read_text()),
-            "check": declared.check,
+            "kind": declared.kind,
+            "check": declared.kind,  # its name for gateways before version 0.2
             "workflow": run.workflow,
             "digest": run.digest,
             "attempt": run.attempt,
@@ -110,10 +110,11 @@ class ReleaseOperator(RunOperator):
         if released is None:
             return None
         self.log.info(
-            "%s released %d sites of %s and withheld %d.",
+            "%s released %d %ss of %s and withheld %d.",
             node,
             released.sites_released,
+            kind_of(declared.kind).unit,
             released.name,
             released.sites_withheld,
         )
-        return {"node": node, "attempt": run.attempt, **released.model_dump(mode="json")}
+        return {"node": node, "attempt": run.attempt, "kind": declared.kind, **released.model_dump(mode="json")}

@@ -116,15 +116,19 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
     files = found.files()
     proofs = found.proofs(_keys(run))
     table: dict[str, Any] | None = None
-    if ANSWER in files:
+    if ANSWER in files and kept is not None:
         try:
-            table = answer.read(files[ANSWER])
+            table = answer.read(files[ANSWER], kept.answer_kind)
+        except ProblemError as error:
+            notes.append(f"The file {ANSWER} cannot be shown: {error}")
         except (OSError, ValueError) as error:
             notes.append(f"The file {ANSWER} cannot be shown ({type(error).__name__}): clear the task gather.")
     releases = [
         {
             **r.model_dump(exclude={"signature"}),
             "title": (kept.release_titles.get(r.name) if kept else None) or r.name,
+            "unit": r.unit,
+            "reasons": r.reasons,
             "verified": proofs[r.file].verified,
             "verdict": proofs[r.file].verdict,
             "file": r.file if r.file in files else None,

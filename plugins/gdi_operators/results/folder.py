@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gdi.contracts.ids import NODE_ID, RELEASE_NAME, NodeId, ReleaseName, Sha256, matches
-from gdi_operators.gather.verify import NotProvenError, check
+from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, ReleaseName, Sha256, matches
+from gdi.releases.registry import kinds
+from gdi.releases.signature import NotProvenError, check
 from gdi_operators.settings import settings
 
 ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
@@ -33,6 +34,7 @@ class Kept(BaseModel):
     model_config = ConfigDict(extra="ignore")
     node: NodeId
     name: ReleaseName
+    kind: KindName = "allele-counts"
     sha256: Sha256
     bytes: int = Field(ge=0)
     signature: str = Field(max_length=4000)
@@ -43,7 +45,20 @@ class Kept(BaseModel):
 
     @property
     def file(self) -> str:
-        return release_file(self.node, self.name)
+        kind = kinds().get(self.kind)
+        return release_file(self.node, self.name, kind.suffix if kind else ".json")
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why something is withheld, in words, by the names in `withheld`."""
+        kind = kinds().get(self.kind)
+        return dict(kind.reasons) if kind else {}
+
+    @property
+    def unit(self) -> str:
+        """The kind's noun for what left whole or not at all."""
+        kind = kinds().get(self.kind)
+        return kind.unit if kind else "row"
 
 
 class KeptNode(BaseModel):
@@ -67,6 +82,7 @@ class Summary(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     title: str = ""
     version: str = ""
+    answer_kind: KindName = "allele-counts"
     release_titles: dict[str, str] = Field(default_factory=dict)
     dag_id: str = ""
     dag_run_id: str = ""
@@ -77,11 +93,11 @@ class Summary(BaseModel):
     software: dict[str, str] = Field(default_factory=dict)
 
 
-def release_file(node: str, name: str) -> str:
-    """Where a release is kept below the run's folder. ValueError for names that are none."""
+def release_file(node: str, name: str, suffix: str = ".json") -> str:
+    """Where a release is kept below the run's folder; `suffix` is its kind's. ValueError for names that are none."""
     if not (matches(NODE_ID, node) and matches(RELEASE_NAME, name)):
         raise ValueError(f"{node!r}, {name!r}: not the names of a node and a release")
-    return f"{RELEASES}/{node}/{name}.json"
+    return f"{RELEASES}/{node}/{name}{suffix}"
 
 
 @dataclass(frozen=True)

@@ -446,7 +446,7 @@ def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
     items = admit(world, mode="ok")
     results = released(world, items)
     assert [(r["node"], r["name"]) for r in results] == [("node-a", "counts"), ("node-b", "counts")]
-    assert world.nodes[0].asked[0]["path"] == "out/counts.json" and world.nodes[0].asked[0]["schema"] == {}
+    assert world.nodes[0].asked[0]["path"] == "out/counts.json" and world.nodes[0].asked[0]["kind"] == "allele-counts"
     done = GatherOperator(task_id="gather", workflow="probe", releases=results).execute(world.context(mode="ok"))
     folder = Path(done["folder"])
     assert (folder / "answer.tsv").read_text() == (

@@ -11,6 +11,8 @@ import pytest
 
 from gdi.contracts import broker_api as m
 from gdi.kit.jose import SigningKey
+from gdi.releases.allele_counts.coordinator import MAX_POINTS
+from gdi.releases.answer import MAX_ROWS
 from gdi_operators.results import answer
 from gdi_operators.results.folder import Results, find, release_file
 from tests.support.packed_results import ENTRY, KEYS, keys, packed, run  # noqa: F401
@@ -80,17 +82,17 @@ def test_the_pages_answer_is_all_of_it_in_sums_and_bounded_in_rows(tmp_path: Pat
         f"{i % 22}\t{i}\tA\tG\t" + ("\t\t\t1" if i % 10 == 0 else f"{i % 9}\t8\t0.5\t2") for i in range(50_000)
     ]
     file.write_text("\n".join(lines) + "\n")
-    read = answer.read(file)
+    read = answer.read(file, "allele-counts")
     assert (read["total"], read["withheld"], sum(read["histogram"])) == (50_000, 5_000, 45_000)
     assert (
-        len(read["rows"]) == answer.MAX_ROWS
+        len(read["rows"]) == MAX_ROWS
         and read["rows"][1] == ["1", 1, "A", "G", 1, 8, 0.5, 2]
         and read["rows"][0][4:7] == [None] * 3
     )
-    assert answer.MAX_POINTS / 2 <= len(read["points"]) <= answer.MAX_POINTS and read["points"][-1][1] > 49_900
+    assert MAX_POINTS / 2 <= len(read["points"]) <= MAX_POINTS and read["points"][-1][1] > 49_900
     file.write_text("not\ta table\n")
     with pytest.raises(ValueError, match="no columns"):
-        answer.read(file)
+        answer.read(file, "allele-counts")
 
 
 def test_the_crate_says_what_ran_on_what_for_whom_and_who_allowed_it(run: m.Run, tmp_path: Path) -> None:

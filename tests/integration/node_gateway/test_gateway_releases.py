@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gdi.kit.jose import verify
-from node_gateway.release.table import FORMAT
+from gdi.releases.allele_counts.table import FORMAT
 from tests.support.gateway_releases import again, ask, fetch, row
 from tests.support.gateway_world import NODE, Run, World, slug, world_fixture  # noqa: F401
 
@@ -108,7 +108,7 @@ def test_a_hostile_schema_is_never_run(world: World) -> None:
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
-        ({"check": "none"}, 422),
+        ({"kind": "none"}, 422),
         ({"path": "../x"}, 422),
         ({"path": "/etc/passwd"}, 422),
         ({"path": "missing.json"}, 404),
@@ -132,7 +132,7 @@ def test_another_runs_release_is_out_of_reach(world: World) -> None:
                 "POST",
                 f"/releases/{run.id}",
                 scope="releases close",
-                json={"name": "x", "path": "x", "check": "allele-counts"},
+                json={"name": "x", "path": "x", "kind": "allele-counts"},
             )
         )
         == "other-run"
@@ -144,7 +144,7 @@ def test_another_runs_release_is_out_of_reach(world: World) -> None:
 def test_a_node_that_allows_no_check_releases_nothing(world: World) -> None:
     run = world.new_run()
     try:
-        world.policy(releases={"checks": []})
+        world.policy(releases={"kinds": []})
         assert slug(ask(world, run, [row(1)])) == "forbidden-check"
     finally:
         world.policy()

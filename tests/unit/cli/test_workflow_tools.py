@@ -101,7 +101,7 @@ def entry(folder: Path, text: str, **changed: object) -> Path:
         "version": "1",
         "needs": {"images": ["good:1"]},
         "releases": [
-            {"name": n, "title": n, "path": p, "schema_file": "s.json", "check": "allele-counts"} for n, p in paths
+            {"name": n, "title": n, "path": p, "schema_file": "s.json", "kind": "allele-counts"} for n, p in paths
         ],
         "parameters": {"n": {"type": "integer", "minimum": 1, "default": 0}},
         **changed,

@@ -57,7 +57,7 @@ def entry(folder: Path, called: str, /, **changed: Any) -> Path:
         },
         "required": ["mode"],
         "releases": [
-            {"name": "counts", "title": "C", "path": "o.json", "schema_file": "s.json", "check": "allele-counts"}
+            {"name": "counts", "title": "C", "path": "o.json", "schema_file": "s.json", "kind": "allele-counts"}
         ],
         **changed,
     }

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
-from gdi_operators.gather.allele_counts import BadReleaseError, merge, natural, parse, table
-from gdi_operators.gather.picture import draw
-from gdi_operators.gather.verify import NotProvenError, check
+from gdi.releases.allele_counts.figure import draw
+from gdi.releases.allele_counts.merge import merge, natural, parse, table
+from gdi.releases.kind import BadReleaseError
+from gdi.releases.signature import NotProvenError, check
 
 
 def row(pos: int, ac: int, an: int, alt: str = "G", chrom: str = "2", ref: str = "A") -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_an_empty_policy_allows_no_image_no_release_no_log(tmp_path: Path) -> No
     assert (
         current == Policy()
         and not current.allows_image("x")
-        and current.releases.checks == []
+        and current.releases.kinds == []
         and current.logs == "nobody"
         and current.floor == 5
     )
@@ -179,6 +179,7 @@ def test_an_empty_policy_allows_no_image_no_release_no_log(tmp_path: Path) -> No
         ("images: {", "not YAML"),
         ("- a", "document"),
         ("releases: {checks: [none]}", "releases.checks"),
+        ("releases: {kinds: [none]}", "releases.kinds.0: .*Use one of these: allele-counts"),
     ],
 )
 def test_a_wrong_policy_names_file_and_field(tmp_path: Path, text: str, said: str) -> None:

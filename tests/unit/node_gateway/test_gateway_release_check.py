@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node_gateway.release.allele_counts import LEDGER, SCHEMA, SMALL, told, verdict
-from node_gateway.release.service import _write
-from node_gateway.release.table import FORMAT, FormatError, Site, read
+from gdi.releases.allele_counts.check import LEDGER, SCHEMA, SMALL, key_of, numbers_of, verdict
+from gdi.releases.allele_counts.node import AlleleCountsNode
+from gdi.releases.allele_counts.table import FORMAT, Site, read
+from gdi.releases.kind import FormatError, Rules
 
 FLOOR = 5
 ALTS = ("C", "G")
@@ -72,11 +73,11 @@ def file_of(rows: list[dict[str, Any]]) -> io.BytesIO:
 
 
 def published(sites: list[Site], before: dict[Any, list[tuple[int, ...]]] | None = None) -> tuple[bytes, list[Site]]:
-    verdicts = [verdict(site, FLOOR, before or {}) for site in sites]
-    passed = [s for s, why in zip(sites, verdicts, strict=True) if not why]
+    node = AlleleCountsNode()
+    checked = node.check(sites, Rules(FLOOR, 1000), before or {})
     out = io.BytesIO()
-    _write(out, passed, Counter(why for why in verdicts if why))
-    return out.getvalue(), passed
+    node.write(out, checked.released, checked.withheld)
+    return out.getvalue(), checked.released
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -133,7 +134,7 @@ def test_two_releases_of_one_dataset_cannot_be_subtracted(alts: int, data: st.Da
         answers.append({(r["pos"], r["alt"]): r for r in json.loads(raw)["sites"]})
         for site in passed:
             for row in site.rows:
-                before.setdefault(row[:4], []).append(told(row, site))
+                before.setdefault(key_of(row), []).append(numbers_of(row, site))
     for key in answers[0].keys() & answers[1].keys():
         one, two = answers[0][key], answers[1][key]
         assert all(one[n] == two[n] or abs(one[n] - two[n]) >= FLOOR for n in one if isinstance(one[n], int))
@@ -142,7 +143,7 @@ def test_two_releases_of_one_dataset_cannot_be_subtracted(alts: int, data: st.Da
 def test_the_same_numbers_may_leave_again_and_near_ones_may_not() -> None:
     people: list[Genotype] = [(0, 0)] * 50 + [(0, 1)] * 20 + [(1, 1)] * 10
     (site,) = read(file_of(rows_of(people, 7, 1)), max_rows=10)
-    before = {row[:4]: [told(row, site)] for row in site.rows}
+    before = {key_of(row): [numbers_of(row, site)] for row in site.rows}
     assert verdict(site, FLOOR, before) == ""
     (near,) = read(file_of(rows_of([*people, (0, 1)], 7, 1)), max_rows=10)
     assert verdict(near, FLOOR, {}) == "" and verdict(near, FLOOR, before) == LEDGER

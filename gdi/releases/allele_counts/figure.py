@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gdi_operators.gather.allele_counts import Answer, natural
+from gdi.releases.allele_counts.merge import Answer, natural
 
 INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 

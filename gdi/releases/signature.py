@@ -1,5 +1,5 @@
-"""Fetching a release and proving that it is what the node signed: checksum, signature, run, name, workflow and
-attempt.
+"""A release is signed by its node, and proven by whoever reads it: checksum, run, name, workflow and attempt. The
+signature is a JWT (RFC 7519) of type `release+jwt` whose audience is the run.
 """
 
 from __future__ import annotations
@@ -7,11 +7,23 @@ from __future__ import annotations
 from typing import Any
 
 from gdi.kit.canonical import sha256_hex
-from gdi.kit.jose import TokenError, verify
+from gdi.kit.jose import SigningKey, TokenError, verify
+
+TYPE = "release+jwt"
+TEN_YEARS = 10 * 365.25 * 86400  # seconds
 
 
 class NotProvenError(Exception):
     """A release is not what its node signed; the message names node and release."""
+
+
+def sign(
+    key: SigningKey, *, node: str, run: str, name: str, sha256: str, workflow: str, digest: str, attempt: int
+) -> str:
+    """The node's signature over a release's bytes (their SHA-256 in hex) and where they come from."""
+    claims: dict[str, Any] = {"iss": node, "aud": run, "release": name, "sha256": sha256}
+    claims |= {"workflow": workflow, "digest": digest, "attempt": attempt}
+    return key.sign(claims, lifetime=TEN_YEARS, typ=TYPE)
 
 
 def check(
@@ -24,16 +36,14 @@ def check(
     workflow: str,
     attempt: int,
 ) -> None:
-    """`released` is what the gateway said (ReleaseOperator's result); `public_key` the node's JWK of the plan.
+    """Proves `data`. `released`: the gateway's answer, with `node`; `public_key`: the node's JWK of the plan.
     NotProvenError with the reason.
     """
     what = f"The release {released['name']} of {released['node']}"
     if sha256_hex(data) != released["sha256"]:
         raise NotProvenError(f"{what} has another checksum than the node said.")
     try:
-        claims = verify(
-            str(released["signature"]), [public_key], issuer=str(released["node"]), audience=run, typ="release+jwt"
-        )
+        claims = verify(str(released["signature"]), [public_key], issuer=str(released["node"]), audience=run, typ=TYPE)
     except TokenError as error:
         raise NotProvenError(f"{what} has no valid signature of the node: {error}") from None
     wanted = {"release": released["name"], "sha256": released["sha256"], "workflow": workflow, "digest": digest}

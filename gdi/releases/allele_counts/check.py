@@ -1,16 +1,13 @@
-"""The disclosure check `allele-counts`: which sites may leave. Pure functions over sites, the node's floor and what
+"""The disclosure check of `allele-counts`: which sites may leave. Pure functions over sites, the node's floor and what
 left before.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from gdi.contracts.variants import ALTERNATE, CONTIG, REFERENCE, whole
+from gdi.releases.allele_counts.table import CLASSES, FORMAT, Row, Site
+from gdi.releases.kind import Before
 
-from node_gateway.release.table import CLASSES, FORMAT, Row, Site
-
-# What left before, by (chrom, pos, ref, alt): each time the numbers that `told` gives.
-Before = Mapping[tuple[str, int, str, str], Iterable[tuple[int, ...]]]
 SMALL, LEDGER = "small-count", "ledger"
 
 SCHEMA = {
@@ -32,10 +29,10 @@ SCHEMA = {
                 "required": ["chrom", "pos", "ref", "alt", "ac", "an", *CLASSES],
                 "additionalProperties": False,
                 "properties": {
-                    "chrom": {"type": "string", "pattern": "^[A-Za-z0-9._]{1,32}$"},
+                    "chrom": {"type": "string", "pattern": whole(CONTIG)},
                     "pos": {"type": "integer", "minimum": 1},
-                    "ref": {"type": "string", "pattern": "^([ACGTN*]{1,1000}|<[A-Z0-9:]{1,20}>)$"},
-                    "alt": {"type": "string", "pattern": "^([ACGTN*]{1,1000}|<[A-Z0-9:]{1,20}>)$"},
+                    "ref": {"type": "string", "pattern": whole(REFERENCE)},
+                    "alt": {"type": "string", "pattern": whole(ALTERNATE)},
                     **{name: {"type": "integer", "minimum": 0} for name in ("ac", "an", *CLASSES)},
                 },
             },
@@ -44,7 +41,12 @@ SCHEMA = {
 }
 
 
-def told(row: Row, site: Site) -> tuple[int, ...]:
+def key_of(row: Row) -> str:
+    """What the ledger calls an allele: `chrom:pos:ref:alt`. No field but the last may hold a colon."""
+    return f"{row.chrom}:{row.pos}:{row.ref}:{row.alt}"
+
+
+def numbers_of(row: Row, site: Site) -> tuple[int, ...]:
     """Every count that a reader of the site's rows has or can work out directly for this allele. Each is of people or
     of their alleles.
     """
@@ -69,10 +71,10 @@ def told(row: Row, site: Site) -> tuple[int, ...]:
 
 
 def small(site: Site, floor: int) -> bool:
-    """Whether anything that could be told of the site is non-zero and below `floor` (a negative number shows a false
-    table: withheld as well).
+    """Whether anything that a reader could learn of the site is non-zero and below `floor` (a negative number shows a
+    false table: withheld as well).
     """
-    return any(n != 0 and n < floor for row in site.rows for n in told(row, site))
+    return any(n != 0 and n < floor for row in site.rows for n in numbers_of(row, site))
 
 
 def too_close(site: Site, floor: int, before: Before) -> bool:
@@ -80,8 +82,8 @@ def too_close(site: Site, floor: int, before: Before) -> bool:
     people.
     """
     for row in site.rows:
-        now = told(row, site)
-        for then in before.get(row[:4], ()):
+        now = numbers_of(row, site)
+        for then in before.get(key_of(row), ()):
             if any(0 < abs(a - b) < floor for a, b in zip(now, then, strict=False)):
                 return True
     return False
@@ -94,12 +96,3 @@ def verdict(site: Site, floor: int, before: Before) -> str:
     if small(site, floor):
         return SMALL
     return LEDGER if too_close(site, floor, before) else ""
-
-
-def verdicts_of(sites: list[Site], floor: int, before: Before) -> list[str]:
-    return [verdict(site, floor, before) for site in sites]
-
-
-def row_json(row: Row) -> str:
-    """The row as it is published: our own serialisation of checked numbers, nothing of the input's text."""
-    return json.dumps(row._asdict(), separators=(",", ":"))

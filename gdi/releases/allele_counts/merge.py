@@ -5,28 +5,27 @@ released the site.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gdi.contracts.variants import ALTERNATE, CONTIG, REFERENCE, whole
+from gdi.releases.kind import BadReleaseError
+
 HEADER = "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES"
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
-
-
-class BadReleaseError(Exception):
-    """A release is not of its format: node, place, what is wrong."""
 
 
 class Row(BaseModel):
     """One alternate allele at one node; the genotype classes are checked at the gateway and not needed here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
-    chrom: str = Field(pattern=r"^[A-Za-z0-9._]{1,32}$")
+    chrom: str = Field(pattern=whole(CONTIG))
     pos: int = Field(ge=0, lt=2**40, strict=True)
-    ref: str = Field(pattern=r"^[ACGTN*]{1,1000}$")
-    alt: str = Field(pattern=r"^([ACGTN*]{1,1000}|<[A-Z0-9:]{1,20}>)$")
+    ref: str = Field(pattern=whole(REFERENCE))
+    alt: str = Field(pattern=whole(ALTERNATE))
     ac: Count
     an: Count
 
@@ -70,7 +69,7 @@ def parse(node: str, data: bytes) -> Release:
 Site = tuple[str, int, str]
 
 
-def merge(releases: dict[str, Release], nodes: Iterable[str]) -> list[Answer]:
+def merge(releases: Mapping[str, Release], nodes: Iterable[str]) -> list[Answer]:
     """Sums over `nodes` (all of the plan), sorted by chromosome, position and alleles.
 
     A site is (chrom, pos, ref): where a node released it without an alternate allele that another node has, it has no

@@ -1,5 +1,5 @@
 """Reads `gdi-allele-counts/1` as a stream: only numbers and coordinates, only honest arithmetic. Memory is bounded by
-the number of rows.
+the number of rows. FormatError names the row (1 is the first) and the field.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
+from gdi.contracts.variants import ALTERNATE, CONTIG, REFERENCE
+from gdi.releases.kind import FormatError
+
 FORMAT = "gdi-allele-counts/1"
 CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
 FIELDS = ("chrom", "pos", "ref", "alt", "ac", "an", *CLASSES)
 MAX_COUNT = 2**31 - 1
 MAX_ROW = 64 * 1024  # characters of JSON that one row may take
 MAX_CHROMS = 5000
-_CHROM = re.compile(r"[A-Za-z0-9._]{1,32}")
-_ALLELE = re.compile(r"[ACGTN*]{1,1000}|<[A-Z0-9:]{1,20}>")
+_PATTERNS = {"chrom": re.compile(CONTIG), "ref": re.compile(REFERENCE), "alt": re.compile(ALTERNATE)}
 _SPACE = re.compile(r"[ \t\r\n]+")
-
-
-class FormatError(Exception):
-    """The file is not what it says to be. The text names the row (1 is the first) and the field, never a value."""
 
 
 class Row(NamedTuple):
@@ -89,7 +87,7 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
 def _row(value: Any, number: int) -> Row:  # whatever JSON held
     if not isinstance(value, dict) or set(value) != set(FIELDS):
         raise FormatError(f"row {number}: it must have exactly the fields {', '.join(FIELDS)}")
-    for field, pattern in (("chrom", _CHROM), ("ref", _ALLELE), ("alt", _ALLELE)):
+    for field, pattern in _PATTERNS.items():
         if not isinstance(value[field], str) or not pattern.fullmatch(value[field]):
             raise FormatError(f"row {number}: {field} is not of the form {pattern.pattern}")
     for field in FIELDS[1:2] + FIELDS[4:]:

@@ -1,0 +1,30 @@
+"""The kind `allele-counts`: counts of alleles and of genotype classes at each site, added up to frequencies."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gdi.releases.kind import CoordinatorHalf, Kind, NodeHalf
+
+
+class AlleleCounts(Kind):
+    name = "allele-counts"
+    unit = "site"
+    row = "allele"
+    reasons: ClassVar = {
+        "small-count": "a count was below the node's floor: so few people could be recognised",
+        "ledger": "with what left this node before, the numbers would give few people away",
+    }
+
+    def node(self) -> NodeHalf[Any]:
+        from gdi.releases.allele_counts.node import AlleleCountsNode
+
+        return AlleleCountsNode()
+
+    def coordinator(self) -> CoordinatorHalf[Any, Any]:
+        from gdi.releases.allele_counts.coordinator import AlleleCountsCoordinator
+
+        return AlleleCountsCoordinator()
+
+
+KIND = AlleleCounts()

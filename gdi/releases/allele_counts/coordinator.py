@@ -1,0 +1,71 @@
+"""The coordinator's half of `allele-counts`: adds the nodes' counts up, writes the table, draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gdi.releases.allele_counts import merge
+from gdi.releases.allele_counts.merge import Answer, Release
+from gdi.releases.answer import Column, Page, Value, read_page
+from gdi.releases.kind import CoordinatorHalf, Size
+
+MAX_POINTS = 6_000
+BINS = 40
+
+
+class AlleleCountsCoordinator(CoordinatorHalf[Release, list[Answer]]):
+    columns = (
+        Column("CHROM"),
+        Column("POS", int),
+        Column("REF"),
+        Column("ALT"),
+        Column("AC", int, counted=True),
+        Column("AN", int),
+        Column("AF", float),
+        Column("NODES", int),
+    )
+
+    def read(self, node: str, file: Path) -> Release:
+        return merge.parse(node, file.read_bytes())
+
+    def merge(self, releases: Mapping[str, Release], nodes: Sequence[str]) -> list[Answer]:
+        return merge.merge(releases, nodes)
+
+    def size(self, answer: list[Answer]) -> Size:
+        return Size(len(answer), sum(a.ac is None for a in answer))
+
+    def write_table(self, answer: list[Answer], file: Path) -> None:
+        file.write_text(merge.table(answer), encoding="utf-8")
+
+    def draw(self, answer: list[Answer], file: Path, *, title: str, nodes: Sequence[str]) -> None:
+        from gdi.releases.allele_counts import figure  # matplotlib: only when a picture is drawn
+
+        figure.draw(answer, file, title=title, nodes=nodes)
+
+    def page(self, file: Path) -> Page:
+        """`drawing`: `histogram`, alleles by frequency in `BINS` equal steps from 0 to 1; `points`, chromosome,
+        position and frequency of at most `MAX_POINTS` alleles, evenly taken.
+        """
+        drawing = _Drawing()
+        page = read_page(file, self.columns, drawing.add)
+        page.drawing = {"histogram": drawing.histogram, "points": drawing.points}
+        return page
+
+
+class _Drawing:
+    def __init__(self) -> None:
+        self.histogram = [0] * BINS
+        self.points: list[tuple[Value, Value, Value]] = []
+        self._step = 1
+        self._seen = 0
+
+    def add(self, row: list[Value]) -> None:
+        chrom, pos, frequency = row[0], row[1], row[6]
+        if isinstance(frequency, float):
+            self.histogram[min(int(frequency * BINS), BINS - 1)] += 1
+        if self._seen % self._step == 0:
+            self.points.append((chrom, pos, frequency))
+            if len(self.points) > MAX_POINTS:  # every second one from here on, also of those there
+                self.points, self._step = self.points[::2], self._step * 2
+        self._seen += 1
