@@ -15,6 +15,7 @@ import httpx
 
 from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import SdaUrl
+from gdi.kit.bounded_read import afirst
 from node_gateway.keys import PublicKey
 from node_gateway.redaction import redact
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
@@ -226,14 +227,10 @@ def _quote(part: str) -> str:
 
 async def _said(answer: httpx.Response, file: SdaUrl) -> tuple[DenialClass, str]:
     """(error class, sentence) for a status that is not 200; the archive's own words are short plain text."""
-    words = b""
     try:
-        async for chunk in answer.aiter_raw(1024):
-            words += chunk
-            if len(words) > 400:
-                break
+        words = await afirst(answer.aiter_raw(1024), 400)
     except httpx.HTTPError:
-        pass
+        words = b""
     text = redact(words.decode(errors="replace"), 100).strip()
     if "encryption error" in text:  # the archive itself could not read the stored file as Crypt4GH
         return "NotCrypt4GH", f"{file} is not a Crypt4GH file that the archive can read ({text})."

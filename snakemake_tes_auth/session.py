@@ -14,7 +14,8 @@ from typing import TypeVar
 import httpx
 from tes.models import Task
 
-from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth, TokenSource
+from gdi.kit.bearer import BearerAuth
+from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenSource
 from snakemake_tes_auth.executor.sources import GatewayStore, Sources, SourceStore
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.pod.outcome import OutcomeFile
@@ -59,7 +60,7 @@ class Session:
         self.given_up: Away | Refused | None = None
         self.outcome = OutcomeFile(outcome)
         self.tokens = tokens
-        self._http = self.loop.run(_client(url, TokenAuth(tokens), verify))
+        self._http = self.loop.run(_client(url, BearerAuth(tokens), verify))
         self.tes = TesClient(self._http, patience=patience, say=log.warning, name=server, idempotent=gateway)
         self.metadata: Metadata | None = None
         if gateway:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import Outcome
 from gdi.kit.settings import SettingsError
@@ -80,7 +81,7 @@ async def open_broker(s: Settings) -> Broker:
     vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file)
     key = await _at_start(vault)
     store = await open_store(s.database_url, s.database_password_file)
-    http = httpx.AsyncClient(
+    http = BoundedAsyncClient(
         timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False, verify=authorities()
     )
     metrics = Metrics()

@@ -6,41 +6,22 @@ Errors become ProblemError with the broker's own `type`, detail and what to do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from gdi.contracts import broker_api as m
+from gdi.kit.bearer import BearerAuth, Credential
+from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import Problem, ProblemError
 from gdi.kit.tls import authorities
 
 M = TypeVar("M", bound=BaseModel)
-Credential = Callable[[], str]
 TIMEOUT = httpx.Timeout(30, connect=5)
 LIMITS = httpx.Limits(
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=2
 )  # s; well before the 5 after which servers close idle ones
-
-
-def token_file(path: str | Path) -> Credential:
-    """A credential read from a file at each request: projected tokens are rewritten before they expire."""
-    return lambda: Path(path).read_text().strip()
-
-
-class _Bearer(httpx.Auth):
-    def __init__(self, credential: Credential) -> None:
-        self.credential = credential
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self.credential()}"
-        yield request
-
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        request.headers["Authorization"] = f"Bearer {self.credential()}"
-        yield request
 
 
 def read(answer: httpx.Response, model: type[M]) -> M:
@@ -80,9 +61,9 @@ class BrokerClient:
     """
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._http = httpx.Client(
+        self._http = BoundedClient(
             base_url=url,
-            auth=_Bearer(credential),
+            auth=BearerAuth(credential),
             timeout=TIMEOUT,
             limits=LIMITS,
             transport=transport,
@@ -161,9 +142,9 @@ class AsyncBrokerClient:
     """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
 
     def __init__(self, url: str, credential: Credential, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(
+        self._http = BoundedAsyncClient(
             base_url=url,
-            auth=_Bearer(credential),
+            auth=BearerAuth(credential),
             timeout=TIMEOUT,
             limits=LIMITS,
             transport=transport,

@@ -17,12 +17,17 @@ from typing import Any
 
 import httpx
 
+from gdi.kit.bearer import BearerAuth, token_file
+from gdi.kit.bounded_read import BoundedClient, first, lines, whole
+
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # seconds for which an API server that does not answer is waited for: an upgrade of a control plane of one machine
 AWAY = 600.0
 REFUSED = (
     20.0  # one that has just started refuses everyone until it has read its roles: a refusal that lasts longer is one
 )
+MAX_OBJECT = 16 * 1024 * 1024  # bytes of one change; etcd holds no object of more than 1.5 MB
+MAX_REFUSAL = 64 * 1024
 Json = dict[str, Any]
 
 
@@ -44,7 +49,13 @@ class Cluster:
         host = os.environ.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
         url = f"https://{f'[{host}]' if ':' in host else host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
         verify = httpx.create_ssl_context(verify=str(ACCOUNT / "ca.crt"))
-        self._http = httpx.Client(base_url=url, verify=verify, trust_env=False, timeout=httpx.Timeout(30, connect=5))
+        self._http = BoundedClient(
+            base_url=url,
+            auth=BearerAuth(token_file(ACCOUNT / "token")),  # rewritten by the kubelet as it ends
+            verify=verify,
+            trust_env=False,
+            timeout=httpx.Timeout(30, connect=5),
+        )
 
     def get(self, path: str, **query: str) -> Json | None:
         """The object or list; None where there is no such thing."""
@@ -71,25 +82,17 @@ class Cluster:
         it then.
         """
         more = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
-        with self._http.stream(
-            "GET", path, params=more, headers=self._headers(), timeout=httpx.Timeout(seconds + 30, connect=5)
-        ) as answer:
+        with self._http.stream("GET", path, params=more, timeout=httpx.Timeout(seconds + 30, connect=5)) as answer:
             if answer.status_code != 200:
-                answer.read()
-                raise _refused("GET", path, answer)
-            yield map(json.loads, answer.iter_lines())
-
-    def _headers(self) -> dict[str, str]:
-        return {
-            "Authorization": f"Bearer {(ACCOUNT / 'token').read_text().strip()}"
-        }  # rewritten by the kubelet as it ends
+                raise _refused("GET", path, whole(answer, first(answer.iter_bytes(), MAX_REFUSAL)))
+            yield map(json.loads, lines(answer, MAX_OBJECT))
 
     def _ask(self, method: str, path: str, **options: Any) -> Json | None:
         began = time.monotonic()
         while True:
             waited = time.monotonic() - began
             try:
-                answer = self._http.request(method, path, headers=self._headers(), **options)
+                answer = self._http.request(method, path, **options)
             except httpx.TransportError as error:
                 if waited > AWAY:
                     raise ClusterError(

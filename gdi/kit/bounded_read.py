@@ -2,37 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Iterable, Iterator
+from typing import Any
+
 import httpx
 
+MAX_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is read whole, unless its client says otherwise
 
-class TooLargeError(ValueError):
-    """The answer's body is larger than it may be."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"the answer is larger than {most} bytes")
+class TooLargeError(httpx.ReadError, ValueError):
+    """The answer's body is larger than it may be. For whoever treats a server's failures alike it is one of them."""
+
+    def __init__(self, most: int, request: httpx.Request | None = None) -> None:
+        super().__init__(f"the answer is larger than {most} bytes", request=request)
+
+
+async def acollect(parts: AsyncIterable[bytes], most: int, request: httpx.Request | None = None) -> bytes:
+    """All of `parts` together. TooLargeError beyond `most` bytes."""
+    body = bytearray()
+    async for part in parts:
+        body += part
+        if len(body) > most:
+            raise TooLargeError(most, request)
+    return bytes(body)
+
+
+def collect(parts: Iterable[bytes], most: int, request: httpx.Request | None = None) -> bytes:
+    """`acollect` without an event loop."""
+    body = bytearray()
+    for part in parts:
+        body += part
+        if len(body) > most:
+            raise TooLargeError(most, request)
+    return bytes(body)
+
+
+async def afirst(parts: AsyncIterable[bytes], most: int) -> bytes:
+    """The first `most` bytes of `parts`; the rest is not read."""
+    body = bytearray()
+    async for part in parts:
+        body += part
+        if len(body) >= most:
+            break
+    return bytes(body[:most])
+
+
+def first(parts: Iterable[bytes], most: int) -> bytes:
+    """`afirst` without an event loop."""
+    body = bytearray()
+    for part in parts:
+        body += part
+        if len(body) >= most:
+            break
+    return bytes(body[:most])
 
 
 async def aread(answer: httpx.Response, most: int) -> bytes:
-    """The body of a streamed answer. TooLargeError beyond `most` bytes, httpx.HTTPError."""
-    body = bytearray()
-    async for part in answer.aiter_bytes():
-        body += part
-        if len(body) > most:
-            raise TooLargeError(most)
-    return bytes(body)
+    """The body of a streamed answer, decompressed. TooLargeError beyond `most` bytes, httpx.HTTPError."""
+    return await acollect(answer.aiter_bytes(), most, answer.request)
 
 
 def read(answer: httpx.Response, most: int) -> bytes:
     """`aread` for a client without an event loop."""
-    body = bytearray()
+    return collect(answer.iter_bytes(), most, answer.request)
+
+
+def lines(answer: httpx.Response, most: int) -> Iterator[bytes]:
+    """The lines of a streamed answer as they come, without their ends and without empty ones. TooLargeError for a line
+    of more than `most` bytes.
+    """
+    rest = b""
     for part in answer.iter_bytes():
-        body += part
-        if len(body) > most:
-            raise TooLargeError(most)
-    return bytes(body)
+        *whole_lines, rest = (rest + part).split(b"\n")
+        if max(map(len, (rest, *whole_lines))) > most:
+            raise TooLargeError(most, answer.request)
+        yield from filter(None, map(bytes.strip, whole_lines))
+    if rest.strip():
+        yield rest.strip()
 
 
 def whole(answer: httpx.Response, body: bytes) -> httpx.Response:
     """A streamed answer with its body, as if it had been read at once."""
-    headers = {"content-type": answer.headers.get("content-type", "")}
-    return httpx.Response(answer.status_code, headers=headers, content=body, request=answer.request)
+    framing = ("content-encoding", "transfer-encoding")  # the body is decompressed already
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name not in framing]
+    found = httpx.Response(
+        answer.status_code, headers=headers, content=body, request=answer.request, history=answer.history
+    )
+    if body and "content-encoding" in answer.headers:
+        found.headers["content-length"] = str(len(body))
+    return found
+
+
+class BoundedClient(httpx.Client):
+    """httpx's client whose answers have at most `max_answer` bytes: TooLargeError. Whoever uses `stream` reads with
+    `read`.
+    """
+
+    def __init__(self, *, max_answer: int = MAX_ANSWER, **options: Any) -> None:  # httpx's own arguments
+        super().__init__(**options)
+        self._max_answer = max_answer
+
+    def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+        answer = super().send(request, stream=True, **options)
+        if stream:
+            return answer
+        try:
+            return whole(answer, read(answer, self._max_answer))
+        finally:
+            answer.close()
+
+
+class BoundedAsyncClient(httpx.AsyncClient):
+    """`BoundedClient` for an event loop."""
+
+    def __init__(self, *, max_answer: int = MAX_ANSWER, **options: Any) -> None:  # httpx's own arguments
+        super().__init__(**options)
+        self._max_answer = max_answer
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+        answer = await super().send(request, stream=True, **options)
+        if stream:
+            return answer
+        try:
+            return whole(answer, await aread(answer, self._max_answer))
+        finally:
+            await answer.aclose()

@@ -13,6 +13,7 @@ from urllib.parse import quote_plus, urlsplit
 
 import httpx
 
+from gdi.kit.bounded_read import BoundedAsyncClient, TooLargeError
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.tokens import MIN_TTL, CachedTokens, checked, secret_of
 from snakemake_tes_auth.retry import TRANSIENT, Refused
@@ -53,7 +54,7 @@ class ClientCredentials(CachedTokens):
         self._more = {k: v for k, v in (("scope", scope), ("audience", audience)) if v}
         self._in_form = False  # client_secret_post, only where the server takes nothing else
         self._plain_http = plain_http
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=verify)
+        self._http = BoundedAsyncClient(max_answer=MAX_ANSWER, timeout=TIMEOUT, trust_env=False, verify=verify)
 
     def __repr__(self) -> str:
         return f"ClientCredentials(client_id={self._id!r})"
@@ -105,10 +106,12 @@ class ClientCredentials(CachedTokens):
         """
         try:
             answer = await self._http.request(method, url, headers={"Accept": "application/json"}, **arguments)
+        except TooLargeError as error:
+            raise Refused(f"{url} gives client {self._id} no token: {error}") from None
         except httpx.TransportError as error:
             raise ProblemError(503, "token-endpoint-away", f"{url} does not answer ({type(error).__name__}).") from None
         try:
-            body = answer.json() if len(answer.content) <= MAX_ANSWER else None
+            body = answer.json()
         except ValueError:
             body = None
         if answer.is_success and isinstance(body, dict):

@@ -11,36 +11,28 @@ import re
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import httpx
 
-from gdi.broker_client.client import AsyncBrokerClient, token_file
+from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.tokens import TokenRequest
+from gdi.kit import bearer
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.pod.runfile import RunFile
 from snakemake_tes_auth.retry import Refused, transient
 
 MIN_TTL = 65.0  # seconds a token must still live: as long as the longest single call (session.TIMEOUT) may take
-MAX_TOKEN_BYTES = 64 * 1024
 LOOK_EVERY = (
     1.0  # seconds between two looks at a token file: a stat for each of ten thousand requests costs more than it tells
 )
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1: anything else would be a header of its own
 
 
-class TokenSource(Protocol):
-    """Gives what stands behind `scheme` in the Authorization header; another than `refused`, where a server did not
-    take that one. "" sends no header.
-
-    ProblemError or httpx.TransportError where a fresh one may be had later, Refused where it cannot.
-    """
-
-    scheme: str
-
-    async def token(self, *, refused: str | None = None) -> str: ...
+class TokenSource(bearer.TokenSource, Protocol):
+    """ProblemError or httpx.TransportError where a fresh token may be had later, Refused where it cannot."""
 
     async def aclose(self) -> None: ...
 
@@ -183,7 +175,7 @@ class BrokerTokens(CachedTokens):
     ) -> None:
         super().__init__(min_ttl=min_ttl, clock=clock)
         self._run = run
-        self._broker = AsyncBrokerClient(run.broker_url, token_file(identity), transport=transport)
+        self._broker = AsyncBrokerClient(run.broker_url, bearer.token_file(identity), transport=transport)
 
     def __repr__(self) -> str:
         return f"BrokerTokens(run={self._run.run!r})"
@@ -208,26 +200,6 @@ class BrokerTokens(CachedTokens):
         await self._broker.aclose()
 
 
-class TokenAuth(httpx.Auth):
-    """Puts the source's token on each request. Only for asynchronous clients: all of this package's calls run on one
-    loop.
-    """
-
-    def __init__(self, source: TokenSource) -> None:
-        self._source = source
-
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        token = await self._source.token()
-        if not token:
-            yield request
-            return
-        request.headers["Authorization"] = f"{self._source.scheme} {token}"
-        answer = yield request
-        if answer.status_code == 401:
-            request.headers["Authorization"] = f"{self._source.scheme} {await self._source.token(refused=token)}"
-            yield request
-
-
 def _look(path: Path) -> object:
     """What changes when a file does; None where that cannot be told. Reading it for each of ten thousand requests would
     cost more than the requests.
@@ -245,7 +217,7 @@ def secret_of(path: Path, what: str) -> str:
     """
     try:
         with path.open() as handle:
-            value = handle.read(MAX_TOKEN_BYTES).strip()
+            value = handle.read(bearer.MAX_TOKEN_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(
             f"the {what} {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"

@@ -14,7 +14,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
-from gdi.broker_client.client import AsyncBrokerClient, token_file
+from gdi.broker_client.client import AsyncBrokerClient
+from gdi.kit.bearer import token_file
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.jsonl import JsonLines
 from snakemake_tes_auth.loop import LoopThread

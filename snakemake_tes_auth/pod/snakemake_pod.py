@@ -15,9 +15,10 @@ import signal
 import sys
 from pathlib import Path
 
-from gdi.broker_client.client import AsyncBrokerClient, token_file
+from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.events import Event
 from gdi.contracts.workflow import CatalogueError, digest_of
+from gdi.kit.bearer import token_file
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import EventPump

@@ -15,6 +15,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from gdi.contracts.urls import StorageUrl
 from gdi.kit import bounded_read
+from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 from snakemake_tes_auth.credentials.oauth import check_secret_url
@@ -22,7 +23,6 @@ from snakemake_tes_auth.credentials.tokens import (
     FileTokens,
     FixedToken,
     NoToken,
-    TokenAuth,
     TokenSource,
     refuse_argument,
 )
@@ -45,7 +45,7 @@ class ArchiveListing:
         self._url, self._tokens, self._patience = url.rstrip("/"), tokens, patience or RetryPolicy(total=120)
         self._loop = LoopThread()
         self._http = httpx.AsyncClient(
-            base_url=self._url, auth=TokenAuth(tokens), timeout=TIMEOUT, trust_env=False, verify=authorities()
+            base_url=self._url, auth=BearerAuth(tokens), timeout=TIMEOUT, trust_env=False, verify=authorities()
         )
         self._lock = asyncio.Lock()
         self._datasets: dict[str, dict[str, FileInfo]] = {}

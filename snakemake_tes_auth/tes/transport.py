@@ -13,21 +13,10 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from gdi.kit.bounded_read import MAX_ANSWER, acollect
+
+CHUNK = 256 * 1024
 KEEP_ALIVE = 15.0  # seconds; shorter than what servers commonly use, so that they do not close under a request
-
-
-MAX_ANSWER = 64 * 1024 * 1024  # bytes; a list that is larger is asked for in smaller pages
-
-
-async def _bounded(answer: aiohttp.ClientResponse, request: httpx.Request) -> bytes:
-    """The whole body. ReadError where it is larger than MAX_ANSWER."""
-    parts, size = [], 0
-    async for part in answer.content.iter_chunked(256 * 1024):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER:
-            raise httpx.ReadError(f"the answer is larger than {MAX_ANSWER} bytes", request=request)
-    return b"".join(parts)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -71,7 +60,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 allow_redirects=False,
                 timeout=timeout,
             ) as answer:
-                content = await _bounded(answer, request)
+                content = await acollect(answer.content.iter_chunked(CHUNK), MAX_ANSWER, request)
                 return httpx.Response(answer.status, headers=answer.raw_headers, content=content, request=request)
         except aiohttp.ClientConnectorError as error:
             raise httpx.ConnectError(str(error), request=request) from None

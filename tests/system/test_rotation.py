@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 from gdi.contracts import broker_api as m
+from gdi.kit.bearer import BearerAuth
 from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.secret_files import write_private
-from snakemake_tes_auth.credentials.tokens import CachedTokens, TokenAuth
+from snakemake_tes_auth.credentials.tokens import CachedTokens
 from tests.support.broker_kit import refused, wait_for
 from tests.support.postgres_kit import Postgres
 from tests.support.recovery_kit import NODE, Installation, installation, signing_kid
@@ -57,7 +58,7 @@ def test_a_new_signing_key_of_the_broker_costs_a_pod_one_more_request(made: Inst
 
     async def work(between: bool) -> list[int]:
         """A pod's requests to its gateway; the second time, after another pod has shown the gateway the new key."""
-        async with httpx.AsyncClient(auth=TokenAuth(pod), trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(auth=BearerAuth(pod), trust_env=False, timeout=30) as client:
             if between:
                 token = await asyncio.to_thread(made.pods_token, other)
                 assert await asyncio.to_thread(made.at_gateway, token, other) == 200, (

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 
+from gdi.kit.bearer import BearerAuth, token_file
+from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError, verify
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
@@ -86,8 +86,8 @@ class Authentication:
         if issuer.ca_file is None and issuer.token_file is None:
             return self._http
         context = ssl.create_default_context(cafile=issuer.ca_file)
-        auth = None if issuer.token_file is None else token_auth(issuer.token_file)
-        client = httpx.AsyncClient(verify=context, auth=auth, timeout=10, trust_env=False)
+        auth = None if issuer.token_file is None else BearerAuth(token_file(issuer.token_file))
+        client = BoundedAsyncClient(verify=context, auth=auth, timeout=10, trust_env=False)
         self._own.append(client)
         return client
 
@@ -199,16 +199,6 @@ class Authentication:
         if audiences & foreign:
             raise unauthenticated("The access token is for a node, not for the broker.", USER_ACTION)
         return UserCaller(sub, client)
-
-
-def token_auth(file: Path) -> Callable[[httpx.Request], httpx.Request]:
-    """Bearer authentication with a token file that someone else rewrites; read at each request."""
-
-    def sign(request: httpx.Request) -> httpx.Request:
-        request.headers["Authorization"] = f"Bearer {file.read_text().strip()}"
-        return request
-
-    return sign
 
 
 def _issuer(token: str) -> str | None:

@@ -16,6 +16,7 @@ import httpx
 import jwt
 
 from gdi.kit import bounded_read
+from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.tls import authorities
 from gdi.local_federation.sda.config import Config
@@ -37,7 +38,7 @@ class Access:
     def __init__(self, config: Config) -> None:
         self.config = config
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        self.client = httpx.AsyncClient(
+        self.client = BoundedAsyncClient(
             timeout=httpx.Timeout(15, connect=5),
             follow_redirects=False,
             trust_env=False,

@@ -21,6 +21,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.settings import SettingsError
 from gdi.local_federation.tes import app as web
 from gdi.local_federation.tes import folder
@@ -70,7 +71,7 @@ def serve(config: Config) -> None:
             log.warning("%d tasks ran when the TES ended; they run again from the start", again)
         await asyncio.to_thread(_remove_remains, config.state_dir / "tasks")
         worker = Worker(config, database, maker, archive, buckets)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with BoundedAsyncClient(trust_env=False) as client:
             app.state.service = web.Service(database, worker, Authenticator(config, client), config.limits.queued_tasks)
             background = [asyncio.create_task(worker.run()), asyncio.create_task(_housekeeping(config, database))]
             if config.port_file:

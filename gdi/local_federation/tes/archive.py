@@ -22,6 +22,7 @@ from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import get_private_key
 
 from gdi.contracts.urls import SdaUrl, UrlError
+from gdi.kit.bounded_read import first
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.local_federation.tes.config import Archive as Settings
@@ -135,14 +136,9 @@ def _decrypt(name: str, key: bytes, source: IO[bytes], sink: _Sink) -> None:
 
 
 def _refusal(name: str, answer: httpx.Response) -> TransferError:
-    said = b""
-    for chunk in answer.iter_raw(1024):
-        said += chunk
-        if len(said) > 1000:
-            break
     problem = (
         f"{printable(name)}: the archive answered {answer.status_code}:"
-        f" {printable(said[:1000].decode(errors='replace'))}"
+        f" {printable(first(answer.iter_raw(1024), 1000).decode(errors='replace'))}"
     )
     if answer.status_code in (429, 500, 503, 504):
         return TryAgainError(problem)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.broker_client.client import as_problem, read
 from gdi.kit import bounded_read
+from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -119,9 +120,7 @@ class GatewayClient:
 
     def _client(self) -> httpx.Client:
         token = self.hook.run_token(self.run, self.audience)
-        return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT, verify=authorities()
-        )
+        return httpx.Client(base_url=self.url, auth=BearerAuth(lambda: token), timeout=TIMEOUT, verify=authorities())
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return with_retry(f"The gateway of {self.node}", call, seconds=self.patience)

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import httpx
 from airflow.sdk import BaseHook
 
-from gdi.broker_client.client import AsyncBrokerClient, BrokerClient, token_file
+from gdi.broker_client.client import AsyncBrokerClient, BrokerClient
 from gdi.contracts import broker_api as m
+from gdi.kit.bearer import token_file
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from gdi_operators.provider import TYPE

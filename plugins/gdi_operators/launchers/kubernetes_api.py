@@ -19,6 +19,7 @@ from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio.config import ConfigException as AsyncConfigException
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_random
 
+from gdi.kit.bounded_read import afirst
 from gdi.kit.problem import ProblemError
 from gdi_operators.launchers.base import LauncherError
 
@@ -218,13 +219,8 @@ class AsyncApi:
                 **arguments,
             )
             async with answer:
-                parts, size = [], 0
-                async for part in answer.content.iter_any():  # read(n) would give what has come so far
-                    parts.append(part)
-                    size += len(part)
-                    if size > MAX_ANSWER:
-                        break
-                return int(answer.status), b"".join(parts)
+                # Not read(n): that would give what has come so far.
+                return int(answer.status), await afirst(answer.content.iter_any(), MAX_ANSWER)
         except async_client.ApiException as error:
             raise away(what, error) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

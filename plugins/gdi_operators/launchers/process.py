@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from gdi.broker_client.client import as_problem
+from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
@@ -23,7 +24,7 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._async: httpx.AsyncClient | None = None
+        self._async: BoundedAsyncClient | None = None
 
     def create(self, spec: PodSpec) -> PodStatus:
         body = asdict(spec)
@@ -59,7 +60,7 @@ class ProcessLauncher(Launcher):
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False
     ) -> httpx.Response:
-        with httpx.Client(
+        with BoundedClient(
             transport=httpx.HTTPTransport(uds=str(self._socket), verify=authorities()),
             base_url="http://process-host",
             timeout=TIMEOUT,
@@ -69,7 +70,7 @@ class ProcessLauncher(Launcher):
     def _aclient(self) -> httpx.AsyncClient:
         if self._async is None:
             transport = httpx.AsyncHTTPTransport(uds=str(self._socket), verify=authorities())
-            self._async = httpx.AsyncClient(transport=transport, base_url="http://process-host", timeout=TIMEOUT)
+            self._async = BoundedAsyncClient(transport=transport, base_url="http://process-host", timeout=TIMEOUT)
         return self._async
 
 

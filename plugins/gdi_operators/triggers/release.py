@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from gdi.broker_client.client import AsyncBrokerClient, as_problem
 from gdi.contracts import broker_api as m
+from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
@@ -105,9 +106,11 @@ class ReleaseTrigger(BaseTrigger):
         return "late", ""
 
     async def _ask(self, gateway: httpx.AsyncClient, token: str, wait: float) -> str:
-        headers = {"Authorization": f"Bearer {token}"}
         async with gateway.stream(
-            "GET", f"/releases/{self.run_id}/{self.release}/review", params={"wait": round(wait, 1)}, headers=headers
+            "GET",
+            f"/releases/{self.run_id}/{self.release}/review",
+            params={"wait": round(wait, 1)},
+            auth=BearerAuth(lambda: token),
         ) as streamed:
             answer = await aanswered(streamed)
         if not answer.is_success:

@@ -14,8 +14,9 @@ import pytest
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.tes import from_json
 from gdi.contracts.urls import UrlError
+from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenAuth
+from snakemake_tes_auth.credentials.tokens import BrokerTokens
 from snakemake_tes_auth.events.events import MAX_QUEUE, EventPump, event
 from snakemake_tes_auth.events.follower import LogFollower
 from snakemake_tes_auth.executor.command import arguments, environment
@@ -252,7 +253,7 @@ async def test_a_401_gets_one_fresh_token_and_one_retry(tmp_path: Path) -> None:
         return httpx.Response(401)
 
     async with httpx.AsyncClient(
-        transport=httpx.MockTransport(gateway), auth=TokenAuth(tokens(broker, tmp_path))
+        transport=httpx.MockTransport(gateway), auth=BearerAuth(tokens(broker, tmp_path))
     ) as http:
         assert (await http.get("http://gateway.test/")).status_code == 401
     assert served == ["Bearer t1", "Bearer t2"]

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
+from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
 from snakemake_tes_auth.credentials.tokens import (
@@ -26,7 +27,6 @@ from snakemake_tes_auth.credentials.tokens import (
     FileTokens,
     FixedToken,
     NoToken,
-    TokenAuth,
     TokenSource,
 )
 from snakemake_tes_auth.retry import Refused, RetryPolicy
@@ -123,7 +123,7 @@ def secret_file(tmp_path: Path) -> Path:
 
 async def states(server: Server, source: TokenSource, many: int = 1, patience: RetryPolicy = QUICK) -> list[str]:
     """What so many calls at once say."""
-    async with httpx.AsyncClient(base_url=server.url, auth=TokenAuth(source), trust_env=False, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=server.url, auth=BearerAuth(source), trust_env=False, timeout=60) as http:
         tes = TesClient(http, patience=patience, say=lambda _: None, name="the TES")
         return [t["state"] for t in await asyncio.gather(*(tes.get("t1") for _ in range(many)))]
 
