@@ -13,6 +13,7 @@ from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
+from gdi.oauth.session import shared_client
 from node_gateway.archive import Archive
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences
@@ -26,7 +27,7 @@ from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
-from node_gateway.review.sign_in import SignIn
+from node_gateway.review.sign_in import ReviewSignIn
 from node_gateway.settings import Settings, read_secret, s3_credentials
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
@@ -50,7 +51,7 @@ class Gateway:
     data: Data
     releases: Releases
     reviews: Reviews
-    sign_in: SignIn | None
+    sign_in: ReviewSignIn | None
     retention: Retention
     listings: Listings
     keys: RemoteKeys
@@ -107,8 +108,8 @@ class Gateway:
         releases = Releases(
             settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics, reviews
         )
-        oidc_http = client("", read_timeout=10, connections=20)
-        sign_in = SignIn.of(settings, key, oidc_http)
+        oidc_http = shared_client(connections=20)
+        sign_in = ReviewSignIn.of(settings, key, oidc_http)
         retention = Retention(database, policy, workspace, broker_http, audit)
         known = (settings, policy, database, audit, metrics, auth, broker, workspace, archive)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)

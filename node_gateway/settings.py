@@ -27,7 +27,7 @@ class Settings(EnvironmentSettings):
     `INTERNAL_HOST` says otherwise) is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only
     clients with a certificate of that authority get in. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
     `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
-    internal listener takes decisions.
+    internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
     """
 
     model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_")
@@ -61,6 +61,7 @@ class Settings(EnvironmentSettings):
     release_bucket: BucketName
     oidc_issuer: HttpUrl | None = None
     oidc_client_id: str | None = Field(default=None, min_length=1, max_length=200)
+    oidc_client_key_file: Path | None = None
     oidc_client_secret_file: Path | None = None
     run_check_seconds: float = Field(default=5, ge=0, le=60)
     broker_wait_seconds: float = Field(default=20, ge=0, le=300)
@@ -81,9 +82,12 @@ class Settings(EnvironmentSettings):
             raise ValueError(
                 "WORKSPACE_BUCKET and RELEASE_BUCKET must differ: what is released is kept apart from what never leaves"
             )
-        if len({v is None for v in (self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret_file)}) > 1:
+        proofs = [f for f in (self.oidc_client_key_file, self.oidc_client_secret_file) if f is not None]
+        given = [self.oidc_issuer is not None, self.oidc_client_id is not None, bool(proofs)]
+        if any(given) and not (all(given) and len(proofs) == 1):
             raise ValueError(
-                "set all of OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET_FILE (reviewers sign in there), or none"
+                "set OIDC_ISSUER, OIDC_CLIENT_ID and one of OIDC_CLIENT_KEY_FILE and OIDC_CLIENT_SECRET_FILE"
+                " (reviewers sign in there), or none of them"
             )
         for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint", "oidc_issuer"):
             value = getattr(self, name)

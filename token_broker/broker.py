@@ -14,7 +14,9 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import Outcome
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
-from gdi.oauth.client import Oidc
+from gdi.oauth.client import OAuthClient
+from gdi.oauth.connection import ProviderConnection
+from gdi.oauth.session import shared_client
 from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
 from token_broker.authentication.enrolment import EnrolmentFile
@@ -45,11 +47,12 @@ class Broker:
 
     settings: Settings
     http: httpx.AsyncClient
+    provider_http: httpx.AsyncClient
     enrolment: EnrolmentFile
     store: BrokerDatabase
     vault: Vault
     key: SigningKey
-    oidc: Oidc
+    oidc: OAuthClient
     refresher: TokenRefresher
     visas: Visas
     audit: Audit
@@ -69,6 +72,7 @@ class Broker:
         await self.refresher.drain()
         await self.callers.aclose()
         await self.http.aclose()
+        await self.provider_http.aclose()
         await self.store.close()
 
 
@@ -77,7 +81,7 @@ async def open_broker(s: Settings) -> Broker:
     Vault stays away.
     """
     enrolment = EnrolmentFile(s.enrolment_file)
-    read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE")
+    authentication = s.client_authentication()
     vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file)
     key = await _at_start(vault)
     store = await open_store(s.database_url, s.database_password_file)
@@ -85,12 +89,16 @@ async def open_broker(s: Settings) -> Broker:
         timeout=s.provider_timeout, limits=httpx.Limits(max_connections=50), trust_env=False, verify=authorities()
     )
     metrics = Metrics()
-    oidc = Oidc(
-        http,
-        s.oidc_issuer,
-        s.client_id,
-        lambda: read_secret(s.client_secret_file, "TOKEN_BROKER_CLIENT_SECRET_FILE"),
-        s.provider_timeout,
+    provider_http = shared_client(s.provider_timeout)
+    oidc = OAuthClient(
+        ProviderConnection(
+            provider_http,
+            s.oidc_issuer,
+            s.client_id,
+            authentication,
+            timeout=s.provider_timeout,
+            access_lifetime=s.access_token_lifetime,
+        )
     )
     audit = Audit(store)
     grants = Grants(store, oidc, audit, s.max_grant_days)
@@ -112,6 +120,7 @@ async def open_broker(s: Settings) -> Broker:
     return Broker(
         settings=s,
         http=http,
+        provider_http=provider_http,
         enrolment=enrolment,
         store=store,
         vault=vault,

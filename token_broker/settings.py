@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from gdi.kit.settings import EnvironmentSettings, SettingsError
+from gdi.oauth.client_auth import ClientAuthentication, rfc7523
+from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
 
 VAULT_FILES = {"approle": ("vault_role_id_file", "vault_secret_id_file"), "kubernetes": ("vault_token_file",)}
 
@@ -50,10 +52,18 @@ class Settings(DatabaseSettings):
     )
     oidc_issuer: str
     client_id: str
-    client_secret_file: Path
+    client_key_file: Path | None = Field(
+        default=None, description="the private key (PEM or JWK) of the broker's client: private_key_jwt (RFC 7523)"
+    )
+    client_secret_file: Path | None = Field(
+        default=None, validate_default=True, description="its secret: client_secret_basic; this or the key"
+    )
     enrolment_file: Path
     run_token_lifetime: float = Field(default=300, ge=5, le=3600)
     refresh_token_lifetime: float = Field(default=3600, ge=5)
+    access_token_lifetime: float = Field(
+        default=300, ge=5, le=86400, description="of an access token whose lifetime the provider does not tell"
+    )
     ticket_lifetime: float = Field(default=600, ge=5, le=86400)
     narrowing: Literal["exchange", "accepted-broad"] = "exchange"
     visa_max_age: float | None = Field(
@@ -80,13 +90,34 @@ class Settings(DatabaseSettings):
     def _secure_url(cls, value: str) -> str:
         return secure_url(value)
 
+    @field_validator("client_secret_file")
+    @classmethod
+    def _one_way_to_authenticate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) == (info.data.get("client_key_file") is None):
+            raise ValueError("set either this or TOKEN_BROKER_CLIENT_KEY_FILE, and not both")
+        return value
+
     def check_files(self) -> None:
-        for name in (*VAULT_FILES[self.vault_auth], "client_secret_file"):
+        self.client_authentication()
+        for name in VAULT_FILES[self.vault_auth]:
             if (path := getattr(self, name)) is None:
                 raise SettingsError(
                     f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}."
                 )
             read_secret(path, f"TOKEN_BROKER_{name.upper()}")
+
+    def client_authentication(self) -> ClientAuthentication:
+        """How the broker proves to the provider who it is. SettingsError where the file is not fit."""
+        if (key := self.client_key_file) is not None:
+            try:
+                rfc7523.load(read_secret(key, "TOKEN_BROKER_CLIENT_KEY_FILE").encode())
+            except ValueError as error:
+                raise SettingsError(f"TOKEN_BROKER_CLIENT_KEY_FILE: {key}: {error}.") from None
+            return rfc7523.PrivateKeyJwt(lambda: read_secret(key, "TOKEN_BROKER_CLIENT_KEY_FILE").encode())
+        secret = self.client_secret_file
+        assert secret is not None  # one of the two, by the validator above
+        read_secret(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE")
+        return ClientSecretBasic(lambda: read_secret(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE"))
 
 
 def secure_url(value: str) -> str:

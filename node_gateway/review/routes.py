@@ -20,7 +20,7 @@ from node_gateway.audit import Entry
 from node_gateway.context import Gateway
 from node_gateway.review import pages
 from node_gateway.review.service import MAX_REASON
-from node_gateway.review.sign_in import SESSION, SignIn
+from node_gateway.review.sign_in import SESSION, ReviewSignIn
 
 BACK = re.compile(rf"/review(/{RUN_ID}/{RELEASE_NAME})?")
 Text = Annotated[str, Query(max_length=4000)]
@@ -35,7 +35,7 @@ def router(gateway: Gateway) -> APIRouter:
     )
     node = gateway.settings.node_id
 
-    def sign_in() -> SignIn:
+    def sign_in() -> ReviewSignIn:
         if gateway.sign_in is None:
             raise ProblemError(
                 404,

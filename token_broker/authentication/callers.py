@@ -16,7 +16,8 @@ from gdi.kit.bearer import BearerAuth, token_file
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError, verify
 from gdi.kit.problem import ProblemError
-from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
+from gdi.oauth.client import OAuthClient
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.authentication.enrolment import EnrolmentFile, Node, WorkloadIssuer
 from token_broker.tokens.token_refresher import provider_away
 
@@ -74,7 +75,7 @@ def unauthenticated(detail: str, action: str = "Send a valid bearer token.") -> 
 class Authentication:
     """Turns an `Authorization` header into a Caller. The unverified `iss` only chooses which check is made."""
 
-    def __init__(self, http: httpx.AsyncClient, enrolment: EnrolmentFile, oidc: Oidc, public_url: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, enrolment: EnrolmentFile, oidc: OAuthClient, public_url: str) -> None:
         self._http, self._enrolment, self._oidc, self._public_url = http, enrolment, oidc, public_url
         self._keys: dict[str, RemoteKeys] = {}
         self._own: list[httpx.AsyncClient] = []
@@ -174,9 +175,9 @@ class Authentication:
     async def _user(self, token: str) -> UserCaller:
         try:
             found = await self._oidc.introspect(token)
-        except OidcDenied:
+        except OAuthDenied:
             raise unauthenticated("The access token could not be introspected.", USER_ACTION) from None
-        except OidcUnavailable as error:
+        except OAuthUnavailable as error:
             raise provider_away(error) from None
         sub, client = found.get("sub"), found.get("client_id")
         if (

@@ -16,7 +16,9 @@ from sqlalchemy import RowMapping
 from gdi.contracts.grants import Grant, GrantRequest, ScheduleState
 from gdi.contracts.ids import make_grant_id
 from gdi.kit.problem import ProblemError
-from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable, TokenSet
+from gdi.oauth.client import OAuthClient
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.oauth.rfc6749 import TokenSet
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, runs
 from token_broker.grants import scheduled
@@ -45,7 +47,7 @@ class Grants:
 
     refresher: TokenRefresher
 
-    def __init__(self, store: BrokerDatabase, oidc: Oidc, audit: Audit, max_days: float) -> None:
+    def __init__(self, store: BrokerDatabase, oidc: OAuthClient, audit: Audit, max_days: float) -> None:
         self._store, self._oidc, self._audit, self._max_days = store, oidc, audit, max_days
 
     # --- made, listed, revoked by their user -----------------------------------------------------
@@ -57,14 +59,14 @@ class Grants:
         await self._check_room(user)
         try:
             tokens = await self._oidc.exchange_for_refresh(access_token)
-        except OidcDenied as error:
+        except OAuthDenied as error:
             raise ProblemError(
                 403,
                 "exchange-refused",
                 str(error),
                 action="Sign in again with the scope offline_access, or ask the operator to allow the token exchange.",
             ) from None
-        except OidcUnavailable as error:
+        except OAuthUnavailable as error:
             raise provider_away(error) from None
         grant = await self.keep(user, tokens)
         return await self.consent(grant, user, request, actor=f"user:{user}")
@@ -290,7 +292,7 @@ class Grants:
                 await self.refresher.end(grant)
                 values: dict[str, Any] = {"revoke_due": None}
                 done += 1
-            except (OidcUnavailable, OidcDenied, VaultUnavailable, ProblemError) as error:
+            except (OAuthUnavailable, OAuthDenied, VaultUnavailable, ProblemError) as error:
                 wait = min(3600, 2 ** min(tries, 11)) * (0.75 + secrets.randbelow(500) / 1000)
                 log.warning("grant %s: not yet revoked at the provider (try %d): %s", grant, tries + 1, error)
                 values = {"revoke_due": time.time() + wait, "revoke_tries": tries + 1}
@@ -314,7 +316,7 @@ class Grants:
         for grant in old:
             try:
                 await self.refresher.end(grant)  # of a dead grant a record may be left
-            except (OidcUnavailable, OidcDenied, VaultUnavailable, ProblemError) as error:
+            except (OAuthUnavailable, OAuthDenied, VaultUnavailable, ProblemError) as error:
                 log.warning("grant %s: not yet removed: %s", grant, error)
                 continue
             async with self._store.write() as c:

@@ -8,7 +8,8 @@ from typing import Any
 
 from gdi.contracts.runs import PlanItem
 from gdi.kit.problem import ProblemError
-from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable
+from gdi.oauth.client import OAuthClient
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.audit import Audit
 from token_broker.authentication.enrolment import EnrolmentFile
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
@@ -19,7 +20,7 @@ APPLY = "Apply for access to this dataset in the REMS of its data access committ
 
 class Admission:
     def __init__(
-        self, refresher: TokenRefresher, oidc: Oidc, visas: Visas, enrolment: EnrolmentFile, audit: Audit
+        self, refresher: TokenRefresher, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile, audit: Audit
     ) -> None:
         self._keeper, self._oidc, self._visas, self._enrolment, self._audit = refresher, oidc, visas, enrolment, audit
 
@@ -96,11 +97,11 @@ class Admission:
         access = await self._keeper.access(grant)
         try:
             userinfo = await self._oidc.userinfo(access.token)
-        except OidcDenied as error:
+        except OAuthDenied as error:
             raise ProblemError(
                 502, "userinfo-refused", str(error), action="Try again; if it stays, sign in and give consent again."
             ) from None
-        except OidcUnavailable as error:
+        except OAuthUnavailable as error:
             raise provider_away(error) from None
         if userinfo.get("sub") != user:
             raise ProblemError(

@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
 from gdi.kit.problem import ProblemError
-from gdi.oauth.client import OidcDenied, OidcUnavailable
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 
 if TYPE_CHECKING:
     from token_broker.tokens.stored_tokens import StoredTokens
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 NEEDED_TTL = 2.0
 NOT_KNOWN = (
     "invalid_client",
-    "http-401",
 )  # the provider refuses the broker itself, as while its secret is changed: that tells nothing about the grant
 
 
@@ -46,10 +45,10 @@ async def recover(
         """
         try:
             return await question
-        except OidcUnavailable:
+        except OAuthUnavailable:
             await refresher.release(grant, mine, version, uncertain=True)
             raise
-        except OidcDenied as error:
+        except OAuthDenied as error:
             if error.code not in NOT_KNOWN:
                 return None
             await refresher.release(grant, mine, version, uncertain=True)
@@ -79,7 +78,7 @@ async def recover(
     )
 
 
-def client_refused(error: OidcDenied) -> ProblemError:
+def client_refused(error: OAuthDenied) -> ProblemError:
     return ProblemError(
         502, "provider-refused", str(error), action="The operator must look at the broker's OIDC client."
     )

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from gdi.oauth.client import TokenSet
+from gdi.oauth.rfc6749 import TokenSet
 
 MARGIN = 5.0  # an access token is not used in its last seconds
 REFRESH_AT = 0.5  # of the refresh token's life: the background renews it then, which leaves as much again for outages

@@ -18,7 +18,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from gdi.kit.problem import ProblemError
-from gdi.oauth.client import Oidc, OidcDenied, OidcUnavailable, TokenSet
+from gdi.oauth.client import OAuthClient
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.oauth.rfc6749 import TokenSet
 from token_broker.db.locks import NamedLock
 from token_broker.tokens import recovery
 from token_broker.tokens.stored_tokens import StoredTokens
@@ -55,7 +57,7 @@ class TokenRefresher:
     def __init__(
         self,
         vault: Vault,
-        oidc: Oidc,
+        oidc: OAuthClient,
         *,
         lease: float,
         default_lifetime: float,
@@ -114,14 +116,14 @@ class TokenRefresher:
             broad = await self.access(grant, max(min_ttl, min(min_ttl + EXCHANGE_TIME, lifetime / 2)))
             try:
                 tokens = await self.oidc.narrow(broad.token, audience)
-            except OidcDenied as error:
+            except OAuthDenied as error:
                 raise ProblemError(
                     502,
                     "narrowing-refused",
                     str(error),
                     action="The operator must allow the broker's client to exchange tokens for this audience.",
                 ) from None
-            except OidcUnavailable as error:
+            except OAuthUnavailable as error:
                 raise provider_away(error) from None
             held = StoredTokens.of(tokens, default_lifetime=0)
             if held.ttl() < min_ttl:
@@ -137,7 +139,7 @@ class TokenRefresher:
             self._narrow.pop(key, None)
 
     async def end(self, grant: str) -> None:
-        """Revokes the newest refresh token upstream and destroys the record. OidcUnavailable, VaultUnavailable or
+        """Revokes the newest refresh token upstream and destroys the record. OAuthUnavailable, VaultUnavailable or
         ProblemError: try again later.
         """
         self.forget(grant)
@@ -170,7 +172,7 @@ class TokenRefresher:
                 state="dead",
                 grant=grant,
             ) from None
-        except OidcUnavailable as error:
+        except OAuthUnavailable as error:
             raise provider_away(error) from None
         except VaultUnavailable as error:
             raise ProblemError(
@@ -218,7 +220,7 @@ class TokenRefresher:
                         after = await self.redeem(grant, mine, version)
                 except CasConflict:  # recovery took longer than the lease, and another has it now
                     continue
-                except OidcUnavailable:
+                except OAuthUnavailable:
                     failures += 1
                     if failures >= PROVIDER_TRIES:
                         raise
@@ -247,12 +249,12 @@ class TokenRefresher:
         return mine, await self._write_lease(grant, mine, version)
 
     async def redeem(self, grant: str, mine: StoredTokens, version: int) -> StoredTokens:
-        """Redeems under our lease and stores. OidcUnavailable: the lease is given back; where the provider may have
+        """Redeems under our lease and stores. OAuthUnavailable: the lease is given back; where the provider may have
         acted, with a mark for recovery.
         """
         try:
             tokens = await self.oidc.refresh(mine.refresh_token)
-        except OidcDenied as error:
+        except OAuthDenied as error:
             if error.code not in (
                 "invalid_grant",
                 "invalid_token",
@@ -265,12 +267,15 @@ class TokenRefresher:
                 version,
                 f"The identity provider no longer accepts this grant's refresh token ({error.code}).",
             ) from None
-        except OidcUnavailable as error:
+        except OAuthUnavailable as error:
             # Where it was sent nobody knows whether the token was redeemed. The lease ends at once, so that recovery
             # need not wait for it.
             await self.release(grant, mine, version, uncertain=error.sent)
             raise
-        return await self.store(grant, self.held(tokens, mine), version)
+        after = await self.store(grant, self.held(tokens, mine), version)
+        if tokens.fault:  # the new refresh token is kept; its access token must not be used
+            raise OAuthUnavailable("the refresh", tokens.fault, sent=False)
+        return after
 
     def held(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
         return StoredTokens.of(tokens, default_lifetime=self.default_lifetime, before=before)
@@ -340,7 +345,7 @@ class TokenRefresher:
         return held
 
 
-def provider_away(error: OidcUnavailable) -> ProblemError:
+def provider_away(error: OAuthUnavailable) -> ProblemError:
     return ProblemError(503, "provider-unavailable", str(error), action="Try again in some seconds; nothing is lost.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
 import time
@@ -17,13 +16,12 @@ from gdi.contracts.grants import GrantRequest
 from gdi.contracts.ids import GrantId
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import STYLE, html_errors
-from gdi.oauth.client import SCOPE, OidcDenied, OidcUnavailable, TokenSet
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.api import B
 from token_broker.broker import Broker
-from token_broker.tokens.token_refresher import provider_away
 from token_broker.visas.visas import Visa
 from token_broker.web import pages, sessions
-from token_broker.web.sessions import SESSION, SIGN_IN
+from token_broker.web.sessions import SESSION
 
 Text = Annotated[str, Query(max_length=4000)]
 
@@ -39,19 +37,7 @@ async def style() -> Response:
 @router.get("")
 async def connect(b: B, workflows: Text = "", datasets: Text = "") -> Response:
     """Sends the browser to LS AAI. `workflows` and `datasets` (comma-separated) fill in the consent form afterwards."""
-    state, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-    try:
-        away = await b.oidc.sign_in_url(redirect_uri=_callback(b), scope=SCOPE, state=state, verifier=verifier)
-    except OidcUnavailable as error:
-        raise provider_away(error) from None
-    response = RedirectResponse(away, status_code=303)
-    sessions.put(
-        b,
-        response,
-        SIGN_IN,
-        {"state": state, "verifier": verifier, "workflows": workflows[:1000], "datasets": datasets[:2000]},
-    )
-    return response
+    return await sessions.sign_in(b).start({"workflows": workflows[:1000], "datasets": datasets[:2000]})
 
 
 @router.get("/callback")
@@ -61,47 +47,15 @@ async def callback(
     """The browser comes back: the code is redeemed here, tokens go to Vault as a pending grant, the browser gets a
     session without any.
     """
-    started = sessions.get(b, request, SIGN_IN)
-    if (
-        started is None
-        or not hmac.compare_digest(state.encode("utf-8", "replace"), str(started["state"]).encode())
-        or (iss and iss != b.oidc.issuer)
-    ):
-        raise ProblemError(
-            403,
-            "forbidden",
-            "This sign-in was not started in this browser, or it took too long.",
-            action="Start again.",
-        )
-    if error or not code:
-        raise ProblemError(
-            403,
-            "sign-in-refused",
-            "LS AAI did not sign you in.",
-            action="Start again, and allow the access that is asked for.",
-        )
-    tokens, user = await _redeem(b, code, str(started["verifier"]))
-    pending = await b.grants.keep(user, tokens)
-    query = urlencode({k: started[k] for k in ("workflows", "datasets") if started.get(k)})
+    flow = sessions.sign_in(b)
+    signed_in = await flow.finish(request, state=state, code="" if error else code, iss=iss)
+    pending = await b.grants.keep(signed_in.user, signed_in.tokens)
+    query = urlencode({k: v for k, v in signed_in.kept.items() if v})
     response = RedirectResponse(f"{b.settings.public_url}/connect/consent?{query}", status_code=303)
-    sessions.put(b, response, SESSION, {"sub": user, "pending": pending, "csrf": secrets.token_urlsafe(24)})
-    sessions.end(response, SIGN_IN)
+    claims = {"sub": signed_in.user, "pending": pending, "csrf": secrets.token_urlsafe(24)}
+    sessions.put(b, response, SESSION, claims)
+    flow.end(response)
     return response
-
-
-async def _redeem(b: Broker, code: str, verifier: str) -> tuple[TokenSet, str]:
-    try:
-        tokens = await b.oidc.code(code, verifier, _callback(b))
-        user = (await b.oidc.userinfo(tokens.access_token)).get("sub")
-    except OidcDenied:
-        raise ProblemError(
-            403, "sign-in-refused", "LS AAI did not accept the sign-in.", action="Start again."
-        ) from None
-    except OidcUnavailable as error:
-        raise provider_away(error) from None
-    if not isinstance(user, str) or not 0 < len(user) <= 255:
-        raise ProblemError(502, "bad-answer", "LS AAI did not say who you are.", action="Try again later.")
-    return tokens, user
 
 
 @router.get("/consent")
@@ -111,7 +65,7 @@ async def consent_page(b: B, request: Request, workflows: Text = "", datasets: T
     try:
         access = await b.refresher.access(str(session["pending"]))
         passport = await b.visas.passport(await b.oidc.userinfo(access.token), str(session["sub"]))
-    except (OidcDenied, OidcUnavailable):
+    except (OAuthDenied, OAuthUnavailable):
         raise ProblemError(
             503, "provider-unavailable", "LS AAI does not tell your access rights.", action="Try again in a minute."
         ) from None
@@ -208,10 +162,6 @@ def _session(b: Broker, request: Request) -> dict[str, Any]:
             action="Start again to sign in.",
         )
     return session
-
-
-def _callback(b: Broker) -> str:
-    return f"{b.settings.public_url}/connect/callback"
 
 
 def _split(text: str) -> list[str]:

@@ -1,5 +1,5 @@
-"""The cookies of `/connect`: the sign-in under way (state, PKCE verifier) and the session (who, CSRF token). No user
-token is in them.
+"""The cookies of `/connect`: the sign-in under way (state, nonce, PKCE verifier) and the session (who, CSRF token).
+No user token is in them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import Any
 from fastapi import Request, Response
 
 from gdi.kit.web import Cookies
+from gdi.oauth.client import SCOPE
+from gdi.oauth.sign_in import SignIn
 from token_broker.broker import Broker
 
 SIGN_IN, SESSION = "gdi_signin", "gdi_session"
@@ -17,6 +19,12 @@ LIFETIMES = {SIGN_IN: 600, SESSION: 900}
 
 def _cookies(b: Broker) -> Cookies:
     return Cookies(b.key, b.settings.public_url, "/connect", LIFETIMES)
+
+
+def sign_in(b: Broker) -> SignIn:
+    """How users sign in at these pages."""
+    callback = f"{b.settings.public_url}/connect/callback"
+    return SignIn(b.oidc, _cookies(b), cookie=SIGN_IN, callback=callback, scope=SCOPE, provider="LS AAI")
 
 
 def put(b: Broker, response: Response, name: str, claims: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from gdi.kit import server
-from gdi.local_federation.aai import authorize, device, oauth, rems
+from gdi.kit import jose, server
+from gdi.local_federation.aai import authorize, clients, device, oauth, rems
 from gdi.local_federation.aai.config import SCOPES, Client, Config
 from gdi.local_federation.aai.faults import Faults
 from gdi.local_federation.aai.keys import RsaKey
@@ -57,7 +57,8 @@ async def on_oauth_error(_: Request, error: Exception) -> JSONResponse:
 
 def discovery(url: str) -> dict[str, Any]:
     """OpenID Connect Discovery 1.0 §3."""
-    methods = ["client_secret_basic", "client_secret_post"]
+    methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+    algorithms = list(jose.ALGORITHMS)
     return {
         "issuer": url,
         "authorization_endpoint": f"{url}/authorize",
@@ -73,8 +74,11 @@ def discovery(url: str) -> dict[str, Any]:
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": [*methods, "none"],
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
         "revocation_endpoint_auth_methods_supported": [*methods, "none"],
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "code_challenge_methods_supported": ["S256"],
         "claims_supported": [
             "sub",
@@ -144,7 +148,7 @@ def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
     async def token(request: Request) -> JSONResponse:
         # `audience` and `resource` alone may be repeated (RFC 8693 §2.1).
         audiences, params = await _token_form(request)
-        client = oauth.authenticate(config, request, params)
+        client = clients.authenticate(issuer, request, params)
         grant = oauth.required(params, "grant_type")
         if grant == "authorization_code":
             body = redeem_code(issuer, client, params)
@@ -164,7 +168,7 @@ def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
     @app.post("/oidc/introspect")
     async def introspect(request: Request) -> JSONResponse:
         params = await oauth.form(request)
-        client = oauth.authenticate(config, request, params)
+        client = clients.authenticate(issuer, request, params)
         if not client.introspect:
             raise OAuthError("unauthorized_client", f"The client {client.id} may not introspect tokens.", 403)
         store.count("introspections", client.id)
@@ -173,7 +177,7 @@ def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
     @app.post("/oidc/revoke")
     async def revoke(request: Request) -> JSONResponse:
         params = await oauth.form(request)
-        client = oauth.authenticate(config, request, params)
+        client = clients.authenticate(issuer, request, params)
         issuer.revoke(client, oauth.required(params, "token"))
         return JSONResponse({}, headers=oauth.NO_STORE)
 

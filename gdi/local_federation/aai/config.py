@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from gdi.kit.models import FilePath, Strict, load_model
+from gdi.kit.models import FilePath, Strict, load_model, read_document
 from gdi.kit.settings import SettingsError
 
 MAX_BYTES = 64 * 1024 * 1024  # ten thousand users, a hundred thousand entitlements
@@ -29,12 +29,14 @@ class Lifetimes(Strict):
 
 
 class Client(Strict):
-    """A registered OAuth client. Without `secret_file` it is public: PKCE alone proves it, and it may neither
-    introspect nor exchange.
+    """A registered OAuth client. It authenticates with the secret of `secret_file`, or with a key of the JWK set in
+    `jwks_file` (private_key_jwt). With neither it is public: PKCE alone proves it, and it may neither introspect nor
+    exchange.
     """
 
     id: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")
     secret_file: FilePath | None = None
+    jwks_file: FilePath | None = None
     redirect_uris: list[str] = Field(default_factory=list, max_length=50)
     grants: list[GrantName] = Field(default=["authorization_code", "refresh_token"])
     scopes: list[str] = Field(default_factory=lambda: list(SCOPES), max_length=50)
@@ -43,11 +45,17 @@ class Client(Strict):
         default_factory=lambda: ["*"], max_length=1000
     )  # what `audience` of an exchange may name
     secret: SecretStr | None = Field(default=None, exclude=True)  # filled from secret_file
+    jwks: list[dict[str, Any]] = Field(default=[], exclude=True)  # filled from jwks_file
 
     @model_validator(mode="after")
     def _public(self) -> Client:
-        if self.secret_file is None and (self.introspect or "token_exchange" in self.grants):
-            raise ValueError(f"client {self.id} introspects or exchanges tokens, so it needs a secret_file")
+        if self.secret_file is not None and self.jwks_file is not None:
+            raise ValueError(f"client {self.id} has a secret_file and a jwks_file: it authenticates in one way only")
+        public = self.secret_file is None and self.jwks_file is None
+        if public and (self.introspect or "token_exchange" in self.grants):
+            raise ValueError(
+                f"client {self.id} introspects or exchanges tokens, so it needs a secret_file or jwks_file"
+            )
         return self
 
     @field_validator("redirect_uris")
@@ -159,6 +167,15 @@ def read_secret(path: Path, what: str) -> SecretStr:
     return SecretStr(value)
 
 
+def read_jwks(path: Path, what: str) -> list[dict[str, Any]]:
+    """The public keys of a JWK set (RFC 7517 §5). SettingsError where there is none, or one with a private part."""
+    found = read_document(path, error=SettingsError, name=what)
+    keys = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(keys, list) or not keys or not all(isinstance(k, dict) and "d" not in k for k in keys):
+        raise SettingsError(f"{what}: {path} must be a JWK set of public keys, one at least")
+    return keys
+
+
 def load(path: Path) -> Config:
     """Reads the YAML file and the secrets it names. SettingsError where anything is wrong."""
     config = load_model(path, Config, error=SettingsError, most=MAX_BYTES)
@@ -167,6 +184,8 @@ def load(path: Path) -> Config:
     for client in config.clients:
         if client.secret_file is not None:
             client.secret = read_secret(client.secret_file, f"client {client.id}: secret_file")
+        if client.jwks_file is not None:
+            client.jwks = read_jwks(client.jwks_file, f"client {client.id}: jwks_file")
     for user in config.users:
         if user.password_file is not None:
             user.password = read_secret(user.password_file, f"user {user.name}: password_file")

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from gdi.local_federation.aai import oauth
+from gdi.local_federation.aai import clients, oauth
 from gdi.local_federation.aai.authorize import field, page, sign_in
 from gdi.local_federation.aai.config import Client
 from gdi.local_federation.aai.oauth import OAuthError
@@ -60,7 +60,7 @@ def routes(issuer: Issuer) -> APIRouter:
     @router.post("/oidc/devicecode")
     async def start(request: Request) -> JSONResponse:
         params = await oauth.form(request)
-        client = oauth.authenticate(issuer.config, request, params)
+        client = clients.authenticate(issuer, request, params)
         oauth.need_grant(client, "device_code")
         scope = oauth.scopes_within(params.get("scope", "openid"), client.scopes)
         if issuer.store.pending_count("device") >= MAX_WAITING:

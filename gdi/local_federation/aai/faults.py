@@ -8,7 +8,7 @@ import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import Field, SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,13 +18,14 @@ from gdi.local_federation.aai.oauth import OAuthError, same
 
 class Fault(Strict):
     """The next `count` requests to `path` wait `delay` seconds, before or after the work is done; then answer `status`
-    instead, where given.
+    instead, where given, with `body` (as a proxy would) where given.
     """
 
     path: str = Field(pattern=r"^/[a-z/]{1,60}$")
     when: Literal["before", "after"] = "before"
     delay: float = Field(default=0, ge=0, le=120)
-    status: int | None = Field(default=None, ge=400, le=599)
+    status: int | None = Field(default=None, ge=200, le=599)
+    body: str | None = Field(default=None, max_length=10_000)
     count: int = Field(default=1, ge=0, le=100_000)
 
 
@@ -68,7 +69,11 @@ class Faults:
             if fault is None:
                 await app(scope, receive, send)
                 return
-            refusal = JSONResponse({"error": "temporarily_unavailable"}, fault.status) if fault.status else None
+            refusal: Response | None = None
+            if fault.status and fault.body is not None:
+                refusal = HTMLResponse(fault.body, fault.status)
+            elif fault.status:
+                refusal = JSONResponse({"error": "temporarily_unavailable"}, fault.status)
             if fault.when == "before":
                 await asyncio.sleep(fault.delay)
                 await (refusal or app)(scope, receive, send)

@@ -17,6 +17,7 @@ from gdi.local_federation.aai.config import Client, Config
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FIELDS = 40
+CLOCK_SKEW = 5  # seconds
 
 
 class OAuthError(Exception):
@@ -115,7 +116,7 @@ def authenticate(config: Config, request: Request, params: Mapping[str, str]) ->
     expected = client.secret.get_secret_value() if client and client.secret else ""
     # Compared also where the client is unknown, so that the time does not tell which ids exist.
     equal = same(given, expected)
-    if client is None or (client.secret is None and given) or (client.secret is not None and not equal):
+    if client is None or client.jwks or (client.secret is None and given) or (client.secret is not None and not equal):
         raise invalid_client("Unknown client or wrong secret.")
     return client
 

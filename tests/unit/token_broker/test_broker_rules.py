@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gdi.contracts.ids import make_run_id
 from gdi.kit.jose import SigningKey
 from gdi.kit.settings import SettingsError
-from gdi.oauth.client import TokenSet
+from gdi.oauth.rfc6749 import TokenSet
 from tests.clock import Clock
 from token_broker.authentication.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean

@@ -1,0 +1,39 @@
+"""The provider's metadata: OpenID Connect Discovery 1.0 §4, whose document RFC 8414 took over."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.oauth.session import JudgedSession
+
+FRESH = 3600  # seconds
+
+
+class ProviderMetadata:
+    """The document at `issuer`, kept for an hour, and longer while the provider is away."""
+
+    def __init__(self, session: JudgedSession, issuer: str) -> None:
+        self._session, self._issuer = session, issuer
+        self._found: dict[str, Any] = {}
+        self._at = 0.0
+
+    async def url(self, name: str) -> str:
+        """An endpoint. OAuthUnavailable where there is none; nothing was asked of it then (`sent` False)."""
+        if not self._found or time.monotonic() - self._at > FRESH:
+            try:
+                self._found, self._at = await self._fetched(), time.monotonic()
+            except (OAuthUnavailable, OAuthDenied) as error:
+                if not self._found:
+                    raise OAuthUnavailable("discovery", str(error), sent=False) from None
+        url = self._found.get(name)
+        if not isinstance(url, str):
+            raise OAuthUnavailable("discovery", f"it offers no {name}", sent=False)
+        return url
+
+    async def _fetched(self) -> dict[str, Any]:
+        found = (await self._session.get(self._issuer + "/.well-known/openid-configuration")).fields
+        if str(found.get("issuer", "")).rstrip("/") != self._issuer:
+            raise OAuthUnavailable("discovery", "its metadata names another issuer", sent=False)
+        return found
