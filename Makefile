@@ -44,7 +44,7 @@ test-system: setup
 
 # Each wheel alone in an empty environment (one of the long tests).
 test-dist: setup
-	@$(PYTEST) -n 2 -m long -o testpaths=tests/integration/test_dist.py $(ARGS)
+	@$(PYTEST) -n 2 -m long -o testpaths=tests/integration/packaging/test_dist.py $(ARGS)
 
 # The executor's figures (docs/benchmarks.md), with the published plugin beside it. ARGS=--quick: the part for CI.
 # Nothing else should run meanwhile.
