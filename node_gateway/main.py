@@ -4,6 +4,7 @@ by SIGTERM or SIGINT.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import errno
@@ -23,16 +24,13 @@ import uvicorn
 
 from gdi.kit.jose import SigningKey
 from gdi.kit.settings import SettingsError
+from gdi.kit.version import installed
 from node_gateway.app import internal_app, public_app
 from node_gateway.context import Gateway
 from node_gateway.redaction import RedactingFormatter
 from node_gateway.settings import Settings
 
 log = logging.getLogger("node_gateway")
-USAGE = """node-gateway             serve, with the settings of NODE_GATEWAY_* (see the README)
-node-gateway init-key FILE   make the node's signing key (mode 0600, unless it exists) and print its public JWK
-                             for the broker's enrolment
-node-gateway verify-audit    check the audit's chain of hashes"""
 
 
 class _Server(uvicorn.Server):
@@ -172,18 +170,37 @@ async def _verify_audit(settings: Settings) -> int:
         await gateway.close()
 
 
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="node-gateway",
+        description="The one door of a node: tasks, data, workspace and releases, under the node's own policy.",
+        epilog="Settings are environment variables NODE_GATEWAY_… (docs/contracts.md); secrets are in files that they"
+        " name.",
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {installed('gdi-node-gateway')[1]}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    serving = "answer requests until SIGTERM or SIGINT (the default)"
+    commands.add_parser("serve", help=serving, description=serving)
+    key = (
+        "make the node's signing key (mode 0600, unless it exists) and print its public JWK for the broker's enrolment"
+    )
+    commands.add_parser("init-key", help=key, description=key).add_argument("file", type=Path, metavar="FILE")
+    audit = "check the audit's chain of hashes"
+    commands.add_parser("verify-audit", help=audit, description=audit)
+    return top
+
+
 def main() -> None:
+    arguments = parser().parse_args()
     _log_to_stderr()
     try:
-        match sys.argv[1:]:
-            case []:
-                asyncio.run(serve(Settings.load()))
-            case ["init-key", file]:
-                _init_key(Path(file))
-            case ["verify-audit"]:
+        match arguments.command:
+            case "init-key":
+                _init_key(arguments.file)
+            case "verify-audit":
                 print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:
-                sys.exit(USAGE)
+                asyncio.run(serve(Settings.load()))
     except SettingsError as error:
         sys.exit(f"node-gateway: the settings are wrong:\n{error}")
     except (RuntimeError, ValueError) as error:

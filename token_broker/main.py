@@ -1,9 +1,10 @@
-"""`token-broker`: reads the settings, says plainly what is wrong with them, and serves. `token-broker migrate`: brings
-the database up to date and ends.
+"""`token-broker serve` (also without a word): reads the settings, says plainly what is wrong with them, and serves.
+`token-broker migrate`: brings the database up to date and ends.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -15,6 +16,7 @@ from gdi.kit.database import DatabaseAwayError
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
 from gdi.kit.migrations import SchemaError
 from gdi.kit.settings import SettingsError
+from gdi.kit.version import installed
 from token_broker.app import create_app
 from token_broker.broker import migrated_store, open_broker
 from token_broker.settings import DatabaseSettings, Settings
@@ -22,13 +24,31 @@ from token_broker.settings import DatabaseSettings, Settings
 MIGRATE_TRIES = 20  # a minute
 
 
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="token-broker",
+        description="The token broker of a federation: grants, tickets, admission of runs by visas, run tokens.",
+        epilog="Settings are environment variables TOKEN_BROKER_… (docs/contracts.md); secrets are in files that they"
+        " name. Exit code 2: a setting, a file or the Vault mount is not fit, and a line says which.",
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {installed('gdi-token-broker')[1]}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    for name, what in (
+        ("serve", "answer requests until SIGTERM or SIGINT (the default)"),
+        ("migrate", "bring the database's schema to the newest revision, and end"),
+    ):
+        commands.add_parser(name, help=what, description=what)
+    return top
+
+
 def main() -> int:
     """Serves until SIGTERM or SIGINT. Exit code 2 where the settings, files or the Vault mount are not fit."""
+    command = parser().parse_args().command
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        if sys.argv[1:] == ["migrate"]:
+        if command == "migrate":
             return asyncio.run(migrate())
         return asyncio.run(serve(Settings.load()))
     except (SettingsError, SchemaError) as error:
