@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
+from gdi.contracts.run_file import RunFileError
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
 from snakemake_tes_auth.credentials.tokens import (
     BasicPassword,
@@ -24,7 +25,6 @@ from snakemake_tes_auth.credentials.tokens import (
 )
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.executor.sources import StorageStore
-from snakemake_tes_auth.pod.runfile import RunFileError
 from snakemake_tes_auth.retry import Refused, RetryPolicy
 from snakemake_tes_auth.session import Session, session
 

@@ -18,10 +18,10 @@ from typing import Protocol
 import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.run_file import RunFile
 from gdi.contracts.tokens import TokenRequest
 from gdi.kit import bearer
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.pod.runfile import RunFile
 from snakemake_tes_auth.retry import Refused, transient
 
 MIN_TTL = 65.0  # seconds a token must still live: as long as the longest single call (session.TIMEOUT) may take

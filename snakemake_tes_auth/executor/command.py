@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from gdi.contracts.run_file import RunFile
 from gdi.contracts.urls import WorkspaceUrl
-from snakemake_tes_auth.pod.runfile import Folders, RunFile
+from snakemake_tes_auth.pod.folders import Folders
 
 JOBS = 500  # live tasks at once; the node's TES queues what it cannot run
 

@@ -12,9 +12,10 @@ from typing import Literal
 import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.run_file import RunFile
 from gdi.contracts.tokens import TokenRequest
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.pod.runfile import Folders, RunFile
+from snakemake_tes_auth.pod.folders import Folders
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 BOUND = 5.0  # seconds; the kubelet gives 30 or more from SIGTERM to SIGKILL

@@ -15,11 +15,12 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.run_file import load
 from gdi.kit.bearer import token_file
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.jsonl import JsonLines
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.pod.runfile import Folders, load
+from snakemake_tes_auth.pod.folders import Folders
 
 CLOSE_BOUND = 15.0  # seconds that the end of Snakemake may wait for the last events
 

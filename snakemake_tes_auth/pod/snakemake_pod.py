@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts import run_file
 from gdi.contracts.events import Event
 from gdi.contracts.workflow import CatalogueError, digest_of
 from gdi.kit.bearer import token_file
@@ -25,7 +26,7 @@ from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.follower import Complaints, LogFollower
 from snakemake_tes_auth.executor.command import arguments, environment
 from snakemake_tes_auth.executor.shutdown import Shutdown
-from snakemake_tes_auth.pod import runfile
+from snakemake_tes_auth.pod.folders import Folders
 from snakemake_tes_auth.pod.outcome import Outcome, OutcomeFile
 from snakemake_tes_auth.retry import AGAIN
 
@@ -39,7 +40,7 @@ PR_SET_PDEATHSIG = 1
 class SnakemakePod:
     """One start of one pod. `folders.root` is /gdi in the sandbox."""
 
-    def __init__(self, folders: runfile.Folders, run: runfile.RunFile) -> None:
+    def __init__(self, folders: Folders, run: run_file.RunFile) -> None:
         self.folders = folders
         self.run = run
         self.outcome = OutcomeFile(folders.state / "outcome.json")
@@ -199,10 +200,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("/gdi"), help="the pod's folder (default /gdi)")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    folders = runfile.Folders(root=options.root.absolute())
+    folders = Folders(root=options.root.absolute())
     try:
-        run = runfile.load(folders.run_file)
+        run = run_file.load(folders.run_file)
         return asyncio.run(SnakemakePod(folders, run).main())
-    except (runfile.RunFileError, CatalogueError) as error:
+    except (run_file.RunFileError, CatalogueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gdi.contracts.run_file import RunFile
 from gdi.contracts.workflow import digest_of
 from tests.support.snakemake_node import Node
 
@@ -32,21 +32,20 @@ class Pod:
 
     def start(self, **parameters: Any) -> Pod:
         self.starts += 1
-        run = {
-            "run": self.node.run,
-            "attempt": 1,
-            "node": "node-a",
-            "pod": f"pod-{self.starts}",
-            "broker_url": self.node.url,
-            "gateway_url": self.node.url,
-            "audience": self.node.url,
-            "workflow": "allele-frequency",
-            "digest": digest_of(self.root / "workflow"),
-            "parameters": parameters,
-            "datasets": sorted(self.node.datasets),
-            "relays": [],
-        }
-        (self.root / "run.json").write_text(json.dumps(run))
+        run = RunFile(
+            run=self.node.run,
+            attempt=1,
+            node="node-a",
+            pod=f"pod-{self.starts}",
+            broker_url=self.node.url,
+            gateway_url=self.node.url,
+            audience=self.node.url,
+            workflow="allele-frequency",
+            digest=digest_of(self.root / "workflow"),
+            parameters=parameters,
+            datasets=sorted(self.node.datasets),
+        )
+        (self.root / "run.json").write_text(run.model_dump_json())
         self.log = self.root / f"log-{self.starts}.txt"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(self.root)],

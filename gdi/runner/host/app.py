@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import FastAPI, Path
 
 from gdi.contracts.ids import PodName
+from gdi.contracts.process_host import HostedPod, PodRequest, StopRequest
 from gdi.kit.server import install
 from gdi.runner.host.host import Host
-from gdi.runner.host.model import PodRequest, PodStatus, StopRequest
 
 Name = Annotated[PodName, Path()]
 
@@ -29,23 +29,23 @@ def create_app(host: Host) -> FastAPI:
         return host.identities.jwks()
 
     @app.get("/pods")
-    async def pods() -> list[PodStatus]:
+    async def pods() -> list[HostedPod]:
         return host.list()
 
     @app.put("/pods/{name}")
-    async def create(name: Name, request: PodRequest) -> PodStatus:
+    async def create(name: Name, request: PodRequest) -> HostedPod:
         return host.create(name, request)
 
     @app.get("/pods/{name}")
-    async def get(name: Name) -> PodStatus:
+    async def get(name: Name) -> HostedPod:
         return host.get(name)
 
     @app.post("/pods/{name}/start")
-    async def start(name: Name) -> PodStatus:
+    async def start(name: Name) -> HostedPod:
         return await host.start(name)
 
     @app.post("/pods/{name}/stop")
-    async def stop(name: Name, request: StopRequest) -> PodStatus:
+    async def stop(name: Name, request: StopRequest) -> HostedPod:
         return host.stop(name, request.mode, request.grace)
 
     @app.delete("/pods/{name}", status_code=204)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -17,12 +16,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gdi.contracts.process_host import HostedPod, PodRequest
+from gdi.contracts.run_file import RunFile, SocketProxySpec
 from gdi.kit.problem import ProblemError
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from gdi.runner.host import workflow
 from gdi.runner.host.config import HostConfig
 from gdi.runner.host.identity import Identities, write_atomic
-from gdi.runner.host.model import PodRecord, PodRequest, PodStatus
+from gdi.runner.host.model import PodRecord
 from gdi.runner.host.process import End, SandboxedProcess, SandboxFailedError
 from gdi.runner.host.sandbox import Folders, argv
 from gdi.runner.sandbox import find_maker
@@ -64,13 +65,13 @@ class Host:
 
     # --- the API's verbs -------------------------------------------------------------------------
 
-    def get(self, name: str) -> PodStatus:
+    def get(self, name: str) -> HostedPod:
         return _status(self._record(name))
 
-    def list(self) -> list[PodStatus]:
+    def list(self) -> list[HostedPod]:
         return [_status(r) for r in self._records.values()]
 
-    def create(self, name: str, request: PodRequest) -> PodStatus:
+    def create(self, name: str, request: PodRequest) -> HostedPod:
         """Makes the pod's folders and its uid; nothing runs yet."""
         known = self._records.get(name)
         if known is not None:
@@ -100,7 +101,7 @@ class Host:
         shutil.rmtree(folders.pod, ignore_errors=True)
         folders.make()
         workflow.take(self.config.workflows, request.workflow, request.digest, folders.workflow)
-        folders.run_json.write_text(json.dumps(_run_json(name, request)))
+        folders.run_json.write_text(_run_file(name, request).model_dump_json())
         record = PodRecord(
             name=name,
             uid=str(uuid.uuid4()),
@@ -115,7 +116,7 @@ class Host:
         self._forget_old()
         return _status(record)
 
-    async def start(self, name: str) -> PodStatus:
+    async def start(self, name: str) -> HostedPod:
         """Starts a created pod. One that runs is left alone; one that ended cannot be started again."""
         record = self._record(name)
         if record.state == "running":
@@ -179,7 +180,7 @@ class Host:
             self._send_stop(name, "cancel", 0)
         return _status(record)
 
-    def stop(self, name: str, mode: str, grace: float) -> PodStatus:
+    def stop(self, name: str, mode: str, grace: float) -> HostedPod:
         """Asks for the end of a pod, and insists after `grace` seconds. A pod that ended is left as it is."""
         record = self._record(name)
         if record.state == "created":
@@ -319,25 +320,19 @@ class Host:
             del self._records[record.name]
 
 
-def _status(record: PodRecord) -> PodStatus:
-    return PodStatus.model_validate(record.model_dump(exclude={"request"}))
+def _status(record: PodRecord) -> HostedPod:
+    return HostedPod.model_validate(record.model_dump(exclude={"request"}))
 
 
-def _run_json(name: str, request: PodRequest) -> dict[str, object]:
-    return {
-        "run": request.run,
-        "attempt": request.attempt,
-        "node": request.node,
-        "pod": name,
-        "workflow": request.workflow,
-        "digest": request.digest,
-        "parameters": request.parameters,
-        "datasets": request.datasets,
-        "audience": request.audience,
-        "broker_url": f"http://127.0.0.1:{BROKER_PORT}",
-        "gateway_url": f"http://127.0.0.1:{GATEWAY_PORT}",
-        "relays": [
-            {"listen": BROKER_PORT, "socket": "/gdi/sockets/broker.sock"},
-            {"listen": GATEWAY_PORT, "socket": "/gdi/sockets/gateway.sock"},
+def _run_file(name: str, request: PodRequest) -> RunFile:
+    """run.json for a pod with no network: broker and gateway are ports of its own loopback."""
+    return RunFile.of(
+        request,
+        name,
+        broker_url=f"http://127.0.0.1:{BROKER_PORT}",
+        gateway_url=f"http://127.0.0.1:{GATEWAY_PORT}",
+        relays=[
+            SocketProxySpec(listen=BROKER_PORT, socket="/gdi/sockets/broker.sock"),
+            SocketProxySpec(listen=GATEWAY_PORT, socket="/gdi/sockets/gateway.sock"),
         ],
-    }
+    )

@@ -5,35 +5,25 @@ whoever lost sight of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-State = Literal["created", "running", "exited", "lost"]
-StopMode = Literal["cancel", "hand-over"]
+from gdi.contracts.ids import PodName
+from gdi.contracts.process_host import PodState, StopMode
+from gdi.contracts.run_file import RunPart
+
 STOP_GRACE = (
     60.0  # seconds that a pod is given to stop: it takes at most 50 to cancel its TES tasks (snakemake_tes_auth.pod)
 )
 
 
-@dataclass(frozen=True)
-class PodSpec:
-    """What a pod is to do; nothing secret. Its identity comes from the platform, never from here."""
+class PodSpec(RunPart):
+    """What a pod is to do; nothing secret. Its identity comes from the platform, never from here. `pod`: what the run
+    asks for its pod (resources, priority …), where pods have such things, within the operator's limits.
+    """
 
-    name: str
-    run: str
-    attempt: int
-    node: str
-    workflow: str
-    digest: str
-    datasets: list[str]
-    gateway_url: str
-    audience: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    pod: dict[str, Any] | None = (
-        # what the run asks for its pod (resources, priority …): where pods have such things, within the operator's
-        # limits
-        None
-    )
+    name: PodName
+    pod: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class PodStatus:
 
     name: str
     uid: str
-    state: State
+    state: PodState
     stopping: bool = False
     exit_code: int | None = None
     signal: int | None = None

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gdi.contracts.ids import node_of_pod
+from gdi.contracts.process_host import StopMode
 from gdi.kit.problem import ProblemError
 from gdi_operators.launchers import kubernetes_manifest as manifest
-from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
+from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus
 from gdi_operators.launchers.kubernetes_api import AbsentError, Api, AsyncApi, ExistsError
 from gdi_operators.launchers.kubernetes_config import PodConfig
 from gdi_operators.launchers.kubernetes_log import new_lines, stamp_of

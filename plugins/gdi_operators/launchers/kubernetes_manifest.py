@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gdi.contracts.run_file import RunFile
 from gdi.contracts.workflow import CatalogueError, digest_of, files_of
 from gdi.kit.canonical import sha256_hex
 from gdi_operators.launchers.base import LauncherError, PodSpec
@@ -42,25 +43,6 @@ def labels(spec: PodSpec) -> dict[str, str]:
         "gdi-attempt": str(spec.attempt),
         "gdi-workflow": spec.workflow,
     }
-
-
-def run_json(spec: PodSpec, broker_url: str) -> str:
-    return json.dumps(
-        {
-            "run": spec.run,
-            "attempt": spec.attempt,
-            "node": spec.node,
-            "pod": spec.name,
-            "workflow": spec.workflow,
-            "digest": spec.digest,
-            "parameters": spec.parameters,
-            "datasets": spec.datasets,
-            "audience": spec.audience,
-            "broker_url": broker_url,
-            "gateway_url": spec.gateway_url,
-            "relays": [],
-        }
-    )
 
 
 def workflow_files(catalogue: Path, spec: PodSpec) -> dict[str, bytes]:
@@ -105,7 +87,7 @@ def config_map(spec: PodSpec, uid: str, broker_url: str, files: dict[str, bytes]
             "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": spec.name, "uid": uid}],
         },
         "immutable": True,
-        "data": {"run.json": run_json(spec, broker_url)},
+        "data": {"run.json": RunFile.of(spec, spec.name, broker_url=broker_url).model_dump_json()},
         "binaryData": {named[name]: base64.b64encode(data).decode() for name, data in files.items()},
     }
 

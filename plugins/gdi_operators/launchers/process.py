@@ -4,18 +4,22 @@ unix socket.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gdi.broker_client.client import as_problem
+from gdi.contracts.process_host import HostedPod, PodRequest, StopMode, StopRequest
+from gdi.contracts.run_file import RunPart
 from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
-from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus, StopMode
+from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus
 
+T = TypeVar("T")
+POD, PODS = TypeAdapter(HostedPod), TypeAdapter(list[HostedPod])
 TIMEOUT = httpx.Timeout(60, connect=5)
 
 
@@ -27,9 +31,8 @@ class ProcessLauncher(Launcher):
         self._async: BoundedAsyncClient | None = None
 
     def create(self, spec: PodSpec) -> PodStatus:
-        body = asdict(spec)
-        del body["name"], body["pod"]  # a process has no resources to ask for
-        return _status(self._send("PUT", f"/pods/{spec.name}", body))
+        request = PodRequest(**{name: getattr(spec, name) for name in RunPart.model_fields})  # no resources to ask for
+        return _status(self._send("PUT", f"/pods/{spec.name}", request))
 
     def start(self, name: str) -> PodStatus:
         return _status(self._send("POST", f"/pods/{name}/start"))
@@ -39,18 +42,21 @@ class ProcessLauncher(Launcher):
         return None if answer.status_code == 404 else _status(answer)
 
     def of_attempt(self, run: str, node: str, attempt: int) -> dict[str, PodStatus]:
-        pods = self._send("GET", "/pods").json()
-        return {p["name"]: _of(p) for p in pods if (p["run"], p["node"], p["attempt"]) == (run, node, attempt)}
+        pods = _read(self._send("GET", "/pods"), PODS)
+        return {p.name: _of(p) for p in pods if (p.run, p.node, p.attempt) == (run, node, attempt)}
 
     def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
-        self._send("POST", f"/pods/{name}/stop", {"mode": mode, "grace": grace}, absent_ok=True)
+        self._send("POST", f"/pods/{name}/stop", StopRequest(mode=mode, grace=grace), absent_ok=True)
 
     async def aget(self, name: str) -> PodStatus | None:
         answer = _checked(await self._aclient().get(f"/pods/{name}"), absent_ok=True)
         return None if answer.status_code == 404 else _status(answer)
 
     async def astop(self, name: str, *, mode: StopMode, grace: float) -> None:
-        _checked(await self._aclient().post(f"/pods/{name}/stop", json={"mode": mode, "grace": grace}), absent_ok=True)
+        _checked(
+            await self._aclient().post(f"/pods/{name}/stop", json=StopRequest(mode=mode, grace=grace).model_dump()),
+            absent_ok=True,
+        )
 
     async def aclose(self) -> None:
         if self._async is not None:
@@ -58,14 +64,17 @@ class ProcessLauncher(Launcher):
             self._async = None
 
     def _send(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, absent_ok: bool = False
+        self, method: str, path: str, body: BaseModel | None = None, *, absent_ok: bool = False
     ) -> httpx.Response:
         with BoundedClient(
             transport=httpx.HTTPTransport(uds=str(self._socket), verify=authorities()),
             base_url="http://process-host",
             timeout=TIMEOUT,
         ) as client:
-            return _checked(client.request(method, path, json=body), absent_ok=absent_ok)
+            return _checked(
+                client.request(method, path, json=None if body is None else body.model_dump(mode="json")),
+                absent_ok=absent_ok,
+            )
 
     def _aclient(self) -> httpx.AsyncClient:
         if self._async is None:
@@ -84,13 +93,17 @@ def _checked(answer: httpx.Response, *, absent_ok: bool = False) -> httpx.Respon
 
 
 def _status(answer: httpx.Response) -> PodStatus:
+    return _of(_read(answer, POD))
+
+
+def _read(answer: httpx.Response, adapter: TypeAdapter[T]) -> T:
     try:
-        return _of(answer.json())
-    except (ValueError, KeyError, TypeError):
+        return adapter.validate_json(answer.content)
+    except ValidationError:
         raise ProblemError(
             502, "bad-answer", "The process host answered something that is not a pod's status."
         ) from None
 
 
-def _of(raw: dict[str, Any]) -> PodStatus:
-    return PodStatus(raw["name"], raw["uid"], raw["state"], bool(raw["stopping"]), raw["exit_code"], raw["signal"])
+def _of(pod: HostedPod) -> PodStatus:
+    return PodStatus(pod.name, pod.uid, pod.state, pod.stopping, pod.exit_code, pod.signal)

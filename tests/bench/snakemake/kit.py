@@ -4,7 +4,6 @@ targets.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from gdi.contracts.run_file import RunFile
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -172,20 +173,18 @@ def gateway_run(folder: Path, url: str, count: int, jobs: int = 10_000) -> list[
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "identity" / "token").write_text("identity")
     (folder / "workflow" / "Snakefile").write_text(FLAT)
-    run = {
-        **{
-            "run": RUN,
-            "attempt": 1,
-            "node": "node-a",
-            "pod": "pod-1",
-            "broker_url": url,
-            "gateway_url": url,
-            "audience": url,
-            "workflow": "bench",
-        },
-        **{"digest": "sha256:" + "0" * 64, "parameters": {}, "datasets": [], "relays": []},
-    }
-    (folder / "run.json").write_text(json.dumps(run))
+    run = RunFile(
+        run=RUN,
+        attempt=1,
+        node="node-a",
+        pod="pod-1",
+        broker_url=url,
+        gateway_url=url,
+        audience=url,
+        workflow="bench",
+        digest="sha256:" + "0" * 64,
+    )
+    (folder / "run.json").write_text(run.model_dump_json())
     papers = str(folder / "run.json")
     return [
         *(

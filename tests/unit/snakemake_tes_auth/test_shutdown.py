@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.run_file import RunFile
 from snakemake_tes_auth.executor import shutdown
 from snakemake_tes_auth.executor.shutdown import Shutdown
-from snakemake_tes_auth.pod.runfile import Folders, RunFile
+from snakemake_tes_auth.pod.folders import Folders
 from tests.clock import virtual_time
 
 RUN = {

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.run_file import RunFile, RunFileError, load
 from gdi.contracts.tes import from_json
 from gdi.contracts.urls import UrlError
 from gdi.kit.bearer import BearerAuth
@@ -22,8 +23,8 @@ from snakemake_tes_auth.events.follower import LogFollower
 from snakemake_tes_auth.executor.command import arguments, environment
 from snakemake_tes_auth.executor.jobview import JobFile, JobView
 from snakemake_tes_auth.logger.logger import Translator
+from snakemake_tes_auth.pod.folders import Folders
 from snakemake_tes_auth.pod.outcome import OutcomeFile
-from snakemake_tes_auth.pod.runfile import Folders, RunFile, RunFileError, load
 from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, persist
 from snakemake_tes_auth.storage.queries import local_suffix, parse
 from snakemake_tes_auth.tasks.reasons import failure

@@ -1,0 +1,75 @@
+"""`run.json`: what a Snakemake pod is told about its run. Launchers write it, the pod reads it; nothing in it is
+secret.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
+from gdi.kit.models import Frozen, Strict, load_model
+
+Url = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$", max_length=300)]
+
+
+class RunFileError(Exception):
+    """run.json is missing or wrong: names the file and the field."""
+
+
+class RunPart(Frozen):
+    """One node's part of one attempt of a run: what a pod is to do. `datasets` are this node's; `audience` is the
+    gateway's, as run tokens name it.
+    """
+
+    run: RunId
+    attempt: int = Field(ge=1)
+    node: NodeId
+    workflow: WorkflowName
+    digest: Digest
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    datasets: list[DatasetId] = Field(default_factory=list, max_length=1000)
+    gateway_url: Url
+    audience: Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class SocketProxySpec(Strict):
+    """A loopback port of the pod that leads to a unix socket of its host (a socket's path has at most 107 bytes)."""
+
+    listen: int = Field(ge=1, le=65535)
+    socket: Annotated[str, Field(min_length=1, max_length=107)]
+
+
+class RunFile(RunPart):
+    """The content of run.json. `broker_url` and `gateway_url` are as the pod reaches them."""
+
+    pod: PodName
+    broker_url: Url
+    relays: list[SocketProxySpec] = Field(default_factory=list, max_length=10)
+
+    @classmethod
+    def of(
+        cls,
+        part: RunPart,
+        pod: str,
+        *,
+        broker_url: str,
+        gateway_url: str | None = None,
+        relays: list[SocketProxySpec] | None = None,
+    ) -> RunFile:
+        """The file for the pod that does `part`. `gateway_url` where the pod reaches it by another name."""
+        values = {name: getattr(part, name) for name in RunPart.model_fields}
+        if gateway_url is not None:
+            values["gateway_url"] = gateway_url
+        return cls(**values, pod=pod, broker_url=broker_url, relays=relays or [])
+
+    def config(self) -> dict[str, JsonValue]:
+        """What Snakefiles see as `config`; the platform's three names win over parameters of the same name."""
+        return {**self.parameters, "datasets": list(self.datasets), "node": self.node, "run": self.run}
+
+
+def load(path: Path) -> RunFile:
+    """Reads and checks run.json. RunFileError naming file and field."""
+    return load_model(path, RunFile, error=RunFileError, hint="The launcher writes it before the pod starts")
