@@ -12,6 +12,7 @@ from fastapi import Request
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.problem import ProblemError
+from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.session import shared_client
 from node_gateway.archive import Archive
@@ -28,7 +29,7 @@ from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
 from node_gateway.review.sign_in import ReviewSignIn
-from node_gateway.settings import Settings, read_secret, s3_credentials
+from node_gateway.settings import Settings, s3_credentials
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
 from node_gateway.tasks.tes_client import UpstreamTes
@@ -73,7 +74,7 @@ class Gateway:
             policy = PolicyFile(settings.policy_file)
         except PolicyError as error:
             raise SettingsError(f"POLICY_FILE: {error}") from None
-        password = read_secret(settings.tes_password_file, "TES_PASSWORD_FILE").decode().strip()
+        password = read_secret_text(settings.tes_password_file, "TES_PASSWORD_FILE")
         credentials = s3_credentials(settings.s3_credentials_file)
         tes_key = PublicKey.load(settings.tes_public_key_file)
         database = await GatewayDatabase.open(settings.database_path)

@@ -5,8 +5,6 @@ Secrets come from files only.
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -14,10 +12,10 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gdi.contracts.ids import HttpUrl, NodeId
+from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import EnvironmentSettings, SettingsError
 
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-MAX_SECRET_BYTES = 64 * 1024
 
 
 class Settings(EnvironmentSettings):
@@ -103,27 +101,6 @@ class Settings(EnvironmentSettings):
     @property
     def database_path(self) -> Path:
         return Path(self.database_url.removeprefix("sqlite+aiosqlite:///"))
-
-
-def read_secret(path: Path, what: str) -> bytes:
-    """The content of a secret file, which only its owner may read. SettingsError naming the file and how to mend it.
-
-    A file of root's that this process reads by one of its groups is as private: so Kubernetes mounts Secrets (root's,
-    mode 0440, the pod's group).
-    """
-    try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            mode = stat.S_IMODE(found.st_mode)
-            given = found.st_uid == 0 != os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
-            if mode & (0o037 if given else 0o077):
-                raise SettingsError(f"{what}: {path} may be read by others (mode {mode:04o}); chmod 600 it")
-            data = file.read(MAX_SECRET_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"{what}: {path}: {error.strerror}") from None
-    if not data.strip() or len(data) > MAX_SECRET_BYTES:
-        raise SettingsError(f"{what}: {path} is empty or too large")
-    return data
 
 
 def s3_credentials(path: Path) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import httpx
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import Outcome
+from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.oauth.client import OAuthClient
@@ -30,7 +31,7 @@ from token_broker.grants.tickets import Tickets
 from token_broker.metrics import Metrics
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
-from token_broker.settings import Settings, read_secret
+from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
 from token_broker.tokens.tokens import Tokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable, auth_of
@@ -152,7 +153,7 @@ async def open_store(url: str, password_file: Path | None) -> BrokerDatabase:
 
 async def migrated_store(url: str, password_file: Path | None) -> tuple[BrokerDatabase, Outcome]:
     """As `open_store`, and from which revision to which the database went."""
-    password = read_secret(password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if password_file else None
+    password = read_secret_text(password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if password_file else None
     store = BrokerDatabase.open(url, password)
     try:
         return store, await store.create()

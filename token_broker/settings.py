@@ -4,7 +4,6 @@ file, never given.
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import EnvironmentSettings, SettingsError
 from gdi.oauth.client_auth import ClientAuthentication, rfc7523
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
@@ -104,20 +104,20 @@ class Settings(DatabaseSettings):
                 raise SettingsError(
                     f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}."
                 )
-            read_secret(path, f"TOKEN_BROKER_{name.upper()}")
+            read_secret_text(path, self.variable(name), of_cluster=name == "vault_token_file")
 
     def client_authentication(self) -> ClientAuthentication:
         """How the broker proves to the provider who it is. SettingsError where the file is not fit."""
         if (key := self.client_key_file) is not None:
             try:
-                rfc7523.load(read_secret(key, "TOKEN_BROKER_CLIENT_KEY_FILE").encode())
+                rfc7523.load(read_secret(key, "TOKEN_BROKER_CLIENT_KEY_FILE"))
             except ValueError as error:
                 raise SettingsError(f"TOKEN_BROKER_CLIENT_KEY_FILE: {key}: {error}.") from None
-            return rfc7523.PrivateKeyJwt(lambda: read_secret(key, "TOKEN_BROKER_CLIENT_KEY_FILE").encode())
+            return rfc7523.PrivateKeyJwt(lambda: read_secret(key, "TOKEN_BROKER_CLIENT_KEY_FILE"))
         secret = self.client_secret_file
         assert secret is not None  # one of the two, by the validator above
-        read_secret(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE")
-        return ClientSecretBasic(lambda: read_secret(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE"))
+        read_secret_text(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE")
+        return ClientSecretBasic(lambda: read_secret_text(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE"))
 
 
 def secure_url(value: str) -> str:
@@ -134,19 +134,3 @@ def secure_url(value: str) -> str:
     if parts.username or parts.password or parts.fragment:
         raise ValueError("must not carry a user, a password or a fragment")
     return value.rstrip("/")
-
-
-def read_secret(path: Path, name: str) -> str:
-    """The secret in a file that others cannot read. SettingsError says which file and what to do; never the content."""
-    try:
-        mode = path.stat().st_mode
-        value = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{name}: cannot read {path} ({type(error).__name__}). Make the file readable for the broker."
-        ) from None
-    if stat.S_IMODE(mode) & 0o007:
-        raise SettingsError(f"{name}: {path} is open to every user of the machine. Run: chmod 600 {path}")
-    if not value:
-        raise SettingsError(f"{name}: {path} is empty.")
-    return value

@@ -1,5 +1,5 @@
-"""Secrets of a local federation: made once, kept in files of mode 0600 in a folder of mode 0700, handed over by path
-only.
+"""Files that hold secrets: read only where nobody else may read them, written so that nobody else can. A secret is
+handed over by its file's path only.
 """
 
 from __future__ import annotations
@@ -7,7 +7,45 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
+
+from gdi.kit.settings import SettingsError
+
+MAX_SECRET_BYTES = 64 * 1024
+
+
+def read_secret(path: Path, what: str = "", *, of_cluster: bool = False) -> bytes:
+    """The content of a file that only its owner may read (no bit of 0077), at most 64 KiB. SettingsError names the
+    setting `what`, the file and how to mend it; never the content.
+
+    A file of root's that this process reads by one of its groups is as private: so Kubernetes mounts Secrets (root's,
+    mode 0440, the pod's group). `of_cluster`: the kubelet keeps the file, such as a projected service account token;
+    it gives it to the pod's user and lets the pod's group read it.
+    """
+    named = f"{what}: {path}" if what else str(path)
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            mode = stat.S_IMODE(found.st_mode)
+            groups = {os.getegid(), *os.getgroups()}
+            given = found.st_gid in groups and (of_cluster or found.st_uid == 0 != os.geteuid())
+            if mode & (0o037 if given else 0o077):
+                raise SettingsError(f"{named} may be read by others (mode {mode:04o}); chmod 600 it")
+            data = file.read(MAX_SECRET_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{named}: {error.strerror}") from None
+    if not data.strip() or len(data) > MAX_SECRET_BYTES:
+        raise SettingsError(f"{named} is empty or larger than {MAX_SECRET_BYTES} bytes")
+    return data
+
+
+def read_secret_text(path: Path, what: str = "", *, of_cluster: bool = False) -> str:
+    """`read_secret` of a text, without the white space around it."""
+    try:
+        return read_secret(path, what, of_cluster=of_cluster).decode().strip()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{what}: {path} is not UTF-8 text" if what else f"{path} is not UTF-8 text") from None
 
 
 def write_private(path: Path, data: str | bytes) -> Path:

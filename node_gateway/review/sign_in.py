@@ -11,6 +11,7 @@ import httpx
 from fastapi import Request, Response
 
 from gdi.kit.jose import SigningKey
+from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.kit.web import Cookies
 from gdi.oauth.client import OAuthClient
@@ -18,7 +19,7 @@ from gdi.oauth.client_auth import ClientAuthentication, rfc7523
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
 from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.sign_in import SignIn
-from node_gateway.settings import Settings, read_secret
+from node_gateway.settings import Settings
 
 SIGN_IN, SESSION = "gdi_review_signin", "gdi_review"
 LIFETIMES = {SIGN_IN: 600, SESSION: 3600}
@@ -77,5 +78,5 @@ def client_authentication(settings: Settings) -> ClientAuthentication | None:
         return rfc7523.PrivateKeyJwt(lambda: read_secret(key, "OIDC_CLIENT_KEY_FILE"))
     if (secret := settings.oidc_client_secret_file) is not None:
         read_secret(secret, "OIDC_CLIENT_SECRET_FILE")
-        return ClientSecretBasic(lambda: read_secret(secret, "OIDC_CLIENT_SECRET_FILE").decode().strip())
+        return ClientSecretBasic(lambda: read_secret_text(secret, "OIDC_CLIENT_SECRET_FILE"))
     return None

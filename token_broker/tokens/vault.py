@@ -17,8 +17,9 @@ import hvac
 import requests
 from hvac import exceptions as hx
 
+from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
-from token_broker.settings import Settings, read_secret
+from token_broker.settings import Settings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class AppRole:
     advice: str = "Check the role and secret id files."
 
     def prepare(self) -> Callable[[hvac.Client], dict[str, Any]]:
-        role, secret = (read_secret(f, "Vault AppRole") for f in (self.role_id_file, self.secret_id_file))
+        role, secret = (read_secret_text(f, "Vault AppRole") for f in (self.role_id_file, self.secret_id_file))
         return lambda client: client.auth.approle.login(role_id=role, secret_id=secret)
 
 
@@ -77,7 +78,7 @@ class Kubernetes:
     )
 
     def prepare(self) -> Callable[[hvac.Client], dict[str, Any]]:
-        token = read_secret(self.token_file, "Vault's service account token")
+        token = read_secret_text(self.token_file, "Vault's service account token", of_cluster=True)
         return lambda client: client.auth.kubernetes.login(role=self.role, jwt=token, mount_point=self.mount)
 
 

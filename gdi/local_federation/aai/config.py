@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from gdi.kit.models import FilePath, Strict, load_model, read_document
+from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 
 MAX_BYTES = 64 * 1024 * 1024  # ten thousand users, a hundred thousand entitlements
@@ -154,14 +155,9 @@ class Config(Strict):
         return user.sub if user else name_or_sub
 
 
-def read_secret(path: Path, what: str) -> SecretStr:
-    """The content of a secret file without its line end. SettingsError where it is absent, empty or unreasonably
-    short.
-    """
-    try:
-        value = path.read_text().strip()
-    except OSError as error:
-        raise SettingsError(f"{what}: {path} cannot be read: {error.strerror}") from None
+def _secret(path: Path, what: str) -> SecretStr:
+    """A secret file's text. SettingsError where it is absent, open to others, empty or unreasonably short."""
+    value = read_secret_text(path, what)
     if len(value) < 8:
         raise SettingsError(f"{what}: {path} holds fewer than 8 characters")
     return SecretStr(value)
@@ -179,14 +175,14 @@ def read_jwks(path: Path, what: str) -> list[dict[str, Any]]:
 def load(path: Path) -> Config:
     """Reads the YAML file and the secrets it names. SettingsError where anything is wrong."""
     config = load_model(path, Config, error=SettingsError, most=MAX_BYTES)
-    config.admin_key = read_secret(config.admin_key_file, "admin_key_file")
-    config.rems_api_key = read_secret(config.rems_api_key_file, "rems_api_key_file")
+    config.admin_key = _secret(config.admin_key_file, "admin_key_file")
+    config.rems_api_key = _secret(config.rems_api_key_file, "rems_api_key_file")
     for client in config.clients:
         if client.secret_file is not None:
-            client.secret = read_secret(client.secret_file, f"client {client.id}: secret_file")
+            client.secret = _secret(client.secret_file, f"client {client.id}: secret_file")
         if client.jwks_file is not None:
             client.jwks = read_jwks(client.jwks_file, f"client {client.id}: jwks_file")
     for user in config.users:
         if user.password_file is not None:
-            user.password = read_secret(user.password_file, f"user {user.name}: password_file")
+            user.password = _secret(user.password_file, f"user {user.name}: password_file")
     return config

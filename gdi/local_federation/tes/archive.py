@@ -23,10 +23,10 @@ from crypt4gh.keys import get_private_key
 
 from gdi.contracts.urls import SdaUrl, UrlError
 from gdi.kit.bounded_read import first
+from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
 from gdi.local_federation.tes.config import Archive as Settings
-from gdi.local_federation.tes.config import secret
 from gdi.local_federation.tes.transfer import (
     CHUNK,
     Budget,
@@ -52,7 +52,7 @@ class Archive:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        secret(settings.secret_key_file)  # mode and presence
+        read_secret(settings.secret_key_file)  # mode and presence
         try:
             self._key = get_private_key(str(settings.secret_key_file), _no_passphrase)
             public = settings.public_key_file.read_bytes()

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from gdi.kit.problem import ProblemError
-from gdi.local_federation.tes.config import Config, Introspection, secret
+from gdi.kit.secret_files import read_secret_text
+from gdi.local_federation.tes.config import Config, Introspection
 
 MAX_TOKEN = 16 * 1024
 MAX_CACHED = 2000
@@ -37,9 +38,11 @@ class Caller:
 
 class Authenticator:
     def __init__(self, config: Config, client: httpx.AsyncClient) -> None:
-        self._passwords = {a.user: hashlib.sha256(secret(a.password_file)).digest() for a in config.service_accounts}
+        self._passwords = {
+            a.user: hashlib.sha256(read_secret_text(a.password_file).encode()).digest() for a in config.service_accounts
+        }
         self._introspection = config.introspection
-        self._client_secret = secret(config.introspection.client_secret_file).decode() if config.introspection else ""
+        self._client_secret = read_secret_text(config.introspection.client_secret_file) if config.introspection else ""
         self._client = client
         self._cache: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 

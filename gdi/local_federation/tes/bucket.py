@@ -17,8 +17,9 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
+from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
-from gdi.local_federation.tes.config import S3, secret
+from gdi.local_federation.tes.config import S3
 from gdi.local_federation.tes.models import Input, Output
 from gdi.local_federation.tes.transfer import Budget, TransferError, TryAgainError, copy, printable, with_retry
 from gdi.runner.sandbox import UnsafePathError, open_in_root, resolve_in_root
@@ -33,7 +34,7 @@ class Buckets:
 
     def __init__(self, settings: S3) -> None:
         try:
-            keys = json.loads(secret(settings.credentials_file))
+            keys = json.loads(read_secret(settings.credentials_file))
             access, private = keys["access_key"], keys["secret_key"]
         except (ValueError, KeyError, TypeError):
             raise SettingsError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,6 @@ from gdi.kit.models import Strict, load_model
 from gdi.kit.settings import SettingsError
 from gdi.runner.sandbox import Maker
 
-MAX_SECRET_BYTES = 64 * 1024
 GIB = 1024**3
 
 
@@ -105,18 +103,3 @@ def load(file: Path) -> Config:
     if config.introspection is None and not config.service_accounts:
         raise SettingsError(f"{file}: nobody could sign in; set introspection or service_accounts")
     return config
-
-
-def secret(file: Path) -> bytes:
-    """A secret from a file that only its owner may read. SettingsError otherwise."""
-    try:
-        with file.open("rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise SettingsError(f"{file} may be read by others than its owner; chmod 600 {file}")
-            value = opened.read(MAX_SECRET_BYTES).strip()
-    except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}") from None
-    if not value:
-        raise SettingsError(f"{file} is empty")
-    return value

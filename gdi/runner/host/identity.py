@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gdi.kit.jose import SigningKey
+from gdi.kit.secret_files import read_secret
+from gdi.kit.settings import SettingsError
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -61,8 +63,7 @@ def _key(file: Path) -> SigningKey:
         key = SigningKey.generate()
         write_atomic(file, key.pem())
         return key
-    if file.stat().st_mode & 0o077:
-        raise PermissionError(
-            f"{file}: the signing key may be read by others; chmod 600 it, and make a new one if others had access"
-        )
-    return SigningKey.from_pem(file.read_bytes())
+    try:
+        return SigningKey.from_pem(read_secret(file, "the signing key"))
+    except SettingsError as error:
+        raise SettingsError(f"{error}. Make a new key if others had access") from None

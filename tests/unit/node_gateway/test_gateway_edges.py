@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
 from node_gateway import policy
 from node_gateway.keys import PublicKey
 from node_gateway.locations import from_s3, sda_file, to_s3, workspace_file
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.redaction import RedactingFormatter, looks_secret, redact
-from node_gateway.settings import Settings, read_secret
+from node_gateway.settings import Settings
 
 RUN = "r-" + "0" * 20
 

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from gdi.contracts.ids import make_run_id
 from gdi.kit.jose import SigningKey
+from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.rfc6749 import TokenSet
 from tests.clock import Clock
 from token_broker.authentication.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean
 from token_broker.grants.parameters import hash_of
-from token_broker.settings import Settings, read_secret
+from token_broker.settings import Settings
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.visas.conditions import conditions_met, wildcard
 
@@ -77,10 +78,10 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     file.write_text("s3cret")
     file.chmod(0o644)
     with pytest.raises(SettingsError, match="chmod 600") as caught:
-        read_secret(file, "X")
+        read_secret_text(file, "X")
     assert "s3cret" not in str(caught.value)
     file.chmod(0o600)
-    assert read_secret(file, "X") == "s3cret"
+    assert read_secret_text(file, "X") == "s3cret"
 
 
 def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
