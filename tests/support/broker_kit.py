@@ -28,6 +28,7 @@ from gdi.kit.secret_files import write_private
 from gdi.local_federation.aai.client import Tokens, sign_in
 from gdi.local_federation.openbao import OpenBao
 from gdi.local_federation.ports import Ports
+from gdi.oauth.client_auth.rfc7523 import public_jwks
 from tests.support.waiting import wait_for as wait_for
 
 REDIRECT = "http://127.0.0.1/portal/callback"
@@ -113,8 +114,10 @@ class World:
         access: int = 600,
         refresh: int = 3600,
         broker_env: dict[str, str] | None = None,
+        client_key: SigningKey | None = None,
     ) -> None:
         self.folder, self.bao, self.broker_env = folder, bao, broker_env or {}
+        self.client_key = client_key  # the broker's OAuth client authenticates with it, instead of a secret
         folder.mkdir(parents=True, exist_ok=True)
         self.aai_port = PORTS.take()
         self.aai_url = f"http://127.0.0.1:{self.aai_port}"
@@ -157,12 +160,21 @@ class World:
                 client(
                     "token-broker", "broker", ["authorization_code", "refresh_token", "token_exchange"], introspect=True
                 )
-                | {"redirect_uris": [self.public_url + "/connect/callback"]},
+                | {"redirect_uris": [self.public_url + "/connect/callback"], **self._client_keys()},
             ],
             "users": [{"name": n, "sub": s, "password_file": str(self.files[n])} for n, s in USERS.items()],
             "entitlements": [{"user": USERS["alice"], "dataset": d} for d in DATASETS.values()],
         }
         write_private(self.folder / "aai.yaml", yaml.safe_dump(config))
+
+    def _client_keys(self) -> dict[str, Any]:
+        if self.client_key is None:
+            return {}
+        pem = write_private(self.folder / "client-key.pem", self.client_key.pem()).read_bytes()
+        return {
+            "secret_file": None,
+            "jwks_file": str(write_private(self.folder / "client-jwks.json", json.dumps(public_jwks(pem)))),
+        }
 
     def enrolment(self) -> dict[str, Any]:
         rems = self.aai_url + "/rems/"
@@ -207,11 +219,16 @@ class World:
             "VAULT_SECRET_ID_FILE": str(self.bao.secret_id_file),
             "OIDC_ISSUER": self.issuer,
             "CLIENT_ID": "token-broker",
-            "CLIENT_SECRET_FILE": str(self.files["broker"]),
+            **self._client_proof(),
             "ENROLMENT_FILE": str(self.folder / "enrolment.yaml"),
             **self.broker_env,
         }
         return {f"TOKEN_BROKER_{k}": v for k, v in env.items()}
+
+    def _client_proof(self) -> dict[str, str]:
+        if self.client_key is None:
+            return {"CLIENT_SECRET_FILE": str(self.files["broker"])}
+        return {"CLIENT_KEY_FILE": str(self.folder / "client-key.pem")}
 
     def start_broker(self, replica: int = 0, *, wait: bool = True) -> Process:
         process = Process(

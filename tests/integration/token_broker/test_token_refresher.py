@@ -156,6 +156,11 @@ def test_a_refresh_token_lost_in_a_crash_is_reported_dead_with_what_to_do(world:
         pytest.param({"when": "after", "status": 502}, id="redeemed-then-error"),
         pytest.param({"when": "after", "delay": 4}, id="redeemed-then-silence"),
         pytest.param({"when": "before", "status": 503, "count": 2}, id="not-redeemed"),
+        pytest.param({"when": "before", "status": 403, "body": "<html>firewall</html>", "count": 2}, id="a-proxys-403"),
+        pytest.param({"when": "before", "status": 404, "body": "<html>no route</html>"}, id="a-proxys-404"),
+        pytest.param({"when": "before", "status": 400}, id="temporarily-unavailable-as-400"),
+        pytest.param({"when": "before", "status": 302, "body": ""}, id="redirected"),
+        pytest.param({"when": "after", "status": 200, "body": "<html>sign in</html>"}, id="redeemed-then-a-page"),
     ],
 )
 def test_a_lost_answer_of_the_provider_loses_no_grant(world: World, fault: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gdi.oauth.errors import OAuthUnavailable
+from gdi.oauth.rfc6749 import TokenSet
 from tests.clock import virtually
 from token_broker.tokens.recovery import recover
 from token_broker.tokens.stored_tokens import StoredTokens
@@ -57,3 +59,30 @@ def test_the_lease_is_renewed_before_the_token_is_redeemed_or_another_has_it(tak
     with pytest.raises(CasConflict if taken else LookupError):
         virtually(story())
     assert [until > time.time() + 25 for until in redeemed] == ([] if taken else [True])
+
+
+async def test_a_faulty_answer_is_refused_only_after_its_refresh_token_is_stored() -> None:
+    """A `scope` that is a list: the access token must not be used, but the old refresh token is used up."""
+    vault, noted = Vault(), []
+
+    async def refresh(_: str) -> TokenSet:
+        fields = {"access_token": "A-1", "refresh_token": "R-1", "scope": ["openid"]}
+        return TokenSet.of("the refresh", fields, access_lifetime=60)
+
+    async def note(grant: str, held: StoredTokens) -> None:
+        noted.append((grant, held.refresh_token))
+
+    refresher = TokenRefresher(
+        vault,  # type: ignore[arg-type]
+        SimpleNamespace(refresh=refresh),  # type: ignore[arg-type]
+        lease=30,
+        default_lifetime=60,
+        on_refresh=note,
+        on_dead=note,  # type: ignore[arg-type]
+    )
+    mine = StoredTokens("R-0", 60, time.time(), redeeming="mine", redeeming_until=time.time() + 30)
+    with pytest.raises(OAuthUnavailable, match="RFC 6749"):
+        await refresher.redeem("g", mine, 7)
+    (stored,) = vault.written
+    assert (stored["refresh_token"], stored["access_token"], stored["redeeming"]) == ("R-1", "", "")
+    assert noted == [("g", "R-1")]
