@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +15,6 @@ from tests.kubernetes import images, prepare
 from tests.kubernetes.cluster import Cluster
 
 HERE = Path(__file__).resolve().parent
-# The moment, in seconds of Unix time, after which no test is begun: CI has an hour, and a machine that built Kubernetes
-# first has less of it left.
-BEGIN_BY = "GDI_KUBERNETES_BEGIN_BY"
-NO_TIME = "no time was left for it"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,24 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reporter.write_line(f"\nNO KUBERNETES TEST RUNS HERE: {why}\n", red=True, bold=True)
     for item in mine:
         item.add_marker(pytest.mark.skip(reason=why))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.path.is_relative_to(HERE) and BEGIN_BY in os.environ and time.time() > float(os.environ[BEGIN_BY]):
-        pytest.skip(NO_TIME)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    late = [
-        report.nodeid
-        for report in terminalreporter.stats.get("skipped", [])
-        if isinstance(report.longrepr, tuple) and NO_TIME in report.longrepr[2]
-    ]
-    if late:
-        terminalreporter.write_line(
-            f"\n{len(late)} KUBERNETES TESTS DID NOT RUN: {NO_TIME}\n" + "\n".join(late), red=True, bold=True
-        )
 
 
 @pytest.fixture(scope="session")
