@@ -18,8 +18,9 @@ from gdi_operators.results.api import router as results
 # No script but ours, none made from text (Trusted Types), nothing fetched from elsewhere, and nobody else's page around
 # it.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
-    " frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'self'; require-trusted-types-for 'script';"
+    " trusted-types 'none'"
 )
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 PAGE = """<!doctype html>

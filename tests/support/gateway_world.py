@@ -387,6 +387,7 @@ class World:
         self.socket = folder / "in.sock"
         self.log = folder / "gateway.log"
         self.extra: dict[str, str] = {}
+        self.python_path = [Path(__file__).parents[2]]  # of the gateway's process
         self.policy()
         for name, data in (
             ("key.pem", self.gateway_key.pem()),
@@ -434,7 +435,7 @@ class World:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "node_gateway.main"],
-                env={**self.environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**self.environment(), "PYTHONPATH": os.pathsep.join(map(str, self.python_path))},
                 cwd=self.folder,
                 stdout=out,
                 stderr=out,

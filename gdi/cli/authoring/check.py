@@ -133,6 +133,9 @@ def _releases(entry: CatalogueEntry, facts: SnakefileFacts) -> list[Finding]:
 
 def _kinds(entry: CatalogueEntry) -> list[Finding]:
     found = []
+    if len(merged := [r.name for r in entry.workflow.releases if r.merge]) > 1:
+        what = f"{', '.join(merged)} are merged, but a run has one answer."
+        found.append(Finding("error", "workflow.yaml, releases", what, "Write `merge: false` for all but one."))
     for i, release in enumerate(entry.workflow.releases):
         where = f"workflow.yaml, releases.{i}"
         try:

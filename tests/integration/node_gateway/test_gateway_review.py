@@ -16,7 +16,7 @@ import pytest
 from gdi.local_federation.aai.client import submit_login
 from gdi.local_federation.aai.running import RunningAai
 from tests.support.gateway_releases import again, ask, fetch, row
-from tests.support.gateway_review import ALICE, BOB, policy, sub  # noqa: F401
+from tests.support.gateway_review import ALICE, BOB, aai_fixture, policy, sub  # noqa: F401
 from tests.support.gateway_world import Run, World, world_fixture  # noqa: F401
 
 pytestmark = pytest.mark.long

@@ -20,7 +20,7 @@ export function AnswerTable({ answer }: { answer: Answer }) {
   return (
     <>
       <div className="filters" role="search" aria-label="Filter the answer">
-        <input type="search" aria-label="Search the answer" placeholder="Chromosome, position, allele …" maxLength={100} value={words} onChange={(e) => search(e.target.value)} />
+        <input type="search" aria-label="Search the answer" placeholder="Search in all columns …" maxLength={100} value={words} onChange={(e) => search(e.target.value)} />
         <output aria-live="polite">
           {words ? `${number(rows.length)} of ${number(answer.rows.length)} rows` : `${number(answer.total)} rows`}
           {cut && `; the first ${number(answer.rows.length)} are shown, the file answer.tsv has all`}
@@ -50,7 +50,7 @@ export function AnswerTable({ answer }: { answer: Answer }) {
             );
           })}
         </div>
-        {!rows.length && <p className="empty">{answer.total ? "No row is like that." : "The answer is empty: no site was released."}</p>}
+        {!rows.length && <p className="empty">{answer.total ? "No row is like that." : "The answer is empty: nothing was released."}</p>}
       </div>
     </>
   );

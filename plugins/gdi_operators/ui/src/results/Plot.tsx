@@ -1,7 +1,7 @@
 // The answer as two drawings: how frequent alleles are, and where they lie. Drawn here, so that they wear the page's dress; the file answer.png is for papers.
 import { useEffect, useMemo, useRef } from "react";
 import { number } from "../words";
-import { type Answer } from "./data";
+import { type Answer, type Drawn } from "./data";
 
 const WIDTH = 480;
 const HEIGHT = 190;
@@ -32,7 +32,7 @@ function Frame({ xTicks, yTicks, xLabel }: { xTicks: [number, string][]; yTicks:
   );
 }
 
-function Histogram({ answer }: { answer: Answer }) {
+function Histogram({ answer }: { answer: Drawn }) {
   const most = Math.max(...answer.histogram, 1);
   const step = (WIDTH - LEFT - RIGHT) / answer.histogram.length;
   const tall = HEIGHT - TOP - FOOT;
@@ -55,7 +55,7 @@ function Histogram({ answer }: { answer: Answer }) {
   );
 }
 
-function Positions({ answer }: { answer: Answer }) {
+function Positions({ answer }: { answer: Drawn }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const { spread, ticks, one } = useMemo(() => {
     const spans = new Map<string, [number, number]>();
@@ -116,8 +116,20 @@ function Positions({ answer }: { answer: Answer }) {
   );
 }
 
-export function Plot({ answer }: { answer: Answer }) {
+function drawn(answer: Answer): answer is Drawn {
+  return answer.histogram !== undefined && answer.points !== undefined;
+}
+
+/** `picture`: the address of the picture of a kind that is not drawn here; empty where there is none. */
+export function Plot({ answer, picture }: { answer: Answer; picture: string }) {
   if (!answer.total) return null;
+  if (!drawn(answer)) {
+    return picture ? (
+      <figure className="picture">
+        <img src={picture} alt="The answer, as a picture; the table below has its numbers" />
+      </figure>
+    ) : null;
+  }
   return (
     <div className="plots">
       <Histogram answer={answer} />

@@ -4,7 +4,7 @@ import { address, read, Refused } from "../api";
 import { State } from "../State";
 import { bytes, moment, number, plural } from "../words";
 import { AnswerTable } from "./AnswerTable";
-import { type Released, type Results, WITHHELD } from "./data";
+import { type Released, type Results } from "./data";
 import { Plot } from "./Plot";
 
 function useResults(): { results: Results | null; problem: string } {
@@ -50,12 +50,12 @@ function Download({ name, title, size }: { name: string; title: string; size?: n
 
 function Withheld({ release }: { release: Released }) {
   const reasons = Object.entries(release.withheld).filter(([, count]) => count > 0);
-  if (!reasons.length) return <>{release.sites_withheld ? plural(release.sites_withheld, "site") : "nothing"}</>;
+  if (!reasons.length) return <>{release.sites_withheld ? plural(release.sites_withheld, release.unit) : "nothing"}</>;
   return (
     <ul>
       {reasons.map(([name, count]) => (
         <li key={name}>
-          <b>{plural(count, "site")}</b>: {WITHHELD[name] ?? name}
+          <b>{plural(count, release.unit)}</b>: {release.reasons[name] ?? name}
         </li>
       ))}
     </ul>
@@ -73,7 +73,7 @@ function Releases({ results }: { results: Results }) {
               <th scope="col">Node</th>
               <th scope="col">Release</th>
               <th scope="col" className="number">
-                Sites released
+                Released
               </th>
               <th scope="col">Withheld, and why</th>
               <th scope="col">Signature</th>
@@ -85,7 +85,7 @@ function Releases({ results }: { results: Results }) {
               <tr key={`${r.node} ${r.name}`}>
                 <th scope="row">{r.node}</th>
                 <td>{r.title}</td>
-                <td className="number">{number(r.sites_released)}</td>
+                <td className="number">{plural(r.sites_released, r.unit)}</td>
                 <td className="wide">
                   <Withheld release={r} />
                 </td>
@@ -213,9 +213,9 @@ export function ResultsPage() {
         <section aria-labelledby="answer">
           <h2 id="answer">The merged answer</h2>
           <p className="lead">
-            {plural(results.answer.total, "allele")}, of which {number(results.answer.withheld)} are withheld by at least one node and have no numbers here.
+            {plural(results.answer.total, results.answer.unit)}, of which {number(results.answer.withheld)} are withheld by at least one node and have no numbers here.
           </p>
-          <Plot answer={results.answer} />
+          <Plot answer={results.answer} picture={results.files.some((f) => f.name === "answer.png") ? address("file", "?name=answer.png") : ""} />
           <AnswerTable answer={results.answer} />
         </section>
       )}

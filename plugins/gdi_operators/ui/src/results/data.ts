@@ -3,6 +3,10 @@ export interface Released {
   node: string;
   name: string;
   title: string;
+  /** What leaves whole or not at all, in the singular: a site, a table. */
+  unit: string;
+  /** Why a unit is withheld, in words, by the names in `withheld`. */
+  reasons: Record<string, string>;
   bytes: number;
   sha256: string;
   sites_released: number;
@@ -21,10 +25,16 @@ export interface Answer {
   rows: Cell[][];
   total: number;
   withheld: number;
-  histogram: number[];
+  /** A row, in the singular. */
+  unit: string;
+  /** Of kinds that are drawn here; the others show their picture. */
+  histogram?: number[];
   /** Chromosome, position, frequency; at most a few thousand of them, evenly taken. */
-  points: [string, number, number | null][];
+  points?: [string, number, number | null][];
 }
+
+/** An answer of a kind that is drawn here. */
+export type Drawn = Answer & Required<Pick<Answer, "histogram" | "points">>;
 
 export interface Approval {
   dataset: string;
@@ -55,9 +65,3 @@ export interface Results {
   crate: boolean;
   notes: string[];
 }
-
-/** Why a node withholds, in words; unknown reasons are shown as the node names them. */
-export const WITHHELD: Record<string, string> = {
-  "small-count": "a count was below the node's floor: so few people could be recognised",
-  ledger: "with what left this node before, the numbers would give few people away",
-};

@@ -1,0 +1,64 @@
+"""The node's half: two whole numbers a question, both at least the floor, neither near what left before."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, NamedTuple
+
+from gdi.releases.kind import Before, Cell, Checked, FormatError, NodeHalf, Rules
+
+
+class Question(NamedTuple):
+    question: str
+    yes: int
+    no: int
+
+
+class YesNoNode(NodeHalf[Question]):
+    columns = Question._fields
+
+    def read(self, file: IO[bytes], rules: Rules) -> list[Question]:
+        try:
+            rows = json.load(file)
+        except ValueError:
+            raise FormatError("it is not JSON") from None
+        if not isinstance(rows, list) or len(rows) > rules.max_rows:
+            raise FormatError(f"it must be a list of at most {rules.max_rows} questions")
+        return sorted(self._question(row, number) for number, row in enumerate(rows, 1))
+
+    def _question(self, row: object, number: int) -> Question:
+        if not isinstance(row, dict) or set(row) != set(self.columns):
+            raise FormatError(f"row {number}: it must have exactly the fields {', '.join(self.columns)}")
+        if not isinstance(row["question"], str) or not re.fullmatch("[a-z]{1,32}", row["question"]):
+            raise FormatError(f"row {number}: question is not of the form [a-z]{{1,32}}")
+        if any(type(row[name]) is not int or row[name] < 0 for name in ("yes", "no")):
+            raise FormatError(f"row {number}: yes and no must be whole numbers")
+        return Question(**row)
+
+    def keys(self, unit: Question) -> list[str]:
+        return [unit.question]
+
+    def check(self, units: Sequence[Question], rules: Rules, before: Before) -> Checked[Question]:
+        verdicts = [self._verdict(unit, rules.floor, before.get(unit.question, ())) for unit in units]
+        released = [unit for unit, why in zip(units, verdicts, strict=True) if not why]
+        return Checked(released, Counter(why for why in verdicts if why))
+
+    def _verdict(self, unit: Question, floor: int, before: Iterable[tuple[int, ...]]) -> str:
+        if unit.yes < floor or unit.no < floor:
+            return "few"
+        near = any(0 < abs(a - b) < floor for then in before for a, b in zip(unit[1:], then, strict=True))
+        return "ledger" if near else ""
+
+    def cells(self, unit: Question) -> list[Cell]:
+        return [Cell(unit.question, unit[1:])]
+
+    def write(self, out: IO[bytes], units: Iterable[Question], withheld: Mapping[str, int]) -> None:
+        out.write(
+            json.dumps({"rows": [list(unit) for unit in units], "withheld": dict(sorted(withheld.items()))}).encode()
+        )
+
+    def rows(self, file: IO[bytes], start: int, count: int) -> list[tuple[str | int | float, ...]]:
+        return [tuple(row) for row in json.load(file)["rows"][start : start + count]]
