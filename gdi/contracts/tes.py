@@ -55,9 +55,9 @@ def id_of(task: Task) -> str:
     return task.id or ""
 
 
-def changed(task: Task, **fields: Any) -> Task:  # fields: py-tes's own, which its validators check
-    """The task with other values in `fields`. TypeError or ValueError where py-tes's validators refuse one."""
-    return Task(**{**vars(task), **fields})
+def changed(model: M, **fields: Any) -> M:  # fields: py-tes's own, which its validators check
+    """The model with other values in `fields`. TypeError or ValueError where py-tes's validators refuse one."""
+    return type(model)(**{**vars(model), **fields})
 
 
 # --- to JSON ------------------------------------------------------------------------------------
@@ -108,6 +108,13 @@ def from_json(body: Mapping[str, Any], *, identifier: str | None = None) -> Task
         logs=_each(body.get("logs"), _task_log),
         creation_time=_time(body.get("creation_time")),
     )
+
+
+def tasks_from_json(body: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a TES's list (tesListTasksResponse); what has no id that is text is left out."""
+    tasks = body.get("tasks")
+    found = tasks if isinstance(tasks, list) else []
+    return [from_json(task) for task in found if isinstance(task, dict) and isinstance(task.get("id"), str)]
 
 
 def _input(body: dict[str, Any]) -> Input:

@@ -8,14 +8,15 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tes.models import Executor, ExecutorLog, Input, Output, OutputFileLog, Resources, Task, TaskLog
+
 from gdi.contracts.task_errors import TaskError
+from gdi.contracts.tes import ERRORS, View, id_of, state_of, tags_of
 from node_gateway.locations import from_s3
 from node_gateway.redaction import redact
-from node_gateway.tasks.tes_client import TesTask, state_of
 
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
-ERRORS = ("EXECUTOR_ERROR", "SYSTEM_ERROR")
 MAX_LOG = 64 * 1024
 
 
@@ -37,104 +38,138 @@ class Lens:
     logs: bool
 
 
-def render(task: TesTask, view: str, lens: Lens, denial: Denial | None) -> dict[str, Any]:  # a TES 1.1 tesTask
+def render(task: Task, view: View, lens: Lens, denial: Denial | None) -> Task:
     """The task in `view`. `#capability`, bucket names, standard output and error (unless `lens.logs`) and system logs
     are never in it.
     """
     state = state_of(task)
-    seen: dict[str, Any] = {"id": str(task.get("id", "")), "state": state}
     if view == "MINIMAL":
-        return seen
-    for key in ("name", "description", "creation_time"):
-        if isinstance(task.get(key), str):
-            seen[key] = redact(task[key], 4000)
-    seen["inputs"] = [_file(f, lens, content=view == "FULL") for f in _dicts(task.get("inputs"))]
-    seen["outputs"] = [_file(f, lens, content=False) for f in _dicts(task.get("outputs"))]
-    if isinstance(task.get("resources"), dict):
-        seen["resources"] = {
-            k: task["resources"][k]
-            for k in ("cpu_cores", "ram_gb", "disk_gb", "preemptible")
-            if task["resources"].get(k) is not None
-        }
-    fields = ("image", "command", "workdir", "stdin", "stdout", "stderr", "env", "ignore_error")
-    seen["executors"] = [{k: e[k] for k in fields if e.get(k) is not None} for e in _dicts(task.get("executors"))]
-    if isinstance(task.get("volumes"), list):
-        seen["volumes"] = [str(v) for v in task["volumes"]]
-    tags = task.get("tags")
-    seen["tags"] = {str(k): str(v) for k, v in tags.items() if k != "gdi-intent"} if isinstance(tags, dict) else {}
-    seen["logs"] = [_log(entry, view, lens) for entry in _dicts(task.get("logs"))]
+        return Task(id=id_of(task), state=state)
+    logs = [_log(entry, view, lens) for entry in task.logs or []]
     if state in ERRORS and (error := _error_of(task, denial)):
-        seen["logs"] = seen["logs"] or [{"logs": [], "outputs": [], "metadata": {}}]
-        for entry in (seen["logs"][0], seen["logs"][-1]):  # a TES that tried more than once has a log for each
-            entry["metadata"] |= error.metadata()
-    return seen
+        logs = logs or [TaskLog(logs=[], outputs=[], metadata={})]
+        for entry in (logs[0], logs[-1]):  # a TES that tried more than once has a log for each
+            entry.metadata = {**(entry.metadata or {}), **error.metadata()}
+    made: Any = task.creation_time  # datetime | None: py-tes takes both, and says that it takes text
+    return Task(
+        id=id_of(task),
+        state=state,
+        name=_line(task.name),
+        description=_line(task.description),
+        inputs=[_input(file, lens, content=view == "FULL") for file in task.inputs or []],
+        outputs=[_output(file, lens) for file in task.outputs or []],
+        resources=_resources(task.resources) if task.resources else None,
+        executors=[_executor(executor) for executor in task.executors or []],
+        volumes=task.volumes,
+        tags={k: v for k, v in tags_of(task).items() if k != "gdi-intent"},
+        logs=logs,
+        creation_time=made,
+    )
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+def _line(text: str | None) -> str | None:
+    return None if text is None else redact(text, 4000)
 
 
-def _file(file: dict[str, Any], lens: Lens, *, content: bool) -> dict[str, Any]:
-    seen = {k: file[k] for k in ("name", "description", "path", "type") if isinstance(file.get(k), str)}
-    url = file.get("url")
-    if isinstance(url, str) and url:
-        seen["url"] = url.partition("#")[0] if url.startswith("sda://") else from_s3(url, lens.bucket, lens.run)
-    if content and isinstance(file.get("content"), str) and file["content"]:
-        seen["content"] = file["content"]
-    return seen
+def _times(log: TaskLog | ExecutorLog) -> dict[str, Any]:
+    return {"start_time": log.start_time, "end_time": log.end_time}
 
 
-def _log(entry: dict[str, Any], view: str, lens: Lens) -> dict[str, Any]:
-    seen: dict[str, Any] = {k: str(entry[k])[:64] for k in ("start_time", "end_time") if entry.get(k)}
-    seen["logs"] = []
-    for executor in _dicts(entry.get("logs")):
-        one: dict[str, Any] = {k: str(executor[k])[:64] for k in ("start_time", "end_time") if executor.get(k)}
-        if isinstance(executor.get("exit_code"), int):
-            one["exit_code"] = executor["exit_code"]
-        if lens.logs and view == "FULL":
-            one |= {k: _printed(executor[k]) for k in ("stdout", "stderr") if isinstance(executor.get(k), str)}
-        seen["logs"].append(one)
-    seen["outputs"] = []
-    for output in _dicts(entry.get("outputs")):
-        url = from_s3(str(output.get("url", "")), lens.bucket, lens.run)
-        if url:
-            seen["outputs"].append(
-                {"url": url, "path": str(output.get("path", "")), "size_bytes": str(output.get("size_bytes", ""))[:20]}
-            )
-    metadata = entry.get("metadata")
-    pairs = metadata.items() if isinstance(metadata, dict) else ()
-    # Of a TES's own remarks only plain measures pass (CPU seconds, peak memory): never text.
-    seen["metadata"] = {
-        str(k): str(v)
-        for k, v in pairs
-        if _KEY.fullmatch(str(k)) and _NUMBER.fullmatch(str(v)) and not str(k).startswith("gdi_")
-    }
-    return seen
+def _url(url: str | None, lens: Lens) -> str | None:
+    """A file's URL without the node's own: no capability, no bucket."""
+    if not url:
+        return None
+    return url.partition("#")[0] if url.startswith("sda://") else from_s3(url, lens.bucket, lens.run)
+
+
+def _input(file: Input, lens: Lens, *, content: bool) -> Input:
+    return Input(
+        url=_url(file.url, lens),
+        path=file.path,
+        type=file.type,
+        name=file.name,
+        description=file.description,
+        content=(file.content or None) if content else None,
+    )
+
+
+def _output(file: Output, lens: Lens) -> Output:
+    return Output(
+        url=_url(file.url, lens), path=file.path, type=file.type, name=file.name, description=file.description
+    )
+
+
+def _resources(given: Resources) -> Resources:
+    return Resources(
+        cpu_cores=given.cpu_cores, ram_gb=given.ram_gb, disk_gb=given.disk_gb, preemptible=given.preemptible
+    )
+
+
+def _executor(given: Executor) -> Executor:
+    return Executor(
+        image=given.image,
+        command=given.command,
+        workdir=given.workdir,
+        stdin=given.stdin,
+        stdout=given.stdout,
+        stderr=given.stderr,
+        env=given.env,
+        ignore_error=given.ignore_error,
+    )
+
+
+def _log(entry: TaskLog, view: View, lens: Lens) -> TaskLog:
+    return TaskLog(
+        **_times(entry),
+        logs=[_executor_log(log, printed=lens.logs and view == "FULL") for log in entry.logs or []],
+        outputs=[stored for output in entry.outputs or [] if (stored := _stored(output, lens)) is not None],
+        # Of a TES's own remarks only plain measures pass (CPU seconds, peak memory): never text.
+        metadata={
+            k: v
+            for k, v in (entry.metadata or {}).items()
+            if _KEY.fullmatch(k) and _NUMBER.fullmatch(v) and not k.startswith("gdi_")
+        },
+    )
+
+
+def _stored(output: OutputFileLog, lens: Lens) -> OutputFileLog | None:
+    url = from_s3(output.url or "", lens.bucket, lens.run)
+    size: Any = output.size_bytes  # int | None: as with times
+    return OutputFileLog(url=url, path=output.path or "", size_bytes=size) if url else None
+
+
+def _executor_log(log: ExecutorLog, *, printed: bool) -> ExecutorLog:
+    return ExecutorLog(
+        **_times(log),
+        exit_code=log.exit_code,
+        stdout=_printed(log.stdout) if printed and log.stdout is not None else None,
+        stderr=_printed(log.stderr) if printed and log.stderr is not None else None,
+    )
 
 
 def _printed(text: str) -> str:
     return "\n".join(redact(line, 4000) for line in text[-MAX_LOG:].splitlines())
 
 
-def _error_of(task: TesTask, denial: Denial | None) -> TaskError | None:
+def _error_of(task: Task, denial: Denial | None) -> TaskError | None:
     if denial is not None:
         return TaskError(denial.error_class, dataset=denial.dataset, reason=denial.reason)
-    for entry in reversed(_dicts(task.get("logs"))):
-        for executor in reversed(_dicts(entry.get("logs"))):
-            for line in reversed(str(executor.get("stderr") or "")[-MAX_LOG:].splitlines()):
+    for entry in reversed(task.logs or []):
+        for executor in reversed(entry.logs or []):
+            for line in reversed((executor.stderr or "")[-MAX_LOG:].splitlines()):
                 if found := TaskError.of_line(line):
                     return found
     return None
 
 
-def printed(task: TesTask) -> str:
+def printed(task: Task) -> str:
     """What the task printed, for the node's log page: standard error, then standard output, of each executor; the last
     64 KiB of each.
     """
     parts = []
-    for entry in _dicts(task.get("logs")):
-        for executor in _dicts(entry.get("logs")):
-            for key in ("stderr", "stdout"):
-                if executor.get(key):
-                    parts.append(f"--- {key}\n{_printed(str(executor[key]))}\n")
+    for entry in task.logs or []:
+        for executor in entry.logs or []:
+            for name, text in (("stderr", executor.stderr), ("stdout", executor.stdout)):
+                if text:
+                    parts.append(f"--- {name}\n{_printed(text)}\n")
     return "".join(parts)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tes.models import Executor, Input, Resources, Task
+
+from gdi.contracts.tes import tags_of
 from gdi.contracts.urls import SdaUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.locations import check_container_path, refused, sda_file, workspace_file
 from node_gateway.policy import Policy
 from node_gateway.redaction import looks_secret, redact
-from node_gateway.tasks.models import Executor, Resources, Task
 
 OWN_TAGS = ("gdi-run", "gdi-attempt", "gdi-node", "gdi-user", "gdi-intent")
 _SECRET_NAME = re.compile(
@@ -35,38 +38,38 @@ class Checked:
 
 
 def check(task: Task, caller: Caller, policy: Policy) -> Checked:
-    """ProblemError 403 where policy or rights forbid, 422 where a tag is missing or wrong."""
+    """`task` is as the edge made it (`TaskBody.task`). ProblemError 403 where policy or rights forbid, 422 where a tag
+    is missing or wrong.
+    """
     if not policy.allows_workflow(caller.workflow, caller.digest):
         detail = f"This node does not allow the workflow {caller.workflow} at {caller.digest[:19]}…."
         raise _forbidden("forbidden-workflow", detail, "Ask the node's operator to allow this version.")
-    _check_executor(task.executors[0], policy)
+    inputs, outputs = task.inputs or [], task.outputs or []
+    for executor in task.executors or []:
+        _check_executor(executor, policy)
     _check_resources(task.resources or Resources(), policy)
     for volume in task.volumes or []:
         check_container_path(volume, "volume")
-    if max(len(task.inputs), len(task.outputs)) > policy.max_inputs:
+    if max(len(inputs), len(outputs)) > policy.max_inputs:
         detail = (
-            f"The task has {len(task.inputs)} inputs and {len(task.outputs)} outputs; this node allows"
+            f"The task has {len(inputs)} inputs and {len(outputs)} outputs; this node allows"
             f" {policy.max_inputs} of each."
         )
         raise _forbidden("too-many-files", detail, "Split the job.")
-    job, try_ = _check_tags(task.tags, caller)
-    sda, inside = (
-        zip(*[_check_input(i.url, i.content, i.path, i.type, caller) for i in task.inputs], strict=True)
-        if task.inputs
-        else ((), ())
-    )
-    outputs = []
-    for output in task.outputs:
+    job, try_ = _check_tags(tags_of(task), caller)
+    checked = [_check_input(i, caller) for i in inputs]
+    files = []
+    for output in outputs:
         if output.path_prefix:
             raise _forbidden(
                 "forbidden-path", "path_prefix (wildcards in outputs) is not allowed.", "Name each output."
             )
-        check_container_path(output.path, "output path")
-        file = workspace_file(output.url, caller.run)
+        check_container_path(output.path or "", "output path")
+        file = workspace_file(output.url or "", caller.run)
         if file.platforms_own:
-            raise refused(output.url, "it is where the workflow's own files lie, which no task writes")
-        outputs.append(file)
-    return Checked(job, try_, sda, inside, tuple(outputs))
+            raise refused(output.url or "", "it is where the workflow's own files lie, which no task writes")
+        files.append(file)
+    return Checked(job, try_, tuple(sda for sda, _ in checked), tuple(inside for _, inside in checked), tuple(files))
 
 
 def _forbidden(slug: str, detail: str, action: str) -> ProblemError:
@@ -108,7 +111,7 @@ def _check_resources(resources: Resources, policy: Policy) -> None:
             raise _forbidden("too-large", f"{field} is {asked:g}; this node allows {limit:g}.", "Ask for less.")
 
 
-def _check_tags(tags: dict[str, str], caller: Caller) -> tuple[str, str]:
+def _check_tags(tags: Mapping[str, str], caller: Caller) -> tuple[str, str]:
     own = {"gdi-run": caller.run, "gdi-attempt": str(caller.attempt), "gdi-user": caller.user}
     for name in OWN_TAGS:
         if name in tags and tags[name] != own.get(name):
@@ -127,12 +130,11 @@ def _check_tags(tags: dict[str, str], caller: Caller) -> tuple[str, str]:
     return job, try_
 
 
-def _check_input(
-    url: str | None, content: str | None, path: str, kind: str, caller: Caller
-) -> tuple[SdaUrl | None, WorkspaceUrl | None]:
+def _check_input(given: Input, caller: Caller) -> tuple[SdaUrl | None, WorkspaceUrl | None]:
+    url, path = given.url, given.path or ""
     check_container_path(path, "input path")
-    if content is not None:
-        if url is not None or kind != "FILE":
+    if given.content is not None:
+        if url is not None or given.type != "FILE":
             raise refused(url or path, "an input with content is a file and has no url")
         return None, None
     if url is None:
@@ -145,6 +147,6 @@ def _check_input(
         raise ProblemError(
             403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=file.dataset
         )
-    if kind != "FILE" or not file.path.endswith(".c4gh"):
+    if given.type != "FILE" or not file.path.endswith(".c4gh"):
         raise refused(url, "archive inputs are single Crypt4GH files, named ….c4gh")
     return file, None

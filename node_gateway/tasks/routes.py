@@ -8,12 +8,13 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
 from gdi.contracts.ids import RunId
+from gdi.contracts.tes import View, to_json
 from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from gdi.kit.version import installed
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
-from node_gateway.tasks.models import Task, View
+from node_gateway.tasks.models import TaskBody
 from node_gateway.tasks.service import ForeignTask
 from node_gateway.tasks.tes_client import API, TesAway
 
@@ -44,10 +45,10 @@ def router(gateway: Gateway) -> APIRouter:
         return {**who, "type": kind, "version": installed("gdi-node-gateway")[1], "storage": ["workspace://", "sda://"]}
 
     @routes.post(API + "/tasks")
-    async def create(request: Request, task: Task) -> dict[str, str]:
+    async def create(request: Request, body: TaskBody) -> dict[str, str]:
         caller = await gateway.auth.caller(request, "tasks")
         try:
-            return {"id": await tasks.create(task, caller)}
+            return {"id": await tasks.create(body.task(), caller)}
         except TesAway as away:
             raise away.problem() from None
         except ProblemError as error:
@@ -70,9 +71,10 @@ def router(gateway: Gateway) -> APIRouter:
         values = [*tag_value, *[""] * (len(tag_key) - len(tag_value))]
         tags = dict(zip(tag_key, values, strict=False))
         try:
-            return await tasks.page(
+            page = await tasks.page(
                 caller, view=view, size=page_size, token=page_token, state=state, name_prefix=name_prefix, tags=tags
             )
+            return to_json(page)
         except TesAway as away:
             raise away.problem() from None
 
@@ -80,7 +82,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def get(request: Request, task: TaskId, view: View = "MINIMAL") -> dict[str, Any]:
         caller = await gateway.auth.caller(request, "tasks")
         try:
-            return await tasks.get(task, view, caller)
+            return to_json(await tasks.get(task, view, caller))
         except TesAway as away:
             raise away.problem() from None
         except ForeignTask as error:

@@ -8,8 +8,10 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
+from tes.models import ListTasksResponse, Task
+
+from gdi.contracts.tes import ENDING, ERRORS, FINAL, View, changed, id_of, state_of, tags_of
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller, Fences
@@ -18,11 +20,10 @@ from node_gateway.keys import PublicKey
 from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
-from node_gateway.tasks.answer import ERRORS, Lens, render
+from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import Checked, check
-from node_gateway.tasks.models import ENDING, FINAL, Task
 from node_gateway.tasks.store import Known, TaskStore, new_capability
-from node_gateway.tasks.tes_client import TesAway, TesTask, UpstreamTes, state_of
+from node_gateway.tasks.tes_client import TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Tasks:
         token = await self.broker.node_token(caller.run, "tes")
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.sda) else ("", None)
-        files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs, strict=True) if o.type == "FILE"]
+        files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs or [], strict=True) if o.type == "FILE"]
         number = await self.store.begin(
             caller, checked, intent=intent, capability=digest, key_fingerprint=self.key.fingerprint, files=files
         )
@@ -115,18 +116,16 @@ class Tasks:
             self._in_flight.discard(number)
         return created
 
-    def _inside(self, task: Task, checked: Checked, caller: Caller, intent: str, secret: str) -> TesTask:
+    def _inside(self, task: Task, checked: Checked, caller: Caller, intent: str, secret: str) -> Task:
         """The task as the node's TES gets it: workspace paths in the node's bucket, archive files with the capability,
         our tags.
         """
-        body: TesTask = task.model_dump(mode="json", exclude_none=True)
-        for given, sda, inside in zip(body["inputs"], checked.sda, checked.workspace_inputs, strict=True):
-            if sda is not None:
-                given["url"] = f"{sda}#{secret}"
-            elif inside is not None:
-                given["url"] = to_s3(inside, self.workspace.name)
-        for given, out in zip(body["outputs"], checked.workspace_outputs, strict=True):
-            given["url"] = to_s3(out, self.workspace.name)
+        inputs, outputs = [], []
+        for given, sda, inside in zip(task.inputs or [], checked.sda, checked.workspace_inputs, strict=True):
+            url = f"{sda}#{secret}" if sda else to_s3(inside, self.workspace.name) if inside else given.url
+            inputs.append(changed(given, url=url))
+        for made, file in zip(task.outputs or [], checked.workspace_outputs, strict=True):
+            outputs.append(changed(made, url=to_s3(file, self.workspace.name)))
         own = {
             "gdi-run": caller.run,
             "gdi-attempt": str(caller.attempt),
@@ -134,8 +133,8 @@ class Tasks:
             "gdi-user": caller.user,
             "gdi-intent": intent,
         }
-        body["tags"] = {**body["tags"], "gdi-try": checked.try_, **own}
-        return body
+        tags = {**tags_of(task), "gdi-try": checked.try_, **own}
+        return changed(task, inputs=inputs, outputs=outputs, tags=tags)
 
     async def _keep(self, known: Known) -> str:
         """The known task's id, where it still serves; empty where the job needs a new one."""
@@ -163,7 +162,7 @@ class Tasks:
         cancelled.
         """
         found, _ = await self.tes.page(tags={"gdi-intent": known.intent}, view="BASIC", size=100)
-        ids = [t["id"] for t in found if (t.get("tags") or {}).get("gdi-intent") == known.intent]
+        ids = [id_of(t) for t in found if tags_of(t).get("gdi-intent") == known.intent]
         for surplus in ids[1:]:
             await self.tes.cancel(surplus)
         if not ids:
@@ -172,8 +171,8 @@ class Tasks:
         await self.store.created(known.number, ids[0])
         return await self.store.by_tes_id(ids[0]) or known
 
-    async def get(self, task: str, view: str, caller: Caller) -> dict[str, Any]:  # a TES 1.1 tesTask
-        """ProblemError 404 where the task is not the run's (whether or not it exists)."""
+    async def get(self, task: str, view: View, caller: Caller) -> Task:
+        """The task as the outside may see it. ProblemError 404 where it is not the run's (whether or not it exists)."""
         known = await self._own(task, caller)
         # A failed task's error class may be in its standard error, which only the FULL view has.
         seen = await self.tes.get(task, "MINIMAL" if view == "MINIMAL" else "FULL")
@@ -184,9 +183,9 @@ class Tasks:
         return render(seen, view, self._lens(caller), denials.get(known.number))
 
     async def page(
-        self, caller: Caller, *, view: str, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]
-    ) -> dict[str, Any]:
-        """`{"tasks": […], "next_page_token"}`: one upstream page, filtered to the run. An empty page may be followed by
+        self, caller: Caller, *, view: View, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]
+    ) -> ListTasksResponse:
+        """One upstream page, filtered to the run. An empty page may be followed by
         others.
         """
         await self._reconcile(caller.run)
@@ -194,12 +193,12 @@ class Tasks:
         found, following = await self.tes.page(
             tags=wanted, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix
         )
-        known = await self.store.of_run(caller.run, [t["id"] for t in found])
-        own = [t for t in found if t["id"] in known]
+        known = await self.store.of_run(caller.run, [id_of(t) for t in found])
+        own = [t for t in found if id_of(t) in known]
         await self._note_ends(own, known)
-        denials = await self.store.denials([known[t["id"]].number for t in own if state_of(t) in ERRORS])
-        seen = [render(t, view, self._lens(caller), denials.get(known[t["id"]].number)) for t in own]
-        return {"tasks": seen} | ({"next_page_token": following} if following else {})
+        denials = await self.store.denials([known[id_of(t)].number for t in own if state_of(t) in ERRORS])
+        seen = [render(t, view, self._lens(caller), denials.get(known[id_of(t)].number)) for t in own]
+        return ListTasksResponse(tasks=seen, next_page_token=following or None)
 
     async def cancel(self, task: str, caller: Caller) -> None:
         await self._own(task, caller)
@@ -218,12 +217,12 @@ class Tasks:
         ends: dict[str, str] = {}
         live: list[str] = []
         async for task in self._tagged(caller.run):
-            if int(task["tags"]["gdi-attempt"]) > attempt:
+            if int(tags_of(task)["gdi-attempt"]) > attempt:
                 continue
             if (state := state_of(task)) in FINAL:
-                ends[task["id"]] = state
+                ends[id_of(task)] = state
             elif state not in ENDING:
-                live.append(task["id"])
+                live.append(id_of(task))
         gate = asyncio.Semaphore(16)
 
         async def end(task: str) -> None:
@@ -244,19 +243,15 @@ class Tasks:
         await self.audit.record(entry)
         return len(live)
 
-    async def _tagged(self, run: str) -> AsyncIterator[TesTask]:
+    async def _tagged(self, run: str) -> AsyncIterator[Task]:
         """Every task at the TES that carries the run's tags, also one whose creation was never recorded."""
         token, seen = "", set[str]()
         while token not in seen:
             seen.add(token)
             found, token = await self.tes.page(tags={"gdi-run": run}, view="BASIC", size=MAX_PAGE, token=token)
             for task in found:
-                tags = task.get("tags")
-                if (
-                    isinstance(tags, dict)
-                    and tags.get("gdi-run") == run
-                    and str(tags.get("gdi-attempt", "")).isdecimal()
-                ):
+                tags = tags_of(task)
+                if tags.get("gdi-run") == run and tags.get("gdi-attempt", "").isdecimal():
                     yield task
             if not token:
                 return
@@ -272,8 +267,8 @@ class Tasks:
             raise _unknown(task, foreign=known is not None)
         return known
 
-    async def _note_ends(self, tasks: list[TesTask], known: dict[str, Known]) -> None:
-        ends = {t["id"]: state_of(t) for t in tasks if state_of(t) in FINAL and not known[t["id"]].ended}
+    async def _note_ends(self, tasks: list[Task], known: dict[str, Known]) -> None:
+        ends = {id_of(t): state_of(t) for t in tasks if state_of(t) in FINAL and not known[id_of(t)].ended}
         if ends:
             await self.store.ended(ends)
 

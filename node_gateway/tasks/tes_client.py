@@ -8,15 +8,16 @@ import urllib.parse
 from typing import Any
 
 import httpx
+from tes.models import Task
 
+from gdi.contracts.tes import View, from_json, tasks_from_json, to_json
 from gdi.kit.problem import ProblemError
-from node_gateway.tasks.models import STATES
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
 
 API = "/ga4gh/tes/v1"
 MAX_TASK = 32 * 1024 * 1024
 MAX_PAGE = 128 * 1024 * 1024
-TesTask = dict[str, Any]  # a TES's JSON: read field by field, never trusted
+Json = dict[str, Any]  # an answer as the TES gave it; it does not leave this file
 
 
 class TesAway(Exception):
@@ -47,10 +48,15 @@ class UpstreamTes:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def create(self, task: TesTask, token: str) -> str:
+    async def create(self, task: Task, token: str) -> str:
         """The new task's id. ProblemError 403/422 where the TES refuses, TesAway where it is not sure."""
         answer = await self._send(
-            "POST", "/tasks", max_bytes=1024 * 1024, json=task, headers={"Authorization": f"Bearer {token}"}, timeout=60
+            "POST",
+            "/tasks",
+            max_bytes=1024 * 1024,
+            json=to_json(task),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
         )
         if answer.status in (401, 403):
             raise ProblemError(
@@ -68,18 +74,18 @@ class UpstreamTes:
             raise TesAway("it answered without a task id", maybe_done=True)
         return found
 
-    async def get(self, task: str, view: str) -> TesTask | None:
+    async def get(self, task: str, view: View) -> Task | None:
         """The task, or None where the TES does not know it."""
         answer = await self._send(
             "GET", f"/tasks/{_quote(task)}", max_bytes=MAX_TASK, auth=self._service, params={"view": view}
         )
         if answer.status == 404:
             return None
-        return self._good(answer)
+        return from_json(self._good(answer), identifier=task)
 
     async def page(
-        self, *, tags: dict[str, str], view: str, size: int, token: str = "", state: str = "", name_prefix: str = ""
-    ) -> tuple[list[TesTask], str]:
+        self, *, tags: dict[str, str], view: View, size: int, token: str = "", state: str = "", name_prefix: str = ""
+    ) -> tuple[list[Task], str]:
         """One page of the tasks with all these tags: (tasks, next page's token or empty)."""
         query: list[tuple[str, str | int | float | bool | None]] = [("view", view), ("page_size", size)]
         query += [("page_token", token)] if token else []
@@ -90,9 +96,8 @@ class UpstreamTes:
         body = self._good(
             await self._send("GET", "/tasks", max_bytes=MAX_PAGE, auth=self._service, params=query, timeout=60)
         )
-        tasks = [t for t in body.get("tasks") or [] if isinstance(t, dict) and isinstance(t.get("id"), str)]
         following = body.get("next_page_token")
-        return tasks, following if isinstance(following, str) else ""
+        return tasks_from_json(body), following if isinstance(following, str) else ""
 
     async def cancel(self, task: str) -> None:
         answer = await self._send("POST", f"/tasks/{_quote(task)}:cancel", max_bytes=1024 * 1024, auth=self._service)
@@ -119,13 +124,13 @@ class UpstreamTes:
         return answer
 
     @staticmethod
-    def _good(answer: Answer) -> TesTask:
+    def _good(answer: Answer) -> Json:
         if not answer.ok:
             raise TesAway(f"it answered {answer.status}", maybe_done=False)
         return _object(answer)
 
 
-def _object(answer: Answer) -> TesTask:
+def _object(answer: Answer) -> Json:
     try:
         value = answer.json()
     except NotJson:
@@ -137,8 +142,3 @@ def _object(answer: Answer) -> TesTask:
 
 def _quote(task: str) -> str:
     return urllib.parse.quote(task, safe="")
-
-
-def state_of(task: TesTask) -> str:
-    state = task.get("state")
-    return state if isinstance(state, str) and state in STATES else "UNKNOWN"

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from tes.models import Task
 
-from gdi.contracts.tes import ENDING, LIVE, View, from_json, id_of, state_of, tags_of, to_json
+from gdi.contracts.tes import ENDING, LIVE, View, from_json, id_of, state_of, tags_of, tasks_from_json, to_json
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
 from snakemake_tes_auth.tes.paging import PageSize
@@ -164,8 +164,7 @@ class TesClient:
         ids: set[str] = set()
         for _ in range(MAX_PAGES):
             answer = await self._page(tags, view, token, once)
-            found = [t for t in answer.get("tasks") or [] if isinstance(t, dict) and isinstance(t.get("id"), str)]
-            tasks = [from_json(t) for t in found]
+            tasks = tasks_from_json(answer)
             new = {id_of(t) for t in tasks} - ids
             if tasks and not new:
                 raise BrokenList(502, "bad-answer", f"{self._name} gave the same page of its task list twice.")

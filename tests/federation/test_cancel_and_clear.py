@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
+from gdi.contracts.tes import LIVE
 from gdi.local_federation.cohort import Site
 from gdi.local_federation.parts import core
 from tests.federation.driver import Driver, Started, wait_for
 
-LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "CANCELING")
 WITHIN = 30  # seconds
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gdi.contracts.tes import FINAL
 from gdi.local_federation import cohort
 from gdi.local_federation.demo import compare, read_answer, run
 from gdi.local_federation.federation import COHORT
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.skipif(
     funnel.program() is None, reason="THE CHART'S FUNNEL WAS NOT RUN: set GDI_FUNNEL=/path/to/funnel"
 )
 IMAGE = "gdi-task:1"
-ENDED = {"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def task(driver: Driver, node: FunnelGateway, number: str) -> dict[str, Any]:
 def ended(driver: Driver, node: FunnelGateway, number: str, seconds: float = 180) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         found = task(driver, node, number)
-        return found if found["state"] in ENDED else None
+        return found if found["state"] in FINAL else None
 
     return until(f"task {number} ends", look, seconds, every=1, why=lambda: pods(node))
 

@@ -31,10 +31,10 @@ from botocore.config import Config
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from gdi.contracts.tes import FINAL
 from gdi.kit.jose import SigningKey, TokenError, verify
 
 NODE = "node-a"
-FINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
 KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"k" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
 OTHER_KEY = (
     b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"o" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"

@@ -31,9 +31,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gdi.contracts.events import EventBatch
+from gdi.contracts.tes import LIVE
 from gdi.contracts.tokens import TokenRequest
 
-LIVE = ("QUEUED", "INITIALIZING", "RUNNING")
 TES = "/ga4gh/tes/v1"
 
 

@@ -32,13 +32,13 @@ from botocore.config import Config
 from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import c4gh
 
+from gdi.contracts.tes import FINAL
 from gdi.kit.jose import SigningKey
 from tests.support.waiting import wait_for as wait_for
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "/ga4gh/tes/v1"
 IMAGE = "gdi-task:1"
-TERMINAL = {"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"}
 CAPABILITY = "capability-planted-4711"
 
 
@@ -383,7 +383,7 @@ class Tes:
         return page
 
     def wait(self, task_id: str, *states: str, seconds: float = 40) -> dict[str, Any]:
-        wanted = set(states) or TERMINAL
+        wanted = set(states) or FINAL
         wait_for(f"task {task_id} in {wanted}", lambda: self.get(task_id, "MINIMAL").get("state") in wanted, seconds)
         return self.get(task_id)
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, Query, Response
 from starlette.requests import Request
 
+from gdi.contracts.tes import FINAL, State, View
 from gdi.kit import server
 from gdi.kit.problem import ProblemError
 from gdi.local_federation.tes.auth import Authenticator, Caller
 from gdi.local_federation.tes.database import StandInDatabase
-from gdi.local_federation.tes.models import TERMINAL, State, Task, View
+from gdi.local_federation.tes.models import Task
 from gdi.local_federation.tes.store import Filter, StandInTasks
 from gdi.local_federation.tes.worker import Worker
 
@@ -147,7 +148,7 @@ def _create(store: StandInTasks, caller: Caller, task: Task, most: int) -> str:
 
 def _cancel(store: StandInTasks, task_id: str, owner: str | None) -> str | None:
     state = store.state(task_id, owner)
-    if state is None or state in TERMINAL:
+    if state is None or state in FINAL:
         return state
     if store.move(task_id, "CANCELED", of=("QUEUED",)):
         return "CANCELED"

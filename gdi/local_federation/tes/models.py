@@ -9,21 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from gdi.runner.sandbox.spec import checked_name
 
-State = Literal[
-    "UNKNOWN",
-    "QUEUED",
-    "INITIALIZING",
-    "RUNNING",
-    "PAUSED",
-    "COMPLETE",
-    "EXECUTOR_ERROR",
-    "SYSTEM_ERROR",
-    "CANCELED",
-    "PREEMPTED",
-    "CANCELING",
-]
-View = Literal["MINIMAL", "BASIC", "FULL"]
-TERMINAL = ("COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED", "PREEMPTED")
 # A task's paths lie beside the system's folders, never in them.
 SYSTEM_FOLDERS = (
     "usr",

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gdi.local_federation.tes.models import TERMINAL, Task
+from gdi.contracts.tes import FINAL
+from gdi.local_federation.tes.models import Task
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tasks (
@@ -165,7 +166,7 @@ class StandInTasks:
         forgets the token.
         """
         marks = ",".join("?" * len(of))
-        final = to in TERMINAL
+        final = to in FINAL
         done = self.db.execute(
             # question marks
             f"UPDATE tasks SET state = ?, ended = CASE WHEN ? THEN ? END, "  # noqa: S608

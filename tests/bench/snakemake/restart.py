@@ -16,7 +16,7 @@ from typing import Any
 from kit import AT_FULL_SPEED, FLAT, Row
 from rig import Rig, rig
 
-LIVE = ("QUEUED", "INITIALIZING", "RUNNING", "PAUSED", "UNKNOWN", "CANCELING")
+from gdi.contracts.tes import LIVE
 
 
 def kills(folder: Path, *, jobs: int, kills: int) -> list[Row]:

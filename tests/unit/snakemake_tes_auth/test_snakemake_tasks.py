@@ -19,7 +19,7 @@ from gdi.contracts.tes import from_json, to_json
 from node_gateway.auth import Caller
 from node_gateway.policy import Policy
 from node_gateway.tasks.check import check
-from node_gateway.tasks.models import Task
+from node_gateway.tasks.models import TaskBody
 from snakemake_tes_auth.executor import remote_runner
 from snakemake_tes_auth.executor.adapter import by_span, heads
 from snakemake_tes_auth.executor.jobview import JobFile, JobView
@@ -196,7 +196,7 @@ def test_a_nodes_gateway_takes_both_kinds_of_task() -> None:
     caller = Caller("u", RUN, "node-a", 1, "w", "sha256:0", frozenset({"D"}), frozenset({"tasks"}), 1, "pod")
     for task in (plain, within):
         checked = check(
-            Task.model_validate(task),
+            TaskBody.model_validate(task).task(),
             caller,
             Policy(images=["gdi-task:1"], max_cpu_cores=2, max_ram_gb=2, max_disk_gb=2),
         )

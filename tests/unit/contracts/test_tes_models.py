@@ -162,11 +162,11 @@ def test_py_tes_works_without_the_tools_of_its_own_tests_and_documents() -> None
 
 def test_what_our_images_leave_out_is_what_py_tes_requires_and_does_not_use() -> None:
     """A new py-tes that requires more, or less, is looked at before it goes into an image and a manual."""
-    source = (Path(__file__).parents[2] / "packaging" / "images" / "environment.py").read_text()
+    source = (Path(__file__).parents[3] / "packaging" / "images" / "environment.py").read_text()
     unwanted = set(ast.literal_eval(re.search(r"^UNWANTED = (\[.*?\])$", source, re.MULTILINE)[1]))  # type: ignore[index]
     required = {
         re.split(r"[^A-Za-z0-9_-]", line)[0].replace("_", "-") for line in importlib.metadata.requires("py-tes") or []
     }
     assert required - unwanted == {"attrs", "python-dateutil", "requests"} and unwanted <= required
-    manual = (Path(__file__).parents[2] / "docs" / "snakemake.md").read_text()
+    manual = (Path(__file__).parents[3] / "docs" / "snakemake.md").read_text()
     assert all(name in manual for name in ("py-tes", *unwanted))
