@@ -5,7 +5,6 @@ is stored.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import OrderedDict
 from typing import Literal
@@ -17,6 +16,7 @@ from gdi.contracts.runs import Run
 from gdi.contracts.tokens import NodeTokenRequest
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import RetryPolicy, acall_again
 
 MAX_CACHED_RUNS = 10_000
 
@@ -99,22 +99,31 @@ class BrokerConnection:
         """The user's access token for this node. ProblemError: 403 with the broker's reason, or 503 after `wait`
         seconds of trying.
         """
-        deadline = time.monotonic() + self.wait
-        pause = 0.2
-        while True:
-            try:
-                return (await self._client.node_token(run, NodeTokenRequest(audience=audience, min_ttl=min_ttl))).token
-            except ProblemError as error:
-                if error.problem.status < 500 and error.problem.status != 429:
-                    self.forget(run)
-                    raise
-                problem = error.slug
-            except httpx.HTTPError as error:
-                problem = type(error).__name__
-            if time.monotonic() + pause > deadline:
-                raise away(problem)
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-            pause = min(pause * 2, 3)
+
+        async def once() -> str:
+            return (await self._client.node_token(run, NodeTokenRequest(audience=audience, min_ttl=min_ttl))).token
+
+        try:
+            return await acall_again(
+                once,
+                RetryPolicy(total=self.wait, first=0.2, longest=3, last_try=False),
+                again=lambda failure: _passing(failure.error),
+                gave_up=lambda failure: away(_reason(failure.error)),
+            )
+        except ProblemError as error:
+            if not _passing(error):
+                self.forget(run)
+            raise
+
+
+def _passing(error: Exception) -> bool:
+    if isinstance(error, ProblemError):
+        return error.problem.status >= 500 or error.problem.status == 429
+    return isinstance(error, httpx.HTTPError)
+
+
+def _reason(error: Exception) -> str:
+    return error.slug if isinstance(error, ProblemError) else type(error).__name__
 
 
 def away(problem: str) -> ProblemError:

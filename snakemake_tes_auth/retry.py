@@ -1,18 +1,15 @@
-"""Bounded patience: exponential backoff with full jitter, and the one error that says "try again later"."""
+"""What a failed call means for a run: try again, give up for now, or never. RFC 9457 problems of the servers."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
 
 from gdi.broker_client.client import as_problem
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import Failure, RetryPolicy, acall_again
 
 T = TypeVar("T")
 AGAIN = 75  # sysexits.h EX_TEMPFAIL
@@ -53,20 +50,6 @@ def error_of(answer: httpx.Response) -> Exception:
     return error
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long to wait for a server: `total` seconds over all tries; pauses grow from `first` to `longest` seconds."""
-
-    total: float = 600
-    first: float = 0.2
-    longest: float = 30
-
-    def pause(self, attempt: int) -> float:
-        """Seconds to wait after try number `attempt` (from 1): between half and all of the exponential step."""
-        step: float = min(self.longest, self.first * 2 ** min(attempt - 1, 30))
-        return step * random.uniform(0.5, 1)  # noqa: S311
-
-
 def transient(error: Exception) -> bool:
     """Whether trying again may help: the network, a server that is overloaded or restarting."""
     if isinstance(error, ProblemError):
@@ -80,19 +63,19 @@ async def persist(
     """Calls until it succeeds, fails for good (that error is raised) or patience is at its end (Away). `say` hears what
     it waits for, at most every 15 s.
     """
-    began, attempt, told = time.monotonic(), 0, 0.0
-    while True:
-        attempt += 1
-        try:
-            return await call()
-        except (ProblemError, httpx.TransportError) as error:
-            if not transient(error):
-                raise
-            waited = time.monotonic() - began
-            reason = error.problem.detail if isinstance(error, ProblemError) else type(error).__name__
-            if waited >= patience.total:
-                raise Away(f"{what} has not answered for {waited:.0f} s ({reason})") from None
-            if waited - told >= 15 or (not told and attempt == 3):
-                told = waited
-                say(f"Waiting for {what}: {reason} (since {waited:.0f} s, at most {patience.total:.0f} s)")
-            await asyncio.sleep(min(patience.pause(attempt), max(0.05, patience.total - waited)))
+    told = 0.0
+
+    def reason(error: Exception) -> str:
+        return error.problem.detail if isinstance(error, ProblemError) else type(error).__name__
+
+    def note(failure: Failure) -> None:
+        nonlocal told
+        if failure.since - told >= 15 or (not told and failure.attempt == 3):
+            told = failure.since
+            bound = f"(since {failure.since:.0f} s, at most {patience.total:.0f} s)"
+            say(f"Waiting for {what}: {reason(failure.error)} {bound}")
+
+    def away(failure: Failure) -> Away:
+        return Away(f"{what} has not answered for {failure.since:.0f} s ({reason(failure.error)})")
+
+    return await acall_again(call, patience, again=lambda f: transient(f.error), note=note, gave_up=away)

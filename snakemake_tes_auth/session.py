@@ -16,12 +16,13 @@ from tes.models import Task
 
 from gdi.contracts.run_file import load
 from gdi.kit.bearer import BearerAuth
+from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenSource
 from snakemake_tes_auth.executor.sources import GatewayStore, Sources, SourceStore
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.pod.folders import Folders
 from snakemake_tes_auth.pod.outcome import OutcomeFile
-from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
+from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.storage.metadata import Metadata
 from snakemake_tes_auth.tes.client import TesClient
 from snakemake_tes_auth.tes.transport import AiohttpTransport

@@ -14,6 +14,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
 from gdi.contracts.run_file import RunFileError
+from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
 from snakemake_tes_auth.credentials.tokens import (
     BasicPassword,
@@ -25,7 +26,7 @@ from snakemake_tes_auth.credentials.tokens import (
 )
 from snakemake_tes_auth.executor import adapter
 from snakemake_tes_auth.executor.sources import StorageStore
-from snakemake_tes_auth.retry import Refused, RetryPolicy
+from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.session import Session, session
 
 API = "/ga4gh/tes/v1"

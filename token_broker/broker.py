@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import httpx
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import Outcome
+from gdi.kit.retry import acall_again, every
 from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
@@ -166,17 +166,18 @@ async def _at_start(vault: Vault) -> SigningKey:
     """Checks the mount and loads the signing key, waiting for Vault within bounds: it may be unsealed a little later
     than the broker starts.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + START_WAIT
-    while True:
-        try:
-            await vault.check_mount()
-            return await signing_key(vault)
-        except VaultUnavailable as error:
-            if loop.time() > deadline:
-                raise SettingsError(f"{error} (waited {START_WAIT} s)") from None
-            log.warning("waiting for Vault: %s", error)
-            await asyncio.sleep(1)
+
+    async def ready() -> SigningKey:
+        await vault.check_mount()
+        return await signing_key(vault)
+
+    return await acall_again(
+        ready,
+        every(1, total=START_WAIT),
+        again=lambda failure: isinstance(failure.error, VaultUnavailable),
+        note=lambda failure: log.warning("waiting for Vault: %s", failure.error),
+        gave_up=lambda failure: SettingsError(f"{failure.error} (waited {START_WAIT} s)"),
+    )
 
 
 async def signing_key(vault: Vault) -> SigningKey:

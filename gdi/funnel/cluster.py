@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import httpx
 
 from gdi.kit.bearer import BearerAuth, token_file
 from gdi.kit.bounded_read import BoundedClient, first, lines, whole
+from gdi.kit.retry import call_again, every
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # seconds for which an API server that does not answer is waited for: an upgrade of a control plane of one machine
@@ -88,34 +88,31 @@ class Cluster:
             yield map(json.loads, lines(answer, MAX_OBJECT))
 
     def _ask(self, method: str, path: str, **options: Any) -> Json | None:
-        began = time.monotonic()
-        while True:
-            waited = time.monotonic() - began
-            try:
-                answer = self._http.request(method, path, **options)
-            except httpx.TransportError as error:
-                if waited > AWAY:
-                    raise ClusterError(
-                        f"{method} {path}: the API server does not answer ({type(error).__name__})"
-                    ) from None
-            else:
-                if answer.status_code == 404:
-                    return None
-                if answer.is_success:
-                    body: Json = answer.json()
-                    return body
-                if waited > _patience(answer):
-                    raise _refused(method, path, answer)
-            time.sleep(2)
+        def once() -> Json | None:
+            answer = self._http.request(method, path, **options)
+            if answer.status_code == 404:
+                return None
+            if not answer.is_success:
+                raise _refused(method, path, answer)
+            body: Json = answer.json()
+            return body
+
+        try:
+            return call_again(once, every(2), again=lambda f: f.since <= _patience(f.error))
+        except httpx.TransportError as error:
+            message = f"{method} {path}: the API server does not answer ({type(error).__name__})"
+            raise ClusterError(message) from None
 
 
-def _patience(answer: httpx.Response) -> float:
-    """Seconds for which this answer is tried again. For room in a full quota waits whoever asked."""
-    if answer.status_code == 403 and "exceeded quota" in answer.text:
+def _patience(error: Exception) -> float:
+    """Seconds for which the call is tried again. For room in a full quota waits whoever asked."""
+    if isinstance(error, httpx.TransportError):
+        return AWAY
+    if not isinstance(error, ClusterError) or error.full:
         return -1
-    if answer.status_code in (401, 403):
+    if error.status in (401, 403):
         return REFUSED
-    return AWAY if answer.status_code == 429 or answer.status_code >= 500 else -1
+    return AWAY if error.status == 429 or error.status >= 500 else -1
 
 
 def _refused(method: str, path: str, answer: httpx.Response) -> ClusterError:

@@ -18,13 +18,13 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from gdi.kit.retry import RetryPolicy, acall_again
 from gdi.kit.tls import authorities
 
 log = logging.getLogger(__name__)
@@ -134,15 +134,11 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, reader: asy
     """The gateway's answer, its body still to be read. httpx.TransportError where the gateway stays away, or Funnel
     hung up meanwhile.
     """
-    deadline, pause = time.monotonic() + AWAY, 0.2
-    while True:
-        try:
-            return await client.send(request, stream=True)
-        except httpx.TransportError:
-            if time.monotonic() > deadline or reader.at_eof():
-                raise
-        await asyncio.sleep(pause)
-        pause = min(3, pause * 1.5)
+    return await acall_again(
+        lambda: client.send(request, stream=True),
+        RetryPolicy(total=AWAY, first=0.2, longest=3, factor=1.5, jitter=(1, 1)),
+        again=lambda failure: isinstance(failure.error, httpx.TransportError) and not reader.at_eof(),
+    )
 
 
 async def _framed(start: bytes, body: _Parts) -> AsyncIterator[bytes]:

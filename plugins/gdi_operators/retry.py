@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import httpx
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import RetryPolicy, call_again
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -25,17 +24,12 @@ def is_away(error: Exception) -> bool:
 
 def with_retry(what: str, call: Callable[[], T], *, seconds: float) -> T:
     """The call's answer; its last error after `seconds` of a server being away, its first where that is a refusal."""
-    deadline = time.monotonic() + seconds
-    pause = 0.5
-    while True:
-        try:
-            return call()
-        except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
-            if not is_away(error) or time.monotonic() + pause > deadline:
-                raise
-            log.warning("%s: %s; trying again in %.0f s", what, short(error), pause)
-        time.sleep(pause * random.uniform(0.7, 1.3))  # noqa: S311
-        pause = min(pause * 2, 10)
+    return call_again(
+        call,
+        RetryPolicy(total=seconds, first=0.5, longest=10, jitter=(0.7, 1.3), last_try=False),
+        again=lambda failure: is_away(failure.error),
+        note=lambda failure: log.warning("%s: %s; trying again in %.0f s", what, short(failure.error), failure.pause),
+    )
 
 
 def short(error: Exception) -> str:

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.events import Event, EventBatch
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import RetryPolicy, transient
+from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth.retry import transient
 
 log = logging.getLogger("snakemake_tes_auth.events.events")
 BATCH = 500

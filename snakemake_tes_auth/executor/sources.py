@@ -17,7 +17,8 @@ from tes.models import Input
 
 from gdi.contracts.urls import SOURCES, WorkspaceUrl
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
+from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth.retry import error_of, persist
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
 MAX_FILE = 4 * 1024 * 1024  # bytes; what the gateway takes (docs/contracts.md), and more than a source ever has

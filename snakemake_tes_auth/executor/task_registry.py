@@ -15,7 +15,8 @@ from tes.models import Task
 
 from gdi.contracts.tes import LIVE, changed, id_of, state_of, tags_of
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Away, RetryPolicy
+from gdi.kit.retry import Failure, RetryPolicy, acall_again
+from snakemake_tes_auth.retry import Away
 from snakemake_tes_auth.tes.client import BrokenList, TesClient
 
 SINGLES = 64  # tasks asked for one by one in a round, at most
@@ -65,19 +66,18 @@ class TaskRegistry:
         """Reads what earlier processes of this run left at the TES, by job key, newest first. Away where no whole list
         is to be had.
         """
-        began, attempt = time.monotonic(), 0
-        while True:
-            attempt += 1
-            found: dict[str, tuple[str, Found]] = {}  # task id -> its job's key and what is kept of it
-            try:
-                async for page in self.tes.pages(self._tags, view="BASIC"):
-                    found.update((id_of(task), _kept(task)) for task in page)
-                break
-            except BrokenList as error:
-                # Half a list would mean jobs submitted twice.
-                if time.monotonic() - began > patience.total:
-                    raise Away(f"the tasks of earlier processes could not be read: {error}") from None
-                await asyncio.sleep(patience.pause(attempt))
+
+        async def listed() -> dict[str, tuple[str, Found]]:  # task id -> its job's key and what is kept of it
+            found: dict[str, tuple[str, Found]] = {}
+            async for page in self.tes.pages(self._tags, view="BASIC"):
+                found.update((id_of(task), _kept(task)) for task in page)
+            return found
+
+        def away(failure: Failure) -> Away:
+            return Away(f"the tasks of earlier processes could not be read: {failure.error}")
+
+        # Half a list would mean jobs submitted twice.
+        found = await acall_again(listed, patience, again=lambda f: isinstance(f.error, BrokenList), gave_up=away)
         self.known = len(found)
         for key, one in found.values():
             if key:

@@ -17,6 +17,7 @@ from gdi.contracts.urls import StorageUrl
 from gdi.kit import bounded_read
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import RetryPolicy
 from gdi.kit.tls import authorities
 from snakemake_tes_auth.credentials.oauth import check_secret_url
 from snakemake_tes_auth.credentials.tokens import (
@@ -27,7 +28,7 @@ from snakemake_tes_auth.credentials.tokens import (
     refuse_argument,
 )
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.retry import Away, Refused, RetryPolicy, error_of, persist
+from snakemake_tes_auth.retry import Away, Refused, error_of, persist
 from snakemake_tes_auth.storage.metadata import FileInfo
 
 log = logging.getLogger("snakemake.logger")

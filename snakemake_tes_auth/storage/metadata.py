@@ -17,7 +17,8 @@ from tes.models import Task
 
 from gdi.contracts.urls import StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Refused, RetryPolicy, error_of, persist
+from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth.retry import Refused, error_of, persist
 
 MAX_PAGES = 10_000
 PAGE = 1000  # files on a page of the gateway's listing

@@ -16,7 +16,8 @@ from tes.models import Task
 
 from gdi.contracts.tes import ENDING, LIVE, View, from_json, id_of, state_of, tags_of, tasks_from_json, to_json
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import RetryPolicy, error_of, persist
+from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth.retry import error_of, persist
 from snakemake_tes_auth.tes.paging import PageSize
 
 Json = dict[str, Any]  # an answer as the server gave it; it does not leave this room

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TypeVar
+
+from gdi.kit.retry import Failure, RetryPolicy, call_again
 
 T = TypeVar("T")
 CHUNK = 1024 * 1024
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0
+BACKOFF = RetryPolicy(first=0.25, longest=8, jitter=(0.5, 1.5))
 
 
 class TransferError(Exception):
@@ -64,22 +64,34 @@ def with_retry(call: Callable[[], T], budget: Budget, seconds: float) -> T:
     """Calls again after TryAgainError, with growing pauses and jitter, until `seconds` have passed; then the last error
     stands.
     """
-    deadline = time.monotonic() + seconds
-    pause, tried, borne = FIRST_PAUSE, 0, 0
-    while True:
+    borne, tried = 0, 0
+
+    def once() -> T:
+        nonlocal tried
         tried += 1
         before = budget.bytes_left
         try:
             return call()
-        except TryAgainError as error:
+        except TryAgainError:
             budget.bytes_left = before  # what came of a failed attempt was thrown away
-            rest = deadline - time.monotonic()
-            borne += error.attempts is not None
-            if rest <= 0 or (error.attempts is not None and borne >= error.attempts):
-                raise TransferError(f"{error} (tried {tried} times)") from None
-            if budget.stop.wait(min(rest, pause * random.uniform(0.5, 1.5))):  # noqa: S311
-                raise StoppedError from None
-            pause = min(pause * 2, LONGEST_PAUSE)
+            raise
+
+    def again(failure: Failure) -> bool:
+        nonlocal borne
+        error = failure.error
+        if not isinstance(error, TryAgainError):
+            return False
+        borne += error.attempts is not None
+        return error.attempts is None or borne < error.attempts
+
+    def pause(length: float) -> None:
+        if budget.stop.wait(length):
+            raise StoppedError from None
+
+    try:
+        return call_again(once, replace(BACKOFF, total=seconds), again=again, sleep=pause)
+    except TryAgainError as error:
+        raise TransferError(f"{error} (tried {tried} times)") from None
 
 
 def copy(source: IO[bytes], target: IO[bytes], budget: Budget) -> int:

@@ -17,10 +17,10 @@ from kubernetes import client as sync_client
 from kubernetes.config import ConfigException
 from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio.config import ConfigException as AsyncConfigException
-from tenacity import RetryCallState, retry, retry_if_exception_type, wait_random
 
 from gdi.kit.bounded_read import afirst
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import Failure, RetryPolicy, acall_again, call_again
 from gdi_operators.launchers.base import LauncherError
 
 TIMEOUT = (5, 30)  # seconds to connect, to read
@@ -42,13 +42,11 @@ class RefusedError(LauncherError):
     """401, or 403 by the cluster's roles."""
 
 
-def _refused_for_good(attempt: RetryCallState) -> bool:
-    return (attempt.seconds_since_start or 0.0) > REFUSED_SECONDS
+def _knowing_its_roles(failure: Failure) -> bool:
+    return isinstance(failure.error, RefusedError) and failure.since <= REFUSED_SECONDS
 
 
-_knowing_its_roles = retry(
-    retry=retry_if_exception_type(RefusedError), stop=_refused_for_good, wait=wait_random(0.7, 1.3), reraise=True
-)
+ROLES = RetryPolicy(total=float("inf"), first=1, longest=1, jitter=(0.7, 1.3))
 
 
 def judge(status: int, body: bytes, what: str) -> Json:
@@ -169,8 +167,10 @@ class Api:
     def delete_config_map(self, name: str) -> Json:
         return self._call(f"deleting ConfigMap {name}", self._core.delete_namespaced_config_map, name=name)
 
-    @_knowing_its_roles
     def _call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
+        return call_again(lambda: self._once(what, method, **arguments), ROLES, again=_knowing_its_roles)
+
+    def _once(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
         try:
             answer = method(namespace=self.namespace, _preload_content=False, _request_timeout=TIMEOUT, **arguments)
             return judge(answer.status, answer.data, what)
@@ -204,10 +204,12 @@ class AsyncApi:
         finally:
             await manager.__aexit__(None, None, None)
 
-    @_knowing_its_roles
     async def call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
-        status, body = await self.raw(what, method, **arguments)
-        return judge(status, body, what)
+        async def once() -> Json:
+            status, body = await self.raw(what, method, **arguments)
+            return judge(status, body, what)
+
+        return await acall_again(once, ROLES, again=_knowing_its_roles)
 
     async def raw(self, what: str, method: Callable[..., Any], **arguments: Any) -> tuple[int, bytes]:
         """(status, body) without judging it: logs are no JSON."""

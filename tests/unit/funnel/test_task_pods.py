@@ -310,7 +310,7 @@ def test_answers_of_the_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         return httpx.Response(status, text=json.dumps(body))
 
     monkeypatch.setattr(cluster_module, "ACCOUNT", tmp_path)
-    monkeypatch.setattr(cluster_module, "time", Clock())
+    monkeypatch.setattr("gdi.kit.retry.time", Clock())  # a refusal that was repeated would find no second answer
     server = object.__new__(Cluster)
     server._http = httpx.Client(transport=httpx.MockTransport(answer), base_url="https://cluster")
     for status, body, full, reason in (

@@ -10,7 +10,8 @@ from tes.models import Task
 
 from gdi.contracts.tes import from_json
 from gdi.contracts.urls import StorageUrl
-from snakemake_tes_auth.retry import Refused, RetryPolicy
+from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.storage.metadata import Metadata
 from snakemake_tes_auth.storage.queries import parse
 

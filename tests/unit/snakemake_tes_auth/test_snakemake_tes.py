@@ -16,9 +16,10 @@ from tes.models import Task
 
 from gdi.contracts.tes import STATES, from_json, state_of, to_json
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.executor import task_registry as live_module
 from snakemake_tes_auth.executor.task_registry import SINGLES, TaskRegistry
-from snakemake_tes_auth.retry import Away, Refused, RetryPolicy
+from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.tes import client as tes_module
 from snakemake_tes_auth.tes.client import BrokenList, TesClient
 from snakemake_tes_auth.tes.paging import PageSize

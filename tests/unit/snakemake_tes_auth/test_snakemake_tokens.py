@@ -20,6 +20,7 @@ import pytest
 
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
 from snakemake_tes_auth.credentials.tokens import (
     MIN_TTL,
@@ -29,7 +30,7 @@ from snakemake_tes_auth.credentials.tokens import (
     NoToken,
     TokenSource,
 )
-from snakemake_tes_auth.retry import Refused, RetryPolicy
+from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.tes.client import TesClient
 from tests.clock import Clock
 
