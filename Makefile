@@ -6,7 +6,7 @@ BIN := .venv/bin
 REPORTS ?=
 PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.xml)
 
-.PHONY: demo ci test test-parts test-federation test-long test-system test-dist test-kubernetes test-kubernetes-long \
+.PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-kubernetes images dist lint setup nightly-runner nightly-operators \
   nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench
 
@@ -33,6 +33,10 @@ test-parts:
 # Two federations, each with half of the files.
 test-federation:
 	@$(PYTEST) -n 2 --dist loadfile -o testpaths=tests/federation $(ARGS)
+
+# Each of tests/order_sensitive.txt 20 times beside one busy loop and 20 times beside eight. ARGS="--times 5 FILE": others.
+test-repeat: setup
+	@$(BIN)/python -m tests.repeat $(ARGS)
 
 # What would not fit into a quarter of an hour: every feature, fault and page against real servers. No root.
 test-long: setup

@@ -25,7 +25,7 @@ from gdi.funnel import task_pods
 from gdi.funnel.cluster import Cluster, ClusterError, Json
 from gdi.funnel.container_line import Line
 from gdi.funnel.task_pods import Around, PlatformError, TakenAwayError
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 NAME = "task1-0"
 FULL = ClusterError(

@@ -14,7 +14,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from gdi_operators.triggers import deferral_race
 from gdi_operators.triggers.release import ReleaseTrigger
 from gdi_operators.triggers.snakemake import SnakemakeTrigger
-from tests.clock import virtual_time
+from tests.support.clock import virtual_time
 
 
 class Ready:

@@ -17,7 +17,7 @@ from gdi.kit.problem import ProblemError
 from gdi_operators.hooks import gateway as hook
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.triggers import release as trigger
-from tests.clock import virtual_time
+from tests.support.clock import virtual_time
 
 ITEM = {"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}
 

@@ -25,7 +25,7 @@ from gdi_operators.launchers.kubernetes_log import moment, new_lines, stamp_of
 from gdi_operators.launchers.kubernetes_status import status_of
 from gdi_operators.settings import settings
 from gdi_operators.triggers import snakemake as trigger
-from tests.clock import virtual_time
+from tests.support.clock import virtual_time
 
 NAME = "r-0123456789abcdef0123-node-a-1-1"
 

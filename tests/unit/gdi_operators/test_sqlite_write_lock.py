@@ -19,14 +19,14 @@ WRITTEN = threading.Event()  # a request has written and not yet committed
 MEANWHILE = threading.Event()  # the others have come
 
 
-def airflow_like(database: Path) -> FastAPI:
+def airflow_like(database: Path, *, patience: float = 30) -> FastAPI:
     """An audit entry on the event loop, a write in a thread, and the commit when the loop comes by again: as Airflow's
-    api-server has them. The first write ends once the others have come.
+    api-server has them. The first write ends once the others have come. `patience`: seconds for a locked database.
     """
     app = FastAPI()
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(database, timeout=1, check_same_thread=False)
+        return sqlite3.connect(database, timeout=patience, check_same_thread=False)
 
     def session() -> Any:
         connection = connect()
@@ -85,7 +85,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_without_turns_two_starts_at_once_hold_each_other_up(database: Path) -> None:
-    assert 500 in starts(airflow_like(database))
+    assert 500 in starts(airflow_like(database, patience=0.1))
 
 
 def test_with_turns_all_starts_succeed_and_are_in_the_audit_log(database: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
 from gdi.kit.problem import ProblemError
-from tests.clock import virtually
+from tests.support.clock import virtually
 from token_broker.authentication.callers import Authentication
 from token_broker.authentication.enrolment import WorkloadIssuer
 

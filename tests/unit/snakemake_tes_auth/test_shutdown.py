@@ -16,7 +16,7 @@ from gdi.contracts.run_file import RunFile
 from snakemake_tes_auth.executor import shutdown
 from snakemake_tes_auth.executor.shutdown import Shutdown
 from snakemake_tes_auth.pod.folders import Folders
-from tests.clock import virtual_time
+from tests.support.clock import virtual_time
 
 RUN = {
     "run": "r-0123456789abcdef0123",

@@ -30,7 +30,7 @@ from snakemake_tes_auth.retry import Away, Refused, persist
 from snakemake_tes_auth.storage.queries import local_suffix, parse
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
-from tests.clock import Clock, virtual_time
+from tests.support.clock import Clock, virtual_time
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)

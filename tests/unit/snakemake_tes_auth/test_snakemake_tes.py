@@ -23,7 +23,7 @@ from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.tes import client as tes_module
 from snakemake_tes_auth.tes.client import BrokenList, TesClient
 from snakemake_tes_auth.tes.paging import PageSize
-from tests.clock import virtual_time
+from tests.support.clock import virtual_time
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.5, first=0.01, longest=0.05)

@@ -32,7 +32,7 @@ from snakemake_tes_auth.credentials.tokens import (
 )
 from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.tes.client import TesClient
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 SECRET = "secret planted 4711+/="
 QUICK = RetryPolicy(total=60, first=0.01, longest=0.05)  # short pauses; the bound is for a machine that stands still

@@ -11,7 +11,7 @@ import pytest
 
 from gdi.oauth.errors import OAuthUnavailable
 from gdi.oauth.rfc6749 import TokenSet
-from tests.clock import virtually
+from tests.support.clock import virtually
 from token_broker.tokens.recovery import recover
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.token_refresher import TokenRefresher

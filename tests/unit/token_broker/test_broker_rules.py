@@ -17,7 +17,7 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.rfc6749 import TokenSet
-from tests.clock import Clock
+from tests.support.clock import Clock
 from token_broker.authentication.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean
 from token_broker.grants.parameters import hash_of
