@@ -74,7 +74,7 @@ class Driver:
         except httpx.HTTPError:
             return "unknown"
 
-    def finish(self, run: Started, *, timeout: float = 240) -> str:
+    def finish(self, run: Started, *, timeout: float = 600) -> str:
         """The final state of the DAG run."""
         return wait_for(
             f"the end of {run.dag_run}",
@@ -83,7 +83,7 @@ class Driver:
             every=1,
         )
 
-    def succeed(self, run: Started, *, timeout: float = 240) -> None:
+    def succeed(self, run: Started, *, timeout: float = 600) -> None:
         state = self.finish(run, timeout=timeout)
         assert state == "success", self.explain(run)
 
@@ -119,7 +119,7 @@ class Driver:
             method,
             self.layout.url(f"{node}/tes") + "/ga4gh/tes/v1" + path,
             auth=(TES_USER, password),
-            timeout=20,
+            timeout=60,
             trust_env=False,
             **kwargs,
         )
@@ -153,7 +153,7 @@ class Driver:
     def audit(self, node: str) -> list[dict[str, Any]]:
         """The gateway's audit, by its internal listener, newest last."""
         transport = httpx.HTTPTransport(uds=str(self.layout.internal_socket(node)))
-        with httpx.Client(transport=transport, base_url="http://gateway", timeout=20) as client:
+        with httpx.Client(transport=transport, base_url="http://gateway", timeout=60) as client:
             answer = client.get("/audit", params={"limit": 1000})
             answer.raise_for_status()
             return [json.loads(line) for line in answer.text.splitlines()]
@@ -167,7 +167,7 @@ class Driver:
     def stats(self) -> dict[str, Any]:
         key = self.federation.secrets.read("aai-admin-key")
         answer = httpx.get(
-            self.layout.issuer + "/admin/stats", headers={"x-admin-key": key}, timeout=10, trust_env=False
+            self.layout.issuer + "/admin/stats", headers={"x-admin-key": key}, timeout=60, trust_env=False
         )
         answer.raise_for_status()
         return dict(answer.json())
@@ -176,7 +176,7 @@ class Driver:
         """REMS grants (POST) or withdraws (DELETE) an entitlement."""
         headers = {"x-rems-api-key": self.federation.secrets.read("rems-api-key"), "x-rems-user-id": "owner"}
         url = self.layout.url("aai") + "/rems/api/entitlements"
-        answer = httpx.request(method, url, headers=headers, json=body, timeout=10, trust_env=False)
+        answer = httpx.request(method, url, headers=headers, json=body, timeout=60, trust_env=False)
         assert answer.is_success, answer.text
 
     def replace_entitlement(self, dataset: str, **fields: Any) -> None:

@@ -30,7 +30,7 @@ def found(driver: Driver, victim: Started) -> dict[str, Any]:
     parameters = {"ports": sorted(driver.layout.ports.values()), "other_run": victim.run, "other_dataset": "EGAD-OTHER"}
     run = driver.start(parameters, datasets=[dataset], workflow="hostile")
     assert driver.finish(run) == "failed"
-    files = wait_for("what it found", lambda: list((driver.layout.work / "host").rglob("found.json")), timeout=10)
+    files = wait_for("what it found", lambda: list((driver.layout.work / "host").rglob("found.json")), timeout=60)
     return {"run": run, **json.loads(files[0].read_text())}
 
 
@@ -136,12 +136,12 @@ def test_a_stolen_capability_is_worthless_elsewhere_and_with_another_key(driver:
     right_key = {**thief, "Client-Public-Key": base64.b64encode(rightful.read_bytes()).decode()}
     path = f"/s3-encrypted/{dataset}/{INPUT}"
 
-    elsewhere = httpx.get(driver.layout.url("node-a/gateway") + path, headers=right_key, timeout=10, trust_env=False)
+    elsewhere = httpx.get(driver.layout.url("node-a/gateway") + path, headers=right_key, timeout=60, trust_env=False)
     assert elsewhere.status_code in (401, 403, 404)
     with httpx.Client(
         transport=httpx.HTTPTransport(uds=str(driver.layout.internal_socket("node-a"))),
         base_url="http://gateway",
-        timeout=10,
+        timeout=60,
     ) as inside:
         assert inside.get(path, headers=thief).status_code in (401, 403)
         assert inside.get("/s3-encrypted/EGAD-OTHER/" + INPUT, headers=right_key).status_code in (401, 403, 404)
@@ -151,6 +151,6 @@ def test_a_stolen_capability_is_worthless_elsewhere_and_with_another_key(driver:
     with httpx.Client(
         transport=httpx.HTTPTransport(uds=str(driver.layout.internal_socket("node-a"))),
         base_url="http://gateway",
-        timeout=10,
+        timeout=60,
     ) as inside:
         assert inside.get(path, headers=right_key).status_code in (401, 403), "a closed run's capability is dead"

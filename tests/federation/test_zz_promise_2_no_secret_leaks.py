@@ -144,11 +144,11 @@ def test_a_used_ticket_is_nowhere(driver: Driver, monkeypatch: pytest.MonkeyPatc
     refused = driver.start(
         {"regions": 1}, datasets=["EGAD-MISSING", driver.datasets[0]], user="bob"
     )  # used up too, though nothing came of it
-    wait_for("the ticket to leave conf while the run goes on", lambda: ticket_of(driver, run) == "used", timeout=120)
+    wait_for("the ticket to leave conf while the run goes on", lambda: ticket_of(driver, run) == "used", timeout=240)
     assert driver.state(run) == "running"
     driver.succeed(run)
     assert driver.finish(refused) == "failed"
-    wait_for("the other ticket to leave conf", lambda: ticket_of(driver, refused) == "used", timeout=30)
+    wait_for("the other ticket to leave conf", lambda: ticket_of(driver, refused) == "used", timeout=240)
     search = Search(dict.fromkeys(tickets, "a used ticket"))
     assert len(search.values) == 2
     for where, data in places(driver, [run.run]):
@@ -172,10 +172,10 @@ def test_the_search_finds_a_planted_leak(driver: Driver, federation: Federation)
     planted.write_text(f"Authorization: Bearer {token}\n")
     watcher = Processes()
     watcher.start()
-    process = psutil.Popen(["sleep", "30"], env={"LEAK": token})
+    process = psutil.Popen(["sleep", "600"], env={"LEAK": token})
     try:
         wait_for(
-            "the watcher to see the process", lambda: any(token.encode() in data for data in watcher.seen), timeout=20
+            "the watcher to see the process", lambda: any(token.encode() in data for data in watcher.seen), timeout=60
         )
         search = Search(values)
         for where, data in places(driver, []):

@@ -252,7 +252,7 @@ class RealAirflow:
     def kill(self, name: str) -> None:
         """SIGKILL to the process and its children."""
         os.killpg(self.processes[name].pid, signal.SIGKILL)
-        self.processes.pop(name).wait(30)
+        self.processes.pop(name).wait(120)
 
     def tree(self, name: str) -> list[psutil.Process]:
         """The component's process and all below it."""

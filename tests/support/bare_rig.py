@@ -111,12 +111,12 @@ class Bare:
             preexec_fn=die_with_parent,
         )
 
-    def run(self, workdir: Path, prefix: str, *more: str, timeout: float = 90, **how: Any) -> tuple[int, str]:
+    def run(self, workdir: Path, prefix: str, *more: str, timeout: float = 300, **how: Any) -> tuple[int, str]:
         """The exit code and everything that was said."""
         return self._end(self.start(workdir, prefix, *more, **how), timeout)
 
     def snakemake(
-        self, workdir: Path, arguments: list[str], environment: dict[str, str], timeout: float = 90
+        self, workdir: Path, arguments: list[str], environment: dict[str, str], timeout: float = 300
     ) -> tuple[int, str]:
         """Snakemake with these arguments and no other."""
         return self._end(self._start(workdir, arguments, environment), timeout)

@@ -64,7 +64,7 @@ class Process:
     env: dict[str, str] = field(default_factory=dict)
     popen: subprocess.Popen[bytes] | None = None
 
-    def start(self, ready_url: str, timeout: float = 40) -> Process:
+    def start(self, ready_url: str, timeout: float = 180) -> Process:
         env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **self.env}
         with self.log.open("ab") as out:
             self.popen = subprocess.Popen(
@@ -83,7 +83,7 @@ class Process:
                     f"{self.argv[-1]} ended with {self.popen.returncode}:\n{self.log.read_text()[-3000:]}"
                 )
             with contextlib.suppress(httpx.HTTPError):
-                return httpx.get(ready_url, timeout=2, trust_env=False).status_code == 200
+                return httpx.get(ready_url, timeout=10, trust_env=False).status_code == 200
             return False
 
         wait_for(f"{ready_url} answers", up, timeout)
@@ -92,13 +92,13 @@ class Process:
     def kill(self) -> None:
         assert self.popen is not None
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(120)
 
     def stop(self) -> None:
         if self.popen is not None and self.popen.poll() is None:
             self.popen.terminate()
             try:
-                self.popen.wait(15)
+                self.popen.wait(120)
             except subprocess.TimeoutExpired:
                 self.kill()
 

@@ -179,11 +179,11 @@ class Browser:
         except (BrowserError, OSError):
             pass
         try:
-            self._process.wait(10)
+            self._process.wait(120)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, 9)
-            self._process.wait(10)
-        self._reader.join(10)
+            self._process.wait(120)
+        self._reader.join(120)
         os.close(self._out)
 
     def __enter__(self) -> Browser:

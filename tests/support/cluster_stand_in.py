@@ -42,6 +42,7 @@ class StandIn:
     refuse: tuple[int, str, str] | None = None
     down: bool = False
     starting: bool = False
+    turned_away: int = 0  # calls that were answered so
     deleted: list[tuple[str, int, Json]] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
 
@@ -74,18 +75,23 @@ class StandIn:
         @app.middleware("http")
         async def away(request: Request, call_next: Any) -> Response:
             if self.starting:
+                self.turned_away += 1
                 return failure(
                     403,
                     "Forbidden",
                     'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot list resource "pods"',
                 )
-            return failure(503, "ServiceUnavailable", "away") if self.down else await call_next(request)
+            if self.down:
+                self.turned_away += 1
+                return failure(503, "ServiceUnavailable", "away")
+            return await call_next(request)
 
         @app.post(base + "/pods")
         async def create(request: Request) -> Response:
             body = await request.json()
             name = body["metadata"]["name"]
             if self.refuse is not None:
+                self.turned_away += 1
                 return failure(*self.refuse)
             if name in self.pods:
                 return failure(409, "AlreadyExists", f'pods "{name}" already exists')

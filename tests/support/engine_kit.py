@@ -62,7 +62,7 @@ def daemon() -> Iterator[None]:
             os.environ["DOCKER_HOST"] = before
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -71,5 +71,5 @@ class Funnel(Tes):
             except httpx.HTTPError:
                 return False
 
-        wait_for("Funnel answers", ready, 60)
+        wait_for("Funnel answers", ready)
         return process

@@ -51,7 +51,7 @@ POLICY: dict[str, Any] = {
 }
 
 
-def wait(condition: Callable[[], bool], timeout: float = 30, what: str = "the condition") -> None:
+def wait(condition: Callable[[], bool], timeout: float = 120, what: str = "the condition") -> None:
     until = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < until, f"{what} did not come true in {timeout} s"
@@ -84,7 +84,7 @@ class Server:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(120)
 
 
 def problem(status: int, slug: str, detail: str) -> JSONResponse:
@@ -351,10 +351,10 @@ class S3:
             aws_secret_access_key=self.secret,
             region_name="us-east-1",
             config=Config(
-                connect_timeout=2, read_timeout=10, retries={"max_attempts": 0}, s3={"addressing_style": "path"}
+                connect_timeout=30, read_timeout=60, retries={"max_attempts": 0}, s3={"addressing_style": "path"}
             ),
         )
-        wait(self._ready, 60, "SeaweedFS's start")
+        wait(self._ready, 180, "SeaweedFS's start")
 
     def _ready(self) -> bool:
         assert self._process.poll() is None, "SeaweedFS ended"
@@ -372,7 +372,7 @@ class S3:
 
     def stop(self) -> None:
         self._process.kill()  # nothing of it is kept, and a graceful end takes it 20 s
-        self._process.wait(20)
+        self._process.wait(120)
 
 
 class World:
@@ -447,23 +447,23 @@ class World:
             assert self.process and self.process.poll() is None, self.log.read_text()[-3000:]
             try:
                 return (
-                    httpx.get(self.url + "/livez", timeout=2, trust_env=False).status_code == 200
+                    httpx.get(self.url + "/livez", timeout=10, trust_env=False).status_code == 200
                     and self.socket.exists()
                 )
             except httpx.HTTPError:
                 return False
 
-        wait(ready, 30, "the gateway's start")
+        wait(ready, 180, "the gateway's start")
 
     def kill(self) -> None:
         assert self.process
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
 
     def stop(self) -> int:
         assert self.process
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def close(self) -> None:
         if self.process and self.process.poll() is None:
@@ -482,7 +482,7 @@ class World:
     @contextmanager
     def inside(self) -> Iterator[httpx.Client]:
         with httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://gateway", timeout=20, trust_env=False
+            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://gateway", timeout=60, trust_env=False
         ) as client:
             yield client
 
@@ -572,7 +572,7 @@ class Run:
     ) -> httpx.Response:
         value = self.token(scope) if token is None else token
         headers = {"Authorization": f"Bearer {value}"} if value else {}
-        return httpx.request(method, self.world.url + path, headers=headers, timeout=30, trust_env=False, **request)
+        return httpx.request(method, self.world.url + path, headers=headers, timeout=60, trust_env=False, **request)
 
     def task(self, **changes: Any) -> dict[str, Any]:
         return {

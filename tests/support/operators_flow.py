@@ -45,7 +45,7 @@ def event_of(waiting: TaskDeferred) -> dict[str, Any]:
     async def first() -> dict[str, Any]:
         _, kwargs = waiting.trigger.serialize()
         trigger = type(waiting.trigger)(**json.loads(json.dumps(kwargs)))
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(300):
             async for event in trigger.run():
                 return dict(event.payload)
         raise AssertionError("no event")

@@ -67,7 +67,7 @@ WORKFLOW = {
 }
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+def until(condition: Callable[[], Any], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the awaited condition did not come true"
@@ -94,7 +94,7 @@ class Served:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(120)
 
 
 @dataclass
@@ -339,7 +339,7 @@ class World:
             "GDI_WORKFLOWS": str(folder / "workflows"),
             "GDI_PROCESS_HOST_SOCKET": str(folder / "host.sock"),
             "GDI_RESULTS_DIR": str(folder / "results"),
-            "GDI_BROKER_PATIENCE": "10",
+            "GDI_BROKER_PATIENCE": "120",
         }
         self.config = folder / "host.yaml"
         self.config.write_text(
@@ -368,7 +368,7 @@ class World:
             [sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log
         )
         self.http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30
+            transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=60
         )
         until(self._answers)
 
@@ -381,6 +381,11 @@ class World:
 
     def pods(self) -> dict[str, dict[str, Any]]:
         return {p["name"]: p for p in self.http.get("/pods").json()}
+
+    def end(self, node: str) -> None:
+        """The node's pod of mode `slow` ends, and those that replace it end at once."""
+        for folder in (self.folder / "state" / "work").glob(f"*/{node}"):
+            (folder / "end").touch()
 
     def starts(self, node: str) -> list[str]:
         found = list((self.folder / "state" / "work").glob(f"*/{node}/starts"))
@@ -423,7 +428,7 @@ class World:
     def close(self) -> None:
         if self.host is not None:
             self.host.terminate()
-            self.host.wait(30)
+            self.host.wait(120)
         self.broker.served.stop()
         for node in self.nodes:
             node.served.stop()

@@ -129,10 +129,10 @@ class Postgres:
         if self._server is not None and self._server.poll() is None:
             self._server.send_signal(signal.SIGINT)  # fast shutdown
             try:
-                self._server.wait(20)
+                self._server.wait(120)
             except subprocess.TimeoutExpired:
                 self._server.send_signal(signal.SIGQUIT)
-                self._server.wait(20)
+                self._server.wait(120)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -189,7 +189,7 @@ def at_both(call: Callable[[int], Any], times: int) -> list[Any]:
     gate = threading.Barrier(times)
 
     def one(i: int) -> Any:
-        gate.wait(20)
+        gate.wait(120)
         try:
             return call(i % 2)
         except ProblemError as error:

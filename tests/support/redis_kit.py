@@ -76,5 +76,5 @@ class Redis:
     def stop(self) -> None:
         if self._server is not None and self._server.poll() is None:
             self._server.terminate()
-            self._server.wait(20)
+            self._server.wait(120)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -58,12 +58,12 @@ def signalled(rig: Through, work: Path, number: int, moment: str) -> None:
     process = rig.start(work, prefix, "--config", "slow=300")
     if moment == "submission":
         rig.proxy.faults.append(Fault("slow", times=3, value=2, wanted=slow))
-        wait_for("a creation under way", lambda: [p for p in rig.proxy.log if creations(*p)], 60)
+        wait_for("a creation under way", lambda: [p for p in rig.proxy.log if creations(*p)])
     else:
-        wait_for("tasks", lambda: len(rig.proxy.born) >= 6, 60)
+        wait_for("tasks", lambda: len(rig.proxy.born) >= 6)
         rig.proxy.faults.append(Fault("slow", times=1, value=3, wanted=slow))
         seen = len(rig.proxy.log)
-        wait_for("a list under way", lambda: any(lists(*p) for p in rig.proxy.log[seen:]), 60)
+        wait_for("a list under way", lambda: any(lists(*p) for p in rig.proxy.log[seen:]))
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1, said

@@ -103,7 +103,7 @@ class Node:
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
-        self.wait(lambda: self._server.started, 10)
+        self.wait(lambda: self._server.started)
         return self
 
     def _serve(self) -> None:
@@ -115,10 +115,10 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(120)
 
     @staticmethod
-    def wait(condition: Any, timeout: float = 30) -> None:
+    def wait(condition: Any, timeout: float = 120) -> None:
         until = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < until, "the condition did not come true in time"

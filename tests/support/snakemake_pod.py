@@ -55,7 +55,7 @@ class Pod:
         )
         return self
 
-    def end(self, timeout: float = 60) -> int:
+    def end(self, timeout: float = 240) -> int:
         return self.process.wait(timeout)
 
     def signal(self, number: int) -> None:
@@ -67,7 +67,7 @@ class Pod:
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(120)
 
 
 @pytest.fixture

@@ -277,7 +277,7 @@ class Weed:
             aws_access_key_id=self.access,
             aws_secret_access_key=self.secret,
             region_name="us-east-1",
-            config=Config(connect_timeout=2, read_timeout=10, retries={"max_attempts": 0}),
+            config=Config(connect_timeout=30, read_timeout=60, retries={"max_attempts": 0}),
         )
 
         def ready() -> bool:
@@ -288,7 +288,7 @@ class Weed:
                 return False
             return True
 
-        wait_for("SeaweedFS", ready, 60)
+        wait_for("SeaweedFS", ready)
 
     @property
     def endpoint(self) -> str:
@@ -319,7 +319,7 @@ def die_with_parent() -> None:
 def stop(process: subprocess.Popen[Any], with_signal: int = signal.SIGTERM) -> None:
     process.send_signal(with_signal)
     try:
-        process.wait(15)
+        process.wait(120)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(5)
@@ -362,7 +362,7 @@ class Tes:
         self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any
     ) -> httpx.Response:
         sent = headers if headers is not None else self.world.auth(user) if user else self.world.service()
-        return httpx.request(method, self.url + PREFIX + path, headers=sent, timeout=30, trust_env=False, **more)
+        return httpx.request(method, self.url + PREFIX + path, headers=sent, timeout=60, trust_env=False, **more)
 
     def submit(self, task: dict[str, Any], user: str | None = None) -> str:
         answer = self.call("POST", "/tasks", user=user, json=task)
@@ -382,7 +382,7 @@ class Tes:
         page: dict[str, Any] = answer.json()
         return page
 
-    def wait(self, task_id: str, *states: str, seconds: float = 40) -> dict[str, Any]:
+    def wait(self, task_id: str, *states: str, seconds: float = 180) -> dict[str, Any]:
         wanted = set(states) or FINAL
         wait_for(f"task {task_id} in {wanted}", lambda: self.get(task_id, "MINIMAL").get("state") in wanted, seconds)
         return self.get(task_id)
@@ -396,7 +396,7 @@ class Tes:
 
     def kill_and_start_again(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(120)
         self.process = self._start()
 
     def log(self) -> str:

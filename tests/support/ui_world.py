@@ -287,10 +287,10 @@ class Airflow:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(120)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait(20)
+                self.process.wait(120)
 
 
 def many_jobs(total: int, *, ago: float = 3600) -> dict[str, list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: str, check: Callable[[], T | None], timeout: float = 60, *, every: float = 0.25) -> T:
+def wait_for(what: str, check: Callable[[], T | None], timeout: float = 180, *, every: float = 0.25) -> T:
     """The first truthy value of `check`, looked at often, then each `every` seconds; AssertionError naming `what` after
     `timeout` seconds.
     """

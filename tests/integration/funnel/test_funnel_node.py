@@ -36,7 +36,7 @@ def tes() -> Iterator[Funnel]:
 
 def sleepers() -> set[int]:
     """Sandboxed processes of the task that sleeps, by number."""
-    return {p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "60.4711"]}
+    return {p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "600.4711"]}
 
 
 def test_values_with_white_space_arrive_whole_and_mount_nothing(tes: Funnel) -> None:
@@ -101,13 +101,13 @@ def test_tasks_that_a_kill_interrupted_run_again_under_their_ids(tes: Funnel) ->
         tes.wait(task_id, "RUNNING")
     tes.kill_and_start_again()
     for i, task_id in enumerate(ids):
-        task = tes.wait(task_id, seconds=40)
+        task = tes.wait(task_id, seconds=240)
         assert task["state"] == "COMPLETE", task["logs"]
         assert tes.world.weed.get(f"r-6/{i}") == b"data", "from the start, in an empty folder"
 
 
 def test_a_running_task_that_was_taken_up_again_can_be_cancelled(tes: Funnel) -> None:
-    task_id = tes.submit({"name": "x", "executors": [{"image": IMAGE, "command": ["sleep", "60.4711"]}]})
+    task_id = tes.submit({"name": "x", "executors": [{"image": IMAGE, "command": ["sleep", "600.4711"]}]})
     tes.wait(task_id, "RUNNING")
     first = wait_for("it runs", sleepers)
     tes.kill_and_start_again()

@@ -110,7 +110,7 @@ def test_a_run_goes_on_after_its_ticket_left_conf_and_no_other_run_starts_withou
 
 
 def test_a_broker_that_is_away_is_waited_for_then_retried(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GDI_BROKER_PATIENCE", "8")
+    monkeypatch.setenv("GDI_BROKER_PATIENCE", "120")
     settings.cache_clear()
     world.broker.served.stop()
     back = threading.Timer(1.0, world.broker.served.start)
@@ -150,11 +150,15 @@ def test_a_pod_is_registered_before_it_is_made_and_pinned_before_it_runs(hosted:
 
 
 def test_a_task_that_is_executed_again_finds_its_running_pod(hosted: World) -> None:
-    item = admit(hosted, mode="ok", seconds=2)[0]
-    context = hosted.context(mode="ok", seconds=2)
+    item = admit(hosted, mode="slow", seconds=600)[0]
+    context = hosted.context(mode="slow", seconds=600)
     deferred(lambda: analyse(item).execute(context))  # and the worker is killed here, or the trigger's event is lost
-    again = hosted.context(mode="ok", seconds=2, try_number=2, since=1)
-    assert whole(analyse(item), again)["attempt"] == 1
+    again = hosted.context(mode="slow", seconds=600, try_number=2, since=1)
+    operator = analyse(item)
+    waiting = deferred(lambda: operator.execute(again))
+    until(lambda: hosted.starts("node-a"))
+    hosted.end("node-a")
+    assert finish(operator, again, waiting)["attempt"] == 1
     assert len(hosted.starts("node-a")) == 1
     assert analyse(item).execute(again)  # finished meanwhile: no new pod either
     assert len(hosted.starts("node-a")) == 1
@@ -221,8 +225,8 @@ def test_replacements_are_bounded_and_the_reason_is_told(hosted: World) -> None:
 
 
 def test_a_retry_that_finds_another_node_failed_stops_the_pod_that_still_runs(hosted: World) -> None:
-    items = admit(hosted, mode="fail-node-a", seconds=30)
-    context = hosted.context(mode="fail-node-a", seconds=30)
+    items = admit(hosted, mode="fail-node-a", seconds=600)
+    context = hosted.context(mode="fail-node-a", seconds=600)
     deferred(lambda: analyse(items[1]).execute(context))  # this try is lost with its trigger
     with pytest.raises(AirflowFailException):
         whole(analyse(items[0]), context)
@@ -234,9 +238,9 @@ def test_a_retry_that_finds_another_node_failed_stops_the_pod_that_still_runs(ho
 
 
 def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_the_others(hosted: World) -> None:
-    items = admit(hosted, mode="fail-node-a", seconds=30)
+    items = admit(hosted, mode="fail-node-a", seconds=600)
     hosted.broker.messages["node-a"] = "rule count_region failed: AccessDenied, dataset DS-A"
-    context = hosted.context(mode="fail-node-a", seconds=30)
+    context = hosted.context(mode="fail-node-a", seconds=600)
     other = analyse(items[1])
     waiting = deferred(lambda: other.execute(context))
     with pytest.raises(
@@ -252,12 +256,12 @@ def test_a_failed_workflow_fails_without_retry_with_the_nodes_reason_and_stops_t
     assert len(hosted.broker.events) == 1
     # A task of that run which was still to start does not start, nor does one that Airflow tries again.
     for task in items:
-        for retried in (context, hosted.context(mode="fail-node-a", seconds=30, try_number=2, since=1)):
+        for retried in (context, hosted.context(mode="fail-node-a", seconds=600, try_number=2, since=1)):
             with pytest.raises(AirflowFailException, match=r"not started: node node-a failed.*clear this task"):
                 analyse(task).execute(retried)
     assert hosted.broker.runs[hosted.run].attempt == 1 and len(hosted.pods()) == 2
     # Cleared, it opens the next attempt and starts anew.
-    deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=30, try_number=2)))
+    deferred(lambda: analyse(items[1]).execute(hosted.context(mode="fail-node-a", seconds=600, try_number=2)))
     assert hosted.broker.runs[hosted.run].attempt == 2 and f"{hosted.run}-node-b-2-1" in hosted.pods()
 
 
@@ -266,9 +270,9 @@ def test_a_stopped_pods_task_says_the_same_in_every_order_of_events(
     hosted: World, order: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The pod ends before or after its task is resumed; the trigger that stopped it, or the try, is lost."""
-    items = admit(hosted, mode="fail-node-a", seconds=30)
+    items = admit(hosted, mode="fail-node-a", seconds=600)
     hosted.broker.messages["node-a"] = "AccessDenied"
-    context, pod = hosted.context(mode="fail-node-a", seconds=30), f"{hosted.run}-node-b-1-1"
+    context, pod = hosted.context(mode="fail-node-a", seconds=600), f"{hosted.run}-node-b-1-1"
     other = analyse(items[1])
     waiting = deferred(lambda: other.execute(context))
     until(lambda: hosted.starts("node-b"))
@@ -283,7 +287,7 @@ def test_a_stopped_pods_task_says_the_same_in_every_order_of_events(
         until(lambda: hosted.pods()[pod]["state"] == "exited")
         if order == "trigger lost":
             event |= {"kind": "ended", "message": ""}  # another began, and saw the end alone
-        retried = hosted.context(mode="fail-node-a", seconds=30, try_number=2, since=1)
+        retried = hosted.context(mode="fail-node-a", seconds=600, try_number=2, since=1)
         failing = lambda: other.execute(retried) if order == "try lost" else other.resume(context, event)  # noqa: E731
     capfd.readouterr()
     with pytest.raises(AirflowFailException, match="node node-a failed: AccessDenied"):
@@ -292,10 +296,10 @@ def test_a_stopped_pods_task_says_the_same_in_every_order_of_events(
 
 
 def test_a_clear_opens_one_attempt_however_late_its_tasks_come_and_however_often_they_are_tried(hosted: World) -> None:
-    items = admit(hosted, mode="fail-node-a", seconds=30)
+    items = admit(hosted, mode="fail-node-a", seconds=600)
     hosted.broker.messages["node-a"] = "it failed"
     with pytest.raises(AirflowFailException):
-        whole(analyse(items[0]), hosted.context(mode="fail-node-a", seconds=30))
+        whole(analyse(items[0]), hosted.context(mode="fail-node-a", seconds=600))
     # Cleared with its downstream tasks; the first try was lost before it asked for the attempt, its retry does.
     again = {"mode": "fail-node-a", "seconds": 30, "since": 2}
     items = admit(hosted, try_number=3, **again)
@@ -309,7 +313,7 @@ def test_a_clear_opens_one_attempt_however_late_its_tasks_come_and_however_often
     assert hosted.broker.runs[hosted.run].attempt == 2
     deferred(
         lambda: analyse(items[1]).execute(
-            hosted.context(mode="fail-node-a", seconds=30, try_number=5, since=4, clears=2)
+            hosted.context(mode="fail-node-a", seconds=600, try_number=5, since=4, clears=2)
         )
     )
     assert hosted.broker.runs[hosted.run].attempt == 3
@@ -347,13 +351,14 @@ def test_a_node_whose_tries_are_used_up_tells_the_others(hosted: World, monkeypa
 
 
 def test_a_killed_host_loses_the_pod_and_the_run_goes_on(hosted: World) -> None:
-    item = admit(hosted, mode="slow", seconds=1)[0]
-    context = hosted.context(mode="slow", seconds=1)
+    item = admit(hosted, mode="slow", seconds=600)[0]
+    context = hosted.context(mode="slow", seconds=600)
     operator = analyse(item)
     waiting = deferred(lambda: operator.execute(context))
     until(lambda: hosted.starts("node-a"))
     hosted.host.send_signal(signal.SIGKILL)
     hosted.host.wait()
+    hosted.end("node-a")  # its replacement ends at once
     back = threading.Timer(1.0, hosted.start_host)
     back.start()
     assert finish(operator, context, waiting)["pod"].endswith("-1-2")
@@ -373,8 +378,8 @@ def test_a_broker_that_is_away_does_not_disturb_a_running_pod(hosted: World) -> 
 
 
 def test_ending_the_deferred_task_stops_the_pod_but_a_lost_triggerer_does_not(hosted: World) -> None:
-    item = admit(hosted, mode="slow", seconds=30)[0]
-    context = hosted.context(mode="slow", seconds=30)
+    item = admit(hosted, mode="slow", seconds=600)[0]
+    context = hosted.context(mode="slow", seconds=600)
     waiting = deferred(lambda: analyse(item).execute(context))
     pod = f"{hosted.run}-node-a-1-1"
     until(lambda: hosted.starts("node-a"))
@@ -392,7 +397,7 @@ def test_ending_the_deferred_task_stops_the_pod_but_a_lost_triggerer_does_not(ho
     until(lambda: hosted.pods()[pod]["state"] == "exited")
     assert hosted.pods()[pod]["stopping"] is True
     # Cleared: the stopped pod is not taken for a failed workflow.
-    deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=30, try_number=2)))
+    deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=600, try_number=2)))
     assert hosted.pods()[f"{hosted.run}-node-a-1-2"]["state"] == "running"
     assert hosted.broker.runs[hosted.run].failing is None
 
@@ -402,8 +407,8 @@ def test_a_pod_is_stopped_though_nobody_resumes_its_task(hosted: World, why: str
     """A user ends the run, and it is closed before the triggerer hears that the task was ended: Airflow drops the
     trigger's event.
     """
-    item = admit(hosted, mode="slow", seconds=30)[0]
-    waiting = deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=30)))
+    item = admit(hosted, mode="slow", seconds=600)[0]
+    waiting = deferred(lambda: analyse(item).execute(hosted.context(mode="slow", seconds=600)))
     update: dict[str, Any] = (
         {"state": "closed"} if why == "closed" else {"failing": m.Failing(node="node-b", reason="a rule failed")}
     )
@@ -413,8 +418,8 @@ def test_a_pod_is_stopped_though_nobody_resumes_its_task(hosted: World, why: str
 
 
 def test_a_pod_that_runs_too_long_is_stopped(hosted: World) -> None:
-    item = admit(hosted, mode="slow", seconds=30)[0]
-    context = hosted.context(mode="slow", seconds=30)
+    item = admit(hosted, mode="slow", seconds=600)[0]
+    context = hosted.context(mode="slow", seconds=600)
     operator = analyse(item, max_duration=timedelta(seconds=6))
     waiting = deferred(lambda: operator.execute(context))
     assert waiting.timeout is not None and waiting.timeout <= timedelta(seconds=6)

@@ -21,7 +21,7 @@ from gdi_operators.operators import AdmitRunOperator, SnakemakeOperator
 from gdi_operators.settings import settings
 from tests.support.cluster_stand_in import StandIn, now
 from tests.support.operators_flow import deferred, event_of
-from tests.support.operators_world import Served, World
+from tests.support.operators_world import Served, World, until
 
 
 class Clustered(World):
@@ -61,7 +61,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clustered
                 "conn_id": "the_cluster",
                 "image": "gdi-snakemake:1",
                 "mark_seconds": 0.01,
-                "start_timeout": 1,
+                "start_timeout": 600,
                 "limits": {"memory": "2Gi"},
             }
         )
@@ -81,7 +81,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clustered
         **made.environment,
         "GDI_LAUNCHER": "kubernetes",
         "GDI_POD_CONFIG": str(config),
-        "GDI_BROKER_PATIENCE": "3",
+        "GDI_BROKER_PATIENCE": "120",
     }.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
@@ -111,7 +111,19 @@ def resume(world: Clustered, operator: SnakemakeOperator, waiting: TaskDeferred)
 
 
 def later(what: Callable[[], None], seconds: float = 0.3) -> None:
+    """What may come before or after what the test does next."""
     threading.Timer(seconds, what).start()
+
+
+def once_turned_away(world: Clustered, what: Callable[[], None]) -> None:
+    """Does `what` after the API server has answered that it cannot, twice."""
+    enough = world.cluster.turned_away + 2
+
+    def wait() -> None:
+        until(lambda: world.cluster.turned_away >= enough)
+        what()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def test_a_pod_is_registered_then_made_then_pinned_then_let_go(world: Clustered) -> None:
@@ -196,13 +208,21 @@ def test_an_absent_image_fails_the_task_with_that_reason_and_removes_the_pod(wor
     assert not world.cluster.pods and world.broker.runs[world.run].failing is not None
 
 
-def test_a_full_quota_is_waited_for_then_retried_with_the_reason(world: Clustered) -> None:
+def test_a_full_quota_is_waited_for_then_retried_with_the_reason(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operator = analyse(admit(world))
     world.cluster.refuse = (
         403,
         "Forbidden",
         'pods "x" is forbidden: exceeded quota: runs, requested: pods=1, used: pods=9, limited: pods=9',
     )
+
+    def patience(seconds: float) -> None:
+        monkeypatch.setenv("GDI_BROKER_PATIENCE", str(seconds))
+        settings.cache_clear()
+
+    patience(0)
     with pytest.raises(AirflowException, match="exceeded quota: runs") as full:
         start(world, operator)
     assert not isinstance(full.value, AirflowFailException)
@@ -210,7 +230,8 @@ def test_a_full_quota_is_waited_for_then_retried_with_the_reason(world: Clustere
     def free() -> None:
         world.cluster.refuse = None
 
-    later(free, 1)
+    patience(120)
+    once_turned_away(world, free)
     start(world, operator)
     assert world.cluster.created == [world.name(1)]
 
@@ -226,14 +247,17 @@ def test_a_refusal_for_good_is_not_retried(world: Clustered, monkeypatch: pytest
         analyse(admit(world)).execute(world.context(mode="ok"))
 
 
-def test_an_api_server_that_starts_and_does_not_know_its_roles_yet_is_waited_for(world: Clustered) -> None:
+def test_an_api_server_that_starts_and_does_not_know_its_roles_yet_is_waited_for(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "REFUSED_SECONDS", 600)
     operator = analyse(admit(world))
 
     def known() -> None:
         world.cluster.starting = False
 
     world.cluster.starting = True
-    later(known, 1)
+    once_turned_away(world, known)
     waiting = start(world, operator)
     world.cluster.run(world.name(1))
     world.cluster.starting = True
@@ -242,7 +266,7 @@ def test_an_api_server_that_starts_and_does_not_know_its_roles_yet_is_waited_for
         known()
         world.cluster.end(world.name(1), 0)
 
-    later(ended, 1)
+    once_turned_away(world, ended)
     done = resume(world, operator, waiting)
     assert isinstance(done, dict) and len(world.cluster.created) == 1
 
@@ -257,7 +281,7 @@ def test_an_api_server_that_is_away_is_waited_out_by_who_waits(world: Clustered)
         world.cluster.down = False
         world.cluster.end(world.name(1), 0)
 
-    later(back, 1.5)
+    once_turned_away(world, back)
     done = resume(world, operator, waiting)
     assert isinstance(done, dict) and len(world.cluster.created) == 1
 
@@ -285,7 +309,7 @@ def test_what_a_user_ends_while_the_api_server_is_away_ends_when_it_is_back(worl
     def back() -> None:
         world.cluster.down = False
 
-    later(back, 1.5)
+    once_turned_away(world, back)
     asyncio.run(waiting.trigger.on_kill())
     assert [name for name, _, _ in world.cluster.deleted] == [world.name(1)]
 

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,35 +83,54 @@ async def event(made: RuleTrigger) -> TriggerEvent:
     raise AssertionError("no event")
 
 
-async def ended(made: RuleTrigger, *, within: float = 10) -> TriggerEvent:
+async def ended(made: RuleTrigger, *, within: float = 120) -> TriggerEvent:
     async with asyncio.timeout(within):
         return await event(made)
 
 
-async def test_a_thousand_rules_of_twenty_runs_ask_the_broker_fewer_than_ten_times_a_second(broker: Broker) -> None:
+async def come(condition: Callable[[], bool]) -> None:
+    """Waits for it."""
+    async with asyncio.timeout(120):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_thousand_rules_of_twenty_runs_ask_the_broker_fewer_than_ten_times_a_second(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, turns = progress_poller.ProgressPollers.turn, []
+
+    async def noted(feeds: progress_poller.ProgressPollers) -> None:
+        waiting = asyncio.ensure_future(turn(feeds))
+        await asyncio.sleep(0)  # it has its turn, and waits for it
+        turns.append(feeds._next_turn)
+        await waiting
+
+    monkeypatch.setattr(progress_poller.ProgressPollers, "turn", noted)
     waiting = [asyncio.create_task(event(trigger(dag_run=f"run-{n}"))) for n in range(20) for _ in range(50)]
-    await asyncio.sleep(4)
+    everyone = {make_run_id("probe", f"run-{n}") for n in range(20)}
+    await come(lambda: {run for _, run in broker.asked} == everyone and len(broker.asked) >= 40)
     started = time.monotonic()
     for n in range(20):
         broker.done[make_run_id("probe", f"run-{n}")] = 2
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         events = await asyncio.gather(*waiting)
     took = time.monotonic() - started
     assert all(isinstance(e, TaskSuccessEvent) for e in events)
-    first, last = broker.asked[0][0], broker.asked[-1][0]
-    rate = len(broker.asked) / (last - first)
+    # By the times that polls are given: when they arrive depends on the machine.
+    rate = len(turns) / (turns[-1] - turns[0])
     print(
         f"{len(broker.asked)} requests, {rate:.1f} a second; the last of 1000 rules was green {took:.1f} s after its"
         " job's end"
     )
-    assert rate < 10
+    assert rate < 10 and len(broker.asked) <= len(turns)
     assert len({run for _, run in broker.asked}) == 20
 
 
 async def test_the_poll_ends_with_the_last_who_wants_it_and_its_connection_with_it(broker: Broker) -> None:
     one = asyncio.create_task(event(trigger()))
     other = asyncio.create_task(event(trigger()))
-    await asyncio.sleep(1)
+    await come(lambda: bool(broker.asked))
     one.cancel()  # marked, cleared, or moved to another triggerer
     await asyncio.gather(one, return_exceptions=True)
     feeds = progress_poller._loops[asyncio.get_running_loop()][None]
@@ -135,33 +154,33 @@ async def test_a_broker_that_is_away_or_forgot_the_run_is_waited_for(
 ) -> None:
     broker.known = False
     waiting = asyncio.create_task(event(trigger()))
-    await asyncio.sleep(1.5)
+    await come(lambda: "The broker refuses (There is no such run" in caplog.text)
     await asyncio.to_thread(broker.served.stop)
-    await asyncio.sleep(2.5)
+    await come(lambda: "The broker does not answer" in caplog.text)
     assert not waiting.done()
     broker.known = True
     broker.done[make_run_id("probe", "manual__1")] = 2
     await asyncio.to_thread(broker.served.start)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(120):
         assert isinstance(await waiting, TaskSuccessEvent)
     assert "The broker refuses (There is no such run" in caplog.text and "The broker does not answer" in caplog.text
 
 
 async def test_a_connection_that_is_missing_may_be_made_while_rules_wait(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.done[make_run_id("probe", "manual__1")] = 2
     made = trigger()
     made.token_broker_conn_id = "not_there_yet"
     waiting = asyncio.create_task(event(made))
-    await asyncio.sleep(2)
+    await come(lambda: "not_there_yet" in caplog.text)
     assert not waiting.done()
     extra = json.dumps({"identity_token_file": str(settings().identity_token_file)})
     monkeypatch.setenv(
         "AIRFLOW_CONN_NOT_THERE_YET",
         json.dumps({"conn_type": "gdi_token_broker", "host": broker.served.url, "extra": extra}),
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         assert isinstance(await waiting, TaskSuccessEvent)
 
 
@@ -193,16 +212,14 @@ async def test_what_an_earlier_attempt_did_does_not_count_before_the_run_is_admi
     broker.done[make_run_id("probe", "manual__1")] = 2  # all of the attempt before
     asked = in_airflow(monkeypatch, (False, False, False), (False, False, False), (True, False, False))
     waiting = asyncio.create_task(event(trigger()))
-    while len(asked) < 2:
-        await asyncio.sleep(0.05)
+    await come(lambda: len(asked) >= 2)
     assert not waiting.done()
     broker.done.clear()  # the next attempt is opened
-    while len(asked) < 3:
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
+    polls = len(broker.asked)
+    await come(lambda: len(asked) >= 3 and len(broker.asked) >= polls + 2)
     assert not waiting.done()
     broker.done[make_run_id("probe", "manual__1")] = 2
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         assert isinstance(await waiting, TaskSuccessEvent)
 
 

@@ -31,7 +31,7 @@ def aai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAai]:
 
 @pytest.fixture
 def browser() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=20, trust_env=False) as client:
+    with httpx.Client(timeout=60, trust_env=False) as client:
         yield client
 
 

@@ -32,7 +32,7 @@ def aai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAai]:
 
 
 def post(aai: RunningAai, path: str, client: str = BROKER, **form: Any) -> httpx.Response:
-    return httpx.post(aai.issuer + path, data=form, auth=(client, aai.secret(client)), timeout=20, trust_env=False)
+    return httpx.post(aai.issuer + path, data=form, auth=(client, aai.secret(client)), timeout=60, trust_env=False)
 
 
 def exchange(aai: RunningAai, subject: str, *, client: str = BROKER, **form: Any) -> httpx.Response:
@@ -66,7 +66,7 @@ def error(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 8) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"
@@ -273,12 +273,12 @@ def test_it_does_not_outlive_its_parent(tmp_path: Path) -> None:
         " '--with-parent'])\n"
     )
     program += f"while not pathlib.Path({str(tmp_path / 'ready.json')!r}).exists(): time.sleep(0.05)\n"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
     url = yaml.safe_load((tmp_path / "ready.json").read_text())["url"]
 
     def gone() -> bool:
         try:
-            httpx.get(url + "/oidc/jwk", timeout=2)
+            httpx.get(url + "/oidc/jwk", timeout=10)
         except httpx.ConnectError:
             return True
         return False

@@ -64,7 +64,7 @@ def get(
         headers["Authorization"] = f"Bearer {token}"
     if key is not None:
         headers["Client-Public-Key"] = base64.b64encode(key.pem().encode()).decode()
-    return httpx.request(method, sda.url + path, headers=headers, timeout=20, trust_env=False)
+    return httpx.request(method, sda.url + path, headers=headers, timeout=60, trust_env=False)
 
 
 def opened(key: KeyPair, data: bytes) -> bytes:
@@ -154,7 +154,7 @@ def test_refusals_are_sdas_own_words(sda: RunningSda, aai: RunningAai, alice: st
     assert said(get(sda, "/files/EGAF00000000000", alice)) == (404, "file not found")
     assert said(get(sda, path + ".c4gh", alice)) == (400, "c4gh public key is missing from the header")
     assert get(sda, path + ".c4gh", alice, **{"Client-Public-Key": "bm8="}).status_code == 400
-    by_header = httpx.get(sda.url + path, headers={"X-Amz-Security-Token": alice}, timeout=20)
+    by_header = httpx.get(sda.url + path, headers={"X-Amz-Security-Token": alice}, timeout=60)
     assert by_header.content == PLAIN
 
 

@@ -170,7 +170,9 @@ def test_a_closed_run_gets_no_data_and_a_later_attempt_may_use_what_an_earlier_o
     run.admit(2)
     assert world.read(PATH, capability).status_code == 200, "adopted by attempt 2"
     run.admit(2, state="closed")
-    wait(lambda: world.read(PATH, capability).status_code == 403, 3, "the denial")
+    looks = world.broker.looks
+    wait(lambda: world.read(PATH, capability).status_code == 403, what="the denial")
+    assert world.broker.looks <= looks + 2, "at the next look at the broker"
     assert any(r.startswith("RunClosed") for r in world.refusals(run.id))
 
 
@@ -219,7 +221,7 @@ def test_an_answer_that_breaks_off_breaks_off_for_the_tes_too(world: World, arch
     world.sda.modes[FILE] = "cut"
     with pytest.raises(httpx.RemoteProtocolError):
         world.read(PATH, capability)
-    wait(lambda: failed(world, run, task).get("gdi_error_class") == "Truncated", 5, "the note of it")
+    wait(lambda: failed(world, run, task).get("gdi_error_class") == "Truncated", what="the note of it")
     world.sda.modes.clear()
     _, _, capability = started(world)
     assert world.read(PATH, capability).content == archive, "the next task gets the whole"

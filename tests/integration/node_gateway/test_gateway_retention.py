@@ -86,7 +86,7 @@ def test_two_at_once_and_a_kill_in_the_middle_do_no_harm(world: World) -> None:
     first = threading.Thread(target=ask)
     first.start()
     world.kill()
-    first.join(30)
+    first.join(120)
     world.start()
     threads = [threading.Thread(target=ask) for _ in range(2)]
     [t.start() for t in threads]

@@ -402,7 +402,9 @@ def test_a_run_that_the_broker_closed_or_does_not_know_is_refused_within_the_che
     run.call("GET", TASKS)
     assert world.broker.looks <= looks + 1, "asked seldom while open"
     run.admit(1, state="closed")
-    wait(lambda: run.call("GET", TASKS).status_code == 403, 3, "the refusal")
+    looks = world.broker.looks
+    wait(lambda: run.call("GET", TASKS).status_code == 403, what="the refusal")
+    assert world.broker.looks <= looks + 2, "at the next look at the broker"
     del world.broker.runs[run.id]
     assert slug(run.call("GET", TASKS)) == "unknown-run"
 

@@ -36,7 +36,7 @@ run = json.load(open("/gdi/run.json"))
 mode = run["parameters"]["mode"]
 def tell(**what): open("/gdi/work/answer.json", "w").write(json.dumps(what))
 def over(path):
-    s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(path)
+    s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(path)
     s.sendall(b"hello\\n"); s.shutdown(socket.SHUT_WR)
     return s.makefile().read()
 if mode == "look":
@@ -66,17 +66,17 @@ elif mode == "wait":
     def stop(n, f): tell(signal=n); os._exit(1 if n == signal.SIGTERM else 0)
     signal.signal(signal.SIGTERM, stop); signal.signal(signal.SIGUSR1, stop)
     open("/gdi/work/ready", "w").close()
-    time.sleep(60)
+    time.sleep(600)
 elif mode == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork() == 0: os.setsid()
     open("/gdi/work/ready", "w").close()
-    time.sleep(60)
+    time.sleep(600)
 elif mode == "die": os.kill(os.getpid(), signal.SIGKILL)
 elif mode == "flood":
     for i in range(40000): print("x" * 99)
 elif mode == "token":
-    first = open("/gdi/identity/token").read(); end = time.time() + 20
+    first = open("/gdi/identity/token").read(); end = time.time() + 120
     while open("/gdi/identity/token").read() == first and time.time() < end: time.sleep(0.1)
     tell(changed=open("/gdi/identity/token").read() != first)
 sys.exit(run["parameters"].get("exit", 0))
@@ -142,9 +142,9 @@ class HostProcess:
             [sys.executable, "-m", "gdi.runner.host", "--config", str(self.config)], stdout=log, stderr=log, env=secret
         )
         self.http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=30
+            transport=httpx.HTTPTransport(uds=str(self.folder / "host.sock")), base_url="http://host", timeout=120
         )
-        until(lambda: self.answers(), 30)
+        until(lambda: self.answers(), 120)
 
     def answers(self) -> bool:
         if self.process.poll() is not None:
@@ -175,7 +175,7 @@ class HostProcess:
     def status(self, name: str) -> dict[str, Any]:
         return dict(self.http.get(f"/pods/{name}").json())
 
-    def ended(self, name: str, seconds: float = 30) -> dict[str, Any]:
+    def ended(self, name: str, seconds: float = 120) -> dict[str, Any]:
         until(lambda: self.status(name)["state"] in ("exited", "lost"), seconds)
         return self.status(name)
 
@@ -188,7 +188,7 @@ class HostProcess:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(120)
         for tcp in (self.broker, self.gateway, self.other):
             tcp.listener.close()
 
@@ -223,7 +223,7 @@ def test_a_pod_sees_no_other_process_folder_environment_or_network(host: HostPro
     (host.folder / "state" / "work" / "r-other").mkdir(parents=True)
     (host.folder / "state" / "work" / "r-other" / "genotypes").write_text("planted-secret")
     host.run("other", "wait", node="node-b")
-    until(lambda: (host.work("node-b") / "ready").exists(), 20)
+    until(lambda: (host.work("node-b") / "ready").exists(), 120)
     skip = [sys.prefix, sys.base_prefix, "/lib", "/lib64", "/bin", "/sbin", "/dev"]
     host.run("pod", "look", skip=skip, ports=[host.broker.port, host.gateway.port, host.other.port])
     assert host.ended("pod")["exit_code"] == 0, (host.folder / "state/pods/pod/log").read_text()
@@ -287,16 +287,16 @@ def test_token_files_are_renewed_before_they_expire(tmp_path: Path) -> None:
 def test_stopping_asks_the_program_inside_then_kills(host: HostProcess) -> None:
     for name, mode, number in (("one", "cancel", signal.SIGTERM), ("two", "hand-over", signal.SIGUSR1)):
         host.run(name, "wait", node=f"node-{name}")
-        until(lambda node=f"node-{name}": (host.work(node) / "ready").exists(), 20)  # type: ignore[misc]
+        until(lambda node=f"node-{name}": (host.work(node) / "ready").exists(), 120)  # type: ignore[misc]
         assert host.http.post(f"/pods/{name}/stop", json={"mode": mode}).json()["stopping"] is True
         end = host.ended(name)
         assert (end["exit_code"], end["signal"], end["stopping"]) == (1 if number == signal.SIGTERM else 0, None, True)
         assert host.answer(f"node-{name}") == {"signal": number}
     host.run("deaf", "deaf", node="node-deaf")
-    until(lambda: (host.work("node-deaf") / "ready").exists(), 20)
+    until(lambda: (host.work("node-deaf") / "ready").exists(), 120)
     host.http.post("/pods/deaf/stop", json={"grace": 0.3})
     assert host.ended("deaf")["signal"] == signal.SIGKILL
-    until(lambda: not alive(str(host.work("node-deaf"))), 5)
+    until(lambda: not alive(str(host.work("node-deaf"))), 120)
 
 
 def test_exit_codes_and_deaths_by_signal_are_told_apart(host: HostProcess) -> None:
@@ -314,7 +314,7 @@ def test_creating_and_starting_twice_makes_one_pod(host: HostProcess) -> None:
     assert first == second and first["state"] == "created"
     host.http.post("/pods/pod/start")
     host.http.post("/pods/pod/start")
-    until(lambda: (host.work() / "ready").exists(), 20)
+    until(lambda: (host.work() / "ready").exists(), 120)
     inside = psutil.Process(host.process.pid).children(recursive=True)
     assert len([p for p in inside if p.cmdline()[-1:] == ["/gdi/workflow/probe.py"] and "bwrap" not in p.name()]) == 1
     assert host.put("pod", "look").json()["type"].endswith("pod-exists")
@@ -325,7 +325,7 @@ def test_creating_and_starting_twice_makes_one_pod(host: HostProcess) -> None:
 
 def test_pods_die_with_a_killed_host_and_are_lost_after_its_restart(host: HostProcess) -> None:
     host.run("pod", "wait")
-    until(lambda: (host.work() / "ready").exists(), 20)
+    until(lambda: (host.work() / "ready").exists(), 120)
     host.put("waiting", "wait")
     inside = psutil.Process(host.process.pid).children(
         recursive=True
@@ -333,7 +333,7 @@ def test_pods_die_with_a_killed_host_and_are_lost_after_its_restart(host: HostPr
     assert inside
     host.process.send_signal(signal.SIGKILL)
     host.process.wait()
-    assert not psutil.wait_procs(inside, timeout=10)[1]
+    assert not psutil.wait_procs(inside, timeout=120)[1]
     host.start()
     assert host.status("pod")["state"] == "lost"
     assert host.status("waiting")["state"] == "created"
@@ -347,7 +347,7 @@ def test_a_second_host_on_the_same_folder_is_refused(host: HostProcess) -> None:
         [sys.executable, "-m", "gdi.runner.host", "--config", str(host.config)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 2 and "used by another process host" in done.stderr
@@ -394,7 +394,7 @@ def test_a_mistake_in_the_configuration_is_named(tmp_path: Path) -> None:
         [sys.executable, "-m", "gdi.runner.host", "--config", str(config)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 2 and "broker.port" in done.stderr and "state_dir" in done.stderr

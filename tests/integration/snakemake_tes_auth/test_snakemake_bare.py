@@ -121,7 +121,7 @@ def test_a_killed_snakemake_finds_its_tasks_again_from_another_folder(bare: Bare
     prefix = bare.prefix()
     first = bare.start(workflow(tmp_path / "one", SLOW), prefix, "--config", "slow=8")
     try:
-        wait_for("all three are there", lambda: len(bare.of_prefix(prefix)) == 3 or first.poll() is not None, 60)
+        wait_for("all three are there", lambda: len(bare.of_prefix(prefix)) == 3 or first.poll() is not None)
     finally:
         first.kill()
         said, _ = first.communicate()

@@ -51,9 +51,9 @@ def test_a_storm_of_all_faults_loses_nothing_and_submits_nothing_twice(rig: Thro
 def test_a_task_that_the_tes_forgot_is_submitted_anew_once(rig: Through, work: Path) -> None:
     prefix = rig.prefix()
     process = rig.start(work, prefix, "--config", "slow=4")
-    wait_for("tasks", lambda: len(rig.proxy.born) >= 6, 60)
+    wait_for("tasks", lambda: len(rig.proxy.born) >= 6)
     rig.proxy.forgotten.add(next(iter(rig.proxy.born)))
-    said, _ = process.communicate(timeout=90)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert rig.once_each() and len(rig.proxy.creations) == 8 and "knows this task no more" in said
 

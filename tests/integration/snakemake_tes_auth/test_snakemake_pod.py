@@ -170,7 +170,7 @@ def test_a_workflow_other_than_the_admitted_one_is_not_started(node: Node, pod: 
     run["digest"] = "sha256:" + "0" * 64
     (pod.root / "run.json").write_text(json.dumps(run))
     result = subprocess.run(
-        [sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(pod.root)], timeout=30, capture_output=True
+        [sys.executable, "-m", "snakemake_tes_auth.pod", "--root", str(pod.root)], timeout=120, capture_output=True
     )
     assert result.returncode == 2
 

@@ -54,7 +54,7 @@ class Host:
         self.http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(folder / "host.sock")), base_url="http://host", timeout=60
         )
-        node.wait(self._answers, 30)
+        node.wait(self._answers)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, (self.folder / "host.log").read_text()
@@ -83,7 +83,7 @@ class Host:
             assert answer.is_success, answer.text
 
     def ended(self, name: str) -> dict[str, Any]:
-        self.node.wait(lambda: self.http.get(f"/pods/{name}").json()["state"] in ("exited", "lost"), 90)
+        self.node.wait(lambda: self.http.get(f"/pods/{name}").json()["state"] in ("exited", "lost"), 300)
         return dict(self.http.get(f"/pods/{name}").json())
 
     def said(self) -> str:
@@ -114,6 +114,6 @@ def test_the_workflow_runs_in_the_sandbox_and_is_cancelled_there(host: Host) -> 
     assert (host.node.workspace / "release" / "allele_counts.json").exists()
     (host.node.workspace / "release" / "allele_counts.json").unlink()
     host.run("pod-2", regions=2, slow_seconds=300)
-    host.node.wait(lambda: len(host.node.live()) == 2, 60)
+    host.node.wait(lambda: len(host.node.live()) == 2)
     assert host.http.post("/pods/pod-2/stop", json={"mode": "cancel", "grace": 60}).is_success
     assert host.ended("pod-2")["exit_code"] == 1 and not host.node.live()

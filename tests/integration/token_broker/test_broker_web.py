@@ -19,7 +19,7 @@ pytest_plugins = ["tests.support.broker_fixtures"]
 
 @pytest.fixture
 def browser(world: World) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=world.url(), trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as client:
         yield client
 
 

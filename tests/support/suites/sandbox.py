@@ -193,7 +193,7 @@ def test_killing_the_sandboxs_process_kills_everything_inside(maker: Maker, tmp_
             break
         wait.wait(0.05)
     child.kill()
-    child.wait(10)
+    child.wait(120)
     wait.wait(0.3)
     size = beat.stat().st_size
     wait.wait(0.5)

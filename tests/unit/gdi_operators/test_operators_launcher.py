@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -295,18 +296,19 @@ class Away:
 
 
 @pytest.mark.parametrize(
-    ("away", "tries", "told"),
+    ("make", "tries", "told"),
     [
-        (Away(ProblemError(503, "cluster-away", "x"), ProblemError(503, "cluster-away", "x")), 3, False),
-        (Away(*[ProblemError(503, "cluster-away", "x")] * 100), None, True),
-        (Away(hangs=True), None, True),
-        (Away(LauncherError("no")), 1, True),
+        (lambda: Away(*[ProblemError(503, "cluster-away", "x")] * 2), 3, False),
+        (lambda: Away(*[ProblemError(503, "cluster-away", "x")] * 100), None, True),
+        (lambda: Away(hangs=True), None, True),
+        (lambda: Away(LauncherError("no")), 1, True),
     ],
 )
 @virtual_time
 async def test_a_users_stop_is_tried_again_while_airflow_waits_for_it(
-    away: Away, tries: int | None, told: bool, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Away], tries: int | None, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    away = make()
     assert trigger.STOP_PATIENCE + trigger.STOP_PAUSE < 30 and trigger.STOP_TRY <= 8
     monkeypatch.setattr(trigger, "get_launcher", lambda _: away)
     for name, seconds in (("STOP_PATIENCE", 0.6), ("STOP_TRY", 0.2), ("STOP_PAUSE", 0.02)):
