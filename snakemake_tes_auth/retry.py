@@ -8,6 +8,7 @@ from typing import TypeVar
 import httpx
 
 from gdi.broker_client.client import as_problem
+from gdi.contracts.problems import SILENCED
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import Failure, RetryPolicy, acall_again
 
@@ -30,10 +31,6 @@ class Refused(Exception):
     def __init__(self, detail: str, *, dataset: str | None = None) -> None:
         super().__init__(detail)
         self.dataset = dataset
-
-
-# The server's words for "this process may not speak for the run any more".
-SILENCED = frozenset({"stale-attempt", "stale-workload", "run-closed", "wrong-node", "missing-scope"})
 
 
 def error_of(answer: httpx.Response) -> Exception:

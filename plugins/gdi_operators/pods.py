@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_pod_name
+from gdi.contracts.problems import FENCED
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
@@ -93,7 +94,7 @@ class Pods:
                 if known.uid is None or self.get(generation) is not None:
                     return generation
             except ProblemError as error:
-                if error.slug != "workload-fenced":
+                if error.slug != FENCED:
                     raise
             if generation >= MAX_GENERATIONS:
                 raise LauncherError(

@@ -12,6 +12,7 @@ from typing import Literal
 import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.problems import OVER
 from gdi.contracts.run_file import RunFile
 from gdi.contracts.tokens import TokenRequest
 from gdi.kit.problem import ProblemError
@@ -22,7 +23,6 @@ BOUND = 5.0  # seconds; the kubelet gives 30 or more from SIGTERM to SIGKILL
 MARK_BOUND = 2.0  # the mark was written before the pod was ended, its file in the pod may lag
 MAX_BYTES = 256 * 1024
 _MARK = re.compile(r'^gdi-stop="(cancel|hand-over)"$', re.MULTILINE)
-OVER = frozenset({"run-closed", "attempt-over"})
 
 Meaning = Literal["cancel", "hand-over"]
 

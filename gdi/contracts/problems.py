@@ -1,0 +1,149 @@
+"""The types of problems (RFC 9457) that the rooms answer or raise: each slug once, with the statuses that it has and
+what the reader can do next. `gdi.kit.problem` has the form; a slug is part of the API and does not change its meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """`statuses`: of HTTP; empty where any error status may be. `action` is the usual one; where a problem is raised,
+    a better one may be given.
+    """
+
+    statuses: tuple[int, ...]
+    action: str
+
+
+SILENCED = frozenset({"stale-attempt", "stale-workload", "run-closed", "wrong-node", "missing-scope"})
+"""A gateway's words for: this process may not speak for the run any more."""
+OVER = frozenset({"run-closed", "attempt-over"})
+"""The broker's words for: this attempt has ended, or another has begun."""
+FENCED = "workload-fenced"
+"""The broker's word for: a later pod of the same node took over."""
+
+PROBLEMS: dict[str, ProblemType] = {
+    "access-denied": ProblemType((403,), "Apply for access to the datasets, then start again."),
+    "access-ended": ProblemType((403,), "Apply for access again, then open the next attempt."),
+    "archive-error": ProblemType((502,), "See the node's archive."),
+    "attempt-over": ProblemType((409,), "Stop: a later attempt took over."),
+    "attempt-unknown": ProblemType((409,), "Close the attempt that is open."),
+    "bad-answer": ProblemType((502,), "Try again later."),
+    "bad-datasets": ProblemType((422,), "Name the datasets to analyse."),
+    "bad-expiry": ProblemType((422,), "Choose another end for the grant."),
+    "bad-parameters": ProblemType((422,), "Correct them and send them again."),
+    "bad-pod-name": ProblemType((422,), "Rename it."),
+    "bad-schedule": ProblemType((422,), "Correct the schedule and send it again."),
+    "broker-away": ProblemType((503,), "Try again in a few seconds."),
+    "cluster-away": ProblemType((502, 503), "It is tried again."),
+    "database-unavailable": ProblemType((503,), "Try again in some seconds; tell the operator if it stays."),
+    "dataset-not-granted": ProblemType(
+        (403,), "Give consent for these datasets (a new grant), and start a run that names them."
+    ),
+    "destination-not-allowed": ProblemType((403,), "Add it to `gateways` in the process host's configuration."),
+    "exchange-refused": ProblemType(
+        (403,), "Sign in again with offline_access, or ask the operator to allow the token exchange."
+    ),
+    "forbidden": ProblemType((403,), "Send the token of the right party."),
+    "forbidden-check": ProblemType((403,), "Ask the node's operator."),
+    "forbidden-command": ProblemType((403,), "Tasks need none: remove it."),
+    "forbidden-environment": ProblemType((403,), "Tasks need none: rename or remove it."),
+    "forbidden-image": ProblemType((403,), "Use one that its policy allows."),
+    "forbidden-location": ProblemType((403,), "Use sda://DATASET/path or workspace://RUN/path of this run."),
+    "forbidden-path": ProblemType((403,), "Use /gdi/work/… or /gdi/workflow/…."),
+    "forbidden-tag": ProblemType((403,), "Leave it out."),
+    "forbidden-workflow": ProblemType((403,), "Ask the node's operator to allow this version."),
+    "grant-inactive": ProblemType((403,), "Give consent (a new grant), then start again."),
+    "grant-not-yours": ProblemType((403,), "Use a grant of your own, or give consent first."),
+    "grant-unknown": ProblemType((404,), "List your grants: GET /v1/grants."),
+    "host-full": ProblemType((503,), "Try again later."),
+    "http-error": ProblemType((), "See the server's log."),
+    "internal": ProblemType((500,), "Try again; if it stays, tell the operator."),
+    "introspection-unavailable": ProblemType((503,), "Try again shortly."),
+    "invalid-page-token": ProblemType((422,), "Start the listing again."),
+    "invalid-request": ProblemType((400, 422), "Correct the named fields and send it again."),
+    "invalid-tag": ProblemType((422,), "Set the tags: a job's key must be stable over retries."),
+    "invalid-token": ProblemType((401,), "Get a fresh token."),
+    "issuer-away": ProblemType((503,), "Try again; if it stays, the operator looks at the enrolled jwks_url."),
+    "logs-closed": ProblemType((403,), "Ask the node's operator."),
+    "method-not-allowed": ProblemType((405,), "Check the method and the path."),
+    "min-ttl-unavailable": ProblemType((409,), "Ask for a shorter min_ttl."),
+    "missing-scope": ProblemType((403,), "Another workload of the run does this."),
+    "narrowing-refused": ProblemType(
+        (502,), "The operator allows the broker's client to exchange tokens for this audience."
+    ),
+    "no-refresh-token": ProblemType((502,), "Sign in with the scope offline_access."),
+    "node-not-in-plan": ProblemType((403,), "Name a node of the plan."),
+    "not-found": ProblemType((404,), "Check the path."),
+    "nothing-to-review": ProblemType((404,), "It was decided, or never asked for."),
+    "other-run": ProblemType((403,), "Use the run's own token."),
+    "pod-ended": ProblemType((409,), "Create one with another name."),
+    "pod-exists": ProblemType((409,), "Use another name."),
+    "provider-refused": ProblemType((502,), "The operator looks at the broker's OIDC client."),
+    "provider-unavailable": ProblemType((503,), "Try again in a minute."),
+    "queue-full": ProblemType((429,), "Submit again when some have ended."),
+    "quota-exceeded": ProblemType(
+        (429,), "It is tried again as other runs end; else raise the namespace's ResourceQuota."
+    ),
+    "refresh-busy": ProblemType((503,), "Try again in some seconds."),
+    "rejected": ProblemType((422,), "Correct the task."),
+    "release-damaged": ProblemType((502,), "Tell the node's operator, who looks at the node's storage."),
+    "release-mismatch": ProblemType((403,), "Ask for the run's own releases only."),
+    "release-refused": ProblemType((422,), "Correct what the workflow writes."),
+    "release-too-large": ProblemType((413,), "Write a smaller release."),
+    "run-closed": ProblemType((403, 409), "Stop: the run is over; or start a new attempt."),
+    "run-mismatch": ProblemType((409,), "Start a new run with a new ticket."),
+    "run-unknown": ProblemType((404,), "Check the run's id."),
+    "sandbox-failed": ProblemType((409,), "See the process host's log."),
+    "sign-in-refused": ProblemType((403,), "Sign in again."),
+    "stale-attempt": ProblemType((403,), "Stop: the later attempt goes on."),
+    "stale-workload": ProblemType((403,), "Stop: the later one goes on."),
+    "storage-away": ProblemType((503,), "Try again in a few seconds."),
+    "task-unknown": ProblemType((404,), "Check the id, and who submitted it."),
+    "tes-away": ProblemType((503,), "Try again in a few seconds."),
+    "tes-refused": ProblemType((403,), "Check the user's rights at this node."),
+    "tes-rejected": ProblemType((422,), "Correct the task."),
+    "ticket-expired": ProblemType((403,), "Start again with a new ticket."),
+    "ticket-mismatch": ProblemType((403,), "Start again with a new ticket."),
+    "ticket-or-grant": ProblemType((422,), "Send the ticket of this start, or your grant."),
+    "ticket-unknown": ProblemType((403,), "Start again with a new ticket."),
+    "ticket-used": ProblemType((403,), "Start again with a new ticket."),
+    "token-endpoint-away": ProblemType((503,), "It is tried again."),
+    "token-missing": ProblemType((503,), "It is tried again until the file is written."),
+    "token-refused": ProblemType((503,), "It is tried again with a fresh token."),
+    "too-large": ProblemType((403, 413), "Send less at once."),
+    "too-many-events": ProblemType((429,), "Report less."),
+    "too-many-files": ProblemType((403,), "Split the job."),
+    "too-many-grants": ProblemType((409,), "Revoke some: DELETE /v1/grants/{id}."),
+    "too-many-sources": ProblemType((403,), "Keep data out of the workflow's folder: make it a dataset."),
+    "too-many-tasks": ProblemType((403,), "Make the jobs larger."),
+    "too-many-workloads": ProblemType((409,), "Start a new run."),
+    "too-much": ProblemType((503,), "It is tried again with less at once."),
+    "uid-pinned": ProblemType((409,), "Register a new pod under another name."),
+    "unauthenticated": ProblemType((401,), "Send a token that is in force."),
+    "unknown-attempt": ProblemType((403,), "Have the attempt admitted first."),
+    "unknown-kind": ProblemType((422,), "Use a kind of release that is installed."),
+    "unknown-pod": ProblemType((404,), "Create it first."),
+    "unknown-release": ProblemType((404,), "Ask for the release first."),
+    "unknown-run": ProblemType((403,), "Check the run's plan."),
+    "unknown-task": ProblemType((404,), "Check the link."),
+    "unknown-workflow": ProblemType((404,), "Install it beside the others, then retry the task."),
+    "userinfo-refused": ProblemType((502,), "Try again; if it stays, sign in and give consent again."),
+    "vault-unavailable": ProblemType((503,), "Try again in some seconds; tell the operator if it stays."),
+    "visa-issuer-unavailable": ProblemType((503,), "Try again in a minute; tell the operator if it stays."),
+    "workflow-changed": ProblemType((409,), "Start the analysis again: a run keeps the version it was admitted with."),
+    "workflow-not-granted": ProblemType((403,), "Give consent for it (a new grant)."),
+    "workflow-unreadable": ProblemType((409,), "Mend the catalogue and retry."),
+    "workload-fenced": ProblemType((403, 409), "Stop: a later pod took over."),
+    "workload-mismatch": ProblemType((409,), "Use another name."),
+    "workload-unknown": ProblemType((403, 409), "Register it first, without uid."),
+    "workload-unpinned": ProblemType((403,), "Pin the pod's uid first."),
+    "wrong-audience": ProblemType((403,), "Use an audience of the plan."),
+    "wrong-hash": ProblemType((422,), "Send the file again, whole."),
+    "wrong-issuer": ProblemType((403,), "Use the cluster's own identity token."),
+    "wrong-node": ProblemType((403,), "Use that node's gateway."),
+    "wrong-source": ProblemType((403,), "Set source to the pod's name."),
+    "wrong-uid": ProblemType((403,), "Use the identity of the registered pod."),
+}
