@@ -101,7 +101,8 @@ def entry(folder: Path, text: str, **changed: object) -> Path:
         "version": "1",
         "needs": {"images": ["good:1"]},
         "releases": [
-            {"name": n, "title": n, "path": p, "schema_file": "s.json", "kind": "allele-counts"} for n, p in paths
+            {"name": n, "title": n, "path": p, "schema_file": "s.json", "kind": "allele-counts", "merge": False}
+            for n, p in paths
         ],
         "parameters": {"n": {"type": "integer", "minimum": 1, "default": 0}},
         **changed,
@@ -140,6 +141,63 @@ def test_every_mistake_is_named_with_its_rule_and_what_to_write_instead(tmp_path
     assert [f for f in found if f.startswith("workflow.yaml, parameters.n.default: n: 0 is less than")]
     assert [f for f in found if f.startswith("rules.lock: it is missing")]
     assert len(found) == 10
+
+
+def releases_of(folder: Path, **changed: object) -> list[str]:
+    """What is said of a workflow's one release, which a rule makes."""
+    release = {"name": "made", "title": "M", "path": "c/7.txt", "kind": "allele-counts", **changed}
+    made = load(entry(folder, MISTAKES, releases=[release]))
+    return [
+        str(f) for f in check(made, SnakefileFacts(snakemake="9")) if "releases.0." in str(f) and ".path" not in f.where
+    ]
+
+
+def test_a_kind_that_is_not_installed_is_refused_by_name(tmp_path: Path) -> None:
+    assert releases_of(tmp_path / "good") == []
+    (said,) = releases_of(tmp_path / "w", kind="histogram")
+    assert said.startswith("workflow.yaml, releases.0.kind: There is no kind of release named 'histogram'")
+    assert said.endswith("Use one of these: allele-counts.")
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong"),
+    [
+        ('{"properties": {"format": {"const": "gdi-allele-counts/1"}}}', ""),
+        ('{"properties": {"format": {"enum": ["gdi-allele-counts/1", "gdi-allele-counts/2"]}}}', ""),
+        ("{}", ""),
+        ('{"properties": {"format": {"const": "gdi-histogram/1"}}}', "describes another format than gdi-allele-coun"),
+        ('{"properties": {"format": {"enum": ["gdi-histogram/1"]}}}', "describes another format than gdi-allele-coun"),
+        ('{"properties": 5}', "is no JSON Schema (SchemaError)"),
+        ("{", "is no JSON Schema (JSONDecodeError)"),
+    ],
+)
+def test_a_releases_schema_is_compared_with_its_kind(schema: str, wrong: str, tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    folder.mkdir()
+    release = {"name": "made", "title": "M", "path": "c/7.txt", "kind": "allele-counts", "schema_file": "r.json"}
+    entry(folder / "x", MISTAKES, releases=[release])
+    (folder / "x" / "r.json").write_text(schema)
+    found = check(load(folder / "x"), SnakefileFacts(snakemake="9"))
+    said = [str(f) for f in found if f.where == "workflow.yaml, releases.0.schema_file"]
+    assert (wrong in said[0]) if wrong else not said
+
+
+def test_a_run_has_one_answer(tmp_path: Path) -> None:
+    two = [{"name": n, "title": n, "path": "c/7.txt", "kind": "allele-counts"} for n in ("one", "two")]
+    found = check(load(entry(tmp_path / "w", MISTAKES, releases=two)), SnakefileFacts(snakemake="9"))
+    assert "workflow.yaml, releases: one, two are merged, but a run has one answer." in "\n".join(map(str, found))
+
+
+def test_the_old_names_of_a_kind_are_read_for_one_version_and_said(tmp_path: Path) -> None:
+    old = {"name": "made", "title": "M", "path": "c/7.txt", "schema_file": "s.json", "check": "allele-counts"}
+    with pytest.warns(FutureWarning, match="are named `kind` now"):
+        (kept,) = load(entry(tmp_path / "kept", MISTAKES, releases=[old])).workflow.releases
+    with pytest.warns(FutureWarning):
+        merged = {**old, "gather": "allele-counts"}
+        (added,) = load(entry(tmp_path / "added", MISTAKES, releases=[merged])).workflow.releases
+    assert (kept.kind, kept.merge, added.kind, added.merge) == ("allele-counts", False, "allele-counts", True)
+    with pytest.warns(FutureWarning), pytest.raises(CatalogueError, match="gather must be allele-counts"):
+        load(entry(tmp_path / "other", MISTAKES, releases=[{**old, "gather": "histogram"}]))
 
 
 def test_a_snakefile_is_a_strangers_program(tmp_path: Path) -> None:

@@ -191,6 +191,18 @@ def test_a_wrong_policy_names_file_and_field(tmp_path: Path, text: str, said: st
     assert str(file) in str(error.value)
 
 
+def test_the_policys_old_name_for_kinds_is_read_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("releases: {kinds: [allele-counts]}")
+    now = policy.load(file)
+    assert not caplog.records
+    file.write_text("releases: {checks: [allele-counts]}")
+    assert policy.load(file) == now and "releases.checks is named releases.kinds now" in caplog.text
+    file.write_text("releases: {checks: [allele-counts], kinds: []}")
+    with pytest.raises(policy.PolicyError, match="checks"):
+        policy.load(file)
+
+
 def test_a_workflow_may_be_pinned_by_its_digest() -> None:
     digest = "sha256:" + "a" * 64
     pinned = Policy(workflows=[f"af@{digest}", "open"])
