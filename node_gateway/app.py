@@ -6,22 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gdi.kit.jose import TokenError
+from gdi.kit.measured import Measured
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from node_gateway import datasets, logs
 from node_gateway.context import Gateway
 from node_gateway.data import routes as data
-from node_gateway.metrics import Metrics
 from node_gateway.release import routes as release
 from node_gateway.review import routes as review
 from node_gateway.tasks import routes as tasks
@@ -115,7 +114,7 @@ def internal_app(gateway: Gateway) -> FastAPI:
 def _app(title: str, gateway: Gateway, listener: str, *, openapi: str | None) -> FastAPI:
     app = FastAPI(title=title, version="1", openapi_url=openapi, docs_url=None, redoc_url=None, redirect_slashes=False)
     install(app, max_body=MAX_BODY)
-    app.add_middleware(_Edge, metrics=gateway.metrics, listener=listener)
+    app.add_middleware(Measured, observe=partial(gateway.metrics.observe, listener), headers=lambda _: SAFE_HEADERS)
     return app
 
 
@@ -151,32 +150,3 @@ async def _checks(gateway: Gateway) -> dict[str, Any]:
         **found,
         "policy": "the changed file is wrong, the last good one is used" if gateway.policy.problem else "ok",
     }
-
-
-class _Edge:
-    """Counts requests and puts the safe headers on every answer."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, listener: str) -> None:
-        self.app, self.metrics, self.listener = app, metrics, listener
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        status, began = 500, time.perf_counter()
-
-        async def marked(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                given = list(message.get("headers", []))
-                named = {name.lower() for name, _ in given}  # a page has its own, which allow its style sheet
-                message["headers"] = [*given, *(h for h in SAFE_HEADERS if h[0] not in named)]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, marked)
-        finally:
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PUT", "DELETE") else "other"
-            self.metrics.requests.labels(self.listener, method, str(status)).inc()
-            self.metrics.seconds.labels(self.listener).observe(time.perf_counter() - began)

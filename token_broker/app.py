@@ -5,17 +5,15 @@ set).
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
-from gdi.kit import server
+from gdi.kit import measured, server
 from gdi.kit.graceful_shutdown import GracefulShutdown, LastAnswers
 from token_broker import api
 from token_broker.broker import Broker
@@ -52,7 +50,7 @@ def create_app(broker: Broker, drain: GracefulShutdown | None = None) -> FastAPI
     app.include_router(web.router)
     _operations(app)
     server.install(app, max_body=MAX_BODY)
-    app.add_middleware(Measured)
+    app.add_middleware(measured.Measured, observe=broker.metrics.observe, headers=_headers)
     app.add_middleware(LastAnswers, drain=drain)
     return app
 
@@ -94,34 +92,7 @@ def _operations(app: FastAPI) -> None:
         return JSONResponse({"keys": [broker.key.jwk()]}, headers={"Cache-Control": "public, max-age=60"})
 
 
-class Measured:
-    """Times every request by its route, and keeps answers with tokens out of caches."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started, status = time.monotonic(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers: list[tuple[bytes, bytes]] = message.setdefault("headers", [])
-                headers.append((b"x-content-type-options", b"nosniff"))
-                if scope["path"].startswith(("/v1/", "/connect")):
-                    headers.append((b"cache-control", b"no-store"))
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        finally:
-            broker = getattr(scope["app"].state, "broker", None) if "app" in scope else None
-            if broker is not None:
-                route: Any = scope.get("route")
-                broker.metrics.requests.labels(scope["method"], getattr(route, "path", "unknown"), str(status)).observe(
-                    time.monotonic() - started
-                )
+def _headers(scope: Scope) -> measured.Headers:
+    """Keeps answers with tokens out of caches."""
+    private = scope["path"].startswith(("/v1/", "/connect"))
+    return [(b"x-content-type-options", b"nosniff"), *([(b"cache-control", b"no-store")] if private else [])]
