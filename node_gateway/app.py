@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import TokenError
 from gdi.kit.measured import Measured
 from gdi.kit.problem import ProblemError
@@ -134,7 +135,7 @@ async def _checks(gateway: Gateway) -> dict[str, Any]:
     async def bounded(name: str, check: Any) -> tuple[str, str]:  # a coroutine of str
         try:
             return name, await asyncio.wait_for(check, 6)
-        except (TimeoutError, TokenError, sa.exc.SQLAlchemyError) as error:
+        except (TimeoutError, TokenError, DatabaseAwayError, sa.exc.SQLAlchemyError) as error:
             return name, f"away ({type(error).__name__})"
 
     parts = {

@@ -4,7 +4,6 @@ SHA-256.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -14,7 +13,8 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from gdi.kit.canonical import canonical_json, sha256_hex
-from node_gateway import database as db
+from gdi.kit.database import exclusive
+from node_gateway.db import store as db
 from node_gateway.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,6 @@ class Audit:
 
     def __init__(self, database: db.GatewayDatabase) -> None:
         self._db = database
-        self._lock = asyncio.Lock()
-        self._last: tuple[int, str] | None = None
         self._allowance, self._since, self._suppressed = ANONYMOUS_BURST, time.monotonic(), 0
 
     async def record(self, entry: Entry) -> None:
@@ -81,28 +79,25 @@ class Audit:
 
     async def _append(self, entry: Entry) -> None:
         fields = {k: redact(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items() if v not in ("", 0)}
-        async with self._lock, self._db.write() as connection:
-            if self._last is None:
-                row = (
-                    await connection.execute(
-                        sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
-                    )
-                ).first()
-                self._last = (row.number, row.hash) if row else (0, GENESIS)
-            number, previous = self._last[0] + 1, self._last[1]
+        query = sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
+        async with self._db.write() as connection:
+            await exclusive(connection, "audit")  # an entry follows the last one of any gateway
+            last = (await connection.execute(query)).first()
+            number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
             now = round(time.time(), 3)
             line = canonical_json({"number": number, "time": now, "allowed": entry.allowed, **fields}).decode()
             digest = sha256_hex(f"{previous}\n{line}".encode())
             await connection.execute(
                 db.audit.insert().values(number=number, time=now, line=line, previous=previous, hash=digest)
             )
-        self._last = (number, digest)
 
     async def lines(self, *, after: int = 0, run: str = "", limit: int = 1000) -> AsyncIterator[dict[str, object]]:
         """Entries in order, with `hash` and `previous`, at most `limit`."""
         query = sa.select(db.audit).where(db.audit.c.number > after).order_by(db.audit.c.number).limit(limit)
         if run:
-            query = query.where(sa.func.json_extract(db.audit.c.line, "$.run") == run)
+            line = db.audit.c.line
+            of = sa.cast(line, sa.JSON)["run"].as_string() if self._db.shared else sa.func.json_extract(line, "$.run")
+            query = query.where(of == run)
         async with self._db.read() as connection:
             for row in (await connection.execute(query)).all():
                 yield {**json.loads(row.line), "previous": row.previous, "hash": row.hash}

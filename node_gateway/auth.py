@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy.dialects.sqlite import insert
 
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
+from gdi.kit.database import insert
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
-from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.broker import BrokerConnection
+from node_gateway.db import store as db
 
 MAX_TOKEN = 16 * 1024
 MAX_FENCES = 20_000
@@ -70,6 +70,8 @@ class Fence:
 
 @dataclass
 class Fences:
+    """Kept in memory only where no other gateway can move them."""
+
     database: db.GatewayDatabase
     _known: dict[str, Fence] = field(default_factory=dict)
 
@@ -77,6 +79,8 @@ class Fences:
         if run not in self._known:
             async with self.database.read() as connection:
                 row = (await connection.execute(sa.select(db.fences).where(db.fences.c.run == run))).first()
+            if self.database.shared:
+                return Fence(row.attempt, row.generation, row.closed_attempt) if row else Fence()
             if len(self._known) > MAX_FENCES:
                 self._known.clear()
             self._known.setdefault(run, Fence(row.attempt, row.generation, row.closed_attempt) if row else Fence())
@@ -89,10 +93,13 @@ class Fences:
         if new == now:
             return
         values = {"attempt": new.attempt, "generation": new.generation, "closed_attempt": new.closed}
-        statement = insert(db.fences).values(run=run, **values)
-        higher = {name: sa.func.max(db.fences.c[name], statement.excluded[name]) for name in values}
         async with self.database.write() as connection:
+            statement = insert(connection, db.fences).values(run=run, **values)
+            old, excluded = db.fences.c, statement.excluded
+            higher = {n: sa.case((excluded[n] > old[n], excluded[n]), else_=old[n]) for n in values}
             await connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=higher))
+        if self.database.shared:
+            return
         known = self._known.get(run, now)  # may have been raised further while we wrote
         self._known[run] = Fence(
             max(known.attempt, new.attempt), max(known.generation, new.generation), max(known.closed, new.closed)

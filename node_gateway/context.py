@@ -11,6 +11,7 @@ from fastapi import Request
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.jose import RemoteKeys, SigningKey
+from gdi.kit.migrations import Outcome
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
@@ -20,7 +21,8 @@ from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences
 from node_gateway.broker import BrokerConnection, assertion
 from node_gateway.data.service import Data
-from node_gateway.database import GatewayDatabase
+from node_gateway.db.locks import DatabaseLocks
+from node_gateway.db.store import GatewayDatabase
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
@@ -29,7 +31,7 @@ from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
 from node_gateway.review.sign_in import ReviewSignIn
-from node_gateway.settings import Settings, s3_credentials
+from node_gateway.settings import DatabaseSettings, Settings, s3_credentials
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
 from node_gateway.tasks.tes_client import UpstreamTes
@@ -42,6 +44,7 @@ class Gateway:
     settings: Settings
     policy: PolicyFile
     database: GatewayDatabase
+    locks: DatabaseLocks
     audit: Audit
     metrics: Metrics
     auth: Authenticator
@@ -64,7 +67,7 @@ class Gateway:
     @classmethod
     async def open(cls, settings: Settings) -> Gateway:
         """Reads every file first: SettingsError naming what is missing or wrong. RuntimeError where the database is in
-        use.
+        use, SchemaError where this version cannot serve it, DatabaseAwayError.
         """
         try:
             key = SigningKey.from_pem(read_secret(settings.key_file, "KEY_FILE"))
@@ -77,7 +80,8 @@ class Gateway:
         password = read_secret_text(settings.tes_password_file, "TES_PASSWORD_FILE")
         credentials = s3_credentials(settings.s3_credentials_file)
         tes_key = PublicKey.load(settings.tes_public_key_file)
-        database = await GatewayDatabase.open(settings.database_path)
+        database, _ = await open_database(settings)
+        locks = DatabaseLocks.of(settings.database_url, settings.database_password())
 
         metrics, audit = Metrics(), Audit(database)
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
@@ -100,19 +104,29 @@ class Gateway:
         store = TaskStore(database)
         archive = Archive(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
         tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
-        tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics)
+        tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)
         listings = Listings(archive)
         data = Data(
             store, broker, fences, archive, listings, audit, tes_key, metrics, asyncio.Semaphore(settings.max_streams)
         )
         reviews = Reviews(database, policy, area, audit)
         releases = Releases(
-            settings.node_id, settings.public_url, database, policy, key, workspace, area, audit, metrics, reviews
+            settings.node_id,
+            settings.public_url,
+            database,
+            policy,
+            key,
+            workspace,
+            area,
+            audit,
+            metrics,
+            reviews,
+            locks,
         )
         oidc_http = shared_client(connections=20)
         sign_in = ReviewSignIn.of(settings, key, oidc_http)
-        retention = Retention(database, policy, workspace, broker_http, audit)
-        known = (settings, policy, database, audit, metrics, auth, broker, workspace, archive)
+        retention = Retention(database, locks, policy, workspace, broker_http, audit)
+        known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
         return cls(*known, *doing, keys, broker_http, keys_http, oidc_http, threads)
 
@@ -120,6 +134,7 @@ class Gateway:
         for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):
             await part.aclose()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        await self.locks.close()
         await self.database.close()
 
     def own_run(self, caller: Caller, run: str) -> None:
@@ -137,3 +152,13 @@ class Gateway:
             await self.auth.refuse(f"{request.method} {request.url.path}", error, caller)
             raise
         return caller
+
+
+async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, Outcome]:
+    """The database with its schema at the newest revision, and from which one it came. Errors as `Gateway.open`."""
+    database = GatewayDatabase.open(settings.database_url, settings.database_password())
+    try:
+        return database, await database.create()
+    except BaseException:
+        await database.close()
+        raise

@@ -22,13 +22,15 @@ from typing import Any
 
 import uvicorn
 
+from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import SigningKey
+from gdi.kit.migrations import Outcome, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from node_gateway.app import internal_app, public_app
-from node_gateway.context import Gateway
+from node_gateway.context import Gateway, open_database
 from node_gateway.redaction import RedactingFormatter
-from node_gateway.settings import Settings
+from node_gateway.settings import DatabaseSettings, Settings
 
 log = logging.getLogger("node_gateway")
 
@@ -149,7 +151,7 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3"):
+    for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -170,6 +172,15 @@ async def _verify_audit(settings: Settings) -> int:
         await gateway.close()
 
 
+async def _migrate(settings: DatabaseSettings) -> int:
+    async def once() -> Outcome:
+        database, outcome = await open_database(settings)
+        await database.close()
+        return outcome
+
+    return await when_reachable(once, "node-gateway", "NODE_GATEWAY_")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="node-gateway",
@@ -185,6 +196,11 @@ def parser() -> argparse.ArgumentParser:
         "make the node's signing key (mode 0600, unless it exists) and print its public JWK for the broker's enrolment"
     )
     commands.add_parser("init-key", help=key, description=key).add_argument("file", type=Path, metavar="FILE")
+    migrating = (
+        "bring the database's schema to this version's, say from which revision to which it went, and end; serving does"
+        " it too"
+    )
+    commands.add_parser("migrate", help=migrating, description=migrating)
     audit = "check the audit's chain of hashes"
     commands.add_parser("verify-audit", help=audit, description=audit)
     return top
@@ -197,13 +213,15 @@ def main() -> None:
         match arguments.command:
             case "init-key":
                 _init_key(arguments.file)
+            case "migrate":
+                sys.exit(asyncio.run(_migrate(DatabaseSettings.load())))
             case "verify-audit":
                 print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:
                 asyncio.run(serve(Settings.load()))
     except SettingsError as error:
         sys.exit(f"node-gateway: the settings are wrong:\n{error}")
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SchemaError, DatabaseAwayError) as error:
         sys.exit(f"node-gateway: {error}")
 
 

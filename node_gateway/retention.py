@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import httpx
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.kit.database import insert
 from gdi.kit.problem import ProblemError
-from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
+from node_gateway.db import store as db
+from node_gateway.db.locks import DatabaseLocks
 from node_gateway.policy import PolicyFile
 from node_gateway.workspace.bucket import Bucket
 
@@ -36,6 +37,7 @@ class Retention:
     """
 
     database: db.GatewayDatabase
+    locks: DatabaseLocks
     policy: PolicyFile
     workspace: Bucket
     broker: AsyncBrokerClient
@@ -59,14 +61,18 @@ class Retention:
         days = self.policy.current().retention_days
         if days is None:
             return {}
+        async with self.locks.alone("retention"):  # who comes second finds nothing left
+            return await self._all(days)
+
+    async def _all(self, days: float) -> dict[str, int]:
         emptied: dict[str, int] = {}
         for run, attempt in await self._candidates():
             ended = await self._ended(run)
             if ended is None or time.time() - ended[1] < days * DAY:
                 continue
             emptied[run] = await self._empty(run)
-            statement = insert(db.emptied).values(run=run, attempt=max(attempt, ended[0]))
             async with self.database.write() as connection:
+                statement = insert(connection, db.emptied).values(run=run, attempt=max(attempt, ended[0]))
                 await connection.execute(
                     statement.on_conflict_do_update(
                         index_elements=["run"], set_={"attempt": statement.excluded.attempt}

@@ -12,13 +12,28 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gdi.contracts.ids import HttpUrl, NodeId
-from gdi.kit.secret_files import read_secret
+from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import EnvironmentSettings, SettingsError
 
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 
 
-class Settings(EnvironmentSettings):
+class DatabaseSettings(EnvironmentSettings):
+    """Where the database is: all that `node-gateway migrate` has to know."""
+
+    model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_")
+
+    database_url: str = Field(pattern=r"^(sqlite\+aiosqlite:///.+|postgresql\+asyncpg://.+)$", repr=False)
+    database_password_file: Path | None = None
+
+    def database_password(self) -> str | None:
+        """The password in its file, where one is named. SettingsError where that is not fit."""
+        if self.database_password_file is None:
+            return None
+        return read_secret_text(self.database_password_file, "DATABASE_PASSWORD_FILE")
+
+
+class Settings(DatabaseSettings):
     """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
 
     `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless
@@ -26,9 +41,9 @@ class Settings(EnvironmentSettings):
     clients with a certificate of that authority get in. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
     `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
     internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
+    `DATABASE_URL`: an SQLite file serves one gateway; PostgreSQL (`postgresql+asyncpg://user@host/name`, the password
+    in `DATABASE_PASSWORD_FILE`) as many as share it.
     """
-
-    model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_")
 
     node_id: NodeId
     host: str = "127.0.0.1"
@@ -44,7 +59,6 @@ class Settings(EnvironmentSettings):
     broker_issuer: HttpUrl | None = None
     key_file: Path
     policy_file: Path
-    database_url: str = Field(pattern=r"^sqlite\+aiosqlite:///.+$")
     tes_url: HttpUrl
     tes_user: str = Field(min_length=1, max_length=200)
     tes_password_file: Path
@@ -97,10 +111,6 @@ class Settings(EnvironmentSettings):
     def issuer(self) -> str:
         """The `iss` of run tokens and `aud` of our assertions: the broker's public URL."""
         return self.broker_issuer or self.broker_url
-
-    @property
-    def database_path(self) -> Path:
-        return Path(self.database_url.removeprefix("sqlite+aiosqlite:///"))
 
 
 def s3_credentials(path: Path) -> tuple[str, str]:

@@ -10,18 +10,15 @@ import logging
 import sys
 
 import uvicorn
-from sqlalchemy.exc import SQLAlchemyError
 
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
-from gdi.kit.migrations import SchemaError
+from gdi.kit.migrations import Outcome, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from token_broker.app import create_app
 from token_broker.broker import migrated_store, open_broker
 from token_broker.settings import DatabaseSettings, Settings
-
-MIGRATE_TRIES = 20  # a minute
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +48,7 @@ def main() -> int:
         if command == "migrate":
             return asyncio.run(migrate())
         return asyncio.run(serve(Settings.load()))
-    except (SettingsError, SchemaError) as error:
+    except (SettingsError, SchemaError, DatabaseAwayError) as error:
         print(f"token-broker: {error}", file=sys.stderr)
         return 2
 
@@ -81,21 +78,13 @@ async def migrate() -> int:
     ends: 0, or 1 where the database cannot be had. SchemaError where it is newer, or lacks what it should have.
     """
     settings = DatabaseSettings.load()
-    for _ in range(MIGRATE_TRIES):
-        try:
-            store, outcome = await migrated_store(settings.database_url, settings.database_password_file)
-            await store.close()
-            print(f"token-broker: the database's schema: {outcome}", file=sys.stderr)
-            return 0
-        except (DatabaseAwayError, OSError, SQLAlchemyError) as error:
-            print(f"token-broker: waiting for the database ({type(error).__name__})", file=sys.stderr)
-            await asyncio.sleep(3)
-    print(
-        "token-broker: the database cannot be reached; check TOKEN_BROKER_DATABASE_URL, its password file and the"
-        " network",
-        file=sys.stderr,
-    )
-    return 1
+
+    async def once() -> Outcome:
+        store, outcome = await migrated_store(settings.database_url, settings.database_password_file)
+        await store.close()
+        return outcome
+
+    return await when_reachable(once, "token-broker", "TOKEN_BROKER_")
 
 
 if __name__ == "__main__":

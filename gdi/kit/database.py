@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -57,6 +58,28 @@ def sqlstate(error: DBAPIError) -> str:
 def advisory_key(*parts: str) -> int:
     """The 64 bits under which PostgreSQL knows a lock of this name."""
     return int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:8], signed=True)
+
+
+def insert(connection: AsyncConnection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """The dialect's INSERT, which has `on_conflict_do_update` and `on_conflict_do_nothing`."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+async def exclusive(connection: AsyncConnection, *name: str) -> None:
+    """Waits until no other transaction of this name is open; until the end of this one there is none. For `write()`:
+    on SQLite every writing transaction is alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(advisory_key(*name))))
+
+
+async def _give_back(connection: AsyncConnection) -> None:
+    """To the pool. Where its other side is gone, that is no more news: an error under way is the one to tell."""
+    try:
+        await connection.close()
+    except DBAPIError:
+        await connection.invalidate()
+        await connection.close()
 
 
 class Database:
@@ -122,7 +145,7 @@ class Database:
                 raise DatabaseAwayError(self.owner, error) from None
             raise
         finally:
-            await connection.close()
+            await _give_back(connection)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

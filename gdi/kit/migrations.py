@@ -1,31 +1,32 @@
 """Alembic without alembic.ini: brings a server's schema to its newest revision, in one transaction that only one
 process at a time runs, and says from where to where it went.
 
-A package of revisions holds `env.py`, `first.py` (revision 0001 as it was, for databases made before revisions had
-numbers) and `versions/`.
+A package of revisions holds `first.py` (revision 0001 as it was, for databases made before revisions had numbers) and
+`versions/`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from gdi.kit.database import Database, advisory_key, sqlstate
+from gdi.kit.database import Database, DatabaseAwayError, advisory_key, sqlstate
 
 log = logging.getLogger(__name__)
 FIRST = "0001"
+REACH_TRIES, REACH_PAUSE = 20, 3.0  # a minute
 TRIES, PAUSE = 60, 0.5  # seconds between tries for locks that running servers hold
 LOCK_TIMEOUT = "500ms"  # less than PostgreSQL's deadlock_timeout: it is the migration that gives way
 BUSY = ("55P03", "40P01")  # lock not available, deadlock
@@ -49,19 +50,17 @@ class Schema:
     metadata: sa.MetaData  # the tables as the program uses them
     first: sa.MetaData  # those of revision 0001
     later: tuple[str, ...] = ()
-    complete: Callable[[sa.Connection], None] = field(default=lambda _: None)  # what revision 0001 has besides tables
+    complete: Callable[[sa.Connection], None] = field(default=lambda _: None)  # makes what is no table: triggers
 
-    def config(self, connection: sa.Connection | None = None) -> Config:
-        """Alembic's, for this schema and connection."""
-        config = Config()
-        config.set_main_option("script_location", str(self.folder).replace("%", "%%"))
-        config.attributes.update(connection=connection, metadata=self.metadata)
-        return config
+    @property
+    def scripts(self) -> ScriptDirectory:
+        """The revisions in `versions/`."""
+        return ScriptDirectory(self.folder)
 
     @property
     def head(self) -> str:
         """The newest revision that this program knows."""
-        return str(ScriptDirectory.from_config(self.config()).get_current_head())
+        return str(self.scripts.get_current_head())
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,29 @@ async def upgrade(database: Database, schema: Schema) -> Outcome:
     raise AssertionError("unreachable")
 
 
+async def when_reachable(migrate: Callable[[], Awaitable[Outcome]], program: str, variables: str) -> int:
+    """The commands' `migrate`: waits up to a minute for the database, says from where to where it went, and gives the
+    exit code: 0, or 1 where it cannot be had. `variables`: their prefix, for the message.
+    """
+    for _ in range(REACH_TRIES):
+        try:
+            print(f"{program}: the database's schema: {await migrate()}", file=sys.stderr)
+            return 0
+        except (DatabaseAwayError, OSError, SQLAlchemyError) as error:
+            print(f"{program}: waiting for the database ({type(error).__name__})", file=sys.stderr)
+            await asyncio.sleep(REACH_PAUSE)
+    print(
+        f"{program}: the database cannot be reached; check {variables}DATABASE_URL, its password file and the network",
+        file=sys.stderr,
+    )
+    return 1
+
+
 def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
     if connection.dialect.name == "postgresql":  # on SQLite the transaction itself is the lock
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(advisory_key("migrate", schema.program))))
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
-    config, head = schema.config(connection), schema.head
+    head = schema.head
     number = _number(connection)
     if number is not None and number not in _known(schema):
         raise SchemaError(
@@ -105,14 +122,24 @@ def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
             "that upgrade."
         )
     before = f"revision {number}" if number else _adopt(connection, schema)
-    if number != head:
-        command.upgrade(config, "head")
+    _run(connection, schema.scripts)
     if found := differences(connection, schema.metadata):
         raise SchemaError(
             f"The database is not what revision {head} of {schema.program} is: {_listed(found)}. Nothing was changed. "
             "Put back what was changed by hand, or restore a backup."
         )
+    schema.complete(connection)
     return Outcome(before, head, changed=number != head)
+
+
+def _run(connection: sa.Connection, scripts: ScriptDirectory) -> None:
+    """Every revision above the database's own, each with its number."""
+    context = MigrationContext.configure(connection)
+    for script in reversed(list(scripts.iterate_revisions("head", _number(connection) or "base"))):
+        with Operations.context(context):
+            script.module.upgrade()
+        context.stamp(scripts, script.revision)
+        log.info("the database is at revision %s: %s", script.revision, script.doc)
 
 
 def _number(connection: sa.Connection) -> str | None:
@@ -121,7 +148,7 @@ def _number(connection: sa.Connection) -> str | None:
 
 
 def _known(schema: Schema) -> set[str]:
-    return {str(script.revision) for script in ScriptDirectory.from_config(schema.config()).walk_revisions()}
+    return {str(script.revision) for script in schema.scripts.walk_revisions()}
 
 
 def _adopt(connection: sa.Connection, schema: Schema) -> str:
@@ -146,9 +173,8 @@ def _adopt(connection: sa.Connection, schema: Schema) -> str:
             f"The database has no revision and is not what {schema.program} made until revision {FIRST}: "
             f"{_listed(found)}. Nothing was changed. Put back what was changed by hand, or restore a backup."
         )
-    schema.complete(connection)
-    command.stamp(schema.config(connection), FIRST)
-    return f"a database of before revision {FIRST}" if lacking else f"revision {FIRST}"
+    MigrationContext.configure(connection).stamp(schema.scripts, FIRST)
+    return f"a database of before revision {FIRST}" if lacking else f"an unnumbered revision {FIRST}"
 
 
 def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:

@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.kit.database import insert
 from gdi.releases.kind import Cell
-from node_gateway import database as db
+from node_gateway.db import store as db
 
 BATCH = 1000  # units that are looked up, or cells that are written, at once
 VARIANTS = "allele-counts"  # the table's columns are this kind's; the keys of all others lie in `alt`
@@ -21,7 +21,7 @@ VARIANTS = "allele-counts"  # the table's columns are this kind's; the keys of a
 async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> int:
     """The number of this set of datasets, given to it when it is first seen."""
     names = json.dumps(sorted(set(datasets)), separators=(",", ":"))
-    await connection.execute(insert(db.dataset_sets).values(names=names).on_conflict_do_nothing())
+    await connection.execute(insert(connection, db.dataset_sets).values(names=names).on_conflict_do_nothing())
     return int(
         (await connection.execute(sa.select(db.dataset_sets.c.id).where(db.dataset_sets.c.names == names))).scalar_one()
     )
@@ -67,10 +67,10 @@ async def write(connection: AsyncConnection, datasets: int, kind: str, cells: It
         place: dict[str, str | int] = {"chrom": chrom, "pos": pos, "ref": ref, "alt": alt}
         values.append({"datasets": datasets, **place, "numbers": numbers, "release": release})
         if len(values) == BATCH:
-            await connection.execute(insert(db.ledger).on_conflict_do_nothing(), values)
+            await connection.execute(insert(connection, db.ledger).on_conflict_do_nothing(), values)
             values = []
     if values:
-        await connection.execute(insert(db.ledger).on_conflict_do_nothing(), values)
+        await connection.execute(insert(connection, db.ledger).on_conflict_do_nothing(), values)
 
 
 def _place(kind: str, key: str) -> tuple[str, int, str, str]:

@@ -10,23 +10,26 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Annotated, Any
 
 import sqlalchemy as sa
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.ids import Digest, KindName, ReleaseName, WorkflowName
 from gdi.contracts.urls import WorkspaceUrl
 from gdi.contracts.workflow import RelativePath
+from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.releases import signature
 from gdi.releases.kind import FormatError, Kind, NodeHalf, Rules
 from gdi.releases.registry import kind_of
-from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller
+from node_gateway.db import store as db
+from node_gateway.db.locks import DatabaseLocks
 from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
@@ -64,9 +67,7 @@ class Releases:
     audit: Audit
     metrics: Metrics
     reviews: Reviews
-    _one: asyncio.Lock = field(
-        default_factory=asyncio.Lock
-    )  # what two releases may tell together is judged one after the other
+    locks: DatabaseLocks  # what two releases may tell together is judged one after the other
 
     async def ask(self, request: Request, caller: Caller) -> tuple[int, dict[str, Any]]:
         """(200, the release) or (202, awaiting review). ProblemError: 403 not allowed here, 404 no such file, 422
@@ -74,7 +75,7 @@ class Releases:
         """
         policy = self.policy.current()
         kind = self._allowed(request, caller, policy)
-        async with self._one:
+        async with self.locks.alone("releases"):
             with (
                 tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,
                 tempfile.SpooledTemporaryFile(max_size=SPOOL) as published,
@@ -155,6 +156,7 @@ class Releases:
         except FormatError as error:
             self.metrics.releases.labels("refused").inc()
             raise refusal([str(error)]) from None
+        newest = await self._newest()
         passed, withheld = await self._judge(kind, half, units, caller, rules)
         await asyncio.to_thread(half.write, out, passed, withheld)
         size = out.tell()
@@ -195,6 +197,11 @@ class Releases:
             "time": time.time(),
         }
         async with self.database.write() as connection:
+            await exclusive(connection, "ledger")
+            if await _newest(connection) != newest:  # the lock was lost: what was judged is not all that left before
+                raise ProblemError(
+                    503, "release-busy", "Another release came in between.", action="Ask again.", retry_after=1
+                )
             result = await connection.execute(db.releases.insert().values(**values))
             sets = await ledger.datasets_id(connection, caller.datasets)
             cells = (cell for unit in passed for cell in half.cells(unit))
@@ -212,6 +219,10 @@ class Releases:
         known = await self._known(caller.run, request.name, source)
         assert known is not None
         return known
+
+    async def _newest(self) -> int:
+        async with self.database.read() as connection:
+            return await _newest(connection)
 
     async def _judge(
         self, kind: Kind, half: NodeHalf[Any], units: Sequence[Any], caller: Caller, rules: Rules
@@ -259,6 +270,11 @@ class Releases:
                 action="Tell the node's operator.",
             )
         return data
+
+
+async def _newest(connection: AsyncConnection) -> int:
+    """The number of the last release that is in the ledger."""
+    return int((await connection.execute(sa.select(sa.func.max(db.releases.c.number)))).scalar_one() or 0)
 
 
 def _number(result: sa.CursorResult[Any]) -> int:

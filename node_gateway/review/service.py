@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gdi.kit.problem import ProblemError
 from gdi.releases.kind import NodeHalf
 from gdi.releases.registry import kind_of, kinds
-from node_gateway import database as db
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller
+from node_gateway.db import store as db
 from node_gateway.policy import PolicyFile
 from node_gateway.redaction import redact
 from node_gateway.workspace.bucket import Bucket
@@ -26,6 +26,7 @@ SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
 WAITING = "awaiting-review"
 MAX_WAITERS = 2000  # long polls at once; more are answered at once
 MAX_REASON = 500
+LOOK = 2.0  # seconds between looks for a decision that another gateway took
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Reviews:
         """
         state, c, reason = ("published" if approve else "refused"), db.releases.c, redact(reason.strip(), MAX_REASON)
         async with self.database.write() as connection:
-            query = sa.select(db.releases).where(c.run == run, c.name == name, c.state == WAITING)
+            query = sa.select(db.releases).where(c.run == run, c.name == name, c.state == WAITING).with_for_update()
             rows = [r for r in await connection.execute(query) if r.answer["sha256"] == sha256]
             for row in rows:
                 await connection.execute(
@@ -190,9 +191,9 @@ class Reviews:
                 return state
             self._waiters += 1
             try:
-                await asyncio.wait_for(news.wait(), left)
+                await asyncio.wait_for(news.wait(), min(left, LOOK) if self.database.shared else left)
             except TimeoutError:
-                return state
+                continue
             finally:
                 self._waiters -= 1
 

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tes.models import ListTasksResponse, Task
 
@@ -16,13 +15,14 @@ from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, Entry
 from node_gateway.auth import Caller, Fences
 from node_gateway.broker import BrokerConnection
+from node_gateway.db.locks import DatabaseLocks
 from node_gateway.keys import PublicKey
 from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
 from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import Checked, check
-from node_gateway.tasks.store import Known, TaskStore, new_capability
+from node_gateway.tasks.store import Known, TaskStore, TooManyTasks, new_capability
 from node_gateway.tasks.tes_client import TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
@@ -42,26 +42,17 @@ class Tasks:
     workspace: Bucket
     key: PublicKey
     metrics: Metrics
-    _locks: dict[tuple[str, str, str], asyncio.Lock] = field(default_factory=dict)
-    _in_flight: set[int] = field(default_factory=set)
+    locks: DatabaseLocks  # of a job's try while its task is looked for and made
 
     async def create(self, task: Task, caller: Caller) -> str:
         """The id of the job's task: the one it has, live or complete, or a new one. ProblemError as `check` and the TES
         say; TesAway.
         """
         checked = check(task, caller, self.policy.current())
-        async with self._alone((caller.run, checked.job, checked.try_)):
+        async with self.locks.alone("job", caller.run, checked.job, checked.try_):
             known = await self.store.latest(caller.run, checked.job, checked.try_)
             if known is not None and (kept := await self._keep(known)):
                 return kept
-            limit = self.policy.current().max_tasks_per_run
-            if await self.store.count(caller.run) >= limit:
-                raise ProblemError(
-                    403,
-                    "too-many-tasks",
-                    f"The run has {limit} tasks, which is what this node allows.",
-                    action="Make the jobs larger.",
-                )
             created = await self._create(task, checked, caller)
         if (await self.fences.of(caller.run)).closed >= caller.attempt:  # closed while we talked to the TES
             await self.tes.cancel(created)
@@ -83,28 +74,31 @@ class Tasks:
         self.metrics.tasks_created.inc()
         return created
 
-    @asynccontextmanager
-    async def _alone(self, job: tuple[str, str, str]) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(job, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked():
-                self._locks.pop(job, None)
-
     async def _create(self, task: Task, checked: Checked, caller: Caller) -> str:
         token = await self.broker.node_token(caller.run, "tes")
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.sda) else ("", None)
         files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs or [], strict=True) if o.type == "FILE"]
-        number = await self.store.begin(
-            caller, checked, intent=intent, capability=digest, key_fingerprint=self.key.fingerprint, files=files
-        )
-        self._in_flight.add(number)
+        limit = self.policy.current().max_tasks_per_run
+        try:
+            number = await self.store.begin(
+                caller,
+                checked,
+                intent=intent,
+                capability=digest,
+                key_fingerprint=self.key.fingerprint,
+                files=files,
+                limit=limit,
+            )
+        except TooManyTasks:
+            raise ProblemError(
+                403,
+                "too-many-tasks",
+                f"The run has {limit} tasks, which is what this node allows.",
+                action="Make the jobs larger.",
+            ) from None
         try:
             created = await self.tes.create(self._inside(task, checked, caller, intent, secret), token)
-            await self.store.created(number, created)
         except ProblemError:
             await self.store.drop(number)
             raise
@@ -112,8 +106,11 @@ class Tasks:
             if not away.maybe_done:
                 await self.store.drop(number)
             raise
-        finally:
-            self._in_flight.discard(number)
+        if not await self.store.created(number, created):  # the lock was lost, and another gateway gave the trail up
+            await self.tes.cancel(created)
+            raise ProblemError(
+                503, "task-given-up", "The task's creation was cut off.", action="Send it again.", retry_after=1
+            )
         return created
 
     def _inside(self, task: Task, checked: Checked, caller: Caller, intent: str, secret: str) -> Task:
@@ -258,8 +255,9 @@ class Tasks:
 
     async def _reconcile(self, run: str) -> None:
         for known in await self.store.unfinished(run, phase="creating"):
-            if known.number not in self._in_flight:
-                await self._find_again(known)
+            async with self.locks.if_free("job", run, known.job, known.try_) as free:  # else it is being made
+                if free and (now := await self.store.by_number(known.number)) and now.phase == "creating":
+                    await self._find_again(now)
 
     async def _own(self, task: str, caller: Caller) -> Known:
         known = await self.store.by_tes_id(task)

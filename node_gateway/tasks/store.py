@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from gdi.kit.canonical import sha256_hex
-from node_gateway import database as db
+from gdi.kit.database import exclusive
 from node_gateway.auth import Caller
+from node_gateway.db import store as db
 from node_gateway.redaction import CAPABILITY_PREFIX, redact
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.check import Checked
@@ -37,6 +38,8 @@ class Known:
     run: str
     attempt: int
     user: str
+    job: str
+    try_: str
     intent: str
     phase: str
     tes_id: str
@@ -53,6 +56,8 @@ def _known(row: sa.Row[Any]) -> Known:
         row.run,
         row.attempt,
         row.user,
+        row.job,
+        getattr(row, "try"),
         row.intent,
         row.phase,
         row.tes_id or "",
@@ -61,6 +66,10 @@ def _known(row: sa.Row[Any]) -> Known:
         inputs,
         tuple(row.outputs),
     )
+
+
+class TooManyTasks(Exception):
+    """The run has as many tasks as the node allows."""
 
 
 class TaskStore:
@@ -76,7 +85,9 @@ class TaskStore:
         capability: str | None,
         key_fingerprint: str,
         files: list[str],
+        limit: int,
     ) -> int:
+        """The number of the task's trail. TooManyTasks where the run has `limit` tasks, however many begin at once."""
         values = {
             "run": caller.run,
             "attempt": caller.attempt,
@@ -91,22 +102,34 @@ class TaskStore:
             "outputs": files,
             "created_at": time.time(),
         }
+        count = sa.select(sa.func.count()).select_from(db.tasks).where(t.run == caller.run, t.phase != "refused")
         async with self._db.write() as connection:
+            await exclusive(connection, "tasks", caller.run)
+            if (await connection.execute(count)).scalar_one() >= limit:
+                raise TooManyTasks
             result = await connection.execute(db.tasks.insert().values(**values))
             key = result.inserted_primary_key
             assert key is not None
             return int(key[0])
 
-    async def created(self, number: int, tes_id: str) -> None:
-        await self._set(number, phase="created", tes_id=tes_id)
+    async def created(self, number: int, tes_id: str) -> bool:
+        """Whether the trail leads to this task. It does not where somebody gave the trail up meanwhile, or found
+        another task at its end.
+        """
+        mine = sa.or_(t.phase == "creating", t.tes_id == tes_id)
+        async with self._db.write() as connection:
+            values = {"phase": "created", "tes_id": tes_id}
+            result = await connection.execute(sa.update(db.tasks).where(t.number == number, mine).values(**values))
+            return result.rowcount == 1
 
     async def drop(self, number: int) -> None:
         """The TES did not take it: the capability dies."""
-        await self._set(number, phase="refused", capability=None)
-
-    async def _set(self, number: int, **values: Any) -> None:  # columns of the table
         async with self._db.write() as connection:
+            values = {"phase": "refused", "capability": None}
             await connection.execute(sa.update(db.tasks).where(t.number == number).values(**values))
+
+    async def by_number(self, number: int) -> Known | None:
+        return await self._one(sa.select(db.tasks).where(t.number == number))
 
     async def ended(self, states: dict[str, str]) -> None:
         """Final states seen, by TES id: their capabilities die. Only what is new is written."""
@@ -155,11 +178,6 @@ class TaskStore:
                 await connection.execute(sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None)))
             ).all()
         return [_known(row) for row in rows]
-
-    async def count(self, run: str) -> int:
-        async with self._db.read() as connection:
-            query = sa.select(sa.func.count()).select_from(db.tasks).where(t.run == run, t.phase != "refused")
-            return int((await connection.execute(query)).scalar_one())
 
     async def end_capabilities(self, run: str, attempt: int) -> None:
         async with self._db.write() as connection:

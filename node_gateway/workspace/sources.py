@@ -4,11 +4,9 @@ that names it; never read from outside.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import io
-from collections import OrderedDict
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -22,13 +20,11 @@ from node_gateway.workspace.bucket import PAGE
 
 MAX_FILE = 4 * 1024 * 1024
 MAX_FILES, MAX_TOTAL = 1000, 64 * 1024 * 1024  # of a run
-MAX_RUNS = 1000
 
 
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
     bucket = gateway.workspace
-    locks: OrderedDict[str, asyncio.Lock] = OrderedDict()
 
     @routes.put("/workspace/{run}/" + SOURCES + "/{sha256}", status_code=204)
     async def put(request: Request, run: RunId, sha256: Sha256) -> Response:
@@ -45,11 +41,7 @@ def router(gateway: Gateway) -> APIRouter:
                 action="Send the file again, whole.",
             )
         key = f"{run}/{SOURCES}/{sha256}"
-        lock = locks.setdefault(run, asyncio.Lock())
-        locks.move_to_end(run)
-        while len(locks) > MAX_RUNS and not next(iter(locks.values())).locked():
-            locks.popitem(last=False)
-        async with lock:  # the count below must not be passed by many at once
+        async with gateway.locks.alone("sources", run):  # the count below must not be passed by many at once
             if await bucket.head(key) is None:
                 await _room(run, len(data))
                 await bucket.upload(key, io.BytesIO(data), "application/octet-stream")

@@ -151,9 +151,8 @@ class FakeTes:
     def __init__(self, broker: FakeBroker) -> None:
         self.tasks: dict[str, dict[str, Any]] = {}
         self.user, self.password = "gateway", "tes-password-" + secrets.token_hex(8)
-        self.create_faults: list[
-            str
-        ] = []  # popped at each create: "lost" (made, answered 500), "refuse" (400), "away" (503 and not made)
+        # Popped at each create: "lost" (made, answered 500), "refuse" (400), "away" (503 and not made), "slow" (2 s)
+        self.create_faults: list[str] = []
         self.lists = 0
         app = FastAPI()
         self.server = Server(app)
@@ -185,6 +184,8 @@ class FakeTes:
                 "state": "QUEUED",
                 "logs": [],
             }
+            if fault == "slow":
+                await asyncio.sleep(2)
             self.tasks[task["id"]] = task
             return PlainTextResponse("boom", 500) if fault == "lost" else {"id": task["id"]}
 

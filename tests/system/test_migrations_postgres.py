@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from postgres_kit import Postgres
 
 from gdi.kit.migrations import SchemaError
+from tests.support.postgres_kit import Postgres
 from token_broker.db import store as db
 from token_broker.db.migrations import first
 from token_broker.db.store import BrokerDatabase
@@ -53,7 +53,12 @@ def opened(postgres: Postgres, name: str) -> BrokerDatabase:
 
 @pytest.mark.parametrize(
     ("commit", "before", "listed"),
-    [("f3993a8", OLDER, 0), ("e175df6", OLDER, 2), ("abfb968", "revision 0001", 2), ("", "an empty database", 0)],
+    [
+        ("f3993a8", OLDER, 0),
+        ("e175df6", OLDER, 2),
+        ("abfb968", "an unnumbered revision 0001", 2),
+        ("", "an empty database", 0),
+    ],
 )
 async def test_a_database_is_upgraded_with_its_data(postgres: Postgres, commit: str, before: str, listed: int) -> None:
     name = await old(postgres, commit) if commit else await asyncio.to_thread(postgres.database)
@@ -107,7 +112,7 @@ async def test_a_migration_gives_way_to_requests_under_way(postgres: Postgres) -
         migration = asyncio.create_task(migrating.create())
         await asyncio.sleep(1.5)  # longer than PostgreSQL waits before it looks for a deadlock
         await c.execute(sa.update(first.meta.tables["job_details"]).values(tries=1))
-    assert str(await migration) == f"from revision 0001 to {HEAD}"
+    assert str(await migration) == f"from an unnumbered revision 0001 to {HEAD}"
     async with store.read() as c:
         assert (await c.execute(sa.select(db.jobs.c.tries))).scalars().all() == [1, 1]
     await asyncio.gather(store.close(), migrating.close())

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gdi.kit.database import insert
 
 
 async def upsert(
@@ -28,8 +29,7 @@ async def upsert(
     """
     if not rows:
         return
-    insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = insert(c, table)
     update: dict[str, Any] = {name: statement.excluded[name] for name in replace}
     for name in (*keep, *newer):
         old, new = table.c[name], statement.excluded[name]

@@ -17,11 +17,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from gdi.kit.named_lock import NamedLock
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.oauth.rfc6749 import TokenSet
-from token_broker.db.locks import NamedLock
 from token_broker.tokens import recovery
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable

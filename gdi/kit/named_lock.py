@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+Locks = dict[str, tuple[asyncio.Lock, int]]
+
 
 class NamedLock:
     """An asyncio lock by name that is removed with its last user."""
 
-    def __init__(self, locks: dict[str, tuple[asyncio.Lock, int]], name: str) -> None:
+    def __init__(self, locks: Locks, name: str) -> None:
         self.locks, self.name = locks, hashlib.sha256(name.encode()).hexdigest()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody holds it or waits for it."""
+        return self.name in self.locks
 
     async def __aenter__(self) -> None:
         lock, users = self.locks.get(self.name, (asyncio.Lock(), 0))

@@ -24,7 +24,7 @@ from token_broker.db import store as db
 from token_broker.db.store import BrokerDatabase
 from token_broker.runs import jobs
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "databases"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "databases"
 RUN = {"id": "r-" + "ab" * 10, "attempt": 2}
 OLDER = "a database of before revision 0001"
 HEAD = db.SCHEMA.head
@@ -68,7 +68,7 @@ async def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("commit", "before", "listed"),
-    [("f3993a8", OLDER, 0), ("e175df6", OLDER, 2), ("abfb968", "revision 0001", 2)],
+    [("f3993a8", OLDER, 0), ("e175df6", OLDER, 2), ("abfb968", "an unnumbered revision 0001", 2)],
 )
 async def test_a_database_of_an_older_commit_is_upgraded_with_its_data(
     tmp_path: Path, commit: str, before: str, listed: int
@@ -152,7 +152,7 @@ def command(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_says_from_where_to_where_it_went(tmp_path: Path) -> None:
     path = old(tmp_path, "abfb968")
-    for said in (f"from revision 0001 to {HEAD}", f"already at {HEAD}"):
+    for said in (f"from an unnumbered revision 0001 to {HEAD}", f"already at {HEAD}"):
         ended = command(path, "migrate")
         assert ended.returncode == 0 and said in ended.stderr, ended.stderr
 
@@ -174,6 +174,6 @@ def test_the_command_waits_for_a_database_that_is_away(
         return await make(store)
 
     monkeypatch.setattr(BrokerDatabase, "create", create)
-    monkeypatch.setattr(main.asyncio, "sleep", soon)
+    monkeypatch.setattr("gdi.kit.migrations.asyncio.sleep", soon)
     assert asyncio.run(main.migrate()) == 0 and len(tries) == 2
     assert "waiting for the database" in capsys.readouterr().err

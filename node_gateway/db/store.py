@@ -1,5 +1,5 @@
-"""The gateway's state in one SQLite file (WAL): killed at any instant, it is whole at the next start. One process at a
-time, one writer in it.
+"""The gateway's state: one SQLite file for one process (WAL: killed at any instant, it is whole at the next start), or
+one PostgreSQL database that several share. A change of a table needs a revision in node_gateway/db/migrations.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from gdi.kit import migrations
+from gdi.kit.database import Database
+from node_gateway.db.migrations import first
 
 metadata = sa.MetaData()
 
@@ -121,26 +125,52 @@ audit = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),  # SHA-256 over previous + "\n" + line
 )
 
-_APPEND_ONLY = [
-    f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit BEGIN SELECT RAISE(ABORT, 'the audit is"
-    " append-only'); END"
-    for verb in ("update", "delete")
-]
+
+def append_only(connection: sa.Connection) -> None:
+    """The audit can be added to and nothing else: triggers, made where they are missing."""
+    text = "the audit is append-only"
+    if connection.dialect.name == "sqlite":
+        for verb in ("update", "delete"):
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER IF NOT EXISTS audit_no_{verb} BEFORE {verb} ON audit BEGIN"
+                f" SELECT RAISE(ABORT, '{text}'); END"
+            )
+        return
+    there = "SELECT 1 FROM pg_trigger WHERE tgname = 'audit_append_only' AND tgrelid = 'audit'::regclass"
+    if connection.exec_driver_sql(there).first() is None:
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION '{text}'; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
+            " FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()"
+        )
 
 
-class GatewayDatabase:
-    """`read()` gives a connection, `write()` a transaction; writers wait for each other here, so SQLite is never
-    busy.
-    """
+SCHEMA = migrations.Schema(
+    "node-gateway", Path(first.__file__).parent, metadata, first.metadata, first.LATER, append_only
+)
 
-    def __init__(self, engine: AsyncEngine, lock: int) -> None:
-        self._engine = engine
+
+class GatewayDatabase(Database):
+    """On SQLite, one process at a time and one writer in it: writers wait for each other here, so it is never busy."""
+
+    owner = "gateway"
+    pool: ClassVar[dict[str, Any]] = {"pool_size": 8, "max_overflow": 8, "pool_timeout": 30}
+
+    def __init__(self, engine: AsyncEngine, lock: int | None = None) -> None:
+        super().__init__(engine)
         self._lock = lock
         self._writer = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path) -> GatewayDatabase:
-        """Opens or makes the file (mode 0600). RuntimeError where another gateway holds it."""
+    def open(cls, url: str, password: str | None = None) -> GatewayDatabase:
+        """An SQLite file is made (mode 0600). RuntimeError where another gateway holds it."""
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return cls(cls.make_engine(url, password))
+        path = Path(parsed.database or "")
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -151,38 +181,33 @@ class GatewayDatabase:
                 f"another gateway uses {path}: stop it first, or give this one its own DATABASE_URL"
             ) from None
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=8, max_overflow=8, pool_timeout=30)
-        sa.event.listen(engine.sync_engine, "connect", _pragmas)
-        async with engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
-            for statement in _APPEND_ONLY:
-                await connection.execute(sa.text(statement))
-        return cls(engine, lock)
+        return cls(cls.make_engine(url), lock)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
-            yield connection
+    async def create(self) -> migrations.Outcome:
+        """Makes the schema, or brings it to the newest revision. SchemaError where that cannot be."""
+        return await migrations.upgrade(self, SCHEMA)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with self._writer, self._engine.begin() as connection:
-            yield connection
+        if self.shared:
+            async with super().write() as connection:
+                yield connection
+        else:
+            async with self._writer, super().write() as connection:
+                yield connection
 
     async def make_durable(self) -> None:
-        """What was committed is on the disk when this returns, power cut or not (a commit alone outlives only the
-        process).
+        """What was committed is on the disk when this returns, power cut or not. On SQLite a commit alone outlives
+        only the process; PostgreSQL commits to the disk (`synchronous_commit`).
         """
-        async with self._writer, self._engine.connect() as connection:
-            await connection.execute(sa.text("PRAGMA wal_checkpoint(FULL)"))
+        if self.shared:
+            return
+        async with self._writer, self.engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.execute("PRAGMA wal_checkpoint(FULL)")  # not in a transaction
 
     async def close(self) -> None:
-        await self._engine.dispose()
-        os.close(self._lock)
-
-
-def _pragmas(connection: Any, _: Any) -> None:  # SQLAlchemy's event hands over a DBAPI connection without a type
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+        await super().close()
+        if self._lock is not None:
+            os.close(self._lock)

@@ -1,0 +1,115 @@
+"""The gateway's schema by revisions, on SQLite: databases of older commits keep their data, and the audit stays
+append-only. On PostgreSQL: tests/system/test_gateways_postgres.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from gdi.kit.migrations import SchemaError
+from node_gateway.audit import Audit
+from node_gateway.auth import Fences
+from node_gateway.db import store as db
+from node_gateway.db.store import GatewayDatabase
+from node_gateway.release import ledger
+from node_gateway.tasks.store import TaskStore
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "databases"
+RUN = "r-" + "ab" * 10
+OLDER = "a database of before revision 0001"
+HEAD = db.SCHEMA.head
+
+
+def old(folder: Path, commit: str) -> Path:
+    """A database file as that commit made it."""
+    path = folder / f"{commit}.db"
+    with sqlite3.connect(path) as database:
+        database.executescript((FIXTURES / f"gateway-{commit}.sqlite.sql").read_text())
+    database.close()
+    return path
+
+
+def opened(path: Path) -> GatewayDatabase:
+    return GatewayDatabase.open(f"sqlite+aiosqlite:///{path}")
+
+
+async def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None:
+    database = opened(tmp_path / "new.db")
+    assert str(await database.create()) == f"from an empty database to {HEAD}"
+    assert str(await database.create()) == f"already at {HEAD}"
+    async with database.read() as c:
+        assert await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.metadata)) == []
+    await database.make_durable()
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("commit", "before"), [("f3993a8", OLDER), ("e175df6", OLDER), ("abfb968", "an unnumbered revision 0001")]
+)
+async def test_a_database_of_an_older_commit_is_upgraded_with_its_data(
+    tmp_path: Path, commit: str, before: str
+) -> None:
+    database = opened(old(tmp_path, commit))
+    assert str(await database.create()) == f"from {before} to {HEAD}"
+    async with database.read() as c:
+        assert await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.metadata)) == []
+        states = (await c.execute(sa.select(db.releases.c.state).order_by(db.releases.c.number))).scalars().all()
+        assert states == ["published", "awaiting-review"]
+        sets = await ledger.related(c, {"DS-A", "DS-B"})
+        assert len(sets) == 1 and (await c.execute(sa.select(db.ledger.c.numbers))).scalar_one().startswith("40,200")
+    fence = await Fences(database).of(RUN)
+    assert (fence.attempt, fence.generation, fence.closed) == (2, 1, 1)
+    store = TaskStore(database)
+    known = await store.by_tes_id("tes-j2")
+    assert known is not None and known.inputs == {("DS-A", "j2.vcf.gz.c4gh")} and known.outputs == ("out.json",)
+    assert (await store.denials([known.number]))[known.number].error_class == "AccessDenied"
+    assert [k.job for k in await store.unfinished(RUN, phase="creating")] == ["j3"]
+    assert await Audit(database).verify() == 2
+    for statement in ("UPDATE audit SET line = ''", "DELETE FROM audit"):
+        with pytest.raises(sa.exc.IntegrityError, match="append-only"):
+            async with database.write() as c:
+                await c.execute(sa.text(statement))
+    await database.close()
+
+
+async def test_what_is_wrong_is_told_and_left_alone(tmp_path: Path) -> None:
+    path = old(tmp_path, "f3993a8")
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE tasks DROP COLUMN ended")
+    database = opened(path)
+    with pytest.raises(SchemaError, match="the table tasks lacks the column ended"):
+        await database.create()
+    await database.close()
+    with sqlite3.connect(path) as connection:
+        names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+        assert "reviews" not in names and "alembic_version" not in names
+
+
+def command(path: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "NODE_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{path}"}
+    program = [sys.executable, "-m", "node_gateway.main", "migrate"]
+    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_says_from_where_to_where_it_went_and_refuses_what_is_newer(tmp_path: Path) -> None:
+    path = old(tmp_path, "e175df6")
+    for sentence in (f"from {OLDER} to {HEAD}", f"already at {HEAD}"):
+        ended = command(path)
+        assert ended.returncode == 0 and sentence in ended.stderr, ended.stderr
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    ended = command(path)
+    assert ended.returncode == 1 and "revision 9999, which this version of node-gateway does not know" in ended.stderr
+    running = opened(path)
+    ended = command(path)
+    assert ended.returncode == 1 and "another gateway uses" in ended.stderr
+    running._lock = None if running._lock is None else os.close(running._lock)
