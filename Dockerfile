@@ -1,13 +1,17 @@
-# The five images of the system, one target each: airflow, broker, node, snakemake, task. `make images` builds them without a Docker daemon and prints their sizes.
+# The five images of the system, one target each: airflow, broker, node, snakemake, task. `make images` builds
+# them without a Docker daemon and prints their sizes.
 #   docker build --target broker -t gdi-broker .
-# BASE: any image with Python 3.11 or newer at `python3`, its venv module, and coreutils. Secrets of the build, each optional, none of them in an image:
+# BASE: any image with Python 3.11 or newer at `python3`, its venv module, and coreutils.
+# Secrets of the build, each optional, none of them in an image:
 #   --secret id=ca,src=FILE          certificate authorities of the network that the build runs in
-#   --secret id=uv.toml,src=FILE     uv's settings (an index of one's own), --secret id=pip.conf,src=FILE the same for pip, which only fetches uv
+#   --secret id=uv.toml,src=FILE     uv's settings (an index of one's own)
+#   --secret id=pip.conf,src=FILE    the same for pip, which only fetches uv
 ARG BASE=docker.io/library/python:3.11-slim
 # The version of pyproject.toml (a test compares).
 ARG VERSION=0.1.0
 
-# What every image stands on, as one layer that all of them share. Flattened, so that what is removed is gone and not only hidden.
+# What every image stands on, as one layer that all of them share. Flattened, so that what is removed is gone and not
+# only hidden.
 FROM ${BASE} AS trimmed
 COPY packaging/images/trim.py /trim.py
 RUN python3 -I /trim.py && rm /trim.py
@@ -59,8 +63,11 @@ ENTRYPOINT ["python3", "-m", "token_broker.main"]
 EXPOSE 8080
 ARG VERSION
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="gdi-broker" org.opencontainers.image.description="Token broker: grants, tickets, admission, run tokens" \
-      org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.title="gdi-broker" \
+      org.opencontainers.image.description="Token broker: grants, tickets, admission, run tokens" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM base AS node
 COPY --from=node-environment /opt/gdi /opt/gdi
@@ -69,8 +76,11 @@ ENTRYPOINT ["python3", "-m", "node_gateway.main"]
 EXPOSE 8080 8081
 ARG VERSION
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="gdi-node" org.opencontainers.image.description="Node gateway: the one door of a node" \
-      org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.title="gdi-node" \
+      org.opencontainers.image.description="Node gateway: the one door of a node" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 FROM base AS snakemake
 COPY --from=snakemake-environment /opt/gdi /opt/gdi
@@ -80,8 +90,11 @@ ENV GIT_PYTHON_REFRESH=quiet
 ENTRYPOINT ["python3", "-m", "snakemake_tes_auth.pod"]
 ARG VERSION
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="gdi-snakemake" org.opencontainers.image.description="Snakemake pod of one run at one node" \
-      org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.title="gdi-snakemake" \
+      org.opencontainers.image.description="Snakemake pod of one run at one node" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 # What runs inside TES tasks that need Snakemake (script:, run:). No entry point: a TES starts the task's own command.
 FROM base AS task
@@ -90,8 +103,11 @@ COPY --from=code /code/task /opt/gdi
 ENV GIT_PYTHON_REFRESH=quiet
 ARG VERSION
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="gdi-task" org.opencontainers.image.description="Python and Snakemake inside TES tasks" \
-      org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.title="gdi-task" \
+      org.opencontainers.image.description="Python and Snakemake inside TES tasks" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 # No entry point: the official chart starts `bash -c "exec airflow …"`.
 FROM base AS airflow
@@ -99,10 +115,14 @@ COPY --from=airflow-environment /opt/gdi /opt/gdi
 COPY --from=code /code/airflow /opt/gdi
 COPY dags /opt/gdi/dags
 COPY workflows /opt/gdi/workflows
-ENV AIRFLOW_HOME=/opt/airflow AIRFLOW__CORE__DAGS_FOLDER=/opt/gdi/dags AIRFLOW__CORE__LOAD_EXAMPLES=false GDI_WORKFLOWS=/opt/gdi/workflows GDI_LAUNCHER=kubernetes
+ENV AIRFLOW_HOME=/opt/airflow AIRFLOW__CORE__DAGS_FOLDER=/opt/gdi/dags AIRFLOW__CORE__LOAD_EXAMPLES=false \
+    GDI_WORKFLOWS=/opt/gdi/workflows GDI_LAUNCHER=kubernetes
 CMD ["airflow", "version"]
 EXPOSE 8080
 ARG VERSION
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="gdi-airflow" org.opencontainers.image.description="Airflow with the catalogue's DAGs and the GDI operators" \
-      org.opencontainers.image.licenses="Apache-2.0" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.title="gdi-airflow" \
+      org.opencontainers.image.description="Airflow with the catalogue's DAGs and the GDI operators" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -16,12 +16,22 @@ from gdi.runner.sandbox import Bubblewrap, SandboxUnavailableError, find_maker
 
 NEEDED_DISK = 2 * 1024**3  # bytes: databases, logs and a small cohort; the cohort's own size comes on top
 NEEDED_MEMORY = 3 * 1024**3
+PROJECT = Path(__file__).resolve().parents[2]  # a wheel has neither DAGs nor workflows
 
 
 @dataclass(frozen=True)
 class Finding:
     what: str
     mend: str
+
+
+def _checkout(project: Path = PROJECT) -> Finding | None:
+    if missing := [name for name in ("dags", "plugins", "workflows") if not (project / name).is_dir()]:
+        return Finding(
+            f"the federation runs in a checkout of the repository, and {project} has no {', '.join(missing)}",
+            "Clone the repository and run it there: make demo",
+        )
+    return None
 
 
 def _loopback() -> Finding | None:
@@ -110,6 +120,7 @@ def _funnel(work: Path) -> Finding | None:
 def check(work: Path) -> list[Finding]:
     """Everything that is missing; empty where the federation can start."""
     checks: list[Callable[[], Finding | None]] = [
+        _checkout,
         _loopback,
         lambda: _disk(work),
         _memory,

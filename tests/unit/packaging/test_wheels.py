@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.support.wheels import ROOT, WHEELS
 
 HERE = ROOT / "packaging"
+LOCKS = (ROOT / "requirements.lock", HERE / "images" / "requirements.lock")
 WHOLE: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OF: dict[str, dict[str, Any]] = {name: tomllib.loads((HERE / name / "pyproject.toml").read_text()) for name in WHEELS}
 ALIAS = "plugins/gdi_workflows"  # the whole distribution's name as a package; the provider's wheel has its own
@@ -86,3 +88,8 @@ def test_no_wheel_writes_down_what_the_root_has() -> None:
         assert not {"version", "dependencies", "requires-python", "license"} & set(project)
         extras = OF[name]["tool"]["hatch"]["metadata"]["hooks"]["custom"]["extras"]
         assert set(extras) <= {"", *WHOLE["project"]["optional-dependencies"]}
+
+
+def test_images_and_wheels_are_built_by_the_same_hatchling() -> None:
+    found = {re.findall(r"^hatchling==(\S+)", file.read_text(), re.MULTILINE)[0] for file in LOCKS}
+    assert len(found) == 1, found
