@@ -180,6 +180,9 @@ def test_every_pod_of_the_charts_is_restricted_and_holds_no_secret_in_its_enviro
         ("gdi-node", "gateway.tes.flavour=tesk", "flavour"),
         ("gdi-node", "gateway.workspace.bucket=No_Bucket", "bucket"),
         ("gdi-node", "node.id=", "node.id"),
+        ("gdi-node", "gateway.database.url=sqlite+aiosqlite:////x", "url"),
+        ("gdi-node", "gateway.database.url=postgresql+asyncpg://u:secret@h/d", "url"),
+        ("gdi-node", "gateway.replicas=2", "gateway.replicas"),
         ("gdi-node", "funnel.tasks.storageClass=No Class", "storageClass"),
         ("gdi-node", "funnel.tasks.accessMode=ReadOnlyMany", "accessMode"),
         ("gdi-node", "funnel.tasks.quota.count/pods=5", "quota"),
@@ -191,6 +194,28 @@ def test_a_wrong_value_is_refused_by_its_name(chart: str, wrong: str, named: str
     setting = ("--set-string" if wrong.endswith("=") else "--set", wrong)
     done = helm("template", "gdi", str(CHARTS / chart), "-n", "gdi", "--kube-version", "1.34.2", "-f", values, *setting)
     assert done.returncode != 0 and named in done.stderr, done.stderr
+
+
+def test_gateways_share_postgresql_without_a_volume_and_one_alone_writes_sqlite() -> None:
+    def parts(values: str) -> tuple[Any, Any, dict[str, str], list[dict[str, Any]]]:
+        objects = rendered(values)
+        spec = next(o["spec"] for o in objects if o["kind"] == "Deployment" and o["metadata"]["name"].endswith("way"))
+        container = spec["template"]["spec"]["containers"][0]
+        environment = {e["name"].removeprefix("NODE_GATEWAY_"): e["value"] for e in container["env"]}
+        claims = [o for o in objects if o["kind"] == "PersistentVolumeClaim"]
+        return spec, container, environment, claims
+
+    spec, container, environment, claims = parts("gdi-node/ci/postgresql.yaml")
+    assert spec["replicas"] == 2 and spec["strategy"]["type"] == "RollingUpdate" and claims == []
+    assert environment["DATABASE_URL"].startswith("postgresql+asyncpg://gateway@")
+    assert environment["DATABASE_PASSWORD_FILE"] == "/etc/gdi/database/password"
+    assert {"/etc/gdi/database"} < {m["mountPath"] for m in container["volumeMounts"]} - {"/var/lib/gdi"}
+    assert all("persistentVolumeClaim" not in v for v in spec["template"]["spec"]["volumes"])
+    spec, container, environment, claims = parts("gdi-node/ci/minimal.yaml")
+    assert spec["replicas"] == 1 and spec["strategy"]["type"] == "Recreate" and len(claims) == 1
+    assert environment["DATABASE_URL"] == "sqlite+aiosqlite:////var/lib/gdi/gateway.db"
+    assert "DATABASE_PASSWORD_FILE" not in environment
+    assert "/var/lib/gdi" in {m["mountPath"] for m in container["volumeMounts"]}
 
 
 def test_the_enrolment_and_the_pods_settings_that_the_chart_writes_are_understood(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Pair(World):
         self.ports = [self.port, free_port()]
         self.processes = [self._start(i) for i in (0, 1)]
         for i in (0, 1):
-            wait(lambda i=i: self._ready(i), 60, "the gateway's start")  # type: ignore[misc]
+            wait(lambda i=i: self._ready(i), 120, "the gateway's start")  # type: ignore[misc]
         self.process, self.socket = self.processes[0], self.sockets[0]
 
     def _start(self, i: int) -> subprocess.Popen[bytes]:
