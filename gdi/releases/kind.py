@@ -38,7 +38,8 @@ class Rules:
 
 class Cell(NamedTuple):
     """What the ledger remembers of one thing that left. `key` names it within the kind, equal for equal things (at most
-    2,100 characters); `numbers` are all counts that a reader has or can work out, always in the same order.
+    2,100 characters, ASCII); `numbers`, at least one, are all counts that a reader has or can work out, always in the
+    same order (at most 480 characters with commas between them).
     """
 
     key: str

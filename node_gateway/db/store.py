@@ -20,6 +20,8 @@ from gdi.kit.database import Database
 from node_gateway.db.migrations import first
 
 metadata = sa.MetaData()
+# Characters (ASCII) of a cell's key and numbers: together they fit into a row of PostgreSQL's index (2,704 bytes).
+MAX_KEY, MAX_NUMBERS = 2100, 480
 
 fences = sa.Table(
     "fences",
@@ -102,15 +104,13 @@ dataset_sets = sa.Table(
     sa.Column("names", sa.Text, nullable=False, unique=True),  # canonical JSON of the sorted ids
 )
 
-ledger = sa.Table(
-    "ledger",
+ledger_cells = sa.Table(  # what left, by the kind of release and the kind's own key
+    "ledger_cells",
     metadata,
+    sa.Column("kind", sa.String(63), primary_key=True),
+    sa.Column("key", sa.String(MAX_KEY), primary_key=True),
     sa.Column("datasets", sa.Integer, sa.ForeignKey("dataset_sets.id"), primary_key=True, autoincrement=False),
-    sa.Column("chrom", sa.String(32), primary_key=True),
-    sa.Column("pos", sa.BigInteger, primary_key=True),
-    sa.Column("ref", sa.String(1000), primary_key=True),
-    sa.Column("alt", sa.String(1000), primary_key=True),
-    sa.Column("numbers", sa.String(200), primary_key=True),  # "ac,an,…" that left
+    sa.Column("numbers", sa.String(MAX_NUMBERS), primary_key=True),  # the cell's, with commas between them
     sa.Column("release", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -14,8 +14,7 @@ from gdi.kit.database import insert
 from gdi.releases.kind import Cell
 from node_gateway.db import store as db
 
-BATCH = 1000  # units that are looked up, or cells that are written, at once
-VARIANTS = "allele-counts"  # the table's columns are this kind's; the keys of all others lie in `alt`
+BATCH = 1000  # units or keys that are looked up, or cells that are written, at once
 
 
 async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> int:
@@ -37,44 +36,32 @@ async def related(connection: AsyncConnection, datasets: Iterable[str]) -> list[
 async def before(
     connection: AsyncConnection, sets: list[int], kind: str, keys: Sequence[str]
 ) -> dict[str, list[tuple[int, ...]]]:
-    """What left before by these keys (sorted, of one batch)."""
+    """What left before by these keys: each time its numbers."""
     found: dict[str, list[tuple[int, ...]]] = {}
-    if not sets or not keys:
+    if not sets:
         return found
-    places = {_place(kind, key): key for key in keys}
-    bounds: dict[str, tuple[int, int]] = {}
-    for chrom, pos, _, _ in places:
-        low, high = bounds.get(chrom, (pos, pos))
-        bounds[chrom] = (min(low, pos), max(high, pos))
-    c = db.ledger.c
-    for chrom, (low, high) in bounds.items():
-        query = sa.select(c.chrom, c.pos, c.ref, c.alt, c.numbers).where(
-            c.datasets.in_(sets), c.chrom == chrom, c.pos.between(low, high)
-        )
-        rows = await connection.stream(query)
-        async for row in rows:
-            if (key := places.get((row.chrom, row.pos, row.ref, row.alt))) is not None:
-                found.setdefault(key, []).append(tuple(int(n) for n in row.numbers.split(",")))
+    c = db.ledger_cells.c
+    for start in range(0, len(keys), BATCH):
+        named = c.key.in_(keys[start : start + BATCH])
+        query = sa.select(c.key, c.numbers).where(c.kind == kind, named, c.datasets.in_(sets))
+        async for row in await connection.stream(query):
+            found.setdefault(row.key, []).append(tuple(int(n) for n in row.numbers.split(",")))
     return found
 
 
 async def write(connection: AsyncConnection, datasets: int, kind: str, cells: Iterable[Cell], release: int) -> None:
-    """Remembers the cells; numbers that left before are kept once."""
+    """Remembers the cells; numbers that left before are kept once. ValueError where the kind's keys or numbers are too
+    long: then nothing may leave.
+    """
     values: list[dict[str, str | int]] = []
     for cell in cells:
-        chrom, pos, ref, alt = _place(kind, cell.key)
         numbers = ",".join(str(n) for n in cell.numbers)
-        place: dict[str, str | int] = {"chrom": chrom, "pos": pos, "ref": ref, "alt": alt}
-        values.append({"datasets": datasets, **place, "numbers": numbers, "release": release})
+        if not cell.key.isascii() or len(cell.key) > db.MAX_KEY or not 0 < len(numbers) <= db.MAX_NUMBERS:
+            raise ValueError(f"the kind {kind} names a cell that the ledger cannot hold")
+        row: dict[str, str | int] = {"kind": kind, "key": cell.key, "datasets": datasets}
+        values.append({**row, "numbers": numbers, "release": release})
         if len(values) == BATCH:
-            await connection.execute(insert(connection, db.ledger).on_conflict_do_nothing(), values)
+            await connection.execute(insert(connection, db.ledger_cells).on_conflict_do_nothing(), values)
             values = []
     if values:
-        await connection.execute(insert(connection, db.ledger).on_conflict_do_nothing(), values)
-
-
-def _place(kind: str, key: str) -> tuple[str, int, str, str]:
-    if kind != VARIANTS:
-        return "", 0, kind, key
-    chrom, pos, ref, alt = key.split(":", 3)
-    return chrom, int(pos), ref, alt
+        await connection.execute(insert(connection, db.ledger_cells).on_conflict_do_nothing(), values)
