@@ -4,93 +4,71 @@ federation of one node.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ParamSpec
 
+import typer
 import yaml
 from rich.console import Console
 from rich.text import Text
 
-from gdi.cli.authoring.check import Finding, check
-from gdi.cli.authoring.init import init
+from gdi.cli.authoring.check import Finding
+from gdi.cli.authoring.check import check as findings_of
+from gdi.cli.authoring.init import init as write_entry
 from gdi.cli.authoring.snakefile import lock_of, read_rules
 from gdi.contracts.workflow import LOCK, CatalogueEntry, CatalogueError, load
 
-
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `workflow` and its verbs to the command line."""
-    top = commands.add_parser("workflow", help="for authors of workflows: init, check, lock, test")
-    verbs = top.add_subparsers(dest="verb", required=True)
-    known: dict[str, argparse.ArgumentParser] = {}
-    for verb, what in (
-        ("init", "write the smallest good entry"),
-        ("check", "find what would go wrong at the nodes; exit code 1 where there is something"),
-        ("lock", "write rules.lock: the rules, their order, the digest"),
-        ("test", "run it on a federation of one node"),
-    ):
-        known[verb] = verbs.add_parser(verb, help=what, description=what)
-        many = verb in ("check", "lock")
-        known[verb].add_argument(
-            "name",
-            nargs="*" if many else None,
-            help="a workflow's name or folder" + (" (default: all of the catalogue)" if many else ""),
-        )
-        known[verb].add_argument(
-            "--catalogue",
-            type=Path,
-            default=Path(os.environ.get("GDI_WORKFLOWS") or "workflows"),
-            help="default: GDI_WORKFLOWS or workflows/",
-        )
-    known["test"].add_argument(
-        "--set",
-        dest="values",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter, as YAML; may be repeated",
-    )
-    known["test"].add_argument("--vcf", type=Path, help="the node's cohort (default: the demo's)")
-    known["test"].add_argument("--timeout", type=int, default=900, metavar="SECONDS")
+P = ParamSpec("P")
+app = typer.Typer(no_args_is_help=True, help="For authors of workflows: init, check, lock, test.")
+Catalogue = Annotated[
+    Path, typer.Option("--catalogue", help="the folder of workflows", envvar="GDI_WORKFLOWS", show_envvar=True)
+]
+Name = Annotated[str, typer.Argument(help="a workflow's name or folder")]
+Names = Annotated[list[str] | None, typer.Argument(help="workflows' names or folders (default: all of the catalogue)")]
+WORKFLOWS = Path("workflows")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Does what was asked; 0, or 1 with what is wrong."""
-    try:
-        return {"init": _init, "check": _check, "lock": _lock, "test": _test}[arguments.verb](arguments, console)
-    except CatalogueError as error:
-        console.print(Text(str(error), "red"), soft_wrap=True)
-        return 1
+def _shows_bad_entries(command: Callable[P, int]) -> Callable[P, int]:
+    """The command with its bad entries shown: exit code 1."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except CatalogueError as error:
+            console = next(a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context))
+            console.print(Text(str(error), "red"), soft_wrap=True)
+            return 1
+
+    return run
 
 
-def _folders(arguments: argparse.Namespace) -> list[Path]:
-    names = arguments.name if isinstance(arguments.name, list) else [arguments.name]
-    if not names:
-        found = sorted(p.parent for p in arguments.catalogue.glob("*/workflow.yaml"))
-        if not found:
-            raise CatalogueError(f"{arguments.catalogue} holds no workflow; name one, or give --catalogue")
-        return found
-    return [Path(name) if (Path(name) / "workflow.yaml").exists() else arguments.catalogue / name for name in names]
-
-
-def _init(arguments: argparse.Namespace, console: Console) -> int:
-    folder = init(arguments.catalogue, arguments.name)
+@app.command()
+@_shows_bad_entries
+def init(context: typer.Context, name: Name, catalogue: Catalogue = WORKFLOWS) -> int:
+    """Write the smallest good entry."""
+    folder = write_entry(catalogue, name)
     write_lock(load(folder))
-    console.print(
-        f"{folder} is ready. Next: edit Snakefile and workflow.yaml, then gdi workflow check {arguments.name}",
-        soft_wrap=True,
+    context.obj.print(
+        f"{folder} is ready. Next: edit Snakefile and workflow.yaml, then gdi workflow check {name}", soft_wrap=True
     )
     return 0
 
 
-def _check(arguments: argparse.Namespace, console: Console) -> int:
+@app.command()
+@_shows_bad_entries
+def check(context: typer.Context, names: Names = None, catalogue: Catalogue = WORKFLOWS) -> int:
+    """Find what would go wrong at the nodes; exit code 1 where there is something."""
+    console: Console = context.obj
     wrong = 0
-    for folder in _folders(arguments):
+    for folder in _folders(names, catalogue):
         try:
             entry = load(folder)
-            findings = check(entry, read_rules(entry))
+            findings = findings_of(entry, read_rules(entry))
         except CatalogueError as error:
             findings = [Finding("error", str(error), "", "")]
         for finding in findings:
@@ -104,11 +82,40 @@ def _check(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if wrong else 0
 
 
-def _lock(arguments: argparse.Namespace, console: Console) -> int:
-    for folder in _folders(arguments):
+@app.command()
+@_shows_bad_entries
+def lock(context: typer.Context, names: Names = None, catalogue: Catalogue = WORKFLOWS) -> int:
+    """Write rules.lock: the rules, their order, the digest."""
+    for folder in _folders(names, catalogue):
         changed = write_lock(load(folder))
-        console.print(f"{folder / LOCK}: {'written' if changed else 'is up to date'}", soft_wrap=True)
+        context.obj.print(f"{folder / LOCK}: {'written' if changed else 'is up to date'}", soft_wrap=True)
     return 0
+
+
+@app.command()
+@_shows_bad_entries
+def test(
+    context: typer.Context,
+    name: Name,
+    catalogue: Catalogue = WORKFLOWS,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a parameter, as YAML; may be repeated")
+    ] = None,
+    vcf: Annotated[Path | None, typer.Option(help="the node's cohort (default: the demo's)")] = None,
+    timeout: Annotated[int, typer.Option(metavar="SECONDS")] = 900,
+) -> int:
+    """Run it on a federation of one node."""
+    from gdi.cli.authoring.trial import trial  # a federation is a lot to load for a check
+
+    console: Console = context.obj
+    entry = load(_folders([name], catalogue)[0])
+    errors = [f for f in findings_of(entry, read_rules(entry)) if f.level == "error"]
+    for finding in errors:
+        console.print(Text(str(finding), "red"), soft_wrap=True)
+    if errors:
+        return 1
+    with tempfile.TemporaryDirectory(prefix="gdi-w-") as work:
+        return trial(entry, _values(values or [], entry), Path(work), console, vcf=vcf, timeout=timeout)
 
 
 def write_lock(entry: CatalogueEntry) -> bool:
@@ -122,20 +129,13 @@ def write_lock(entry: CatalogueEntry) -> bool:
     return True
 
 
-def _test(arguments: argparse.Namespace, console: Console) -> int:
-    from gdi.cli.authoring.trial import trial  # a federation is a lot to load for a check
-
-    folder = _folders(arguments)[0]
-    entry = load(folder)
-    errors = [f for f in check(entry, read_rules(entry)) if f.level == "error"]
-    for finding in errors:
-        console.print(Text(str(finding), "red"), soft_wrap=True)
-    if errors:
-        return 1
-    with tempfile.TemporaryDirectory(prefix="gdi-w-") as work:
-        return trial(
-            entry, _values(arguments.values, entry), Path(work), console, vcf=arguments.vcf, timeout=arguments.timeout
-        )
+def _folders(names: list[str] | None, catalogue: Path) -> list[Path]:
+    if not names:
+        found = sorted(p.parent for p in catalogue.glob("*/workflow.yaml"))
+        if not found:
+            raise CatalogueError(f"{catalogue} holds no workflow; name one, or give --catalogue")
+        return found
+    return [Path(name) if (Path(name) / "workflow.yaml").exists() else catalogue / name for name in names]
 
 
 def _values(given: list[str], entry: CatalogueEntry) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class Options:
     own_cohort: bool = False
 
 
-def demo(options: Options, console: Console, until_stopped: Callable[[], None]) -> int:
+def run_demo(options: Options, console: Console, until_stopped: Callable[[], None]) -> int:
     """The whole demo; 0 where the answer is right. `until_stopped` blocks while the federation shall stay up."""
     begin = time.monotonic()
     if not options.vcf.is_file():

@@ -10,11 +10,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from gdi.cli import workflow
 from gdi.cli.authoring import snakefile
 from gdi.cli.authoring.check import check
 from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
-from gdi.cli.main import parser
+from gdi.cli.main import invoke
 from gdi.contracts.workflow import CatalogueError, RulesLock, load
 from gdi.runner.sandbox import why_not
 from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
@@ -117,7 +116,7 @@ def console() -> Console:
 
 
 def cli(console: Console, *arguments: str) -> int:
-    return workflow.run(parser().parse_args(["workflow", *arguments]), console)
+    return invoke(["workflow", *arguments], console)
 
 
 def test_every_mistake_is_named_with_its_rule_and_what_to_write_instead(tmp_path: Path) -> None:
