@@ -18,12 +18,12 @@ from gdi.contracts.run_file import load
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenSource
-from snakemake_tes_auth.executor.sources import GatewayStore, Sources, SourceStore
+from snakemake_tes_auth.files.metadata import Metadata
+from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.pod.folders import Folders
-from snakemake_tes_auth.pod.outcome import OutcomeFile
+from snakemake_tes_auth.outcome import OutcomeFile
 from snakemake_tes_auth.retry import Away, Refused
-from snakemake_tes_auth.storage.metadata import Metadata
+from snakemake_tes_auth.tasks.sources import GatewayStore, Sources, SourceStore
 from snakemake_tes_auth.tes.client import TesClient
 from snakemake_tes_auth.tes.transport import AiohttpTransport
 

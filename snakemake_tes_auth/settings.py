@@ -24,10 +24,10 @@ from snakemake_tes_auth.credentials.tokens import (
     TokenSource,
     refuse_argument,
 )
-from snakemake_tes_auth.executor import adapter
-from snakemake_tes_auth.executor.sources import StorageStore
 from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.session import Session, session
+from snakemake_tes_auth.tasks.sources import StorageStore
+from snakemake_tes_auth.workflow import adapter
 
 API = "/ga4gh/tes/v1"
 TOKEN_VARIABLE = "SNAKEMAKE_TES_AUTH_TOKEN"  # noqa: S105

@@ -20,10 +20,9 @@ from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.session import shared_client
 from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
-from token_broker.authentication.enrolment import EnrolmentFile
-from token_broker.authentication.workloads import Workloads
 from token_broker.background import Background
 from token_broker.db.store import BrokerDatabase
+from token_broker.enrolment import EnrolmentFile
 from token_broker.events.events import Events
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
@@ -31,9 +30,10 @@ from token_broker.grants.tickets import Tickets
 from token_broker.metrics import Metrics
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
+from token_broker.runs.tokens import Tokens
+from token_broker.runs.workloads import Workloads
 from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
-from token_broker.tokens.tokens import Tokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable, auth_of
 from token_broker.visas.visas import Visas
 

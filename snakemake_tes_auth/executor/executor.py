@@ -19,15 +19,15 @@ from snakemake_interface_executor_plugins.settings import CommonSettings
 from gdi.contracts.tes import FAILED, changed
 from gdi.contracts.urls import StorageUrl
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.events.reporter import Reporter
-from snakemake_tes_auth.executor import adapter
+from snakemake_tes_auth.executor.reporter import Reporter
 from snakemake_tes_auth.executor.submit import Entry, Submitter
 from snakemake_tes_auth.executor.task_registry import TaskRegistry
+from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.retry import Away, Refused
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
-from snakemake_tes_auth.storage.queries import parse
 from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, Failure, failure
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun
+from snakemake_tes_auth.workflow import adapter
 
 T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change

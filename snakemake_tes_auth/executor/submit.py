@@ -11,12 +11,12 @@ from tes.models import Task
 from gdi.contracts.tes import ENDING, LIVE
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
-from snakemake_tes_auth.executor import adapter
-from snakemake_tes_auth.executor.jobview import JobView
 from snakemake_tes_auth.executor.task_registry import Found, TaskRegistry
+from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.session import Session
-from snakemake_tes_auth.storage.queries import parse
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun, job_key, next_try
+from snakemake_tes_auth.workflow import adapter
+from snakemake_tes_auth.workflow.jobview import JobView
 
 WIDTH = 16  # creations under way at once
 

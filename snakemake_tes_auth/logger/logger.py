@@ -19,8 +19,8 @@ from gdi.contracts.run_file import load
 from gdi.kit.bearer import token_file
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.jsonl import JsonLines
+from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.pod.folders import Folders
 
 CLOSE_BOUND = 15.0  # seconds that the end of Snakemake may wait for the last events
 

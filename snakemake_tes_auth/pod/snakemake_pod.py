@@ -24,10 +24,10 @@ from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.follower import Complaints, LogFollower
-from snakemake_tes_auth.executor.command import arguments, environment
-from snakemake_tes_auth.executor.shutdown import Shutdown
-from snakemake_tes_auth.pod.folders import Folders
-from snakemake_tes_auth.pod.outcome import Outcome, OutcomeFile
+from snakemake_tes_auth.folders import Folders
+from snakemake_tes_auth.outcome import Outcome, OutcomeFile
+from snakemake_tes_auth.pod.command import arguments, environment
+from snakemake_tes_auth.pod.shutdown import Shutdown
 from snakemake_tes_auth.retry import AGAIN
 
 log = logging.getLogger("snakemake_tes_auth.pod")

@@ -19,12 +19,12 @@ from snakemake_interface_storage_plugins.storage_provider import (
 )
 
 from gdi.contracts.urls import StorageUrl, UrlError, WorkspaceUrl
-from snakemake_tes_auth.executor import adapter
+from snakemake_tes_auth.files.listing import ArchiveListing
+from snakemake_tes_auth.files.metadata import FileInfo, Metadata
+from snakemake_tes_auth.files.queries import local_suffix, parse
 from snakemake_tes_auth.retry import Refused
 from snakemake_tes_auth.session import Session, session
-from snakemake_tes_auth.storage.listing import ArchiveListing
-from snakemake_tes_auth.storage.metadata import FileInfo, Metadata
-from snakemake_tes_auth.storage.queries import local_suffix, parse
+from snakemake_tes_auth.workflow import adapter
 
 
 @dataclass

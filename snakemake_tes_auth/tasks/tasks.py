@@ -15,14 +15,15 @@ from urllib.parse import urlsplit
 from tes.models import Executor, Input, Output, Resources, Task
 
 from gdi.contracts.tes import changed, tags_of
-from snakemake_tes_auth.executor import adapter, direct
-from snakemake_tes_auth.executor.jobview import JobFile, JobView
-from snakemake_tes_auth.executor.source_files import SourceFiles
+from snakemake_tes_auth.tasks import direct
+from snakemake_tes_auth.workflow import adapter
+from snakemake_tes_auth.workflow.jobview import JobFile, JobView
+from snakemake_tes_auth.workflow.source_files import SourceFiles
 
 Mode = Literal["auto", "direct", "snakemake"]
 MAX_COMMAND = 120_000  # bytes; one argument of a process is at most 128 KiB on Linux
 MAX_COMMANDS = 1_000_000  # of all arguments together
-RUNNER = Path(__file__).parents[1] / "executor" / "remote_runner.py"
+RUNNER = Path(__file__).with_name("remote_runner.py")
 JOB_FOLDER = "/gdi/job"
 
 

@@ -220,7 +220,7 @@ def test_gateways_share_postgresql_without_a_volume_and_one_alone_writes_sqlite(
 
 def test_the_enrolment_and_the_pods_settings_that_the_chart_writes_are_understood(tmp_path: Path) -> None:
     from gdi_operators.launchers.kubernetes_config import read
-    from token_broker.authentication.enrolment import parse
+    from token_broker.enrolment import parse
 
     maps = {o["metadata"]["name"]: o["data"] for o in rendered("gdi/ci/full.yaml") if o["kind"] == "ConfigMap"}
     (tmp_path / "enrolment.yaml").write_text(maps["gdi-broker-enrolment"]["enrolment.yaml"])
@@ -241,7 +241,7 @@ def test_the_enrolment_and_the_pods_settings_that_the_chart_writes_are_understoo
 
 
 def test_a_nodes_public_key_is_taken_as_it_is_printed_and_whether_its_y_is_quoted_or_not(tmp_path: Path) -> None:
-    from token_broker.authentication.enrolment import parse
+    from token_broker.enrolment import parse
 
     jwk = {**SigningKey.generate().jwk(), "alg": "ES256"}
     plain = "{" + ", ".join(f"{key}: {value}" for key, value in jwk.items()) + "}"

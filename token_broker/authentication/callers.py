@@ -18,7 +18,7 @@ from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError, verify
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
-from token_broker.authentication.enrolment import EnrolmentFile, Node, WorkloadIssuer
+from token_broker.enrolment import EnrolmentFile, Node, WorkloadIssuer
 from token_broker.tokens.token_refresher import provider_away
 
 MAX_TOKEN = 16_384

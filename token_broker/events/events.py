@@ -16,12 +16,12 @@ from gdi.contracts.events import Event, EventBatch, EventPage, StoredEvent
 from gdi.contracts.progress import JobPage
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, PodCaller
-from token_broker.authentication.workloads import Workloads
 from token_broker.db.store import BrokerDatabase, events, runs
 from token_broker.grants.grants import clean
 from token_broker.runs import jobs
 from token_broker.runs.progress import Sums
 from token_broker.runs.runs import Runs
+from token_broker.runs.workloads import Workloads
 
 PAGE = 1000
 GRACE = 300  # seconds in which a closed run's pods may still say how they ended

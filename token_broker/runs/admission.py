@@ -11,7 +11,7 @@ from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.audit import Audit
-from token_broker.authentication.enrolment import EnrolmentFile
+from token_broker.enrolment import EnrolmentFile
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 from token_broker.visas.visas import SENTENCES, Visa, Visas
 

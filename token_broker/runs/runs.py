@@ -16,8 +16,8 @@ from gdi.contracts.ids import make_run_id
 from gdi.contracts.runs import AdmitRequest, CloseRequest, Run
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.authentication.enrolment import EnrolmentFile
 from token_broker.db.store import BrokerDatabase, grants, runs
+from token_broker.enrolment import EnrolmentFile
 from token_broker.grants.grants import Grants, not_yours
 from token_broker.grants.parameters import datasets_of, hash_of
 from token_broker.grants.tickets import Tickets, check_covers

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from gdi.kit.problem import ProblemError
+from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
-
-if TYPE_CHECKING:
-    from token_broker.tokens.stored_tokens import StoredTokens
-    from token_broker.tokens.token_refresher import TokenRefresher
+from gdi.oauth.rfc6749 import TokenSet
+from token_broker.tokens.stored_tokens import StoredTokens
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -27,8 +26,32 @@ NOT_KNOWN = (
 )  # the provider refuses the broker itself, as while its secret is changed: that tells nothing about the grant
 
 
+class LeaseHolder(Protocol):
+    """What recovery asks of the replica that holds the grant's lease (TokenRefresher)."""
+
+    oidc: OAuthClient
+
+    async def release(self, grant: str, mine: StoredTokens, version: int, *, uncertain: bool = False) -> None:
+        """Gives the lease back; the tokens stay `uncertain` for the next who tries."""
+
+    async def prolong(self, grant: str, mine: StoredTokens, version: int) -> tuple[StoredTokens, int]:
+        """The lease for longer, and its new version."""
+
+    async def redeem(self, grant: str, mine: StoredTokens, version: int) -> StoredTokens:
+        """New tokens for the refresh token, stored."""
+
+    def held(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
+        """A provider's tokens as a record."""
+
+    async def store(self, grant: str, held: StoredTokens, version: int) -> StoredTokens:
+        """Stores the record; the lease ends."""
+
+    async def die(self, grant: str, mine: StoredTokens, version: int, why: str) -> Exception:
+        """Marks the grant as dead; the error to raise."""
+
+
 async def recover(
-    refresher: TokenRefresher, grant: str, before: StoredTokens, mine: StoredTokens, version: int
+    refresher: LeaseHolder, grant: str, before: StoredTokens, mine: StoredTokens, version: int
 ) -> StoredTokens:
     """The grant's tokens after an interrupted redemption, stored. `mine` is the lease we hold now. Dead where nothing
     is left.

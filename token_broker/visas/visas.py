@@ -16,7 +16,7 @@ import httpx
 import jwt
 
 from gdi.kit.jose import ALGORITHMS, RemoteKeys, TokenError
-from token_broker.authentication.enrolment import VisaIssuer
+from token_broker.enrolment import VisaIssuer
 from token_broker.visas.conditions import conditions_met
 
 Reason = Literal[

@@ -14,7 +14,7 @@ import jsonschema
 from gdi.cli.authoring.snakefile import lock_of, with_jobs
 from gdi.contracts.workflow import LOCK, CatalogueEntry
 from gdi.releases.registry import UnknownKindError, kind_of
-from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
+from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 
 
 @dataclass(frozen=True)

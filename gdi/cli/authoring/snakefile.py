@@ -24,10 +24,10 @@ from gdi.runner.sandbox import (
     python_folders,
     source_folders,
 )
-from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
+from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 
 SECONDS = 120.0
-MODULE = "snakemake_tes_auth.executor.inspector"
+MODULE = "snakemake_tes_auth.workflow.inspector"
 PACKAGES = (
     "snakemake_tes_auth",
     "gdi.kit",

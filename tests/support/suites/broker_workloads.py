@@ -18,7 +18,7 @@ from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.kit.jose import SigningKey, verify
 from tests.support.broker_kit import AIRFLOW, DATASETS, SNAKEMAKE, USERS, World, refused
-from token_broker.authentication.enrolment import WorkloadIssuer
+from token_broker.enrolment import WorkloadIssuer
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
 from gdi.cli.main import invoke
 from gdi.contracts.workflow import CatalogueError, RulesLock, load
 from gdi.runner.sandbox import why_not
-from snakemake_tes_auth.executor.inspector import RuleFacts, SnakefileFacts
+from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 
 WORKFLOWS = Path(__file__).resolve().parents[3] / "workflows"
 MISTAKES = """

@@ -13,7 +13,7 @@ from gdi.kit.problem import ProblemError
 from gdi.local_federation.tes.archive import sda_url
 from gdi.local_federation.tes.transfer import TransferError
 from node_gateway.locations import sda_file, workspace_file
-from snakemake_tes_auth.storage import queries
+from snakemake_tes_auth.files import queries
 
 RUN = "r-" + "0" * 20
 DIFFERENT = [  # each was accepted by one of the three parsers that there were, and refused by another

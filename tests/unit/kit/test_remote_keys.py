@@ -16,7 +16,7 @@ from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
 from gdi.kit.problem import ProblemError
 from tests.support.clock import virtually
 from token_broker.authentication.callers import Authentication
-from token_broker.authentication.enrolment import WorkloadIssuer
+from token_broker.enrolment import WorkloadIssuer
 
 ISSUER, AUDIENCE = "https://broker.example", "https://node.example"
 

@@ -13,9 +13,9 @@ import pytest
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.run_file import RunFile
-from snakemake_tes_auth.executor import shutdown
-from snakemake_tes_auth.executor.shutdown import Shutdown
-from snakemake_tes_auth.pod.folders import Folders
+from snakemake_tes_auth.folders import Folders
+from snakemake_tes_auth.pod import shutdown
+from snakemake_tes_auth.pod.shutdown import Shutdown
 from tests.support.clock import virtual_time
 
 RUN = {

@@ -34,10 +34,11 @@ from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 from snakemake_interface_storage_plugins.storage_object import StorageObjectBase
 from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase
 
-from snakemake_tes_auth.executor import adapter, direct
-from snakemake_tes_auth.executor.remote_runner import HEAVY
+from snakemake_tes_auth.tasks import direct
+from snakemake_tes_auth.tasks.remote_runner import HEAVY
+from snakemake_tes_auth.workflow import adapter
 
-HINT = "look at snakemake_tes_auth/executor/adapter.py and remote_runner.py before raising the pinned version"
+HINT = "look at snakemake_tes_auth/workflow/adapter.py and remote_runner.py before raising the pinned version"
 
 ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (

@@ -11,9 +11,9 @@ from tes.models import Task
 from gdi.contracts.tes import from_json
 from gdi.contracts.urls import StorageUrl
 from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth.files.metadata import Metadata
+from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.retry import Refused
-from snakemake_tes_auth.storage.metadata import Metadata
-from snakemake_tes_auth.storage.queries import parse
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)

@@ -21,13 +21,12 @@ from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.credentials.tokens import BrokerTokens
 from snakemake_tes_auth.events.events import MAX_QUEUE, EventPump, event
 from snakemake_tes_auth.events.follower import LogFollower
-from snakemake_tes_auth.executor.command import arguments, environment
-from snakemake_tes_auth.executor.jobview import JobFile, JobView
+from snakemake_tes_auth.files.queries import local_suffix, parse
+from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.logger.logger import Translator
-from snakemake_tes_auth.pod.folders import Folders
-from snakemake_tes_auth.pod.outcome import OutcomeFile
+from snakemake_tes_auth.outcome import OutcomeFile
+from snakemake_tes_auth.pod.command import arguments, environment
 from snakemake_tes_auth.retry import Away, Refused, persist
-from snakemake_tes_auth.storage.queries import local_suffix, parse
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
 from tests.support.clock import Clock, virtual_time

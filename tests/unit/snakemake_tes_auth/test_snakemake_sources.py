@@ -15,8 +15,8 @@ import pytest
 
 from gdi.contracts.tes import to_json
 from gdi.kit.retry import RetryPolicy
-from snakemake_tes_auth.executor.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
 from snakemake_tes_auth.retry import Away, Refused
+from snakemake_tes_auth.tasks.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
 

@@ -20,11 +20,11 @@ from node_gateway.auth import Caller
 from node_gateway.policy import Policy
 from node_gateway.tasks.check import check
 from node_gateway.tasks.models import TaskBody
-from snakemake_tes_auth.executor import remote_runner
-from snakemake_tes_auth.executor.adapter import by_span, heads
-from snakemake_tes_auth.executor.jobview import JobFile, JobView
+from snakemake_tes_auth.tasks import remote_runner
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import RUNNER, Builder, CannotRun, resources
+from snakemake_tes_auth.workflow.adapter import by_span, heads
+from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 
 RUN = "r-0123456789abcdef0123"
 BASH = "set -euo pipefail;"

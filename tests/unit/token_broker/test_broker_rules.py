@@ -18,7 +18,7 @@ from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.rfc6749 import TokenSet
 from tests.support.clock import Clock
-from token_broker.authentication.enrolment import EnrolmentFile, parse
+from token_broker.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean
 from token_broker.grants.parameters import hash_of
 from token_broker.settings import Settings

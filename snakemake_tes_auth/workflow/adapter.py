@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from snakemake_tes_auth.executor.jobview import JobFile, JobView
+from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 
 DROPPED_RESOURCES = ("_cores", "_nodes", "tmpdir")
 LATER = "<TBD>"  # how Snakemake writes a value that is known only where the job runs

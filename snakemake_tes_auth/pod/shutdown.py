@@ -16,7 +16,7 @@ from gdi.contracts.problems import OVER
 from gdi.contracts.run_file import RunFile
 from gdi.contracts.tokens import TokenRequest
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.pod.folders import Folders
+from snakemake_tes_auth.folders import Folders
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 BOUND = 5.0  # seconds; the kubelet gives 30 or more from SIGTERM to SIGKILL

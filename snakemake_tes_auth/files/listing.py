@@ -27,9 +27,9 @@ from snakemake_tes_auth.credentials.tokens import (
     TokenSource,
     refuse_argument,
 )
+from snakemake_tes_auth.files.metadata import FileInfo
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.retry import Away, Refused, error_of, persist
-from snakemake_tes_auth.storage.metadata import FileInfo
 
 log = logging.getLogger("snakemake.logger")
 MAX_LISTING = 128 * 1024 * 1024  # bytes

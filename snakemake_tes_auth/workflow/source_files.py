@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from snakemake_tes_auth.executor.jobview import JobView
+from snakemake_tes_auth.workflow.jobview import JobView
 
 MAX_FILES = 500
 MAX_BESIDE = 1024 * 1024  # bytes of a file that is taken because it lies beside the Snakefile: larger ones are data

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from snakemake_tes_auth.executor.adapter import THREAD_VARIABLES
-from snakemake_tes_auth.executor.jobview import JobFile, JobView
+from snakemake_tes_auth.workflow.adapter import THREAD_VARIABLES
+from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 
 # Snakemake puts it into each directory output: an empty one is kept by object stores for its sake
 STAMP = ".snakemake_timestamp"

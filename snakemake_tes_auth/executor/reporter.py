@@ -10,11 +10,11 @@ from typing import Any
 
 from tes.models import Task
 
-from snakemake_tes_auth.executor import adapter
-from snakemake_tes_auth.executor.jobview import JobView
 from snakemake_tes_auth.executor.submit import Entry
 from snakemake_tes_auth.session import Session
 from snakemake_tes_auth.tasks.usage import Usage, usage
+from snakemake_tes_auth.workflow import adapter
+from snakemake_tes_auth.workflow.jobview import JobView
 
 
 class Reporter:

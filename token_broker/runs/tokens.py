@@ -13,9 +13,9 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.authentication.callers import AirflowCaller, GatewayCaller, PodCaller
-from token_broker.authentication.workloads import Workloads
 from token_broker.grants.grants import Grants
 from token_broker.runs.runs import Runs, need_open, unknown
+from token_broker.runs.workloads import Workloads
 from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
 

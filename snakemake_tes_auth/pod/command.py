@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gdi.contracts.run_file import RunFile
 from gdi.contracts.urls import WorkspaceUrl
-from snakemake_tes_auth.pod.folders import Folders
+from snakemake_tes_auth.folders import Folders
 
 JOBS = 500  # live tasks at once; the node's TES queues what it cannot run
 

@@ -1,4 +1,4 @@
-"""`python -m snakemake_tes_auth.executor.inspector SNAKEFILE CONFIG OUT`: reads a Snakefile as Snakemake does and
+"""`python -m snakemake_tes_auth.workflow.inspector SNAKEFILE CONFIG OUT`: reads a Snakefile as Snakemake does and
 writes what its rules are, as JSON. Runs no job.
 
 A Snakefile is a stranger's program and runs here: start this in a process (and sandbox) of its own, never in a service.

@@ -1,0 +1,1 @@
+"""Snakemake's own objects: rules, jobs and source files, read in one place."""
