@@ -29,6 +29,7 @@ from snakemake_tes_auth.pod.command import arguments, environment
 from snakemake_tes_auth.retry import Away, Refused, persist
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
+from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 from tests.support.clock import Clock, virtual_time
 
 RUN = "r-0123456789abcdef0123"
