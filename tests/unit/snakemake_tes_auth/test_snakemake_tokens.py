@@ -126,7 +126,7 @@ async def states(server: Server, source: TokenSource, many: int = 1, patience: R
     """What so many calls at once say."""
     async with httpx.AsyncClient(base_url=server.url, auth=BearerAuth(source), trust_env=False, timeout=60) as http:
         tes = TesClient(http, patience=patience, say=lambda _: None, name="the TES")
-        return [t["state"] for t in await asyncio.gather(*(tes.get("t1") for _ in range(many)))]
+        return [t.state for t in await asyncio.gather(*(tes.get("t1") for _ in range(many)))]
 
 
 def client(server: Server, secret_file: Path, **more: Any) -> ClientCredentials:
