@@ -7,13 +7,14 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from html import escape
+from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.problem import ProblemError
@@ -22,42 +23,49 @@ CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors
 # `same-origin`, not `no-referrer`: with that a browser sends `Origin: null` with our own forms (Fetch, "append a
 # request Origin header").
 HEADERS = {"Content-Security-Policy": CSP, "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin"}
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --accent: #2a6fb5 }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }
-body:has(table.wide) { max-width: 80rem }
-h1 { font-size: 1.5rem } label { display: block; margin: .4rem 0 }
-fieldset { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0 }
-input[type=text], input[type=number], select, textarea {
-  font: inherit; width: 100%; box-sizing: border-box; padding: .4rem }
-button { font: inherit; padding: .5rem 1rem; border: 0; border-radius: .4rem;
-  background: var(--accent); color: white; cursor: pointer }
-button.quiet { background: transparent; color: inherit; border: 1px solid var(--line) }
-button:focus-visible, a:focus-visible, input:focus-visible, textarea:focus-visible {
-  outline: 3px solid var(--accent); outline-offset: 2px }
-table { border-collapse: collapse; width: 100% }
-td, th { text-align: left; padding: .4rem; border-bottom: 1px solid var(--line); vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums } code, td { overflow-wrap: anywhere }
-form.inline { display: inline }
-"""
-
-
-def page(title: str, body: str, *, style: str, status: int = 200) -> HTMLResponse:
-    """`body` is HTML whose values are escaped; `style` the path of the style sheet."""
-    text = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
-        f' content="width=device-width"><title>{escape(title)}</title><link rel="stylesheet"'
-        f' href="{escape(style)}"></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>'
-    )
-    return HTMLResponse(text, status_code=status, headers=HEADERS)
-
-
-def hidden(csrf: str, name: str = "csrf") -> str:
-    return f'<input type="hidden" name="{escape(name)}" value="{escape(csrf)}">'
+STYLE = files("gdi.kit").joinpath("templates", "style.css").read_text()
 
 
 def date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def segment(text: str) -> str:
+    """`text` as one part of a URL's path or query."""
+    return quote(str(text), safe="")
+
+
+class Pages:
+    """The pages of one package: the templates in its `templates/`, over those of the kit. Every value is escaped, a
+    missing one is an error, and no script has a place. `style`: the path of the style sheet; `more`: what all of its
+    templates know.
+    """
+
+    def __init__(self, package: str, *, style: str = "", **more: object) -> None:
+        loader = ChoiceLoader([PackageLoader(package), PackageLoader("gdi.kit")])
+        self._environment = Environment(
+            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self._environment.globals.update(more, style=style)
+        self._environment.filters.update(date=date, segment=segment)
+
+    def render(
+        self, template: str, *, status: int = 200, headers: Mapping[str, str] = HEADERS, **values: object
+    ) -> HTMLResponse:
+        """The page that `template` makes of `values`."""
+        text = self._environment.get_template(template).render(values)
+        return HTMLResponse(text, status_code=status, headers=dict(headers))
+
+    def message(
+        self, title: str, *sentences: str, link: tuple[str, str] | None = None, status: int = 200
+    ) -> HTMLResponse:
+        """A page that only says something. `link`: address and text."""
+        return self.render("message.html", status=status, title=title, sentences=sentences, link=link)
+
+
+def style_sheet() -> Response:
+    """The one style sheet, for the path that the pages name."""
+    return Response(STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
 
 
 def html_errors(problem: Callable[[str, str, int], Response]) -> type[APIRoute]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from gdi.contracts.ids import RELEASE_NAME, RUN_ID, ReleaseName, RunId, Sha256
 from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
-from gdi.kit.web import STYLE, html_errors
+from gdi.kit.web import html_errors, style_sheet
 from node_gateway.audit import Entry
 from node_gateway.context import Gateway
 from node_gateway.review import pages
@@ -65,7 +65,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/style.css")
     async def style() -> Response:
-        return Response(STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+        return style_sheet()
 
     @routes.get("")
     async def waiting(request: Request) -> Response:
@@ -91,7 +91,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         await sign_in().cookies.checked_form(request, SESSION)
-        response = pages.page("Signed out", '<p>You are signed out here.</p><p><a href="/review">Sign in</a></p>')
+        response = pages.signed_out()
         sign_in().cookies.end(response, SESSION)
         return response
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gdi.contracts.grants import GrantRequest
 from gdi.contracts.ids import GrantId
 from gdi.kit.problem import ProblemError
-from gdi.kit.web import STYLE, html_errors
+from gdi.kit.web import html_errors, style_sheet
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.api import B
 from token_broker.broker import Broker
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/connect", route_class=html_errors(pages.problem), in
 
 @router.get("/style.css")
 async def style() -> Response:
-    return Response(STYLE, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+    return style_sheet()
 
 
 @router.get("")
@@ -147,7 +147,7 @@ async def revoke(b: B, request: Request, grant: Annotated[GrantId, Path()]) -> R
 async def sign_out(b: B, request: Request) -> Response:
     session, _ = await sessions.checked_form(b, request)
     await b.grants.discard(str(session["pending"]), str(session["sub"]))
-    response = pages.page("Signed out", '<p>You are signed out here.</p><p><a href="/connect">Sign in</a></p>')
+    response = pages.signed_out()
     sessions.end(response, SESSION)
     return response
 

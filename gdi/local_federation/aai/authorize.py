@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import secrets
 import time
@@ -13,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from gdi.local_federation.aai import oauth
+from gdi.local_federation.aai import oauth, pages
 from gdi.local_federation.aai.config import Client, User
 from gdi.local_federation.aai.oauth import OAuthError
 from gdi.local_federation.aai.tokens import Issuer
@@ -21,38 +20,6 @@ from gdi.local_federation.aai.tokens import Issuer
 MAX_TRIES = 5
 MAX_WAITING = 10_000  # logins that wait at once
 CHALLENGE = re.compile(r"^[A-Za-z0-9_-]{43}$")
-STYLE = (
-    "body{font:1rem/1.5 system-ui;max-width:24rem;margin:4rem auto;padding:0 1rem}label{display:block;margin:.8rem"
-    " 0}input{width:100%;padding:.4rem}"
-)
-
-
-def page(title: str, body: str, *, status: int = 200, form_action: str = "") -> HTMLResponse:
-    """A page that may load nothing and be framed by nobody. `form_action`: a further origin to which the form's answer
-    may redirect.
-    """
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; form-action 'self' {form_action}; frame-ancestors 'none';"
-        " base-uri 'none'"
-    )
-    text = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>"
-    )
-    headers = {
-        "Content-Security-Policy": policy.replace(" ;", ";"),
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        **oauth.NO_STORE,
-    }
-    return HTMLResponse(text, status, headers=headers)
-
-
-def field(label: str, name: str, kind: str = "text", value: str = "") -> str:
-    return (
-        f'<label>{label}<input name="{name}" type="{kind}" value="{html.escape(value)}" autocomplete="off"'
-        " required></label>"
-    )
 
 
 def sign_in(issuer: Issuer, name: str, password: str) -> User | None:
@@ -104,23 +71,10 @@ def routes(issuer: Issuer) -> APIRouter:
     router = APIRouter()
 
     def login_form(client: Client, uri: str, login: str, *, wrong: bool = False) -> HTMLResponse:
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(uri))
-        again = "<p role=alert>User name or password is wrong.</p>" if wrong else ""
-        hidden = f'<input type=hidden name=login value="{login}">'
-        body = f"<p>{html.escape(client.id)} asks you to sign in.</p>{again}<form method=post action=authorize>{hidden}"
-        body += (
-            field("User name", "username")
-            + field("Password", "password", "password")
-            + "<button>Sign in</button></form>"
-        )
-        return page("Life Science Login (stand-in)", body, status=401 if wrong else 200, form_action=origin)
+        return pages.login(client.id, login, "{0.scheme}://{0.netloc}".format(urlsplit(uri)), wrong)
 
     def refused(error: OAuthError) -> HTMLResponse:
-        return page(
-            "This request cannot be served",
-            f"<p>{html.escape(error.description)}</p><p>Go back to where you came from and start again.</p>",
-            status=400,
-        )
+        return pages.refused(error.description)
 
     @router.get("/oidc/authorize")
     async def authorize(request: Request) -> Response:

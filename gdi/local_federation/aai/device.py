@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import secrets
 import time
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 
-from gdi.local_federation.aai import clients, oauth
-from gdi.local_federation.aai.authorize import field, page, sign_in
+from gdi.local_federation.aai import clients, oauth, pages
+from gdi.local_federation.aai.authorize import sign_in
 from gdi.local_federation.aai.config import Client
 from gdi.local_federation.aai.oauth import OAuthError
 from gdi.local_federation.aai.tokens import Issuer
@@ -87,20 +86,9 @@ def routes(issuer: Issuer) -> APIRouter:
         }
         return JSONResponse(body | {"expires_in": life, "interval": interval}, headers=oauth.NO_STORE)
 
-    def form_page(user_code: str, message: str = "", status: int = 200) -> HTMLResponse:
-        alert = f"<p role=alert>{html.escape(message)}</p>" if message else ""
-        body = f"{alert}<form method=post action=device>" + field(
-            "Code shown on your device", "user_code", value=user_code
-        )
-        body += field("User name", "username") + field("Password", "password", "password")
-        buttons = (
-            "<button name=decision value=allow>Allow</button> <button name=decision value=deny>Refuse</button></form>"
-        )
-        return page("Connect a device (stand-in)", body + buttons, status=status)
-
     @router.get("/oidc/device")
     async def show(request: Request) -> Response:
-        return form_page(oauth.query(request).get("user_code", "")[:20])
+        return pages.device(oauth.query(request).get("user_code", "")[:20])
 
     @router.post("/oidc/device")
     async def decide(request: Request) -> Response:
@@ -108,18 +96,18 @@ def routes(issuer: Issuer) -> APIRouter:
         now = time.time()
         wrong[:] = [t for t in wrong if now - t < 60]
         if len(wrong) >= MAX_WRONG_PER_MINUTE:
-            return form_page("", "Too many wrong codes or passwords; try again in a minute.", 429)
+            return pages.device("", "Too many wrong codes or passwords; try again in a minute.", 429)
         letters = "".join(c for c in given.get("user_code", "")[:20].upper() if c in ALPHABET)
         user_code = f"{letters[:4]}-{letters[4:]}"
         found = issuer.store.get_pending("user_code", user_code)
         user = sign_in(issuer, given.get("username", ""), given.get("password", ""))
         if found is None or found[1] <= now or found[0]["decided"] or user is None:
             wrong.append(now)
-            return form_page(
+            return pages.device(
                 user_code if letters else "", "The code or the password is wrong, or the code has ended.", 401
             )
         decision = "allow" if given.get("decision") == "allow" else "deny"
         issuer.store.set_pending("user_code", user_code, {**found[0], "decided": decision, "sub": user.sub})
-        return page("Done", "<p>You may close this page and go back to your device.</p>")
+        return pages.device_done()
 
     return router

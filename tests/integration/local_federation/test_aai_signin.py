@@ -138,7 +138,7 @@ def test_a_stolen_code_is_worth_nothing(aai: RunningAai, browser: httpx.Client) 
 
 def test_passwords_cannot_be_tried_for_ever(aai: RunningAai, browser: httpx.Client) -> None:
     page = browser.get(aai.issuer + "/authorize", params=asked())
-    login = page.text.split('name=login value="')[1].split('"')[0]
+    login = page.text.split('name="login" value="')[1].split('"')[0]
     form = {"login": login, "username": "alice", "password": "wrong-password"}
     answers = [browser.post(aai.issuer + "/authorize", data=form) for _ in range(5)]
     assert [a.status_code for a in answers] == [401] * 4 + [400]
