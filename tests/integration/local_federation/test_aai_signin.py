@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from gdi.kit import jose
+from gdi.kit.secret_files import write_private
 from gdi.kit.settings import SettingsError
 from gdi.local_federation.aai import config as settings
 from gdi.local_federation.aai.client import SignInError, pkce, sign_in, submit_login
@@ -289,13 +290,13 @@ def test_a_grant_that_ended_gives_no_visa(aai: RunningAai) -> None:
 
 
 def test_a_wrong_setting_is_named_and_no_secret_shown(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("0123456789")
+    write_private(tmp_path / "key", "0123456789")
     good = "admin_key_file: key\nrems_api_key_file: key\nclients: []\n"
     cases = {
         "port: 99999\nusers: []": "port",
         "users: [{name: alice, password: hunter2hunter2, colour: red}]": "users.0.colour",
         "users: []\nlifetimes: {access: 0}": "lifetimes.access",
-        "users: [{name: a, password_file: none}]": "cannot be read",
+        "users: [{name: a, password_file: none}]": "none: No such file",
         "users: [{name: a, password: hunter2hunter2}, {name: a, password: hunter2hunter2}]": "twice",
         "users: [": "not YAML",
     }
