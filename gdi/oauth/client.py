@@ -26,6 +26,10 @@ class OAuthClient:
     def issuer(self) -> str:
         return self._provider.issuer
 
+    async def discover(self) -> None:
+        """Fetches the provider's metadata where it is unknown or old, so that the next call is one request."""
+        await self._provider.endpoint("token_endpoint")
+
     async def sign_in_url(
         self, *, redirect_uri: str, scope: str, state: str, nonce: str, verifier: CodeVerifier
     ) -> str:

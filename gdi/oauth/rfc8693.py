@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gdi.oauth import rfc6749
 from gdi.oauth.connection import ProviderConnection
+from gdi.oauth.errors import OAuthUnavailable
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TYPE = "urn:ietf:params:oauth:token-type:access_token"
@@ -25,12 +26,16 @@ async def for_refresh_token(provider: ProviderConnection, access_token: str, sco
 
 async def for_audience(provider: ProviderConnection, access_token: str, audience: str) -> rfc6749.TokenSet:
     """An access token that serves at `audience` only (§2.1)."""
-    return await rfc6749.tokens(
+    what = "the narrowing exchange"
+    found = await rfc6749.tokens(
         provider,
-        "the narrowing exchange",
+        what,
         GRANT_TYPE,
         subject_token=access_token,
         subject_token_type=ACCESS_TYPE,
         requested_token_type=ACCESS_TYPE,
         audience=audience,
     )
+    if not found.access_token:
+        raise OAuthUnavailable(what, "its answer holds no access token", sent=True)
+    return found

@@ -18,7 +18,9 @@ from gdi.kit import bounded_read
 from gdi.kit.tls import authorities
 from gdi.oauth.errors import DENIALS, OAuthDenied, OAuthUnavailable
 
+GRACE = 2.0  # seconds, for httpx to end a call by itself and say what it waited for
 MAX_ANSWER = 2 * 1024 * 1024  # bytes, decompressed; a userinfo answer carries all visas of a user
+ACCEPT = {"Accept": "application/json"}
 BEARER_ERROR = re.compile(r'\bBearer\b.*?\berror="?([a-z_]{1,60})', re.IGNORECASE | re.DOTALL)
 
 
@@ -47,20 +49,17 @@ class JudgedAnswer:
     def json(self) -> dict[str, Any]:
         return dict(self.fields)
 
-    def raise_for_status(self) -> None:
-        """Nothing: a bad status never comes so far."""
-
 
 class JudgedSession:
     """The session of one call, named `what` in errors. OAuthDenied and OAuthUnavailable from each method.
 
-    `timeout` (seconds) bounds the whole call, however slowly the answer drips.
+    `timeout` (seconds) bounds each wait, and with two seconds more the whole call, however slowly the answer drips.
     """
 
     def __init__(self, http: httpx.AsyncClient, what: str, *, timeout: float, body_matters: bool = True) -> None:
         self._http, self._what, self._body_matters = http, what, body_matters
         self._timeout = httpx.Timeout(timeout, connect=min(5, timeout))
-        self._deadline = timeout + min(5, timeout)
+        self._deadline = timeout + GRACE
 
     async def post(
         self,
@@ -116,9 +115,6 @@ class JudgedSession:
 
     def _unusable(self, why: str, *, sent: bool = True) -> NoReturn:
         raise OAuthUnavailable(self._what, why, sent=sent) from None
-
-
-ACCEPT = {"Accept": "application/json"}
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

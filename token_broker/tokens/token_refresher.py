@@ -206,6 +206,13 @@ class TokenRefresher:
                 elif held.redeeming_until > time.time():
                     await asyncio.sleep(0.05 + secrets.randbelow(100) / 1000)
                     continue
+                try:
+                    # Before the lease is taken, which is long enough for one request: who outlives it would redeem a
+                    # token that another redeems, too.
+                    await self.oidc.discover()
+                except OAuthUnavailable as error:
+                    failures = await self._paused(failures, error)
+                    continue
                 mine = replace(
                     held, redeeming=f"{self.replica}-{secrets.token_hex(6)}", redeeming_until=time.time() + self.lease
                 )
@@ -220,11 +227,8 @@ class TokenRefresher:
                         after = await self.redeem(grant, mine, version)
                 except CasConflict:  # recovery took longer than the lease, and another has it now
                     continue
-                except OAuthUnavailable:
-                    failures += 1
-                    if failures >= PROVIDER_TRIES:
-                        raise
-                    await asyncio.sleep(0.2 * 2**failures * (0.5 + secrets.randbelow(1000) / 1000))
+                except OAuthUnavailable as error:
+                    failures = await self._paused(failures, error)
                     continue
                 if not after.access_token:
                     continue  # an exchange that gave a refresh token only
@@ -232,6 +236,14 @@ class TokenRefresher:
                     raise too_short(min_ttl, after.access_lifetime)
                 return after
         raise busy(grant)
+
+    @staticmethod
+    async def _paused(failures: int, error: OAuthUnavailable) -> int:
+        """Waits before the next try of the provider; the number of failures. Raises `error` after the last try."""
+        if failures + 1 >= PROVIDER_TRIES:
+            raise error
+        await asyncio.sleep(0.2 * 2 ** (failures + 1) * (0.5 + secrets.randbelow(1000) / 1000))
+        return failures + 1
 
     async def _write_lease(self, grant: str, mine: StoredTokens, version: int) -> int:
         """Takes the lease. Where the answer is lost, the record itself tells who has it."""

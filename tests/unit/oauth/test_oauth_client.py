@@ -222,6 +222,13 @@ async def test_an_exchange_may_put_the_refresh_token_where_the_access_token_is(
     assert (found.access_token, found.refresh_token, found.refresh_expires_in) == ("", "RT", 9)
 
 
+async def test_a_narrowing_that_gives_no_access_token_is_refused(
+    provider: ScriptedProvider, client: OAuthClient
+) -> None:
+    provider.answer({"refresh_token": "REFRESH-1"})
+    assert "no access token" in str(await unavailable(CALLS["narrow"], client))
+
+
 # --- one call, one Authlib client, one bounded transport ----------------------------------------
 
 

@@ -86,3 +86,40 @@ async def test_a_faulty_answer_is_refused_only_after_its_refresh_token_is_stored
     (stored,) = vault.written
     assert (stored["refresh_token"], stored["access_token"], stored["redeeming"]) == ("R-1", "", "")
     assert noted == [("g", "R-1")]
+
+
+async def test_the_provider_is_discovered_before_the_lease_is_taken() -> None:
+    """A lease is long enough for one request to the provider. Who needed two of them would outlive it, and redeem a
+    token that another redeems at the same time.
+    """
+    steps: list[str] = []
+    vault = Vault()
+    held = StoredTokens("R-0", 60, time.time())
+
+    async def read(path: str) -> Any:
+        return SimpleNamespace(data=held.write(), version=vault.version)
+
+    async def write(path: str, data: dict[str, Any], *, cas: int) -> int:
+        steps.append("lease" if data["redeeming"] else "store")
+        return cas + 1
+
+    async def discover() -> None:
+        steps.append("discover")
+
+    async def refresh(_: str) -> TokenSet:
+        steps.append("refresh")
+        return TokenSet("A-1", time.time() + 60, 60, "R-1", 60)
+
+    async def note(*_: Any) -> None:
+        return None
+
+    refresher = TokenRefresher(
+        SimpleNamespace(read=read, write=write),  # type: ignore[arg-type]
+        SimpleNamespace(refresh=refresh, discover=discover),  # type: ignore[arg-type]
+        lease=30,
+        default_lifetime=60,
+        on_refresh=note,
+        on_dead=note,
+    )
+    assert (await refresher.access("g")).token == "A-1"
+    assert steps == ["discover", "lease", "refresh", "store"]
