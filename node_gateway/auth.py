@@ -5,13 +5,13 @@ attempt or workload.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, RunId, WorkflowName
+from gdi.contracts.run_token import TYPE, RunClaims, Scope
 from gdi.kit.database import insert
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
@@ -21,22 +21,6 @@ from node_gateway.db import store as db
 
 MAX_TOKEN = 16 * 1024
 MAX_FENCES = 20_000
-
-
-class RunClaims(BaseModel):
-    """The claims of a run token (`typ` run+jwt)."""
-
-    model_config = ConfigDict(extra="ignore")
-    sub: Annotated[str, Field(min_length=1, max_length=255)]
-    run: RunId
-    attempt: int = Field(ge=1, le=10_000)
-    node: NodeId
-    workflow: WorkflowName
-    digest: Digest
-    datasets: list[DatasetId] = Field(max_length=1000)
-    scope: Label
-    generation: int = Field(ge=0)
-    wl: Label
 
 
 @dataclass(frozen=True)
@@ -123,7 +107,7 @@ class Authenticator:
         self._keys, self._broker, self.fences, self._audit = keys, broker, fences, audit
         self._node, self._audience, self._issuer = node, audience, issuer
 
-    async def caller(self, request: Request, scope: str) -> Caller:
+    async def caller(self, request: Request, scope: Scope) -> Caller:
         """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where
         the broker is away.
         """
@@ -156,7 +140,7 @@ class Authenticator:
             raise ProblemError(401, "unauthenticated", "A run token is needed.", action=action)
         try:
             claims: dict[str, Any] = await self._keys.verify(
-                token.strip(), issuer=self._issuer, audience=self._audience, typ="run+jwt"
+                token.strip(), issuer=self._issuer, audience=self._audience, typ=TYPE
             )
         except KeysUnavailable:
             raise ProblemError(

@@ -10,6 +10,7 @@ import httpx
 from fastapi import Request
 
 from gdi.broker_client.client import AsyncBrokerClient
+from gdi.contracts.run_token import Scope
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.migrations import Outcome
 from gdi.kit.problem import ProblemError
@@ -141,7 +142,7 @@ class Gateway:
         if run != caller.run:
             raise ProblemError(403, "other-run", "The run token is for another run.", action="Use the run's own token.")
 
-    async def run_caller(self, request: Request, scope: str, run: str) -> Caller:
+    async def run_caller(self, request: Request, scope: Scope, run: str) -> Caller:
         """Who asks, with a token of `scope` and of this very run; a token of another run is refused with 403, and the
         audit has it.
         """

@@ -5,11 +5,11 @@ as the user; never its content.
 from __future__ import annotations
 
 from email.utils import formatdate
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from gdi.contracts.gateway_api import Datasets
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.archive import Refused
@@ -22,9 +22,9 @@ def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/datasets")
-    async def datasets(request: Request) -> dict[str, Any]:
+    async def datasets(request: Request) -> Datasets:
         caller = await gateway.auth.caller(request, "workspace")
-        return {"datasets": sorted(caller.datasets)}
+        return Datasets(datasets=sorted(caller.datasets))
 
     @routes.head("/datasets/{dataset}/{path:path}")
     async def head(request: Request, dataset: str, path: str) -> Response:

@@ -8,17 +8,18 @@ from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from gdi.contracts.gateway_api import ReleaseRequest, Review
 from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
 from node_gateway.context import Gateway
-from node_gateway.release.service import JSON, Request
+from node_gateway.release.service import JSON
 
 
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/releases/{run}")
-    async def ask(http: HttpRequest, run: RunId, request: Request) -> JSONResponse:
+    async def ask(http: HttpRequest, run: RunId, request: ReleaseRequest) -> JSONResponse:
         caller = await gateway.auth.caller(http, "releases")
         try:
             gateway.own_run(caller, run)
@@ -37,11 +38,11 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/releases/{run}/{name}/review")
     async def review(
         http: HttpRequest, run: RunId, name: ReleaseName, wait: Annotated[float, Query(ge=0, le=15)] = 0
-    ) -> dict[str, str]:
+    ) -> Review:
         """`{"state": "awaiting-review" | "published" | "refused" | "unknown"}`; while it waits, answered after a
         decision or `wait` seconds.
         """
         await gateway.run_caller(http, "releases", run)
-        return {"state": await gateway.reviews.state(run, name, wait)}
+        return Review(state=await gateway.reviews.state(run, name, wait))
 
     return routes

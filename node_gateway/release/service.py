@@ -11,15 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 import sqlalchemy as sa
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.ids import Digest, KindName, ReleaseName, WorkflowName
+from gdi.contracts.gateway_api import WAITING, AwaitingReview, Released, ReleaseRequest
 from gdi.contracts.urls import WorkspaceUrl
-from gdi.contracts.workflow import RelativePath
 from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
@@ -40,21 +38,6 @@ from node_gateway.workspace.bucket import Bucket
 JSON = "application/json"
 
 
-class Request(BaseModel):
-    """`POST /releases/{run}`: publish the workspace file `path` as `name`, after the check of its kind. Before version
-    0.2 `kind` was named `check`.
-    """
-
-    model_config = ConfigDict(extra="ignore")
-    name: ReleaseName
-    path: RelativePath
-    kind: KindName = Field(validation_alias=AliasChoices("kind", "check"))
-    workflow: WorkflowName | None = None
-    digest: Digest | None = None
-    attempt: Annotated[int, Field(ge=1)] | None = None
-    review: bool = False  # the workflow asks that a person looks, whatever the node's policy says
-
-
 @dataclass
 class Releases:
     node: str
@@ -69,7 +52,7 @@ class Releases:
     reviews: Reviews
     locks: DatabaseLocks  # what two releases may tell together is judged one after the other
 
-    async def ask(self, request: Request, caller: Caller) -> tuple[int, dict[str, Any]]:
+    async def ask(self, request: ReleaseRequest, caller: Caller) -> tuple[int, dict[str, Any]]:
         """(200, the release) or (202, awaiting review). ProblemError: 403 not allowed here, 404 no such file, 422
         `release-refused`.
         """
@@ -88,14 +71,11 @@ class Releases:
         if known.state == "refused":
             reason = await self.reviews.reason(known.number)
             raise refusal(["a person of the node looked at it and refused it" + (f": {reason}" if reason else "")])
-        if known.state == "awaiting-review":
-            return 202, {
-                "status": "awaiting-review",
-                "name": request.name,
-            }  # no checksum: it would tell whether a guess of the content is right
+        if known.state == WAITING:
+            return 202, AwaitingReview(name=request.name).model_dump()
         return 200, answer
 
-    def _allowed(self, request: Request, caller: Caller, policy: Policy) -> Kind:
+    def _allowed(self, request: ReleaseRequest, caller: Caller, policy: Policy) -> Kind:
         kind = kind_of(request.kind)
         if not policy.allows_workflow(caller.workflow, caller.digest):
             raise ProblemError(
@@ -123,7 +103,7 @@ class Releases:
         check_path(request.path, str(WorkspaceUrl(caller.run, request.path)))
         return kind
 
-    async def _fetch(self, request: Request, caller: Caller, policy: Policy, into: IO[bytes]) -> str:
+    async def _fetch(self, request: ReleaseRequest, caller: Caller, policy: Policy, into: IO[bytes]) -> str:
         """The file's SHA-256 (hex), its content in `into`."""
         size = await self.workspace.download(f"{caller.run}/{request.path}", into, policy.releases.max_bytes)
         if size > policy.releases.max_bytes:
@@ -141,7 +121,7 @@ class Releases:
 
     async def _publish(
         self,
-        request: Request,
+        request: ReleaseRequest,
         kind: Kind,
         caller: Caller,
         policy: Policy,
@@ -166,13 +146,13 @@ class Releases:
         await self.area.upload(
             key, out, kind.media_type
         )  # by its content's name: unknown to anyone until the row below is there
-        answer = {
-            "name": request.name,
-            "kind": kind.name,
-            "sha256": digest,
-            "bytes": size,
-            "url": f"{self.public_url}/releases/{caller.run}/{request.name}",
-            "signature": signature.sign(
+        answer = Released(
+            name=request.name,
+            kind=kind.name,
+            sha256=digest,
+            bytes=size,
+            url=f"{self.public_url}/releases/{caller.run}/{request.name}",
+            signature=signature.sign(
                 self.key,
                 node=self.node,
                 run=caller.run,
@@ -182,11 +162,11 @@ class Releases:
                 digest=caller.digest,
                 attempt=caller.attempt,
             ),
-            "sites_released": len(passed),
-            "sites_withheld": sum(withheld.values()),
-            "withheld": dict(sorted(withheld.items())),
-        }
-        state = "awaiting-review" if self.reviews.needed(request.review) else "published"
+            sites_released=len(passed),
+            sites_withheld=sum(withheld.values()),
+            withheld=dict(sorted(withheld.items())),
+        ).model_dump(mode="json")
+        state = WAITING if self.reviews.needed(request.review) else "published"
         values = {
             "run": caller.run,
             "name": request.name,

@@ -12,6 +12,7 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.contracts.gateway_api import WAITING, ReviewState
 from gdi.kit.problem import ProblemError
 from gdi.releases.kind import NodeHalf
 from gdi.releases.registry import kind_of, kinds
@@ -23,7 +24,6 @@ from node_gateway.redaction import redact
 from node_gateway.workspace.bucket import Bucket
 
 SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
-WAITING = "awaiting-review"
 MAX_WAITERS = 2000  # long polls at once; more are answered at once
 MAX_REASON = 500
 LOOK = 2.0  # seconds between looks for a decision that another gateway took
@@ -175,7 +175,7 @@ class Reviews:
             )
         )
 
-    async def state(self, run: str, name: str, wait: float) -> str:
+    async def state(self, run: str, name: str, wait: float) -> ReviewState:
         """`awaiting-review`, `published`, `refused` or `unknown`: of the run's latest release of that name, at the
         latest after `wait` seconds.
         """
@@ -185,7 +185,7 @@ class Reviews:
         while True:
             news = self._news  # taken before looking: a decision in between is not missed
             async with self.database.read() as connection:
-                state = str((await connection.execute(query)).scalar_one_or_none() or "unknown")
+                state: ReviewState = (await connection.execute(query)).scalar_one_or_none() or "unknown"
             left = until - loop.time()
             if state != WAITING or left <= 0 or self._waiters >= MAX_WAITERS:
                 return state

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import Field
 
+from gdi.contracts.gateway_api import CloseAttempt, Closed
 from gdi.contracts.ids import RunId
 from gdi.contracts.tes import View, to_json
-from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from gdi.kit.version import installed
 from node_gateway.auth import Caller
@@ -19,10 +18,6 @@ from node_gateway.tasks.service import ForeignTask
 from node_gateway.tasks.tes_client import API, TesAway
 
 TaskId = Annotated[str, Path(max_length=200)]
-
-
-class Close(Strict):
-    attempt: int = Field(ge=1, le=10_000)
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -102,7 +97,7 @@ def router(gateway: Gateway) -> APIRouter:
         return {}
 
     @routes.post("/runs/{run}/close")
-    async def close(request: Request, run: RunId, body: Close) -> dict[str, Any]:
+    async def close(request: Request, run: RunId, body: CloseAttempt) -> Closed:
         caller = await gateway.auth.caller(request, "close")
         try:
             gateway.own_run(caller, run)
@@ -117,7 +112,7 @@ def router(gateway: Gateway) -> APIRouter:
             await refuse(request, error, caller)
             raise
         try:
-            return {"run": run, "attempt": body.attempt, "cancelled": await tasks.close(caller, body.attempt)}
+            return Closed(run=run, attempt=body.attempt, cancelled=await tasks.close(caller, body.attempt))
         except TesAway as away:
             raise away.problem() from None
 

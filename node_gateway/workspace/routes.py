@@ -5,11 +5,12 @@ own files, never their content.
 from __future__ import annotations
 
 from email.utils import formatdate
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
 from gdi.contracts.ids import RunId
 from gdi.contracts.urls import OWN, WorkspaceUrl
 from gdi.kit.problem import ProblemError
@@ -39,7 +40,7 @@ def router(gateway: Gateway) -> APIRouter:
         prefix: Annotated[str, Query(max_length=900)] = "",
         page_token: Annotated[str, Query(max_length=2000)] = "",
         page_size: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
-    ) -> dict[str, Any]:
+    ) -> WorkspaceListing:
         caller = await gateway.auth.caller(request, "workspace")
         # A prefix may end in the middle of a name or in a slash: it is checked as the path it begins.
         await key_of(request, caller, run, prefix.removesuffix("/") or "all")
@@ -49,11 +50,11 @@ def router(gateway: Gateway) -> APIRouter:
             raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
         own = f"{run}/{OWN}/"
         seen = [
-            {"path": f.key.removeprefix(f"{run}/"), "size": f.size, "mtime": f.mtime}
+            StoredFile(path=f.key.removeprefix(f"{run}/"), size=f.size, mtime=f.mtime)
             for f in files
             if not f.key.startswith(own)
         ]
-        return {"files": seen, "next_page_token": following}
+        return WorkspaceListing(files=seen, next_page_token=following)
 
     @routes.head("/workspace/{run}/{path:path}")
     async def head(request: Request, run: RunId, path: str) -> Response:

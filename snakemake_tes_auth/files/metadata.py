@@ -13,8 +13,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 from tes.models import Task
 
+from gdi.contracts.gateway_api import WorkspaceListing
 from gdi.contracts.urls import StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
@@ -295,14 +297,13 @@ class Metadata:
         for _ in range(MAX_PAGES):
             answer = await self._call("GET", f"/workspace/{self._run}", params=params)
             try:
-                body = answer.json()
-                for entry in body["files"]:
-                    found[str(entry["path"])] = FileInfo(int(entry["size"]), float(entry["mtime"]))
-                token = body.get("next_page_token")
-            except (ValueError, KeyError, TypeError, AttributeError):
+                page = WorkspaceListing.model_validate_json(answer.content)
+            except ValidationError:
                 raise ProblemError(
                     502, "bad-answer", f"{self._name} answered the workspace's listing with something else."
                 ) from None
+            found |= {file.path: FileInfo(file.size, file.mtime) for file in page.files}
+            token = page.next_page_token
             if not token:
                 return found
             if token in seen:

@@ -31,8 +31,10 @@ from botocore.config import Config
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from gdi.contracts.run_token import AIRFLOW, TYPE, RunClaims
 from gdi.contracts.tes import FINAL
 from gdi.kit.jose import SigningKey, TokenError, verify
+from tests.support.problems import problem
 
 NODE = "node-a"
 KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"k" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
@@ -87,11 +89,6 @@ class Server:
         self._thread.join(120)
 
 
-def problem(status: int, slug: str, detail: str) -> JSONResponse:
-    body = {"type": f"urn:gdi:problem:{slug}", "title": slug, "status": status, "detail": detail, "action": ""}
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")
-
-
 class FakeBroker:
     def __init__(self) -> None:
         self.key = SigningKey.generate()
@@ -110,7 +107,7 @@ class FakeBroker:
 
         def asserted(request: Request) -> Response | None:
             if self.away:
-                return problem(503, "away", "restarting")
+                return problem(503, "database-unavailable", "restarting")
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
             try:
                 claims = verify(token, [self.gateway_key], issuer=NODE, audience=self.server.url)
@@ -127,7 +124,7 @@ class FakeBroker:
             self.looks += 1
             if refused := asserted(request):
                 return refused
-            return self.runs.get(run) or problem(404, "unknown-run", "no such run")
+            return self.runs.get(run) or problem(404, "run-unknown", "no such run")
 
         @app.post("/v1/runs/{run}/node-tokens")
         async def node_token(request: Request, run: str) -> Any:
@@ -549,23 +546,22 @@ class Run:
         *,
         key: SigningKey | None = None,
         lifetime: float = 300,
-        typ: str = "run+jwt",
+        typ: str = TYPE,
         **claims: Any,
     ) -> str:
-        own = {
-            "iss": self.world.broker.server.url,
-            "aud": self.world.url,
-            "sub": "alice@aai",
-            "run": self.id,
-            "attempt": self.attempt,
-            "node": NODE,
-            "workflow": "allele-frequency",
-            "digest": "sha256:" + "0" * 64,
-            "datasets": list(self.datasets),
-            "scope": scope,
-            "generation": self.generation if "tasks" in scope else 0,
-            "wl": "pod-1" if "tasks" in scope else "airflow",
-        }
+        airflow = "tasks" not in scope
+        own = RunClaims(
+            sub="alice@aai",
+            run=self.id,
+            attempt=self.attempt,
+            node=NODE,
+            workflow="allele-frequency",
+            digest="sha256:" + "0" * 64,
+            datasets=list(self.datasets),
+            scope=scope,
+            generation=0 if airflow else self.generation,
+            wl=AIRFLOW if airflow else "pod-1",
+        ).model_dump() | {"iss": self.world.broker.server.url, "aud": self.world.url}
         return (key or self.world.broker.key).sign({**own, **claims}, lifetime=lifetime, typ=typ)
 
     def call(

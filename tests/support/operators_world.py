@@ -4,7 +4,6 @@ host, a probe as workflow.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -22,11 +21,13 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.gateway_api import AwaitingReview, CloseAttempt, Closed, Released, Review
 from gdi.contracts.ids import make_run_id
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
+from gdi.releases import signature
 
 TICKET = "gdit_planted-ticket-0123456789"
 PROBE = """
@@ -134,28 +135,27 @@ class Node:
             raise ProblemError(422, "release-refused", "The check refused.", reasons=self.refuse)
         if self.reviews:
             self.reviews -= 1
-            return Response(status_code=202)
+            waiting = AwaitingReview(name=body["name"])
+            return Response(waiting.model_dump_json(), status_code=202, media_type="application/json")
         digest = sha256_hex(self.release)
-        claims = {
-            "iss": self.name,
-            "aud": run,
-            "release": body["name"],
-            "sha256": digest,
-            "workflow": body["workflow"],
-            "digest": body["digest"],
-            "attempt": body["attempt"],
-        }
-        answer = {
-            "name": body["name"],
-            "sha256": digest,
-            "bytes": len(self.release),
-            "url": f"{self.served.url}/releases/{run}/{body['name']}",
-            "signature": self.key.sign(claims, lifetime=10 * 365 * 86400, typ="release+jwt"),
-            "sites_released": 1,
-            "sites_withheld": 0,
-            "withheld": {},
-        }
-        return Response(json.dumps(answer), media_type="application/json")
+        answer = Released(
+            name=body["name"],
+            sha256=digest,
+            bytes=len(self.release),
+            url=f"{self.served.url}/releases/{run}/{body['name']}",
+            signature=signature.sign(
+                self.key,
+                node=self.name,
+                run=run,
+                name=body["name"],
+                sha256=digest,
+                workflow=body["workflow"],
+                digest=body["digest"],
+                attempt=body["attempt"],
+            ),
+            sites_released=1,
+        )
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     async def _get(self, run: str, name: str, request: Request) -> Response:
         self._authorised(request)
@@ -166,12 +166,13 @@ class Node:
         state = self.review_states.pop(0) if self.review_states else "published"
         if state in ("away", "forbidden"):
             raise ProblemError(503 if state == "away" else 403, state, f"The gateway is {state}.")
-        return {"state": state}
+        return Review.model_validate({"state": state}).model_dump()
 
     async def _close(self, run: str, request: Request) -> dict[str, Any]:
         self._authorised(request)
-        self.closed.append((await request.json())["attempt"])
-        return {"cancelled": 0}
+        asked = CloseAttempt.model_validate(await request.json())
+        self.closed.append(asked.attempt)
+        return Closed(run=run, attempt=asked.attempt).model_dump()
 
 
 class Broker:

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.gateway_api import Released
 from gdi.contracts.workflow import CatalogueEntry, load
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
+from gdi.releases import signature
 from gdi.releases.registry import kind_of
 from gdi_operators.gather import keep, merge
 
@@ -77,29 +79,26 @@ def gathered(
         withheld = {"small-count": sites - len(rows)} if len(rows) < sites else {}
         data[node] = json.dumps({"format": "gdi-allele-counts/1", "sites": rows, "withheld": withheld}).encode()
         digest = sha256_hex(data[node])
-        claims = {
-            "iss": node,
-            "aud": run.id,
-            "release": name,
-            "sha256": digest,
-            "workflow": run.workflow,
-            "digest": run.digest,
-            "attempt": run.attempt,
-        }
-        released.append(
-            {
-                "node": node,
-                "attempt": run.attempt,
-                "name": name,
-                "sha256": digest,
-                "bytes": len(data[node]),
-                "url": f"https://{node}.example/x",
-                "signature": key.sign(claims, lifetime=1e8, typ="release+jwt"),
-                "sites_released": len(rows),
-                "sites_withheld": sites - len(rows),
-                "withheld": withheld,
-            }
+        answer = Released(
+            name=name,
+            sha256=digest,
+            bytes=len(data[node]),
+            url=f"https://{node}.example/x",
+            signature=signature.sign(
+                key,
+                node=node,
+                run=run.id,
+                name=name,
+                sha256=digest,
+                workflow=run.workflow,
+                digest=run.digest,
+                attempt=run.attempt,
+            ),
+            sites_released=len(rows),
+            sites_withheld=sites - len(rows),
+            withheld=withheld,
         )
+        released.append({**answer.model_dump(mode="json"), "node": node, "attempt": run.attempt})
     kind = kind_of(entry.workflow.releases[0].kind)
     kept = keep.releases(folder, name, kind.suffix, data)
     keep.workflow(folder, entry, run.digest)

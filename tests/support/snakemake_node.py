@@ -31,15 +31,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gdi.contracts.events import EventBatch
+from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
 from gdi.contracts.tes import LIVE
 from gdi.contracts.tokens import TokenRequest
+from tests.support.problems import problem
 
 TES = "/ga4gh/tes/v1"
-
-
-def problem(status: int, slug: str, detail: str, **extra: Any) -> JSONResponse:
-    body = {"type": f"urn:gdi:problem:{slug}", "title": slug, "status": status, "detail": detail, "action": "", **extra}
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 
 class Node:
@@ -183,9 +180,9 @@ class Node:
         for item in (*task["inputs"], *task["outputs"]):
             url = item.get("url", "")
             if url.startswith("sda://") and url[6:].split("/")[0] not in self.datasets:
-                return problem(403, "foreign-dataset", f"{url} is not a dataset of this run")
+                return problem(403, "dataset-not-granted", f"{url} is not a dataset of this run")
             if url and not url.startswith((f"workspace://{self.run}/", "sda://")):
-                return problem(403, "foreign-url", f"{url} is not of this run")
+                return problem(403, "forbidden-location", f"{url} is not of this run")
         identifier = f"t{next(self._ids)}"
         task.update(id=identifier, state="QUEUED", creation_time=f"{time.time():.6f}", logs=[])
         tags.update({"gdi-run": self.run})
@@ -322,11 +319,12 @@ class Node:
         files = sorted(p for p in self.workspace.rglob("*") if p.is_file() and ".gdi" not in p.parts)
         start = int(request.query_params.get("page_token") or 0)
         rows = [
-            {"path": str(p.relative_to(self.workspace)), "size": p.stat().st_size, "mtime": int(p.stat().st_mtime)}
+            StoredFile(path=str(p.relative_to(self.workspace)), size=p.stat().st_size, mtime=int(p.stat().st_mtime))
             for p in files
         ]
-        more = str(start + self.page) if start + self.page < len(rows) else None
-        return JSONResponse({"files": rows[start : start + self.page], "next_page_token": more})
+        more = str(start + self.page) if start + self.page < len(rows) else ""
+        page = WorkspaceListing(files=rows[start : start + self.page], next_page_token=more)
+        return JSONResponse(page.model_dump(mode="json"))
 
     async def _source(self, request: Request) -> Response:
         body = await request.body()
@@ -340,7 +338,7 @@ class Node:
     async def _workspace(self, request: Request) -> Response:
         path = self.workspace / request.path_params["path"]
         if request.path_params["run"] != self.run:
-            return problem(403, "foreign-run", "not this run")
+            return problem(403, "other-run", "not this run")
         if not path.is_file():
             return problem(404, "not-found", "no such file")
         if request.method == "DELETE":
@@ -360,7 +358,7 @@ class Node:
     async def _dataset(self, request: Request) -> Response:
         dataset = request.path_params["dataset"]
         if dataset not in self.datasets:
-            return problem(403, "foreign-dataset", f"{dataset} is not a dataset of this run")
+            return problem(403, "dataset-not-granted", f"{dataset} is not a dataset of this run")
         path = self.archive / dataset / request.path_params["path"]
         return self._stat(path) if path.is_file() else problem(404, "not-found", "no such file")
 

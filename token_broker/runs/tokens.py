@@ -8,6 +8,7 @@ import time
 
 from sqlalchemy import RowMapping
 
+from gdi.contracts.run_token import AIRFLOW, AIRFLOW_SCOPE, SNAKEMAKE_SCOPE, RunClaims
 from gdi.contracts.tokens import NodeTokenRequest, Token, TokenRequest
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
@@ -18,8 +19,6 @@ from token_broker.runs.runs import Runs, need_open, unknown
 from token_broker.runs.workloads import Workloads
 from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
-
-SNAKEMAKE_SCOPE, AIRFLOW_SCOPE = "tasks workspace", "releases close"
 
 
 class Tokens:
@@ -52,11 +51,11 @@ class Tokens:
                     f"This pod acts at {workload['node']} only.",
                     action="Ask for the audience of the pod's own node.",
                 )
-            claims = {"scope": SNAKEMAKE_SCOPE, "generation": workload["generation"], "wl": caller.pod}
+            scope, generation, name = SNAKEMAKE_SCOPE, int(workload["generation"]), caller.pod
         else:
             need_open(run)
             item = next((p for p in run["plan"] if p["audience"] == request.audience), None)
-            claims = {"scope": AIRFLOW_SCOPE, "generation": 0, "wl": "airflow"}
+            scope, generation, name = AIRFLOW_SCOPE, 0, AIRFLOW
         if item is None:
             raise ProblemError(
                 403,
@@ -75,18 +74,20 @@ class Tokens:
                 action="Ask for a shorter min_ttl.",
             )
         expires = time.time() + lifetime
-        claims |= {
-            "iss": self._settings.public_url,
-            "aud": request.audience,
-            "sub": run["owner"],
-            "run": run_id,
-            "attempt": run["attempt"],
-            "node": item["node"],
-            "workflow": run["workflow"],
-            "digest": run["digest"],
-            "datasets": item["datasets"],
-        }
-        return Token(token=self._key.sign(claims, lifetime=lifetime, typ="run+jwt"), expires_at=int(expires))
+        claims = RunClaims(
+            sub=run["owner"],
+            run=run_id,
+            attempt=run["attempt"],
+            node=item["node"],
+            workflow=run["workflow"],
+            digest=run["digest"],
+            datasets=item["datasets"],
+            scope=scope,
+            generation=generation,
+            wl=name,
+        )
+        token = claims.sign(self._key, issuer=self._settings.public_url, audience=request.audience, lifetime=lifetime)
+        return Token(token=token, expires_at=int(expires))
 
     async def node_token(self, run_id: str, gateway: GatewayCaller, request: NodeTokenRequest) -> Token:
         """The user's access token for this node's SDA or TES. Run, grant and access are looked at anew each time: what

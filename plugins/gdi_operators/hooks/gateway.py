@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.broker_client.client import as_problem, read
+from gdi.contracts.gateway_api import CloseAttempt, Closed, Released, ReleaseRequest
 from gdi.kit import bounded_read
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
@@ -23,24 +23,6 @@ from gdi_operators.settings import settings
 T = TypeVar("T")
 MAX_ANSWER = 1024 * 1024  # bytes of what a gateway says about a release; the release itself has a limit of its own
 TIMEOUT = httpx.Timeout(120, connect=5)  # a gateway reads and checks a whole file before it answers a release
-
-
-class Released(BaseModel):
-    """What a gateway says about a published release (contracts: Gateway)."""
-
-    model_config = ConfigDict(extra="ignore")
-    name: str = Field(max_length=63)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(default=0, ge=0)
-    url: str = Field(max_length=500)
-    signature: str = Field(max_length=4000)
-    sites_released: int = Field(default=0, ge=0)
-    sites_withheld: int = Field(default=0, ge=0)
-    withheld: dict[str, int] = Field(default_factory=dict)
-
-
-class Closed(BaseModel):
-    model_config = ConfigDict(extra="ignore")
 
 
 def answered(streamed: httpx.Response) -> httpx.Response:
@@ -79,11 +61,12 @@ class GatewayClient:
         self.url, self.audience = str(item["gateway_url"]), str(item["audience"])
         self.patience = settings().broker_patience if patience is None else patience
 
-    def ask_release(self, request: dict[str, Any]) -> Released | None:
+    def ask_release(self, request: ReleaseRequest) -> Released | None:
         """`POST /releases/{run}`; None while a person of the node has to approve it. ProblemError `release-refused`
         with reasons.
         """
-        answer = self._send("POST", f"/releases/{self.run}", json=request)
+        body = request.model_dump(mode="json") | {"check": request.kind}  # its name for gateways before version 0.2
+        answer = self._send("POST", f"/releases/{self.run}", json=body)
         if answer.status_code == 202:
             return None
         return read(answer, Released)
@@ -106,7 +89,7 @@ class GatewayClient:
 
     def close(self, attempt: int) -> None:
         """`POST /runs/{run}/close`: live tasks are cancelled, capabilities end."""
-        read(self._send("POST", f"/runs/{self.run}/close", json={"attempt": attempt}), Closed)
+        read(self._send("POST", f"/runs/{self.run}/close", json=CloseAttempt(attempt=attempt).model_dump()), Closed)
 
     def _send(self, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
         def once() -> httpx.Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.kit.problem import ProblemError
 from gdi.releases.registry import kind_of
 from gdi_operators.hooks.gateway import GatewayClient
@@ -86,16 +87,15 @@ class ReleaseOperator(RunOperator):
         declared = next((r for r in entry.workflow.releases if r.name == self.release), None)
         if declared is None:
             raise AirflowFailException(f"The workflow {self.workflow} declares no release {self.release!r}.")
-        request = {
-            "name": declared.name,
-            "path": declared.path,
-            "kind": declared.kind,
-            "check": declared.kind,  # its name for gateways before version 0.2
-            "workflow": run.workflow,
-            "digest": run.digest,
-            "attempt": run.attempt,
-            "review": declared.review,
-        }
+        request = ReleaseRequest(
+            name=declared.name,
+            path=declared.path,
+            kind=declared.kind,
+            workflow=run.workflow,
+            digest=run.digest,
+            attempt=run.attempt,
+            review=declared.review,
+        )
         gateway = GatewayClient(hook, run.id, item_of(run, node).model_dump(mode="json"))
         try:
             released = gateway.ask_release(request)
@@ -117,4 +117,4 @@ class ReleaseOperator(RunOperator):
             released.name,
             released.sites_withheld,
         )
-        return {"node": node, "attempt": run.attempt, "kind": declared.kind, **released.model_dump(mode="json")}
+        return {**released.model_dump(mode="json"), "node": node, "attempt": run.attempt, "kind": declared.kind}

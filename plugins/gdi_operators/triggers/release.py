@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import ValidationError
 
 from gdi.broker_client.client import AsyncBrokerClient, as_problem
 from gdi.contracts import broker_api as m
+from gdi.contracts.gateway_api import WAITING, Review
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
@@ -28,7 +30,6 @@ LONG_POLL = 15.0  # seconds that the gateway may hold a question; it answers at 
 EARLY = 1.0  # seconds at least between questions where the gateway does not hold them: it has too many; with jitter
 PAUSE = 5.0  # between questions where the gateway or the broker is away; with jitter
 TIMEOUT = httpx.Timeout(LONG_POLL + 15, connect=5)
-WAITING = "awaiting-review"
 
 
 class ReleaseTrigger(BaseTrigger):
@@ -116,8 +117,8 @@ class ReleaseTrigger(BaseTrigger):
         if not answer.is_success:
             raise as_problem(answer)
         try:
-            return str(answer.json()["state"])[:40]
-        except (ValueError, KeyError, TypeError):
+            return Review.model_validate_json(answer.content).state
+        except ValidationError:
             raise ProblemError(
                 502, "bad-answer", f"The gateway of {self.item['node']} does not say how its review stands."
             ) from None

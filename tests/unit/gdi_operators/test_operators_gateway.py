@@ -13,12 +13,14 @@ import httpx
 import pytest
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks import gateway as hook
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.triggers import release as trigger
 from tests.support.clock import virtual_time
 
+REQUEST = ReleaseRequest(name="counts", path="counts.json", kind="allele-counts")
 ITEM = {"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}
 
 
@@ -57,7 +59,7 @@ async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pyt
     transport = httpx.MockTransport(answer)
     gateway = GatewayClient(None, "r-1", ITEM, patience=0)  # type: ignore[arg-type]
     monkeypatch.setattr(gateway, "_client", lambda: httpx.Client(transport=transport, base_url="http://gateway.test"))
-    calls: list[Any] = [lambda: gateway.ask_release({}), lambda: gateway.close(1)]
+    calls: list[Any] = [lambda: gateway.ask_release(REQUEST), lambda: gateway.close(1)]
     if status != 200:
         calls.append(lambda: gateway.fetch("counts", limit=10))
     for call in calls:

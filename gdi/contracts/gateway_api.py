@@ -1,0 +1,97 @@
+"""What the gateway answers outside TES: releases, a run's files and datasets, the end of an attempt. The coordinator
+and Snakemake read it. Times are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, Field
+
+from gdi.contracts.ids import DatasetId, Digest, KindName, ReleaseName, RunId, Sha256, WorkflowName
+from gdi.contracts.workflow import RelativePath
+from gdi.kit.models import Strict
+
+ReviewState = Literal["awaiting-review", "published", "refused", "unknown"]
+WAITING: ReviewState = "awaiting-review"
+Count = Annotated[int, Field(ge=0)]
+
+
+class ReleaseRequest(BaseModel):
+    """`POST /releases/{run}`: publish the workspace file `path` as `name`, after the check of its kind. Before version
+    0.2 `kind` was named `check`. `review`: the workflow asks that a person looks, whatever the node's policy says.
+    """
+
+    name: ReleaseName
+    path: RelativePath
+    kind: KindName = Field(validation_alias=AliasChoices("kind", "check"))
+    workflow: WorkflowName | None = None
+    digest: Digest | None = None
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    review: bool = False
+
+
+class Released(BaseModel):
+    """The answer of `POST /releases/{run}` (200): what was published. `sha256` and `bytes` of the published file, which
+    lies at `url`; `signature` is the node's `release+jwt`. `withheld`: how many, by reason.
+    """
+
+    name: ReleaseName
+    kind: KindName | None = None  # not told by gateways before version 0.2
+    sha256: Sha256
+    bytes: Count = 0
+    url: Annotated[str, Field(max_length=500)]
+    signature: Annotated[str, Field(max_length=4000)]
+    sites_released: Count = 0
+    sites_withheld: Count = 0
+    withheld: dict[str, int] = Field(default_factory=dict)
+
+
+class AwaitingReview(BaseModel):
+    """The answer of `POST /releases/{run}` (202): a person of the node looks first. No checksum: it would tell whether
+    a guess of the content is right.
+    """
+
+    status: Literal["awaiting-review"] = "awaiting-review"
+    name: ReleaseName
+
+
+class Review(BaseModel):
+    """`GET /releases/{run}/{name}/review`: how the latest release of that name stands."""
+
+    state: ReviewState
+
+
+class CloseAttempt(Strict):
+    """`POST /runs/{run}/close`: the attempt ends; its live tasks are cancelled, its capabilities end."""
+
+    attempt: int = Field(ge=1, le=10_000)
+
+
+class Closed(BaseModel):
+    """The answer: how many tasks were cancelled."""
+
+    run: RunId
+    attempt: int
+    cancelled: Count = 0
+
+
+class StoredFile(BaseModel):
+    """A file of a run's workspace: `path` below the run, `size` in bytes, `mtime` of its last change."""
+
+    path: str
+    size: Count
+    mtime: float
+
+
+class WorkspaceListing(BaseModel):
+    """A page of `GET /workspace/{run}`; `next_page_token` is empty on the last one."""
+
+    files: list[StoredFile]
+    next_page_token: str = ""
+
+
+class Datasets(BaseModel):
+    """`GET /datasets`: those of the run at this node."""
+
+    datasets: list[DatasetId]
