@@ -35,7 +35,7 @@ def test_help_names_every_command_and_starts_nothing(
     assert run(monkeypatch, "--help") == (0, [])
     shown = capsys.readouterr().out
     assert "usage: node-gateway" in shown
-    assert all(word in shown for word in ("serve", "init-key", "verify-audit", "NODE_GATEWAY_"))
+    assert all(word in shown for word in ("serve", "migrate", "init-key", "verify-audit", "NODE_GATEWAY_"))
 
 
 @pytest.mark.parametrize("words", [[], ["serve"]], ids=str)
