@@ -1,0 +1,55 @@
+"""The ledger keeps what left by kind and key, for every set of datasets that shares one with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gdi.releases.kind import Cell
+from node_gateway.db import store as db
+from node_gateway.db.store import GatewayDatabase
+from node_gateway.release import ledger
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[GatewayDatabase]:
+    opened = GatewayDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}")
+    await opened.create()
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("sets", [1, ledger.FEW + 5])
+async def test_what_left_is_found_by_kind_key_and_shared_dataset(database: GatewayDatabase, sets: int) -> None:
+    async with database.write() as c:
+        for number in range(sets):
+            of = await ledger.datasets_id(c, ["DS-A", f"DS-{number}"])
+            await ledger.write(c, of, "one", [Cell("x", (number + 7, 20)), Cell("y", (9,))], number)
+            await ledger.write(c, of, "one", [Cell("x", (number + 7, 20))], 99)  # the same again is kept once
+        stranger = await ledger.datasets_id(c, ["DS-OTHER"])
+        await ledger.write(c, stranger, "one", [Cell("x", (1000,))], 0)
+        await ledger.write(c, await ledger.datasets_id(c, ["DS-A"]), "two", [Cell("x", (2000,))], 0)
+    async with database.read() as c:
+        related = await ledger.related(c, ["DS-A"])
+        found = await ledger.before(c, related, "one", ["x", "z"])
+        assert sorted(found) == ["x"] and sorted(found["x"]) == [(number + 7, 20) for number in range(sets)]
+        assert await ledger.before(c, related, "two", ["x", "y"]) == {"x": [(2000,)]}
+        assert await ledger.before(c, await ledger.related(c, ["DS-NEW"]), "one", ["x"]) == {}
+
+
+async def test_more_cells_than_are_asked_for_at_once_are_all_kept(database: GatewayDatabase) -> None:
+    keys = [f"1:{i}:A:C" for i in range(2 * ledger.BATCH + 1)]
+    async with database.write() as c:
+        of = await ledger.datasets_id(c, ["DS-A"])
+        await ledger.write(c, of, "one", (Cell(key, (i,)) for i, key in enumerate(keys)), 1)
+    async with database.read() as c:
+        assert await ledger.before(c, [of], "one", keys) == {key: [(i,)] for i, key in enumerate(keys)}
+
+
+@pytest.mark.parametrize("cell", [Cell("x" * (db.MAX_KEY + 1), (1,)), Cell("ü", (1,)), Cell("x", ())])
+async def test_a_cell_that_the_ledger_cannot_hold_stops_the_release(database: GatewayDatabase, cell: Cell) -> None:
+    with pytest.raises(ValueError, match="the kind one names a cell that the ledger cannot hold"):
+        async with database.write() as c:
+            await ledger.write(c, await ledger.datasets_id(c, ["DS-A"]), "one", [cell], 1)
