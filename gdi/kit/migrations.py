@@ -58,6 +58,15 @@ class Schema:
         return ScriptDirectory(self.folder)
 
     @property
+    def version_table(self) -> str:
+        """Where a database has its number: under a name of the program's own, for Airflow has an `alembic_version`."""
+        return f"alembic_version_{self.program.replace('-', '_')}"
+
+    def context(self, connection: sa.Connection) -> MigrationContext:
+        """Alembic's view of the database."""
+        return MigrationContext.configure(connection, opts={"version_table": self.version_table})
+
+    @property
     def head(self) -> str:
         """The newest revision that this program knows."""
         return str(self.scripts.get_current_head())
@@ -114,7 +123,7 @@ def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(advisory_key("migrate", schema.program))))
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     head = schema.head
-    number = _number(connection)
+    number = _number(schema.context(connection))
     if number is not None and number not in _known(schema):
         raise SchemaError(
             f"The database is at revision {number}, which this version of {schema.program} does not know: it knows "
@@ -122,7 +131,7 @@ def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
             "that upgrade."
         )
     before = f"revision {number}" if number else _adopt(connection, schema)
-    _run(connection, schema.scripts)
+    _run(schema.context(connection), schema.scripts)
     if found := differences(connection, schema.metadata):
         raise SchemaError(
             f"The database is not what revision {head} of {schema.program} is: {_listed(found)}. Nothing was changed. "
@@ -132,18 +141,17 @@ def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
     return Outcome(before, head, changed=number != head)
 
 
-def _run(connection: sa.Connection, scripts: ScriptDirectory) -> None:
+def _run(context: MigrationContext, scripts: ScriptDirectory) -> None:
     """Every revision above the database's own, each with its number."""
-    context = MigrationContext.configure(connection)
-    for script in reversed(list(scripts.iterate_revisions("head", _number(connection) or "base"))):
+    for script in reversed(list(scripts.iterate_revisions("head", _number(context) or "base"))):
         with Operations.context(context):
             script.module.upgrade()
         context.stamp(scripts, script.revision)
         log.info("the database is at revision %s: %s", script.revision, script.doc)
 
 
-def _number(connection: sa.Connection) -> str | None:
-    heads = MigrationContext.configure(connection).get_current_heads()
+def _number(context: MigrationContext) -> str | None:
+    heads = context.get_current_heads()
     return heads[0] if heads else None
 
 
@@ -173,7 +181,7 @@ def _adopt(connection: sa.Connection, schema: Schema) -> str:
             f"The database has no revision and is not what {schema.program} made until revision {FIRST}: "
             f"{_listed(found)}. Nothing was changed. Put back what was changed by hand, or restore a backup."
         )
-    MigrationContext.configure(connection).stamp(schema.scripts, FIRST)
+    schema.context(connection).stamp(schema.scripts, FIRST)
     return f"a database of before revision {FIRST}" if lacking else f"an unnumbered revision {FIRST}"
 
 

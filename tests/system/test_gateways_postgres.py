@@ -16,7 +16,6 @@ import asyncpg
 import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from gdi.releases.allele_counts.table import FORMAT
 from node_gateway.db import store as db
@@ -54,7 +53,7 @@ def test_both_made_the_schema_once_and_migrate_says_where_it_stands(pair: Pair) 
         url = f"postgresql+asyncpg://gdi@127.0.0.1:{pair.postgres.port}/{pair.database}"
         database = GatewayDatabase.open(url, pair.postgres.password)
         async with database.read() as c:
-            found = await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.metadata))
+            found = await c.run_sync(lambda s: compare_metadata(db.SCHEMA.context(s), db.metadata))
         await database.close()
         return list(found)
 

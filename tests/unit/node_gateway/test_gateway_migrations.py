@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from gdi.kit.migrations import SchemaError
 from node_gateway.audit import Audit
@@ -47,7 +46,7 @@ async def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None
     assert str(await database.create()) == f"from an empty database to {HEAD}"
     assert str(await database.create()) == f"already at {HEAD}"
     async with database.read() as c:
-        assert await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.metadata)) == []
+        assert await c.run_sync(lambda s: compare_metadata(db.SCHEMA.context(s), db.metadata)) == []
     await database.make_durable()
     await database.close()
 
@@ -61,7 +60,7 @@ async def test_a_database_of_an_older_commit_is_upgraded_with_its_data(
     database = opened(old(tmp_path, commit))
     assert str(await database.create()) == f"from {before} to {HEAD}"
     async with database.read() as c:
-        assert await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.metadata)) == []
+        assert await c.run_sync(lambda s: compare_metadata(db.SCHEMA.context(s), db.metadata)) == []
         states = (await c.execute(sa.select(db.releases.c.state).order_by(db.releases.c.number))).scalars().all()
         assert states == ["published", "awaiting-review"]
         sets = await ledger.related(c, {"DS-A", "DS-B"})
@@ -94,7 +93,7 @@ async def test_what_is_wrong_is_told_and_left_alone(tmp_path: Path) -> None:
     await database.close()
     with sqlite3.connect(path) as connection:
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-        assert "reviews" not in names and "alembic_version" not in names
+        assert "reviews" not in names and "alembic_version_node_gateway" not in names
 
 
 def command(path: Path) -> subprocess.CompletedProcess[str]:
@@ -109,7 +108,7 @@ def test_the_command_says_from_where_to_where_it_went_and_refuses_what_is_newer(
         ended = command(path)
         assert ended.returncode == 0 and sentence in ended.stderr, ended.stderr
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE alembic_version_node_gateway SET version_num = '9999'")
     ended = command(path)
     assert ended.returncode == 1 and "revision 9999, which this version of node-gateway does not know" in ended.stderr
     running = opened(path)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.migrations import SchemaError
@@ -62,7 +61,7 @@ async def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None
     assert str(await store.create()) == f"from an empty database to {HEAD}"
     assert str(await store.create()) == f"already at {HEAD}"
     async with store.read() as c:
-        assert await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.meta)) == []
+        assert await c.run_sync(lambda s: compare_metadata(db.SCHEMA.context(s), db.meta)) == []
     await store.close()
 
 
@@ -77,7 +76,7 @@ async def test_a_database_of_an_older_commit_is_upgraded_with_its_data(
     assert str(await store.create()) == f"from {before} to {HEAD}"
     assert str(await store.create()) == f"already at {HEAD}"
     async with store.read() as c:
-        assert await c.run_sync(lambda s: compare_metadata(MigrationContext.configure(s), db.meta)) == []
+        assert await c.run_sync(lambda s: compare_metadata(db.SCHEMA.context(s), db.meta)) == []
         assert (await c.execute(sa.select(db.grants.c.label, db.grants.c.datasets))).one() == ("Größe 𝔘", ["DS-A"])
         assert (await c.execute(sa.select(db.tickets.c.used_run))).scalars().all() == [RUN["id"]]
         assert (await c.execute(sa.select(db.runs.c.event_count))).scalar_one() == 7
@@ -131,7 +130,7 @@ async def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "b.db"
     await migrated(path)
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE alembic_version_token_broker SET version_num = '9999'")
     with pytest.raises(SchemaError, match="revision 9999, which this version of token-broker does not know"):
         await migrated(path)
     ended = command(path, "migrate")
