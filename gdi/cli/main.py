@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+import httpx
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -76,6 +77,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(Text(f"gdi {name} failed", "bold red"))
         console.print(Text(str(error)), soft_wrap=True)
         sys.exit(1)
+    except httpx.TransportError as error:
+        console.print(Text(f"gdi {name} failed", "bold red"))
+        text = f"{_address(error)} did not answer ({type(error).__name__}). Its log is in the folder named above."
+        console.print(Text(text), soft_wrap=True)
+        sys.exit(1)
+
+
+def _address(error: httpx.TransportError) -> str:
+    """Whom the call went to."""
+    try:
+        return f"{error.request.url.host}:{error.request.url.port}"
+    except RuntimeError:  # raised where the error carries no request
+        return "a server"
 
 
 if __name__ == "__main__":
