@@ -319,7 +319,7 @@ async def test_an_answer_that_drips_ends_in_time(provider: ScriptedProvider) -> 
     async with shared_client() as http:
         began = time.monotonic()
         error = await unavailable(CALLS["refresh"], made(http, provider, lambda: SECRET, timeout=0.5))
-        assert error.sent and time.monotonic() - began < 10
+        assert error.sent and time.monotonic() - began < 60  # it would never end
 
 
 async def test_a_provider_that_is_away_cannot_have_acted(provider: ScriptedProvider, client: OAuthClient) -> None:
