@@ -124,6 +124,8 @@ async def test_brokers_of_the_revision_before_serve_on_after_the_migration(postg
     old_jobs, details = first.meta.tables["jobs"], first.meta.tables["job_details"]
     row = {**KEY, "job": "j3", "rule": "merge", "state": "submitted", "started_at": 1.0, "ended_at": None}
     known = {**KEY, "job": "j3", "number": 8, "task": "t3", "message": None}
+    async with store.write() as c:  # as one of them starts
+        await c.run_sync(first.meta.create_all)
     async with store.write() as c:  # as revision 0001 wrote an event: the job, then what the list shows of it
         await upsert(c, old_jobs, [row], replace=("state", "ended_at"), keep=("started_at", "rule"))
         await upsert(c, details, [known], replace=("number",), newer=("task", "message"))
