@@ -89,8 +89,8 @@ class NodeHalf(ABC, Generic[U]):
 
     @abstractmethod
     def rows(self, file: IO[bytes], start: int, count: int) -> list[tuple[str | int | float, ...]]:
-        """At most `count` rows from `start` (0 is the first) of a file that `write` made, by `columns`: for the
-        reviewer.
+        """At most `count` rows from `start` (0 is the first) of a file that `write` made, which is at its beginning, by
+        `columns`: for the reviewer.
         """
 
 

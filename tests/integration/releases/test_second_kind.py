@@ -24,6 +24,8 @@ from gdi_operators.gather import keep, merge
 from gdi_operators.results import api, crate
 from gdi_operators.results.folder import ANSWER, PLOT, find
 from gdi_operators.settings import settings
+from node_gateway.review import pages
+from node_gateway.review.service import Case, Excerpt
 from tests.support.gateway_releases import fetch
 from tests.support.gateway_world import Run, World, slug, world_fixture  # noqa: F401
 from tests.support.results_kit import a_run
@@ -93,6 +95,14 @@ def test_the_reviewer_sees_its_rows_under_its_columns(second_kind: str) -> None:
     half.write(out, units, {})
     out.seek(0)
     assert (half.columns, half.rows(out, 1, 5)) == (("question", "yes", "no"), [("b", 40, 60)])
+    answer = {"kind": second_kind, "sha256": "0" * 64, "bytes": 9, "sites_released": 2, "withheld": {"few": 1}}
+    case = Case(1, "r-" + "0" * 20, "answers", "key", {**answer, "sites_withheld": 1}, {}, 0.0)
+    out.seek(0)
+    shown = Excerpt(case.unit, half.columns, [*half.rows(out, 0, 5), ("<b>", 1.5, 2)])
+    page = bytes(pages.case("node-a", "dr. who", "csrf", case, shown, 0).body).decode()
+    assert "<th>question</th><th>yes</th><th>no</th>" in page and '<td>b</td><td class="number">40</td>' in page
+    assert "2 questions, 9 bytes" in page and "few: 1 questions" in page and "&lt;b&gt;" in page and "<b>" not in page
+    assert "2 questions</td>" in bytes(pages.waiting("node-a", "dr. who", "csrf", [case]).body).decode()
 
 
 def test_at_the_coordinator_it_is_gathered_shown_and_packed(
