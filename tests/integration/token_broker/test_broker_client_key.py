@@ -13,7 +13,7 @@ from tests.support.broker_kit import World
 from tests.support.waiting import wait_for
 
 pytest_plugins = ["tests.support.broker_fixtures"]
-ACCESS, FRESH = 30, 28  # seconds; two seconds after a refresh the next is asked for
+ACCESS, FRESH = 40, 34  # seconds; six seconds after a refresh the next is asked for, and has six for itself
 
 
 def fresh_token(world: World, run: m.Run) -> httpx.Response:
@@ -54,11 +54,11 @@ def test_a_key_that_the_provider_does_not_know_ends_no_grant(make_world: Callabl
     assert world.node_token("node-a", run.id).status_code == 200
     key_file = world.folder / "client-key.pem"
     write_private(key_file, SigningKey.generate().pem())
-    answer = wait_for("the refresh is refused", lambda: (a := fresh_token(world, run)).status_code != 200 and a)
-    assert (answer.status_code, answer.json()["type"].rsplit(":")[-1]) == (502, "provider-refused"), answer.text
+    answer = wait_for("the refresh is refused", lambda: (a := fresh_token(world, run)).status_code == 502 and a)
+    assert answer.json()["type"].endswith("provider-refused"), answer.text
     write_private(key_file, b"half a key")
-    answer = fresh_token(world, run)
-    assert (answer.status_code, answer.json()["type"].rsplit(":")[-1]) == (503, "provider-unavailable"), answer.text
+    answer = wait_for("it cannot be read", lambda: (a := fresh_token(world, run)).status_code == 503 and a)
+    assert answer.json()["type"].endswith("provider-unavailable"), answer.text
     write_private(key_file, known.pem())
     assert wait_for("it serves again", lambda: fresh_token(world, run).status_code == 200)
     assert world.user().get_grant(grant.id).state == "active"
