@@ -1,7 +1,7 @@
 """`python -m gdi.funnel.beside_tes PORT URL [CERTIFICATES]`: runs beside a TES worker and gives it the gateway's
 internal listener on the pod's own loopback.
 
-Funnel can show no client certificate and loses parts of what it reads (gdi.kit/reframe.py): this does both for it.
+Funnel can show no client certificate and loses parts of what it reads (gdi/kit/reframe.py): this does both for it.
 CERTIFICATES is a folder with `tls.crt`, `tls.key` (this side's) and `ca.crt` (whose certificate the gateway must have),
 as cert-manager writes them.
 """

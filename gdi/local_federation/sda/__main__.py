@@ -15,7 +15,7 @@ from gdi.local_federation.sda.crypt import NotCrypt4GH
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m gdi.local_federation.sda", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="YAML file; see gdi.local_federation/sda/config.py")
+    parser.add_argument("--config", type=Path, required=True, help="YAML file; see gdi/local_federation/sda/config.py")
     parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
     args = parser.parse_args()
     try:
