@@ -45,6 +45,10 @@ class ProviderConnection:
         """An endpoint from the provider's metadata. OAuthUnavailable."""
         return await self._metadata.url(name)
 
+    async def own_issuer(self) -> str:
+        """`issuer` to the letter, as the provider's tokens name it. OAuthUnavailable."""
+        return await self._metadata.issuer()
+
     async def authlib(self, what: str, *, body_matters: bool = True) -> AuthlibClient:
         """A new Authlib client, authenticated, for one call. OAuthUnavailable where our own secret cannot be read."""
         token_endpoint = await self.endpoint("token_endpoint")

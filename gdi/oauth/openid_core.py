@@ -19,8 +19,10 @@ async def id_token_claims(provider: ProviderConnection, id_token: str | None, no
     """The claims of an ID token made for this client and for the sign-in of `nonce`. TokenError, OAuthUnavailable."""
     if id_token is None:
         raise TokenError("the answer holds no ID token")
-    claims = await (await provider.keys()).verify(id_token, issuer=provider.issuer, audience=provider.client_id)
-    if claims.get("azp", provider.client_id) != provider.client_id:
+    issuer = await provider.own_issuer()
+    claims = await (await provider.keys()).verify(id_token, issuer=issuer, audience=provider.client_id)
+    alone = claims["aud"] in (provider.client_id, [provider.client_id])  # of several audiences `azp` says which asked
+    if claims.get("azp", provider.client_id if alone else None) != provider.client_id:
         raise TokenError("the ID token was made for another client")
     if not hmac.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), nonce.encode()):
         raise TokenError("the ID token is of another sign-in")

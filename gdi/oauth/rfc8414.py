@@ -21,16 +21,25 @@ class ProviderMetadata:
 
     async def url(self, name: str) -> str:
         """An endpoint. OAuthUnavailable where there is none; nothing was asked of it then (`sent` False)."""
+        url = (await self._current()).get(name)
+        if not isinstance(url, str):
+            raise OAuthUnavailable("discovery", f"it offers no {name}", sent=False)
+        return url
+
+    async def issuer(self) -> str:
+        """The issuer as the provider writes it, and as its tokens name it: perhaps with a slash at its end, where our
+        settings have none. OAuthUnavailable.
+        """
+        return str((await self._current())["issuer"])
+
+    async def _current(self) -> dict[str, Any]:
         if not self._found or time.monotonic() - self._at > FRESH:
             try:
                 self._found, self._at = await self._fetched(), time.monotonic()
             except (OAuthUnavailable, OAuthDenied) as error:
                 if not self._found:
                     raise OAuthUnavailable("discovery", str(error), sent=False) from None
-        url = self._found.get(name)
-        if not isinstance(url, str):
-            raise OAuthUnavailable("discovery", f"it offers no {name}", sent=False)
-        return url
+        return self._found
 
     async def _fetched(self) -> dict[str, Any]:
         found = (await self._session.get(self._issuer + "/.well-known/openid-configuration")).fields

@@ -68,7 +68,7 @@ class SignIn:
             waiting is None
             or not {"nonce", "kept"} <= waiting.keys()
             or not hmac.compare_digest(state.encode("utf-8", "replace"), str(waiting["state"]).encode())
-            or (iss and iss != self._client.issuer)
+            or (iss and iss.removesuffix("/") != self._client.issuer)
         ):
             raise ProblemError(
                 403,

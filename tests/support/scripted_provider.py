@@ -24,6 +24,7 @@ class ScriptedProvider:
     """`answers` are given in their order, the last one for ever: (status, body, headers), or a handler."""
 
     url: str = ""
+    issuer: str = ""  # in its metadata; `url` where empty
     answers: list[Any] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     jwks: list[dict[str, Any]] = field(default_factory=list)
@@ -35,7 +36,7 @@ class ScriptedProvider:
     def metadata(self) -> dict[str, str]:
         names = ("authorization", "token", "introspection", "revocation", "userinfo")
         return {
-            "issuer": self.url,
+            "issuer": self.issuer or self.url,
             "jwks_uri": self.url + "/jwks",
             **{f"{name}_endpoint": f"{self.url}/{name}" for name in names},
         }

@@ -369,7 +369,10 @@ KEY, NONCE = SigningKey.generate(), "NONCE-1"
     [
         ({}, ""),
         ({"azp": CLIENT}, ""),
-        ({"aud": [CLIENT, "other"]}, ""),
+        ({"aud": [CLIENT]}, ""),
+        ({"aud": [CLIENT, "other"], "azp": CLIENT}, ""),
+        ({"aud": [CLIENT, "other"]}, "another client"),
+        ({"aud": [CLIENT, "other"], "azp": "other"}, "another client"),
         ({"nonce": "NONCE-2"}, "another sign-in"),
         ({"nonce": None}, "another sign-in"),
         ({"aud": "other"}, "Audience"),
@@ -390,6 +393,21 @@ async def test_an_id_token_is_for_this_client_and_this_sign_in(
             await client.id_token_claims(tokens, NONCE)
     else:
         assert (await client.id_token_claims(tokens, NONCE))["sub"] == "alice"
+
+
+async def test_a_provider_that_writes_its_issuer_with_a_slash_at_the_end_is_the_same(
+    provider: ScriptedProvider, client: OAuthClient
+) -> None:
+    """LS AAI does; our settings drop it. Its tokens are compared with the name to the letter."""
+    provider.issuer, provider.jwks = provider.url + "/", [KEY.jwk()]
+    claims = {"aud": CLIENT, "sub": "alice", "nonce": NONCE}
+    provider.answer({**GOOD, "id_token": KEY.sign({**claims, "iss": provider.issuer}, lifetime=60)})
+    tokens = await client.code("CODE-0", CodeVerifier(), "https://us/callback")
+    assert (await client.id_token_claims(tokens, NONCE))["sub"] == "alice"
+    provider.answer({**GOOD, "id_token": KEY.sign({**claims, "iss": provider.url}, lifetime=60)})
+    tokens = await client.code("CODE-0", CodeVerifier(), "https://us/callback")
+    with pytest.raises(TokenError, match="issuer"):
+        await client.id_token_claims(tokens, NONCE)
 
 
 async def test_a_sign_in_without_a_signed_id_token_is_none(provider: ScriptedProvider, client: OAuthClient) -> None:

@@ -11,6 +11,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":  # a release under way is in before it is copied, or fails
+        op.execute("LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE")
     op.create_table(
         "ledger_cells",
         sa.Column("kind", sa.String(63), primary_key=True),
