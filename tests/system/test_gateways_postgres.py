@@ -15,10 +15,12 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 
 from gdi.releases.allele_counts.table import FORMAT
 from node_gateway.db import store as db
+from node_gateway.db.migrations import first
 from node_gateway.db.store import GatewayDatabase
 from tests.support.gateway_pair import Pair, at_once
 from tests.support.gateway_releases import row
@@ -64,6 +66,33 @@ def test_both_made_the_schema_once_and_migrate_says_where_it_stands(pair: Pair) 
     ended = pair.command("migrate")
     assert ended.returncode == 1 and "the table emptied lacks the column attempt" in ended.stderr
     pair.query("ALTER TABLE emptied RENAME COLUMN try TO attempt")
+
+
+def test_a_release_that_is_written_while_the_ledger_moves_is_not_forgotten(postgres: Postgres) -> None:
+    """A gateway of revision 0001 may commit one in the middle of the upgrade: it left, so it must be compared with."""
+    url = f"postgresql+asyncpg://gdi@127.0.0.1:{postgres.port}/{postgres.database('gateway')}"
+    insert = sa.text("INSERT INTO ledger VALUES (1, '1', 5, 'A', 'C', '40,200', 1)")
+    waits = sa.text("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'ledger'::regclass")
+
+    async def run() -> list[Any]:
+        database = GatewayDatabase.open(url, postgres.password)
+        async with database.write() as c:
+            await c.run_sync(first.metadata.create_all)
+            await c.execute(sa.text("INSERT INTO dataset_sets (names) VALUES ('[]')"))
+        async with asyncio.timeout(60), database.read() as older:
+            await older.execute(insert)
+            upgrade = asyncio.create_task(database.create())
+            async with database.read() as c:
+                while (await c.execute(waits)).first() is None:
+                    await asyncio.sleep(0.01)
+            await older.commit()
+            await upgrade
+        async with database.read() as c:
+            found = list((await c.execute(sa.select(db.ledger_cells.c.key, db.ledger_cells.c.numbers))).tuples())
+        await database.close()
+        return found
+
+    assert asyncio.run(run()) == [("1:5:A:C", "40,200")]
 
 
 def test_a_job_sent_to_both_at_once_is_one_task(pair: Pair) -> None:
