@@ -5,6 +5,7 @@ that names the file and the field.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,9 +16,12 @@ T = TypeVar("T")
 MAX_BYTES = 1024 * 1024  # of a file, unless its reader says otherwise
 MAX_MISTAKES = 20  # in one sentence
 # libyaml, where there is one, is ten times faster (a catalogue is read at each parse of the DAGs). It follows nesting
-# on the C stack, without end: a larger file gets Python's reader, which gives up.
+# on the C stack, without end, and needs the square of the brackets that are open at once: a larger file, or one with
+# more of them, gets Python's reader, which gives up.
 _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MAX_FAST = 16 * 1024
+MAX_FAST, MAX_OPEN = 16 * 1024, 200
+_BRACKETS = re.compile(r"[\[\]{}]")
+MAX_VALUES = 200_000  # in a document with its aliases written out
 
 
 class Strict(BaseModel):
@@ -83,7 +87,30 @@ def read_document(
 
 
 def _yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_FAST if len(text) <= MAX_FAST else yaml.SafeLoader)  # noqa: S506  # both are safe
+    fast = len(text) <= MAX_FAST and _open_at_once(text) <= MAX_OPEN
+    document = yaml.load(text, Loader=_FAST if fast else yaml.SafeLoader)  # noqa: S506  # both are safe
+    if "&" in text and "*" in text and _values(document, {}) > MAX_VALUES:
+        raise yaml.MarkedYAMLError(problem="with its aliases written out it is too large")
+    return document
+
+
+def _open_at_once(text: str) -> int:
+    now = most = 0
+    for bracket in _BRACKETS.findall(text):
+        now = now + 1 if bracket in "[{" else max(0, now - 1)
+        most = max(most, now)
+    return most
+
+
+def _values(value: object, known: dict[int, float]) -> float:
+    """How many values there are with each alias written out; without end where one holds itself. `known`: by id."""
+    if not isinstance(value, dict | list | set | tuple):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = float("inf")  # until it is counted
+        parts = (part for pair in value.items() for part in pair) if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(value)]
 
 
 def load_model(

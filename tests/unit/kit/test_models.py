@@ -12,6 +12,8 @@ from pydantic import Field, TypeAdapter
 
 from gdi.kit.models import FilePath, Frozen, Strict, load_model
 
+LAUGHS = "a0: &a0 [x]\n" + "\n".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(9))
+
 
 class Mistake(Exception):
     """What the reader of the file wants to have raised."""
@@ -53,6 +55,31 @@ def test_a_mistake_names_setting_file_and_field_and_says_what_to_do(
     text = str(caught.value)
     assert text.startswith(f"GDI_FILE: {tmp_path}/{told}") and text.endswith(". Look at the manual")
     assert "hunter2" not in text and caught.value.__cause__ is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("other: " + "[" * 8000 + "]" * 8000, "c.yaml is not YAML"),  # libyaml: half a minute
+        (LAUGHS, "with its aliases written out it is too large"),
+        ("a: &a [*a]", "with its aliases written out it is too large"),
+        ("a: &a {b: *a}", "with its aliases written out it is too large"),
+    ],
+    ids=["nested", "multiplied", "in itself", "in its own mapping"],
+)
+def test_a_small_file_cannot_keep_its_reader_busy(tmp_path: Path, content: str, told: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(content)
+    with pytest.raises(Mistake, match=told):
+        load_model(file, TypeAdapter(dict[str, Any]), error=Mistake)
+
+
+def test_anchors_and_aliases_of_an_honest_file_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("a: &a {x: [1, 2]}\nb: *a\nc: {<<: *a, y: 1}")
+    found = load_model(file, TypeAdapter(dict[str, Any]), error=Mistake)
+    assert found == {"a": {"x": [1, 2]}, "b": {"x": [1, 2]}, "c": {"x": [1, 2], "y": 1}}
 
 
 def test_a_json_file_is_read_as_json(tmp_path: Path) -> None:
