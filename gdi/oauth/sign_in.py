@@ -5,6 +5,7 @@ Broker and gateway use the same; what they keep of it differs.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -80,7 +81,11 @@ class SignIn:
             raise self._refused("did not sign you in", "Start again, and allow the access that is asked for.")
         try:
             tokens = await self._client.code(code, CodeVerifier(str(waiting["verifier"])), self._callback)
-            user = await self._user(tokens, str(waiting["nonce"]))
+            try:
+                user = await self._user(tokens, str(waiting["nonce"]))
+            except Exception:
+                await self._give_up(tokens)
+                raise
         except OAuthDenied:
             raise self._refused("did not accept the sign-in", "Start again.") from None
         except OAuthUnavailable:
@@ -103,6 +108,12 @@ class SignIn:
         if not isinstance(user, str) or not 0 < len(user) <= MAX_SUBJECT or user != named:
             raise self._unclear()
         return user
+
+    async def _give_up(self, tokens: TokenSet) -> None:
+        """Nobody will ever use them: the refresh token is not to live on at the provider."""
+        if tokens.refresh_token:
+            with contextlib.suppress(OAuthDenied, OAuthUnavailable):
+                await self._client.revoke(tokens.refresh_token)
 
     def _refused(self, what: str, action: str) -> ProblemError:
         return ProblemError(403, "sign-in-refused", f"{self._provider} {what}.", action=action)
