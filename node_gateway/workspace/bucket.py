@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,10 +15,35 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.s3 import PACE, BrokenBodyError, Pace, bound_redirects, pieces
 
 R = TypeVar("R")
 THREADS = 16
 PAGE = 1000
+OPERATOR = (
+    "301",  # the three: an answer to HEAD has no body
+    "400",
+    "403",
+    "AccessDenied",
+    "AuthorizationHeaderMalformed",
+    "InvalidAccessKeyId",
+    "NoSuchBucket",
+    "PermanentRedirect",
+    "SignatureDoesNotMatch",
+)  # what does not pass by itself
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: to connect, for the next byte, for a whole call with its tries (short calls), and for a body."""
+
+    connect: float = 5
+    read: float = 30
+    call: float = 120
+    body: Pace = PACE
+
+
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -30,18 +56,28 @@ class Stored:
 
 
 class Bucket:
-    """Keys given explicitly: nothing is looked up in the environment. ProblemError 503 where the S3 is away."""
+    """Keys given explicitly: nothing is looked up in the environment. ProblemError 503 where the S3 is away, and where
+    the bucket is not there: a missing bucket is never taken for a missing object.
+    """
 
     def __init__(
-        self, name: str, *, endpoint: str, region: str, credentials: tuple[str, str], pool: ThreadPoolExecutor
+        self,
+        name: str,
+        *,
+        endpoint: str,
+        region: str,
+        credentials: tuple[str, str],
+        pool: ThreadPoolExecutor,
+        patience: Patience = Patience(),  # frozen
     ) -> None:
         self.name = name
         self._pool = pool
+        self._patience = patience
         config = Config(
             signature_version="s3v4",
             s3={"addressing_style": "path"},
-            connect_timeout=5,
-            read_timeout=30,
+            connect_timeout=patience.connect,
+            read_timeout=patience.read,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=THREADS,
             request_checksum_calculation="when_required",
@@ -52,35 +88,42 @@ class Bucket:
             aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region
         )
         self._s3 = session.client("s3", endpoint_url=endpoint, config=config)
+        bound_redirects(self._s3)
 
-    async def _run(self, call: Callable[[], R]) -> R:
+    async def _run(self, call: Callable[[], R], seconds: float | None) -> R:
+        """The call's answer after at most `seconds`. None: the call itself looks at the time."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-        except (BotoCoreError, ClientError) as error:
-            code = (
-                error.response.get("Error", {}).get("Code", "")
-                if isinstance(error, ClientError)
-                else type(error).__name__
-            )
-            raise ProblemError(
-                503,
-                "storage-away",
-                f"The node's storage does not answer rightly ({str(code)[:60]}).",
-                action="Try again in a few seconds.",
-                retry_after=3,
-            ) from None
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(self._pool, call), seconds)
+        except ClientError as error:
+            raise _away(str(error.response.get("Error", {}).get("Code", ""))) from None
+        except BrokenBodyError as error:
+            raise _away(str(error)) from None
+        except BotoCoreError as error:
+            raise _away(type(error).__name__) from None
+        except TimeoutError:
+            raise _away(f"nothing whole in {seconds or 0:g} seconds") from None
 
     async def head(self, key: str) -> Stored | None:
-        return await self._run(lambda: self._head(key))
+        return await self._run(lambda: self._head(key), self._patience.call)
 
     def _head(self, key: str) -> Stored | None:
         try:
             found = self._s3.head_object(Bucket=self.name, Key=key)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return None
-            raise
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+            # An answer to HEAD has no body: this 404 may as well mean the bucket.
+            self._bucket_is_there()
+            return None
         return Stored(key, int(found["ContentLength"]), found["LastModified"].timestamp())
+
+    def _bucket_is_there(self) -> None:
+        try:
+            self._s3.head_bucket(Bucket=self.name)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise _away("NoSuchBucket") from None
+            raise
 
     async def all_there(self, keys: list[str]) -> bool:
         found = await asyncio.gather(*(self.head(key) for key in keys))
@@ -95,7 +138,7 @@ class Bucket:
             # The token is the last key: it stays good over a restart of gateway and storage. A foreign one cannot leave
             # the prefix.
             query["StartAfter"] = prefix_bound(token, prefix)
-        found = await self._run(lambda: self._s3.list_objects_v2(**query))
+        found = await self._run(lambda: self._s3.list_objects_v2(**query), self._patience.call)
         files = [
             Stored(o["Key"], int(o["Size"]), o["LastModified"].timestamp())
             for o in found.get("Contents", [])
@@ -107,46 +150,63 @@ class Bucket:
         return files, following
 
     async def delete(self, key: str) -> None:
-        await self._run(lambda: self._s3.delete_object(Bucket=self.name, Key=key))
+        await self._run(lambda: self._s3.delete_object(Bucket=self.name, Key=key), self._patience.call)
 
     async def download(self, key: str, into: IO[bytes], limit: int) -> int:
         """Writes at most `limit` bytes into `into`; returns how many there were (more than `limit`: it was cut).
         ProblemError 404.
         """
 
-        def call() -> int:
+        def start() -> Any:  # boto3's answer
             try:
-                body = self._s3.get_object(Bucket=self.name, Key=key)["Body"]
+                return self._s3.get_object(Bucket=self.name, Key=key)
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                     raise ProblemError(
                         404, "not-found", "The file does not exist in the workspace.", action="Check the path."
                     ) from None
                 raise
+
+        def read() -> int:
             total = 0
-            with body:
-                while chunk := body.read(256 * 1024):
-                    total += len(chunk)
-                    if total > limit:
-                        break
-                    into.write(chunk)
+            for chunk in pieces(answer, self._patience.body, limit):
+                total += len(chunk)
+                if total > limit:
+                    break
+                into.write(chunk)
             return total
 
-        return await self._run(call)
+        answer = await self._run(start, self._patience.call)
+        return await self._run(read, None)
 
     async def upload(self, key: str, source: IO[bytes], content_type: str) -> None:
         def call() -> None:
             source.seek(0)
             self._s3.put_object(Bucket=self.name, Key=key, Body=source, ContentType=content_type)
 
-        await self._run(call)
+        size = source.seek(0, os.SEEK_END)
+        await self._run(call, self._patience.call + self._patience.body.seconds(size))
 
     async def alive(self) -> bool:
         try:
-            await asyncio.wait_for(self._run(lambda: self._s3.list_objects_v2(Bucket=self.name, MaxKeys=1)), 5)
-        except (ProblemError, TimeoutError):
+            await self._run(lambda: self._s3.list_objects_v2(Bucket=self.name, MaxKeys=1), 5)
+        except ProblemError:
             return False
         return True
+
+
+def _away(reason: str) -> ProblemError:
+    """`reason`: a code of S3, an error's type or byte counts; no key, no name of the node's storage."""
+    lasting = reason in OPERATOR
+    return ProblemError(
+        503,
+        "storage-away",
+        f"The node's storage does not answer rightly ({reason[:120]}).",
+        action="Tell the node's operator: the storage's bucket, region or keys are wrong."
+        if lasting
+        else "Try again in a few seconds.",
+        retry_after=3,
+    )
 
 
 def prefix_bound(token: str, prefix: str) -> str:

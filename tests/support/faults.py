@@ -1,11 +1,10 @@
 """A proxy in front of a TES that does to its answers what networks and servers do: away, 5xx, slow, cut, repeated,
-late, forgotten.
+late, forgotten. s3_faults.py has the one in front of an S3.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 
 Wanted = Callable[[str, str], bool]  # (method, path with query)
+LONGEST = 60.0  # seconds that a slow answer lasts
 REPEAT = "again-and-again"  # a page token that leads to the first page
 HOP = {"connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive", "date", "server"}
 
@@ -38,7 +38,8 @@ class Fault:
 
     away: the connection is closed at once · status: answered with `value`, not passed on · status-after: passed on,
     then answered with `value` slow: passed on after `value` seconds · cut: passed on, half the answer · lost: passed
-    on, no answer · truncate: a whole answer whose JSON is not repeat: the list's token leads back to its first page ·
+    on, no answer · drip: passed on, a byte every `value` seconds · unsized: passed on, half the answer and no length ·
+    truncate: a whole answer whose content is half · repeat: the list's token leads back to its first page ·
     lag: lists leave out what was created in the last `value` seconds
     """
 
@@ -81,6 +82,10 @@ class Proxy:
             ready.set()
             async with server:
                 await self._stop.wait()
+            open_ones = asyncio.all_tasks() - {asyncio.current_task()}  # slow answers that nobody waits for any more
+            for task in open_ones:
+                task.cancel()
+            await asyncio.gather(*open_ones, return_exceptions=True)
             await self._http.aclose()
 
         def run() -> None:
@@ -98,10 +103,13 @@ class Proxy:
         self._thread.join(120)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, httpx.HTTPError):
+        try:
             while await self._one(reader, writer):
                 pass
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError, httpx.HTTPError, asyncio.CancelledError):
+            pass  # the client or the proxy ends
+        finally:
+            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -114,7 +122,8 @@ class Proxy:
         if fault.kind == "away":
             return False
         if fault.kind == "status":
-            writer.write(f"HTTP/1.1 {fault.value:.0f} X\r\nContent-Length: 0\r\n\r\n".encode())
+            refusal = b"" if method == "HEAD" else self._refusal(int(fault.value))
+            writer.write(f"HTTP/1.1 {fault.value:.0f} X\r\nContent-Length: {len(refusal)}\r\n\r\n".encode() + refusal)
             return True
         if fault.kind == "slow":
             await asyncio.sleep(fault.value)
@@ -125,10 +134,28 @@ class Proxy:
             status, content = int(fault.value), b""
         if fault.kind == "truncate":
             content = content[: len(content) // 2]
-        answer = f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n{kept}\r\n".encode() + content
-        writer.write(answer[: -max(1, len(content) // 2)] if fault.kind == "cut" else answer)
+        length = "" if "content-length:" in kept or fault.kind == "unsized" else f"Content-Length: {len(content)}\r\n"
+        start = f"HTTP/1.1 {status} X\r\n{length}{kept}\r\n".encode()
+        if fault.kind == "drip":
+            await self._drip(writer, start, content, fault.value)
+            return False
+        answer = start + content
+        writer.write(answer[: -max(1, len(content) // 2)] if fault.kind in ("cut", "unsized") else answer)
         await writer.drain()
-        return fault.kind != "cut"
+        return fault.kind not in ("cut", "unsized")
+
+    def _refusal(self, status: int) -> bytes:
+        return b""
+
+    async def _drip(self, writer: asyncio.StreamWriter, start: bytes, content: bytes, pause: float) -> None:
+        writer.write(start)
+        end = time.monotonic() + LONGEST
+        for value in content:
+            writer.write(bytes([value]))
+            await writer.drain()
+            if time.monotonic() > end:
+                return
+            await asyncio.sleep(pause)
 
     async def _pass_on(
         self, method: str, path: str, headers: dict[str, str], body: bytes, fault: Fault

@@ -8,6 +8,7 @@ import fnmatch
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,22 +18,36 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
+from gdi.kit.s3 import PACE, BrokenBodyError, Pace, bound_redirects, pieces
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
 from gdi.local_federation.tes.config import S3
 from gdi.local_federation.tes.models import Input, Output
-from gdi.local_federation.tes.transfer import Budget, TransferError, TryAgainError, copy, printable, with_retry
+from gdi.local_federation.tes.transfer import Budget, TransferError, TryAgainError, printable, with_retry
 from gdi.runner.sandbox import UnsafePathError, open_in_root, resolve_in_root
 
 T = TypeVar("T")
-PATIENCE = 120.0  # seconds that an object store may be away
 PASSING = ("500", "502", "503", "504", "429", "InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: to connect, for the next byte, for an object store that is away, and for a body."""
+
+    connect: float = 10
+    read: float = 60
+    away: float = 120
+    body: Pace = PACE
+
+
+PATIENCE = Patience()
 
 
 class Buckets:
     """The node's object store. Thread-safe, as boto3's clients are."""
 
-    def __init__(self, settings: S3) -> None:
+    def __init__(self, settings: S3, patience: Patience = Patience()) -> None:  # frozen
+        self._patience = patience
         try:
             keys = json.loads(read_secret(settings.credentials_file))
             access, private = keys["access_key"], keys["secret_key"]
@@ -50,13 +65,14 @@ class Buckets:
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
                 retries={"max_attempts": 2, "mode": "standard"},
-                connect_timeout=10,
-                read_timeout=60,
+                connect_timeout=patience.connect,
+                read_timeout=patience.read,
                 max_pool_connections=32,
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
         )
+        bound_redirects(self._client)
 
     def download(self, item: Input, target: Path, budget: Budget) -> None:
         """An object to the file `target`, or all below `key/` into the folder `target`."""
@@ -93,9 +109,11 @@ class Buckets:
         budget.take_file()
 
         def attempt() -> None:
-            body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
-            with body, target.open("wb") as file:
-                copy(body, file, budget)
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with target.open("wb") as file:
+                for chunk in pieces(answer, self._patience.body):
+                    budget.take(len(chunk))
+                    file.write(chunk)
 
         self._patiently(f"s3://{bucket}/{key}", attempt, budget)
 
@@ -149,6 +167,8 @@ class Buckets:
                     f" {printable(str(said.get('Message', '')))}"
                 )
                 raise (TryAgainError(problem) if code in PASSING else TransferError(problem)) from None
+            except BrokenBodyError as error:
+                raise TryAgainError(f"{printable(url)}: {error}") from None
             except (
                 boto3.exceptions.Boto3Error,
                 botocore.exceptions.HTTPClientError,
@@ -162,7 +182,7 @@ class Buckets:
                 )
                 raise (TransferError(problem) if final else TryAgainError(problem)) from None
 
-        return with_retry(attempt, budget, PATIENCE)
+        return with_retry(attempt, budget, self._patience.away)
 
 
 def split(url: str) -> tuple[str, str]:

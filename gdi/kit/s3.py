@@ -1,0 +1,76 @@
+"""What boto3 leaves unbounded: a body that may be cut or slow, and the search for a bucket's region."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from urllib3.exceptions import HTTPError
+
+CHUNK = 256 * 1024
+
+
+class BrokenBodyError(Exception):
+    """The body was cut or came too slowly. The message names byte counts only."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The time that a transfer may take: `grace` seconds, and a second for every `rate` bytes."""
+
+    grace: float = 60
+    rate: int = 64 * 1024
+
+    def seconds(self, size: int) -> float:
+        return self.grace + size / self.rate
+
+
+PACE = Pace()
+
+
+def bound_redirects(client: Any) -> None:  # boto3 makes its clients' types at run time
+    """botocore looks for a bucket's region by HEAD of the bucket. Where that is answered by a 301 with no region, it
+    asks again until Python's stack is full: hundreds of requests. This HEAD is marked as followed already.
+    """
+
+    def mark(params: dict[str, Any], **_: Any) -> None:
+        params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+    client.meta.events.register("before-call.s3.HeadBucket", mark)
+
+
+def pieces(answer: Mapping[str, Any], pace: Pace, limit: int | None = None) -> Iterator[bytes]:
+    """The bytes of boto3's answer to GetObject, as they come. BrokenBodyError where they are not all of them.
+
+    `limit`: what the caller wants at most, in bytes; the time is counted for that much.
+    `read` waits for a whole chunk however slowly it comes; `read1` returns what is there, so the time is looked at.
+    """
+    size = _length(answer)
+    end = time.monotonic() + pace.seconds(size if limit is None else min(size, limit))
+    count = 0
+    with answer["Body"] as raw:  # urllib3's response
+        while True:
+            try:
+                chunk: bytes = raw.read1(CHUNK)
+            except HTTPError as error:
+                raise BrokenBodyError(
+                    f"the object broke off after {count} of {size} bytes ({type(error).__name__})"
+                ) from None
+            if not chunk:
+                break
+            count += len(chunk)
+            if time.monotonic() > end:
+                raise BrokenBodyError(f"the object came too slowly: {count} of {size} bytes until the time was over")
+            yield chunk
+    if count != size:
+        raise BrokenBodyError(f"the object broke off after {count} of {size} bytes")
+
+
+def _length(answer: Mapping[str, Any]) -> int:
+    """The object's size in bytes. Without it a cut body looks like a whole one."""
+    size = answer.get("ContentLength")
+    if size is None:
+        raise BrokenBodyError("the storage did not give the object's length")
+    return int(size)
