@@ -48,9 +48,9 @@ class OAuthClient:
         """A user's access token for a refresh token of the broker's own."""
         return await rfc8693.for_refresh_token(self._provider, access_token, SCOPE)
 
-    async def narrow(self, access_token: str, audience: str) -> TokenSet:
-        """An access token that serves at one node only."""
-        return await rfc8693.for_audience(self._provider, access_token, audience)
+    async def narrow(self, access_token: str, audience: str, *, lasting: float) -> TokenSet:
+        """An access token that serves at one node only. `lasting`: seconds that `access_token` has left."""
+        return await rfc8693.for_audience(self._provider, access_token, audience, lasting)
 
     async def revoke(self, token: str) -> None:
         await rfc7009.revoke(self._provider, token)

@@ -108,11 +108,13 @@ async def refresh(provider: ProviderConnection, refresh_token: str) -> TokenSet:
     return await _answer(provider, "the refresh", "refresh_token", refresh_token=refresh_token)
 
 
-async def tokens(provider: ProviderConnection, what: str, grant_type: str, **form: str) -> TokenSet:
-    """The first tokens of a grant. OAuthUnavailable for a faulty answer; its refresh token is revoked, as nobody will
-    ever use it.
+async def tokens(
+    provider: ProviderConnection, what: str, grant_type: str, lasting: float = LONGEST_ACCESS, **form: str
+) -> TokenSet:
+    """The first tokens of a grant, taken to live `lasting` seconds at most where the provider tells no lifetime.
+    OAuthUnavailable for a faulty answer; its refresh token is revoked, as nobody will ever use it.
     """
-    found = await _answer(provider, what, grant_type, **form)
+    found = await _answer(provider, what, grant_type, lasting, **form)
     if found.fault:
         if found.refresh_token:
             with contextlib.suppress(OAuthDenied, OAuthUnavailable):
@@ -121,10 +123,12 @@ async def tokens(provider: ProviderConnection, what: str, grant_type: str, **for
     return found
 
 
-async def _answer(provider: ProviderConnection, what: str, grant_type: str, **form: str) -> TokenSet:
+async def _answer(
+    provider: ProviderConnection, what: str, grant_type: str, lasting: float = LONGEST_ACCESS, **form: str
+) -> TokenSet:
     client = await provider.authlib(what)
     fields = await client.fetch_token(await provider.endpoint("token_endpoint"), grant_type=grant_type, **form)
-    return TokenSet.of(what, fields, access_lifetime=provider.access_lifetime)
+    return TokenSet.of(what, fields, access_lifetime=min(provider.access_lifetime, lasting))
 
 
 def _token(value: object) -> str | None:

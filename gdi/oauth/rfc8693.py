@@ -24,13 +24,18 @@ async def for_refresh_token(provider: ProviderConnection, access_token: str, sco
     )
 
 
-async def for_audience(provider: ProviderConnection, access_token: str, audience: str) -> rfc6749.TokenSet:
-    """An access token that serves at `audience` only (§2.1)."""
+async def for_audience(
+    provider: ProviderConnection, access_token: str, audience: str, lasting: float
+) -> rfc6749.TokenSet:
+    """An access token that serves at `audience` only (§2.1). Where the provider tells no lifetime it is taken to end
+    with `access_token`, after `lasting` seconds, or before.
+    """
     what = "the narrowing exchange"
     found = await rfc6749.tokens(
         provider,
         what,
         GRANT_TYPE,
+        lasting,
         subject_token=access_token,
         subject_token_type=ACCESS_TYPE,
         requested_token_type=ACCESS_TYPE,

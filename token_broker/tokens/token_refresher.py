@@ -115,7 +115,7 @@ class TokenRefresher:
             lifetime = self._cache[grant].access_lifetime if grant in self._cache else 0
             broad = await self.access(grant, max(min_ttl, min(min_ttl + EXCHANGE_TIME, lifetime / 2)))
             try:
-                tokens = await self.oidc.narrow(broad.token, audience)
+                tokens = await self.oidc.narrow(broad.token, audience, lasting=broad.expires_at - time.time())
             except OAuthDenied as error:
                 raise ProblemError(
                     502,

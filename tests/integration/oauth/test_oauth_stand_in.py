@@ -71,7 +71,7 @@ async def test_a_grants_whole_life(aai: RunningAai, client: OAuthClient) -> None
     assert (await client.introspect(tokens.refresh_token, "refresh_token"))["active"] is True
     newer = await client.refresh(tokens.refresh_token)
     assert newer.refresh_token and newer.refresh_token != tokens.refresh_token
-    narrow = await client.narrow(newer.access_token, "https://node")
+    narrow = await client.narrow(newer.access_token, "https://node", lasting=60)
     assert (await client.introspect(narrow.access_token))["aud"] == ["https://node"] and not narrow.refresh_token
     portal = aai.sign_in("alice")
     own = await client.exchange_for_refresh(portal.access_token)

@@ -38,7 +38,7 @@ CALLS: dict[str, Call] = {
     "code": lambda c: c.code("CODE-0", CodeVerifier("v" * 43), "https://us/callback"),
     "refresh": lambda c: c.refresh("REFRESH-0"),
     "exchange": lambda c: c.exchange_for_refresh("ACCESS-0"),
-    "narrow": lambda c: c.narrow("ACCESS-0", "https://node"),
+    "narrow": lambda c: c.narrow("ACCESS-0", "https://node", lasting=1000),
     "introspect": lambda c: c.introspect("REFRESH-0", "refresh_token"),
     "revoke": lambda c: c.revoke("REFRESH-0"),
     "userinfo": lambda c: c.userinfo("ACCESS-0"),
@@ -357,6 +357,14 @@ def test_authlibs_httpx_layer_is_never_loaded() -> None:
     """It takes another HTTP library wherever that is installed; and it warns."""
     code = "import sys, gdi.oauth.client; sys.exit(any('authlib.integrations' in name for name in sys.modules))"
     subprocess.run([sys.executable, "-W", "error::DeprecationWarning", "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("told", "lifetime"), [({}, 20), ({"expires_in": 60}, 60)])
+async def test_a_narrowed_token_of_untold_lifetime_ends_with_the_one_it_was_made_of(
+    provider: ScriptedProvider, client: OAuthClient, told: dict[str, int], lifetime: float
+) -> None:
+    provider.answer({"access_token": "ACCESS-1", "token_type": "Bearer", **told})
+    assert (await client.narrow("ACCESS-0", "https://node", lasting=20)).access_lifetime == lifetime
 
 
 # --- who signed in ------------------------------------------------------------------------------
