@@ -1,9 +1,9 @@
 """`python -m gdi.funnel.beside_tes PORT URL [CERTIFICATES]`: runs beside a TES worker and gives it the gateway's
 internal listener on the pod's own loopback.
 
-Funnel can show no client certificate and loses parts of what it reads (gdi/kit/reframe.py): this does both for it.
-CERTIFICATES is a folder with `tls.crt`, `tls.key` (this side's) and `ca.crt` (whose certificate the gateway must have),
-as cert-manager writes them.
+Funnel can show no client certificate and loses parts of what it reads (gdi/funnel/crypt4gh_proxy.py): this does both
+for it. CERTIFICATES is a folder with `tls.crt`, `tls.key` (this side's) and `ca.crt` (whose certificate the gateway
+must have), as cert-manager writes them.
 """
 
 from __future__ import annotations

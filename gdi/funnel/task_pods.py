@@ -5,8 +5,8 @@ Funnel's own executor for Kubernetes (tag 2024-03-03, worker/kubernetes.go) take
 task whose command failed is COMPLETE; gives no environment and no standard input; mixes both outputs; dies where a
 watch ends, after half an hour to an hour; and its worker, which holds the node's keys, follows the links that a task
 leaves. So Funnel is told that containers are made by this program, as it makes them without Kubernetes
-(gdi/kit/container_line.py): exit codes, both outputs and the environment are the command's own, and what a task leaves
-is made plain files first.
+(gdi/funnel/container_line.py): exit codes, both outputs and the environment are the command's own, and what a task
+leaves is made plain files first.
 
 It runs in the worker's pod and is told by that pod's environment: GDI_TASK_MANIFEST (YAML of the pod to make:
 everything but what the task itself says), GDI_WORK (Funnel's WorkDir), GDI_POD, GDI_POD_UID, GDI_NAMESPACE (the

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gdi.runner.host", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="YAML file, see gdi/local_federation/host/config.py")
+    parser.add_argument("--config", type=Path, required=True, help="YAML file, see gdi/runner/host/config.py")
     try:
         config = load(parser.parse_args().config)
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

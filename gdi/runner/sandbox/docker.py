@@ -1,8 +1,8 @@
 """`docker run`-style command lines in the sandbox, for Funnel's `Worker.Container.DriverCommand`. Written for one node
 by `write_driver`.
 
-No network, an empty environment, a read-only root. Understood: `run` (gdi/kit/container_line.py), `pull IMAGE`, `rm -f
-NAME`. Exit codes are docker's: 125 where the container cannot be made.
+No network, an empty environment, a read-only root. Understood: `run` (gdi/funnel/container_line.py), `pull IMAGE`, `rm
+-f NAME`. Exit codes are docker's: 125 where the container cannot be made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The embedded default: pods are sandboxed processes of the process host (gdi/local_federation/host), asked over its
+"""The embedded default: pods are sandboxed processes of the process host (gdi/runner/host), asked over its
 unix socket.
 """
 
