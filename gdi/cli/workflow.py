@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, cast
 
 import typer
 import yaml
@@ -40,8 +40,8 @@ def _shows_bad_entries(command: Callable[P, int]) -> Callable[P, int]:
         try:
             return command(*args, **kwargs)
         except CatalogueError as error:
-            console = next(a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context))
-            console.print(Text(str(error), "red"), soft_wrap=True)
+            context = cast(typer.Context, kwargs["context"])  # typer gives it by name, as a class of its own
+            context.obj.print(Text(str(error), "red"), soft_wrap=True)
             return 1
 
     return run

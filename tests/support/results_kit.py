@@ -98,7 +98,14 @@ def gathered(
             sites_withheld=sites - len(rows),
             withheld=withheld,
         )
-        released.append({**answer.model_dump(mode="json"), "node": node, "attempt": run.attempt})
+        released.append(
+            {
+                **answer.model_dump(mode="json"),
+                "node": node,
+                "attempt": run.attempt,
+                "kind": entry.workflow.releases[0].kind,
+            }
+        )
     kind = kind_of(entry.workflow.releases[0].kind)
     kept = keep.releases(folder, name, kind.suffix, data)
     keep.workflow(folder, entry, run.digest)

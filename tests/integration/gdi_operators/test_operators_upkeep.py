@@ -207,15 +207,15 @@ def test_what_another_closes_while_its_gateways_are_told_does_not_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     admit(world, mode="ok")
-    told = closing.Gateway.close
+    told = closing.GatewayClient.close
 
-    def close(gateway: closing.Gateway, attempt: int) -> None:
+    def close(gateway: closing.GatewayClient, attempt: int) -> None:
         told(gateway, attempt)
         world.broker.runs[world.run] = world.broker.runs[world.run].model_copy(
             update={"state": "closed", "outcome": "failed"}
         )
 
-    monkeypatch.setattr(closing.Gateway, "close", close)
+    monkeypatch.setattr(closing.GatewayClient, "close", close)
     assert tidy(airflow)["waiting"] == [] and [n.closed for n in world.nodes] == [
         [1],
         [],

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from gdi.contracts.events import Event
 from gdi.contracts.task_errors import LASTING, DenialClass, TaskError
-from gdi.contracts.tes import from_json
+from gdi.contracts.tes import from_json, to_json
 from node_gateway.tasks.answer import Denial, Lens, render
 from snakemake_tes_auth.tasks.reasons import failure
 
@@ -18,7 +18,8 @@ LONGEST = "A" * 40
 def through(stderr: str, denial: Denial | None = None) -> TaskError:
     """What Snakemake reads of a failed task, by way of the gateway that strips standard error."""
     log = {"logs": [{"exit_code": 1, "stderr": stderr}]}
-    seen = render({"id": "1", "state": "EXECUTOR_ERROR", "logs": [log]}, "FULL", Lens(RUN, "bucket", False), denial)
+    task = from_json({"id": "1", "state": "EXECUTOR_ERROR", "logs": [log]})
+    seen = to_json(render(task, "FULL", Lens(RUN, "bucket", False), denial))
     assert "stderr" not in str(seen)
     found = failure(from_json(seen))
     return TaskError(found.error_class, found.line, found.dataset, found.reason)

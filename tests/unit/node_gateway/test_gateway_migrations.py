@@ -99,7 +99,7 @@ async def test_what_is_wrong_is_told_and_left_alone(tmp_path: Path) -> None:
 def command(path: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "NODE_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{path}"}
     program = [sys.executable, "-m", "node_gateway.main", "migrate"]
-    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_the_command_says_from_where_to_where_it_went_and_refuses_what_is_newer(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ async def test_two_migrations_at_once_are_one(tmp_path: Path) -> None:
 def command(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "TOKEN_BROKER_DATABASE_URL": f"sqlite+aiosqlite:///{path}"}
     program = [sys.executable, "-m", "token_broker.main", *arguments]
-    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_the_command_says_from_where_to_where_it_went(tmp_path: Path) -> None:
