@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from gdi.local_federation.tes.models import Executor
 from gdi.local_federation.tes.transfer import TransferError, printable
 from gdi.runner.sandbox import Maker, Sandbox, open_in_root
+from gdi.runner.sandbox.processes import kill_group_and_children
 
 T = TypeVar("T")
 TAIL = 16 * 1024
@@ -106,12 +107,10 @@ async def _killed_after(child: asyncio.subprocess.Process, maker: Maker) -> Asyn
         yield
     finally:
         if child.returncode is None:
-            # Everything inside dies with it; but bubblewrap's own child, where the sandbox is only being made, does not
-            # yet: so its whole group.
-            with contextlib.suppress(ProcessLookupError):
-                if maker.kill_signal is signal.SIGKILL:
-                    os.killpg(child.pid, signal.SIGKILL)
-                else:
+            if maker.kill_signal is signal.SIGKILL:
+                await asyncio.shield(kill_group_and_children(child.pid))
+            else:
+                with contextlib.suppress(ProcessLookupError):
                     child.send_signal(maker.kill_signal)
             await asyncio.shield(child.wait())
 

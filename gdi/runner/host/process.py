@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gdi.runner.sandbox.processes import children_of
+
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 60.0  # podman or docker on a busy machine
@@ -122,7 +124,7 @@ class SandboxedProcess:
     def send(self, number: int) -> bool:
         """Sends a signal to the program inside; False where there is none (yet or any more)."""
         for pid in (
-            [self._process.pid] if self._forwards and self._process.returncode is None else _children(self._inner)
+            [self._process.pid] if self._forwards and self._process.returncode is None else children_of(self._inner)
         ):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -135,19 +137,6 @@ class SandboxedProcess:
             with contextlib.suppress(ProcessLookupError):
                 if self._process.returncode is None:
                     os.kill(pid, self._kill)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        pass
-    found = []  # kernels without CONFIG_PROC_CHILDREN
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-    return sorted(found)
 
 
 async def _copy_log(stream: asyncio.StreamReader | None, file: Path, limit: int) -> None:
