@@ -76,7 +76,7 @@ def nightly(*files: str) -> str:
 
 
 SYSTEM = nightly(*(f"tests/system/test_{name}.py" for name in ("sandbox_engines", "executors", "demo")))
-KUBERNETES = nightly(
+WITHOUT = nightly(
     f"{INSTALL}::test_the_brokers_signing_key_is_rotated_on_pods",
     f"{INSTALL}::test_a_node_is_removed_and_its_ledger_stays",
 )
@@ -87,7 +87,9 @@ STAGES = (
     Stage("test-system", ("make", "test-system", f"ARGS={SYSTEM}"), 14, ("test-system",), 58),
     Stage("demo", ("make", "demo", "ARGS=--exit"), 3),
 )
-PODS = Stage("test-kubernetes", ("make", "test-kubernetes", f"ARGS={KUBERNETES}"), 15, ("test-kubernetes",), 68)
+PODS = Stage("test-kubernetes", ("make", "test-kubernetes", f"ARGS={WITHOUT}"), 15, ("test-kubernetes",), 68)
+# Its tests were not seen to pass since the rooms moved. Who runs `make nightly-kubernetes` green sets this to True.
+KUBERNETES = False
 PREPARE = (".venv/bin/python", "-m", "tests.kubernetes.prepare", "--idle")
 CANNOT = 3  # its exit code where this machine can have no Kubernetes
 
@@ -235,6 +237,11 @@ def main() -> int:
         run = Run(Path(folder), say=lambda line: print(line, flush=True))
         if not run.stage(LINT):
             return run.end()
+        if not KUBERNETES:
+            all(run.stage(stage) for stage in STAGES)
+            code = run.end()
+            print("NO KUBERNETES TEST IS IN THIS RUN: make nightly-kubernetes (docs/status.md says why)", flush=True)
+            return code
         log = Path(folder) / "kubernetes"
         with log.open("wb") as out:  # built meanwhile, of what CPU time the tests leave
             building = subprocess.Popen(PREPARE, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
