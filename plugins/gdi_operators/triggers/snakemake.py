@@ -21,13 +21,14 @@ from gdi_operators.launchers.base import STOP_GRACE
 from gdi_operators.progress_poller import ProgressPoller, Snapshot, follow
 from gdi_operators.retry import short
 from gdi_operators.triggers.deferral_race import DeferralRace
+from gdi_operators.triggers.still_deferred import still_deferred
 
 MAX_LINES, MAX_LINE = 200, 2000  # of a pod's log at each look, characters of each
 PRINTABLE = re.compile(r"[^\t\x20-\x7e\u00a0-\uffff]")  # what a workflow prints steers no terminal
 LOG_PAUSE = 5.0  # seconds between looks at the pod's log
 # Seconds within which a user's stop is tried again, for one try, and between two: Airflow gives on_kill 30
-# (on_kill_timeout), one call may last longer.
-STOP_PATIENCE, STOP_TRY, STOP_PAUSE = 25.0, 8.0, 1.0
+# (on_kill_timeout), one call may last longer. STATE_PATIENCE of them at most to hear the task's state.
+STOP_PATIENCE, STATE_PATIENCE, STOP_TRY, STOP_PAUSE = 25.0, 8.0, 8.0, 1.0
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
 
 
@@ -38,8 +39,8 @@ class SnakemakeTrigger(BaseTrigger):
     is waited out: the pod's end comes from the launcher.
 
     The pod is asked to stop with `failing` and `closed`, before the event, as nobody resumes a task that a user has
-    ended meanwhile; and when a user ends the deferred task (mark failed, clear). A triggerer that dies or restarts
-    leaves it alone.
+    ended meanwhile; and when a user ends the deferred task (mark failed, clear). A triggerer that dies, restarts, or
+    stalls until another has its triggers, leaves it alone.
     """
 
     def __init__(
@@ -97,16 +98,19 @@ class SnakemakeTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """The user ended the task: the pod cancels its TES tasks and ends. It is asked again for as long as Airflow
-        waits for this.
+        waits for this. A pod for which the task still waits is left alone: another triggerer has it (still_deferred).
         """
+        end = time.monotonic() + STOP_PATIENCE
+        if await still_deferred(self.task_instance, patience=STATE_PATIENCE):
+            self.log.info("The task still waits for pod %s, with another trigger; it is left alone.", self.pod)
+            return
         launcher = get_launcher(self.launcher)
         try:
-            await self._insist(launcher)
+            await self._insist(launcher, end)
         finally:
             await launcher.aclose()
 
-    async def _insist(self, launcher: Launcher) -> None:
-        end = time.monotonic() + STOP_PATIENCE
+    async def _insist(self, launcher: Launcher, end: float) -> None:
         while True:
             try:
                 async with asyncio.timeout(min(STOP_TRY, end - time.monotonic())):
