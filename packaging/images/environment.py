@@ -28,7 +28,7 @@ PACKAGES = {
     "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.releases", "node_gateway"],
     "snakemake": [*_SNAKEMAKE, "snakemake_executor_plugin_tes_auth", "snakemake_logger_plugin_airflow"],
     "task": _SNAKEMAKE,
-    "airflow": [*_SHARED, "gdi.releases", "gdi_operators"],
+    "airflow": [*_SHARED, "gdi.releases", "gdi.pods", "gdi_operators"],
 }
 # The extra of a target where it is not named like it.
 EXTRAS = {"airflow": "airflow-production"}

@@ -8,15 +8,14 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.ids import make_pod_name
 from gdi.contracts.problems import FENCED
 from gdi.kit.problem import ProblemError
+from gdi.pods import generations
+from gdi.pods.generations import MAX_GENERATIONS, TOO_MANY, name_of
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import Launcher, LauncherError, PodSpec, PodStatus
 from gdi_operators.retry import is_away, with_retry
 from gdi_operators.settings import settings
-
-MAX_GENERATIONS = 60
 
 
 class Pods:
@@ -30,7 +29,7 @@ class Pods:
         self.given_up = False  # the task is ended meanwhile: no pod is let go any more
 
     def name(self, generation: int) -> str:
-        return make_pod_name(self.run.id, self.node, self.run.attempt, generation)
+        return name_of(self.run.id, self.node, self.run.attempt, generation)
 
     def latest(self) -> tuple[int, PodStatus | None]:
         """(generation, status) of the newest pod; (0, None) where there is none."""
@@ -40,8 +39,7 @@ class Pods:
             lambda: self.launcher.of_attempt(run.id, self.node, run.attempt),
             seconds=settings().broker_patience,
         )
-        found = {int(name.rsplit("-", 1)[1]): status for name, status in pods.items()}
-        return max(found.items(), key=lambda item: item[0], default=(0, None))
+        return generations.latest(pods)
 
     def get(self, generation: int) -> PodStatus | None:
         name = self.name(generation)
@@ -97,7 +95,5 @@ class Pods:
                 if error.slug != FENCED:
                     raise
             if generation >= MAX_GENERATIONS:
-                raise LauncherError(
-                    f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew"
-                )
+                raise LauncherError(TOO_MANY)
             generation += 1

@@ -17,9 +17,9 @@ import yaml
 
 from gdi.contracts.workflow import digest_of
 from gdi.kit.secret_files import write_private
+from gdi.pods import manifest
+from gdi.pods.config import PodConfig
 from gdi_operators.launchers import PodSpec, PodStatus
-from gdi_operators.launchers import kubernetes_manifest as manifest
-from gdi_operators.launchers.kubernetes_config import PodConfig
 from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
 from tests.kubernetes.cluster import ROOT, Cluster, until
 from tests.kubernetes.door import Door

@@ -220,7 +220,7 @@ def test_gateways_share_postgresql_without_a_volume_and_one_alone_writes_sqlite(
 
 
 def test_the_enrolment_and_the_pods_settings_that_the_chart_writes_are_understood(tmp_path: Path) -> None:
-    from gdi_operators.launchers.kubernetes_config import read
+    from gdi.pods.config import read
     from token_broker.enrolment import parse
 
     maps = {o["metadata"]["name"]: o["data"] for o in rendered("gdi/ci/full.yaml") if o["kind"] == "ConfigMap"}

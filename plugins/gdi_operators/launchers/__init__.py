@@ -7,8 +7,9 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from gdi.kit.settings import SettingsError
-from gdi_operators.launchers import kubernetes_config
-from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus
+from gdi.pods import config as pod_config
+from gdi.pods.model import LauncherError, PodSpec, PodStatus
+from gdi_operators.launchers.base import Launcher
 from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.settings import settings
 
@@ -18,11 +19,11 @@ __all__ = ["Launcher", "LauncherError", "PodSpec", "PodStatus", "get_launcher", 
 def wrong_wish(wish: object) -> list[str]:
     """What is wrong with a conf's `pod`, a sentence each; where pods run as processes only its form is looked at."""
     try:
-        found = kubernetes_config.Wish.model_validate(wish)
+        found = pod_config.Wish.model_validate(wish)
     except ValidationError as error:
         return [f"pod{''.join(f'.{p}' for p in e['loc'])}: {e['msg']}" for e in error.errors()[:10]]
     path = settings().pod_config if settings().launcher == "kubernetes" else None
-    return [] if path is None else kubernetes_config.read(path).limits.exceeded(found)
+    return [] if path is None else pod_config.read(path).limits.exceeded(found)
 
 
 def get_launcher(name: str | None = None) -> Launcher:
@@ -36,6 +37,6 @@ def get_launcher(name: str | None = None) -> Launcher:
         )  # brings Kubernetes' clients with it: only where they are used
 
         found = settings()
-        config = kubernetes_config.read(found.need("pod_config"))
+        config = pod_config.read(found.need("pod_config"))
         return KubernetesLauncher(config, workflows=lambda: found.need("workflows"), broker_url=found.broker_url)
     raise SettingsError(f"launcher {name!r} is not known; GDI_LAUNCHER may be: process, kubernetes")

@@ -4,7 +4,6 @@ JSON, errors become ours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,91 +18,12 @@ from kubernetes_asyncio import client as async_client
 from kubernetes_asyncio.config import ConfigException as AsyncConfigException
 
 from gdi.kit.bounded_read import afirst
-from gdi.kit.problem import ProblemError
-from gdi.kit.retry import Failure, RetryPolicy, acall_again, call_again
-from gdi_operators.launchers.base import LauncherError
+from gdi.kit.retry import acall_again, call_again
+from gdi.pods.answers import MAX_ANSWER, ROLES, Json, away, judge, may_not_know_its_roles
+from gdi.pods.model import LauncherError
+from gdi.pods.stopping import deletion
 
 TIMEOUT = (5, 30)  # seconds to connect, to read
-# an API server that has just started answers 401 or 403 until it has read its roles: a refusal that lasts longer is one
-REFUSED_SECONDS = 20.0
-MAX_ANSWER = 8 * 1024 * 1024
-Json = dict[str, Any]
-
-
-class AbsentError(Exception):
-    """404: there is no such object."""
-
-
-class ExistsError(Exception):
-    """409 AlreadyExists."""
-
-
-class RefusedError(LauncherError):
-    """401, or 403 by the cluster's roles."""
-
-
-def _knowing_its_roles(failure: Failure) -> bool:
-    return isinstance(failure.error, RefusedError) and failure.since <= REFUSED_SECONDS
-
-
-ROLES = RetryPolicy(total=float("inf"), first=1, longest=1, jitter=(0.7, 1.3))
-
-
-def judge(status: int, body: bytes, what: str) -> Json:
-    """The answer's JSON, or our error for it. Quota exceeded and a server that is away may pass: ProblemError 429 and
-    503.
-    """
-    good = 200 <= status <= 299
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        if good:
-            raise ProblemError(
-                502,
-                "cluster-away",
-                f"{what}: the Kubernetes API's answer is no JSON, or cut short.",
-                action="It is tried again.",
-            )
-        answer = {}
-    if good:
-        return answer
-    said = " ".join(str(answer.get("message") or f"status {status}").split())[:700]
-    reason = str(answer.get("reason") or "")
-    if status == 404:
-        raise AbsentError(said)
-    if status == 409 and reason == "AlreadyExists":
-        raise ExistsError(said)
-    if status == 403 and "exceeded quota" in said:
-        raise ProblemError(
-            429,
-            "quota-exceeded",
-            f"{what}: {said}.",
-            action="It is tried again as other runs end; else raise the namespace's ResourceQuota.",
-        )
-    if status in (401, 403):
-        refused = (
-            RefusedError if status == 401 or " cannot " in said else LauncherError
-        )  # else by admission: a pod security standard, a policy
-        raise refused(
-            f"{what}: the cluster refuses Airflow this ({status}): {said}. See the Role of Airflow's service account"
-            " (charts/gdi, runs.yaml)"
-        )
-    if status in (408, 409, 429) or status >= 500:
-        raise ProblemError(
-            503, "cluster-away", f"{what}: the Kubernetes API answers {status}: {said}.", action="It is tried again."
-        )
-    raise LauncherError(f"{what}: the cluster refuses the request ({status}): {said}")
-
-
-def away(what: str, error: BaseException) -> ProblemError:
-    return ProblemError(
-        503,
-        "cluster-away",
-        f"{what}: the Kubernetes API does not answer ({type(error).__name__}).",
-        action="It is tried again.",
-    )
 
 
 def misconfigured(conn_id: str | None, error: BaseException) -> LauncherError:
@@ -146,10 +66,7 @@ class Api:
 
     def delete_pod(self, name: str, uid: str, grace: int, *, version: str | None = None) -> Json:
         """That pod, and with `version` only as it was then."""
-        body = {
-            "gracePeriodSeconds": grace,
-            "preconditions": {"uid": uid, **({"resourceVersion": version} if version else {})},
-        }
+        body = deletion(uid, grace, version=version)
         return self._call(f"deleting pod {name}", self._core.delete_namespaced_pod, name=name, body=body)
 
     def list_pods(self, selector: str, **more: Any) -> list[Json]:
@@ -168,7 +85,7 @@ class Api:
         return self._call(f"deleting ConfigMap {name}", self._core.delete_namespaced_config_map, name=name)
 
     def _call(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
-        return call_again(lambda: self._once(what, method, **arguments), ROLES, again=_knowing_its_roles)
+        return call_again(lambda: self._once(what, method, **arguments), ROLES, again=may_not_know_its_roles)
 
     def _once(self, what: str, method: Callable[..., Any], **arguments: Any) -> Json:
         try:
@@ -209,7 +126,7 @@ class AsyncApi:
             status, body = await self.raw(what, method, **arguments)
             return judge(status, body, what)
 
-        return await acall_again(once, ROLES, again=_knowing_its_roles)
+        return await acall_again(once, ROLES, again=may_not_know_its_roles)
 
     async def raw(self, what: str, method: Callable[..., Any], **arguments: Any) -> tuple[int, bytes]:
         """(status, body) without judging it: logs are no JSON."""

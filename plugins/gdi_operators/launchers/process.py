@@ -16,7 +16,8 @@ from gdi.contracts.run_file import RunPart
 from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
-from gdi_operators.launchers.base import Launcher, LauncherError, PodSpec, PodStatus
+from gdi.pods.model import LauncherError, PodSpec, PodStatus
+from gdi_operators.launchers.base import Launcher
 
 T = TypeVar("T")
 POD, PODS = TypeAdapter(HostedPod), TypeAdapter(list[HostedPod])

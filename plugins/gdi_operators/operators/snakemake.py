@@ -12,11 +12,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
+from gdi.pods.generations import MAX_GENERATIONS, TOO_MANY
+from gdi.pods.model import STOP_GRACE
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import LauncherError, PodStatus, get_launcher
-from gdi_operators.launchers.base import STOP_GRACE
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.pods import MAX_GENERATIONS, Pods
+from gdi_operators.pods import Pods
 from gdi_operators.retry import is_away, short
 from gdi_operators.runs import Context, entry_of, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
 from gdi_operators.triggers.snakemake import SnakemakeTrigger, why
@@ -203,7 +204,7 @@ class SnakemakeOperator(RunOperator):
             self._fail(
                 pods,
                 generation,
-                f"{MAX_GENERATIONS} pods were started for this attempt; close the run and start anew",
+                TOO_MANY,
                 None,
             )
         entry = entry_of(self.workflow)

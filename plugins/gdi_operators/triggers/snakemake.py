@@ -16,8 +16,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
+from gdi.pods.model import STOP_GRACE
 from gdi_operators.launchers import Launcher, LauncherError, PodStatus, get_launcher
-from gdi_operators.launchers.base import STOP_GRACE
 from gdi_operators.progress_poller import ProgressPoller, Snapshot, follow
 from gdi_operators.retry import short
 from gdi_operators.triggers.deferral_race import DeferralRace

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
+from gdi.pods import answers as api
+from gdi.pods import manifest
 from gdi_operators.launchers import LauncherError, get_launcher
-from gdi_operators.launchers import kubernetes_api as api
-from gdi_operators.launchers import kubernetes_manifest as manifest
 from gdi_operators.operators import AdmitRunOperator, SnakemakeOperator
 from gdi_operators.settings import settings
 from tests.support.cluster_stand_in import StandIn, now

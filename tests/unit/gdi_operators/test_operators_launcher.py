@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,19 +15,18 @@ import pytest
 
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
+from gdi.pods import log as pod_log
+from gdi.pods import manifest
+from gdi.pods.answers import judge
+from gdi.pods.config import PodConfig
+from gdi.pods.log import moment
+from gdi.pods.times import stamp_of
 from gdi_operators.launchers import LauncherError, get_launcher
-from gdi_operators.launchers import kubernetes_launcher as launching
-from gdi_operators.launchers import kubernetes_manifest as manifest
-from gdi_operators.launchers.kubernetes_api import judge
-from gdi_operators.launchers.kubernetes_config import PodConfig, Wish
 from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
-from gdi_operators.launchers.kubernetes_log import moment, new_lines, stamp_of
-from gdi_operators.launchers.kubernetes_status import status_of
 from gdi_operators.settings import settings
 from gdi_operators.triggers import snakemake as trigger
 from tests.support.clock import virtual_time
-
-NAME = "r-0123456789abcdef0123-node-a-1-1"
+from tests.unit.pods.making import NAME, a_pod, at
 
 
 def config(**more: Any) -> PodConfig:
@@ -39,73 +37,7 @@ def launcher(**more: Any) -> KubernetesLauncher:
     return KubernetesLauncher(config(**more), workflows=lambda: Path("/nonexistent"))
 
 
-# --- what a run may ask for ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "why"),
-    [
-        ({"memory": "0"}, r"pod\.memory: 0 is less than the 64Mi that a pod needs"),
-        ({"memory": "63Mi"}, "63Mi is less than the 64Mi"),
-        ({"memory": "100m"}, r"pod\.memory: 100m is less"),
-        ({"cpu": "0"}, r"pod\.cpu: 0 is less than the 1m"),
-        ({"cpu": "0.0m"}, r"pod\.cpu"),
-        ({"disk": "0"}, r"pod\.disk: 0 is less"),
-        ({"disk": "100m"}, r"pod\.disk: 100m is less"),
-        ({"memory": "5Gi"}, "more than the 4Gi"),
-    ],
-)
-def test_nothing_is_less_than_a_pod_needs_as_a_limit_of_none_is_no_limit(asked: dict[str, str], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        config().wish("probe", Wish.model_validate(asked))
-    assert config().wish("probe", Wish(memory="64Mi", cpu="1m", disk="1Mi")).memory == "64Mi"
-
-
-def test_a_run_adds_to_the_operators_selector_and_tolerations_and_takes_none_away() -> None:
-    pool, urgent = {"key": "pool", "value": "gdi"}, {"key": "urgent", "operator": "Exists"}
-    allowed = {"node_selectors": {"disk": ["ssd"], "pool": ["other"]}, "tolerations": [urgent, pool]}
-    found = config(defaults={"node_selector": {"pool": "gdi"}, "tolerations": [pool]}, limits=allowed)
-
-    def made(**asked: Any) -> tuple[dict[str, str] | None, list[str]]:
-        wish = found.wish("probe", Wish.model_validate(asked))
-        return wish.node_selector, [t.key for t in wish.tolerations or ()]
-
-    assert made(node_selector={}, tolerations=[]) == made() == ({"pool": "gdi"}, ["pool"])
-    assert made(node_selector={"disk": "ssd"}, tolerations=[urgent, pool]) == (
-        {"disk": "ssd", "pool": "gdi"},
-        ["pool", "urgent"],
-    )
-    assert made(node_selector={"pool": "other"})[0] == {"pool": "gdi"}
-    bare = config(limits=allowed)
-    assert (
-        bare.wish("probe", Wish(node_selector={"disk": "ssd"})).node_selector == {"disk": "ssd"}
-        and bare.wish("probe", Wish()).node_selector is None
-    )
-    workflows = {"probe": {"node_selector": {"pool": "large"}}}  # an operator's own word replaces theirs of before
-    assert config(defaults={"node_selector": {"disk": "hdd"}}, workflows=workflows).wish(
-        "probe", None
-    ).node_selector == {"pool": "large"}
-
-
-# --- a pod's log --------------------------------------------------------------------------------
-
-
-def test_only_a_newline_ends_a_line_and_only_a_time_is_one() -> None:
-    body = (
-        b"2026-01-01T00:00:00.1Z 10%\r50%\x0b\x1c\xe2\x80\xa8x\r\n2026-01-01T00:00:00.12Z next\nrpc error: no such"
-        b" container\n2026-13-01T00:00:00Z never\n"
-    )
-    new, known = new_lines(body + b"2026-01-01T00:00:01Z half", "", ended=False)
-    assert (
-        new == [("2026-01-01T00:00:00.1Z", "10%\r50%\x0b\x1c\u2028x"), ("2026-01-01T00:00:00.12Z", "next")]
-        and known == 2
-    )
-    assert [text for _, text in new_lines(body, "2026-01-01T00:00:00.100000000Z", ended=False)[0]] == ["next"]
-    assert new_lines(b"2026-01-01T00:00:01Z half", "", ended=True)[0] == [("2026-01-01T00:00:01Z", "half")]
-    assert (
-        moment("2026-01-01T02:00:00.5+02:00") == moment("2026-01-01T00:00:00.500Z") > moment("2026-01-01T00:00:00.49Z")
-    )
-    assert moment("50%") == moment("") == (0, 0) and moment(stamp_of(1e9))[0] == 10**9
+# --- a pod's log ---------------------------------------------------------------------------------
 
 
 class Log:
@@ -149,76 +81,21 @@ async def test_a_log_goes_on_after_a_carriage_return(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_torrent_is_left_out_and_said_so_and_the_end_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launching, "MAX_LOG", 2000)
+    monkeypatch.setattr(pod_log, "MAX_LOG", 2000)
     made = launcher(logs=True)
     log = await held(made, monkeypatch)
     log.body = b"".join(b"2026-01-01T00:00:00.%09dZ line %d\n" % (n, n) for n in range(1000))
     first, since = await made.alog(NAME, "")
     assert first[0] == "line 0" and len(first) > 10
     lines, moved = await made.alog(NAME, since)  # the same bytes again: nothing new in a look that is full
-    assert lines == [launching.LEFT_OUT] and moment(moved)[0] > time.time() - 60
+    assert lines == [pod_log.LEFT_OUT] and moment(moved)[0] > time.time() - 60
     log.body += b"%s and then\n" % stamp_of(time.time() + 5).encode()
     log.body += b"%s the error" % stamp_of(time.time() + 6).encode()
     assert (await made.alog(NAME, moved, ended=True))[0] == ["and then", "the error"]
     late, _ = await made.alog(NAME, since, ended=True)
-    assert late[0] == launching.LEFT_OUT and late[-1] == "the error" and len(late) == launching.TAIL_LINES + 1
+    assert late[0] == pod_log.LEFT_OUT and late[-1] == "the error" and len(late) == pod_log.TAIL_LINES + 1
     log.body = b"2026-01-01T00:00:00.1Z all of it\n"
     assert (await made.alog(NAME, "", ended=True))[0] == ["all of it"]
-
-
-# --- since when a pod waits, and for what -------------------------------------------------------
-
-
-def at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def a_pod(
-    name: str = NAME,
-    *,
-    made: float,
-    phase: str = "Pending",
-    gate: bool = False,
-    let_go: float | None = None,
-    **status: Any,
-) -> dict[str, Any]:
-    annotations = {} if let_go is None else {manifest.LET_GO: at(let_go)}
-    return {
-        "metadata": {
-            "name": name,
-            "uid": f"uid-of-{name}",
-            "creationTimestamp": at(made),
-            "annotations": annotations,
-            "resourceVersion": "7",
-        },
-        "spec": {"schedulingGates": [{"name": manifest.GATE}] if gate else []},
-        "status": {"phase": phase, **status},
-    }
-
-
-def test_a_pod_that_was_let_go_late_has_its_whole_time_to_start() -> None:
-    now = 1_800_000_000.0
-    scheduled = {
-        "type": "PodScheduled",
-        "status": "False",
-        "lastTransitionTime": at(now - 5000),
-        "message": "0/3 nodes are available",
-    }
-    for reason, said in (("SchedulingGated", "has not looked"), ("Unschedulable", "no machine takes it: 0/3 nodes")):
-        for seconds, blocked in ((100, False), (400, True)):
-            pod = a_pod(made=now - 5000, let_go=now - seconds, conditions=[{**scheduled, "reason": reason}])
-            status = status_of(pod, start_timeout=300, now=now)
-            assert status.blocked is blocked and said in status.reason and status.state == "running"
-    older = a_pod(
-        made=now - 400, conditions=[{**scheduled, "lastTransitionTime": at(now - 350), "reason": "Unschedulable"}]
-    )
-    assert status_of(older, start_timeout=300, now=now).blocked, "one that was let go before this was written"
-    pulled = a_pod(
-        made=now - 5000,
-        let_go=now - 400,
-        conditions=[{"type": "PodScheduled", "status": "True", "lastTransitionTime": at(now - 100)}],
-    )
-    assert not status_of(pulled, start_timeout=300, now=now).blocked
 
 
 # --- what is tidied -----------------------------------------------------------------------------

@@ -191,11 +191,14 @@ class PodConfig(Cluster):
             **{**found, "logs": own.logs if own.logs is not None else self.logs is not False and node not in self.nodes}
         )
 
-    def wish(self, workflow: str, asked: Wish | None) -> Wish:
-        """What a pod gets. ValueError naming each thing that the run may not ask for."""
+    def wish(self, workflow: str, asked: Wish | None, author: Wish | None = None) -> Wish:
+        """What a pod gets: `asked` by the run, over `author`, by its DAG (within the limits already). ValueError naming
+        each thing that the run may not ask for.
+        """
         if asked is not None and (wrong := self.limits.exceeded(asked)):
             raise ValueError("; ".join(wrong))
         base = self.workflows.get(workflow, Wish()).over(self.defaults.over(Wish(cpu="100m", memory="1Gi", disk="5Gi")))
+        base = base if author is None else author.within(base)
         return base if asked is None else asked.within(base)
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import signal
 import time
-from datetime import datetime
 from typing import Any
 
-from gdi_operators.launchers.base import PodStatus
-from gdi_operators.launchers.kubernetes_manifest import CONTAINER, GATE, LET_GO
+from gdi.pods.manifest import CONTAINER, GATE, LET_GO
+from gdi.pods.model import PodStatus
+from gdi.pods.times import epoch
 
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull")  # waiting changes nothing
 LOST_AFTER = 60  # seconds beyond a deletion's grace, after which the machine that should confirm it is taken as lost
@@ -24,7 +24,7 @@ def status_of(pod: dict[str, Any], *, start_timeout: float, now: float | None = 
     now = time.time() if now is None else now
     meta, found = pod["metadata"], pod.get("status") or {}
     name, uid, phase = str(meta["name"]), str(meta["uid"]), found.get("phase")
-    deleted = _epoch(meta.get("deletionTimestamp"))
+    deleted = epoch(meta.get("deletionTimestamp"))
     stopping = deleted is not None
     container = _container(found)
     ended = (container.get("state") or {}).get("terminated") if container else None
@@ -128,13 +128,13 @@ def _ended(
 def _waiting(pod: dict[str, Any], container: dict[str, Any] | None) -> tuple[str, float]:
     """(why a pod that was let go does not run, since when); ("", 0) where it is just being started."""
     found, meta = pod.get("status") or {}, pod["metadata"]
-    since = _epoch((meta.get("annotations") or {}).get(LET_GO)) or _epoch(meta.get("creationTimestamp")) or 0.0
+    since = epoch((meta.get("annotations") or {}).get(LET_GO)) or epoch(meta.get("creationTimestamp")) or 0.0
     for condition in found.get("conditions") or []:
         if condition.get("type") == "PodScheduled":
             if condition.get("reason") == "SchedulingGated":  # of the time before it was let go
                 return "the scheduler has not looked at it yet", since
             # The time is that of the change of `status`: it stays while a pod turns from gated to unschedulable.
-            since = max(since, _epoch(condition.get("lastTransitionTime")) or 0.0)
+            since = max(since, epoch(condition.get("lastTransitionTime")) or 0.0)
             if condition.get("status") == "False":
                 return _line("no machine takes it", condition.get("message")), since
     for one in [container, *(found.get("initContainerStatuses") or [])]:
@@ -162,10 +162,3 @@ def _machine(pod: dict[str, Any]) -> str:
 def _line(what: str, message: object) -> str:
     text = " ".join(str(message or "").split())[:500]
     return f"{what}: {text}" if text else what
-
-
-def _epoch(value: object) -> float | None:
-    try:
-        return datetime.fromisoformat(str(value)).timestamp() if value else None
-    except ValueError:
-        return None

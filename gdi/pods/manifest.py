@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from gdi.contracts.run_file import RunFile
 from gdi.contracts.workflow import CatalogueError, digest_of, files_of
 from gdi.kit.canonical import sha256_hex
-from gdi_operators.launchers.base import LauncherError, PodSpec
-from gdi_operators.launchers.kubernetes_config import PodConfig, Wish, amount
+from gdi.pods.config import PodConfig, Wish, amount
+from gdi.pods.model import LauncherError, PodSpec
 
 GATE = "gdi-uid-not-pinned"  # a pod with a scheduling gate exists, has its uid, and runs nothing
 # annotation: cancel | hand-over, written before the pod is deleted; the pod reads it at /gdi/pod/annotations
@@ -92,13 +92,22 @@ def config_map(spec: PodSpec, uid: str, broker_url: str, files: dict[str, bytes]
     }
 
 
-def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, Any]:
-    """The pod. `files`: the workflow's that come by ConfigMap; empty: they come from the image. LauncherError for a
-    wish beyond the limits.
+def resources_of(cpu: str, memory: str, disk: str) -> dict[str, dict[str, str]]:
+    """A container's resources for quantities of Kubernetes. The disk's limit leaves room for logs and /tmp."""
+    size = int(amount(disk))
+    return {
+        "requests": {"cpu": cpu, "memory": memory, "ephemeral-storage": str(size)},
+        "limits": {"memory": memory, "ephemeral-storage": str(size * 11 // 10 + 2**26)},
+    }
+
+
+def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes], author: Wish | None = None) -> dict[str, Any]:
+    """The pod. `files`: the workflow's that come by ConfigMap; empty: they come from the image. `author`: what its DAG
+    asks for, within the limits. LauncherError for a run's wish beyond the limits.
     """
     cluster = config.cluster(spec.node)
     try:
-        wish = config.wish(spec.workflow, None if spec.pod is None else Wish.model_validate(spec.pod))
+        wish = config.wish(spec.workflow, None if spec.pod is None else Wish.model_validate(spec.pod), author)
     except ValidationError as error:
         raise LauncherError(
             f"the run asks for a pod in a way that is not understood: {error.errors()[0]['msg']}"
@@ -106,11 +115,8 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
     except ValueError as error:
         raise LauncherError(f"the run asks for a pod that it may not have: {error}") from None
     assert wish.cpu and wish.memory and wish.disk
-    disk = int(amount(wish.disk))
-    resources = {
-        "requests": {"cpu": wish.cpu, "memory": wish.memory, "ephemeral-storage": str(disk)},
-        "limits": {"memory": wish.memory, "ephemeral-storage": str(disk * 11 // 10 + 2**26)},
-    }
+    resources = resources_of(wish.cpu, wish.memory, wish.disk)
+    disk = resources["requests"]["ephemeral-storage"]
     secure = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
     mounts = [
         {"name": "work", "mountPath": "/gdi/work"},
@@ -122,7 +128,7 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes]) -> dict[str, 
     ]
     items = [{"key": "run.json", "path": "run.json"}]
     volumes: list[dict[str, Any]] = [
-        {"name": "work", "emptyDir": {"sizeLimit": str(disk)}},
+        {"name": "work", "emptyDir": {"sizeLimit": disk}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
         {
             "name": "identity",

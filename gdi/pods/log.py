@@ -5,8 +5,16 @@ goes on. Pure.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+import time
+from datetime import datetime
+from typing import Any
 
+from gdi.pods.times import epoch, stamp_of
+
+MAX_LOG = 256 * 1024  # bytes of log that one look brings
+TAIL_LINES = 150  # of a pod's log that are brought at its end: its last words, however far behind the looks were
+MAX_TAIL = 4 * 1024 * 1024  # bytes of them: the kubelet cuts a line into pieces of 16 KiB, each of which counts
+LEFT_OUT = "(more was said here than is shown; lines are left out)"
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$")  # RFC 3339
 NO_TIME = (0, 0)
 
@@ -26,10 +34,6 @@ def moment(stamp: str) -> tuple[int, int]:
         return NO_TIME
 
 
-def stamp_of(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def new_lines(body: bytes, since: str, *, ended: bool) -> tuple[list[tuple[str, str]], int]:
     """((time, text) of each line after `since`, how many lines had a time). Only a newline ends a line, as in the pod's
     output, which may hold carriage returns; the last one without it is still being written, or was cut by the limit,
@@ -46,3 +50,25 @@ def new_lines(body: bytes, since: str, *, ended: bool) -> tuple[list[tuple[str, 
         if at > begin:
             new.append((stamp, text.rstrip("\r")))
     return new, known
+
+
+def question(since: str, *, ended: bool) -> dict[str, Any]:
+    """The parameters of a look at a log: what came after `since` ("" at first), or the last lines where it `ended`."""
+    if ended:
+        return {"tail_lines": TAIL_LINES, "limit_bytes": MAX_TAIL}
+    asked: dict[str, Any] = {"limit_bytes": MAX_LOG}
+    if since:
+        asked["since_seconds"] = max(1, int(time.time() - (epoch(since) or 0.0)) + 2)
+    return asked
+
+
+def answer(body: bytes, since: str, *, ended: bool) -> tuple[list[str], str]:
+    """(the new lines of a look's answer, the next `since`); a line says so where some are left out."""
+    new, known = new_lines(body, since, ended=ended)
+    lines = [text for _, text in new]
+    if ended:
+        if len(new) == known >= TAIL_LINES:  # nothing of it was shown before
+            lines.insert(0, LEFT_OUT)
+    elif not new and len(body) >= MAX_LOG:  # more than a look brings within what it looks back: it would for ever
+        return [LEFT_OUT], stamp_of(time.time())
+    return lines, new[-1][0] if new else since
