@@ -1,21 +1,17 @@
-"""The two applications of one gateway: the public one for runs, the internal one for the node's own TES and
-operators.
+"""The applications of one gateway: the public one for runs, the internal one for the node's own TES and operators, and
+one for its monitoring.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
-import sqlalchemy as sa
 from fastapi import FastAPI, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from gdi.kit.database import DatabaseAwayError
-from gdi.kit.jose import TokenError
 from gdi.kit.measured import Measured
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
@@ -67,18 +63,40 @@ def public_app(gateway: Gateway) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        """200 where the gateway itself works; what it leans on is told beside it."""
-        checks = await _checks(gateway)
-        ready = checks["database"] == "ok" and checks["policy"] == "ok"
+        """Whether the gateway works, as it last saw itself. Anyone may ask, so nobody else is asked for it, and only
+        operators learn what is wrong (on the internal and the operations' listener).
+        """
+        ready = gateway.health.ready
+        return JSONResponse({"status": "ok" if ready else "not ready"}, status_code=200 if ready else 503)
+
+    return app
+
+
+def operations_app(gateway: Gateway) -> FastAPI:
+    """For the node's own monitoring: nothing of it is for the outside."""
+    app = _app("Node gateway, operations", gateway, "operations", openapi=None)
+    _operations(app, gateway)
+    return app
+
+
+def _operations(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """200 where the gateway itself works; what it leans on, asked now, is told beside it."""
+        checks = await gateway.health.look()
+        ready = gateway.health.ready
         return JSONResponse(
             {"status": "ok" if ready else "not ready", "checks": checks}, status_code=200 if ready else 503
         )
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
+        gateway.policy.current()
         return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4")
-
-    return app
 
 
 def internal_app(gateway: Gateway) -> FastAPI:
@@ -105,10 +123,7 @@ def internal_app(gateway: Gateway) -> FastAPI:
         """Empties what is past its retention now; the gateway does the same by itself every hour."""
         return {"emptied": await gateway.retention.once()}
 
-    @app.get("/livez")
-    async def livez() -> dict[str, str]:
-        return {"status": "ok"}
-
+    _operations(app, gateway)
     return app
 
 
@@ -117,37 +132,3 @@ def _app(title: str, gateway: Gateway, listener: str, *, openapi: str | None) ->
     install(app, max_body=MAX_BODY)
     app.add_middleware(Measured, observe=partial(gateway.metrics.observe, listener), headers=lambda _: SAFE_HEADERS)
     return app
-
-
-async def _checks(gateway: Gateway) -> dict[str, Any]:
-    async def database() -> str:
-        async with gateway.database.read() as connection:
-            await connection.execute(sa.text("SELECT 1"))
-        return "ok"
-
-    async def broker() -> str:
-        await gateway.keys.keys()
-        return "ok"
-
-    async def alive(part: Any) -> str:  # TES, archive or bucket: whatever has alive()
-        return "ok" if await part.alive() else "away"
-
-    async def bounded(name: str, check: Any) -> tuple[str, str]:  # a coroutine of str
-        try:
-            return name, await asyncio.wait_for(check, 6)
-        except (TimeoutError, TokenError, DatabaseAwayError, sa.exc.SQLAlchemyError) as error:
-            return name, f"away ({type(error).__name__})"
-
-    parts = {
-        "database": database(),
-        "broker": broker(),
-        "tes": alive(gateway.tasks.tes),
-        "archive": alive(gateway.archive),
-        "storage": alive(gateway.workspace),
-    }
-    found = dict(await asyncio.gather(*(bounded(name, check) for name, check in parts.items())))
-    gateway.policy.current()
-    return {
-        **found,
-        "policy": "the changed file is wrong, the last good one is used" if gateway.policy.problem else "ok",
-    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
@@ -20,6 +21,9 @@ from node_gateway.redaction import redact
 log = logging.getLogger(__name__)
 GENESIS = "0" * 64
 ANONYMOUS_PER_SECOND, ANONYMOUS_BURST = 5.0, 200.0
+REPEATS = 10  # refusals of a kind that are written one by one
+MAX_KINDS = 10_000  # kept at once
+TELL = 60.0  # seconds between lines that tell how many entries of unknown callers were left out
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,34 @@ class Entry:
     workflow: str = ""
 
 
+@dataclass
+class _Repeats:
+    """How often one caller was refused for one reason, and how many of these the audit tells of."""
+
+    last: Entry
+    count: int = 0
+    told: int = 0
+
+
 class Audit:
-    """Entries without a known caller are bounded in rate, so that a flood of bad tokens cannot fill the disk; what is
-    left out is counted and told.
+    """Append-only, bounded in what strangers can make it write. Entries without a known caller are bounded in rate. Of
+    a known caller's refusals of one kind (run, action, the reason's slug) the first `REPEATS` are written; further ones
+    are counted, and a line tells the count at each tenfold of it and by `tell_counts`. Both hold for the log too.
+
+    The counts are each gateway's own: two gateways on one database write at most twice as much.
     """
 
-    def __init__(self, database: db.GatewayDatabase) -> None:
-        self._db = database
+    def __init__(self, database: db.GatewayDatabase, repeats: int = REPEATS) -> None:
+        self._db, self._most = database, repeats
         self._allowance, self._since, self._suppressed = ANONYMOUS_BURST, time.monotonic(), 0
+        self._told = time.monotonic()
+        self._repeats: OrderedDict[tuple[str, ...], _Repeats] = OrderedDict()
 
     async def record(self, entry: Entry) -> None:
+        if entry.actor == "anonymous" and not self._may_write():
+            return
+        if not entry.allowed and entry.actor != "anonymous" and not await self._is_news(entry):
+            return
         if not entry.allowed:
             log.warning(
                 "refused %s by %s: %s %s",
@@ -58,14 +80,56 @@ class Audit:
                 redact(entry.what, 200),
                 redact(entry.reason, 400),
             )
-        if entry.actor == "anonymous" and not self._may_write():
-            return
-        if self._suppressed:
-            count, self._suppressed = self._suppressed, 0
+        if time.monotonic() - self._told > TELL:
+            await self._tell_suppressed()
+        await self._append(entry)
+
+    async def tell_counts(self) -> None:
+        """Writes how many entries were left out or counted and not told yet: now and then, and at the end."""
+        await self._tell_suppressed()
+        for repeats in list(self._repeats.values()):
+            await self._tell(repeats)
+
+    async def _tell_suppressed(self) -> None:
+        count, self._suppressed, self._told = self._suppressed, 0, time.monotonic()
+        if count:
             await self._append(
                 Entry("audit-suppressed", False, what=f"{count} entries of unknown callers were left out")
             )
-        await self._append(entry)
+
+    async def _is_news(self, entry: Entry) -> bool:
+        kind = (entry.run, entry.action, entry.reason.partition(":")[0])
+        repeats = self._repeats.setdefault(kind, _Repeats(entry))
+        self._repeats.move_to_end(kind)
+        repeats.last, repeats.count = entry, repeats.count + 1
+        if len(self._repeats) > MAX_KINDS:
+            await self._tell(self._repeats.popitem(last=False)[1])
+        if repeats.count <= self._most:
+            repeats.told = repeats.count
+            return True
+        if repeats.count >= 10 * repeats.told:
+            await self._tell(repeats)
+        return False
+
+    async def _tell(self, repeats: _Repeats) -> None:
+        if (more := repeats.count - repeats.told) <= 0:
+            return
+        repeats.told = repeats.count
+        last = repeats.last
+        what = f"{more} more refusals of this kind, {repeats.count} in all"
+        log.warning("%s: %s", redact(last.reason, 100), what)
+        await self._append(
+            Entry(
+                "refusals-counted",
+                False,
+                last.actor,
+                last.run,
+                last.attempt,
+                what=what,
+                reason=last.reason[:100],
+                workflow=last.workflow,
+            )
+        )
 
     def _may_write(self) -> bool:
         now = time.monotonic()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
 from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.run_token import Scope
+from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.migrations import Outcome
 from gdi.kit.problem import ProblemError
@@ -24,6 +27,7 @@ from node_gateway.broker import BrokerConnection, assertion
 from node_gateway.data.service import Data
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.db.store import GatewayDatabase
+from node_gateway.health import Health
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
@@ -60,6 +64,7 @@ class Gateway:
     retention: Retention
     listings: Listings
     keys: RemoteKeys
+    health: Health
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
     _oidc_http: httpx.AsyncClient
@@ -127,11 +132,15 @@ class Gateway:
         oidc_http = shared_client(connections=20)
         sign_in = ReviewSignIn.of(settings, key, oidc_http)
         retention = Retention(database, locks, policy, workspace, broker_http, audit)
+        metrics.policy_problem.set_function(lambda: float(bool(policy.problem)))
+        health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
-        return cls(*known, *doing, keys, broker_http, keys_http, oidc_http, threads)
+        return cls(*known, *doing, keys, health, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
+        with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):
+            await self.audit.tell_counts()
         for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):
             await part.aclose()
         self._threads.shutdown(wait=True, cancel_futures=True)

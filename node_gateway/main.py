@@ -1,5 +1,5 @@
-"""`node-gateway`: one process, two listeners (public TCP; internal socket or port) in one event loop, ended gracefully
-by SIGTERM or SIGINT.
+"""`node-gateway`: one process, its listeners (public TCP; internal socket or port; monitoring) in one event loop, ended
+gracefully by SIGTERM or SIGINT.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import Outcome, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
-from node_gateway.app import internal_app, public_app
+from node_gateway.app import internal_app, operations_app, public_app
 from node_gateway.context import Gateway, open_database
-from node_gateway.redaction import RedactingFormatter
+from node_gateway.redaction import QueuedLog, RedactingFormatter
 from node_gateway.settings import DatabaseSettings, Settings
 
 log = logging.getLogger("node_gateway")
@@ -113,6 +113,9 @@ async def serve(settings: Settings) -> None:
             (_server(public_app(gateway), settings), public),
             (_server(internal_app(gateway), settings, internal=True), internal),
         ]
+        if settings.operations_port is not None:
+            watched = _tcp(settings.operations_host, settings.operations_port)
+            servers.append((_server(operations_app(gateway), settings), watched))
 
         def stop() -> None:
             for server, _ in servers:
@@ -135,12 +138,14 @@ async def serve(settings: Settings) -> None:
             finally:
                 stop()  # one listener without the other is no gateway
 
-        tidying = asyncio.create_task(gateway.retention.for_ever())
+        await gateway.health.look()
+        own = [asyncio.create_task(duty.for_ever()) for duty in (gateway.retention, gateway.health)]
         try:
             await asyncio.gather(*(one(server, listener) for server, listener in servers))
         finally:
-            tidying.cancel()
-            await asyncio.wait([tidying])
+            for task in own:
+                task.cancel()
+            await asyncio.wait(own)
     finally:
         await gateway.close()
         if settings.internal_socket:
@@ -150,7 +155,7 @@ async def serve(settings: Settings) -> None:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[QueuedLog(handler)], force=True)
     for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

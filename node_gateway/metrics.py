@@ -36,6 +36,12 @@ class Metrics:
             "gdi_gateway_releases_total", "Releases asked for, by result.", ["result"], registry=self.registry
         )
 
+        self.policy_problem = Gauge(
+            "gdi_gateway_policy_problem",
+            "1 while the policy file has a mistake and the last good policy is in force.",
+            registry=self.registry,
+        )
+
     def observe(self, listener: str, scope: Scope, status: int, seconds: float) -> None:
         """For gdi.kit.measured: each request, by the listener that it came to."""
         self.requests.labels(listener, method(scope), str(status)).inc()

@@ -53,6 +53,8 @@ class Policy(Frozen):
     """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
     `name@sha256:…`; empty allows all.
 
+    `max_task_bytes` is of one task as it is sent (JSON), `max_run_bytes` of all tasks of a run together.
+
     `floor` is the smallest non-zero count of people or alleles that may leave. `logs: open` lets anyone read what tasks
     print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved it at
     `/review`; a workflow may ask for the same. `retention_days` after a run ended its workspace is emptied; without it,
@@ -65,6 +67,8 @@ class Policy(Frozen):
     max_disk_gb: float = Field(default=200, gt=0)
     max_inputs: int = Field(default=1000, ge=1, le=100_000)
     max_tasks_per_run: int = Field(default=20_000, ge=1)
+    max_task_bytes: int = Field(default=1024 * 1024, ge=1024, le=8 * 1024 * 1024)
+    max_run_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     workflows: list[WorkflowAt] = Field(default_factory=list, max_length=10_000)
     floor: int = Field(default=5, ge=1, le=1_000_000)
     logs: Literal["nobody", "open"] = "nobody"

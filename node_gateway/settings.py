@@ -38,7 +38,9 @@ class Settings(DatabaseSettings):
 
     `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless
     `INTERNAL_HOST` says otherwise) is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only
-    clients with a certificate of that authority get in. `SDA_PREFIX` is `s3` for archives newer than v0.3.179.
+    clients with a certificate of that authority get in. `OPERATIONS_PORT` (at `OPERATIONS_HOST`) is one more listener,
+    for monitoring: `/metrics`, and `/readyz` with its reasons, which the internal one has too. `SDA_PREFIX` is `s3` for
+    archives newer than v0.3.179.
     `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
     internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
     `DATABASE_URL`: an SQLite file serves one gateway; PostgreSQL (`postgresql+asyncpg://user@host/name`, the password
@@ -55,6 +57,8 @@ class Settings(DatabaseSettings):
     internal_tls_cert_file: Path | None = None
     internal_tls_key_file: Path | None = None
     internal_client_ca_file: Path | None = None
+    operations_host: str = "127.0.0.1"
+    operations_port: int | None = Field(default=None, ge=1, le=65535)
     broker_url: HttpUrl
     broker_issuer: HttpUrl | None = None
     key_file: Path

@@ -116,6 +116,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "token-missing": ProblemType((503,), "It is tried again until the file is written."),
     "token-refused": ProblemType((503,), "It is tried again with a fresh token."),
     "too-large": ProblemType((403, 413), "Send less at once."),
+    "too-many-bytes": ProblemType((403, 429), "Send less."),
     "too-many-events": ProblemType((429,), "Report less."),
     "too-many-files": ProblemType((403,), "Split the job."),
     "too-many-grants": ProblemType((409,), "Revoke some: DELETE /v1/grants/{id}."),

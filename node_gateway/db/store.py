@@ -59,6 +59,7 @@ tasks = sa.Table(
     sa.Column("inputs", sa.JSON, nullable=False),  # [[dataset, path], …]
     sa.Column("outputs", sa.JSON, nullable=False),  # workspace paths of single files
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False, server_default="0"),  # as it was sent
     sa.Index("tasks_job", "run", "job", "try"),
 )
 

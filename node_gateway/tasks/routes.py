@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 
 from gdi.contracts.gateway_api import CloseAttempt, Closed
 from gdi.contracts.ids import RunId
@@ -18,6 +22,7 @@ from node_gateway.tasks.service import ForeignTask
 from node_gateway.tasks.tes_client import API, TesAway
 
 TaskId = Annotated[str, Path(max_length=200)]
+BODY = {"content": {"application/json": {"schema": TaskBody.model_json_schema()}}, "required": True}
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -39,11 +44,29 @@ def router(gateway: Gateway) -> APIRouter:
         }
         return {**who, "type": kind, "version": installed("gdi-node-gateway")[1], "storage": ["workspace://", "sda://"]}
 
-    @routes.post(API + "/tasks")
-    async def create(request: Request, body: TaskBody) -> dict[str, str]:
-        caller = await gateway.auth.caller(request, "tasks")
+    async def sent(request: Request) -> tuple[TaskBody, int]:
+        """The task and its bytes, which are counted before they are read as JSON, and read off the event loop."""
+        most = gateway.policy.current().max_task_bytes
+        raw = await request.body()
+        if len(raw) > most:
+            raise ProblemError(
+                413,
+                "too-large",
+                f"The task has {len(raw)} bytes; this node allows {most}.",
+                action="Send large files as the workflow's sources, and shorten the command.",
+            )
         try:
-            return {"id": await tasks.create(body.task(), caller)}
+            return await asyncio.to_thread(TaskBody.model_validate_json, raw), len(raw)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+
+    @routes.post(API + "/tasks", openapi_extra={"requestBody": BODY})
+    async def create(request: Request) -> dict[str, str]:
+        caller = await gateway.auth.caller(request, "tasks")
+        body, size = await sent(request)
+        try:
+            return {"id": await tasks.create(body.task(), caller, size)}
         except TesAway as away:
             raise away.problem() from None
         except ProblemError as error:
@@ -61,7 +84,7 @@ def router(gateway: Gateway) -> APIRouter:
         name_prefix: Annotated[str, Query(max_length=1000)] = "",
         tag_key: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
         tag_value: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006
-    ) -> dict[str, Any]:
+    ) -> Response:
         caller = await gateway.auth.caller(request, "tasks")
         values = [*tag_value, *[""] * (len(tag_key) - len(tag_value))]
         tags = dict(zip(tag_key, values, strict=False))
@@ -69,15 +92,18 @@ def router(gateway: Gateway) -> APIRouter:
             page = await tasks.page(
                 caller, view=view, size=page_size, token=page_token, state=state, name_prefix=name_prefix, tags=tags
             )
-            return to_json(page)
+            text = await asyncio.to_thread(lambda: json.dumps(to_json(page)))
+            return Response(text, media_type="application/json")
         except TesAway as away:
             raise away.problem() from None
 
     @routes.get(API + "/tasks/{task}")
-    async def get(request: Request, task: TaskId, view: View = "MINIMAL") -> dict[str, Any]:
+    async def get(request: Request, task: TaskId, view: View = "MINIMAL") -> Response:
         caller = await gateway.auth.caller(request, "tasks")
         try:
-            return to_json(await tasks.get(task, view, caller))
+            found = await tasks.get(task, view, caller)
+            text = await asyncio.to_thread(lambda: json.dumps(to_json(found)))
+            return Response(text, media_type="application/json")
         except TesAway as away:
             raise away.problem() from None
         except ForeignTask as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from tes.models import ListTasksResponse, Task
@@ -22,7 +21,7 @@ from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
 from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import Checked, check
-from node_gateway.tasks.store import Known, TaskStore, TooManyTasks, new_capability
+from node_gateway.tasks.store import Known, TaskStore, TooManyBytes, TooManyTasks, new_capability
 from node_gateway.tasks.tes_client import TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
@@ -44,16 +43,16 @@ class Tasks:
     metrics: Metrics
     locks: DatabaseLocks  # of a job's try while its task is looked for and made
 
-    async def create(self, task: Task, caller: Caller) -> str:
-        """The id of the job's task: the one it has, live or complete, or a new one. ProblemError as `check` and the TES
-        say; TesAway.
+    async def create(self, task: Task, caller: Caller, size: int) -> str:
+        """The id of the job's task: the one it has, live or complete, or a new one. `size`: bytes of the task as it was
+        sent. ProblemError as `check` and the TES say; TesAway.
         """
-        checked = check(task, caller, self.policy.current())
+        checked = await asyncio.to_thread(check, task, caller, self.policy.current())
         async with self.locks.alone("job", caller.run, checked.job, checked.try_):
             known = await self.store.latest(caller.run, checked.job, checked.try_)
             if known is not None and (kept := await self._keep(known)):
                 return kept
-            created = await self._create(task, checked, caller)
+            created = await self._create(task, checked, caller, size)
         if (await self.fences.of(caller.run)).closed >= caller.attempt:  # closed while we talked to the TES
             await self.tes.cancel(created)
             raise ProblemError(
@@ -74,12 +73,13 @@ class Tasks:
         self.metrics.tasks_created.inc()
         return created
 
-    async def _create(self, task: Task, checked: Checked, caller: Caller) -> str:
+    async def _create(self, task: Task, checked: Checked, caller: Caller, size: int) -> str:
         token = await self.broker.node_token(caller.run, "tes")
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.sda) else ("", None)
         files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs or [], strict=True) if o.type == "FILE"]
-        limit = self.policy.current().max_tasks_per_run
+        policy = self.policy.current()
+        limit = policy.max_tasks_per_run
         try:
             number = await self.store.begin(
                 caller,
@@ -88,7 +88,9 @@ class Tasks:
                 capability=digest,
                 key_fingerprint=self.key.fingerprint,
                 files=files,
+                size=size,
                 limit=limit,
+                max_bytes=policy.max_run_bytes,
             )
         except TooManyTasks:
             raise ProblemError(
@@ -96,6 +98,13 @@ class Tasks:
                 "too-many-tasks",
                 f"The run has {limit} tasks, which is what this node allows.",
                 action="Make the jobs larger.",
+            ) from None
+        except TooManyBytes:
+            raise ProblemError(
+                403,
+                "too-many-bytes",
+                f"The run's tasks would be larger than the {policy.max_run_bytes} bytes that this node allows.",
+                action="Make commands and inline files smaller.",
             ) from None
         try:
             created = await self.tes.create(self._inside(task, checked, caller, intent, secret), token)
@@ -177,7 +186,7 @@ class Tasks:
             raise _unknown(task)
         await self._note_ends([seen], {task: known})
         denials = await self.store.denials([known.number]) if state_of(seen) in ERRORS else {}
-        return render(seen, view, self._lens(caller), denials.get(known.number))
+        return await asyncio.to_thread(render, seen, view, self._lens(caller), denials.get(known.number))
 
     async def page(
         self, caller: Caller, *, view: View, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]
@@ -194,7 +203,10 @@ class Tasks:
         own = [t for t in found if id_of(t) in known]
         await self._note_ends(own, known)
         denials = await self.store.denials([known[id_of(t)].number for t in own if state_of(t) in ERRORS])
-        seen = [render(t, view, self._lens(caller), denials.get(known[id_of(t)].number)) for t in own]
+        lens = self._lens(caller)
+        seen = await asyncio.to_thread(
+            lambda: [render(t, view, lens, denials.get(known[id_of(t)].number)) for t in own]
+        )
         return ListTasksResponse(tasks=seen, next_page_token=following or None)
 
     async def cancel(self, task: str, caller: Caller) -> None:
@@ -205,21 +217,17 @@ class Tasks:
         )
 
     async def close(self, caller: Caller, attempt: int) -> int:
-        """The attempt is over here: its capabilities end at once, its live tasks are cancelled. Returns how many;
-        TesAway: close again.
+        """The attempt is over here: its capabilities end at once, its live tasks are cancelled, by the gateway's own
+        records of them. Returns how many; TesAway: close again.
         """
         await self.fences.raise_to(caller.run, closed=attempt)
         await self.store.end_capabilities(caller.run, attempt)
         self.broker.forget(caller.run)
-        ends: dict[str, str] = {}
-        live: list[str] = []
-        async for task in self._tagged(caller.run):
-            if int(tags_of(task)["gdi-attempt"]) > attempt:
-                continue
-            if (state := state_of(task)) in FINAL:
-                ends[id_of(task)] = state
-            elif state not in ENDING:
-                live.append(id_of(task))
+        await self._reconcile(caller.run)
+        recorded = await self.store.unfinished(caller.run, phase="created", attempt=attempt)
+        states = await self._states(caller.run) if recorded else {}
+        ends = {k.tes_id: states[k.tes_id] for k in recorded if states.get(k.tes_id) in FINAL}
+        live = [k.tes_id for k in recorded if states.get(k.tes_id) not in FINAL | ENDING]
         gate = asyncio.Semaphore(16)
 
         async def end(task: str) -> None:
@@ -240,18 +248,22 @@ class Tasks:
         await self.audit.record(entry)
         return len(live)
 
-    async def _tagged(self, run: str) -> AsyncIterator[Task]:
-        """Every task at the TES that carries the run's tags, also one whose creation was never recorded."""
+    async def _states(self, run: str) -> dict[str, str]:
+        """The states of the run's tasks by TES id, as far as the TES lists them. What is not in it is cancelled all the
+        same: a run's end hangs on the gateway's own records, not on a list that tasks can make too large.
+        """
+        states: dict[str, str] = {}
         token, seen = "", set[str]()
-        while token not in seen:
-            seen.add(token)
-            found, token = await self.tes.page(tags={"gdi-run": run}, view="BASIC", size=MAX_PAGE, token=token)
-            for task in found:
-                tags = tags_of(task)
-                if tags.get("gdi-run") == run and tags.get("gdi-attempt", "").isdecimal():
-                    yield task
-            if not token:
-                return
+        try:
+            while token not in seen:
+                seen.add(token)
+                found, token = await self.tes.page(tags={"gdi-run": run}, view="MINIMAL", size=MAX_PAGE, token=token)
+                states.update((id_of(task), state_of(task)) for task in found)
+                if not token:
+                    break
+        except TesAway as away:
+            log.warning("run %s is closed without a list of its tasks: %s", run, away)
+        return states
 
     async def _reconcile(self, run: str) -> None:
         for known in await self.store.unfinished(run, phase="creating"):

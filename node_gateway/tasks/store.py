@@ -72,6 +72,10 @@ class TooManyTasks(Exception):
     """The run has as many tasks as the node allows."""
 
 
+class TooManyBytes(Exception):
+    """With this task the run's tasks would be larger than the node allows."""
+
+
 class TaskStore:
     def __init__(self, database: db.GatewayDatabase) -> None:
         self._db = database
@@ -85,9 +89,13 @@ class TaskStore:
         capability: str | None,
         key_fingerprint: str,
         files: list[str],
+        size: int,
         limit: int,
+        max_bytes: int,
     ) -> int:
-        """The number of the task's trail. TooManyTasks where the run has `limit` tasks, however many begin at once."""
+        """The number of the task's trail. It is reserved here and created afterwards: TooManyTasks where the run has
+        `limit` tasks, TooManyBytes where they would have more than `max_bytes`, however many begin at once.
+        """
         values = {
             "run": caller.run,
             "attempt": caller.attempt,
@@ -101,12 +109,18 @@ class TaskStore:
             "inputs": sorted({(f.dataset, f.path) for f in checked.sda if f is not None}),
             "outputs": files,
             "created_at": time.time(),
+            "bytes": size,
         }
-        count = sa.select(sa.func.count()).select_from(db.tasks).where(t.run == caller.run, t.phase != "refused")
+        count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.bytes), 0)).where(
+            t.run == caller.run, t.phase != "refused"
+        )
         async with self._db.write() as connection:
             await exclusive(connection, "tasks", caller.run)
-            if (await connection.execute(count)).scalar_one() >= limit:
+            tasks, used = (await connection.execute(count)).one()
+            if tasks >= limit:
                 raise TooManyTasks
+            if used + size > max_bytes:
+                raise TooManyBytes
             result = await connection.execute(db.tasks.insert().values(**values))
             key = result.inserted_primary_key
             assert key is not None
@@ -171,12 +185,13 @@ class TaskStore:
                     found[row.tes_id] = _known(row)
         return found
 
-    async def unfinished(self, run: str, *, phase: str) -> list[Known]:
-        """The run's tasks in `phase` whose end was not seen."""
+    async def unfinished(self, run: str, *, phase: str, attempt: int | None = None) -> list[Known]:
+        """The run's tasks in `phase` whose end was not seen; of `attempt` and those before it, where given."""
+        query = sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None))
+        if attempt is not None:
+            query = query.where(t.attempt <= attempt)
         async with self._db.read() as connection:
-            rows = (
-                await connection.execute(sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None)))
-            ).all()
+            rows = (await connection.execute(query.order_by(t.number))).all()
         return [_known(row) for row in rows]
 
     async def end_capabilities(self, run: str, attempt: int) -> None:

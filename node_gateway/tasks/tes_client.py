@@ -4,6 +4,7 @@ account.
 
 from __future__ import annotations
 
+import asyncio
 import urllib.parse
 from typing import Any
 
@@ -15,8 +16,8 @@ from gdi.kit.problem import ProblemError
 from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
 
 API = "/ga4gh/tes/v1"
-MAX_TASK = 32 * 1024 * 1024
-MAX_PAGE = 128 * 1024 * 1024
+MAX_TASK = 16 * 1024 * 1024
+MAX_PAGE = 8 * 1024 * 1024
 Json = dict[str, Any]  # an answer as the TES gave it; it does not leave this file
 
 
@@ -35,6 +36,10 @@ class TesAway(Exception):
             action="Try again in a few seconds.",
             retry_after=3,
         )
+
+
+class TesTooLarge(TesAway):
+    """The answer is larger than it may be: ask for less."""
 
 
 class UpstreamTes:
@@ -75,29 +80,49 @@ class UpstreamTes:
         return found
 
     async def get(self, task: str, view: View) -> Task | None:
-        """The task, or None where the TES does not know it."""
-        answer = await self._send(
-            "GET", f"/tasks/{_quote(task)}", max_bytes=MAX_TASK, auth=self._service, params={"view": view}
-        )
+        """The task, or None where the TES does not know it. One whose logs are too large comes without them."""
+        try:
+            answer = await self._send(
+                "GET", f"/tasks/{_quote(task)}", max_bytes=MAX_TASK, auth=self._service, params={"view": view}
+            )
+        except TesTooLarge:
+            if view != "FULL":
+                raise
+            return await self.get(task, "BASIC")
         if answer.status == 404:
             return None
-        return from_json(self._good(answer), identifier=task)
+        return await asyncio.to_thread(lambda: from_json(self._good(answer), identifier=task))
 
     async def page(
         self, *, tags: dict[str, str], view: View, size: int, token: str = "", state: str = "", name_prefix: str = ""
     ) -> tuple[list[Task], str]:
-        """One page of the tasks with all these tags: (tasks, next page's token or empty)."""
-        query: list[tuple[str, str | int | float | bool | None]] = [("view", view), ("page_size", size)]
+        """One page of the tasks with all these tags: (tasks, next page's token or empty). A page of more than MAX_PAGE
+        bytes is asked for again with half as many tasks.
+        """
+        query: list[tuple[str, str | int | float | bool | None]] = [("view", view)]
         query += [("page_token", token)] if token else []
         query += [("state", state)] if state else []
         query += [("name_prefix", name_prefix)] if name_prefix else []
         for key, value in tags.items():
             query += [("tag_key", key), ("tag_value", value)]
-        body = self._good(
-            await self._send("GET", "/tasks", max_bytes=MAX_PAGE, auth=self._service, params=query, timeout=60)
-        )
-        following = body.get("next_page_token")
-        return tasks_from_json(body), following if isinstance(following, str) else ""
+        while True:
+            sized = [*query, ("page_size", size)]
+            try:
+                answer = await self._send(
+                    "GET", "/tasks", max_bytes=MAX_PAGE, auth=self._service, params=sized, timeout=60
+                )
+                break
+            except TesTooLarge:
+                if size <= 1:
+                    raise
+                size //= 2
+
+        def read() -> tuple[list[Task], str]:
+            body = self._good(answer)
+            following = body.get("next_page_token")
+            return tasks_from_json(body), following if isinstance(following, str) else ""
+
+        return await asyncio.to_thread(read)
 
     async def cancel(self, task: str) -> None:
         answer = await self._send("POST", f"/tasks/{_quote(task)}:cancel", max_bytes=1024 * 1024, auth=self._service)
@@ -117,7 +142,9 @@ class UpstreamTes:
             answer = await fetch(self._http, method, API + path, **request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise TesAway(type(error).__name__, maybe_done=False) from None
-        except (httpx.HTTPError, TooLarge) as error:
+        except TooLarge:
+            raise TesTooLarge("its answer is too large", maybe_done=True) from None
+        except httpx.HTTPError as error:
             raise TesAway(type(error).__name__, maybe_done=True) from None
         if answer.status >= 500 or answer.status == 429:
             raise TesAway(f"it answered {answer.status}", maybe_done=answer.status >= 500)

@@ -186,7 +186,7 @@ def test_every_pod_of_the_charts_is_restricted_and_holds_no_secret_in_its_enviro
         ("gdi-node", "funnel.tasks.storageClass=No Class", "storageClass"),
         ("gdi-node", "funnel.tasks.accessMode=ReadOnlyMany", "accessMode"),
         ("gdi-node", "funnel.tasks.quota.count/pods=5", "quota"),
-        ("gdi-node", "monitoring.prometheusRule.enabled=true", "prometheusRule"),
+        ("gdi-node", "monitoring.prometheusRules.enabled=true", "prometheusRules"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(chart: str, wrong: str, named: str) -> None:

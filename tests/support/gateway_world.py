@@ -151,6 +151,8 @@ class FakeTes:
         # Popped at each create: "lost" (made, answered 500), "refuse" (400), "away" (503 and not made), "slow" (2 s)
         self.create_faults: list[str] = []
         self.lists = 0
+        self.unlisted = False  # lists are answered with 500
+        self.infos: list[float] = []
         app = FastAPI()
         self.server = Server(app)
 
@@ -163,6 +165,7 @@ class FakeTes:
 
         @app.get("/ga4gh/tes/v1/service-info")
         async def info() -> Any:
+            self.infos.append(time.monotonic())
             return {"id": "fake"}
 
         @app.post("/ga4gh/tes/v1/tasks")
@@ -191,6 +194,8 @@ class FakeTes:
             if not service(request):
                 return PlainTextResponse("no", 401)
             self.lists += 1
+            if self.unlisted:
+                return PlainTextResponse("boom", 500)
             query = request.query_params
             tags = dict(zip(query.getlist("tag_key"), query.getlist("tag_value"), strict=True))
             every = [t for t in self.tasks.values() if all(t["tags"].get(k) == v for k, v in tags.items())]
@@ -483,6 +488,14 @@ class World:
             transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://gateway", timeout=60, trust_env=False
         ) as client:
             yield client
+
+    def ready(self) -> dict[str, str]:
+        """What the gateway says to its operators of its parts. It is ready."""
+        with self.inside() as client:
+            answer = client.get("/readyz")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, str] = answer.json()["checks"]
+        return found
 
     def audit(self, run: str = "") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
