@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from gdi.contracts.variants import WITHHELD
 from gdi.releases.kind import CoordinatorHalf, Kind, NodeHalf
 
 
@@ -14,6 +15,7 @@ class AlleleCounts(Kind):
     reasons: ClassVar = {
         "small-count": "a count was below the node's floor: so few people could be recognised",
         "ledger": "with what left this node before, the numbers would give few people away",
+        **WITHHELD,
     }
 
     def node(self) -> NodeHalf[Any]:

@@ -4,7 +4,7 @@ left before.
 
 from __future__ import annotations
 
-from gdi.contracts.variants import ALTERNATE, CONTIG, REFERENCE, whole
+from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, WITHHELD, whole
 from gdi.releases.allele_counts.table import CLASSES, FORMAT, Row, Site
 from gdi.releases.kind import Before
 
@@ -20,7 +20,7 @@ SCHEMA = {
         "withheld": {
             "type": "object",
             "additionalProperties": {"type": "integer", "minimum": 1},
-            "propertyNames": {"enum": [SMALL, LEDGER]},
+            "propertyNames": {"enum": [SMALL, LEDGER, *WITHHELD]},
         },
         "sites": {
             "type": "array",
@@ -30,7 +30,7 @@ SCHEMA = {
                 "additionalProperties": False,
                 "properties": {
                     "chrom": {"type": "string", "pattern": whole(CONTIG)},
-                    "pos": {"type": "integer", "minimum": 1},
+                    "pos": {"type": "integer", "minimum": 1, "maximum": MAX_POS},
                     "ref": {"type": "string", "pattern": whole(REFERENCE)},
                     "alt": {"type": "string", "pattern": whole(ALTERNATE)},
                     **{name: {"type": "integer", "minimum": 0} for name in ("ac", "an", *CLASSES)},
@@ -42,7 +42,9 @@ SCHEMA = {
 
 
 def key_of(row: Row) -> str:
-    """What the ledger calls an allele: `chrom:pos:ref:alt`. No field but the last may hold a colon."""
+    """What the ledger calls an allele: `chrom:pos:ref:alt`. No two alleles share a key, though a contig's name and a
+    symbol may hold colons: only a symbol has `<` and ends in `>`, and bases hold no colon.
+    """
     return f"{row.chrom}:{row.pos}:{row.ref}:{row.alt}"
 
 
@@ -93,6 +95,8 @@ def verdict(site: Site, floor: int, before: Before) -> str:
     """Empty where the site may leave, or why it may not. A site leaves whole or not at all: nothing can be subtracted
     to find a part.
     """
+    if site.why:
+        return site.why
     if small(site, floor):
         return SMALL
     return LEDGER if too_close(site, floor, before) else ""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gdi.contracts.variants import ALTERNATE, CONTIG, REFERENCE, whole
+from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.kind import BadReleaseError
 
 HEADER = "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES"
@@ -23,7 +23,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     chrom: str = Field(pattern=whole(CONTIG))
-    pos: int = Field(ge=0, lt=2**40, strict=True)
+    pos: int = Field(ge=0, le=MAX_POS, strict=True)
     ref: str = Field(pattern=whole(REFERENCE))
     alt: str = Field(pattern=whole(ALTERNATE))
     ac: Count

@@ -28,7 +28,7 @@ class AlleleCountsNode(NodeHalf[Site]):
         released, withheld = [], Counter[str]()
         for site in units:
             if why := check.verdict(site, rules.floor, before):
-                withheld[why] += 1
+                withheld[why] += site.count
             else:
                 released.append(site)
         return Checked(released, withheld)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
-from gdi.contracts.variants import ALTERNATE, CONTIG, REFERENCE
+from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, WITHHELD, Counted, why_not_one
 from gdi.releases.kind import FormatError
 
 FORMAT = "gdi-allele-counts/1"
@@ -52,9 +52,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """All alternate alleles of one (chrom, pos, ref), sorted."""
+    """All alternate alleles of one (chrom, pos, ref), sorted. `why`: a reason of `variants.WITHHELD` where it cannot
+    leave whatever the node's floor; `count` such sites without rows are one unit, where the workflow left them out.
+    """
 
     rows: tuple[Row, ...]
+    why: str = ""
+    count: int = 1
 
     @property
     def place(self) -> tuple[str, int, str]:
@@ -62,13 +66,14 @@ class Site:
 
 
 def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
-    """The sites, sorted by chromosome, position and reference (the order of a file could carry a message).
-    FormatError.
+    """The sites, sorted by chromosome, position and reference (the order of a file could carry a message), then what
+    the workflow left out. FormatError.
     """
     rows: dict[tuple[str, int, str], list[Row]] = {}
     chroms: set[str] = set()
+    skipped: dict[str, int] = {}
     number = 0
-    for number, value in enumerate(_sites(_Text(file)), start=1):
+    for number, value in enumerate(_sites(_Text(file), skipped), start=1):
         if number > max_rows:
             raise FormatError(f"more than {max_rows} rows, which is what this node looks at")
         row = _row(value, number)
@@ -78,10 +83,9 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
         rows.setdefault(row[:3], []).append(row)
     sites = []
     for place in sorted(rows):
-        site = Site(tuple(sorted(rows.pop(place))))
-        _check_site(site)
-        sites.append(site)
-    return sites
+        of_site = sorted(rows.pop(place))
+        sites.append(Site(tuple(of_site), why_not_one([_counted(row) for row in of_site]) if of_site[1:] else ""))
+    return sites + [Site((), why, count) for why, count in sorted(skipped.items())]
 
 
 def _row(value: Any, number: int) -> Row:  # whatever JSON held
@@ -96,8 +100,8 @@ def _row(value: Any, number: int) -> Row:  # whatever JSON held
     texts = {"chrom": sys.intern(value["chrom"]), "ref": sys.intern(value["ref"]), "alt": sys.intern(value["alt"])}
     row = Row(**{**value, **texts})
     people = row.hom_ref + row.het + row.hom_alt
-    if row.pos < 1:
-        raise FormatError(f"row {number}: pos must be at least 1")
+    if not 1 <= row.pos <= MAX_POS:
+        raise FormatError(f"row {number}: pos must be from 1 to {MAX_POS}")
     if row.an != 2 * people + row.hemi_ref + row.hemi_alt + row.half_missing:
         raise FormatError(f"row {number}: an must be 2*(hom_ref + het + hom_alt) + hemi_ref + hemi_alt + half_missing")
     if not 0 <= row.half_alt <= row.half_missing:
@@ -105,21 +109,8 @@ def _row(value: Any, number: int) -> Row:  # whatever JSON held
     return row
 
 
-def _check_site(site: Site) -> None:
-    """What does not depend on the alternate allele must be the same in all rows of a site, and no allele may be told
-    twice.
-    """
-    first, where = site.rows[0], f"site {site.rows[0].chrom}:{site.rows[0].pos}"
-    if len({r.alt for r in site.rows}) != len(site.rows):
-        raise FormatError(f"{where}: an alternate allele has more than one row")
-    for row in site.rows[1:]:
-        same = row.an == first.an and row.half_missing == first.half_missing and row.missing == first.missing
-        if not same or row.hom_ref + row.het + row.hom_alt != first.hom_ref + first.het + first.hom_alt:
-            raise FormatError(
-                f"{where}: the rows of its alternate alleles disagree on an, missing or the number of people"
-            )
-    if sum(r.ac for r in site.rows) > first.an:
-        raise FormatError(f"{where}: the alternate alleles are more than an")
+def _counted(row: Row) -> Counted:
+    return Counted(row.alt, row.ac, row.an, row.hom_ref + row.het + row.hom_alt, row.half_missing, row.missing)
 
 
 class _Text:
@@ -193,7 +184,8 @@ def _small_int(text: str) -> int:
 _DECODER = json.JSONDecoder(object_pairs_hook=_no_twins, parse_int=_small_int)
 
 
-def _sites(text: _Text) -> Iterator[Any]:
+def _sites(text: _Text, skipped: dict[str, int]) -> Iterator[Any]:
+    """Each value of `sites`; what `skipped` holds goes into the dict of that name."""
     text.expect("{")
     seen: list[str] = []
     while True:
@@ -201,18 +193,29 @@ def _sites(text: _Text) -> Iterator[Any]:
             text.expect('"')
         key = text.value()
         text.expect(":")
-        if key in seen or key not in ("format", "sites"):
-            raise FormatError("it must have exactly the fields format and sites")
+        if key in seen or key not in ("format", "sites", "skipped"):
+            raise FormatError("it must have exactly the fields format, sites and, where sites were left out, skipped")
         seen.append(key)
         if key == "format":
             if text.value() != FORMAT:
                 raise FormatError(f"format is not {FORMAT}")
+        elif key == "skipped":
+            skipped.update(_skipped(text.value()))
         else:
             yield from _array(text)
         if text.expect(",", "}") == "}":
             break
-    if sorted(seen) != ["format", "sites"] or text.peek():
+    if not {"format", "sites"} <= set(seen) or text.peek():
         raise FormatError("it must have exactly the fields format and sites, and nothing after them")
+
+
+def _skipped(value: Any) -> dict[str, int]:  # whatever JSON held
+    good = isinstance(value, dict) and all(
+        why in WITHHELD and type(n) is int and 0 < n <= MAX_COUNT for why, n in value.items()
+    )
+    if not good:
+        raise FormatError(f"skipped must have numbers above 0 by reason, of {', '.join(WITHHELD)}")
+    return dict(value)
 
 
 def _array(text: _Text) -> Iterator[Any]:

@@ -211,7 +211,9 @@ BAD: list[tuple[str, bytes]] = [
         "row field twice",
         json.dumps({"format": FORMAT, "sites": [good()]}).encode().replace(b'"pos": 7', b'"pos": 7, "pos": 8'),
     ),
-    ("two rows for one allele", json.dumps({"format": FORMAT, "sites": [good(), good()]}).encode()),
+    ("a reason of its own", json.dumps({"format": FORMAT, "sites": [], "skipped": {"GENOTYPE": 1}}).encode()),
+    ("skipped is a list", json.dumps({"format": FORMAT, "sites": [], "skipped": ["GENOTYPE"]}).encode()),
+    ("nothing skipped", json.dumps({"format": FORMAT, "sites": [], "skipped": {"breakend": 0}}).encode()),
     *[
         (f"{field} {value!r}", json.dumps({"format": FORMAT, "sites": [{**good(), field: value}]}).encode())
         for field, value in [
@@ -223,6 +225,7 @@ BAD: list[tuple[str, bytes]] = [
             ("alt", "<GENOTYPE HG001>"),
             ("alt", ""),
             ("pos", 0),
+            ("pos", 2**31),
             ("pos", -1),
             ("pos", 7.0),
             ("pos", True),
@@ -248,12 +251,29 @@ def test_what_is_not_counts_and_coordinates_is_refused_without_repeating_it(data
     assert "GENOTYPE" not in str(error.value) and len(str(error.value)) < 400
 
 
-def test_rows_of_one_site_must_agree_on_what_does_not_depend_on_the_allele() -> None:
-    rows = rows_of([(0, 0)] * 50 + [(0, 1)] * 20 + [(0, 2)] * 20, 7, 2)
-    read(file_of(rows), max_rows=10)
-    lying = [rows[0], {**rows[1], "missing": 9}]
-    with pytest.raises(FormatError, match="disagree"):
-        read(file_of(lying), max_rows=10)
+def test_a_site_whose_rows_cannot_be_of_the_same_people_is_withheld_alone() -> None:
+    people: list[Genotype] = [(0, 0)] * 50 + [(0, 1)] * 20 + [(0, 2)] * 20
+    rows = rows_of(people, 7, 2)
+    of_others = {**rows[1], "missing": 9}
+    other_site = rows_of(people, 8, 1)
+    for site, why in (
+        (rows, ""),
+        ([rows[0], of_others], "rows-disagree"),
+        ([rows[0], rows[0]], "duplicate-site"),
+        ([rows[0], rows[0], of_others], "duplicate-site"),
+    ):
+        data, passed = published(read(file_of([*other_site, *site]), max_rows=10))
+        assert json.loads(data)["withheld"] == ({why: 1} if why else {})
+        assert [s.rows[0].pos for s in passed] == ([8] if why else [7, 8])
+
+
+def test_what_the_workflow_left_out_is_counted_by_reason() -> None:
+    document = {"format": FORMAT, "sites": [good()], "skipped": {"position": 2, "breakend": 3}}
+    sites = read(io.BytesIO(json.dumps(document).encode()), max_rows=10)
+    data, passed = published(sites)
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(data))
+    assert json.loads(data)["withheld"] == {"breakend": 3, "position": 2} and len(passed) == 1
+    assert all(key for site in sites for key in AlleleCountsNode().keys(site))
 
 
 @settings(max_examples=60, deadline=None)

@@ -101,7 +101,12 @@ def row(**changes: Any) -> dict[str, Any]:
         ({"alt": "<del>"}, False),
         ({"alt": "G\n"}, False),
         ({"chrom": "2 X"}, False),
-        ({"chrom": "HLA-A"}, False),
+        ({"chrom": "HLA-A*01:01:01:01"}, True),
+        ({"chrom": "HLA<A"}, False),
+        ({"chrom": "*01"}, False),
+        ({"pos": 2**31 - 1}, True),
+        ({"pos": 2**31}, False),
+        ({"ref": "M", "alt": "<INS:ME:ALU>"}, True),
     ],
 )
 def test_node_and_coordinator_accept_the_same_variants(changes: dict[str, Any], good: bool) -> None:

@@ -154,8 +154,9 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str, int]] = {
     "POS is a word": (cell(12, 1, "x"), "VcfFormatError", 12),
     "CHROM has a space": (cell(12, 0, "a b"), "VcfFormatError", 12),
     "REF is a word": (cell(12, 3, "hello"), "VcfFormatError", 12),
-    "a breakend": (cell(12, 4, "A]2:321]"), "UnsupportedAllele", 12),
-    "the same allele on two lines": (cell(16, 4, "C"), "DuplicateSite", 16),
+    "a byte order mark": (lambda d: b"\xef\xbb\xbf" + d, "VcfFormatError", 1),
+    "blank lines before the last": (line(18, lambda t: "\n\n" + t), "VcfFormatError", 18),
+    "POS is negative": (cell(12, 1, "-1"), "VcfFormatError", 12),
     "no #CHROM line": (lambda d: d.replace(b"#CHROM", b"##CHROM"), "VcfFormatError", 9),
     "no samples": (lambda d: b"\n".join(b"\t".join(x.split(b"\t")[:8]) for x in d.split(b"\n")), "NoGenotypes", 8),
     "not a VCF": (lambda d: b"hello\n", "VcfFormatError", 1),
@@ -194,6 +195,11 @@ def test_a_truncated_or_damaged_file_says_where_reading_stopped(tmp_path: Path) 
 
 def test_two_datasets_of_a_node_are_added_up(tmp_path: Path) -> None:
     once = run(FIXTURE, tmp_path, 1)
-    assert script("gather.py", tmp_path / "two.json", tmp_path / "0.jsonl", tmp_path / "0.jsonl").returncode == 0
+    parts = []
+    for name in ("one", "two"):
+        parts.append(tmp_path / name / "0.jsonl")
+        parts[-1].parent.mkdir()
+        parts[-1].write_bytes((tmp_path / "0.jsonl").read_bytes())
+    assert script("gather.py", tmp_path / "two.json", *parts).returncode == 0
     twice = keyed(json.loads((tmp_path / "two.json").read_text()))
     assert all(twice[k]["ac"] == 2 * s["ac"] and twice[k]["an"] == 2 * s["an"] for k, s in keyed(once).items())

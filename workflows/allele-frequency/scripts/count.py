@@ -1,4 +1,6 @@
-"""Counts the sites of one region: a JSON line for each alternate allele."""
+"""Counts the sites of one region: a JSON line for each alternate allele, or one for a record that no release can name,
+with the reason.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def main() -> None:
     try:
         with options.out.open("w") as out:
             for record in islice(records(options.vcf), first, end):
-                for row in count(record):
+                uncounted = [{"line": record.line, "why": record.why}]
+                for row in uncounted if record.why else count(record):
                     out.write(json.dumps(row) + "\n")
     except VcfError as error:
         fail(error)

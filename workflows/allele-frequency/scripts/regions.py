@@ -1,13 +1,15 @@
 """Splits the records 0..n-1 into as many ranges of nearly equal length as were asked for; some are empty where there
-are few records.
+are few records. Before that it looks whether another dataset of the run has the same people: they would count twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 
 def split(records: int, regions: int) -> list[list[int]]:
@@ -16,13 +18,33 @@ def split(records: int, regions: int) -> list[list[int]]:
     return [[a, b] for a, b in pairwise(edges)]
 
 
+def twice(own: Path, all_of_them: list[Path]) -> list[str]:
+    """The files of other datasets that have a person of this one."""
+    people = set(_read(own)["people"])
+    return [file.stem for file in all_of_them if file != own and not people.isdisjoint(_read(file)["people"])]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("validated", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--regions", type=int, required=True)
+    parser.add_argument("--datasets", type=Path, nargs="*", default=[], help="what `validate` wrote of all datasets")
     options = parser.parse_args()
-    records = int(json.loads(options.validated.read_text())["records"])
+    if others := twice(options.validated, options.datasets):
+        print(
+            f"duplicate-people: samples of {options.validated.stem} have the same names in {', '.join(others)}: their"
+            " people would count twice. Start a run for each dataset, or give different people different names.",
+            file=sys.stderr,
+        )
+        print("GDI-ERROR class=DuplicatePeople", file=sys.stderr)
+        sys.exit(1)
+    records = int(_read(options.validated)["records"])
     options.out.write_text(json.dumps({"regions": split(records, options.regions)}) + "\n")
 
 
