@@ -16,13 +16,9 @@ import yaml
 
 from gdi.funnel.container_line import PULL, RUN, STOP
 from gdi.kit.jose import SigningKey
-from tests.kubernetes import programs
-from tests.kubernetes.cluster import ROOT, Cluster
+from tests.kubernetes.charts import CHARTS, FOREIGN, VALUES, helm, named, rendered
+from tests.kubernetes.cluster import Cluster
 
-CHARTS = ROOT / "charts"
-VALUES = sorted(p.relative_to(CHARTS).as_posix() for p in CHARTS.glob("*/ci/*.yaml"))
-# What the API server does not know in a cluster without their operator.
-FOREIGN = ("monitoring.coreos.com",)
 CLUSTERS = {
     "Namespace",
     "ClusterRole",
@@ -91,31 +87,6 @@ AIRFLOW = {
     "flower": {"enabled"},
     "networkPolicies": {"enabled"},
 }
-
-
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(programs.build() / "helm"), *arguments], capture_output=True, text=True, timeout=120)
-
-
-def rendered(values: str, *more: str) -> list[dict[str, Any]]:
-    chart = values.split("/")[0]
-    name = "gdi" if chart == "gdi" else "node-a"
-    api = [f"--api-versions={group}/v1" for group in FOREIGN]
-    done = helm(
-        "template",
-        name,
-        str(CHARTS / chart),
-        "-n",
-        name,
-        "--kube-version",
-        "1.34.2",
-        "-f",
-        str(CHARTS / values),
-        *api,
-        *more,
-    )
-    assert done.returncode == 0, done.stderr
-    return [o for o in yaml.safe_load_all(done.stdout) if o]
 
 
 @pytest.mark.parametrize("values", VALUES)
@@ -321,11 +292,6 @@ def test_the_policy_and_funnels_configuration_that_the_chart_writes_are_understo
             }.items()
         )
         assert (tmp_path / "out.yaml").stat().st_mode & 0o777 == 0o600
-
-
-def named(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
-    return found
 
 
 def test_workers_and_the_commands_that_they_wait_for_share_no_quota() -> None:
