@@ -124,7 +124,7 @@ class Archive:
         if answer.status_code in (400, 401, 403, 404):
             raise await self._why(file, answer.status_code, token)
         if answer.status_code != 200:
-            raise Refused(*await _said(answer, file))
+            raise Refused(*await _denial_of(answer, file))
         headers = {k: answer.headers[k] for k in PASSED_HEADERS if k in answer.headers}
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise Refused(
@@ -225,7 +225,7 @@ def _quote(part: str) -> str:
     return urllib.parse.quote(part, safe="")
 
 
-async def _said(answer: httpx.Response, file: SdaUrl) -> tuple[DenialClass, str]:
+async def _denial_of(answer: httpx.Response, file: SdaUrl) -> tuple[DenialClass, str]:
     """(error class, sentence) for a status that is not 200; the archive's own words are short plain text."""
     try:
         words = await afirst(answer.aiter_raw(1024), 400)

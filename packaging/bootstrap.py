@@ -29,7 +29,7 @@ def fail(message: str) -> None:
     sys.exit(f"setup: {message}")
 
 
-def wanted() -> str:
+def stamp() -> str:
     digest = hashlib.sha256(f"{sys.version_info[:2]}{ROOT}".encode())
     for name in ("requirements.lock", "pyproject.toml"):
         digest.update((ROOT / name).read_bytes())
@@ -101,7 +101,7 @@ def main() -> None:
         fail("Linux is needed: Snakemake and the tasks run in Linux namespaces.")
     lock = os.open(ROOT, os.O_RDONLY)  # a lock on the folder itself: nothing is left behind
     fcntl.flock(lock, fcntl.LOCK_EX)
-    if STAMP.exists() and STAMP.read_text() == wanted():
+    if STAMP.exists() and STAMP.read_text() == stamp():
         return
     started = time.monotonic()
     VENV.mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def main() -> None:
     print("setup: installing the locked packages into .venv", flush=True)
     run(tool, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", "requirements.lock")
     run(tool, "pip", "install", "--quiet", "--python", python, "--no-deps", "--editable", ".")
-    STAMP.write_text(wanted())
+    STAMP.write_text(stamp())
     print(f"setup: ready after {time.monotonic() - started:.0f} s", flush=True)
 
 

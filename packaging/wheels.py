@@ -30,12 +30,12 @@ def build(name: str, into: Path) -> Path:
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or names()
-    if unknown := sorted(set(wanted) - set(names())):
+    selection = sys.argv[1:] or names()
+    if unknown := sorted(set(selection) - set(names())):
         print(f"no such wheel: {', '.join(unknown)}; there are {', '.join(names())}", file=sys.stderr)
         return 2
     DIST.mkdir(exist_ok=True)
-    for name in wanted:
+    for name in selection:
         try:
             wheel = build(name, DIST)
         except RuntimeError as error:

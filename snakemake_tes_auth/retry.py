@@ -38,9 +38,9 @@ def error_of(answer: httpx.Response) -> Exception:
     error = as_problem(answer)
     if error.slug == "http-error" and answer.content:
         # What a TES that is no gateway says of it: bounded, one line, in the server's own words.
-        said = "".join(c if c.isprintable() else " " for c in answer.text[:300]).strip()
+        detail = "".join(c if c.isprintable() else " " for c in answer.text[:300]).strip()
         error = ProblemError(
-            answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {said}"
+            answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {detail}"
         )
     if error.problem.status == 401 or error.slug in SILENCED:
         return Refused(f"{answer.request.url.path} refused this run: {error}")
@@ -60,15 +60,15 @@ async def persist(
     """Calls until it succeeds, fails for good (that error is raised) or patience is at its end (Away). `say` hears what
     it waits for, at most every 15 s.
     """
-    told = 0.0
+    last_notice = 0.0
 
     def reason(error: Exception) -> str:
         return error.problem.detail if isinstance(error, ProblemError) else type(error).__name__
 
     def note(failure: Failure) -> None:
-        nonlocal told
-        if failure.since - told >= 15 or (not told and failure.attempt == 3):
-            told = failure.since
+        nonlocal last_notice
+        if failure.since - last_notice >= 15 or (not last_notice and failure.attempt == 3):
+            last_notice = failure.since
             bound = f"(since {failure.since:.0f} s, at most {patience.total:.0f} s)"
             say(f"Waiting for {what}: {reason(failure.error)} {bound}")
 

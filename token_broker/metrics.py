@@ -29,9 +29,9 @@ class Metrics:
         self.requests.labels(method(scope), route(scope), str(status)).observe(seconds)
 
     def counting_refresh(self, note: Note) -> Note:
-        async def on_refresh(grant: str, held: StoredTokens) -> None:
+        async def on_refresh(grant: str, stored: StoredTokens) -> None:
             self.refreshes.inc()
-            await note(grant, held)
+            await note(grant, stored)
 
         return on_refresh
 

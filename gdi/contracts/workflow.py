@@ -207,9 +207,9 @@ def load(folder: Path) -> CatalogueEntry:
         raise CatalogueError(
             f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
         )
-    for wanted in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
-        if not (folder / wanted).is_file():
-            raise CatalogueError(f"{file}: {wanted} is missing beside it")
+    for name in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
+        if not (folder / name).is_file():
+            raise CatalogueError(f"{file}: {name} is missing beside it")
     return CatalogueEntry(
         folder=folder,
         workflow=workflow,

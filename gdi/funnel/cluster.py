@@ -118,8 +118,8 @@ def _patience(error: Exception) -> float:
 def _refused(method: str, path: str, answer: httpx.Response) -> ClusterError:
     try:
         body = answer.json()
-        said, reason = str(body.get("message") or ""), str(body.get("reason") or "")
+        detail, reason = str(body.get("message") or ""), str(body.get("reason") or "")
     except (ValueError, AttributeError):
-        said = reason = ""
-    message = f"{method} {path}: the API server answers {answer.status_code}: {' '.join(said.split())[:500]}"
+        detail = reason = ""
+    message = f"{method} {path}: the API server answers {answer.status_code}: {' '.join(detail.split())[:500]}"
     return ClusterError(message, answer.status_code, reason)

@@ -201,18 +201,18 @@ class _Parts:
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
-        self._held = bytearray()
+        self._buffer = bytearray()
 
     async def exactly(self, count: int, *, short: bool = False) -> bytes:
-        while len(self._held) < count:
+        while len(self._buffer) < count:
             try:
-                self._held += await anext(self._chunks)
+                self._buffer += await anext(self._chunks)
             except StopAsyncIteration:
                 if short:
                     break
                 raise CutError from None
-        part = bytes(self._held[:count])
-        del self._held[:count]
+        part = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return part
 
 

@@ -59,7 +59,7 @@ STOPPING = 60.0  # seconds for which a pod that ends may take longer than it was
 START = 21600.0  # seconds for which a task waits for room, where the chart says nothing else
 TELL = 30.0  # seconds after which the task's stderr says what it waits for
 PAUSES = (2.0, 30.0)  # seconds between tries to make the pod: the first, and the longest
-TOLD = 6.0  # seconds in which Funnel sends on what was said: more than its LogUpdateRate
+LOG_DELAY = 6.0  # seconds in which Funnel sends on what was said: more than its LogUpdateRate
 LEAST_MEMORY, LEAST_CPU = 64, 10  # MB, thousandths: 0 would be no limit at all
 ITS_OWN = {400, 403, 413, 422}  # answers to a pod that no second try makes good
 
@@ -164,18 +164,18 @@ def run(line: Line, around: Around, cluster: Cluster) -> int:
     with Streams(root / _streams(line.name)):
         try:
             _create(cluster, around, line.name, pod(line, around), stopped)
-            code, said = _until_end(cluster, around, line.name, stopped)
+            code, note = _until_end(cluster, around, line.name, stopped)
         except PlatformError:
             if not stopped.exists():
                 raise
-            code, said = 128 + signal.SIGKILL, "stopped"
+            code, note = 128 + signal.SIGKILL, "stopped"
         finally:
             with contextlib.suppress(ClusterError):
                 cluster.delete(path)
     if removed := make_plain(root, [v.source for v in line.volumes if v.writable]):
-        said += f" {removed} links or pipes that are no file of this task were removed."
-    if said.strip():
-        print(f"gdi: {said.strip()}", file=sys.stderr)
+        note += f" {removed} links or pipes that are no file of this task were removed."
+    if note.strip():
+        print(f"gdi: {note.strip()}", file=sys.stderr)
     return code
 
 
@@ -277,7 +277,7 @@ def _create(cluster: Cluster, around: Around, name: str, body: Json, stopped: Pa
     no API server, or `stopped` is there.
     """
     path = f"{around.pods}/{name}"
-    began, trouble, pause, told = time.monotonic(), 0.0, PAUSES[0], False
+    began, trouble, pause, notice = time.monotonic(), 0.0, PAUSES[0], False
     while not stopped.exists():
         try:
             cluster.create(around.pods, body)
@@ -293,8 +293,8 @@ def _create(cluster: Cluster, around: Around, name: str, body: Json, stopped: Pa
                 raise PlatformError(
                     f"the task's pod cannot be made, for {now - (trouble or began):.0f} s: {error}"
                 ) from None
-            if error.full and not told and now - began > TELL:
-                told = _tell(str(error))
+            if error.full and not notice and now - began > TELL:
+                notice = _tell(str(error))
             if error.reason == "AlreadyExists" and _was_made(cluster, path, around.uid):
                 return
         until = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311
@@ -329,7 +329,7 @@ def _owner(pod: Json) -> str:
 
 def _until_end(cluster: Cluster, around: Around, name: str, stopped: Path) -> tuple[int, str]:
     """(exit code, what is to be said of it). PlatformError."""
-    began, told = time.monotonic(), False
+    began, notice = time.monotonic(), False
     since: float | None = None  # when its container could first not be made
     leaving: float | None = None  # when it was first seen to be deleted
     while True:
@@ -360,8 +360,8 @@ def _until_end(cluster: Cluster, around: Around, name: str, stopped: Path) -> tu
             raise PlatformError(
                 f"the task's pod did not start for {now - began:.0f} s: {_unscheduled(found) or f'{reason}: {message}'}"
             )
-        if pending and not told and now - began > TELL and (why := _unscheduled(found)):
-            told = _tell(f"no machine takes its pod: {why}")
+        if pending and not notice and now - began > TELL and (why := _unscheduled(found)):
+            notice = _tell(f"no machine takes its pod: {why}")
         this = {"fieldSelector": f"metadata.name={name}", "resourceVersion": str(found["metadata"]["resourceVersion"])}
         try:
             with cluster.watch(around.pods, 10 if since or leaving else 30 if pending else WATCH, **this) as changes:
@@ -429,7 +429,7 @@ def main(arguments: list[str]) -> int:
         return run(parse(rest), around, cluster)
     except PlatformError as error:
         print(f"gdi: {error}", file=sys.stderr, flush=True)
-        time.sleep(TOLD)
+        time.sleep(LOG_DELAY)
         os.kill(os.getppid(), signal.SIGKILL)
         return FAILED
     except (ValueError, OSError, KeyError, yaml.YAMLError, ClusterError) as error:

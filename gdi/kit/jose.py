@@ -139,10 +139,10 @@ class RemoteKeys:
         """The current keys. KeysUnavailable where there are none, or not the one asked for, and the server does not
         answer rightly.
         """
-        asked = time.monotonic()
-        if not self._settled(kid, asked):
+        since = time.monotonic()
+        if not self._settled(kid, since):
             async with self._lock:
-                if not self._settled(kid, asked):
+                if not self._settled(kid, since):
                     try:
                         self._keys, self._away = await self._fetched(), ""
                     except (
@@ -168,11 +168,11 @@ class RemoteKeys:
             raise ValueError("empty")
         return found
 
-    def _settled(self, kid: str | None, asked: float) -> bool:
+    def _settled(self, kid: str | None, since: float) -> bool:
         """Whether a fetch would be too early, for who came at `asked`."""
         now = time.monotonic()
         if not self._keys:
-            return self._at > asked  # one fetch for all who waited for it
+            return self._at > since  # one fetch for all who waited for it
         if now - self._at > self.fresh_for:
             return False
         return self._has(kid) or now - self._missed_at < self.refetch_after

@@ -132,7 +132,7 @@ def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str, w
                 params={"map_index": index},
             )
             if answer.is_success:
-                lines += [f"  | {said[:500]}" for said in errors_in(answer.json().get("content", []))[-4:]]
+                lines += [f"  | {error[:500]}" for error in errors_in(answer.json().get("content", []))[-4:]]
             lines.append(f"  log: {where}")
     progress = portal.progress(broker_run)
     if progress is not None and progress.failing is not None:

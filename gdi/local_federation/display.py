@@ -61,7 +61,7 @@ class ProgressDisplay:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live = Live(console=console, refresh_per_second=4, transient=False) if console.is_terminal else None
-        self._said: set[str] = set()
+        self._printed_lines: set[str] = set()
 
     def show(self, progress: Progress) -> None:
         if self.live is not None:
@@ -70,8 +70,8 @@ class ProgressDisplay:
         for rule in progress.rules:
             state = rule_state(rule)
             line = f"{rule.node:10} {rule.rule:20} {rule.done}/{rule.total} {state}"
-            if state != "waiting" and line not in self._said:
-                self._said.add(line)
+            if state != "waiting" and line not in self._printed_lines:
+                self._printed_lines.add(line)
                 took = (
                     f" {(rule.ended_at or time.time()) - rule.started_at:.0f} s"
                     if rule.started_at and state == "done"

@@ -17,7 +17,7 @@ class Ports:
     """Ports held until `release` or the end of this process, whichever comes first; nothing is left on disk."""
 
     def __init__(self) -> None:
-        self._held: list[socket.socket] = []
+        self._locks: list[socket.socket] = []
 
     def take(self) -> int:
         """A port that nobody listens on and no other federation of this machine holds. OSError where all are taken."""
@@ -29,7 +29,7 @@ class Ports:
                 lock.close()
                 continue
             if _free(port):
-                self._held.append(lock)
+                self._locks.append(lock)
                 return port
             lock.close()
         raise OSError(f"no free TCP port between {FIRST} and {LAST} on 127.0.0.1; stop what listens there")
@@ -41,12 +41,12 @@ class Ports:
         if not _free(port):
             lock.close()
             raise OSError(f"port {port} is taken by another program")
-        self._held.append(lock)
+        self._locks.append(lock)
 
     def release(self) -> None:
-        for lock in self._held:
+        for lock in self._locks:
             lock.close()
-        self._held.clear()
+        self._locks.clear()
 
 
 def _free(port: int) -> bool:

@@ -282,10 +282,10 @@ class Supervisor:
                 child.state, child.took = "ready", now - child.since
             return
         if code is not None:
-            said = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            reason = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             never_ready = child.state == "starting" and child.restarts == 0
             child.process, child.settled, child.settling = None, False, None
-            child.error = said
+            child.error = reason
             if never_ready or child.restarts >= 20:
                 child.state = "failed"
             else:

@@ -46,8 +46,8 @@ def check(
         claims = verify(str(released["signature"]), [public_key], issuer=str(released["node"]), audience=run, typ=TYPE)
     except TokenError as error:
         raise NotProvenError(f"{what} has no valid signature of the node: {error}") from None
-    wanted = {"release": released["name"], "sha256": released["sha256"], "workflow": workflow, "digest": digest}
-    for claim, value in wanted.items():
+    expected = {"release": released["name"], "sha256": released["sha256"], "workflow": workflow, "digest": digest}
+    for claim, value in expected.items():
         if claims.get(claim) != value:
             raise NotProvenError(f"{what}: the node signed another {claim}.")
     signed = claims.get("attempt")

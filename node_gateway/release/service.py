@@ -91,8 +91,8 @@ class Releases:
                 f"This node releases nothing of the kind {kind.name}.",
                 action="Ask the node's operator.",
             )
-        said = {"workflow": request.workflow, "digest": request.digest, "attempt": request.attempt}
-        for name, value in said.items():
+        claims = {"workflow": request.workflow, "digest": request.digest, "attempt": request.attempt}
+        for name, value in claims.items():
             if value is not None and value != getattr(caller, name):
                 raise ProblemError(
                     403,

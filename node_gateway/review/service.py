@@ -40,7 +40,7 @@ class Case:
     name: str
     key: str
     answer: dict[str, Any]
-    asked: dict[str, Any]
+    request: dict[str, Any]
     time: float
 
     @property
@@ -77,9 +77,9 @@ class Reviews:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _waiters: int = 0
 
-    def needed(self, asked: bool) -> bool:
+    def needed(self, request: bool) -> bool:
         """Whether a release waits for a person: the node's policy says so, or the workflow asks for it."""
-        return asked or self.policy.current().review
+        return request or self.policy.current().review
 
     def may(self, sub: str) -> bool:
         """Whether this user of the node's sign-in is a reviewer by the policy of now."""
@@ -87,14 +87,14 @@ class Reviews:
 
     async def note(self, connection: AsyncConnection, release: int, caller: Caller) -> None:
         """Keeps who asked beside a release that waits, in the transaction that makes it."""
-        asked = {
+        request = {
             "user": caller.user,
             "workflow": caller.workflow,
             "digest": caller.digest,
             "attempt": caller.attempt,
             "datasets": sorted(caller.datasets),
         }
-        await connection.execute(db.reviews.insert().values(release=release, asked=asked, reason=""))
+        await connection.execute(db.reviews.insert().values(release=release, request=request, reason=""))
 
     async def reason(self, release: int) -> str:
         async with self.database.read() as connection:
@@ -157,8 +157,9 @@ class Reviews:
                 await connection.execute(
                     sa.update(db.releases).where(c.number == row.number).values(state=state, reviewer=reviewer)
                 )
-                said = {"reason": reason, "decided_at": time.time()}
-                await connection.execute(sa.update(db.reviews).where(db.reviews.c.release == row.number).values(**said))
+                decision = {"reason": reason, "decided_at": time.time()}
+                review = sa.update(db.reviews).where(db.reviews.c.release == row.number)
+                await connection.execute(review.values(**decision))
         if not rows:
             raise ProblemError(
                 404,

@@ -106,9 +106,9 @@ def _check_resources(resources: Resources, policy: Policy) -> None:
         ("ram_gb", policy.max_ram_gb),
         ("disk_gb", policy.max_disk_gb),
     ):
-        asked = getattr(resources, field)
-        if asked is not None and asked > limit:
-            raise _forbidden("too-large", f"{field} is {asked:g}; this node allows {limit:g}.", "Ask for less.")
+        amount = getattr(resources, field)
+        if amount is not None and amount > limit:
+            raise _forbidden("too-large", f"{field} is {amount:g}; this node allows {limit:g}.", "Ask for less.")
 
 
 def _check_tags(tags: Mapping[str, str], caller: Caller) -> tuple[str, str]:

@@ -195,9 +195,9 @@ class Tasks:
         others.
         """
         await self._reconcile(caller.run)
-        wanted = {**tags, "gdi-run": caller.run}
+        selection = {**tags, "gdi-run": caller.run}
         found, following = await self.tes.page(
-            tags=wanted, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix
+            tags=selection, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix
         )
         known = await self.store.of_run(caller.run, [id_of(t) for t in found])
         own = [t for t in found if id_of(t) in known]

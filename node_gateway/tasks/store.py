@@ -177,10 +177,10 @@ class TaskStore:
 
     async def of_run(self, run: str, tes_ids: Iterable[str]) -> dict[str, Known]:
         """Those of `tes_ids` that are the run's, by TES id."""
-        wanted, found = list(tes_ids), {}
+        ids, found = list(tes_ids), {}
         async with self._db.read() as connection:
-            for start in range(0, len(wanted), CHUNK):
-                query = sa.select(db.tasks).where(t.tes_id.in_(wanted[start : start + CHUNK]), t.run == run)
+            for start in range(0, len(ids), CHUNK):
+                query = sa.select(db.tasks).where(t.tes_id.in_(ids[start : start + CHUNK]), t.run == run)
                 for row in await connection.execute(query):
                     found[row.tes_id] = _known(row)
         return found
@@ -215,12 +215,12 @@ class TaskStore:
 
     async def denials(self, tasks: Iterable[int]) -> dict[int, Denial]:
         """The last denial of each task that had one."""
-        wanted, found = list(tasks), {}
+        ids, found = list(tasks), {}
         async with self._db.read() as connection:
-            for start in range(0, len(wanted), CHUNK):
+            for start in range(0, len(ids), CHUNK):
                 query = (
                     sa.select(db.denials)
-                    .where(db.denials.c.task.in_(wanted[start : start + CHUNK]))
+                    .where(db.denials.c.task.in_(ids[start : start + CHUNK]))
                     .order_by(db.denials.c.number)
                 )
                 for row in await connection.execute(query):

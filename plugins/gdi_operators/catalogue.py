@@ -161,10 +161,10 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
         )
     }
     for name, schema in entry.workflow.parameters.items():
-        wanted = dict(schema)
-        if name not in entry.workflow.required and "default" not in wanted:
-            wanted = {"default": None, **wanted, "type": _nullable(wanted.get("type"))}
-        params[name] = _param(wanted)
+        field = dict(schema)
+        if name not in entry.workflow.required and "default" not in field:
+            field = {"default": None, **field, "type": _nullable(field.get("type"))}
+        params[name] = _param(field)
     nullable = {"type": ["null", "string"], "maxLength": 200, "default": None}
     grants = "Your consent: the id of your grant (`g-…`). It must be yours, the user who is signed in here."
     if address := settings().broker_url:

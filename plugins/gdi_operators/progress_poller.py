@@ -48,7 +48,7 @@ class Snapshot:
     failed, `ended` that the run is over there.
     """
 
-    asked: float
+    requested_at: float
     progress: m.Progress | None = None
     trouble: str = ""
     away: bool = False
@@ -74,7 +74,7 @@ class ProgressPoller:
         self.place: InAirflow | None = None
         self.followers = 0
         self._snapshot: Snapshot | None = None
-        self._told = asyncio.Event()
+        self._news = asyncio.Event()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._known = _Known()
@@ -84,13 +84,13 @@ class ProgressPoller:
         """The first snapshot that was asked for after `than` (monotonic); pass the last one's `asked` to get the
         next.
         """
-        while self._snapshot is None or self._snapshot.asked <= than:
-            await self._told.wait()
+        while self._snapshot is None or self._snapshot.requested_at <= than:
+            await self._news.wait()
         return self._snapshot
 
     def latest(self, than: float) -> Snapshot | None:
         """The last snapshot where it was asked for after `than` (monotonic), without waiting."""
-        return self._snapshot if self._snapshot is not None and self._snapshot.asked > than else None
+        return self._snapshot if self._snapshot is not None and self._snapshot.requested_at > than else None
 
     def enter(self, place: InAirflow | None) -> None:
         self.followers += 1
@@ -127,20 +127,20 @@ class ProgressPoller:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), FASTEST - AT_ONCE)
 
-    async def _ask(self, asked: float) -> Snapshot:
+    async def _ask(self, requested_at: float) -> Snapshot:
         try:
             client = await self.feeds.client()
-            return Snapshot(asked, await client.progress(self.run))
+            return Snapshot(requested_at, await client.progress(self.run))
         except ProblemError as error:
-            return Snapshot(asked, trouble=short(error), away=is_away(error))
+            return Snapshot(requested_at, trouble=short(error), away=is_away(error))
         # A poll that ended would leave everybody waiting: a missing connection or setting may be mended meanwhile.
         except Exception as error:
-            return Snapshot(asked, trouble=short(error), away=True)
+            return Snapshot(requested_at, trouble=short(error), away=True)
 
     def _tell(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        told, self._told = self._told, asyncio.Event()
-        told.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
 
 class ProgressPollers:

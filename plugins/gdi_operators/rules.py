@@ -64,9 +64,9 @@ def describe(progress: Progress, rule: str) -> str:
     """Where the rule stands at each node, in a line; empty before its first job is known. Node ids and numbers only: no
     words of the workflow's.
     """
-    told = []
+    parts = []
     for part in sorted((r for r in progress.rules if r.rule == rule), key=lambda r: r.node):
         doing = [f"{part.done} of {part.total} jobs done"]
         doing += [f"{number} {what}" for number, what in ((part.running, "running"), (part.failed, "failed")) if number]
-        told.append(f"{part.node}: {', '.join(doing)}")
-    return "; ".join(told)
+        parts.append(f"{part.node}: {', '.join(doing)}")
+    return "; ".join(parts)

@@ -42,7 +42,7 @@ def entry_of(workflow: str) -> CatalogueEntry:
 
 
 @dataclass(frozen=True)
-class Asked:
+class StartRequest:
     """What a conf asks for. `parameters` is all of it but ticket and grant, as given: the ticket is bound to exactly
     that. `ticket` never shows in a repr.
 
@@ -60,7 +60,7 @@ class Asked:
         return f"Asked(ticket={ticket}, grant={self.grant!r}, parameters={self.parameters!r})"
 
 
-def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
+def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> StartRequest:
     """Checks a conf against the workflow. AirflowFailException naming each mistake; a ticket's value is never
     repeated.
     """
@@ -99,16 +99,16 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> Asked:
         raise AirflowFailException(
             "The run was not started: " + "; ".join(wrong) + ". Correct conf and start a new run."
         )
-    return Asked(None if used else ticket or None, grant or None, given, used)
+    return StartRequest(None if used else ticket or None, grant or None, given, used)
 
 
-def parameters_for_pod(asked: Asked, entry: CatalogueEntry) -> dict[str, Any]:
+def parameters_for_pod(request: StartRequest, entry: CatalogueEntry) -> dict[str, Any]:
     """The workflow's parameters with its defaults filled in, without the datasets: what the Snakefile sees."""
     defaults = {name: schema["default"] for name, schema in entry.workflow.parameters.items() if "default" in schema}
-    return {**defaults, **{k: v for k, v in asked.parameters.items() if k in entry.workflow.parameters}}
+    return {**defaults, **{k: v for k, v in request.parameters.items() if k in entry.workflow.parameters}}
 
 
-def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, asked: Asked) -> m.Run:
+def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, request: StartRequest) -> m.Run:
     """Admits the DAG run: the first attempt at its first try, later the one that there is; cleared, the next where that
     is closed or failing.
 
@@ -117,18 +117,18 @@ def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, as
     """
     with _refusals():
         known = hook.get_run(run_id_of(context)) if context["ti"].try_number > 1 else None
-        if known is None and asked.used:
+        if known is None and request.used:
             raise AirflowFailException(
                 "ticket-used: this conf's ticket was used before, or its run ended without being admitted. Make a new"
                 " ticket (at the portal, or POST /v1/grants/{id}/tickets) and start a new run with it."
             )
-        attempt = 1 if known is None else wanted(context, known)
+        attempt = 1 if known is None else next_attempt(context, known)
         if known is not None and known.state == "closed" and attempt == known.attempt:
             raise AirflowFailException(
                 f"Run {known.id} was closed before: clear this task with its downstream tasks to go on, or start a new"
                 " run."
             )
-        run = _admit(hook, context["dag_run"], entry, asked, attempt=attempt)
+        run = _admit(hook, context["dag_run"], entry, request, attempt=attempt)
     if run.state != "open":
         raise AirflowFailException(
             f"Run {run.id} was closed before, and its DAG run's id cannot be used again: start a new run with"
@@ -137,7 +137,7 @@ def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, as
     return run
 
 
-def wanted(context: Context, known: m.Run) -> int:
+def next_attempt(context: Context, known: m.Run) -> int:
     """The attempt that the task works in: the one that there is, or, where that is over and somebody cleared the task
     since it was opened, the next.
 
@@ -171,7 +171,7 @@ def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
     """
     with _refusals():
         known = hook.get_run(run_id_of(context))
-        if known is not None and (attempt := wanted(context, known)) > known.attempt:
+        if known is not None and (attempt := next_attempt(context, known)) > known.attempt:
             entry = entry_of(workflow)
             known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=attempt)
     if known is None or known.state == "closed":
@@ -195,7 +195,7 @@ def _refusals() -> Iterator[None]:
         ) from None
 
 
-def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, asked: Asked, *, attempt: int) -> m.Run:
+def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, request: StartRequest, *, attempt: int) -> m.Run:
     first = attempt == 1
     return hook.admit(
         m.AdmitRequest(
@@ -204,9 +204,9 @@ def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, asked: As
             attempt=attempt,
             workflow=entry.workflow.name,
             digest=entry.digest,
-            parameters=asked.parameters,
-            ticket=asked.ticket if first else None,
-            grant=asked.grant if first else None,
+            parameters=request.parameters,
+            ticket=request.ticket if first else None,
+            grant=request.grant if first else None,
             triggering_user=getattr(dag_run, "triggering_user_name", None),
         )
     )

@@ -39,7 +39,7 @@ OF_EVERY_ROLE: Permission = ("can_read", "Website")  # FAB itself gives it, and 
 OF_THE_UI: tuple[Permission, ...] = (("menu_access", "DAGs"), ("can_read", "Plugins"), OF_EVERY_ROLE)
 
 
-def wanted(known: Teams, workflows: Iterable[str]) -> dict[str, set[Permission]]:
+def permissions_by_role(known: Teams, workflows: Iterable[str]) -> dict[str, set[Permission]]:
     """By role, all that it may."""
     names = list(workflows)
     return {
@@ -56,7 +56,7 @@ def sync(
     security: Any, known: Teams, workflows: Iterable[str], tell: Callable[[str], None]
 ) -> None:  # FAB's security manager has no types
     """Makes roles, their permissions and their members so. Blocking: writes Airflow's database."""
-    roles = wanted(known, workflows)
+    roles = permissions_by_role(known, workflows)
     for name, permissions in roles.items():
         role = security.find_role(name) or security.add_role(name)
         has = {(p.action.name, p.resource.name) for p in role.permissions}
@@ -106,22 +106,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--end", action="store_true", help="take every right from every team, when isolation is shared again"
     )
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         known = teams()
-        if known is None and not asked.end:
+        if known is None and not options.end:
             raise SettingsError(
                 "GDI_ISOLATION is not team here, so nothing was changed. To take every right from every team: --end"
             )
         need_access_control()
-        workflows = [] if asked.end else [entry.workflow.name for entry in scan(settings().need("workflows"))[0]]
+        workflows = [] if options.end else [entry.workflow.name for entry in scan(settings().need("workflows"))[0]]
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
     with get_application_builder() as appbuilder:
-        sync(appbuilder.sm, {} if asked.end else known or {}, workflows, print)
+        sync(appbuilder.sm, {} if options.end else known or {}, workflows, print)
     return 0
 
 

@@ -118,8 +118,8 @@ class ClientCredentials(CachedTokens):
             return body
         if answer.status_code in TRANSIENT:
             raise ProblemError(503, "token-endpoint-away", f"{url} answered {answer.status_code}.")
-        said = body if isinstance(body, dict) else {}
-        why = " ".join(printable(said.get(k)) for k in ("error", "error_description")).strip()
+        answer_body = body if isinstance(body, dict) else {}
+        why = " ".join(printable(answer_body.get(k)) for k in ("error", "error_description")).strip()
         raise Refused(
             f"{url} gives client {self._id} no token: {answer.status_code} {why}".rstrip()
             + "; check client id, secret, scope and audience"

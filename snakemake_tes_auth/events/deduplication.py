@@ -32,15 +32,15 @@ class Deduplication:
             return news
         if kind != "job" or not isinstance(job, str) or len(self._jobs) > MAX_JOBS:
             return True
-        task, said = self._jobs.get(job, ("", set()))
+        task, states = self._jobs.get(job, ("", set()))
         now = event.get("task")
         if isinstance(now, str) and now and now != task:
-            task, said = now, said & {"planned"}
+            task, states = now, states & {"planned"}
         word = str(event.get("state") or "usage")
         if word in ("queued", "failed"):  # queued again, for another reason
             word += str(event.get("message") or "")
-        news = word not in said and not (word == "planned" and said)
-        self._jobs[job] = (task, said | {word})
+        news = word not in states and not (word == "planned" and states)
+        self._jobs[job] = (task, states | {word})
         return news
 
 

@@ -25,9 +25,9 @@ class LogFollower:
     not handed on again.
     """
 
-    def __init__(self, path: Path, told: Deduplication | None = None) -> None:
+    def __init__(self, path: Path, deduplication: Deduplication | None = None) -> None:
         self._path = path
-        self._told = told or Deduplication()
+        self._deduplication = deduplication or Deduplication()
         self._rest = b""
         self._offset = 0
         self.ended = False
@@ -65,7 +65,7 @@ class LogFollower:
             return
         if values["kind"] == "note":
             self.last_note = str(values.get("message") or "")[:2000]
-        if self._told.fresh(values):
+        if self._deduplication.fresh(values):
             pump.put(values)
 
 

@@ -22,7 +22,7 @@ class JsonLines:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         plain = path != "-" and self._path.is_file()  # a pipe has no past
-        self._told = Deduplication(earlier(self._path) if plain else ())
+        self._deduplication = Deduplication(earlier(self._path) if plain else ())
         self._out = sys.stdout if path == "-" else self._path.open("a")
         if plain and self._cut():
             self._out.write("\n")
@@ -42,7 +42,7 @@ class JsonLines:
 
     def put(self, event: dict[str, Any]) -> None:
         """Queues one event. Where nobody takes them the newest are dropped and counted: order holds."""
-        if not self._told.fresh(event):
+        if not self._deduplication.fresh(event):
             return
         with self._wake:
             if len(self._queue) >= MAX_QUEUE:

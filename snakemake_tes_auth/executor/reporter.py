@@ -57,9 +57,9 @@ class Reporter:
 
     def job(self, view: JobView, key: str, state: str, **details: Any) -> None:
         known = {k: v for k, v in details.items() if v is not None}
-        said = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
+        text = f"Job {view.jobid} ({view.rule}) is {state}" + (f": {known['message']}" if "message" in known else "")
         self._event(
-            said,
+            text,
             kind="job",
             jobid=view.jobid,
             rule=view.rule,
@@ -96,8 +96,8 @@ class Reporter:
             **who,
         )
 
-    def _event(self, said: str, **event: Any) -> None:
-        self._logger.info(said, extra={"gdi_event": {"time": time.time(), **event}})
+    def _event(self, text: str, **event: Any) -> None:
+        self._logger.info(text, extra={"gdi_event": {"time": time.time(), **event}})
 
 
 def _who(entry: Entry) -> dict[str, Any]:

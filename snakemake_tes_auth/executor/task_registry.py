@@ -55,7 +55,7 @@ class TaskRegistry:
     _missing: dict[str, float] = field(
         default_factory=dict
     )  # task id -> when the TES first said that it does not know it
-    _asked: dict[str, float] = field(default_factory=dict)  # task id -> when it was last asked for by itself
+    _requested_at: dict[str, float] = field(default_factory=dict)  # task id -> when it was last asked for by itself
     _making: set[asyncio.Future[str]] = field(default_factory=set)
 
     @property
@@ -111,17 +111,17 @@ class TaskRegistry:
         self.live[identifier] = time.monotonic()
 
     def ended(self, identifier: str) -> None:
-        for each in (self.live, self._missing, self._asked):
+        for each in (self.live, self._missing, self._requested_at):
             each.pop(identifier, None)
 
-    async def states(self, wanted: Iterable[str]) -> dict[str, str | None]:
+    async def states(self, identifiers: Iterable[str]) -> dict[str, str | None]:
         """The state of each wanted task; None where the TES knows it no more. A task of which nothing new is known is
         left out.
 
         One list of the run, ended as soon as all are found; single calls where those are fewer, and for a bounded
         number that no list shows.
         """
-        ids = set(wanted)
+        ids = set(identifiers)
         found: dict[str, str | None] = {}
         if len(ids) > max(1, self._pages(self.known)):
             await self._by_list(ids, found)
@@ -150,12 +150,12 @@ class TaskRegistry:
         now = time.monotonic()
         # A new task may be missing from a list for a while; only its own call can say that it is gone.
         due = [i for i in left if now - self.live.get(i, -1e9) >= LAG or len(left) <= SINGLES]
-        due.sort(key=lambda i: self._asked.get(i, -1e9))
+        due.sort(key=lambda i: self._requested_at.get(i, -1e9))
         width = asyncio.Semaphore(WIDTH)
 
         async def ask(identifier: str) -> None:
             async with width:
-                self._asked[identifier] = time.monotonic()
+                self._requested_at[identifier] = time.monotonic()
                 try:
                     found[identifier] = state_of(await self.tes.get(identifier, "MINIMAL"))
                     self._missing.pop(identifier, None)
@@ -178,7 +178,7 @@ class TaskRegistry:
         """
         self.closing = True
         width = asyncio.Semaphore(WIDTH)
-        asked: dict[str, float] = {}
+        requested_at: dict[str, float] = {}
 
         async def cancel(identifier: str) -> None:
             async with width:
@@ -191,8 +191,8 @@ class TaskRegistry:
                 left = own = set(self.live)
                 while True:
                     now = time.monotonic()
-                    due = [i for i in left if now - asked.get(i, -1e9) > ASK_AGAIN]
-                    asked.update(dict.fromkeys(due, now))
+                    due = [i for i in left if now - requested_at.get(i, -1e9) > ASK_AGAIN]
+                    requested_at.update(dict.fromkeys(due, now))
                     await asyncio.gather(*(cancel(i) for i in due))
                     left = {
                         id_of(t)

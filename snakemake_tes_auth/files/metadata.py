@@ -38,11 +38,11 @@ class FileInfo:
 
 
 @dataclass
-class Believed:
+class ExpectedFiles:
     """Files that a COMPLETE task was to make: `task` is its id, so that it can be asked for their sizes."""
 
     task: dict[str, str] = field(default_factory=dict)
-    asked: int = 0  # tasks asked for sizes since the last listing
+    requests: int = 0  # tasks asked for sizes since the last listing
 
     def forget(self, path: str) -> None:
         self.task.pop(path, None)
@@ -77,7 +77,7 @@ class Metadata:
         self._open: set[str] = (
             set()
         )  # directories that a task made: what is in them is not known before the next listing
-        self._believed = Believed()
+        self._expected = ExpectedFiles()
         self._misses: dict[str, float] = {}
         self._inputs: dict[StorageUrl, tuple[float, FileInfo | None]] = {}
         self._lock = asyncio.Lock()
@@ -110,10 +110,10 @@ class Metadata:
             if info is not None and info.size is None:
                 # As with skis: rent (ask a task) until that has cost as much as buying (a listing, which serves all
                 # files).
-                if self._task is None or self._believed.asked >= math.ceil(len(self._files or ()) / PAGE):
+                if self._task is None or self._expected.requests >= math.ceil(len(self._files or ()) / PAGE):
                     await self._relist()
                 else:
-                    self._believed.asked += 1
+                    self._expected.requests += 1
                     await self._ask_task(query.path)
         info = await self.info(query)
         if info is not None and info.size is None:  # its task does not say
@@ -128,7 +128,7 @@ class Metadata:
         """
         assert self._task is not None and self._files is not None
         try:
-            task = await self._task(self._believed.task[path])
+            task = await self._task(self._expected.task[path])
         except (ProblemError, KeyError):
             return
         prefix = str(WorkspaceUrl(self._run, ""))
@@ -153,21 +153,21 @@ class Metadata:
         """Reads the whole listing; what had been believed before it began and is not in it is believed no more, and
         returned.
         """
-        before = set(self._believed.task)
+        before = set(self._expected.task)
         listed = await self._list()
         # A file of a task that ended meanwhile need not be in it.
         listed.update(
             {
                 p: i
                 for p, i in (self._files or {}).items()
-                if p in self._believed.task and p not in before and p not in listed
+                if p in self._expected.task and p not in before and p not in listed
             }
         )
         directories = _directories(listed)
-        lost = sorted(p for p in before if p not in listed and p not in directories and p in self._believed.task)
+        lost = sorted(p for p in before if p not in listed and p not in directories and p in self._expected.task)
         for path in before:
-            self._believed.forget(path)
-        self._believed.asked = 0
+            self._expected.forget(path)
+        self._expected.requests = 0
         self._directories = directories
         self._files = listed
         self._open.clear()
@@ -187,7 +187,7 @@ class Metadata:
                 self._open.add(path)
             else:
                 self._files[path] = info
-            self._believed.task[path] = task
+            self._expected.task[path] = task
             self._misses.pop(path, None)
             for parent in _parents(path):
                 if parent not in self._directories or self._directories[parent].mtime < when:
@@ -198,7 +198,7 @@ class Metadata:
         believed.
         """
         async with self._lock:
-            return await self._relist() if self._believed.task else []
+            return await self._relist() if self._expected.task else []
 
     async def absent(self, queries: Iterable[StorageUrl]) -> list[str]:
         """Which of these files were only believed to be there and are not, each asked for by itself."""
@@ -206,7 +206,7 @@ class Metadata:
         missing = [
             q
             for q in own
-            if q.path in self._believed.task
+            if q.path in self._expected.task
             and q.path not in self._open
             and await self._head(f"/workspace/{q.url_path}") is None
         ]
@@ -225,7 +225,7 @@ class Metadata:
         self._drop(query.path)
 
     def _drop(self, path: str) -> None:
-        self._believed.forget(path)
+        self._expected.forget(path)
         if self._files is None:
             return
         self._files.pop(path, None)

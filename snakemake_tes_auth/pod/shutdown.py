@@ -35,7 +35,7 @@ class Shutdown:
     def __init__(self, folders: Folders, run: RunFile, broker: AsyncBrokerClient) -> None:
         self._file, self._run, self._broker = folders.annotations, run, broker
 
-    async def meant(self) -> Meaning:
+    async def meaning(self) -> Meaning:
         """Within 5 s. A launcher without annotations speaks by signals alone: its SIGTERM cancels (it has SIGUSR1 for
         the other).
         """

@@ -47,7 +47,7 @@ class SnakemakePod:
         self.stop: asyncio.Queue[str] = asyncio.Queue()
         self.child: asyncio.subprocess.Process | None = None
         self.ending: Shutdown
-        self.told = Deduplication()
+        self.deduplication = Deduplication()
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ class SnakemakePod:
             preexec_fn=_die_with_parent,
         )
         pump.put({"kind": "node", "state": "running"})
-        tail = LogFollower(events, self.told)
+        tail = LogFollower(events, self.deduplication)
         following = asyncio.create_task(tail.follow(pump))
         assert self.child.stderr is not None
         complaints = Complaints()
@@ -113,7 +113,7 @@ class SnakemakePod:
         self.outcome.clear()
         (state / "config.json").write_text(json.dumps(self.run.config()))
         # What earlier pods of this attempt told the broker is not told again, where the work folder stayed.
-        self.told = Deduplication(earlier(self._sent))
+        self.deduplication = Deduplication(earlier(self._sent))
         events = state / f"events-{self.run.pod}.jsonl"
         events.unlink(missing_ok=True)
         return events
@@ -139,17 +139,17 @@ class SnakemakePod:
         deadline: float | None = None
         loop = asyncio.get_running_loop()
         while not ending.done():
-            wanted = asyncio.create_task(self.stop.get())
+            request = asyncio.create_task(self.stop.get())
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            await asyncio.wait({ending, wanted}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ending, request}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if ending.done():
-                wanted.cancel()
+                request.cancel()
                 break
-            if wanted.done():
-                asked = wanted.result()
-                if not wish and asked == "stop":
-                    asked = await self.ending.meant()
-                if not wish and asked == "hand-over":
+            if request.done():
+                answer = request.result()
+                if not wish and answer == "stop":
+                    answer = await self.ending.meaning()
+                if not wish and answer == "hand-over":
                     wish = "hand-over"
                     self.child.kill()  # its tasks live on: the next pod adopts them
                 elif not wish:
@@ -157,7 +157,7 @@ class SnakemakePod:
                     deadline = loop.time() + CANCEL_GRACE
                     self.child.send_signal(signal.SIGINT)  # SIGTERM would make Snakemake wait for its jobs instead
             else:
-                wanted.cancel()
+                request.cancel()
                 log.error("Snakemake did not end within %.0f s of being cancelled and is killed", CANCEL_GRACE)
                 self.child.kill()
                 deadline = None

@@ -140,8 +140,8 @@ def _checks(f: JobFile) -> list[str]:
     if f.non_empty:
         lines.append(f"filled {name}")
     if f.checksum:
-        kind, _, wanted = f.checksum.partition(":")
-        lines.append(f"summed {name} {SUMS[kind]} {shlex.quote(wanted)}")
+        kind, _, checksum = f.checksum.partition(":")
+        lines.append(f"summed {name} {SUMS[kind]} {shlex.quote(checksum)}")
     return lines
 
 

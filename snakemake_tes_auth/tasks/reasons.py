@@ -29,7 +29,7 @@ class Failure:
     line: int | None = None
     dataset: str | None = None
     reason: str = ""
-    said: str = ""  # the end of standard error, where the node lets it be read
+    stderr: str = ""  # the end of standard error, where the node lets it be read
 
     @property
     def worth_another_try(self) -> bool:
@@ -57,8 +57,8 @@ class Failure:
                 "PREEMPTED": ": the node took the machine away",
                 "SYSTEM_ERROR": ": the node could not run the task; its operator finds the reason in the TES's log",
             }.get(self.state, f": the task ended as {self.state}")
-        if self.said:
-            text += f"; it said: {self.said}"
+        if self.stderr:
+            text += f"; it said: {self.stderr}"
         return text[:1900]
 
 
@@ -78,14 +78,14 @@ def failure(task: Task) -> Failure:
         line=printed.line if error.line is None else error.line,
         dataset=error.dataset,
         reason=error.reason,
-        said=_printable(" | ".join([line for line in lines if not TaskError.of_line(line)][-3:]))[-600:],
+        stderr=_printable(" | ".join([line for line in lines if not TaskError.of_line(line)][-3:]))[-600:],
     )
 
 
 def _lines(log: TaskLog) -> list[str]:
     """The end of the last executor's standard error, without what Snakemake itself says when a job of a task failed."""
-    said = [executor.stderr for executor in log.logs or [] if executor.stderr is not None]
-    text = said[-1][-16_384:] if said else ""
+    outputs = [executor.stderr for executor in log.logs or [] if executor.stderr is not None]
+    text = outputs[-1][-16_384:] if outputs else ""
     text = _SNAKEMAKES_END.sub("\n", text)
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -214,14 +214,14 @@ def resources(job: JobView, *, one_by_one: bool = False) -> Resources:
     `tes_zones` (comma-separated), and every other `tes_NAME` as the backend parameter NAME. A group whose jobs run
     `one_by_one` needs what its largest job needs, and disk for all."""
     members = job.members if one_by_one and job.members else [job]
-    wanted = {k: v for m in members for k, v in m.resources.items()}
-    zones = str(wanted.get("tes_zones", ""))
-    own = {k.removeprefix("tes_"): str(v) for k, v in wanted.items() if k.startswith("tes_") and k != "tes_zones"}
+    resources = {k: v for m in members for k, v in m.resources.items()}
+    zones = str(resources.get("tes_zones", ""))
+    own = {k.removeprefix("tes_"): str(v) for k, v in resources.items() if k.startswith("tes_") and k != "tes_zones"}
     return Resources(
         cpu_cores=max([1, *(m.threads for m in members)]),
         ram_gb=_gigabytes(members, "mem_mb", max),
         disk_gb=_gigabytes(members, "disk_mb", sum),
-        preemptible=True if wanted.get("preemptible") else None,
+        preemptible=True if resources.get("preemptible") else None,
         zones=[z.strip() for z in zones.split(",") if z.strip()] if zones else None,
         backend_parameters=own or None,
     )

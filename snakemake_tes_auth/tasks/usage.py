@@ -22,7 +22,7 @@ WAITING = 100  # finished tasks that wait to be asked for one by one; what is mo
 FINISH_BOUND = 20.0  # seconds that the end of a run may wait for it
 
 
-class Asked(Protocol):
+class TaskReader(Protocol):
     """As much of a TES client as is needed here."""
 
     async def get(self, identifier: str, view: View = "FULL") -> Task: ...
@@ -36,7 +36,7 @@ class Usage:
     """
 
     def __init__(
-        self, tes: Asked, tags: dict[str, str], tell: Callable[[dict[str, Any], dict[str, float]], None]
+        self, tes: TaskReader, tags: dict[str, str], tell: Callable[[dict[str, Any], dict[str, float]], None]
     ) -> None:
         self._tes, self._tags, self._tell = tes, tags, tell
         self._now: deque[str] = deque()
@@ -90,9 +90,9 @@ def usage(task: Task) -> dict[str, float]:
         "total_s": _span(log.start_time, log.end_time),
         "command_s": _span(commands[0].start_time, commands[-1].end_time) if commands else None,
     }
-    wanted = {"cores": resources.cpu_cores, "ram_gb": resources.ram_gb, "disk_gb": resources.disk_gb}
+    request = {"cores": resources.cpu_cores, "ram_gb": resources.ram_gb, "disk_gb": resources.disk_gb}
     found = {name: seconds for name, seconds in spans.items() if seconds is not None}
-    found |= {name: float(number) for name, number in wanted.items() if number}
+    found |= {name: float(number) for name, number in request.items() if number}
     sizes = [output.size_bytes for output in log.outputs or [] if output.size_bytes is not None]
     if sizes:
         found["output_bytes"] = float(sum(sizes))

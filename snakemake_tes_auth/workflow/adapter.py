@@ -501,11 +501,11 @@ def only_unfinished(job: Any) -> bool:
     return not any((r.forced and forced) or r.is_provenance_triggered() or r.updated_input for r in reasons)
 
 
-def outputs_stand(job: Any, wanted: set[str]) -> bool:
+def outputs_stand(job: Any, outputs_needed: set[str]) -> bool:
     """Whether all files with these queries are there and none is older than an input; asks the storage (blocking)."""
     members = list(job) if job.is_group() else [job]
     made = {str(f.storage_object.query): f.storage_object for m in members for f in m.output if f.is_storage}
-    outputs = [made[query] for query in wanted if query in made]
+    outputs = [made[query] for query in outputs_needed if query in made]
     inputs = [
         f.storage_object for m in members for f in m.input if f.is_storage and str(f.storage_object.query) not in made
     ]

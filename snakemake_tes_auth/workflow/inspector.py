@@ -157,11 +157,11 @@ def _names(function: FunctionType, depth: int = CALLS) -> set[str]:
 def _words(error: BaseException) -> str:
     from snakemake.exceptions import WorkflowError
 
-    said = str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
     line = getattr(error, "lineno", None)
     file = getattr(error, "snakefile", None) or getattr(error, "filename", None)
     where = f" ({Path(str(file)).name}, line {line})" if line else ""
-    return (said if isinstance(error, WorkflowError) else f"{type(error).__name__}: {said}")[:3000] + where
+    return (text if isinstance(error, WorkflowError) else f"{type(error).__name__}: {text}")[:3000] + where
 
 
 def main(argv: list[str]) -> int:

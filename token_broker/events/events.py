@@ -78,10 +78,10 @@ class Events:
         ).one()
         if attempt != run["attempt"]:
             return 0  # a later attempt opened in between: these are news of the past
-        wanted = {e.seq: e for e in reversed(batch.events)}
+        by_number = {e.seq: e for e in reversed(batch.events)}
         mine = sa.and_(events.c.run_id == run["id"], events.c.attempt == attempt, events.c.source == batch.source)
-        known = set((await c.execute(sa.select(events.c.seq).where(mine, events.c.seq.in_(list(wanted))))).scalars())
-        fresh = [cleaned(wanted[seq]) for seq in sorted(wanted) if seq not in known]
+        known = set((await c.execute(sa.select(events.c.seq).where(mine, events.c.seq.in_(list(by_number))))).scalars())
+        fresh = [cleaned(by_number[seq]) for seq in sorted(by_number) if seq not in known]
         if not fresh:
             return 0
         if count + len(fresh) > self._max:

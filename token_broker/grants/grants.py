@@ -101,13 +101,13 @@ class Grants:
                 )
             )
         try:
-            held = await self.refresher.store_new(grant, tokens)
+            stored = await self.refresher.store_new(grant, tokens)
         except VaultUnavailable as error:
             raise ProblemError(
                 503, "vault-unavailable", str(error), action="Try again in some seconds; tell the operator if it stays."
             ) from None
         async with self._store.write() as c:
-            await c.execute(grants.update().where(grants.c.id == grant).values(refresh_due=held.due))
+            await c.execute(grants.update().where(grants.c.id == grant).values(refresh_due=stored.due))
         return grant
 
     async def consent(self, grant: str, user: str, request: GrantRequest, *, actor: str) -> Grant:
@@ -218,10 +218,10 @@ class Grants:
 
     # --- told by the keeper ----------------------------------------------------------------------
 
-    async def on_refresh(self, grant: str, held: StoredTokens) -> None:
+    async def on_refresh(self, grant: str, stored: StoredTokens) -> None:
         async with self._store.write() as c:
             await c.execute(
-                grants.update().where(grants.c.id == grant).values(refreshes=held.refreshes, refresh_due=held.due)
+                grants.update().where(grants.c.id == grant).values(refreshes=stored.refreshes, refresh_due=stored.due)
             )
 
     async def on_dead(self, grant: str, why: str) -> None:

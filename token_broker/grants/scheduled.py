@@ -14,17 +14,17 @@ from token_broker.grants.parameters import datasets_of
 
 def check(request: GrantRequest, now: float) -> Cron | None:
     """The schedule of a grant that is asked for, or None. 422 `bad-schedule` saying what to correct."""
-    wanted = request.schedule
-    if wanted is None:
+    schedule = request.schedule
+    if schedule is None:
         return None
     try:
         if request.mode != "standing":
             raise CronError("only a standing grant may have a schedule")
-        if wanted.workflow not in request.workflows:
-            raise CronError(f"the workflow {wanted.workflow} is not among those of the grant")
-        if outside := sorted(set(datasets_of(wanted.parameters)) - set(request.datasets)):
+        if schedule.workflow not in request.workflows:
+            raise CronError(f"the workflow {schedule.workflow} is not among those of the grant")
+        if outside := sorted(set(datasets_of(schedule.parameters)) - set(request.datasets)):
             raise CronError(f"these datasets are not among those of the grant: {', '.join(outside[:10])}")
-        cron = Cron(wanted.cron, wanted.timezone)
+        cron = Cron(schedule.cron, schedule.timezone)
         cron.check(now)
     except CronError as error:
         raise ProblemError(

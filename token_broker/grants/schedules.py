@@ -131,19 +131,19 @@ class Schedules:
             rows = (await c.execute(query)).mappings().all()
         for row in rows:
             try:
-                wanted, following = self._missed(row, now)
+                due_times, following = self._missed(row, now)
             except CronError as error:  # e.g. a time zone that left the machine's database
                 await self.stop(row["grant_id"], f"The schedule cannot be read any more: {error}.")
                 continue
             async with self._store.write() as c:
-                moved = {"next_due": following, **({"last_due": wanted[-1]} if wanted else {})}
+                moved = {"next_due": following, **({"last_due": due_times[-1]} if due_times else {})}
                 same = sa.and_(
                     schedules.c.grant_id == row["grant_id"],
                     schedules.c.next_due == row["next_due"],
                     schedules.c.state == "active",
                 )
                 done = await c.execute(schedules.update().where(same).values(**moved))
-                if done.rowcount == 1 and wanted:
+                if done.rowcount == 1 and due_times:
                     fresh: dict[str, Any] = {
                         "grant_id": row["grant_id"],
                         "state": "due",
@@ -153,15 +153,15 @@ class Schedules:
                     }
                     await c.execute(
                         starts.insert(),
-                        [{**fresh, "due": t, "dag_run_id": dag_run_id(row["grant_id"], t)} for t in wanted],
+                        [{**fresh, "due": t, "dag_run_id": dag_run_id(row["grant_id"], t)} for t in due_times],
                     )
 
     def _missed(self, row: RowMapping, now: float) -> tuple[list[float], float | None]:
         cron = Cron(row["cron"], row["timezone"])
         first: float = row["next_due"]
         if row["catch_up"] == "all":
-            wanted = [first, *takewhile(lambda t: t <= now, islice(cron.after(first), BATCH - 1))]
-            return wanted, cron.following(wanted[-1])
+            due_times = [first, *takewhile(lambda t: t <= now, islice(cron.after(first), BATCH - 1))]
+            return due_times, cron.following(due_times[-1])
         last = max(first, cron.latest(now) or first)
         on_time = row["catch_up"] == "latest" or now - last <= GRACE
         return [last] if on_time else [], cron.following(max(last, now))

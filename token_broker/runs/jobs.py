@@ -43,9 +43,9 @@ async def note(c: AsyncConnection, key: Mapping[str, Any], numbered: Iterable[tu
         row["number"] = number
         if e.state == "done":
             row |= {"done": True, **dict.fromkeys(SAID)}
-        told = {"message": (e.message or "")[:MAX_MESSAGE] or None, "wildcards": _wildcards(e.wildcards)}
-        told |= {name: getattr(e, name) for name in (*SAID[1:], *KNOWN[1:-1])}
-        row |= {name: value for name, value in told.items() if value is not None}
+        values = {"message": (e.message or "")[:MAX_MESSAGE] or None, "wildcards": _wildcards(e.wildcards)}
+        values |= {name: getattr(e, name) for name in (*SAID[1:], *KNOWN[1:-1])}
+        row |= {name: value for name, value in values.items() if value is not None}
         if e.state == "submitted" and row["submitted_at"] is None:
             row["submitted_at"] = e.time
     for done in (False, True):
@@ -68,10 +68,10 @@ def _wildcards(given: Mapping[str, str]) -> str | None:
 
 async def page(c: AsyncConnection, run: RowMapping, after: int, limit: int) -> JobPage:
     """Jobs of the current attempt of which there was news after `after` (an event's number), oldest news first."""
-    wanted = ("node", "job", "rule", "state", "started_at", "ended_at", "number", *KNOWN, *SAID)
+    columns = ("node", "job", "rule", "state", "started_at", "ended_at", "number", *KNOWN, *SAID)
     limit = max(1, min(limit, PAGE))
     query = (
-        sa.select(*(jobs.c[name] for name in wanted))
+        sa.select(*(jobs.c[name] for name in columns))
         .where(jobs.c.run_id == run["id"], jobs.c.attempt == run["attempt"], jobs.c.number > after)
         .order_by(jobs.c.number)
         .limit(limit)

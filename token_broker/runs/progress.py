@@ -69,10 +69,10 @@ class Sums:
                     rows.append({**key, "rule": rule, "position": known.setdefault(rule, len(known)), "total": total})
             await upsert(c, rules, rows, replace=("total",))
         # "running" says when a job began; what is known of one that did not run yet is when it was submitted.
-        begun = [job for name, job in changed.items() if name in running]
+        starts = [job for name, job in changed.items() if name in running]
         others = [job for name, job in changed.items() if name not in running]
         waits = sa.or_(*(jobs.c.state == state for state in WAITING))  # no `IN`: several rows at once cannot expand one
-        for some, renew in ((begun, ("started_at", waits)), (others, None)):
+        for some, renew in ((starts, ("started_at", waits)), (others, None)):
             await upsert(c, jobs, some, replace=("state", "ended_at"), keep=("started_at", "rule"), renew=renew)
         if changed and "state" not in state:
             state.setdefault("state", "running")

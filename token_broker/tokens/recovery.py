@@ -40,10 +40,10 @@ class LeaseHolder(Protocol):
     async def redeem(self, grant: str, mine: StoredTokens, version: int) -> StoredTokens:
         """New tokens for the refresh token, stored."""
 
-    def held(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
+    def successor(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
         """A provider's tokens as a record."""
 
-    async def store(self, grant: str, held: StoredTokens, version: int) -> StoredTokens:
+    async def store(self, grant: str, stored: StoredTokens, version: int) -> StoredTokens:
         """Stores the record; the lease ends."""
 
     async def die(self, grant: str, mine: StoredTokens, version: int, why: str) -> Exception:
@@ -62,7 +62,7 @@ async def recover(
         before.redeeming.split("-")[0],
     )
 
-    async def asked(question: Awaitable[T]) -> T | None:
+    async def answer_of(question: Awaitable[T]) -> T | None:
         """The provider's answer, or None where it refuses. Where it tells nothing, the tokens stay as uncertain as they
         are, for the next who tries.
         """
@@ -77,21 +77,21 @@ async def recover(
             await refresher.release(grant, mine, version, uncertain=True)
             raise client_refused(error) from None
 
-    said = await asked(refresher.oidc.introspect(before.refresh_token, "refresh_token"))
+    answer = await answer_of(refresher.oidc.introspect(before.refresh_token, "refresh_token"))
     if (
-        said is not None and said.get("active") is True
+        answer is not None and answer.get("active") is True
     ):  # a provider that does not tell about refresh tokens: assume the worse
         log.warning("grant %s: the refresh token had not been redeemed; going on", grant)
         return await refresher.redeem(
             grant, *await refresher.prolong(grant, mine, version)
         )  # the questions may have taken most of the lease
     if before.ttl() > NEEDED_TTL:
-        tokens = await asked(refresher.oidc.exchange_for_refresh(before.access_token))
+        tokens = await answer_of(refresher.oidc.exchange_for_refresh(before.access_token))
         if tokens is None:
             log.warning("grant %s: the last access token could not be exchanged", grant)
         elif tokens.refresh_token:
             log.warning("grant %s: saved by exchanging the last access token", grant)
-            return await refresher.store(grant, refresher.held(tokens, mine), version)
+            return await refresher.store(grant, refresher.successor(tokens, mine), version)
     raise await refresher.die(
         grant,
         mine,

@@ -80,20 +80,20 @@ class TokenRefresher:
 
     async def store_new(self, grant: str, tokens: TokenSet) -> StoredTokens:
         """Keeps a grant's first tokens."""
-        held = StoredTokens.of(tokens, default_lifetime=self.default_lifetime)
+        stored = StoredTokens.of(tokens, default_lifetime=self.default_lifetime)
         await self.vault.keep_one_version(self.path(grant))
-        await self.vault.write(self.path(grant), held.write(), cas=0)
-        self._remember(grant, held)
-        return held
+        await self.vault.write(self.path(grant), stored.write(), cas=0)
+        self._remember(grant, stored)
+        return stored
 
     async def access(self, grant: str, min_ttl: float = 0) -> Access:
         """An access token that lives `min_ttl` seconds at least. ProblemError (503 try again; 409 cannot be had; 403
         grant-inactive).
         """
-        held = self._cache.get(grant)
-        if held is None or not held.serves(min_ttl):
-            held = await self._guarded(grant, lambda h: h.serves(min_ttl), min_ttl)
-        return Access(held.access_token, held.access_expires_at)
+        stored = self._cache.get(grant)
+        if stored is None or not stored.serves(min_ttl):
+            stored = await self._guarded(grant, lambda h: h.serves(min_ttl), min_ttl)
+        return Access(stored.access_token, stored.access_expires_at)
 
     async def renew(self, grant: str) -> None:
         """Refreshes a grant whose refresh token is past half of its life, unless another replica just did."""
@@ -125,13 +125,13 @@ class TokenRefresher:
                 ) from None
             except OAuthUnavailable as error:
                 raise provider_away(error) from None
-            held = StoredTokens.of(tokens, default_lifetime=0)
-            if held.ttl() < min_ttl:
-                raise too_short(min_ttl, held.access_lifetime)
-            self._narrow[key] = held
+            stored = StoredTokens.of(tokens, default_lifetime=0)
+            if stored.ttl() < min_ttl:
+                raise too_short(min_ttl, stored.access_lifetime)
+            self._narrow[key] = stored
             while len(self._narrow) > MAX_CACHED:
                 self._narrow.popitem(last=False)
-            return Access(held.access_token, held.access_expires_at)
+            return Access(stored.access_token, stored.access_expires_at)
 
     def forget(self, grant: str) -> None:
         self._cache.pop(grant, None)
@@ -146,10 +146,10 @@ class TokenRefresher:
         async with NamedLock(self._locks, grant):
             record = await self.vault.read(self.path(grant))
             if record.data is not None:
-                held = StoredTokens.read(record.data)
-                if held.redeeming and held.redeeming_until > time.time():
+                stored = StoredTokens.read(record.data)
+                if stored.redeeming and stored.redeeming_until > time.time():
                     raise busy(grant)  # its holder is about to store a newer token: that one must be revoked
-                await self.oidc.revoke(held.refresh_token)
+                await self.oidc.revoke(stored.refresh_token)
             await self.vault.destroy(self.path(grant))
 
     # --- the one way to a refresh ----------------------------------------------------------------
@@ -197,13 +197,13 @@ class TokenRefresher:
                 record = await self.vault.read(self.path(grant))
                 if record.data is None:
                     raise await self.gone(grant)
-                held = StoredTokens.read(record.data)
-                if not held.redeeming:
-                    if good(held):  # re-checked inside the lock: another may have refreshed while we waited
-                        return self._remember(grant, held)
-                    if held.access_lifetime and min_ttl > held.access_lifetime - 1:
-                        raise too_short(min_ttl, held.access_lifetime)
-                elif held.redeeming_until > time.time():
+                stored = StoredTokens.read(record.data)
+                if not stored.redeeming:
+                    if good(stored):  # re-checked inside the lock: another may have refreshed while we waited
+                        return self._remember(grant, stored)
+                    if stored.access_lifetime and min_ttl > stored.access_lifetime - 1:
+                        raise too_short(min_ttl, stored.access_lifetime)
+                elif stored.redeeming_until > time.time():
                     await asyncio.sleep(0.05 + secrets.randbelow(100) / 1000)
                     continue
                 try:
@@ -214,15 +214,15 @@ class TokenRefresher:
                     failures = await self._paused(failures, error)
                     continue
                 mine = replace(
-                    held, redeeming=f"{self.replica}-{secrets.token_hex(6)}", redeeming_until=time.time() + self.lease
+                    stored, redeeming=f"{self.replica}-{secrets.token_hex(6)}", redeeming_until=time.time() + self.lease
                 )
                 try:
                     version = await self._write_lease(grant, mine, record.version)
                 except CasConflict:
                     continue
                 try:
-                    if held.redeeming:
-                        after = await recovery.recover(self, grant, held, mine, version)
+                    if stored.redeeming:
+                        after = await recovery.recover(self, grant, stored, mine, version)
                     else:
                         after = await self.redeem(grant, mine, version)
                 except CasConflict:  # recovery took longer than the lease, and another has it now
@@ -284,27 +284,27 @@ class TokenRefresher:
             # need not wait for it.
             await self.release(grant, mine, version, uncertain=error.sent)
             raise
-        after = await self.store(grant, self.held(tokens, mine), version)
+        after = await self.store(grant, self.successor(tokens, mine), version)
         if tokens.fault:  # the new refresh token is kept; its access token must not be used
             raise OAuthUnavailable("the refresh", tokens.fault, sent=False)
         return after
 
-    def held(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
+    def successor(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
         return StoredTokens.of(tokens, default_lifetime=self.default_lifetime, before=before)
 
-    async def store(self, grant: str, held: StoredTokens, version: int) -> StoredTokens:
+    async def store(self, grant: str, stored: StoredTokens, version: int) -> StoredTokens:
         """Writes the new tokens: nobody sees them before. Tries until the lease ends, as these are the only copy."""
         deadline = time.monotonic() + self.lease * 0.9
         while True:
             try:
-                await self.vault.write(self.path(grant), held.write(), cas=version)
+                await self.vault.write(self.path(grant), stored.write(), cas=version)
                 break
             except CasConflict:
-                if not await self._is_stored(grant, held):
+                if not await self._is_stored(grant, stored):
                     log.error(
                         "grant %s: its record changed under the lease; the new tokens are given up and revoked", grant
                     )
-                    await self.oidc.revoke(held.refresh_token)
+                    await self.oidc.revoke(stored.refresh_token)
                     raise busy(grant) from None
                 break
             except VaultUnavailable:
@@ -312,14 +312,14 @@ class TokenRefresher:
                     log.error("grant %s: the new tokens could not be stored, Vault is away", grant)
                     raise
                 await asyncio.sleep(0.2)
-        self._remember(grant, held)
-        await self.on_refresh(grant, held)
-        return held
+        self._remember(grant, stored)
+        await self.on_refresh(grant, stored)
+        return stored
 
-    async def _is_stored(self, grant: str, held: StoredTokens) -> bool:
+    async def _is_stored(self, grant: str, stored: StoredTokens) -> bool:
         record = await self.vault.read(self.path(grant))
         return record.data is not None and secrets.compare_digest(
-            str(record.data.get("refresh_token")), held.refresh_token
+            str(record.data.get("refresh_token")), stored.refresh_token
         )
 
     async def release(self, grant: str, mine: StoredTokens, version: int, *, uncertain: bool = False) -> None:
@@ -349,12 +349,12 @@ class TokenRefresher:
         await self.on_dead(grant, why)
         return Dead(why)
 
-    def _remember(self, grant: str, held: StoredTokens) -> StoredTokens:
-        self._cache[grant] = held
+    def _remember(self, grant: str, stored: StoredTokens) -> StoredTokens:
+        self._cache[grant] = stored
         self._cache.move_to_end(grant)
         while len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
-        return held
+        return stored
 
 
 def provider_away(error: OAuthUnavailable) -> ProblemError:

@@ -40,10 +40,10 @@ def _clause(clause: Any, candidates: Sequence[Mapping[str, Any]]) -> bool:
     )
 
 
-def _matches(wanted: Any, actual: Any) -> bool:
-    if not isinstance(wanted, str) or not isinstance(actual, str):
+def _matches(pattern: Any, actual: Any) -> bool:
+    if not isinstance(pattern, str) or not isinstance(actual, str):
         return False
-    kind, colon, rest = wanted.partition(":")
+    kind, colon, rest = pattern.partition(":")
     if not colon:
         return False
     if kind == "const":

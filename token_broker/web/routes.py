@@ -61,7 +61,7 @@ async def callback(
 @router.get("/consent")
 async def consent_page(b: B, request: Request, workflows: Text = "", datasets: Text = "") -> Response:
     session = _session(b, request)
-    asked = {d for d in _split(datasets) if len(d) <= 128}
+    chosen = {d for d in _split(datasets) if len(d) <= 128}
     try:
         access = await b.refresher.access(str(session["pending"]))
         passport = await b.visas.passport(await b.oidc.userinfo(access.token), str(session["sub"]))
@@ -71,8 +71,8 @@ async def consent_page(b: B, request: Request, workflows: Text = "", datasets: T
         ) from None
     have = {v.value for v in passport.visas if isinstance(passport.access(v.value), Visa)}
     boxes = [
-        (d, d in asked or not asked, "" if d in have else "(you have no access to it now)")
-        for d in sorted(asked | have)[:1000]
+        (d, d in chosen or not chosen, "" if d in have else "(you have no access to it now)")
+        for d in sorted(chosen | have)[:1000]
     ]
     return pages.consent(str(session["sub"]), str(session["csrf"]), workflows, boxes, b.settings.max_grant_days)
 
@@ -82,7 +82,7 @@ async def consent(b: B, request: Request) -> Response:
     session, form = await sessions.checked_form(b, request)
     first = {key: values[0] for key, values in form.items() if values}
     try:
-        wanted = GrantRequest.model_validate(
+        grant_request = GrantRequest.model_validate(
             {
                 "workflows": _split(first.get("workflows", "")),
                 "datasets": form.get("datasets", []),
@@ -101,7 +101,7 @@ async def consent(b: B, request: Request) -> Response:
             action="Go back and correct the form.",
         ) from None
     user = str(session["sub"])
-    await b.grants.consent(str(session["pending"]), user, wanted, actor=f"user:{user}")
+    await b.grants.consent(str(session["pending"]), user, grant_request, actor=f"user:{user}")
     return RedirectResponse(f"{b.settings.public_url}/connect/grants", status_code=303)
 
 

@@ -149,7 +149,7 @@ def _kinds(entry: CatalogueEntry) -> list[Finding]:
     return found
 
 
-def _schema(file: Path, wanted: str) -> str:
+def _schema(file: Path, format_name: str) -> str:
     """What is wrong with a release's schema; empty where nothing is. `wanted`: the format of its kind."""
     try:
         schema = json.loads(file.read_text(encoding="utf-8"))
@@ -159,8 +159,8 @@ def _schema(file: Path, wanted: str) -> str:
     named = schema.get("properties", {}).get("format", {}) if isinstance(schema, dict) else {}
     if not isinstance(named, dict) or ("const" not in named and "enum" not in named):
         return ""
-    if named.get("const", wanted) != wanted or wanted not in named.get("enum", [wanted]):
-        return f"{file.name} describes another format than {wanted}."
+    if named.get("const", format_name) != format_name or format_name not in named.get("enum", [format_name]):
+        return f"{file.name} describes another format than {format_name}."
     return ""
 
 

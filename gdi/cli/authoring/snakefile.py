@@ -120,13 +120,13 @@ def _command(folder: Path, work: Path) -> tuple[list[str], Path | None]:
     ), None
 
 
-def _answer(file: Path, entry: CatalogueEntry, said: str) -> SnakefileFacts:
+def _answer(file: Path, entry: CatalogueEntry, output: str) -> SnakefileFacts:
     try:
         if file.is_symlink() or file.stat().st_size > MAX_ANSWER:
             raise ValueError
         return SnakefileFacts.model_validate_json(file.read_bytes())
     except (OSError, ValueError, ValidationError):
-        last = _plain(said).splitlines()[-3:]
+        last = _plain(output).splitlines()[-3:]
         raise CatalogueError(
             f"{entry.folder / 'Snakefile'}: Snakemake ended without an answer: {' / '.join(last) or 'it said nothing'}"
         ) from None

@@ -86,7 +86,7 @@ def sign_in(
         if answer.status_code != 200:
             raise SignInError(f"No discovery document at {issuer} (HTTP {answer.status_code}).")
         endpoints: dict[str, Any] = answer.json()
-        asked = {
+        parameters = {
             "response_type": "code",
             "client_id": client_id,
             "redirect_uri": redirect_uri,
@@ -96,7 +96,7 @@ def sign_in(
         }
         url = httpx.URL(
             endpoints["authorization_endpoint"],
-            params={**asked, "code_challenge": challenge, "code_challenge_method": "S256"},
+            params={**parameters, "code_challenge": challenge, "code_challenge_method": "S256"},
         )
         back = parse_qs(urlsplit(submit_login(client, str(url), username, password)).query)
         if back.get("state") != [state] or back.get("iss", [issuer]) != [endpoints["issuer"]]:

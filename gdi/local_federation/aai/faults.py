@@ -78,17 +78,17 @@ class Faults:
                 await asyncio.sleep(fault.delay)
                 await (refusal or app)(scope, receive, send)
                 return
-            held: list[Message] = []
+            messages: list[Message] = []
 
             async def hold(message: Message) -> None:
-                held.append(message)
+                messages.append(message)
 
             await app(scope, receive, hold)
             await asyncio.sleep(fault.delay)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-            for message in held:
+            for message in messages:
                 await send(message)
 
         return wrapped

@@ -126,10 +126,10 @@ def need_grant(client: Client, grant: str) -> None:
         raise OAuthError("unauthorized_client", f"The client {client.id} is not registered for {grant}.")
 
 
-def scopes_within(asked: str, allowed: list[str]) -> list[str]:
+def scopes_within(scope: str, allowed: list[str]) -> list[str]:
     """The asked scopes, in order, none twice. OAuthError invalid_scope naming the first that is not allowed."""
     found: list[str] = []
-    for name in asked.split():
+    for name in scope.split():
         if name not in allowed:
             raise OAuthError("invalid_scope", f"The scope {name[:60]} may not be asked for here.")
         if name not in found:

@@ -132,7 +132,7 @@ class Issuer:
             body["id_token"] = self.key.sign(claims | ({"nonce": nonce} if nonce else {}))
         return body
 
-    def refresh(self, client: Client, token: str, asked: str) -> dict[str, Any]:
+    def refresh(self, client: Client, token: str, requested_scope: str) -> dict[str, Any]:
         """One redemption of a refresh token. invalid_grant where it is unknown, ended, revoked, another client's, or
         used before.
         """
@@ -149,7 +149,7 @@ class Issuer:
                     "invalid_grant",
                     "The refresh token is unknown, ended, revoked or another client's; the user must consent anew.",
                 )
-            scope = scopes_within(asked or row["scope"], row["scope"].split())
+            scope = scopes_within(requested_scope or row["scope"], row["scope"].split())
             if row["used"] and self.config.rotation == "strict":
                 # Not raised here: the revocation must be committed.
                 reused = True
@@ -184,7 +184,7 @@ class Issuer:
             raise OAuthError("invalid_request", f"subject_token_type must be {ACCESS}.")
         if "actor_token" in params or "actor_token_type" in params:
             raise OAuthError("invalid_request", "Actor tokens are not supported; leave actor_token out.")
-        wanted = params.get("requested_token_type", ACCESS)
+        token_type = params.get("requested_token_type", ACCESS)
         subject = self.read(params.get("subject_token", ""))
         if subject is None:
             raise OAuthError(
@@ -196,9 +196,9 @@ class Issuer:
             raise OAuthError(
                 "invalid_request", "The subject_token is narrowed to an audience and cannot be exchanged again."
             )
-        if wanted == REFRESH:
+        if token_type == REFRESH:
             return self._to_refresh(client, subject, params.get("scope", ""))
-        if wanted != ACCESS:
+        if token_type != ACCESS:
             raise OAuthError("invalid_request", f"requested_token_type must be {ACCESS} or {REFRESH}.")
         if not audiences:
             raise OAuthError("invalid_request", "Name the audience to which the access token is to be narrowed.")
@@ -221,10 +221,10 @@ class Issuer:
             "scope": " ".join(scope),
         }
 
-    def _to_refresh(self, client: Client, subject: Access, asked: str) -> dict[str, Any]:
+    def _to_refresh(self, client: Client, subject: Access, requested_scope: str) -> dict[str, Any]:
         if "refresh_token" not in client.grants:
             raise OAuthError("unauthorized_client", f"The client {client.id} is not registered for refresh_token.")
-        scope = scopes_within(asked or " ".join(subject.scope), [*subject.scope, "offline_access"])
+        scope = scopes_within(requested_scope or " ".join(subject.scope), [*subject.scope, "offline_access"])
         if "offline_access" not in scope:
             scope.append("offline_access")
         scopes_within(" ".join(scope), client.scopes)

@@ -59,10 +59,10 @@ def create_app(config: Config) -> FastAPI:
     @app.get("/metadata/datasets/{dataset:path}/files")
     async def files(request: Request, dataset: str, scheme: str = Query(default="", max_length=20)) -> Response:
         granted = await access.datasets(request.headers)
-        wanted = f"{scheme}://{dataset}" if scheme else dataset
-        if wanted not in granted or wanted not in archive.datasets():
+        identifier = f"{scheme}://{dataset}" if scheme else dataset
+        if identifier not in granted or identifier not in archive.datasets():
             raise Denied(404, "dataset not found")
-        return JSONResponse(await asyncio.to_thread(archive.listing, wanted))
+        return JSONResponse(await asyncio.to_thread(archive.listing, identifier))
 
     @app.get("/files/{file_id}")
     async def by_id(

@@ -111,8 +111,8 @@ async def list_tasks(
             action="Give one tag_key for each tag_value.",
         )
     tags = [(key, tag_value[i] if i < len(tag_value) else "") for i, key in enumerate(tag_key)]
-    wanted = Filter(caller.scope, state, name_prefix, tags, _before(page_token), page_size or DEFAULT_PAGE)
-    tasks, following = await service.database.run(StandInTasks.page, view, wanted)
+    selection = Filter(caller.scope, state, name_prefix, tags, _before(page_token), page_size or DEFAULT_PAGE)
+    tasks, following = await service.database.run(StandInTasks.page, view, selection)
     token = "" if following is None else f',"next_page_token":{json.dumps(_token(following))}'
     return Response(f'{{"tasks":[{",".join(tasks)}]{token}}}', media_type="application/json")
 

@@ -127,9 +127,9 @@ class Buckets:
                 f"{printable(path)}: the task did not write this output (for {printable(url)})"
             ) from None
         except OSError as error:
-            said = error if isinstance(error, UnsafePathError) else error.strerror
+            reason = error if isinstance(error, UnsafePathError) else error.strerror
             raise TransferError(
-                f"{printable(path)}: this output is not a plain file that may be read ({said})"
+                f"{printable(path)}: this output is not a plain file that may be read ({reason})"
             ) from None
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -160,11 +160,11 @@ class Buckets:
             try:
                 return call()
             except botocore.exceptions.ClientError as error:
-                said = error.response.get("Error", {})
-                code = str(said.get("Code", "?"))
+                detail = error.response.get("Error", {})
+                code = str(detail.get("Code", "?"))
                 problem = (
                     f"{printable(url)}: the object store refused: {printable(code)}"
-                    f" {printable(str(said.get('Message', '')))}"
+                    f" {printable(str(detail.get('Message', '')))}"
                 )
                 raise (TryAgainError(problem) if code in PASSING else TransferError(problem)) from None
             except BrokenBodyError as error:

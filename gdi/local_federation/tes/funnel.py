@@ -68,13 +68,13 @@ def release(program: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         raise ValueError(f"{program} did not answer `version` within 20 s") from None
-    said = dict(line.partition(": ")[::2] for line in done.stdout.splitlines() if ": " in line)
-    if done.returncode != 0 or "version" not in said:
+    version = dict(line.partition(": ")[::2] for line in done.stdout.splitlines() if ": " in line)
+    if done.returncode != 0 or "version" not in version:
         raise ValueError(f"{program} does not answer `version` as Funnel does (exit code {done.returncode})")
     with program.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return (
-        f"{said['version'][:40]}, commit {said.get('git commit', '').strip()[:40] or 'not stamped'}, sha256"
+        f"{version['version'][:40]}, commit {version.get('git commit', '').strip()[:40] or 'not stamped'}, sha256"
         f" {digest[:12]}"
     )
 

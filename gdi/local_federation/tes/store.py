@@ -118,11 +118,11 @@ class StandInTasks:
         ).fetchone()
         return None if row is None else _json(row)
 
-    def page(self, view: str, wanted: Filter) -> tuple[list[str], int | None]:
+    def page(self, view: str, selection: Filter) -> tuple[list[str], int | None]:
         """A page of tasks as JSON, newest first, and the `before` of the next page where there is one."""
         where, values = ["1"], list[Any]()
         source, seq = "tasks t", "t.seq"
-        tags = sorted(wanted.tags, key=lambda tag: not tag[1])
+        tags = sorted(selection.tags, key=lambda tag: not tag[1])
         if tags and tags[0][1]:
             source, seq = (
                 "tags g CROSS JOIN tasks t ON t.seq = g.seq",
@@ -133,21 +133,21 @@ class StandInTasks:
         for key, value in tags:
             where.append("EXISTS (SELECT 1 FROM tags x WHERE x.seq = t.seq AND x.key = ? AND (? = '' OR x.value = ?))")
             values += [key, value, value]
-        for column, value_ in (("owner", wanted.owner), ("state", wanted.state)):
+        for column, value_ in (("owner", selection.owner), ("state", selection.state)):
             if value_ is not None:
                 where.append(f"t.{column} = ?")
                 values.append(value_)
-        if wanted.name_prefix:
+        if selection.name_prefix:
             where.append("substr(t.name, 1, ?) = ?")
-            values += [len(wanted.name_prefix), wanted.name_prefix]
-        if wanted.before is not None:
+            values += [len(selection.name_prefix), selection.name_prefix]
+        if selection.before is not None:
             where.append(f"{seq} < ?")
-            values.append(wanted.before)
+            values.append(selection.before)
         # only constants; values are bound
         sql = f"SELECT {COLUMNS[view]} FROM {source} WHERE {' AND '.join(where)} ORDER BY {seq} DESC LIMIT ?"  # noqa: S608
-        rows = self.db.execute(sql, [*values, wanted.size + 1]).fetchall()
-        more = len(rows) > wanted.size
-        rows = rows[: wanted.size]
+        rows = self.db.execute(sql, [*values, selection.size + 1]).fetchall()
+        more = len(rows) > selection.size
+        rows = rows[: selection.size]
         return [_json(r) for r in rows], rows[-1]["seq"] if more else None
 
     def claim(self) -> Claimed | None:

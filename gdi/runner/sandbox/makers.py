@@ -28,7 +28,7 @@ def find_maker() -> Maker:
 def _find(name: str) -> Maker:
     if name and name not in NAMES:
         raise SandboxUnavailableError(f"{VARIABLE}={name[:40]!r} is not known; it may be {', '.join(NAMES)}")
-    said: list[str] = []
+    problems: list[str] = []
     for each in (name,) if name else NAMES:
         try:
             return (
@@ -37,10 +37,12 @@ def _find(name: str) -> Maker:
                 else container.find("podman" if each == "podman" else "docker")
             )
         except SandboxUnavailableError as error:
-            said.append(str(error))
+            problems.append(str(error))
     if not name:
-        said.append("Or install podman, or docker with a daemon that this user may use: sandboxes are then made by it.")
-    raise SandboxUnavailableError("\n".join(said))
+        problems.append(
+            "Or install podman, or docker with a daemon that this user may use: sandboxes are then made by it."
+        )
+    raise SandboxUnavailableError("\n".join(problems))
 
 
 def why_not() -> str | None:

@@ -14,13 +14,13 @@ def python_folders() -> list[Bind]:
     """The virtual environment and the interpreter behind it, read-only at the same paths; what lies under /usr is in
     every sandbox already.
     """
-    wanted = [
+    paths = [
         Path(sys.prefix),
         Path(sys.base_prefix),
         Path(sys.executable).resolve().parent.parent,
         *map(Path, site.getsitepackages()),
     ]
-    return _outermost([p for path in wanted for p in (path, path.resolve())])
+    return _outermost([p for path in paths for p in (path, path.resolve())])
 
 
 def source_folders(*packages: str) -> list[Bind]:

@@ -64,7 +64,7 @@ class Runner:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self.status = int(spec["status_fd"]) if spec["status_fd"] is not None else None
-        self.said = os.memfd_create("engine", os.MFD_CLOEXEC)
+        self.output = os.memfd_create("engine", os.MFD_CLOEXEC)
         self.wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         for number in (*FORWARDED, signal.SIGQUIT, signal.SIGCHLD):
@@ -86,8 +86,8 @@ class Runner:
             env=self.spec["environment"],
             cwd="/",
             stdin=subprocess.DEVNULL,
-            stdout=self.said,
-            stderr=self.said,
+            stdout=self.output,
+            stderr=self.output,
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
@@ -144,14 +144,14 @@ class Runner:
                     buffer += chunk
                     *lines, buffer = buffer.split(b"\n")
                     for line in lines:
-                        said = json.loads(line)
-                        if "problem" in said:
-                            raise Failed(said["problem"])
-                        if "started" in said:
+                        message = json.loads(line)
+                        if "problem" in message:
+                            raise Failed(message["problem"])
+                        if "started" in message:
                             started = True
                             self._say(**{"child-pid": os.getpid(), "signals": "forwarded"})
-                        if "code" in said:
-                            return self._tell(int(said["code"]))
+                        if "code" in message:
+                            return self._tell(int(message["code"]))
                     if not chunk:
                         # its first process is gone without a word: killed from outside, by the kernel's memory killer
                         # for one
@@ -189,16 +189,16 @@ class Runner:
                 cwd="/",
                 timeout=END_SECONDS,
                 stdin=subprocess.DEVNULL,
-                stdout=self.said,
-                stderr=self.said,
+                stdout=self.output,
+                stderr=self.output,
             )
         engine.kill()
         engine.wait()
 
     def _words(self) -> str:
         """The last of what the engine said, on one line."""
-        size = os.fstat(self.said).st_size
-        return " ".join(os.pread(self.said, 2000, max(0, size - 2000)).decode(errors="replace").split())[-1000:]
+        size = os.fstat(self.output).st_size
+        return " ".join(os.pread(self.output, 2000, max(0, size - 2000)).decode(errors="replace").split())[-1000:]
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ class TokenBrokerHook(BaseHook):
         """
         try:
             access = self.access()
-            held = access.identity_token_file.read_text(errors="replace").strip()
-            if not JWT.fullmatch(held):
+            token = access.identity_token_file.read_text(errors="replace").strip()
+            if not JWT.fullmatch(token):
                 return (
                     False,
                     (
@@ -92,7 +92,7 @@ class TokenBrokerHook(BaseHook):
                         " that the platform writes."
                     ),
                 )
-            with BrokerClient(access.url, lambda: held) as client:
+            with BrokerClient(access.url, lambda: token) as client:
                 client.get_run("r-" + "0" * 20)
         except SettingsError as error:
             return False, str(error)

@@ -83,8 +83,8 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
     try:
         async with asking() as broker:
             first = after == 0
-            asked = (broker.progress(run), broker.jobs(run, after=after, limit=FIRST if first else PAGE))
-            progress, page, known = await asyncio.gather(*asked, broker.get_run(run) if first else _nothing())
+            calls = (broker.progress(run), broker.jobs(run, after=after, limit=FIRST if first else PAGE))
+            progress, page, known = await asyncio.gather(*calls, broker.get_run(run) if first else _nothing())
     except ProblemError:
         state = await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
         return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], "airflow": state}})

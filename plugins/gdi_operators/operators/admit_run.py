@@ -23,9 +23,9 @@ class AdmitRunOperator(RunOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         with self.broker() as hook:
             entry = entry_of(self.workflow)
-            asked = read_conf(context["dag_run"].conf, entry)
+            request = read_conf(context["dag_run"].conf, entry)
             try:
-                run = admit_run(hook, context, entry, asked)
+                run = admit_run(hook, context, entry, request)
             except AirflowFailException as refused:
                 for line in (
                     str(refused).replace("; ", "\n").splitlines()

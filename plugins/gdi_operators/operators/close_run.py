@@ -40,7 +40,7 @@ class CloseRunOperator(RunOperator):
                 return {"run": run_id_of(context), "attempt": 0, "outcome": ""}
             if run.state == "closed":
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
-                return self._told(run, run.outcome)
+                return self._report(run, run.outcome)
             outcome = self._outcome(hook, context, run)
             missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
@@ -56,10 +56,10 @@ class CloseRunOperator(RunOperator):
                 "The run is closed at the broker, but these gateways could not be told, and may still run its tasks:"
                 f" {'; '.join(missing)}"
             )
-        return self._told(run, outcome)
+        return self._report(run, outcome)
 
     @staticmethod
-    def _told(run: m.Run, outcome: str) -> dict[str, Any]:
+    def _report(run: m.Run, outcome: str) -> dict[str, Any]:
         if outcome == "success":
             return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
         if run.failing is not None:

@@ -208,11 +208,14 @@ class SnakemakeOperator(RunOperator):
                 None,
             )
         entry = entry_of(self.workflow)
-        asked = read_conf(context["dag_run"].conf, entry)
+        request = read_conf(context["dag_run"].conf, entry)
         self._launching = pods
         try:
             generation = pods.launch(
-                generation, item_of(pods.run, self._node), parameters_for_pod(asked, entry), asked.parameters.get("pod")
+                generation,
+                item_of(pods.run, self._node),
+                parameters_for_pod(request, entry),
+                request.parameters.get("pod"),
             )
         except (LauncherError, ProblemError) as error:
             if is_away(error):

@@ -37,22 +37,24 @@ class StartDueOperator(RunOperator):
             raise AirflowFailException(
                 f"Started by {by}: only its schedule may start this DAG. To start now, start the workflow itself."
             )
-        told: dict[str, list[str]] = {"started": [], "there_before": [], "failed": []}
+        report: dict[str, list[str]] = {"started": [], "there_before": [], "failed": []}
         with self.broker() as hook:
             known = teams()
             for _ in range(MAX_ROUNDS):
                 found = hook.due_starts()
                 for start in found:
-                    self._start(hook, start, known, told)
+                    self._start(hook, start, known, report)
                 if not found:
                     break
-        if told["failed"]:
+        if report["failed"]:
             raise AirflowException(
-                f"Airflow did not start: {', '.join(told['failed'][:20])}. The log says why; they are tried again."
+                f"Airflow did not start: {', '.join(report['failed'][:20])}. The log says why; they are tried again."
             )
-        return told
+        return report
 
-    def _start(self, hook: TokenBrokerHook, start: m.DueStart, known: Teams | None, told: dict[str, list[str]]) -> None:
+    def _start(
+        self, hook: TokenBrokerHook, start: m.DueStart, known: Teams | None, report: dict[str, list[str]]
+    ) -> None:
         dag_id = dag_for(start.workflow, start.user, known)
         name = f"{dag_id or start.workflow} {start.dag_run_id}"
         if dag_id is None:
@@ -62,7 +64,7 @@ class StartDueOperator(RunOperator):
                 start.workflow,
                 start.user,
             )
-            told["failed"].append(name)
+            report["failed"].append(name)
             return
         try:
             there = trigger(dag_id, start.dag_run_id, {**start.parameters, "ticket": start.ticket})
@@ -70,11 +72,11 @@ class StartDueOperator(RunOperator):
             self.log.error(
                 "%s was not started: %s", name, error.error.error.value
             )  # not its detail: that may repeat conf
-            told["failed"].append(name)
+            report["failed"].append(name)
             return
         self.log.info("%s %s.", name, "is there already" if there else "is started")
         hook.report_start(m.StartReport(grant=start.grant, due=start.due, outcome="started"))
-        told["there_before" if there else "started"].append(name)
+        report["there_before" if there else "started"].append(name)
 
 
 def trigger(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:

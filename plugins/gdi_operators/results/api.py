@@ -33,7 +33,7 @@ _packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many 
 @router.get("/data/results/{dag_id}/{dag_run_id:path}")
 async def read_results(dag_id: str, dag_run_id: str) -> Response:
     """Everything that the Results tab shows."""
-    run, approvals, problem = await _asked(dag_id, dag_run_id)
+    run, approvals, problem = await _broker_view(dag_id, dag_run_id)
     found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if run is None and found.summary is None and problem:
         return JSONResponse({"detail": problem}, status_code=503)
@@ -59,7 +59,7 @@ async def read_file(dag_id: str, dag_run_id: str, name: Annotated[str, Query(max
 @router.get("/crate/{dag_id}/{dag_run_id:path}")
 async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     """The run as an RO-Crate (Workflow Run Crate 0.5), zipped."""
-    run, approvals, problem = await _asked(dag_id, dag_run_id)
+    run, approvals, problem = await _broker_view(dag_id, dag_run_id)
     found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if found.summary is None:
         return JSONResponse({"detail": found.broken or problem or "The run has no results (yet)."}, status_code=404)
@@ -83,7 +83,7 @@ async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     )
 
 
-async def _asked(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[crate.Approval], str]:
+async def _broker_view(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[crate.Approval], str]:
     """The run, and who approved the access of its attempt, as the broker has them; what to say where it is away:
     results are readable without it.
     """

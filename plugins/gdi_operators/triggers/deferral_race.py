@@ -22,8 +22,8 @@ class DeferralRace:
     """Made when a trigger begins to run."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
 
     async def wait(self) -> None:
         """Before the event, whatever it is."""
-        await asyncio.sleep(max(0.0, self._begun + SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, self._start + SECONDS - time.monotonic()))

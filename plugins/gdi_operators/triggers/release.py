@@ -82,27 +82,27 @@ class ReleaseTrigger(BaseTrigger):
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
     async def _wait(self, broker: AsyncBrokerClient, gateway: httpx.AsyncClient) -> tuple[str, str]:
-        token, said = None, ""
+        token, last_error = None, ""
         while (left := self.until - time.time()) > 0:
             try:
                 if token is None or token.expires_at - time.time() < LONG_POLL + 15:
                     token = await broker.token(
                         self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60)
                     )
-                asked, wait = time.monotonic(), min(LONG_POLL, left)
+                sent_at, wait = time.monotonic(), min(LONG_POLL, left)
                 state = await self._ask(gateway, token.token, wait)
                 if state != WAITING:
                     return "decided", state
-                if time.monotonic() - asked < 0.9 * wait:
+                if time.monotonic() - sent_at < 0.9 * wait:
                     await asyncio.sleep(EARLY * random.uniform(1, 1.5))  # noqa: S311
                 continue
             except (httpx.TransportError, ProblemError, FileNotFoundError) as error:
                 if not is_away(error) and not _stale(error, token):
                     return "refused", short(error)
                 token = None
-                if short(error) != said:
-                    said = short(error)
-                    self.log.info("%s; still waiting.", said)
+                if short(error) != last_error:
+                    last_error = short(error)
+                    self.log.info("%s; still waiting.", last_error)
             await asyncio.sleep(PAUSE * random.uniform(0.7, 1.3))  # noqa: S311
         return "late", ""
 

@@ -38,7 +38,7 @@ class RuleTrigger(BaseTrigger):
         super().__init__()
         self.rule, self.admit, self.close, self.token_broker_conn_id = rule, admit, close, token_broker_conn_id
         self.deadline = time.time() + LONGEST
-        self._said = ""
+        self._last_text = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         kwargs = {
@@ -85,13 +85,13 @@ class RuleTrigger(BaseTrigger):
             return await self._watch(feed)
 
     async def _watch(self, feed: ProgressPoller) -> Verdict:
-        begun = seen = time.monotonic()
+        start = seen = time.monotonic()
         while True:
             snapshot = await feed.newer(seen)
-            seen = snapshot.asked
+            seen = snapshot.requested_at
             if snapshot.refused:
                 return Verdict("skipped", "the run was not admitted")
-            if snapshot.admitted < begun:
+            if snapshot.admitted < start:
                 continue
             if (found := self._read(snapshot)) is not None:
                 return found
@@ -110,6 +110,6 @@ class RuleTrigger(BaseTrigger):
         return verdict(snapshot.progress, self.rule)
 
     def _say(self, text: str) -> None:
-        if text and text != self._said:
-            self._said = text
+        if text and text != self._last_text:
+            self._last_text = text
             self.log.info("%s", text)

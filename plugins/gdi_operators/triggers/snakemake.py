@@ -62,7 +62,7 @@ class SnakemakeTrigger(BaseTrigger):
         self.launcher, self.token_broker_conn_id = launcher, token_broker_conn_id
         self.watch_run, self.grace, self.poll = watch_run, grace, poll
         self.state = state or {}  # in the event, not in next_kwargs, which dag.test() drops
-        self._said = ""
+        self._last_text = ""
         self._since = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -128,7 +128,7 @@ class SnakemakeTrigger(BaseTrigger):
             await asyncio.sleep(STOP_PAUSE)
 
     async def _wait(self, launcher: Launcher, feed: ProgressPoller) -> tuple[str, str]:
-        begun = answered = next_look = time.monotonic()
+        start = answered = next_look = time.monotonic()
         while True:
             try:
                 status = await launcher.aget(self.pod)
@@ -149,7 +149,7 @@ class SnakemakeTrigger(BaseTrigger):
                     return "blocked", status.reason
                 if status.reason:
                     self._say(f"Pod {self.pod} does not run yet: {status.reason}")
-            snapshot = feed.latest(begun)
+            snapshot = feed.latest(start)
             verdict = self._look(snapshot) if snapshot is not None else None
             if verdict and self.watch_run:
                 return verdict
@@ -182,8 +182,8 @@ class SnakemakeTrigger(BaseTrigger):
         return None
 
     def _say(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
+        if text != self._last_text:
+            self._last_text = text
             self.log.info("%s", text)
 
 
