@@ -18,7 +18,7 @@ from gdi.contracts.urls import SdaUrl
 from gdi.kit.bounded_read import afirst
 from node_gateway.keys import PublicKey
 from node_gateway.redaction import redact
-from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
+from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
 MAGIC = b"crypt4gh"
 SEGMENT, SEALED = 65536, 28  # Crypt4GH: bytes of data in a segment, and nonce with authentication code beside them
@@ -26,7 +26,7 @@ MAX_LISTING = 64 * 1024 * 1024
 PASSED_HEADERS = ("etag", "last-modified", "content-length")
 
 
-class Refused(Exception):
+class SdaRefusal(Exception):
     """Why the archive's data cannot be had: the text is fit for a user."""
 
     def __init__(self, error_class: DenialClass, reason: str) -> None:
@@ -70,7 +70,7 @@ class Download:
         await self.answer.aclose()
 
 
-class Archive:
+class SdaClient:
     def __init__(self, url: str, *, prefix: str, key: PublicKey) -> None:
         self._http = client(url, read_timeout=60)
         self._prefix = prefix
@@ -80,23 +80,23 @@ class Archive:
         await self._http.aclose()
 
     async def datasets(self, token: str) -> set[str]:
-        """The datasets this user's visas open now. Refused where the archive does not say."""
+        """The datasets this user's visas open now. SdaRefusal where the archive does not say."""
         answer = await self._get("/metadata/datasets", token)
         if answer.status in (401, 403):
             return set()
         value = self._json(answer)
         if not isinstance(value, list):
-            raise Refused("ArchiveError", "The archive's list of datasets is not a list.")
+            raise SdaRefusal("ArchiveError", "The archive's list of datasets is not a list.")
         return {d for d in value if isinstance(d, str)}
 
     async def files(self, dataset: str, token: str) -> list[Listed]:
-        """The dataset's files. Refused: AccessDenied where it is not (or no longer) open to the user."""
+        """The dataset's files. SdaRefusal: AccessDenied where it is not (or no longer) open to the user."""
         answer = await self._get(f"/metadata/datasets/{_quote(dataset)}/files", token)
         if answer.status in (401, 403, 404):
             raise await self._why(SdaUrl(dataset, ""), answer.status, token)
         value = self._json(answer)
         if not isinstance(value, list):
-            raise Refused("ArchiveError", f"The archive's list of files of {dataset} is not a list.")
+            raise SdaRefusal("ArchiveError", f"The archive's list of files of {dataset} is not a list.")
         return [_listed(f) for f in value if isinstance(f, dict) and isinstance(f.get("filePath"), str)]
 
     async def last_modified(self, file: SdaUrl, token: str) -> float | None:
@@ -108,12 +108,12 @@ class Archive:
         return _http_date(answer.headers.get("last-modified", "")) if answer.ok else None
 
     async def open(self, file: SdaUrl, token: str, method: str = "GET") -> Download:
-        """The file re-encrypted to the TES's key. Nothing has been sent on yet when this raises Refused."""
+        """The file re-encrypted to the TES's key. Nothing has been sent on yet when this raises SdaRefusal."""
         request = self._http.build_request(method, self._path(file), headers=self._headers(token))
         try:
             answer = await self._http.send(request, stream=True)
         except httpx.HTTPError as error:
-            raise Refused("ArchiveError", f"The archive does not answer ({type(error).__name__}).") from None
+            raise SdaRefusal("ArchiveError", f"The archive does not answer ({type(error).__name__}).") from None
         try:
             return await self._opened(answer, file, token, method)
         except BaseException:
@@ -124,10 +124,10 @@ class Archive:
         if answer.status_code in (400, 401, 403, 404):
             raise await self._why(file, answer.status_code, token)
         if answer.status_code != 200:
-            raise Refused(*await _denial_of(answer, file))
+            raise SdaRefusal(*await _denial_of(answer, file))
         headers = {k: answer.headers[k] for k in PASSED_HEADERS if k in answer.headers}
         if answer.headers.get("content-encoding", "identity") != "identity":
-            raise Refused(
+            raise SdaRefusal(
                 "ArchiveError",
                 f"The archive sent {file} with a content encoding, which Crypt4GH files have no use for.",
             )
@@ -140,45 +140,47 @@ class Archive:
                 first += await anext(chunks)
         except (StopAsyncIteration, httpx.HTTPError):
             if not first or MAGIC.startswith(first):
-                raise Refused("Truncated", f"The archive's answer for {file} ended after {len(first)} bytes.") from None
+                raise SdaRefusal(
+                    "Truncated", f"The archive's answer for {file} ended after {len(first)} bytes."
+                ) from None
         if not first.startswith(MAGIC):
             raise await self._not_crypt4gh(file, first, token)
         return Download(headers, _joined(first, chunks), answer, _header_length(first))
 
-    async def _not_crypt4gh(self, file: SdaUrl, first: bytes, token: str) -> Refused:
+    async def _not_crypt4gh(self, file: SdaUrl, first: bytes, token: str) -> SdaRefusal:
         if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", first):
             # Archives before v3.1.51 answer so for a dataset that is not open to the user.
             if await self._still_lists(file.dataset, token) is False:
                 return _withdrawn(file.dataset)
-            return Refused("ArchiveError", f"The archive answered with XML instead of {file}.")
-        return Refused("NotCrypt4GH", f"{file} is not a Crypt4GH file.")
+            return SdaRefusal("ArchiveError", f"The archive answered with XML instead of {file}.")
+        return SdaRefusal("NotCrypt4GH", f"{file} is not a Crypt4GH file.")
 
-    async def _why(self, file: SdaUrl, status: int, token: str) -> Refused:
+    async def _why(self, file: SdaUrl, status: int, token: str) -> SdaRefusal:
         """Tells access withdrawn from a missing file: does the archive still list the dataset for this user?"""
         listed = await self._still_lists(file.dataset, token)
         if listed is None:
-            return Refused(
+            return SdaRefusal(
                 "AccessDenied",
                 f"Access to {file.dataset} was withdrawn or the file does not exist (the archive answered {status}).",
             )
         if not listed:
             return _withdrawn(file.dataset)
         if status == 404:
-            return Refused(
+            return SdaRefusal(
                 "NotFound",
                 f"{file} does not exist in the archive."
                 if file.path
                 else f"The archive has no files of {file.dataset}.",
             )
         if status == 400:
-            return Refused("ArchiveError", f"The archive does not accept the request for {file}.")
-        return Refused("AccessDenied", f"The archive refuses {file} ({status}), though it lists the dataset.")
+            return SdaRefusal("ArchiveError", f"The archive does not accept the request for {file}.")
+        return SdaRefusal("AccessDenied", f"The archive refuses {file} ({status}), though it lists the dataset.")
 
     async def _still_lists(self, dataset: str, token: str) -> bool | None:
         """None where the archive does not say."""
         try:
             return dataset in await self.datasets(token)
-        except Refused:
+        except SdaRefusal:
             return None
 
     def _path(self, file: SdaUrl) -> str:
@@ -191,22 +193,22 @@ class Archive:
             "Accept-Encoding": "identity",
         }
 
-    async def _get(self, path: str, token: str) -> Answer:
+    async def _get(self, path: str, token: str) -> UpstreamAnswer:
         try:
             return await fetch(
                 self._http, "GET", path, max_bytes=MAX_LISTING, headers={"Authorization": f"Bearer {token}"}
             )
         except (httpx.HTTPError, TooLarge) as error:
-            raise Refused("ArchiveError", f"The archive does not answer rightly ({type(error).__name__}).") from None
+            raise SdaRefusal("ArchiveError", f"The archive does not answer rightly ({type(error).__name__}).") from None
 
     @staticmethod
-    def _json(answer: Answer) -> Any:  # any JSON value
+    def _json(answer: UpstreamAnswer) -> Any:  # any JSON value
         if answer.status != 200:
-            raise Refused("ArchiveError", f"The archive answered {answer.status} for {answer.path}.")
+            raise SdaRefusal("ArchiveError", f"The archive answered {answer.status} for {answer.path}.")
         try:
             return answer.json()
         except NotJson as error:
-            raise Refused("ArchiveError", f"The archive: {error}.") from None
+            raise SdaRefusal("ArchiveError", f"The archive: {error}.") from None
 
     async def alive(self) -> bool:
         try:
@@ -215,8 +217,8 @@ class Archive:
             return False
 
 
-def _withdrawn(dataset: str) -> Refused:
-    return Refused(
+def _withdrawn(dataset: str) -> SdaRefusal:
+    return SdaRefusal(
         "AccessDenied", f"Access to {dataset} was withdrawn: the archive does not open it to this user any more."
     )
 

@@ -15,7 +15,7 @@ from gdi.contracts.run_token import TYPE, RunClaims, Scope
 from gdi.kit.database import insert
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
-from node_gateway.audit import Audit, Entry
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.broker import BrokerConnection
 from node_gateway.db import store as db
 
@@ -126,9 +126,9 @@ class Authenticator:
     ) -> None:
         reason = f"{error.slug}: {error.problem.detail}"
         if caller is None:
-            await self._audit.record(Entry("request", False, what=what, reason=reason, dataset=dataset, task=task))
+            await self._audit.record(AuditEvent("request", False, what=what, reason=reason, dataset=dataset, task=task))
         else:
-            entry = Entry(
+            entry = AuditEvent(
                 "request", False, caller.actor, caller.run, caller.attempt, task, dataset, what, reason, caller.workflow
             )
             await self._audit.record(entry)

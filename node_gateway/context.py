@@ -15,12 +15,12 @@ from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.run_token import Scope
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import RemoteKeys, SigningKey
-from gdi.kit.migrations import Outcome
+from gdi.kit.migrations import MigrationResult
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.session import shared_client
-from node_gateway.archive import Archive
+from node_gateway.archive import SdaClient
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences
 from node_gateway.broker import BrokerConnection, assertion
@@ -55,7 +55,7 @@ class Gateway:
     auth: Authenticator
     broker: BrokerConnection
     workspace: Bucket
-    archive: Archive
+    archive: SdaClient
     tasks: Tasks
     data: Data
     releases: Releases
@@ -108,7 +108,7 @@ class Gateway:
             keys, broker, fences, audit, node=settings.node_id, audience=settings.public_url, issuer=settings.issuer
         )
         store = TaskStore(database)
-        archive = Archive(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
+        archive = SdaClient(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
         tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)
         listings = Listings(archive)
@@ -164,7 +164,7 @@ class Gateway:
         return caller
 
 
-async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, Outcome]:
+async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, MigrationResult]:
     """The database with its schema at the newest revision, and from which one it came. Errors as `Gateway.open`."""
     database = GatewayDatabase.open(settings.database_url, settings.database_password())
     try:

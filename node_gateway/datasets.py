@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gdi.contracts.gateway_api import Datasets
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
-from node_gateway.archive import Refused
+from node_gateway.archive import SdaRefusal
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.locations import sda_file
@@ -37,7 +37,7 @@ def router(gateway: Gateway) -> APIRouter:
         token = await gateway.broker.node_token(caller.run, "sda")
         try:
             found = await gateway.listings.find(caller.run, file, token)
-        except Refused as refused:
+        except SdaRefusal as refused:
             status, slug = (403, "access-denied") if refused.error_class == "AccessDenied" else (502, "archive-error")
             problem = ProblemError(
                 status,

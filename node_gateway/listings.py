@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 
 from gdi.contracts.urls import SdaUrl
-from node_gateway.archive import Archive, Listed
+from node_gateway.archive import Listed, SdaClient
 
 FRESH_FOR = 15.0  # seconds; one run asks for many files of a dataset at once
 MAX_LISTINGS = 50
@@ -15,15 +15,15 @@ MAX_LISTINGS = 50
 class Listings:
     """A dataset's files as a run's user sees them, kept a few seconds; times asked of the archive are kept as long."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: SdaClient) -> None:
         self._archive = archive
         self._kept: OrderedDict[tuple[str, str], tuple[float, dict[str, Listed], dict[str, float | None]]] = (
             OrderedDict()
         )
 
     async def find(self, run: str, file: SdaUrl, token: str, *, times: bool = True) -> Listed | None:
-        """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. Refused where the archive
-        does not open the dataset.
+        """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. SdaRefusal where the
+        archive does not open the dataset.
         """
         kept = self._kept.get((run, file.dataset))
         if kept is None or time.monotonic() - kept[0] > FRESH_FOR:

@@ -24,7 +24,7 @@ import uvicorn
 
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import SigningKey
-from gdi.kit.migrations import Outcome, SchemaError, when_reachable
+from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from node_gateway.app import internal_app, operations_app, public_app
@@ -178,7 +178,7 @@ async def _verify_audit(settings: Settings) -> int:
 
 
 async def _migrate(settings: DatabaseSettings) -> int:
-    async def once() -> Outcome:
+    async def once() -> MigrationResult:
         database, outcome = await open_database(settings)
         await database.close()
         return outcome

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.database import insert
 from gdi.kit.problem import ProblemError
-from node_gateway.audit import Audit, Entry
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.policy import PolicyFile
@@ -79,7 +79,7 @@ class Retention:
                     )
                 )
             await self.audit.record(
-                Entry(
+                AuditEvent(
                     "workspace-emptied",
                     True,
                     "gateway",

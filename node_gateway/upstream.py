@@ -43,7 +43,7 @@ def client(
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamAnswer:
     """A whole answer: `path` is the request's, for messages; `content` may hold anything the server chose to send."""
 
     path: str
@@ -67,11 +67,11 @@ class Answer:
 
 async def fetch(
     http: httpx.AsyncClient, method: str, path: str, *, max_bytes: int, **request: Any
-) -> Answer:  # request: httpx's own arguments
+) -> UpstreamAnswer:  # request: httpx's own arguments
     """The answer with its body, at most `max_bytes` (TooLarge). httpx.HTTPError where the server is away."""
     async with http.stream(method, path, **request) as answer:
         try:
             body = await bounded_read.aread(answer, max_bytes)
         except bounded_read.TooLargeError:
             raise TooLarge(f"{path} answered more than {max_bytes} bytes") from None
-        return Answer(path, answer.status_code, answer.headers, body)
+        return UpstreamAnswer(path, answer.status_code, answer.headers, body)

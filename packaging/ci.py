@@ -54,7 +54,7 @@ class Stage:
 
 
 @dataclass
-class Outcome:
+class StageOutcome:
     """How a stage ended. `code` is its exit code, `absent` are {test: reason} of those that were not to be skipped."""
 
     stage: Stage
@@ -94,7 +94,7 @@ PREPARE = (".venv/bin/python", "-m", "tests.kubernetes.prepare", "--idle")
 CANNOT = 3  # its exit code where this machine can have no Kubernetes
 
 
-class Run:
+class CiRun:
     """One run of CI. `say` prints a line; `clock` is in seconds."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Run:
     ) -> None:
         self.scratch, self.say, self.clock = scratch, say, clock
         self.started = clock()
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[StageOutcome] = []
 
     def left_until(self, minute: float) -> float:
         """Seconds until a minute of this run."""
@@ -111,7 +111,7 @@ class Run:
     def stage(self, stage: Stage) -> bool:
         """Runs it, its output passed on; whether the run may go on."""
         self.say(f"\n=== {stage.name} (minute {(self.clock() - self.started) / 60:.0f})")
-        outcome = Outcome(stage)
+        outcome = StageOutcome(stage)
         self.outcomes.append(outcome)
         began = self.clock()
         command = (*stage.command, f"REPORTS={self.scratch}") if stage.reports else stage.command
@@ -180,7 +180,7 @@ class Run:
         return 0
 
 
-def read(report: Path, name: str, outcome: Outcome) -> None:
+def read(report: Path, name: str, outcome: StageOutcome) -> None:
     """Adds to an outcome what its JUnit report says of tests that did not run."""
     try:
         cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314  # pytest's own, of this run
@@ -210,7 +210,7 @@ def listed(stage: Stage) -> list[str]:
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
-def kubernetes(run: Run, building: subprocess.Popen[bytes], log: Path) -> None:
+def kubernetes(run: CiRun, building: subprocess.Popen[bytes], log: Path) -> None:
     """Its tests, where Kubernetes and the images are built in time. A machine that builds them for the first time is
     late: then as many run as the hour holds.
     """
@@ -221,7 +221,7 @@ def kubernetes(run: Run, building: subprocess.Popen[bytes], log: Path) -> None:
     if code == 0:
         run.stage(PODS)
         return
-    outcome = Outcome(PODS)
+    outcome = StageOutcome(PODS)
     run.outcomes.append(outcome)
     if code is None:  # what was built by now is kept for the next time
         outcome.late = listed(PODS)
@@ -234,7 +234,7 @@ def kubernetes(run: Run, building: subprocess.Popen[bytes], log: Path) -> None:
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), say=lambda line: print(line, flush=True))
+        run = CiRun(Path(folder), say=lambda line: print(line, flush=True))
         if not run.stage(LINT):
             return run.end()
         if not KUBERNETES:

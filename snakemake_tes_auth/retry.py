@@ -23,7 +23,7 @@ class Away(Exception):
     """
 
 
-class Refused(Exception):
+class Refusal(Exception):
     """The run may not go on (token refused, run closed, pod replaced): retrying cannot help. `detail` is fit for a
     user's eyes.
     """
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 def error_of(answer: httpx.Response) -> Exception:
-    """What an unsuccessful answer means: Refused where this process may not go on at all, ProblemError otherwise."""
+    """What an unsuccessful answer means: Refusal where this process may not go on at all, ProblemError otherwise."""
     error = as_problem(answer)
     if error.slug == "http-error" and answer.content:
         # What a TES that is no gateway says of it: bounded, one line, in the server's own words.
@@ -43,7 +43,7 @@ def error_of(answer: httpx.Response) -> Exception:
             answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {detail}"
         )
     if error.problem.status == 401 or error.slug in SILENCED:
-        return Refused(f"{answer.request.url.path} refused this run: {error}")
+        return Refusal(f"{answer.request.url.path} refused this run: {error}")
     return error
 
 

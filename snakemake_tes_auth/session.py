@@ -18,11 +18,11 @@ from gdi.contracts.run_file import load
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.credentials.tokens import BrokerTokens, TokenSource
-from snakemake_tes_auth.files.metadata import Metadata
+from snakemake_tes_auth.files.metadata import FileMetadata
 from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.outcome import OutcomeFile
-from snakemake_tes_auth.retry import Away, Refused
+from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.tasks.sources import GatewayStore, Sources, SourceStore
 from snakemake_tes_auth.tes.client import TesClient
 from snakemake_tes_auth.tes.transport import AiohttpTransport
@@ -59,14 +59,14 @@ class Session:
     ) -> None:
         self.name, self.digest, self.server, self.node = name, digest, server, node
         self.loop = LoopThread()
-        self.given_up: Away | Refused | None = None
+        self.given_up: Away | Refusal | None = None
         self.outcome = OutcomeFile(outcome)
         self.tokens = tokens
         self._http = self.loop.run(_client(url, BearerAuth(tokens), verify))
         self.tes = TesClient(self._http, patience=patience, say=log.warning, name=server, idempotent=gateway)
-        self.metadata: Metadata | None = None
+        self.metadata: FileMetadata | None = None
         if gateway:
-            self.metadata = Metadata(
+            self.metadata = FileMetadata(
                 self._http, name, patience=patience, say=log.warning, name=server, task=self._outputs
             )
             store = GatewayStore(self._http, name, patience=patience, say=log.warning, server=server)
@@ -80,7 +80,7 @@ class Session:
         return self.loop.run(self.guard(work))
 
     async def guard(self, work: Awaitable[T]) -> T:
-        """`work`, with Away and Refused written down for the pod before they are raised. After the first of them
+        """`work`, with Away and Refusal written down for the pod before they are raised. After the first of them
         nothing is tried again: each of Snakemake's questions would wait as long anew."""
         if self.given_up is not None:
             if hasattr(work, "close"):
@@ -92,7 +92,7 @@ class Session:
             self.given_up = error
             self.outcome.write("again", str(error))
             raise
-        except Refused as error:
+        except Refusal as error:
             self.given_up = error
             self.outcome.write("refused", str(error), error.dataset)
             raise

@@ -24,7 +24,7 @@ from snakemake_tes_auth.credentials.tokens import (
     TokenSource,
     refuse_argument,
 )
-from snakemake_tes_auth.retry import Refused
+from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.session import Session, session
 from snakemake_tes_auth.tasks.sources import StorageStore
 from snakemake_tes_auth.workflow import adapter
@@ -136,7 +136,7 @@ def open_session(settings: ExecutorSettings, workflow: Any) -> Session:
         if settings.run_file is not None:
             return session(Path(settings.run_file), patience=patience)
         return _bare(settings, workflow, patience)
-    except (Refused, RunFileError) as error:
+    except (Refusal, RunFileError) as error:
         raise WorkflowError(str(error)) from None
 
 
@@ -176,7 +176,7 @@ def base_url(url: str) -> str:
 
 
 def credential(settings: ExecutorSettings, url: str) -> TokenSource:
-    """The one credential that the settings name. WorkflowError for more than one or half of one; Refused for one that
+    """The one credential that the settings name. WorkflowError for more than one or half of one; Refusal for one that
     may not be used so.
     """
     refuse_argument("--tes-auth-token", TOKEN_VARIABLE)

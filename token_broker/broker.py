@@ -10,7 +10,7 @@ import httpx
 
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import SigningKey
-from gdi.kit.migrations import Outcome
+from gdi.kit.migrations import MigrationResult
 from gdi.kit.retry import acall_again, every
 from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
@@ -30,7 +30,7 @@ from token_broker.grants.tickets import Tickets
 from token_broker.metrics import Metrics
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
-from token_broker.runs.tokens import Tokens
+from token_broker.runs.tokens import RunTokens
 from token_broker.runs.workloads import Workloads
 from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
@@ -62,7 +62,7 @@ class Broker:
     schedules: Schedules
     runs: Runs
     workloads: Workloads
-    tokens: Tokens
+    tokens: RunTokens
     events: Events
     callers: Authentication
     background: Background
@@ -135,7 +135,7 @@ async def open_broker(s: Settings) -> Broker:
         schedules=schedules,
         runs=runs,
         workloads=workloads,
-        tokens=Tokens(s, key, runs, workloads, grants, refresher, audit),
+        tokens=RunTokens(s, key, runs, workloads, grants, refresher, audit),
         events=Events(store, runs, workloads, s.max_events_per_run),
         callers=Authentication(http, enrolment, oidc, s.public_url),
         background=Background(grants, refresher, tickets, schedules),
@@ -151,7 +151,7 @@ async def open_store(url: str, password_file: Path | None) -> BrokerDatabase:
     return store
 
 
-async def migrated_store(url: str, password_file: Path | None) -> tuple[BrokerDatabase, Outcome]:
+async def migrated_store(url: str, password_file: Path | None) -> tuple[BrokerDatabase, MigrationResult]:
     """As `open_store`, and from which revision to which the database went."""
     password = read_secret_text(password_file, "TOKEN_BROKER_DATABASE_PASSWORD_FILE") if password_file else None
     store = BrokerDatabase.open(url, password)

@@ -13,7 +13,7 @@ import uvicorn
 
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
-from gdi.kit.migrations import Outcome, SchemaError, when_reachable
+from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from token_broker.app import create_app
@@ -79,7 +79,7 @@ async def migrate() -> int:
     """
     settings = DatabaseSettings.load()
 
-    async def once() -> Outcome:
+    async def once() -> MigrationResult:
         store, outcome = await migrated_store(settings.database_url, settings.database_password_file)
         await store.close()
         return outcome

@@ -73,7 +73,7 @@ class Schema:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MigrationResult:
     """What a migration did. `before`: "revision 0001", or what stood there instead of a number."""
 
     before: str
@@ -84,7 +84,7 @@ class Outcome:
         return f"from {self.before} to {self.after}" if self.changed else f"already at {self.after}"
 
 
-async def upgrade(database: Database, schema: Schema) -> Outcome:
+async def upgrade(database: Database, schema: Schema) -> MigrationResult:
     """Brings the schema to the newest revision; waits for a migration that another process runs. SchemaError where the
     database is newer than the program, lacks something, or is no database of this program; then it is as it was.
     """
@@ -100,7 +100,7 @@ async def upgrade(database: Database, schema: Schema) -> Outcome:
     raise AssertionError("unreachable")
 
 
-async def when_reachable(migrate: Callable[[], Awaitable[Outcome]], program: str, variables: str) -> int:
+async def when_reachable(migrate: Callable[[], Awaitable[MigrationResult]], program: str, variables: str) -> int:
     """The commands' `migrate`: waits up to a minute for the database, says from where to where it went, and gives the
     exit code: 0, or 1 where it cannot be had. `variables`: their prefix, for the message.
     """
@@ -118,7 +118,7 @@ async def when_reachable(migrate: Callable[[], Awaitable[Outcome]], program: str
     return 1
 
 
-def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
+def _upgrade(connection: sa.Connection, schema: Schema) -> MigrationResult:
     if connection.dialect.name == "postgresql":  # on SQLite the transaction itself is the lock
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(advisory_key("migrate", schema.program))))
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
@@ -138,7 +138,7 @@ def _upgrade(connection: sa.Connection, schema: Schema) -> Outcome:
             "Put back what was changed by hand, or restore a backup."
         )
     schema.complete(connection)
-    return Outcome(before, head, changed=number != head)
+    return MigrationResult(before, head, changed=number != head)
 
 
 def _run(context: MigrationContext, scripts: ScriptDirectory) -> None:

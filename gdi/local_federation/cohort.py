@@ -22,7 +22,7 @@ class CohortError(Exception):
 
 
 @dataclass(frozen=True)
-class Site:
+class CohortSite:
     chrom: str
     pos: int
     ref: str
@@ -80,7 +80,7 @@ def split(vcf: Path, outputs: list[Path]) -> list[int]:
     return counts
 
 
-def pooled(vcf: Path, folder: Path) -> dict[Site, tuple[int, int]]:
+def pooled(vcf: Path, folder: Path) -> dict[CohortSite, tuple[int, int]]:
     """(AC, AN) of every alternate allele over the whole file, by bcftools: it recounts them when samples are selected,
     so all are.
     """
@@ -93,11 +93,11 @@ def pooled(vcf: Path, folder: Path) -> dict[Site, tuple[int, int]]:
     pysam.bcftools.view("-S", str(names), "-o", str(counted), str(vcf), catch_stdout=False)
     table = pysam.bcftools.query("-f", "%CHROM\t%POS\t%REF\t%ALT\t%INFO/AC\t%INFO/AN\n", str(counted))
     counted.unlink()
-    answer: dict[Site, tuple[int, int]] = {}
+    answer: dict[CohortSite, tuple[int, int]] = {}
     for line in table.splitlines():
         chrom, pos, ref, alts, acs, an = line.split("\t")
         if alts == ".":
             continue
         for alt, ac in zip(alts.split(","), acs.split(","), strict=True):
-            answer[Site(chrom, int(pos), ref, alt)] = (int(ac), int(an))
+            answer[CohortSite(chrom, int(pos), ref, alt)] = (int(ac), int(an))
     return answer

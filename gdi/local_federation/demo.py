@@ -21,11 +21,11 @@ from rich.text import Text
 
 from gdi.contracts.ids import make_run_id
 from gdi.local_federation import cohort
-from gdi.local_federation.cohort import CohortError, Site
+from gdi.local_federation.cohort import CohortError, CohortSite
 from gdi.local_federation.display import ProgressDisplay
 from gdi.local_federation.federation import Federation, versions
 from gdi.local_federation.parts import airflow
-from gdi.local_federation.portal import Portal
+from gdi.local_federation.portal import DemoPortal
 from gdi.local_federation.sweep import KEPT, TEMPORARY, tidy
 
 WORKFLOW = "allele-frequency"
@@ -38,15 +38,15 @@ class RunFailed(RuntimeError):
 
 
 @dataclass
-class Answer:
+class DemoAnswer:
     """`rows` of answer.tsv by site: (AC, AN) or None where withheld. `wrong` are sites that differ from the pooled
     counts.
     """
 
     file: Path
-    rows: dict[Site, tuple[int, int] | None]
-    nodes: dict[Site, int]
-    wrong: list[Site] = field(default_factory=list)
+    rows: dict[CohortSite, tuple[int, int] | None]
+    nodes: dict[CohortSite, int]
+    wrong: list[CohortSite] = field(default_factory=list)
     withheld: int = 0
 
     @property
@@ -54,22 +54,22 @@ class Answer:
         return sum(1 for counts in self.rows.values() if counts is not None)
 
 
-def read_answer(file: Path) -> Answer:
+def read_answer(file: Path) -> DemoAnswer:
     """`answer.tsv`: CHROM POS REF ALT AC AN AF NODES; AC and AN empty where withheld."""
     lines = file.read_text().splitlines()
     if lines[0].split("\t") != ["CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"]:
         raise RunFailed(f"{file} has another header than expected: {lines[0]!r}")
-    rows: dict[Site, tuple[int, int] | None] = {}
-    nodes: dict[Site, int] = {}
+    rows: dict[CohortSite, tuple[int, int] | None] = {}
+    nodes: dict[CohortSite, int] = {}
     for line in lines[1:]:
         chrom, pos, ref, alt, ac, an, _, n = line.split("\t")
-        site = Site(chrom, int(pos), ref, alt)
+        site = CohortSite(chrom, int(pos), ref, alt)
         rows[site] = (int(ac), int(an)) if ac else None
         nodes[site] = int(n)
-    return Answer(file, rows, nodes)
+    return DemoAnswer(file, rows, nodes)
 
 
-def compare(answer: Answer, pooled: dict[Site, tuple[int, int]]) -> Answer:
+def compare(answer: DemoAnswer, pooled: dict[CohortSite, tuple[int, int]]) -> DemoAnswer:
     """Fills in what differs from the counts that bcftools made of the whole file, and how many sites no answer has."""
     answer.wrong = [site for site, counts in answer.rows.items() if counts is not None and pooled.get(site) != counts]
     answer.withheld = len(pooled) - answer.released
@@ -89,7 +89,7 @@ def run(
     """Grant, ticket, trigger, wait. (dag run id, broker's run id); RunFailed with the reasons where the run did not
     succeed.
     """
-    portal = Portal(federation.layout, federation.secrets, user)
+    portal = DemoPortal(federation.layout, federation.secrets, user)
     datasets = [federation.layout.dataset(n) for n in federation.layout.nodes]
     grant = portal.grant(workflow, datasets)
     dag_run = portal.start(grant, workflow, {"datasets": datasets, **(parameters or {})})
@@ -116,7 +116,7 @@ def run(
     return dag_run, broker_run
 
 
-def why(federation: Federation, portal: Portal, dag_run: str, broker_run: str, workflow: str = WORKFLOW) -> str:
+def why(federation: Federation, portal: DemoPortal, dag_run: str, broker_run: str, workflow: str = WORKFLOW) -> str:
     """Which task failed, what it said last, where its log is."""
     lines = []
     for task in portal.task_instances(workflow, dag_run):
@@ -241,10 +241,10 @@ def refreshes(federation: Federation) -> int:
 
 
 def summarise(
-    federation: Federation, answer: Answer, broker_run: str, pooled: dict[Site, tuple[int, int]]
+    federation: Federation, answer: DemoAnswer, broker_run: str, pooled: dict[CohortSite, tuple[int, int]]
 ) -> dict[str, Any]:
     """What `--json` leaves. Seconds by stage, memory in bytes."""
-    tasks = Portal(federation.layout, federation.secrets).progress(broker_run)
+    tasks = DemoPortal(federation.layout, federation.secrets).progress(broker_run)
     return {
         "run": broker_run,
         "sites": len(pooled),
@@ -271,7 +271,7 @@ def summarise(
 
 
 def report(
-    console: Console, federation: Federation, answer: Answer, summary: dict[str, Any], dag_run: str, broker_run: str
+    console: Console, federation: Federation, answer: DemoAnswer, summary: dict[str, Any], dag_run: str, broker_run: str
 ) -> None:
     table = Table(title="Allele frequencies, the ten highest", title_justify="left", box=None, pad_edge=False)
     for column in ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"):

@@ -14,7 +14,7 @@ from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.kit.secret_files import Secrets
 from gdi.kit.tls import authorities
-from gdi.local_federation.aai.client import Tokens, sign_in
+from gdi.local_federation.aai.client import TokenAnswer, sign_in
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import airflow, core
 
@@ -29,14 +29,14 @@ class StartRefused(RuntimeError):
 
 
 @dataclass
-class Portal:
+class DemoPortal:
     """One signed-in user at the portal. Tokens live in this object's memory only and are renewed before they end."""
 
     layout: Layout
     secrets: Secrets
     user: str = "alice"
     grants: list[m.Grant] = field(default_factory=list, repr=False)  # those made here
-    _tokens: Tokens | None = field(default=None, repr=False)
+    _tokens: TokenAnswer | None = field(default=None, repr=False)
     _until: float = 0
     _airflow: str = field(default="", repr=False)
 

@@ -20,80 +20,80 @@ PROJECT = Path(__file__).resolve().parents[2]  # a wheel has neither DAGs nor wo
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineCheck:
     what: str
     mend: str
 
 
-def _checkout(project: Path = PROJECT) -> Finding | None:
+def _checkout(project: Path = PROJECT) -> MachineCheck | None:
     if missing := [name for name in ("dags", "plugins", "workflows") if not (project / name).is_dir()]:
-        return Finding(
+        return MachineCheck(
             f"the federation runs in a checkout of the repository, and {project} has no {', '.join(missing)}",
             "Clone the repository and run it there: make demo",
         )
     return None
 
 
-def _loopback() -> Finding | None:
+def _loopback() -> MachineCheck | None:
     try:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
     except OSError as error:
-        return Finding(
+        return MachineCheck(
             f"no TCP port can be opened on 127.0.0.1 ({error})", "Bring the loopback interface up: ip link set lo up"
         )
     ports = Ports()
     try:
         ports.take()
     except OSError as error:
-        return Finding(str(error), "Stop programs that listen on ports 20000-31999.")
+        return MachineCheck(str(error), "Stop programs that listen on ports 20000-31999.")
     finally:
         ports.release()
     return None
 
 
-def _disk(work: Path) -> Finding | None:
+def _disk(work: Path) -> MachineCheck | None:
     folder = next(p for p in [work, *work.parents] if p.exists())
     if not os.access(folder, os.W_OK):
-        return Finding(f"{folder} is not writable", "Give another folder: --work-dir DIR")
+        return MachineCheck(f"{folder} is not writable", "Give another folder: --work-dir DIR")
     free = shutil.disk_usage(folder).free
     if free < NEEDED_DISK:
-        return Finding(
+        return MachineCheck(
             f"{free / 1024**3:.1f} GiB free under {folder}, {NEEDED_DISK / 1024**3:.0f} GiB are needed",
             "Free some, or give another folder: --work-dir DIR",
         )
     if len(str(work)) > 60:
-        return Finding(
+        return MachineCheck(
             f"the work folder's path has {len(str(work))} characters; unix sockets allow about 60",
             "Give a shorter one: --work-dir /tmp/gdi",
         )
     return None
 
 
-def _memory() -> Finding | None:
+def _memory() -> MachineCheck | None:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:") and int(line.split()[1]) * 1024 < NEEDED_MEMORY:
-            return Finding(
+            return MachineCheck(
                 f"{int(line.split()[1]) / 1024**2:.1f} GiB of memory available, 3 GiB are needed",
                 "Close other programs.",
             )
     return None
 
 
-def _sandbox() -> Finding | None:
+def _sandbox() -> MachineCheck | None:
     try:
         maker = find_maker()
     except SandboxUnavailableError as error:
-        return Finding("sandboxes cannot be made here", str(error))
+        return MachineCheck("sandboxes cannot be made here", str(error))
     if funnel.chosen() is not None and not isinstance(maker, Bubblewrap):
-        return Finding(
+        return MachineCheck(
             f"real Funnel needs bubblewrap, and sandboxes are made by {maker.kind} here",
             f"Unset {funnel.VARIABLE}: the nodes then run the stand-in.",
         )
     return None
 
 
-def _funnel(work: Path) -> Finding | None:
+def _funnel(work: Path) -> MachineCheck | None:
     program = funnel.chosen()
     if program is None:
         return None
@@ -102,24 +102,24 @@ def _funnel(work: Path) -> Finding | None:
         " the TES stand-in."
     )
     if not program.is_file() or not os.access(program, os.X_OK):
-        return Finding(
+        return MachineCheck(
             f"{funnel.VARIABLE} names {program}, which is {'not executable' if program.is_file() else 'no file'}", mend
         )
     try:
         funnel.release(program)
     except (OSError, ValueError) as error:
-        return Finding(f"{funnel.VARIABLE} names a program that does not run as Funnel: {error}", mend)
+        return MachineCheck(f"{funnel.VARIABLE} names a program that does not run as Funnel: {error}", mend)
     if re.search(r"\s", str(work)):
-        return Finding(
+        return MachineCheck(
             f"the work folder's path {work} has white space, where Funnel cannot call its sandbox",
             "Give another: --work-dir /tmp/gdi",
         )
     return None
 
 
-def check(work: Path) -> list[Finding]:
+def check(work: Path) -> list[MachineCheck]:
     """Everything that is missing; empty where the federation can start."""
-    checks: list[Callable[[], Finding | None]] = [
+    checks: list[Callable[[], MachineCheck | None]] = [
         _checkout,
         _loopback,
         lambda: _disk(work),

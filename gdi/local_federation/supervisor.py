@@ -41,7 +41,7 @@ class StartAgain(RuntimeError):
 
 
 @dataclass
-class Service:
+class ServiceSpec:
     """One process. `ready` is asked until it is True; `prepare` runs before each start, `settle` after each time it
     became ready to be asked (unsealing, making buckets). `env` is the whole environment but PATH, LANG and HOME."""
 
@@ -65,7 +65,7 @@ CHECK = 0.25  # seconds between two questions whether a service is ready
 
 @dataclass
 class _Child:
-    service: Service
+    service: ServiceSpec
     process: subprocess.Popen[bytes] | None = None
     state: State = "waiting"
     since: float = field(default_factory=time.monotonic)
@@ -129,7 +129,7 @@ class Supervisor:
         _adopting.add(self)
         _adopt()
 
-    def add(self, service: Service) -> None:
+    def add(self, service: ServiceSpec) -> None:
         with self._lock:
             self._children[service.name] = _Child(service)
         if self._thread is None:

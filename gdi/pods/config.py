@@ -94,7 +94,7 @@ class Wish(Frozen):
         return {} if self.tolerations is None else {"tolerations": self.tolerations}
 
 
-class Limits(Frozen):
+class PodLimits(Frozen):
     """What a run may ask for. Classes, selectors and tolerations only from these lists; empty: none."""
 
     cpu: Quantity = "2"
@@ -129,7 +129,7 @@ class Limits(Frozen):
         return wrong
 
 
-class Cluster(Frozen):
+class ClusterConfig(Frozen):
     """Where pods run. `conn_id`: Airflow's Kubernetes connection (None: the cluster that Airflow runs in). URLs as a
     pod there sees them.
     """
@@ -151,7 +151,7 @@ class Cluster(Frozen):
     )
 
 
-class PodConfig(Cluster):
+class PodConfig(ClusterConfig):
     """The whole file. `nodes`: where a node's pods run in its own cluster; `workflows`: what their pods get instead of
     `defaults`.
     """
@@ -163,9 +163,9 @@ class PodConfig(Cluster):
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     user: int = Field(default=10001, ge=1)
     defaults: Wish = Wish()
-    limits: Limits = Limits()
+    limits: PodLimits = PodLimits()
     workflows: dict[str, Wish] = Field(default_factory=dict)
-    nodes: dict[str, Cluster] = Field(default_factory=dict)
+    nodes: dict[str, ClusterConfig] = Field(default_factory=dict)
     start_timeout: float = Field(
         default=300,
         ge=1,
@@ -180,14 +180,14 @@ class PodConfig(Cluster):
         description="between marking a pod to cancel and ending it: the kubelet must write the mark",
     )
 
-    def cluster(self, node: str) -> Cluster:
+    def cluster(self, node: str) -> ClusterConfig:
         """Where that node's pods run: its own entry where it says something, this cluster otherwise."""
-        own = self.nodes.get(node, Cluster())
+        own = self.nodes.get(node, ClusterConfig())
         found = {
             name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
-            for name in Cluster.model_fields
+            for name in ClusterConfig.model_fields
         }
-        return Cluster(
+        return ClusterConfig(
             **{**found, "logs": own.logs if own.logs is not None else self.logs is not False and node not in self.nodes}
         )
 

@@ -51,7 +51,7 @@ Before = Mapping[str, Iterable[tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Checked(Generic[U]):
+class CheckedUnits(Generic[U]):
     """What may leave of some units, in their order, and how many were withheld for each reason."""
 
     released: list[U]
@@ -74,7 +74,7 @@ class NodeHalf(ABC, Generic[U]):
         """The keys of the cells that the check of this unit compares with what left before."""
 
     @abstractmethod
-    def check(self, units: Sequence[U], rules: Rules, before: Before) -> Checked[U]:
+    def check(self, units: Sequence[U], rules: Rules, before: Before) -> CheckedUnits[U]:
         """The verdict on these units. `before` has what left of all their keys. Called for one batch after another."""
 
     @abstractmethod

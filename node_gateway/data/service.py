@@ -13,8 +13,8 @@ import httpx
 from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
-from node_gateway.archive import Archive, Download, Refused
-from node_gateway.audit import Audit, Entry
+from node_gateway.archive import Download, SdaClient, SdaRefusal
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Fences
 from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
@@ -47,7 +47,7 @@ class Data:
     store: TaskStore
     broker: BrokerConnection
     fences: Fences
-    archive: Archive
+    archive: SdaClient
     listings: Listings
     audit: Audit
     key: PublicKey
@@ -73,7 +73,7 @@ class Data:
         try:  # in the audit before the first byte leaves
             what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
             await self.audit.record(
-                Entry("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what)
+                AuditEvent("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what)
             )
         except BaseException:
             await download.close()
@@ -98,7 +98,7 @@ class Data:
             raise _denied(error) from None
         try:
             download = await self.archive.open(file, token, method)
-        except Refused as refused:
+        except SdaRefusal as refused:
             raise Denied(STATUS.get(refused.error_class, 502), refused.error_class, refused.reason) from None
         if missing := await self._lacks(known, file, token, download):
             await download.close()
@@ -111,7 +111,7 @@ class Data:
         """
         try:
             listed = await self.listings.find(known.run, file, token, times=False)
-        except Refused:
+        except SdaRefusal:
             return 0  # the file itself is there
         return download.lacks(listed.size) if listed else 0
 
@@ -154,10 +154,12 @@ class Data:
     async def _tell(self, file: SdaUrl, known: Known | None, denied: Denied) -> None:
         reason = f"{denied.error_class}: {denied.reason}"
         if known is None:
-            await self.audit.record(Entry("read", False, what=str(file), dataset=file.dataset, reason=reason))
+            await self.audit.record(AuditEvent("read", False, what=str(file), dataset=file.dataset, reason=reason))
         else:
             await self.audit.record(
-                Entry("read", False, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, str(file), reason)
+                AuditEvent(
+                    "read", False, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, str(file), reason
+                )
             )
 
 

@@ -184,7 +184,7 @@ class GatewayDatabase(Database):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         return cls(cls.make_engine(url), lock)
 
-    async def create(self) -> migrations.Outcome:
+    async def create(self) -> migrations.MigrationResult:
         """Makes the schema, or brings it to the newest revision. SchemaError where that cannot be."""
         return await migrations.upgrade(self, SCHEMA)
 

@@ -24,7 +24,7 @@ from gdi.kit.problem import ProblemError
 from gdi.releases import signature
 from gdi.releases.kind import FormatError, Kind, NodeHalf, Rules
 from gdi.releases.registry import kind_of
-from node_gateway.audit import Audit, Entry
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
@@ -192,7 +192,7 @@ class Releases:
         self.metrics.releases.labels(state).inc()
         what = f"{request.name}: {len(passed)} {kind.unit}s, {answer['sites_withheld']} withheld, sha256 {digest}"
         await self.audit.record(
-            Entry(
+            AuditEvent(
                 f"release-{state}", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow
             )
         )

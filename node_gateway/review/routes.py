@@ -16,7 +16,7 @@ from gdi.contracts.ids import RELEASE_NAME, RUN_ID, ReleaseName, RunId, Sha256
 from gdi.kit.models import Strict
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import html_errors, style_sheet
-from node_gateway.audit import Entry
+from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
 from node_gateway.review import pages
 from node_gateway.review.service import MAX_REASON
@@ -51,7 +51,7 @@ def router(gateway: Gateway) -> APIRouter:
         if not gateway.reviews.may(user):
             reason = "forbidden: not a reviewer of this node"
             await gateway.audit.record(
-                Entry(
+                AuditEvent(
                     "review", False, f"signed in as {user}", what=f"{request.method} {request.url.path}", reason=reason
                 )
             )
@@ -85,7 +85,7 @@ def router(gateway: Gateway) -> APIRouter:
         await reviewer(request, {"sub": user, "csrf": ""})
         response = RedirectResponse(gateway.settings.public_url + back, status_code=303)
         sign_in().open_session(response, user)
-        await gateway.audit.record(Entry("review-sign-in", True, f"reviewer {user}"))
+        await gateway.audit.record(AuditEvent("review-sign-in", True, f"reviewer {user}"))
         return response
 
     @routes.post("/sign-out")
@@ -106,7 +106,7 @@ def router(gateway: Gateway) -> APIRouter:
         case = await gateway.reviews.case(run, name)
         shown = await gateway.reviews.excerpt(case, start, pages.PAGE)
         await gateway.audit.record(
-            Entry(
+            AuditEvent(
                 "review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"
             )
         )
@@ -152,7 +152,7 @@ def internal_router(gateway: Gateway) -> APIRouter:
                 {
                     "run": c.run,
                     **{k: v for k, v in c.answer.items() if k != "signature"},
-                    "asked": c.asked,
+                    "asked": c.request,
                     "asked_at": c.time,
                 }
                 for c in found

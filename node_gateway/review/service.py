@@ -16,7 +16,7 @@ from gdi.contracts.gateway_api import WAITING, ReviewState
 from gdi.kit.problem import ProblemError
 from gdi.releases.kind import NodeHalf
 from gdi.releases.registry import kind_of, kinds
-from node_gateway.audit import Audit, Entry
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.policy import PolicyFile
@@ -171,7 +171,7 @@ class Reviews:
         self._news.set()
         self._news = asyncio.Event()
         await self.audit.record(
-            Entry(
+            AuditEvent(
                 f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}", reason=reason
             )
         )

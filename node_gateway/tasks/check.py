@@ -25,7 +25,7 @@ _TRY = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")  # a try of the job, and of the 
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedTask:
     """What the check found: the job's key and try, the archive files (in the order of the inputs; None where an input
     is no archive file) and the outputs.
     """
@@ -37,7 +37,7 @@ class Checked:
     workspace_outputs: tuple[WorkspaceUrl, ...]
 
 
-def check(task: Task, caller: Caller, policy: Policy) -> Checked:
+def check(task: Task, caller: Caller, policy: Policy) -> CheckedTask:
     """`task` is as the edge made it (`TaskBody.task`). ProblemError 403 where policy or rights forbid, 422 where a tag
     is missing or wrong.
     """
@@ -69,7 +69,9 @@ def check(task: Task, caller: Caller, policy: Policy) -> Checked:
         if file.platforms_own:
             raise refused(output.url or "", "it is where the workflow's own files lie, which no task writes")
         files.append(file)
-    return Checked(job, try_, tuple(sda for sda, _ in checked), tuple(inside for _, inside in checked), tuple(files))
+    return CheckedTask(
+        job, try_, tuple(sda for sda, _ in checked), tuple(inside for _, inside in checked), tuple(files)
+    )
 
 
 def _forbidden(slug: str, detail: str, action: str) -> ProblemError:

@@ -18,7 +18,7 @@ from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.redaction import CAPABILITY_PREFIX, redact
 from node_gateway.tasks.answer import Denial
-from node_gateway.tasks.check import Checked
+from node_gateway.tasks.check import CheckedTask
 
 t = db.tasks.c
 CHUNK = 500  # SQLite's bound on variables
@@ -83,7 +83,7 @@ class TaskStore:
     async def begin(
         self,
         caller: Caller,
-        checked: Checked,
+        checked: CheckedTask,
         *,
         intent: str,
         capability: str | None,

@@ -13,7 +13,7 @@ from tes.models import Task
 
 from gdi.contracts.tes import View, from_json, tasks_from_json, to_json
 from gdi.kit.problem import ProblemError
-from node_gateway.upstream import Answer, NotJson, TooLarge, client, fetch
+from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
 API = "/ga4gh/tes/v1"
 MAX_TASK = 16 * 1024 * 1024
@@ -137,7 +137,7 @@ class UpstreamTes:
         except TesAway:
             return False
 
-    async def _send(self, method: str, path: str, **request: Any) -> Answer:  # httpx's own arguments
+    async def _send(self, method: str, path: str, **request: Any) -> UpstreamAnswer:  # httpx's own arguments
         try:
             answer = await fetch(self._http, method, API + path, **request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -151,13 +151,13 @@ class UpstreamTes:
         return answer
 
     @staticmethod
-    def _good(answer: Answer) -> Json:
+    def _good(answer: UpstreamAnswer) -> Json:
         if not answer.ok:
             raise TesAway(f"it answered {answer.status}", maybe_done=False)
         return _object(answer)
 
 
-def _object(answer: Answer) -> Json:
+def _object(answer: UpstreamAnswer) -> Json:
     try:
         value = answer.json()
     except NotJson:

@@ -34,7 +34,7 @@ OPERATOR = (
 
 
 @dataclass(frozen=True)
-class Patience:
+class WorkspaceTimeouts:
     """Seconds: to connect, for the next byte, for a whole call with its tries (short calls), and for a body."""
 
     connect: float = 5
@@ -43,11 +43,11 @@ class Patience:
     body: Pace = PACE
 
 
-PATIENCE = Patience()
+PATIENCE = WorkspaceTimeouts()
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredObject:
     """An object: its key, size in bytes, last change in epoch seconds."""
 
     key: str
@@ -68,7 +68,7 @@ class Bucket:
         region: str,
         credentials: tuple[str, str],
         pool: ThreadPoolExecutor,
-        patience: Patience = Patience(),  # frozen
+        patience: WorkspaceTimeouts = WorkspaceTimeouts(),  # frozen
     ) -> None:
         self.name = name
         self._pool = pool
@@ -103,10 +103,10 @@ class Bucket:
         except TimeoutError:
             raise _away(f"nothing whole in {seconds or 0:g} seconds") from None
 
-    async def head(self, key: str) -> Stored | None:
+    async def head(self, key: str) -> StoredObject | None:
         return await self._run(lambda: self._head(key), self._patience.call)
 
-    def _head(self, key: str) -> Stored | None:
+    def _head(self, key: str) -> StoredObject | None:
         try:
             found = self._s3.head_object(Bucket=self.name, Key=key)
         except ClientError as error:
@@ -115,7 +115,7 @@ class Bucket:
             # An answer to HEAD has no body: this 404 may as well mean the bucket.
             self._bucket_is_there()
             return None
-        return Stored(key, int(found["ContentLength"]), found["LastModified"].timestamp())
+        return StoredObject(key, int(found["ContentLength"]), found["LastModified"].timestamp())
 
     def _bucket_is_there(self) -> None:
         try:
@@ -129,7 +129,7 @@ class Bucket:
         found = await asyncio.gather(*(self.head(key) for key in keys))
         return all(f is not None for f in found)
 
-    async def page(self, prefix: str, token: str = "", size: int = PAGE) -> tuple[list[Stored], str]:
+    async def page(self, prefix: str, token: str = "", size: int = PAGE) -> tuple[list[StoredObject], str]:
         """One page of what begins with `prefix`, and the next page's token or empty. ValueError for a token that is not
         one of ours.
         """
@@ -140,7 +140,7 @@ class Bucket:
             query["StartAfter"] = prefix_bound(token, prefix)
         found = await self._run(lambda: self._s3.list_objects_v2(**query), self._patience.call)
         files = [
-            Stored(o["Key"], int(o["Size"]), o["LastModified"].timestamp())
+            StoredObject(o["Key"], int(o["Size"]), o["LastModified"].timestamp())
             for o in found.get("Contents", [])
             if o["Key"].startswith(prefix)
         ]

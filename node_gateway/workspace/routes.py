@@ -14,7 +14,7 @@ from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
 from gdi.contracts.ids import RunId
 from gdi.contracts.urls import OWN, WorkspaceUrl
 from gdi.kit.problem import ProblemError
-from node_gateway.audit import Entry
+from node_gateway.audit import AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.locations import check_path, refused
@@ -74,7 +74,7 @@ def router(gateway: Gateway) -> APIRouter:
             raise refused(path, "it is where the workflow's own files lie; they go when the workspace goes")
         await bucket.delete(key)
         await gateway.audit.record(
-            Entry(
+            AuditEvent(
                 "workspace-delete", True, caller.actor, caller.run, caller.attempt, what=key, workflow=caller.workflow
             )
         )

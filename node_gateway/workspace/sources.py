@@ -14,7 +14,7 @@ from starlette.responses import Response
 from gdi.contracts.ids import RunId, Sha256
 from gdi.contracts.urls import SOURCES
 from gdi.kit.problem import ProblemError
-from node_gateway.audit import Entry
+from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
 from node_gateway.workspace.bucket import PAGE
 
@@ -47,7 +47,7 @@ def router(gateway: Gateway) -> APIRouter:
                 await bucket.upload(key, io.BytesIO(data), "application/octet-stream")
                 what = f"{key} ({len(data)} bytes)"
                 await gateway.audit.record(
-                    Entry(
+                    AuditEvent(
                         "source-stored",
                         True,
                         caller.actor,

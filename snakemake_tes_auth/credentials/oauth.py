@@ -16,7 +16,7 @@ import httpx
 from gdi.kit.bounded_read import BoundedAsyncClient, TooLargeError
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.credentials.tokens import MIN_TTL, CachedTokens, checked, secret_of
-from snakemake_tes_auth.retry import TRANSIENT, Refused
+from snakemake_tes_auth.retry import TRANSIENT, Refusal
 
 TIMEOUT = httpx.Timeout(20, connect=5)
 DEFAULT_LIFE = 300.0  # seconds, where the server does not say (expires_in is only recommended, RFC 6749 §5.1)
@@ -78,7 +78,7 @@ class ClientCredentials(CachedTokens):
             answer.get("expires_in"),
         )
         if not isinstance(token, str) or kind.lower() != "bearer":
-            raise Refused(f"the token endpoint {self._url} answered without a bearer token")
+            raise Refusal(f"the token endpoint {self._url} answered without a bearer token")
         seconds = (
             float(life) if isinstance(life, int | float) and not isinstance(life, bool) and life > 0 else DEFAULT_LIFE
         )
@@ -89,25 +89,25 @@ class ClientCredentials(CachedTokens):
         check_secret_url(self._issuer, plain_http=self._plain_http)
         document = await self._call("GET", self._issuer.rstrip("/") + "/.well-known/openid-configuration")
         if str(document.get("issuer", "")).rstrip("/") != self._issuer.rstrip("/"):
-            raise Refused(
+            raise Refusal(
                 f"{self._issuer} says that it is another issuer: {str(document.get('issuer'))[:200]!r}; give the issuer"
                 " as it names itself"
             )
         found = document.get("token_endpoint")
         if not isinstance(found, str):
-            raise Refused(f"{self._issuer} names no token endpoint; give --tes-auth-token-url")
+            raise Refusal(f"{self._issuer} names no token endpoint; give --tes-auth-token-url")
         methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         self._in_form = "client_secret_basic" not in methods and "client_secret_post" in methods
         return found
 
     async def _call(self, method: str, url: str, **arguments: Any) -> dict[str, Any]:
-        """The answer as JSON. ProblemError 503 where trying again may help, Refused with the server's own error code
+        """The answer as JSON. ProblemError 503 where trying again may help, Refusal with the server's own error code
         (RFC 6749 §5.2) where not.
         """
         try:
             answer = await self._http.request(method, url, headers={"Accept": "application/json"}, **arguments)
         except TooLargeError as error:
-            raise Refused(f"{url} gives client {self._id} no token: {error}") from None
+            raise Refusal(f"{url} gives client {self._id} no token: {error}") from None
         except httpx.TransportError as error:
             raise ProblemError(503, "token-endpoint-away", f"{url} does not answer ({type(error).__name__}).") from None
         try:
@@ -120,18 +120,18 @@ class ClientCredentials(CachedTokens):
             raise ProblemError(503, "token-endpoint-away", f"{url} answered {answer.status_code}.")
         answer_body = body if isinstance(body, dict) else {}
         why = " ".join(printable(answer_body.get(k)) for k in ("error", "error_description")).strip()
-        raise Refused(
+        raise Refusal(
             f"{url} gives client {self._id} no token: {answer.status_code} {why}".rstrip()
             + "; check client id, secret, scope and audience"
         )
 
 
 def check_secret_url(url: str, *, plain_http: bool) -> None:
-    """Refused where a credential would travel readable: plain HTTP to another machine."""
+    """Refusal where a credential would travel readable: plain HTTP to another machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and (plain_http or parts.hostname in LOOPBACK)):
         return
-    raise Refused(
+    raise Refusal(
         f"{url} is not https: a credential would be readable on its way; use https, or --tes-auth-plain-http within a"
         " network you trust"
     )

@@ -22,7 +22,7 @@ from gdi.contracts.run_file import RunFile
 from gdi.contracts.tokens import TokenRequest
 from gdi.kit import bearer
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Refused, transient
+from snakemake_tes_auth.retry import Refusal, transient
 
 MIN_TTL = 65.0  # seconds a token must still live: as long as the longest single call (session.TIMEOUT) may take
 LOOK_EVERY = (
@@ -32,7 +32,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1: anything else w
 
 
 class TokenSource(bearer.TokenSource, Protocol):
-    """ProblemError or httpx.TransportError where a fresh token may be had later, Refused where it cannot."""
+    """ProblemError or httpx.TransportError where a fresh token may be had later, Refusal where it cannot."""
 
     async def aclose(self) -> None: ...
 
@@ -63,7 +63,7 @@ class FixedToken:
 
     async def token(self, *, refused: str | None = None) -> str:
         if refused == self._value:
-            raise Refused(
+            raise Refusal(
                 f"the token of {self._named} was refused: it has ended or is not for this server; put a fresh one there"
                 " and start the same command again: tasks that run are found again (a token file or client credentials"
                 " would be renewed meanwhile)"
@@ -188,12 +188,12 @@ class BrokerTokens(CachedTokens):
         except ProblemError as error:
             if transient(error):
                 raise
-            raise Refused(
+            raise Refusal(
                 f"the broker gives no run token for {self._run.node}: {error}",
                 dataset=(error.problem.model_extra or {}).get("dataset"),
             ) from None
         except OSError as error:
-            raise Refused(f"the pod's identity token cannot be read: {error.strerror}") from None
+            raise Refusal(f"the pod's identity token cannot be read: {error.strerror}") from None
         return answer.token, answer.expires_at
 
     async def aclose(self) -> None:
@@ -212,14 +212,14 @@ def _look(path: Path) -> object:
 
 
 def secret_of(path: Path, what: str) -> str:
-    """What a secret's file holds, without the white space around it. Refused where it cannot be read; ProblemError
+    """What a secret's file holds, without the white space around it. Refusal where it cannot be read; ProblemError
     while it is empty (being rewritten).
     """
     try:
         with path.open() as handle:
             value = handle.read(bearer.MAX_TOKEN_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(
+        raise Refusal(
             f"the {what} {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
         ) from None
     if not value:
@@ -228,17 +228,17 @@ def secret_of(path: Path, what: str) -> str:
 
 
 def checked(token: str, named: str) -> str:
-    """A bearer token as it may stand in a header. Refused otherwise, without a word of it."""
+    """A bearer token as it may stand in a header. Refusal otherwise, without a word of it."""
     if not _TOKEN.fullmatch(token):
-        raise Refused(f"{named} holds no bearer token: letters, digits and -._~+/= only, on one line")
+        raise Refusal(f"{named} holds no bearer token: letters, digits and -._~+/= only, on one line")
     return token
 
 
 def refuse_argument(option: str, variable: str) -> None:
-    """Refused where a token stands on the command line, which every user of the machine can read. It is taken out of
+    """Refusal where a token stands on the command line, which every user of the machine can read. It is taken out of
     the environment, which local rules and their commands would inherit."""
     if any(a == option or a.startswith(f"{option}=") for a in sys.argv):
-        raise Refused(
+        raise Refusal(
             f"a token does not belong on the command line, where every user of the machine can read it: set {variable}"
             f" instead of {option}"
         )

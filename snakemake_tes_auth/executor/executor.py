@@ -20,12 +20,12 @@ from gdi.contracts.tes import FAILED, changed
 from gdi.contracts.urls import StorageUrl
 from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.executor.reporter import Reporter
-from snakemake_tes_auth.executor.submit import Entry, Submitter
+from snakemake_tes_auth.executor.submit import Submission, Submitter
 from snakemake_tes_auth.executor.task_registry import TaskRegistry
 from snakemake_tes_auth.files.queries import parse
-from snakemake_tes_auth.retry import Away, Refused
+from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
-from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, Failure, failure
+from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, TaskFailure, failure
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun
 from snakemake_tes_auth.workflow import adapter
 
@@ -93,13 +93,13 @@ class Executor(RemoteExecutor):
         """
         self._on_first_jobs()
         self._submitting = len(jobs) > BATCH
-        under_way: tuple[list[Entry], Future[None]] | None = None
+        under_way: tuple[list[Submission], Future[None]] | None = None
         try:
             for start in range(0, len(jobs), BATCH):
                 batch = jobs[start : start + BATCH]
                 for job in batch:
                     self.run_job_pre(job)
-                entries = [Entry(job, self._tasks.look(job)) for job in batch]
+                entries = [Submission(job, self._tasks.look(job)) for job in batch]
                 before, under_way = (
                     under_way,
                     (entries, self._session.loop.start(self._session.guard(self._submitter.submit(entries)))),
@@ -114,22 +114,22 @@ class Executor(RemoteExecutor):
             self._submitting = False
         self._pause = FAST
 
-    def _report_all(self, batch: tuple[list[Entry], Future[None]] | None) -> None:
+    def _report_all(self, batch: tuple[list[Submission], Future[None]] | None) -> None:
         if batch is None:
             return
         entries, submission = batch
         try:
             submission.result()
-        except (Away, Refused) as error:
+        except (Away, Refusal) as error:
             raise WorkflowError(str(error)) from None
         for entry in entries:
             self._report(entry)
 
-    def _report(self, entry: Entry) -> None:
+    def _report(self, entry: Submission) -> None:
         info = SubmittedJobInfo(entry.job, external_jobid=entry.identifier, aux={"entry": entry})
         if entry.error:
             # Reported as submitted first: Snakemake counts a job as running from there on.
-            self._fail(info, Failure("SYSTEM_ERROR", reason=entry.error, error_class="NotAccepted"))
+            self._fail(info, TaskFailure("SYSTEM_ERROR", reason=entry.error, error_class="NotAccepted"))
             return
         self._tell.submitted(entry)
         self.report_job_submission(info)
@@ -182,7 +182,7 @@ class Executor(RemoteExecutor):
     async def _states(self, due: set[str]) -> dict[str, str | None]:
         try:
             states = await self._ask(self._live.states(due))
-        except (Away, Refused) as error:
+        except (Away, Refusal) as error:
             raise WorkflowError(str(error)) from None  # the scheduler ends; the tasks live on for the next process
         except asyncio.CancelledError:
             return {}  # we are being cancelled: cancel_jobs does the rest
@@ -239,7 +239,7 @@ class Executor(RemoteExecutor):
             return False
         if state is None:
             self._live.ended(identifier)
-            return self._later(info, Failure("SYSTEM_ERROR", reason="the node knows this task no more"))
+            return self._later(info, TaskFailure("SYSTEM_ERROR", reason="the node knows this task no more"))
         if state in FAILED:
             self._live.ended(identifier)
             return self._later(info, await self._why(info, state))
@@ -250,7 +250,7 @@ class Executor(RemoteExecutor):
                 self._tell.job(entry.view, entry.key, shown, task=identifier)
         return True
 
-    async def _why(self, info: Any, state: str) -> Failure:
+    async def _why(self, info: Any, state: str) -> TaskFailure:
         view = info.aux["entry"].view
         try:
             task = await self._ask(self._session.tes.get(info.external_jobid))
@@ -264,11 +264,11 @@ class Executor(RemoteExecutor):
                         error_class="MissingInput",
                         reason=f"{_few(lost)} is not in the workspace, although the task that makes it is COMPLETE",
                     )
-        except (ProblemError, Away, Refused, asyncio.CancelledError):
-            return Failure(state)
+        except (ProblemError, Away, Refusal, asyncio.CancelledError):
+            return TaskFailure(state)
         return why
 
-    def _later(self, info: Any, why: Failure) -> bool:
+    def _later(self, info: Any, why: TaskFailure) -> bool:
         """Another try where the platform was at fault, otherwise the end; True while the job goes on."""
         if self._cancelled:
             return False
@@ -298,7 +298,7 @@ class Executor(RemoteExecutor):
             if entry.platform_tries > PLATFORM_TRIES + 2:
                 self._session.outcome.write("again", str(error))
                 raise WorkflowError(str(error)) from None
-        except (Away, Refused) as error:
+        except (Away, Refusal) as error:
             raise WorkflowError(str(error)) from None
         except asyncio.CancelledError:
             return
@@ -322,7 +322,7 @@ class Executor(RemoteExecutor):
             self._session.outcome.write("failed", message)
             raise WorkflowError(message)
 
-    def _fail(self, info: Any, why: Failure) -> None:
+    def _fail(self, info: Any, why: TaskFailure) -> None:
         view, key = info.aux["entry"].view, info.aux["entry"].key
         message = why.sentence(view.rule)
         again = adapter.retries_left(info.job)
@@ -352,11 +352,11 @@ class Executor(RemoteExecutor):
         if self._round is not None:
             self._round.cancel()
         why = self._session.given_up
-        if isinstance(why, Away) or (isinstance(why, Refused) and why.dataset is None):
+        if isinstance(why, Away) or (isinstance(why, Refusal) and why.dataset is None):
             return
         try:
             left = self._session.loop.run(self._live.cancel_all(), timeout=45)
-        except (Away, Refused, ProblemError, TimeoutError) as error:
+        except (Away, Refusal, ProblemError, TimeoutError) as error:
             self.logger.error(f"not all tasks could be cancelled: {type(error).__name__}: {error}")
             return
         if left:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tes.models import Task
 
-from snakemake_tes_auth.executor.submit import Entry
+from snakemake_tes_auth.executor.submit import Submission
 from snakemake_tes_auth.session import Session
 from snakemake_tes_auth.tasks.usage import Usage, usage
 from snakemake_tes_auth.workflow import adapter
@@ -70,16 +70,16 @@ class Reporter:
             **known,
         )
 
-    def submitted(self, entry: Entry) -> None:
+    def submitted(self, entry: Submission) -> None:
         again = "found again after a restart" if entry.adopted and not entry.platform_tries else None
         self.job(entry.view, entry.key, "submitted", task=entry.identifier, node=self._session.node, message=again)
 
-    def ended(self, entry: Entry) -> None:
+    def ended(self, entry: Submission) -> None:
         """The entry's task is COMPLETE: what it used is asked for, beside the work."""
         if self.watched and self._usage.ended(entry.identifier, _who(entry)):
             self._session.loop.start(self._usage.ask())
 
-    def used(self, entry: Entry, task: Task) -> None:
+    def used(self, entry: Submission, task: Task) -> None:
         """What a task used that was read for another reason."""
         if self.watched and (found := usage(task)):
             self._used(_who(entry), found)
@@ -100,5 +100,5 @@ class Reporter:
         self._logger.info(text, extra={"gdi_event": {"time": time.time(), **event}})
 
 
-def _who(entry: Entry) -> dict[str, Any]:
+def _who(entry: Submission) -> dict[str, Any]:
     return {"rule": entry.view.rule, "job": entry.key, "wildcards": entry.view.wildcards, "task": entry.identifier}

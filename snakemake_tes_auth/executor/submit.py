@@ -22,7 +22,7 @@ WIDTH = 16  # creations under way at once
 
 
 @dataclass
-class Entry:
+class Submission:
     """A job on its way to a task and as a task. `job` is Snakemake's own object. `error` is set where no task could be
     had.
     """
@@ -56,8 +56,8 @@ class Submitter:
     def key(self, view: JobView) -> str:
         return job_key(view, self._session.digest)
 
-    async def submit(self, entries: list[Entry]) -> None:
-        """Fills in `identifier` or `error` of each entry. Away and Refused end the whole batch; what was created by
+    async def submit(self, entries: list[Submission]) -> None:
+        """Fills in `identifier` or `error` of each entry. Away and Refusal end the whole batch; what was created by
         then is found again by its tags.
         """
         async with self._loading:
@@ -75,16 +75,16 @@ class Submitter:
             if isinstance(result, BaseException):
                 raise result
 
-    async def again(self, entry: Entry) -> None:
+    async def again(self, entry: Submission) -> None:
         """Another task for a job whose last one failed by the platform's fault. ProblemError, CannotRun, Away,
-        Refused.
+        Refusal.
         """
         entry.taken.add(entry.tries)
         entry.tries = next_try(entry.view.attempt, entry.taken)
         entry.identifier = await self._live.create(await self._task(entry))
         entry.state, entry.again_at = "", 0.0
 
-    async def _one(self, entry: Entry) -> None:
+    async def _one(self, entry: Submission) -> None:
         entry.key = self.key(entry.view)
         # An entry of an earlier process serves once: when Snakemake runs the job again, it means it.
         earlier = self._live.earlier.pop(entry.key, []) if self._live.earlier else []
@@ -105,16 +105,16 @@ class Submitter:
         except ProblemError as error:
             entry.error = f"{self._session.server} did not accept it: {error}"
 
-    async def _task(self, entry: Entry) -> Task:
+    async def _task(self, entry: Submission) -> Task:
         plan = self._tasks.plan(entry.view)
         sources = await self._session.sources.inputs(plan.files, plan.at)
         return plan.task(key=entry.key, tries=entry.tries, sources=sources)
 
-    def _adopt(self, entry: Entry, found: Found) -> None:
+    def _adopt(self, entry: Submission, found: Found) -> None:
         entry.identifier, entry.tries, entry.adopted = found.identifier, found.tries, True
         self._live.adopt(found.identifier)
 
-    async def _believable(self, entry: Entry) -> bool:
+    async def _believable(self, entry: Submission) -> bool:
         """Whether a finished task's work still stands: Snakemake has no other reason than missing or incomplete
         outputs, all outputs are there, and none is older than an input made since."""
         if not adapter.only_unfinished(entry.job):

@@ -29,7 +29,7 @@ from snakemake_tes_auth.credentials.tokens import (
 )
 from snakemake_tes_auth.files.metadata import FileInfo
 from snakemake_tes_auth.loop import LoopThread
-from snakemake_tes_auth.retry import Away, Refused, error_of, persist
+from snakemake_tes_auth.retry import Away, Refusal, error_of, persist
 
 log = logging.getLogger("snakemake.logger")
 MAX_LISTING = 128 * 1024 * 1024  # bytes
@@ -53,10 +53,10 @@ class ArchiveListing:
 
     @classmethod
     def of(cls, settings: Any) -> ArchiveListing:
-        """By the storage provider's settings. Refused where a token would travel readable or cannot be one."""
+        """By the storage provider's settings. Refusal where a token would travel readable or cannot be one."""
         refuse_argument("--storage-sda-token", TOKEN_VARIABLE)
         if settings.token and settings.token_file:
-            raise Refused("give one of --storage-sda-token-file and the environment variable " + TOKEN_VARIABLE)
+            raise Refusal("give one of --storage-sda-token-file and the environment variable " + TOKEN_VARIABLE)
         tokens: TokenSource = NoToken()
         if settings.token or settings.token_file:
             check_secret_url(settings.url, plain_http=bool(settings.plain_http))
@@ -73,7 +73,7 @@ class ArchiveListing:
         """
         try:
             return self._loop.run(self._find(query))
-        except (Refused, Away, ProblemError) as error:
+        except (Refusal, Away, ProblemError) as error:
             raise WorkflowError(f"{query}: {error}") from None
 
     async def _find(self, query: StorageUrl) -> FileInfo | None:
@@ -88,9 +88,9 @@ class ArchiveListing:
                 try:
                     whole = bounded_read.whole(answer, await bounded_read.aread(answer, MAX_LISTING))
                 except bounded_read.TooLargeError:
-                    raise Refused(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes") from None
+                    raise Refusal(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes") from None
             if whole.status_code in (403, 404):
-                raise Refused(
+                raise Refusal(
                     f"no access to dataset {dataset}: the archive does not open it to this user; apply for access"
                     " to it",
                     dataset=dataset,
@@ -104,7 +104,7 @@ class ArchiveListing:
         except ValueError:
             listed = None
         if not isinstance(listed, list):
-            raise Refused(
+            raise Refusal(
                 f"the archive at {self._url} answered the listing of {dataset} with something else; is it an SDA"
                 " download service (v1)?"
             )

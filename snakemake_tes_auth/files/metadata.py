@@ -20,7 +20,7 @@ from gdi.contracts.gateway_api import WorkspaceListing
 from gdi.contracts.urls import StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
-from snakemake_tes_auth.retry import Refused, error_of, persist
+from snakemake_tes_auth.retry import Refusal, error_of, persist
 
 MAX_PAGES = 10_000
 PAGE = 1000  # files on a page of the gateway's listing
@@ -48,7 +48,7 @@ class ExpectedFiles:
         self.task.pop(path, None)
 
 
-class Metadata:
+class FileMetadata:
     """What the gateway says about files of one run.
 
     The workspace is listed once. From then on a file is there when it was listed, or when a task that declares it as
@@ -93,7 +93,7 @@ class Metadata:
         return self._files.get(query.path) or self._directories.get(query.path)
 
     async def info(self, query: StorageUrl) -> FileInfo | None:
-        """The file's size (None: see `size`) and time, None where it does not exist. Refused where the dataset is not
+        """The file's size (None: see `size`) and time, None where it does not exist. Refusal where the dataset is not
         this run's.
         """
         return await (self._input(query) if query.read_only else self._workspace(query))
@@ -237,7 +237,7 @@ class Metadata:
 
     def _own(self, query: StorageUrl) -> None:
         if query.owner != self._run:
-            raise Refused(
+            raise Refusal(
                 f"{query} is in the workspace of another run; a workflow may name its own run's workspace only"
             )
 
@@ -265,7 +265,7 @@ class Metadata:
         except ProblemError as error:
             if error.problem.status == 403:
                 detail = error.problem.detail if error.slug != "http-error" else "the node's gateway refused it"
-                raise Refused(
+                raise Refusal(
                     f"AccessDenied: {query}: no access to dataset {query.owner}: {detail}", dataset=query.owner
                 ) from None
             raise

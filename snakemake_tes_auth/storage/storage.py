@@ -20,9 +20,9 @@ from snakemake_interface_storage_plugins.storage_provider import (
 
 from gdi.contracts.urls import StorageUrl, UrlError, WorkspaceUrl
 from snakemake_tes_auth.files.listing import ArchiveListing
-from snakemake_tes_auth.files.metadata import FileInfo, Metadata
+from snakemake_tes_auth.files.metadata import FileInfo, FileMetadata
 from snakemake_tes_auth.files.queries import local_suffix, parse
-from snakemake_tes_auth.retry import Refused
+from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.session import Session, session
 from snakemake_tes_auth.workflow import adapter
 
@@ -81,7 +81,7 @@ class StorageProvider(StorageProviderBase):
         return self._session
 
     @property
-    def metadata(self) -> Metadata:
+    def metadata(self) -> FileMetadata:
         found = self.session.metadata
         assert found is not None
         return found
@@ -107,7 +107,7 @@ class StorageProvider(StorageProviderBase):
                 )
             try:
                 self._listing = ArchiveListing.of(self.settings)
-            except Refused as error:
+            except Refusal as error:
                 raise WorkflowError(str(error)) from None
         return self._listing.ask(query)
 

@@ -20,7 +20,7 @@ PLATFORM_TRIES = 3  # how often SYSTEM_ERROR and PREEMPTED are tried anew, for e
 
 
 @dataclass(frozen=True)
-class Failure:
+class TaskFailure:
     """`state` is the task's; `exit_code` of the executor that failed; the others where the node tells them."""
 
     state: str
@@ -62,7 +62,7 @@ class Failure:
         return text[:1900]
 
 
-def failure(task: Task) -> Failure:
+def failure(task: Task) -> TaskFailure:
     """Reads a failed task's last log (`logs[-1]` is the last try of the TES itself)."""
     log = task.logs[-1] if task.logs else TaskLog()
     metadata = log.metadata or {}
@@ -71,7 +71,7 @@ def failure(task: Task) -> Failure:
     lines = _lines(log)
     error = TaskError.of_metadata(metadata)
     printed = next((found for line in reversed(lines) if (found := TaskError.of_line(line))), TaskError())
-    return Failure(
+    return TaskFailure(
         state=state_of(task),
         exit_code=exit_code,
         error_class=error.error_class or printed.error_class,

@@ -15,7 +15,7 @@ from tes.models import Resources, Task, TaskLog
 
 from gdi.contracts.tes import View, id_of
 from gdi.kit.problem import ProblemError
-from snakemake_tes_auth.retry import Away, Refused
+from snakemake_tes_auth.retry import Away, Refusal
 
 PAUSE = 0.1  # seconds between two questions
 WAITING = 100  # finished tasks that wait to be asked for one by one; what is more waits for the listing at the end
@@ -53,7 +53,7 @@ class Usage:
         """Asks for what waits, one after the other; ends when nothing does."""
         while self._now:
             identifier = self._now[0]
-            with contextlib.suppress(ProblemError, Away, Refused):
+            with contextlib.suppress(ProblemError, Away, Refusal):
                 self._found(await self._tes.get(identifier, "BASIC"))
             self._who.pop(identifier, None)
             await asyncio.sleep(PAUSE)
@@ -64,7 +64,7 @@ class Usage:
         stays untold.
         """
         self._now.clear()
-        with contextlib.suppress(ProblemError, Away, Refused, TimeoutError):
+        with contextlib.suppress(ProblemError, Away, Refusal, TimeoutError):
             async with asyncio.timeout(FINISH_BOUND):
                 if self._who:
                     async for page in self._tes.pages(self._tags, view="BASIC"):

@@ -38,7 +38,7 @@ class TesClient:
     away, within `patience`.
 
     `idempotent`: the server knows a task by (gdi-job, gdi-try), so that creating may be repeated blindly (the gateway).
-    ProblemError where the server refuses; Away where patience ended; Refused where no token is to be had.
+    ProblemError where the server refuses; Away where patience ended; Refusal where no token is to be had.
     """
 
     def __init__(

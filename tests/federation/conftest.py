@@ -105,6 +105,6 @@ def driver(federation: Federation) -> Driver:
 
 
 @pytest.fixture(scope="session")
-def pooled(federation: Federation) -> dict[cohort.Site, tuple[int, int]]:
+def pooled(federation: Federation) -> dict[cohort.CohortSite, tuple[int, int]]:
     """The counts of the whole cohort by bcftools, outside the federation."""
     return cohort.pooled(COHORT, federation.work / "pooled")

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 
 from gdi.contracts.ids import make_run_id
-from gdi.local_federation.demo import WORKFLOW, Answer, compare, read_answer
+from gdi.local_federation.demo import WORKFLOW, DemoAnswer, compare, read_answer
 from gdi.local_federation.federation import Federation
 from gdi.local_federation.parts.node import TES_USER
-from gdi.local_federation.portal import Portal
+from gdi.local_federation.portal import DemoPortal
 from tests.support.waiting import wait_for as wait_for
 
 FINAL = ("success", "failed")
@@ -36,7 +36,7 @@ class Driver:
         self.federation = federation
         self.layout = federation.layout
         self.runs: list[Started] = []
-        self.portals = {user: Portal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
+        self.portals = {user: DemoPortal(federation.layout, federation.secrets, user) for user in ("alice", "bob")}
 
     @property
     def datasets(self) -> list[str]:
@@ -107,7 +107,7 @@ class Driver:
             for n in range(1, tries + 1)
         )
 
-    def answer(self, run: Started, pooled: dict[Any, tuple[int, int]]) -> Answer:
+    def answer(self, run: Started, pooled: dict[Any, tuple[int, int]]) -> DemoAnswer:
         return compare(read_answer(self.layout.results / run.run / "answer.tsv"), pooled)
 
     # --- the nodes -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from gdi.contracts.tes import LIVE
-from gdi.local_federation.cohort import Site
+from gdi.local_federation.cohort import CohortSite
 from gdi.local_federation.parts import core
 from tests.federation.driver import Driver, Started, wait_for
 
@@ -39,7 +39,7 @@ def finished(driver: Driver, run: Started) -> Counter[tuple[str, str]]:
 
 
 def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cleared(
-    driver: Driver, pooled: dict[Site, tuple[int, int]], record_property: Callable[[str, object], None]
+    driver: Driver, pooled: dict[CohortSite, tuple[int, int]], record_property: Callable[[str, object], None]
 ) -> None:
     run = driver.start({"regions": 2, "slow_seconds": 8})
     wait_for(

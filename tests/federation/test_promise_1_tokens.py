@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gdi.local_federation.cohort import Site
+from gdi.local_federation.cohort import CohortSite
 from tests.federation.driver import Driver
 
 
 def test_a_run_of_two_minutes_succeeds_with_20_second_tokens_and_refreshes_as_often_as_they_imply(
-    driver: Driver, pooled: dict[Site, tuple[int, int]], record_property: Callable[[str, object], None]
+    driver: Driver, pooled: dict[CohortSite, tuple[int, int]], record_property: Callable[[str, object], None]
 ) -> None:
     driver.revoke_grants()
     before = driver.stats()

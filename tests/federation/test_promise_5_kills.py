@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from gdi.local_federation.cohort import Site
+from gdi.local_federation.cohort import CohortSite
 from tests.federation.driver import Driver, wait_for
 
 
@@ -38,7 +38,7 @@ KILLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", KILLS)
-def test_a_run_survives_the_kill_of(what: str, driver: Driver, pooled: dict[Site, tuple[int, int]]) -> None:
+def test_a_run_survives_the_kill_of(what: str, driver: Driver, pooled: dict[CohortSite, tuple[int, int]]) -> None:
     run = driver.start({"regions": 2, "slow_seconds": 6})
     wait_for(
         "a finished and a running task",

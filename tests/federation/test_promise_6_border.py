@@ -9,7 +9,7 @@ import json
 import re
 from pathlib import Path
 
-from gdi.local_federation.cohort import FIXED, Site
+from gdi.local_federation.cohort import FIXED, CohortSite
 from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver
 
@@ -52,7 +52,7 @@ def forbidden(data: bytes, names: list[str]) -> list[str]:
 
 
 def test_nothing_but_checked_aggregates_crosses_a_nodes_border(
-    driver: Driver, pooled: dict[Site, tuple[int, int]]
+    driver: Driver, pooled: dict[CohortSite, tuple[int, int]]
 ) -> None:
     run = driver.start({"regions": 2})
     driver.succeed(run)

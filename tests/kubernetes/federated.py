@@ -24,7 +24,7 @@ import yaml
 from gdi.kit.secret_files import write_private
 from gdi.local_federation.federation import Federation
 from gdi.local_federation.parts import airflow, core, node, openbao, s3
-from gdi.local_federation.supervisor import Service, http_ok
+from gdi.local_federation.supervisor import ServiceSpec, http_ok
 from gdi.runner.sandbox import python_folders
 from tests.kubernetes import gateways
 from tests.kubernetes.cluster import Cluster
@@ -91,14 +91,18 @@ class ClusterFederation(Federation):
                     service, argv=["unshare", "--mount", "sh", "-c", HOSTS, str(hosts), *service.argv], timeout=timeout
                 )
             )
-        add(Service("broker", relay(layout.ports["broker"], address, 8080), http_ok(layout.url("broker") + "/readyz")))
+        add(
+            ServiceSpec(
+                "broker", relay(layout.ports["broker"], address, 8080), http_ok(layout.url("broker") + "/readyz")
+            )
+        )
         for n in layout.nodes:
             add(node.sda(layout, n))
             add(self.tes(n))
         ready(timeout=timeout, on_change=on_change)
         self.seconds["federation started"] = time.monotonic() - started
 
-    def tes(self, name: str) -> Service:
+    def tes(self, name: str) -> ServiceSpec:
         """The node's TES, after its chart was installed."""
         folders = [bind.source for bind in python_folders()]
         return node.tes(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gdi.local_federation.parts import core, node, s3
-from gdi.local_federation.supervisor import Service
+from gdi.local_federation.supervisor import ServiceSpec
 from gdi.local_federation.tes import funnel
 from tests.kubernetes import images
 from tests.kubernetes.cluster import Cluster, ClusterError
@@ -227,10 +227,10 @@ class FunnelFederation(ClusterFederation):
 
     gateway = FunnelGateway
 
-    def tes(self, name: str) -> Service:
+    def tes(self, name: str) -> ServiceSpec:
         gateway = self.gateways[name]
         address = str(self.cluster.get("service", f"{name}-funnel", gateway.namespace)["spec"]["clusterIP"])
         ready = node.funnel_answers(
             self.layout.url(f"{name}/tes") + "/ga4gh/tes/v1/service-info", self.secrets.read(f"{name}-tes-password")
         )
-        return Service(f"{name}-tes", relay(self.layout.ports[f"{name}/tes"], address, 8000), ready)
+        return ServiceSpec(f"{name}-tes", relay(self.layout.ports[f"{name}/tes"], address, 8000), ready)

@@ -25,7 +25,7 @@ from gdi.contracts import broker_api as m
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import write_private
-from gdi.local_federation.aai.client import Tokens, sign_in
+from gdi.local_federation.aai.client import TokenAnswer, sign_in
 from gdi.local_federation.openbao import OpenBao
 from gdi.local_federation.ports import Ports
 from gdi.oauth.client_auth.rfc7523 import public_jwks
@@ -248,7 +248,7 @@ class World:
 
     # --- who calls -------------------------------------------------------------------------------
 
-    def sign_in(self, user: str = "alice", client: str = "user-portal") -> Tokens:
+    def sign_in(self, user: str = "alice", client: str = "user-portal") -> TokenAnswer:
         secret = self.secrets["portal" if client == "user-portal" else client]
         return sign_in(
             self.issuer,

@@ -24,7 +24,7 @@ class Funnel(Tes):
         self.world = world
         self.home = world.home / f"f-{secrets.token_hex(3)}"
         (port,) = free_ports(1)
-        settings = funnel.Settings(
+        settings = funnel.FunnelSettings(
             issuer=world.aai.issuer,
             client_id=world.aai.client_id,
             client_secret=world.aai.client_secret,

@@ -27,7 +27,7 @@ import httpx
 import pytest
 
 from gdi.broker_client.client import BrokerClient
-from gdi.local_federation.aai.client import SCOPE, Tokens, pkce
+from gdi.local_federation.aai.client import SCOPE, TokenAnswer, pkce
 from gdi.local_federation.openbao import OpenBao
 from tests.support.broker_kit import DATASETS, PORTS, REDIRECT, Process, World
 from tests.support.debian import CACHE
@@ -299,7 +299,7 @@ class KeycloakWorld(World):
 
     def sign_in(
         self, user: str = "alice", client: str = "user-portal", scope: str = SCOPE.replace("profile ", "")
-    ) -> Tokens:
+    ) -> TokenAnswer:
         secret = self.secrets["portal" if client == "user-portal" else client]
         verifier, challenge = pkce()
         asked = {"response_type": "code", "client_id": client, "redirect_uri": REDIRECT, "scope": scope, "state": "s"}
@@ -320,7 +320,7 @@ class KeycloakWorld(World):
             .raise_for_status()
             .json()
         )
-        return Tokens(body["access_token"], body["expires_in"], body["scope"], body.get("refresh_token"))
+        return TokenAnswer(body["access_token"], body["expires_in"], body["scope"], body.get("refresh_token"))
 
     def token(self, client: str, secret: str, **form: str) -> httpx.Response:
         return httpx.post(

@@ -196,6 +196,6 @@ SCHEMA = migrations.Schema("token-broker", Path(first.__file__).parent, meta, fi
 class BrokerDatabase(Database):
     owner = "broker"
 
-    async def create(self) -> migrations.Outcome:
+    async def create(self) -> migrations.MigrationResult:
         """Makes the schema, or brings it to the newest revision. SchemaError where that cannot be."""
         return await migrations.upgrade(self, SCHEMA)

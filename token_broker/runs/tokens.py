@@ -21,7 +21,7 @@ from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
 
 
-class Tokens:
+class RunTokens:
     def __init__(
         self,
         settings: Settings,

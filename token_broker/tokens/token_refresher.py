@@ -33,7 +33,7 @@ PROVIDER_TRIES = 3
 
 
 @dataclass(frozen=True, repr=False)
-class Access:
+class AccessToken:
     """A user's access token and its end (epoch seconds)."""
 
     token: str
@@ -86,29 +86,29 @@ class TokenRefresher:
         self._remember(grant, stored)
         return stored
 
-    async def access(self, grant: str, min_ttl: float = 0) -> Access:
+    async def access(self, grant: str, min_ttl: float = 0) -> AccessToken:
         """An access token that lives `min_ttl` seconds at least. ProblemError (503 try again; 409 cannot be had; 403
         grant-inactive).
         """
         stored = self._cache.get(grant)
         if stored is None or not stored.serves(min_ttl):
             stored = await self._guarded(grant, lambda h: h.serves(min_ttl), min_ttl)
-        return Access(stored.access_token, stored.access_expires_at)
+        return AccessToken(stored.access_token, stored.access_expires_at)
 
     async def renew(self, grant: str) -> None:
         """Refreshes a grant whose refresh token is past half of its life, unless another replica just did."""
         await self._guarded(grant, lambda h: h.due > time.time(), 0)
 
-    async def narrowed(self, grant: str, audience: str, min_ttl: float = 0) -> Access:
+    async def narrowed(self, grant: str, audience: str, min_ttl: float = 0) -> AccessToken:
         """An access token that serves at `audience` only (RFC 8693); cached for each grant and audience."""
         key = (grant, audience)
         cached = self._narrow.get(key)
         if cached is not None and cached.serves(min_ttl):
-            return Access(cached.access_token, cached.access_expires_at)
+            return AccessToken(cached.access_token, cached.access_expires_at)
         async with NamedLock(self._locks, f"{grant} {audience}"):
             cached = self._narrow.get(key)
             if cached is not None and cached.serves(min_ttl):
-                return Access(cached.access_token, cached.access_expires_at)
+                return AccessToken(cached.access_token, cached.access_expires_at)
             await self.access(grant, min_ttl)
             # A narrowed token ends with the one it was made of, at the latest: that one must have time left for the
             # exchange itself.
@@ -131,7 +131,7 @@ class TokenRefresher:
             self._narrow[key] = stored
             while len(self._narrow) > MAX_CACHED:
                 self._narrow.popitem(last=False)
-            return Access(stored.access_token, stored.access_expires_at)
+            return AccessToken(stored.access_token, stored.access_expires_at)
 
     def forget(self, grant: str) -> None:
         self._cache.pop(grant, None)

@@ -38,7 +38,7 @@ class VaultUnavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Record:
+class VaultRecord:
     """What lies at a path: `data` is None where nothing does (never written, or deleted); `version` is what `cas` must
     name next.
     """
@@ -114,10 +114,10 @@ class Vault:
         self._login_number = 0
         self._renew_at = 0.0
 
-    async def read(self, path: str) -> Record:
+    async def read(self, path: str) -> VaultRecord:
         """`GET /v1/<mount>/data/<path>`."""
 
-        def call() -> Record:
+        def call() -> VaultRecord:
             try:
                 answer = self._client.secrets.kv.v2.read_secret_version(
                     path, mount_point=self._mount, raise_on_deleted_version=False
@@ -127,8 +127,8 @@ class Vault:
                     raise VaultUnavailable(
                         f"Vault has no engine at {self._mount!r}. Check that it is the right Vault, and was restored."
                     ) from None
-                return Record(None, 0)
-            return Record(answer["data"]["data"], int(answer["data"]["metadata"]["version"]))
+                return VaultRecord(None, 0)
+            return VaultRecord(answer["data"]["data"], int(answer["data"]["metadata"]["version"]))
 
         return await self._call(call)
 

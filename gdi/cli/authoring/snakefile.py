@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError, RulesLock
 from gdi.runner.sandbox import (
     Bind,
-    Limits,
     Sandbox,
+    SandboxLimits,
     SandboxUnavailableError,
     find_bwrap,
     python_folders,
@@ -113,7 +113,7 @@ def _command(folder: Path, work: Path) -> tuple[list[str], Path | None]:
         environment={"HOME": "/gdi/work", "LANG": "C.UTF-8"},
         path=f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         hostname="inspect",
-        limits=Limits(processes=256, open_files=1024, file_size=MAX_ANSWER * 4),
+        limits=SandboxLimits(processes=256, open_files=1024, file_size=MAX_ANSWER * 4),
     )
     return sandbox.argv(
         bwrap, [*python, "/gdi/workflow/Snakefile", "/gdi/work/given.json", "/gdi/work/facts.json"]

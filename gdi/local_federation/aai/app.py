@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from gdi.kit import jose, server
 from gdi.local_federation.aai import authorize, clients, device, oauth, rems
-from gdi.local_federation.aai.config import SCOPES, Client, Config
+from gdi.local_federation.aai.config import SCOPES, AaiConfig, Client
 from gdi.local_federation.aai.faults import Faults
 from gdi.local_federation.aai.keys import RsaKey
 from gdi.local_federation.aai.oauth import OAuthError
@@ -27,7 +27,7 @@ VERIFIER = re.compile(r"^[A-Za-z0-9._~-]{43,128}$")
 MAX_BODY = 64 * 1024
 
 
-def create_app(config: Config, base: str) -> FastAPI:
+def create_app(config: AaiConfig, base: str) -> FastAPI:
     """The application for `config`, reachable at `base` (http://HOST:PORT). Opens the state database and makes the
     keys.
     """

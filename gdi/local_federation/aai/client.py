@@ -26,7 +26,7 @@ class SignInError(Exception):
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenAnswer:
     """What the provider gave; secrets do not show in `repr`. Lifetimes in seconds."""
 
     access_token: str = field(repr=False)
@@ -75,7 +75,7 @@ def sign_in(
     password: str,
     scope: str = SCOPE,
     timeout: float = 30,
-) -> Tokens:
+) -> TokenAnswer:
     """The whole code flow against `issuer` (http://…/oidc). SignInError names the step that failed; httpx.HTTPError
     where the server is away.
     """
@@ -118,7 +118,7 @@ def sign_in(
     if given.status_code != 200:
         raise SignInError(f"The provider did not redeem the code (HTTP {given.status_code}): {_description(given)}")
     body = given.json()
-    return Tokens(
+    return TokenAnswer(
         body["access_token"],
         body["expires_in"],
         body.get("scope", scope),

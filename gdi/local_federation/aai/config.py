@@ -103,7 +103,7 @@ class Entitlement(Strict):
     conditions: list[list[dict[str, str]]] | None = Field(default=None, max_length=20)
 
 
-class Config(Strict):
+class AaiConfig(Strict):
     """Relative paths are taken from the folder of the file. Keys and the state database are made where absent, mode
     0600.
     """
@@ -133,7 +133,7 @@ class Config(Strict):
     rems_api_key: SecretStr = Field(default=SecretStr(""), exclude=True)
 
     @model_validator(mode="after")
-    def _unique(self) -> Config:
+    def _unique(self) -> AaiConfig:
         for what, names in (
             ("client", [c.id for c in self.clients]),
             ("user", [u.name for u in self.users]),
@@ -172,9 +172,9 @@ def read_jwks(path: Path, what: str) -> list[dict[str, Any]]:
     return keys
 
 
-def load(path: Path) -> Config:
+def load(path: Path) -> AaiConfig:
     """Reads the YAML file and the secrets it names. SettingsError where anything is wrong."""
-    config = load_model(path, Config, error=SettingsError, most=MAX_BYTES)
+    config = load_model(path, AaiConfig, error=SettingsError, most=MAX_BYTES)
     config.admin_key = _secret(config.admin_key_file, "admin_key_file")
     config.rems_api_key = _secret(config.rems_api_key_file, "rems_api_key_file")
     for client in config.clients:

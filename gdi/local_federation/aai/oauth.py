@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from gdi.kit.canonical import sha256_hex
-from gdi.local_federation.aai.config import Client, Config
+from gdi.local_federation.aai.config import AaiConfig, Client
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 MAX_FIELDS = 40
@@ -92,7 +92,7 @@ def required(params: Mapping[str, str], name: str, *, longest: int = 8192) -> st
     return value
 
 
-def authenticate(config: Config, request: Request, params: Mapping[str, str]) -> Client:
+def authenticate(config: AaiConfig, request: Request, params: Mapping[str, str]) -> Client:
     """The client that calls: by HTTP Basic, by `client_id` and `client_secret` in the form, or by `client_id` alone
     where it is public. RFC 6749 §2.3.
     """

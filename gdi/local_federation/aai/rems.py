@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from gdi.local_federation.aai.config import Config, Entitlement
+from gdi.local_federation.aai.config import AaiConfig, Entitlement
 from gdi.local_federation.aai.keys import RsaKey
 from gdi.local_federation.aai.oauth import same
 from gdi.local_federation.aai.store import AaiStore
@@ -26,7 +26,7 @@ MAX_VISAS = 1000
 
 @dataclass
 class Rems:
-    config: Config
+    config: AaiConfig
     store: AaiStore
     key: RsaKey
     rogue_key: RsaKey

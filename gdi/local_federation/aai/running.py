@@ -19,7 +19,7 @@ import yaml
 
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
-from gdi.local_federation.aai.client import SCOPE, Tokens, sign_in
+from gdi.local_federation.aai.client import SCOPE, TokenAnswer, sign_in
 
 PORTAL, BROKER, RESOURCE, PUBLIC = "user-portal", "token-broker", "resource", "terminal"
 REDIRECT = "http://127.0.0.1/callback"
@@ -80,7 +80,7 @@ class RunningAai:
                 self.process.wait(10)
             self.process = None
 
-    def sign_in(self, username: str = "alice", *, client_id: str = PORTAL, scope: str = SCOPE) -> Tokens:
+    def sign_in(self, username: str = "alice", *, client_id: str = PORTAL, scope: str = SCOPE) -> TokenAnswer:
         return sign_in(
             self.issuer,
             client_id=client_id,

@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 
 from gdi.kit.canonical import sha256_hex
-from gdi.local_federation.aai.config import Client, Config
+from gdi.local_federation.aai.config import AaiConfig, Client
 from gdi.local_federation.aai.keys import RsaKey
 from gdi.local_federation.aai.oauth import OAuthError, scopes_within
 from gdi.local_federation.aai.store import AaiStore
@@ -25,7 +25,7 @@ REFRESH = "urn:ietf:params:oauth:token-type:refresh_token"
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessClaims:
     """A valid access token, read. `aud` is the client's id, or a list where the token was narrowed."""
 
     sub: str
@@ -40,7 +40,7 @@ class Access:
 
 @dataclass
 class Issuer:
-    config: Config
+    config: AaiConfig
     store: AaiStore
     key: RsaKey
     url: str  # the issuer, http://…/oidc
@@ -221,7 +221,7 @@ class Issuer:
             "scope": " ".join(scope),
         }
 
-    def _to_refresh(self, client: Client, subject: Access, requested_scope: str) -> dict[str, Any]:
+    def _to_refresh(self, client: Client, subject: AccessClaims, requested_scope: str) -> dict[str, Any]:
         if "refresh_token" not in client.grants:
             raise OAuthError("unauthorized_client", f"The client {client.id} is not registered for refresh_token.")
         scope = scopes_within(requested_scope or " ".join(subject.scope), [*subject.scope, "offline_access"])
@@ -253,7 +253,7 @@ class Issuer:
                 }
         return body | {"issued_token_type": REFRESH, "scope": " ".join(scope)}
 
-    def read(self, token: str) -> Access | None:
+    def read(self, token: str) -> AccessClaims | None:
         """The access token if it is ours, unexpired and not revoked."""
         if not 0 < len(token) <= 8192:
             return None
@@ -276,7 +276,7 @@ class Issuer:
         if row is None:
             return None
         scope = str(claims["scope"]).split()
-        return Access(
+        return AccessClaims(
             claims["sub"],
             claims["client_id"],
             scope,

@@ -16,7 +16,7 @@ import httpx
 from gdi.kit.secret_files import Secrets
 from gdi.kit.tls import authorities
 from gdi.local_federation.layout import Layout
-from gdi.local_federation.supervisor import Service
+from gdi.local_federation.supervisor import ServiceSpec
 
 PROJECT = Path(__file__).resolve().parents[3]
 USERS = {"admin": "admin", "portal": "user", "alice@lifescience-ri.eu": "user", "bob@lifescience-ri.eu": "user"}
@@ -98,7 +98,7 @@ def environment(layout: Layout, extra: dict[str, str]) -> dict[str, str]:
     }
 
 
-def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ()) -> list[Service]:
+def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ()) -> list[ServiceSpec]:
     """The four components; `extra` is the environment by which our operators find the broker, the launcher and the
     catalogue (no secret).
     """
@@ -120,7 +120,7 @@ def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ())
     made = []
     for part in COMPONENTS:
         made.append(
-            Service(
+            ServiceSpec(
                 f"airflow-{part}",
                 [sys.executable, "-m", "airflow", part],
                 lambda part=part: healthy(part),  # type: ignore[misc]
@@ -129,7 +129,7 @@ def services(layout: Layout, extra: dict[str, str], needs: tuple[str, ...] = ())
                 timeout=180,
             )
         )
-    database = Service(
+    database = ServiceSpec(
         "airflow-database",
         [sys.executable, "-m", "airflow", "db", "migrate"],
         lambda: True,

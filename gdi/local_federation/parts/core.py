@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 from gdi.kit.jose import SigningKey
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.local_federation.layout import Layout
-from gdi.local_federation.supervisor import Service, http_ok
+from gdi.local_federation.supervisor import ServiceSpec, http_ok
 from gdi.runner.sandbox import Maker
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -41,7 +41,7 @@ def gateway_client_id(node: str) -> str:
     return f"gateway-{node}"
 
 
-def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Service:
+def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> ServiceSpec:
     """`record`: for leak tests only, where the stand-in writes down every token it issues."""
     home = layout.folder("aai")
     clients: list[dict[str, Any]] = [
@@ -90,7 +90,7 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
     if record is not None:
         config["record_issued"] = str(record)
     file = write_private(home / "config.yaml", yaml.safe_dump(config))
-    return Service(
+    return ServiceSpec(
         "aai",
         [sys.executable, "-m", "gdi.local_federation.aai", "--config", str(file)],
         http_ok(layout.issuer + "/.well-known/openid-configuration"),
@@ -131,7 +131,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
     return file
 
 
-def broker(layout: Layout, secrets: Secrets, *, role_id: Path, secret_id: Path) -> Service:
+def broker(layout: Layout, secrets: Secrets, *, role_id: Path, secret_id: Path) -> ServiceSpec:
     env = {
         "HOST": "127.0.0.1",
         "PORT": str(layout.ports["broker"]),
@@ -146,7 +146,7 @@ def broker(layout: Layout, secrets: Secrets, *, role_id: Path, secret_id: Path) 
         "ENROLMENT_FILE": str(enrolment(layout, secrets)),
         "REFRESH_TOKEN_LIFETIME": str(layout.refresh_lifetime),
     }
-    return Service(
+    return ServiceSpec(
         "broker",
         [sys.executable, "-m", "token_broker.main"],
         http_ok(layout.url("broker") + "/readyz"),
@@ -164,7 +164,7 @@ def airflow_token(layout: Layout) -> Path:
     return layout.folder("host") / "airflow-token"
 
 
-def host(layout: Layout, secrets: Secrets, workflows: Path, maker: Maker) -> Service:
+def host(layout: Layout, secrets: Secrets, workflows: Path, maker: Maker) -> ServiceSpec:
     """The process host; it makes its key and the JWKS that the broker's enrolment names."""
     home = layout.folder("host")
     config = {
@@ -184,7 +184,7 @@ def host(layout: Layout, secrets: Secrets, workflows: Path, maker: Maker) -> Ser
     }
     file = home / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    return Service(
+    return ServiceSpec(
         "host",
         [sys.executable, "-m", "gdi.runner.host", "--config", str(file)],
         lambda: host_socket(layout).is_socket() and (home / "jwks.json").exists() and airflow_token(layout).exists(),

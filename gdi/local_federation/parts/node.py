@@ -20,7 +20,7 @@ from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import core, s3
-from gdi.local_federation.supervisor import Service, http_ok, listening
+from gdi.local_federation.supervisor import ServiceSpec, http_ok, listening
 from gdi.local_federation.tes import funnel
 from gdi.runner.sandbox import Maker
 from gdi.runner.sandbox.docker import DriverImage
@@ -31,7 +31,7 @@ TASK_IMAGE = "gdi-task:1"
 TASK_PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
-def sda(layout: Layout, node: str) -> Service:
+def sda(layout: Layout, node: str) -> ServiceSpec:
     home = layout.folder("nodes", node, "sda")
     rems = layout.url("aai") + "/rems/"
     config = {
@@ -44,7 +44,7 @@ def sda(layout: Layout, node: str) -> Service:
     }
     file = home / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    return Service(
+    return ServiceSpec(
         f"{node}-sda",
         [sys.executable, "-m", "gdi.local_federation.sda", "--config", str(file)],
         http_ok(layout.url(f"{node}/sda") + "/health"),
@@ -84,7 +84,7 @@ def policy(layout: Layout, node: str) -> Path:
     return file
 
 
-def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4gh") -> Service:
+def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4gh") -> ServiceSpec:
     home = layout.folder("nodes", node, "gateway")
     env = {
         "NODE_ID": node,
@@ -112,7 +112,7 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
         "OIDC_CLIENT_ID": core.gateway_client_id(node),
         "OIDC_CLIENT_SECRET_FILE": str(secrets.path(f"client-gateway-{node}")),
     }
-    return Service(
+    return ServiceSpec(
         f"{node}-gateway",
         [sys.executable, "-m", "node_gateway.main"],
         http_ok(layout.url(f"{node}/gateway") + "/readyz"),
@@ -121,7 +121,7 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
     )
 
 
-def taps(layout: Layout, node: str) -> list[Service]:
+def taps(layout: Layout, node: str) -> list[ServiceSpec]:
     """Two recorders at the node's border: what the centre asks the gateway, and what the gateway asks the broker. For
     tests.
     """
@@ -136,7 +136,7 @@ def taps(layout: Layout, node: str) -> list[Service]:
             str(layout.ports[target]),
             str(record),
         ]
-        made.append(Service(name.replace("/", "-"), argv, listening(layout.ports[name])))
+        made.append(ServiceSpec(name.replace("/", "-"), argv, listening(layout.ports[name])))
     return made
 
 
@@ -150,7 +150,7 @@ def tes(
     maker: Maker,
     program: Path | None = None,
     inside: str | None = None,
-) -> Service:
+) -> ServiceSpec:
     """The node's TES: real Funnel where `program` is one, else the stand-in. `folders` are what the task image holds
     besides the host's /usr.
 
@@ -186,7 +186,7 @@ def tes(
         "images": [{"match": TASK_IMAGE, "folders": [str(f) for f in folders], "path": TASK_PATH}],
     }
     file = write_private(home / "config.yaml", yaml.safe_dump(config))
-    return Service(
+    return ServiceSpec(
         f"{node}-tes",
         [sys.executable, "-m", "gdi.local_federation.tes", "--config", str(file)],
         http_ok(layout.url(f"{node}/tes") + "/ga4gh/tes/v1/service-info"),
@@ -194,13 +194,13 @@ def tes(
     )
 
 
-def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders: list[Path], slots: int) -> Service:
+def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders: list[Path], slots: int) -> ServiceSpec:
     """Funnel in a network namespace of its own; by the gateway's internal socket it gets data, by relayed ports it
     reaches LS AAI and the node's S3.
     """
     keys = json.loads(s3.credentials_file(secrets, node, "tes").read_text())
     url, password = layout.url(f"{node}/tes"), secrets.read(f"{node}-tes-password")
-    settings = funnel.Settings(
+    settings = funnel.FunnelSettings(
         issuer=layout.issuer,
         client_id=core.tes_client_id(node),
         client_secret=secrets.read(f"client-tes-{node}"),
@@ -222,7 +222,7 @@ def _funnel(layout: Layout, secrets: Secrets, node: str, program: Path, folders:
         reach=[layout.ports["aai"], layout.ports[f"{node}/s3"]],
         slots=slots,
     )
-    return Service(
+    return ServiceSpec(
         f"{node}-tes", argv, funnel_answers(url + "/ga4gh/tes/v1/service-info", password), needs=("aai", f"{node}-s3")
     )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.openbao import KeyLostError, OpenBao
-from gdi.local_federation.supervisor import Service, StartAgain
+from gdi.local_federation.supervisor import ServiceSpec, StartAgain
 
 
 def server(layout: Layout) -> OpenBao:
     return OpenBao(layout.folder("openbao"), layout.ports["openbao"], layout.ports["openbao_cluster"])
 
 
-def service(layout: Layout) -> Service:
+def service(layout: Layout) -> ServiceSpec:
     bao = server(layout)
 
     def settle() -> None:
@@ -20,4 +20,4 @@ def service(layout: Layout) -> Service:
         except KeyLostError as error:
             raise StartAgain(str(error)) from error
 
-    return Service("openbao", bao.argv(), bao.ready, prepare=bao.prepare, settle=settle)
+    return ServiceSpec("openbao", bao.argv(), bao.ready, prepare=bao.prepare, settle=settle)

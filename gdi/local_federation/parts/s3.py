@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.local_federation.layout import Layout
-from gdi.local_federation.supervisor import Service, http_ok
+from gdi.local_federation.supervisor import ServiceSpec, http_ok
 
 
 def workspace_bucket(node: str) -> str:
@@ -49,7 +49,7 @@ def _on(bucket: str) -> list[str]:
     return [f"{verb}:{bucket}" for verb in ("Read", "Write", "List")]
 
 
-def service(layout: Layout, secrets: Secrets, node: str) -> Service:
+def service(layout: Layout, secrets: Secrets, node: str) -> ServiceSpec:
     home = layout.folder("nodes", node, "s3")
     config = write_private(
         secrets.folder / f"{node}-s3-identities.json",
@@ -117,7 +117,7 @@ def service(layout: Layout, secrets: Secrets, node: str) -> Service:
 
     # Its orderly end may hang once another of its parts is gone; what it holds is written at once, so a kill loses
     # nothing.
-    return Service(
+    return ServiceSpec(
         f"{node}-s3",
         argv,
         http_ok(layout.url(f"{node}/s3") + "/healthz"),

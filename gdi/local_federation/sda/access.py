@@ -19,14 +19,14 @@ from gdi.kit import bounded_read
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.tls import authorities
-from gdi.local_federation.sda.config import Config
+from gdi.local_federation.sda.config import SdaConfig
 
 MAX_USERINFO = 4 * 1024 * 1024
 MAX_VISAS = 2000
 MAX_TOKEN = 16 * 1024
 
 
-class Denied(Exception):
+class DownloadDenied(Exception):
     """SDA's own plain-text refusal."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -34,8 +34,8 @@ class Denied(Exception):
         self.status, self.text = status, text
 
 
-class Access:
-    def __init__(self, config: Config) -> None:
+class AccessCheck:
+    def __init__(self, config: SdaConfig) -> None:
         self.config = config
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self.client = BoundedAsyncClient(
@@ -72,7 +72,7 @@ class Access:
                 self._issuer_keys = RemoteKeys(str(found["jwks_uri"]), self.client)
                 self._endpoints = {"userinfo": str(found["userinfo_endpoint"])}
             except (httpx.HTTPError, ValueError, KeyError, TypeError):
-                raise Denied(401, "get visas failed") from None
+                raise DownloadDenied(401, "get visas failed") from None
         return self._endpoints
 
     async def _verified_sub(self, token: str) -> str:
@@ -81,9 +81,9 @@ class Access:
         try:
             claims = await self._issuer_keys.verify(token, issuer=self.config.issuer, audience=self.config.audience)
         except TokenError:
-            raise Denied(401, "unauthorised") from None
+            raise DownloadDenied(401, "unauthorised") from None
         if not isinstance(claims.get("sub"), str):
-            raise Denied(401, "unauthorised")
+            raise DownloadDenied(401, "unauthorised")
         return str(claims["sub"])
 
     async def _passport(self, token: str, sub: str) -> list[str]:
@@ -91,7 +91,7 @@ class Access:
         try:
             async with self.client.stream("GET", url, headers={"Authorization": f"Bearer {token}"}) as answer:
                 if answer.status_code != 200:
-                    raise Denied(401, "get visas failed")
+                    raise DownloadDenied(401, "get visas failed")
                 body = await bounded_read.aread(answer, MAX_USERINFO)
             info = json.loads(body)
             # OpenID Connect Core §5.3.2: userinfo of another sub must not be used.
@@ -100,7 +100,7 @@ class Access:
             visas = info.get("ga4gh_passport_v1", [])
             return [v for v in visas if isinstance(v, str)][:MAX_VISAS]
         except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-            raise Denied(401, "get visas failed") from None
+            raise DownloadDenied(401, "get visas failed") from None
 
     async def _value(self, visa: str, sub: str) -> str | None:
         """The dataset that this visa opens, or None."""
@@ -131,13 +131,13 @@ def _token(headers: Any) -> str:
     if not token:
         header = headers.get("authorization", "")
         if not header:
-            raise Denied(401, "access token must be provided")
+            raise DownloadDenied(401, "access token must be provided")
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
-            raise Denied(400, "authorization scheme must be bearer")
+            raise DownloadDenied(400, "authorization scheme must be bearer")
         if not token.strip():
-            raise Denied(400, "token string is missing from authorization header")
+            raise DownloadDenied(400, "token string is missing from authorization header")
     token = str(token).strip()
     if len(token) > MAX_TOKEN:
-        raise Denied(401, "unauthorised")
+        raise DownloadDenied(401, "unauthorised")
     return token

@@ -19,18 +19,18 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from gdi.kit import server
-from gdi.local_federation.sda.access import Access, Denied
-from gdi.local_federation.sda.archive import Archive, Entry
-from gdi.local_federation.sda.config import Config, Fault, faults
-from gdi.local_federation.sda.crypt import NotCrypt4GH, Stored, public_key
+from gdi.local_federation.sda.access import AccessCheck, DownloadDenied
+from gdi.local_federation.sda.archive import Archive, ArchiveEntry
+from gdi.local_federation.sda.config import SdaConfig, SdaFault, faults
+from gdi.local_federation.sda.crypt import Crypt4ghFile, NotCrypt4GH, public_key
 from gdi.local_federation.sda.ranges import Span, Unsatisfiable, span
 
 log = logging.getLogger(__name__)
 MAX_BODY = 4096  # nobody sends this service anything
 
 
-def create_app(config: Config) -> FastAPI:
-    archive, access = Archive(config.archive, config.key_file), Access(config)
+def create_app(config: SdaConfig) -> FastAPI:
+    archive, access = Archive(config.archive, config.key_file), AccessCheck(config)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -39,13 +39,13 @@ def create_app(config: Config) -> FastAPI:
 
     app = FastAPI(title="SDA download stand-in", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     server.install(app, max_body=MAX_BODY)
-    service = Service(config, archive, access)
+    service = SdaService(config, archive, access)
 
     async def on_denied(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Denied)
+        assert isinstance(error, DownloadDenied)
         return PlainTextResponse(error.text, error.status)
 
-    app.add_exception_handler(Denied, on_denied)
+    app.add_exception_handler(DownloadDenied, on_denied)
 
     @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> Response:
@@ -61,7 +61,7 @@ def create_app(config: Config) -> FastAPI:
         granted = await access.datasets(request.headers)
         identifier = f"{scheme}://{dataset}" if scheme else dataset
         if identifier not in granted or identifier not in archive.datasets():
-            raise Denied(404, "dataset not found")
+            raise DownloadDenied(404, "dataset not found")
         return JSONResponse(await asyncio.to_thread(archive.listing, identifier))
 
     @app.get("/files/{file_id}")
@@ -74,9 +74,9 @@ def create_app(config: Config) -> FastAPI:
         granted = await access.datasets(request.headers)
         entry = await asyncio.to_thread(archive.by_id, file_id)
         if entry is None:
-            raise Denied(404, "file not found")
+            raise DownloadDenied(404, "file not found")
         if entry.dataset not in granted:
-            raise Denied(401, "unauthorised")
+            raise DownloadDenied(401, "unauthorised")
         return await service.send(request, entry, encrypted=False, coordinates=(startCoordinate, endCoordinate))
 
     @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD"])
@@ -97,8 +97,8 @@ def bucket_list(dataset: str) -> Response:
     return Response(f'<?xml version="1.0" encoding="UTF-8"?>\n{body}', media_type="application/xml")
 
 
-class Service:
-    def __init__(self, config: Config, archive: Archive, access: Access) -> None:
+class SdaService:
+    def __init__(self, config: SdaConfig, archive: Archive, access: AccessCheck) -> None:
         self.config, self.archive, self.access = config, archive, access
         # Re-encryption is random: kept, so that ranges of one file for one key fit together. Holds headers only, no
         # data, no rights.
@@ -113,14 +113,14 @@ class Service:
                 return bucket_list(rest.split("/")[0])
             return Response(status_code=403)
         if dataset not in self.archive.datasets():
-            raise Denied(404, "dataset not found")
+            raise DownloadDenied(404, "dataset not found")
         entry = self.archive.find(dataset, rest[len(dataset) + 1 :])
         if entry is None:
-            raise Denied(404, "file not found")
+            raise DownloadDenied(404, "file not found")
         return await self.send(request, entry, encrypted=encrypted)
 
     async def send(
-        self, request: Request, entry: Entry, *, encrypted: bool, coordinates: tuple[int, int] = (0, 0)
+        self, request: Request, entry: ArchiveEntry, *, encrypted: bool, coordinates: tuple[int, int] = (0, 0)
     ) -> Response:
         fault = faults(self.config.archive).get(entry.name)
         if fault is not None and fault.kind == "unavailable":
@@ -129,7 +129,7 @@ class Service:
             return bucket_list(entry.dataset)
         recipient = _recipient(request) if encrypted else None
         try:
-            stored = Stored.open(entry.file)
+            stored = Crypt4ghFile.open(entry.file)
             plain = await asyncio.to_thread(self.archive.plain, entry)
             head = self._header(entry, stored, recipient) if recipient else b""
         except NotCrypt4GH as error:
@@ -169,7 +169,7 @@ class Service:
         stream = _spoiled(_in_threads(pieces), fault, part.length)
         return StreamingResponse(stream, status, headers=headers, media_type="application/octet-stream")
 
-    def _header(self, entry: Entry, stored: Stored, recipient: bytes) -> bytes:
+    def _header(self, entry: ArchiveEntry, stored: Crypt4ghFile, recipient: bytes) -> bytes:
         key = (entry.name, entry.file.stat().st_mtime_ns, recipient)
         if key not in self._headers:
             self._headers[key] = stored.header_for(self.archive.key, recipient)
@@ -182,11 +182,11 @@ def _recipient(request: Request) -> bytes:
     """The caller's key from `Client-Public-Key` (base64 of its PEM)."""
     given = request.headers.get("client-public-key", "")
     if not given:
-        raise Denied(400, "c4gh public key is missing from the header")
+        raise DownloadDenied(400, "c4gh public key is missing from the header")
     try:
         return public_key(base64.b64decode(given, validate=True).decode("ascii"))
     except (binascii.Error, UnicodeDecodeError, NotCrypt4GH):
-        raise Denied(400, "c4gh public key is not base64 of a Crypt4GH public key in PEM") from None
+        raise DownloadDenied(400, "c4gh public key is not base64 of a Crypt4GH public key in PEM") from None
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -198,7 +198,7 @@ async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _spoiled(pieces: AsyncIterator[bytes], fault: Fault | None, length: int) -> AsyncIterator[bytes]:
+async def _spoiled(pieces: AsyncIterator[bytes], fault: SdaFault | None, length: int) -> AsyncIterator[bytes]:
     """The pieces, with the ordered fault."""
     kind = fault.kind if fault else ""
     sent = 0

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, ValidationError
 
 from gdi.kit.canonical import sha256_hex
-from gdi.local_federation.sda.crypt import KeyPair, NotCrypt4GH, Stored
+from gdi.local_federation.sda.crypt import Crypt4ghFile, KeyPair, NotCrypt4GH
 
 SUFFIX = ".c4gh"
 
@@ -29,7 +29,7 @@ class Plain(BaseModel):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     dataset: str
     path: str  # ends in .c4gh
     file: Path
@@ -66,14 +66,14 @@ class Archive:
     def datasets(self) -> list[str]:
         return sorted(unquote(p.name) for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
-    def entries(self, dataset: str) -> Iterator[Entry]:
+    def entries(self, dataset: str) -> Iterator[ArchiveEntry]:
         folder = self.root / folder_of(dataset)
         for file in sorted(folder.rglob(f"*{SUFFIX}")):
             path = file.relative_to(folder).as_posix()
             if safe_parts(path) and file.is_file() and not file.is_symlink():
-                yield Entry(dataset, path, file)
+                yield ArchiveEntry(dataset, path, file)
 
-    def find(self, dataset: str, path: str) -> Entry | None:
+    def find(self, dataset: str, path: str) -> ArchiveEntry | None:
         """The file `path` (with or without .c4gh) of a dataset that exists."""
         parts = safe_parts(path)
         if parts is None:
@@ -84,12 +84,12 @@ class Archive:
         # A link may lead out of the dataset: only what really lies in it is served.
         if not file.is_file() or file.is_symlink() or not file.resolve().is_relative_to(folder):
             return None
-        return Entry(dataset, path, file)
+        return ArchiveEntry(dataset, path, file)
 
-    def by_id(self, file_id: str) -> Entry | None:
+    def by_id(self, file_id: str) -> ArchiveEntry | None:
         return next((e for d in self.datasets() for e in self.entries(d) if e.id == file_id), None)
 
-    def plain(self, entry: Entry) -> Plain:
+    def plain(self, entry: ArchiveEntry) -> Plain:
         """From the index; computed once by decrypting where the file was put there without one. NotCrypt4GH where that
         fails.
         """
@@ -101,7 +101,7 @@ class Archive:
         status = entry.file.stat()
         key = (entry.name, status.st_size, status.st_mtime_ns)
         if key not in self._computed:
-            stored = Stored.open(entry.file)
+            stored = Crypt4ghFile.open(entry.file)
             digest = hashlib.sha256()
             for piece in stored.plaintext(self.key, 0, stored.plain_size):
                 digest.update(piece)

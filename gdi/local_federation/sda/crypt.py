@@ -88,7 +88,7 @@ class KeyPair:
 
 
 @dataclass(frozen=True)
-class Stored:
+class Crypt4ghFile:
     """A Crypt4GH file in the archive: where its body starts, its sizes in bytes, and its header's packets, still
     encrypted to the archive.
     """
@@ -99,7 +99,7 @@ class Stored:
     body_size: int
 
     @classmethod
-    def open(cls, path: Path) -> Stored:
+    def open(cls, path: Path) -> Crypt4ghFile:
         """NotCrypt4GH where the file is none; OSError where it cannot be read."""
         with path.open("rb") as file:
             start = file.read(MAX_HEADER)

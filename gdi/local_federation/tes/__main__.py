@@ -25,10 +25,10 @@ from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.settings import SettingsError
 from gdi.local_federation.tes import app as web
 from gdi.local_federation.tes import folder
-from gdi.local_federation.tes.archive import Archive
-from gdi.local_federation.tes.auth import Authenticator
+from gdi.local_federation.tes.archive import ArchiveReader
+from gdi.local_federation.tes.auth import TesAuthenticator
 from gdi.local_federation.tes.bucket import Buckets
-from gdi.local_federation.tes.config import Config, load
+from gdi.local_federation.tes.config import TesConfig, load
 from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.store import StandInTasks
 from gdi.local_federation.tes.worker import Worker
@@ -54,13 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def serve(config: Config) -> None:
+def serve(config: TesConfig) -> None:
     """Serves until a signal says stop. SettingsError and SandboxUnavailableError before anything listens."""
     # Everything that can be wrong is found out before the port opens.
     maker = config.sandbox or find_maker()
-    archive = Archive(config.archive) if config.archive else None
+    archive = ArchiveReader(config.archive) if config.archive else None
     buckets = Buckets(config.s3) if config.s3 else None
-    Authenticator(config, httpx.AsyncClient())
+    TesAuthenticator(config, httpx.AsyncClient())
     listener = _listen(config)
 
     @contextlib.asynccontextmanager
@@ -72,7 +72,9 @@ def serve(config: Config) -> None:
         await asyncio.to_thread(_remove_remains, config.state_dir / "tasks")
         worker = Worker(config, database, maker, archive, buckets)
         async with BoundedAsyncClient(trust_env=False) as client:
-            app.state.service = web.Service(database, worker, Authenticator(config, client), config.limits.queued_tasks)
+            app.state.service = web.TesService(
+                database, worker, TesAuthenticator(config, client), config.limits.queued_tasks
+            )
             background = [asyncio.create_task(worker.run()), asyncio.create_task(_housekeeping(config, database))]
             if config.port_file:
                 config.port_file.write_text(f"{listener.getsockname()[1]}\n")
@@ -93,7 +95,7 @@ def serve(config: Config) -> None:
     server.run(sockets=[listener])
 
 
-def _listen(config: Config) -> socket.socket:
+def _listen(config: TesConfig) -> socket.socket:
     try:
         return socket.create_server((config.host, config.port), backlog=512)
     except OSError as error:
@@ -102,7 +104,7 @@ def _listen(config: Config) -> socket.socket:
         ) from None
 
 
-async def _housekeeping(config: Config, database: StandInDatabase) -> None:
+async def _housekeeping(config: TesConfig, database: StandInDatabase) -> None:
     while True:
         try:
             many = await database.run(StandInTasks.forget, time.time() - config.keep_finished_days * 86_400)

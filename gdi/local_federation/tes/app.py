@@ -14,7 +14,7 @@ from starlette.requests import Request
 from gdi.contracts.tes import FINAL, State, View
 from gdi.kit import server
 from gdi.kit.problem import ProblemError
-from gdi.local_federation.tes.auth import Authenticator, Caller
+from gdi.local_federation.tes.auth import TesAuthenticator, TesCaller
 from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.models import Task
 from gdi.local_federation.tes.store import Filter, StandInTasks
@@ -35,11 +35,11 @@ SERVICE_INFO = {
 }
 
 
-class Service:
+class TesService:
     """What the calls work with; lives at `app.state.service`."""
 
     def __init__(
-        self, database: StandInDatabase, worker: Worker, authenticator: Authenticator, queued_tasks: int
+        self, database: StandInDatabase, worker: Worker, authenticator: TesAuthenticator, queued_tasks: int
     ) -> None:
         self.database = database
         self.worker = worker
@@ -59,19 +59,19 @@ def make(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> Fa
     return app
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
+def _service(request: Request) -> TesService:
+    service: TesService = request.app.state.service
     return service
 
 
 async def _caller(
-    service: Annotated[Service, Depends(_service)], authorization: Annotated[str | None, Header()] = None
-) -> AsyncIterator[Caller]:
+    service: Annotated[TesService, Depends(_service)], authorization: Annotated[str | None, Header()] = None
+) -> AsyncIterator[TesCaller]:
     yield await service.authenticator.caller(authorization)
 
 
-Signed = Annotated[Caller, Depends(_caller)]
-Served = Annotated[Service, Depends(_service)]
+Signed = Annotated[TesCaller, Depends(_caller)]
+Served = Annotated[TesService, Depends(_service)]
 
 
 @router.get("/service-info")
@@ -137,7 +137,7 @@ async def cancel_task(task_id: str, caller: Signed, service: Served) -> dict[str
     return {}
 
 
-def _create(store: StandInTasks, caller: Caller, task: Task, most: int) -> str:
+def _create(store: StandInTasks, caller: TesCaller, task: Task, most: int) -> str:
     if store.queued() >= most:
         raise ProblemError(
             429, "queue-full", f"{most} tasks wait already.", action="Submit again when some have ended."

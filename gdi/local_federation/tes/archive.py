@@ -26,7 +26,7 @@ from gdi.kit.bounded_read import first
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
-from gdi.local_federation.tes.config import Archive as Settings
+from gdi.local_federation.tes.config import ArchiveConfig
 from gdi.local_federation.tes.transfer import (
     CHUNK,
     Budget,
@@ -45,12 +45,12 @@ MAGIC = b"crypt4gh"
 logging.getLogger("crypt4gh").setLevel(logging.CRITICAL)
 
 
-class Archive:
+class ArchiveReader:
     """Fetches for this node, with its Crypt4GH key. Thread-safe: a connection of its own for each fetch, no cookies
     kept between users.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ArchiveConfig) -> None:
         self._settings = settings
         read_secret(settings.secret_key_file)  # mode and presence
         try:

@@ -16,14 +16,14 @@ import httpx
 
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import read_secret_text
-from gdi.local_federation.tes.config import Config, Introspection
+from gdi.local_federation.tes.config import Introspection, TesConfig
 
 MAX_TOKEN = 16 * 1024
 MAX_CACHED = 2000
 
 
 @dataclass(frozen=True)
-class Caller:
+class TesCaller:
     """`token` is the user's own access token (for inputs that name no credential); a service sees all tasks."""
 
     name: str
@@ -36,8 +36,8 @@ class Caller:
         return None if self.service else self.name
 
 
-class Authenticator:
-    def __init__(self, config: Config, client: httpx.AsyncClient) -> None:
+class TesAuthenticator:
+    def __init__(self, config: TesConfig, client: httpx.AsyncClient) -> None:
         self._passwords = {
             a.user: hashlib.sha256(read_secret_text(a.password_file).encode()).digest() for a in config.service_accounts
         }
@@ -46,7 +46,7 @@ class Authenticator:
         self._client = client
         self._cache: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
-    async def caller(self, authorization: str | None) -> Caller:
+    async def caller(self, authorization: str | None) -> TesCaller:
         """ProblemError 401 for anything but a known account or an active token for this TES; 503 where the provider
         does not answer.
         """
@@ -55,10 +55,10 @@ class Authenticator:
         if scheme.lower() == "basic" and self._passwords:
             return self._basic(value)
         if scheme.lower() == "bearer" and self._introspection and 0 < len(value) <= MAX_TOKEN:
-            return Caller(await self._bearer(value, self._introspection), service=False, token=value)
+            return TesCaller(await self._bearer(value, self._introspection), service=False, token=value)
         raise _unauthenticated("No credential that this TES accepts was sent.")
 
-    def _basic(self, value: str) -> Caller:
+    def _basic(self, value: str) -> TesCaller:
         try:
             user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
@@ -66,7 +66,7 @@ class Authenticator:
         expected = self._passwords.get(user, b"\0" * 32)  # the comparison takes the same time for an unknown user
         if not hmac.compare_digest(hashlib.sha256(password.encode()).digest(), expected) or user not in self._passwords:
             raise _unauthenticated("The user or the password is wrong.")
-        return Caller(user, service=True)
+        return TesCaller(user, service=True)
 
     async def _bearer(self, token: str, settings: Introspection) -> str:
         key = hashlib.sha256(token.encode()).digest()

@@ -31,7 +31,7 @@ PASSING = ("500", "502", "503", "504", "429", "InternalError", "SlowDown", "Serv
 
 
 @dataclass(frozen=True)
-class Patience:
+class BucketTimeouts:
     """Seconds: to connect, for the next byte, for an object store that is away, and for a body."""
 
     connect: float = 10
@@ -40,13 +40,13 @@ class Patience:
     body: Pace = PACE
 
 
-PATIENCE = Patience()
+PATIENCE = BucketTimeouts()
 
 
 class Buckets:
     """The node's object store. Thread-safe, as boto3's clients are."""
 
-    def __init__(self, settings: S3, patience: Patience = Patience()) -> None:  # frozen
+    def __init__(self, settings: S3, patience: BucketTimeouts = BucketTimeouts()) -> None:  # frozen
         self._patience = patience
         try:
             keys = json.loads(read_secret(settings.credentials_file))

@@ -41,7 +41,7 @@ class S3(Strict):
     region: str = "us-east-1"
 
 
-class Archive(Strict):
+class ArchiveConfig(Strict):
     """Where `sda://` is fetched: `http(s)://host:port[/prefix]`, or `http+unix://%2Fpath%2Fto.sock` (the gateway's
     internal listener).
     """
@@ -75,7 +75,7 @@ class LimitsConfig(Strict):
     queued_tasks: int = Field(default=200_000, ge=1)
 
 
-class Config(Strict):
+class TesConfig(Strict):
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
     port_file: Path | None = None  # where the port is written once it listens: for port 0
@@ -83,7 +83,7 @@ class Config(Strict):
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
     introspection: Introspection | None = None
     service_accounts: list[ServiceAccount] = Field(default_factory=list)
-    archive: Archive | None = None
+    archive: ArchiveConfig | None = None
     s3: S3 | None = None
     images: list[Image] = Field(default_factory=lambda: [Image(match="*")])
     limits: LimitsConfig = LimitsConfig()
@@ -97,9 +97,9 @@ class Config(Strict):
         return next((i for i in self.images if fnmatch.fnmatchcase(name, i.match)), None)
 
 
-def load(file: Path) -> Config:
+def load(file: Path) -> TesConfig:
     """Reads the file. SettingsError naming each wrong field."""
-    config = load_model(file, Config, error=SettingsError)
+    config = load_model(file, TesConfig, error=SettingsError)
     if config.introspection is None and not config.service_accounts:
         raise SettingsError(f"{file}: nobody could sign in; set introspection or service_accounts")
     return config

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gdi.local_federation.tes.models import Executor
+from gdi.local_federation.tes.models import TaskExecutor
 from gdi.local_federation.tes.transfer import TransferError, printable
 from gdi.runner.sandbox import Maker, Sandbox, open_in_root
 from gdi.runner.sandbox.processes import kill_group_and_children
@@ -35,7 +35,7 @@ class Ended:
     problem: str | None = None
 
 
-async def run(executor: Executor, sandbox: Sandbox, maker: Maker, root: Path, seconds: float) -> Ended:
+async def run(executor: TaskExecutor, sandbox: Sandbox, maker: Maker, root: Path, seconds: float) -> Ended:
     """Runs to the end, or `seconds` at most. A cancelled caller leaves no process. TransferError where a stream's file
     cannot be opened or no sandbox made.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gdi.local_federation.tes.config import Image, LimitsConfig
-from gdi.local_federation.tes.models import Executor, Task
-from gdi.runner.sandbox import Bind, Limits, Sandbox
+from gdi.local_federation.tes.models import Task, TaskExecutor
+from gdi.runner.sandbox import Bind, Sandbox, SandboxLimits
 from gdi.runner.sandbox.spec import DEFAULT_PATH
 
 OPEN_FILES = 4096
@@ -42,7 +42,7 @@ class TaskFolder:
         """Only for paths that no program of the task has had in its hands: for others `open_in_root`."""
         return self.root / path.lstrip("/")
 
-    def sandbox(self, executor: Executor, image: Image, limits: LimitsConfig) -> Sandbox:
+    def sandbox(self, executor: TaskExecutor, image: Image, limits: LimitsConfig) -> Sandbox:
         tops = sorted({p.split("/")[1] for p in self._folders()} - {"tmp"})
         binds = [Bind(self.root / top, f"/{top}", writable=True) for top in tops]
         # Parents first, so that an input inside another one stays visible.
@@ -55,7 +55,7 @@ class TaskFolder:
             environment=executor.env or {},
             path=image.path or DEFAULT_PATH,
             tmp=self.root / "tmp",
-            limits=Limits(
+            limits=SandboxLimits(
                 address_space=int(ram * 1e9) if ram else None,
                 file_size=limits.disk_bytes,
                 processes=limits.processes,

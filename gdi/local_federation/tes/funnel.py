@@ -80,7 +80,7 @@ def release(program: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Settings:
+class FunnelSettings:
     """Values are put into YAML strings: no quotes, backslashes or line breaks.
 
     `sda_url` is the gateway's internal listener: `http+unix://%2Fpath%2Fto.sock` (INTERNAL_SOCKET) or
@@ -102,7 +102,7 @@ class Settings:
 def prepare(
     home: Path,
     funnel: Path,
-    settings: Settings,
+    settings: FunnelSettings,
     images: Sequence[DriverImage],
     *,
     listen_port: int,

@@ -98,7 +98,7 @@ class Output(Lenient):
         return self.path_prefix is not None and bool(WILDCARDS & set(self.path))
 
 
-class Executor(Lenient):
+class TaskExecutor(Lenient):
     image: Annotated[str, Field(min_length=1, max_length=1024)]
     command: Annotated[list[str], Field(min_length=1, max_length=10_000)]
     workdir: Path | None = None
@@ -133,7 +133,7 @@ class Task(Lenient):
     inputs: Annotated[list[Input], Field(max_length=2000)] | None = None
     outputs: Annotated[list[Output], Field(max_length=2000)] | None = None
     resources: Resources | None = None
-    executors: Annotated[list[Executor], Field(min_length=1, max_length=100)]
+    executors: Annotated[list[TaskExecutor], Field(min_length=1, max_length=100)]
     volumes: Annotated[list[FilePath], Field(max_length=100)] | None = None
     tags: (
         Annotated[

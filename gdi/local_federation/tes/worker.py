@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gdi.local_federation.tes import execute, folder
-from gdi.local_federation.tes.archive import Archive
+from gdi.local_federation.tes.archive import ArchiveReader
 from gdi.local_federation.tes.bucket import Buckets
-from gdi.local_federation.tes.config import Config, Image
+from gdi.local_federation.tes.config import Image, TesConfig
 from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.folder import TaskFolder
-from gdi.local_federation.tes.models import Executor, Input, without_fragment
+from gdi.local_federation.tes.models import Input, TaskExecutor, without_fragment
 from gdi.local_federation.tes.store import Claimed, StandInTasks, now
 from gdi.local_federation.tes.transfer import Budget, StoppedError, TransferError, printable
 from gdi.runner.sandbox import Maker
@@ -37,10 +37,10 @@ PAUSE_AFTER_BUG = 1.0
 class Worker:
     """`slots` tasks at once. `wake()` after a new task; `cancel(id)` after the store says CANCELING."""
 
-    config: Config
+    config: TesConfig
     database: StandInDatabase
     maker: Maker
-    archive: Archive | None
+    archive: ArchiveReader | None
     buckets: Buckets | None
     _wake: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Attempt:
             await self._threaded(self._store)
         return "COMPLETE"
 
-    def _image(self, executor: Executor) -> Image:
+    def _image(self, executor: TaskExecutor) -> Image:
         image = self.worker.config.image(executor.image)
         if image is None:
             raise TransferError(
@@ -177,7 +177,7 @@ class Attempt:
             )
         return image
 
-    async def _execute(self, executor: Executor, image: Image) -> execute.Ended:
+    async def _execute(self, executor: TaskExecutor, image: Image) -> execute.Ended:
         started = now()
         sandbox = self.folder.sandbox(executor, image, self.worker.config.limits)
         ended = await execute.run(

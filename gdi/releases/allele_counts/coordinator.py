@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gdi.releases.allele_counts import merge
-from gdi.releases.allele_counts.merge import Answer, Release
+from gdi.releases.allele_counts.merge import MergedCounts, ReleasedCounts
 from gdi.releases.answer import Column, Page, Value, read_page
 from gdi.releases.kind import CoordinatorHalf, Size
 
@@ -14,7 +14,7 @@ MAX_POINTS = 6_000
 BINS = 40
 
 
-class AlleleCountsCoordinator(CoordinatorHalf[Release, list[Answer]]):
+class AlleleCountsCoordinator(CoordinatorHalf[ReleasedCounts, list[MergedCounts]]):
     columns = (
         Column("CHROM"),
         Column("POS", int),
@@ -26,19 +26,19 @@ class AlleleCountsCoordinator(CoordinatorHalf[Release, list[Answer]]):
         Column("NODES", int),
     )
 
-    def read(self, node: str, file: Path) -> Release:
+    def read(self, node: str, file: Path) -> ReleasedCounts:
         return merge.parse(node, file.read_bytes())
 
-    def merge(self, releases: Mapping[str, Release], nodes: Sequence[str]) -> list[Answer]:
+    def merge(self, releases: Mapping[str, ReleasedCounts], nodes: Sequence[str]) -> list[MergedCounts]:
         return merge.merge(releases, nodes)
 
-    def size(self, answer: list[Answer]) -> Size:
+    def size(self, answer: list[MergedCounts]) -> Size:
         return Size(len(answer), sum(a.ac is None for a in answer))
 
-    def write_table(self, answer: list[Answer], file: Path) -> None:
+    def write_table(self, answer: list[MergedCounts], file: Path) -> None:
         file.write_text(merge.table(answer), encoding="utf-8")
 
-    def draw(self, answer: list[Answer], file: Path, *, title: str, nodes: Sequence[str]) -> None:
+    def draw(self, answer: list[MergedCounts], file: Path, *, title: str, nodes: Sequence[str]) -> None:
         from gdi.releases.allele_counts import figure  # matplotlib: only when a picture is drawn
 
         figure.draw(answer, file, title=title, nodes=nodes)

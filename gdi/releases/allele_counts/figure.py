@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gdi.releases.allele_counts.merge import Answer, natural
+from gdi.releases.allele_counts.merge import MergedCounts, natural
 
 INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 
 
-def draw(answers: Sequence[Answer], file: Path, *, title: str, nodes: Sequence[str]) -> None:
+def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequence[str]) -> None:
     """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node released the site, withheld sites
     as ticks at the foot.
     """
@@ -80,7 +80,7 @@ def draw(answers: Sequence[Answer], file: Path, *, title: str, nodes: Sequence[s
     figure.savefig(file, metadata={"Software": None})
 
 
-def _layout(answers: Sequence[Answer]) -> tuple[dict[str, int], list[tuple[float, str]]]:
+def _layout(answers: Sequence[MergedCounts]) -> tuple[dict[str, int], list[tuple[float, str]]]:
     """Chromosomes side by side: (offset of each, [(middle, name)])."""
     spans: dict[str, tuple[int, int]] = {}
     for a in answers:

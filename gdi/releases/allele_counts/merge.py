@@ -18,7 +18,7 @@ HEADER = "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES"
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 
 
-class Row(BaseModel):
+class ReleasedRow(BaseModel):
     """One alternate allele at one node; the genotype classes are checked at the gateway and not needed here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -30,15 +30,15 @@ class Row(BaseModel):
     an: Count
 
 
-class Release(BaseModel):
+class ReleasedCounts(BaseModel):
     model_config = ConfigDict(extra="ignore")
     format: str = Field(pattern=r"^gdi-allele-counts/1$")
-    sites: list[Row]
+    sites: list[ReleasedRow]
     withheld: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Answer:
+class MergedCounts:
     """One row of the answer. `ac` and `an` are None where some node withheld the site (or does not know it); `nodes`
     released it.
     """
@@ -56,10 +56,10 @@ class Answer:
         return self.ac / self.an if self.ac is not None and self.an else None
 
 
-def parse(node: str, data: bytes) -> Release:
+def parse(node: str, data: bytes) -> ReleasedCounts:
     """A node's release. BadReleaseError naming node and place."""
     try:
-        return Release.model_validate_json(data)
+        return ReleasedCounts.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"]) or "document"
@@ -69,7 +69,7 @@ def parse(node: str, data: bytes) -> Release:
 Site = tuple[str, int, str]
 
 
-def merge(releases: Mapping[str, Release], nodes: Iterable[str]) -> list[Answer]:
+def merge(releases: Mapping[str, ReleasedCounts], nodes: Iterable[str]) -> list[MergedCounts]:
     """Sums over `nodes` (all of the plan), sorted by chromosome, position and alleles.
 
     A site is (chrom, pos, ref): where a node released it without an alternate allele that another node has, it has no
@@ -94,7 +94,7 @@ def merge(releases: Mapping[str, Release], nodes: Iterable[str]) -> list[Answer]
         whole = len(released) == len(members) and site not in ambiguous
         an_sum = sum(totals[site].values()) if whole else None
         for alt, counts in by_alt.items():
-            answers.append(Answer(*site, alt, sum(counts.values()) if whole else None, an_sum, released))
+            answers.append(MergedCounts(*site, alt, sum(counts.values()) if whole else None, an_sum, released))
     return sorted(answers, key=lambda a: (natural(a.chrom), a.pos, a.ref, a.alt))
 
 
@@ -103,7 +103,7 @@ def natural(chrom: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", chrom) if p)
 
 
-def table(answers: Iterable[Answer]) -> str:
+def table(answers: Iterable[MergedCounts]) -> str:
     """The answer as tab-separated text; AC, AN and AF empty where withheld, AF empty where nobody was called; NODES:
     how many nodes released the site.
     """

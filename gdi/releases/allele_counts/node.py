@@ -10,7 +10,7 @@ from typing import IO
 
 from gdi.releases.allele_counts import check, table
 from gdi.releases.allele_counts.table import FIELDS, FORMAT, Row, Site
-from gdi.releases.kind import Before, Cell, Checked, NodeHalf, Rules
+from gdi.releases.kind import Before, Cell, CheckedUnits, NodeHalf, Rules
 
 
 class AlleleCountsNode(NodeHalf[Site]):
@@ -24,14 +24,14 @@ class AlleleCountsNode(NodeHalf[Site]):
     def keys(self, unit: Site) -> list[str]:
         return [check.key_of(row) for row in unit.rows]
 
-    def check(self, units: Sequence[Site], rules: Rules, before: Before) -> Checked[Site]:
+    def check(self, units: Sequence[Site], rules: Rules, before: Before) -> CheckedUnits[Site]:
         released, withheld = [], Counter[str]()
         for site in units:
             if why := check.verdict(site, rules.floor, before):
                 withheld[why] += site.count
             else:
                 released.append(site)
-        return Checked(released, withheld)
+        return CheckedUnits(released, withheld)
 
     def cells(self, unit: Site) -> list[Cell]:
         return [Cell(check.key_of(row), check.numbers_of(row, unit)) for row in unit.rows]

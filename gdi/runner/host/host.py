@@ -25,7 +25,7 @@ from gdi.runner.host.config import HostConfig
 from gdi.runner.host.identity import Identities, write_atomic
 from gdi.runner.host.model import PodRecord
 from gdi.runner.host.process import End, SandboxedProcess, SandboxFailedError
-from gdi.runner.host.sandbox import Folders, argv
+from gdi.runner.host.sandbox import PodFolders, argv
 from gdi.runner.sandbox import find_maker
 
 log = logging.getLogger(__name__)
@@ -269,8 +269,8 @@ class Host:
             raise ProblemError(404, "unknown-pod", f"There is no pod {name} on this host.", action="Create it first.")
         return record
 
-    def _folders(self, name: str, request: PodRequest) -> Folders:
-        return Folders(
+    def _folders(self, name: str, request: PodRequest) -> PodFolders:
+        return PodFolders(
             pod=self.config.state_dir / "pods" / name, work=self.config.state_dir / "work" / request.run / request.node
         )
 

@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdi.runner.sandbox import Bind, Limits, Maker, Sandbox, python_folders, source_folders
+from gdi.runner.sandbox import Bind, Maker, Sandbox, SandboxLimits, python_folders, source_folders
 
 
 @dataclass(frozen=True)
-class Folders:
+class PodFolders:
     """A pod's folders on the host. `work` outlives the pod: it belongs to the run's part at the node."""
 
     pod: Path
@@ -44,7 +44,7 @@ class Folders:
 
 
 def argv(
-    maker: Maker, folders: Folders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int
+    maker: Maker, folders: PodFolders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int
 ) -> tuple[list[str], int]:
     """The pod's command line, and a descriptor that it needs besides `status_fd` (-1: none). Its environment is PATH,
     HOME, XDG_CACHE_HOME and LANG.
@@ -65,6 +65,6 @@ def argv(
         path=f"{Path(sys.prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         tmp_bytes=tmp_bytes,
         hostname="pod",
-        limits=Limits(processes=1024, open_files=4096),
+        limits=SandboxLimits(processes=1024, open_files=4096),
     )
     return maker.conceal(maker.argv(sandbox, command, status_fd=status_fd))

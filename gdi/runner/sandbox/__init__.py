@@ -10,15 +10,15 @@ from gdi.runner.sandbox.bubblewrap import Bubblewrap, find_bwrap
 from gdi.runner.sandbox.container import Engine
 from gdi.runner.sandbox.makers import Maker, find_maker, why_not
 from gdi.runner.sandbox.python import python_folders, source_folders
-from gdi.runner.sandbox.spec import Bind, Limits, Sandbox, SandboxUnavailableError
+from gdi.runner.sandbox.spec import Bind, Sandbox, SandboxLimits, SandboxUnavailableError
 
 __all__ = [
     "Bind",
     "Bubblewrap",
     "Engine",
-    "Limits",
     "Maker",
     "Sandbox",
+    "SandboxLimits",
     "SandboxUnavailableError",
     "UnsafePathError",
     "find_bwrap",

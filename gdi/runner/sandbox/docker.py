@@ -27,7 +27,7 @@ from typing import Any
 from gdi.funnel.container_line import FAILED, checked, named, parse
 from gdi.funnel.safe_outputs import make_plain
 from gdi.runner.sandbox.bubblewrap import find_bwrap
-from gdi.runner.sandbox.spec import DEFAULT_PATH, Bind, Limits, Sandbox, SandboxUnavailableError
+from gdi.runner.sandbox.spec import DEFAULT_PATH, Bind, Sandbox, SandboxLimits, SandboxUnavailableError
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None)
@@ -51,7 +51,7 @@ def write_driver(
     tasks: Path | None = None,
     slots: int = 16,
     python: str = sys.executable,
-    limits: Limits | None = None,
+    limits: SandboxLimits | None = None,
 ) -> Path:
     """Writes the program that Funnel calls, and beside it its settings and a folder of what runs. The path must hold no
     white space: Funnel splits there.
@@ -67,7 +67,7 @@ def write_driver(
     settings = script.with_suffix(".json")
     running = script.with_suffix(".running")
     running.mkdir(exist_ok=True, mode=0o700)
-    limits = limits or Limits()
+    limits = limits or SandboxLimits()
     settings.write_text(
         json.dumps(
             {
@@ -122,7 +122,7 @@ def _run(settings: dict[str, Any], arguments: list[str]) -> int:
         workdir=line.workdir,
         environment=line.environment,
         path=image["path"],
-        limits=Limits(**settings["limits"]),
+        limits=SandboxLimits(**settings["limits"]),
     )
     argv = box.argv(Path(settings["bwrap"]), line.command)
     if line.name:

@@ -35,7 +35,7 @@ class Bind:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """Resource limits of every process inside: memory (address space) and file size in bytes, CPU time in seconds,
     count of processes. None: unlimited.
 
@@ -83,7 +83,7 @@ class Sandbox:
     tmp: Path | None = None
     tmp_bytes: int = 256 * 1024 * 1024
     hostname: str = "task"
-    limits: Limits = field(default_factory=Limits)
+    limits: SandboxLimits = field(default_factory=SandboxLimits)
 
     def argv(self, bwrap: Path, command: Sequence[str], *, status_fd: int | None = None) -> list[str]:
         """The argument list that runs `command`; never goes through a shell's parsing.
@@ -150,7 +150,7 @@ class Sandbox:
             for name, value in {"PATH": self.path, "HOME": "/tmp", **self.environment}.items()  # noqa: S108
         }
 
-    def limited(self, command: Sequence[str], limits: Limits | None = None) -> list[str]:
+    def limited(self, command: Sequence[str], limits: SandboxLimits | None = None) -> list[str]:
         """`command` under the limits (`limits` in place of the sandbox's own), which hold for whatever it starts.
         ValueError where there is no command.
         """

@@ -169,7 +169,7 @@ def test_a_value_that_would_break_out_of_funnels_configuration_is_refused(home: 
         ),
         "x",
     )
-    settings = funnel.Settings(**values, password='x", Admin: true}')
+    settings = funnel.FunnelSettings(**values, password='x", Admin: true}')
     with pytest.raises(ValueError, match="password"):
         funnel.prepare(home, Path("/bin/true"), settings, [], listen_port=1, key_files=(home, home), reach=[])
 

@@ -24,7 +24,7 @@ import yaml
 
 from gdi.local_federation.tes import execute
 from gdi.local_federation.tes.__main__ import main
-from gdi.local_federation.tes.models import Executor, Task
+from gdi.local_federation.tes.models import Task, TaskExecutor
 from gdi.local_federation.tes.store import Filter, StandInTasks
 from gdi.local_federation.tes.transfer import Budget, TryAgainError, with_retry
 from gdi.runner.sandbox import Sandbox, find_maker
@@ -499,7 +499,7 @@ async def test_a_sandbox_cancelled_while_it_is_made_leaves_nothing_and_keeps_nob
     """bubblewrap's child, killed too late to know of its parent's death, held the pipes: the task stayed CANCELING for
     as long as its command ran.
     """
-    executor = Executor(image=IMAGE, command=["sleep", "4711"])
+    executor = TaskExecutor(image=IMAGE, command=["sleep", "4711"])
     for millisecond in range(0, 60, 2):
         running = asyncio.create_task(execute.run(executor, Sandbox(), find_maker(), tmp_path, 60))
         await asyncio.sleep(millisecond / 1000)

@@ -20,9 +20,9 @@ from gdi.runner.sandbox import (
     Bind,
     Bubblewrap,
     Engine,
-    Limits,
     Maker,
     Sandbox,
+    SandboxLimits,
     UnsafePathError,
     bubblewrap,
     container,
@@ -202,17 +202,19 @@ def test_killing_the_sandboxs_process_kills_everything_inside(maker: Maker, tmp_
 
 def test_limits_hold(run: Run) -> None:
     big = run(
-        Sandbox(limits=Limits(address_space=200 * 2**20), binds=sandbox.python_folders()),
+        Sandbox(limits=SandboxLimits(address_space=200 * 2**20), binds=sandbox.python_folders()),
         sys.executable,
         "-c",
         "bytearray(400 * 2**20)",
     )
     assert "MemoryError" in big.stderr
-    file = run(Sandbox(limits=Limits(file_size=4096)), "sh", "-c", "head -c 100000 /dev/zero > /tmp/x; wc -c < /tmp/x")
+    file = run(
+        Sandbox(limits=SandboxLimits(file_size=4096)), "sh", "-c", "head -c 100000 /dev/zero > /tmp/x; wc -c < /tmp/x"
+    )
     assert file.stdout.strip() == "4096"
     tmp = run(Sandbox(tmp_bytes=2**20), "sh", "-c", "head -c 10000000 /dev/zero > /tmp/x; wc -c < /tmp/x")
     assert int(tmp.stdout) <= 2**20
-    cpu = run(Sandbox(limits=Limits(cpu_seconds=1)), "sh", "-c", "while :; do :; done")
+    cpu = run(Sandbox(limits=SandboxLimits(cpu_seconds=1)), "sh", "-c", "while :; do :; done")
     assert cpu.returncode > 128
 
 
@@ -226,7 +228,8 @@ def test_a_fork_bomb_is_bounded(maker: Maker, run: Run) -> None:
     if _root_to_the_kernel() and not (isinstance(maker, Engine) and maker.counted):
         pytest.skip("the kernel does not count root's processes")
     assert (
-        "fork" in run(Sandbox(limits=Limits(processes=20)), "sh", "-c", "for i in $(seq 40); do sleep 1 & done").stderr
+        "fork"
+        in run(Sandbox(limits=SandboxLimits(processes=20)), "sh", "-c", "for i in $(seq 40); do sleep 1 & done").stderr
     )
 
 

@@ -380,7 +380,7 @@ def test_a_start_that_fell_due_runs_in_the_first_team_that_has_its_user_and_the_
 
 
 def test_a_teams_role_has_rights_on_its_own_dags_and_no_right_that_sees_all(team_file: Path) -> None:
-    found = team_roles.wanted(teams() or {}, ["good", "other"])
+    found = team_roles.permissions_by_role(teams() or {}, ["good", "other"])
     assert {r: {p for p in of if p[1].startswith("DAG:")} for r, of in found.items()} == {
         "gdi-team-red": {(a, "DAG:good__red") for a in ("can_read", "can_edit")},
         "gdi-team-blue": {(a, f"DAG:{w}__blue") for w in ("good", "other") for a in ("can_read", "can_edit")},

@@ -49,9 +49,9 @@ def test_a_start_is_tried_again_where_airflow_failed_and_not_where_it_refused(
         return httpx.Response(answers[len(sent) - 1])
 
     monkeypatch.setattr(portal, "PAUSE", 0)
-    monkeypatch.setattr(portal.Portal, "airflow", airflow)
-    monkeypatch.setattr(portal.Portal, "broker", lambda _: Broker())
-    mine = portal.Portal(cast(Layout, None), cast(Secrets, None), "alice")
+    monkeypatch.setattr(portal.DemoPortal, "airflow", airflow)
+    monkeypatch.setattr(portal.DemoPortal, "broker", lambda _: Broker())
+    mine = portal.DemoPortal(cast(Layout, None), cast(Secrets, None), "alice")
     grant = cast(m.Grant, SimpleNamespace(id="g-1"))
     if started:
         assert mine.start(grant, "probe", {}) == sent[-1]["dag_run_id"]

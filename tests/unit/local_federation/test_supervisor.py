@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from gdi.local_federation.supervisor import Service, Supervisor
+from gdi.local_federation.supervisor import ServiceSpec, Supervisor
 
 ORPHAN = (
     "import subprocess, time; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True);"
@@ -24,7 +24,7 @@ def test_stop_ends_its_own_and_their_orphans_and_leaves_the_others_alone(tmp_pat
         log = tmp_path / "logs" / "one.log"
         with Supervisor(tmp_path / "logs", tmp_path) as supervisor:
             supervisor.add(
-                Service(
+                ServiceSpec(
                     "one", [sys.executable, "-u", "-c", ORPHAN], lambda: log.exists() and log.read_text().endswith("\n")
                 )
             )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gdi.kit.s3 import Pace
-from gdi.local_federation.tes.bucket import PATIENCE, Buckets, Patience
+from gdi.local_federation.tes.bucket import PATIENCE, Buckets, BucketTimeouts
 from gdi.local_federation.tes.config import S3
 from gdi.local_federation.tes.models import Input, Output
 from gdi.local_federation.tes.transfer import Budget, StoppedError, TransferError
@@ -20,7 +20,7 @@ from tests.support.faults import Fault
 from tests.support.s3_faults import S3Proxy, listings, objects
 from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
 
-SOON = Patience(connect=2, read=0.5, away=3, body=Pace(grace=0.5, rate=1024**2))
+SOON = BucketTimeouts(connect=2, read=0.5, away=3, body=Pace(grace=0.5, rate=1024**2))
 BIG = bytes(range(256)) * 4096  # 1 MiB
 ODD = ["a b.txt", "a+b.txt", "100%.txt", "%20.txt", "ü-日本.txt", "a#b.txt", "a?b=c&d.txt"]
 
@@ -48,7 +48,7 @@ class Rig:
     """The store at `url`, and a folder for what it fetches."""
 
     def __init__(
-        self, url: str, folder: Path, keys: tuple[str, str] = (ACCESS, SECRET), patience: Patience = PATIENCE
+        self, url: str, folder: Path, keys: tuple[str, str] = (ACCESS, SECRET), patience: BucketTimeouts = PATIENCE
     ) -> None:
         file = folder / "keys.json"
         file.write_text(json.dumps({"access_key": keys[0], "secret_key": keys[1]}))

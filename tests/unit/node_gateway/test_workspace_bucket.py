@@ -13,12 +13,12 @@ import pytest
 
 from gdi.kit.problem import ProblemError
 from gdi.kit.s3 import Pace
-from node_gateway.workspace.bucket import PATIENCE, Bucket, Patience
+from node_gateway.workspace.bucket import PATIENCE, Bucket, WorkspaceTimeouts
 from tests.support.faults import Fault
 from tests.support.s3_faults import S3Proxy, listings, objects
 from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
 
-SOON = Patience(connect=2, read=0.5, call=4, body=Pace(grace=0.5, rate=1024**2))
+SOON = WorkspaceTimeouts(connect=2, read=0.5, call=4, body=Pace(grace=0.5, rate=1024**2))
 BIG = bytes(range(256)) * 4096  # 1 MiB
 ODD = ["r/a b.txt", "r/a+b.txt", "r/100%.txt", "r/%20.txt", "r/ü-日本.txt", "r/a#b.txt", "r/a?b=c&d.txt", "r/a'b\".txt"]
 
@@ -53,7 +53,7 @@ def bucket(
     url: str,
     pool: ThreadPoolExecutor,
     credentials: tuple[str, str] = (ACCESS, SECRET),
-    patience: Patience = PATIENCE,
+    patience: WorkspaceTimeouts = PATIENCE,
 ) -> Bucket:
     return Bucket(name, endpoint=url, region=REGION, credentials=credentials, pool=pool, patience=patience)
 
@@ -222,7 +222,7 @@ async def test_a_slow_listing_ends_in_bounded_time(
     pool: ThreadPoolExecutor, proxy: S3Proxy, name: str, kind: str
 ) -> None:
     proxy.faults.append(Fault(kind, times=9, value=0.1 if kind == "drip" else 30, wanted=listings))
-    store, start = bucket(name, proxy.url, pool, patience=Patience(read=5, call=1)), time.monotonic()
+    store, start = bucket(name, proxy.url, pool, patience=WorkspaceTimeouts(read=5, call=1)), time.monotonic()
     with pytest.raises(ProblemError) as error:
         await store.page("r/")
     assert time.monotonic() - start < 12  # drip: the answer would take 50 seconds and more; slow: 15

@@ -40,7 +40,7 @@ class Desk:
 
     def __init__(self, ci: ModuleType, scratch: Path) -> None:
         self.ci, self.scratch, self.lines, self.seconds = ci, scratch, list[str](), 0.0
-        self.run = ci.Run(scratch, self.lines.append, lambda: self.seconds)
+        self.run = ci.CiRun(scratch, self.lines.append, lambda: self.seconds)
 
     def stage(
         self, *cases: str, script: str = "", minutes: float = 1, closing: str = "1 passed in 2.00s", budget: float = 10

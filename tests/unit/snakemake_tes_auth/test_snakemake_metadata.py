@@ -11,9 +11,9 @@ from tes.models import Task
 from gdi.contracts.tes import from_json
 from gdi.contracts.urls import StorageUrl
 from gdi.kit.retry import RetryPolicy
-from snakemake_tes_auth.files.metadata import Metadata
+from snakemake_tes_auth.files.metadata import FileMetadata
 from snakemake_tes_auth.files.queries import parse
-from snakemake_tes_auth.retry import Refused
+from snakemake_tes_auth.retry import Refusal
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
@@ -31,7 +31,7 @@ class Gateway:
         self.asked: list[str] = []
         self.tasks: dict[str, dict[str, int]] = {}
         http = httpx.AsyncClient(transport=httpx.MockTransport(self), base_url="http://gateway.test")
-        self.metadata = Metadata(http, RUN, patience=QUICK, say=print, name="the gateway", task=self.task)
+        self.metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway", task=self.task)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix(f"/workspace/{RUN}").lstrip("/")
@@ -58,7 +58,7 @@ class Gateway:
         ]
         return from_json({"logs": [{"logs": [], "outputs": outputs}]}, identifier=identifier)
 
-    async def began(self) -> Metadata:
+    async def began(self) -> FileMetadata:
         await self.metadata.listing()
         self.asked.clear()
         return self.metadata
@@ -70,7 +70,7 @@ async def test_ten_thousand_files_cost_ten_listings_and_no_call_each() -> None:
         assert await gateway.metadata.info(at(f"out/{i}")) is not None
     directory = await gateway.metadata.info(at("out"))
     assert directory is not None and directory.size == 0 and gateway.metadata.requests == 10
-    with pytest.raises(Refused, match="another run"):
+    with pytest.raises(Refusal, match="another run"):
         await gateway.metadata.info(parse("workspace://r-ffffffffffffffffffff/x"))
 
 

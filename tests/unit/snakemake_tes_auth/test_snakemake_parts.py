@@ -26,7 +26,7 @@ from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.logger.logger import Translator
 from snakemake_tes_auth.outcome import OutcomeFile
 from snakemake_tes_auth.pod.command import arguments, environment
-from snakemake_tes_auth.retry import Away, Refused, persist
+from snakemake_tes_auth.retry import Away, Refusal, persist
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
 from snakemake_tes_auth.workflow.jobview import JobFile, JobView
@@ -262,7 +262,7 @@ async def test_a_401_gets_one_fresh_token_and_one_retry(tmp_path: Path) -> None:
 
 
 async def test_a_broker_that_says_no_ends_the_run_without_the_token_in_the_message(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="replaced") as told:
+    with pytest.raises(Refusal, match="replaced") as told:
         await tokens(Broker(refuse=403), tmp_path).token()
     assert "identity" not in str(told.value).replace("identity token", "")
     assert "t1" not in repr(tokens(Broker(), tmp_path))

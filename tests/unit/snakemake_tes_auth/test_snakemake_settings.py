@@ -12,7 +12,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_tes_auth.credentials.oauth import ClientCredentials
 from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken
-from snakemake_tes_auth.retry import Refused
+from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.settings import ExecutorSettings, base_url, credential, open_session
 
 
@@ -80,7 +80,7 @@ def test_a_token_on_the_command_line_is_refused_and_the_environments_is_taken_aw
     assert "SNAKEMAKE_TES_AUTH_TOKEN" not in os.environ, "local rules and their commands inherit the environment"
     for argument in ("--tes-auth-token", "--tes-auth-token=abc"):
         monkeypatch.setattr("sys.argv", ["snakemake", argument])
-        with pytest.raises(Refused, match="does not belong on the command line"):
+        with pytest.raises(Refusal, match="does not belong on the command line"):
             credential(ExecutorSettings(token="abc"), "https://x.test")
 
 

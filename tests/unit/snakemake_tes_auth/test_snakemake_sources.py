@@ -15,7 +15,7 @@ import pytest
 
 from gdi.contracts.tes import to_json
 from gdi.kit.retry import RetryPolicy
-from snakemake_tes_auth.retry import Away, Refused
+from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.tasks.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
@@ -116,7 +116,7 @@ async def test_a_gateway_that_is_away_is_waited_for_and_one_that_refuses_is_quot
         with pytest.raises(CannotRun, match="the gateway of node-a did not take"):
             await store.put("abc", b"data")
         answers.append(401)
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             await store.put("abc", b"data")
 
 

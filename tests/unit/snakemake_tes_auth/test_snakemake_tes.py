@@ -19,7 +19,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.executor import task_registry as live_module
 from snakemake_tes_auth.executor.task_registry import SINGLES, TaskRegistry
-from snakemake_tes_auth.retry import Away, Refused
+from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.tes import client as tes_module
 from snakemake_tes_auth.tes.client import BrokenList, TesClient
 from snakemake_tes_auth.tes.paging import PageSize
@@ -312,7 +312,7 @@ async def test_a_server_that_cannot_be_reached_has_made_nothing() -> None:
 @virtual_time
 async def test_a_process_that_was_replaced_stops_at_once(slug: str) -> None:
     body = {"type": f"urn:gdi:problem:{slug}", "title": "x", "status": 403, "detail": "over", "action": ""}
-    with pytest.raises(Refused, match="over"):
+    with pytest.raises(Refusal, match="over"):
         await tes(lambda r: httpx.Response(403, json=body)).create(Task())
 
 

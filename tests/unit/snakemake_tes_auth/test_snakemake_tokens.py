@@ -30,7 +30,7 @@ from snakemake_tes_auth.credentials.tokens import (
     NoToken,
     TokenSource,
 )
-from snakemake_tes_auth.retry import Refused
+from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.tes.client import TesClient
 from tests.support.clock import Clock
 
@@ -166,7 +166,7 @@ async def test_the_issuers_discovery_names_the_endpoint_and_the_way_to_sign_in(
 
 
 async def test_an_issuer_that_is_another_is_not_given_the_secret(server: Server, secret_file: Path) -> None:
-    with pytest.raises(Refused, match="another issuer"):
+    with pytest.raises(Refusal, match="another issuer"):
         await states(server, client(server, secret_file, token_url=None, issuer=f"{server.url}/other"))
     assert not server.asked
 
@@ -225,7 +225,7 @@ async def test_a_wrong_secret_is_said_with_the_servers_words_and_not_tried_for_e
     server: Server, secret_file: Path
 ) -> None:
     server.answers = [(401, {"error": "invalid_client", "error_description": "bad\nsecret"})]
-    with pytest.raises(Refused, match="invalid_client bad secret") as refused:
+    with pytest.raises(Refusal, match="invalid_client bad secret") as refused:
         await states(server, client(server, secret_file))
     assert SECRET not in str(refused.value) and len(server.asked) == 1
 
@@ -237,7 +237,7 @@ async def test_an_answer_that_holds_no_usable_token_is_refused(
     server: Server, secret_file: Path, answer: dict[str, Any]
 ) -> None:
     server.answers = [(200, {"token_type": "Bearer", **answer})]
-    with pytest.raises(Refused):
+    with pytest.raises(Refusal):
         await states(server, client(server, secret_file))
     assert not server.seen
 
@@ -273,7 +273,7 @@ async def test_a_token_file_that_changes_is_followed_and_a_refused_one_is_waited
 
 
 async def test_a_token_of_the_environment_that_ended_says_what_to_do(server: Server) -> None:
-    with pytest.raises(Refused, match="fresh one"):
+    with pytest.raises(Refusal, match="fresh one"):
         await states(server, FixedToken("old", "the environment variable X"))
     assert len(server.seen) == 1
 
@@ -290,14 +290,14 @@ async def test_without_a_credential_no_header_is_sent(server: Server) -> None:
 
 @pytest.mark.parametrize("text", ["a b", "a\nb", "é", "x" * 10 + "\x00"])
 def test_what_is_no_token_is_refused_without_repeating_it(text: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refusal) as refused:
         FixedToken(text, "the environment variable X")
     assert text not in str(refused.value)
 
 
 async def test_a_missing_file_names_itself_and_a_directory_too(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(Refused, match=str(path)):
+        with pytest.raises(Refusal, match=str(path)):
             await FileTokens(path).token()
     (tmp_path / "empty").write_text(" \n")
     with pytest.raises(ProblemError, match="empty"):
@@ -306,7 +306,7 @@ async def test_a_missing_file_names_itself_and_a_directory_too(tmp_path: Path) -
 
 def test_a_credential_never_travels_readable_to_another_machine() -> None:
     for url in ("http://tes.example.org", "ftp://tes.example.org", "http://127.0.0.1.example.org"):
-        with pytest.raises(Refused):
+        with pytest.raises(Refusal):
             check_secret_url(url, plain_http=False)
     for url in ("https://tes.example.org", "http://127.0.0.1:8000", "http://localhost", "http://[::1]:80"):
         check_secret_url(url, plain_http=False)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, NamedTuple
 
-from gdi.releases.kind import Before, Cell, Checked, FormatError, NodeHalf, Rules
+from gdi.releases.kind import Before, Cell, CheckedUnits, FormatError, NodeHalf, Rules
 
 
 class Question(NamedTuple):
@@ -41,10 +41,10 @@ class YesNoNode(NodeHalf[Question]):
     def keys(self, unit: Question) -> list[str]:
         return [unit.question]
 
-    def check(self, units: Sequence[Question], rules: Rules, before: Before) -> Checked[Question]:
+    def check(self, units: Sequence[Question], rules: Rules, before: Before) -> CheckedUnits[Question]:
         verdicts = [self._verdict(unit, rules.floor, before.get(unit.question, ())) for unit in units]
         released = [unit for unit, why in zip(units, verdicts, strict=True) if not why]
-        return Checked(released, Counter(why for why in verdicts if why))
+        return CheckedUnits(released, Counter(why for why in verdicts if why))
 
     def _verdict(self, unit: Question, floor: int, before: Iterable[tuple[int, ...]]) -> str:
         if unit.yes < floor or unit.no < floor:
