@@ -27,7 +27,7 @@ TELL = 60.0  # seconds between lines that tell how many entries of unknown calle
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEvent:
     """One thing that was asked. `actor` is a user's sub with the workload, `tes`, or `anonymous`; `reason` is the
     refusal's slug and sentence.
     """
@@ -48,9 +48,9 @@ class Entry:
 class _Repeats:
     """How often one caller was refused for one reason, and how many of these the audit tells of."""
 
-    last: Entry
+    last: AuditEvent
     count: int = 0
-    told: int = 0
+    written: int = 0
 
 
 class Audit:
@@ -64,10 +64,10 @@ class Audit:
     def __init__(self, database: db.GatewayDatabase, repeats: int = REPEATS) -> None:
         self._db, self._most = database, repeats
         self._allowance, self._since, self._suppressed = ANONYMOUS_BURST, time.monotonic(), 0
-        self._told = time.monotonic()
+        self._notice_at = time.monotonic()
         self._repeats: OrderedDict[tuple[str, ...], _Repeats] = OrderedDict()
 
-    async def record(self, entry: Entry) -> None:
+    async def record(self, entry: AuditEvent) -> None:
         if entry.actor == "anonymous" and not self._may_write():
             return
         if not entry.allowed and entry.actor != "anonymous" and not await self._is_news(entry):
@@ -80,7 +80,7 @@ class Audit:
                 redact(entry.what, 200),
                 redact(entry.reason, 400),
             )
-        if time.monotonic() - self._told > TELL:
+        if time.monotonic() - self._notice_at > TELL:
             await self._tell_suppressed()
         await self._append(entry)
 
@@ -91,13 +91,13 @@ class Audit:
             await self._tell(repeats)
 
     async def _tell_suppressed(self) -> None:
-        count, self._suppressed, self._told = self._suppressed, 0, time.monotonic()
+        count, self._suppressed, self._notice_at = self._suppressed, 0, time.monotonic()
         if count:
             await self._append(
-                Entry("audit-suppressed", False, what=f"{count} entries of unknown callers were left out")
+                AuditEvent("audit-suppressed", False, what=f"{count} entries of unknown callers were left out")
             )
 
-    async def _is_news(self, entry: Entry) -> bool:
+    async def _is_news(self, entry: AuditEvent) -> bool:
         kind = (entry.run, entry.action, entry.reason.partition(":")[0])
         repeats = self._repeats.setdefault(kind, _Repeats(entry))
         self._repeats.move_to_end(kind)
@@ -105,21 +105,21 @@ class Audit:
         if len(self._repeats) > MAX_KINDS:
             await self._tell(self._repeats.popitem(last=False)[1])
         if repeats.count <= self._most:
-            repeats.told = repeats.count
+            repeats.written = repeats.count
             return True
-        if repeats.count >= 10 * repeats.told:
+        if repeats.count >= 10 * repeats.written:
             await self._tell(repeats)
         return False
 
     async def _tell(self, repeats: _Repeats) -> None:
-        if (more := repeats.count - repeats.told) <= 0:
+        if (more := repeats.count - repeats.written) <= 0:
             return
-        repeats.told = repeats.count
+        repeats.written = repeats.count
         last = repeats.last
         what = f"{more} more refusals of this kind, {repeats.count} in all"
         log.warning("%s: %s", redact(last.reason, 100), what)
         await self._append(
-            Entry(
+            AuditEvent(
                 "refusals-counted",
                 False,
                 last.actor,
@@ -141,7 +141,7 @@ class Audit:
         self._allowance -= 1
         return True
 
-    async def _append(self, entry: Entry) -> None:
+    async def _append(self, entry: AuditEvent) -> None:
         fields = {k: redact(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items() if v not in ("", 0)}
         query = sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
         async with self._db.write() as connection:

@@ -64,21 +64,21 @@ class Health:
         async def alive(part: Part) -> str:
             return "ok" if await part.alive() else "away"
 
-        asked: dict[str, Awaitable[str]] = {"database": database(), "broker": broker()}
-        asked |= {name: alive(part) for name, part in self.parts.items()}
-        found = await asyncio.gather(*(_bounded(check) for check in asked.values()))
+        checks: dict[str, Awaitable[str]] = {"database": database(), "broker": broker()}
+        checks |= {name: alive(part) for name, part in self.parts.items()}
+        found = await asyncio.gather(*(_bounded(check) for check in checks.values()))
         self.policy.current()
         policy = f"the last good one is in force, for {self.policy.problem}" if self.policy.problem else "ok"
-        self.checks = {**dict(zip(asked, found, strict=True)), "policy": policy}
+        self.checks = {**dict(zip(checks, found, strict=True)), "policy": policy}
         return self.checks
 
     async def for_ever(self) -> None:
         """Looks every few seconds, and has the audit tell now and then of what it only counted."""
-        told = time.monotonic()
+        last_notice = time.monotonic()
         while True:
             await self.look()
-            if time.monotonic() - told > TELL:
-                told = time.monotonic()
+            if time.monotonic() - last_notice > TELL:
+                last_notice = time.monotonic()
                 with contextlib.suppress(DatabaseAwayError, sa.exc.SQLAlchemyError):  # told the next time then
                     await self.audit.tell_counts()
             await asyncio.sleep(EVERY * random.uniform(0.8, 1.2))  # noqa: S311

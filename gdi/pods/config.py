@@ -108,11 +108,11 @@ class PodLimits(Frozen):
         """What of a wish is not allowed, a sentence each."""
         wrong = []
         for name in ("cpu", "memory", "disk"):
-            asked, most = getattr(wish, name), getattr(self, name)
-            if asked is not None and amount(asked) > amount(most):
-                wrong.append(f"pod.{name}: {asked} is more than the {most} that a run may ask for")
-            if asked is not None and amount(asked) < amount(LEAST[name]):
-                wrong.append(f"pod.{name}: {asked} is less than the {LEAST[name]} that a pod needs at least")
+            value, most = getattr(wish, name), getattr(self, name)
+            if value is not None and amount(value) > amount(most):
+                wrong.append(f"pod.{name}: {value} is more than the {most} that a run may ask for")
+            if value is not None and amount(value) < amount(LEAST[name]):
+                wrong.append(f"pod.{name}: {value} is less than the {LEAST[name]} that a pod needs at least")
         if wish.priority_class is not None and wish.priority_class not in self.priority_classes:
             wrong.append(
                 f"pod.priority_class: {wish.priority_class} is none of:"
@@ -191,15 +191,15 @@ class PodConfig(ClusterConfig):
             **{**found, "logs": own.logs if own.logs is not None else self.logs is not False and node not in self.nodes}
         )
 
-    def wish(self, workflow: str, asked: Wish | None, author: Wish | None = None) -> Wish:
+    def wish(self, workflow: str, request: Wish | None, author: Wish | None = None) -> Wish:
         """What a pod gets: `asked` by the run, over `author`, by its DAG (within the limits already). ValueError naming
         each thing that the run may not ask for.
         """
-        if asked is not None and (wrong := self.limits.exceeded(asked)):
+        if request is not None and (wrong := self.limits.exceeded(request)):
             raise ValueError("; ".join(wrong))
         base = self.workflows.get(workflow, Wish()).over(self.defaults.over(Wish(cpu="100m", memory="1Gi", disk="5Gi")))
         base = base if author is None else author.within(base)
-        return base if asked is None else asked.within(base)
+        return base if request is None else request.within(base)
 
 
 _read: dict[Path, tuple[tuple[int, int], PodConfig]] = {}

@@ -56,10 +56,10 @@ def question(since: str, *, ended: bool) -> dict[str, Any]:
     """The parameters of a look at a log: what came after `since` ("" at first), or the last lines where it `ended`."""
     if ended:
         return {"tail_lines": TAIL_LINES, "limit_bytes": MAX_TAIL}
-    asked: dict[str, Any] = {"limit_bytes": MAX_LOG}
+    options: dict[str, Any] = {"limit_bytes": MAX_LOG}
     if since:
-        asked["since_seconds"] = max(1, int(time.time() - (epoch(since) or 0.0)) + 2)
-    return asked
+        options["since_seconds"] = max(1, int(time.time() - (epoch(since) or 0.0)) + 2)
+    return options
 
 
 def answer(body: bytes, since: str, *, ended: bool) -> tuple[list[str], str]:

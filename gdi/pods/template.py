@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdi.pods.config import Limits, Wish
+from gdi.pods.config import PodLimits, Wish
 from gdi.pods.manifest import CONTAINER
 from gdi.pods.model import LauncherError
 
@@ -19,11 +19,11 @@ TRY = "try_number"  # `airflow kubernetes cleanup-pods` deletes ended pods that 
 OWN = ("gdi-", "app.kubernetes.io/")  # labels and annotations that only the manifest writes
 
 
-def wish_of(asked: Json, limits: Limits) -> Wish:
+def wish_of(request: Json, limits: PodLimits) -> Wish:
     """What the author asks for of resources, selector, tolerations and priority, in the words of a run's conf, so that
     one judgement holds for both. LauncherError for what is beyond the limits.
     """
-    spec = asked.get("spec") or {}
+    spec = request.get("spec") or {}
     resources = _container(spec).get("resources") or {}
     requests, most = resources.get("requests") or {}, resources.get("limits") or {}
     if strange := sorted({*requests, *most} - {"cpu", "memory", "ephemeral-storage"}):
@@ -49,11 +49,11 @@ def wish_of(asked: Json, limits: Limits) -> Wish:
     return wish
 
 
-def merged(asked: Json, ours: Json) -> Json:
+def merged(request: Json, ours: Json) -> Json:
     """`ours`, the manifest's pod, with what else `asked` (the author's template, spec and parameters) may add: labels,
     annotations, placement. LauncherError naming each field that is not the author's.
     """
-    spec, mine = asked.get("spec") or {}, ours["spec"]
+    spec, mine = request.get("spec") or {}, ours["spec"]
     wrong = [
         f"spec.{key}"
         for key, value in spec.items()
@@ -72,7 +72,7 @@ def merged(asked: Json, ours: Json) -> Json:
         )
     return {
         **ours,
-        "metadata": _metadata(asked.get("metadata") or {}, ours["metadata"]),
+        "metadata": _metadata(request.get("metadata") or {}, ours["metadata"]),
         "spec": {**mine, **{key: spec[key] for key in PLACEMENT if spec.get(key)}},
     }
 
@@ -86,9 +86,9 @@ def _adds(value: Any, ours: Any) -> bool:
     return value not in (None, False, "", [], {}) and value != ours
 
 
-def _metadata(asked: Json, ours: Json) -> Json:
+def _metadata(request: Json, ours: Json) -> Json:
     def kept(kind: str) -> dict[str, str]:
-        given = asked.get(kind) or {}
+        given = request.get(kind) or {}
         return {**{k: v for k, v in given.items() if k != TRY and not k.startswith(OWN)}, **ours[kind]}
 
     return {**ours, "labels": kept("labels"), "annotations": kept("annotations")}

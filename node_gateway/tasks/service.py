@@ -20,7 +20,7 @@ from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
 from node_gateway.tasks.answer import Lens, render
-from node_gateway.tasks.check import Checked, check
+from node_gateway.tasks.check import CheckedTask, check
 from node_gateway.tasks.store import Known, TaskStore, TooManyBytes, TooManyTasks, new_capability
 from node_gateway.tasks.tes_client import TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
@@ -73,7 +73,7 @@ class Tasks:
         self.metrics.tasks_created.inc()
         return created
 
-    async def _create(self, task: Task, checked: Checked, caller: Caller, size: int) -> str:
+    async def _create(self, task: Task, checked: CheckedTask, caller: Caller, size: int) -> str:
         token = await self.broker.node_token(caller.run, "tes")
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.sda) else ("", None)
@@ -122,7 +122,7 @@ class Tasks:
             )
         return created
 
-    def _inside(self, task: Task, checked: Checked, caller: Caller, intent: str, secret: str) -> Task:
+    def _inside(self, task: Task, checked: CheckedTask, caller: Caller, intent: str, secret: str) -> Task:
         """The task as the node's TES gets it: workspace paths in the node's bucket, archive files with the capability,
         our tags.
         """

@@ -137,10 +137,10 @@ class KubernetesLauncher(Launcher):
         if not self.config.cluster(node_in(name)).logs:
             return [], since
         api, core = await self._core(name)
-        asked = pod_log.question(since, ended=ended)
+        options = pod_log.question(since, ended=ended)
         what = f"reading the log of pod {name}"
         status, body = await api.raw(
-            what, core.read_namespaced_pod_log, name=name, container=manifest.CONTAINER, timestamps=True, **asked
+            what, core.read_namespaced_pod_log, name=name, container=manifest.CONTAINER, timestamps=True, **options
         )
         if status != 200:
             return [], since
@@ -172,7 +172,7 @@ class KubernetesLauncher(Launcher):
         place = self._place(node_in(name))
         if place not in self._cores:
             api = AsyncApi(*place)
-            self._cores[place] = api, await self._open.enter_async_context(_held(api))
+            self._cores[place] = api, await self._open.enter_async_context(_api_context(api))
         return self._cores[place]
 
     def _config_map(self, api: Api, spec: PodSpec, uid: str, files: dict[str, bytes]) -> None:
@@ -210,6 +210,6 @@ class KubernetesLauncher(Launcher):
 
 
 @contextlib.asynccontextmanager
-async def _held(api: AsyncApi) -> AsyncIterator[Any]:
+async def _api_context(api: AsyncApi) -> AsyncIterator[Any]:
     async with api.core() as core:
         yield core

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gdi.pods.config import Limits, PodConfig
+from gdi.pods.config import PodConfig, PodLimits
 from gdi.pods.manifest import pod
 from gdi.pods.model import LauncherError, PodSpec
 from gdi.pods.template import merged, wish_of
@@ -89,4 +89,4 @@ def test_what_only_the_installations_operator_sets_is_refused_by_name(wanted: di
 )
 def test_what_is_beyond_the_limits_is_refused(wanted: dict[str, Any], why: str) -> None:
     with pytest.raises(LauncherError, match=why):
-        wish_of(wanted, Limits())
+        wish_of(wanted, PodLimits())
