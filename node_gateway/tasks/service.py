@@ -11,7 +11,7 @@ from tes.models import ListTasksResponse, Task
 
 from gdi.contracts.tes import ENDING, ERRORS, FINAL, View, changed, id_of, state_of, tags_of
 from gdi.kit.problem import ProblemError
-from node_gateway.audit import Audit, Entry
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller, Fences
 from node_gateway.broker import BrokerConnection
 from node_gateway.db.locks import DatabaseLocks
@@ -59,7 +59,7 @@ class Tasks:
                 403, "run-closed", f"Run {caller.run} was closed meanwhile.", action="Start a new attempt of the run."
             )
         await self.audit.record(
-            Entry(
+            AuditEvent(
                 "task-created",
                 True,
                 caller.actor,
@@ -213,7 +213,7 @@ class Tasks:
         await self._own(task, caller)
         await self.tes.cancel(task)
         await self.audit.record(
-            Entry("task-cancelled", True, caller.actor, caller.run, caller.attempt, task, workflow=caller.workflow)
+            AuditEvent("task-cancelled", True, caller.actor, caller.run, caller.attempt, task, workflow=caller.workflow)
         )
 
     async def close(self, caller: Caller, attempt: int) -> int:
@@ -236,7 +236,7 @@ class Tasks:
 
         await asyncio.gather(*(end(task) for task in live))
         await self.store.ended(ends)
-        entry = Entry(
+        entry = AuditEvent(
             "run-closed",
             True,
             caller.actor,
