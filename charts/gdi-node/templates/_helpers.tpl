@@ -121,6 +121,8 @@ capabilities: {drop: [ALL]}
 - {name: NODE_GATEWAY_PORT, value: "8080"}
 - {name: NODE_GATEWAY_INTERNAL_HOST, value: {{ $g.listen | quote }}}
 - {name: NODE_GATEWAY_INTERNAL_PORT, value: "8081"}
+- {name: NODE_GATEWAY_OPERATIONS_HOST, value: {{ $g.listen | quote }}}
+- {name: NODE_GATEWAY_OPERATIONS_PORT, value: "8082"}
 {{- if $g.internalTls.serverSecret }}
 - {name: NODE_GATEWAY_INTERNAL_TLS_CERT_FILE, value: /etc/gdi/internal-tls/tls.crt}
 - {name: NODE_GATEWAY_INTERNAL_TLS_KEY_FILE, value: /etc/gdi/internal-tls/tls.key}
