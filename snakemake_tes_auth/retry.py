@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from gdi.kit.retry import Failure, RetryPolicy, acall_again
 
 T = TypeVar("T")
 AGAIN = 75  # sysexits.h EX_TEMPFAIL
+_HTML = re.compile(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>")
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -38,7 +40,8 @@ def error_of(answer: httpx.Response) -> Exception:
     error = as_problem(answer)
     if error.slug == "http-error" and answer.content:
         # What a TES that is no gateway says of it: bounded, one line, in the server's own words.
-        detail = "".join(c if c.isprintable() else " " for c in answer.text[:300]).strip()
+        text = _HTML.sub(" ", answer.text[:20_000]) if "<html" in answer.text[:2000].lower() else answer.text
+        detail = " ".join("".join(c if c.isprintable() else " " for c in text[:600]).split())[:300]
         error = ProblemError(
             answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {detail}"
         )

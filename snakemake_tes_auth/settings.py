@@ -27,7 +27,7 @@ from snakemake_tes_auth.credentials.tokens import (
 from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.session import Session, session
 from snakemake_tes_auth.tasks.sources import StorageStore
-from snakemake_tes_auth.workflow import adapter
+from snakemake_tes_auth.workflow import adapter, hooks
 
 API = "/ga4gh/tes/v1"
 TOKEN_VARIABLE = "SNAKEMAKE_TES_AUTH_TOKEN"  # noqa: S105
@@ -119,7 +119,28 @@ class ExecutorSettings(ExecutorSettingsBase):
             "type": str,
         },
     )
+    files: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "globs below the Snakefile's folder or the working directory: files that go to the tasks besides those"
+                " that are found, or, with ! before them, that stay here"
+            ),
+            "type": str,
+            "nargs": "+",
+        },
+    )
     patience: int = field(default=600, metadata={"help": "seconds to wait for a TES that is away", "type": int})
+
+    def __post_init__(self) -> None:
+        # Made only where this executor was chosen, and before the workflow is read.
+        hooks.install()
+
+    @property
+    def secret_files(self) -> frozenset[Path]:
+        """The files that hold this process's credentials: none of them goes to a task."""
+        given = (self.token_file, self.password_file, self.client_secret_file, self.run_file)
+        return frozenset(Path(f).absolute() for f in given if f) | frozenset(Path(f).resolve() for f in given if f)
 
 
 def open_session(settings: ExecutorSettings, workflow: Any) -> Session:
@@ -143,7 +164,7 @@ def open_session(settings: ExecutorSettings, workflow: Any) -> Session:
 def _bare(settings: ExecutorSettings, workflow: Any, patience: RetryPolicy) -> Session:
     url = base_url(settings.url or "")
     source = credential(settings, url)
-    digest = adapter.digest(workflow)
+    digest = adapter.identity(workflow)
     provider, prefix = adapter.default_storage(workflow)
     name = settings.run_name or "bare-" + hashlib.sha256(f"{prefix}\0{digest}".encode()).hexdigest()[:20]
     if not _NAME.fullmatch(name):

@@ -30,7 +30,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "archive-error": ProblemType((502,), "See the node's archive."),
     "attempt-over": ProblemType((409,), "Stop: a later attempt took over."),
     "attempt-unknown": ProblemType((409,), "Close the attempt that is open."),
-    "bad-answer": ProblemType((502,), "Try again later."),
+    "bad-answer": ProblemType((502, 421), "Try again later, or correct the server's address."),
     "bad-datasets": ProblemType((422,), "Name the datasets to analyse."),
     "bad-expiry": ProblemType((422,), "Choose another end for the grant."),
     "bad-parameters": ProblemType((422,), "Correct them and send them again."),
@@ -68,9 +68,11 @@ PROBLEMS: dict[str, ProblemType] = {
     "invalid-token": ProblemType((401,), "Get a fresh token."),
     "issuer-away": ProblemType((503,), "Try again; if it stays, the operator looks at the enrolled jwks_url."),
     "logs-closed": ProblemType((403,), "Ask the node's operator."),
+    "lost-answer": ProblemType((409,), "Start again when the TES has no such task any more."),
     "method-not-allowed": ProblemType((405,), "Check the method and the path."),
     "min-ttl-unavailable": ProblemType((409,), "Ask for a shorter min_ttl."),
     "missing-scope": ProblemType((403,), "Another workload of the run does this."),
+    "moved": ProblemType((421,), "Give the server's own address."),
     "narrowing-refused": ProblemType(
         (502,), "The operator allows the broker's client to exchange tokens for this audience."
     ),
@@ -101,6 +103,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "sign-in-refused": ProblemType((403,), "Sign in again."),
     "stale-attempt": ProblemType((403,), "Stop: the later attempt goes on."),
     "stale-workload": ProblemType((403,), "Stop: the later one goes on."),
+    "still-running": ProblemType((409,), "Cancel the task at the TES, then start again."),
     "storage-away": ProblemType((503,), "Try again in a few seconds."),
     "task-given-up": ProblemType((503,), "Send it again."),
     "task-unknown": ProblemType((404,), "Check the id, and who submitted it."),

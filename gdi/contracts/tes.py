@@ -89,7 +89,7 @@ def from_json(body: Mapping[str, Any], *, identifier: str | None = None) -> Task
     """
     state = body.get("state")
     task = Task(
-        id=identifier or _text(body.get("id")),
+        id=identifier or identifier_of(body),
         state=state if isinstance(state, str) and state in STATES else "UNKNOWN",
     )
     if body.keys() <= MINIMAL:
@@ -111,10 +111,18 @@ def from_json(body: Mapping[str, Any], *, identifier: str | None = None) -> Task
 
 
 def tasks_from_json(body: Mapping[str, Any]) -> list[Task]:
-    """The tasks of a TES's list (tesListTasksResponse); what has no id that is text is left out."""
+    """The tasks of a TES's list (tesListTasksResponse); what has no id is left out."""
     tasks = body.get("tasks")
     found = tasks if isinstance(tasks, list) else []
-    return [from_json(task) for task in found if isinstance(task, dict) and isinstance(task.get("id"), str)]
+    return [from_json(task) for task in found if isinstance(task, dict) and identifier_of(task) is not None]
+
+
+def identifier_of(body: Mapping[str, Any]) -> str | None:
+    """A task's id; some servers give a number where TES wants text. None where there is none."""
+    value = body.get("id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _text(value)
 
 
 def _input(body: dict[str, Any]) -> Input:

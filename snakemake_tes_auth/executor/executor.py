@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings
+from tes.models import Task
 
 from gdi.contracts.tes import FAILED, changed
 from gdi.contracts.urls import StorageUrl
@@ -25,9 +27,10 @@ from snakemake_tes_auth.executor.task_registry import TaskRegistry
 from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
-from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, TaskFailure, failure
+from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, TaskFailure, ends_of_logs, failure, mount_hint
 from snakemake_tes_auth.tasks.tasks import Builder, CannotRun
-from snakemake_tes_auth.workflow import adapter
+from snakemake_tes_auth.workflow import adapter, opened
+from snakemake_tes_auth.workflow.source_files import SourceFiles
 
 T = TypeVar("T")
 FAST, SLOW, GROWTH = 0.5, 5.0, 1.4  # seconds between status rounds: fast while things change
@@ -60,13 +63,22 @@ class Executor(RemoteExecutor):
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # The polling thread starts inside super().__init__: everything it touches exists before.
-        self._session = open_session(workflow.executor_settings, workflow)
-        self._live = TaskRegistry(self._session.tes, self._session.name)
+        opened.stop()
         settings = workflow.executor_settings
+        self._session = open_session(settings, workflow)
+        self._live = TaskRegistry(self._session.tes, self._session.name)
         image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
-        self._tasks = Builder(
-            adapter.workflow_folder(workflow), image=image, mode=settings.mode, cache=adapter.source_cache(workflow)
+        folder, cache = adapter.workflow_folder(workflow), adapter.source_cache(workflow)
+        files = SourceFiles(
+            folder,
+            Path.cwd(),
+            cache,
+            limit=self._session.sources.limit,
+            patterns=tuple(settings.files or ()),
+            never=settings.secret_files,
+            follow_out=settings.run_file is None,
         )
+        self._tasks = Builder(folder, image=image, mode=settings.mode, cache=cache, sources=files)
         self._submitter = Submitter(self._session, self._live, self._tasks)
         self._tell = Reporter(logger, self._session, watched=adapter.has_logger(workflow, "airflow"))
         self._bad_rounds = 0
@@ -85,6 +97,15 @@ class Executor(RemoteExecutor):
                 " runs, but contents stay at the node: take them out of `localrules`, write `workflow.source_path(…)`"
                 " instead of `local(…)`, and give a rule with only touch() outputs a command"
             )
+        if names := adapter.withheld_variables(self.workflow):
+            raise WorkflowError(
+                f"the workflow declares `envvars:` {', '.join(names)}, which its tasks would not have: give --envvars"
+                f" {' '.join(names)} to send their values with each task (whoever may read a task reads them), or take"
+                " them out of the workflow"
+            )
+        for job in adapter.needed_jobs(self.dag):
+            if problem := self._tasks.early_problem(job):
+                raise WorkflowError(problem)
         self._tell.plan(self.dag, adapter.rule_order(self.workflow), self._submitter)
 
     def run_jobs(self, jobs: list[Any]) -> None:
@@ -120,7 +141,7 @@ class Executor(RemoteExecutor):
         entries, submission = batch
         try:
             submission.result()
-        except (Away, Refusal) as error:
+        except (Away, Refusal, ProblemError) as error:
             raise WorkflowError(str(error)) from None
         for entry in entries:
             self._report(entry)
@@ -255,6 +276,9 @@ class Executor(RemoteExecutor):
         try:
             task = await self._ask(self._session.tes.get(info.external_jobid))
             why = failure(changed(task, state=state))
+            why = replace(why, hint=mount_hint(why, [f.local for f in view.inputs]))
+            if state == "EXECUTOR_ERROR":
+                await self._keep_logs(info, task)
             self._tell.used(info.aux["entry"], task)
             if state == "SYSTEM_ERROR" and self._session.metadata is not None:
                 inputs = [parse(f.query) for f in view.inputs if f.query.startswith("workspace://")]
@@ -267,6 +291,17 @@ class Executor(RemoteExecutor):
         except (ProblemError, Away, Refusal, asyncio.CancelledError):
             return TaskFailure(state)
         return why
+
+    async def _keep_logs(self, info: Any, task: Task) -> None:
+        """Stores what is known of a failed job's log files; a node's own storage takes nothing from here."""
+        if self._session.metadata is not None:
+            return
+        names = {f.local: f.query for f in info.aux["entry"].view.logs}
+        for name, text in ends_of_logs(task, names).items():
+            try:
+                await asyncio.to_thread(adapter.store_log, info.job, name, text)
+            except Exception as error:  # any storage plugin's own exception
+                self.logger.warning(f"the log {name} could not be stored: {type(error).__name__}: {str(error)[:200]}")
 
     def _later(self, info: Any, why: TaskFailure) -> bool:
         """Another try where the platform was at fault, otherwise the end; True while the job goes on."""

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from tes.models import Task
+from tes.models import Input, Task
 
 from gdi.contracts.tes import ENDING, LIVE
 from gdi.kit.problem import ProblemError
@@ -14,7 +14,7 @@ from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.executor.task_registry import Found, TaskRegistry
 from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.session import Session
-from snakemake_tes_auth.tasks.tasks import Builder, CannotRun, job_key, next_try
+from snakemake_tes_auth.tasks.tasks import Builder, CannotRun, Plan, job_key, next_try
 from snakemake_tes_auth.workflow import adapter
 from snakemake_tes_auth.workflow.jobview import JobView
 
@@ -88,9 +88,15 @@ class Submitter:
         entry.key = self.key(entry.view)
         # An entry of an earlier process serves once: when Snakemake runs the job again, it means it.
         earlier = self._live.earlier.pop(entry.key, []) if self._live.earlier else []
-        found = next((f for f in earlier if f.state in LIVE - ENDING), None)
+        try:
+            plan, sources = await self._planned(entry) if earlier else (None, [])
+        except CannotRun as error:
+            entry.error = str(error)
+            return
+        mine = plan.hash(sources) if plan is not None else ""
+        found = next((f for f in earlier if f.state in LIVE - ENDING and f.hash == mine), None)
         if found is None:
-            complete = next((f for f in earlier if f.state == "COMPLETE"), None)
+            complete = next((f for f in earlier if f.state == "COMPLETE" and f.hash == mine), None)
             if complete is not None and await self._believable(entry):
                 found = complete
         entry.taken = {f.tries for f in earlier if f.state in LIVE or f.state == "COMPLETE"}
@@ -99,6 +105,8 @@ class Submitter:
             return
         entry.tries = next_try(entry.view.attempt, entry.taken)
         try:
+            # What an earlier process started otherwise would write the same outputs, perhaps after the new task did.
+            await self._live.end([f.identifier for f in earlier if f.state in LIVE])
             entry.identifier = await self._live.create(await self._task(entry))
         except CannotRun as error:
             entry.error = str(error)
@@ -106,9 +114,12 @@ class Submitter:
             entry.error = f"{self._session.server} did not accept it: {error}"
 
     async def _task(self, entry: Submission) -> Task:
-        plan = self._tasks.plan(entry.view)
-        sources = await self._session.sources.inputs(plan.files, plan.at)
+        plan, sources = await self._planned(entry)
         return plan.task(key=entry.key, tries=entry.tries, sources=sources)
+
+    async def _planned(self, entry: Submission) -> tuple[Plan, list[Input]]:
+        plan = self._tasks.plan(entry.view)
+        return plan, await self._session.sources.inputs(plan.files, plan.at)
 
     def _adopt(self, entry: Submission, found: Found) -> None:
         entry.identifier, entry.tries, entry.adopted = found.identifier, found.tries, True

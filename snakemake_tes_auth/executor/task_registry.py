@@ -30,14 +30,15 @@ ASK_AGAIN = 5.0  # seconds until a task that still lives is asked to end once mo
 
 @dataclass(frozen=True)
 class Found:
-    """A task of an earlier process: its id, state and `gdi-try`, and when the TES made it (long ago where it does not
-    say).
+    """A task of an earlier process: its id, state, `gdi-try` and `gdi-hash`, and when the TES made it (long ago where
+    it does not say).
     """
 
     identifier: str
     state: str
     tries: str
     created: datetime
+    hash: str = ""
 
 
 @dataclass
@@ -215,6 +216,29 @@ class TaskRegistry:
         self.live = dict.fromkeys(left, 0.0)
         return len(left)
 
+    async def end(self, identifiers: Iterable[str]) -> None:
+        """Cancels these tasks and waits until none of them lives, ASK_AGAIN seconds after a cancel at most CANCEL_BOUND
+        in all. ProblemError where one still lives then.
+        """
+        left = set(identifiers)
+        for identifier in left:
+            await self.tes.cancel(identifier)
+        until = time.monotonic() + CANCEL_BOUND
+        while left:
+            for identifier in list(left):
+                try:
+                    if state_of(await self.tes.get(identifier, "MINIMAL")) not in LIVE:
+                        left.discard(identifier)
+                except ProblemError as error:
+                    if error.problem.status != 404:
+                        raise
+                    left.discard(identifier)
+            if left and time.monotonic() >= until:
+                detail = f"the task {min(left)} of an earlier start does not end, and would write the same files"
+                raise ProblemError(409, "still-running", detail)
+            if left:
+                await asyncio.sleep(0.3)
+
     async def _settle_creations(self) -> None:
         """Waits a moment for what is being created; a creation that waits for a TES that is away is given up."""
         if self._making:
@@ -225,4 +249,6 @@ class TaskRegistry:
 
 def _kept(task: Task) -> tuple[str, Found]:
     tags, created = tags_of(task), task.creation_time or datetime.min.replace(tzinfo=UTC)
-    return tags.get("gdi-job", ""), Found(id_of(task), state_of(task), tags.get("gdi-try", ""), created)
+    return tags.get("gdi-job", ""), Found(
+        id_of(task), state_of(task), tags.get("gdi-try", ""), created, tags.get("gdi-hash", "")
+    )

@@ -149,6 +149,24 @@ class FileMetadata:
         assert self._files is not None
         return self._files
 
+    async def is_folder(self, query: StorageUrl) -> bool:
+        """Whether files lie below this name in the run's workspace."""
+        self._own(query)
+        await self.listing()
+        return query.path in self._directories
+
+    async def within(self, query: StorageUrl) -> dict[str, int]:
+        """The files of a folder of the workspace, by path below it, with their sizes; from a new listing where a task
+        made the folder since the last one.
+        """
+        self._own(query)
+        await self.listing()
+        if query.path in self._open:
+            async with self._lock:
+                await self._relist()
+        top = query.path + "/"
+        return {p.removeprefix(top): i.size or 0 for p, i in (await self.listing()).items() if p.startswith(top)}
+
     async def _relist(self) -> list[str]:
         """Reads the whole listing; what had been believed before it began and is not in it is believed no more, and
         returned.

@@ -205,6 +205,17 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob):
             raise WorkflowError(f"{self.query} does not exist, although the task that makes it ended as COMPLETE")
         return found
 
+    def is_dir(self) -> bool:
+        """Whether it is a folder of the workspace."""
+        if self.parsed.read_only:
+            return False
+        return self.provider.session.ask(self.provider.metadata.is_folder(self.parsed))
+
+    def names(self) -> dict[str, int]:
+        """What lies in this folder of the workspace: sizes in bytes by path below it."""
+        dealings = self.provider.session
+        return dealings.ask(self.provider.metadata.within(self.parsed))
+
     def local_footprint(self) -> int:
         return 0
 

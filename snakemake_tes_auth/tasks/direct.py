@@ -31,6 +31,14 @@ file() { [ -e "$1" ] || failed MissingOutput "the output $1 was not made"
 _HELPERS = {
     "folder": f"""\
 folder() {{ [ -d "$1" ] || failed MissingOutput "the output directory $1 was not made"; : > "$1/{STAMP}"; }}""",
+    "moved": """\
+moved() { find -L "$1/" -type l -exec rm -f -- {} + 2>/dev/null || :
+  if [ -z "$(find "$1/" -type l 2>/dev/null | head -n 1)" ] && [ ! -L "$1" ] && rmdir -- "$2" 2>/dev/null &&
+    mv -- "$1" "$2" 2>/dev/null; then return; fi
+  mkdir -p -- "$2"
+  cp -rL -- "$1/." "$2/" || failed ImproperOutput "the output directory $1 could not be copied whole: see above"; }""",
+    "linked": """\
+linked() { [ -e "$1" ] || [ -L "$1" ] || { mkdir -p -- "${1%/*}"; ln -s -- "$2" "$1"; }; }""",
     "filled": """\
 filled() { [ -d "$1" ] || [ -s "$1" ] ||
   failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }""",
@@ -97,12 +105,19 @@ _look() {
 """
 
 
-def script(job: JobView, work: str) -> list[str]:
+def script(
+    job: JobView, work: str, *, folders: Iterable[tuple[str, str]] = (), links: Iterable[tuple[str, str]] = ()
+) -> list[str]:
     """The arguments behind `bash -c`: the script, its name, and the commands (`$1`, `$2`, …), each as Snakemake would
-    give it to bash.
+    give it to bash. `folders` are directory outputs with the paths from where the TES takes them, `links` the
+    workflow's symbolic links (path, target).
     """
     members = job.members or [job]
-    body = [line for number, m in enumerate(members, start=1) for line in _member(m, number, in_group=len(members) > 1)]
+    body = [f"linked {shlex.quote(path)} {shlex.quote(target)}" for path, target in links]
+    body += [
+        line for number, m in enumerate(members, start=1) for line in _member(m, number, in_group=len(members) > 1)
+    ]
+    body += [f"moved {shlex.quote(made)} {shlex.quote(target)}" for made, target in folders]
     used = {line.partition(" ")[0] for line in body}
     lines = [
         f"mkdir -p -- {shlex.quote(work)}",

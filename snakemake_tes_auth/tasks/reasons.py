@@ -5,7 +5,9 @@ is bounded here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from tes.models import Task, TaskLog
@@ -16,6 +18,16 @@ from gdi.contracts.tes import state_of
 _SNAKEMAKES_END = re.compile(
     r"(\n\[[^\n]*\])?\nError in (rule|group) .*?(\nAt least one job did not complete successfully\.|\Z)", re.DOTALL
 )
+_SECRET = re.compile(
+    r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}"  # JSON web tokens
+    r"|(?i:\b(?:bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,})"  # whatever an Authorization header held
+    r"|gdi[ct]_[A-Za-z0-9_-]+"
+    r"|(?i:(?<=[?&])(?:[\w-]*(?:signature|token|credential|secret|key)[\w-]*)=[^&\s\"']+)"  # of signed URLs
+    r"|(?i:\b(?:password|passwd|secret(?:[_ -]?key)?|token|api[_-]?key)\b\s*[=:]\s*\S+)"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+_IN_PLACE = ("Device or resource busy", "Read-only file system", "Permission denied", "Invalid cross-device link")
+LOG_END = 4000  # bytes of a log file that a failed task writes to standard error
 PLATFORM_TRIES = 3  # how often SYSTEM_ERROR and PREEMPTED are tried anew, for each of Snakemake's attempts
 
 
@@ -30,6 +42,8 @@ class TaskFailure:
     dataset: str | None = None
     reason: str = ""
     stderr: str = ""  # the end of standard error, where the node lets it be read
+    system: str = ""  # the end of the TES's own log of the task, where it shows one
+    hint: str = ""
 
     @property
     def worth_another_try(self) -> bool:
@@ -55,10 +69,18 @@ class TaskFailure:
             text += {
                 "CANCELED": ": the task was cancelled at the node",
                 "PREEMPTED": ": the node took the machine away",
-                "SYSTEM_ERROR": ": the node could not run the task; its operator finds the reason in the TES's log",
+                "SYSTEM_ERROR": (
+                    f": the TES could not run the task and writes: {self.system}"
+                    if self.system
+                    else ": the node could not run the task; its operator finds the reason in the TES's log"
+                ),
             }.get(self.state, f": the task ended as {self.state}")
         if self.stderr:
             text += f"; it said: {self.stderr}"
+        if self.system and self.state == "EXECUTOR_ERROR" and not self.stderr:
+            text += f"; the TES writes: {self.system}"
+        if self.hint:
+            text = f"{text[:1500]}; {self.hint}"
         return text[:1900]
 
 
@@ -79,7 +101,36 @@ def failure(task: Task) -> TaskFailure:
         dataset=error.dataset,
         reason=error.reason,
         stderr=_printable(" | ".join([line for line in lines if not TaskError.of_line(line)][-3:]))[-600:],
+        system=_system(log),
     )
+
+
+def mount_hint(why: TaskFailure, inputs: Iterable[str]) -> str:
+    """What to write where a command tried to change an input in place; "" where it did not."""
+    if not any(words in why.stderr for words in _IN_PLACE):
+        return ""
+    named = next((name for name in inputs if name in why.stderr or PurePosixPath(name).name in why.stderr), "")
+    return f"inputs are mounts that a task cannot change, move or remove: copy {named} first" if named else ""
+
+
+def ends_of_logs(task: Task, names: Iterable[str]) -> dict[str, str]:
+    """What a failed task wrote of its log files to standard error, by name; see `direct.script`."""
+    log = task.logs[-1] if task.logs else TaskLog()
+    text = next((e.stderr for e in reversed(log.logs or []) if e.stderr), "")
+    found: dict[str, str] = {}
+    marks = [(text.rfind(f"--- the end of {name}:\n"), name) for name in names]
+    marks = sorted(mark for mark in marks if mark[0] >= 0)
+    for (start, name), after in zip(marks, [*(m[0] for m in marks[1:]), len(text)], strict=False):
+        content = text[start + len(f"--- the end of {name}:\n") : after]
+        cut = len(content.encode()) >= LOG_END
+        found[name] = (f"[only the last {LOG_END} bytes: the task failed]\n" if cut else "") + content
+    return found
+
+
+def _system(log: TaskLog) -> str:
+    """The end of the TES's own log of a task, without what may be a secret, in one line."""
+    lines = [_printable(_SECRET.sub("[removed]", line)).strip() for line in (log.system_logs or [])[-20:]]
+    return " | ".join(line[:400] for line in lines if line)[-800:]
 
 
 def _lines(log: TaskLog) -> list[str]:

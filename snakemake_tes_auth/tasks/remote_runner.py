@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -26,10 +27,7 @@ ABSENT = ("pulp",)  # may be missing, says Snakemake itself
 
 def main(argv: list[str]) -> None:
     job = json.loads(Path(argv[1]).read_text())
-    for name in job["envvars"]:
-        os.environ.setdefault(
-            name, ""
-        )  # a workflow that declares `envvars:` is not parsed without them; their values stay where they are
+    _link(job["links"])
     # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place
     # will do.
     cache = Path(job["cache"])
@@ -63,7 +61,23 @@ def main(argv: list[str]) -> None:
     except SystemExit as end:
         if end.code:
             _tell([Path(log) for log in job["logs"]])
-        raise
+            raise
+    _move(job["folders"])
+
+
+def _link(links: list[list[str]]) -> None:
+    """Makes the workflow's symbolic links, whose targets came as files."""
+    for path, target in links:
+        if not os.path.lexists(path):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).symlink_to(target)
+
+
+def _move(folders: list[list[str]]) -> None:
+    """Puts each directory output where the TES takes it from; what a link points to is stored in the link's place."""
+    for made, target in folders:
+        if Path(made).is_dir():
+            shutil.copytree(made, target, ignore_dangling_symlinks=True, dirs_exist_ok=True)
 
 
 def _tell(logs: list[Path]) -> None:
@@ -75,11 +89,11 @@ def _tell(logs: list[Path]) -> None:
 
 def _arguments(job: dict[str, Any]) -> list[str]:
     """The job's own arguments, and those whose values the command line cannot carry as they are."""
+    import yaml
     from snakemake.settings import types as settings
     from snakemake_interface_executor_plugins.utils import TargetSpec
 
-    config = Path(tempfile.mkdtemp(prefix="config-")) / "config.json"
-    config.write_text(json.dumps(job["config"]))
+    config = yaml.safe_load(job["config"])
     targets = [TargetSpec(rule, wildcards) for rule, wildcards in job["targets"]]
     unneeded = frozenset(job["unneeded"])
 
@@ -93,12 +107,20 @@ def _arguments(job: dict[str, Any]) -> list[str]:
             super().__post_init__()
             self.unneeded_temp_files = unneeded
 
+    # The command line would make text of integer keys and dates.
+    class ConfigSettings(settings.ConfigSettings):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self.overwrite_config, self.configfiles = config, job["configfiles"]
+            self.replace_workflow_config = job["replace_config"]
+
     import snakemake.cli
 
     snakemake.cli.DAGSettings, snakemake.cli.StorageSettings = DAGSettings, StorageSettings
+    snakemake.cli.ConfigSettings = ConfigSettings
     provider, prefix = job["default_storage"]
     storage = ["--default-storage-provider", provider, "--default-storage-prefix", prefix] if provider else []
-    return [*job["argv"], *(["--configfile", str(config)] if job["config"] else []), *storage]
+    return [*job["argv"], *storage]
 
 
 def _fail(error_class: str, message: str) -> NoReturn:

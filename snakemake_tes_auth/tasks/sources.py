@@ -21,12 +21,15 @@ from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.retry import error_of, persist
 from snakemake_tes_auth.tasks.tasks import CannotRun
 
-MAX_FILE = 4 * 1024 * 1024  # bytes; what the gateway takes (docs/contracts.md), and more than a source ever has
+MAX_FILE = 4 * 1024 * 1024  # bytes; what the gateway takes (docs/contracts.md)
+MAX_STORED = 64 * 1024 * 1024  # bytes that go into a storage of the user's own
 MAX_INLINE = 128 * 1024  # bytes of one inline content that every TES must take (TES 1.1, tesInput.content)
 
 
 class SourceStore(Protocol):
     """Takes a file's bytes and says under which URL a task gets them."""
+
+    limit: int  # bytes of one file
 
     async def put(self, sha256: str, data: bytes) -> str: ...
 
@@ -38,6 +41,7 @@ class Sources:
 
     def __init__(self, store: SourceStore | None) -> None:
         self._store = store
+        self.limit = MAX_INLINE if store is None else store.limit
         self._urls: dict[str, asyncio.Task[str]] = {}
         self._known: dict[Path, tuple[tuple[int, int], str]] = {}
 
@@ -54,7 +58,7 @@ class Sources:
         task = self._urls.get(sha256)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._urls[sha256] = asyncio.ensure_future(
-                self._store.put(sha256, data if data is not None else _bytes(path))
+                self._store.put(sha256, data if data is not None else _bytes(path, self.limit))
             )
         return Input(url=await asyncio.shield(task), path=target)
 
@@ -69,7 +73,7 @@ class Sources:
         stamp, known = (stat.st_mtime_ns, stat.st_size), self._known.get(path)
         if known is not None and known[0] == stamp and known[1] in self._urls:
             return known[1], None
-        data = _bytes(path)
+        data = _bytes(path, self.limit)
         sha256 = hashlib.sha256(data).hexdigest()
         self._known[path] = (stamp, sha256)
         return sha256, data
@@ -77,6 +81,8 @@ class Sources:
 
 class GatewayStore:
     """`PUT /workspace/{run}/.gdi/sources/{sha256}`: the gateway checks the hash; nobody outside can read it back."""
+
+    limit = MAX_FILE
 
     def __init__(
         self, http: httpx.AsyncClient, run: str, *, patience: RetryPolicy, say: Callable[[str], None], server: str
@@ -104,6 +110,8 @@ class StorageStore:
     """Snakemake's default storage, through its own plugin: `<prefix>/.gdi/sources/<sha256>`. Its calls block, so they
     run on threads.
     """
+
+    limit = MAX_STORED
 
     def __init__(self, provider: Any, prefix: str) -> None:
         self._provider, self._prefix = provider, prefix.rstrip("/")
@@ -137,21 +145,21 @@ class StorageStore:
         return str(made.query)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as handle:
-            if os.fstat(handle.fileno()).st_size > MAX_FILE:
+            if os.fstat(handle.fileno()).st_size > limit:
                 raise CannotRun(
-                    f"the workflow's file {path} is larger than {MAX_FILE} bytes; put large files into the image, a"
+                    f"the workflow's file {path} is larger than {limit} bytes; put large files into the image, a"
                     " dataset or the storage"
                 )
-            return handle.read(MAX_FILE)
+            return handle.read(limit)
     except OSError as error:
         raise CannotRun(f"the workflow's file {path} cannot be read: {error.strerror}") from None
 
 
 def _inline(path: Path) -> str:
-    data = _bytes(path)
+    data = _bytes(path, MAX_FILE)
     try:
         if len(data) > MAX_INLINE:
             raise CannotRun(

@@ -18,6 +18,7 @@ from gdi.contracts.tes import changed, tags_of
 from snakemake_tes_auth.tasks import direct
 from snakemake_tes_auth.workflow import adapter
 from snakemake_tes_auth.workflow.jobview import JobFile, JobView
+from snakemake_tes_auth.workflow.opened import opened
 from snakemake_tes_auth.workflow.source_files import SourceFiles
 
 Mode = Literal["auto", "direct", "snakemake"]
@@ -25,6 +26,7 @@ MAX_COMMAND = 120_000  # bytes; one argument of a process is at most 128 KiB on 
 MAX_COMMANDS = 1_000_000  # of all arguments together
 RUNNER = Path(__file__).with_name("remote_runner.py")
 JOB_FOLDER = "/gdi/job"
+OUTPUTS = "/gdi/outputs"  # where directory outputs are put at the end: their own paths are the command's to make
 
 
 class CannotRun(Exception):
@@ -59,6 +61,7 @@ class Plan:
 
     files: tuple[Path, ...]
     draft: Task
+    unstable: str = ""  # a path that is another one in each process
 
     @staticmethod
     def at(path: Path) -> str:
@@ -66,13 +69,26 @@ class Plan:
 
     def task(self, *, key: str, tries: str, sources: Iterable[Input]) -> Task:
         """The whole task. CannotRun where py-tes's validation refuses it."""
-        tags = {"gdi-job": key, "gdi-try": tries, **tags_of(self.draft)}
+        sources = list(sources)
+        tags = {"gdi-job": key, "gdi-try": tries, **tags_of(self.draft), "gdi-hash": self.hash(sources)}
         task = changed(self.draft, inputs=[*(self.draft.inputs or []), *sources], tags=tags)
         valid, why = task.is_valid()
         if not valid:
             reason = "; ".join(str(why).splitlines())
             raise CannotRun(f"rule {tags['gdi-rule']} is no valid TES 1.1 task: {reason}; report this, with the rule")
         return task
+
+    def hash(self, sources: Iterable[Input]) -> str:
+        """What the task does: its command, image, environment, files and their contents. 32 hex digits, the same in
+        each process that would make this task."""
+        executor = (self.draft.executors or [])[0]
+        files = [[i.url, i.content, i.path, i.type] for i in (*(self.draft.inputs or []), *sources)]
+        stored = [[o.url, o.path, o.type] for o in self.draft.outputs or []]
+        value = [executor.image, executor.command, executor.env or {}, sorted(files, key=str), stored]
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        if self.unstable:
+            text = text.replace(self.unstable, "")
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Builder:
@@ -81,12 +97,29 @@ class Builder:
     Snakemake's source cache."""
 
     def __init__(
-        self, folder: Path, *, image: str, mode: Mode = "auto", work: Path | None = None, cache: Path | None = None
+        self,
+        folder: Path,
+        *,
+        image: str,
+        mode: Mode = "auto",
+        work: Path | None = None,
+        cache: Path | None = None,
+        sources: SourceFiles | None = None,
     ) -> None:
         self._image, self._mode = image, mode
         self._work = work or Path.cwd()
-        self._needed = SourceFiles(folder, self._work, cache)
+        self.sources = sources or SourceFiles(folder, self._work, cache)
         self._read: set[Path] = set()  # what Snakemake reads, asked once
+        self._unstable = ""
+
+    def early_problem(self, job: Any) -> str:
+        """Why this job can be no task, as far as its image and its files' names say so before anything runs; "" where
+        they do not.
+        """
+        rule, image, queries = adapter.image_and_outputs(job)
+        problem = image_problem(image) if image and self._mode != "snakemake" else ""
+        problem = problem or next((p for q in queries if (p := name_problem(q))), "")
+        return f"rule {rule}: {problem}" if problem else ""
 
     def look(self, job: Any) -> JobView:
         """Reads Snakemake's job, on Snakemake's own thread; with what Snakemake inside needs where that is the way.
@@ -95,9 +128,13 @@ class Builder:
         view = adapter.named(next(iter(job)) if job.is_group() else job)
         try:
             view = adapter.view(job)
+            workflow = job.dag.workflow
+            self._unstable = str(adapter.runtime_cache(workflow))
             if view.problem or self.mode(view) == "direct":
+                if any(self._unstable in (m.shell or "") for m in view.members or [view]):
+                    return replace(view, files=tuple(sorted(adapter.runtime_files(workflow))))
                 return view
-            self._read = self._read or adapter.sources(job.dag.workflow)
+            self._read = self._read or adapter.sources(workflow) | {f for f in opened() if self.sources.may_read(f)}
             files = self._read | adapter.cached_sources(job)
             return replace(view, inside=adapter.inside(job, max(1, view.threads)), files=tuple(sorted(files)))
         except CannotRun as error:
@@ -129,19 +166,22 @@ class Builder:
         return self._direct(job)
 
     def _direct(self, job: JobView) -> Plan:
-        arguments = direct.script(job, str(self._work))
+        files = self.sources.by_command(job) | self._local_inputs(job) | set(job.files)
+        image = job.image or self._image
+        _check_image(job, image)
+        arguments = direct.script(job, str(self._work), folders=_folders(job).items(), links=self.sources.links(files))
         if len(arguments[0].encode()) > MAX_COMMAND or sum(len(a.encode()) for a in arguments) > MAX_COMMANDS:
             raise CannotRun(
                 f"rule {job.rule}: the task's script is longer than {MAX_COMMAND} bytes; name fewer outputs, or a"
                 " directory()"
             )
-        files = self._needed.by_command(job) | self._local_inputs(job)
         command = ["/bin/bash", "-euo", "pipefail", "-c", *arguments]
-        return self._plan(job, "direct", files, job.image or self._image, command, [], one_by_one=True)
+        return self._plan(job, "direct", files, image, command, [], one_by_one=True)
 
     def _inside(self, job: JobView) -> Plan:
-        files = self._needed.by_snakemake(job.files) | self._local_inputs(job) | {RUNNER}
-        content = json.dumps(job.inside, ensure_ascii=False, separators=(",", ":"), default=str)
+        files = self.sources.by_snakemake(job.files) | self._local_inputs(job) | {RUNNER}
+        given = {**(job.inside or {}), "folders": list(_folders(job).items()), "links": self.sources.links(files)}
+        content = json.dumps(given, ensure_ascii=False, separators=(",", ":"), default=str)
         command = ["python3", f"{JOB_FOLDER}/{RUNNER.name}", f"{JOB_FOLDER}/job.json"]
         return self._plan(
             job,
@@ -171,10 +211,19 @@ class Builder:
                 inputs=[*(self._input(job, f) for f in job.inputs if f.query), *inline],
                 outputs=[self._output(job, f) for f in outputs],
                 resources=resources(job, one_by_one=one_by_one),
-                executors=[Executor(image=image, command=command, workdir=str(self._work))],
+                executors=[
+                    Executor(image=image, command=command, workdir=str(self._work), env=job.environment or None)
+                ],
+                volumes=self._volumes(files),
                 tags={"gdi-rule": job.rule[:200], "gdi-jobid": str(job.jobid), "gdi-mode": mode},
             ),
+            unstable=self._unstable,
         )
+
+    def _volumes(self, files: Iterable[Path]) -> list[str]:
+        """Where the job may write, also on a TES whose containers are read-only."""
+        cached = {self._unstable for f in files if self._unstable and f.is_relative_to(self._unstable)}
+        return [str(self._work), *sorted(cached)]
 
     def _local_inputs(self, job: JobView) -> set[Path]:
         """Inputs that are not in storage: files of the workflow itself."""
@@ -182,7 +231,7 @@ class Builder:
         for f in job.inputs:
             if not f.query:
                 path = self._work / f.local
-                if not path.is_file() or not self._needed.covers(path):
+                if not path.is_file() or not self.sources.covers(path):
                     raise CannotRun(
                         f"rule {job.rule}: the input {f.local} is neither in storage nor a file of the workflow; name"
                         " its storage (sda://…, s3://…) or make it in a rule"
@@ -206,7 +255,10 @@ class Builder:
             raise CannotRun(
                 f"rule {job.rule}: the output {f.local} is a local file; remove `local()` or give a default storage"
             )
-        return Output(url=f.query, path=self._path(job, f), type="DIRECTORY" if f.directory else "FILE")
+        path = self._path(job, f)
+        if f.directory:
+            return Output(url=f.query, path=_folders(job)[f.local], type="DIRECTORY")
+        return Output(url=f.query, path=path, type="FILE")
 
 
 def resources(job: JobView, *, one_by_one: bool = False) -> Resources:
@@ -233,6 +285,28 @@ def _gigabytes(members: list[JobView], name: str, join: Callable[[list[float]], 
     return max(0.1, round(join(values) / 1000, 3)) if values else None
 
 
+def _folders(job: JobView) -> dict[str, str]:
+    """The job's directory outputs, with the paths from where the TES takes them."""
+    return {f.local: f"{OUTPUTS}/{n}" for n, f in enumerate(f for f in job.outputs if f.directory)}
+
+
+def _check_image(job: JobView, image: str) -> None:
+    if problem := image_problem(image):
+        raise CannotRun(f"rule {job.rule}: {problem}")
+
+
+def image_problem(image: str) -> str:
+    """Why no TES can take this image; "" where it may."""
+    if "://" in image or image.startswith(("/", "./", "../", "~")) or image.endswith((".sif", ".simg", ".img")):
+        return (
+            f"the image {image[:200]} is one for Apptainer only; a TES takes the name of an image in a registry, such"
+            " as docker://debian:stable-slim"
+        )
+    if not image or any(c.isspace() or ord(c) < 33 for c in image):
+        return f"{image[:200]!r} is no name of an image"
+    return ""
+
+
 def _too_long(job: JobView) -> str:
     longest = max((len((m.shell or "").encode()) for m in job.members or [job]), default=0)
     return f"its command is longer than {MAX_COMMAND} bytes" if longest > MAX_COMMAND else ""
@@ -244,11 +318,20 @@ def _check_name(job: JobView, f: JobFile) -> None:
             f"rule {job.rule}: the file name {f.local!r} holds a control character (a line break?); constrain the"
             " wildcard or rename the file"
         )
+    if problem := name_problem(f.query):
+        raise CannotRun(f"rule {job.rule}: {problem}")
     if "@" in urlsplit(f.query).netloc:
         raise CannotRun(
             f"rule {job.rule}: the address of {f.local} holds a user or a password, which everyone who may see the task"
             " could read: leave it out, the TES uses credentials of its own"
         )
+
+
+def name_problem(query: str) -> str:
+    """Why a storage would take this name for another one; "" where it would not."""
+    if query.partition("://")[0] in ("s3", "gs", "gcs") and (mark := next((c for c in "#?" if c in query), "")):
+        return f"the storage takes what stands behind {mark} in {query} for no part of the name: rename the file"
+    return ""
 
 
 def _name(job: JobView) -> str:

@@ -14,7 +14,18 @@ from typing import Any
 import httpx
 from tes.models import Task
 
-from gdi.contracts.tes import ENDING, LIVE, View, from_json, id_of, state_of, tags_of, tasks_from_json, to_json
+from gdi.contracts.tes import (
+    ENDING,
+    LIVE,
+    View,
+    from_json,
+    id_of,
+    identifier_of,
+    state_of,
+    tags_of,
+    tasks_from_json,
+    to_json,
+)
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.retry import error_of, persist
@@ -26,6 +37,11 @@ MAX_PAGES = 10_000
 MAX_STARTS = 4  # how often a list whose pages repeat is begun anew before what came of it has to do
 SETTLE = 1.5  # seconds a list may lag behind a creation whose answer was lost
 TASKS = "/ga4gh/tes/v1/tasks"
+REFUSED = frozenset({400, 422, 501})  # what a server says to a parameter that it does not know
+UNLISTED = frozenset({404, 405, 410, 501})  # what one says that has no list of tasks
+MOVED = frozenset({301, 302, 303, 307, 308})
+MAX_MOVES = 3
+MAX_PAGES_IN_A_ROW = 6  # answers that are no JSON, until a server that never gave any counts as no TES
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -56,6 +72,9 @@ class TesClient:
         self._name = name
         self._idempotent = idempotent
         self._filters = True  # until the server refuses a list narrowed by tags
+        self._minimal = True  # until it refuses the view MINIMAL
+        self._lists = True  # until it has no list at all
+        self._pages_in_a_row: int | None = 0  # answers that were no JSON, before the first that was; then None
         self._sizes = {
             "MINIMAL": PageSize(largest=2000),
             "BASIC": PageSize(largest=1000),
@@ -93,6 +112,13 @@ class TesClient:
             nonlocal lost
             if lost is not None and (found := await self._find(task)):
                 return found
+            if lost is not None and not self._lists:
+                raise ProblemError(
+                    409,
+                    "lost-answer",
+                    f"{self._name} did not answer to a creation and cannot list its tasks: whether the task is there is"
+                    " not known, and it is not sent twice. Start again when the TES has no such task any more",
+                ) from None
             if _status(lost) == 500 and time.monotonic() - began > self._patience.total / 4:
                 # Lists work, this task does not: Funnel says 500 to a wrong task too.
                 raise ProblemError(422, "rejected", f"{self._name} does not take the task: {lost}") from None
@@ -125,8 +151,28 @@ class TesClient:
 
     async def get(self, identifier: str, view: View = "FULL") -> Task:
         """`GET /tasks/{id}`. ProblemError 404 where the TES forgot it."""
-        answer = await self._call("GET", f"{TASKS}/{_segment(identifier)}", params={"view": view})
+        path = f"{TASKS}/{_segment(identifier)}"
+
+        async def once() -> Json:
+            try:
+                return await self._once("GET", path, params={"view": self._view(view)})
+            except ProblemError as error:
+                if not self._other_view(view, error):
+                    raise
+                return await self._once("GET", path, params={"view": self._view(view)})
+
+        answer = await persist(once, what=self._name, patience=self._patience, say=self._say)
         return from_json(answer, identifier=identifier)
+
+    def _view(self, view: View) -> View:
+        return "BASIC" if view == "MINIMAL" and not self._minimal else view
+
+    def _other_view(self, view: View, error: ProblemError) -> bool:
+        """Whether to ask once more, with the view BASIC: some servers do not know MINIMAL, and one says 500 to it."""
+        if view != "MINIMAL" or not self._minimal or error.problem.status not in (*REFUSED, 500):
+            return False
+        self._minimal = False
+        return True
 
     async def cancel(self, identifier: str) -> None:
         """`POST /tasks/{id}:cancel`. A task that ended or is forgotten is no error."""
@@ -186,7 +232,9 @@ class TesClient:
         size = self._sizes[view]
 
         async def call() -> Json:
-            params: dict[str, Any] = {"view": view, "page_size": size.size}
+            if not self._lists:
+                return {}
+            params: dict[str, Any] = {"view": self._view(view), "page_size": size.size}
             if self._filters and tags:
                 params |= {"tag_key": list(tags), "tag_value": list(tags.values())}
             if token:
@@ -200,10 +248,16 @@ class TesClient:
                 size.refused()
                 raise
             except ProblemError as error:
-                if error.problem.status in (400, 422, 501) and self._filters and tags and not token:
-                    self._filters = False  # TES 1.0 has no filter by tags
+                if error.problem.status in REFUSED and not token and self._other_view(view, error):
+                    return await call()
+                if error.problem.status in REFUSED and self._filters and tags and not token:
+                    self._filters, self._minimal = False, True  # TES 1.0 has no filter by tags
                     self._say(f"{self._name} cannot list by tags: its whole task list is read")
                     return await call()
+                if error.problem.status in UNLISTED and not token:
+                    self._lists = False
+                    self._say(f"{self._name} cannot list its tasks: those of an earlier start are not found again")
+                    return {}
                 # gRPC's limit on messages comes as 429 through its HTTP gateway.
                 if error.problem.status in (413, 429) or error.problem.status >= 500:
                     size.refused()
@@ -234,9 +288,13 @@ class TesClient:
         )
 
     async def _send(self, request: httpx.Request) -> Json:
-        self.requests += 1
-        answer = await self._http.send(request)
-        self._date = answer.headers.get("date", "")
+        for _ in range(MAX_MOVES):
+            self.requests += 1
+            answer = await self._http.send(request)
+            self._date = answer.headers.get("date", "")
+            if answer.status_code not in MOVED:
+                break
+            request = self._moved(request, answer)
         if not answer.is_success:
             raise error_of(answer)
         try:
@@ -244,10 +302,28 @@ class TesClient:
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            raise ProblemError(
-                502, "bad-answer", f"{self._name} answered {request.url.path} with something that is not a JSON object."
-            )
+            what = f"{self._name} answered {request.url.path} with something that is not a JSON object"
+            if self._pages_in_a_row is None:
+                raise ProblemError(502, "bad-answer", what)
+            self._pages_in_a_row += 1
+            # A proxy may put up a page for a while; a server that never speaks JSON is no TES.
+            status = 502 if self._pages_in_a_row < MAX_PAGES_IN_A_ROW else 421
+            raise ProblemError(status, "bad-answer", f"{what}: is this the address of a TES?")
+        self._pages_in_a_row = None
         return body
+
+    def _moved(self, request: httpx.Request, answer: httpx.Response) -> httpx.Request:
+        """The same request to where the server sends it, on the same server only: a credential goes nowhere else."""
+        target = request.url.join(answer.headers.get("location", ""))
+        same = (target.scheme, target.host, target.port) == (request.url.scheme, request.url.host, request.url.port)
+        if not same or (request.method != "GET" and answer.status_code not in (307, 308)) or target == request.url:
+            shown = str(target.copy_with(query=None, fragment=None, userinfo=b""))[:200]
+            detail = f"{self._name} sends {request.url.path} on to {shown}: if that is your TES, give its address"
+            raise ProblemError(421, "moved", detail)
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "authorization")}
+        return httpx.Request(
+            request.method, target, headers=headers, content=request.content, extensions=request.extensions
+        )
 
 
 def _status(error: Exception | None) -> int:
@@ -255,8 +331,8 @@ def _status(error: Exception | None) -> int:
 
 
 def _identifier(answer: Json, name: str) -> str:
-    identifier = answer.get("id")
-    if not isinstance(identifier, str) or not identifier:
+    identifier = identifier_of(answer)
+    if not identifier:
         raise ProblemError(502, "bad-answer", f"{name} created a task without an id.")
     return identifier
 

@@ -1,5 +1,5 @@
-"""Every place that touches Snakemake outside its stable plugin interface, checked against 9.27.1; what runs in a task
-is in remote_runner.py.
+"""Every place that touches Snakemake outside its stable plugin interface, checked against 9.27.1; beside it
+shell_command.py (a rule's own frame), checkpoint_folders.py, and remote_runner.py, which runs in a task.
 
 tests/unit/test_snakemake_adapter.py fails loudly where another Snakemake changed one of them.
 """
@@ -7,19 +7,18 @@ tests/unit/test_snakemake_adapter.py fails loudly where another Snakemake change
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from snakemake_tes_auth.workflow import typed
 from snakemake_tes_auth.workflow.jobview import JobFile, JobView
+from snakemake_tes_auth.workflow.shell_command import LATER, UnknownCommand, shell_command
 
 DROPPED_RESOURCES = ("_cores", "_nodes", "tmpdir")
-LATER = "<TBD>"  # how Snakemake writes a value that is known only where the job runs
 MAX_SPANS = 20
-TASK_TMP = "/tmp"  # noqa: S108
 # As snakemake.shell sets them for each command.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -42,7 +41,11 @@ def view(job: Any) -> JobView:
         return _group(job)
     rule = job.rule
     made = _made_as_directories(job)
-    shell = _shell(job)
+    unknown, shell = "", None
+    try:
+        shell = _shell(job)
+    except UnknownCommand as error:
+        unknown = str(error)
     benchmark = job.benchmark
     return JobView(
         jobid=int(job.jobid),
@@ -51,13 +54,14 @@ def view(job: Any) -> JobView:
         attempt=int(job.attempt),
         threads=int(job.threads),
         resources=_resources(job),
-        inputs=[_file(f, f in made) for f in job.unique_input],
+        inputs=[_file(f, f in made or _stored_folder(job, f)) for f in job.unique_input],
         outputs=[_file(f, wildcards=job.wildcards) for f in job.output],
         logs=[_file(f) for f in job.log],
         shell=shell,
         image=_plain_image(job.container_img_url),
-        why_not_direct=_why_not_direct(job, shell),
+        why_not_direct=unknown or _why_not_direct(job, shell),
         benchmark=None if benchmark is None else _file(benchmark),
+        environment=environment(job.dag.workflow),
         problem=(
             "update() is not possible: a task cannot change a file in place; write another output"
             if _flagged(job, "update")
@@ -110,6 +114,7 @@ def _group(group: Any) -> JobView:
         why_not_direct=reasons[0] if reasons else "",
         members=members,
         inner=frozenset(inner),
+        environment=environment(group.dag.workflow),
         problem=next((m.problem for m in members if m.problem), ""),
     )
 
@@ -146,16 +151,14 @@ def _long_benchmark(job: Any) -> bool:
 
 
 def _shell(job: Any) -> str | None:
-    """The command with the prefix and suffix that snakemake.shell puts around it; a `tmpdir` that is known in the task
-    only is the task's /tmp.
+    """The command with the prefix and suffix that snakemake.shell puts around it. UnknownCommand where it is known in
+    the task only.
     """
     if job.rule.shellcmd is None:
         return None
     from snakemake.shell import shell  # late: Snakemake's modules import each other in a circle
 
-    command = job.shellcmd
-    if LATER in command:
-        command = job.format_wildcards(job.rule.shellcmd, resources=_WithTmp(job.resources))
+    command = shell_command(job) or ""
     return " ".join((shell._get_process_prefix(_shell_program(job)), command, shell._process_suffix)).strip()
 
 
@@ -167,19 +170,6 @@ def _shell_program(job: Any) -> str:
 
 def _shell_name(job: Any) -> str:
     return os.path.basename(_shell_program(job))  # noqa: PTH119
-
-
-class _WithTmp:
-    """A job's resources with the task's own temporary folder."""
-
-    def __init__(self, resources: Any) -> None:
-        self._resources = resources
-
-    def __getattr__(self, name: str) -> Any:
-        return TASK_TMP if name == "tmpdir" else getattr(self._resources, name)
-
-    def __getitem__(self, name: str) -> Any:
-        return TASK_TMP if name == "tmpdir" else self._resources[name]
 
 
 def _resources(job: Any) -> dict[str, int | float | str]:
@@ -206,6 +196,14 @@ def _made_as_directories(job: Any) -> set[Any]:
         for f in maker.output
         if f in files and _has(f, "directory")
     }
+
+
+def _stored_folder(job: Any, f: Any) -> bool:
+    """Whether an input that no rule makes is a folder in the storage: asked of its own plugin, where that can say."""
+    if not f.is_storage or any(f in files for files in job.dag.dependencies[job].values()):
+        return False
+    ask = getattr(f.storage_object, "is_dir", None)
+    return bool(ask()) if callable(ask) else False
 
 
 def _has(f: Any, *flags: str) -> bool:
@@ -255,6 +253,18 @@ def has_to_run(dag: Any, job: Any) -> bool:
     return bool(dag.needrun(job))
 
 
+def needed_jobs(dag: Any) -> list[Any]:
+    """The jobs that have to run and are not the main process's own."""
+    return [job for job in dag.needrun_jobs() if not job.is_local]
+
+
+def image_and_outputs(job: Any) -> tuple[str, str | None, list[str]]:
+    """The rule, the image of a `shell:` rule, and the queries of what the job makes and reads; nothing is evaluated."""
+    image = _plain_image(job.container_img_url) if job.rule.shellcmd is not None else None
+    files = (*job.output, *job.log, *job.input)
+    return str(job.rule.name), image, [str(f.storage_object.query) for f in files if f.is_storage]
+
+
 def rule_order(workflow: Any) -> list[str]:
     """The rules' names in the order in which the workflow declares them."""
     return [str(rule.name) for rule in workflow.rules]
@@ -301,7 +311,17 @@ def cached_sources(job: Any) -> set[Path]:
             script, dict
         ):  # a dict tells why none was found, which Snakemake itself says best
             found.add(Path(cache.get_path(script)))
-    return found | {f for f in Path(cache.runtime_cache_path).rglob("*") if f.is_file()}
+    return found | runtime_files(workflow)
+
+
+def runtime_files(workflow: Any) -> set[Path]:
+    """What `workflow.source_path` made for this process."""
+    return {f for f in runtime_cache(workflow).rglob("*") if f.is_file()}
+
+
+def runtime_cache(workflow: Any) -> Path:
+    """Where `workflow.source_path` puts files: another folder in each process."""
+    return Path(workflow.sourcecache.runtime_cache_path)
 
 
 def source_cache(workflow: Any) -> Path:
@@ -316,6 +336,17 @@ def _local(source: Any) -> Path | None:
 def _beside(rule: Any, name: str) -> Path | None:
     # the name may be a URL
     return Path(name).absolute() if os.path.isabs(name) else _local(rule.basedir.join(name))  # noqa: PTH117
+
+
+def environment(workflow: Any) -> dict[str, str]:
+    """The variables of `--envvars`, which go into each task."""
+    names = workflow.remote_execution_settings.envvars or ()
+    return {str(name): os.environ[name] for name in sorted(names) if name in os.environ}
+
+
+def withheld_variables(workflow: Any) -> list[str]:
+    """What the workflow declares by `envvars:` and `--envvars` does not name."""
+    return sorted(set(workflow.envvars) - set(workflow.remote_execution_settings.envvars or ()))
 
 
 def local_rules(dag: Any) -> list[str]:
@@ -349,10 +380,11 @@ def inside(job: Any, cores: int) -> dict[str, Any]:
         "snakemake": _version(),
         "argv": _arguments(job, cores),
         "targets": [[spec.rulename, dict(spec.wildcards_dict)] for spec in job.get_target_spec()],
-        "config": workflow.config_settings.overwrite_config,
+        "config": typed.dump(workflow.config_settings.overwrite_config),
+        "configfiles": [str(f) for f in workflow.config_settings.configfiles],
+        "replace_config": bool(workflow.config_settings.replace_workflow_config),
         "logs": [str(f) for member in (job if job.is_group() else (job,)) for f in member.log],
         "unneeded": sorted(str(f) for f in dag.get_unneeded_temp_files(job)),
-        "envvars": sorted(workflow.envvars),
         "storage": storage_names(job),
         "cache": str(workflow.sourcecache.cache_path),
         "default_storage": [settings.default_storage_provider, settings.default_storage_prefix],
@@ -503,6 +535,7 @@ def only_unfinished(job: Any) -> bool:
 
 def outputs_stand(job: Any, outputs_needed: set[str]) -> bool:
     """Whether all files with these queries are there and none is older than an input; asks the storage (blocking)."""
+    forget_absence(job)
     members = list(job) if job.is_group() else [job]
     made = {str(f.storage_object.query): f.storage_object for m in members for f in m.output if f.is_storage}
     outputs = [made[query] for query in outputs_needed if query in made]
@@ -514,13 +547,29 @@ def outputs_stand(job: Any, outputs_needed: set[str]) -> bool:
     return bool(max((i.mtime() for i in inputs), default=0.0) <= min(o.mtime() for o in outputs))
 
 
+def store_log(job: Any, name: str, text: str) -> None:
+    """Puts a log file of a failed job into the storage (blocking)."""
+    for member in job if job.is_group() else (job,):
+        for f in member.log:
+            if str(f) == name and f.is_storage:
+                path = Path(f.storage_object.local_path())
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+                f.storage_object.store_object()
+                path.unlink(missing_ok=True)
+
+
 def forget_absence(job: Any) -> None:
-    """Before a finished job's outputs are looked for: the S3 plugin remembers for good that a directory was not there
-    when it first asked.
-    """
-    for f in job.output:
-        if f.is_storage and getattr(f.storage_object, "_is_dir", None) is False:
-            f.storage_object._is_dir = None
+    """Before a finished job's files are looked for: what the storage said of them before is old."""
+    for member in job if job.is_group() else (job,):
+        for f in (*member.output, *member.log, *([member.benchmark] if member.benchmark is not None else [])):
+            if not f.is_storage:
+                continue
+            if callable(forget := getattr(f.storage_object, "forget_metadata", None)):
+                forget()
+            # The S3 plugin remembers for good that a directory was not there when it first asked.
+            if getattr(f.storage_object, "_is_dir", None) is False:
+                f.storage_object._is_dir = None
 
 
 def ask_no_sizes(scheduler: Any, known: Callable[[Any], int | None]) -> None:
@@ -545,17 +594,13 @@ def ask_no_sizes(scheduler: Any, known: Callable[[Any], int | None]) -> None:
 # --- use without a gateway ----------------------------------------------------------------------
 
 
-def digest(workflow: Any) -> str:
-    """`sha256:…` of what makes the workflow: its files' contents and the configuration from the command line. The same
-    in each process that starts it.
+def identity(workflow: Any) -> str:
+    """`sha256:…` of what makes two starts the same workflow: its Snakefile's name, its rules, and the configuration
+    from the command line. Not the files' contents: what changed there shows in each task's hash.
     """
-    total = hashlib.sha256(json.dumps(workflow.config_settings.overwrite_config, sort_keys=True, default=str).encode())
-    folder = workflow_folder(workflow)
-    for path in sorted(sources(workflow)):
-        data = path.read_bytes()
-        total.update(f"{os.path.relpath(path, folder)}\0{len(data)}\0".encode())
-        total.update(data)
-    return "sha256:" + total.hexdigest()
+    rules = sorted(str(rule.name) for rule in workflow.rules)
+    known = [Path(str(workflow.main_snakefile)).name, rules, typed.dump(workflow.config_settings.overwrite_config)]
+    return "sha256:" + hashlib.sha256(repr(known).encode()).hexdigest()
 
 
 def default_storage(workflow: Any) -> tuple[Any | None, str]:

@@ -32,7 +32,8 @@ class JobView:
     `shell` is the whole command as Snakemake would give it to bash. `why_not_direct` is empty where the job can be a
     plain task. A group has `members`, in topological order. `inner` are local paths that stay in the task (temporary
     files within a group). `inside` is what remote_runner.py needs where Snakemake runs in the task, and
-    `files` the workflow's own files that it reads. `problem` is set where the job cannot run at all.
+    `files` the workflow's own files that it reads (those of Snakemake's cache also where it does not run there).
+    `environment` are the variables that the task gets. `problem` is set where the job cannot run at all.
     """
 
     jobid: int
@@ -53,4 +54,5 @@ class JobView:
     inner: frozenset[str] = frozenset()
     inside: dict[str, Any] | None = None
     files: tuple[Path, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     problem: str = ""

@@ -1,100 +1,121 @@
-"""Which of the workflow's own files a task needs: those that its command names, with their folder; or all that
-Snakemake reads, where it runs inside.
+"""Which of the workflow's own files a task needs: the project's, where its command names one of them or Snakemake runs
+inside; and what lies beside a file that is named from outside of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import re
-import subprocess
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from snakemake_tes_auth.workflow.jobview import JobView
+from snakemake_tes_auth.workflow.project import MAX_FILES, Project, foreign
 
-MAX_FILES = 500
-MAX_BESIDE = 1024 * 1024  # bytes of a file that is taken because it lies beside the Snakefile: larger ones are data
+MAX_FILE = 64 * 1024 * 1024  # bytes of one file
+WHOLE = 200  # a project of at most so many files goes whole with a command that names one of them
+SCRIPTS = (".py", ".R", ".r", ".Rmd", ".jl", ".rs", ".sh", ".ipynb", ".smk")  # what may have others beside it
 _WORD = re.compile(r"[^\s'\"`;|&<>(){}$*?\[\]=,:\\]+")
 
 
 class SourceFiles:
     """`folder` holds the Snakefile, `work` is where Snakemake runs, and `cache` keeps what `workflow.source_path`
-    names.
+    names. The other arguments are those of Project.
     """
 
-    def __init__(self, folder: Path, work: Path, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        work: Path,
+        cache: Path | None = None,
+        *,
+        limit: int = MAX_FILE,
+        patterns: tuple[str, ...] = (),
+        never: frozenset[Path] = frozenset(),
+        follow_out: bool = True,
+    ) -> None:
         self._folder, self._work = folder, work
         self._cache = cache or work / ".cache"
-        self._beside = functools.cache(self._with_folder)
+        above = (folder.parent,) if folder.name == "workflow" else ()
+        roots = tuple(dict.fromkeys((folder, work, *above)))
+        self.project = Project(roots, limit, patterns, never, follow_out)
+        self._named = functools.cache(self._named_by)
 
     def by_command(self, job: JobView) -> set[Path]:
-        """Files that the commands name, by absolute path or from the working directory, with what lies in the same
-        folder: a script finds its modules.
+        """What the commands need: files and folders that they name, by absolute path, from the working directory or as
+        a Python module, with what lies beside them; and the whole project, where it is small.
         """
-        words = {
-            w
-            for m in (job.members or [job])
-            for w in _WORD.findall(m.shell or "")
-            if ("/" in w or "." in w) and not w.startswith(".snakemake/")
-        }
-        return {f for word in words for f in self._beside(word)}
+        found: set[Path] = set()
+        for member in job.members or [job]:
+            for word in _words(member.shell or ""):
+                found |= self._named(word)
+        if found and len(self.project.files) <= WHOLE:
+            found |= self.project.files
+        return found
 
-    def _with_folder(self, word: str) -> frozenset[Path]:
-        path = self._work / word  # an absolute word stays what it is
-        roots = [r for r in (self._folder, self._work) if path.is_relative_to(r)]
-        if not roots or ".." in path.parts or _hidden(path, roots[0]) or path.is_symlink() or not path.is_file():
-            return frozenset()
-        if path.parent in (self._folder, self._work):
-            return frozenset([path])
-        return frozenset({path, *(f for f in _files(path.parent) if f.stat().st_size <= MAX_BESIDE)})
+    def by_snakemake(self, read: Iterable[Path]) -> set[Path]:
+        """What Snakemake itself reads, with what lies beside it (scripts have modules), and the project's files."""
+        found = set(self.project.files)
+        for path in read:
+            if path not in found and path.suffix in SCRIPTS and not path.is_relative_to(self._cache):
+                found |= self._beside(path)
+            found.add(path)
+        return found
 
     def covers(self, path: Path) -> bool:
         """Whether a task may be given this local file: it lies with the workflow, in the working directory or in the
         cache, and is no hidden one.
         """
-        roots = [r for r in (self._cache, self._folder, self._work) if path.is_relative_to(r)]
-        return bool(roots) and ".." not in path.parts and not _hidden(path, roots[0])
+        if path.is_relative_to(self._cache):
+            return ".." not in path.parts
+        return self.project.allows(path)
 
-    def by_snakemake(self, read: tuple[Path, ...]) -> set[Path]:
-        """What Snakemake itself `read`, with what lies beside it (scripts have modules), and the catalogue entry or the
-        repository's files.
-        """
-        return (
-            set(read)
-            | {f for path in read if not path.is_relative_to(self._cache) for f in self._beside(str(path))}
-            | self._project()
-        )
+    def may_read(self, path: Path) -> bool:
+        """Whether a file that the Snakefile opened goes along."""
+        return self.covers(path) or (self.project.follow_out and path not in self.project.never)
 
-    def _project(self) -> frozenset[Path]:
-        if not hasattr(self, "_found"):
-            whole = (self._folder / "workflow.yaml").is_file() or self._folder.name == "workflow"
-            found = set(_files(self._folder)) if whole else _tracked(self._folder)
-            if self._folder.name == "workflow" and (self._folder.parent / "config").is_dir():
-                found |= set(_files(self._folder.parent / "config"))
-            self._found = frozenset(f for f in found if f.stat().st_size <= MAX_BESIDE)
-        return self._found
+    def links(self, files: Iterable[Path]) -> list[tuple[str, str]]:
+        """The workflow's symbolic links that lead to one of `files`: (path, target)."""
+        return self.project.links_to(files)
+
+    def _named_by(self, word: str) -> frozenset[Path]:
+        if word.startswith("-") or word in (".", "..", "/"):
+            return frozenset()
+        path = Path(os.path.normpath(self._work / word))  # an absolute word stays what it is
+        if not path.exists() and "/" not in word and word.replace(".", "_").isidentifier():
+            module = self._work.joinpath(*word.split("."))
+            path = module if module.is_dir() else module.with_suffix(".py")
+        if self.project.root_of(path) is None:
+            return frozenset(self._beside(path)) if _outside(word, path, self._work) else frozenset()
+        if path in self.project.roots or not self.project.allows(path):
+            return frozenset()
+        path = self.project.through(path)
+        if path.is_dir():
+            return frozenset(f for f in self.project.files if f.is_relative_to(path))
+        return frozenset({path, *self._beside(path)}) if path.is_file() else frozenset()
+
+    def _beside(self, path: Path) -> set[Path]:
+        """What lies in a file's folder and below it; a file of a root itself lies alone."""
+        if not path.is_file():
+            return set()
+        if path.parent in self.project.roots:
+            return {path}
+        if self.project.root_of(path) is not None:
+            return {path, *(f for f in self.project.files if f.is_relative_to(path.parent))}
+        near = [f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith(".")]
+        return {path, *(f for f in near[:MAX_FILES] if f.stat().st_size <= self.project.limit)}
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(p.startswith(".") or p == "__pycache__" for p in path.relative_to(root).parts)
+def _words(command: str) -> set[str]:
+    words = set(_WORD.findall(command))
+    with contextlib.suppress(ValueError):  # no closing quote
+        words |= {w for w in shlex.split(command) if " " in w and len(w) < 1000 and "\n" not in w}
+    return {w for w in words if not w.startswith(".snakemake/") and len(w) < 4000}
 
 
-def _files(folder: Path) -> list[Path]:
-    """The plain files below, without hidden ones, caches and links; at most MAX_FILES."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if not _hidden(path, folder) and not path.is_symlink() and path.is_file():
-            found.append(path)
-            if len(found) >= MAX_FILES:
-                break
-    return found
-
-
-def _tracked(folder: Path) -> set[Path]:
-    """What git tracks there, if it is a repository and git is installed."""
-    try:
-        done = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    names = [n for n in done.stdout.decode(errors="replace").split("\0") if n] if done.returncode == 0 else []
-    paths = [folder / name for name in names[:MAX_FILES]]
-    return {p for p in paths if not _hidden(p, folder) and p.is_file() and not p.is_symlink()}
+def _outside(word: str, path: Path, work: Path) -> bool:
+    """Whether a file outside the project is meant as one of the workflow's: named by `../`, or beside its folder."""
+    return not foreign(path) and (word.startswith("../") or path.is_relative_to(work.parent))

@@ -130,6 +130,9 @@ class Bare:
             raise AssertionError(f"Snakemake did not end within {timeout} s:\n{said}") from None
         return process.returncode, said
 
+    def put(self, prefix: str, path: str, data: bytes) -> None:
+        self.weed.put(f"{self._key(prefix)}/{path}", data)
+
     def get(self, prefix: str, path: str) -> bytes:
         return self.weed.get(f"{self._key(prefix)}/{path}")
 

@@ -109,7 +109,7 @@ def test_whatever_a_server_puts_into_a_task_it_is_read_and_can_be_written_again(
 @pytest.mark.parametrize(
     ("field", "value", "left"),
     [
-        ("id", 3, None),
+        ("id", 3, "3"),
         ("state", "DONE", "UNKNOWN"),
         ("state", ["COMPLETE"], "UNKNOWN"),
         ("state", None, "UNKNOWN"),

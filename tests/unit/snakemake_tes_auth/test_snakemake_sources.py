@@ -21,6 +21,8 @@ from snakemake_tes_auth.tasks.tasks import CannotRun
 
 
 class Store:
+    limit = MAX_FILE
+
     def __init__(self) -> None:
         self.put_: list[str] = []
         self.fail: list[Exception] = []

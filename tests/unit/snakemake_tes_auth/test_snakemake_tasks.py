@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import RUNNER, Builder, CannotRun, resources
 from snakemake_tes_auth.workflow.adapter import by_span, heads
 from snakemake_tes_auth.workflow.jobview import JobFile, JobView
+from snakemake_tes_auth.workflow.source_files import SourceFiles
 
 RUN = "r-0123456789abcdef0123"
 BASH = "set -euo pipefail;"
@@ -77,7 +79,9 @@ def test_a_shell_rule_becomes_a_plain_task_in_its_own_image(tmp_path: Path) -> N
     )
     assert task["inputs"] == [{"url": "sda://D/a.c4gh", "path": f"{tmp_path}/s/sda/D/a.c4gh", "type": "FILE"}]
     assert [o["url"].removeprefix(f"workspace://{RUN}/") for o in task["outputs"]] == ["o ut/x", "l/log", "b.tsv"]
+    assert len(task["tags"].pop("gdi-hash")) == 32
     assert task["tags"] == {"gdi-job": "k", "gdi-try": "1", "gdi-rule": "count", "gdi-jobid": "1", "gdi-mode": "direct"}
+    assert task["volumes"] == [str(tmp_path)]  # writable where the container is not
 
 
 def test_a_job_with_snakemake_inside_gets_runner_and_papers_and_no_command_of_the_workflow(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_a_job_with_snakemake_inside_gets_runner_and_papers_and_no_command_of_th
     assert task["executors"][0]["image"] == "gdi-task:1" and task["tags"]["gdi-mode"] == "snakemake"
     paths = {i["path"]: i.get("content") for i in task["inputs"]}
     assert (
-        json.loads(paths["/gdi/job/job.json"]) == papers
+        json.loads(paths["/gdi/job/job.json"]) == {**papers, "folders": [], "links": []}
         and {"/gdi/job/remote_runner.py", str(tmp_path / "Snakefile")} < paths.keys()
     )
     assert str(RUNNER) not in paths
@@ -100,29 +104,93 @@ def test_a_shell_rule_without_container_runs_in_the_default_image(tmp_path: Path
     assert built(tmp_path, view(image=None))["executors"][0]["image"] == "gdi-task:1"
 
 
-def test_a_named_script_brings_its_folder_and_nothing_else(tmp_path: Path) -> None:
-    for name in (
-        "Snakefile",
-        "scripts/a.py",
-        "scripts/lib.py",
-        "other/secret.py",
-        "scripts/.hidden",
-        ".env",
-        "data/x.txt",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
+def project(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def sent(task: dict[str, Any], folder: Path) -> list[str]:
+    paths = [i["path"] for i in task["inputs"] if "content" in i]
+    return sorted(p.removeprefix(f"{folder}/") for p in paths)
+
+
+def test_a_named_script_brings_the_workflows_files_and_nothing_hidden_secret_or_foreign(tmp_path: Path) -> None:
+    names = ("Snakefile", "scripts/a.py", "scripts/lib.py", "data/x.txt")
+    project(tmp_path, *names, "scripts/.hidden", ".env", ".git/config", "tls/server.key", "tool/__pycache__/x.pyc")
     (tmp_path / "scripts/link").symlink_to("/etc/passwd")
+    (tmp_path / "folder").symlink_to("/etc")
     for shell in (
         f"python3 {tmp_path}/scripts/a.py",
         "python3 scripts/a.py < s/x",
         f"cat {tmp_path}/scripts/../scripts/a.py scripts/a.py .env /etc/passwd",
+        "cd scripts && python3 a.py",
+        "python3 -m scripts.a",
     ):
+        assert sent(built(tmp_path, view(shell=shell)), tmp_path) == sorted(names), shell
+    assert sent(built(tmp_path, view(shell="cat .env /etc/passwd ../x")), tmp_path) == []
+
+
+def test_a_setting_adds_and_leaves_out_files(tmp_path: Path) -> None:
+    project(tmp_path, "a.py", "tls/server.key", "notes/x.md", ".hidden/y", "data/z")
+    sources = SourceFiles(tmp_path, tmp_path, patterns=("tls/*.key", ".hidden/y", "!notes", "!data/*"))
+    task = built(tmp_path, view(shell="python3 a.py"), sources=sources)
+    assert sent(task, tmp_path) == [".hidden/y", "a.py", "tls/server.key"]
+
+
+def test_what_is_too_large_or_holds_a_credential_is_left_out_and_told(tmp_path: Path) -> None:
+    project(tmp_path, "a.py", "password")
+    (tmp_path / "large.bam").write_bytes(b"x" * 2000)
+    sources = SourceFiles(tmp_path, tmp_path, limit=1000, never=frozenset([tmp_path / "password"]))
+    assert sources.project.files == {tmp_path / "a.py"}
+    assert sources.project.left_out == {
+        tmp_path / "large.bam": "it has 2000 bytes, more than 1000",
+        tmp_path / "password": "it holds a credential of this process",
+    }
+
+
+def test_a_large_project_sends_with_a_command_what_lies_beside_the_named_file(tmp_path: Path) -> None:
+    project(tmp_path, "scripts/a.py", "scripts/sub/lib.py", *(f"data/{i}" for i in range(300)))
+    assert sent(built(tmp_path, view(shell="python3 scripts/a.py")), tmp_path) == ["scripts/a.py", "scripts/sub/lib.py"]
+
+
+def test_a_link_within_the_workflow_is_a_link_in_the_task(tmp_path: Path) -> None:
+    project(tmp_path, "common/a.sh", "common/lib.sh")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/a.sh").symlink_to("../common/a.sh")
+    (tmp_path / "tools").symlink_to("common")
+    for shell in ("bash scripts/a.sh", "bash tools/a.sh"):
         task = built(tmp_path, view(shell=shell))
-        assert [i["path"] for i in task["inputs"] if "content" in i] == [
-            f"{tmp_path}/scripts/a.py",
-            f"{tmp_path}/scripts/lib.py",
-        ], shell
+        assert sent(task, tmp_path) == ["common/a.sh", "common/lib.sh"]
+        script = task["executors"][0]["command"][4]
+        assert (
+            f"linked {tmp_path}/scripts/a.sh ../common/a.sh" in script and f"linked {tmp_path}/tools common" in script
+        )
+
+
+def test_the_hash_of_a_task_changes_with_its_command_and_its_files_and_not_with_the_process(tmp_path: Path) -> None:
+    def hash_of(job: JobView, content: str = "x", unstable: str = "") -> str:
+        plan = replace(Builder(tmp_path, image="i", work=tmp_path).plan(job), unstable=unstable)
+        return plan.hash([Input(content=content, path="/gdi/a")])
+
+    one = view(shell="cat /tmp/cache-1/x")
+    assert hash_of(one) == hash_of(one)
+    assert hash_of(one) != hash_of(one, "y") and hash_of(one) != hash_of(view(shell="cat other"))
+    assert hash_of(one) != hash_of(view(shell="cat /tmp/cache-1/x", environment={"A": "1"}))
+    assert hash_of(one, unstable="/tmp/cache-1") == hash_of(view(shell="cat /tmp/cache-2/x"), unstable="/tmp/cache-2")
+
+
+@pytest.mark.parametrize("image", ["https://x.org/a.sif", "shub://a/b", "library://a/b", "x.sif", "./a", "/a/b.sif"])
+def test_an_image_that_no_tes_can_take_is_refused_by_its_rules_name(image: str, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match=r"rule count: the image .* is one for Apptainer only"):
+        built(tmp_path, view(image=image))
+
+
+@pytest.mark.parametrize("name", ["h#h", "a?b", "d#/x"])
+def test_a_name_that_the_storage_would_change_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match="rename the file"):
+        built(tmp_path, view(outputs=[JobFile(name, f"s3://b/{name}")]))
 
 
 def test_resources_are_what_tes_calls_them() -> None:

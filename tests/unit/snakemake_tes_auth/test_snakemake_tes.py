@@ -184,7 +184,7 @@ async def test_a_list_that_is_broken_for_good_submits_nothing_twice_and_says_so(
         b"[]",
         b"<html>",
         b'{"tasks": {"a": 1}}',
-        b'{"tasks": [1, null, {"id": 3}]}',
+        b'{"tasks": [1, null, {"id": [3]}]}',
         b'{"tasks": 5}',
         b"[" * 100_000,
     ],
