@@ -87,6 +87,7 @@ class Executor(RemoteExecutor):
         self._cancelled = False
         self._began = False
         self._submitting = False
+        self._files_told = False
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -143,6 +144,9 @@ class Executor(RemoteExecutor):
             submission.result()
         except (Away, Refusal, ProblemError) as error:
             raise WorkflowError(str(error)) from None
+        if not self._files_told and (text := self._tasks.sources.report()):
+            self._files_told = True
+            self.logger.info(text)
         for entry in entries:
             self._report(entry)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 MAX_FILES = 500  # of one project; the nearest ones first
 MAX_TOTAL = 256 * 1024 * 1024  # bytes of all of them
+MAX_SHARES = 12  # all of them are at most so many times the largest one: a gateway takes 64 MiB in all
 MAX_LOOKED_AT = 20_000  # entries of folders
 KEYS = ("*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_ed25519*")  # nobody sends these by accident
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/proc", "/sys", "/dev", "/run", "/var", "/boot")
@@ -60,7 +61,7 @@ class Project:
     def files(self) -> frozenset[Path]:
         """The project's files; `links` and `left_out` are complete afterwards."""
         found: list[Path] = []
-        total = 0
+        total, most = 0, min(MAX_TOTAL, MAX_SHARES * self.limit)
         for path in self._walk():
             if path in found or not self.allows(path):
                 continue
@@ -73,8 +74,8 @@ class Project:
                 self.left_out[path] = "its name is that of a key"
             elif size > self.limit:
                 self.left_out[path] = f"it has {size} bytes, more than {self.limit}"
-            elif total + size > MAX_TOTAL or len(found) >= MAX_FILES:
-                self.left_out[path] = f"there are more than {MAX_FILES} files or {MAX_TOTAL} bytes"
+            elif total + size > most or len(found) >= MAX_FILES:
+                self.left_out[path] = f"there are more than {MAX_FILES} files or {most} bytes"
             else:
                 found.append(path)
                 total += size

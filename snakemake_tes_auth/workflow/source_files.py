@@ -81,6 +81,20 @@ class SourceFiles:
         """The workflow's symbolic links that lead to one of `files`: (path, target)."""
         return self.project.links_to(files)
 
+    def report(self) -> str:
+        """Which of the project's files tasks get, and which not; "" while no task needs any."""
+        if "files" not in vars(self.project):
+            return ""
+        names = sorted(self._short(f) for f in self.project.files)
+        total = sum(f.stat().st_size for f in self.project.files if f.exists())
+        text = f"{len(names)} files of the workflow ({total} bytes) go to the tasks that need them: {_some(names)}"
+        left = sorted(f"{self._short(f)} ({why})" for f, why in self.project.left_out.items())
+        return f"{text}. Left out: {_some(left)}; --tes-auth-files adds and leaves out" if left else text
+
+    def _short(self, path: Path) -> str:
+        root = self.project.root_of(path)
+        return str(path.relative_to(root)) if root is not None and path != root else str(path)
+
     def _named_by(self, word: str) -> frozenset[Path]:
         if word.startswith("-") or word in (".", "..", "/"):
             return frozenset()
@@ -107,6 +121,10 @@ class SourceFiles:
             return {path, *(f for f in self.project.files if f.is_relative_to(path.parent))}
         near = [f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith(".")]
         return {path, *(f for f in near[:MAX_FILES] if f.stat().st_size <= self.project.limit)}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _words(command: str) -> set[str]:

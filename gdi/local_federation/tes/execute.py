@@ -44,9 +44,10 @@ async def run(executor: TaskExecutor, sandbox: Sandbox, maker: Maker, root: Path
     status_read, status_write = os.pipe()
     with (
         contextlib.closing(os.fdopen(status_read, "rb")) as status,
+        contextlib.closing(_Tail(root, executor.stdout)) as out,
+        contextlib.closing(_Tail(root, executor.stderr)) as err,
         _stream(root, executor.stdin, os.O_RDONLY) as stdin,
     ):
-        out, err = _Tail(root, executor.stdout), _Tail(root, executor.stderr)
         try:
             argv = maker.argv(sandbox, executor.command, status_fd=status_write)
             with out.target() as out_fd, err.target() as err_fd:
@@ -70,7 +71,7 @@ async def run(executor: TaskExecutor, sandbox: Sandbox, maker: Maker, root: Path
         async with _killed_after(child, maker):
             if cancelled:
                 raise asyncio.CancelledError
-            reading = asyncio.gather(out.read(child.stdout), err.read(child.stderr), child.wait())
+            reading = asyncio.gather(out.read(), err.read(), child.wait())
             try:
                 await asyncio.wait_for(reading, seconds)
             except TimeoutError:
@@ -136,19 +137,40 @@ class _Tail:
     def __init__(self, root: Path, path: str | None) -> None:
         self._root, self._path = root, path
         self._kept = bytearray()
+        self._reading: int | None = None
 
     @contextmanager
     def target(self) -> Iterator[int]:
-        if self._path is None:
-            yield asyncio.subprocess.PIPE
+        if self._path is not None:
+            with _stream(self._root, self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as opened:
+                yield opened
             return
-        with _stream(self._root, self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as opened:
-            yield opened
+        # A pipe of the system's: an event loop's own may be a socket, and /dev/stderr cannot be opened as one.
+        self._reading, writing = os.pipe()
+        try:
+            yield writing
+        finally:
+            os.close(writing)
 
-    async def read(self, pipe: asyncio.StreamReader | None) -> None:
-        while pipe is not None and (chunk := await pipe.read(64 * 1024)):
-            self._kept += chunk
-            del self._kept[:-TAIL]
+    async def read(self) -> None:
+        if self._reading is None:
+            return
+        reader, pipe = asyncio.StreamReader(), os.fdopen(self._reading, "rb", buffering=0)
+        self._reading = None
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            while chunk := await reader.read(64 * 1024):
+                self._kept += chunk
+                del self._kept[:-TAIL]
+        finally:
+            transport.close()
+
+    def close(self) -> None:
+        if self._reading is not None:
+            os.close(self._reading)
+            self._reading = None
 
     def text(self) -> str:
         if self._path is not None:
