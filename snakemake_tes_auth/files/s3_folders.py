@@ -11,14 +11,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-SINGLES = 3  # files of one folder that are asked for by themselves before it is listed, for each page of its listing
-PAGES = 200  # of a folder's listing, of a thousand files each; a larger folder's files are asked for one by one
-MISS_TTL = 0.3  # seconds that "is not there" is believed after it was asked for by itself
+SINGLES = 3  # files of one folder that are looked for by themselves before it is listed, for each page of its listing
+PAGES = 200  # of a folder's listing, of a thousand files each; a larger folder's files are looked for one by one
+MISS_TTL = 0.3  # seconds that "is not there" is believed after it was looked for by itself
 LISTED_TTL = 20.0  # seconds that a listing's silence is believed, while nothing was made
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedObject:
     """One file, or a folder (`folder`: what lies below it has this size and time)."""
 
     size: int
@@ -27,10 +27,10 @@ class Entry:
 
 
 @dataclass
-class Folder:
+class ListedFolder:
     """What is known of one folder: files by key; when it was listed; which of its names something was made of since."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, ListedObject] = field(default_factory=dict)
     subfolders: set[str] = field(default_factory=set)
     listed: float = -1e9
     stale: set[str] = field(default_factory=set)
@@ -40,19 +40,19 @@ class Folder:
     too_large: bool = False
 
 
-class Folders:
+class S3Listings:
     """The folders of one bucket, by a boto3 client. From any thread."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client, self._bucket = client, bucket
-        self._folders: dict[str, Folder] = {}
+        self._folders: dict[str, ListedFolder] = {}
         self._lock = threading.RLock()
         self.requests = 0
 
-    def find(self, key: str) -> Entry | None:
+    def find(self, key: str) -> ListedObject | None:
         """What lies there, None where nothing does. botocore's ClientError where the bucket may not be listed."""
         with self._lock:
-            folder = self._folders.setdefault(key.rpartition("/")[0], Folder())
+            folder = self._folders.setdefault(key.rpartition("/")[0], ListedFolder())
             if (known := folder.entries.get(key)) is not None:
                 return known
             if key in folder.subfolders and key not in folder.stale:
@@ -75,7 +75,7 @@ class Folders:
     def forget(self, key: str) -> None:
         """Something was made or removed there: what was known of it, and of what lies below, counts no more."""
         with self._lock:
-            folder = self._folders.setdefault(key.rpartition("/")[0], Folder())
+            folder = self._folders.setdefault(key.rpartition("/")[0], ListedFolder())
             folder.entries.pop(key, None)
             folder.subfolders.discard(key)
             folder.misses.pop(key, None)
@@ -84,11 +84,11 @@ class Folders:
                 del self._folders[name]
             # Its parents may have come to be with it.
             if parent := key.rpartition("/")[0]:
-                above = self._folders.setdefault(parent.rpartition("/")[0], Folder())
+                above = self._folders.setdefault(parent.rpartition("/")[0], ListedFolder())
                 if parent not in above.subfolders:
                     above.stale.add(parent)
 
-    def _single(self, key: str, folder: Folder) -> Entry | None:
+    def _single(self, key: str, folder: ListedFolder) -> ListedObject | None:
         entries, subfolders, _ = self._page(key, "/", "")
         folder.stale.discard(key)
         if key in entries:
@@ -101,8 +101,8 @@ class Folders:
         folder.stale.add(key)
         return None
 
-    def _list(self, name: str, folder: Folder) -> None:
-        found: dict[str, Entry] = {}
+    def _list(self, name: str, folder: ListedFolder) -> None:
+        found: dict[str, ListedObject] = {}
         subfolders: set[str] = set()
         token, folder.pages = "", 0
         for _ in range(PAGES):
@@ -118,7 +118,7 @@ class Folders:
         folder.misses.clear()
         folder.listed = -1e9 if token else time.monotonic()
 
-    def _whole(self, key: str, folder: Folder) -> Entry | None:
+    def _whole(self, key: str, folder: ListedFolder) -> ListedObject | None:
         """A folder's size and newest time, from all that lies below it."""
         size, mtime, token, there = 0, 0.0, "", False
         while True:
@@ -132,21 +132,22 @@ class Folders:
             folder.misses[key] = time.monotonic()
             folder.subfolders.discard(key)
             return None
-        folder.entries[key] = Entry(size, mtime, folder=True)
+        folder.entries[key] = ListedObject(size, mtime, folder=True)
         return folder.entries[key]
 
-    def _page(self, prefix: str, delimiter: str, token: str) -> tuple[dict[str, Entry], set[str], str]:
+    def _page(self, prefix: str, delimiter: str, token: str) -> tuple[dict[str, ListedObject], set[str], str]:
         self.requests += 1
-        asked = {"Bucket": self._bucket, "Prefix": prefix, "Delimiter": delimiter, "ContinuationToken": token}
-        answer = self._client.list_objects_v2(**{k: v for k, v in asked.items() if v})
+        request = {"Bucket": self._bucket, "Prefix": prefix, "Delimiter": delimiter, "ContinuationToken": token}
+        answer = self._client.list_objects_v2(**{k: v for k, v in request.items() if v})
         entries = {
-            str(o["Key"]): Entry(int(o["Size"]), o["LastModified"].timestamp()) for o in answer.get("Contents", [])
+            str(o["Key"]): ListedObject(int(o["Size"]), o["LastModified"].timestamp())
+            for o in answer.get("Contents", [])
         }
         subfolders = {str(p["Prefix"]).rstrip("/") for p in answer.get("CommonPrefixes", [])}
         return entries, subfolders, str(answer.get("NextContinuationToken") or "")
 
 
-_buckets: dict[tuple[int, str], Folders] = {}
+_buckets: dict[tuple[int, str], S3Listings] = {}
 _installed = False
 
 
@@ -164,10 +165,10 @@ def install() -> None:
     by_itself: dict[str, Any] = {name: getattr(StorageObject, name) for name in ("exists", "mtime", "size", "is_dir")}
     changing: dict[str, Any] = {name: getattr(StorageObject, name) for name in ("store_object", "remove")}
 
-    def folders(stored: Any) -> Folders:
+    def folders(stored: Any) -> S3Listings:
         at = (id(stored.provider), str(stored.bucket))
         if at not in _buckets:
-            _buckets[at] = Folders(stored.provider.s3c.meta.client, str(stored.bucket))
+            _buckets[at] = S3Listings(stored.provider.s3c.meta.client, str(stored.bucket))
         return _buckets[at]
 
     def answered(name: str, what: Any) -> Any:
@@ -190,7 +191,7 @@ def install() -> None:
         return change
 
     async def inventory(stored: Any, cache: Any) -> None:
-        """The folder is listed when it is asked for."""
+        """The folder is listed when it is looked for."""
 
     StorageObject.exists = answered("exists", lambda e: e is not None)
     StorageObject.is_dir = answered("is_dir", lambda e: e is not None and e.folder)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from snakemake_storage_plugin_s3 import StorageObject
 
-from snakemake_tes_auth.files.s3_folders import Entry, Folders
+from snakemake_tes_auth.files.s3_folders import ListedObject, S3Listings
 
 HINT = "look at snakemake_tes_auth/files/s3_folders.py before raising the plugin's version"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -43,8 +43,8 @@ class Bucket:
 
 def test_5000_files_of_a_folder_cost_a_few_requests() -> None:
     bucket = Bucket(*(f"p/in/{i}" for i in range(5000)), "p/other/x")
-    folders = Folders(bucket, "b")
-    assert all(folders.find(f"p/in/{i}") == Entry(1, NOON.timestamp()) for i in range(5000))
+    folders = S3Listings(bucket, "b")
+    assert all(folders.find(f"p/in/{i}") == ListedObject(1, NOON.timestamp()) for i in range(5000))
     assert bucket.calls <= 10
     assert all(folders.find(f"p/out/{i}") is None for i in range(5000))
     assert bucket.calls <= 20
@@ -52,26 +52,26 @@ def test_5000_files_of_a_folder_cost_a_few_requests() -> None:
 
 def test_1500_outputs_that_were_just_made_are_seen_by_one_listing() -> None:
     bucket = Bucket()
-    folders = Folders(bucket, "b")
+    folders = S3Listings(bucket, "b")
     names = [f"p/out/{i}" for i in range(1500)]
     assert not any(folders.find(n) for n in names)
     bucket.keys.update(dict.fromkeys(names, 7))
     for name in names:
         folders.forget(name)
     before = bucket.calls
-    assert all(folders.find(n) == Entry(7, NOON.timestamp()) for n in names) and bucket.calls - before <= 8
+    assert all(folders.find(n) == ListedObject(7, NOON.timestamp()) for n in names) and bucket.calls - before <= 8
 
 
 def test_a_file_alone_is_asked_for_by_itself_also_in_a_large_folder() -> None:
     bucket = Bucket(*(f"p/{i}" for i in range(50_000)))
-    folders = Folders(bucket, "b")
+    folders = S3Listings(bucket, "b")
     assert folders.find("p/77") and folders.find("p/none") is None and bucket.calls == 2
 
 
 def test_a_folder_is_what_lies_below_it_and_is_gone_with_it() -> None:
     bucket = Bucket("p/d/a", "p/d/sub/b", "p/d2", "p/e/")
-    folders = Folders(bucket, "b")
-    assert folders.find("p/d") == Entry(2, NOON.timestamp(), folder=True) and folders.find("p/d2") == Entry(
+    folders = S3Listings(bucket, "b")
+    assert folders.find("p/d") == ListedObject(2, NOON.timestamp(), folder=True) and folders.find("p/d2") == ListedObject(
         1, NOON.timestamp()
     )
     assert folders.find("p/e") is None, "a marker alone is no folder, as the plugin sees it"
@@ -82,11 +82,11 @@ def test_a_folder_is_what_lies_below_it_and_is_gone_with_it() -> None:
 
 def test_a_folder_that_a_task_made_within_another_is_there() -> None:
     bucket = Bucket("p/x/old")
-    folders = Folders(bucket, "b")
+    folders = S3Listings(bucket, "b")
     assert all(folders.find(f"p/{i}") is None for i in range(9)) and folders.find("p/new") is None
     bucket.keys["p/new/a"] = 3
     folders.forget("p/new/a")
-    assert folders.find("p/new/a") == Entry(3, NOON.timestamp()) and folders.find("p/new") is not None
+    assert folders.find("p/new/a") == ListedObject(3, NOON.timestamp()) and folders.find("p/new") is not None
 
 
 @pytest.mark.parametrize("name", ["exists", "mtime", "size", "is_dir", "store_object", "remove", "inventory"])
