@@ -71,9 +71,8 @@ def test_a_file_alone_is_asked_for_by_itself_also_in_a_large_folder() -> None:
 def test_a_folder_is_what_lies_below_it_and_is_gone_with_it() -> None:
     bucket = Bucket("p/d/a", "p/d/sub/b", "p/d2", "p/e/")
     folders = S3Listings(bucket, "b")
-    assert folders.find("p/d") == ListedObject(2, NOON.timestamp(), folder=True) and folders.find("p/d2") == ListedObject(
-        1, NOON.timestamp()
-    )
+    assert folders.find("p/d") == ListedObject(2, NOON.timestamp(), folder=True)
+    assert folders.find("p/d2") == ListedObject(1, NOON.timestamp())
     assert folders.find("p/e") is None, "a marker alone is no folder, as the plugin sees it"
     del bucket.keys["p/d/a"], bucket.keys["p/d/sub/b"]
     folders.forget("p/d")
