@@ -15,6 +15,7 @@ from snakemake_interface_executor_plugins.settings import ExecutorSettingsBase
 
 from gdi.contracts.run_file import RunFileError
 from gdi.kit.retry import RetryPolicy
+from snakemake_tes_auth import hooks
 from snakemake_tes_auth.credentials.oauth import ClientCredentials, check_secret_url
 from snakemake_tes_auth.credentials.tokens import (
     BasicPassword,
@@ -27,7 +28,7 @@ from snakemake_tes_auth.credentials.tokens import (
 from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.session import Session, session
 from snakemake_tes_auth.tasks.sources import StorageStore
-from snakemake_tes_auth.workflow import adapter, hooks
+from snakemake_tes_auth.workflow import adapter
 
 API = "/ga4gh/tes/v1"
 TOKEN_VARIABLE = "SNAKEMAKE_TES_AUTH_TOKEN"  # noqa: S105
