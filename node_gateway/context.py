@@ -19,12 +19,14 @@ from gdi.kit.migrations import MigrationResult
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
+from gdi.kit.used_ids import UsedIds
 from gdi.oauth.session import shared_client
 from node_gateway.archive import SdaClient
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences
 from node_gateway.broker import BrokerConnection, assertion
 from node_gateway.data.service import Data
+from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.health import Health
@@ -130,7 +132,7 @@ class Gateway:
             locks,
         )
         oidc_http = shared_client(connections=20)
-        sign_in = ReviewSignIn.of(settings, key, oidc_http)
+        sign_in = ReviewSignIn.of(settings, key, oidc_http, UsedIds(database, db.used_ids))
         retention = Retention(database, locks, policy, workspace, broker_http, audit)
         metrics.policy_problem.set_function(lambda: float(bool(policy.problem)))
         health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)

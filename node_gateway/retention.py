@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.kit.database import insert
 from gdi.kit.problem import ProblemError
+from gdi.kit.used_ids import UsedIds
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
@@ -48,6 +49,7 @@ class Retention:
         while True:
             await asyncio.sleep(EVERY * random.uniform(0.5, 1.5))  # noqa: S311
             try:
+                await UsedIds(self.database, db.used_ids).forget_old()
                 await self.once()
             except Exception as error:  # a loop that dies in silence would keep data for ever
                 log.error(

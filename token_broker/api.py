@@ -27,7 +27,10 @@ def the_broker(request: Request) -> Broker:
 async def the_caller(
     request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
 ) -> Caller:
-    return await the_broker(request).callers.identify(authorization)
+    b = the_broker(request)
+    caller = await b.callers.identify(authorization)
+    b.limits.request(caller)
+    return caller
 
 
 def _forbidden(who: str) -> ProblemError:
@@ -108,6 +111,7 @@ async def revoke_grant(b: B, user: TheUser, grant: GrantId) -> m.Grant:
 
 @router.post("/grants/{grant}/tickets", status_code=201, tags=["grants"])
 async def create_ticket(b: B, user: TheUser, grant: GrantId, request: m.TicketRequest) -> m.Ticket:
+    b.limits.ticket(user)
     return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
 
 
@@ -192,15 +196,19 @@ async def post_events(b: B, caller: TheWorkload, run: RunId, batch: m.EventBatch
     return Response(status_code=204)
 
 
-@router.get("/runs/{run}/events", tags=["events"])
+@router.get("/runs/{run}/events", tags=["events"], response_model=m.EventPage)
 async def get_events(
     b: B,
     caller: AnyCaller,
     run: RunId,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-) -> m.EventPage:
-    return await b.events.page(await _watchable(b, run, caller), after, limit)
+) -> Response:
+    """Events with a number above `after`, in order; a page ends early where it would grow large, and `next_after` is
+    where the next one begins.
+    """
+    text = await b.events.page(await _watchable(b, run, caller), after, limit)
+    return Response(text, media_type="application/json")
 
 
 @router.get("/runs/{run}/jobs", tags=["events"], response_model=m.JobPage)

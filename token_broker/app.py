@@ -1,5 +1,5 @@
-"""The broker's FastAPI application: API, sign-in pages, and what operations ask for (/livez /readyz /metrics, the key
-set).
+"""The broker's FastAPI applications: API, sign-in pages, /livez, /readyz and the key set; and the operator's own, with
+/metrics.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Scope
@@ -17,7 +16,6 @@ from gdi.kit import measured, server
 from gdi.kit.graceful_shutdown import GracefulShutdown, LastAnswers
 from token_broker import api
 from token_broker.broker import Broker
-from token_broker.tokens.vault import VaultUnavailable
 from token_broker.web import routes as web
 
 log = logging.getLogger(__name__)
@@ -48,48 +46,59 @@ def create_app(broker: Broker, drain: GracefulShutdown | None = None) -> FastAPI
     app.state.drain = drain = drain or GracefulShutdown()
     app.include_router(api.router)
     app.include_router(web.router)
-    _operations(app)
+    _public(app)
     server.install(app, max_body=MAX_BODY)
     app.add_middleware(measured.Measured, observe=broker.metrics.observe, headers=_headers)
     app.add_middleware(LastAnswers, drain=drain)
     return app
 
 
-def _operations(app: FastAPI) -> None:
-    @app.get("/livez", tags=["operations"])
-    async def livez() -> dict[str, str]:
-        return {"status": "ok"}
+def _public(app: FastAPI) -> None:
+    _livez(app)
 
     @app.get("/readyz", tags=["operations"])
     async def readyz(request: Request) -> Response:
-        """503 naming the part that fails. The identity provider is not asked: without it the broker still serves what
-        it holds.
-        """
-        broker: Broker = request.app.state.broker
-        failing: dict[str, str] = {}
-        if request.app.state.drain.draining:
-            failing["server"] = "stopping"
-        try:
-            async with broker.store.read() as c:
-                await c.execute(sa.text("SELECT 1"))
-        except Exception as error:
-            failing["database"] = type(error).__name__
-        try:
-            await broker.vault.check()
-        except VaultUnavailable as error:
-            failing["vault"] = str(error)
-        return JSONResponse({"status": "failing" if failing else "ok", **failing}, status_code=503 if failing else 200)
-
-    @app.get("/metrics", tags=["operations"])
-    async def metrics(request: Request) -> Response:
-        broker: Broker = request.app.state.broker
-        return Response(broker.metrics.text(), media_type="text/plain; version=0.0.4")
+        """Whether the broker works, as it last saw itself (each second). Anyone may ask, so nobody is asked for it."""
+        ready = not request.app.state.drain.draining and not request.app.state.broker.health.failing
+        return JSONResponse({"status": "ok" if ready else "failing"}, status_code=200 if ready else 503)
 
     @app.get("/.well-known/jwks.json", tags=["operations"])
     async def jwks(request: Request) -> Response:
         """The public keys of run tokens."""
         broker: Broker = request.app.state.broker
         return JSONResponse({"keys": [broker.key.jwk()]}, headers={"Cache-Control": "public, max-age=60"})
+
+
+def operations_app(broker: Broker, drain: GracefulShutdown) -> FastAPI:
+    """For the operator's monitoring: a listener of its own, none of it for the outside."""
+    app = FastAPI(title="GDI token broker, operations", openapi_url=None)
+    server.install(app, max_body=MAX_BODY)
+    _livez(app)
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """503 naming the part that fails, asked now; `enrolment`: a mistake in its file, which the last good one
+        outlives.
+        """
+        failing = dict(await broker.health.look())
+        if drain.draining:
+            failing["server"] = "stopping"
+        more = {"enrolment": broker.enrolment.problem} if broker.enrolment.problem else {}
+        return JSONResponse(
+            {"status": "failing" if failing else "ok", **failing, **more}, status_code=503 if failing else 200
+        )
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(broker.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    return app
+
+
+def _livez(app: FastAPI) -> None:
+    @app.get("/livez", tags=["operations"])
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
 
 
 def _headers(scope: Scope) -> measured.Headers:

@@ -10,13 +10,15 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from gdi.kit.problem import ProblemError
+from gdi.kit.used_ids import UsedIds
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
 from token_broker.grants.tickets import Tickets
+from token_broker.health import Health
 from token_broker.tokens.token_refresher import TokenRefresher
 
 log = logging.getLogger(__name__)
-TICK, HOUR = 0.5, 3600.0  # seconds
+TICK, MINUTE, HOUR = 0.5, 60.0, 3600.0  # seconds
 BATCH = 50  # refreshes at once
 
 
@@ -27,8 +29,17 @@ class Background:
     Safe to run in every replica: each refresh is guarded by the grant's lease, each revocation may be repeated.
     """
 
-    def __init__(self, grants: Grants, refresher: TokenRefresher, tickets: Tickets, schedules: Schedules) -> None:
+    def __init__(
+        self,
+        grants: Grants,
+        refresher: TokenRefresher,
+        tickets: Tickets,
+        schedules: Schedules,
+        used_ids: UsedIds,
+        health: Health,
+    ) -> None:
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
+        self._used_ids, self._health = used_ids, health
         self._loops: list[asyncio.Task[None]] = []
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
@@ -40,6 +51,8 @@ class Background:
             (self._tickets.forget_old, HOUR),
             (self._grants.forget_old, HOUR),
             (self._schedules.forget_old, HOUR),
+            (self._used_ids.forget_old, MINUTE),
+            (self._health.look, 2 * TICK),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 

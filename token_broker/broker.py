@@ -15,6 +15,7 @@ from gdi.kit.retry import acall_again, every
 from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
+from gdi.kit.used_ids import UsedIds
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.session import shared_client
@@ -22,11 +23,14 @@ from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
 from token_broker.background import Background
 from token_broker.db.store import BrokerDatabase
+from token_broker.db.store import used_ids as used_ids_table
 from token_broker.enrolment import EnrolmentFile
 from token_broker.events.events import Events
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
 from token_broker.grants.tickets import Tickets
+from token_broker.health import Health
+from token_broker.limits import Limits
 from token_broker.metrics import Metrics
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
@@ -67,6 +71,9 @@ class Broker:
     callers: Authentication
     background: Background
     metrics: Metrics
+    used_ids: UsedIds
+    limits: Limits
+    health: Health
 
     async def close(self) -> None:
         await self.background.stop()
@@ -101,7 +108,9 @@ async def open_broker(s: Settings) -> Broker:
             access_lifetime=s.access_token_lifetime,
         )
     )
-    audit = Audit(store)
+    audit, used_ids = Audit(store), UsedIds(store, used_ids_table)
+    metrics.enrolment_problem.set_function(lambda: float(bool(enrolment.problem)))
+    health = Health(store, vault, enrolment)
     grants = Grants(store, oidc, audit, s.max_grant_days)
     refresher = TokenRefresher(
         vault,
@@ -136,10 +145,13 @@ async def open_broker(s: Settings) -> Broker:
         runs=runs,
         workloads=workloads,
         tokens=RunTokens(s, key, runs, workloads, grants, refresher, audit),
-        events=Events(store, runs, workloads, s.max_events_per_run),
-        callers=Authentication(http, enrolment, oidc, s.public_url),
-        background=Background(grants, refresher, tickets, schedules),
+        events=Events(store, runs, workloads, s.max_events_per_run, s.max_event_bytes, s.max_event_bytes_per_run),
+        callers=Authentication(http, enrolment, oidc, s.public_url, used_ids),
+        background=Background(grants, refresher, tickets, schedules, used_ids, health),
         metrics=metrics,
+        used_ids=used_ids,
+        limits=Limits(s),
+        health=health,
     )
 
 

@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
+from collections.abc import AsyncIterator, Generator
 
 import uvicorn
 
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
 from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
+from gdi.kit.serving import bind
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
-from token_broker.app import create_app
-from token_broker.broker import migrated_store, open_broker
+from token_broker.app import create_app, operations_app
+from token_broker.broker import Broker, migrated_store, open_broker
 from token_broker.settings import DatabaseSettings, Settings
 
 
@@ -68,9 +71,43 @@ async def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=15,
         lifespan="on",
     )
+    await broker.health.look()
     server = GracefulServer(config, drain)
-    await server.serve()
+    async with _watched(settings, broker, drain):
+        await server.serve()
     return 0 if server.started else 2
+
+
+class _Watched(uvicorn.Server):
+    """Signals are the main server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _watched(settings: Settings, broker: Broker, drain: GracefulShutdown) -> AsyncIterator[None]:
+    """With the listener for monitoring, where one is set, until the broker stops. SettingsError where the port is
+    taken.
+    """
+    if settings.operations_port is None:
+        yield
+        return
+    try:
+        listener = bind(settings.operations_host, settings.operations_port)
+    except OSError as error:
+        raise SettingsError(f"TOKEN_BROKER_OPERATIONS_PORT: {error.strerror}") from None
+    config = uvicorn.Config(
+        operations_app(broker, drain), log_config=None, access_log=False, server_header=False, lifespan="off"
+    )
+    server = _Watched(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
 
 
 async def migrate() -> int:

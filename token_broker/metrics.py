@@ -4,7 +4,7 @@ chooses.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import Scope
 
 from gdi.kit.measured import method, route
@@ -23,6 +23,12 @@ class Metrics:
         )
         self.refreshes = Counter("token_broker_refreshes", "Refresh tokens redeemed", registry=self.registry)
         self.dead = Counter("token_broker_dead_grants", "Grants whose refresh token died", registry=self.registry)
+
+        self.enrolment_problem = Gauge(
+            "token_broker_enrolment_problem",
+            "1 while the enrolment file has a mistake and the last good one is in force",
+            registry=self.registry,
+        )
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """For gdi.kit.measured: each request, by its route."""

@@ -71,6 +71,19 @@ class Settings(DatabaseSettings):
     )
     max_grant_days: float = Field(default=366, gt=0)
     max_events_per_run: int = Field(default=1_000_000, ge=100)
+    max_event_bytes: int = Field(default=256 * 1024, ge=1024, description="of one event as it is stored")
+    max_event_bytes_per_run: int = Field(default=64 * 1024 * 1024, ge=1024)
+    user_requests_per_minute: float = Field(default=600, ge=1, description="half of them may come at once; so below")
+    portal_requests_per_minute: float = Field(default=12_000, ge=1)
+    gateway_requests_per_minute: float = Field(default=60_000, ge=1)
+    user_tickets_per_minute: float = Field(default=120, ge=1)
+    operations_host: str = "127.0.0.1"
+    operations_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="one more listener, for monitoring: /metrics, /readyz with its reasons",
+    )
     lease_seconds: float = Field(
         default=30,
         ge=2,

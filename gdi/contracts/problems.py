@@ -123,6 +123,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "too-many-events": ProblemType((429,), "Report less."),
     "too-many-files": ProblemType((403,), "Split the job."),
     "too-many-grants": ProblemType((409,), "Revoke some: DELETE /v1/grants/{id}."),
+    "too-many-requests": ProblemType((429,), "Try again after the seconds of Retry-After."),
     "too-many-sources": ProblemType((403,), "Keep data out of the workflow's folder: make it a dataset."),
     "too-many-tasks": ProblemType((403,), "Make the jobs larger."),
     "too-many-workloads": ProblemType((409,), "Start a new run."),

@@ -29,7 +29,9 @@ def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024) -> None:
 
     async def on_problem(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError)
-        headers = {"WWW-Authenticate": "Bearer"} if error.problem.status == 401 else None
+        headers = {"WWW-Authenticate": "Bearer"} if error.problem.status == 401 else {}
+        if isinstance(wait := (error.problem.model_extra or {}).get("retry_after"), int):
+            headers["Retry-After"] = str(wait)
         return problem_response(error.problem, headers)
 
     async def on_validation(_: Request, error: Exception) -> JSONResponse:

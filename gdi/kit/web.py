@@ -18,11 +18,13 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.problem import ProblemError
+from gdi.kit.used_ids import UsedIds
 
 CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 # `same-origin`, not `no-referrer`: with that a browser sends `Origin: null` with our own forms (Fetch, "append a
 # request Origin header").
 HEADERS = {"Content-Security-Policy": CSP, "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin"}
+SESSION = "session"  # the kind of ids of sessions that were ended
 STYLE = files("gdi.kit").joinpath("templates", "style.css").read_text()
 
 
@@ -90,11 +92,14 @@ def html_errors(problem: Callable[[str, str, int], Response]) -> type[APIRoute]:
 
 class Cookies:
     """Cookies signed with our own key, for the pages below `path`; `lifetimes` in seconds, by name. What is in them can
-    be read by the browser's user.
+    be read by the browser's user. `ended`: sessions whose user signed out.
     """
 
-    def __init__(self, key: SigningKey, public_url: str, path: str, lifetimes: Mapping[str, int]) -> None:
+    def __init__(
+        self, key: SigningKey, public_url: str, path: str, lifetimes: Mapping[str, int], ended: UsedIds
+    ) -> None:
         self._key, self._url, self._path, self._lifetimes = key, public_url, path, lifetimes
+        self._ended = ended
 
     def put(self, response: Response, name: str, claims: dict[str, Any]) -> None:
         life = self._lifetimes[name]
@@ -123,14 +128,24 @@ class Cookies:
         except TokenError:
             return None
 
+    async def session(self, request: Request, name: str) -> dict[str, Any] | None:
+        """As `get`, for a cookie that is a session: None too where its user signed out, whoever still has a copy."""
+        claims = self.get(request, name)
+        return None if claims is None or await self._ended.has(SESSION, str(claims["jti"])) else claims
+
     def end(self, response: Response, name: str) -> None:
         response.delete_cookie(name, path=self._path)
+
+    async def sign_out(self, claims: Mapping[str, Any], response: Response, name: str) -> None:
+        """Ends the session here, for every copy of its cookie, and removes the cookie."""
+        await self._ended.add(SESSION, str(claims["jti"]), float(claims["exp"]))
+        self.end(response, name)
 
     async def checked_form(self, request: Request, session: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """The session and the form of a POST that came from our own page: same origin, and the session's CSRF token in
         the form. 403 otherwise.
         """
-        claims = self.get(request, session)
+        claims = await self.session(request, session)
         origin = request.headers.get("origin")
         async with request.form(max_files=0, max_fields=1100, max_part_size=64 * 1024) as form:
             fields = {key: [v for v in form.getlist(key) if isinstance(v, str)] for key in form}

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gdi.kit import migrations
 from gdi.kit.database import Database
+from gdi.kit.used_ids import UsedIds
 from node_gateway.db.migrations import first
 
 metadata = sa.MetaData()
@@ -125,6 +126,9 @@ audit = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),  # SHA-256 over previous + "\n" + line
 )
+
+
+used_ids = UsedIds.table(metadata)  # sessions of reviewers that were ended before their time
 
 
 def append_only(connection: sa.Connection) -> None:

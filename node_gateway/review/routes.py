@@ -69,7 +69,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("")
     async def waiting(request: Request) -> Response:
-        session = sign_in().session(request)
+        session = await sign_in().session(request)
         if session is None:
             return pages.welcome(node, "/review")
         user, csrf = await reviewer(request, session)
@@ -90,16 +90,16 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/sign-out")
     async def sign_out(request: Request) -> Response:
-        await sign_in().cookies.checked_form(request, SESSION)
+        session, _ = await sign_in().cookies.checked_form(request, SESSION)
         response = pages.signed_out()
-        sign_in().cookies.end(response, SESSION)
+        await sign_in().cookies.sign_out(session, response, SESSION)
         return response
 
     @routes.get("/{run}/{name}")
     async def look(
         request: Request, run: RunId, name: ReleaseName, start: Annotated[int, Query(ge=0, le=10**8)] = 0
     ) -> Response:
-        session = sign_in().session(request)
+        session = await sign_in().session(request)
         if session is None:
             return pages.welcome(node, f"/review/{run}/{name}")
         user, csrf = await reviewer(request, session)

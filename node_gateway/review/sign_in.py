@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from gdi.kit.jose import SigningKey
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
+from gdi.kit.used_ids import UsedIds
 from gdi.kit.web import Cookies
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.client_auth import ClientAuthentication, rfc7523
@@ -34,12 +35,12 @@ class ReviewSignIn:
         self._flow, self.cookies = flow, cookies
 
     @classmethod
-    def of(cls, settings: Settings, key: SigningKey, http: httpx.AsyncClient) -> ReviewSignIn | None:
+    def of(cls, settings: Settings, key: SigningKey, http: httpx.AsyncClient, ended: UsedIds) -> ReviewSignIn | None:
         """None where the settings name no provider. SettingsError where the secret's file is not fit."""
         authentication = client_authentication(settings)
         if settings.oidc_issuer is None or settings.oidc_client_id is None or authentication is None:
             return None
-        cookies = Cookies(key, settings.public_url, "/review", LIFETIMES)
+        cookies = Cookies(key, settings.public_url, "/review", LIFETIMES, ended)
         flow = SignIn(
             OAuthClient(ProviderConnection(http, settings.oidc_issuer, settings.oidc_client_id, authentication)),
             cookies,
@@ -63,9 +64,9 @@ class ReviewSignIn:
         self.cookies.put(response, SESSION, {"sub": user, "csrf": secrets.token_urlsafe(24)})
         self._flow.end(response)
 
-    def session(self, request: Request) -> dict[str, Any] | None:
+    async def session(self, request: Request) -> dict[str, Any] | None:
         """`{sub, csrf, …}`, or None."""
-        return self.cookies.get(request, SESSION)
+        return await self.cookies.session(request, SESSION)
 
 
 def client_authentication(settings: Settings) -> ClientAuthentication | None:

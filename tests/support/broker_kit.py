@@ -129,6 +129,7 @@ class World:
         self.node_keys = {n: SigningKey.generate() for n in DATASETS}
         self.cluster_key = SigningKey.generate()
         self.ports = [PORTS.take(), PORTS.take()]
+        self.operations = [PORTS.take(), PORTS.take()]
         self.public_url = f"http://127.0.0.1:{self.ports[0]}"
         self._config_aai(access, refresh)
         self.enrol()
@@ -212,6 +213,7 @@ class World:
         env = {
             "HOST": "127.0.0.1",
             "PORT": str(self.ports[replica]),
+            "OPERATIONS_PORT": str(self.operations[replica]),
             "PUBLIC_URL": self.public_url,
             "DATABASE_URL": f"sqlite+aiosqlite:///{self.folder / 'broker.db'}",
             "VAULT_ADDR": self.bao.url,
@@ -241,6 +243,10 @@ class World:
 
     def url(self, replica: int = 0) -> str:
         return f"http://127.0.0.1:{self.ports[replica]}"
+
+    def watch(self, path: str, replica: int = 0) -> httpx.Response:
+        """What the operator's monitoring reads."""
+        return httpx.get(f"http://127.0.0.1:{self.operations[replica]}{path}", trust_env=False, timeout=60)
 
     def stop(self) -> None:
         for process in [*self.brokers, self.aai]:

@@ -215,7 +215,7 @@ def test_a_broker_at_the_wrong_vault_ends_no_grant(operator: Operator) -> None:
         vault.post("/v1/sys/remount", json={"from": "gdi", "to": "elsewhere"}).raise_for_status()
         answer = made.redeem(run)
         assert answer.status_code == 503 and answer.json()["type"].endswith(":vault-unavailable"), answer.text
-        assert httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 503
+        wait_for("it sees that", lambda: httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 503)
         vault.post("/v1/sys/remount", json={"from": "elsewhere", "to": "gdi"}).raise_for_status()
     wait_for("it is ready", lambda: httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 200)
     assert made.redeem(run).status_code == 200

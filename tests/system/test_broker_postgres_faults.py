@@ -102,7 +102,7 @@ def test_while_the_database_is_away_the_broker_says_so_and_serves_again_by_itsel
     try:
         postgres.query("postgres", cut, replicas.database)
         for replica in (0, 1):
-            ready = httpx.get(replicas.url(replica) + "/readyz", trust_env=False, timeout=20)
+            ready = replicas.watch("/readyz", replica)
             assert ready.status_code == 503 and "database" in ready.json()
             assert httpx.get(replicas.url(replica) + "/livez", trust_env=False).status_code == 200
             started = time.monotonic()

@@ -61,6 +61,4 @@ def test_every_promise_of_one_replica_is_kept_here_too(world: PostgresWorld) -> 
 
 
 def metrics(world: PostgresWorld, replica: int) -> str:
-    import httpx
-
-    return httpx.get(f"http://127.0.0.1:{world.ports[replica]}/metrics", trust_env=False).raise_for_status().text
+    return world.watch("/metrics", replica).raise_for_status().text

@@ -142,7 +142,7 @@ def test_a_new_password_of_the_database_leaves_open_connections_alone_until_the_
         )
         error = refused(user.get_grant, grant.id)
         assert (error.problem.status, error.slug) == (503, "database-unavailable")
-        assert httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 503
+        wait_for("it sees that", lambda: httpx.get(made.public_url + "/readyz", trust_env=False).status_code == 503)
         write_private(made.folder / "database-password", new)
         shell = Shell(tmp_path, {}, {"kubectl rollout restart deploy/gdi-broker -n gdi": made.restart_brokers})
         shell.run_all([c for c in in_row("operate.md", "database password") if c.startswith("kubectl")])

@@ -16,6 +16,7 @@ from gdi.kit.bearer import BearerAuth, token_file
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError, verify
 from gdi.kit.problem import ProblemError
+from gdi.kit.used_ids import UsedIds
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.enrolment import EnrolmentFile, Node, WorkloadIssuer
@@ -24,6 +25,7 @@ from token_broker.tokens.token_refresher import provider_away
 MAX_TOKEN = 16_384
 log = logging.getLogger(__name__)
 MAX_ASSERTION_LIFE = 300
+ASSERTION, LEEWAY = "assertion", 60.0  # seconds for which an expired assertion is still remembered
 USER_ACTION = "Sign in again and send your LS AAI access token."
 
 
@@ -75,8 +77,16 @@ def unauthenticated(detail: str, action: str = "Send a valid bearer token.") -> 
 class Authentication:
     """Turns an `Authorization` header into a Caller. The unverified `iss` only chooses which check is made."""
 
-    def __init__(self, http: httpx.AsyncClient, enrolment: EnrolmentFile, oidc: OAuthClient, public_url: str) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        enrolment: EnrolmentFile,
+        oidc: OAuthClient,
+        public_url: str,
+        used_ids: UsedIds,
+    ) -> None:
         self._http, self._enrolment, self._oidc, self._public_url = http, enrolment, oidc, public_url
+        self._used_ids = used_ids
         self._keys: dict[str, RemoteKeys] = {}
         self._own: list[httpx.AsyncClient] = []
 
@@ -111,7 +121,7 @@ class Authentication:
             return await self._workload(token, workload)
         node = enrolment.node(issuer) if issuer else None
         if node is not None:
-            return self._gateway(token, node)
+            return await self._gateway(token, node)
         return await self._user(token)
 
     async def _workload(self, token: str, issuer: WorkloadIssuer) -> AirflowCaller | PodCaller:
@@ -160,11 +170,17 @@ class Authentication:
         assert issuer.jwks_file is not None
         return verify(token, _keys_in(issuer), issuer=issuer.issuer, audience=issuer.audience)
 
-    def _gateway(self, token: str, node: Node) -> GatewayCaller:
+    async def _gateway(self, token: str, node: Node) -> GatewayCaller:
+        """An assertion serves once, at whichever replica (RFC 7523 §3 on `jti`)."""
         try:
             claims = verify(token, [dict(node.public_key)], issuer=node.id, audience=self._public_url)
             if claims.get("sub") != node.id or float(claims["exp"]) - float(claims["iat"]) > MAX_ASSERTION_LIFE:
                 raise TokenError("its subject is another, or it lives too long")
+            jti = claims.get("jti")
+            if not isinstance(jti, str) or not 0 < len(jti) <= UsedIds.MAX_ID - len(node.id) - 1:
+                raise TokenError("it has no jti")
+            if not await self._used_ids.add(ASSERTION, f"{node.id}:{jti}", float(claims["exp"]) + LEEWAY):
+                raise TokenError("it was used before")
         except TokenError as error:
             raise unauthenticated(
                 f"The assertion of gateway {node.id} is not acceptable: {error}.",

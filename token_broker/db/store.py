@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from gdi.kit import migrations
 from gdi.kit.database import Database, DatabaseAwayError
+from gdi.kit.used_ids import UsedIds
 from token_broker.db.migrations import first
 
 __all__ = ["BrokerDatabase", "DatabaseAwayError"]
@@ -97,6 +98,7 @@ runs = sa.Table(
     sa.Column("opened_at", sa.Float, nullable=False),
     sa.Column("closed_at", sa.Float),
     sa.Column("event_count", sa.Integer, nullable=False, default=0),
+    sa.Column("event_bytes", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 workloads = sa.Table(
@@ -189,6 +191,8 @@ audit = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("visa", sa.JSON),
 )
+
+used_ids = UsedIds.table(meta)  # assertions of gateways, sessions that were ended before their time
 
 SCHEMA = migrations.Schema("token-broker", Path(first.__file__).parent, meta, first.meta, first.LATER)
 

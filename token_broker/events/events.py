@@ -4,16 +4,20 @@ bounded, cleaned, deduplicated.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.events import Event, EventBatch, EventPage, StoredEvent
+from gdi.contracts.events import Event, EventBatch
 from gdi.contracts.progress import JobPage
+from gdi.contracts.runs import RunState
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, PodCaller
 from token_broker.db.store import BrokerDatabase, events, runs
@@ -24,14 +28,27 @@ from token_broker.runs.runs import Runs
 from token_broker.runs.workloads import Workloads
 
 PAGE = 1000
+BESIDE = ("number", "node", "source", "attempt")  # of a StoredEvent, besides the event
+PAGE_CHARACTERS = 512 * 1024  # of the stored events of a page: at most 2 MiB, and as a rule a quarter of that
 GRACE = 300  # seconds in which a closed run's pods may still say how they ended
 MAX_COUNT = 2**31 - 1
 MAX_SEQ = 2**53
 
 
 class Events:
-    def __init__(self, store: BrokerDatabase, runs_: Runs, workloads: Workloads, max_per_run: int) -> None:
+    """`max_per_run` events, `max_event` bytes of one of them and `max_bytes` of all of a run, as they are stored."""
+
+    def __init__(
+        self,
+        store: BrokerDatabase,
+        runs_: Runs,
+        workloads: Workloads,
+        max_per_run: int,
+        max_event: int = 256 * 1024,
+        max_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
         self._store, self._runs, self._workloads, self._max = store, runs_, workloads, max_per_run
+        self._max_event, self._max_bytes = max_event, max_bytes
         self._sums = Sums(max_per_run)
 
     async def post(self, run_id: str, caller: AirflowCaller | PodCaller, batch: EventBatch) -> int:
@@ -65,25 +82,59 @@ class Events:
                     f"Node {node} is no part of run {run_id}.",
                     action="Name a node of the plan.",
                 )
+        cleaned_ = await asyncio.to_thread(self._cleaned, batch)
         async with self._store.write() as c:
-            return await self._store_batch(c, run, batch, node)
+            return await self._store_batch(c, run, batch.source, cleaned_, node)
 
-    async def _store_batch(self, c: AsyncConnection, run: RowMapping, batch: EventBatch, node: str | None) -> int:
+    def _cleaned(self, batch: EventBatch) -> dict[int, tuple[Event, str]]:
+        """By seq, each event and its text as it is stored. ProblemError 413 for one that is too large."""
+        found: dict[int, tuple[Event, str]] = {}
+        for event in reversed(batch.events):  # of those with one seq the first counts
+            clean_event = cleaned(event)
+            body = clean_event.model_dump_json(exclude_defaults=True)
+            if len(body.encode()) > self._max_event:
+                raise ProblemError(
+                    413,
+                    "too-large",
+                    f"Event {event.seq} has more than {self._max_event} bytes.",
+                    action="Shorten its texts.",
+                )
+            found[event.seq] = clean_event, body
+        return found
+
+    async def _store_batch(
+        self,
+        c: AsyncConnection,
+        run: RowMapping,
+        source: str,
+        wanted: dict[int, tuple[Event, str]],
+        node: str | None,
+    ) -> int:
         here = runs.c.id == run["id"]
         # The run's row is the lock: numbers follow one another without a gap, and batches of one run do not overtake
         # each other.
         await c.execute(runs.update().where(here).values(event_count=runs.c.event_count))
-        count, attempt, failing = (
-            await c.execute(sa.select(runs.c.event_count, runs.c.attempt, runs.c.failing).where(here))
+        count, size, attempt, failing = (
+            await c.execute(
+                sa.select(runs.c.event_count, runs.c.event_bytes, runs.c.attempt, runs.c.failing).where(here)
+            )
         ).one()
         if attempt != run["attempt"]:
             return 0  # a later attempt opened in between: these are news of the past
-        by_number = {e.seq: e for e in reversed(batch.events)}
-        mine = sa.and_(events.c.run_id == run["id"], events.c.attempt == attempt, events.c.source == batch.source)
-        known = set((await c.execute(sa.select(events.c.seq).where(mine, events.c.seq.in_(list(by_number))))).scalars())
-        fresh = [cleaned(by_number[seq]) for seq in sorted(by_number) if seq not in known]
+        mine = sa.and_(events.c.run_id == run["id"], events.c.attempt == attempt, events.c.source == source)
+        known = set((await c.execute(sa.select(events.c.seq).where(mine, events.c.seq.in_(list(wanted))))).scalars())
+        news = [wanted[seq] for seq in sorted(wanted) if seq not in known]
+        fresh = [event for event, _ in news]
         if not fresh:
             return 0
+        size += sum(len(body.encode()) for _, body in news)
+        if size > self._max_bytes:
+            raise ProblemError(
+                429,
+                "too-many-bytes",
+                f"The events of run {run['id']} would have more than {self._max_bytes} bytes.",
+                action="Report less.",
+            )
         if count + len(fresh) > self._max:
             raise ProblemError(
                 429,
@@ -96,15 +147,15 @@ class Events:
                 "run_id": run["id"],
                 "number": count + i,
                 "attempt": attempt,
-                "source": batch.source,
+                "source": source,
                 "seq": event.seq,
                 "node": node,
-                "body": event.model_dump_json(exclude_defaults=True),
+                "body": body,
             }
-            for i, event in enumerate(fresh, start=1)
+            for i, (event, body) in enumerate(news, start=1)
         ]
         await c.execute(events.insert(), rows)
-        values: dict[str, Any] = {"event_count": count + len(fresh)}
+        values: dict[str, Any] = {"event_count": count + len(fresh), "event_bytes": size}
         failed = next((e for e in fresh if e.kind == "node" and e.state == "failed"), None)
         if failed is not None and failing is None and node is not None:
             values["failing"] = {
@@ -120,27 +171,27 @@ class Events:
             )
         return len(fresh)
 
-    async def page(self, run: RowMapping, after: int, limit: int) -> EventPage:
-        """Events with a number above `after`, in order."""
-        query = (
-            sa.select(events)
-            .where(events.c.run_id == run["id"], events.c.number > after)
+    async def page(self, run: RowMapping, after: int, limit: int) -> str:
+        """An `EventPage` as JSON: events with a number above `after`, in order, `limit` at most and as many as fit into
+        PAGE_CHARACTERS (one at least). Fields that have their default are left out.
+        """
+        later = sa.and_(events.c.run_id == run["id"], events.c.number > after)
+        sizes = (
+            sa.select(events.c.number, sa.func.length(events.c.body))
+            .where(later)
             .order_by(events.c.number)
             .limit(max(1, min(limit, PAGE)))
         )
         async with self._store.read() as c:
+            last, room = after, PAGE_CHARACTERS
+            for number, size in await c.execute(sizes):
+                room -= size
+                if room < 0 and last > after:
+                    break
+                last = number
+            query = sa.select(events).where(later, events.c.number <= last).order_by(events.c.number)
             rows = (await c.execute(query)).mappings().all()
-        found = [
-            StoredEvent(
-                **Event.model_validate_json(r["body"]).model_dump(),
-                number=r["number"],
-                node=r["node"],
-                source=r["source"],
-                attempt=r["attempt"],
-            )
-            for r in rows
-        ]
-        return EventPage(events=found, next_after=found[-1].number if found else after, run_state=run["state"])
+        return await asyncio.to_thread(_page, rows, after, run["state"])
 
     async def jobs(self, run: RowMapping, after: int, limit: int) -> JobPage:
         """The jobs of which there was news after event number `after`."""
@@ -150,6 +201,13 @@ class Events:
     async def progress(self, run: RowMapping) -> Any:
         async with self._store.read() as c:
             return await self._sums.progress(c, run)
+
+
+def _page(rows: Sequence[RowMapping], after: int, state: RunState) -> str:
+    """An `EventPage`: each stored text, which was checked when it came in, with what the broker knows beside it."""
+    found = [r["body"][:-1] + "," + json.dumps({name: r[name] for name in BESIDE})[1:] for r in rows]
+    last = rows[-1]["number"] if rows else after
+    return f'{{"events":[{",".join(found)}],"next_after":{last},"run_state":{json.dumps(state)}}}'
 
 
 def cleaned(event: Event) -> Event:

@@ -5,6 +5,7 @@ provider hears of it until it succeeds.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 from token_broker.tokens.vault import VaultUnavailable
 
 log = logging.getLogger(__name__)
-MAX_ACTIVE = 200  # for each user
+MAX_ACTIVE, MAX_PENDING = 200, 10  # for each user
 KEEP = 30 * 86400  # seconds for which an ended grant is still shown, after its own end
 PENDING_LIFETIME = 900  # seconds from sign-in to consent on the broker's own page
 INACTIVE = {
@@ -108,7 +109,18 @@ class Grants:
             ) from None
         async with self._store.write() as c:
             await c.execute(grants.update().where(grants.c.id == grant).values(refresh_due=stored.due))
+        await self._end_surplus(user)
         return grant
+
+    async def _end_surplus(self, user: str) -> None:
+        """Of sign-ins that never came to a consent the last MAX_PENDING stay: each holds a refresh token in Vault."""
+        mine = sa.and_(grants.c.owner == user, grants.c.state == "pending")
+        query = sa.select(grants.c.id).where(mine).order_by(grants.c.created_at.desc()).offset(MAX_PENDING).limit(100)
+        async with self._store.read() as c:
+            surplus = list((await c.execute(query)).scalars())
+        for grant in surplus:
+            await self._end(grant, "expired", "", only=("pending",))
+            self.refresher.forget(grant)
 
     async def consent(self, grant: str, user: str, request: GrantRequest, *, actor: str) -> Grant:
         """Turns the user's pending grant into an active one."""
@@ -385,19 +397,13 @@ def not_yours(grant: str) -> ProblemError:
     )
 
 
+_BAD = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\u2028\u2029]"  # controls, surrogates, bidirectional
+)
+
+
 def clean(text: str) -> str:
     """A stranger's text without control characters, lone surrogates and bidirectional overrides (each replaced by
     U+FFFD).
     """
-    return "".join("\ufffd" if _bad(ord(ch)) else ch for ch in text)
-
-
-def _bad(code: int) -> bool:
-    return (
-        code < 32
-        or 0x7F <= code < 0xA0
-        or 0xD800 <= code < 0xE000
-        or 0x202A <= code <= 0x202E
-        or 0x2066 <= code <= 0x2069
-        or code in (0x2028, 0x2029)
-    )
+    return _BAD.sub("\ufffd", text)

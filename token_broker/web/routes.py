@@ -60,7 +60,7 @@ async def callback(
 
 @router.get("/consent")
 async def consent_page(b: B, request: Request, workflows: Text = "", datasets: Text = "") -> Response:
-    session = _session(b, request)
+    session = await _session(b, request)
     chosen = {d for d in _split(datasets) if len(d) <= 128}
     try:
         access = await b.refresher.access(str(session["pending"]))
@@ -131,7 +131,7 @@ async def discard(b: B, request: Request) -> Response:
 
 @router.get("/grants")
 async def my_grants(b: B, request: Request) -> Response:
-    session = _session(b, request)
+    session = await _session(b, request)
     return pages.grants(str(session["sub"]), str(session["csrf"]), await b.grants.list(str(session["sub"])))
 
 
@@ -148,12 +148,12 @@ async def sign_out(b: B, request: Request) -> Response:
     session, _ = await sessions.checked_form(b, request)
     await b.grants.discard(str(session["pending"]), str(session["sub"]))
     response = pages.signed_out()
-    sessions.end(response, SESSION)
+    await sessions.sign_out(b, session, response)
     return response
 
 
-def _session(b: Broker, request: Request) -> dict[str, Any]:
-    session = sessions.get(b, request, SESSION)
+async def _session(b: Broker, request: Request) -> dict[str, Any]:
+    session = await sessions.session(b, request)
     if session is None:
         raise ProblemError(
             401,

@@ -18,7 +18,7 @@ LIFETIMES = {SIGN_IN: 600, SESSION: 900}
 
 
 def _cookies(b: Broker) -> Cookies:
-    return Cookies(b.key, b.settings.public_url, "/connect", LIFETIMES)
+    return Cookies(b.key, b.settings.public_url, "/connect", LIFETIMES, b.used_ids)
 
 
 def sign_in(b: Broker) -> SignIn:
@@ -31,12 +31,13 @@ def put(b: Broker, response: Response, name: str, claims: dict[str, Any]) -> Non
     _cookies(b).put(response, name, claims)
 
 
-def get(b: Broker, request: Request, name: str) -> dict[str, Any] | None:
-    return _cookies(b).get(request, name)
+async def session(b: Broker, request: Request) -> dict[str, Any] | None:
+    """Who is signed in; None too where they signed out, whoever still has the cookie."""
+    return await _cookies(b).session(request, SESSION)
 
 
-def end(response: Response, name: str) -> None:
-    response.delete_cookie(name, path="/connect")
+async def sign_out(b: Broker, claims: dict[str, Any], response: Response) -> None:
+    await _cookies(b).sign_out(claims, response, SESSION)
 
 
 async def checked_form(b: Broker, request: Request) -> tuple[dict[str, Any], dict[str, list[str]]]:

@@ -137,6 +137,8 @@ secret:
 {{- $missing := "broker.publicUrl is missing: the https URL that browsers and gateways use" }}
 - {name: TOKEN_BROKER_HOST, value: {{ $b.listen | quote }}}
 - {name: TOKEN_BROKER_PORT, value: "8080"}
+- {name: TOKEN_BROKER_OPERATIONS_HOST, value: {{ $b.listen | quote }}}
+- {name: TOKEN_BROKER_OPERATIONS_PORT, value: "8082"}
 - {name: TOKEN_BROKER_PUBLIC_URL, value: {{ required $missing $b.publicUrl | quote }}}
 {{- include "gdi.databaseEnvironment" . }}
 - {name: TOKEN_BROKER_OIDC_ISSUER, value: {{ required "broker.oidc.issuer is missing" $b.oidc.issuer | quote }}}

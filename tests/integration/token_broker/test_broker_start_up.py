@@ -92,7 +92,7 @@ async def test_replicas_that_start_at_once_make_one_signing_key(openbao: OpenBao
 
 
 def test_operations_can_look_and_strangers_cannot_call(world: World) -> None:
-    metrics = httpx.get(world.url() + "/metrics", trust_env=False)
+    metrics = world.watch("/metrics")
     assert metrics.status_code == 200 and "token_broker_refreshes_total" in metrics.text
     assert httpx.get(world.url() + "/docs", trust_env=False).status_code == 200
     paths = httpx.get(world.url() + "/openapi.json", trust_env=False).json()["paths"]

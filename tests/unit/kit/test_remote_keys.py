@@ -141,7 +141,9 @@ def test_the_broker_asks_a_workload_to_come_again_while_its_issuers_keys_cannot_
         {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": "http://127.0.0.1:9/jwks", "airflow": ["system:a"]}
     )
     enrolment: Any = SimpleNamespace(current=SimpleNamespace(workload_issuers=[issuer]))
-    callers = Authentication(httpx.AsyncClient(trust_env=False), enrolment, None, "https://broker.example")  # type: ignore[arg-type]
+    nothing: Any = None  # no user and no gateway calls here
+    http = httpx.AsyncClient(trust_env=False)
+    callers = Authentication(http, enrolment, nothing, "https://broker.example", nothing)
     token = key.sign({"iss": ISSUER, "aud": AUDIENCE, "sub": "system:a"}, lifetime=60, typ="JWT")
     with pytest.raises(ProblemError) as error:
         virtually(callers.identify(f"Bearer {token}"))

@@ -5,6 +5,7 @@ stays.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support.scripted_provider import ScriptedProvider, scripted_provider
 
 CLIENT, COOKIE, US = "us", "waiting", "https://us.example.org"
 KEY = SigningKey.generate()
+NO_SESSIONS: Any = None  # a sign-in under way is no session
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ async def signed_in(provider: ScriptedProvider, *, named: str = "alice", iss: st
     """The whole sign-in of a browser. The ID token is of alice, userinfo of `named`."""
     async with shared_client() as http:
         client = OAuthClient(ProviderConnection(http, provider.url, CLIENT, ClientSecretBasic(lambda: "x"), timeout=5))
-        cookies = Cookies(SigningKey.generate(), US, "/connect", {COOKIE: 60})
+        cookies = Cookies(SigningKey.generate(), US, "/connect", {COOKIE: 60}, NO_SESSIONS)
         callback = f"{US}/connect/callback"
         flow = SignIn(client, cookies, cookie=COOKIE, callback=callback, scope="openid", provider="The provider")
         away = await flow.start({"kept": "this"})
