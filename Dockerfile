@@ -19,6 +19,9 @@ RUN python3 -I /trim.py && rm /trim.py
 FROM scratch AS base
 COPY --from=trimmed / /
 ENV PATH=/opt/gdi/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Python never looks for modules in the folder that it was started in, where others may write (decision 741). The images
+# that run workflows say so for their own first process only: a rule's script finds what lies beside it.
+ENV PYTHONSAFEPATH=1
 USER 10001:10001
 WORKDIR /tmp
 
@@ -86,8 +89,8 @@ FROM base AS snakemake
 COPY --from=snakemake-environment /opt/gdi /opt/gdi
 COPY --from=code /code/snakemake /opt/gdi
 COPY workflows /opt/gdi/workflows
-ENV GIT_PYTHON_REFRESH=quiet
-ENTRYPOINT ["python3", "-m", "snakemake_tes_auth.pod"]
+ENV GIT_PYTHON_REFRESH=quiet PYTHONSAFEPATH=
+ENTRYPOINT ["python3", "-P", "-m", "snakemake_tes_auth.pod"]
 ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-snakemake" \
@@ -100,7 +103,7 @@ LABEL org.opencontainers.image.title="gdi-snakemake" \
 FROM base AS task
 COPY --from=snakemake-environment /opt/gdi /opt/gdi
 COPY --from=code /code/task /opt/gdi
-ENV GIT_PYTHON_REFRESH=quiet
+ENV GIT_PYTHON_REFRESH=quiet PYTHONSAFEPATH=
 ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-task" \

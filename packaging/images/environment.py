@@ -34,10 +34,15 @@ PACKAGES = {
 EXTRAS = {"airflow": "airflow-production"}
 # What py-tes asks for and never imports: its own documentation's and tests' tools.
 UNWANTED = ["pytest", "sphinx-rtd-theme"]
-# Taken out of dependencies, relative to site-packages: {pattern: what stays}. Tests nobody runs, solvers of other
-# machines, cloud services that are not S3.
+# Taken out of dependencies, relative to site-packages: {pattern: what stays}. Tests nobody runs, sources of what is
+# compiled, solvers of other machines, cloud services that are not S3.
 PRUNED: dict[str, set[str]] = {
     "**/tests": set(),
+    "sqlalchemy/testing": set(),
+    "alembic/testing": set(),
+    "mako/testing": set(),
+    "jsonschema/benchmarks": set(),
+    "**/*.pyx": set(),
     "botocore/data/*": {
         "s3",
         "sts",

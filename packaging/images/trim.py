@@ -55,6 +55,7 @@ GONE_PROGRAMS = [
     "idle*",
     "pydoc*",
     "debconf*",
+    "gpgv*",
     "deb-systemd*",
     "update-rc.d",
     "2to3*",
@@ -74,6 +75,8 @@ GONE_PROGRAMS += [
     "unshare",
 ]  # what becomes somebody else
 GONE_LIBRARIES = ["libapt-*.so*", "perl-base", "perl", "libperl*"]
+# glibc's converters, but for those of its smallest package in newer Debians: Python has its own.
+CONVERTERS = {"ISO8859-1.so", "ISO8859-15.so", "CP1252.so", "UNICODE.so", "UTF-16.so", "UTF-32.so", "UTF-7.so"}
 GONE_PYTHON = [
     "ensurepip",
     "idlelib",
@@ -106,6 +109,9 @@ def main() -> None:
         for pattern in patterns:
             for path in list(folder.glob(pattern)):
                 remove(path)
+    for path in Path("/usr/lib").glob("*-linux-gnu/gconv/*.so"):
+        if path.name not in CONVERTERS:
+            path.unlink()
     for top in ("/usr", "/opt", "/root", "/tmp", "/var/tmp"):  # noqa: S108
         for cache in list(Path(top).rglob("__pycache__")):
             shutil.rmtree(cache, ignore_errors=True)

@@ -115,6 +115,16 @@ def test_no_secret_of_the_build_is_left(target: str) -> None:
     assert "://" not in history
 
 
+def test_no_first_process_takes_a_module_from_the_folder_that_it_starts_in(target: str) -> None:
+    """It is /tmp, where a process writes. A rule's own scripts find what lies beside them, so its children may."""
+    config = _archive(target)[0]["config"]
+    environment = dict(line.split("=", 1) for line in config["Env"])
+    entry = config.get("Entrypoint") or []
+    runs_workflows = target in ("snakemake", "task")
+    assert environment["PYTHONSAFEPATH"] == ("" if runs_workflows else "1")
+    assert not (runs_workflows and entry) or entry[:2] == ["python3", "-P"]
+
+
 def test_each_image_holds_the_packages_it_runs_and_no_other(target: str) -> None:
     held = {name.split("/site-packages/")[1].rstrip("/") for name in _archive(target)[1] if "/site-packages/" in name}
     rooms = {path.parent.name for path in (images.ROOT / "gdi").glob("*/__init__.py")}
