@@ -30,6 +30,8 @@ PACKAGES = {
     "task": _SNAKEMAKE,
     "airflow": [*_SHARED, "gdi.releases", "gdi.pods", "gdi_operators"],
 }
+# Modules of those packages for which an image lacks the library: py-tes is where tasks are made.
+LEFT_OUT = {"broker": ["gdi/contracts/tes.py"], "airflow": ["gdi/contracts/tes.py"]}
 # The extra of a target where it is not named like it.
 EXTRAS = {"airflow": "airflow-production"}
 # What py-tes asks for and never imports: its own documentation's and tests' tools.
@@ -192,6 +194,8 @@ def code() -> None:
         for path in [*site.iterdir(), *(site / "gdi").iterdir()]:
             if path not in folders and path != site / "gdi" and not path.name.endswith(".dist-info"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for module in LEFT_OUT.get(target, []):
+            (site / module).unlink()
         metadata = next(site.glob("*.dist-info"))
         keep_entry_points(metadata / "entry_points.txt", packages)
         for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"):

@@ -119,3 +119,22 @@ def test_no_document_is_wider_than_120_columns() -> None:
             if len(line) > 120 and not free:
                 wide.append(f"{name}:{number}")
     assert wide == []
+
+
+def test_no_file_holds_the_marks_of_a_merge() -> None:
+    """No tool reads a chart's templates before Helm does."""
+    marks = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    texts = {name: (ROOT / name).read_bytes().decode(errors="replace") for name in tracked()}
+    assert [name for name, text in texts.items() if marks.search(text)] == []
+
+
+def test_lines_of_charts_are_within_120_columns() -> None:
+    """Schemas are not: a pattern and a description are one line of JSON."""
+    files = [f for f in (ROOT / "charts").rglob("*") if f.suffix in (".yaml", ".tpl", ".txt", ".py")]
+    wide = [
+        f"{f.relative_to(ROOT)}:{n}"
+        for f in files
+        for n, line in enumerate(f.read_text().split("\n"), 1)
+        if len(line) > 120
+    ]
+    assert files and wide == []
