@@ -38,12 +38,13 @@ from token_broker.runs.tokens import RunTokens
 from token_broker.runs.workloads import Workloads
 from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
-from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable, auth_of
+from token_broker.tokens.vault import SIGNING_KEY, CasConflict, Vault, VaultUnavailable
+from token_broker.tokens.vault_login import auth_of
 from token_broker.visas.visas import Visas
 
 log = logging.getLogger(__name__)
-SIGNING_KEY = "broker/signing-key"
 START_WAIT = 60  # seconds for Vault to answer at start
+KEY_TRIES = 20
 
 
 @dataclass
@@ -90,7 +91,7 @@ async def open_broker(s: Settings) -> Broker:
     """
     enrolment = EnrolmentFile(s.enrolment_file)
     authentication = s.client_authentication()
-    vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file)
+    vault = Vault(s.vault_addr, s.vault_mount, auth_of(s), ca_file=s.vault_ca_file, namespace=s.vault_namespace)
     key = await _at_start(vault)
     store = await open_store(s.database_url, s.database_password_file)
     http = BoundedAsyncClient(
@@ -193,8 +194,10 @@ async def _at_start(vault: Vault) -> SigningKey:
 
 
 async def signing_key(vault: Vault) -> SigningKey:
-    """The broker's ES256 key: made once, by whichever replica is first (`cas` lets one win), kept in Vault."""
-    while True:
+    """The broker's ES256 key: made once, by whichever replica is first (`cas` lets one win), kept in Vault.
+    VaultUnavailable where Vault says in turn that there is none and that there is one.
+    """
+    for _ in range(KEY_TRIES):
         record = await vault.read(SIGNING_KEY)
         if record.data is not None:
             return SigningKey.from_pem(str(record.data["pem"]).encode())
@@ -202,3 +205,4 @@ async def signing_key(vault: Vault) -> SigningKey:
             await vault.write(SIGNING_KEY, {"pem": SigningKey.generate().pem().decode()}, cas=record.version)
         except CasConflict:
             continue
+    raise VaultUnavailable(f"Vault contradicts itself about {SIGNING_KEY}. Check what stands before it.")

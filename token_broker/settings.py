@@ -40,7 +40,12 @@ class Settings(DatabaseSettings):
     vault_auth: Literal["approle", "kubernetes"] = "approle"
     vault_role_id_file: Path | None = None
     vault_secret_id_file: Path | None = None
-    vault_auth_mount: str = Field(default="kubernetes", description="where Vault's Kubernetes auth method is mounted")
+    vault_namespace: str | None = Field(
+        default=None, description="of Vault Enterprise, HCP or OpenBao; mount and auth method lie within it"
+    )
+    vault_auth_mount: str | None = Field(
+        default=None, description="where the auth method is mounted; kubernetes or approle where nothing is said"
+    )
     vault_role: str = Field(
         default="token-broker", description="the role there that is bound to the broker's service account"
     )

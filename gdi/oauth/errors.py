@@ -43,3 +43,10 @@ class OAuthUnavailable(Exception):
     def __init__(self, what: str, why: str, *, sent: bool) -> None:
         super().__init__(f"The identity provider gave no usable answer to {what}: {why}.")
         self.sent = sent
+
+
+class OAuthNotOffered(OAuthUnavailable):
+    """The provider's metadata names no such endpoint: there is nobody to ask."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("discovery", f"it offers no {name}", sent=False)

@@ -36,6 +36,7 @@ class TokenSet:
     refresh_expires_in: float | None
     id_token: str | None = None
     fault: str = ""
+    scope: str = ""  # as the answer tells it (§5.1); empty where it tells none: it is what was asked for
 
     @classmethod
     def of(cls, what: str, fields: Mapping[str, Any], *, access_lifetime: float) -> TokenSet:
@@ -59,6 +60,7 @@ class TokenSet:
             refresh_expires_in=seconds(fields.get("refresh_expires_in"), LONGEST_REFRESH),
             id_token=_token(fields.get("id_token")),
             fault=fault,
+            scope="" if fault else str(fields.get("scope") or ""),
         )
 
     def __repr__(self) -> str:

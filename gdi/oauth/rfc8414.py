@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.oauth.errors import OAuthDenied, OAuthNotOffered, OAuthUnavailable
 from gdi.oauth.session import JudgedSession
 
 FRESH = 3600  # seconds
@@ -23,7 +23,7 @@ class ProviderMetadata:
         """An endpoint. OAuthUnavailable where there is none; nothing was asked of it then (`sent` False)."""
         url = (await self._current()).get(name)
         if not isinstance(url, str):
-            raise OAuthUnavailable("discovery", f"it offers no {name}", sent=False)
+            raise OAuthNotOffered(name)
         return url
 
     async def issuer(self) -> str:

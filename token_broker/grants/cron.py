@@ -6,6 +6,7 @@ Only where the hour field is `*` or `*/n` does a repeated hour count twice: ever
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -14,11 +15,29 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from croniter import CroniterError, croniter
 
 MIN_GAP = 300.0  # seconds between two starts of a schedule
+FIELDS = ("minute", "hour", "day of month", "month", "day of week")
+FOREIGN = re.compile(r"[@?#]|(?<![A-Za-z])[HhRr](?![A-Za-z])")
 FAR = 5 * 366 * 86400.0  # an expression that never comes within five years is refused
 
 
 class CronError(ValueError):
     """What is wrong with an expression or a time zone."""
+
+
+def _fields(expression: str) -> list[str]:
+    """The five fields of crontab(5): numbers, lists, ranges, steps, and names of months and days in any case. What only
+    other programs know (`H`, `R`, `?`, `#`, nicknames) is refused: it would mean something else here, or nothing.
+    """
+    fields = expression.split()
+    if len(fields) != len(FIELDS):
+        raise CronError(f"cron must have five fields: {', '.join(FIELDS)}")
+    for name, field in zip(FIELDS, fields, strict=True):
+        alone = " ".join(field if other == name else "*" for other in FIELDS)
+        if FOREIGN.search(field) or not croniter.is_valid(alone):
+            raise CronError(f"cron must have five fields ({', '.join(FIELDS)}), and {field[:40]!r} is no {name}")
+    if not croniter.is_valid(expression):
+        raise CronError("cron must have five fields that fit together")
+    return fields
 
 
 class Cron:
@@ -27,9 +46,7 @@ class Cron:
     """
 
     def __init__(self, expression: str, timezone: str) -> None:
-        fields = expression.split()
-        if len(fields) != 5 or not croniter.is_valid(expression) or any(c in expression for c in "@HRhr?#"):
-            raise CronError("cron must have five fields: minute, hour, day of month, month, day of week")
+        fields = _fields(expression)
         try:
             self._zone = ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):

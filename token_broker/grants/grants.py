@@ -23,6 +23,7 @@ from gdi.oauth.rfc6749 import TokenSet
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, runs
 from token_broker.grants import scheduled
+from token_broker.tokens.ending import NotRevoked
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 from token_broker.tokens.vault import VaultUnavailable
@@ -30,6 +31,7 @@ from token_broker.tokens.vault import VaultUnavailable
 log = logging.getLogger(__name__)
 MAX_ACTIVE, MAX_PENDING = 200, 10  # for each user
 KEEP = 30 * 86400  # seconds for which an ended grant is still shown, after its own end
+NOT_YET = " Its token is not yet revoked at the identity provider: "  # within a grant's detail, until it is
 PENDING_LIFETIME = 900  # seconds from sign-in to consent on the broker's own page
 INACTIVE = {
     "revoked": ("was revoked", "Give consent again (a new grant), then start again."),
@@ -228,7 +230,7 @@ class Grants:
             grant=grant,
         )
 
-    # --- told by the keeper ----------------------------------------------------------------------
+    # --- note by the keeper ----------------------------------------------------------------------
 
     async def on_refresh(self, grant: str, stored: StoredTokens) -> None:
         async with self._store.write() as c:
@@ -237,12 +239,14 @@ class Grants:
             )
 
     async def on_dead(self, grant: str, why: str) -> None:
-        """Nothing where it had ended before, by its user's wish or its time."""
+        """Nothing where it had ended before, by its user's wish or its time. What Vault still has of it goes as with a
+        revoked grant.
+        """
         async with self._store.write() as c:
             done = await c.execute(
                 grants.update()
                 .where(grants.c.id == grant, grants.c.state.in_(("active", "used", "pending")))
-                .values(state="dead", detail=why[:2000])
+                .values(state="dead", detail=why[:2000], revoke_due=time.time())
             )
         if done.rowcount != 1:
             return
@@ -288,10 +292,10 @@ class Grants:
 
     async def revoke_upstream(self, limit: int = 20) -> int:
         """RFC 7009 for every ended grant whose turn it is, then its Vault record goes; how many are done. What fails is
-        tried again, ever less often.
+        said at the grant and tried again, ever less often, until the token has ended by itself.
         """
         query = (
-            sa.select(grants.c.id, grants.c.revoke_tries)
+            sa.select(grants.c.id, grants.c.revoke_tries, grants.c.detail)
             .where(grants.c.revoke_due <= time.time())
             .order_by(grants.c.revoke_due)
             .limit(limit)
@@ -299,19 +303,22 @@ class Grants:
         async with self._store.read() as c:
             rows = (await c.execute(query)).all()
         done = 0
-        for grant, tries in rows:
+        for grant, tries, before in rows:
+            detail = str(before).partition(NOT_YET)[0]
             try:
-                await self.refresher.end(grant)
-                values: dict[str, Any] = {"revoke_due": None}
+                note = await self.refresher.end(grant)
+                values: dict[str, Any] = {"revoke_due": None, "detail": f"{detail} {note}".strip()[:2000]}
                 done += 1
-            except (OAuthUnavailable, OAuthDenied, VaultUnavailable, ProblemError) as error:
+            except (NotRevoked, VaultUnavailable, ProblemError) as error:
                 wait = min(3600, 2 ** min(tries, 11)) * (0.75 + secrets.randbelow(500) / 1000)
                 log.warning("grant %s: not yet revoked at the provider (try %d): %s", grant, tries + 1, error)
                 values = {"revoke_due": time.time() + wait, "revoke_tries": tries + 1}
+                if isinstance(error, NotRevoked):
+                    values["detail"] = f"{detail}{NOT_YET}{error}"[:2000]
             async with self._store.write() as c:
                 await c.execute(grants.update().where(grants.c.id == grant).values(**values))
             if values["revoke_due"] is None:
-                await self._audit.record("broker", "grant.revoked-upstream", grant=grant)
+                await self._audit.record("broker", "grant.revoked-upstream", grant=grant, reason=note)
         return done
 
     async def forget_old(self) -> None:
@@ -328,7 +335,7 @@ class Grants:
         for grant in old:
             try:
                 await self.refresher.end(grant)  # of a dead grant a record may be left
-            except (OAuthUnavailable, OAuthDenied, VaultUnavailable, ProblemError) as error:
+            except (NotRevoked, VaultUnavailable, ProblemError) as error:
                 log.warning("grant %s: not yet removed: %s", grant, error)
                 continue
             async with self._store.write() as c:

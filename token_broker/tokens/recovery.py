@@ -3,7 +3,8 @@ grant?
 
 The old token is never replayed on a guess. Introspection (RFC 7662) asks the provider about it without using it up:
 still active means that it was not redeemed. Otherwise the last access token, while it lives, is exchanged for a new
-refresh token (RFC 8693). Where neither works the grant is dead.
+refresh token (RFC 8693). Where neither works the grant is dead if introspection says that the token is; where the
+provider does not tell, the token itself is shown once more, as nothing is left to lose by it: its answer decides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
-from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.oauth.errors import OAuthDenied, OAuthNotOffered, OAuthUnavailable
 from gdi.oauth.rfc6749 import TokenSet
 from token_broker.tokens.stored_tokens import StoredTokens
 
@@ -43,8 +44,8 @@ class LeaseHolder(Protocol):
     def successor(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
         """A provider's tokens as a record."""
 
-    async def store(self, grant: str, stored: StoredTokens, version: int) -> StoredTokens:
-        """Stores the record; the lease ends."""
+    async def store(self, grant: str, stored: StoredTokens, version: int, before: StoredTokens) -> StoredTokens:
+        """Stores the record, had for the tokens of `before`; the lease ends."""
 
     async def die(self, grant: str, mine: StoredTokens, version: int, why: str) -> Exception:
         """Marks the grant as dead; the error to raise."""
@@ -68,6 +69,8 @@ async def recover(
         """
         try:
             return await question
+        except OAuthNotOffered:
+            return None
         except OAuthUnavailable:
             await refresher.release(grant, mine, version, uncertain=True)
             raise
@@ -91,7 +94,10 @@ async def recover(
             log.warning("grant %s: the last access token could not be exchanged", grant)
         elif tokens.refresh_token:
             log.warning("grant %s: saved by exchanging the last access token", grant)
-            return await refresher.store(grant, refresher.successor(tokens, mine), version)
+            return await refresher.store(grant, refresher.successor(tokens, mine), version, mine)
+    if answer is None:
+        log.warning("grant %s: the provider does not tell whether the token was redeemed; it is shown once more", grant)
+        return await refresher.redeem(grant, *await refresher.prolong(grant, mine, version))
     raise await refresher.die(
         grant,
         mine,

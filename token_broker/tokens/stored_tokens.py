@@ -6,16 +6,20 @@ import time
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from gdi.oauth.client import SCOPE
 from gdi.oauth.rfc6749 import TokenSet
 
 MARGIN = 5.0  # an access token is not used in its last seconds
+NEEDED = frozenset({"openid", "ga4gh_passport_v1"})  # scopes without which there is no user, or no visa
 REFRESH_AT = 0.5  # of the refresh token's life: the background renews it then, which leaves as much again for outages
 
 
 @dataclass(frozen=True, repr=False)
 class StoredTokens:
     """A grant's record in Vault (`grants/<id>`); secret. `redeeming` names the replica that redeems now,
-    `redeeming_until` the end of its lease.
+    `redeeming_until` the end of its lease. `scope`: of the last answer that told one (RFC 6749 §5.1: where none does,
+    it is what was asked for); empty in records of older versions. `refused_at`: when the provider refused a refresh
+    token that it does not call dead, else 0.
     """
 
     refresh_token: str
@@ -27,6 +31,8 @@ class StoredTokens:
     refreshes: int = 0
     redeeming: str = ""
     redeeming_until: float = 0
+    scope: str = ""
+    refused_at: float = 0
 
     @classmethod
     def of(cls, tokens: TokenSet, *, default_lifetime: float, before: StoredTokens | None = None) -> StoredTokens:
@@ -43,11 +49,28 @@ class StoredTokens:
             access_expires_at=tokens.access_expires_at,
             access_lifetime=tokens.access_lifetime,
             refreshes=(before.refreshes if before else 0) + (1 if before else 0),
+            scope=tokens.scope or (before.scope if before else SCOPE),
         )
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> StoredTokens:
-        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        """ValueError, TypeError: it is no such record."""
+        record = cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+        for f in fields(cls):
+            value = getattr(record, f.name)
+            if isinstance(value, bool) or not isinstance(value, str if f.type == "str" else (int, float)):
+                raise ValueError(f.name)
+        return record
+
+    @property
+    def ends_at(self) -> float:
+        """When the refresh token ends, as far as the provider told."""
+        return self.refreshed_at + self.refresh_lifetime
+
+    def lost_scopes(self, before: StoredTokens) -> list[str]:
+        """What the provider left out that `before` had, of what a grant needs."""
+        had = set(before.scope.split()) & NEEDED
+        return sorted(had - set(self.scope.split())) if self.scope else []
 
     def write(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,6 +10,7 @@ strict rotation would revoke the family); `token_broker.tokens.recovery` finds o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -23,13 +24,17 @@ from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.oauth.rfc6749 import TokenSet
 from token_broker.tokens import recovery
+from token_broker.tokens.ending import end_upstream
+from token_broker.tokens.grant_records import GrantRecords, Superseded
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable
 
 log = logging.getLogger(__name__)
+PATIENCE = 20.0  # seconds beyond a lease that a caller waits; the refresh itself goes on
 EXCHANGE_TIME = 4.0  # seconds
 MAX_CACHED = 20_000
 PROVIDER_TRIES = 3
+REFUSED_TWICE = 60.0  # seconds after the first refusal, from when on a second one ends a grant
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +45,7 @@ class AccessToken:
     expires_at: float
 
     def __repr__(self) -> str:
-        return "Access(…)"
+        return "AccessToken(…)"
 
 
 class Dead(Exception):
@@ -65,7 +70,7 @@ class TokenRefresher:
         on_dead: NoteDead,
         replica: str | None = None,
     ) -> None:
-        self.vault, self.oidc = vault, oidc
+        self.oidc, self.records = oidc, GrantRecords(vault, lease)
         self.lease, self.default_lifetime = lease, default_lifetime
         self.on_refresh, self.on_dead = on_refresh, on_dead
         self.replica = replica or secrets.token_hex(8)
@@ -74,17 +79,11 @@ class TokenRefresher:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._running: set[asyncio.Task[StoredTokens]] = set()
 
-    @staticmethod
-    def path(grant: str) -> str:
-        return f"grants/{grant}"
-
     async def store_new(self, grant: str, tokens: TokenSet) -> StoredTokens:
         """Keeps a grant's first tokens."""
         stored = StoredTokens.of(tokens, default_lifetime=self.default_lifetime)
-        await self.vault.keep_one_version(self.path(grant))
-        await self.vault.write(self.path(grant), stored.write(), cas=0)
-        self._remember(grant, stored)
-        return stored
+        await self.records.create(grant, stored)
+        return self._remember(grant, stored)
 
     async def access(self, grant: str, min_ttl: float = 0) -> AccessToken:
         """An access token that lives `min_ttl` seconds at least. ProblemError (503 try again; 409 cannot be had; 403
@@ -95,9 +94,11 @@ class TokenRefresher:
             stored = await self._guarded(grant, lambda h: h.serves(min_ttl), min_ttl)
         return AccessToken(stored.access_token, stored.access_expires_at)
 
-    async def renew(self, grant: str) -> None:
-        """Refreshes a grant whose refresh token is past half of its life, unless another replica just did."""
-        await self._guarded(grant, lambda h: h.due > time.time(), 0)
+    async def renew(self, grant: str) -> StoredTokens:
+        """Refreshes a grant whose refresh token is past half of its life, unless another replica just did. What Vault
+        has now.
+        """
+        return await self._guarded(grant, lambda h: h.due > time.time(), 0)
 
     async def narrowed(self, grant: str, audience: str, min_ttl: float = 0) -> AccessToken:
         """An access token that serves at `audience` only (RFC 8693); cached for each grant and audience."""
@@ -138,19 +139,24 @@ class TokenRefresher:
         for key in [k for k in self._narrow if k[0] == grant]:
             self._narrow.pop(key, None)
 
-    async def end(self, grant: str) -> None:
-        """Revokes the newest refresh token upstream and destroys the record. OAuthUnavailable, VaultUnavailable or
-        ProblemError: try again later.
+    async def end(self, grant: str) -> str:
+        """Revokes the newest refresh token upstream and destroys the record; what its user should know, if anything.
+        NotRevoked, VaultUnavailable or ProblemError: try again later.
         """
         self.forget(grant)
         async with NamedLock(self._locks, grant):
-            record = await self.vault.read(self.path(grant))
-            if record.data is not None:
-                stored = StoredTokens.read(record.data)
-                if stored.redeeming and stored.redeeming_until > time.time():
+            record = await self.records.read(grant)
+            if record.tokens is None:
+                why = await self.records.vault.why_absent(self.records.path(grant))
+                if not why:
+                    raise busy(grant)
+                what = f"The identity provider could not be told. {why}"
+            else:
+                if record.tokens.redeeming and record.tokens.redeeming_until > time.time():
                     raise busy(grant)  # its holder is about to store a newer token: that one must be revoked
-                await self.oidc.revoke(stored.refresh_token)
-            await self.vault.destroy(self.path(grant))
+                what = await end_upstream(self.oidc, record.tokens)
+            await self.records.vault.destroy(self.records.path(grant))
+            return what
 
     # --- the one way to a refresh ----------------------------------------------------------------
 
@@ -158,11 +164,15 @@ class TokenRefresher:
         """Runs the refresh in a task of its own: a client that hangs up must not cut it between redemption and
         store.
         """
+        if grant in self.records.unstored:
+            raise vault_away("Vault is away, and the new tokens of this grant wait for it.")
         task = asyncio.create_task(self._locked(grant, good, min_ttl))
         self._running.add(task)
         task.add_done_callback(self._finished)
         try:
-            return await asyncio.shield(task)
+            return await asyncio.wait_for(asyncio.shield(task), self.lease + PATIENCE)
+        except TimeoutError:
+            raise busy(grant) from None
         except Dead as error:
             raise ProblemError(
                 403,
@@ -175,9 +185,7 @@ class TokenRefresher:
         except OAuthUnavailable as error:
             raise provider_away(error) from None
         except VaultUnavailable as error:
-            raise ProblemError(
-                503, "vault-unavailable", str(error), action="Try again in some seconds; tell the operator if it stays."
-            ) from None
+            raise vault_away(str(error)) from None
 
     def _finished(self, task: asyncio.Task[StoredTokens]) -> None:
         self._running.discard(task)
@@ -194,10 +202,12 @@ class TokenRefresher:
             deadline = time.monotonic() + self.lease + 15
             failures = 0
             while time.monotonic() < deadline:
-                record = await self.vault.read(self.path(grant))
-                if record.data is None:
-                    raise await self.gone(grant)
-                stored = StoredTokens.read(record.data)
+                record = await self.records.read(grant)
+                stored = record.tokens
+                if stored is None:
+                    if why := await self.records.vault.why_absent(self.records.path(grant)):
+                        raise await self.gone(grant, why)
+                    continue
                 if not stored.redeeming:
                     if good(stored):  # re-checked inside the lock: another may have refreshed while we waited
                         return self._remember(grant, stored)
@@ -217,7 +227,7 @@ class TokenRefresher:
                     stored, redeeming=f"{self.replica}-{secrets.token_hex(6)}", redeeming_until=time.time() + self.lease
                 )
                 try:
-                    version = await self._write_lease(grant, mine, record.version)
+                    version = await self.records.take(grant, mine, record.version)
                 except CasConflict:
                     continue
                 try:
@@ -245,20 +255,10 @@ class TokenRefresher:
         await asyncio.sleep(0.2 * 2 ** (failures + 1) * (0.5 + secrets.randbelow(1000) / 1000))
         return failures + 1
 
-    async def _write_lease(self, grant: str, mine: StoredTokens, version: int) -> int:
-        """Takes the lease. Where the answer is lost, the record itself tells who has it."""
-        try:
-            return await self.vault.write(self.path(grant), mine.write(), cas=version)
-        except VaultUnavailable:
-            record = await self.vault.read(self.path(grant))
-            if record.data is not None and record.data.get("redeeming") == mine.redeeming:
-                return record.version
-            raise
-
     async def prolong(self, grant: str, mine: StoredTokens, version: int) -> tuple[StoredTokens, int]:
         """Our lease from now on, and the record's version. CasConflict where it ended and another has it."""
         mine = replace(mine, redeeming_until=time.time() + self.lease)
-        return mine, await self._write_lease(grant, mine, version)
+        return mine, await self.records.take(grant, mine, version)
 
     async def redeem(self, grant: str, mine: StoredTokens, version: int) -> StoredTokens:
         """Redeems under our lease and stores. OAuthUnavailable: the lease is given back; where the provider may have
@@ -273,81 +273,74 @@ class TokenRefresher:
             ):  # invalid_client, invalid_scope …: the configuration is wrong, the grant is not dead
                 await self.release(grant, mine, version)
                 raise recovery.client_refused(error) from None
-            raise await self.die(
-                grant,
-                mine,
-                version,
-                f"The identity provider no longer accepts this grant's refresh token ({error.code}).",
-            ) from None
+            raise await self._refused(grant, mine, version, error.code) from None
         except OAuthUnavailable as error:
             # Where it was sent nobody knows whether the token was redeemed. The lease ends at once, so that recovery
             # need not wait for it.
             await self.release(grant, mine, version, uncertain=error.sent)
             raise
-        after = await self.store(grant, self.successor(tokens, mine), version)
+        after = await self.store(grant, self.successor(tokens, mine), version, mine)
         if tokens.fault:  # the new refresh token is kept; its access token must not be used
             raise OAuthUnavailable("the refresh", tokens.fault, sent=False)
+        if lost := after.lost_scopes(mine):
+            raise await self.die(
+                grant,
+                after,
+                0,
+                f"The identity provider narrowed this grant at a refresh: it left out the scope {', '.join(lost)}."
+                " Without it there are no visas.",
+            )
         return after
+
+    async def _refused(self, grant: str, mine: StoredTokens, version: int, code: str) -> Exception:
+        """The provider refused the refresh token. Some do so once by mistake, so that introspection is heard, too; what
+        is refused again a minute later is dead.
+        """
+        try:
+            active: bool | None = (await self.oidc.introspect(mine.refresh_token, "refresh_token"))["active"]
+        except (OAuthDenied, OAuthUnavailable):
+            active = None
+        first = mine.refused_at or time.time()
+        if active is False or time.time() - first >= REFUSED_TWICE:
+            why = f"The identity provider no longer accepts this grant's refresh token ({code})."
+            return await self.die(grant, mine, version, why)
+        log.warning("grant %s: its refresh token was refused (%s), and is not called dead; once more", grant, code)
+        await self.release(grant, replace(mine, refused_at=first), version)
+        return OAuthUnavailable("the refresh", f"{code} of a token that it does not call dead", sent=False)
 
     def successor(self, tokens: TokenSet, before: StoredTokens) -> StoredTokens:
         return StoredTokens.of(tokens, default_lifetime=self.default_lifetime, before=before)
 
-    async def store(self, grant: str, stored: StoredTokens, version: int) -> StoredTokens:
-        """Writes the new tokens: nobody sees them before. Tries until the lease ends, as these are the only copy."""
-        deadline = time.monotonic() + self.lease * 0.9
-        while True:
-            try:
-                await self.vault.write(self.path(grant), stored.write(), cas=version)
-                break
-            except CasConflict:
-                if not await self._is_stored(grant, stored):
-                    log.error(
-                        "grant %s: its record changed under the lease; the new tokens are given up and revoked", grant
-                    )
-                    await self.oidc.revoke(stored.refresh_token)
-                    raise busy(grant) from None
-                break
-            except VaultUnavailable:
-                if time.monotonic() > deadline:
-                    log.error("grant %s: the new tokens could not be stored, Vault is away", grant)
-                    raise
-                await asyncio.sleep(0.2)
+    async def store(self, grant: str, stored: StoredTokens, version: int, before: StoredTokens) -> StoredTokens:
+        """Writes the new tokens, had for those of `before`: nobody sees them before."""
+        try:
+            await self.records.store(grant, stored, version, used=before.refresh_token)
+        except Superseded:
+            log.error("grant %s: its record changed under the lease; the new tokens are given up and revoked", grant)
+            with contextlib.suppress(OAuthDenied, OAuthUnavailable):
+                await self.oidc.revoke(stored.refresh_token)
+            raise busy(grant) from None
         self._remember(grant, stored)
         await self.on_refresh(grant, stored)
         return stored
 
-    async def _is_stored(self, grant: str, stored: StoredTokens) -> bool:
-        record = await self.vault.read(self.path(grant))
-        return record.data is not None and secrets.compare_digest(
-            str(record.data.get("refresh_token")), stored.refresh_token
-        )
-
     async def release(self, grant: str, mine: StoredTokens, version: int, *, uncertain: bool = False) -> None:
-        """Gives the lease back; `uncertain` leaves the mark that a redemption may have happened, for recovery."""
-        after = replace(mine, redeeming_until=0) if uncertain else replace(mine, redeeming="", redeeming_until=0)
-        try:
-            await self.vault.write(self.path(grant), after.write(), cas=version)
-        except (CasConflict, VaultUnavailable):
-            log.warning("grant %s: the lease could not be given back; it ends by itself in %.0f s", grant, self.lease)
+        """Gives the lease back; the tokens stay `uncertain` for the next who tries."""
+        await self.records.release(grant, mine, version, uncertain=uncertain)
 
     async def die(self, grant: str, mine: StoredTokens, version: int, why: str) -> Dead:
-        """Marks the grant dead, at once and for everybody; the exception to raise."""
+        """Marks the grant dead, at once and for everybody; the exception to raise. `version` 0: no lease is held."""
         self.forget(grant)
         await self.on_dead(grant, why)
-        await self.release(grant, mine, version)
+        if version:
+            await self.release(grant, mine, version)
         return Dead(why)
 
-    async def gone(self, grant: str) -> Dead:
-        """Vault has no tokens of it: marked dead, so that its user sees it and no replica asks for it again and again;
-        the exception to raise.
+    async def gone(self, grant: str, why: str) -> Dead:
+        """Vault has no tokens of it, as two readings say: marked dead, so that its user sees it and no replica asks for
+        it again and again; the exception to raise.
         """
-        why = (
-            "The grant's tokens are gone from Vault: it was revoked or has ended, or Vault was restored from an older"
-            " snapshot."
-        )
-        self.forget(grant)
-        await self.on_dead(grant, why)
-        return Dead(why)
+        return await self.die(grant, StoredTokens("", 0, 0), 0, f"The grant's tokens are gone from Vault. {why}")
 
     def _remember(self, grant: str, stored: StoredTokens) -> StoredTokens:
         self._cache[grant] = stored
@@ -359,6 +352,12 @@ class TokenRefresher:
 
 def provider_away(error: OAuthUnavailable) -> ProblemError:
     return ProblemError(503, "provider-unavailable", str(error), action="Try again in some seconds; nothing is lost.")
+
+
+def vault_away(why: str) -> ProblemError:
+    return ProblemError(
+        503, "vault-unavailable", why, action="Try again in some seconds; tell the operator if it stays."
+    )
 
 
 def busy(grant: str) -> ProblemError:

@@ -7,34 +7,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import hvac
 import requests
 from hvac import exceptions as hx
 
-from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
-from token_broker.settings import Settings
+from token_broker.tokens import vault_http
+from token_broker.tokens.vault_http import UnusableAnswer
+from token_broker.tokens.vault_login import VaultAuth
+from token_broker.tokens.vault_session import VaultSession
+from token_broker.tokens.vault_session import VaultUnavailable as VaultUnavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-TIMEOUT = 10  # seconds for one call
 TRIES = 5
+SIGNING_KEY = "broker/signing-key"  # always there once a broker has started: who does not have it is another Vault
+SECOND_READING = 1.0  # seconds after the first
 
 
 class CasConflict(Exception):
     """Somebody else wrote since it was read: read again and decide anew."""
-
-
-class VaultUnavailable(Exception):
-    """Vault does not answer, is sealed, or refuses the broker's login; the message says which and carries nothing
-    secret.
-    """
 
 
 @dataclass(frozen=True)
@@ -47,93 +43,53 @@ class VaultRecord:
     version: int
 
     def __repr__(self) -> str:  # the data is secret
-        return f"Record(version={self.version})"
-
-
-@dataclass(frozen=True)
-class AppRole:
-    """`POST /v1/auth/approle/login` with role id and secret id, each from its file."""
-
-    role_id_file: Path
-    secret_id_file: Path
-    name: str = "AppRole"
-    advice: str = "Check the role and secret id files."
-
-    def prepare(self) -> Callable[[hvac.Client], dict[str, Any]]:
-        role, secret = (read_secret_text(f, "Vault AppRole") for f in (self.role_id_file, self.secret_id_file))
-        return lambda client: client.auth.approle.login(role_id=role, secret_id=secret)
-
-
-@dataclass(frozen=True)
-class Kubernetes:
-    """`POST /v1/auth/<mount>/login` with the pod's projected service account token, which the kubelet rewrites."""
-
-    mount: str
-    role: str
-    token_file: Path
-    name: str = "Kubernetes"
-    advice: str = (
-        "Check that the role exists at that mount and is bound to the broker's service account, namespace and token"
-        " audience."
-    )
-
-    def prepare(self) -> Callable[[hvac.Client], dict[str, Any]]:
-        token = read_secret_text(self.token_file, "Vault's service account token", of_cluster=True)
-        return lambda client: client.auth.kubernetes.login(role=self.role, jwt=token, mount_point=self.mount)
-
-
-VaultAuth = (
-    AppRole | Kubernetes
-)  # `prepare` reads the files anew (they rotate) and gives the call; the client keeps the token that it brings
-
-
-def auth_of(s: Settings) -> VaultAuth:
-    """The way to log in that the settings name. SettingsError where a file of it is not set."""
-    if s.vault_auth == "kubernetes" and s.vault_token_file is not None:
-        return Kubernetes(s.vault_auth_mount, s.vault_role, s.vault_token_file)
-    if s.vault_auth == "approle" and s.vault_role_id_file is not None and s.vault_secret_id_file is not None:
-        return AppRole(s.vault_role_id_file, s.vault_secret_id_file)
-    raise SettingsError(f"TOKEN_BROKER_VAULT_AUTH is {s.vault_auth}, and its files are not set.")
+        return f"VaultRecord(version={self.version})"
 
 
 class Vault:
     """KV v2 at `mount`. A dead token (revoked, expired after its maximum of about 32 days) leads to one new login and
     one retry.
 
-    `ca_file`: the authority of Vault's certificate, where it is a private one.
+    `ca_file`: the authority of Vault's certificate, where it is a private one. `namespace`: of Vault Enterprise, HCP or
+    OpenBao; the mounts are those within it.
     """
 
-    def __init__(self, addr: str, mount: str, auth: VaultAuth, *, ca_file: Path | None = None) -> None:
-        self._client = hvac.Client(
-            url=addr, timeout=TIMEOUT, allow_redirects=False, verify=True if ca_file is None else str(ca_file)
-        )
+    def __init__(
+        self, addr: str, mount: str, auth: VaultAuth, *, ca_file: Path | None = None, namespace: str | None = None
+    ) -> None:
+        self._client = vault_http.client(addr, ca_file=ca_file, namespace=namespace)
         self._mount = mount
-        self._auth = auth
-        self._login_lock = asyncio.Lock()
+        self._session = VaultSession(self._client, auth)
         self._slots = asyncio.Semaphore(8)  # hvac has one connection pool of ten
-        self._login_number = 0
-        self._renew_at = 0.0
+        self._warned = False
 
     async def read(self, path: str) -> VaultRecord:
-        """`GET /v1/<mount>/data/<path>`."""
+        """`GET /v1/<mount>/data/<path>`. Nothing is there only where Vault itself says so."""
 
         def call() -> VaultRecord:
             try:
                 answer = self._client.secrets.kv.v2.read_secret_version(
-                    path, mount_point=self._mount, raise_on_deleted_version=False
+                    path, mount_point=self._mount, raise_on_deleted_version=True
                 )
             except hx.InvalidPath as error:
                 if error.errors:  # not "there is none", but "no handler for route": nothing is known of what lies there
                     raise VaultUnavailable(
                         f"Vault has no engine at {self._mount!r}. Check that it is the right Vault, and was restored."
                     ) from None
-                return VaultRecord(None, 0)
-            return VaultRecord(answer["data"]["data"], int(answer["data"]["metadata"]["version"]))
+                return VaultRecord(None, 0 if error.json.get("data") is None else _version(error.json, "metadata"))
+            data = _object(answer, "data").get("data")
+            if not isinstance(data, dict):
+                raise UnusableAnswer("its answer holds no data")
+            return VaultRecord(data, _version(answer, "metadata"))
 
-        return await self._call(call)
+        return await self._call(f"data/{path}", call)
 
     async def write(self, path: str, data: dict[str, Any], *, cas: int) -> int:
-        """`POST /v1/<mount>/data/<path>` with `cas`; the new version. CasConflict where another was faster."""
+        """`POST /v1/<mount>/data/<path>` with `cas`; the new version. CasConflict where another was faster.
+
+        Whether it was done is unknown after VaultUnavailable, and a CasConflict may be one's own write whose answer
+        went lost: the caller reads and decides.
+        """
 
         def call() -> int:
             try:
@@ -144,109 +100,155 @@ class Vault:
                 if "check-and-set" in str(error):
                     raise CasConflict(path) from None
                 raise
-            return int(answer["data"]["version"])
+            if _object(answer, "data").get("deletion_time") and not self._warned:
+                self._warned = True
+                log.error("%s", self._vanishing())
+            return _version(answer)
 
-        # A write whose answer was lost may have been done: it is not repeated blindly, the caller reads and decides.
-        return await self._call(call, retry=False)
+        return await self._call(f"data/{path}", call, retry=False)
 
     async def keep_one_version(self, path: str) -> None:
         """`POST /v1/<mount>/metadata/<path>`: old refresh tokens must not stay readable as old versions."""
         await self._call(
+            f"metadata/{path}",
             lambda: self._client.secrets.kv.v2.update_metadata(
                 path, max_versions=1, cas_required=True, mount_point=self._mount
-            )
+            ),
         )
 
     async def destroy(self, path: str) -> None:
-        """`DELETE /v1/<mount>/metadata/<path>`: all versions, for good."""
+        """`DELETE /v1/<mount>/metadata/<path>`: all versions, for good. VaultUnavailable where it is still there: what
+        answered was not Vault.
+        """
         await self._call(
-            lambda: self._client.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point=self._mount)
+            f"metadata/{path}",
+            lambda: self._client.secrets.kv.v2.delete_metadata_and_all_versions(path, mount_point=self._mount),
+        )
+        if await self._metadata(path) is not None:
+            raise VaultUnavailable("Vault still has a record that it was told to destroy.")
+
+    async def why_absent(self, path: str) -> str:
+        """The second reading of a path at which nothing was: a moment later, and with its metadata. Why nothing is
+        there; empty where something is. VaultUnavailable where this Vault is in doubt.
+        """
+        await asyncio.sleep(SECOND_READING)
+        if (await self.read(SIGNING_KEY)).data is None:
+            raise VaultUnavailable(
+                f"Vault has not even the broker's own key ({SIGNING_KEY}). Check that it is the right Vault and mount,"
+                " and that it was restored whole."
+            )
+        metadata = await self._metadata(path)
+        if (await self.read(path)).data is not None:
+            return ""
+        if metadata is None:
+            return "Vault has no record of it: it was destroyed, or Vault was restored from an older snapshot."
+        versions = metadata.get("versions")
+        last = versions.get(str(metadata.get("current_version"))) if isinstance(versions, dict) else None
+        if not isinstance(last, dict) or not (last.get("deletion_time") or last.get("destroyed")):
+            raise VaultUnavailable("Vault contradicts itself: it has a record's metadata, and not the record.")
+        return (
+            "Vault deleted its record: somebody did it by hand, or the mount or the record has delete_version_after"
+            " set. The broker's operator knows more."
         )
 
     async def check_mount(self) -> None:
         """SettingsError unless the mount is KV v2 that refuses writes without `cas` (KV v1 would ignore it silently:
-        replicas would overwrite each other).
+        replicas would overwrite each other) and keeps what is written.
         """
+        probe = f"broker/cas-probe-{secrets.token_hex(6)}"
 
-        def call() -> bool:
-            probe = f"broker/cas-probe-{secrets.token_hex(6)}"
+        def loose() -> bool:
             try:
                 self._client.write_data(f"{self._mount}/data/{probe}", data={"data": {"probe": "x"}})
             except hx.InvalidRequest as error:
-                return "check-and-set" in str(error)
+                if "check-and-set" in str(error):
+                    return False
+                raise
             except hx.InvalidPath:
-                return False
+                return True
             self._client.delete(f"{self._mount}/data/{probe}")
             self._client.delete(f"{self._mount}/metadata/{probe}")
-            return False
+            return True
 
-        if not await self._call(call):
+        def vanishes() -> bool:
+            answer = self._client.secrets.kv.v2.create_or_update_secret(
+                probe, {"probe": "x"}, cas=0, mount_point=self._mount
+            )
+            self._client.secrets.kv.v2.delete_metadata_and_all_versions(probe, mount_point=self._mount)
+            return bool(_object(answer, "data").get("deletion_time"))
+
+        if await self._call(f"data/{probe}", loose):
             raise SettingsError(
                 f"The Vault mount {self._mount!r} is not KV version 2 with cas_required: it accepted a write without"
                 f" check-and-set. Enable it: vault secrets enable -path={self._mount} -version=2 kv; vault write"
                 f" {self._mount}/config cas_required=true"
             )
+        if await self._call(f"data/{probe}", vanishes, retry=False):
+            raise SettingsError(self._vanishing())
 
     async def check(self) -> None:
         """VaultUnavailable unless a read works."""
-        await self.read("broker/signing-key")
+        await self.read(SIGNING_KEY)
 
-    async def _call(self, function: Callable[[], T], *, retry: bool = True) -> T:
-        """Runs a blocking call in a thread: logs in when needed, again when the token died; bounded backoff when Vault
-        is away.
-        """
-        relogged = False
-        for attempt in range(1, TRIES + 1):
+    def _vanishing(self) -> str:
+        return (
+            f"The Vault mount {self._mount!r} deletes what is written to it after a while (delete_version_after):"
+            f" grants would vanish. Switch it off: vault write {self._mount}/config delete_version_after=0s"
+        )
+
+    async def _metadata(self, path: str) -> dict[str, Any] | None:
+        """`GET /v1/<mount>/metadata/<path>`: its `data`, or None where Vault says that there is none."""
+
+        def call() -> dict[str, Any] | None:
             try:
-                number = await self._login()
+                answer = self._client.secrets.kv.v2.read_secret_metadata(path, mount_point=self._mount)
+            except hx.InvalidPath as error:
+                if error.errors:
+                    raise VaultUnavailable(f"Vault has no engine at {self._mount!r}.") from None
+                return None
+            return _object(answer, "data")
+
+        return await self._call(f"metadata/{path}", call)
+
+    async def _call(self, what: str, function: Callable[[], T], *, retry: bool = True) -> T:
+        """Runs a blocking call at the path `what` in a thread: logs in when needed, again when the token died; bounded
+        backoff when Vault is away. VaultUnavailable, and what `function` raises of ours; never anything else.
+        """
+        for attempt in range(1, TRIES + 1):
+            number = await self._session.login()
+            try:
                 async with self._slots:
-                    return await asyncio.to_thread(function)
+                    found = await asyncio.to_thread(function)
+                self._session.worked(what, number)
+                return found
+            except (VaultUnavailable, CasConflict):
+                raise
             except (hx.Forbidden, hx.Unauthorized):
-                # Vault answers 403 both to a dead token and to a path outside the policy: one new login tells which.
-                if relogged:
+                await self._session.refused(what, number)  # nothing was done: once more, with the new login
+            except (hx.InvalidRequest, hx.InvalidPath) as error:
+                raise VaultUnavailable(f"Vault refused the request: {type(error).__name__}.") from None
+            except Exception as error:  # of requests, of hvac, or of a parser that met an answer of a kind unknown
+                nothing_sent = isinstance(error, requests.ConnectionError) and "refused" in str(error).lower()
+                if attempt == TRIES or not (retry or nothing_sent):
+                    why = error.why if isinstance(error, UnusableAnswer) else type(error).__name__
                     raise VaultUnavailable(
-                        "Vault refuses the broker's policy this path (403). Check the AppRole's policy."
-                    ) from None
-                relogged = True
-                await self._login(after=number)
-            except (requests.RequestException, hx.VaultError) as error:
-                if isinstance(error, (hx.InvalidRequest, hx.InvalidPath)):
-                    raise VaultUnavailable(f"Vault refused the request: {type(error).__name__}.") from None
-                certain = (
-                    isinstance(error, requests.ConnectionError)
-                    and not isinstance(error, requests.ReadTimeout)
-                    and "refused" in str(error).lower()
-                )
-                if attempt == TRIES or not (retry or certain or isinstance(error, hx.VaultDown)):
-                    raise VaultUnavailable(
-                        f"Vault does not answer rightly ({type(error).__name__}). Check that it runs and is unsealed."
+                        f"Vault does not answer rightly ({why}). Check that it runs and is unsealed, and what stands"
+                        " before it."
                     ) from None
             await asyncio.sleep(min(2.0, 0.1 * 2**attempt) * (0.5 + secrets.randbelow(1000) / 1000))
         raise VaultUnavailable("Vault does not answer.")
 
-    async def _login(self, after: int | None = None) -> int:
-        """Logs in when there is no token, two thirds of its life are over, or the login numbered `after` turned out
-        dead.
-        """
-        if self._login_number and time.monotonic() < self._renew_at and self._login_number != after:
-            return self._login_number
-        async with self._login_lock:
-            if self._login_number and time.monotonic() < self._renew_at and self._login_number != after:
-                return self._login_number
-            login = self._auth.prepare()
 
-            def call() -> float:
-                try:
-                    answer = login(self._client)
-                except (hx.InvalidRequest, hx.Forbidden) as error:
-                    raise VaultUnavailable(
-                        f"Vault refuses the broker's {self._auth.name} login ({type(error).__name__})."
-                        f" {self._auth.advice}"
-                    ) from None
-                return float(answer["auth"]["lease_duration"] or 3600)
+def _object(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    found = answer.get(name)
+    if not isinstance(found, dict):
+        raise UnusableAnswer(f"its answer holds no {name}")
+    return found
 
-            lease = await asyncio.to_thread(call)
-            self._renew_at = time.monotonic() + lease * 2 / 3
-            self._login_number += 1
-            log.info("logged in at Vault for %.0f s", lease)
-            return self._login_number
+
+def _version(answer: dict[str, Any], within: str | None = None) -> int:
+    data = _object(answer, "data")
+    version = (data if within is None else _object(data, within)).get("version")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise UnusableAnswer("its answer holds no version")
+    return version

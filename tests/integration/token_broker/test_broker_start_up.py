@@ -15,8 +15,9 @@ import pytest
 from gdi.kit.secret_files import write_private
 from gdi.local_federation.openbao import POLICY, OpenBao
 from tests.support.broker_kit import World
-from token_broker.broker import SIGNING_KEY, signing_key
-from token_broker.tokens.vault import AppRole, Vault
+from token_broker.broker import signing_key
+from token_broker.tokens.vault import SIGNING_KEY, Vault
+from token_broker.tokens.vault_login import AppRole
 
 pytest_plugins = ["tests.support.broker_fixtures"]
 

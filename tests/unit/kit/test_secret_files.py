@@ -15,7 +15,7 @@ from gdi.kit.settings import SettingsError
 from gdi.local_federation.aai.config import _secret as of_the_stand_in
 from gdi.runner.host.identity import _key as of_the_process_host
 from node_gateway.settings import s3_credentials as of_the_gateway
-from token_broker.tokens.vault import AppRole
+from token_broker.tokens.vault_login import AppRole
 
 MODES = [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o660, 0o644]
 

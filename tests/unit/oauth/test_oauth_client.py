@@ -30,7 +30,13 @@ from gdi.oauth.token_times import LONGEST_ACCESS
 from tests.support.scripted_provider import ScriptedProvider, scripted_provider
 
 CLIENT, SECRET = "our client:1", "s3cr%t+ä:/ word"
-GOOD = {"access_token": "ACCESS-1", "refresh_token": "REFRESH-1", "token_type": "Bearer", "expires_in": 60}
+GOOD = {
+    "access_token": "ACCESS-1",
+    "refresh_token": "REFRESH-1",
+    "token_type": "Bearer",
+    "expires_in": 60,
+    "active": True,
+}
 DEFAULT = 111.0
 
 Call = Callable[[OAuthClient], Awaitable[Any]]

@@ -15,7 +15,7 @@ from tests.support.clock import virtually
 from token_broker.tokens.recovery import recover
 from token_broker.tokens.stored_tokens import StoredTokens
 from token_broker.tokens.token_refresher import TokenRefresher
-from token_broker.tokens.vault import CasConflict
+from token_broker.tokens.vault import CasConflict, VaultRecord
 
 
 class Vault:
@@ -24,6 +24,11 @@ class Vault:
     def __init__(self) -> None:
         self.version = 7
         self.written: list[dict[str, Any]] = []
+
+    async def read(self, path: str) -> VaultRecord:
+        return VaultRecord(
+            self.written[-1] if self.written else StoredTokens("r", 60, 0, redeeming="x").write(), self.version
+        )
 
     async def write(self, path: str, data: dict[str, Any], *, cas: int) -> int:
         if cas != self.version:
