@@ -72,7 +72,7 @@ class Background:
             await asyncio.sleep(every * (0.5 + secrets.randbelow(1000) / 1000))
 
     async def _refresh(self) -> None:
-        """Starts what is due and does not wait for it: one grant whose lease is stored elsewhere must not hold up the
+        """Starts what is due and does not wait for it: one grant whose lease is held elsewhere must not hold up the
         others.
         """
         for grant in await self._grants.due_for_refresh(BATCH + len(self._refreshing)):

@@ -230,7 +230,7 @@ class Grants:
             grant=grant,
         )
 
-    # --- note by the keeper ----------------------------------------------------------------------
+    # --- told by the keeper ----------------------------------------------------------------------
 
     async def on_refresh(self, grant: str, stored: StoredTokens) -> None:
         async with self._store.write() as c:

@@ -112,7 +112,7 @@ class GrantRecords:
             self.unstored.discard(grant)
 
     async def _next(self, grant: str, stored: StoredTokens, used: str) -> int:
-        """What the next write must name; 0 where `stored` is stored. Superseded, VaultUnavailable."""
+        """What the next write must name; 0 where they are stored. Superseded, VaultUnavailable."""
         record = await self.read(grant)
         if record.tokens is None:
             if await self.vault.why_absent(self.path(grant)):
