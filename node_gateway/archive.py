@@ -8,7 +8,6 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -17,12 +16,13 @@ from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.bounded_read import afirst
 from node_gateway.keys import PublicKey
+from node_gateway.listed_files import Files, Listed, http_date, why_another
 from node_gateway.redaction import redact
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
 MAGIC = b"crypt4gh"
-SEGMENT, SEALED = 65536, 28  # Crypt4GH: bytes of data in a segment, and nonce with authentication code beside them
 MAX_LISTING = 64 * 1024 * 1024
+NOT_BY_ID = (400, 404, 405, 501)  # what an archive answers that has no Crypt4GH by a file's id
 PASSED_HEADERS = ("etag", "last-modified", "content-length")
 
 
@@ -35,15 +35,6 @@ class SdaRefusal(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A file as the archive lists it: size in bytes after decryption, last change in epoch seconds where it says so."""
-
-    path: str
-    size: int
-    mtime: float | None
-
-
 @dataclass
 class Download:
     """An open answer whose first bytes are Crypt4GH's. `chunks` raises httpx.HTTPError where it is cut off; `close`
@@ -54,17 +45,7 @@ class Download:
     chunks: AsyncIterator[bytes]
     answer: httpx.Response
     header_length: int | None = None  # of the Crypt4GH header, where the first bytes tell
-
-    def lacks(self, size: int) -> int:
-        """How many bytes are missing for a file of `size` bytes after decryption; 0 where none are or it cannot be told
-        (an edit list makes it more).
-        """
-        length = self.headers.get("content-length", "")
-        if self.header_length is None or not length.isdecimal() or size <= 0:
-            return 0
-        whole, rest = divmod(size, SEGMENT)
-        needed = self.header_length + whole * (SEGMENT + SEALED) + (rest + SEALED if rest else 0)
-        return max(0, needed - int(length))
+    packets: int = 0  # in that header
 
     async def close(self) -> None:
         await self.answer.aclose()
@@ -97,25 +78,62 @@ class SdaClient:
         value = self._json(answer)
         if not isinstance(value, list):
             raise SdaRefusal("ArchiveError", f"The archive's list of files of {dataset} is not a list.")
-        return [_listed(f) for f in value if isinstance(f, dict) and isinstance(f.get("filePath"), str)]
+        return [Listed.of(f) for f in value if isinstance(f, dict) and isinstance(f.get("filePath"), str)]
 
-    async def last_modified(self, file: SdaUrl, token: str) -> float | None:
-        """By a HEAD on the file; None where the archive does not say."""
+    async def last_modified(self, file: SdaUrl, listed: Listed, token: str) -> float | None:
+        """By a HEAD on the file; None where the archive does not say, or speaks of another file."""
         try:
             answer = await fetch(self._http, "HEAD", self._path(file), max_bytes=0, headers=self._headers(token))
         except (httpx.HTTPError, TooLarge):
             return None
-        return _http_date(answer.headers.get("last-modified", "")) if answer.ok else None
+        if not answer.ok or why_another(listed, {"etag": answer.headers.get("etag", "")}, None, 0):
+            return None
+        return http_date(answer.headers.get("last-modified", ""))
 
-    async def open(self, file: SdaUrl, token: str, method: str = "GET") -> Download:
-        """The file re-encrypted to the TES's key. Nothing has been sent on yet when this raises SdaRefusal."""
-        request = self._http.build_request(method, self._path(file), headers=self._headers(token))
+    async def open(self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str = "GET") -> Download:
+        """The listed file re-encrypted to the TES's key, by its id; by its path where the archive has no Crypt4GH by
+        id (SDA's v1), and then only where its checksum or the other `files` of the listing tell that it is that file.
+        Nothing has been sent on yet when this raises SdaRefusal.
+        """
+        if listed.id:
+            answer = await self._ask(f"/files/{_quote(listed.id)}", token, method)
+            if answer.status_code not in NOT_BY_ID:
+                return await self._closing(answer, file, listed, token, method)
+            await answer.aclose()
+        another = files.may_be_another(listed)
         try:
-            answer = await self._http.send(request, stream=True)
+            answer = await self._ask(self._path(file), token, method)
+            download = await self._closing(answer, file, listed, token, method)
+        except SdaRefusal as refused:
+            if another and refused.error_class == "NotFound":
+                raise SdaRefusal(
+                    "ArchiveError",
+                    f"The archive lists {file}, but does not find it by that path: it takes letters such as + ( [ for"
+                    " a pattern. Its operator has to serve files by id, or to rename the file.",
+                ) from None
+            raise
+        if another and not _has_checksum(download, listed):
+            await download.close()
+            raise SdaRefusal(
+                "ArchiveError",
+                f"The archive gives {file} by its path only, which other files may match too, and no checksum of it.",
+            )
+        return download
+
+    async def _ask(self, path: str, token: str, method: str) -> httpx.Response:
+        request = self._http.build_request(method, path, headers=self._headers(token))
+        try:
+            return await self._http.send(request, stream=True)
         except httpx.HTTPError as error:
             raise SdaRefusal("ArchiveError", f"The archive does not answer ({type(error).__name__}).") from None
+
+    async def _closing(self, answer: httpx.Response, file: SdaUrl, listed: Listed, token: str, method: str) -> Download:
         try:
-            return await self._opened(answer, file, token, method)
+            download = await self._opened(answer, file, token, method)
+            if why := why_another(listed, download.headers, download.header_length, download.packets):
+                kind: DenialClass = "Truncated" if "missing" in why else "ArchiveError"
+                raise SdaRefusal(kind, f"{file} is damaged in the archive, or another file came: {why}.")
+            return download
         except BaseException:
             await answer.aclose()
             raise
@@ -145,7 +163,8 @@ class SdaClient:
                 ) from None
         if not first.startswith(MAGIC):
             raise await self._not_crypt4gh(file, first, token)
-        return Download(headers, _joined(first, chunks), answer, _header_length(first))
+        packets = int.from_bytes(first[12:16], "little") if len(first) >= 16 else 0
+        return Download(headers, _joined(first, chunks), answer, _header_length(first), packets)
 
     async def _not_crypt4gh(self, file: SdaUrl, first: bytes, token: str) -> SdaRefusal:
         if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", first):
@@ -190,6 +209,7 @@ class SdaClient:
         return {
             "Authorization": f"Bearer {token}",
             "Client-Public-Key": self._key.header,
+            "X-C4GH-Public-Key": self._key.header,  # the name in SDA's v2
             "Accept-Encoding": "identity",
         }
 
@@ -256,6 +276,13 @@ def _header_length(first: bytes) -> int | None:
     return at if count <= 1000 else None
 
 
+def _has_checksum(download: Download, listed: Listed) -> bool:
+    """An ETag of another form says nothing; one of another value was refused before."""
+    return bool(listed.checksum) and len(download.headers.get("etag", "").removeprefix("W/").strip('"')) == len(
+        listed.checksum
+    )
+
+
 async def _nothing() -> AsyncIterator[bytes]:
     return
     yield b""  # makes this an async generator
@@ -265,17 +292,3 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
     yield first
     async for chunk in rest:
         yield chunk
-
-
-def _listed(file: dict[str, Any]) -> Listed:
-    size = file.get("decryptedFileSize")
-    stamp = next((file[k] for k in ("lastModified", "fileLastModified", "mtime") if file.get(k) is not None), None)
-    mtime = float(stamp) if isinstance(stamp, (int, float)) else _http_date(str(stamp or ""))
-    return Listed(file["filePath"], size if isinstance(size, int) and size >= 0 else 0, mtime)
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
-        return None

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, field, replace
 
 from gdi.contracts.urls import SdaUrl
-from node_gateway.archive import Listed, SdaClient
+from node_gateway.archive import SdaClient, SdaRefusal
+from node_gateway.listed_files import Files, Listed, SamePathError
 
 FRESH_FOR = 15.0  # seconds; one run asks for many files of a dataset at once
 MAX_LISTINGS = 50
+
+
+@dataclass(frozen=True)
+class _Kept:
+    at: float
+    files: Files
+    times: dict[str, float | None] = field(default_factory=dict)
 
 
 class Listings:
@@ -17,30 +26,45 @@ class Listings:
 
     def __init__(self, archive: SdaClient) -> None:
         self._archive = archive
-        self._kept: OrderedDict[tuple[str, str], tuple[float, dict[str, Listed], dict[str, float | None]]] = (
-            OrderedDict()
-        )
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
     async def find(self, run: str, file: SdaUrl, token: str, *, times: bool = True) -> Listed | None:
         """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. SdaRefusal where the
-        archive does not open the dataset.
+        archive does not open the dataset, or has two files of that path.
         """
+        kept = await self._of(run, file, token)
+        found = _of_path(kept.files, file)
+        if found is None or found.mtime is not None or not times:
+            return found
+        if file.path not in kept.times:
+            kept.times[file.path] = await self._archive.last_modified(file, found, token)
+        return replace(found, mtime=kept.times[file.path])
+
+    async def with_others(self, run: str, file: SdaUrl, token: str) -> tuple[Listed, Files]:
+        """The file and all files of its dataset, for a read: a file that is not in the listing is looked for once more.
+        SdaRefusal as above, and `NotFound`.
+        """
+        for fresh in (False, True):
+            kept = await self._of(run, file, token, fresh=fresh)
+            if found := _of_path(kept.files, file):
+                return found, kept.files
+        raise SdaRefusal("NotFound", f"{file} does not exist in the archive.")
+
+    async def _of(self, run: str, file: SdaUrl, token: str, *, fresh: bool = False) -> _Kept:
         kept = self._kept.get((run, file.dataset))
-        if kept is None or time.monotonic() - kept[0] > FRESH_FOR:
-            files = await self._archive.files(file.dataset, token)
-            kept = (time.monotonic(), {_plain(f.path, file.dataset): f for f in files}, {})
+        if kept is None or fresh or time.monotonic() - kept.at > FRESH_FOR:
+            kept = _Kept(time.monotonic(), Files(file.dataset, await self._archive.files(file.dataset, token)))
             self._kept[(run, file.dataset)] = kept
             self._kept.move_to_end((run, file.dataset))
             while len(self._kept) > MAX_LISTINGS:
                 self._kept.popitem(last=False)
-        found = kept[1].get(_plain(file.path, file.dataset))
-        if found is None or found.mtime is not None or not times:
-            return found
-        if file.path not in kept[2]:
-            kept[2][file.path] = await self._archive.last_modified(file, token)
-        return Listed(found.path, found.size, kept[2][file.path])
+        return kept
 
 
-def _plain(path: str, dataset: str) -> str:
-    """Archives list a file with or without `.c4gh` and with or without the dataset before it."""
-    return path.removeprefix("/").removeprefix(f"{dataset}/").removesuffix(".c4gh")
+def _of_path(files: Files, file: SdaUrl) -> Listed | None:
+    try:
+        return files.of_path(file.path)
+    except SamePathError as error:
+        raise SdaRefusal(
+            "ArchiveError", f"{error}. The archive's operator has to give each a path of its own."
+        ) from None

@@ -3,19 +3,20 @@ internal listener on the pod's own loopback.
 
 Funnel can show no client certificate and loses parts of what it reads (gdi/funnel/crypt4gh_proxy.py): this does both
 for it. CERTIFICATES is a folder with `tls.crt`, `tls.key` (this side's) and `ca.crt` (whose certificate the gateway
-must have), as cert-manager writes them.
+must have), as cert-manager writes them. The environment's `C4GH_SECRET_KEY` is the file of Funnel's own key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 import sys
 from pathlib import Path
 
-from gdi.funnel import crypt4gh_proxy
+from gdi.funnel import crypt4gh, crypt4gh_proxy
 
 
 def tls(folder: Path) -> ssl.SSLContext:
@@ -27,8 +28,9 @@ def tls(folder: Path) -> ssl.SSLContext:
 
 async def relay(port: int, url: str, certificates: Path | None) -> None:
     """Until SIGTERM, which comes when the worker beside it has ended."""
+    key = crypt4gh.Key.load(Path(file)) if (file := os.environ.get("C4GH_SECRET_KEY")) else None
     server = await crypt4gh_proxy.serve(
-        port, crypt4gh_proxy.Upstream(url, None if certificates is None else tls(certificates))
+        port, crypt4gh_proxy.Upstream(url, None if certificates is None else tls(certificates)), key
     )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,11 @@ namespace: one machine's, or one pod's).
 It also panics on any status but 200, and with it all tasks of the node die: such an answer becomes a cut connection,
 which fails the one task. A gateway that is away (it may restart) is waited for, as a task that failed for that would
 have to be made anew.
+
+And it reads on after a segment that does not open, ignores edit lists, and panics at small packets. So with the node's
+key every segment is opened here and the file is written anew for the same key, in the plainest form: what does not open
+cuts the connection, and what an edit list leaves out does not come (decision 761). Without the key only the framing is
+looked at.
 """
 
 from __future__ import annotations
@@ -24,13 +29,13 @@ from pathlib import Path
 
 import httpx
 
+from gdi.funnel.crypt4gh import MAC, MAGIC, MAX_HEADER, NONCE, SEALED, Body, DamagedError, Key, Plainest, packets
 from gdi.kit.retry import RetryPolicy, acall_again
 from gdi.kit.tls import authorities
 
 log = logging.getLogger(__name__)
-MAGIC = b"crypt4gh"
-SEGMENT = 65_564  # 12 nonce + 65,536 + 16 MAC
-MAX_HEADER, MAX_HEAD = 1024 * 1024, 64 * 1024
+SEGMENT = SEALED
+MAX_HEAD = 64 * 1024
 PASSED_ON = ("authorization", "client-public-key", "range")
 TIMEOUT = httpx.Timeout(60, connect=10)
 TAKEN_WITHIN = 3600.0
@@ -51,15 +56,15 @@ class Upstream:
     tls: ssl.SSLContext | None = None
 
 
-async def serve(port: int, source: Path | Upstream) -> asyncio.Server:
+async def serve(port: int, source: Path | Upstream, key: Key | None = None) -> asyncio.Server:
     """Listens on 127.0.0.1:`port` in place of the server behind the unix socket or URL `source`; one GET for each
-    connection.
+    connection. `key`: the one that the files are encrypted to.
     """
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # drain() waits until the kernel has it all
         try:
-            await _handle(reader, writer, source)
+            await _handle(reader, writer, source, key)
             writer.close()
         except (
             CutError,
@@ -70,7 +75,8 @@ async def serve(port: int, source: Path | Upstream) -> asyncio.Server:
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
         ) as error:
-            log.warning("a transfer was cut: %s", error if isinstance(error, CutError) else type(error).__name__)
+            named = isinstance(error, (CutError, DamagedError))
+            log.warning("a transfer was cut: %s", error if named else type(error).__name__)
             writer.transport.abort()
 
     return await asyncio.start_server(accept, "127.0.0.1", port, limit=MAX_HEAD)
@@ -87,7 +93,9 @@ def _client(source: Path | Upstream) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=source.url, verify=source.tls or authorities(), timeout=TIMEOUT, trust_env=False)
 
 
-async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: Path | Upstream) -> None:
+async def _handle(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: Path | Upstream, key: Key | None
+) -> None:
     head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).decode("latin-1").split("\r\n")
     method, target, _ = head[0].split(" ", 2)
     sent = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
@@ -127,7 +135,7 @@ async def _handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, so
         writer.write(
             "\r\n".join([status, *kept, "Transfer-Encoding: chunked", "Connection: close", "", ""]).encode("latin-1")
         )
-        await _chunks(writer, _framed(start, body))
+        await _chunks(writer, _framed(start, body, key, target))
 
 
 async def _answer(client: httpx.AsyncClient, request: httpx.Request, reader: asyncio.StreamReader) -> httpx.Response:
@@ -141,18 +149,35 @@ async def _answer(client: httpx.AsyncClient, request: httpx.Request, reader: asy
     )
 
 
-async def _framed(start: bytes, body: _Parts) -> AsyncIterator[bytes]:
-    """The Crypt4GH header as one part, then each segment as one; the last one may be shorter."""
+async def _framed(start: bytes, body: _Parts, key: Key | None, target: str) -> AsyncIterator[bytes]:
+    """The Crypt4GH header as one part, then each segment as one; the last one may be shorter. CutError naming
+    `target`.
+    """
     header = start + await body.exactly(8)
     for _ in range(int.from_bytes(header[12:16], "little")):
         length = await body.exactly(4)
         size = int.from_bytes(length, "little")
         if size < 4 or len(header) + size > MAX_HEADER:
-            raise CutError
+            raise CutError(f"{target}: the Crypt4GH header is damaged or longer than {MAX_HEADER} bytes")
         header += length + await body.exactly(size - 4)
-    yield header
-    while segment := await body.exactly(SEGMENT, short=True):
-        yield segment
+    if key is None:
+        yield header
+        while segment := await body.exactly(SEGMENT, short=True):
+            if len(segment) < NONCE + MAC:
+                raise CutError(f"{target}: {len(segment)} bytes follow the last segment")
+            yield segment
+        return
+    try:
+        opened, anew = Body(packets(header)[0], key), Plainest(key)
+        yield anew.header
+        while segment := await body.exactly(SEGMENT, short=True):
+            for part in anew.seal(opened.open(segment)):
+                yield part
+        opened.end()
+    except DamagedError as error:
+        raise CutError(f"{target}: {error}") from None
+    for part in anew.end():
+        yield part
 
 
 async def _chunks(writer: asyncio.StreamWriter, parts: AsyncIterator[bytes]) -> None:

@@ -97,23 +97,10 @@ class Data:
         except ProblemError as error:
             raise _denied(error) from None
         try:
-            download = await self.archive.open(file, token, method)
+            listed, files = await self.listings.with_others(known.run, file, token)
+            return await self.archive.open(file, listed, files, token, method)
         except SdaRefusal as refused:
             raise Denied(STATUS.get(refused.error_class, 502), refused.error_class, refused.reason) from None
-        if missing := await self._lacks(known, file, token, download):
-            await download.close()
-            raise Denied(502, "Truncated", f"{file} is damaged in the archive: {missing} bytes are missing.")
-        return download
-
-    async def _lacks(self, known: Known, file: SdaUrl, token: str, download: Download) -> int:
-        """A stored file that was cut comes with a clean answer: its length is held against the size that the archive
-        lists.
-        """
-        try:
-            listed = await self.listings.find(known.run, file, token, times=False)
-        except SdaRefusal:
-            return 0  # the file itself is there
-        return download.lacks(listed.size) if listed else 0
 
     async def _open_run(self, known: Known) -> None:
         """A broker that restarts is waited for here as for a token: the TES would take a 503 for a broken task."""

@@ -9,6 +9,7 @@ import base64
 import ctypes
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -236,6 +237,9 @@ class FakeSda:
         self.files: dict[tuple[str, str], bytes] = {}
         self.sizes: dict[tuple[str, str], int] = {}
         self.modes: dict[tuple[str, str], str] = {}
+        self.checksums: dict[tuple[str, str], str] = {}
+        self.by_id = False  # as SDA's v1 answers; its v2 gives Crypt4GH by id
+        self.extra: list[dict[str, Any]] = []  # entries of the listing beside the files
         self.listed = True  # an old SDA answers 200 with XML where this dataset is not open
         self.old = False
         self.requests: list[dict[str, str]] = []
@@ -257,10 +261,24 @@ class FakeSda:
             if not known(request) or dataset not in self.open:
                 return PlainTextResponse("dataset not found", 404)
             return [
-                {"filePath": p, "fileId": p, "decryptedFileSize": self.sizes.get((d, p), 0)}
+                {
+                    "filePath": p,
+                    "fileId": f"urn:{p}",
+                    "decryptedFileSize": self.sizes.get((d, p), 0),
+                    "decryptedFileChecksum": self.checksums.get((d, p), ""),
+                }
                 for d, p in self.files
                 if d == dataset
-            ]
+            ] + self.extra
+
+        @app.api_route("/files/{file_id}", methods=["GET", "HEAD"])
+        async def by_id(request: Request, file_id: str) -> Any:
+            if not known(request):
+                return PlainTextResponse("unauthorised", 401)
+            if not self.by_id:
+                return PlainTextResponse("downloading encrypted data is not supported", 400)
+            found = [(d, p) for d, p in self.files if f"urn:{p}" == file_id and d in self.open]
+            return Response(self.files[found[0]]) if found else PlainTextResponse("file not found", 404)
 
         @app.api_route("/s3-encrypted/{dataset}/{path:path}", methods=["GET", "HEAD"])
         async def data(request: Request, dataset: str, path: str) -> Any:
@@ -274,11 +292,14 @@ class FakeSda:
                     if self.old
                     else Response(status_code=403)
                 )
-            body = self.files.get((dataset, path))
-            if body is None:
+            # As SDA's database does: the path is a pattern without anchors, and the first row that matches is sent.
+            matching = (f for f in self.files if f[0] == dataset and re.search(path, f[1]))
+            name = next(matching, None)
+            if name is None:
                 return PlainTextResponse("file not found", 404)
+            body = self.files[name]
             headers = {
-                "ETag": '"abc"',
+                "ETag": f'"{self.checksums.get(name, "abc")}"',
                 "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT",
                 "Content-Length": str(len(body)),
                 "Set-Cookie": "sda_session_key=x; Path=/",

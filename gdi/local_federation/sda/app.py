@@ -26,6 +26,7 @@ from gdi.local_federation.sda.crypt import Crypt4ghFile, NotCrypt4GH, public_key
 from gdi.local_federation.sda.ranges import Span, Unsatisfiable, span
 
 log = logging.getLogger(__name__)
+KEY_HEADERS = ("x-c4gh-public-key", "client-public-key")  # as SDA's v2 and v1 name it
 MAX_BODY = 4096  # nobody sends this service anything
 
 
@@ -64,7 +65,7 @@ def create_app(config: SdaConfig) -> FastAPI:
             raise DownloadDenied(404, "dataset not found")
         return JSONResponse(await asyncio.to_thread(archive.listing, identifier))
 
-    @app.get("/files/{file_id}")
+    @app.api_route("/files/{file_id}", methods=["GET", "HEAD"])
     async def by_id(
         request: Request,
         file_id: str,
@@ -77,7 +78,9 @@ def create_app(config: SdaConfig) -> FastAPI:
             raise DownloadDenied(404, "file not found")
         if entry.dataset not in granted:
             raise DownloadDenied(401, "unauthorised")
-        return await service.send(request, entry, encrypted=False, coordinates=(startCoordinate, endCoordinate))
+        # SDA's v1 gives plaintext by id, its v2 Crypt4GH for the key that is named.
+        encrypted = any(name in request.headers for name in KEY_HEADERS)
+        return await service.send(request, entry, encrypted=encrypted, coordinates=(startCoordinate, endCoordinate))
 
     @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD"])
     async def s3(request: Request, rest: str) -> Response:
@@ -179,8 +182,8 @@ class SdaService:
 
 
 def _recipient(request: Request) -> bytes:
-    """The caller's key from `Client-Public-Key` (base64 of its PEM)."""
-    given = request.headers.get("client-public-key", "")
+    """The caller's key (base64 of its PEM)."""
+    given = next((request.headers[name] for name in KEY_HEADERS if name in request.headers), "")
     if not given:
         raise DownloadDenied(400, "c4gh public key is missing from the header")
     try:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from crypt4gh import CIPHER_SEGMENT_SIZE, SEGMENT_SIZE, header, lib, sodium
 from crypt4gh.keys.c4gh import MAGIC_WORD, encode_string, parse_private_key
 
+from gdi.funnel import crypt4gh
 from gdi.kit.secret_files import write_private
 
 # At DEBUG the library writes session keys and private keys into the log: it is never let down to that level.
@@ -107,12 +108,11 @@ class Crypt4ghFile:
         # Bounded before the library reads it: the number of packets is the file's own claim.
         if len(start) < 16 or start[:8] != header.MAGIC_NUMBER or int.from_bytes(start[12:16], "little") > MAX_PACKETS:
             raise NotCrypt4GH("the stored file does not start like Crypt4GH")
-        stream = io.BytesIO(start)
         try:
-            packets = tuple(bytes(p) for p in header.parse(stream))
-        except ValueError:
+            packets, body_start = crypt4gh.packets(start)
+        except crypt4gh.DamagedError:
             raise NotCrypt4GH("the stored file's Crypt4GH header is damaged") from None
-        return cls(path, packets, stream.tell(), size - stream.tell())
+        return cls(path, tuple(packets), body_start, size - body_start)
 
     @property
     def plain_size(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,9 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
-from crypt4gh import lib as crypt4gh_lib
-from crypt4gh.keys import get_private_key
 
 from gdi.contracts.urls import SdaUrl, UrlError
+from gdi.funnel.crypt4gh import MAGIC, MAX_HEADER, SEALED, Body, DamagedError, Key, packets
 from gdi.kit.bounded_read import first
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
@@ -30,7 +28,6 @@ from gdi.local_federation.tes.config import ArchiveConfig
 from gdi.local_federation.tes.transfer import (
     CHUNK,
     Budget,
-    StoppedError,
     TransferError,
     TryAgainError,
     copy,
@@ -39,10 +36,6 @@ from gdi.local_federation.tes.transfer import (
 )
 
 TIMEOUT = httpx.Timeout(60, connect=10)
-MAGIC = b"crypt4gh"
-# At DEBUG the package logs session keys, and it logs every segment that fails: its errors come back as exceptions
-# anyway.
-logging.getLogger("crypt4gh").setLevel(logging.CRITICAL)
 
 
 class ArchiveReader:
@@ -54,9 +47,9 @@ class ArchiveReader:
         self._settings = settings
         read_secret(settings.secret_key_file)  # mode and presence
         try:
-            self._key = get_private_key(str(settings.secret_key_file), _no_passphrase)
+            self._key = Key.load(settings.secret_key_file)
             public = settings.public_key_file.read_bytes()
-        except (OSError, ValueError, NotImplementedError) as error:
+        except (OSError, ValueError) as error:
             raise SettingsError(
                 f"archive: the Crypt4GH keys {settings.secret_key_file}, {settings.public_key_file}: {error}"
             ) from None
@@ -123,16 +116,21 @@ class ArchiveReader:
             )
 
 
-def _decrypt(name: str, key: bytes, source: IO[bytes], sink: _Sink) -> None:
+def _decrypt(name: str, key: Key, source: io.BufferedReader, sink: _Sink) -> None:
     try:
-        crypt4gh_lib.decrypt([(0, key, None)], source, sink)
-    except (httpx.HTTPError, TransferError, StoppedError):
-        raise
-    # The package raises ValueError, AssertionError, struct.error and libsodium's own; none says more than this.
-    except Exception as error:
-        raise TransferError(
-            f"{printable(name)}: not decryptable with this node's key, or damaged ({type(error).__name__})"
-        ) from None
+        header = source.read(16)
+        for _ in range(int.from_bytes(header[12:16], "little")):
+            length = source.read(4)
+            size = int.from_bytes(length, "little")
+            if len(header) + size > MAX_HEADER:
+                raise DamagedError(f"its header is longer than {MAX_HEADER} bytes")
+            header += length + source.read(max(0, size - 4))
+        body = Body(packets(header)[0], key)
+        while segment := source.read(SEALED):
+            sink.write(body.open(segment))
+        body.end()
+    except DamagedError as error:
+        raise TransferError(f"{printable(name)}: not decryptable with this node's key, or damaged: {error}") from None
 
 
 def _refusal(name: str, answer: httpx.Response) -> TransferError:
@@ -187,7 +185,3 @@ class _Sink:
         self._budget.take(len(data))
         self.digest.update(data)
         return self._file.write(data)
-
-
-def _no_passphrase() -> str:
-    raise ValueError("the private key has a passphrase; provision one without")

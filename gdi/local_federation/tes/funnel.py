@@ -28,6 +28,7 @@ import httpx
 import yaml
 
 from gdi.funnel import container_line, crypt4gh_proxy
+from gdi.funnel.crypt4gh import Key
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from gdi.kit.tls import authorities
 from gdi.local_federation.tes import folder
@@ -190,8 +191,8 @@ async def inside(spec_file: Path) -> int:
     """
     spec = json.loads(spec_file.read_text())
     home = Path(spec["home"])
-    # What comes from the gateway is framed anew; all else is relayed as it is.
-    gateway = await crypt4gh_proxy.serve(SDA_PORT, Path(spec["gateway"]))
+    # What comes from the gateway is opened and written anew; all else is relayed as it is.
+    gateway = await crypt4gh_proxy.serve(SDA_PORT, Path(spec["gateway"]), Key.load(Path(spec["secret_key"])))
     relays = [
         await SocketProxy(Tcp("127.0.0.1", port), Unix(home / f"out-{port}"), 256).start() for port in spec["reach"]
     ]

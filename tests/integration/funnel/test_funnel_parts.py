@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import os
 import shutil
 import socket
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import c4gh
 
 from gdi.funnel import crypt4gh_proxy
+from gdi.funnel.crypt4gh import MAX_HEADER, Key
 from gdi.local_federation.tes import funnel
 from gdi.runner.sandbox.docker import DriverImage, write_driver
 from tests.support.tes_kit import encrypt, wait_for
@@ -270,6 +273,30 @@ async def test_a_source_that_ends_too_early_never_looks_like_a_whole_file(
             await client.get(f"http://127.0.0.1:{port}/s3-encrypted/D/x.c4gh")
 
 
+async def test_with_the_nodes_key_every_segment_is_opened_and_written_anew(home: Path) -> None:
+    """What Funnel would read on over, disclose or panic at never reaches it."""
+    body, source = file_of(300_000, home), Source()
+    behind = await source.start(home / "s")
+    front = await crypt4gh_proxy.serve(0, home / "s", Key.load(home / "sec"))
+    url = f"http://127.0.0.1:{front.sockets[0].getsockname()[1]}/s3-encrypted/D/x.c4gh"
+    damaged = bytearray(body)
+    damaged[200 + SEGMENT] ^= 1
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for data, good in ((body, True), (bytes(damaged), False), (body + bytes(5), False), (body[:-9], False)):
+            source.pieces = [f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode(), data]
+            if not good:
+                with pytest.raises(httpx.TransportError):  # the terminating chunk is missing
+                    await client.get(url)
+                continue
+            anew, plain = (await client.get(url)).content, [io.BytesIO(), io.BytesIO()]
+            secret = Key.load(home / "sec").secret.private_bytes_raw()
+            for one, out in zip((body, anew), plain, strict=True):
+                crypt4gh_lib.decrypt([(0, secret, None)], io.BytesIO(one), out)
+            assert anew != body and len(anew) == len(body) and plain[0].getvalue() == plain[1].getvalue()
+    for server in (front, behind):
+        await crypt4gh_proxy.stop(server)
+
+
 async def test_a_denial_passes_as_it_is(served: tuple[Source, int]) -> None:
     source, port = served
     source.pieces = [b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nAccessDenied"]
@@ -291,7 +318,7 @@ async def test_an_error_of_the_gateway_reaches_funnel_as_a_cut_connection(
 async def test_what_is_no_crypt4gh_file_comes_whole_or_not_at_all(served: tuple[Source, int]) -> None:
     source, port = served
     async with httpx.AsyncClient(trust_env=False) as client:
-        for size, whole in ((crypt4gh_proxy.MAX_HEADER, True), (crypt4gh_proxy.MAX_HEADER + 9, False)):
+        for size, whole in ((MAX_HEADER, True), (MAX_HEADER + 9, False)):
             source.pieces = [f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode(), b"x" * size]
             if whole:
                 assert len((await client.get(f"http://127.0.0.1:{port}/s3/D/x.txt")).content) > size - 9

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -27,6 +28,7 @@ def archive(world: World) -> Iterator[bytes]:
     world.sda.files = {FILE: body, ("DS-B", "other.c4gh"): c4gh(100)}
     world.sda.sizes, world.sda.modes, world.sda.old = {FILE: 3_000_000}, {}, False
     world.sda.open = {"DS-A", "DS-B"}
+    world.sda.checksums, world.sda.extra, world.sda.by_id = {}, [], False
     world.sda.requests.clear()
     yield body
     world.broker.away = False
@@ -214,6 +216,50 @@ def test_a_bad_file_is_refused_before_the_first_byte_with_what_is_wrong(
     assert answer.status_code == status and expected in answer.text and "<html>" not in answer.text
     told = failed(world, run, task)
     assert told["gdi_error_class"] == expected and told["gdi_dataset"] == "DS-A" and "DS-A" in told["gdi_reason"]
+
+
+OLD = ("DS-A", "cohort.vcf.gz.c4gh.2019.c4gh")
+
+
+def test_a_file_is_fetched_by_its_id_where_the_archive_can(world: World, archive: bytes) -> None:
+    odd = "a+(b)[c].vcf.c4gh"
+    world.sda.by_id = True
+    world.sda.files = {OLD: c4gh(70_000), FILE: archive, ("DS-A", odd): c4gh(5)}
+    world.sda.sizes |= {OLD: 70_000, ("DS-A", odd): 5}
+    run = world.new_run()
+    for path, wanted in ((FILE[1], archive), (odd, world.sda.files["DS-A", odd])):
+        capability = world.tes.capability(run.submit(inputs=[{"url": f"sda://DS-A/{path}", "path": "/gdi/work/in"}]))
+        answer = world.read(f"/s3-encrypted/DS-A/{quote(path)}", capability)
+        assert answer.status_code == 200 and answer.content == wanted, answer.text[:200]
+
+
+def test_another_file_than_the_listed_one_is_never_sent(world: World, archive: bytes) -> None:
+    """An archive that finds files by an unanchored pattern sends the wrong one first."""
+    cases: list[tuple[str, dict[tuple[str, str], str], int]] = [
+        ("checksum is not", {FILE: "a" * 64, OLD: "b" * 64}, 3_000_000),
+        ("no checksum of it", {}, 3_000_000),
+        ("bytes more than the archive lists", {}, 2_000_000),
+    ]
+    for said, checksums, size in cases:
+        world.sda.files = {OLD: c4gh(3_000_000), FILE: archive}
+        world.sda.checksums, world.sda.sizes = checksums, {FILE: size, OLD: 3_000_000}
+        run, task, capability = started(world)
+        answer = world.read(PATH, capability)
+        assert answer.status_code == 502 and said in answer.text, answer.text[:300]
+        assert failed(world, run, task)["gdi_error_class"] == "ArchiveError"
+    world.sda.files = {FILE: archive, OLD: c4gh(3_000_000)}
+    world.sda.checksums, world.sda.sizes = {FILE: "a" * 64, OLD: "b" * 64}, {FILE: 3_000_000, OLD: 3_000_000}
+    assert world.read(PATH, started(world)[2]).content == archive, "the checksum tells that it is the right one"
+
+
+def test_two_files_of_one_path_are_an_error_that_names_both(world: World) -> None:
+    world.sda.by_id = True
+    world.sda.extra = [{"filePath": FILE[1], "fileId": "urn:of-another-submitter", "decryptedFileSize": 9}]
+    run, _, capability = started(world)
+    answer = world.read(PATH, capability)
+    assert answer.status_code == 502
+    assert f"urn:{FILE[1]}" in answer.text and "urn:of-another-submitter" in answer.text
+    assert run.call("HEAD", f"/datasets/DS-A/{FILE[1]}").status_code == 502
 
 
 def test_an_answer_that_breaks_off_breaks_off_for_the_tes_too(world: World, archive: bytes) -> None:
