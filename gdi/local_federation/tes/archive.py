@@ -116,7 +116,7 @@ class ArchiveReader:
             )
 
 
-def _decrypt(name: str, key: Key, source: io.BufferedReader, sink: _Sink) -> None:
+def _decrypt(name: str, key: Key, source: io.BufferedReader[Any], sink: _Sink) -> None:
     try:
         header = source.read(16)
         for _ in range(int.from_bytes(header[12:16], "little")):

@@ -15,7 +15,7 @@ from crypt4gh import lib
 from crypt4gh.keys import c4gh
 
 from gdi.funnel.crypt4gh import MAGIC, SEALED, SEGMENT, Body, DamagedError, Key, Plainest, packets
-from gdi.local_federation.sda.crypt import KeyPair, Crypt4ghFile
+from gdi.local_federation.sda.crypt import Crypt4ghFile, KeyPair
 from gdi.local_federation.tes.archive import _decrypt
 from gdi.local_federation.tes.transfer import TransferError
 
