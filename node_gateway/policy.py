@@ -32,7 +32,8 @@ def _installed(name: str) -> str:
 
 class ReleasePolicy(Frozen):
     """Which kinds of release may leave, by name, and how large a file their checks look at (`max_bytes`, and `max_rows`
-    where it has rows). `checks` is the name that `kinds` had before version 0.2.
+    where it has rows). `absent`: what it means where a dataset's files lack a site: that everybody has the reference,
+    or that it is unknown. `checks` is the name that `kinds` had before version 0.2.
     """
 
     kinds: list[Annotated[str, AfterValidator(_installed)]] = Field(
@@ -40,6 +41,7 @@ class ReleasePolicy(Frozen):
     )
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=1024**3)
     max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
+    absent: Literal["reference", "unknown"] = "unknown"
 
     @model_validator(mode="before")
     @classmethod
@@ -55,10 +57,10 @@ class Policy(Frozen):
 
     `max_task_bytes` is of one task as it is sent (JSON), `max_run_bytes` of all tasks of a run together.
 
-    `floor` is the smallest non-zero count of people or alleles that may leave. `logs: open` lets anyone read what tasks
-    print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved it at
-    `/review`; a workflow may ask for the same. `retention_days` after a run ended its workspace is emptied; without it,
-    never.
+    `floor` is the fewest people that a number may be about; zero does not pass. `logs: open` lets anyone read what
+    tasks print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved
+    it at `/review`; a workflow may ask for the same. `retention_days` after a run ended its workspace is emptied;
+    without it, never.
     """
 
     images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)

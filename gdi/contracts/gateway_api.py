@@ -33,7 +33,8 @@ class ReleaseRequest(BaseModel):
 
 class Released(BaseModel):
     """The answer of `POST /releases/{run}` (200): what was published. `sha256` and `bytes` of the published file, which
-    lies at `url`; `signature` is the node's `release+jwt`. `withheld`: how many, by reason.
+    lies at `url`; `signature` is the node's `release+jwt`. `sites_withheld` and `withheld`, by reason: rounded
+    to 1,000; None and empty of fewer than 10,000 sites.
     """
 
     name: ReleaseName
@@ -43,7 +44,7 @@ class Released(BaseModel):
     url: Annotated[str, Field(max_length=500)]
     signature: Annotated[str, Field(max_length=4000)]
     sites_released: Count = 0
-    sites_withheld: Count = 0
+    sites_withheld: Count | None = None
     withheld: dict[str, int] = Field(default_factory=dict)
 
 

@@ -24,55 +24,86 @@ from gdi.local_federation import cohort
 from gdi.local_federation.cohort import CohortError, CohortSite
 from gdi.local_federation.display import ProgressDisplay
 from gdi.local_federation.federation import Federation, versions
+from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import airflow
 from gdi.local_federation.portal import DemoPortal
 from gdi.local_federation.sweep import KEPT, TEMPORARY, tidy
+from gdi.releases.allele_counts.merge import COLUMNS
 
 WORKFLOW = "allele-frequency"
 FINAL = ("success", "failed")
-AT_LEAST = 100  # sites in the demo's answer, with its own cohort
+AT_LEAST = 100  # sites with exact counts in the demo's answer, with its own cohort
 
 
 class RunFailed(RuntimeError):
     """The analysis did not succeed: which task, what it said."""
 
 
+@dataclass(frozen=True)
+class CountsRow:
+    """A row of answer.tsv: AC and AN as (lowest, highest), both ends equal where they are exact; how many nodes told AC
+    exactly; whether hardly anybody was called.
+    """
+
+    ac: tuple[int, int]
+    an: tuple[int, int]
+    exact: bool
+    nodes: int
+    missing: bool
+
+    def holds(self, ac: int, an: int) -> bool:
+        """Whether these counts are possible."""
+        return self.ac[0] <= ac <= self.ac[1] and self.an[0] <= an <= self.an[1]
+
+
 @dataclass
 class DemoAnswer:
-    """`rows` of answer.tsv by site: (AC, AN) or None where withheld. `wrong` are sites that differ from the pooled
-    counts.
+    """`rows` of answer.tsv by site. `wrong` are sites whose pooled counts are not those of the row, or not within its
+    intervals; `unlisted` sites that no node lists, and `too_many` those of them that more people carry than the nodes'
+    floors allow.
     """
 
     file: Path
-    rows: dict[CohortSite, tuple[int, int] | None]
-    nodes: dict[CohortSite, int]
+    rows: dict[CohortSite, CountsRow]
     wrong: list[CohortSite] = field(default_factory=list)
-    withheld: int = 0
+    unlisted: list[CohortSite] = field(default_factory=list)
+    too_many: list[CohortSite] = field(default_factory=list)
 
     @property
-    def released(self) -> int:
-        return sum(1 for counts in self.rows.values() if counts is not None)
+    def exact(self) -> int:
+        return sum(1 for counts in self.rows.values() if counts.exact)
+
+    @property
+    def missing(self) -> int:
+        return sum(1 for counts in self.rows.values() if counts.missing)
+
+    @property
+    def intervals(self) -> int:
+        return len(self.rows) - self.exact - self.missing
 
 
 def read_answer(file: Path) -> DemoAnswer:
-    """`answer.tsv`: CHROM POS REF ALT AC AN AF NODES; AC and AN empty where withheld."""
+    """The columns of `gdi.releases.allele_counts.merge.table`."""
     lines = file.read_text().splitlines()
-    if lines[0].split("\t") != ["CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"]:
+    if tuple(lines[0].split("\t")) != COLUMNS:
         raise RunFailed(f"{file} has another header than expected: {lines[0]!r}")
-    rows: dict[CohortSite, tuple[int, int] | None] = {}
-    nodes: dict[CohortSite, int] = {}
+    rows: dict[CohortSite, CountsRow] = {}
     for line in lines[1:]:
-        chrom, pos, ref, alt, ac, an, _, n = line.split("\t")
-        site = CohortSite(chrom, int(pos), ref, alt)
-        rows[site] = (int(ac), int(an)) if ac else None
-        nodes[site] = int(n)
-    return DemoAnswer(file, rows, nodes)
+        row = dict(zip(COLUMNS, line.split("\t"), strict=True))
+        site = CohortSite(row["CHROM"], int(row["POS"]), row["REF"], row["ALT"])
+        ac, an = (int(row["AC_MIN"]), int(row["AC_MAX"])), (int(row["AN_MIN"]), int(row["AN_MAX"]))
+        nodes = int(row["NODES"])
+        missing = row["REASON"] == "missing" and not nodes
+        rows[site] = CountsRow(ac, an, bool(row["AC"]) and bool(row["AN"]), nodes, missing)
+    return DemoAnswer(file, rows)
 
 
-def compare(answer: DemoAnswer, pooled: dict[CohortSite, tuple[int, int]]) -> DemoAnswer:
-    """Fills in what differs from the counts that bcftools made of the whole file, and how many sites no answer has."""
-    answer.wrong = [site for site, counts in answer.rows.items() if counts is not None and pooled.get(site) != counts]
-    answer.withheld = len(pooled) - answer.released
+def compare(answer: DemoAnswer, pooled: dict[CohortSite, tuple[int, int]], layout: Layout) -> DemoAnswer:
+    """Compares with the counts that bcftools made of the whole file."""
+    most = len(layout.nodes) * 2 * (layout.floor - 1)  # copies of an allele that no node lists
+    answer.wrong = [site for site, counts in answer.rows.items() if not counts.holds(*pooled.get(site, (-1, -1)))]
+    answer.unlisted = [site for site in pooled if site not in answer.rows]
+    answer.too_many = [site for site in answer.unlisted if pooled[site][0] > most]
     return answer
 
 
@@ -210,7 +241,7 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
         with ProgressDisplay(console) as display:
             dag_run, broker_run = run(federation, show=display.show)
         federation.seconds["analysis"] = time.monotonic() - run_started
-        answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
+        answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled, federation.layout)
         for name in ("answer.tsv", "answer.png"):
             shutil.copyfile(federation.layout.results / broker_run / name, work / name)
         federation.seconds["everything"] = time.monotonic() - begin
@@ -218,10 +249,10 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
         if options.json_file is not None:
             options.json_file.write_text(json.dumps(summary, indent=1) + "\n")
         report(console, federation, answer, summary, dag_run, broker_run)
-        right = not answer.wrong and (answer.released >= AT_LEAST or options.own_cohort)
+        right = not answer.wrong and not answer.too_many and (answer.exact >= AT_LEAST or options.own_cohort)
         if not right:
             console.print(
-                Text("The answer differs from the pooled counts, or too few sites were released.", "bold red")
+                Text("The answer differs from the pooled counts, or too few sites have exact ones.", "bold red")
             )
         if right and not options.exit:
             console.print("\nThe federation stays up. [bold]Ctrl-C[/bold] stops it.")
@@ -248,13 +279,13 @@ def summarise(
     return {
         "run": broker_run,
         "sites": len(pooled),
-        "sites_compared": answer.released,
-        "sites_equal_to_pooled": answer.released - len(answer.wrong),
-        "sites_withheld": answer.withheld,
+        "sites_compared": len(answer.rows),
+        "sites_equal_to_pooled": len(answer.rows) - len(answer.wrong),
+        "sites_exact": answer.exact,
+        "sites_with_intervals": answer.intervals,
+        "sites_where_nobody_was_called": answer.missing,
+        "sites_unlisted": len(answer.unlisted),
         "nodes": len(federation.layout.nodes),
-        "sites_where_nobody_was_called": sum(
-            1 for counts in answer.rows.values() if counts is not None and not counts[1]
-        ),
         "tasks": sum(rule.total for rule in tasks.rules) if tasks else None,
         "refreshes": refreshes(federation),
         "seconds": {k: round(v, 1) for k, v in federation.seconds.items()},
@@ -277,32 +308,21 @@ def report(
     for column in ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES"):
         table.add_column(column, justify="left" if column in ("CHROM", "REF", "ALT") else "right")
     known = sorted(
-        ((s, c) for s, c in answer.rows.items() if c is not None and c[1]), key=lambda row: -row[1][0] / row[1][1]
+        ((site, counts) for site, counts in answer.rows.items() if counts.exact and counts.an[0]),
+        key=lambda row: -row[1].ac[0] / row[1].an[0],
     )
-    for site, (ac, an) in known[:10]:
-        table.add_row(
-            site.chrom,
-            str(site.pos),
-            site.ref[:12],
-            site.alt[:12],
-            str(ac),
-            str(an),
-            f"{ac / an:.4f}",
-            str(answer.nodes[site]),
-        )
+    for site, counts in known[:10]:
+        ac, an = counts.ac[0], counts.an[0]
+        place = (site.chrom, str(site.pos), site.ref[:12], site.alt[:12])
+        table.add_row(*place, str(ac), str(an), f"{ac / an:.4f}", str(counts.nodes))
     console.print(table)
-    equal = (
-        f"{answer.released - len(answer.wrong)} of {answer.released} released sites equal bcftools over the pooled file"
-    )
-    uncalled = (
-        f" ({summary['sites_where_nobody_was_called']} of them with nobody called)"
-        if summary["sites_where_nobody_was_called"]
-        else ""
-    )
+    right = len(answer.rows) - len(answer.wrong)
     console.print(
         Text(
-            f"{equal}{uncalled}; {answer.withheld} withheld by the nodes",
-            "bold green" if not answer.wrong else "bold red",
+            f"{right} of {len(answer.rows)} sites agree with bcftools over the pooled file: {answer.exact} exactly,"
+            f" {answer.intervals} within an interval, {answer.missing} where nobody was called; {len(answer.unlisted)}"
+            " sites are rare at every node and are not listed",
+            "bold green" if not answer.wrong and not answer.too_many else "bold red",
         ),
         soft_wrap=True,
     )

@@ -7,13 +7,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import IO, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from gdi.releases.answer import Column, Page, read_page
+from gdi.releases.disclosure.past import Past
+from gdi.releases.disclosure.rules import Rule
 
-U = TypeVar("U")  # what leaves a node whole or not at all: a site, a table, a group
+U = TypeVar("U")  # what is judged together: a site, a table, a group
+L = TypeVar("L")  # what leaves of it
 R = TypeVar("R")  # one node's release, as the coordinator read it
 A = TypeVar("A")  # the answer, merged of all nodes' releases
 
@@ -28,17 +31,21 @@ class BadReleaseError(Exception):
 
 @dataclass(frozen=True)
 class Rules:
-    """What the node's policy sets for every kind: `floor`, the smallest non-zero count of people that may leave, and
-    `max_rows`, the most rows that the node looks at.
+    """What the node sets for every kind: `floor`, the fewest people that a number may be about; `max_rows`, the most
+    rows that the node looks at; `absent`, what the data says of a site that its files do not list; `classes`, whether
+    genotype classes may leave. `off`: rules that a test switches off; the gateway leaves it empty.
     """
 
     floor: int
     max_rows: int
+    absent: Literal["reference", "unknown"] = "unknown"
+    classes: bool = False
+    off: frozenset[Rule] = frozenset()
 
 
 class Cell(NamedTuple):
-    """What the ledger remembers of one thing that left. `key` names it within the kind, equal for equal things (at most
-    2,100 characters, ASCII); `numbers`, at least one, are all counts that a reader has or can work out, always in the
+    """What the ledger remembers of one answer. `key` names it within the kind, equal for equal things (at most 2,100
+    characters, ASCII); `numbers`, at least one, say what was answered and how many people it is about, always in the
     same order (at most 480 characters with commas between them).
     """
 
@@ -46,19 +53,28 @@ class Cell(NamedTuple):
     numbers: tuple[int, ...]
 
 
-Before = Mapping[str, Iterable[tuple[int, ...]]]
-"""What left this node before, by a cell's key: each time its numbers."""
+@dataclass(frozen=True)
+class CheckedUnits(Generic[L]):
+    """What leaves of some units, in their order; how many were withheld for each reason; and the cells of what stays,
+    which the ledger remembers as well, so that the same question gets the same answer.
+    """
+
+    released: list[L]
+    withheld: Counter[str]
+    kept: list[Cell] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class CheckedUnits(Generic[U]):
-    """What may leave of some units, in their order, and how many were withheld for each reason."""
+class Scope:
+    """How many people a file's units count (the most of them, where units differ; 0 where the kind does not know), and
+    whether the units have everything that the data has: then what is not among them is absent.
+    """
 
-    released: list[U]
-    withheld: Counter[str]
+    people: int = 0
+    complete: bool = True
 
 
-class NodeHalf(ABC, Generic[U]):
+class NodeHalf(ABC, Generic[U, L]):
     """The node's half. Every method is pure: no clock, no network, no database; only the file that it is given."""
 
     columns: ClassVar[tuple[str, ...]]  # of the reviewer's table
@@ -73,18 +89,22 @@ class NodeHalf(ABC, Generic[U]):
     def keys(self, unit: U) -> Iterable[str]:
         """The keys of the cells that the check of this unit compares with what left before."""
 
-    @abstractmethod
-    def check(self, units: Sequence[U], rules: Rules, before: Before) -> CheckedUnits[U]:
-        """The verdict on these units. `before` has what left of all their keys. Called for one batch after another."""
+    def scope(self, units: Sequence[U]) -> Scope:
+        """What all units together are about."""
+        return Scope()
 
     @abstractmethod
-    def cells(self, unit: U) -> Iterable[Cell]:
-        """What the ledger remembers of a unit that leaves."""
+    def check(self, units: Sequence[U], rules: Rules, past: Past) -> CheckedUnits[L]:
+        """The verdict on these units. `past` has what left of all their keys. Called for one batch after another."""
 
     @abstractmethod
-    def write(self, out: IO[bytes], units: Iterable[U], withheld: Mapping[str, int]) -> None:
+    def cells(self, left: L) -> Iterable[Cell]:
+        """What the ledger remembers of what leaves."""
+
+    @abstractmethod
+    def write(self, out: IO[bytes], left: Iterable[L], withheld: Mapping[str, int], scope: Scope, rules: Rules) -> None:
         """Writes the file that leaves: our own serialisation of checked numbers, nothing of the input's text. Equal
-        units give equal bytes: the node signs their SHA-256.
+        answers give equal bytes: the node signs their SHA-256. `withheld`: as the centre may know it.
         """
 
     @abstractmethod
@@ -96,7 +116,7 @@ class NodeHalf(ABC, Generic[U]):
 
 @dataclass(frozen=True)
 class Size:
-    """`rows` of an answer, of which `withheld` have no numbers because of a node."""
+    """`rows` of an answer, of which `withheld` are intervals, or have no numbers, because of a node."""
 
     rows: int
     withheld: int
@@ -140,7 +160,8 @@ class Kind(ABC):
     """A kind of release, registered under its name as an entry point of the group `gdi.release_kinds`.
 
     `unit` is what leaves whole or not at all, `row` a row of the answer: nouns in the singular. `reasons` says in words
-    why a unit is withheld. Released files are of `media_type` and end in `suffix`.
+    why a unit is withheld, `central` are those that the centre is told. Released files are of `media_type` and end in
+    `suffix`.
     """
 
     name: ClassVar[str]
@@ -148,6 +169,7 @@ class Kind(ABC):
     unit: ClassVar[str] = "row"
     row: ClassVar[str] = "row"
     reasons: ClassVar[Mapping[str, str]] = {}
+    central: ClassVar[frozenset[str]] = frozenset()
     media_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
 
@@ -157,7 +179,7 @@ class Kind(ABC):
         return f"gdi-{self.name}/{self.version}"
 
     @abstractmethod
-    def node(self) -> NodeHalf[Any]:
+    def node(self) -> NodeHalf[Any, Any]:
         """The node's half, imported now. Its units are the kind's own business: Any."""
 
     @abstractmethod

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.kit.database import insert
+from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import Cell
 from node_gateway.db import store as db
 
@@ -27,29 +29,35 @@ async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> i
     )
 
 
-async def related(connection: AsyncConnection, datasets: Iterable[str]) -> list[int]:
-    """The numbers of all sets that share a dataset with this one, itself included."""
-    own = set(datasets)
+async def cohorts(connection: AsyncConnection, datasets: Iterable[str]) -> Past:
+    """The cohorts that something left of and that share a dataset with this one, or with one that does."""
+    own = frozenset(datasets)
     rows = await connection.execute(sa.select(db.dataset_sets))
-    return [row.id for row in rows if own & set(json.loads(row.names))]
+    found = {row.id: frozenset(json.loads(row.names)) for row in rows}
+    near, more = set(own), True
+    while more:
+        linked = [cohort for cohort in found.values() if cohort & near and not cohort <= near]
+        near.update(*linked)
+        more = bool(linked)
+    found = {number: cohort for number, cohort in found.items() if cohort & near}
+    number = next((number for number, cohort in found.items() if cohort == own), None)
+    return Past(own, number, found)
 
 
-async def before(
-    connection: AsyncConnection, sets: list[int], kind: str, keys: Sequence[str]
-) -> dict[str, list[tuple[int, ...]]]:
-    """What left before by these keys: each time its numbers."""
-    found: dict[str, list[tuple[int, ...]]] = {}
-    if not sets:
-        return found
-    c = db.ledger_cells.c
+async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: Sequence[str]) -> Past:
+    """The same cohorts, with what left of them by these keys. Of a cohort's numbers the first that left count."""
+    found: dict[str, dict[int, tuple[int, ...]]] = {}
+    if not past.cohorts:
+        return past
+    c, sets = db.ledger_cells.c, list(past.cohorts)
     # Few sets are sought in the index, each for each key; of many, a key's rows are read and compared.
     related_sets = (c.datasets if len(sets) <= FEW else c.datasets + 0).in_(sets)
     for start in range(0, len(keys), BATCH):
         named = c.key.in_(keys[start : start + BATCH])
-        query = sa.select(c.key, c.numbers).where(c.kind == kind, named, related_sets)
-        async for row in await connection.stream(query):
-            found.setdefault(row.key, []).append(tuple(int(n) for n in row.numbers.split(",")))
-    return found
+        query = sa.select(c.key, c.datasets, c.numbers).where(c.kind == kind, named, related_sets)
+        async for row in await connection.stream(query.order_by(c.release.desc())):
+            found.setdefault(row.key, {})[row.datasets] = tuple(int(n) for n in row.numbers.split(","))
+    return replace(past, cells=found)
 
 
 async def write(connection: AsyncConnection, datasets: int, kind: str, cells: Iterable[Cell], release: int) -> None:

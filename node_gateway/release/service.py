@@ -9,8 +9,9 @@ import hashlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Any
 
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.releases import signature
-from gdi.releases.kind import FormatError, Kind, NodeHalf, Rules
+from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, Rules
 from gdi.releases.registry import kind_of
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
@@ -32,10 +33,11 @@ from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import ledger
-from node_gateway.review.service import SPOOL, Reviews
+from node_gateway.review.service import AT_NODE, SPOOL, Reviews
 from node_gateway.workspace.bucket import Bucket
 
 JSON = "application/json"
+TOLD_FROM, TOLD_TO = 10_000, 1_000  # units: from how many on, and how closely, the centre is told what was withheld
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Releases:
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
                     known = await self._publish(request, kind, caller, policy, digest, source, published)
-        answer: dict[str, Any] = known.answer
+        answer = {name: value for name, value in known.answer.items() if name != AT_NODE}
         if known.state == "refused":
             reason = await self.reviews.reason(known.number)
             raise refusal(["a person of the node looked at it and refused it" + (f": {reason}" if reason else "")])
@@ -130,15 +132,17 @@ class Releases:
         out: IO[bytes],
     ) -> sa.Row[Any]:
         file.seek(0)
-        half, rules = kind.node(), Rules(policy.floor, policy.releases.max_rows)
+        half, rules = kind.node(), Rules(policy.floor, policy.releases.max_rows, policy.releases.absent)
         try:
             units = await asyncio.to_thread(half.read, file, rules)
         except FormatError as error:
             self.metrics.releases.labels("refused").inc()
             raise refusal([str(error)]) from None
         newest = await self._newest()
-        passed, withheld = await self._judge(kind, half, units, caller, rules)
-        await asyncio.to_thread(half.write, out, passed, withheld)
+        checked = await self._judge(kind, half, units, caller, rules)
+        passed, withheld = checked.released, public_withheld(kind, checked.withheld, len(units))
+        scope = await asyncio.to_thread(half.scope, units)
+        await asyncio.to_thread(half.write, out, passed, withheld or {}, scope, rules)
         size = out.tell()
         out.seek(0)
         digest = await asyncio.to_thread(_sha256, out)
@@ -163,9 +167,10 @@ class Releases:
                 attempt=caller.attempt,
             ),
             sites_released=len(passed),
-            sites_withheld=sum(withheld.values()),
-            withheld=dict(sorted(withheld.items())),
+            sites_withheld=None if withheld is None else rounded(checked.withheld.total()),
+            withheld=withheld or {},
         ).model_dump(mode="json")
+        answer[AT_NODE] = {"withheld": dict(sorted(checked.withheld.items()))}
         state = WAITING if self.reviews.needed(request.review) else "published"
         values = {
             "run": caller.run,
@@ -185,12 +190,12 @@ class Releases:
             result = await connection.execute(db.releases.insert().values(**values))
             sets = await ledger.datasets_id(connection, caller.datasets)
             cells = (cell for unit in passed for cell in half.cells(unit))
-            await ledger.write(connection, sets, kind.name, cells, _number(result))
+            await ledger.write(connection, sets, kind.name, chain(cells, checked.kept), _number(result))
             if state != "published":
                 await self.reviews.note(connection, _number(result), caller)
         await self.database.make_durable()
         self.metrics.releases.labels(state).inc()
-        what = f"{request.name}: {len(passed)} {kind.unit}s, {answer['sites_withheld']} withheld, sha256 {digest}"
+        what = f"{request.name}: {len(passed)} {kind.unit}s, {checked.withheld.total()} withheld, sha256 {digest}"
         await self.audit.record(
             AuditEvent(
                 f"release-{state}", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow
@@ -205,20 +210,20 @@ class Releases:
             return await _newest(connection)
 
     async def _judge(
-        self, kind: Kind, half: NodeHalf[Any], units: Sequence[Any], caller: Caller, rules: Rules
-    ) -> tuple[list[Any], Counter[str]]:  # units: the kind's own
-        passed: list[Any] = []
-        withheld: Counter[str] = Counter()
+        self, kind: Kind, half: NodeHalf[Any, Any], units: Sequence[Any], caller: Caller, rules: Rules
+    ) -> CheckedUnits[Any]:  # units, and what leaves of them: the kind's own
+        all_checked = CheckedUnits[Any]([], Counter())
         async with self.database.read() as connection:
-            sets = await ledger.related(connection, caller.datasets)
+            past = await ledger.cohorts(connection, caller.datasets)
             for start in range(0, len(units), ledger.BATCH):
                 batch = units[start : start + ledger.BATCH]
                 keys = [key for unit in batch for key in half.keys(unit)]
-                before = await ledger.before(connection, sets, kind.name, keys)
-                checked = await asyncio.to_thread(half.check, batch, rules, before)
-                passed += checked.released
-                withheld.update(checked.withheld)
-        return passed, withheld
+                now = await ledger.with_cells(connection, past, kind.name, keys)
+                checked = await asyncio.to_thread(half.check, batch, rules, now)
+                all_checked.released.extend(checked.released)
+                all_checked.kept.extend(checked.kept)
+                all_checked.withheld.update(checked.withheld)
+        return all_checked
 
     async def open(self, run: str, name: str) -> bytes:
         """The published bytes of the run's latest release of that name. ProblemError 404."""
@@ -250,6 +255,21 @@ class Releases:
                 action="Tell the node's operator.",
             )
         return data
+
+
+def rounded(count: int) -> int:
+    """A number of units as closely as the centre is told it."""
+    return round(count / TOLD_TO) * TOLD_TO
+
+
+def public_withheld(kind: Kind, withheld: Mapping[str, int], units: int) -> dict[str, int] | None:
+    """How much was withheld for each reason, as the centre is told: rounded, and None of fewer than TOLD_FROM units. Of
+    a short list the count would say which.
+    """
+    if units < TOLD_FROM:
+        return None
+    central = {why: rounded(count) for why, count in sorted(withheld.items()) if why in kind.central}
+    return {why: count for why, count in central.items() if count}
 
 
 async def _newest(connection: AsyncConnection) -> int:

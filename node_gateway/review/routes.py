@@ -19,7 +19,7 @@ from gdi.kit.web import html_errors, style_sheet
 from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
 from node_gateway.review import pages
-from node_gateway.review.service import MAX_REASON
+from node_gateway.review.service import AT_NODE, MAX_REASON
 from node_gateway.review.sign_in import SESSION, ReviewSignIn
 
 BACK = re.compile(rf"/review(/{RUN_ID}/{RELEASE_NAME})?")
@@ -151,7 +151,9 @@ def internal_router(gateway: Gateway) -> APIRouter:
             "waiting": [
                 {
                     "run": c.run,
-                    **{k: v for k, v in c.answer.items() if k != "signature"},
+                    **{k: v for k, v in c.answer.items() if k not in ("signature", AT_NODE)},
+                    "sites_withheld": sum(c.withheld.values()),
+                    "withheld": c.withheld,
                     "asked": c.request,
                     "asked_at": c.time,
                 }

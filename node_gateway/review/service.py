@@ -26,6 +26,7 @@ from node_gateway.workspace.bucket import Bucket
 SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
 MAX_WAITERS = 2000  # long polls at once; more are answered at once
 MAX_REASON = 500
+AT_NODE = "at_node"  # of a release's answer: what only the node's own pages show
 LOOK = 2.0  # seconds between looks for a decision that another gateway took
 
 
@@ -51,6 +52,11 @@ class Case:
     def kind(self) -> str:
         """The kind's name; a release from before there were several has none."""
         return str(self.answer.get("kind", "allele-counts"))
+
+    @property
+    def withheld(self) -> dict[str, int]:
+        """How much the check withheld, by reason, exactly."""
+        return dict(self.answer.get(AT_NODE, self.answer)["withheld"])
 
     @property
     def unit(self) -> str:
@@ -200,7 +206,7 @@ class Reviews:
 
 
 def _rows(
-    half: NodeHalf[Any], file: IO[bytes], sha256: str, start: int, count: int
+    half: NodeHalf[Any, Any], file: IO[bytes], sha256: str, start: int, count: int
 ) -> list[tuple[str | int | float, ...]]:
     file.seek(0)
     digest = hashlib.sha256()

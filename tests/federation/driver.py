@@ -108,7 +108,7 @@ class Driver:
         )
 
     def answer(self, run: Started, pooled: dict[Any, tuple[int, int]]) -> DemoAnswer:
-        return compare(read_answer(self.layout.results / run.run / "answer.tsv"), pooled)
+        return compare(read_answer(self.layout.results / run.run / "answer.tsv"), pooled, self.layout)
 
     # --- the nodes -------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def test_a_run_survives_the_kill_of(what: str, driver: Driver, pooled: dict[Coho
     KILLS[what](driver)
     driver.succeed(run)
     answer = driver.answer(run, pooled)
-    assert answer.released >= 100 and not answer.wrong
+    assert answer.exact >= 100 and not answer.wrong
     done = Counter(
         (t["tags"]["gdi-node"], t["tags"]["gdi-job"]) for t in driver.all_tasks(run.run) if t["state"] == "COMPLETE"
     )

@@ -28,8 +28,8 @@ def federation(cluster: Cluster, broker_image: None, run_images: None) -> Iterat
 def test_each_step_is_a_worker_pod_and_the_answer_equals_the_pooled_counts(federation: ExecutorFederation) -> None:
     pooled = cohort.pooled(COHORT, federation.layout.folder("pooled"))
     dag_run, broker_run = run(federation, timeout=900)
-    answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled)
-    assert not answer.wrong and answer.released >= 100
+    answer = compare(read_answer(federation.layout.results / broker_run / "answer.tsv"), pooled, federation.layout)
+    assert not answer.wrong and answer.exact >= 100
     workers = federation.workers(dag_run)
     assert {"admit", "analyse", "release", "gather", "close"} <= set(workers)
     assert {p["metadata"]["labels"]["gdi-node"] for p in federation.pods_of(broker_run)} == set(federation.layout.nodes)

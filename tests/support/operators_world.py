@@ -4,6 +4,7 @@ host, a probe as workflow.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from gdi.releases import signature
+from gdi.releases.allele_counts.table import RELEASED
 
 TICKET = "gdit_planted-ticket-0123456789"
 PROBE = """
@@ -103,7 +105,14 @@ class Node:
     """A gateway: publishes `release` under its signature, remembers who closed what."""
 
     name: str
-    release: bytes = b'{"format": "gdi-allele-counts/1", "sites": [], "withheld": {}}'
+    release: bytes = json.dumps(
+        {
+            "format": RELEASED,
+            "unlisted": {"ac_max": 8, "an_max": 100, "reason": "small"},
+            "sites": [],
+            "withheld": {},
+        }
+    ).encode()
     reviews: int = 0  # how often asking for a release answers that a person has to look
     review_states: list[str] = field(
         default_factory=list

@@ -15,10 +15,25 @@ from gdi.contracts.workflow import CatalogueEntry, load
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.releases import signature
+from gdi.releases.allele_counts.table import RELEASED
 from gdi.releases.registry import kind_of
 from gdi_operators.gather import keep, merge
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+
+
+def told(pos: int, ac: int, an: int, alt: str = "G", chrom: str = "2", **changes: Any) -> dict[str, Any]:
+    """A row of a node's release whose numbers are exact."""
+    place = {"chrom": chrom, "pos": pos, "ref": "A", "alt": alt}
+    return {**place, "ac_min": ac, "ac_max": ac, "an_min": an, "an_max": an, "reason": "", "rare": "", **changes}
+
+
+def release_of(*rows: dict[str, Any], an_max: int = 100, **changes: Any) -> bytes:
+    """A node's release of the kind `allele-counts` with these rows."""
+    unlisted = {"ac_max": 8, "an_max": an_max, "reason": "small"}
+    return json.dumps(
+        {"format": RELEASED, "unlisted": unlisted, "sites": list(rows), "withheld": {}, **changes}
+    ).encode()
 
 
 def a_run(keys: dict[str, SigningKey], entry: CatalogueEntry, **changed: Any) -> m.Run:
@@ -66,18 +81,8 @@ def gathered(
         for i in range(sites):
             ac = min(int(600 * dice.random() ** 3) + 5, 600)
             if not (number and i % 7 == 0):
-                rows.append(
-                    {
-                        "chrom": str(1 + i * 22 // sites),
-                        "pos": 10_000 + i * 7919,
-                        "ref": "A",
-                        "alt": "GCT"[i % 3],
-                        "ac": ac,
-                        "an": 600,
-                    }
-                )
-        withheld = {"small-count": sites - len(rows)} if len(rows) < sites else {}
-        data[node] = json.dumps({"format": "gdi-allele-counts/1", "sites": rows, "withheld": withheld}).encode()
+                rows.append(told(10_000 + i * 7919, ac, 600, "GCT"[i % 3], str(1 + i * 22 // sites)))
+        data[node] = release_of(*rows, an_max=600)
         digest = sha256_hex(data[node])
         answer = Released(
             name=name,
@@ -95,8 +100,6 @@ def gathered(
                 attempt=run.attempt,
             ),
             sites_released=len(rows),
-            sites_withheld=sites - len(rows),
-            withheld=withheld,
         )
         released.append(
             {

@@ -15,6 +15,7 @@ from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
 from tests.support.airflow_kit import PROJECT, RealAirflow, RulesWorld, wait_for
 from tests.support.operators_world import WORKFLOW
+from tests.support.results_kit import release_of, told
 
 pytestmark = [
     pytest.mark.system,
@@ -29,8 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RulesWorld]:
     made = RulesWorld(tmp_path_factory.mktemp("examples"), rules=("one", "two"), releases=WORKFLOW["releases"])
     made.start_host()
     for node in made.nodes:
-        sites = [{"chrom": "2", "pos": 7, "ref": "A", "alt": "G", "ac": 9, "an": 40}]
-        node.release = json.dumps({"format": "gdi-allele-counts/1", "sites": sites, "withheld": {}}).encode()
+        node.release = release_of(told(7, 9, 40))
     yield made
     made.close()
 

@@ -43,7 +43,6 @@ def trial(
     for release in released:
         console.print(
             f"  {release['name']}: {release['sites_released']} {kind_of(release['kind']).unit}s released,"
-            f" {release['sites_withheld']} withheld,"
             f" {release['bytes']} bytes"
         )
     return 0

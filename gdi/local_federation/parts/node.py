@@ -74,7 +74,7 @@ def policy(layout: Layout, node: str) -> Path:
         "workflows": [],
         "floor": layout.floor,
         "logs": layout.logs_policy,
-        "releases": {"kinds": ["allele-counts"]},
+        "releases": {"kinds": ["allele-counts"], "absent": "reference"},
         "review": False,
         "reviewers": [core.USERS["bob"]],
     }

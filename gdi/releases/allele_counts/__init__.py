@@ -13,12 +13,14 @@ class AlleleCounts(Kind):
     unit = "site"
     row = "allele"
     reasons: ClassVar = {
-        "small-count": "a count was below the node's floor: so few people could be recognised",
-        "ledger": "with what left this node before, the numbers would give few people away",
+        "small": "fewer people than the node's floor carry an allele, by themselves or with what left before",
+        "missing": "nobody, or hardly anybody, was called",
         **WITHHELD,
     }
 
-    def node(self) -> NodeHalf[Any]:
+    central: ClassVar = frozenset({"small", "missing"})
+
+    def node(self) -> NodeHalf[Any, Any]:
         from gdi.releases.allele_counts.node import AlleleCountsNode
 
         return AlleleCountsNode()

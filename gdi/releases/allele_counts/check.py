@@ -1,102 +1,239 @@
-"""The disclosure check of `allele-counts`: which sites may leave. Pure functions over sites, the node's floor and what
-left before.
+"""The disclosure check of `allele-counts`: what a reader is told of each allele of a site. Pure functions over sites,
+the node's rules and what left before.
 """
 
 from __future__ import annotations
 
-from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, WITHHELD, whole
-from gdi.releases.allele_counts.table import CLASSES, FORMAT, Row, Site
-from gdi.releases.kind import Before
+from typing import NamedTuple
 
-SMALL, LEDGER = "small-count", "ledger"
+from gdi.releases.allele_counts.table import CLASSES, Row, Site
+from gdi.releases.disclosure import genotypes, variants
+from gdi.releases.disclosure.floor import Range, enough, few
+from gdi.releases.disclosure.past import Numbers, Past
+from gdi.releases.disclosure.rules import Rule
+from gdi.releases.kind import Cell, Rules
 
-SCHEMA = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "type": "object",
-    "required": ["format", "sites", "withheld"],
-    "additionalProperties": False,
-    "properties": {
-        "format": {"const": FORMAT},
-        "withheld": {
-            "type": "object",
-            "additionalProperties": {"type": "integer", "minimum": 1},
-            "propertyNames": {"enum": [SMALL, LEDGER, *WITHHELD]},
-        },
-        "sites": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["chrom", "pos", "ref", "alt", "ac", "an", *CLASSES],
-                "additionalProperties": False,
-                "properties": {
-                    "chrom": {"type": "string", "pattern": whole(CONTIG)},
-                    "pos": {"type": "integer", "minimum": 1, "maximum": MAX_POS},
-                    "ref": {"type": "string", "pattern": whole(REFERENCE)},
-                    "alt": {"type": "string", "pattern": whole(ALTERNATE)},
-                    **{name: {"type": "integer", "minimum": 0} for name in ("ac", "an", *CLASSES)},
-                },
-            },
-        },
-    },
-}
+SMALL, MISSING = "small", "missing"
+COPIES = 2  # of an allele, that one person has at most
 
 
-def key_of(row: Row) -> str:
-    """What the ledger calls an allele: `chrom:pos:ref:alt`. No two alleles share a key, though a contig's name and a
-    symbol may hold colons: only a symbol has `<` and ends in `>`, and bases hold no colon.
+class AlleleAnswer(NamedTuple):
+    """An allele of a site as it is answered. `reason`: empty, SMALL or MISSING; `rare`: the allele that few people of
+    this node carry, `ref` or `alt`, where the reason is SMALL. `people`: carriers, carriers of any other allele, people
+    without a whole call, people with one allele, all: they stay in the node's ledger. `classes`: people by CLASSES,
+    empty where they stay.
     """
-    return f"{row.chrom}:{row.pos}:{row.ref}:{row.alt}"
+
+    key: str
+    chrom: str
+    pos: int
+    ref: str
+    alt: str
+    ac: Range
+    an: Range
+    reason: str = ""
+    rare: str = ""
+    people: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    classes: tuple[int, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """What the ledger remembers: ac_min, ac_max, an_min, an_max, the code of the reason, `people`, `classes`."""
+        code = CODES.index((self.reason, self.rare))
+        numbers = (self.ac.low, self.ac.high, self.an.low, self.an.high, code, *self.people, *self.classes)
+        return Cell(self.key, numbers)
 
 
-def numbers_of(row: Row, site: Site) -> tuple[int, ...]:
-    """Every count that a reader of the site's rows has or can work out directly for this allele. Each is of people or
-    of their alleles.
-    """
-    reference = row.an - sum(r.ac for r in site.rows)
-    people = row.hom_ref + row.het + row.hom_alt
-    haploid = row.hemi_ref + row.hemi_alt
-    direct = (row.ac, row.an, *row[6:])
-    derived = (
-        row.an - row.ac,  # the complement
-        reference,
-        row.half_alt,  # who, half-missing, carries this alt, and who carries another allele
-        row.half_missing - row.half_alt,
-        haploid - sum(r.hemi_alt for r in site.rows),  # haploid and half-missing people with the reference
-        row.half_missing - sum(r.half_alt for r in site.rows),
-        people,
-        haploid,
-        row.het + row.hom_alt,  # carriers, and who is no homozygote
-        row.hom_ref + row.het,
-        people + haploid + row.half_missing + row.missing,  # the cohort
-    )
-    return direct + derived
+CODES = [("", ""), (SMALL, "alt"), (SMALL, "ref"), (MISSING, ""), (SMALL, "")]
+NOW = 10  # numbers of a cell without classes
+OLD = 23  # numbers of a cell that left before version 0.3: ac, an, seven classes, and what followed from them
 
 
-def small(site: Site, floor: int) -> bool:
-    """Whether anything that a reader could learn of the site is non-zero and below `floor` (a negative number shows a
-    false table: withheld as well).
-    """
-    return any(n != 0 and n < floor for row in site.rows for n in numbers_of(row, site))
+def key_of(row: Row, off: frozenset[Rule] = frozenset()) -> str:
+    """What the ledger calls an allele."""
+    variant = variants.Variant(*row[:4])
+    return ":".join(map(str, variant)) if Rule.KEYS in off else variants.key(variant)
 
 
-def too_close(site: Site, floor: int, before: Before) -> bool:
-    """Whether what left before differs from this by less than `floor`, so that the difference would tell of few
-    people.
-    """
-    for row in site.rows:
-        now = numbers_of(row, site)
-        for then in before.get(key_of(row), ()):
-            if any(0 < abs(a - b) < floor for a, b in zip(now, then, strict=False)):
-                return True
-    return False
+def modern(numbers: Numbers) -> Numbers:
+    """A cell's numbers as they are written now, of those that a release before version 0.3 left."""
+    if len(numbers) in (NOW, NOW + len(CLASSES)):
+        return numbers
+    if len(numbers) != OLD:  # of a version that nobody runs: exact, of nobody knows how many people
+        return (numbers[0], numbers[0], *numbers[1:2] * 2, 0, 0, 0, 0, 0, 0)
+    ac, an, hom_ref, het, hom_alt, hemi_ref, hemi_alt, half, missing = numbers[:9]
+    half_alt = ac - het - 2 * hom_alt - hemi_alt
+    carriers, others = het + hom_alt + hemi_alt + half_alt, hom_ref + het + hemi_ref + half - half_alt
+    haploid, whole = hemi_ref + hemi_alt, hom_ref + het + hom_alt
+    return (ac, ac, an, an, 0, carriers, others, half + missing, haploid, whole + haploid + half + missing)
 
 
-def verdict(site: Site, floor: int, before: Before) -> str:
-    """Empty where the site may leave, or why it may not. A site leaves whole or not at all: nothing can be subtracted
-    to find a part.
-    """
+def ac_exact(numbers: Numbers) -> bool:
+    """Whether a cell told AC."""
+    return numbers[0] == numbers[1]
+
+
+def an_exact(numbers: Numbers) -> bool:
+    """Whether a cell told AN."""
+    return numbers[2] == numbers[3]
+
+
+def carriers(row: Row) -> tuple[int, int]:
+    """People who carry the row's allele, and people who carry any other one."""
+    mine = row.het + row.hom_alt + row.hemi_alt + row.half_alt
+    return mine, row.hom_ref + row.het + row.hemi_ref + row.half_missing - row.half_alt
+
+
+def people_of(row: Row) -> int:
+    """Everybody whom the row counts."""
+    return row.hom_ref + row.het + row.hom_alt + row.hemi_ref + row.hemi_alt + row.half_missing + row.missing
+
+
+def an_range(row: Row, rules: Rules) -> Range:
+    """AN, or an interval where few people have no whole call, or few have one allele only."""
+    incomplete, haploid = row.half_missing + row.missing, row.hemi_ref + row.hemi_alt
+    if Rule.CALLS in rules.off:
+        return Range(row.an, row.an)
+    top = low = row.an
+    if few(incomplete, rules.floor):
+        top += row.half_missing + 2 * row.missing
+        low = top - COPIES * (rules.floor - 1)
+    if few(haploid, rules.floor):
+        top, low = top + haploid, low + haploid - (rules.floor - 1)
+    return Range(max(0, low), top)
+
+
+def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
+    """What a reader is told of each alternate allele of the site, in the order of its rows."""
     if site.why:
-        return site.why
-    if small(site, floor):
-        return SMALL
-    return LEDGER if too_close(site, floor, before) else ""
+        return [_unusable(row, site, rules) for row in site.rows]
+    answers = _judge(site, rules)
+    answers = [_same(one, past, rules) or _with_past(one, rules, past) for one in answers]
+    if rules.classes and _classes_pass(site, answers, rules, past):
+        answers = [one._replace(classes=row[6:]) for one, row in zip(answers, site.rows, strict=True)]
+    if any(not one.an.exact for one in answers if one.reason != MISSING):  # one AN for a site
+        ranges = [one.an for one in answers if not one.an.exact and one.reason != MISSING]
+        answers = [_with_an(one, ranges[0]) if one.an.exact and one.reason != MISSING else one for one in answers]
+    return answers
+
+
+def _with_an(one: AlleleAnswer, an: Range) -> AlleleAnswer:
+    """The answer with an interval for AN. Where AC was told as what the rare reference leaves of AN, it would tell AN:
+    it is widened by as much.
+    """
+    ac = one.ac
+    if one.rare == "ref":
+        ac = Range(max(0, ac.low - (one.an.low - an.low)), ac.high + an.high - one.an.high)
+    return one._replace(ac=ac, an=an)
+
+
+def _unusable(row: Row, site: Site, rules: Rules) -> AlleleAnswer:
+    """A site that cannot be counted may have any counts; the ledger forgets it."""
+    most = Range(0, COPIES * max(people_of(r) for r in site.rows))
+    return AlleleAnswer("", *row[:4], most, most, MISSING)
+
+
+def _judge(site: Site, rules: Rules) -> list[AlleleAnswer]:
+    """The rules for this node's numbers alone."""
+    floor, spread, off = rules.floor, COPIES * (rules.floor - 1), rules.off
+    first, an = site.rows[0], an_range(site.rows[0], rules)
+
+    def one(row: Row, ac: Range, reason: str = "", rare: str = "", calls: Range = an) -> AlleleAnswer:
+        people = (*carriers(row), row.half_missing + row.missing, row.hemi_ref + row.hemi_alt, people_of(row))
+        return AlleleAnswer(key_of(row, off), *row[:4], ac, calls, reason, rare, people)
+
+    def mine(row: Row) -> int:
+        return carriers(row)[0] if Rule.PEOPLE not in off else row.ac
+
+    common = [row for row in site.rows if enough(mine(row), floor, off)]
+    rest = first.an - sum(row.ac for row in common)  # copies of the reference and of rare alternate alleles
+    others = carriers(common[0])[1] if len(common) == 1 else (rest + 1) // 2  # a person has two of them at most
+    if Rule.PEOPLE in off:
+        others = rest
+    if not common and others < floor:
+        few_calls = Range(0, spread * (len(site.rows) + 1))
+        return [one(row, Range(0, spread), MISSING, calls=few_calls) for row in site.rows]
+    hidden: Row | None = None
+    if common and not enough(others, floor, off) and Rule.OTHER_ALLELE not in off:
+        hidden = min(common, key=lambda row: (row.ac, row.alt))
+    answers = []
+    for row in site.rows:
+        if row is hidden:
+            known = sum(r.ac for r in common if r is not hidden)
+            low, high = max(0, an.low - known - spread), max(0, an.high - known)
+            answers.append(one(row, Range(low, high), SMALL, "ref"))
+        elif row in common:
+            answers.append(one(row, Range(row.ac, row.ac)))
+        else:
+            answers.append(one(row, Range(0, spread), SMALL, "alt"))
+    return answers
+
+
+def _same(one: AlleleAnswer, past: Past, rules: Rules) -> AlleleAnswer | None:
+    """The answer that left of this cohort before."""
+    numbers = past.same(one.key, rules.off)
+    if numbers is None:
+        return None
+    low, high, an_low, an_high, code, mine, other, incomplete, haploid, everybody, *classes = modern(numbers)
+    reason, rare = CODES[code]
+    return one._replace(
+        ac=Range(low, high),
+        an=Range(an_low, an_high),
+        reason=reason,
+        rare=rare,
+        people=(mine, other, incomplete, haploid, everybody),
+        classes=tuple(classes),
+    )
+
+
+def _with_past(one: AlleleAnswer, rules: Rules, past: Past) -> AlleleAnswer:
+    """The answer beside what left of other cohorts."""
+    if one.reason == MISSING:
+        return one
+    past, floor = _modern(past, one.key), rules.floor
+    if one.an.exact:
+        new = one.cell.numbers
+        if not past.passes(one.key, new, an_exact, lambda n: n[7:9], floor, zero=True, off=rules.off):
+            low, high = past.around(one.key, an_exact, 2, COPIES) or (0, COPIES * one.people[4])
+            one = _with_an(one, Range(min(low, one.an.low), max(high, one.an.high)))
+    if one.ac.exact and not past.passes(one.key, one.cell.numbers, ac_exact, lambda n: n[5:7], floor, off=rules.off):
+        low, high = past.around(one.key, ac_exact, 0, COPIES) or (0, one.an.high)
+        one = one._replace(ac=Range(low, max(low, min(high, one.an.high))), reason=SMALL, rare="")
+    return one
+
+
+def _modern(past: Past, key: str) -> Past:
+    """This key's cells as they are written now."""
+    cells = past.cells.get(key)
+    if not cells or all(modern(numbers) is numbers for numbers in cells.values()):
+        return past
+    return Past(
+        past.own, past.number, past.cohorts, {key: {n: modern(numbers) for n, numbers in cells.items()}}, past.listed
+    )
+
+
+def _classes_pass(site: Site, answers: list[AlleleAnswer], rules: Rules, past: Past) -> bool:
+    """Whether the site's genotype classes may leave: every number of the site leaves exactly, no other cohort's numbers
+    left, and each class that there is, and each sum of genotype cells that follows, is at least the floor.
+    """
+    exact = all(one.ac.exact and one.an.exact and not one.reason for one in answers)
+    if not exact or any(_modern(past, one.key).others(one.key, ac_exact) for one in answers):
+        return False
+    if any(past.same(one.key, rules.off) for one in answers):
+        return False
+    rows, floor = site.rows, rules.floor
+    first = rows[0]
+    rare = (
+        first.missing,
+        first.half_missing - sum(row.half_alt for row in rows),
+        first.hemi_ref + first.hemi_alt - sum(row.hemi_alt for row in rows),
+        *(n for row in rows for n in (row.hemi_ref, row.hemi_alt, row.half_alt, row.half_missing - row.half_alt)),
+    )
+    if any(few(number, floor) for number in rare):
+        return False
+    if any(n == 0 for n in rare[2:3]) and first.hemi_ref + first.hemi_alt > 0:
+        return False
+    classes = [(row.hom_ref, row.het, row.hom_alt) for row in rows]
+    if Rule.SUMS in rules.off:
+        return all(number >= floor for row in classes for number in row)
+    return genotypes.classes_pass(classes, floor)

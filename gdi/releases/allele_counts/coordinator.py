@@ -15,15 +15,9 @@ BINS = 40
 
 
 class AlleleCountsCoordinator(CoordinatorHalf[ReleasedCounts, list[MergedCounts]]):
-    columns = (
-        Column("CHROM"),
-        Column("POS", int),
-        Column("REF"),
-        Column("ALT"),
-        Column("AC", int, counted=True),
-        Column("AN", int),
-        Column("AF", float),
-        Column("NODES", int),
+    columns = tuple(
+        Column(name, float if name == "AF" else str if name in ("CHROM", "REF", "ALT", "REASON") else int)
+        for name in merge.COLUMNS
     )
 
     def read(self, node: str, file: Path) -> ReleasedCounts:
@@ -33,7 +27,7 @@ class AlleleCountsCoordinator(CoordinatorHalf[ReleasedCounts, list[MergedCounts]
         return merge.merge(releases, nodes)
 
     def size(self, answer: list[MergedCounts]) -> Size:
-        return Size(len(answer), sum(a.ac is None for a in answer))
+        return Size(len(answer), sum(a.withheld for a in answer))
 
     def write_table(self, answer: list[MergedCounts], file: Path) -> None:
         file.write_text(merge.table(answer), encoding="utf-8")
@@ -44,24 +38,31 @@ class AlleleCountsCoordinator(CoordinatorHalf[ReleasedCounts, list[MergedCounts]
         figure.draw(answer, file, title=title, nodes=nodes)
 
     def page(self, file: Path) -> Page:
-        """`drawing`: `histogram`, alleles by frequency in `BINS` equal steps from 0 to 1; `points`, chromosome,
-        position and frequency of at most `MAX_POINTS` alleles, evenly taken.
+        """`withheld`: alleles whose counts are intervals. `drawing`: `missing`, alleles where hardly anybody was
+        called; `histogram`, alleles by frequency in `BINS` equal steps from 0 to 1; `points`, chromosome, position and
+        frequency of at most `MAX_POINTS` alleles, evenly taken.
         """
         drawing = _Drawing()
         page = read_page(file, self.columns, drawing.add)
-        page.drawing = {"histogram": drawing.histogram, "points": drawing.points}
+        page.withheld = drawing.withheld
+        page.drawing = {"missing": drawing.missing, "histogram": drawing.histogram, "points": drawing.points}
         return page
 
 
 class _Drawing:
     def __init__(self) -> None:
         self.histogram = [0] * BINS
+        self.withheld = self.missing = 0
         self.points: list[tuple[Value, Value, Value]] = []
         self._step = 1
         self._seen = 0
 
     def add(self, row: list[Value]) -> None:
         chrom, pos, frequency = row[0], row[1], row[6]
+        if row[4] is None:
+            missing = row[12] == "missing" and row[7] == 0
+            self.missing += missing
+            self.withheld += not missing
         if isinstance(frequency, float):
             self.histogram[min(int(frequency * BINS), BINS - 1)] += 1
         if self._seen % self._step == 0:

@@ -1,5 +1,5 @@
-"""The picture of an answer: the allele frequency spectrum, and the frequencies along the genome with what was
-withheld.
+"""The picture of an answer: the allele frequency spectrum, and the frequencies along the genome; a bar where a node's
+numbers are an interval, a tick where nobody was called.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 
 
 def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequence[str]) -> None:
-    """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node released the site, withheld sites
-    as ticks at the foot.
+    """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node told the counts, bars from the
+    lowest to the highest possible frequency where some did not, ticks at the foot where nobody was called.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
     known = [a for a in answers if a.af is not None]
-    withheld = {(a.chrom, a.pos, a.ref) for a in answers if a.ac is None}
+    withheld = [a for a in answers if a.withheld]
+    missing = {(a.chrom, a.pos, a.ref) for a in answers if a.missing}
     figure = Figure(figsize=(10, 6.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.25])
@@ -34,7 +35,7 @@ def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequ
     top.set_xlabel("alternate allele frequency")
     top.set_ylabel("alleles")
     top.set_title(
-        f"{len(known):,} alleles at {sites:,} sites released by all {len(nodes)} nodes"
+        f"{len(known):,} alleles at {sites:,} sites told by all {len(nodes)} nodes"
         f" ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})",
         loc="left",
         fontsize=9.5,
@@ -49,18 +50,29 @@ def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequ
         color=BLUE,
         alpha=0.55,
         linewidths=0,
-        label="released by all nodes",
+        label="told by all nodes",
     )
     if withheld:
-        at = [offsets[chrom] + pos for chrom, pos, _ in withheld]
+        lows, highs = zip(*(interval(a) for a in withheld), strict=True)
+        bottom.vlines(
+            [offsets[a.chrom] + a.pos for a in withheld],
+            lows,
+            highs,
+            color=ORANGE,
+            linewidth=1.2,
+            alpha=0.7,
+            label=f"between these, small at a node ({len(withheld):,} alleles)",
+        )
+    if missing:
+        at = [offsets[chrom] + pos for chrom, pos, _ in missing]
         bottom.plot(
             at,
             [-0.055] * len(at),
             "|",
-            color=ORANGE,
+            color=SOFT,
             markersize=7,
             markeredgewidth=0.7,
-            label=f"withheld by a node ({len(withheld):,} sites)",
+            label=f"nobody was called ({len(missing):,} sites)",
         )
     bottom.set_ylim(-0.1, 1.04)
     bottom.set_ylabel("frequency")
@@ -70,7 +82,7 @@ def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequ
     elif ticks:
         bottom.set_xticks([t[0] for t in ticks], [t[1] for t in ticks], rotation=45 if len(ticks) > 12 else 0)
         bottom.set_xlabel("chromosome")
-    if known or withheld:
+    if known or withheld or missing:
         bottom.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=1.6)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
@@ -78,6 +90,14 @@ def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequ
         axes.grid(axis="y", color="#e6ebf0", linewidth=0.7)
         axes.set_axisbelow(True)
     figure.savefig(file, metadata={"Software": None})
+
+
+def interval(answer: MergedCounts) -> tuple[float, float]:
+    """The lowest and the highest frequency that the counts allow. Copies that are not told lie among the calls that are
+    not told either, so that neither end leaves 0 to 1.
+    """
+    (low, high), (fewest, most) = answer.ac, answer.an
+    return (low / most if most else 0.0), min(1.0, high / max(fewest, high, 1))
 
 
 def _layout(answers: Sequence[MergedCounts]) -> tuple[dict[str, int], list[tuple[float, str]]]:

@@ -1,5 +1,5 @@
-"""Adds up allele counts of several nodes (release format `gdi-allele-counts/1`): a number only where every node
-released the site.
+"""Adds up the allele counts of several nodes (release format `gdi-allele-counts-released/1`): exact numbers where every
+node's are exact, intervals that hold where they are not.
 """
 
 from __future__ import annotations
@@ -7,53 +7,95 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.kind import BadReleaseError
 
-HEADER = "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES"
+COLUMNS = ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES", "AC_MIN", "AC_MAX", "AN_MIN", "AN_MAX", "REASON")
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+Reason = Literal["", "small", "missing"]
+Site = tuple[str, int, str]
 
 
 class ReleasedRow(BaseModel):
-    """One alternate allele at one node; the genotype classes are checked at the gateway and not needed here."""
+    """One alternate allele at one node: what is known of its counts, and why where they are no exact ones."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     chrom: str = Field(pattern=whole(CONTIG))
     pos: int = Field(ge=0, le=MAX_POS, strict=True)
     ref: str = Field(pattern=whole(REFERENCE))
     alt: str = Field(pattern=whole(ALTERNATE))
-    ac: Count
-    an: Count
+    ac_min: Count
+    ac_max: Count
+    an_min: Count
+    an_max: Count
+    reason: Reason = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.ac_min > self.ac_max or self.an_min > self.an_max or self.ac_min > self.an_max:
+            raise ValueError("an interval ends before it begins")
+        return self
+
+
+class Unlisted(BaseModel):
+    """What holds at this node for each allele that its release does not list: at most so many copies, of so many."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    ac_max: Count
+    an_max: Count
+    reason: Literal["small", "missing"]
 
 
 class ReleasedCounts(BaseModel):
     model_config = ConfigDict(extra="ignore")
-    format: str = Field(pattern=r"^gdi-allele-counts/1$")
+    format: str = Field(pattern=r"^gdi-allele-counts-released/1$")
+    unlisted: Unlisted
     sites: list[ReleasedRow]
     withheld: dict[str, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class MergedCounts:
-    """One row of the answer. `ac` and `an` are None where some node withheld the site (or does not know it); `nodes`
-    released it.
+    """One row of the answer. `ac` (lowest, highest) and `an` are sums over the nodes; `nodes` told AC exactly;
+    `reasons`, sorted, are those of the others.
     """
 
     chrom: str
     pos: int
     ref: str
     alt: str
-    ac: int | None
-    an: int | None
+    ac: tuple[int, int]
+    an: tuple[int, int]
     nodes: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int | None:
+        """AC where it is exact."""
+        return self.ac[0] if self.ac[0] == self.ac[1] and not self.reasons else None
+
+    @property
+    def total(self) -> int | None:
+        """AN where it is exact."""
+        return self.an[0] if self.an[0] == self.an[1] else None
 
     @property
     def af(self) -> float | None:
-        return self.ac / self.an if self.ac is not None and self.an else None
+        return self.count / self.total if self.count is not None and self.total else None
+
+    @property
+    def missing(self) -> bool:
+        """Whether hardly anybody was called, at any node."""
+        return self.reasons == ("missing",) and not self.nodes
+
+    @property
+    def withheld(self) -> bool:
+        """Whether a node's numbers are an interval."""
+        return self.count is None and not self.missing
 
 
 def parse(node: str, data: bytes) -> ReleasedCounts:
@@ -66,36 +108,56 @@ def parse(node: str, data: bytes) -> ReleasedCounts:
         raise BadReleaseError(f"The allele counts of {node} are not of their format: {place}: {first['msg']}") from None
 
 
-Site = tuple[str, int, str]
-
-
 def merge(releases: Mapping[str, ReleasedCounts], nodes: Iterable[str]) -> list[MergedCounts]:
-    """Sums over `nodes` (all of the plan), sorted by chromosome, position and alleles.
-
-    A site is (chrom, pos, ref): where a node released it without an alternate allele that another node has, it has no
-    copy of that allele, and its AN counts. A site that a node lists twice is ambiguous and counts as withheld.
+    """Sums over `nodes` (all of the plan), sorted by chromosome, position and alleles: one row for each allele that a
+    node lists. A node that does not list it adds what its release says of unlisted alleles; its AN is known where it
+    lists another allele of the site. An allele that a node lists twice may have any number of copies there.
     """
-    members = sorted(set(nodes))
-    alleles: dict[Site, dict[str, dict[str, int]]] = {}
-    totals: dict[Site, dict[str, int]] = {}
-    ambiguous: set[Site] = set()
+    wanted = sorted(set(nodes))
+    alleles: dict[Site, dict[str, dict[str, ReleasedRow]]] = {}
+    totals: dict[Site, dict[str, tuple[int, int]]] = {}
     for node, release in releases.items():
         for row in release.sites:
             site = (row.chrom, row.pos, row.ref)
             of_alt = alleles.setdefault(site, {}).setdefault(row.alt, {})
-            an = totals.setdefault(site, {})
-            if node in of_alt or an.get(node, row.an) != row.an or row.ac > row.an:
-                ambiguous.add(site)
-            of_alt[node] = row.ac
-            an[node] = row.an
+            calls = totals.setdefault(site, {}).setdefault(node, (row.an_min, row.an_max))
+            if node in of_alt or calls != (row.an_min, row.an_max):
+                most = max(row.an_max, calls[1])
+                row = row.model_copy(update={"ac_min": 0, "ac_max": most, "an_min": 0, "an_max": most})
+                row = row.model_copy(update={"reason": "small"})
+                totals[site][node] = 0, most
+            of_alt[node] = row
     answers = []
     for site, by_alt in alleles.items():
-        released = tuple(n for n in members if n in totals[site])
-        whole = len(released) == len(members) and site not in ambiguous
-        an_sum = sum(totals[site].values()) if whole else None
-        for alt, counts in by_alt.items():
-            answers.append(MergedCounts(*site, alt, sum(counts.values()) if whole else None, an_sum, released))
+        for alt, rows in by_alt.items():
+            answers.append(_answer(site, alt, rows, totals[site], releases, wanted))
     return sorted(answers, key=lambda a: (natural(a.chrom), a.pos, a.ref, a.alt))
+
+
+def _answer(
+    site: Site,
+    alt: str,
+    rows: Mapping[str, ReleasedRow],
+    totals: Mapping[str, tuple[int, int]],
+    releases: Mapping[str, ReleasedCounts],
+    nodes: list[str],
+) -> MergedCounts:
+    ac, an, exact, reasons = [0, 0], [0, 0], [], set[str]()
+    for node in nodes:
+        if row := rows.get(node):
+            counts, calls, reason = (row.ac_min, row.ac_max), totals[node], str(row.reason)
+        else:
+            unlisted = releases[node].unlisted
+            calls = totals.get(node, (0, unlisted.an_max))
+            counts, reason = (0, min(unlisted.ac_max, calls[1])), str(unlisted.reason)
+        for sums, ends in ((ac, counts), (an, calls)):
+            sums[0] += ends[0]
+            sums[1] += ends[1]
+        if reason:
+            reasons.add(reason)
+        elif counts[0] == counts[1]:
+            exact.append(node)
+    return MergedCounts(*site, alt, (ac[0], ac[1]), (an[0], an[1]), tuple(exact), tuple(sorted(reasons)))
 
 
 def natural(chrom: str) -> tuple[tuple[int, int, str], ...]:
@@ -104,13 +166,14 @@ def natural(chrom: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def table(answers: Iterable[MergedCounts]) -> str:
-    """The answer as tab-separated text; AC, AN and AF empty where withheld, AF empty where nobody was called; NODES:
-    how many nodes released the site.
+    """The answer as tab-separated text. AC, AN and AF are empty where they are not exact; AC lies between AC_MIN and
+    AC_MAX, AN between AN_MIN and AN_MAX. NODES: how many nodes told AC exactly. REASON: why the others did not.
     """
-    lines = [HEADER]
+    lines = ["\t".join(COLUMNS)]
     for a in answers:
         af = "" if a.af is None else f"{a.af:.6g}"
-        lines.append("\t".join([a.chrom, str(a.pos), a.ref, a.alt, _text(a.ac), _text(a.an), af, str(len(a.nodes))]))
+        cells = [a.chrom, a.pos, a.ref, a.alt, _text(a.count), _text(a.total), af, len(a.nodes), *a.ac, *a.an]
+        lines.append("\t".join(map(str, [*cells, ",".join(a.reasons)])))
     return "\n".join(lines) + "\n"
 
 

@@ -6,17 +6,67 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import IO
+from typing import IO, Any
 
+from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.allele_counts import check, table
-from gdi.releases.allele_counts.table import FIELDS, FORMAT, Row, Site
-from gdi.releases.kind import Before, Cell, CheckedUnits, NodeHalf, Rules
+from gdi.releases.allele_counts.check import COPIES, MISSING, SMALL, AlleleAnswer
+from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
+from gdi.releases.disclosure.past import Past
+from gdi.releases.disclosure.rules import Rule
+from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, Rules, Scope
+
+ROUNDED = 50  # people: a bound on alleles that are not listed tells the cohort's size no closer
+COLUMNS = ("chrom", "pos", "ref", "alt", "ac_min", "ac_max", "an_min", "an_max", "reason", "rare")
+NAMED = ("repeated-allele", "duplicate-site", "rows-disagree", "not-in-every-dataset")
+"""Reasons to leave a site out that another node may name: of it, no more is known than of any other."""
+_COUNT = {"type": "integer", "minimum": 0}
+
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "required": ["format", "unlisted", "sites", "withheld"],
+    "additionalProperties": False,
+    "properties": {
+        "format": {"const": RELEASED},
+        "unlisted": {
+            "type": "object",
+            "required": ["ac_max", "an_max", "reason"],
+            "additionalProperties": False,
+            "properties": {"ac_max": _COUNT, "an_max": _COUNT, "reason": {"enum": [SMALL, MISSING]}},
+        },
+        "withheld": {
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 1},
+            "propertyNames": {"enum": [SMALL]},
+        },
+        "sites": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": list(COLUMNS),
+                "additionalProperties": False,
+                "properties": {
+                    "chrom": {"type": "string", "pattern": whole(CONTIG)},
+                    "pos": {"type": "integer", "minimum": 1, "maximum": MAX_POS},
+                    "ref": {"type": "string", "pattern": whole(REFERENCE)},
+                    "alt": {"type": "string", "pattern": whole(ALTERNATE)},
+                    **{name: _COUNT for name in (*COLUMNS[4:8], *CLASSES)},
+                    "reason": {"enum": ["", SMALL, MISSING]},
+                    "rare": {"enum": ["", "ref", "alt"]},
+                },
+            },
+        },
+    },
+}
 
 
-class AlleleCountsNode(NodeHalf[Site]):
-    """A unit is a site with all its alternate alleles; a cell of the ledger is one of them."""
+class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
+    """A unit is a site with all its alternate alleles; what leaves of it are the answers about those that are listed. A
+    cell of the ledger is one allele.
+    """
 
-    columns = FIELDS
+    columns = COLUMNS
 
     def read(self, file: IO[bytes], rules: Rules) -> list[Site]:
         return table.read(file, max_rows=rules.max_rows)
@@ -24,35 +74,72 @@ class AlleleCountsNode(NodeHalf[Site]):
     def keys(self, unit: Site) -> list[str]:
         return [check.key_of(row) for row in unit.rows]
 
-    def check(self, units: Sequence[Site], rules: Rules, before: Before) -> CheckedUnits[Site]:
-        released, withheld = [], Counter[str]()
+    def scope(self, units: Sequence[Site]) -> Scope:
+        people = max((check.people_of(row) for site in units for row in site.rows[:1]), default=0)
+        return Scope(people, not any(site.why in NAMED for site in units if not site.rows))
+
+    def check(self, units: Sequence[Site], rules: Rules, past: Past) -> CheckedUnits[list[AlleleAnswer]]:
+        checked = CheckedUnits[list[AlleleAnswer]]([], Counter[str]())
         for site in units:
-            if why := check.verdict(site, rules.floor, before):
-                withheld[why] += site.count
-            else:
-                released.append(site)
-        return CheckedUnits(released, withheld)
+            if site.why:
+                checked.withheld[site.why] += site.count
+            if not site.rows:
+                continue
+            answers = check.answer(site, rules, past)
+            listed = [one for one in answers if is_listed(one, rules)]
+            checked.kept.extend(one.cell for one in answers if one.key and not is_listed(one, rules))
+            if listed:
+                checked.released.append(listed)
+            if not site.why and not any(one.ac.exact for one in answers):
+                checked.withheld[answers[0].reason or SMALL] += 1
+        return checked
 
-    def cells(self, unit: Site) -> list[Cell]:
-        return [Cell(check.key_of(row), check.numbers_of(row, unit)) for row in unit.rows]
+    def cells(self, left: list[AlleleAnswer]) -> list[Cell]:
+        return [one.cell for one in left if one.key]
 
-    def write(self, out: IO[bytes], units: Iterable[Site], withheld: Mapping[str, int]) -> None:
+    def write(
+        self,
+        out: IO[bytes],
+        left: Iterable[list[AlleleAnswer]],
+        withheld: Mapping[str, int],
+        scope: Scope,
+        rules: Rules,
+    ) -> None:
         """JSON with a row a line between the first line and the last."""
-        out.write(f'{{"format":"{FORMAT}","sites":['.encode())
+        head = {"format": RELEASED, "unlisted": unlisted(scope, rules)}
+        out.write((json.dumps(head, separators=(",", ":"))[:-1] + ',"sites":[').encode())
         first = True
-        for site in units:
-            for row in site.rows:
-                out.write((("" if first else ",") + "\n" + row_json(row)).encode())
+        for site in left:
+            for answer in site:
+                out.write((("" if first else ",") + "\n" + row_json(answer)).encode())
                 first = False
-        counts = ",".join(f'"{why}":{n}' for why, n in sorted(withheld.items()))
+        counts = ",".join(f'"{why}":{n}' for why, n in sorted(withheld.items()) if why == SMALL)
         out.write(f'\n],"withheld":{{{counts}}}}}\n'.encode())
 
     def rows(self, file: IO[bytes], start: int, count: int) -> list[tuple[str | int | float, ...]]:
         lines = (line for line in islice(file, 1 + start, 1 + start + count) if line.startswith(b"{"))
         rows = (json.loads(line.rstrip().rstrip(b",")) for line in lines)
-        return [tuple(row[field] for field in FIELDS) for row in rows]
+        return [tuple(row[field] for field in COLUMNS) for row in rows]
 
 
-def row_json(row: Row) -> str:
-    """The row as it leaves."""
-    return json.dumps(row._asdict(), separators=(",", ":"))
+def is_listed(answer: AlleleAnswer, rules: Rules) -> bool:
+    """Whether the release lists the allele. One that few people carry reads as one that the files do not have."""
+    return answer.rare != "alt" or Rule.UNLISTED in rules.off
+
+
+def unlisted(scope: Scope, rules: Rules) -> dict[str, Any]:
+    """What holds for each allele that a release of so many people does not list (JSON)."""
+    most = COPIES * -(-scope.people // ROUNDED) * ROUNDED
+    if rules.absent == "reference" and scope.complete:
+        return {"ac_max": COPIES * (rules.floor - 1), "an_max": most, "reason": SMALL}
+    return {"ac_max": most, "an_max": most, "reason": MISSING}
+
+
+def row_json(answer: AlleleAnswer) -> str:
+    """The answer as it leaves."""
+    place = (answer.chrom, answer.pos, answer.ref, answer.alt)
+    numbers = (answer.ac.low, answer.ac.high, answer.an.low, answer.an.high)
+    row: dict[str, str | int] = dict(zip(COLUMNS, (*place, *numbers, answer.reason, answer.rare), strict=True))
+    if answer.classes:
+        row |= dict(zip(CLASSES, answer.classes, strict=True))
+    return json.dumps(row, separators=(",", ":"))

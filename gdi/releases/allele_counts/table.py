@@ -8,20 +8,24 @@ import codecs
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, WITHHELD, Counted, why_not_one
+from gdi.releases.disclosure.variants import Variant, contig, normalise
 from gdi.releases.kind import FormatError
 
-FORMAT = "gdi-allele-counts/1"
+FORMAT = "gdi-allele-counts/1"  # what a workflow writes
+RELEASED = "gdi-allele-counts-released/1"  # what leaves the node
 CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
 FIELDS = ("chrom", "pos", "ref", "alt", "ac", "an", *CLASSES)
 MAX_COUNT = 2**31 - 1
 MAX_ROW = 64 * 1024  # characters of JSON that one row may take
 MAX_CHROMS = 5000
 _PATTERNS = {"chrom": re.compile(CONTIG), "ref": re.compile(REFERENCE), "alt": re.compile(ALTERNATE)}
+Place = tuple[str, int, str]  # contig, position, reference
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
@@ -81,10 +85,11 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
         if len(chroms) > MAX_CHROMS:
             raise FormatError(f"row {number}: more than {MAX_CHROMS} chromosomes")
         rows.setdefault(row[:3], []).append(row)
-    sites = []
+    sites, twice = [], _twice(rows)
     for place in sorted(rows):
         of_site = sorted(rows.pop(place))
-        sites.append(Site(tuple(of_site), why_not_one([_counted(row) for row in of_site]) if of_site[1:] else ""))
+        why = why_not_one([_counted(row) for row in of_site]) if of_site[1:] else ""
+        sites.append(Site(tuple(of_site), "duplicate-site" if place in twice else why))
     return sites + [Site((), why, count) for why, count in sorted(skipped.items())]
 
 
@@ -107,6 +112,25 @@ def _row(value: Any, number: int) -> Row:  # whatever JSON held
     if not 0 <= row.half_alt <= row.half_missing:
         raise FormatError(f"row {number}: ac does not agree with het, hom_alt, hemi_alt and half_missing")
     return row
+
+
+def _twice(rows: Mapping[Place, list[Row]]) -> set[Place]:
+    """The sites of a variant that is there under two names: its people would be counted twice."""
+    names = Counter(contig(chrom) for chrom in {place[0] for place in rows})
+    found: dict[Variant, Place] = {}
+    twice: set[Place] = set()
+    for place, same in rows.items():
+        for row in same:
+            short = normalise(Variant(*row[:4]))
+            written_so = Variant(short.chrom, *row[1:4])
+            if short == written_so and names[short.chrom] == 1:
+                continue  # another name of it is found from there
+            others = [found.setdefault(short, place)]
+            others += [(row.chrom, short.pos, short.ref)] if short != written_so else []
+            for other in others:
+                if other != place and any(normalise(Variant(*r[:4])) == short for r in rows.get(other, ())):
+                    twice |= {place, other}
+    return twice
 
 
 def _counted(row: Row) -> Counted:

@@ -97,7 +97,13 @@ class GatherOperator(RunOperator):
         except BadReleaseError as error:
             raise AirflowFailException(str(error)) from None
         answer, noun = folder / ANSWER, f"{kind_of(kind).row}s"
-        self.log.info("%d %s, of which %d are withheld by a node. Answer: %s", size.rows, noun, size.withheld, answer)
+        self.log.info(
+            "%d %s, of which %d are intervals, or have no numbers, because of a node. Answer: %s",
+            size.rows,
+            noun,
+            size.withheld,
+            answer,
+        )
         return {"answer": str(answer), "plot": str(folder / PLOT), noun: size.rows, "withheld": size.withheld}
 
     def _summary(self, run: m.Run, released: Iterable[dict[str, Any]]) -> dict[str, Any]:

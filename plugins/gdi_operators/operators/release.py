@@ -110,11 +110,11 @@ class ReleaseOperator(RunOperator):
         if released is None:
             return None
         self.log.info(
-            "%s released %d %ss of %s and withheld %d.",
+            "%s released %d %ss of %s%s.",
             node,
             released.sites_released,
             kind_of(declared.kind).unit,
             released.name,
-            released.sites_withheld,
+            "" if released.sites_withheld is None else f" and withheld about {released.sites_withheld}",
         )
         return {**released.model_dump(mode="json"), "node": node, "attempt": run.attempt, "kind": declared.kind}

@@ -320,7 +320,8 @@ def _file(results: Results, name: str, kept: Summary, proofs: Mapping[str, Proof
         entity |= {
             "name": f"{kept.release_titles.get(release.name, release.name)}, released by {release.node}",
             "description": (
-                f"{release.sites_released} {release.unit}s released, {release.sites_withheld} withheld"
+                f"{release.sites_released} {release.unit}s released"
+                + ("" if release.sites_withheld is None else f", {release.sites_withheld} withheld")
                 + "".join(f"; {count} {why}" for why, count in sorted(release.withheld.items()))
                 + ". The node's signature"
                 f" {'was verified' if proven.verified else 'COULD NOT BE VERIFIED: ' + proven.verdict} when this"

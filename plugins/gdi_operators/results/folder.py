@@ -39,7 +39,7 @@ class Kept(BaseModel):
     bytes: int = Field(ge=0)
     signature: str = Field(max_length=4000)
     sites_released: int = Field(default=0, ge=0)
-    sites_withheld: int = Field(default=0, ge=0)
+    sites_withheld: int | None = Field(default=None, ge=0)  # None where the node does not tell it
     withheld: dict[str, int] = Field(default_factory=dict)
     attempt: int = Field(default=1, ge=1)
 

@@ -19,6 +19,7 @@ import pytest
 from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
 from tests.support.operators_world import TICKET, World
+from tests.support.results_kit import release_of, told
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
 PROJECT = Path(__file__).resolve().parents[3]
@@ -125,9 +126,8 @@ def airflow(world: World) -> Airflow:
 def runs(world: World, airflow: Airflow) -> list[tuple[dict[str, Any], str]]:
     """Two runs, one after the other: one that succeeds though a pod is lost, one whose second node fails."""
     (world.folder / "workflows" / "broken").mkdir()
-    rows = [{"chrom": "2", "pos": p, "ref": "A", "alt": "G", "ac": 9, "an": 40} for p in (100, 200)]
     for node in world.nodes:
-        node.release = json.dumps({"format": "gdi-allele-counts/1", "sites": rows, "withheld": {}}).encode()
+        node.release = release_of(told(100, 9, 40), told(200, 9, 40))
     world.broker.messages["node-b"] = "access to DS-B was withdrawn"
     start = {"ticket": TICKET, "datasets": ["DS-A", "DS-B"]}
     return airflow.run({**start, "mode": "lost-once"}, {**start, "mode": "fail-node-b", "seconds": 0.1})

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
+from gdi.releases.allele_counts.merge import COLUMNS
 from gdi.runner.sandbox import why_not
 from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.operators import (
@@ -30,6 +31,7 @@ from gdi_operators.settings import settings
 from gdi_operators.triggers import deferral_race
 from tests.support.operators_flow import admit, deferred, event_of, world  # noqa: F401
 from tests.support.operators_world import TICKET, World, until
+from tests.support.results_kit import release_of, told
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
 
@@ -428,14 +430,6 @@ def test_a_pod_that_runs_too_long_is_stopped(hosted: World) -> None:
     assert hosted.pods()[f"{hosted.run}-node-a-1-1"]["stopping"] is True
 
 
-def site(pos: int, ac: int, an: int, alt: str = "G") -> dict[str, Any]:
-    return {"chrom": "2", "pos": pos, "ref": "A", "alt": alt, "ac": ac, "an": an}
-
-
-def release_bytes(*sites: dict[str, Any]) -> bytes:
-    return json.dumps({"format": "gdi-allele-counts/1", "sites": list(sites), "withheld": {"small-count": 1}}).encode()
-
-
 def released(hosted: World, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         ReleaseOperator(task_id="release", workflow="probe", item=i, release="counts").execute(
@@ -446,8 +440,8 @@ def released(hosted: World, items: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
-    world.nodes[0].release = release_bytes(site(100, 6, 40), site(200, 5, 40))
-    world.nodes[1].release = release_bytes(site(100, 7, 60))
+    world.nodes[0].release = release_of(told(100, 6, 40), told(200, 5, 40))
+    world.nodes[1].release = release_of(told(100, 7, 60))
     items = admit(world, mode="ok")
     results = released(world, items)
     assert [(r["node"], r["name"]) for r in results] == [("node-a", "counts"), ("node-b", "counts")]
@@ -455,7 +449,8 @@ def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
     done = GatherOperator(task_id="gather", workflow="probe", releases=results).execute(world.context(mode="ok"))
     folder = Path(done["folder"])
     assert (folder / "answer.tsv").read_text() == (
-        "CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES\n2\t100\tA\tG\t13\t100\t0.13\t2\n2\t200\tA\tG\t\t\t\t1\n"
+        "\t".join(COLUMNS) + "\n2\t100\tA\tG\t13\t100\t0.13\t2\t13\t13\t100\t100\t\n"
+        "2\t200\tA\tG\t\t\t\t1\t5\t13\t40\t140\tsmall\n"
     )
     assert (folder / "answer.png").read_bytes().startswith(b"\x89PNG")
     assert [r["sha256"] for r in json.loads((folder / "releases.json").read_text())["releases"]] == [

@@ -12,6 +12,7 @@ import pytest
 from gdi.contracts import broker_api as m
 from gdi.kit.jose import SigningKey
 from gdi.releases.allele_counts.coordinator import MAX_POINTS
+from gdi.releases.allele_counts.merge import COLUMNS
 from gdi.releases.answer import MAX_ROWS
 from gdi_operators.results import answer
 from gdi_operators.results.folder import Results, find, release_file
@@ -78,15 +79,19 @@ def test_nothing_gathered_is_no_error_and_nonsense_is_one_that_says_what_to_do(r
 
 def test_the_pages_answer_is_all_of_it_in_sums_and_bounded_in_rows(tmp_path: Path) -> None:
     file = tmp_path / "answer.tsv"
-    lines = ["CHROM\tPOS\tREF\tALT\tAC\tAN\tAF\tNODES"] + [
-        f"{i % 22}\t{i}\tA\tG\t" + ("\t\t\t1" if i % 10 == 0 else f"{i % 9}\t8\t0.5\t2") for i in range(50_000)
+    small, missing = "\t\t\t1\t3\t11\t8\t8\tsmall", "\t\t\t0\t0\t8\t0\t16\tmissing"
+    lines = ["\t".join(COLUMNS)] + [
+        f"{i % 22}\t{i}\tA\tG\t"
+        + (missing if i % 100 == 50 else small if i % 10 == 0 else f"{i % 9}\t8\t0.5\t2\t{i % 9}\t{i % 9}\t8\t8\t")
+        for i in range(50_000)
     ]
     file.write_text("\n".join(lines) + "\n")
     read = answer.read(file, "allele-counts")
-    assert (read["total"], read["withheld"], sum(read["histogram"])) == (50_000, 5_000, 45_000)
+    assert (read["total"], read["withheld"], read["missing"]) == (50_000, 4_500, 500)
+    assert sum(read["histogram"]) == 45_000
     assert (
         len(read["rows"]) == MAX_ROWS
-        and read["rows"][1] == ["1", 1, "A", "G", 1, 8, 0.5, 2]
+        and read["rows"][1] == ["1", 1, "A", "G", 1, 8, 0.5, 2, 1, 1, 8, 8, None]
         and read["rows"][0][4:7] == [None] * 3
     )
     assert MAX_POINTS / 2 <= len(read["points"]) <= MAX_POINTS and read["points"][-1][1] > 49_900

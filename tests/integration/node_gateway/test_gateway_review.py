@@ -69,7 +69,7 @@ def test_a_reviewer_sees_what_would_leave_approves_and_then_it_leaves(
     assert (
         '<td class="number">77</td>' in page.text
         and '<td class="number">61</td>' in page.text
-        and "small-count: 1 sites" in page.text
+        and "small: 1 sites" in page.text
     )
     assert page.headers.get_list("content-security-policy") == [
         "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"

@@ -17,7 +17,8 @@ from gdi.contracts.workflow import CatalogueEntry, digest_of, load
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.releases import signature
-from gdi.releases.kind import Rules
+from gdi.releases.disclosure.past import Past
+from gdi.releases.kind import Rules, Scope
 from gdi.releases.registry import kind_of
 from gdi_operators.catalogue import usable
 from gdi_operators.gather import keep, merge
@@ -66,13 +67,13 @@ def test_at_the_node_it_is_checked_looked_at_published_and_remembered(
         assert inside.post(f"/review/{run.id}/answers", json=decision).status_code == 204
     told = ask(world, run, rows(smoker=(40, 60), rare=(2, 98)), second_kind).json()
     published = fetch(run, "answers")
-    assert published.json() == {"rows": [["smoker", 40, 60]], "withheld": {"few": 1}}
+    assert published.json() == {"rows": [["smoker", 40, 60]], "withheld": {}}
     assert sha256_hex(published.content) == told["sha256"]
     assert any("1 questions, 1 withheld" in e["what"] for e in world.audit(run.id) if e["action"].startswith("release"))
     near = world.new_run(datasets=("YN-1",))
-    assert ask(world, near, rows(smoker=(41, 60)), second_kind).json()["withheld"] == {"ledger": 1}
+    assert ask(world, near, rows(smoker=(41, 60)), second_kind).json()["sites_released"] == 0
     other = world.new_run(datasets=("YN-2",))
-    assert ask(world, other, rows(smoker=(41, 60)), second_kind).json()["withheld"] == {}
+    assert ask(world, other, rows(smoker=(41, 60)), second_kind).json()["sites_released"] == 1
     refused = ask(world, other, b'[{"question": "HG001", "yes": 9, "no": 9}]', second_kind)
     assert slug(refused) == "release-refused" and "row 1: question" in refused.text and "HG001" not in refused.text
 
@@ -92,7 +93,7 @@ def test_a_node_that_does_not_allow_it_or_has_no_such_kind_says_so(
 def test_the_reviewer_sees_its_rows_under_its_columns(second_kind: str) -> None:
     half, out = kind_of(second_kind).node(), io.BytesIO()
     units = half.read(io.BytesIO(rows(b=(40, 60), a=(9, 8))), Rules(5, 10))
-    half.write(out, units, {})
+    half.write(out, units, {}, Scope(), Rules(5, 10))
     out.seek(0)
     assert (half.columns, half.rows(out, 1, 5)) == (("question", "yes", "no"), [("b", 40, 60)])
     answer = {"kind": second_kind, "sha256": "0" * 64, "bytes": 9, "sites_released": 2, "withheld": {"few": 1}}
@@ -117,8 +118,8 @@ def test_at_the_coordinator_it_is_gathered_shown_and_packed(
     data, released = {}, []
     for node, content in (("node-a", rows(smoker=(40, 60), tall=(9, 9))), ("node-b", rows(smoker=(10, 20)))):
         half, out = kind.node(), io.BytesIO()
-        checked = half.check(half.read(io.BytesIO(content), Rules(5, 10)), Rules(5, 10), {})
-        half.write(out, checked.released, checked.withheld)
+        checked = half.check(half.read(io.BytesIO(content), Rules(5, 10)), Rules(5, 10), Past())
+        half.write(out, checked.released, checked.withheld, Scope(), Rules(5, 10))
         data[node] = out.getvalue()
         head = {"name": "answers", "sha256": sha256_hex(data[node])}
         where = {"workflow": run.workflow, "digest": run.digest, "attempt": run.attempt}

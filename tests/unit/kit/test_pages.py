@@ -36,7 +36,7 @@ def bodies() -> dict[str, str]:
         detail=EVIL,
         schedule=schedule,
     )
-    answer = {"sha256": EVIL, "sites_released": EVIL, "sites_withheld": EVIL, "bytes": EVIL, "withheld": {EVIL: EVIL}}
+    answer = {"sha256": EVIL, "sites_released": EVIL, "sites_withheld": EVIL, "bytes": EVIL, "withheld": {EVIL: 1}}
     asked = {"user": EVIL, "workflow": EVIL, "digest": EVIL, "attempt": EVIL, "datasets": [EVIL]}
     found = Case(1, EVIL, EVIL, EVIL, answer, asked, 1)
     made = {

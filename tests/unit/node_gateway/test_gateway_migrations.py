@@ -63,11 +63,10 @@ async def test_a_database_of_an_older_commit_is_upgraded_with_its_data(
         assert await c.run_sync(lambda s: compare_metadata(db.SCHEMA.context(s), db.metadata)) == []
         states = (await c.execute(sa.select(db.releases.c.state).order_by(db.releases.c.number))).scalars().all()
         assert states == ["published", "awaiting-review"]
-        sets = await ledger.related(c, {"DS-A", "DS-B"})
-        left = await ledger.before(c, sets, "allele-counts", ["1:5:A:C", "1:5:A:G"])
-        assert len(sets) == 1 and [(key, [n[:2] for n in all_]) for key, all_ in left.items()] == [
-            ("1:5:A:C", [(40, 200)])
-        ]
+        past = await ledger.cohorts(c, {"DS-A", "DS-B"})
+        past = await ledger.with_cells(c, past, "allele-counts", ["1:5:A:C", "1:5:A:G"])
+        left = {key: [numbers[:2] for numbers in of.values()] for key, of in past.cells.items()}
+        assert len(past.cohorts) == 1 and left == {"1:5:A:C": [(40, 200)]}
     fence = await Fences(database).of(RUN)
     assert (fence.attempt, fence.generation, fence.closed) == (2, 1, 1)
     store = TaskStore(database)

@@ -15,7 +15,7 @@ class YesNoCounts(Kind):
     row = "question"
     reasons: ClassVar = {"few": "so few people said one or the other"}
 
-    def node(self) -> NodeHalf[Any]:
+    def node(self) -> NodeHalf[Any, Any]:
         from yes_no_counts.node import YesNoNode
 
         return YesNoNode()

@@ -1,4 +1,4 @@
-"""The node's half: two whole numbers a question, both at least the floor, neither near what left before."""
+"""The node's half: two whole numbers a question, both at least the floor, also beside what left before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, NamedTuple
 
-from gdi.releases.kind import Before, Cell, CheckedUnits, FormatError, NodeHalf, Rules
+from gdi.releases.disclosure.past import Past
+from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, Rules, Scope
 
 
 class Question(NamedTuple):
@@ -17,7 +18,7 @@ class Question(NamedTuple):
     no: int
 
 
-class YesNoNode(NodeHalf[Question]):
+class YesNoNode(NodeHalf[Question, Question]):
     columns = Question._fields
 
     def read(self, file: IO[bytes], rules: Rules) -> list[Question]:
@@ -41,23 +42,28 @@ class YesNoNode(NodeHalf[Question]):
     def keys(self, unit: Question) -> list[str]:
         return [unit.question]
 
-    def check(self, units: Sequence[Question], rules: Rules, before: Before) -> CheckedUnits[Question]:
-        verdicts = [self._verdict(unit, rules.floor, before.get(unit.question, ())) for unit in units]
+    def check(self, units: Sequence[Question], rules: Rules, past: Past) -> CheckedUnits[Question]:
+        verdicts = [self._verdict(unit, rules.floor, past) for unit in units]
         released = [unit for unit, why in zip(units, verdicts, strict=True) if not why]
         return CheckedUnits(released, Counter(why for why in verdicts if why))
 
-    def _verdict(self, unit: Question, floor: int, before: Iterable[tuple[int, ...]]) -> str:
+    def _verdict(self, unit: Question, floor: int, past: Past) -> str:
         if unit.yes < floor or unit.no < floor:
             return "few"
-        near = any(0 < abs(a - b) < floor for then in before for a, b in zip(unit[1:], then, strict=True))
-        return "ledger" if near else ""
+        same = past.same(unit.question)
+        if same is not None:
+            return "" if same == unit[1:] else "changed"
+        passes = past.passes(unit.question, unit[1:], lambda _: True, lambda numbers: numbers, floor)
+        return "" if passes else "parts"
 
-    def cells(self, unit: Question) -> list[Cell]:
-        return [Cell(unit.question, unit[1:])]
+    def cells(self, left: Question) -> list[Cell]:
+        return [Cell(left.question, left[1:])]
 
-    def write(self, out: IO[bytes], units: Iterable[Question], withheld: Mapping[str, int]) -> None:
+    def write(
+        self, out: IO[bytes], left: Iterable[Question], withheld: Mapping[str, int], scope: Scope, rules: Rules
+    ) -> None:
         out.write(
-            json.dumps({"rows": [list(unit) for unit in units], "withheld": dict(sorted(withheld.items()))}).encode()
+            json.dumps({"rows": [list(unit) for unit in left], "withheld": dict(sorted(withheld.items()))}).encode()
         )
 
     def rows(self, file: IO[bytes], start: int, count: int) -> list[tuple[str | int | float, ...]]:

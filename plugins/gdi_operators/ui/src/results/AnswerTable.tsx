@@ -42,8 +42,8 @@ export function AnswerTable({ answer }: { answer: Answer }) {
             return (
               <div key={item.index} role="row" aria-rowindex={item.index + 2} className="line" style={{ transform: `translateY(${item.start}px)` }}>
                 {row.map((cell, i) => (
-                  <span key={i} role="cell" className={cell === null ? "soft" : undefined} title={String(cell ?? "withheld by a node")}>
-                    {cell === null ? "withheld" : cell}
+                  <span key={i} role="cell" className={cell === null ? "soft" : undefined} title={String(cell ?? "not told exactly")}>
+                    {cell === null ? "–" : cell}
                   </span>
                 ))}
               </div>

@@ -36,7 +36,7 @@ function Histogram({ answer }: { answer: Drawn }) {
   const most = Math.max(...answer.histogram, 1);
   const step = (WIDTH - LEFT - RIGHT) / answer.histogram.length;
   const tall = HEIGHT - TOP - FOOT;
-  const known = answer.total - answer.withheld;
+  const known = answer.histogram.reduce((sum, count) => sum + count, 0);
   return (
     <figure>
       <figcaption>How frequent the alternate alleles are</figcaption>
@@ -100,14 +100,14 @@ function Positions({ answer }: { answer: Drawn }) {
     dressed.observe(document.documentElement, { attributes: true, attributeFilter: ["class", "style"] });
     return () => dressed.disconnect();
   }, [spread]);
-  const withheld = answer.points.some(([, , af]) => af === null);
+  const unknown = answer.points.some(([, , af]) => af === null);
   return (
     <figure>
       <figcaption>
-        Where they lie{withheld && <span className="key">withheld by a node</span>}
+        Where they lie{unknown && <span className="key">no exact frequency</span>}
       </figcaption>
       <div className="over">
-        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Allele frequencies by position${one ? ` on ${one}` : ""}; ${number(answer.withheld)} alleles are withheld`}>
+        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Allele frequencies by position${one ? ` on ${one}` : ""}; ${number(answer.withheld)} alleles are known as intervals`}>
           <Frame xTicks={ticks} yTicks={[0, 0.5, 1].map((v) => [v, String(v)])} xLabel={one ? `position on ${one} (Mb)` : "chromosome"} />
         </svg>
         <canvas ref={canvas} aria-hidden="true" />

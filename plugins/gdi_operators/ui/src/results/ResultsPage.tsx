@@ -50,12 +50,13 @@ function Download({ name, title, size }: { name: string; title: string; size?: n
 
 function Withheld({ release }: { release: Released }) {
   const reasons = Object.entries(release.withheld).filter(([, count]) => count > 0);
+  if (release.sites_withheld === null) return <span className="soft">not told of so few {release.unit}s</span>;
   if (!reasons.length) return <>{release.sites_withheld ? plural(release.sites_withheld, release.unit) : "nothing"}</>;
   return (
     <ul>
       {reasons.map(([name, count]) => (
         <li key={name}>
-          <b>{plural(count, release.unit)}</b>: {release.reasons[name] ?? name}
+          <b>about {plural(count, release.unit)}</b>: {release.reasons[name] ?? name}
         </li>
       ))}
     </ul>
@@ -213,7 +214,8 @@ export function ResultsPage() {
         <section aria-labelledby="answer">
           <h2 id="answer">The merged answer</h2>
           <p className="lead">
-            {plural(results.answer.total, results.answer.unit)}, of which {number(results.answer.withheld)} are withheld by at least one node and have no numbers here.
+            {plural(results.answer.total, results.answer.unit)}: {number(results.answer.total - results.answer.withheld - (results.answer.missing ?? 0))} with exact numbers, {number(results.answer.withheld)} that at least one node does not tell exactly
+            {results.answer.missing ? `, ${number(results.answer.missing)} where nobody was called` : ""}.
           </p>
           <Plot answer={results.answer} picture={results.files.some((f) => f.name === "answer.png") ? address("file", "?name=answer.png") : ""} />
           <AnswerTable answer={results.answer} />

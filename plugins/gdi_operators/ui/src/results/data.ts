@@ -10,7 +10,8 @@ export interface Released {
   bytes: number;
   sha256: string;
   sites_released: number;
-  sites_withheld: number;
+  /** Rounded; null of few units, where the node does not tell it. */
+  sites_withheld: number | null;
   withheld: Record<string, number>;
   attempt: number;
   verified: boolean;
@@ -24,7 +25,10 @@ export interface Answer {
   columns: string[];
   rows: Cell[][];
   total: number;
+  /** Rows that a node does not tell exactly. */
   withheld: number;
+  /** Rows where nobody was called, of kinds that know it. */
+  missing?: number;
   /** A row, in the singular. */
   unit: string;
   /** Of kinds that are drawn here; the others show their picture. */

@@ -1,0 +1,94 @@
+"""What left this node before, beside the cohort that asks now: which numbers a reader could compute with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+
+from gdi.releases.disclosure import parts
+from gdi.releases.disclosure.floor import all_enough, none_few
+from gdi.releases.disclosure.rules import Rule
+
+Numbers = tuple[int, ...]
+Cohort = frozenset[Hashable]  # the people; of data whose people are not listed, the datasets
+People = Callable[[Numbers], Sequence[int]]
+
+
+WHOLE = [parts.Union(frozenset({0}), (Fraction(1),))]  # what is computable of one cohort
+
+
+@lru_cache(maxsize=1024)
+def _unions(cohorts: tuple[Cohort, ...]) -> list[parts.Union]:
+    return parts.computable(cohorts)
+
+
+@lru_cache(maxsize=1024)
+def _linked(own: Cohort, cohorts: tuple[Cohort, ...]) -> tuple[int, ...]:
+    """The places of those that share people with `own`, or with one that does."""
+    near, more = set(own), True
+    while more:
+        fresh = [cohort for cohort in cohorts if cohort & near and not cohort <= near]
+        near.update(*fresh)
+        more = bool(fresh)
+    return tuple(i for i, cohort in enumerate(cohorts) if cohort & near)
+
+
+@dataclass(frozen=True)
+class Past:
+    """`cohorts`: those that something left of, by number; `own`: the cohort that asks, `number` its own where something
+    left of it. `cells`: by key, what left of each cohort. `listed`: the cohorts are people, not datasets.
+    """
+
+    own: Cohort = frozenset()
+    number: int | None = None
+    cohorts: Mapping[int, Cohort] = field(default_factory=dict)
+    cells: Mapping[str, Mapping[int, Numbers]] = field(default_factory=dict)
+    listed: bool = False
+
+    def same(self, key: str, off: frozenset[Rule] = frozenset()) -> Numbers | None:
+        """What left of this very cohort: the answer to the same question."""
+        if self.number is None or Rule.LEDGER in off:
+            return None
+        return self.cells.get(key, {}).get(self.number)
+
+    def others(self, key: str, exact: Callable[[Numbers], bool]) -> list[tuple[Cohort, Numbers]]:
+        """What left of other cohorts that share people with this one, or with one that does; exact numbers only."""
+        found = [
+            (self.cohorts[number], numbers)
+            for number, numbers in self.cells.get(key, {}).items()
+            if number in self.cohorts and number != self.number and exact(numbers)
+        ]
+        linked = _linked(self.own, tuple(cohort for cohort, _ in found)) if found else ()
+        return [found[i] for i in linked]
+
+    def passes(
+        self,
+        key: str,
+        new: Numbers,
+        exact: Callable[[Numbers], bool],
+        people: People,
+        floor: int,
+        *,
+        zero: bool = False,
+        off: frozenset[Rule] = frozenset(),
+    ) -> bool:
+        """Whether every number of people (`people` of the cell's numbers) that a reader could compute with the new cell
+        passes the floor. `zero`: none is fine as well.
+        """
+        before = [] if Rule.PARTS in off else self.others(key, exact)
+        if len(before) >= parts.MAX_COHORTS:
+            return False
+        unions = _unions((*(cohort for cohort, _ in before), self.own)) if before else WHOLE
+        counts = [people(numbers) for numbers in (*(numbers for _, numbers in before), new)]
+        return none_few(unions, counts, floor) if zero else all_enough(unions, counts, floor, off)
+
+    def around(self, key: str, exact: Callable[[Numbers], bool], count: int, most: int) -> tuple[int, int] | None:
+        """An interval for the number at place `count` of the new cell, from what left before. None where nothing left,
+        or where it is not known how many people the cohorts do not share.
+        """
+        if not self.listed:
+            return None
+        known = [(cohort, numbers[count]) for cohort, numbers in self.others(key, exact)]
+        return parts.bounds(known, self.own, most)

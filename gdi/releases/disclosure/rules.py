@@ -1,0 +1,21 @@
+"""The rules by name, so that a test can show the attack that each of them stops."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Rule(StrEnum):
+    """One rule of docs/disclosure.md. All are on; only tests switch one off."""
+
+    PEOPLE = "people"  # the floor counts carriers, not copies
+    OTHER_ALLELE = "other-allele"  # the floor holds for the carriers of any other allele as well
+    ZERO = "zero"  # zero does not pass
+    CALLS = "calls"  # few people without a call make AN an interval
+    CLASSES = "classes"  # genotype classes leave only where the descriptor says so
+    SUMS = "sums"  # every 0/1 sum of genotype cells that the rows determine is checked
+    PARTS = "parts"  # every union of parts whose count can be computed passes the floor
+    KEYS = "keys"  # contigs and alleles are normalised before they are compared
+    SPLITS = "splits"  # the cells of a split leave all or none
+    LEDGER = "ledger"  # what left of a cohort is answered again, never computed anew
+    UNLISTED = "unlisted"  # a rare alternate allele reads as one that the file does not have

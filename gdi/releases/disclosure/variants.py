@@ -1,0 +1,50 @@
+"""Variants by one name: contigs by the assembly's aliases, alleles trimmed. Keys are made so before they are compared
+or remembered, because `2:8:AT:CT` and `chr2:8:A:C` are one variant.
+
+An allele inside a repeat can also be written further left; that needs the reference sequence, which a gateway does not
+have. Two placements of one indel in a repeat are two keys.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gdi.contracts.variants import normal
+
+CHROMOSOMES = (*(str(n) for n in range(1, 23)), "X", "Y", "MT")
+_REFSEQ = {f"NC_{number:06d}": name for number, name in enumerate(CHROMOSOMES[:24], 1)} | {"NC_012920": "MT"}
+_GENBANK = {f"CM{662 + number:06d}": name for number, name in enumerate(CHROMOSOMES[:24], 1)} | {"J01415": "MT"}
+_ACCESSIONS = _REFSEQ | _GENBANK
+ASSEMBLIES = ("GRCh37", "GRCh38")
+
+
+class Variant(NamedTuple):
+    chrom: str
+    pos: int  # of the first base of `ref`, from 1
+    ref: str
+    alt: str
+
+
+def contig(name: str) -> str:
+    """The contig's one name: `chr2`, `CHR2`, `02`, `NC_000002.11` and `CM000664.2` are `2`, `M` is `MT`. Names that are
+    no chromosome's stay as they are.
+    """
+    accession = name.upper().partition(".")[0]
+    if accession in _ACCESSIONS:
+        return _ACCESSIONS[accession]
+    short = re.sub(r"^chr(omosome)?_?", "", name, flags=re.IGNORECASE).upper()
+    short = short.lstrip("0") if short.isdigit() else short
+    short = {"M": "MT", "23": "X", "24": "Y", "26": "MT"}.get(short, short)
+    return short if short in CHROMOSOMES else name
+
+
+def normalise(variant: Variant) -> Variant:
+    """The variant by its one name, alleles in capitals."""
+    ref, alt = variant.ref.upper(), variant.alt.upper()
+    return Variant(*normal(contig(variant.chrom), variant.pos, ref, alt))
+
+
+def key(variant: Variant) -> str:
+    """What the ledger calls a variant: `chrom:pos:ref:alt`, normalised."""
+    return ":".join(map(str, normalise(variant)))
