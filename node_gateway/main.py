@@ -29,6 +29,9 @@ from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from node_gateway.app import internal_app, operations_app, public_app
 from node_gateway.context import Gateway, open_database
+from node_gateway.epochs import command as epoch_command
+from node_gateway.epochs.command import EpochRefused
+from node_gateway.epochs.persons import PersonsError
 from node_gateway.redaction import QueuedLog, RedactingFormatter
 from node_gateway.settings import DatabaseSettings, Settings
 
@@ -186,6 +189,23 @@ async def _migrate(settings: DatabaseSettings) -> int:
     return await when_reachable(once, "node-gateway", "NODE_GATEWAY_")
 
 
+async def _epoch(settings: Settings, arguments: argparse.Namespace) -> str:
+    database, _ = await open_database(settings)
+    try:
+        if arguments.verb == "list":
+            return "\n".join(await epoch_command.lines(database))
+        return await epoch_command.open_(
+            database,
+            SigningKey.from_pem(settings.key_file.read_bytes()),
+            arguments.dataset,
+            arguments.persons,
+            arguments.min_difference,
+            dry_run=arguments.dry_run,
+        )
+    finally:
+        await database.close()
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="node-gateway",
@@ -206,6 +226,7 @@ def parser() -> argparse.ArgumentParser:
         " it too"
     )
     commands.add_parser("migrate", help=migrating, description=migrating)
+    epoch_command.add(commands)
     audit = "check the audit's chain of hashes"
     commands.add_parser("verify-audit", help=audit, description=audit)
     return top
@@ -220,12 +241,18 @@ def main() -> None:
                 _init_key(arguments.file)
             case "migrate":
                 sys.exit(asyncio.run(_migrate(DatabaseSettings.load())))
+            case "epoch":
+                print(asyncio.run(_epoch(Settings.load(), arguments)))
             case "verify-audit":
                 print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:
                 asyncio.run(serve(Settings.load()))
     except SettingsError as error:
         sys.exit(f"node-gateway: the settings are wrong:\n{error}")
+    except EpochRefused as refused:
+        sys.exit(f"node-gateway: no epoch was opened:\n{refused}")
+    except PersonsError as error:
+        sys.exit(f"node-gateway: {error}")
     except (RuntimeError, ValueError, SchemaError, DatabaseAwayError) as error:
         sys.exit(f"node-gateway: {error}")
 

@@ -90,6 +90,7 @@ PROBLEMS: dict[str, ProblemType] = {
         (429,), "It is tried again as other runs end; else raise the namespace's ResourceQuota."
     ),
     "refresh-busy": ProblemType((503,), "Try again in some seconds."),
+    "other-people": ProblemType((422,), "Count everybody of the datasets, once, or ask for a new epoch."),
     "rejected": ProblemType((422,), "Correct the task."),
     "release-busy": ProblemType((503,), "Try again in some seconds."),
     "release-damaged": ProblemType((502,), "Tell the node's operator, who looks at the node's storage."),

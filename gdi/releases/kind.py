@@ -66,12 +66,13 @@ class CheckedUnits(Generic[L]):
 
 @dataclass(frozen=True)
 class Scope:
-    """How many people a file's units count (the most of them, where units differ; 0 where the kind does not know), and
-    whether the units have everything that the data has: then what is not among them is absent.
+    """How many people a file's units count: the most of them, and the fewest (0 where the kind does not know).
+    `complete`: the units have everything that the data has, so that what is not among them is absent.
     """
 
     people: int = 0
     complete: bool = True
+    fewest: int = 0
 
 
 class NodeHalf(ABC, Generic[U, L]):

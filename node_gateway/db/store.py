@@ -106,6 +106,23 @@ dataset_sets = sa.Table(
     sa.Column("names", sa.Text, nullable=False, unique=True),  # canonical JSON of the sorted ids
 )
 
+epochs = sa.Table(  # who is behind a dataset, frozen by the operator
+    "epochs",
+    metadata,
+    sa.Column("dataset", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("people", sa.Integer, nullable=False),
+    sa.Column("opened_at", sa.Float, nullable=False),
+)
+
+epoch_people = sa.Table(
+    "epoch_people",
+    metadata,
+    sa.Column("dataset", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("person", sa.String(64), primary_key=True),  # HMAC-SHA-256 (hex) of the id, under the node's key
+)
+
 ledger_cells = sa.Table(  # what left, by the kind of release and the kind's own key
     "ledger_cells",
     metadata,

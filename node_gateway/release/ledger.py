@@ -15,6 +15,7 @@ from gdi.kit.database import insert
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import Cell
 from node_gateway.db import store as db
+from node_gateway.epochs import store
 
 BATCH = 1000  # units or keys that are looked up, or cells that are written, at once
 FEW = 20
@@ -29,19 +30,28 @@ async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> i
     )
 
 
-async def cohorts(connection: AsyncConnection, datasets: Iterable[str]) -> Past:
-    """The cohorts that something left of and that share a dataset with this one, or with one that does."""
-    own = frozenset(datasets)
+async def cohorts(connection: AsyncConnection, names: Iterable[str]) -> Past:
+    """The cohorts that something left of and that share people with this one, or with one that does. `names` are the
+    ledger's (`node_gateway.epochs.store.cohort_names`). A dataset without epochs counts as one of its own people.
+    """
+    mine = sorted(set(names))
     rows = await connection.execute(sa.select(db.dataset_sets))
-    found = {row.id: frozenset(json.loads(row.names)) for row in rows}
+    sets: dict[int, list[str]] = {row.id: json.loads(row.names) for row in rows}
+    lists = await store.people(connection, {name for of in (mine, *sets.values()) for name in of})
+
+    def people(of: Iterable[str]) -> frozenset[str]:
+        return frozenset[str]().union(*(lists.get(name, {f"dataset {name}"}) for name in of))
+
+    own, found = people(mine), {number: people(of) for number, of in sets.items()}
     near, more = set(own), True
     while more:
         linked = [cohort for cohort in found.values() if cohort & near and not cohort <= near]
         near.update(*linked)
         more = bool(linked)
     found = {number: cohort for number, cohort in found.items() if cohort & near}
-    number = next((number for number, cohort in found.items() if cohort == own), None)
-    return Past(own, number, found)
+    number = next((number for number in found if sets[number] == mine), None)
+    listed = all(name in lists for of in (mine, *(sets[n] for n in found)) for name in of)
+    return Past(own, number, found, listed=listed)
 
 
 async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: Sequence[str]) -> Past:

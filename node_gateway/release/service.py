@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import IO, Any
@@ -23,21 +23,23 @@ from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.releases import signature
+from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, Rules
 from gdi.releases.registry import kind_of
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
+from node_gateway.epochs import store as epochs
 from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import ledger
+from node_gateway.release.public import public_withheld, rounded
 from node_gateway.review.service import AT_NODE, SPOOL, Reviews
 from node_gateway.workspace.bucket import Bucket
 
 JSON = "application/json"
-TOLD_FROM, TOLD_TO = 10_000, 1_000  # units: from how many on, and how closely, the centre is told what was withheld
 
 
 @dataclass
@@ -139,9 +141,21 @@ class Releases:
             self.metrics.releases.labels("refused").inc()
             raise refusal([str(error)]) from None
         newest = await self._newest()
-        checked = await self._judge(kind, half, units, caller, rules)
-        passed, withheld = checked.released, public_withheld(kind, checked.withheld, len(units))
         scope = await asyncio.to_thread(half.scope, units)
+        async with self.database.read() as connection:
+            names = await epochs.cohort_names(connection, caller.datasets)
+            past = await ledger.cohorts(connection, names)
+            listed = await epochs.people(connection, names)
+        if units and all(name in listed for name in names) and not scope.fewest == scope.people == len(past.own):
+            self.metrics.releases.labels("refused").inc()
+            raise ProblemError(
+                422,
+                "other-people",
+                "The release counts other people than the datasets' epochs have.",
+                action="Count everybody of the datasets, once, or ask the node's operator for a new epoch.",
+            )
+        checked = await self._judge(kind, half, units, past, rules)
+        passed, withheld = checked.released, public_withheld(kind, checked.withheld, len(units))
         await asyncio.to_thread(half.write, out, passed, withheld or {}, scope, rules)
         size = out.tell()
         out.seek(0)
@@ -183,12 +197,14 @@ class Releases:
         }
         async with self.database.write() as connection:
             await exclusive(connection, "ledger")
-            if await _newest(connection) != newest:  # the lock was lost: what was judged is not all that left before
+            now = await epochs.cohort_names(connection, caller.datasets)
+            # The lock was lost, or an epoch opened: what was judged is not all that left before.
+            if now != names or await _newest(connection) != newest:
                 raise ProblemError(
                     503, "release-busy", "Another release came in between.", action="Ask again.", retry_after=1
                 )
             result = await connection.execute(db.releases.insert().values(**values))
-            sets = await ledger.datasets_id(connection, caller.datasets)
+            sets = await ledger.datasets_id(connection, names)
             cells = (cell for unit in passed for cell in half.cells(unit))
             await ledger.write(connection, sets, kind.name, chain(cells, checked.kept), _number(result))
             if state != "published":
@@ -210,11 +226,10 @@ class Releases:
             return await _newest(connection)
 
     async def _judge(
-        self, kind: Kind, half: NodeHalf[Any, Any], units: Sequence[Any], caller: Caller, rules: Rules
+        self, kind: Kind, half: NodeHalf[Any, Any], units: Sequence[Any], past: Past, rules: Rules
     ) -> CheckedUnits[Any]:  # units, and what leaves of them: the kind's own
         all_checked = CheckedUnits[Any]([], Counter())
         async with self.database.read() as connection:
-            past = await ledger.cohorts(connection, caller.datasets)
             for start in range(0, len(units), ledger.BATCH):
                 batch = units[start : start + ledger.BATCH]
                 keys = [key for unit in batch for key in half.keys(unit)]
@@ -255,21 +270,6 @@ class Releases:
                 action="Tell the node's operator.",
             )
         return data
-
-
-def rounded(count: int) -> int:
-    """A number of units as closely as the centre is told it."""
-    return round(count / TOLD_TO) * TOLD_TO
-
-
-def public_withheld(kind: Kind, withheld: Mapping[str, int], units: int) -> dict[str, int] | None:
-    """How much was withheld for each reason, as the centre is told: rounded, and None of fewer than TOLD_FROM units. Of
-    a short list the count would say which.
-    """
-    if units < TOLD_FROM:
-        return None
-    central = {why: rounded(count) for why, count in sorted(withheld.items()) if why in kind.central}
-    return {why: count for why, count in central.items() if count}
 
 
 async def _newest(connection: AsyncConnection) -> int:

@@ -75,8 +75,8 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
         return [check.key_of(row) for row in unit.rows]
 
     def scope(self, units: Sequence[Site]) -> Scope:
-        people = max((check.people_of(row) for site in units for row in site.rows[:1]), default=0)
-        return Scope(people, not any(site.why in NAMED for site in units if not site.rows))
+        people = {check.people_of(row) for site in units if not site.why for row in site.rows[:1]} or {0}
+        return Scope(max(people), not any(site.why in NAMED for site in units if not site.rows), min(people))
 
     def check(self, units: Sequence[Site], rules: Rules, past: Past) -> CheckedUnits[list[AlleleAnswer]]:
         checked = CheckedUnits[list[AlleleAnswer]]([], Counter[str]())

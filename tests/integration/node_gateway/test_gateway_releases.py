@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,3 +189,26 @@ def test_where_the_node_wants_a_person_to_look_nothing_leaves_before_the_decisio
     assert again(run).status_code == 200 and fetch(run).status_code == 200
     assert slug(again(refused)) == "release-refused" and fetch(refused).status_code == 404
     assert run.call("GET", "/review").status_code == 404, "not at the public port"
+
+
+def test_where_an_epoch_is_open_a_release_that_counts_other_people_is_refused(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "persons.txt"
+    file.write_text("".join(f"HG{number}\n" for number in range(80)))
+    command = [sys.executable, "-m", "node_gateway.main", "epoch", "open", "DS-11", "--persons", str(file)]
+    world.kill()
+    try:
+        opened = subprocess.run(
+            command, env=world.environment(), cwd=world.folder, capture_output=True, text=True, timeout=120
+        )
+        assert "Epoch 1 of DS-11 is open: 80 people" in opened.stdout, opened.stderr
+        file.write_text("".join(f"HG{number}\n" for number in range(79)))
+        again = subprocess.run(
+            command, env=world.environment(), cwd=world.folder, capture_output=True, text=True, timeout=120
+        )
+        assert again.returncode == 1 and "1 people of DS-11 left" in again.stderr and "HG" not in again.stderr
+    finally:
+        world.start()
+    run, other = world.new_run(datasets=("DS-11",)), world.new_run(datasets=("DS-11",))
+    assert ask(world, run, [row(1), row(2, het=21)]).status_code == 422
+    assert slug(ask(world, run, [row(1, hom_ref=49)])) == "other-people"
+    assert ask(world, other, [row(1), row(2)]).status_code == 200
