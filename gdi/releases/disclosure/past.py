@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import lru_cache
 
 from gdi.releases.disclosure import parts
@@ -14,9 +13,6 @@ from gdi.releases.disclosure.rules import Rule
 Numbers = tuple[int, ...]
 Cohort = frozenset[Hashable]  # the people; of data whose people are not listed, the datasets
 People = Callable[[Numbers], Sequence[int]]
-
-
-WHOLE = [parts.Union(frozenset({0}), (Fraction(1),))]  # what is computable of one cohort
 
 
 @lru_cache(maxsize=1024)
@@ -74,13 +70,15 @@ class Past:
         zero: bool = False,
         off: frozenset[Rule] = frozenset(),
     ) -> bool:
-        """Whether every number of people (`people` of the cell's numbers) that a reader could compute with the new cell
-        passes the floor. `zero`: none is fine as well.
+        """Whether every number of people (`people` of the cell's numbers) that a reader could compute of the new cell
+        and those that left passes the floor; the new cell alone is the kind's to judge. `zero`: none is fine as well.
         """
         before = [] if Rule.PARTS in off else self.others(key, exact)
         if len(before) >= parts.MAX_COHORTS:
             return False
-        unions = _unions((*(cohort for cohort, _ in before), self.own)) if before else WHOLE
+        if not before:
+            return True
+        unions = _unions((*(cohort for cohort, _ in before), self.own))
         counts = [people(numbers) for numbers in (*(numbers for _, numbers in before), new)]
         return none_few(unions, counts, floor) if zero else all_enough(unions, counts, floor, off)
 

@@ -186,4 +186,4 @@ def test_a_million_sites_of_a_large_cohort_are_judged_without_cutting_it_each_ti
     past = Past(own, None, {0: other}, {f"k{i}": {0: (9, 9, 9)} for i in range(2000)}, listed=True)
     cuts = parts._unions.cache_info().misses
     assert all(past.passes(f"k{i}", (9, 9, 9), lambda _: True, lambda n: n, 5) for i in range(2000))
-    assert parts._unions.cache_info().misses - cuts <= 1
+    assert parts._unions.cache_info().misses - cuts <= 1, "once for all sites"
