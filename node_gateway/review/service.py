@@ -100,7 +100,7 @@ class Reviews:
             "attempt": caller.attempt,
             "datasets": sorted(caller.datasets),
         }
-        await connection.execute(db.reviews.insert().values(release=release, request=request, reason=""))
+        await connection.execute(db.reviews.insert().values(release=release, asked=request, reason=""))
 
     async def reason(self, release: int) -> str:
         async with self.database.read() as connection:
