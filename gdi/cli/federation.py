@@ -24,6 +24,7 @@ from gdi.local_federation.demo import Options, run_demo
 from gdi.local_federation.federation import COHORT, Federation
 from gdi.local_federation.parts import airflow
 from gdi.local_federation.sweep import sweep
+from gdi.local_federation.tes.config import UNBOUNDED
 from gdi.runner.sandbox import SandboxUnavailableError, find_maker, makers
 
 DEFAULT_WORK = Path(".gdi")
@@ -210,6 +211,9 @@ def status(context: typer.Context, work_dir: Work = DEFAULT_WORK) -> int:
         colour = "green" if row["state"] == "ready" else "yellow"
         table.add_row(name, Text(str(row["state"]), colour), str(row["pid"] or ""), str(row["restarts"]), row["log"])
     console.print(table)
+    told = {line for file in work.glob(f"nodes/*/tes/state/{UNBOUNDED}") for line in file.read_text().splitlines()}
+    for sentence in sorted(told):
+        console.print(f"not bounded: {sentence}", style="yellow", markup=False)
     return 0
 
 

@@ -28,11 +28,12 @@ from gdi.local_federation.tes import folder
 from gdi.local_federation.tes.archive import ArchiveReader
 from gdi.local_federation.tes.auth import TesAuthenticator
 from gdi.local_federation.tes.bucket import Buckets
-from gdi.local_federation.tes.config import TesConfig, load
+from gdi.local_federation.tes.config import UNBOUNDED, TesConfig, load
 from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.store import StandInTasks
 from gdi.local_federation.tes.worker import Worker
-from gdi.runner.sandbox import SandboxUnavailableError, find_maker
+from gdi.runner.sandbox import SandboxUnavailableError, cgroups, find_maker
+from gdi.runner.sandbox.bounds import unbounded
 
 log = logging.getLogger("gdi.local_federation.tes")
 HOUSEKEEPING_SECONDS = 3600
@@ -58,6 +59,11 @@ def serve(config: TesConfig) -> None:
     """Serves until a signal says stop. SettingsError and SandboxUnavailableError before anything listens."""
     # Everything that can be wrong is found out before the port opens.
     maker = config.sandbox or find_maker()
+    groups = cgroups.find() if config.limits.cgroups else None
+    told = unbounded(maker, groups)
+    for sentence in told:
+        log.warning("%s", sentence)
+    (config.state_dir / UNBOUNDED).write_text("\n".join(told) + "\n")
     archive = ArchiveReader(config.archive) if config.archive else None
     buckets = Buckets(config.s3) if config.s3 else None
     TesAuthenticator(config, httpx.AsyncClient())
@@ -70,7 +76,7 @@ def serve(config: TesConfig) -> None:
         if again:
             log.warning("%d tasks ran when the TES ended; they run again from the start", again)
         await asyncio.to_thread(_remove_remains, config.state_dir / "tasks")
-        worker = Worker(config, database, maker, archive, buckets)
+        worker = Worker(config, database, maker, archive, buckets, groups)
         async with BoundedAsyncClient(trust_env=False) as client:
             app.state.service = web.TesService(
                 database, worker, TesAuthenticator(config, client), config.limits.queued_tasks

@@ -14,6 +14,7 @@ from gdi.kit.settings import SettingsError
 from gdi.runner.sandbox import Maker
 
 GIB = 1024**3
+UNBOUNDED = "unbounded.txt"  # in state_dir: what of tasks cannot be bounded here, a sentence a line
 
 
 class Introspection(Strict):
@@ -69,6 +70,9 @@ class LimitsConfig(Strict):
     )  # of a task's inputs, of its outputs and of each single file it writes
     transfer_files: int = Field(default=10_000, ge=1)  # in a directory input or output
     processes: int = Field(default=4096, ge=1)
+    memory_bytes: int = Field(default=4 * GIB, ge=1)  # of a task that names no ram_gb; resident, all its processes
+    files: int = Field(default=100_000, ge=1)  # that a task may make
+    cgroups: bool = True  # where they can be had; else the supervisor measures and ends
     enforce_ram: bool = (
         False  # resources.ram_gb as a bound on address space; programs that map large files need more than they use
     )

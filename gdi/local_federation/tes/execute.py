@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,10 @@ from typing import Any, TypeVar
 from gdi.local_federation.tes.models import TaskExecutor
 from gdi.local_federation.tes.transfer import TransferError, printable
 from gdi.runner.sandbox import Maker, Sandbox, open_in_root
+from gdi.runner.sandbox.bounds import Enforced
+from gdi.runner.sandbox.bubblewrap import Concealed
 from gdi.runner.sandbox.processes import kill_group_and_children
+from gdi.runner.sandbox.supervisor import supervise
 
 T = TypeVar("T")
 TAIL = 16 * 1024
@@ -35,9 +40,11 @@ class Ended:
     problem: str | None = None
 
 
-async def run(executor: TaskExecutor, sandbox: Sandbox, maker: Maker, root: Path, seconds: float) -> Ended:
-    """Runs to the end, or `seconds` at most. A cancelled caller leaves no process. TransferError where a stream's file
-    cannot be opened or no sandbox made.
+async def run(
+    executor: TaskExecutor, sandbox: Sandbox, maker: Maker, root: Path, seconds: float, bounds: Enforced
+) -> Ended:
+    """Runs to the end, or `seconds` at most, or until a bound is passed. A cancelled caller leaves no process.
+    TransferError where a stream's file cannot be opened or no sandbox made.
 
     Must be called on the event loop of the main thread: the sandbox dies with the thread that started it.
     """
@@ -48,39 +55,47 @@ async def run(executor: TaskExecutor, sandbox: Sandbox, maker: Maker, root: Path
         contextlib.closing(_Tail(root, executor.stderr)) as err,
         _stream(root, executor.stdin, os.O_RDONLY) as stdin,
     ):
+        command: Concealed | None = None
         try:
-            argv = maker.argv(sandbox, executor.command, status_fd=status_write)
+            command = maker.conceal(maker.argv(sandbox, executor.command, status_fd=status_write))
             with out.target() as out_fd, err.target() as err_fd:
                 child, cancelled = await _whole(
                     asyncio.create_subprocess_exec(
-                        *argv,
+                        *command.argv,
+                        executable=command.executable,
                         stdin=stdin,
                         stdout=out_fd,
                         stderr=err_fd,
                         env={},
-                        pass_fds=[status_write],
+                        pass_fds=[status_write, *command.descriptors],
+                        preexec_fn=bounds.enter,
                         start_new_session=True,
                     )
                 )
         except ValueError as error:
             raise TransferError(f"the command cannot be run: {printable(str(error))}") from None
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise TransferError(f"the sandbox cannot be started: {printable(str(error))}") from None
         finally:
             os.close(status_write)
+            if command is not None:
+                command.close()
         async with _killed_after(child, maker):
             if cancelled:
                 raise asyncio.CancelledError
             reading = asyncio.gather(out.read(), err.read(), child.wait())
+            watching = asyncio.ensure_future(supervise(child.pid, bounds.folders, bounds.supervised))
             try:
-                await asyncio.wait_for(reading, seconds)
-            except TimeoutError:
-                return Ended(
-                    KILLED,
-                    out.text(),
-                    err.text(),
-                    f"ended after {seconds:g} s, the longest that this node lets a task run",
-                )
+                done, _ = await asyncio.wait({reading, watching}, timeout=seconds, return_when=FIRST_COMPLETED)
+            finally:
+                watching.cancel()
+                if not reading.done():
+                    reading.cancel()
+            if reading in done:
+                reading.result()
+            else:
+                late = f"ended after {seconds:g} s, the longest that this node lets a task run"
+                return Ended(KILLED, out.text(), err.text(), watching.result() if watching in done else late)
         records = [json.loads(line) for line in status.read().splitlines() if line]
     codes = [r["exit-code"] for r in records if "exit-code" in r]
     if not codes and (child.returncode or 0) >= 0:

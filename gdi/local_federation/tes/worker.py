@@ -25,6 +25,9 @@ from gdi.local_federation.tes.models import Input, TaskExecutor, without_fragmen
 from gdi.local_federation.tes.store import Claimed, StandInTasks, now
 from gdi.local_federation.tes.transfer import Budget, StoppedError, TransferError, printable
 from gdi.runner.sandbox import Maker
+from gdi.runner.sandbox.bounds import enforced
+from gdi.runner.sandbox.cgroups import Cgroups
+from gdi.runner.sandbox.supervisor import Bounds
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class Worker:
     maker: Maker
     archive: ArchiveReader | None
     buckets: Buckets | None
+    groups: Cgroups | None = None  # where the tasks' cgroups are made
     _wake: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -179,10 +183,24 @@ class Attempt:
 
     async def _execute(self, executor: TaskExecutor, image: Image) -> execute.Ended:
         started = now()
-        sandbox = self.folder.sandbox(executor, image, self.worker.config.limits)
-        ended = await execute.run(
-            executor, sandbox, self.worker.maker, self.folder.root, self.worker.config.limits.task_seconds
+        limits, asked = self.worker.config.limits, self.claimed.task.resources
+        sandbox = self.folder.sandbox(executor, image, limits)
+        bounds = Bounds(
+            memory=int(asked.ram_gb * 1e9) if asked and asked.ram_gb else limits.memory_bytes,
+            disk=self._disk(),
+            files=limits.files,
         )
+        with enforced(
+            self.worker.maker,
+            bounds,
+            [self.folder.root],
+            cpus=asked.cpu_cores if asked and asked.cpu_cores else None,
+            processes=limits.processes,
+            groups=self.worker.groups,
+        ) as in_force:
+            ended = await execute.run(
+                executor, sandbox, self.worker.maker, self.folder.root, limits.task_seconds, in_force
+            )
         self.executors.append(
             {
                 "start_time": started,
@@ -194,11 +212,15 @@ class Attempt:
         )
         return ended
 
+    def _disk(self) -> int:
+        """The bytes that the task may store."""
+        most = self.worker.config.limits.disk_bytes
+        disk = self.claimed.task.resources.disk_gb if self.claimed.task.resources else None
+        return min(most, int(disk * 1e9)) if disk else most
+
     async def _threaded(self, call: Callable[[Budget], T]) -> T:
         """In a thread; a cancelled caller stops it at its next chunk and waits for that."""
-        limits = self.worker.config.limits
-        disk = self.claimed.task.resources.disk_gb if self.claimed.task.resources else None
-        budget = Budget(min(limits.disk_bytes, int(disk * 1e9)) if disk else limits.disk_bytes, limits.transfer_files)
+        budget = Budget(self._disk(), self.worker.config.limits.transfer_files)
         thread = asyncio.get_running_loop().run_in_executor(None, call, budget)
         try:
             return await asyncio.shield(thread)

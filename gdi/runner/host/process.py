@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gdi.runner.sandbox.bubblewrap import Concealed
 from gdi.runner.sandbox.processes import children_of
 
 log = logging.getLogger(__name__)
@@ -62,25 +63,26 @@ class SandboxedProcess:
 
     @classmethod
     async def start(
-        cls, make: Callable[[int], tuple[list[str], int]], log_file: Path, *, max_log: int, kill: signal.Signals
+        cls, make: Callable[[int], Concealed], log_file: Path, *, max_log: int, kill: signal.Signals
     ) -> SandboxedProcess:
-        """`make(status_fd)` gives the argument list and one more descriptor to pass on; `kill` is the signal that ends
+        """`make(status_fd)` gives the command line, with more descriptors to pass on; `kill` is the signal that ends
         everything inside.
 
         SandboxFailedError where no sandbox came up within START_TIMEOUT.
         """
         status_read, status_write = os.pipe()
-        extra = -1
+        command: Concealed | None = None
         try:
-            args, extra = make(status_write)
+            command = make(status_write)
             # Signals and /proc/PID lookups race with exit only until wait(): nobody but this object reaps the process.
             process = await asyncio.create_subprocess_exec(
-                *args,
+                *command.argv,
+                executable=command.executable,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env={},
-                pass_fds=[fd for fd in (status_write, extra) if fd >= 0],
+                pass_fds=[status_write, *command.descriptors],
                 limit=CHUNK,
             )
         except BaseException:
@@ -88,8 +90,8 @@ class SandboxedProcess:
             raise
         finally:
             os.close(status_write)
-            if extra >= 0:
-                os.close(extra)
+            if command is not None:
+                command.close()
         reader = asyncio.StreamReader(limit=CHUNK)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(status_read, "rb", buffering=0)

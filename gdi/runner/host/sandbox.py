@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdi.runner.sandbox import Bind, Maker, Sandbox, SandboxLimits, python_folders, source_folders
+from gdi.runner.sandbox.bubblewrap import Concealed
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class PodFolders:
 
 def argv(
     maker: Maker, folders: PodFolders, command: list[str], *, packages: list[str], tmp_bytes: int, status_fd: int
-) -> tuple[list[str], int]:
-    """The pod's command line, and a descriptor that it needs besides `status_fd` (-1: none). Its environment is PATH,
-    HOME, XDG_CACHE_HOME and LANG.
+) -> Concealed:
+    """The pod's command line, with the descriptors that it needs besides `status_fd`. Its environment is PATH, HOME,
+    XDG_CACHE_HOME and LANG.
     """
     binds = [
         *python_folders(),

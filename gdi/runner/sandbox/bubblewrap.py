@@ -14,9 +14,25 @@ from importlib import util
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from gdi.runner.sandbox import seccomp
 from gdi.runner.sandbox.spec import Sandbox, SandboxUnavailableError
 
 PROBE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Concealed:
+    """A sandbox's command line: what `executable` is started as, and the descriptors that it needs, which the caller
+    passes on and closes.
+    """
+
+    argv: list[str]
+    executable: str
+    descriptors: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -41,15 +57,26 @@ class Bubblewrap:
     def argv(self, box: Sandbox, command: Sequence[str], *, status_fd: int | None = None) -> list[str]:
         return box.argv(self.program, command, status_fd=status_fd)
 
-    def conceal(self, args: list[str]) -> tuple[list[str], int]:
-        """The same command line with the options behind `--args FD`, and that descriptor: inside, PID 1's command line
-        then names no path of the host.
+    def conceal(self, args: list[str]) -> Concealed:
+        """The same command line with the options behind `--args FD`, under a system-call filter: inside, PID 1's
+        command line names no path of the host, not even bubblewrap's. Start it with an empty environment.
         """
         first, last = args.index(str(self.program)) + 1, args.index("--")
-        descriptor = os.memfd_create("bwrap-arguments", 0)
-        os.write(descriptor, b"".join(a.encode() + b"\0" for a in args[first:last]))
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return [*args[:first], "--args", str(descriptor), *args[last:]], descriptor
+        options, descriptors = args[first:last], []
+        if (filter_ := seccomp.program()) is not None:
+            descriptors.append(_memory("bwrap-filter", filter_))
+            options = ["--seccomp", str(descriptors[0]), *options]
+        descriptors.append(_memory("bwrap-arguments", b"".join(a.encode() + b"\0" for a in options)))
+        command = ["bwrap", "--args", str(descriptors[-1]), *args[last:]]
+        return Concealed(command, str(self.program), tuple(descriptors))
+
+
+def _memory(name: str, content: bytes) -> int:
+    """A descriptor that reads `content`."""
+    descriptor = os.memfd_create(name, 0)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def candidates() -> list[Path]:

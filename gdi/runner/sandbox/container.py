@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from gdi.runner.sandbox.bubblewrap import Concealed
 from gdi.runner.sandbox.spec import (
     Bind,
     Sandbox,
@@ -144,9 +145,9 @@ class Engine:
             )
         return [sys.executable, "-I", "-S", str(Path(__file__).with_name("runner.py")), *pieces]
 
-    def conceal(self, args: list[str]) -> tuple[list[str], int]:
-        """Inside, nothing names a path of the host: there is nothing to hide."""
-        return args, -1
+    def conceal(self, args: list[str]) -> Concealed:
+        """Inside, nothing names a path of the host: there is nothing to hide. The engine and `init.py` filter calls."""
+        return Concealed(args, args[0])
 
     def ask(self, *arguments: str, data: bytes = b"") -> str:
         """What a command of the engine prints. EngineError where it fails."""

@@ -28,7 +28,11 @@ from gdi.local_federation.tes.models import Task, TaskExecutor
 from gdi.local_federation.tes.store import Filter, StandInTasks
 from gdi.local_federation.tes.transfer import Budget, TryAgainError, with_retry
 from gdi.runner.sandbox import Sandbox, find_maker
+from gdi.runner.sandbox.bounds import Enforced
+from gdi.runner.sandbox.supervisor import Bounds
 from tests.support.tes_kit import CAPABILITY, IMAGE, PREFIX, ROOT, FakeAai, FakeGateway, StandIn, Weed, World, wait_for
+
+NO_BOUNDS = Enforced(Bounds(), [])
 
 pytestmark = pytest.mark.long
 
@@ -501,7 +505,7 @@ async def test_a_sandbox_cancelled_while_it_is_made_leaves_nothing_and_keeps_nob
     """
     executor = TaskExecutor(image=IMAGE, command=["sleep", "4711"])
     for millisecond in range(0, 60, 2):
-        running = asyncio.create_task(execute.run(executor, Sandbox(), find_maker(), tmp_path, 60))
+        running = asyncio.create_task(execute.run(executor, Sandbox(), find_maker(), tmp_path, 60, NO_BOUNDS))
         await asyncio.sleep(millisecond / 1000)
         running.cancel()
         done, _ = await asyncio.wait([running], timeout=60)
