@@ -4,13 +4,14 @@ each path is checked.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import RowMapping
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.ids import GrantId, PodName, RunId
+from gdi.contracts.ids import GRANT_ID, GrantId, PodName, RunId
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, Caller, GatewayCaller, PodCaller, UserCaller
 from token_broker.broker import Broker
@@ -119,13 +120,15 @@ async def create_ticket(b: B, user: TheUser, grant: GrantId, request: m.TicketRe
 
 
 @router.post("/schedules/due", tags=["schedules"])
-async def due(b: B, _: TheAirflow) -> m.DueStarts:
+async def due(b: B, airflow: TheAirflow) -> m.DueStarts:
     """What schedules ask to be started now, each with its ticket. A POST: it makes tickets."""
+    airflow.need("schedules")
     return m.DueStarts(starts=await b.schedules.due())
 
 
 @router.post("/schedules/starts", status_code=204, tags=["schedules"])
-async def report_start(b: B, _: TheAirflow, report: m.StartReport) -> Response:
+async def report_start(b: B, airflow: TheAirflow, report: m.StartReport) -> Response:
+    airflow.need("schedules")
     await b.schedules.report(report)
     return Response(status_code=204)
 
@@ -134,7 +137,8 @@ async def report_start(b: B, _: TheAirflow, report: m.StartReport) -> Response:
 
 
 @router.post("/runs", tags=["runs"])
-async def admit(b: B, _: TheAirflow, request: m.AdmitRequest) -> m.Run:
+async def admit(b: B, airflow: TheAirflow, request: m.AdmitRequest) -> m.Run:
+    airflow.need("admit")
     return await b.runs.admit(request)
 
 
@@ -165,12 +169,14 @@ async def get_run(b: B, caller: AnyCaller, run: RunId) -> m.Run:
 
 
 @router.delete("/runs/{run}", tags=["runs"])
-async def close_run(b: B, _: TheAirflow, run: RunId, request: m.CloseRequest) -> m.Run:
+async def close_run(b: B, airflow: TheAirflow, run: RunId, request: m.CloseRequest) -> m.Run:
+    airflow.need("close")
     return await b.runs.close(run, request)
 
 
 @router.put("/runs/{run}/workloads/{pod}", tags=["runs"])
-async def put_workload(b: B, _: TheAirflow, run: RunId, pod: PodName, request: m.WorkloadRequest) -> m.Workload:
+async def put_workload(b: B, airflow: TheAirflow, run: RunId, pod: PodName, request: m.WorkloadRequest) -> m.Workload:
+    airflow.need("admit")
     return await b.workloads.put(run, pod, request)
 
 
@@ -251,5 +257,11 @@ async def get_audit(
         auditor = caller.sub in b.enrolment.current.auditors
         return await b.audit.page(run=run, owner=None if auditor else caller.sub, after=after)
     if isinstance(caller, AirflowCaller) and run is not None:
-        return await b.audit.page(run=run, owner=None, after=after)
+        page = await b.audit.page(run=run, owner=None, after=after)
+        return m.AuditPage(entries=[without_grant(entry) for entry in page.entries])
     raise _forbidden("users and auditors")
+
+
+def without_grant(entry: m.AuditEntry) -> m.AuditEntry:
+    """As Airflow reads it: which grant a user has is none of its business."""
+    return entry.model_copy(update={"grant": None, "reason": re.sub(GRANT_ID, "g-…", entry.reason)})

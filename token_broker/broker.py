@@ -127,6 +127,7 @@ async def open_broker(s: Settings) -> Broker:
     runs = Runs(store, grants, tickets, Admission(refresher, oidc, visas, enrolment, audit), enrolment, audit)
     schedules = Schedules(store, tickets, audit)
     runs.on_refused = schedules.run_refused
+    runs.same_version = schedules.same_version
     workloads = Workloads(store, runs, audit)
     return Broker(
         settings=s,

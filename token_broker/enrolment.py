@@ -5,7 +5,7 @@ when it changes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import jwt
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +17,10 @@ from gdi.kit.settings import SettingsError
 from token_broker.settings import secure_url
 
 MAX_BYTES = 8 * 1024 * 1024
+
+
+AirflowScope = Literal["admit", "releases", "close", "schedules"]
+AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 
 
 class Node(Frozen):
@@ -83,6 +87,8 @@ class WorkloadIssuer(Frozen):
     """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play
     these parts.
 
+    `airflow_scopes`: what a subject of `airflow` may do, where that is less than all.
+
     `nodes`: whose pods it may speak for (empty: any); give it for a node's own cluster, which could otherwise name
     another node's pod. `ca_file`, `token_file`: for a `jwks_url` that is an API server's: its authority, and the
     broker's own token for it.
@@ -94,6 +100,7 @@ class WorkloadIssuer(Frozen):
     audience: str = "token-broker"
     airflow: list[str] = Field(default_factory=list)
     snakemake: list[str] = Field(default_factory=list)
+    airflow_scopes: dict[str, list[AirflowScope]] = Field(default_factory=dict)
     nodes: list[NodeId] = Field(default_factory=list)
     ca_file: Path | None = None
     token_file: Path | None = None
@@ -104,18 +111,25 @@ class WorkloadIssuer(Frozen):
             raise ValueError("an issuer that speaks for some nodes only cannot vouch for Airflow")
         if (self.jwks_url is None) == (self.jwks_file is None):
             raise ValueError("give one of jwks_url and jwks_file")
+        if unknown := sorted(set(self.airflow_scopes) - set(self.airflow)):
+            raise ValueError(f"airflow_scopes names a subject that is not Airflow: {unknown[0]}")
         if set(self.airflow) & set(self.snakemake):
             raise ValueError("a subject cannot be Airflow and Snakemake at once")
         return self
 
 
 class Enrolment(Frozen):
-    """The whole file; consistent: no two nodes may claim one dataset, no id or URL appears twice."""
+    """The whole file; consistent: no two nodes may claim one dataset, no id or URL appears twice.
+
+    `believe_airflow_users`: why Airflow's word for who started a run is believed. With such a reason a user of Airflow
+    starts with a grant of their own; without one a start needs a ticket.
+    """
 
     nodes: list[Node] = Field(default_factory=list)
     portals: list[Portal] = Field(default_factory=list)
     visa_issuers: list[VisaIssuer] = Field(default_factory=list)
     workload_issuers: list[WorkloadIssuer] = Field(default_factory=list)
+    believe_airflow_users: Annotated[str, Field(max_length=500)] = ""
     auditors: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")

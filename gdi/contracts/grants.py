@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from gdi.contracts.ids import AirflowId, DatasetId, GrantId, Label, Text, WorkflowName
+from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, Text, WorkflowName
 from gdi.kit.models import Strict
 
 
@@ -14,7 +14,8 @@ class Schedule(Strict):
     """When a standing grant starts its workflow by itself. `cron`: five fields, in `timezone` (IANA); `parameters` as
     in `conf`, with `datasets`.
 
-    `catch_up` after downtime: every missed start, only the latest one, or none.
+    `catch_up` after downtime: every missed start, only the latest one, or none. `digest`: the workflow's version that
+    the user saw; without it the version of the first start is fixed.
     """
 
     workflow: WorkflowName
@@ -22,6 +23,7 @@ class Schedule(Strict):
     cron: Annotated[str, Field(max_length=200)]
     timezone: Annotated[str, Field(max_length=64)] = "UTC"
     catch_up: Literal["all", "latest", "none"] = "latest"
+    digest: Digest | None = None
 
 
 class ScheduleState(Schedule):

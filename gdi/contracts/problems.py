@@ -114,6 +114,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "ticket-expired": ProblemType((403,), "Start again with a new ticket."),
     "ticket-mismatch": ProblemType((403,), "Start again with a new ticket."),
     "ticket-or-grant": ProblemType((422,), "Send the ticket of this start, or your grant."),
+    "ticket-needed": ProblemType((403,), "Make a ticket and start with it."),
     "ticket-unknown": ProblemType((403,), "Start again with a new ticket."),
     "ticket-used": ProblemType((403,), "Start again with a new ticket."),
     "token-endpoint-away": ProblemType((503,), "It is tried again."),
@@ -141,7 +142,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "userinfo-refused": ProblemType((502,), "Try again; if it stays, sign in and give consent again."),
     "vault-unavailable": ProblemType((503,), "Try again in some seconds; tell the operator if it stays."),
     "visa-issuer-unavailable": ProblemType((503,), "Try again in a minute; tell the operator if it stays."),
-    "workflow-changed": ProblemType((409,), "Start the analysis again: a run keeps the version it was admitted with."),
+    "workflow-changed": ProblemType(
+        (403, 409), "Start the analysis again: a run keeps the version it was admitted with."
+    ),
     "workflow-not-granted": ProblemType((403,), "Give consent for it (a new grant)."),
     "workflow-unreadable": ProblemType((409,), "Mend the catalogue and retry."),
     "workload-fenced": ProblemType((403, 409), "Stop: a later pod took over."),

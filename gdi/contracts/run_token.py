@@ -14,7 +14,8 @@ from gdi.kit.jose import SigningKey
 TYPE = "run+jwt"  # `typ` of its header
 Scope = Literal["tasks", "workspace", "releases", "close"]
 SNAKEMAKE_SCOPE = "tasks workspace"  # of a Snakemake pod
-AIRFLOW_SCOPE = "releases close"  # of Airflow's own workload
+AirflowsScope = Literal["releases", "close"]
+AIRFLOW_SCOPE = "releases close"  # of Airflow's own workload, which asks for one of them at a time
 AIRFLOW = "airflow"  # its name, where a pod's would stand
 
 

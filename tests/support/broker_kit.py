@@ -192,6 +192,7 @@ class World:
                 for node, dataset in DATASETS.items()
             ],
             "portals": [{"client_id": "user-portal", "airflow_users": ["portal"]}],
+            "believe_airflow_users": "the tests start runs as Airflow's users",
             "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
             "workload_issuers": [
                 {

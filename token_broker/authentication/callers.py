@@ -19,7 +19,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.used_ids import UsedIds
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
-from token_broker.enrolment import EnrolmentFile, Node, WorkloadIssuer
+from token_broker.enrolment import AIRFLOW_SCOPES, AirflowScope, EnrolmentFile, Node, WorkloadIssuer
 from token_broker.tokens.token_refresher import provider_away
 
 MAX_TOKEN = 16_384
@@ -41,8 +41,21 @@ class UserCaller:
 
 @dataclass(frozen=True)
 class AirflowCaller:
+    """Airflow's workload. `scopes`: what its enrolment lets it do."""
+
     subject: str
     name: str = "airflow"
+    scopes: tuple[AirflowScope, ...] = AIRFLOW_SCOPES
+
+    def need(self, scope: AirflowScope) -> None:
+        """ProblemError 403 where it may not."""
+        if scope not in self.scopes:
+            raise ProblemError(
+                403,
+                "missing-scope",
+                f"{self.subject} is not enrolled for the scope {scope}.",
+                action="The operator adds it to airflow_scopes in the enrolment.",
+            )
 
 
 @dataclass(frozen=True)
@@ -145,7 +158,8 @@ class Authentication:
             ) from None
         subject = claims.get("sub")
         if subject in issuer.airflow:
-            return AirflowCaller(str(subject))
+            scopes = issuer.airflow_scopes.get(str(subject))
+            return AirflowCaller(str(subject), scopes=AIRFLOW_SCOPES if scopes is None else tuple(scopes))
         bound = claims.get("kubernetes.io")
         pod = bound.get("pod") if isinstance(bound, dict) else None
         if (

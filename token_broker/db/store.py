@@ -64,6 +64,7 @@ schedules = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("next_due", sa.Float, index=True),
     sa.Column("last_due", sa.Float),
+    sa.Column("digest", sa.String(71)),  # the one version that it starts; NULL until the first start
 )
 
 starts = sa.Table(  # of schedules: one row for each start that fell due and is to be made

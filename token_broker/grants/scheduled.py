@@ -48,6 +48,7 @@ async def insert(c: AsyncConnection, grant: str, request: GrantRequest, now: flo
         "cron": w.cron,
         "timezone": w.timezone,
         "catch_up": w.catch_up,
+        "digest": w.digest,
     }
     await c.execute(
         schedules.insert().values(grant_id=grant, **row, state="active", reason="", next_due=cron.following(now))
@@ -63,6 +64,7 @@ async def of_grants(c: AsyncConnection, ids: list[str]) -> dict[str, ScheduleSta
             cron=r["cron"],
             timezone=r["timezone"],
             catch_up=r["catch_up"],
+            digest=r["digest"],
             state=r["state"],
             reason=r["reason"],
             next_due=r["next_due"] if r["state"] == "active" else None,

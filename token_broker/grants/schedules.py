@@ -77,6 +77,28 @@ class Schedules:
                 f" {error.problem.detail}",
             )
 
+    async def same_version(self, grant: str, run_id: str, digest: str) -> None:
+        """A scheduled start is of the schedule's version, which the first one fixes where the user did not.
+        ProblemError 403 `workflow-changed` otherwise, and the schedule stops.
+        """
+        mine = schedules.c.grant_id == grant
+        async with self._store.write() as c:
+            started = starts.c.grant_id == grant, starts.c.dag_run_id == run_id
+            if (await c.execute(sa.select(starts.c.due).where(*started))).first() is None:
+                return  # a start by hand
+            await c.execute(schedules.update().where(mine, schedules.c.digest.is_(None)).values(digest=digest))
+            fixed = (await c.execute(sa.select(schedules.c.digest).where(mine))).scalar_one_or_none()
+        if fixed in (None, digest):
+            return
+        error = ProblemError(
+            403,
+            "workflow-changed",
+            f"The schedule is for the version {fixed[:19]}… of its workflow, and this is {digest[:19]}….",
+            action="Give consent to the new version (a new grant with a schedule).",
+        )
+        await self.stop(grant, error.problem.detail)
+        raise error
+
     async def stop(self, grant: str, reason: str) -> None:
         async with self._store.write() as c:
             done = await c.execute(

@@ -25,9 +25,12 @@ from token_broker.runs.admission import Admission
 
 
 class Runs:
-    """`on_refused(grant, dag_run_id, error)` is told of every run that admission refused."""
+    """`on_refused(grant, dag_run_id, error)` is told of every run that admission refused. `same_version(grant,
+    dag_run_id, digest)` refuses a scheduled start of another version than the schedule's.
+    """
 
     on_refused: Callable[[str, str, ProblemError], Awaitable[None]]
+    same_version: Callable[[str, str, str], Awaitable[None]]
 
     def __init__(
         self,
@@ -127,8 +130,17 @@ class Runs:
                 triggering_user=request.triggering_user,
                 portal_users=self._enrolment.current.portal_airflow_users,
             )
+            await self.same_version(ticket["grant_id"], request.dag_run_id, request.digest)
             return await self._grants.serving(ticket["grant_id"], run)
         assert request.grant is not None
+        if not self._enrolment.current.believe_airflow_users:
+            await self._audit.record("airflow", "run.admit", allowed=False, run=run, reason="ticket-needed")
+            raise ProblemError(
+                403,
+                "ticket-needed",
+                "A start needs a ticket here: Airflow's word for who you are does not suffice.",
+                action="Make a ticket at your portal (POST /v1/grants/{id}/tickets) and start with it.",
+            )
         row = await self._grants.row(request.grant)
         if row is None or request.triggering_user is None or row["owner"] != request.triggering_user:
             await self._audit.record(

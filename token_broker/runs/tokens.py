@@ -55,7 +55,11 @@ class RunTokens:
         else:
             need_open(run)
             item = next((p for p in run["plan"] if p["audience"] == request.audience), None)
-            scope, generation, name = AIRFLOW_SCOPE, 0, AIRFLOW
+            wanted = [request.scope] if request.scope else AIRFLOW_SCOPE.split()
+            if request.scope:
+                caller.need(request.scope)
+            scope = " ".join(one for one in wanted if one in caller.scopes)
+            generation, name = 0, AIRFLOW
         if item is None:
             raise ProblemError(
                 403,

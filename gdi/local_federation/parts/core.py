@@ -114,6 +114,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
     document = {
         "nodes": nodes,
         "portals": [{"client_id": PORTAL, "airflow_users": ["portal"]}],
+        "believe_airflow_users": "Airflow and broker are one person's, on one machine",
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
         "workload_issuers": [
             {

@@ -12,6 +12,7 @@ import httpx
 
 from gdi.broker_client.client import as_problem, read
 from gdi.contracts.gateway_api import CloseAttempt, Closed, Released, ReleaseRequest
+from gdi.contracts.run_token import AirflowsScope
 from gdi.kit import bounded_read
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.problem import ProblemError
@@ -66,7 +67,7 @@ class GatewayClient:
         with reasons.
         """
         body = request.model_dump(mode="json") | {"check": request.kind}  # its name for gateways before version 0.2
-        answer = self._send("POST", f"/releases/{self.run}", json=body)
+        answer = self._send("releases", "POST", f"/releases/{self.run}", json=body)
         if answer.status_code == 202:
             return None
         return read(answer, Released)
@@ -75,7 +76,7 @@ class GatewayClient:
         """The published bytes of a release. ProblemError where they are more than `limit`."""
 
         def once() -> bytes:
-            with self._client() as client, client.stream("GET", f"/releases/{self.run}/{name}") as answer:
+            with self._client("releases") as client, client.stream("GET", f"/releases/{self.run}/{name}") as answer:
                 if not answer.is_success:
                     raise as_problem(answered(answer))
                 try:
@@ -89,11 +90,12 @@ class GatewayClient:
 
     def close(self, attempt: int) -> None:
         """`POST /runs/{run}/close`: live tasks are cancelled, capabilities end."""
-        read(self._send("POST", f"/runs/{self.run}/close", json=CloseAttempt(attempt=attempt).model_dump()), Closed)
+        body = CloseAttempt(attempt=attempt).model_dump()
+        read(self._send("close", "POST", f"/runs/{self.run}/close", json=body), Closed)
 
-    def _send(self, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
+    def _send(self, scope: AirflowsScope, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
         def once() -> httpx.Response:
-            with self._client() as client, client.stream(method, path, json=json) as streamed:
+            with self._client(scope) as client, client.stream(method, path, json=json) as streamed:
                 answer = answered(streamed)
             if not answer.is_success:
                 raise as_problem(answer)
@@ -101,8 +103,8 @@ class GatewayClient:
 
         return self._patiently(once)
 
-    def _client(self) -> httpx.Client:
-        token = self.hook.run_token(self.run, self.audience)
+    def _client(self, scope: AirflowsScope) -> httpx.Client:
+        token = self.hook.run_token(self.run, self.audience, scope)
         return httpx.Client(base_url=self.url, auth=BearerAuth(lambda: token), timeout=TIMEOUT, verify=authorities())
 
     def _patiently(self, call: Callable[[], T]) -> T:

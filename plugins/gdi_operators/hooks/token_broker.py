@@ -15,6 +15,7 @@ from airflow.sdk import BaseHook
 
 from gdi.broker_client.client import AsyncBrokerClient, BrokerClient
 from gdi.contracts import broker_api as m
+from gdi.contracts.run_token import AirflowsScope
 from gdi.kit.bearer import token_file
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
@@ -172,9 +173,10 @@ class TokenBrokerHook(BaseHook):
     def post_events(self, run: str, batch: m.EventBatch) -> None:
         self.call("post event", lambda c: c.post_events(run, batch))
 
-    def run_token(self, run: str, audience: str, *, min_ttl: float = 60) -> str:
-        """A run token for one gateway, scopes `releases close`. Never store, log or return it from an operator."""
-        return self.call("run token", lambda c: c.token(run, m.TokenRequest(audience=audience, min_ttl=min_ttl))).token
+    def run_token(self, run: str, audience: str, scope: AirflowsScope, *, min_ttl: float = 60) -> str:
+        """A run token for one gateway and one purpose. Never store, log or return it from an operator."""
+        request = m.TokenRequest(audience=audience, min_ttl=min_ttl, scope=scope)
+        return self.call("run token", lambda c: c.token(run, request)).token
 
 
 def _of_settings() -> BrokerAccess:

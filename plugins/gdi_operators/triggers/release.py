@@ -87,7 +87,7 @@ class ReleaseTrigger(BaseTrigger):
             try:
                 if token is None or token.expires_at - time.time() < LONG_POLL + 15:
                     token = await broker.token(
-                        self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60)
+                        self.run_id, m.TokenRequest(audience=str(self.item["audience"]), min_ttl=60, scope="releases")
                     )
                 sent_at, wait = time.monotonic(), min(LONG_POLL, left)
                 state = await self._ask(gateway, token.token, wait)
