@@ -86,7 +86,8 @@ async def run(
             reading = asyncio.gather(out.read(), err.read(), child.wait())
             watching = asyncio.ensure_future(supervise(child.pid, bounds.folders, bounds.supervised))
             try:
-                done, _ = await asyncio.wait({reading, watching}, timeout=seconds, return_when=FIRST_COMPLETED)
+                both: set[asyncio.Future[Any]] = {reading, watching}
+                done, _ = await asyncio.wait(both, timeout=seconds, return_when=FIRST_COMPLETED)
             finally:
                 watching.cancel()
                 if not reading.done():

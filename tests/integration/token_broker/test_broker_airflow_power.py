@@ -80,7 +80,7 @@ def test_a_run_token_of_airflow_does_one_thing(world: World, alice: BrokerClient
     _, run = world.started(alice)
     with world.airflow() as airflow:
         for scope, expected in (("releases", "releases"), ("close", "close"), (None, "releases close")):
-            request = m.TokenRequest(audience=world.audience(run), scope=scope)  # type: ignore[arg-type]
+            request = m.TokenRequest(audience=world.audience(run), scope=scope)
             claims = jwt.decode(airflow.token(run.id, request).token, options={"verify_signature": False})
             assert claims["scope"] == expected
 
