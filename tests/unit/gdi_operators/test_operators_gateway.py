@@ -58,7 +58,7 @@ async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pyt
 
     transport = httpx.MockTransport(answer)
     gateway = GatewayClient(None, "r-1", ITEM, patience=0)  # type: ignore[arg-type]
-    monkeypatch.setattr(gateway, "_client", lambda: httpx.Client(transport=transport, base_url="http://gateway.test"))
+    monkeypatch.setattr(gateway, "_client", lambda _: httpx.Client(transport=transport, base_url="http://gateway.test"))
     calls: list[Any] = [lambda: gateway.ask_release(REQUEST), lambda: gateway.close(1)]
     if status != 200:
         calls.append(lambda: gateway.fetch("counts", limit=10))
