@@ -1,4 +1,6 @@
-"""What has been told already: a restarted process says again what it finds, and nobody needs to hear it twice."""
+"""News of a job once: a restarted Snakemake reports again what it finds. The logger plugin asks here before an event
+leaves it, and nobody after it.
+"""
 
 from __future__ import annotations
 

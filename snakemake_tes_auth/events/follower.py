@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snakemake_tes_auth.events.deduplication import Deduplication
 from snakemake_tes_auth.events.events import EventPump
 
 MAX_LINE = 256 * 1024
@@ -21,13 +20,10 @@ ALLOWED = frozenset({"rules", "job", "progress", "note"})
 
 
 class LogFollower:
-    """`ended` is set when no more will be written. `last_note` is the last error Snakemake told. What `told` knows is
-    not handed on again.
-    """
+    """`ended` is set when no more will be written. `last_note` is the last error Snakemake told."""
 
-    def __init__(self, path: Path, deduplication: Deduplication | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._deduplication = deduplication or Deduplication()
         self._rest = b""
         self._offset = 0
         self.ended = False
@@ -65,8 +61,7 @@ class LogFollower:
             return
         if values["kind"] == "note":
             self.last_note = str(values.get("message") or "")[:2000]
-        if self._deduplication.fresh(values):
-            pump.put(values)
+        pump.put(values)
 
 
 class Complaints:

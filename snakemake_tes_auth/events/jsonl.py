@@ -9,20 +9,15 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from snakemake_tes_auth.events.deduplication import Deduplication, earlier
-
 MAX_QUEUE = 50_000
 
 
 class JsonLines:
-    """`path` "-" is standard output. A file is continued: what it tells already is not told again. OSError where it
-    cannot be opened.
-    """
+    """`path` "-" is standard output. A file is continued. OSError where it cannot be opened."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         plain = path != "-" and self._path.is_file()  # a pipe has no past
-        self._deduplication = Deduplication(earlier(self._path) if plain else ())
         self._out = sys.stdout if path == "-" else self._path.open("a")
         if plain and self._cut():
             self._out.write("\n")
@@ -42,8 +37,6 @@ class JsonLines:
 
     def put(self, event: dict[str, Any]) -> None:
         """Queues one event. Where nobody takes them the newest are dropped and counted: order holds."""
-        if not self._deduplication.fresh(event):
-            return
         with self._wake:
             if len(self._queue) >= MAX_QUEUE:
                 self.dropped += 1

@@ -17,6 +17,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.run_file import load
 from gdi.kit.bearer import token_file
+from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.jsonl import JsonLines
 from snakemake_tes_auth.folders import Folders
@@ -34,6 +35,10 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     file: str | None = field(
         default=None,
         metadata={"help": "append the events to this file, one JSON object a line; - for standard output", "type": str},
+    )
+    sent: str | None = field(
+        default=None,
+        metadata={"help": "JSON lines of events that were sent before: the same news is left out", "type": str},
     )
     run_file: str | None = field(
         default=None, metadata={"help": "run.json: send the events to the run's broker", "type": str}
@@ -102,6 +107,9 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         settings = self.settings or LogHandlerSettings()
         self._translator = Translator()
+        # A file that is continued, or what an earlier process sent, is what is known; a pipe has no past.
+        known = [Path(p) for p in (settings.sent, settings.file) if p and p != "-" and Path(p).is_file()]
+        self._deduplication = Deduplication(event for path in known for event in earlier(path))
         self._lines = JsonLines(settings.file) if settings.file else None
         self._loop: LoopThread | None = None
         self._pump: EventPump | None = None
@@ -115,6 +123,8 @@ class LogHandler(LogHandlerBase):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             for values in self._translator.events(record):
+                if not self._deduplication.fresh(values):
+                    continue
                 values.setdefault("time", time.time())
                 if self._lines is not None:
                     self._lines.put(values)

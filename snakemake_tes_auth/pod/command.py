@@ -13,8 +13,10 @@ from snakemake_tes_auth.folders import Folders
 JOBS = 500  # live tasks at once; the node's TES queues what it cannot run
 
 
-def arguments(folders: Folders, run: RunFile, events: Path) -> list[str]:
-    """Snakemake's command line. `-P`: a file in the work folder must not shadow a module."""
+def arguments(folders: Folders, run: RunFile, events: Path, sent: Path) -> list[str]:
+    """Snakemake's command line. `events`: where its logger writes, without what is in `sent` already. `-P`: a file in
+    the work folder must not shadow a module.
+    """
     run_file = str(folders.run_file)
     return [
         *(sys.executable, "-P", "-m", "snakemake"),
@@ -23,7 +25,7 @@ def arguments(folders: Folders, run: RunFile, events: Path) -> list[str]:
         *("--executor", "tes-auth", "--tes-auth-run-file", run_file, "--jobs", str(JOBS), "--local-cores", "1"),
         *("--default-storage-provider", "sda", "--default-storage-prefix", str(WorkspaceUrl(run.run, "")).rstrip("/")),
         *("--storage-sda-run-file", run_file),
-        *("--logger", "airflow", "--logger-airflow-file", str(events)),
+        *("--logger", "airflow", "--logger-airflow-file", str(events), "--logger-airflow-sent", str(sent)),
         # The pod starts again in the same folder after any end: no lock to be left behind, unfinished outputs are made
         # anew or adopted, and only files decide what has to run (the workflow itself is pinned by its digest).
         *("--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"),

@@ -21,7 +21,6 @@ from gdi.contracts.events import Event
 from gdi.contracts.workflow import CatalogueError, digest_of
 from gdi.kit.bearer import token_file
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
-from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.follower import Complaints, LogFollower
 from snakemake_tes_auth.folders import Folders
@@ -47,7 +46,6 @@ class SnakemakePod:
         self.stop: asyncio.Queue[str] = asyncio.Queue()
         self.child: asyncio.subprocess.Process | None = None
         self.ending: Shutdown
-        self.deduplication = Deduplication()
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
@@ -86,7 +84,7 @@ class SnakemakePod:
                 pump.put({"kind": "node", "state": "failed", "message": message})
                 return REFUSED
         self.child = await asyncio.create_subprocess_exec(
-            *arguments(self.folders, self.run, events),
+            *arguments(self.folders, self.run, events, self._sent),
             cwd=self.folders.work,
             env=environment(self.folders, os.environ),
             stdin=asyncio.subprocess.DEVNULL,
@@ -95,7 +93,7 @@ class SnakemakePod:
             preexec_fn=_die_with_parent,
         )
         pump.put({"kind": "node", "state": "running"})
-        tail = LogFollower(events, self.deduplication)
+        tail = LogFollower(events)
         following = asyncio.create_task(tail.follow(pump))
         assert self.child.stderr is not None
         complaints = Complaints()
@@ -112,14 +110,13 @@ class SnakemakePod:
         (state / "tmp").mkdir(parents=True, exist_ok=True)
         self.outcome.clear()
         (state / "config.json").write_text(json.dumps(self.run.config()))
-        # What earlier pods of this attempt told the broker is not told again, where the work folder stayed.
-        self.deduplication = Deduplication(earlier(self._sent))
         events = state / f"events-{self.run.pod}.jsonl"
         events.unlink(missing_ok=True)
         return events
 
     @property
     def _sent(self) -> Path:
+        """What the pods of this attempt sent to the broker, where the work folder stayed: the logger leaves it out."""
         return self.folders.state / f"sent-{self.run.attempt}.jsonl"
 
     def _remember(self, batch: list[Event]) -> None:

@@ -81,12 +81,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_mark_or_a_closed_run_cancels_and_anything_else_hands_over(
     broker: Callable[[httpx.Request], httpx.Response], annotations: str | None, meaning: str, tmp_path: Path
 ) -> None:
-    assert await made(tmp_path, broker, annotations).meant() == meaning
+    assert await made(tmp_path, broker, annotations).meaning() == meaning
 
 
 @virtual_time
 async def test_a_mark_that_comes_late_counts(tmp_path: Path) -> None:
-    asked = asyncio.create_task(made(tmp_path, token).meant())
+    asked = asyncio.create_task(made(tmp_path, token).meaning())
     await asyncio.sleep(0.05)
     (tmp_path / "pod" / "annotations").write_text('gdi-stop="cancel"\n')
     assert await asked == "cancel"
@@ -99,4 +99,4 @@ async def test_a_broker_that_hangs_delays_the_end_by_the_bound_only(tmp_path: Pa
         raise AssertionError
 
     began = time.monotonic()
-    assert await made(tmp_path, hang).meant() == "hand-over" and time.monotonic() - began < 5  # type: ignore[arg-type]
+    assert await made(tmp_path, hang).meaning() == "hand-over" and time.monotonic() - began < 5  # type: ignore[arg-type]

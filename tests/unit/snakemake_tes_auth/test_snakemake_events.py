@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import select
 import subprocess
@@ -22,6 +23,7 @@ from gdi.kit.problem import ProblemError
 from snakemake_tes_auth.events.deduplication import Deduplication, earlier
 from snakemake_tes_auth.events.events import event
 from snakemake_tes_auth.events.jsonl import MAX_QUEUE, JsonLines
+from snakemake_tes_auth.logger.logger import LogHandler, LogHandlerSettings
 from snakemake_tes_auth.retry import Away
 from snakemake_tes_auth.tasks.usage import WAITING, Usage, usage
 
@@ -45,6 +47,20 @@ LIFE = [
     job("done"),
     job(None, "t1", usage={"total_s": 1}),
 ]
+
+
+def reported(file: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in e.items() if k != "time"} for e in earlier(file)]
+
+
+def report(settings: LogHandlerSettings, events: list[dict[str, Any]]) -> None:
+    """The events through the logger plugin, as Snakemake's executor reports them."""
+    handler = LogHandler(None, settings)
+    for values in events:
+        record = logging.LogRecord("snakemake", logging.INFO, __file__, 1, "", None, None)
+        record.gdi_event = values
+        handler.emit(record)
+    handler.close()
 
 
 def test_what_a_restarted_process_finds_again_is_not_told_twice() -> None:
@@ -76,11 +92,15 @@ def test_the_rules_are_told_again_only_where_they_changed() -> None:
 def test_a_file_is_continued_after_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
     file = tmp_path / "events"
     file.write_text("\n".join(json.dumps(e) for e in LIFE[:3]) + '\n{"kind": "job", "sta')
-    lines = JsonLines(str(file))
-    for e in LIFE:
-        lines.put(e)
-    assert lines.close(60)
-    assert list(earlier(file)) == LIFE
+    report(LogHandlerSettings(file=str(file)), LIFE)
+    assert reported(file) == LIFE
+
+
+def test_what_an_earlier_pod_sent_is_left_out_where_events_are_made(tmp_path: Path) -> None:
+    sent, file = tmp_path / "sent", tmp_path / "events"
+    sent.write_text("".join(json.dumps(e) + "\n" for e in LIFE[:3]))
+    report(LogHandlerSettings(file=str(file), sent=str(sent)), [*LIFE, LIFE[-1]])
+    assert reported(file) == LIFE[3:]
 
 
 def test_a_reader_that_does_not_read_delays_nobody_and_what_is_told_is_in_order(tmp_path: Path) -> None:
