@@ -37,6 +37,10 @@ class OAuthClient:
             self._provider, redirect_uri=redirect_uri, scope=scope, state=state, nonce=nonce, verifier=verifier
         )
 
+    async def promises_iss(self) -> bool:
+        """Whether each authorization response of the provider carries `iss` (RFC 9207 §3)."""
+        return await self._provider.promises_iss()
+
     async def code(self, code: str, verifier: CodeVerifier, redirect_uri: str) -> TokenSet:
         return await rfc6749.redeem_code(self._provider, code, verifier, redirect_uri)
 

@@ -45,6 +45,10 @@ class ProviderConnection:
         """An endpoint from the provider's metadata. OAuthUnavailable."""
         return await self._metadata.url(name)
 
+    async def promises_iss(self) -> bool:
+        """Whether each authorization response carries `iss` (RFC 9207 §3). OAuthUnavailable."""
+        return await self._metadata.promises_iss()
+
     async def own_issuer(self) -> str:
         """`issuer` to the letter, as the provider's tokens name it. OAuthUnavailable."""
         return await self._metadata.issuer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from gdi.oauth.errors import OAuthDenied, OAuthNotOffered, OAuthUnavailable
 from gdi.oauth.session import JudgedSession
@@ -20,11 +21,20 @@ class ProviderMetadata:
         self._at = 0.0
 
     async def url(self, name: str) -> str:
-        """An endpoint. OAuthUnavailable where there is none; nothing was asked of it then (`sent` False)."""
+        """An endpoint. OAuthUnavailable where there is none, or none that tokens may be sent to: `https`, or `http`
+        where the issuer itself is (RFC 8414 §2, RFC 6749 §3.1); nothing was asked of it then (`sent` False).
+        """
         url = (await self._current()).get(name)
         if not isinstance(url, str):
             raise OAuthNotOffered(name)
+        scheme = urlsplit(url).scheme
+        if scheme != "https" and not (scheme == "http" and urlsplit(self._issuer).scheme == "http"):
+            raise OAuthUnavailable("discovery", f"its {name} is no https address", sent=False)
         return url
+
+    async def promises_iss(self) -> bool:
+        """Whether every authorization response carries `iss` (RFC 9207 §3). OAuthUnavailable."""
+        return (await self._current()).get("authorization_response_iss_parameter_supported") is True
 
     async def issuer(self) -> str:
         """The issuer as the provider writes it, and as its tokens name it: perhaps with a slash at its end, where our

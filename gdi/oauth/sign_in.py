@@ -77,6 +77,14 @@ class SignIn:
                 "This sign-in was not started in this browser, or it took too long.",
                 action="Start again.",
             )
+        try:
+            promised = not iss and await self._client.promises_iss()
+        except OAuthUnavailable:
+            raise self._away() from None
+        if promised:  # RFC 9207 §2.4: such a response may be another provider's
+            raise self._refused(
+                "sent you back without its name (iss)", "Start again; if that stays, tell the operator."
+            )
         if not code:
             raise self._refused("did not sign you in", "Start again, and allow the access that is asked for.")
         try:

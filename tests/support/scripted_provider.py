@@ -25,6 +25,7 @@ class ScriptedProvider:
 
     url: str = ""
     issuer: str = ""  # in its metadata; `url` where empty
+    promises_iss: bool = False  # RFC 9207 §3
     answers: list[Any] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     jwks: list[dict[str, Any]] = field(default_factory=list)
@@ -33,12 +34,13 @@ class ScriptedProvider:
         text = body if isinstance(body, str) else json.dumps(body)
         self.answers = [(status, text, {name.replace("_", "-"): value for name, value in headers.items()})]
 
-    def metadata(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str | bool]:
         names = ("authorization", "token", "introspection", "revocation", "userinfo")
         return {
             "issuer": self.issuer or self.url,
             "jwks_uri": self.url + "/jwks",
             **{f"{name}_endpoint": f"{self.url}/{name}" for name in names},
+            **({"authorization_response_iss_parameter_supported": True} if self.promises_iss else {}),
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

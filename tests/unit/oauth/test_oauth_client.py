@@ -25,6 +25,7 @@ from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.errors import DENIALS, OAuthDenied, OAuthUnavailable
 from gdi.oauth.rfc6749 import TokenSet
 from gdi.oauth.rfc7636 import CodeVerifier
+from gdi.oauth.rfc8414 import ProviderMetadata
 from gdi.oauth.session import MAX_ANSWER, shared_client
 from gdi.oauth.token_times import LONGEST_ACCESS
 from tests.support.scripted_provider import ScriptedProvider, scripted_provider
@@ -432,3 +433,36 @@ async def test_a_sign_in_without_a_signed_id_token_is_none(provider: ScriptedPro
         tokens = await client.code("CODE-0", CodeVerifier(), "https://us/callback")
         with pytest.raises(TokenError):
             await client.id_token_claims(tokens, NONCE)
+
+
+class Metadata:
+    """A session that answers with metadata."""
+
+    def __init__(self, **fields: str) -> None:
+        self.fields = fields
+
+    async def get(self, _url: str) -> Metadata:
+        return self
+
+
+@pytest.mark.parametrize(
+    ("issuer", "endpoint", "taken"),
+    [
+        ("https://aai.example.org", "https://tokens.example.org/token", True),
+        ("https://aai.example.org", "http://aai.example.org/token", False),
+        ("https://aai.example.org", "HTTP://aai.example.org/token", False),
+        ("https://aai.example.org", "file:///etc/passwd", False),
+        ("https://aai.example.org", "//aai.example.org/token", False),
+        ("http://127.0.0.1:1/oidc", "http://127.0.0.1:1/token", True),
+        ("http://127.0.0.1:1/oidc", "https://aai.example.org/token", True),
+    ],
+)
+async def test_tokens_go_to_no_plain_address_that_metadata_names(issuer: str, endpoint: str, taken: bool) -> None:
+    session = Metadata(issuer=issuer, token_endpoint=endpoint)
+    metadata = ProviderMetadata(session, issuer)  # type: ignore[arg-type]
+    if taken:
+        assert await metadata.url("token_endpoint") == endpoint
+    else:
+        with pytest.raises(OAuthUnavailable, match="token_endpoint is no https address") as caught:
+            await metadata.url("token_endpoint")
+        assert not caught.value.sent

@@ -68,6 +68,16 @@ async def test_what_another_provider_sends_back_is_not_looked_at(provider: Scrip
     assert provider.received == []
 
 
+async def test_a_response_without_the_promised_iss_is_refused_and_its_code_not_redeemed(
+    provider: ScriptedProvider,
+) -> None:
+    provider.promises_iss = True
+    with pytest.raises(ProblemError, match=r"without its name \(iss\)"):
+        await signed_in(provider)
+    assert provider.received == []
+    assert (await signed_in(provider, iss=provider.url)).user == "alice"
+
+
 async def test_a_sign_in_that_fails_leaves_no_refresh_token_at_the_provider(provider: ScriptedProvider) -> None:
     with pytest.raises(ProblemError, match="did not say who you are"):
         await signed_in(provider, named="mallory")
