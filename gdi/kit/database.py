@@ -21,6 +21,9 @@ from gdi.kit.problem import ProblemError
 log = logging.getLogger(__name__)
 AWAY_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 AWAY_SQLSTATE = ("08", "53", "57P")  # connection lost, out of resources, shutting down
+# PostgreSQL asks a silent client's machine, and after 60 s without an answer ends its session, whose locks and
+# transaction go with it: a machine that vanished holds nothing up for hours (its manual, 19.3.2).
+KEEPALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 PRAGMAS = ("busy_timeout=15000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 
 
@@ -105,7 +108,10 @@ class Database:
         if password is not None:
             parsed = parsed.set(password=password)
         if parsed.get_backend_name() != "sqlite":
-            return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True, **cls.pool)
+            arguments = {"server_settings": KEEPALIVE} if parsed.get_driver_name() == "asyncpg" else {}
+            return create_async_engine(
+                parsed, pool_pre_ping=True, hide_parameters=True, connect_args=arguments, **cls.pool
+            )
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(parsed, hide_parameters=True, **cls.pool)
