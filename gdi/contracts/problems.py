@@ -78,6 +78,7 @@ PROBLEMS: dict[str, ProblemType] = {
     ),
     "no-refresh-token": ProblemType((502,), "Sign in with the scope offline_access."),
     "node-not-in-plan": ProblemType((403,), "Name a node of the plan."),
+    "not-acceptable": ProblemType((406,), "Accept the media type that it has."),
     "not-found": ProblemType((404,), "Check the path."),
     "nothing-to-review": ProblemType((404,), "It was decided, or never asked for."),
     "other-run": ProblemType((403,), "Use the run's own token."),

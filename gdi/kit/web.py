@@ -37,6 +37,22 @@ def segment(text: str) -> str:
     return quote(str(text), safe="")
 
 
+def accepts(header: str, media_type: str) -> bool:
+    """Whether an `Accept` header takes `media_type`; no header takes all (RFC 9110 §12.5.1). The most exact range that
+    fits counts, and `q=0` refuses.
+    """
+    main = media_type.partition("/")[0]
+    exactness = {"*/*": 1, f"{main}/*": 2, media_type: 3}
+    best, taken = 0, not header.strip()
+    for part in header[:4000].split(","):
+        name, *parameters = (p.strip().lower() for p in part.split(";"))
+        rank = exactness.get(name, 0)
+        if rank > best:
+            weights = [p.removeprefix("q=").strip() for p in parameters if p.startswith("q=")]
+            best, taken = rank, not (weights and weights[0].rstrip("0") in ("", "0."))
+    return taken
+
+
 class Pages:
     """The pages of one package: the templates in its `templates/`, over those of the kit. Every value is escaped, a
     missing one is an error, and no script has a place. `style`: the path of the style sheet; `more`: what all of its

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from gdi.contracts.gateway_api import ReleaseRequest, Review
 from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
+from gdi.kit.web import accepts
 from node_gateway.context import Gateway
-from node_gateway.release.service import JSON
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -32,8 +32,17 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/releases/{run}/{name}")
     async def published(http: HttpRequest, run: RunId, name: ReleaseName) -> Response:
+        """The published bytes, as their kind's media type. 406 where `Accept` leaves that out (RFC 9110 §12.5.1)."""
         await gateway.run_caller(http, "releases", run)
-        return Response(await gateway.releases.open(run, name), media_type=JSON)
+        data, media_type = await gateway.releases.open(run, name)
+        if not accepts(http.headers.get("accept", ""), media_type):
+            raise ProblemError(
+                406,
+                "not-acceptable",
+                f"The release {name} is {media_type}, which the request's Accept leaves out.",
+                action=f"Accept {media_type}, or leave out the header.",
+            )
+        return Response(data, media_type=media_type)
 
     @routes.get("/releases/{run}/{name}/review")
     async def review(

@@ -25,7 +25,7 @@ from gdi.kit.problem import ProblemError
 from gdi.releases import signature
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, Rules
-from gdi.releases.registry import kind_of
+from gdi.releases.registry import kind_of, kinds
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
@@ -39,7 +39,7 @@ from node_gateway.release.public import public_withheld, rounded
 from node_gateway.review.service import AT_NODE, SPOOL, Reviews
 from node_gateway.workspace.bucket import Bucket
 
-JSON = "application/json"
+OCTETS = "application/octet-stream"  # of a kind that is no longer installed
 
 
 @dataclass
@@ -240,8 +240,10 @@ class Releases:
                 all_checked.withheld.update(checked.withheld)
         return all_checked
 
-    async def open(self, run: str, name: str) -> bytes:
-        """The published bytes of the run's latest release of that name. ProblemError 404."""
+    async def open(self, run: str, name: str) -> tuple[bytes, str]:
+        """The published bytes of the run's latest release of that name, and their kind's media type. ProblemError 404,
+        502 where the stored bytes are not those that were signed.
+        """
         c = db.releases.c
         async with self.database.read() as connection:
             query = (
@@ -269,7 +271,8 @@ class Releases:
                 f"The stored release {name} is not what was signed.",
                 action="Tell the node's operator.",
             )
-        return data
+        kind = kinds().get(str(row.answer.get("kind", "allele-counts")))
+        return data, kind.media_type if kind else OCTETS
 
 
 async def _newest(connection: AsyncConnection) -> int:

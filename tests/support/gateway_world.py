@@ -599,10 +599,17 @@ class Run:
         return (key or self.world.broker.key).sign({**own, **claims}, lifetime=lifetime, typ=typ)
 
     def call(
-        self, method: str, path: str, *, scope: str = "tasks workspace", token: str | None = None, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str = "tasks workspace",
+        token: str | None = None,
+        accept: str = "*/*",
+        **request: Any,
     ) -> httpx.Response:
         value = self.token(scope) if token is None else token
-        headers = {"Authorization": f"Bearer {value}"} if value else {}
+        headers = {"Accept": accept, **({"Authorization": f"Bearer {value}"} if value else {})}
         return httpx.request(method, self.world.url + path, headers=headers, timeout=60, trust_env=False, **request)
 
     def task(self, **changes: Any) -> dict[str, Any]:

@@ -36,6 +36,9 @@ def test_what_passes_is_published_signed_and_small_counts_stay(world: World) -> 
     assert published.json()["unlisted"] == {"ac_max": 8, "an_max": 200, "reason": "small"}
     assert published.json()["withheld"] == {}
     assert any("3 sites, 1 withheld" in e["what"] for e in world.audit(run.id)), "the node's own audit has the number"
+    assert published.headers["content-type"] == "application/json"
+    page = run.call("GET", f"/releases/{run.id}/counts", scope="releases", accept="text/html")
+    assert (page.status_code, slug(page)) == (406, "not-acceptable")
     claims = verify(told["signature"], [world.gateway_key.jwk()], issuer=NODE, audience=run.id, typ="release+jwt")
     assert (
         claims["sha256"] == told["sha256"]

@@ -9,7 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from gdi.contracts.grants import Grant, ScheduleState
-from gdi.kit.web import HEADERS, STYLE, Pages
+from gdi.kit.web import HEADERS, STYLE, Pages, accepts
 from gdi.local_federation.aai import pages as aai
 from node_gateway.review import pages as review
 from node_gateway.review.service import Case, Excerpt
@@ -84,3 +84,22 @@ def test_the_pages_load_one_style_sheet_and_nothing_else() -> None:
     body = bytes(page.body).decode()
     assert re.findall(r'(?:src|href)="([^"]*)"', body) == ["/connect/style.css", "/connect"]
     assert "url(" not in STYLE and "@import" not in STYLE and STYLE.startswith(":root")
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("", True),
+        ("*/*", True),
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("text/html, application/*;q=0.2", True),
+        ("application/*;q=0, application/json;q=0.001", True),
+        ("text/html", False),
+        ("application/json;q=0", False),
+        ("*/*, application/json; q=0.000", False),
+        (", ;;", False),
+    ],
+)
+def test_the_most_exact_range_of_an_accept_header_counts(header: str, taken: bool) -> None:
+    assert accepts(header, "application/json") is taken
