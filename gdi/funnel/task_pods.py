@@ -59,6 +59,7 @@ STOPPING = 60.0  # seconds for which a pod that ends may take longer than it was
 START = 21600.0  # seconds for which a task waits for room, where the chart says nothing else
 TELL = 30.0  # seconds after which the task's stderr says what it waits for
 PAUSES = (2.0, 30.0)  # seconds between tries to make the pod: the first, and the longest
+MAX_MANIFEST = 1024 * 1024  # characters: what Kubernetes stores of one object is no more
 LOG_DELAY = 6.0  # seconds in which Funnel sends on what was said: more than its LogUpdateRate
 LEAST_MEMORY, LEAST_CPU = 64, 10  # MB, thousandths: 0 would be no limit at all
 ITS_OWN = {400, 403, 413, 422}  # answers to a pod that no second try makes good
@@ -92,7 +93,11 @@ class Around:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Around:
         """KeyError, ValueError, OSError, yaml.YAMLError where the chart is wrong."""
-        manifest = yaml.safe_load(Path(environment["GDI_TASK_MANIFEST"]).read_text())
+        with Path(environment["GDI_TASK_MANIFEST"]).open() as file:
+            text = file.read(MAX_MANIFEST + 1)
+        if len(text) > MAX_MANIFEST:
+            raise ValueError(f"GDI_TASK_MANIFEST is larger than {MAX_MANIFEST} characters")
+        manifest = yaml.safe_load(text)
         return cls(
             manifest,
             Path(environment["GDI_WORK"]),

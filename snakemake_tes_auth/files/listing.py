@@ -45,8 +45,13 @@ class ArchiveListing:
     def __init__(self, url: str, tokens: TokenSource, *, patience: RetryPolicy | None = None) -> None:
         self._url, self._tokens, self._patience = url.rstrip("/"), tokens, patience or RetryPolicy(total=120)
         self._loop = LoopThread()
-        self._http = httpx.AsyncClient(
-            base_url=self._url, auth=BearerAuth(tokens), timeout=TIMEOUT, trust_env=False, verify=authorities()
+        self._http = bounded_read.BoundedAsyncClient(
+            max_answer=MAX_LISTING,
+            base_url=self._url,
+            auth=BearerAuth(tokens),
+            timeout=TIMEOUT,
+            trust_env=False,
+            verify=authorities(),
         )
         self._lock = asyncio.Lock()
         self._datasets: dict[str, dict[str, FileInfo]] = {}
@@ -84,11 +89,10 @@ class ArchiveListing:
 
     async def _files(self, dataset: str) -> dict[str, FileInfo]:
         async def once() -> Any:
-            async with self._http.stream("GET", f"/metadata/datasets/{quote(dataset, safe='')}/files") as answer:
-                try:
-                    whole = bounded_read.whole(answer, await bounded_read.aread(answer, MAX_LISTING))
-                except bounded_read.TooLargeError:
-                    raise Refusal(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes") from None
+            try:
+                whole = await self._http.get(f"/metadata/datasets/{quote(dataset, safe='')}/files")
+            except bounded_read.TooLargeError:
+                raise Refusal(f"the archive's listing of {dataset} is larger than {MAX_LISTING} bytes") from None
             if whole.status_code in (403, 404):
                 raise Refusal(
                     f"no access to dataset {dataset}: the archive does not open it to this user; apply for access"

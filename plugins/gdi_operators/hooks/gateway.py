@@ -26,30 +26,16 @@ MAX_ANSWER = 1024 * 1024  # bytes of what a gateway says about a release; the re
 TIMEOUT = httpx.Timeout(120, connect=5)  # a gateway reads and checks a whole file before it answers a release
 
 
-def answered(streamed: httpx.Response) -> httpx.Response:
-    """A gateway's answer with its body. ProblemError where that is more than MAX_ANSWER: another node's server is not
-    to fill this process.
-    """
-    with _too_large(streamed):
-        return bounded_read.whole(streamed, bounded_read.read(streamed, MAX_ANSWER))
-
-
-async def aanswered(streamed: httpx.Response) -> httpx.Response:
-    """`answered` for a trigger's event loop."""
-    with _too_large(streamed):
-        return bounded_read.whole(streamed, await bounded_read.aread(streamed, MAX_ANSWER))
-
-
 @contextmanager
-def _too_large(streamed: httpx.Response) -> Iterator[None]:
+def small_answers(path: str) -> Iterator[None]:
+    """ProblemError where an answer is larger than MAX_ANSWER: another node's server is not to fill this process."""
     try:
         yield
     except bounded_read.TooLargeError:
-        path = streamed.request.url.path
         raise ProblemError(
             502,
             "bad-answer",
-            f"{path} answered {streamed.status_code} with more than {MAX_ANSWER} bytes.",
+            f"{path} answered with more than {MAX_ANSWER} bytes.",
             action="See the gateway's log.",
         ) from None
 
@@ -76,9 +62,11 @@ class GatewayClient:
         """The published bytes of a release. ProblemError where they are more than `limit`."""
 
         def once() -> bytes:
-            with self._client("releases") as client, client.stream("GET", f"/releases/{self.run}/{name}") as answer:
+            path = f"/releases/{self.run}/{name}"
+            with self._client("releases") as client, client.stream("GET", path) as answer:
                 if not answer.is_success:
-                    raise as_problem(answered(answer))
+                    with small_answers(path):
+                        raise as_problem(bounded_read.whole(answer, bounded_read.read(answer, MAX_ANSWER)))
                 try:
                     return bounded_read.read(answer, limit)
                 except bounded_read.TooLargeError:
@@ -95,17 +83,20 @@ class GatewayClient:
 
     def _send(self, scope: AirflowsScope, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
         def once() -> httpx.Response:
-            with self._client(scope) as client, client.stream(method, path, json=json) as streamed:
-                answer = answered(streamed)
+            with small_answers(path), self._client(scope) as client:
+                answer = client.request(method, path, json=json)
             if not answer.is_success:
                 raise as_problem(answer)
             return answer
 
         return self._patiently(once)
 
-    def _client(self, scope: AirflowsScope) -> httpx.Client:
+    def _client(self, scope: AirflowsScope) -> bounded_read.BoundedClient:
         token = self.hook.run_token(self.run, self.audience, scope)
-        return httpx.Client(base_url=self.url, auth=BearerAuth(lambda: token), timeout=TIMEOUT, verify=authorities())
+        auth = BearerAuth(lambda: token)
+        return bounded_read.BoundedClient(
+            max_answer=MAX_ANSWER, base_url=self.url, auth=auth, timeout=TIMEOUT, verify=authorities()
+        )
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return with_retry(f"The gateway of {self.node}", call, seconds=self.patience)

@@ -18,10 +18,11 @@ from gdi.broker_client.client import AsyncBrokerClient, as_problem
 from gdi.contracts import broker_api as m
 from gdi.contracts.gateway_api import WAITING, Review
 from gdi.kit.bearer import BearerAuth
+from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from gdi.kit.tls import authorities
-from gdi_operators.hooks.gateway import aanswered
+from gdi_operators.hooks.gateway import MAX_ANSWER, small_answers
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.retry import is_away, short
 from gdi_operators.triggers.deferral_race import DeferralRace
@@ -75,13 +76,15 @@ class ReleaseTrigger(BaseTrigger):
             return
         async with (
             broker,
-            httpx.AsyncClient(base_url=str(self.item["gateway_url"]), timeout=TIMEOUT, verify=authorities()) as gateway,
+            BoundedAsyncClient(
+                max_answer=MAX_ANSWER, base_url=str(self.item["gateway_url"]), timeout=TIMEOUT, verify=authorities()
+            ) as gateway,
         ):
             kind, message = await self._wait(broker, gateway)
         await settled.wait()
         yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
 
-    async def _wait(self, broker: AsyncBrokerClient, gateway: httpx.AsyncClient) -> tuple[str, str]:
+    async def _wait(self, broker: AsyncBrokerClient, gateway: BoundedAsyncClient) -> tuple[str, str]:
         token, last_error = None, ""
         while (left := self.until - time.time()) > 0:
             try:
@@ -106,14 +109,10 @@ class ReleaseTrigger(BaseTrigger):
             await asyncio.sleep(PAUSE * random.uniform(0.7, 1.3))  # noqa: S311
         return "late", ""
 
-    async def _ask(self, gateway: httpx.AsyncClient, token: str, wait: float) -> str:
-        async with gateway.stream(
-            "GET",
-            f"/releases/{self.run_id}/{self.release}/review",
-            params={"wait": round(wait, 1)},
-            auth=BearerAuth(lambda: token),
-        ) as streamed:
-            answer = await aanswered(streamed)
+    async def _ask(self, gateway: BoundedAsyncClient, token: str, wait: float) -> str:
+        path = f"/releases/{self.run_id}/{self.release}/review"
+        with small_answers(path):
+            answer = await gateway.get(path, params={"wait": round(wait, 1)}, auth=BearerAuth(lambda: token))
         if not answer.is_success:
             raise as_problem(answer)
         try:

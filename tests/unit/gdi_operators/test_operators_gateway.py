@@ -14,6 +14,7 @@ import pytest
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.gateway_api import ReleaseRequest
+from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks import gateway as hook
 from gdi_operators.hooks.gateway import GatewayClient
@@ -58,14 +59,15 @@ async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pyt
 
     transport = httpx.MockTransport(answer)
     gateway = GatewayClient(None, "r-1", ITEM, patience=0)  # type: ignore[arg-type]
-    monkeypatch.setattr(gateway, "_client", lambda _: httpx.Client(transport=transport, base_url="http://gateway.test"))
+    options: dict[str, Any] = {"max_answer": hook.MAX_ANSWER, "base_url": "http://gateway.test"}
+    monkeypatch.setattr(gateway, "_client", lambda _: BoundedClient(transport=transport, **options))
     calls: list[Any] = [lambda: gateway.ask_release(REQUEST), lambda: gateway.close(1)]
     if status != 200:
         calls.append(lambda: gateway.fetch("counts", limit=10))
     for call in calls:
         with pytest.raises(ProblemError, match=r"bad-answer|more than"):
             call()
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
+    async with BoundedAsyncClient(transport=transport, **options) as client:
         with pytest.raises(ProblemError, match="more than"):
             await waiting(0)._ask(client, "t", 1)
     assert len(bodies) == len(calls) + 1 and all(body.sent <= hook.MAX_ANSWER + 2 * 65536 for body in bodies)
@@ -81,7 +83,7 @@ async def test_a_gateway_that_answers_at_once_is_not_asked_without_pause(monkeyp
 
     assert trigger.EARLY >= 1
     monkeypatch.setattr(trigger, "EARLY", 0.2)
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://gateway.test") as client:
+    async with BoundedAsyncClient(transport=httpx.MockTransport(answer), base_url="http://gateway.test") as client:
         assert await waiting(time.time() + 60)._wait(Broker(), client) == ("decided", "published")  # type: ignore[arg-type]
     assert all(later - before >= 0.2 for before, later in itertools.pairwise(asked))
 
