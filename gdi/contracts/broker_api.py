@@ -3,7 +3,7 @@ module of their subject, from which the broker itself imports them.
 """
 
 from gdi.contracts.audit import AuditEntry, AuditPage
-from gdi.contracts.events import JOB_STATES, Event, EventBatch, EventPage, JobState, StoredEvent
+from gdi.contracts.events import Event, EventBatch, EventPage, StoredEvent
 from gdi.contracts.grants import (
     DueStart,
     DueStarts,
@@ -16,6 +16,7 @@ from gdi.contracts.grants import (
     TicketRequest,
 )
 from gdi.contracts.ids import make_run_id
+from gdi.contracts.jobs import JOB_STATES, JobFacts, JobState
 from gdi.contracts.progress import Job, JobPage, NodeProgress, Progress, RuleProgress
 from gdi.contracts.runs import (
     AdmitRequest,
@@ -46,6 +47,7 @@ __all__ = [
     "Grant",
     "GrantRequest",
     "Job",
+    "JobFacts",
     "JobPage",
     "JobState",
     "NodeProgress",

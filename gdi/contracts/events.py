@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gdi.contracts.ids import DatasetId, Label, NodeId, PodName, Text
+from gdi.contracts.ids import Label, NodeId, PodName
+from gdi.contracts.jobs import JobFacts, JobState
 from gdi.contracts.runs import RunState
-from gdi.contracts.task_errors import ErrorClass
 from gdi.kit.models import Strict
 
-JobState = Literal["planned", "submitted", "queued", "running", "done", "failed", "cancelled"]
-JOB_STATES: tuple[JobState, ...] = get_args(JobState)
 
-
-class Event(Strict):
+class Event(JobFacts):
     """One thing that happened, from one source. `seq` starts at 1 and grows by one for each source; a repeated seq is
     dropped.
 
     kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no
     state: what it used, `usage`), `progress`, `node` (state of the node's part), `note`. `usage`: seconds `queued_s`,
-    `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`. `cpu_seconds` and `memory_bytes`
-    (peak) of a job where its TES measures them.
+    `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`. `message` and `dataset` are also a
+    node's or a note's.
     """
 
     seq: int = Field(ge=1)
@@ -30,17 +27,7 @@ class Event(Strict):
     kind: Literal["rules", "job", "progress", "node", "note"]
     rule: Label | None = None
     job: Label | None = None
-    wildcards: dict[Label, Label] = Field(default_factory=dict, max_length=50)
     state: JobState | Literal["starting", "success"] | None = None
-    task: Label | None = None
-    tries: int | None = Field(default=None, ge=0)
-    exit_code: int | None = None
-    error_class: ErrorClass | None = None
-    line: int | None = Field(default=None, ge=0)
-    dataset: DatasetId | None = None
-    message: Text | None = None
-    cpu_seconds: float | None = Field(default=None, ge=0)
-    memory_bytes: int | None = Field(default=None, ge=0, le=2**53)
     done: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, ge=0)
     counts: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=2000)

@@ -27,7 +27,7 @@ SHA256 = r"[0-9a-f]{64}"
 DIGEST = rf"sha256:{SHA256}"
 HTTP_URL = r"https?://[^\s?#@]+"  # no user, no query, no fragment: nothing secret can hide in it
 
-DatasetId = Annotated[str, Field(pattern=f"^{DATASET_ID}$")]
+DatasetId = Annotated[str, Field(pattern=f"^{DATASET_ID}$", max_length=128)]
 NodeId = Annotated[str, Field(pattern=f"^{NODE_ID}$")]
 RunId = Annotated[str, Field(pattern=f"^{RUN_ID}$")]
 GrantId = Annotated[str, Field(pattern=f"^{GRANT_ID}$")]

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from gdi.contracts.events import JobState
 from gdi.contracts.ids import DatasetId, Label, NodeId, RunId, Text
+from gdi.contracts.jobs import JobFacts, JobState
 from gdi.contracts.runs import Failing, Outcome, RunState
 from gdi.kit.models import Strict
 
@@ -15,28 +15,16 @@ NodeState = Literal["waiting", "starting", "running", "success", "failed", "canc
 ENDED_NODE = ("success", "failed", "cancelled")
 
 
-class Job(Strict):
-    """One job of the current attempt: the last that was said of it. `task`: the TES task's id at the node's gateway.
-    `started_at` of its first try.
-    """
+class Job(JobFacts):
+    """One job of the current attempt: the last that was reported of it. `started_at` of its first try."""
 
     node: NodeId
     job: Label
     rule: Label
     state: JobState
-    wildcards: dict[str, str] = Field(default_factory=dict)
-    task: Label | None = None
-    tries: int | None = None
     submitted_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
-    cpu_seconds: float | None = None
-    memory_bytes: int | None = None
-    exit_code: int | None = None
-    error_class: Label | None = None
-    line: int | None = None
-    dataset: str | None = None
-    message: Text | None = None
 
 
 class JobPage(Strict):

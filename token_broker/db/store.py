@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from gdi.kit import migrations
 from gdi.kit.database import Database, DatabaseAwayError
 from gdi.kit.used_ids import UsedIds
+from token_broker.db.columns import job_columns
 from token_broker.db.migrations import first
 
 __all__ = ["BrokerDatabase", "DatabaseAwayError"]
@@ -138,17 +139,8 @@ jobs = sa.Table(  # the last state of each job, so that neither progress nor the
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
     sa.Column("number", sa.Integer, nullable=False, server_default="0"),  # of the last event that told of it
-    sa.Column("wildcards", sa.Text),
-    sa.Column("task", sa.String(255)),
-    sa.Column("tries", sa.Integer),
-    sa.Column("cpu_seconds", sa.Float),
-    sa.Column("memory_bytes", sa.BigInteger),
     sa.Column("submitted_at", sa.Float),
-    sa.Column("message", sa.Text),
-    sa.Column("error_class", sa.String(61)),
-    sa.Column("exit_code", sa.Integer),
-    sa.Column("line", sa.Integer),
-    sa.Column("dataset", sa.String(128)),
+    *job_columns(),
     sa.Index("jobs_news", "run_id", "attempt", "number"),
 )
 

@@ -12,21 +12,16 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.events import JOB_STATES
+from gdi.contracts.jobs import JOB_STATES, facts
 from gdi.contracts.progress import Job, JobPage
 from token_broker.db.store import jobs
 from token_broker.db.upsert import upsert
 
 PAGE = 2000
 MAX_WILDCARDS, MAX_MESSAGE = 1000, 500  # characters of a job that a list carries
-LATEST = (
-    "message",
-    "error_class",
-    "exit_code",
-    "line",
-    "dataset",
-)  # why a job is where it is; what one that is done forgets
-KNOWN = ("wildcards", "task", "tries", "cpu_seconds", "memory_bytes", "submitted_at")
+FORGOTTEN = facts(until_done=True)  # by a job that is done
+REPORTED = (*FORGOTTEN, *facts(until_done=False))
+KEPT = (*facts(until_done=False), "submitted_at")
 
 
 async def note(c: AsyncConnection, key: Mapping[str, Any], numbered: Iterable[tuple[int, Any]]) -> None:
@@ -38,19 +33,19 @@ async def note(c: AsyncConnection, key: Mapping[str, Any], numbered: Iterable[tu
         if e.kind != "job" or e.job is None or e.state not in JOB_STATES:
             continue
         # Rule and state are there already (progress.Sums); PostgreSQL checks a row before it finds the one to merge.
-        empty = {"rule": "", "state": e.state, "done": False, **dict.fromkeys((*KNOWN, *LATEST))}
+        empty = {"rule": "", "state": e.state, "done": False, **dict.fromkeys((*KEPT, *FORGOTTEN))}
         row = changed.setdefault(e.job, {**key, "job": e.job, **empty})
         row["number"] = number
         if e.state == "done":
-            row |= {"done": True, **dict.fromkeys(LATEST)}
-        values = {"message": (e.message or "")[:MAX_MESSAGE] or None, "wildcards": _wildcards(e.wildcards)}
-        values |= {name: getattr(e, name) for name in (*LATEST[1:], *KNOWN[1:-1])}
+            row |= {"done": True, **dict.fromkeys(FORGOTTEN)}
+        values = {name: getattr(e, name) for name in REPORTED}
+        values |= {"message": (e.message or "")[:MAX_MESSAGE] or None, "wildcards": _wildcards(e.wildcards)}
         row |= {name: value for name, value in values.items() if value is not None}
         if e.state == "submitted" and row["submitted_at"] is None:
             row["submitted_at"] = e.time
     for done in (False, True):
         rows = [{k: v for k, v in row.items() if k != "done"} for row in changed.values() if row["done"] is done]
-        replace, keep = (("number", *LATEST), KNOWN) if done else (("number",), (*KNOWN, *LATEST))
+        replace, keep = (("number", *FORGOTTEN), KEPT) if done else (("number",), (*KEPT, *FORGOTTEN))
         await upsert(c, jobs, rows, replace=replace, newer=keep)
 
 
@@ -68,7 +63,7 @@ def _wildcards(given: Mapping[str, str]) -> str | None:
 
 async def page(c: AsyncConnection, run: RowMapping, after: int, limit: int) -> JobPage:
     """Jobs of the current attempt of which there was news after `after` (an event's number), oldest news first."""
-    columns = ("node", "job", "rule", "state", "started_at", "ended_at", "number", *KNOWN, *LATEST)
+    columns = ("node", "job", "rule", "state", "started_at", "ended_at", "number", *KEPT, *FORGOTTEN)
     limit = max(1, min(limit, PAGE))
     query = (
         sa.select(*(jobs.c[name] for name in columns))

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.events import JOB_STATES, Event
+from gdi.contracts.events import Event
+from gdi.contracts.jobs import JOB_STATES
 from gdi.contracts.progress import NodeProgress, Progress, RuleProgress
 from token_broker.db.store import jobs, node_states, rules
 from token_broker.db.upsert import upsert

@@ -1,4 +1,5 @@
-// One script and one style sheet, with the digest of what they were made from beside them: a test compares it with the sources.
+// One script and one style sheet, with the digest of what they were made from beside them: a test compares it with the
+// sources.
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

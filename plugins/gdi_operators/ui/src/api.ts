@@ -1,67 +1,20 @@
-// What the pages read from Airflow's api-server. All texts in it were chosen by workflows and nodes: React shows them as text, nothing else may be made of them.
+// What the pages read from Airflow's api-server. All texts in it were chosen by workflows and nodes: React shows them
+// as text, nothing else may be made of them.
+import type { Job, JobPage, Progress as BrokerProgress } from "./contract";
 
-export type JobState = "planned" | "submitted" | "queued" | "running" | "done" | "failed" | "cancelled";
+export type { Failing, Job, NodeProgress, RuleProgress } from "./contract";
+export type JobState = Job["state"];
 
-export interface Job {
-  node: string;
-  job: string;
-  rule: string;
-  state: JobState;
-  wildcards?: Record<string, string>;
-  task?: string;
-  tries?: number;
-  submitted_at?: number;
-  started_at?: number;
-  ended_at?: number;
-  cpu_seconds?: number;
-  memory_bytes?: number;
-  exit_code?: number;
-  error_class?: string;
-  line?: number;
-  dataset?: string;
-  message?: string;
-}
-
-export interface NodeProgress {
-  node: string;
-  state: string;
-  done: number;
-  total: number;
-  message: string;
-  dataset: string | null;
-}
-
-export interface RuleProgress {
-  node: string;
-  rule: string;
-  total: number;
-  done: number;
-  running: number;
-  failed: number;
-  started_at: number | null;
-  ended_at: number | null;
-}
-
-export interface Failing {
-  node: string;
-  reason: string;
-  dataset: string | null;
-}
-
-export interface Progress {
-  state: "open" | "closed" | "not-admitted";
-  outcome: "" | "success" | "failed" | "cancelled";
-  attempt: number;
+/** A run that the broker does not know has no id there; `airflow` is then what Airflow says of it. */
+export type Progress = Omit<BrokerProgress, "run" | "state"> & {
+  state: BrokerProgress["state"] | "not-admitted";
   airflow?: string | null;
-  failing: Failing | null;
-  nodes: NodeProgress[];
-  rules: RuleProgress[];
-}
+};
 
 export interface JobsAnswer {
   progress: Progress;
   /** What is as always is left out. */
-  page: { jobs?: Job[]; next_after: number; more?: boolean };
+  page: Pick<JobPage, "jobs" | "next_after" | "more">;
   logs: Record<string, string>;
 }
 
@@ -87,6 +40,7 @@ export async function read<T>(what: string, query = ""): Promise<T> {
   const body: unknown = await answer.json().catch(() => null);
   if (answer.ok && body !== null) return body as T;
   const detail = (body as { detail?: unknown } | null)?.detail;
-  if (answer.status === 401) throw new Refused("You are not signed in to Airflow any more. Sign in and open the run again.");
+  if (answer.status === 401)
+    throw new Refused("You are not signed in to Airflow any more. Sign in and open the run again.");
   throw new Refused(typeof detail === "string" ? detail : `Airflow answered ${answer.status}.`);
 }

@@ -1,4 +1,5 @@
-// Airflow's own dress, also where an operator has given it another: colours and type are read from Airflow's page around this one.
+// Airflow's own dress, also where an operator has given it another: colours and type are read from Airflow's page
+// around this one.
 
 const TOKENS: Record<string, string> = {
   "--bg": "--chakra-colors-bg",
@@ -25,7 +26,10 @@ const TOKENS: Record<string, string> = {
   "--stopped-sign": "--chakra-colors-up_for_retry-fg",
 };
 
-/** Follows Airflow's page for as long as this one is open. Opened by itself, or inside a page of another site, it is as the system has it. */
+/**
+ * Follows Airflow's page for as long as this one is open. Opened by itself, or inside a page of another site, it is as
+ * the system has it.
+ */
 export function dress(): void {
   let outside: HTMLElement;
   let looks: (element: HTMLElement) => CSSStyleDeclaration;
@@ -48,10 +52,16 @@ export function dress(): void {
     here.style.fontFamily = looks(window.parent.document.body).fontFamily;
   };
   follow();
-  new MutationObserver(follow).observe(outside, { attributes: true, attributeFilter: ["class", "data-theme", "style"] });
+  new MutationObserver(follow).observe(outside, {
+    attributes: true,
+    attributeFilter: ["class", "data-theme", "style"],
+  });
 }
 
-/** A link out of the frame. Airflow's sandbox around it allows no new windows, so the click is made in Airflow's own page, where the person is. */
+/**
+ * A link out of the frame. Airflow's sandbox around it allows no new windows, so the click is made in Airflow's own
+ * page, where the person is.
+ */
 export function openOutside(event: React.MouseEvent<HTMLAnchorElement>): void {
   if (window.parent === window) return;
   try {

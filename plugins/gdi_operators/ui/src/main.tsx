@@ -8,4 +8,6 @@ import { ResultsPage } from "./results/ResultsPage";
 import "./style.css";
 
 dress();
-createRoot(document.getElementById("root")!).render(<StrictMode>{PAGE === "results" ? <ResultsPage /> : <JobsPage />}</StrictMode>);
+createRoot(document.getElementById("root")!).render(
+  <StrictMode>{PAGE === "results" ? <ResultsPage /> : <JobsPage />}</StrictMode>,
+);

@@ -1,35 +1,44 @@
 // Everything that is known of one job.
 import { type ReactNode, useEffect, useRef } from "react";
 import { State } from "../State";
-import { bytes, moment, span } from "../words";
 import { reason } from "./Failures";
+import { PANEL } from "./facts";
 import { JOB, type Row } from "./feed";
 import { LogLink } from "./LogLink";
-import { took } from "./select";
 
-export function Details({ row, logs, now, onClose }: { row: Row; logs: Record<string, string>; now: number; onClose: () => void }) {
+export function Details({
+  row,
+  logs,
+  now,
+  onClose,
+}: {
+  row: Row;
+  logs: Record<string, string>;
+  now: number;
+  onClose: () => void;
+}) {
   const close = useRef<HTMLButtonElement>(null);
   useEffect(() => close.current?.focus(), [row.id]);
   const [kind, word] = JOB[row.state] ?? ["waiting", row.state];
-  const seconds = took(row, now);
+  const wildcards = Object.entries(row.wildcards ?? {}).map(([name, value]): [string, ReactNode] => [
+    `Wildcard ${name}`,
+    value,
+  ]);
   const facts: [string, ReactNode][] = [
     ["State", <State kind={kind} word={word} />],
     [row.state === "failed" || row.state === "cancelled" ? "Why" : "Earlier", reason(row)],
-    ["Node", row.node],
-    ["Rule", row.rule],
-    ...Object.entries(row.wildcards ?? {}).map(([name, value]): [string, ReactNode] => [`Wildcard ${name}`, value]),
-    ["Tries", row.tries],
-    ["Submitted", row.submitted_at && moment(row.submitted_at)],
-    ["Began", row.started_at && moment(row.started_at)],
-    ["Ended", row.ended_at && moment(row.ended_at)],
-    ["Took", seconds === undefined ? undefined : span(seconds)],
-    ["CPU time", row.cpu_seconds === undefined ? undefined : span(row.cpu_seconds)],
-    ["Peak memory", row.memory_bytes === undefined ? undefined : bytes(row.memory_bytes)],
-    ["Task", row.task && <code>{row.task}</code>],
+    ...PANEL.flatMap((fact): [string, ReactNode][] => [
+      [fact.name, fact.show(row, now)],
+      ...(fact.name === "Rule" ? wildcards : []),
+    ]),
     ["Log", row.task && logs[row.node] ? <LogLink job={row} logs={logs} long /> : undefined],
   ];
   return (
-    <aside className="details" aria-label={`Job of ${row.rule} at ${row.node}`} onKeyDown={(e) => e.key === "Escape" && onClose()}>
+    <aside
+      className="details"
+      aria-label={`Job of ${row.rule} at ${row.node}`}
+      onKeyDown={(e) => e.key === "Escape" && onClose()}
+    >
       <header>
         <h2>
           {row.rule} {row.label && <small>{row.label}</small>}
@@ -48,7 +57,9 @@ export function Details({ row, logs, now, onClose }: { row: Row; logs: Record<st
           ),
         )}
       </dl>
-      {row.task && <p className="soft">What a job prints stays at its node; the node&rsquo;s policy says who may read it.</p>}
+      {row.task && (
+        <p className="soft">What a job prints stays at its node; the node&rsquo;s policy says who may read it.</p>
+      )}
     </aside>
   );
 }

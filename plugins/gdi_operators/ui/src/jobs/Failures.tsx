@@ -23,7 +23,12 @@ interface Group {
   count: number;
 }
 
-export const Failures = memo(function Failures(props: { failing: Failing | null; rows: Row[]; logs: Record<string, string>; onShow: (job: Row) => void }) {
+export const Failures = memo(function Failures(props: {
+  failing: Failing | null;
+  rows: Row[];
+  logs: Record<string, string>;
+  onShow: (job: Row) => void;
+}) {
   const groups = useMemo(() => {
     const found = new Map<string, Group>();
     for (const r of props.rows) {
@@ -54,10 +59,13 @@ export const Failures = memo(function Failures(props: { failing: Failing | null;
               </button>{" "}
               at {first.node}
               {count > 1 ? `, ${plural(count, "job")}` : ""}
-              {reason(first) && `${count > 1 ? "; one of them" : ""}: ${reason(first)}`} <LogLink job={first} logs={props.logs} />
+              {reason(first) && `${count > 1 ? "; one of them" : ""}: ${reason(first)}`}{" "}
+              <LogLink job={first} logs={props.logs} />
             </li>
           ))}
-          {groups.length > SHOWN && <li>and {plural(groups.length - SHOWN, "other kind")} of failure: see the state “failed” in the table</li>}
+          {groups.length > SHOWN && (
+            <li>and {plural(groups.length - SHOWN, "other kind")} of failure: see the state “failed” in the table</li>
+          )}
         </ul>
       )}
     </section>

@@ -1,56 +1,27 @@
 // All jobs, only those in sight made: one tab stop, arrow keys move from row to row, Enter opens one.
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, memo, useEffect, useRef } from "react";
-import { State } from "../State";
-import { bytes, clock, moment, number, span } from "../words";
-import { JOB, type Row } from "./feed";
+import { type CSSProperties, type KeyboardEvent, memo, useEffect, useRef } from "react";
+import { number } from "../words";
+import { TABLE, WIDTHS } from "./facts";
+import { type Row } from "./feed";
 import { LogLink } from "./LogLink";
-import { type Column, type Order, took } from "./select";
+import { type Column, type Order } from "./select";
 
 const HEIGHT = 34;
 const SLOTS = 256; // more than are ever in sight: a row that scrolls out gives its elements to the one that comes in
-const COLUMNS: readonly (readonly [Column, string, string])[] = [
-  ["state", "State", ""],
-  ["node", "Node", ""],
-  ["rule", "Rule", ""],
-  ["label", "Wildcards", ""],
-  ["started_at", "Began", "number"],
-  ["took", "Took", "number"],
-  ["tries", "Tries", "number"],
-  ["cpu_seconds", "CPU", "number"],
-  ["memory_bytes", "Memory", "number"],
-];
-
 const Line = memo(function Line({ row, now, logs }: { row: Row; now: number; logs: Record<string, string> }) {
-  const [kind, word] = JOB[row.state] ?? ["waiting", row.state];
-  const seconds = took(row, now);
   return (
     <>
-      <span role="gridcell">
-        <State kind={kind} word={word} />
-      </span>
-      <span role="gridcell">{row.node}</span>
-      <span role="gridcell" title={row.rule}>
-        {row.rule}
-      </span>
-      <span role="gridcell" className="soft" title={row.label}>
-        {row.label}
-      </span>
-      <span role="gridcell" className="number" title={row.started_at ? moment(row.started_at) : undefined}>
-        {row.started_at ? clock(row.started_at) : ""}
-      </span>
-      <span role="gridcell" className="number">
-        {seconds === undefined ? "" : span(seconds)}
-      </span>
-      <span role="gridcell" className="number">
-        {row.tries ?? ""}
-      </span>
-      <span role="gridcell" className="number">
-        {row.cpu_seconds === undefined ? "" : span(row.cpu_seconds)}
-      </span>
-      <span role="gridcell" className="number">
-        {row.memory_bytes === undefined ? "" : bytes(row.memory_bytes)}
-      </span>
+      {TABLE.map((fact) => (
+        <span
+          key={fact.column.by}
+          role="gridcell"
+          className={fact.column.number ? "number" : fact.column.by === "label" ? "soft" : undefined}
+          title={fact.hint?.(row)}
+        >
+          {(fact.cell ?? fact.show)(row, now) ?? ""}
+        </span>
+      ))}
       <span role="gridcell">
         <LogLink job={row} logs={logs} />
       </span>
@@ -73,7 +44,12 @@ interface Props {
 export function JobTable(props: Props) {
   const { rows, active, order } = props;
   const scroll = useRef<HTMLDivElement>(null);
-  const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroll.current, estimateSize: () => HEIGHT, overscan: 8 });
+  const virtual = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => scroll.current,
+    estimateSize: () => HEIGHT,
+    overscan: 8,
+  });
   const at = rows.findIndex((r) => r.id === active);
   const follow = useRef(false);
   useEffect(() => {
@@ -90,7 +66,14 @@ export function JobTable(props: Props) {
   function keys(event: KeyboardEvent): void {
     if (event.target !== event.currentTarget) return;
     const page = Math.max(1, Math.floor((scroll.current?.clientHeight ?? HEIGHT) / HEIGHT) - 2);
-    const moves: Record<string, number> = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: rows.length - 1 };
+    const moves: Record<string, number> = {
+      ArrowDown: at + 1,
+      ArrowUp: at - 1,
+      PageDown: at + page,
+      PageUp: at - page,
+      Home: 0,
+      End: rows.length - 1,
+    };
     const to = moves[event.key];
     if (to !== undefined) go(to);
     else if (event.key === "Enter" && at >= 0) props.onOpen(active);
@@ -110,13 +93,19 @@ export function JobTable(props: Props) {
       ref={scroll}
       onKeyDown={keys}
       id="jobs-grid"
+      style={{ "--columns": WIDTHS } as CSSProperties}
     >
       <div role="rowgroup" className="head">
         <div role="row" aria-rowindex={1} className="line">
-          {COLUMNS.map(([column, name, kind]) => (
-            <span key={column} role="columnheader" className={kind} aria-sort={order.by === column ? (order.down ? "descending" : "ascending") : "none"}>
+          {TABLE.map(({ column: { by: column, title, number: numeric } }) => (
+            <span
+              key={column}
+              role="columnheader"
+              className={numeric ? "number" : ""}
+              aria-sort={order.by === column ? (order.down ? "descending" : "ascending") : "none"}
+            >
               <button type="button" className="sort" onClick={head(column)}>
-                {name}
+                {title}
                 <span aria-hidden="true">{order.by === column ? (order.down ? " ↓" : " ↑") : ""}</span>
               </button>
             </span>
@@ -146,7 +135,11 @@ export function JobTable(props: Props) {
           );
         })}
       </div>
-      {!rows.length && <p className="empty">{props.all ? `None of the ${number(props.all)} jobs is like that.` : "No job has been sent to a node yet."}</p>}
+      {!rows.length && (
+        <p className="empty">
+          {props.all ? `None of the ${number(props.all)} jobs is like that.` : "No job has been sent to a node yet."}
+        </p>
+      )}
     </div>
   );
 }

@@ -12,13 +12,18 @@ import { Rules } from "./Rules";
 import { matching, NOTHING, type Order, ordered, type Wanted } from "./select";
 import { Timeline } from "./Timeline";
 
-const OUTCOME: Record<string, Said> = { success: ["done", "Done"], failed: ["failed", "Failed"], cancelled: ["stopped", "Stopped"] };
+const OUTCOME: Record<string, Said> = {
+  success: ["done", "Done"],
+  failed: ["failed", "Failed"],
+  cancelled: ["stopped", "Stopped"],
+};
 const WAITING: Record<string, readonly [Said, string]> = {
   queued: [["waiting", "Waiting to start"], ""],
   running: [["waiting", "Waiting for admission"], "The broker checks who may read what before anything starts."],
   failed: [
     ["failed", "Not admitted"],
-    "Nothing was started. The log of the admission task says which dataset was refused, why, and how to apply for access.",
+    "Nothing was started. The log of the admission task says which dataset was refused, why, and how to apply for" +
+      " access.",
   ],
   success: [["stopped", "Not admitted"], "The run ended without asking the broker for admission."],
 };
@@ -28,7 +33,8 @@ function headline(run: Progress): readonly [Said, string] {
   if (run.state === "not-admitted") return WAITING[run.airflow ?? "running"] ?? WAITING.running!;
   if (run.state === "closed") return [OUTCOME[run.outcome] ?? ["stopped", "Ended"], ""];
   if (run.failing) return [["failed", "Failing"], ""];
-  if (run.nodes.length && run.nodes.every((n) => n.state === "success")) return [["running", "Releasing the results"], ""];
+  if (run.nodes.length && run.nodes.every((n) => n.state === "success"))
+    return [["running", "Releasing the results"], ""];
   return [["running", "Running"], ""];
 }
 
@@ -41,7 +47,17 @@ function useNow(running: boolean): number {
   return now;
 }
 
-const Summary = memo(function Summary({ run, rows, complete, now }: { run: Progress; rows: Row[]; complete: boolean; now: number }) {
+const Summary = memo(function Summary({
+  run,
+  rows,
+  complete,
+  now,
+}: {
+  run: Progress;
+  rows: Row[];
+  complete: boolean;
+  now: number;
+}) {
   const total = run.nodes.reduce((sum, n) => sum + n.total, 0);
   const done = run.nodes.reduce((sum, n) => sum + n.done, 0);
   const failed = run.rules.reduce((sum, r) => sum + r.failed, 0);
@@ -50,7 +66,10 @@ const Summary = memo(function Summary({ run, rows, complete, now }: { run: Progr
   const ended = run.rules.flatMap((r) => r.ended_at ?? []);
   const begin = started.length ? Math.min(...started) : 0;
   const over = run.state === "closed" || (run.nodes.length > 0 && run.nodes.every((n) => n.state === "success"));
-  const left = useMemo(() => (complete ? said(estimate(run, rows, Date.now() / 1000), run) : ""), [run, rows, complete]);
+  const left = useMemo(
+    () => (complete ? said(estimate(run, rows, Date.now() / 1000), run) : ""),
+    [run, rows, complete],
+  );
   const parts = [
     total ? `${number(done)} of ${number(total)} jobs` : "",
     failed ? `${number(failed)} failed` : "",
@@ -62,7 +81,14 @@ const Summary = memo(function Summary({ run, rows, complete, now }: { run: Progr
   return (
     <div id="summary">
       {total > 0 && (
-        <div className="bar" role="progressbar" aria-valuemin={0} aria-valuemax={total} aria-valuenow={Math.min(done, total)} aria-label={`${number(done)} of ${number(total)} jobs done`}>
+        <div
+          className="bar"
+          role="progressbar"
+          aria-valuemin={0}
+          aria-valuemax={total}
+          aria-valuenow={Math.min(done, total)}
+          aria-label={`${number(done)} of ${number(total)} jobs done`}
+        >
           <span className="done" style={share(done)} />
           <span className="running" style={share(running)} />
           <span className="failed" style={share(failed)} />
@@ -185,7 +211,13 @@ export function JobsPage() {
               </select>
               <span className="chips" role="group" aria-label="States">
                 {STATES.filter((s) => counts.get(s) || wanted.states.has(s)).map((s) => (
-                  <button key={s} type="button" className="chip" aria-pressed={wanted.states.has(s)} onClick={() => toggle(s)}>
+                  <button
+                    key={s}
+                    type="button"
+                    className="chip"
+                    aria-pressed={wanted.states.has(s)}
+                    onClick={() => toggle(s)}
+                  >
                     <State kind={JOB[s][0]} word={JOB[s][1]} /> <b>{number(counts.get(s) ?? 0)}</b>
                   </button>
                 ))}
@@ -195,7 +227,11 @@ export function JobsPage() {
                   Clear
                 </button>
               )}
-              <output aria-live="polite">{filtered ? `${number(shown.length)} of ${plural(view.rows.length, "job")}` : plural(view.rows.length, "job")}</output>
+              <output aria-live="polite">
+                {filtered
+                  ? `${number(shown.length)} of ${plural(view.rows.length, "job")}`
+                  : plural(view.rows.length, "job")}
+              </output>
             </div>
             <JobTable
               rows={shown}

@@ -7,7 +7,14 @@ export function LogLink({ job, logs, long = false }: { job: Job; logs: Record<st
   if (!gateway || !job.task || !/^https?:\/\//.test(gateway)) return null;
   const href = `${gateway.replace(/\/+$/, "")}/logs/${encodeURIComponent(job.task)}`;
   return (
-    <a href={href} target="_blank" rel="noopener noreferrer" onClick={openOutside} title="The node decides who may read it" aria-label={`Log of ${job.rule} at ${job.node}`}>
+    <a
+      href={href}
+      target="_blank"
+      rel="noopener noreferrer"
+      onClick={openOutside}
+      title="The node decides who may read it"
+      aria-label={`Log of ${job.rule} at ${job.node}`}
+    >
       {long ? `Log at ${job.node}` : "Log"}
     </a>
   );

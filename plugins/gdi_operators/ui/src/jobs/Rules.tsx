@@ -21,22 +21,43 @@ function ruleState(rule: RuleProgress, over: boolean): Said {
   return rule.running ? ["running", "running"] : ["waiting", "waiting"];
 }
 
-function Jobs({ of, label, kind }: { of: { done: number; total: number; failed?: number }; label: string; kind: string }) {
+function Jobs({
+  of,
+  label,
+  kind,
+}: {
+  of: { done: number; total: number; failed?: number };
+  label: string;
+  kind: string;
+}) {
   return (
     <td className="jobs">
-      <progress className={kind} max={of.total || 1} value={Math.min(of.done, of.total || 1)} aria-label={`${label}: ${of.done} of ${of.total} jobs done`} />
+      <progress
+        className={kind}
+        max={of.total || 1}
+        value={Math.min(of.done, of.total || 1)}
+        aria-label={`${label}: ${of.done} of ${of.total} jobs done`}
+      />
       {of.total ? `${number(of.done)} of ${number(of.total)}${of.failed ? `, ${number(of.failed)} failed` : ""}` : ""}
     </td>
   );
 }
 
-function Node(props: { node: NodeProgress; rules: RuleProgress[]; run: Progress; begin: number; now: number; onShow: (node: string, rule: string) => void }) {
+function Node(props: {
+  node: NodeProgress;
+  rules: RuleProgress[];
+  run: Progress;
+  begin: number;
+  now: number;
+  onShow: (node: string, rule: string) => void;
+}) {
   const { node, rules, run, begin, now } = props;
   const [folded, fold] = useState(rules.length > 12);
   const over = run.state === "closed" || ENDED.includes(node.state);
   const started = rules.flatMap((r) => r.started_at ?? []);
   const ended = rules.flatMap((r) => r.ended_at ?? []);
-  const took = (from: number | null, to: number | null) => (from ? span((to ?? (run.state === "closed" ? from : now)) - from) : "");
+  const took = (from: number | null, to: number | null) =>
+    from ? span((to ?? (run.state === "closed" ? from : now)) - from) : "";
   const first = started.length ? Math.min(...started) : null;
   const [kind, word] = NODE[node.state] ?? ["waiting", node.state];
   return (
@@ -65,7 +86,12 @@ function Node(props: { node: NodeProgress; rules: RuleProgress[]; run: Progress;
           return (
             <tr className="rule" key={rule.rule}>
               <th scope="row">
-                <button type="button" className="link" title="Show its jobs" onClick={() => props.onShow(node.node, rule.rule)}>
+                <button
+                  type="button"
+                  className="link"
+                  title="Show its jobs"
+                  onClick={() => props.onShow(node.node, rule.rule)}
+                >
                   {rule.rule}
                 </button>
               </th>
@@ -84,7 +110,11 @@ function Node(props: { node: NodeProgress; rules: RuleProgress[]; run: Progress;
   );
 }
 
-export const Rules = memo(function Rules(props: { run: Progress; now: number; onShow: (node: string, rule: string) => void }) {
+export const Rules = memo(function Rules(props: {
+  run: Progress;
+  now: number;
+  onShow: (node: string, rule: string) => void;
+}) {
   const { run } = props;
   const started = run.rules.flatMap((r) => r.started_at ?? []);
   const begin = started.length ? Math.min(...started) : 0;
@@ -107,7 +137,15 @@ export const Rules = memo(function Rules(props: { run: Progress; now: number; on
             </tr>
           </thead>
           {run.nodes.map((node) => (
-            <Node key={node.node} node={node} rules={run.rules.filter((r) => r.node === node.node)} run={run} begin={begin} now={props.now} onShow={props.onShow} />
+            <Node
+              key={node.node}
+              node={node}
+              rules={run.rules.filter((r) => r.node === node.node)}
+              run={run}
+              begin={begin}
+              now={props.now}
+              onShow={props.onShow}
+            />
           ))}
         </table>
       </div>

@@ -1,4 +1,5 @@
-// How many jobs ran at each node, over the run's time, and when jobs failed. One small drawing a node, the same time under all of them.
+// How many jobs ran at each node, over the run's time, and when jobs failed. One small drawing a node, the same time
+// under all of them.
 import { memo, useMemo } from "react";
 import { type NodeProgress } from "../api";
 import { clock, plural, span } from "../words";
@@ -28,7 +29,9 @@ function lanes(nodes: NodeProgress[], rows: Row[], begin: number, end: number): 
     const to = Math.max(place(r.ended_at ?? (r.state === "running" ? end : r.started_at)), from + 0.05);
     // the part of the first and the last step in which it ran, and all of those between
     const [first, last] = [Math.floor(from), Math.floor(Math.min(to, STEPS - 1e-9))];
-    for (const [at, share] of first === last ? [[first, to - from] as const] : [[first, first + 1 - from] as const, [last, to - last] as const]) {
+    for (const [at, share] of first === last
+      ? [[first, to - from] as const]
+      : [[first, first + 1 - from] as const, [last, to - last] as const]) {
       change[at]! += share;
       change[at + 1]! -= share;
     }
@@ -44,12 +47,27 @@ function lanes(nodes: NodeProgress[], rows: Row[], begin: number, end: number): 
     let sum = 0;
     for (let i = 0; i < STEPS; i += 1) values.push(Math.max(0, (sum += change[i]!)));
     const peak = Math.max(...values, 1);
-    const points = values.map((v, i) => `${((i * WIDTH) / STEPS).toFixed(1)},${(HEIGHT - (v / peak) * (HEIGHT - 4)).toFixed(1)}`);
-    return { node, area: `M0,${HEIGHT} L${points.join(" L")} L${WIDTH},${HEIGHT} Z`, peak: Math.round(peak), failures: [...failures.get(node)!] };
+    const points = values.map(
+      (v, i) => `${((i * WIDTH) / STEPS).toFixed(1)},${(HEIGHT - (v / peak) * (HEIGHT - 4)).toFixed(1)}`,
+    );
+    return {
+      node,
+      area: `M0,${HEIGHT} L${points.join(" L")} L${WIDTH},${HEIGHT} Z`,
+      peak: Math.round(peak),
+      failures: [...failures.get(node)!],
+    };
   });
 }
 
-export const Timeline = memo(function Timeline({ nodes, rows, now }: { nodes: NodeProgress[]; rows: Row[]; now: number }) {
+export const Timeline = memo(function Timeline({
+  nodes,
+  rows,
+  now,
+}: {
+  nodes: NodeProgress[];
+  rows: Row[];
+  now: number;
+}) {
   const [begin, end] = useMemo(() => {
     let [from, to] = [Infinity, 0];
     let over = true;
@@ -60,7 +78,10 @@ export const Timeline = memo(function Timeline({ nodes, rows, now }: { nodes: No
     }
     return [from, over ? to : now];
   }, [rows, now]);
-  const found = useMemo(() => (end > begin ? lanes(nodes, rows, begin, Math.max(end, begin + 1)) : []), [nodes, rows, begin, end]);
+  const found = useMemo(
+    () => (end > begin ? lanes(nodes, rows, begin, Math.max(end, begin + 1)) : []),
+    [nodes, rows, begin, end],
+  );
   if (!found.length) return null;
   const ticks = [0, 0.25, 0.5, 0.75, 1];
   return (
@@ -73,7 +94,10 @@ export const Timeline = memo(function Timeline({ nodes, rows, now }: { nodes: No
             viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
             preserveAspectRatio="none"
             role="img"
-            aria-label={`${lane.node}: at most ${plural(lane.peak, "job")} at once${lane.failures.length ? ", with failures" : ""}`}
+            aria-label={
+              `${lane.node}: at most ${plural(lane.peak, "job")} at once` +
+              (lane.failures.length ? ", with failures" : "")
+            }
           >
             <path className="area" d={lane.area} />
             {lane.failures.slice(0, 500).map((x) => (

@@ -1,4 +1,5 @@
-// How long the run may still take: from how long its own jobs took, with a range, and "at least" where rules have not shown yet how long they take.
+// How long the run may still take: from how long its own jobs took, with a range, and "at least" where rules have not
+// shown yet how long they take.
 import { type Progress, type RuleProgress } from "../api";
 import { about } from "../words";
 import { type Row } from "./feed";
@@ -36,7 +37,9 @@ function byRule(rows: Row[]): Map<string, Took> {
 
 /** How many jobs ran side by side, on average over the time in which any ran. */
 function together(rows: Row[], now: number): number {
-  const spans = rows.filter((r) => r.started_at && (r.ended_at || r.state === "running")).map((r) => [r.started_at!, r.ended_at ?? now] as const);
+  const spans = rows
+    .filter((r) => r.started_at && (r.ended_at || r.state === "running"))
+    .map((r) => [r.started_at!, r.ended_at ?? now] as const);
   spans.sort((a, b) => a[0] - b[0]);
   let busy = 0;
   let work = 0;
@@ -51,7 +54,10 @@ function together(rows: Row[], now: number): number {
   return busy > 0 ? Math.max(1, work / busy) : 1;
 }
 
-/** None where nothing is left or no job has finished. Nodes work side by side: the slowest one counts. Rules are taken one after the other, as most follow each other. */
+/**
+ * None where nothing is left or no job has finished. Nodes work side by side: the slowest one counts. Rules are taken
+ * one after the other, as most follow each other.
+ */
 export function estimate(progress: Progress, rows: Row[], now: number): Estimate | null {
   if (progress.state !== "open" || progress.failing) return null;
   const everywhere = byRule(rows);
@@ -75,7 +81,9 @@ export function estimate(progress: Progress, rows: Row[], now: number): Estimate
         unknown.add(rule.rule);
         continue;
       }
-      const gone = mine.filter((r) => r.rule === rule.rule && r.state === "running" && r.started_at).reduce((sum, r) => sum + (now - r.started_at!), 0);
+      const gone = mine
+        .filter((r) => r.rule === rule.rule && r.state === "running" && r.started_at)
+        .reduce((sum, r) => sum + (now - r.started_at!), 0);
       least += Math.max((left * took.low - gone) / side, 0);
       most += Math.max((left * took.high - gone) / side, left > rule.running ? took.high : took.high / 4);
     }

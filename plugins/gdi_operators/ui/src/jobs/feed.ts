@@ -34,8 +34,13 @@ export const JOB: Record<JobState, Said> = {
 const MAX_ROWS = 200_000;
 
 function row(job: Job, id: string): Row {
-  const label = Object.entries(job.wildcards ?? {}).map(([k, v]) => `${k}=${v}`).join(", ");
-  const text = [job.node, job.rule, label, job.state, job.task, job.message, job.error_class, job.dataset].filter(Boolean).join("\n").toLowerCase();
+  const label = Object.entries(job.wildcards ?? {})
+    .map(([k, v]) => `${k}=${v}`)
+    .join(", ");
+  const text = [job.node, job.rule, label, job.state, job.task, job.message, job.error_class, job.dataset]
+    .filter(Boolean)
+    .join("\n")
+    .toLowerCase();
   return { ...job, id, label, text };
 }
 
@@ -71,7 +76,10 @@ class Feed {
       this.take(answer);
       pause = answer.page.more ? 0 : answer.progress.state === "closed" ? 15000 : pause;
     } catch (error) {
-      this.set({ problem: error instanceof Refused ? error.message : "This page made a mistake while it read the run; trying again." });
+      this.set({
+        problem:
+          error instanceof Refused ? error.message : "This page made a mistake while it read the run; trying again.",
+      });
       pause = 10000;
     }
     setTimeout(() => void this.poll(), document.hidden ? Math.max(pause, 10000) : pause);
@@ -99,7 +107,14 @@ class Feed {
     }
     this.after = next_after;
     const complete = this.view.complete || !more;
-    this.set({ progress: answer.progress, rows, logs: { ...this.view.logs, ...answer.logs }, complete, problem: "", readAt: Date.now() / 1000 });
+    this.set({
+      progress: answer.progress,
+      rows,
+      logs: { ...this.view.logs, ...answer.logs },
+      complete,
+      problem: "",
+      readAt: Date.now() / 1000,
+    });
   }
 }
 

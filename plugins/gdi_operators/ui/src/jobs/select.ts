@@ -9,14 +9,22 @@ export interface Wanted {
   rule: string;
 }
 
-export type Column = "state" | "node" | "rule" | "label" | "tries" | "started_at" | "took" | "cpu_seconds" | "memory_bytes";
+export type Column = "took" | Exclude<keyof Row, "wildcards" | "id" | "text">;
 export interface Order {
   by: Column;
   down: boolean;
 }
 
 export const NOTHING: Wanted = { words: "", states: new Set(), node: "", rule: "" };
-const URGENCY: Record<JobState, number> = { failed: 0, running: 1, queued: 2, submitted: 3, planned: 4, cancelled: 5, done: 6 };
+const URGENCY: Record<JobState, number> = {
+  failed: 0,
+  running: 1,
+  queued: 2,
+  submitted: 3,
+  planned: 4,
+  cancelled: 5,
+  done: 6,
+};
 
 export function took(row: Row, now: number): number | undefined {
   if (!row.started_at) return undefined;

@@ -11,22 +11,44 @@ export function AnswerTable({ answer }: { answer: Answer }) {
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
     if (!wanted.length) return answer.rows;
     return answer.rows.filter((row) => {
-      const text = row.map((cell) => cell ?? "").join(" ").toLowerCase();
+      const text = row
+        .map((cell) => cell ?? "")
+        .join(" ")
+        .toLowerCase();
       return wanted.every((word) => text.includes(word));
     });
   }, [answer, words]);
-  const virtual = useVirtualizer({ count: rows.length, getScrollElement: () => scroll.current, estimateSize: () => 30, overscan: 8 });
+  const virtual = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => scroll.current,
+    estimateSize: () => 30,
+    overscan: 8,
+  });
   const cut = answer.total > answer.rows.length;
   return (
     <>
       <div className="filters" role="search" aria-label="Filter the answer">
-        <input type="search" aria-label="Search the answer" placeholder="Search in all columns …" maxLength={100} value={words} onChange={(e) => search(e.target.value)} />
+        <input
+          type="search"
+          aria-label="Search the answer"
+          placeholder="Search in all columns …"
+          maxLength={100}
+          value={words}
+          onChange={(e) => search(e.target.value)}
+        />
         <output aria-live="polite">
           {words ? `${number(rows.length)} of ${number(answer.rows.length)} rows` : `${number(answer.total)} rows`}
           {cut && `; the first ${number(answer.rows.length)} are shown, the file answer.tsv has all`}
         </output>
       </div>
-      <div className="grid answer" role="table" aria-label="The merged answer" aria-rowcount={rows.length + 1} tabIndex={0} ref={scroll}>
+      <div
+        className="grid answer"
+        role="table"
+        aria-label="The merged answer"
+        aria-rowcount={rows.length + 1}
+        tabIndex={0}
+        ref={scroll}
+      >
         <div role="rowgroup" className="head">
           <div role="row" aria-rowindex={1} className="line">
             {answer.columns.map((name) => (
@@ -40,9 +62,20 @@ export function AnswerTable({ answer }: { answer: Answer }) {
           {virtual.getVirtualItems().map((item) => {
             const row = rows[item.index]!;
             return (
-              <div key={item.index} role="row" aria-rowindex={item.index + 2} className="line" style={{ transform: `translateY(${item.start}px)` }}>
+              <div
+                key={item.index}
+                role="row"
+                aria-rowindex={item.index + 2}
+                className="line"
+                style={{ transform: `translateY(${item.start}px)` }}
+              >
                 {row.map((cell, i) => (
-                  <span key={i} role="cell" className={cell === null ? "soft" : undefined} title={String(cell ?? "not told exactly")}>
+                  <span
+                    key={i}
+                    role="cell"
+                    className={cell === null ? "soft" : undefined}
+                    title={String(cell ?? "not told exactly")}
+                  >
                     {cell === null ? "–" : cell}
                   </span>
                 ))}
@@ -50,7 +83,11 @@ export function AnswerTable({ answer }: { answer: Answer }) {
             );
           })}
         </div>
-        {!rows.length && <p className="empty">{answer.total ? "No row is like that." : "The answer is empty: nothing was released."}</p>}
+        {!rows.length && (
+          <p className="empty">
+            {answer.total ? "No row is like that." : "The answer is empty: nothing was released."}
+          </p>
+        )}
       </div>
     </>
   );

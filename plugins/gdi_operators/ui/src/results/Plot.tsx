@@ -1,4 +1,5 @@
-// The answer as two drawings: how frequent alleles are, and where they lie. Drawn here, so that they wear the page's dress; the file answer.png is for papers.
+// The answer as two drawings: how frequent alleles are, and where they lie. Drawn here, so that they wear the page's
+// dress; the file answer.png is for papers.
 import { useEffect, useMemo, useRef } from "react";
 import { number } from "../words";
 import { type Answer, type Drawn } from "./data";
@@ -40,7 +41,14 @@ function Histogram({ answer }: { answer: Drawn }) {
   return (
     <figure>
       <figcaption>How frequent the alternate alleles are</figcaption>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Histogram of ${number(known)} allele frequencies from 0 to 1; the tallest bar has ${number(most)} alleles`}>
+      <svg
+        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        role="img"
+        aria-label={
+          `Histogram of ${number(known)} allele frequencies from 0 to 1;` +
+          ` the tallest bar has ${number(most)} alleles`
+        }
+      >
         <Frame
           xTicks={[0, 0.25, 0.5, 0.75, 1].map((v) => [v, String(v)])}
           yTicks={[0, 0.5, 1].map((v) => [v, number(Math.round(v * most))])}
@@ -48,7 +56,16 @@ function Histogram({ answer }: { answer: Drawn }) {
         />
         {answer.histogram.map((count, i) => {
           const height = (count / most) * tall;
-          return <rect key={i} className="bar-of" x={LEFT + i * step + 0.5} width={Math.max(step - 1, 0.5)} y={HEIGHT - FOOT - height} height={height} />;
+          return (
+            <rect
+              key={i}
+              className="bar-of"
+              x={LEFT + i * step + 0.5}
+              width={Math.max(step - 1, 0.5)}
+              y={HEIGHT - FOOT - height}
+              height={height}
+            />
+          );
         })}
       </svg>
     </figure>
@@ -70,7 +87,9 @@ function Positions({ answer }: { answer: Drawn }) {
     for (const [chrom, [low, high]] of spans) {
       const width = (high - low + 1) / whole;
       starts.set(chrom, from - low / whole);
-      if (spans.size === 1) for (const part of [0, 0.25, 0.5, 0.75, 1]) marks.push([part, ((low + part * (high - low)) / 1e6).toPrecision(4)]);
+      if (spans.size === 1)
+        for (const part of [0, 0.25, 0.5, 0.75, 1])
+          marks.push([part, ((low + part * (high - low)) / 1e6).toPrecision(4)]);
       else if (width > 0.03) marks.push([from + width / 2, chrom]);
       from += width;
     }
@@ -103,12 +122,21 @@ function Positions({ answer }: { answer: Drawn }) {
   const unknown = answer.points.some(([, , af]) => af === null);
   return (
     <figure>
-      <figcaption>
-        Where they lie{unknown && <span className="key">no exact frequency</span>}
-      </figcaption>
+      <figcaption>Where they lie{unknown && <span className="key">no exact frequency</span>}</figcaption>
       <div className="over">
-        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Allele frequencies by position${one ? ` on ${one}` : ""}; ${number(answer.withheld)} alleles are known as intervals`}>
-          <Frame xTicks={ticks} yTicks={[0, 0.5, 1].map((v) => [v, String(v)])} xLabel={one ? `position on ${one} (Mb)` : "chromosome"} />
+        <svg
+          viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+          role="img"
+          aria-label={
+            `Allele frequencies by position${one ? ` on ${one}` : ""};` +
+            ` ${number(answer.withheld)} alleles are known as intervals`
+          }
+        >
+          <Frame
+            xTicks={ticks}
+            yTicks={[0, 0.5, 1].map((v) => [v, String(v)])}
+            xLabel={one ? `position on ${one} (Mb)` : "chromosome"}
+          />
         </svg>
         <canvas ref={canvas} aria-hidden="true" />
       </div>

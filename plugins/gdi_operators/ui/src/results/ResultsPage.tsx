@@ -1,4 +1,5 @@
-// The run's Results tab: the answer, what each node released and withheld and why, the proofs, and everything to take away.
+// The run's Results tab: the answer, what each node released and withheld and why, the proofs, and everything to take
+// away.
 import { type ReactNode, useEffect, useState } from "react";
 import { address, read, Refused } from "../api";
 import { State } from "../State";
@@ -21,7 +22,13 @@ function useResults(): { results: Results | null; problem: string } {
         if (results.state === "closed") return; // a later attempt is another visit
       } catch (error) {
         if (stopped) return;
-        set((old) => ({ ...old, problem: error instanceof Refused ? error.message : "This page made a mistake while it read the results; trying again." }));
+        set((old) => ({
+          ...old,
+          problem:
+            error instanceof Refused
+              ? error.message
+              : "This page made a mistake while it read the results; trying again.",
+        }));
         pause = 10000;
       }
       timer = window.setTimeout(() => void poll(), document.hidden ? 15000 : pause);
@@ -94,7 +101,13 @@ function Releases({ results }: { results: Results }) {
                   <State kind={r.verified ? "done" : "failed"} word={r.verified ? "verified" : "not proven"} />
                   {!r.verified && <div className="soft wide">{r.verdict}</div>}
                 </td>
-                <td>{r.file ? <Download name={r.file} title="Download" size={r.bytes} /> : <span className="soft">not kept</span>}</td>
+                <td>
+                  {r.file ? (
+                    <Download name={r.file} title="Download" size={r.bytes} />
+                  ) : (
+                    <span className="soft">not kept</span>
+                  )}
+                </td>
               </tr>
             ))}
           </tbody>
@@ -106,7 +119,10 @@ function Releases({ results }: { results: Results }) {
 
 function Facts({ results }: { results: Results }) {
   const facts: [string, ReactNode][] = [
-    ["Workflow", results.workflow && `${results.workflow.title} (${results.workflow.name} ${results.workflow.version})`],
+    [
+      "Workflow",
+      results.workflow && `${results.workflow.title} (${results.workflow.name} ${results.workflow.version})`,
+    ],
     ["Digest", results.workflow && <code>{results.workflow.digest}</code>],
     ["Run", results.run && <code>{results.run}</code>],
     ["For", results.user],
@@ -162,15 +178,31 @@ function Facts({ results }: { results: Results }) {
 /** Why there is nothing to show, or what is not as it should be. */
 function headline(results: Results): readonly ["waiting" | "running" | "done" | "failed" | "stopped", string, string] {
   const proven = results.releases.every((r) => r.verified);
-  if (results.answer && results.releases.length && proven) return ["done", "The answer is here", "Every node's signature was verified again just now."];
-  if (results.releases.length && !proven) return ["failed", "Not everything is proven", "Do not use the files marked “not proven”; tell the operator of this Airflow."];
+  if (results.answer && results.releases.length && proven)
+    return ["done", "The answer is here", "Every node's signature was verified again just now."];
+  if (results.releases.length && !proven)
+    return [
+      "failed",
+      "Not everything is proven",
+      "Do not use the files marked “not proven”; tell the operator of this Airflow.",
+    ];
   if (results.releases.length) return ["done", "Released", ""];
   if (results.state === "not-admitted") {
-    if (results.airflow === "failed" || results.airflow === "success") return ["failed", "No results", "The run was not admitted: nothing was started."];
+    if (results.airflow === "failed" || results.airflow === "success")
+      return ["failed", "No results", "The run was not admitted: nothing was started."];
     return ["waiting", "No results yet", "The run waits for its admission."];
   }
-  if (results.state === "open") return ["running", "No results yet", "They appear here when every node has released its part. The tab Jobs shows how far it is."];
-  return ["stopped", "No results", "The run ended before its nodes' releases were gathered. The tab Jobs says what failed."];
+  if (results.state === "open")
+    return [
+      "running",
+      "No results yet",
+      "They appear here when every node has released its part. The tab Jobs shows how far it is.",
+    ];
+  return [
+    "stopped",
+    "No results",
+    "The run ended before its nodes' releases were gathered. The tab Jobs says what failed.",
+  ];
 }
 
 export function ResultsPage() {
@@ -214,10 +246,16 @@ export function ResultsPage() {
         <section aria-labelledby="answer">
           <h2 id="answer">The merged answer</h2>
           <p className="lead">
-            {plural(results.answer.total, results.answer.unit)}: {number(results.answer.total - results.answer.withheld - (results.answer.missing ?? 0))} with exact numbers, {number(results.answer.withheld)} that at least one node does not tell exactly
+            {plural(results.answer.total, results.answer.unit)}:{" "}
+            {number(results.answer.total - results.answer.withheld - (results.answer.missing ?? 0))}
+            {" with exact numbers, "}
+            {number(results.answer.withheld)} that at least one node does not tell exactly
             {results.answer.missing ? `, ${number(results.answer.missing)} where nobody was called` : ""}.
           </p>
-          <Plot answer={results.answer} picture={results.files.some((f) => f.name === "answer.png") ? address("file", "?name=answer.png") : ""} />
+          <Plot
+            answer={results.answer}
+            picture={results.files.some((f) => f.name === "answer.png") ? address("file", "?name=answer.png") : ""}
+          />
           <AnswerTable answer={results.answer} />
         </section>
       )}

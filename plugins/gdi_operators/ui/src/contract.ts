@@ -1,0 +1,65 @@
+// Written by packaging/ui_types.py from gdi/contracts: change it there.
+
+export interface Failing {
+  node: string;
+  reason: string;
+  dataset: string | null;
+}
+
+export interface Job {
+  wildcards?: Record<string, string>;
+  task?: string;
+  tries?: number;
+  cpu_seconds?: number;
+  memory_bytes?: number;
+  message?: string;
+  error_class?: string;
+  exit_code?: number;
+  line?: number;
+  dataset?: string;
+  node: string;
+  job: string;
+  rule: string;
+  state: "planned" | "submitted" | "queued" | "running" | "done" | "failed" | "cancelled";
+  submitted_at?: number;
+  started_at?: number;
+  ended_at?: number;
+}
+
+export interface JobPage {
+  run: string;
+  attempt: number;
+  jobs?: Job[];
+  next_after: number;
+  more?: boolean;
+}
+
+export interface NodeProgress {
+  node: string;
+  state: "waiting" | "starting" | "running" | "success" | "failed" | "cancelled";
+  done: number;
+  total: number;
+  message: string;
+  dataset: string | null;
+}
+
+export interface Progress {
+  run: string;
+  attempt: number;
+  state: "open" | "closed";
+  outcome: "success" | "failed" | "cancelled" | "";
+  failing: Failing | null;
+  nodes: NodeProgress[];
+  rules: RuleProgress[];
+}
+
+export interface RuleProgress {
+  node: string;
+  rule: string;
+  total: number;
+  done: number;
+  running: number;
+  failed: number;
+  started_at: number | null;
+  ended_at: number | null;
+}
