@@ -47,6 +47,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("file", "line"),
     [
         ("node_gateway/policy.py", "import token_broker.settings\n"),
+        ("node_gateway/tasks/service.py", "import node_gateway.context\n"),
         ("gdi/kit/canonical.py", "def late() -> None:\n    from gdi.contracts import workflow  # noqa: F401\n"),
         ("token_broker/tokens/vault.py", "from token_broker.grants import tickets  # noqa: F401\n"),
     ],
