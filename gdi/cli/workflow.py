@@ -20,7 +20,8 @@ from gdi.cli.authoring.check import Finding
 from gdi.cli.authoring.check import check as findings_of
 from gdi.cli.authoring.init import init as write_entry
 from gdi.cli.authoring.snakefile import lock_of, read_rules
-from gdi.contracts.workflow import LOCK, CatalogueEntry, CatalogueError, load
+from gdi.contracts.workflow import CatalogueEntry, CatalogueError
+from gdi.contracts.workflow_files import LOCK, load
 
 P = ParamSpec("P")
 app = typer.Typer(no_args_is_help=True, help="For authors of workflows: init, check, lock, test.")

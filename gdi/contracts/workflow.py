@@ -1,13 +1,11 @@
-"""A catalogue entry: `workflow.yaml` beside a Snakefile, known by the digest over its files. Read by Airflow, `gdi
-workflow` and the launcher.
+"""A catalogue entry: what `workflow.yaml` and `rules.lock` say. workflow_files.py reads them from a folder.
 
-`rules.lock` beside them names the rules in their order; it is made by `gdi workflow lock` and tells about the workflow,
-so it is no part of the digest.
+`rules.lock` names the rules in their order; it is made by `gdi workflow lock` and tells about the workflow, so it is no
+part of the digest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,14 +14,12 @@ import jsonschema
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
-from gdi.kit.models import Strict, load_model
+from gdi.kit.models import Strict
 
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
 ]
 RESERVED = ("ticket", "grant", "datasets", "pod")
-MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
-LOCK = "rules.lock"
 MAX_RULES = 500
 
 
@@ -161,59 +157,3 @@ class CatalogueEntry(BaseModel):
     @property
     def stale(self) -> bool:
         return self.lock is not None and self.lock.digest != self.digest
-
-
-def files_of(folder: Path) -> list[str]:
-    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links and rules.lock are
-    not part of it.
-    """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if (
-            any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
-            or path.is_symlink()
-            or not path.is_file()
-        ):
-            continue
-        if relative.as_posix() != LOCK:
-            found.append(relative.as_posix())
-    return found
-
-
-def digest_of(folder: Path) -> str:
-    total = hashlib.sha256()
-    files = files_of(folder)
-    if len(files) > MAX_FILES:
-        raise CatalogueError(
-            f"{folder}: {len(files)} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder"
-        )
-    size = 0
-    for name in files:
-        data = (folder / name).read_bytes()
-        size += len(data)
-        if size > MAX_BYTES:
-            raise CatalogueError(f"{folder}: more than {MAX_BYTES} bytes; keep data out of the workflow folder")
-        total.update(f"{name}\0{len(data)}\0".encode())
-        total.update(data)
-    return "sha256:" + total.hexdigest()
-
-
-def load(folder: Path) -> CatalogueEntry:
-    """Reads one entry. CatalogueError naming file and field where it is wrong."""
-    file = folder / "workflow.yaml"
-    workflow = load_model(file, Workflow, error=CatalogueError)
-    if workflow.name != folder.name:
-        raise CatalogueError(
-            f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
-        )
-    for name in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
-        if not (folder / name).is_file():
-            raise CatalogueError(f"{file}: {name} is missing beside it")
-    return CatalogueEntry(
-        folder=folder,
-        workflow=workflow,
-        digest=digest_of(folder),
-        files=files_of(folder),
-        lock=load_model(lock, RulesLock, error=CatalogueError) if (lock := folder / LOCK).exists() else None,
-    )

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from gdi.contracts.run_file import RunFile
-from gdi.contracts.workflow import CatalogueError, digest_of, files_of
+from gdi.contracts.workflow import CatalogueError
+from gdi.contracts.workflow_files import digest_of, files_of
 from gdi.kit.canonical import sha256_hex
 from gdi.pods.config import PodConfig, Wish, amount
 from gdi.pods.model import LauncherError, PodSpec

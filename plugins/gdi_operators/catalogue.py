@@ -13,7 +13,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
 
 from gdi.contracts.ids import WORKFLOW_NAME, matches
-from gdi.contracts.workflow import CatalogueEntry, CatalogueError, load
+from gdi.contracts.workflow import CatalogueEntry, CatalogueError
+from gdi.contracts.workflow_files import load
 from gdi.releases.registry import UnknownKindError, kind_of
 from gdi_operators.operators import (
     AdmitRunOperator,

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import DATASET_ID, make_run_id, matches
-from gdi.contracts.workflow import RESERVED, CatalogueEntry, CatalogueError, load
+from gdi.contracts.workflow import RESERVED, CatalogueEntry, CatalogueError
+from gdi.contracts.workflow_files import load
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import wrong_wish

@@ -18,7 +18,8 @@ from pathlib import Path
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts import run_file
 from gdi.contracts.events import Event
-from gdi.contracts.workflow import CatalogueError, digest_of
+from gdi.contracts.workflow import CatalogueError
+from gdi.contracts.workflow_files import digest_of
 from gdi.kit.bearer import token_file
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from snakemake_tes_auth.events.events import EventPump

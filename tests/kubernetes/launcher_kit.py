@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gdi.contracts.workflow import digest_of
+from gdi.contracts.workflow_files import digest_of
 from gdi.kit.secret_files import write_private
 from gdi.pods import manifest
 from gdi.pods.config import PodConfig
@@ -34,7 +34,7 @@ import base64, json, os, signal, sys, time
 run = json.load(open("/gdi/run.json"))
 token = open("/gdi/identity/token").read().split(".")[1]
 claims = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-from gdi.contracts.workflow import digest_of
+from gdi.contracts.workflow_files import digest_of
 from pathlib import Path
 print(json.dumps({"digest": digest_of(Path("/gdi/workflow")), "aud": claims["aud"],
     "pod": claims["kubernetes.io"]["pod"], "sub": claims["sub"],

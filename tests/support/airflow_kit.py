@@ -21,7 +21,8 @@ import yaml
 from fastapi import Request
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.workflow import RulesLock, digest_of
+from gdi.contracts.workflow import RulesLock
+from gdi.contracts.workflow_files import digest_of
 from tests.support.operators_world import TICKET, WORKFLOW, Broker, Node, World
 from tests.support.waiting import wait_for as wait_for
 

@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from gdi.contracts.ids import make_run_id
-from gdi.contracts.workflow import load
+from gdi.contracts.workflow_files import load
 from tests.support.airflow_kit import RealAirflow, wait_for
 from tests.support.results_kit import WORKFLOWS, a_run, gathered
 from tests.support.ui_world import Broker

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.workflow import load
+from gdi.contracts.workflow_files import load
 from gdi.kit.jose import SigningKey
 from gdi_operators.results import crate
 from gdi_operators.results.folder import find

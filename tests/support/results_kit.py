@@ -11,7 +11,8 @@ from typing import Any
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.gateway_api import Released
-from gdi.contracts.workflow import CatalogueEntry, load
+from gdi.contracts.workflow import CatalogueEntry
+from gdi.contracts.workflow_files import load
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.releases import signature

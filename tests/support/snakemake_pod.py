@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gdi.contracts.run_file import RunFile
-from gdi.contracts.workflow import digest_of
+from gdi.contracts.workflow_files import digest_of
 from tests.support.snakemake_node import Node
 
 

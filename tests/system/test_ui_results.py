@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.workflow import load
+from gdi.contracts.workflow_files import load
 from tests.support.browser import Browser
 from tests.support.results_kit import WORKFLOWS, gathered
 from tests.support.ui_fixtures import FRAME, shown, words

@@ -12,7 +12,8 @@ from typing import Literal
 import jsonschema
 
 from gdi.cli.authoring.snakefile import lock_of, with_jobs
-from gdi.contracts.workflow import LOCK, CatalogueEntry
+from gdi.contracts.workflow import CatalogueEntry
+from gdi.contracts.workflow_files import LOCK
 from gdi.releases.registry import UnknownKindError, kind_of
 from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from gdi.contracts.workflow import CatalogueEntry, files_of
+from gdi.contracts.workflow import CatalogueEntry
+from gdi.contracts.workflow_files import files_of
 from gdi.local_federation.demo import run
 from gdi.local_federation.display import ProgressDisplay
 from gdi.local_federation.federation import COHORT, Federation

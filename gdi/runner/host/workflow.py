@@ -7,7 +7,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gdi.contracts.workflow import CatalogueError, digest_of, files_of
+from gdi.contracts.workflow import CatalogueError
+from gdi.contracts.workflow_files import digest_of, files_of
 from gdi.kit.problem import ProblemError
 
 

@@ -18,7 +18,8 @@ from starlette.background import BackgroundTask
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
-from gdi.contracts.workflow import CatalogueError, load
+from gdi.contracts.workflow import CatalogueError
+from gdi.contracts.workflow_files import load
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from gdi_operators.jobs.api import Unavailable, airflow_state, asking

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gdi.contracts.workflow import CatalogueEntry, digest_of, load
+from gdi.contracts.workflow import CatalogueEntry
+from gdi.contracts.workflow_files import digest_of, load
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.releases import signature

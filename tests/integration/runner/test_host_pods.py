@@ -24,7 +24,7 @@ import psutil
 import pytest
 import yaml
 
-from gdi.contracts.workflow import digest_of
+from gdi.contracts.workflow_files import digest_of
 from gdi.kit.jose import verify
 from gdi.runner.sandbox import why_not
 

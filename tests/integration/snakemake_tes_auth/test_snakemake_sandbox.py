@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from gdi.contracts.workflow import digest_of
+from gdi.contracts.workflow_files import digest_of
 from gdi.runner.sandbox import why_not
 from tests.support.snakemake_node import Node
 from tests.support.tes_kit import chosen_sandbox

@@ -14,7 +14,8 @@ from gdi.cli.authoring import snakefile
 from gdi.cli.authoring.check import check
 from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
 from gdi.cli.main import invoke
-from gdi.contracts.workflow import CatalogueError, RulesLock, load
+from gdi.contracts.workflow import CatalogueError, RulesLock
+from gdi.contracts.workflow_files import load
 from gdi.runner.sandbox import why_not
 from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 

@@ -19,7 +19,8 @@ from airflow.sdk.definitions.param import process_params
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
-from gdi.contracts.workflow import CatalogueError, RulesLock, digest_of, load
+from gdi.contracts.workflow import CatalogueError, RulesLock
+from gdi.contracts.workflow_files import digest_of, load
 from gdi.kit.settings import SettingsError
 from gdi_operators import catalogue, team_roles
 from gdi_operators.catalogue import dag_of, params_of, scan

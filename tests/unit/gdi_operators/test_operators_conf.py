@@ -13,7 +13,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import redact
 
 from gdi.contracts.ids import make_run_id
-from gdi.contracts.workflow import CatalogueEntry, load
+from gdi.contracts.workflow import CatalogueEntry
+from gdi.contracts.workflow_files import load
 from gdi.kit.problem import ProblemError
 from gdi_operators.runs import USED_TICKET, parameters_for_pod, read_conf, refusal
 

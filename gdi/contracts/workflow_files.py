@@ -1,0 +1,70 @@
+"""A catalogue entry's folder: its files, the digest over them, and the entry as it is read. For Airflow, `gdi workflow`
+and the launcher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from gdi.contracts.workflow import CatalogueEntry, CatalogueError, RulesLock, Workflow
+from gdi.kit.models import load_model
+
+MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
+LOCK = "rules.lock"
+
+
+def files_of(folder: Path) -> list[str]:
+    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links and rules.lock are
+    not part of it.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if (
+            any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
+            or path.is_symlink()
+            or not path.is_file()
+        ):
+            continue
+        if relative.as_posix() != LOCK:
+            found.append(relative.as_posix())
+    return found
+
+
+def digest_of(folder: Path) -> str:
+    total = hashlib.sha256()
+    files = files_of(folder)
+    if len(files) > MAX_FILES:
+        raise CatalogueError(
+            f"{folder}: {len(files)} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder"
+        )
+    size = 0
+    for name in files:
+        data = (folder / name).read_bytes()
+        size += len(data)
+        if size > MAX_BYTES:
+            raise CatalogueError(f"{folder}: more than {MAX_BYTES} bytes; keep data out of the workflow folder")
+        total.update(f"{name}\0{len(data)}\0".encode())
+        total.update(data)
+    return "sha256:" + total.hexdigest()
+
+
+def load(folder: Path) -> CatalogueEntry:
+    """Reads one entry. CatalogueError naming file and field where it is wrong."""
+    file = folder / "workflow.yaml"
+    workflow = load_model(file, Workflow, error=CatalogueError)
+    if workflow.name != folder.name:
+        raise CatalogueError(
+            f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
+        )
+    for name in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
+        if not (folder / name).is_file():
+            raise CatalogueError(f"{file}: {name} is missing beside it")
+    return CatalogueEntry(
+        folder=folder,
+        workflow=workflow,
+        digest=digest_of(folder),
+        files=files_of(folder),
+        lock=load_model(lock, RulesLock, error=CatalogueError) if (lock := folder / LOCK).exists() else None,
+    )
