@@ -28,7 +28,9 @@ from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from node_gateway.app import internal_app, operations_app, public_app
+from node_gateway.audit import Audit
 from node_gateway.context import Gateway, open_database
+from node_gateway.db.copy import copy_from
 from node_gateway.epochs import command as epoch_command
 from node_gateway.epochs.command import EpochRefused
 from node_gateway.epochs.persons import PersonsError
@@ -180,13 +182,24 @@ async def _verify_audit(settings: Settings) -> int:
         await gateway.close()
 
 
-async def _migrate(settings: DatabaseSettings) -> int:
+async def _migrate(settings: DatabaseSettings, source: Path | None) -> int:
     async def once() -> MigrationResult:
         database, outcome = await open_database(settings)
         await database.close()
         return outcome
 
-    return await when_reachable(once, "node-gateway", "NODE_GATEWAY_")
+    code = await when_reachable(once, "node-gateway", "NODE_GATEWAY_")
+    if code or source is None:
+        return code
+    database, _ = await open_database(settings)
+    try:
+        counts = await copy_from(source, database)
+        entries = await Audit(database).verify()
+    finally:
+        await database.close()
+    rows = ", ".join(f"{name} {count}" for name, count in counts.items())
+    print(f"node-gateway: copied from {source}: {rows}; {entries} audit entries follow each other", file=sys.stderr)
+    return 0
 
 
 async def _epoch(settings: Settings, arguments: argparse.Namespace) -> str:
@@ -227,6 +240,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("migrate", help=migrating, description=migrating)
     epoch_command.add(commands)
+    migrate = commands.add_parser("migrate", help=migrating, description=migrating)
+    whence = "then copy a gateway's SQLite file into the database, which has to be empty; stop the gateways before"
+    migrate.add_argument("--from", dest="source", type=Path, metavar="FILE", help=whence)
     audit = "check the audit's chain of hashes"
     commands.add_parser("verify-audit", help=audit, description=audit)
     return top
@@ -243,6 +259,7 @@ def main() -> None:
                 sys.exit(asyncio.run(_migrate(DatabaseSettings.load())))
             case "epoch":
                 print(asyncio.run(_epoch(Settings.load(), arguments)))
+                sys.exit(asyncio.run(_migrate(DatabaseSettings.load(), arguments.source)))
             case "verify-audit":
                 print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:

@@ -7,9 +7,11 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,7 +21,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 
 from gdi.releases.allele_counts.table import FORMAT
+from node_gateway.audit import Audit, AuditEvent
 from node_gateway.db import store as db
+from node_gateway.db.copy import CopyError, copy_from
 from node_gateway.db.migrations import first
 from node_gateway.db.store import GatewayDatabase
 from tests.support.gateway_pair import Pair, at_once
@@ -29,6 +33,7 @@ from tests.support.postgres_kit import Postgres
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-postgres")]
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "databases"
 TASKS = "/ga4gh/tes/v1/tasks"
 
 
@@ -294,3 +299,26 @@ def test_what_a_killed_gateway_held_is_free(pair: Pair) -> None:
     wait(lambda: bool(made(pair, run)), what="the task of the killed gateway")
     answer = submit(pair, 0, run, task)
     assert answer.status_code == 200 and len(made(pair, run)) == 1, answer.text
+
+
+async def test_a_state_of_sqlite_is_copied_and_its_numbers_go_on(postgres: Postgres, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((FIXTURES / "gateway-e175df6.sqlite.sql").read_text())
+    connection.close()
+    url = f"postgresql+asyncpg://gdi@127.0.0.1:{postgres.port}/{postgres.database('gateway')}"
+    target = GatewayDatabase.open(url, postgres.password)
+    await target.create()
+    counts = await copy_from(path, target)
+    audit = Audit(target)
+    assert counts["releases"] == 2 and await audit.verify() == counts["audit"] > 0
+    await audit.record(AuditEvent("request", True, "operator"))
+    assert await audit.verify() == counts["audit"] + 1
+    async with target.write() as c:
+        values = {"names": '["DS-NEW"]'}
+        await c.execute(db.dataset_sets.insert().values(**values))
+        highest = (await c.execute(sa.select(sa.func.max(db.dataset_sets.c.id)))).scalar_one()
+    assert highest == counts["dataset_sets"] + 1
+    with pytest.raises(CopyError, match="has rows in"):
+        await copy_from(path, target)
+    await target.close()

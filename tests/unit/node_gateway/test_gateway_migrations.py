@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from gdi.kit.migrations import SchemaError
 from node_gateway.audit import Audit
 from node_gateway.auth import Fences
 from node_gateway.db import store as db
+from node_gateway.db.copy import CopyError, copy_from
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.release import ledger
 from node_gateway.tasks.store import TaskStore
@@ -93,6 +95,33 @@ async def test_what_is_wrong_is_told_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
         assert "reviews" not in names and "alembic_version_node_gateway" not in names
+
+
+async def rows(database: GatewayDatabase) -> dict[str, list[tuple[Any, ...]]]:
+    async with database.read() as c:
+        return {
+            t.name: [tuple(r) for r in await c.execute(sa.select(t).order_by(*t.primary_key.columns))]
+            for t in db.metadata.sorted_tables
+        }
+
+
+async def test_a_state_is_copied_whole_and_into_an_empty_database_only(tmp_path: Path) -> None:
+    path, target = old(tmp_path, "e175df6"), opened(tmp_path / "new.db")
+    await target.create()
+    counts = await copy_from(path, target)
+    source = opened(path)
+    with pytest.raises(RuntimeError, match="another gateway uses"):
+        await copy_from(path, target)
+    copied = await rows(target)
+    assert copied == await rows(source) and counts == {name: len(found) for name, found in copied.items()}
+    assert counts["releases"] == 2 and counts["ledger_cells"] and await Audit(target).verify() == counts["audit"]
+    await source.close()
+    with pytest.raises(CopyError, match="has rows in"):
+        await copy_from(path, target)
+    with pytest.raises(CopyError, match="There is no file"):
+        await copy_from(tmp_path / "missing.db", target)
+    assert await rows(target) == copied and not (tmp_path / "missing.db").exists()
+    await target.close()
 
 
 def command(path: Path) -> subprocess.CompletedProcess[str]:
