@@ -238,11 +238,10 @@ def parser() -> argparse.ArgumentParser:
         "bring the database's schema to this version's, say from which revision to which it went, and end; serving does"
         " it too"
     )
-    commands.add_parser("migrate", help=migrating, description=migrating)
-    epoch_command.add(commands)
     migrate = commands.add_parser("migrate", help=migrating, description=migrating)
     whence = "then copy a gateway's SQLite file into the database, which has to be empty; stop the gateways before"
     migrate.add_argument("--from", dest="source", type=Path, metavar="FILE", help=whence)
+    epoch_command.add(commands)
     audit = "check the audit's chain of hashes"
     commands.add_parser("verify-audit", help=audit, description=audit)
     return top
@@ -256,10 +255,9 @@ def main() -> None:
             case "init-key":
                 _init_key(arguments.file)
             case "migrate":
-                sys.exit(asyncio.run(_migrate(DatabaseSettings.load())))
+                sys.exit(asyncio.run(_migrate(DatabaseSettings.load(), arguments.source)))
             case "epoch":
                 print(asyncio.run(_epoch(Settings.load(), arguments)))
-                sys.exit(asyncio.run(_migrate(DatabaseSettings.load(), arguments.source)))
             case "verify-audit":
                 print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gdi.contracts.refusals import AccessRefusal
 from gdi.contracts.runs import PlanItem
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
@@ -30,34 +31,22 @@ class Admission:
         """
         passport = await self._visas.passport(await self._userinfo(grant, user), user)
         enrolment = self._enrolment.current
-        refusals: list[dict[str, Any]] = []
+        refusals: list[AccessRefusal] = []
         items: dict[str, PlanItem] = {}
         unclear: list[str] = []
         for dataset in datasets:
             node = enrolment.node_of(dataset)
             if node is None:
-                refusals.append(
-                    {
-                        "dataset": dataset,
-                        "node": None,
-                        "reason": "unknown-dataset",
-                        "how_to_apply": "Check the dataset's id in the catalogue.",
-                    }
-                )
+                check = "Check the dataset's id in the catalogue."
+                refusals.append(AccessRefusal(dataset=dataset, node=None, reason="unknown-dataset", how_to_apply=check))
                 continue
             found = passport.access(dataset)
             if not isinstance(found, Visa):
                 if found == "issuer-unavailable":
                     unclear.append(dataset)
                 else:
-                    refusals.append(
-                        {
-                            "dataset": dataset,
-                            "node": node.id,
-                            "reason": found,
-                            "how_to_apply": node.how_to_apply or APPLY,
-                        }
-                    )
+                    apply = node.how_to_apply or APPLY
+                    refusals.append(AccessRefusal(dataset=dataset, node=node.id, reason=found, how_to_apply=apply))
                 continue
             await self._audit.record(
                 "broker",
@@ -112,7 +101,7 @@ class Admission:
             )
         return userinfo
 
-    async def _refuse(self, refusals: list[dict[str, Any]], grant: str, user: str, run: str) -> ProblemError:
+    async def _refuse(self, refusals: list[AccessRefusal], grant: str, user: str, run: str) -> ProblemError:
         for r in refusals:
             await self._audit.record(
                 "broker",
@@ -121,13 +110,12 @@ class Admission:
                 owner=user,
                 run=run,
                 grant=grant,
-                dataset=r["dataset"],
-                node=r["node"],
-                reason=r["reason"],
+                dataset=r.dataset,
+                node=r.node,
+                reason=r.reason,
             )
         parts = [
-            f"{r['dataset']}{' at ' + r['node'] if r['node'] else ''}: {SENTENCES.get(r['reason'], r['reason'])}"
-            f" ({r['reason']})"
+            f"{r.dataset}{' at ' + r.node if r.node else ''}: {SENTENCES.get(r.reason, r.reason)} ({r.reason})"
             for r in refusals[:20]
         ]
         more = f"; and {len(refusals) - 20} more" if len(refusals) > 20 else ""
@@ -135,6 +123,6 @@ class Admission:
             403,
             "access-denied",
             f"No access to {'; '.join(parts)}{more}.",
-            action=refusals[0]["how_to_apply"] + " Then start again.",
-            refusals=refusals,
+            action=refusals[0].how_to_apply + " Then start again.",
+            refusals=[r.model_dump() for r in refusals],
         )

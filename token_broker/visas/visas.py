@@ -10,27 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import jwt
 
+from gdi.contracts.refusals import VisaReason
 from gdi.kit.jose import ALGORITHMS, RemoteKeys, TokenError
 from token_broker.enrolment import VisaIssuer
 from token_broker.visas.conditions import conditions_met
 
-Reason = Literal[
-    "no-visa",
-    "expired",
-    "untrusted-issuer",
-    "untrusted-source",
-    "bad-signature",
-    "wrong-type",
-    "wrong-subject",
-    "conditions",
-    "malformed",
-    "issuer-unavailable",
-]
 MAX_VISAS, MAX_VISA_CHARS = 2000, 20_000
 LEEWAY = 5.0
 TYPES = ("JWT", "vnd.ga4gh.visa+jwt", "at+jwt")
@@ -49,7 +38,7 @@ SENTENCES: dict[str, str] = {
     "unknown-dataset": "no enrolled node holds it",
 }
 # Where several visas fail, the one that came furthest tells most.
-_TELLING: tuple[Reason, ...] = (
+_TELLING: tuple[VisaReason, ...] = (
     "issuer-unavailable",
     "conditions",
     "expired",
@@ -95,9 +84,9 @@ class Passport:
     """What came of a user's visas: the accepted, and for each value the reasons of those that were not."""
 
     visas: list[Visa] = field(default_factory=list)
-    failures: dict[str, list[Reason]] = field(default_factory=dict)
+    failures: dict[str, list[VisaReason]] = field(default_factory=dict)
 
-    def access(self, dataset: str, lasting: float = 60) -> Visa | Reason:
+    def access(self, dataset: str, lasting: float = 60) -> Visa | VisaReason:
         """The accepted ControlledAccessGrants visa for `dataset` that ends last and lives `lasting` seconds more, or
         why there is none.
         """
@@ -146,7 +135,7 @@ class Visas:
                 found.failures.setdefault(_claimed_value(token), []).append(outcome)
         return found
 
-    async def _visa(self, token: str, subject: str) -> Visa | Reason:
+    async def _visa(self, token: str, subject: str) -> Visa | VisaReason:
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
@@ -180,7 +169,7 @@ class Visas:
             return "malformed"
         return self._claims(claims, issuer, subject)
 
-    def _claims(self, claims: dict[str, Any], issuer: VisaIssuer, subject: str) -> Visa | Reason:
+    def _claims(self, claims: dict[str, Any], issuer: VisaIssuer, subject: str) -> Visa | VisaReason:
         visa = claims.get("ga4gh_visa_v1")
         if not isinstance(visa, dict) or "openid" in str(claims.get("scope", "")).split():
             return "malformed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from gdi_operators.gather.keep import write
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.results.folder import ANSWER, PLOT
+from gdi_operators.results.folder import ANSWER, PLOT, SUMMARY, Summary
 from gdi_operators.runs import Context, entry_of, item_of, open_run
 from gdi_operators.settings import settings
 
@@ -66,8 +65,9 @@ class GatherOperator(RunOperator):
         summary = self._summary(run, released) | keep.origin(context, entry, run)
         if answer_kind:
             summary["answer_kind"] = answer_kind
-        write(folder / "releases.json", lambda f: f.write_text(json.dumps(summary, indent=1)))
-        return {**result, "releases": str(folder / "releases.json")}
+        text = Summary.model_validate(summary).model_dump_json(indent=1)  # as the Results tab reads it
+        write(folder / SUMMARY, lambda f: f.write_text(text))
+        return {**result, "releases": str(folder / SUMMARY)}
 
     def _fetch(self, hook: TokenBrokerHook, run: m.Run, part: dict[str, Any]) -> bytes:
         item = item_of(run, str(part["node"]))

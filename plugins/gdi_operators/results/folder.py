@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, ReleaseName, Sha256, matches
+from gdi.contracts.gateway_api import Released
+from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, matches
 from gdi.releases.registry import kinds
 from gdi.releases.signature import NotProvenError, check
 from gdi_operators.settings import settings
@@ -28,19 +29,15 @@ MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "app
 MAX_SUMMARY = 16 * 1024 * 1024
 
 
-class Kept(BaseModel):
-    """A release as the gather task kept it: what its gateway said of it (operators/release.py)."""
+class Kept(Released):
+    """A release as the gather task kept it: its gateway's answer, with its node and attempt (operators/release.py).
+    Results of before version 0.2 name no kind; `url` is not needed any more.
+    """
 
     model_config = ConfigDict(extra="ignore")
     node: NodeId
-    name: ReleaseName
     kind: KindName = "allele-counts"
-    sha256: Sha256
-    bytes: int = Field(ge=0)
-    signature: str = Field(max_length=4000)
-    sites_released: int = Field(default=0, ge=0)
-    sites_withheld: int | None = Field(default=None, ge=0)  # None where the node does not tell it
-    withheld: dict[str, int] = Field(default_factory=dict)
+    url: str = ""
     attempt: int = Field(default=1, ge=1)
 
     @property
