@@ -306,7 +306,8 @@ async def test_a_state_of_sqlite_is_copied_and_its_numbers_go_on(postgres: Postg
     with sqlite3.connect(path) as connection:
         connection.executescript((FIXTURES / "gateway-e175df6.sqlite.sql").read_text())
     connection.close()
-    url = f"postgresql+asyncpg://gdi@127.0.0.1:{postgres.port}/{postgres.database('gateway')}"
+    name = await asyncio.to_thread(postgres.database, "gateway")
+    url = f"postgresql+asyncpg://gdi@127.0.0.1:{postgres.port}/{name}"
     target = GatewayDatabase.open(url, postgres.password)
     await target.create()
     counts = await copy_from(path, target)

@@ -39,7 +39,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rooms")
     shutil.copy(ROOT / "pyproject.toml", folder)
     for top in ("gdi", "token_broker", "node_gateway", "snakemake_tes_auth", "plugins/gdi_operators"):
-        shutil.copytree(ROOT / top, folder / top, ignore=shutil.ignore_patterns("__pycache__", "data", "ui"))
+        shutil.copytree(ROOT / top, folder / top, ignore=shutil.ignore_patterns("__pycache__", "ui"))
     return folder
 
 
