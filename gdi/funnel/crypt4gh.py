@@ -156,7 +156,7 @@ class Plainest:
     def __init__(self, key: Key) -> None:
         data_key, writer = os.urandom(32), Key(X25519PrivateKey.generate())
         self._cipher = ChaCha20Poly1305(data_key)
-        self._held = bytearray()
+        self._buffer = bytearray()
         shared = writer.shared(key.public, reader=key.public, writer=writer.public)
         nonce = os.urandom(NONCE)
         packet = ChaCha20Poly1305(shared).encrypt(nonce, bytes(8) + data_key, None)
@@ -166,19 +166,19 @@ class Plainest:
 
     def seal(self, plain: bytes) -> Iterator[bytes]:
         """The segments that are full by now."""
-        self._held += plain
-        while len(self._held) >= SEGMENT:
+        self._buffer += plain
+        while len(self._buffer) >= SEGMENT:
             yield self._sealed(SEGMENT)
 
     def end(self) -> Iterator[bytes]:
         """The last segment, where data are left."""
-        if self._held:
-            yield self._sealed(len(self._held))
+        if self._buffer:
+            yield self._sealed(len(self._buffer))
 
     def _sealed(self, count: int) -> bytes:
         nonce = os.urandom(NONCE)
-        sealed = nonce + self._cipher.encrypt(nonce, bytes(self._held[:count]), None)
-        del self._held[:count]
+        sealed = nonce + self._cipher.encrypt(nonce, bytes(self._buffer[:count]), None)
+        del self._buffer[:count]
         return sealed
 
 

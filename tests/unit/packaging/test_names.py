@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 # One role in each product, or a name that a framework looks for.
-ROLES = {"Audit", "DatabaseSettings", "Metrics", "Settings", "TokenSource", "_Server"}
+ROLES = {"Audit", "DatabaseSettings", "Health", "Metrics", "Settings", "TokenSource", "_Server"}
 REQUIRED = {"StorageObject", "StorageProvider"}  # by Snakemake's storage interface
 PARTICIPLES = {"asked", "begun", "held", "meant", "said", "told"}
 
