@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-kubernetes images dist lint setup nightly-runner nightly-operators \
-  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -87,6 +87,11 @@ nightly-kubernetes: setup
 	@$(PYTEST) -n 0 -m kubernetes tests/kubernetes $(ARGS)
 
 nightly-packaging: dist test-dist
+
+# The allele-frequency workflow's counts against bcftools, on every VCF below FOLDER (fetch public repositories there).
+# Needs bcftools: apt-get install bcftools.
+nightly-vcf: setup
+	@$(BIN)/python -m tests.nightly_vcf $(FOLDER) $(ARGS)
 
 nightly-bench: bench-snakemake bench-airflow bench-kubernetes
 

@@ -5,6 +5,7 @@ federation, to compare.
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,22 +83,60 @@ def split(vcf: Path, outputs: list[Path]) -> list[int]:
 
 def pooled(vcf: Path, folder: Path) -> dict[CohortSite, tuple[int, int]]:
     """(AC, AN) of every alternate allele over the whole file, by bcftools: it recounts them when samples are selected,
-    so all are.
+    so all are. CohortError where bcftools does not read it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = folder / "samples.txt"
-    with open_text(vcf) as file:
-        header = next((line for line in file if line.startswith("#CHROM")), "")
-    names.write_text("\n".join(header.rstrip("\r\n").split("\t")[FIXED:]) + "\n")
-    counted = folder / "pooled.vcf"
-    pysam.bcftools.view("-S", str(names), "-o", str(counted), str(vcf), catch_stdout=False)
-    table = pysam.bcftools.query("-f", "%CHROM\t%POS\t%REF\t%ALT\t%INFO/AC\t%INFO/AN\n", str(counted))
-    counted.unlink()
+    names, plain, counted = folder / "samples.txt", folder / "genotypes.vcf", folder / "pooled.vcf"
+    names.write_text("\n".join(_genotypes_only(vcf, plain)) + "\n")
+    try:
+        pysam.bcftools.view("-S", str(names), "-o", str(counted), str(plain), catch_stdout=False)
+        table = pysam.bcftools.query("-f", "%CHROM\t%POS\t%REF\t%ALT\t%INFO/AC\t%INFO/AN\n", str(counted))
+    except pysam.SamtoolsError as error:
+        raise CohortError(
+            f"{vcf}: bcftools does not read it, so nothing can be compared: {str(error)[-300:]}"
+        ) from None
+    finally:
+        plain.unlink(missing_ok=True)
+        counted.unlink(missing_ok=True)
     answer: dict[CohortSite, tuple[int, int]] = {}
     for line in table.splitlines():
         chrom, pos, ref, alts, acs, an = line.split("\t")
         if alts == ".":
             continue
         for alt, ac in zip(alts.split(","), acs.split(","), strict=True):
-            answer[CohortSite(chrom, int(pos), ref, alt)] = (int(ac), int(an))
+            named = alt if alt.startswith("<") else alt.upper()  # as the nodes name it
+            answer[CohortSite(chrom, int(pos), ref.upper(), named)] = (int(ac), int(an))
     return answer
+
+
+def _genotypes_only(vcf: Path, out: Path) -> list[str]:
+    """Writes the file's genotypes with a header of their own: bcftools counts nothing where a contig or a tag is not
+    declared. The samples' names; CohortError naming the line that is no record.
+    """
+    samples: list[str] = []
+    contigs: dict[str, None] = {}
+    body = out.with_suffix(".body")
+    try:
+        with body.open("w", encoding="utf-8") as rows:
+            for number, line in enumerate(_lines(vcf), start=1):
+                cells = line.rstrip("\r\n").split("\t")
+                if line.startswith("#CHROM"):
+                    samples = cells[FIXED:]
+                if line.startswith("#") or not line.strip():
+                    continue
+                if not samples or len(cells) != FIXED + len(samples):
+                    raise CohortError(f"{vcf} line {number}: {len(cells)} columns instead of {FIXED + len(samples)}")
+                contigs[cells[0]] = None
+                keys = cells[8].split(":")
+                at = keys.index("GT") if "GT" in keys else len(line)
+                calls = [(cell.split(":")[at : at + 1] or ["."])[0] for cell in cells[FIXED:]]
+                rows.write("\t".join([*cells[:2], ".", *cells[3:5], ".", ".", ".", "GT", *calls]) + "\n")
+        with out.open("w", encoding="utf-8") as whole, body.open(encoding="utf-8") as rows:
+            whole.write('##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n')
+            whole.writelines(f"##contig=<ID={contig}>\n" for contig in contigs)
+            fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+            whole.write("\t".join([*fixed, *samples]) + "\n")
+            shutil.copyfileobj(rows, whole)
+    finally:
+        body.unlink(missing_ok=True)
+    return samples

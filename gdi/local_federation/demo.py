@@ -223,6 +223,8 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
     )
     with federation:
         console.print(f"[dim]work folder {work}, sandboxes by {federation.maker}[/dim]")
+        # Before anything starts: a file that cannot be compared is told at once.
+        pooled = cohort.pooled(options.vcf, federation.layout.folder("pooled"))
         with console.status("starting the federation") as status:
 
             def on_change(name: str, state: str) -> None:
@@ -236,7 +238,6 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
             f"federation of {options.nodes} nodes is up after {federation.seconds['federation started']:.0f} s"
             f" ({len(federation.rows())} processes)"
         )
-        pooled = cohort.pooled(options.vcf, federation.layout.folder("pooled"))
         run_started = time.monotonic()
         with ProgressDisplay(console) as display:
             dag_run, broker_run = run(federation, show=display.show)
