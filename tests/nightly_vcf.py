@@ -162,9 +162,8 @@ def main() -> None:
     polyploid = result.refused["UnsupportedPloidy"]
     diploid = result.accepted / (result.read - polyploid) if result.read > polyploid else 0
     print(f"files with genotypes that bcftools reads: {result.read}")
-    print(
-        f"accepted: {result.accepted} ({rate:.1%}; {diploid:.1%} without ploidy above 2); refused: {dict(result.refused.most_common())}"
-    )
+    rates = f"{rate:.1%}; {diploid:.1%} without ploidy above 2"
+    print(f"accepted: {result.accepted} ({rates}); refused: {dict(result.refused.most_common())}")
     print(f"counts compared: {result.compared}; different: {len(result.wrong)}")
     print(f"sites left out, by reason: {dict(result.skipped.most_common())}")
     print(f"not counted here: {result.without} files without genotypes, {result.unread} that bcftools does not read")
