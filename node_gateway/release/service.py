@@ -184,7 +184,12 @@ class Releases:
             sites_withheld=None if withheld is None else rounded(checked.withheld.total()),
             withheld=withheld or {},
         ).model_dump(mode="json")
-        answer[AT_NODE] = {"withheld": dict(sorted(checked.withheld.items()))}
+        answer[AT_NODE] = {
+            "withheld": dict(sorted(checked.withheld.items())),
+            "cohort": sorted(names),
+            "user": caller.user,
+            "workflow": caller.workflow,
+        }
         state = WAITING if self.reviews.needed(request.review) else "published"
         values = {
             "run": caller.run,

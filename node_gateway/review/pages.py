@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 
 from gdi.kit.web import Pages
-from node_gateway.review.service import MAX_REASON, Case, Excerpt
+from node_gateway.review.service import AT_NODE, MAX_REASON, Case, Excerpt
 
 PAGE = 200  # rows at once
 
@@ -32,8 +33,12 @@ def waiting(node: str, user: str, csrf: str, cases: list[Case]) -> HTMLResponse:
     return PAGES.render("waiting.html", title=f"Releases that wait at {node}", user=user, csrf=csrf, cases=cases)
 
 
-def case(node: str, user: str, csrf: str, found: Case, shown: Excerpt, start: int) -> HTMLResponse:
-    """`shown`: the rows of the release from number `start` (from 0), at most PAGE of them."""
+def case(
+    node: str, user: str, csrf: str, found: Case, shown: Excerpt, start: int, before: Sequence[Case] = ()
+) -> HTMLResponse:
+    """`shown`: the rows of the release from number `start` (from 0), at most PAGE of them. `before`: what left of the
+    same people.
+    """
     return PAGES.render(
         "case.html",
         title=f"{found.name} of {found.run}",
@@ -43,6 +48,7 @@ def case(node: str, user: str, csrf: str, found: Case, shown: Excerpt, start: in
         case=found,
         shown=shown,
         start=start,
+        before=[(one, one.answer.get(AT_NODE, {})) for one in before],
         page_size=PAGE,
         more=len(shown.rows) == PAGE,
     )

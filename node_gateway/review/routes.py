@@ -110,7 +110,7 @@ def router(gateway: Gateway) -> APIRouter:
                 "review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"
             )
         )
-        return pages.case(node, user, csrf, case, shown, start)
+        return pages.case(node, user, csrf, case, shown, start, await gateway.reviews.left_before(case))
 
     @routes.post("/{run}/{name}")
     async def decide(request: Request, run: RunId, name: ReleaseName) -> Response:

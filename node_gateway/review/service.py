@@ -166,6 +166,8 @@ class Reviews:
                 decision = {"reason": reason, "decided_at": time.time()}
                 review = sa.update(db.reviews).where(db.reviews.c.release == row.number)
                 await connection.execute(review.values(**decision))
+                if not approve:
+                    await self._free(connection, row)
         if not rows:
             raise ProblemError(
                 404,
@@ -181,6 +183,32 @@ class Reviews:
                 f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}", reason=reason
             )
         )
+
+    async def _free(self, connection: AsyncConnection, refused: sa.Row[Any]) -> None:
+        """Forgets the cells of a release that was refused: nothing of it left. They stay where a later release of the
+        same cohort was answered by them.
+        """
+        c = db.releases.c
+        query = sa.select(c.answer).where(c.number > refused.number, c.state != "refused")
+        cohort = refused.answer.get(AT_NODE, {}).get("cohort")
+        later = (await connection.execute(query)).scalars().all()
+        if cohort is None or any(answer.get(AT_NODE, {}).get("cohort") == cohort for answer in later):
+            return
+        cells = db.ledger_cells.c.release == refused.number
+        await connection.execute(sa.delete(db.ledger_cells).where(cells))
+
+    async def left_before(self, case: Case) -> list[Case]:
+        """What left of the same cohort before, the latest first, at most 20."""
+        c, cohort = db.releases.c, case.answer.get(AT_NODE, {}).get("cohort")
+        query = sa.select(db.releases).where(c.number < case.number, c.state == "published").order_by(c.number.desc())
+        found: list[Case] = []
+        async with self.database.read() as connection:
+            async for row in await connection.stream(query):
+                if cohort is not None and row.answer.get(AT_NODE, {}).get("cohort") == cohort:
+                    found.append(Case(row.number, row.run, row.name, row.key, row.answer, {}, row.time))
+                    if len(found) == 20:
+                        break
+        return found
 
     async def state(self, run: str, name: str, wait: float) -> ReviewState:
         """`awaiting-review`, `published`, `refused` or `unknown`: of the run's latest release of that name, at the

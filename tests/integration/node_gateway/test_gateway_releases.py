@@ -215,3 +215,18 @@ def test_where_an_epoch_is_open_a_release_that_counts_other_people_is_refused(wo
     assert ask(world, run, [row(1), row(2, het=21)]).status_code == 422
     assert slug(ask(world, run, [row(1, hom_ref=49)])) == "other-people"
     assert ask(world, other, [row(1), row(2)]).status_code == 200
+
+
+def test_what_a_person_refused_did_not_leave_and_is_forgotten_by_the_ledger(world: World) -> None:
+    invented, honest = world.new_run(datasets=("DS-12",)), world.new_run(datasets=("DS-12",))
+    try:
+        world.policy(review=True)
+        assert ask(world, invented, [row(1, het=1000)]).status_code == 202
+        with world.inside() as inside:
+            (case,) = [w for w in inside.get("/review").json()["waiting"] if w["run"] == invented.id]
+            decision = {"sha256": case["sha256"], "reviewer": "dr. who", "approve": False, "reason": "invented"}
+            assert inside.post(f"/review/{invented.id}/counts", json=decision).status_code == 204
+    finally:
+        world.policy()
+    assert ask(world, honest, [row(1)]).status_code == 200
+    assert [r["ac_max"] for r in fetch(honest).json()["sites"]] == [40]
