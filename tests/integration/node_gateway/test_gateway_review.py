@@ -59,7 +59,7 @@ def test_a_reviewer_sees_what_would_leave_approves_and_then_it_leaves(
     world: World, aai: RunningAai, browser: httpx.Client
 ) -> None:
     run = world.new_run(datasets=("RV-1",))
-    waiting = ask(world, run, [row(1), row(2, het=3), row(77, hom_ref=61)])
+    waiting = ask(world, run, [row(1), row(2, het=3, hom_alt=0), row(77, het=41)])
     assert waiting.status_code == 202 and waiting.json() == {"status": "awaiting-review", "name": "counts"}
     assert fetch(run).status_code == 404
     page = sign_in(aai, browser, back=f"/review/{run.id}/counts")
@@ -107,11 +107,11 @@ def test_only_the_reviewers_of_the_policy_of_now_may_look_or_decide(
     world: World, aai: RunningAai, browser: httpx.Client
 ) -> None:
     run = world.new_run(datasets=("RV-3",))
-    ask(world, run, [row(1, hom_ref=4321)])
+    ask(world, run, [row(1, het=4321)])
     assert sign_in(aai, browser, BOB).status_code == 403 and not browser.cookies.get("gdi_review", path="/review")
-    assert "4321" not in browser.get(f"/review/{run.id}/counts").text
+    assert "4341" not in browser.get(f"/review/{run.id}/counts").text
     page = sign_in(aai, browser, back=f"/review/{run.id}/counts")
-    assert "4321" in page.text
+    assert "4341" in page.text
     world.policy(review=True, reviewers=[sub(aai, BOB)])
     assert browser.get(f"/review/{run.id}/counts").status_code == 403 and browser.get("/review").status_code == 403
     assert decide(browser, run, page, "approve").status_code == 403 and again(run).status_code == 202
