@@ -25,6 +25,7 @@ SPEC = "gdi-spec"  # annotation: hash of what was asked for
 # annotation: when the gate was taken away, by Airflow's clock; from then on a pod has its time to start
 LET_GO = "gdi-let-go-at"
 CONTAINER = "snakemake"
+MESSAGES = "FallbackToLogsOnError"
 MANAGED = {"app.kubernetes.io/name": "gdi-snakemake", "app.kubernetes.io/managed-by": "gdi-airflow"}
 IDENTITY_SECONDS = 600  # the shortest life that Kubernetes gives
 GRACE = 60  # seconds from SIGTERM on eviction: cancelling takes at most 50
@@ -202,7 +203,7 @@ def pod(spec: PodSpec, config: PodConfig, files: dict[str, bytes], author: Wish 
                 "workingDir": "/gdi/work",
                 "env": env,
                 "volumeMounts": mounts,
-                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "terminationMessagePolicy": MESSAGES,
             }
         ],
         "volumes": volumes,

@@ -203,9 +203,11 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
         max_active_runs=50,
     ) as dag:
         admit = AdmitRunOperator(task_id="admit", **STEPS["admit"], **common)
-        analyse = SnakemakeOperator.partial(
-            task_id="analyse", map_index_template=NODE_LABEL, **STEPS["analyse"], **common
-        ).expand(item=admit.output)
+        analyse = (
+            _snakemake()
+            .partial(task_id="analyse", map_index_template=NODE_LABEL, **STEPS["analyse"], **common)
+            .expand(item=admit.output)
+        )
         last: Any = analyse
         if flow.releases:
             label = NODE_LABEL + " · {{ task.release }}"
@@ -225,6 +227,15 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
         if entry.lock is not None and entry.lock.rules:
             watch_rules(entry.lock.rules, admit=admit, analyse=analyse, close=close.task_id)
     return dag
+
+
+def _snakemake() -> Any:  # type[SnakemakeOperator] | type[SnakemakePodOperator], whose `partial` is Airflow's
+    """The operator of the configured launcher (GDI_LAUNCHER)."""
+    if settings().launcher == "kubernetes":
+        from gdi_operators.operators.snakemake_pod import SnakemakePodOperator  # brings Kubernetes' clients with it
+
+        return SnakemakePodOperator
+    return SnakemakeOperator
 
 
 def doc_of(entry: CatalogueEntry) -> str:

@@ -16,7 +16,7 @@ def launcher() -> None:
     """The configured launcher's code. A wrong setting is the steps' to tell."""
     try:
         if settings().launcher == "kubernetes":
-            import gdi_operators.launchers.kubernetes_launcher  # noqa: F401
+            import gdi_operators.operators.snakemake_pod  # noqa: F401
     except SettingsError:
         pass
 

@@ -14,13 +14,17 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 
+from gdi.contracts.process_host import StopMode
 from gdi.contracts.workflow_files import digest_of
 from gdi.kit.secret_files import write_private
 from gdi.pods import manifest
 from gdi.pods.config import PodConfig
-from gdi_operators.launchers import PodSpec, PodStatus
-from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
+from gdi.pods.model import PodSpec, PodStatus
+from gdi_operators.kubernetes.api import Api, AsyncApi
+from gdi_operators.kubernetes.cluster_pods import ClusterPods
+from gdi_operators.kubernetes.pod_watch import PodWatch
 from tests.kubernetes.cluster import ROOT, Cluster, until
 from tests.kubernetes.door import Door
 from tests.kubernetes.images import name_of
@@ -126,20 +130,50 @@ def as_airflow(cluster: Cluster, folder: Path, environment: pytest.MonkeyPatch) 
         yield door  # type: ignore[misc]  # a _Relay's __enter__
 
 
-class ProbeLauncher(KubernetesLauncher):
-    """The launcher, whose pods run PROBE in the broker's image (which has Python and gdi.kit)."""
+class ProbeLauncher:
+    """What the operator and its trigger do with pods, one verb each, for pods that run PROBE in the broker's image
+    (which has Python and gdi.kit)."""
+
+    def __init__(self, config: PodConfig, *, catalogue: Path, broker_url: str) -> None:
+        self.config, self.catalogue, self.broker_url = config, catalogue, broker_url
+        self._watches: list[PodWatch] = []
+        hook = KubernetesHook(conn_id=config.conn_id, kubernetes_conn_id=None)
+        self.pods = ClusterPods(Api(hook.core_v1_client, config.namespace), config)
+        self.get, self.stop, self.of_attempt = self.pods.get, self.pods.stop, self.pods.of_attempt
 
     def create(self, spec: PodSpec) -> PodStatus:
-        with pytest.MonkeyPatch.context() as patch:
-            true = manifest.pod
+        files = manifest.workflow_files(self.catalogue, spec)
+        body = manifest.pod(spec, self.config, files)
+        body["spec"]["containers"][0]["command"] = ["python3", "-c", PROBE]
+        status = self.pods.status(self.pods.take(body))
+        if status.state == "created":
+            self.pods.give_files(spec, status.uid, files, self.broker_url)
+        self.pods.tidy(spec.name)
+        return status
 
-            def probing(*arguments: Any) -> dict[str, Any]:
-                made = true(*arguments)
-                made["spec"]["containers"][0]["command"] = ["python3", "-c", PROBE]
-                return made
+    def start(self, name: str) -> PodStatus:
+        return self.pods.let_go(name)
 
-            patch.setattr(manifest, "pod", probing)
-            return super().create(spec)
+    async def aget(self, name: str) -> PodStatus | None:
+        return await self._watch(name).aget(name)
+
+    async def astop(self, name: str, *, mode: StopMode, grace: float) -> None:
+        await self._watch(name).astop(name, mode=mode, grace=grace)
+
+    async def alog(self, name: str, since: str, *, ended: bool = False) -> tuple[list[str], str]:
+        return await self._watch(name).alog(name, since, ended=ended)
+
+    async def aclose(self) -> None:
+        for watch in self._watches:
+            await watch.aclose()
+        self._watches.clear()
+
+    def _watch(self, name: str) -> PodWatch:
+        if not self._watches:
+            found = self.get(name)
+            uid = "" if found is None else found.uid
+            self._watches.append(PodWatch(AsyncApi(self.config.conn_id, self.config.namespace), self.config, uid))
+        return self._watches[0]
 
 
 class Rig:
@@ -153,7 +187,7 @@ class Rig:
         (folder / "scripts" / "one.py").write_text("print('ü')\n")
         self.digest = digest_of(folder)
 
-    def launcher(self, **config: Any) -> KubernetesLauncher:
+    def launcher(self, **config: Any) -> ProbeLauncher:
         base = {
             "namespace": RUNS,
             "conn_id": CONNECTION,
@@ -166,7 +200,7 @@ class Rig:
         }
         return ProbeLauncher(
             PodConfig.model_validate({**base, **config}),
-            workflows=lambda: self.catalogue,
+            catalogue=self.catalogue,
             broker_url="http://gdi-broker.gdi.svc:8080",
         )
 
@@ -186,7 +220,7 @@ class Rig:
             pod=pod,
         )
 
-    def started(self, launcher: KubernetesLauncher, spec: PodSpec) -> PodStatus:
+    def started(self, launcher: ProbeLauncher, spec: PodSpec) -> PodStatus:
         launcher.create(spec)
         return launcher.start(spec.name)
 
@@ -201,7 +235,7 @@ class Rig:
 
     def awaited(
         self,
-        launcher: KubernetesLauncher,
+        launcher: ProbeLauncher,
         spec: PodSpec,
         wanted: Callable[[PodStatus | None], bool],
         seconds: float = 60,

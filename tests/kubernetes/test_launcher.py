@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from gdi.kit.problem import ProblemError
-from gdi_operators.launchers import LauncherError, PodStatus
-from gdi_operators.launchers import kubernetes_api as api
+from gdi.pods.model import LauncherError, PodStatus
+from gdi_operators.kubernetes import api
 from tests.kubernetes.cluster import Cluster, ClusterError, until
 from tests.kubernetes.launcher_kit import RUNS, Rig, airflows_rights, as_airflow
 

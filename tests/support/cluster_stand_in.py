@@ -13,8 +13,10 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import yaml
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
@@ -23,6 +25,12 @@ Json = dict[str, Any]
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def container(state: Json) -> Json:
+    """A container's status, with what Kubernetes always writes."""
+    fixed = {"image": "gdi-snakemake:1", "imageID": "sha256:0", "ready": "running" in state, "restartCount": 0}
+    return {"name": "snakemake", "state": state, **fixed}
 
 
 def failure(status: int, reason: str, message: str) -> JSONResponse:
@@ -35,7 +43,8 @@ def failure(status: int, reason: str, message: str) -> JSONResponse:
 @dataclass
 class StandIn:
     """`pods`, `maps`: what there is. `refuse`: the answer to the next creations. `down`: every call is answered with
-    503, `starting`: with 403, as by a server that has not read its roles yet. `deleted`: name, grace, marks."""
+    503, `starting`: with 403, as by a server that has not read its roles yet. `deleted`: name, grace, marks.
+    `ends_at_once`: a pod that is let go succeeds."""
 
     pods: dict[str, Json] = field(default_factory=dict)
     maps: dict[str, Json] = field(default_factory=dict)
@@ -45,18 +54,19 @@ class StandIn:
     turned_away: int = 0  # calls that were answered so
     deleted: list[tuple[str, int, Json]] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
+    ends_at_once: bool = False
 
     def run(self, name: str) -> None:
         """The pod is scheduled and its container runs."""
         self.pods[name]["spec"]["nodeName"] = "machine-1"
-        self.set(name, phase="Running", containerStatuses=[{"name": "snakemake", "state": {"running": {}}}])
+        self.set(name, phase="Running", containerStatuses=[container({"running": {}})])
 
     def end(self, name: str, code: int, reason: str = "Error", **status: Any) -> None:
         state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else reason, "finishedAt": now()}}
         self.set(
             name,
             phase="Succeeded" if code == 0 else "Failed",
-            containerStatuses=[{"name": "snakemake", "state": state}],
+            containerStatuses=[container(state)],
             **status,
         )
 
@@ -67,6 +77,14 @@ class StandIn:
 
     def set(self, name: str, **status: Any) -> None:
         self.pods[name].setdefault("status", {}).update(status)
+
+    @staticmethod
+    def _grace(body: Json, request: Request) -> int:
+        """Of the options in the body, else of the query, else what Kubernetes takes."""
+        for given in (body.get("gracePeriodSeconds"), request.query_params.get("gracePeriodSeconds")):
+            if given is not None:
+                return int(given)
+        return 30
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -103,12 +121,12 @@ class StandIn:
 
         @app.get(base + "/pods")
         async def pods(labelSelector: str = "", fieldSelector: str = "") -> Json:
-            wanted = dict(p.split("=", 1) for p in labelSelector.split(",") if p)
-            found = [p for p in self.pods.values() if wanted.items() <= p["metadata"]["labels"].items()]
+            terms = [p.split("=", 1) for p in labelSelector.split(",") if p]
+            found = [p for p in self.pods.values() if all(_selects(term, p["metadata"]["labels"]) for term in terms)]
             phases = {"": ("Pending", "Running", "Succeeded", "Failed"), "status.phase=Pending": ("Pending",)}.get(
                 fieldSelector, ("Succeeded", "Failed")
             )
-            return {"items": [p for p in found if p["status"]["phase"] in phases]}
+            return {"metadata": {}, "items": [p for p in found if p["status"]["phase"] in phases]}
 
         @app.get(base + "/pods/{name}")
         async def read(name: str) -> Response:
@@ -137,6 +155,8 @@ class StandIn:
                 ]
             pod["metadata"]["resourceVersion"] = str(int(pod["metadata"]["resourceVersion"]) + 1)
             pod["metadata"]["annotations"].update(body.get("metadata", {}).get("annotations", {}))
+            if self.ends_at_once and not pod["spec"]["schedulingGates"]:
+                self.end(name, 0)
             return JSONResponse(pod)
 
         @app.delete(base + "/pods/{name}")
@@ -144,11 +164,11 @@ class StandIn:
             if name not in self.pods:
                 return failure(404, "NotFound", f'pods "{name}" not found')
             body = json.loads(await request.body() or b"{}")
-            if not body["preconditions"].items() <= self.pods[name]["metadata"].items():
+            if not body.get("preconditions", {}).items() <= self.pods[name]["metadata"].items():
                 return failure(409, "Conflict", "the precondition does not hold")
             pod = self.pods.pop(name)
             self.maps.pop(name, None)
-            self.deleted.append((name, int(body["gracePeriodSeconds"]), pod["metadata"]["annotations"]))
+            self.deleted.append((name, self._grace(body, request), pod["metadata"]["annotations"]))
             return JSONResponse(pod)
 
         @app.get(base + "/pods/{name}/log")
@@ -174,3 +194,28 @@ class StandIn:
             return JSONResponse({})
 
         return app
+
+
+def _selects(term: list[str], labels: dict[str, str]) -> bool:
+    """One term of a label selector: `key=value`, or `key`, which must be there."""
+    return labels.get(term[0]) == term[1] if len(term) == 2 else term[0] in labels
+
+
+def in_cluster(folder: Path, url: str, **config: Any) -> dict[str, str]:
+    """Writes a kubeconfig and what the operator allows; the environment that makes an Airflow use this cluster."""
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "clusters": [{"name": "x", "cluster": {"server": url}}],
+        "users": [{"name": "x", "user": {}}],
+    }
+    (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+    allowed = {"conn_id": "the_cluster", "image": "gdi-snakemake:1", "mark_seconds": 0.01, **config}
+    (folder / "pods.yaml").write_text(yaml.safe_dump(allowed))
+    extra = {"kube_config_path": str(folder / "kubeconfig")}
+    return {
+        "AIRFLOW_CONN_THE_CLUSTER": json.dumps({"conn_type": "kubernetes", "extra": extra}),
+        "GDI_POD_CONFIG": str(folder / "pods.yaml"),
+    }

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -423,13 +424,16 @@ class World:
             dag_id="probe",
             run_id="manual__1",
             task_id="close",
+            map_index=-1,
+            start_date=datetime.now(UTC),
+            xcom_push=lambda **_: None,
             try_number=try_number,
             max_tries=(since or try_number) + 2,
             task=SimpleNamespace(retries=3),
             get_task_states=lambda **_: {"manual__1": states or {}},
             get_dagrun_state=lambda **_: "running",
         )
-        return {"dag_run": dag_run, "ti": ti}
+        return {"dag_run": dag_run, "ti": ti, "run_id": "manual__1", "dag": SimpleNamespace(dag_id="probe")}
 
     @property
     def run(self) -> str:

@@ -14,7 +14,8 @@ import pytest
 from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
 from tests.support.airflow_kit import PROJECT, RealAirflow, RulesWorld, wait_for
-from tests.support.operators_world import WORKFLOW
+from tests.support.cluster_stand_in import StandIn, in_cluster
+from tests.support.operators_world import WORKFLOW, Served
 from tests.support.results_kit import release_of, told
 
 pytestmark = [
@@ -29,9 +30,13 @@ EXAMPLES = sorted(p.stem for p in (PROJECT / "plugins" / "gdi_operators" / "exam
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RulesWorld]:
     made = RulesWorld(tmp_path_factory.mktemp("examples"), rules=("one", "two"), releases=WORKFLOW["releases"])
     made.start_host()
+    cluster = StandIn(ends_at_once=True)  # for example_snakemake_pod; a real one: tests/kubernetes
+    served = Served(cluster.app())
+    made.environment |= in_cluster(made.folder, served.url)
     for node in made.nodes:
         node.release = release_of(told(7, 9, 40))
     yield made
+    served.stop()
     made.close()
 
 

@@ -32,11 +32,5 @@ def get_launcher(name: str | None = None) -> Launcher:
     if name == "process":
         return ProcessLauncher(settings().need("process_host_socket"))
     if name == "kubernetes":
-        from gdi_operators.launchers.kubernetes_launcher import (
-            KubernetesLauncher,
-        )  # brings Kubernetes' clients with it: only where they are used
-
-        found = settings()
-        config = pod_config.read(found.need("pod_config"))
-        return KubernetesLauncher(config, workflows=lambda: found.need("workflows"), broker_url=found.broker_url)
+        raise SettingsError("pods of Kubernetes are made by SnakemakePodOperator; use it in place of SnakemakeOperator")
     raise SettingsError(f"launcher {name!r} is not known; GDI_LAUNCHER may be: process, kubernetes")

@@ -9,15 +9,17 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.process_host import StopMode
 from gdi.kit.problem import ProblemError
-from gdi.pods.model import STOP_GRACE
-from gdi_operators.launchers import Launcher, LauncherError, PodStatus, get_launcher
+from gdi.pods.model import STOP_GRACE, LauncherError, PodStatus
+from gdi_operators.launchers import get_launcher
 from gdi_operators.progress_poller import ProgressPoller, Snapshot, follow
 from gdi_operators.retry import short
 from gdi_operators.triggers.deferral_race import DeferralRace
@@ -32,10 +34,27 @@ STOP_PATIENCE, STATE_PATIENCE, STOP_TRY, STOP_PAUSE = 25.0, 8.0, 8.0, 1.0
 LAUNCHER_PATIENCE = 600.0  # seconds without an answer, after which a worker looks at it
 
 
+class PodWatcher(Protocol):
+    """What a trigger does with a pod, on its event loop: a Launcher, or a cluster (gdi_operators.kubernetes)."""
+
+    async def aget(self, name: str) -> PodStatus | None:
+        """The pod, or None where there is none of that name."""
+
+    async def astop(self, name: str, *, mode: StopMode, grace: float) -> None:
+        """Asks for its end and insists after `grace` seconds."""
+
+    async def alog(self, name: str, since: str, *, ended: bool = False) -> tuple[list[str], str]:
+        """(lines of its log after `since`, the next `since`)."""
+
+    async def aclose(self) -> None:
+        """Ends what the calls keep open."""
+
+
 class SnakemakeTrigger(BaseTrigger):
-    """Yields one event `{"kind", "message", "state"}` with the state as it was given. Kinds: `ended` (the pod), `gone`
-    (no such pod), `blocked` (it cannot start), `away` (the launcher, for ten minutes), and with `watch_run`: `failing`
-    (another node failed), `closed` (the attempt). The broker is asked by the run's one poll (feed.py); that it is away
+    """Yields one event `{"kind", "message", "state", "status"}`: the state as it was given; how the pod ended, where it
+    did. Kinds: `ended` (the pod), `gone` (no such pod), `blocked` (it cannot start), `overdue` (its time is over),
+    `away` (the launcher, for ten minutes), and with `watch_run`: `failing` (another node failed), `closed` (the
+    attempt). The broker is asked by the run's one poll (feed.py); that it is away
     is waited out: the pod's end comes from the launcher.
 
     The pod is asked to stop with `failing` and `closed`, before the event, as nobody resumes a task that a user has
@@ -64,6 +83,7 @@ class SnakemakeTrigger(BaseTrigger):
         self.state = state or {}  # in the event, not in next_kwargs, which dag.test() drops
         self._last_text = ""
         self._since = ""
+        self._verdict: PodStatus | None = None  # how the pod ended, for whoever resumes the task when it is gone
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return f"{type(self).__module__}.{type(self).__name__}", {
@@ -81,12 +101,13 @@ class SnakemakeTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         settled = DeferralRace()
-        launcher = get_launcher(self.launcher)
+        launcher = self._watch()
         try:
             async with follow(self.run_id, conn_id=self.token_broker_conn_id) as feed:
                 kind, message = await self._wait(launcher, feed)
-            if kind in ("failing", "closed"):
-                self.log.warning("Stopping pod %s: %s", self.pod, message)
+            if kind in ("failing", "closed", "overdue"):
+                why_now = f"it did not end within {message}" if kind == "overdue" else message
+                self.log.warning("Stopping pod %s: %s", self.pod, why_now)
                 with contextlib.suppress(
                     httpx.TransportError, ProblemError, LauncherError
                 ):  # whoever resumes the task tries it too, and says why
@@ -94,7 +115,8 @@ class SnakemakeTrigger(BaseTrigger):
         finally:
             await launcher.aclose()
         await settled.wait()
-        yield TriggerEvent({"kind": kind, "message": message, "state": self.state})
+        verdict = None if self._verdict is None else asdict(self._verdict)
+        yield TriggerEvent({"kind": kind, "message": message, "state": self.state, "status": verdict})
 
     async def on_kill(self) -> None:
         """The user ended the task: the pod cancels its TES tasks and ends. It is asked again for as long as Airflow
@@ -104,13 +126,21 @@ class SnakemakeTrigger(BaseTrigger):
         if await still_deferred(self.task_instance, patience=STATE_PATIENCE):
             self.log.info("The task still waits for pod %s, with another trigger; it is left alone.", self.pod)
             return
-        launcher = get_launcher(self.launcher)
+        launcher = self._watch()
         try:
             await self._insist(launcher, end)
         finally:
             await launcher.aclose()
 
-    async def _insist(self, launcher: Launcher, end: float) -> None:
+    def _watch(self) -> PodWatcher:
+        """What looks at the pod, for as long as this trigger runs."""
+        return get_launcher(self.launcher)
+
+    def _overdue(self) -> str:
+        """The time that the pod had, where it is over."""
+        return ""
+
+    async def _insist(self, launcher: PodWatcher, end: float) -> None:
         while True:
             try:
                 async with asyncio.timeout(min(STOP_TRY, end - time.monotonic())):
@@ -127,7 +157,7 @@ class SnakemakeTrigger(BaseTrigger):
                 self.log.warning("Pod %s is not asked to stop yet (%s); trying again.", self.pod, short(error))
             await asyncio.sleep(STOP_PAUSE)
 
-    async def _wait(self, launcher: Launcher, feed: ProgressPoller) -> tuple[str, str]:
+    async def _wait(self, launcher: PodWatcher, feed: ProgressPoller) -> tuple[str, str]:
         start = answered = next_look = time.monotonic()
         while True:
             try:
@@ -144,18 +174,21 @@ class SnakemakeTrigger(BaseTrigger):
                     await self._follow(launcher, status)
                     next_look = time.monotonic() + LOG_PAUSE
                 if status.ended:
+                    self._verdict = status
                     return "ended", ""
                 if status.blocked:
                     return "blocked", status.reason
                 if status.reason:
                     self._say(f"Pod {self.pod} does not run yet: {status.reason}")
+            if allowed := self._overdue():
+                return "overdue", allowed
             snapshot = feed.latest(start)
             verdict = self._look(snapshot) if snapshot is not None else None
             if verdict and self.watch_run:
                 return verdict
             await asyncio.sleep(self.poll)
 
-    async def _follow(self, launcher: Launcher, status: PodStatus) -> None:
+    async def _follow(self, launcher: PodWatcher, status: PodStatus) -> None:
         """The pod's own log as it comes, bounded; at its end what is left of it. Never a reason to fail."""
         if status.reason and not status.ended:
             return

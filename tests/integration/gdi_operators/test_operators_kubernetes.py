@@ -4,22 +4,33 @@ fails for the true reason, never twice.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.cncf.kubernetes.cli.kubernetes_command import cleanup_pods
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from kubernetes.client.models import V1ResourceRequirements
 
 from gdi.pods import answers as api
-from gdi.pods import manifest
-from gdi_operators.launchers import LauncherError, get_launcher
-from gdi_operators.operators import AdmitRunOperator, SnakemakeOperator
+from gdi.pods import config, manifest
+from gdi.pods.model import LauncherError
+from gdi_operators.kubernetes.api import Api
+from gdi_operators.kubernetes.cluster_pods import ClusterPods
+from gdi_operators.operators import AdmitRunOperator
+from gdi_operators.operators.snakemake_pod import SnakemakePodOperator
 from gdi_operators.settings import settings
-from tests.support.cluster_stand_in import StandIn, now
+from tests.support.cluster_stand_in import StandIn, in_cluster, now
 from tests.support.operators_flow import deferred, event_of
 from tests.support.operators_world import Served, World, until
 
@@ -54,33 +65,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clustered
     made = Clustered(tmp_path)
     made.cluster = StandIn()
     served = Served(made.cluster.app())
-    config = tmp_path / "pods.yaml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "conn_id": "the_cluster",
-                "image": "gdi-snakemake:1",
-                "mark_seconds": 0.01,
-                "start_timeout": 600,
-                "limits": {"memory": "2Gi"},
-            }
-        )
-    )
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "x",
-        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        "clusters": [{"name": "x", "cluster": {"server": served.url}}],
-        "users": [{"name": "x", "user": {}}],
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    extra = {"kube_config_path": str(tmp_path / "kubeconfig")}
-    monkeypatch.setenv("AIRFLOW_CONN_THE_CLUSTER", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    found = in_cluster(tmp_path, served.url, start_timeout=600, limits={"memory": "2Gi"})
     for name, value in {
         **made.environment,
+        **found,
         "GDI_LAUNCHER": "kubernetes",
-        "GDI_POD_CONFIG": str(config),
         "GDI_BROKER_PATIENCE": "120",
     }.items():
         monkeypatch.setenv(name, value)
@@ -95,19 +84,25 @@ def admit(world: Clustered, **more: Any) -> dict[str, Any]:
     return AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(mode="ok", **more))[0]
 
 
-def analyse(item: dict[str, Any], **more: Any) -> SnakemakeOperator:
-    return SnakemakeOperator(task_id="analyse", workflow="probe", item=item, poll=0.05, grace=5, **more)
+def analyse(item: dict[str, Any], **more: Any) -> SnakemakePodOperator:
+    return SnakemakePodOperator(task_id="analyse", workflow="probe", item=item, poll=0.05, grace=5, **more)
 
 
-def start(world: Clustered, operator: SnakemakeOperator) -> TaskDeferred:
+def start(world: Clustered, operator: SnakemakePodOperator) -> TaskDeferred:
     return deferred(lambda: operator.execute(world.context(mode="ok")))
 
 
-def resume(world: Clustered, operator: SnakemakeOperator, waiting: TaskDeferred) -> dict[str, Any] | TaskDeferred:
+def resume(world: Clustered, operator: SnakemakePodOperator, waiting: TaskDeferred) -> dict[str, Any] | TaskDeferred:
     try:
-        return operator.resume(world.context(mode="ok"), json.loads(json.dumps(event_of(waiting))))
+        return operator.trigger_reentry(world.context(mode="ok"), json.loads(json.dumps(event_of(waiting))))
     except TaskDeferred as again:
         return again
+
+
+def cluster_pods(world: Clustered) -> ClusterPods:
+    """What an operator does with pods, by the connection and the file of this world."""
+    core = KubernetesHook(conn_id="the_cluster").core_v1_client
+    return ClusterPods(Api(core, "gdi-runs"), config.read(world.folder / "pods.yaml"))
 
 
 def later(what: Callable[[], None], seconds: float = 0.3) -> None:
@@ -140,15 +135,13 @@ def test_a_pod_is_registered_then_made_then_pinned_then_let_go(world: Clustered)
     assert resume(world, operator, waiting) == {"node": "node-a", "attempt": 1, "pod": world.name(1)}
 
 
-@pytest.mark.parametrize("step", ["create", "_config_map", "start"])
+@pytest.mark.parametrize("step", ["take", "give_files", "let_go"])
 def test_a_worker_that_dies_within_a_launch_leaves_one_pod_that_the_next_takes_up(
     world: Clustered, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
-
     operator = analyse(admit(world))
     with monkeypatch.context() as patch:
-        patch.setattr(KubernetesLauncher, step, _die)
+        patch.setattr(ClusterPods, step, _die)
         with pytest.raises(KeyboardInterrupt):
             operator.execute(world.context(mode="ok"))
     assert all(p["spec"]["schedulingGates"] for p in world.cluster.pods.values()), "nothing runs before it is pinned"
@@ -287,8 +280,6 @@ def test_an_api_server_that_is_away_is_waited_out_by_who_waits(world: Clustered)
 
 
 def test_what_a_user_ends_is_marked_before_it_is_deleted(world: Clustered) -> None:
-    import asyncio
-
     operator = analyse(admit(world))
     waiting = start(world, operator)
     world.cluster.run(world.name(1))
@@ -300,8 +291,6 @@ def test_what_a_user_ends_is_marked_before_it_is_deleted(world: Clustered) -> No
 
 
 def test_what_a_user_ends_while_the_api_server_is_away_ends_when_it_is_back(world: Clustered) -> None:
-    import asyncio
-
     waiting = start(world, analyse(admit(world)))
     world.cluster.run(world.name(1))
     world.cluster.down = True
@@ -315,7 +304,7 @@ def test_what_a_user_ends_while_the_api_server_is_away_ends_when_it_is_back(worl
 
 
 def test_a_pod_whose_machine_vanished_is_lost_and_one_that_ends_slowly_is_not(world: Clustered) -> None:
-    launcher = get_launcher("kubernetes")
+    launcher = cluster_pods(world)
     start(world, analyse(admit(world)))
     world.cluster.run(world.name(1))
     pod = world.cluster.pods[world.name(1)]
@@ -370,11 +359,9 @@ def test_pods_that_ended_long_ago_are_removed(world: Clustered) -> None:
 def test_a_pod_that_nobody_let_go_is_removed_with_its_files_and_ones_own_is_taken_up(
     world: Clustered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
-
     items = AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(mode="ok"))
     with monkeypatch.context() as patch:
-        patch.setattr(KubernetesLauncher, "start", _die)
+        patch.setattr(ClusterPods, "let_go", _die)
         for item in items:
             with pytest.raises(KeyboardInterrupt):
                 analyse(item).execute(world.context(mode="ok"))
@@ -394,4 +381,213 @@ def test_a_pod_that_nobody_let_go_is_removed_with_its_files_and_ones_own_is_take
 
 def test_a_name_that_is_no_pods_is_refused(world: Clustered) -> None:
     with pytest.raises(LauncherError, match="not the name"):
-        get_launcher("kubernetes").get("../secrets/x")
+        cluster_pods(world).get("../secrets/x")
+
+
+# --- a worker, a task or a triggerer that is lost or comes twice ------------------------------------------
+
+
+def test_a_finished_pod_is_never_made_anew(world: Clustered) -> None:
+    operator = analyse(admit(world))
+    waiting = start(world, operator)
+    world.cluster.end(world.name(1), 0)
+    again = analyse(operator.item)  # the trigger's event is lost with its triggerer, and the task is executed anew
+    assert again.execute(world.context(mode="ok", try_number=2, since=1)) == {
+        "node": "node-a",
+        "attempt": 1,
+        "pod": world.name(1),
+    }
+    event = event_of(waiting)
+    assert event["status"]["exit_code"] == 0
+    world.cluster.evict(world.name(1))  # deleted by hand, or by age, between the trigger's event and the re-entry
+    assert operator.trigger_reentry(world.context(mode="ok"), json.loads(json.dumps(event)))["pod"] == world.name(1)
+    assert world.cluster.created == [world.name(1)]
+
+
+def test_a_pod_that_failed_and_is_gone_before_the_re_entry_is_judged_by_what_its_trigger_saw(world: Clustered) -> None:
+    operator = analyse(admit(world))
+    waiting = start(world, operator)
+    world.cluster.end(world.name(1), 1)
+    event = event_of(waiting)
+    world.cluster.evict(world.name(1))
+    with pytest.raises(AirflowFailException, match="ended with exit code 1"):
+        operator.trigger_reentry(world.context(mode="ok"), event)
+    assert world.cluster.created == [world.name(1)], "a failure is not taken for a lost pod"
+
+
+def test_two_tries_at_once_make_one_pod(world: Clustered) -> None:
+    item = admit(world)
+    at_once, ended = threading.Barrier(2), list[TaskDeferred]()
+
+    def execute() -> None:
+        operator = analyse(item)
+        at_once.wait(60)
+        ended.append(deferred(lambda: operator.execute(world.context(mode="ok"))))
+
+    threads = [threading.Thread(target=execute) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    uid = world.cluster.pods[world.name(1)]["metadata"]["uid"]
+    assert world.cluster.created == [world.name(1)]
+    assert [w.trigger.uid for w in ended] == [uid, uid]  # type: ignore[attr-defined]
+
+
+def test_a_task_that_is_dispatched_twice_waits_for_one_pod(world: Clustered) -> None:
+    item = admit(world)
+    first, second = start(world, analyse(item)), start(world, analyse(item))
+    world.cluster.run(world.name(1))
+    third = start(world, analyse(item))
+    assert world.cluster.created == [world.name(1)]
+    assert len({w.trigger.uid for w in (first, second, third)}) == 1  # type: ignore[attr-defined]
+
+
+def test_a_worker_killed_before_the_deferral_leaves_a_pod_that_the_next_try_waits_for(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = admit(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(SnakemakePodOperator, "invoke_defer_method", _die)
+        with pytest.raises(KeyboardInterrupt):
+            analyse(item).execute(world.context(mode="ok"))
+    world.cluster.run(world.name(1))
+    again = analyse(item)
+    waiting = deferred(lambda: again.execute(world.context(mode="ok", try_number=2, since=1)))
+    later(lambda: world.cluster.end(world.name(1), 0))
+    assert isinstance(resume(world, again, waiting), dict) and world.cluster.created == [world.name(1)]
+
+
+def test_a_task_that_is_ended_while_its_pod_is_made_leaves_none(world: Clustered) -> None:
+    operator = analyse(admit(world))
+    take = ClusterPods.take
+
+    def taken(self: ClusterPods, body: Any) -> Any:
+        made = take(self, body)
+        operator.on_kill()
+        return made
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AirflowException, match="was ended while pod"):
+        patch.setattr(ClusterPods, "take", taken)
+        operator.execute(world.context(mode="ok"))
+    assert not world.cluster.pods and world.cluster.created == [world.name(1)]
+
+
+def test_what_a_user_ends_on_a_worker_is_marked_and_what_had_ended_is_kept(world: Clustered) -> None:
+    operator = analyse(admit(world))
+    start(world, operator)
+    world.cluster.run(world.name(1))
+    operator.on_kill()
+    assert [(name, marks[manifest.STOP]) for name, _, marks in world.cluster.deleted] == [(world.name(1), "cancel")]
+    other = analyse({**operator.item, "node": "node-b"})
+    start(world, other)
+    world.cluster.end(world.name(1, "node-b"), 0)
+    other.on_kill()
+    assert world.name(1, "node-b") in world.cluster.pods
+
+
+def test_a_triggerer_that_stalled_leaves_the_pod_to_the_one_that_has_it_now(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = start(world, analyse(admit(world)))
+    world.cluster.run(world.name(1))
+    states: dict[str, Any] = {"manual__1": {"analyse": "deferred"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: states))
+    waiting.trigger.task_instance = SimpleNamespace(dag_id="probe", task_id="analyse", run_id="manual__1", map_index=-1)
+    asyncio.run(waiting.trigger.on_kill())
+    assert not world.cluster.deleted
+    states["manual__1"]["analyse"] = "failed"
+    asyncio.run(waiting.trigger.on_kill())
+    assert [name for name, _, _ in world.cluster.deleted] == [world.name(1)]
+
+
+def test_a_strangers_pod_of_the_same_name_is_neither_waited_for_nor_stopped(world: Clustered) -> None:
+    operator = analyse(admit(world))
+    waiting = start(world, operator)
+    world.cluster.run(world.name(1))
+    world.cluster.pods[world.name(1)]["metadata"]["uid"] = "a-strangers"
+    world.cluster.end(world.name(1), 0)
+    asyncio.run(waiting.trigger.on_kill())
+    assert not world.cluster.deleted
+    event = event_of(waiting)
+    assert event["kind"] == "gone" and event["status"] is None
+    with pytest.raises(AirflowFailException, match="uid-pinned"):
+        world.cluster.run(world.name(1))
+        analyse(operator.item).execute(world.context(mode="ok"))
+
+
+@pytest.mark.parametrize("minutes", [0, 30])
+def test_cleanup_pods_in_the_middle_costs_no_result(
+    world: Clustered, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = analyse(admit(world))
+    waiting = start(world, operator)
+    world.cluster.end(world.name(1), 0)
+    old = world.cluster.pods[world.name(1)]
+    old["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = "2020-01-01T00:00:00Z"
+    airflows = json.loads(json.dumps(old))
+    airflows["metadata"].update(name="of-airflow", labels={**old["metadata"]["labels"], "try_number": "1"})
+    world.cluster.pods["of-airflow"] = airflows
+    core = KubernetesHook(conn_id="the_cluster").core_v1_client
+    monkeypatch.setattr("airflow.providers.cncf.kubernetes.cli.kubernetes_command.get_kube_client", lambda: core)
+    inspect.unwrap(cleanup_pods)(
+        SimpleNamespace(namespace="gdi-runs", min_pending_minutes=5, min_completed_minutes=minutes, verbose=False)
+    )
+    assert list(world.cluster.pods) == [world.name(1)], "it takes the pods that carry a try's number, and not ours"
+    assert isinstance(resume(world, operator, waiting), dict) and world.cluster.created == [world.name(1)]
+
+
+def test_execution_timeout_is_a_deadline_of_the_trigger(world: Clustered) -> None:
+    operator = analyse(admit(world), execution_timeout=timedelta(seconds=1))
+    waiting = start(world, operator)
+    world.cluster.run(world.name(1))
+    assert waiting.timeout is not None and waiting.timeout > timedelta(seconds=30), "Airflow's own is the second"
+    with pytest.raises(AirflowFailException, match="did not end within 0:00:01"):
+        resume(world, operator, waiting)
+    assert [name for name, _, _ in world.cluster.deleted] == [world.name(1)]
+
+
+def test_two_clusters_are_followed_in_one_triggerer_at_once(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = StandIn()
+    served = Served(other.app())
+    try:
+        kubeconfig = json.loads((world.folder / "kubeconfig").read_text())
+        kubeconfig["clusters"][0]["cluster"]["server"] = served.url
+        (world.folder / "kubeconfig-2").write_text(json.dumps(kubeconfig))
+        extra = {"kube_config_path": str(world.folder / "kubeconfig-2")}
+        monkeypatch.setenv("AIRFLOW_CONN_THE_OTHER", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+        world.allow(nodes={"node-b": {"conn_id": "the_other"}})
+        items = AdmitRunOperator(task_id="admit", workflow="probe").execute(world.context(mode="ok"))
+        waiting = [start(world, analyse(item)) for item in items]
+        assert world.cluster.created == [world.name(1)] and other.created == [world.name(1, "node-b")]
+        world.cluster.end(world.name(1), 0)
+        other.end(world.name(1, "node-b"), 1)
+
+        async def both() -> list[dict[str, Any]]:
+            async def first(trigger: Any) -> dict[str, Any]:
+                async for event in trigger.run():
+                    return dict(event.payload)
+                raise AssertionError("no event")
+
+            return list(await asyncio.gather(*(first(w.trigger) for w in waiting)))
+
+        assert [event["status"]["exit_code"] for event in asyncio.run(both())] == [0, 1]
+    finally:
+        served.stop()
+
+
+def test_the_pod_is_the_providers_too_and_what_a_dag_may_say_is_in_it(world: Clustered) -> None:
+    operator = analyse(admit(world), labels={"team": "blue"}, container_resources=resources(cpu="700m"))
+    start(world, operator)
+    pod = world.cluster.pods[world.name(1)]
+    labels = pod["metadata"]["labels"]
+    assert labels["team"] == "blue" and labels["task_id"] == "close" and labels["kubernetes_pod_operator"] == "True"
+    assert "try_number" not in labels and labels["gdi-run"] == world.run
+    assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "700m"
+    with pytest.raises(AirflowFailException, match=r"set spec\.containers\.image, spec\.hostNetwork, which only"):
+        analyse({**operator.item, "node": "node-b"}, hostnetwork=True, image="x").execute(world.context(mode="ok"))
+    assert world.cluster.created == [world.name(1)]
+
+
+def resources(**requests: str) -> V1ResourceRequirements:
+    return V1ResourceRequirements(requests=requests)

@@ -100,6 +100,20 @@ def test_the_steps_are_in_order_and_closing_is_a_teardown(tmp_path: Path) -> Non
     assert dag.get_task("admit").retries == 3
 
 
+def test_in_kubernetes_the_analysis_is_a_pod_operators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load(entry(tmp_path, "good"))
+    for launcher, operator in (("kubernetes", "SnakemakePodOperator"), ("process", "SnakemakeOperator")):
+        monkeypatch.setenv("GDI_LAUNCHER", launcher)
+        settings.cache_clear()
+        dag = dag_of(found)
+        analyse = dag.get_task("analyse")
+        assert analyse.operator_class.__name__ == operator  # type: ignore[attr-defined]
+        tasks = {t["__var"]["task_id"]: t["__var"] for t in DagSerialization.to_dict(dag)["dag"]["tasks"]}
+        assert tasks["analyse"]["task_type"] == operator and tasks["analyse"]["_is_mapped"]
+        mapped = analyse.unmap({"item": {"run": "r-1", "node": "node-a"}})  # type: ignore[attr-defined]
+        assert type(mapped).__name__ == operator and mapped.retries == 3 and mapped.item["node"] == "node-a"
+
+
 def test_each_rule_is_a_task_that_needs_no_worker_and_cannot_fail_the_run(tmp_path: Path) -> None:
     dag = dag_of(load(locked(entry(tmp_path, "good"), "validate", "count")))
     assert [t.task_id for t in dag.tasks if t.task_id.startswith("rules")] == [

@@ -1,5 +1,5 @@
-"""The Kubernetes launcher without a cluster: what a run may ask for, a pod's log, since when a pod waits, what is
-tidied; a user's stop that insists.
+"""Pods of Kubernetes without a cluster: a pod's log as its trigger follows it, what is tidied; a user's stop that
+insists.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import pytest
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from gdi.pods import log as pod_log
-from gdi.pods import manifest
 from gdi.pods.answers import judge
 from gdi.pods.config import PodConfig
 from gdi.pods.log import moment
 from gdi.pods.times import stamp_of
+from gdi_operators.kubernetes.cluster_pods import ClusterPods
+from gdi_operators.kubernetes.pod_watch import PodWatch
 from gdi_operators.launchers import LauncherError, get_launcher
-from gdi_operators.launchers.kubernetes_launcher import KubernetesLauncher
 from gdi_operators.settings import settings
 from gdi_operators.triggers import snakemake as trigger
+from gdi_operators.triggers.snakemake_pod import SnakemakePodTrigger
 from tests.support.clock import virtual_time
 from tests.unit.pods.making import NAME, a_pod, at
 
@@ -33,8 +34,8 @@ def config(**more: Any) -> PodConfig:
     return PodConfig.model_validate({"image": "gdi-snakemake:1", **more})
 
 
-def launcher(**more: Any) -> KubernetesLauncher:
-    return KubernetesLauncher(config(**more), workflows=lambda: Path("/nonexistent"))
+def watch(log: Any) -> PodWatch:
+    return PodWatch(log, config(logs=True), "uid")
 
 
 # --- a pod's log ---------------------------------------------------------------------------------
@@ -59,19 +60,18 @@ class Log:
         return 200, body[: asked["limit_bytes"]]
 
 
-async def held(made: KubernetesLauncher, monkeypatch: pytest.MonkeyPatch) -> Log:
+def held(monkeypatch: pytest.MonkeyPatch) -> tuple[PodWatch, Log]:
     log = Log()
 
-    async def core(_name: str) -> tuple[Any, Any]:
-        return log, log
+    async def core(_: PodWatch) -> Log:
+        return log
 
-    monkeypatch.setattr(made, "_core", core)
-    return log
+    monkeypatch.setattr(PodWatch, "core", core)
+    return watch(log), log
 
 
 async def test_a_log_goes_on_after_a_carriage_return(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = launcher(logs=True)
-    log = await held(made, monkeypatch)
+    made, log = held(monkeypatch)
     log.body = b"2026-01-01T00:00:00.1Z 10%\r50%\n"
     lines, since = await made.alog(NAME, "")
     log.body += b"2026-01-01T00:00:00.2Z an error\n"
@@ -82,8 +82,7 @@ async def test_a_log_goes_on_after_a_carriage_return(monkeypatch: pytest.MonkeyP
 
 async def test_a_torrent_is_left_out_and_said_so_and_the_end_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pod_log, "MAX_LOG", 2000)
-    made = launcher(logs=True)
-    log = await held(made, monkeypatch)
+    made, log = held(monkeypatch)
     log.body = b"".join(b"2026-01-01T00:00:00.%09dZ line %d\n" % (n, n) for n in range(1000))
     first, since = await made.alog(NAME, "")
     assert first[0] == "line 0" and len(first) > 10
@@ -112,9 +111,9 @@ class Pods:
             p for p in self.pods if (p["status"]["phase"] == "Pending") is (field_selector == "status.phase=Pending")
         ]
 
-    def delete_pod(self, name: str, uid: str, grace: int, *, version: str | None = None) -> None:
-        assert uid == f"uid-of-{name}"
-        self.deleted[name] = grace, version
+    def delete_pod(self, name: str, body: dict[str, Any]) -> None:
+        assert body["preconditions"]["uid"] == f"uid-of-{name}"
+        self.deleted[name] = body["gracePeriodSeconds"], body["preconditions"].get("resourceVersion")
 
     def create_pod(self, _body: Any) -> dict[str, Any]:
         said = (
@@ -137,17 +136,14 @@ def test_a_pod_that_nobody_will_let_go_is_removed_after_an_hour_and_nobody_elses
         a_pod("old", made=now - 90_000, phase="Failed"),
         a_pod("ended", made=now - 9000, phase="Failed"),
     )
-    launcher()._tidy(pods, "mine")  # type: ignore[arg-type]
+    ClusterPods(pods, config()).tidy("mine")  # type: ignore[arg-type]
     assert pods.deleted == {"forgotten": (0, "7"), "old": (0, "7")}, "and only as it was when it was looked at"
 
 
-def test_pods_that_nobody_will_let_go_do_not_fill_the_quota_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, pods = launcher(), Pods(a_pod("forgotten", made=time.time() - 4000, gate=True))
-    monkeypatch.setattr(made, "_api", lambda _: pods)
-    monkeypatch.setattr(manifest, "workflow_files", lambda *_: {})
-    monkeypatch.setattr(manifest, "pod", lambda *_: {})
+def test_pods_that_nobody_will_let_go_do_not_fill_the_quota_for_ever() -> None:
+    pods = Pods(a_pod("forgotten", made=time.time() - 4000, gate=True))
     with pytest.raises(ProblemError, match="exceeded quota"):
-        made.create(type("Spec", (), {"name": NAME})())
+        ClusterPods(pods, config()).take({"metadata": {"name": NAME}})  # type: ignore[arg-type]
     assert set(pods.deleted) == {"forgotten"}
 
 
@@ -206,8 +202,14 @@ def test_who_watches_or_stops_a_pod_needs_no_catalogue(tmp_path: Path, monkeypat
     monkeypatch.setenv("GDI_WORKFLOWS", "bundle:nonesuch")
     settings.cache_clear()
     try:
-        made = get_launcher("kubernetes")
+        made = SnakemakePodTrigger(
+            run="r-1", attempt=1, node="node-a", pod=NAME, namespace="x", kubernetes_conn_id=None, uid="u",
+            deadline=time.time() + 60, allowed=60,
+        )  # fmt: skip
+        assert isinstance(made._watch(), PodWatch)
         with pytest.raises(SettingsError, match="nonesuch"):
-            made.create(type("Spec", (), {"name": NAME})())
+            settings().need("workflows")
+        with pytest.raises(SettingsError, match="SnakemakePodOperator"):
+            get_launcher("kubernetes")
     finally:
         settings.cache_clear()

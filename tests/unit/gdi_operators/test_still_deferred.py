@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,11 @@ class Airflow:
         self.answers = list(answers)
         self.questions: list[dict[str, Any]] = []
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(self._states))
+        monkeypatch.setattr(still_deferred.asyncio, "to_thread", self._at_once)  # no thread's time beside a virtual one
+
+    @staticmethod
+    async def _at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
 
     def _states(self, **question: Any) -> Any:
         self.questions.append(question)

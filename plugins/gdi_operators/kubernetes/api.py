@@ -1,5 +1,5 @@
-"""The Kubernetes API for the launcher, blocking and asynchronous: Airflow's hooks find the cluster, answers stay plain
-JSON, errors become ours.
+"""The Kubernetes API for pods of runs, blocking and asynchronous: the provider's hooks find the cluster, answers stay
+plain JSON, errors become ours (gdi.pods.answers).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import urllib3
-from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook, KubernetesHook
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from kubernetes import client as sync_client
 from kubernetes.config import ConfigException
@@ -21,9 +21,9 @@ from gdi.kit.bounded_read import afirst
 from gdi.kit.retry import acall_again, call_again
 from gdi.pods.answers import MAX_ANSWER, ROLES, Json, away, judge, may_not_know_its_roles
 from gdi.pods.model import LauncherError
-from gdi.pods.stopping import deletion
 
 TIMEOUT = (5, 30)  # seconds to connect, to read
+PATCH = "application/strategic-merge-patch+json"
 
 
 def misconfigured(conn_id: str | None, error: BaseException) -> LauncherError:
@@ -34,20 +34,19 @@ def misconfigured(conn_id: str | None, error: BaseException) -> LauncherError:
     )
 
 
-class Api:
-    """Blocking calls in one namespace of one cluster. `conn_id` None: the cluster around this process, by its service
-    account.
-    """
+def client_of(conn_id: str | None, make: Callable[[], Any]) -> Any:
+    """The client that `make` takes from the provider's hook. LauncherError where its connection cannot be used."""
+    try:
+        return make()
+    except (ConfigException, AirflowException, AirflowNotFoundException, OSError, ValueError) as error:
+        raise misconfigured(conn_id, error) from None
 
-    def __init__(self, conn_id: str | None, namespace: str) -> None:
-        self.conn_id, self.namespace = conn_id, namespace
-        try:
-            hook = (
-                KubernetesHook(conn_id=conn_id) if conn_id else KubernetesHook(kubernetes_conn_id=None, in_cluster=True)
-            )
-            self._core = sync_client.CoreV1Api(hook.get_conn())
-        except (ConfigException, AirflowException, AirflowNotFoundException, OSError, ValueError) as error:
-            raise misconfigured(conn_id, error) from None
+
+class Api:
+    """Blocking calls in one namespace. `core`: a kubernetes.client.CoreV1Api of the provider's hook."""
+
+    def __init__(self, core: Any, namespace: str) -> None:
+        self._core, self.namespace = core, namespace
 
     def read_pod(self, name: str) -> Json:
         return self._call(f"reading pod {name}", self._core.read_namespaced_pod, name=name)
@@ -56,17 +55,10 @@ class Api:
         return self._call(f"creating pod {body['metadata']['name']}", self._core.create_namespaced_pod, body=body)
 
     def patch_pod(self, name: str, body: Json) -> Json:
-        return self._call(
-            f"changing pod {name}",
-            self._core.patch_namespaced_pod,
-            name=name,
-            body=body,
-            _content_type="application/strategic-merge-patch+json",
-        )
+        patch = self._core.patch_namespaced_pod
+        return self._call(f"changing pod {name}", patch, name=name, body=body, _content_type=PATCH)
 
-    def delete_pod(self, name: str, uid: str, grace: int, *, version: str | None = None) -> Json:
-        """That pod, and with `version` only as it was then."""
-        body = deletion(uid, grace, version=version)
+    def delete_pod(self, name: str, body: Json) -> Json:
         return self._call(f"deleting pod {name}", self._core.delete_namespaced_pod, name=name, body=body)
 
     def list_pods(self, selector: str, **more: Any) -> list[Json]:
@@ -74,9 +66,8 @@ class Api:
         return [p for p in answer.get("items") or [] if isinstance(p, dict)]
 
     def create_config_map(self, body: Json) -> Json:
-        return self._call(
-            f"creating ConfigMap {body['metadata']['name']}", self._core.create_namespaced_config_map, body=body
-        )
+        create = self._core.create_namespaced_config_map
+        return self._call(f"creating ConfigMap {body['metadata']['name']}", create, body=body)
 
     def read_config_map(self, name: str) -> Json:
         return self._call(f"reading ConfigMap {name}", self._core.read_namespaced_config_map, name=name)
@@ -98,19 +89,17 @@ class Api:
 
 
 class AsyncApi:
-    """The few calls that a trigger makes, on its event loop; one connection pool until `close`."""
+    """The few calls that a trigger makes, on its event loop. `conn_id` None: the cluster around this process, by its
+    service account.
+    """
 
     def __init__(self, conn_id: str | None, namespace: str) -> None:
         self.conn_id, self.namespace = conn_id, namespace
-        self._hook = (
-            AsyncKubernetesHook(conn_id=conn_id)
-            if conn_id
-            else AsyncKubernetesHook(kubernetes_conn_id=None, in_cluster=True)
-        )
+        self._hook = AsyncKubernetesHook(conn_id=conn_id, kubernetes_conn_id=None, in_cluster=None if conn_id else True)
 
     @asynccontextmanager
     async def core(self) -> AsyncIterator[Any]:  # kubernetes_asyncio.client.CoreV1Api
-        """The client; the caller keeps it for as long as it needs one."""
+        """The client, with one connection pool; the caller keeps it for as long as it needs one."""
         try:
             manager = self._hook.get_conn()
             connection = await manager.__aenter__()
