@@ -211,8 +211,8 @@ def status(context: typer.Context, work_dir: Work = DEFAULT_WORK) -> int:
         colour = "green" if row["state"] == "ready" else "yellow"
         table.add_row(name, Text(str(row["state"]), colour), str(row["pid"] or ""), str(row["restarts"]), row["log"])
     console.print(table)
-    told = {line for file in work.glob(f"nodes/*/tes/state/{UNBOUNDED}") for line in file.read_text().splitlines()}
-    for sentence in sorted(told):
+    sentences = {line for file in work.glob(f"nodes/*/tes/state/{UNBOUNDED}") for line in file.read_text().splitlines()}
+    for sentence in sorted(sentences):
         console.print(f"not bounded: {sentence}", style="yellow", markup=False)
     return 0
 

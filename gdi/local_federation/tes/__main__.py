@@ -60,10 +60,10 @@ def serve(config: TesConfig) -> None:
     # Everything that can be wrong is found out before the port opens.
     maker = config.sandbox or find_maker()
     groups = cgroups.find() if config.limits.cgroups else None
-    told = unbounded(maker, groups)
-    for sentence in told:
+    sentences = unbounded(maker, groups)
+    for sentence in sentences:
         log.warning("%s", sentence)
-    (config.state_dir / UNBOUNDED).write_text("\n".join(told) + "\n")
+    (config.state_dir / UNBOUNDED).write_text("\n".join(sentences) + "\n")
     archive = ArchiveReader(config.archive) if config.archive else None
     buckets = Buckets(config.s3) if config.s3 else None
     TesAuthenticator(config, httpx.AsyncClient())

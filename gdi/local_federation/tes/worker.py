@@ -183,10 +183,10 @@ class Attempt:
 
     async def _execute(self, executor: TaskExecutor, image: Image) -> execute.Ended:
         started = now()
-        limits, asked = self.worker.config.limits, self.claimed.task.resources
+        limits, resources = self.worker.config.limits, self.claimed.task.resources
         sandbox = self.folder.sandbox(executor, image, limits)
         bounds = Bounds(
-            memory=int(asked.ram_gb * 1e9) if asked and asked.ram_gb else limits.memory_bytes,
+            memory=int(resources.ram_gb * 1e9) if resources and resources.ram_gb else limits.memory_bytes,
             disk=self._disk(),
             files=limits.files,
         )
@@ -194,7 +194,7 @@ class Attempt:
             self.worker.maker,
             bounds,
             [self.folder.root],
-            cpus=asked.cpu_cores if asked and asked.cpu_cores else None,
+            cpus=resources.cpu_cores if resources and resources.cpu_cores else None,
             processes=limits.processes,
             groups=self.worker.groups,
         ) as in_force:
