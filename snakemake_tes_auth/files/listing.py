@@ -112,11 +112,26 @@ class ArchiveListing:
                 f"the archive at {self._url} answered the listing of {dataset} with something else; is it an SDA"
                 " download service (v1)?"
             )
-        return {
-            _plain(f["filePath"], dataset): FileInfo(_size(f), 0.0)
-            for f in listed
-            if isinstance(f, dict) and isinstance(f.get("filePath"), str)
-        }
+        return by_path(listed, dataset)
+
+
+def by_path(listed: list[Any], dataset: str) -> dict[str, FileInfo]:  # listed: whatever JSON held
+    """The files of a listing by path, without the dataset before it and `.c4gh` behind it. Refusal where two files have
+    one path, naming both.
+    """
+    found: dict[str, FileInfo] = {}
+    ids: dict[str, object] = {}
+    for file in listed:
+        if isinstance(file, dict) and isinstance(file.get("filePath"), str):
+            path = _plain(file["filePath"], dataset)
+            if path in found:
+                raise Refusal(
+                    f"two files of dataset {dataset} have the path {file['filePath']!r}: {ids[path]} and"
+                    f" {file.get('fileId')}; the archive's operator has to give each a path of its own",
+                    dataset=dataset,
+                )
+            found[path], ids[path] = FileInfo(_size(file), 0.0), file.get("fileId")
+    return found
 
 
 def _size(entry: dict[str, Any]) -> int:
