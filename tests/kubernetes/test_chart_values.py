@@ -161,7 +161,7 @@ def test_servers_listen_on_the_address_that_is_named(chart: str) -> None:
     part, kind, name, prefix, _ = SETTINGS[chart]
     environment = environment_of(named(rendered(f"{chart}/ci/minimal.yaml", "--set", f"{part}.listen=::"), kind, name))
     hosts = {key: value for key, value in environment.items() if key.removeprefix(prefix).endswith("HOST")}
-    assert len(hosts) == {"gdi": 1, "gdi-node": 3}[chart] and set(hosts.values()) == {"::"}
+    assert len(hosts) == {"gdi": 2, "gdi-node": 3}[chart] and set(hosts.values()) == {"::"}
     assert "0.0.0.0" not in environment.values()
 
 
