@@ -122,7 +122,7 @@ async def open_broker(s: Settings) -> Broker:
         on_dead=metrics.counting_dead(grants.on_dead),
     )
     grants.refresher = refresher
-    visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age)
+    visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age, s.visa_leeway)
     tickets = Tickets(store, grants, audit, s.ticket_lifetime)
     runs = Runs(store, grants, tickets, Admission(refresher, oidc, visas, enrolment, audit), enrolment, audit)
     schedules = Schedules(store, tickets, audit)

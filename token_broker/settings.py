@@ -74,6 +74,9 @@ class Settings(DatabaseSettings):
     visa_max_age: float | None = Field(
         default=None, gt=0, description="a visa ends this long after it was asserted, whatever its exp"
     )
+    visa_leeway: float = Field(
+        default=60, ge=0, le=600, description="seconds that the clock of a visa's issuer may be ahead of ours"
+    )
     max_grant_days: float = Field(default=366, gt=0)
     max_events_per_run: int = Field(default=1_000_000, ge=100)
     max_event_bytes: int = Field(default=256 * 1024, ge=1024, description="of one event as it is stored")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, Text, WorkflowName
+from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NewRunId, Text, WorkflowName
 from gdi.kit.models import Strict
 
 
@@ -71,12 +71,13 @@ class TicketRequest(Strict):
     """`POST /v1/grants/{id}/tickets`. `parameters` holds everything that `conf` will hold but the ticket: `{"datasets":
     [...], ...}`.
 
-    `dag_run_id`, where given, makes the ticket worthless for any other Airflow run.
+    `dag_run_id`, where given, makes the ticket worthless for any other Airflow run, and good for that one whenever it
+    begins. It must be one that Airflow takes: 1 to 248 of `A-Z a-z 0-9 _ . ~ : + -`.
     """
 
     workflow: WorkflowName
     parameters: dict[str, JsonValue]
-    dag_run_id: AirflowId | None = None
+    dag_run_id: NewRunId | None = None
 
 
 class Ticket(Strict):

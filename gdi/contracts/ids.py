@@ -48,6 +48,10 @@ Label = Annotated[str, Field(max_length=255)]
 # any text that every database can hold: PostgreSQL's has no NUL
 AirflowId = Annotated[str, Field(max_length=250, pattern=r"^[^\x00]*$")]
 
+# of a run that is still to be started: what Airflow's `allowed_run_id_pattern` takes by default, and a folder of logs
+# named `run_id=…` can hold
+NewRunId = Annotated[str, Field(min_length=1, max_length=248, pattern=r"^[A-Za-z0-9_.~:+-]+$")]
+
 
 def matches(pattern: str, text: str) -> bool:
     """Whether the whole of `text` has the form of one of the patterns above."""

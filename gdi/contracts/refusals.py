@@ -18,6 +18,8 @@ VisaReason = Literal[
     "wrong-subject",
     "conditions",
     "malformed",
+    "clocks-differ",
+    "not-in-seconds",
     "issuer-unavailable",
 ]
 

@@ -18,6 +18,7 @@ class AdmitRequest(Strict):
 
     Exactly one of `ticket` and `grant` for the first attempt; `triggering_user` is whom Airflow authenticated (needed
     with `grant`). A later attempt of a known run needs neither. `parameters` is all of `conf` but ticket and grant.
+    `run_after`: when the run was to begin at the earliest, which is when Airflow took it unless somebody chose a time.
     """
 
     dag_id: AirflowId
@@ -29,6 +30,7 @@ class AdmitRequest(Strict):
     ticket: Annotated[str, Field(max_length=200)] | None = None
     grant: GrantId | None = None
     triggering_user: Label | None = None
+    run_after: float | None = None
 
 
 class PlanItem(Strict):

@@ -8,6 +8,7 @@ import asyncio
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,11 @@ from jwt.algorithms import ECAlgorithm
 from gdi.kit import bounded_read
 
 ALGORITHMS = ("ES256", "RS256")  # GA4GH AAI 1.2 allows only these
-MAX_JWKS_BYTES = 256 * 1024
+MAX_JWKS_BYTES = 2 * 1024 * 1024  # certificates (x5c) make sets large
+MAX_KEYS = 1000
+MAX_TRIED = 100  # keys for one token, where it names none
+KINDS = {"ES256": ("EC", "P-256"), "RS256": ("RSA", None)}  # key type and curve that an algorithm takes (RFC 7518)
+BROKEN = (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError)  # of a token that is none
 
 
 class TokenError(Exception):
@@ -93,20 +98,58 @@ def verify(
         header = jwt.get_unverified_header(token)
         if header.get("alg") not in ALGORITHMS:
             raise TokenError("signature algorithm is not ES256 or RS256")
-        if typ is not None and header.get("typ") != typ:
+        if typ is not None and not same_type(header.get("typ"), typ):
             raise TokenError(f"token type is not {typ}")
-        candidates = [k for k in keys if "kid" not in header or k.get("kid") == header["kid"]]
-        if not candidates:
-            raise TokenError("signed by an unknown key")
-        key = jwt.PyJWK(candidates[0], algorithm=header["alg"])
         require = ["exp", "iat", "iss"] + ([] if audience is None else ["aud"])
         options: Any = {"require": require, "verify_aud": audience is not None}
-        claims: dict[str, Any] = jwt.decode(
-            token, key, algorithms=[header["alg"]], issuer=issuer, audience=audience, leeway=leeway, options=options
-        )
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+        return decoded(token, header, keys, issuer=issuer, audience=audience, leeway=leeway, options=options)
+    except BROKEN as error:
         raise TokenError(f"{type(error).__name__}: {_safe(error)}") from None
-    return claims
+
+
+def same_type(typ: object, wanted: str) -> bool:
+    """Media types are compared without case, and `application/` may be left out (RFC 7515 §4.1.9)."""
+    return isinstance(typ, str) and typ.lower().removeprefix("application/") == wanted.lower()
+
+
+def fitting(keys: list[dict[str, Any]], header: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The keys of a set that may have signed a token with this header: its `kid` where it names one, which a set may
+    have twice (RFC 7517 §4.5), a type and curve of its algorithm, not kept for other work (`use`, `key_ops`, `alg`).
+    """
+    kind, curve = KINDS[header["alg"]]
+    return [
+        k
+        for k in keys
+        if ("kid" not in header or k.get("kid") == header["kid"])
+        and k.get("kty") == kind
+        and (curve is None or k.get("crv") == curve)
+        and k.get("use", "sig") == "sig"
+        and k.get("alg", header["alg"]) == header["alg"]
+        and ("key_ops" not in k or (isinstance(k["key_ops"], list) and "verify" in k["key_ops"]))
+    ]
+
+
+def decoded(
+    token: str,
+    header: Mapping[str, Any],
+    keys: list[dict[str, Any]],
+    **more: Any,  # of jwt.decode
+) -> dict[str, Any]:
+    """The claims, verified with whichever of the fitting keys signed the token. InvalidSignatureError where none did,
+    TokenError where none fits, other errors of jwt.decode.
+    """
+    candidates = fitting(keys, header)
+    if not candidates:
+        raise TokenError("signed by an unknown key")
+    last: Exception = jwt.InvalidSignatureError("Signature verification failed")
+    for one in candidates[:MAX_TRIED]:
+        try:
+            key = jwt.PyJWK(one, algorithm=header["alg"])
+            claims: dict[str, Any] = jwt.decode(token, key, algorithms=[header["alg"]], **more)
+            return claims
+        except (jwt.InvalidSignatureError, jwt.InvalidKeyError, jwt.PyJWKError) as error:
+            last = error  # another key, or none at all: the next may be it
+    raise last
 
 
 def _safe(error: Exception) -> str:
@@ -118,6 +161,17 @@ class KeysUnavailable(TokenError):
     """Whether the token is good cannot be told now, as its issuer's keys cannot be had: whoever sent it may send it
     again.
     """
+
+
+class KeySetError(ValueError):
+    """What is wrong with a key set."""
+
+
+def why_away(error: Exception) -> str:
+    """In words that tell nothing of what was fetched."""
+    if isinstance(error, bounded_read.TooLargeError):
+        return f"it is larger than {MAX_JWKS_BYTES} bytes"
+    return str(error) if isinstance(error, KeySetError) else type(error).__name__
 
 
 @dataclass
@@ -150,8 +204,9 @@ class RemoteKeys:
                         ValueError,
                         KeyError,
                         TypeError,
+                        RecursionError,
                     ) as error:  # keys that are known stay good meanwhile
-                        self._away = type(error).__name__
+                        self._away = why_away(error)
                     self._at = time.monotonic()
                     if not self._has(kid):
                         self._missed_at = self._at
@@ -163,9 +218,9 @@ class RemoteKeys:
         async with self.client.stream("GET", self.url, timeout=10) as answer:
             answer.raise_for_status()
             body = await bounded_read.aread(answer, MAX_JWKS_BYTES)
-        found = [k for k in json.loads(body)["keys"] if isinstance(k, dict)][:50]
-        if not found:
-            raise ValueError("empty")
+        found = [k for k in json.loads(body)["keys"] if isinstance(k, dict)]
+        if not 0 < len(found) <= MAX_KEYS:
+            raise KeySetError(f"it has {len(found)} keys, and one to {MAX_KEYS} are taken")
         return found
 
     def _settled(self, kid: str | None, since: float) -> bool:

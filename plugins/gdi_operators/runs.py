@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -209,8 +210,13 @@ def _admit(hook: TokenBrokerHook, dag_run: Any, entry: CatalogueEntry, request: 
             ticket=request.ticket if first else None,
             grant=request.grant if first else None,
             triggering_user=getattr(dag_run, "triggering_user_name", None),
+            run_after=_epoch(getattr(dag_run, "run_after", None)),
         )
     )
+
+
+def _epoch(moment: Any) -> float | None:
+    return moment.timestamp() if isinstance(moment, datetime) else None
 
 
 def refusal(error: ProblemError) -> AirflowException:

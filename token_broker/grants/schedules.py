@@ -22,6 +22,7 @@ from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, schedules, starts
 from token_broker.grants.cron import Cron, CronError
+from token_broker.grants.grants import clean
 from token_broker.grants.tickets import Tickets
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ KEEP = 90 * 86400.0
 def dag_run_id(grant: str, due: float) -> str:
     """The same for the same start, always; other than every other start's."""
     return f"recurring__{datetime.fromtimestamp(due, UTC):%Y-%m-%dT%H:%M:%SZ}__{grant}"
+
+
+def _day(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 class Schedules:
@@ -58,9 +63,20 @@ class Schedules:
         async with self._store.write() as c:
             mine = sa.and_(s.grant_id == report.grant, s.due == report.due, s.state == "due")
             done = await c.execute(starts.update().where(mine).values(state=report.outcome, detail=report.detail))
+            if report.outcome == "started":
+                await c.execute(
+                    schedules.update()
+                    .where(schedules.c.grant_id == report.grant, schedules.c.state == "active")
+                    .values(reason="")
+                )
         if done.rowcount and report.outcome == "refused":
             await self._audit.record(
                 "airflow", "schedule.start", allowed=False, grant=report.grant, reason=report.detail
+            )
+            await self.stop(
+                report.grant,
+                f"Stopped at the start of {_day(report.due)}. Airflow refused it, as it would every other:"
+                f" {clean(report.detail)} Give consent again, with parameters that the workflow takes.",
             )
 
     async def run_refused(self, grant: str, run_id: str, error: ProblemError) -> None:
@@ -73,8 +89,7 @@ class Schedules:
         if due is not None and error.problem.status == 403:
             await self.stop(
                 grant,
-                f"Stopped at the start of {datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M} UTC."
-                f" {error.problem.detail}",
+                f"Stopped at the start of {_day(due)}. {error.problem.detail}",
             )
 
     async def same_version(self, grant: str, run_id: str, digest: str) -> None:
@@ -213,6 +228,12 @@ class Schedules:
             )
             async with self._store.write() as c:
                 done = await c.execute(starts.update().where(mine).values(**values))
+                if done.rowcount == 1 and given_up:
+                    await c.execute(
+                        schedules.update()
+                        .where(schedules.c.grant_id == row["grant_id"], schedules.c.state == "active")
+                        .values(reason=f"The start of {_day(row['due'])} was not made: Airflow could not start it.")
+                    )
             if done.rowcount == 1 and given_up:
                 await self._audit.record(
                     "broker",

@@ -61,11 +61,15 @@ class Tickets:
         workflow: str,
         phash: str,
         dag_run_id: str,
+        run_after: float | None = None,
         triggering_user: str | None,
         portal_users: set[str],
     ) -> RowMapping:
         """Uses the ticket up for `run`; the same run may show it again (a repeated request). 403 with the reason
         otherwise; a mismatch does not use it up.
+
+        A start that Airflow has taken does not expire, however long it waits for its turn: what counts is `run_after`,
+        the time at which Airflow took it; for a ticket that names its run nothing does.
 
         Looked up by hash: how long that takes tells nothing of any ticket.
         """
@@ -76,8 +80,15 @@ class Tickets:
             raise ProblemError(403, "ticket-unknown", "This ticket is not known.", action=AGAIN)
         if row["used_run"] not in (None, run):
             raise await self._refuse(row, run, "ticket-used", "This ticket was used before, for another run.")
-        if row["used_run"] is None and row["expires_at"] <= time.time():
-            raise await self._refuse(row, run, "ticket-expired", "This ticket has expired.")
+        begins = time.time() if run_after is None else min(time.time(), run_after)
+        if row["used_run"] is None and row["dag_run_id"] is None and row["expires_at"] <= begins:
+            raise await self._refuse(
+                row,
+                run,
+                "ticket-expired",
+                "This ticket has expired: it ended before the run was to begin. One that names its dag_run_id serves"
+                " for that run whenever it begins.",
+            )
         if row["workflow"] != workflow:
             raise await self._refuse(
                 row, run, "ticket-mismatch", f"This ticket is for another workflow than {workflow}."

@@ -127,6 +127,7 @@ class Runs:
                 workflow=request.workflow,
                 phash=phash,
                 dag_run_id=request.dag_run_id,
+                run_after=request.run_after,
                 triggering_user=request.triggering_user,
                 portal_users=self._enrolment.current.portal_airflow_users,
             )

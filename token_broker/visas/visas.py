@@ -10,18 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 import jwt
 
 from gdi.contracts.refusals import VisaReason
-from gdi.kit.jose import ALGORITHMS, RemoteKeys, TokenError
+from gdi.kit.jose import ALGORITHMS, BROKEN, RemoteKeys, TokenError, decoded, same_type
 from token_broker.enrolment import VisaIssuer
 from token_broker.visas.conditions import conditions_met
 
 MAX_VISAS, MAX_VISA_CHARS = 2000, 20_000
-LEEWAY = 5.0
+LEEWAY = 5.0  # seconds, of a visa's end
+AHEAD = 60.0  # seconds that the clock of a visa's issuer may be ahead of ours, unless a setting says otherwise
+IN_MILLISECONDS = 1e12  # as seconds this is the year 33,658; as milliseconds 2001
 TYPES = ("JWT", "vnd.ga4gh.visa+jwt", "at+jwt")
 SENTENCES: dict[str, str] = {
     "no-visa": "you have no visa for it",
@@ -34,6 +36,11 @@ SENTENCES: dict[str, str] = {
     "wrong-type": "your visa for it is not a ControlledAccessGrants visa",
     "wrong-subject": "your visa for it names another user",
     "conditions": "the conditions of your visa for it are not met",
+    "clocks-differ": (
+        "your visa for it was made later than it is now by this broker's clock: the clocks of its issuer and of this"
+        " broker differ, so start again in some minutes, and tell the operator if it stays"
+    ),
+    "not-in-seconds": "the end (exp) of your visa for it is no time in seconds, but looks like milliseconds",
     "malformed": "your visa for it lacks what the GA4GH Passport specification requires",
     "unknown-dataset": "no enrolled node holds it",
 }
@@ -41,7 +48,9 @@ SENTENCES: dict[str, str] = {
 _TELLING: tuple[VisaReason, ...] = (
     "issuer-unavailable",
     "conditions",
+    "clocks-differ",
     "expired",
+    "not-in-seconds",
     "untrusted-source",
     "wrong-subject",
     "wrong-type",
@@ -116,9 +125,14 @@ class Visas:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, trusted: Callable[[], list[VisaIssuer]], max_age: float | None = None
+        self,
+        http: httpx.AsyncClient,
+        trusted: Callable[[], list[VisaIssuer]],
+        max_age: float | None = None,
+        ahead: float = AHEAD,
     ) -> None:
-        self._http, self._trusted, self._max_age = http, trusted, max_age
+        """`max_age`: seconds from `asserted` on; `ahead`: seconds that an issuer's clock may be ahead of ours."""
+        self._http, self._trusted, self._max_age, self._ahead = http, trusted, max_age, ahead
         self._keys: dict[str, RemoteKeys] = {}
 
     async def passport(self, userinfo: dict[str, Any], subject: str) -> Passport:
@@ -126,9 +140,9 @@ class Visas:
         found = Passport()
         encoded = userinfo.get("ga4gh_passport_v1")
         for token in (encoded if isinstance(encoded, list) else [])[:MAX_VISAS]:
-            if not isinstance(token, str) or len(token) > MAX_VISA_CHARS:
+            if not isinstance(token, str):
                 continue
-            outcome = await self._visa(token, subject)
+            outcome = await self._visa(token, subject) if len(token) <= MAX_VISA_CHARS else "malformed"
             if isinstance(outcome, Visa):
                 found.visas.append(outcome)
             else:
@@ -139,9 +153,9 @@ class Visas:
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
-        except (jwt.PyJWTError, ValueError):
+        except BROKEN:
             return "malformed"
-        if header.get("alg") not in ALGORITHMS or header.get("typ") not in TYPES:
+        if header.get("alg") not in ALGORITHMS or not any(same_type(header.get("typ"), t) for t in TYPES):
             return "malformed"
         issuer = self._issuer(unverified.get("iss"), header.get("jku"))
         if issuer is None:
@@ -150,41 +164,38 @@ class Visas:
             keys = await self._remote(issuer.jku).keys(kid=header.get("kid"))
         except TokenError:
             return "issuer-unavailable"
-        key = next((k for k in keys if k.get("kid") == header.get("kid")), None)
-        if key is None:
-            return "bad-signature"
         try:
-            claims = jwt.decode(
-                token,
-                jwt.PyJWK(key, algorithm=header["alg"]),
-                algorithms=[header["alg"]],
-                leeway=LEEWAY,
-                options={"require": ["iss", "sub", "iat", "exp"], "verify_aud": False},
-            )
+            required = ["iss", "sub", "iat", "exp"]
+            options = {"require": required, "verify_aud": False, "verify_iat": False, "verify_nbf": False}
+            claims = decoded(token, header, keys, leeway=LEEWAY, options=options)
         except jwt.ExpiredSignatureError:
             return "expired"
-        except (jwt.InvalidSignatureError, jwt.InvalidKeyError, jwt.PyJWKError):
+        except (TokenError, jwt.InvalidSignatureError, jwt.InvalidKeyError, jwt.PyJWKError):
             return "bad-signature"
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except BROKEN:
             return "malformed"
         return self._claims(claims, issuer, subject)
 
     def _claims(self, claims: dict[str, Any], issuer: VisaIssuer, subject: str) -> Visa | VisaReason:
         visa = claims.get("ga4gh_visa_v1")
-        if not isinstance(visa, dict) or "openid" in str(claims.get("scope", "")).split():
+        scope = claims.get("scope", "")
+        if not isinstance(visa, dict) or not isinstance(scope, str) or "openid" in scope.split():
             return "malformed"
+        dates = [claims["iat"], claims["exp"], claims.get("nbf", 0)]
+        if not all(_is_number(d) for d in dates):
+            return "malformed"
+        if claims["exp"] >= IN_MILLISECONDS:
+            return "not-in-seconds"
         texts = [visa.get(k) for k in ("type", "value", "source")]
         asserted, by = visa.get("asserted"), visa.get("by")
         if not all(isinstance(t, str) and 0 < len(t) <= 255 for t in texts) or (
             by is not None and not isinstance(by, str)
         ):
             return "malformed"
-        if (
-            isinstance(asserted, bool)
-            or not isinstance(asserted, (int, float))
-            or not 0 < asserted <= time.time() + LEEWAY
-        ):
+        if not _is_number(asserted) or not 0 < asserted < IN_MILLISECONDS:
             return "malformed"
+        if max(asserted, claims["iat"], claims.get("nbf", 0)) > time.time() + self._ahead:
+            return "clocks-differ"
         if claims["sub"] != subject:
             # other identities count only through trusted LinkedIdentities, which this broker does not take
             return "wrong-subject"
@@ -213,11 +224,16 @@ class Visas:
         return self._keys[jku]
 
 
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """A NumericDate (RFC 7519 §2) that can be counted with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18
+
+
 def _claimed_value(token: str) -> str:
     """The dataset that a rejected visa speaks of; used for naming the reason only."""
     try:
         visa = jwt.decode(token, options={"verify_signature": False}).get("ga4gh_visa_v1")
         value = visa.get("value") if isinstance(visa, dict) else ""
-    except (jwt.PyJWTError, ValueError):
+    except BROKEN:
         return ""
     return value[:255] if isinstance(value, str) else ""

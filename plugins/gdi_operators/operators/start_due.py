@@ -21,9 +21,10 @@ class StartDueOperator(RunOperator):
     scheduler) meets the run that is there.
 
     The tickets are in the new runs' conf and nowhere else: no XCom, no log. Visas are checked when the run admits
-    itself. A start that Airflow refuses (no such DAG, a broken one) is tried again later and fails this task, so that
-    somebody looks. Where isolation is `team` the run is one of the first team in GDI_TEAMS that has the grant's owner
-    and may run the workflow; with no such team it counts as refused.
+    itself. A start that Airflow refuses (no such DAG, a broken one) is tried again later and fails this task, so
+    that somebody looks; one whose parameters it refuses is reported to the broker, which stops the schedule and
+    says why. Where isolation is `team` the run is one of the first team in GDI_TEAMS that has the grant's owner and
+    may run the workflow; with no such team it counts as refused.
 
     Result: `{started, there_before, failed}`, DAG run ids.
     """
@@ -69,14 +70,29 @@ class StartDueOperator(RunOperator):
         try:
             there = trigger(dag_id, start.dag_run_id, {**start.parameters, "ticket": start.ticket})
         except AirflowRuntimeError as error:
-            self.log.error(
-                "%s was not started: %s", name, error.error.error.value
-            )  # not its detail: that may repeat conf
+            why = refused_parameters(error.error.detail).replace(start.ticket, "(the ticket)")[:1000]
+            # of other errors not the detail: that may repeat conf
+            self.log.error("%s was not started: %s", name, why or error.error.error.value)
+            if why:
+                hook.report_start(m.StartReport(grant=start.grant, due=start.due, outcome="refused", detail=why))
             report["failed"].append(name)
             return
         self.log.info("%s %s.", name, "is there already" if there else "is started")
         hook.report_start(m.StartReport(grant=start.grant, due=start.due, outcome="started"))
         report["there_before" if there else "started"].append(name)
+
+
+def refused_parameters(detail: object) -> str:
+    """What Airflow's own check of the parameters says, in the detail of an error of its execution API: `{"reason":
+    "value_error", "message": …}`, however deep. Empty for every other error.
+    """
+    if isinstance(detail, list):
+        return next((found for one in detail[:20] if (found := refused_parameters(one))), "")
+    if not isinstance(detail, dict):
+        return ""
+    if detail.get("reason") == "value_error":
+        return str(detail.get("message") or "its parameters")
+    return next((found for one in list(detail.values())[:20] if (found := refused_parameters(one))), "")
 
 
 def trigger(dag_id: str, run_id: str, conf: dict[str, Any]) -> bool:

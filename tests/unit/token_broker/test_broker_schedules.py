@@ -5,19 +5,22 @@ ended stops and says why.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 
-from gdi.contracts.grants import GrantRequest, Schedule, StartReport
+from gdi.contracts.grants import GrantRequest, Schedule, StartReport, TicketRequest
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, schedules, starts, tickets
 from token_broker.grants import scheduled
 from token_broker.grants.grants import Grants
+from token_broker.grants.parameters import hash_of
 from token_broker.grants.schedules import LEASE, MAX_TRIES, Schedules, dag_run_id
 from token_broker.grants.tickets import Tickets
 
@@ -201,3 +204,87 @@ def test_a_schedule_beyond_its_grant_is_refused_before_consent_is_kept(changes: 
     given = {"workflows": ["w"], "datasets": ["D"], "expires_at": FAR, "schedule": wanted, **changes}
     with pytest.raises(ProblemError, match=said):
         scheduled.check(GrantRequest.model_validate(given), NOW)
+
+
+async def test_parameters_that_airflow_refuses_stop_the_schedule_with_the_reason(world: World) -> None:
+    await world.grant()
+    (start,) = await world.schedules.due()
+    detail = "Invalid input for param regions: 'x' is not of type 'integer'"
+    report = StartReport(grant=GRANT, due=start.due, outcome="refused", detail=detail)
+    for _ in range(2):  # saying it twice changes nothing
+        await world.schedules.report(report)
+    row = await world.row(schedules, grant_id=GRANT)
+    assert row["state"] == "stopped" and detail in row["reason"] and "Stopped at the start of 20" in row["reason"]
+    world.now += 10 * HOUR
+    assert await world.due() == []
+
+
+async def test_a_start_that_was_given_up_is_said_at_the_schedule_until_one_is_made(world: World) -> None:
+    await world.grant()
+    for _ in range(MAX_TRIES + 1):
+        await world.schedules.due()
+        world.now += LEASE + 1
+    row = await world.row(schedules, grant_id=GRANT)
+    assert row["state"] == "active" and "could not start it" in row["reason"]
+    world.now += HOUR
+    (start, *_) = await world.schedules.due()
+    await world.schedules.report(StartReport(grant=GRANT, due=start.due, outcome="started"))
+    assert (await world.row(schedules, grant_id=GRANT))["reason"] == ""
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize(("run_after", "serves"), [(-700.0, True), (-1.0, False), (None, False), (9e9, False)])
+async def test_a_start_that_airflow_has_taken_does_not_expire(
+    world: World, bound: bool, run_after: float | None, serves: bool
+) -> None:
+    """The ticket ended ten minutes ago; the run was taken before, and waited for its turn."""
+    await world.grant()
+    wanted = TicketRequest(workflow="w", parameters={"datasets": ["D"]}, dag_run_id="run-1" if bound else None)
+    ticket = (await world.tickets.create(GRANT, "alice", wanted, actor="x", lifetime=-600)).ticket
+    taken = None if run_after is None else time.time() + run_after
+    use = world.tickets.use(
+        ticket,
+        "r-1",
+        workflow="w",
+        phash=hash_of(wanted.parameters),
+        dag_run_id="run-1",
+        run_after=taken,
+        triggering_user="alice",
+        portal_users=set(),
+    )
+    if serves or bound:
+        assert (await use)["grant_id"] == GRANT
+    else:
+        with pytest.raises(ProblemError, match="before the run was to begin"):
+            await use
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("manual__2026-11-30T00:00:00+00:00", True),
+        ("a", True),
+        ("the-one", True),
+        ("x" * 248, True),
+        ("x" * 249, False),
+        ("x" * 250, False),
+        ("x" * 251, False),
+        ("", False),
+        (" ", False),
+        ("a b", False),
+        ("a/b", False),
+        ("../x", False),
+        ("a\n", False),
+        ("a\x00", False),
+        ("\u00e9", False),
+        ("a@b", False),
+    ],
+)
+def test_a_run_id_is_judged_when_the_ticket_is_made(name: str, good: bool) -> None:
+    fields = {"workflow": "w", "parameters": {"datasets": ["D"]}, "dag_run_id": name}
+    if good:
+        assert TicketRequest.model_validate(fields).dag_run_id == name
+    else:
+        with pytest.raises(ValidationError, match="dag_run_id"):
+            TicketRequest.model_validate(fields)
+    assert TicketRequest.model_validate({**fields, "dag_run_id": dag_run_id(GRANT, NOW)}), "our own are such"
