@@ -30,7 +30,7 @@ class AdmitRequest(Strict):
     ticket: Annotated[str, Field(max_length=200)] | None = None
     grant: GrantId | None = None
     triggering_user: Label | None = None
-    run_after: float | None = None
+    run_after: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class PlanItem(Strict):
