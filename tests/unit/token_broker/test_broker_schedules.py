@@ -208,6 +208,7 @@ def test_a_schedule_beyond_its_grant_is_refused_before_consent_is_kept(changes: 
 
 async def test_parameters_that_airflow_refuses_stop_the_schedule_with_the_reason(world: World) -> None:
     await world.grant()
+    world.now += HOUR
     (start,) = await world.schedules.due()
     detail = "Invalid input for param regions: 'x' is not of type 'integer'"
     report = StartReport(grant=GRANT, due=start.due, outcome="refused", detail=detail)
@@ -221,6 +222,7 @@ async def test_parameters_that_airflow_refuses_stop_the_schedule_with_the_reason
 
 async def test_a_start_that_was_given_up_is_said_at_the_schedule_until_one_is_made(world: World) -> None:
     await world.grant()
+    world.now += HOUR
     for _ in range(MAX_TRIES + 1):
         await world.schedules.due()
         world.now += LEASE + 1
