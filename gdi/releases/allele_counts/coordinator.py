@@ -59,7 +59,7 @@ class _Drawing:
 
     def add(self, row: list[Value]) -> None:
         chrom, pos, frequency = row[0], row[1], row[6]
-        if row[4] is None:
+        if row[4] is None or row[5] is None:
             missing = row[12] == "missing" and row[7] == 0
             self.missing += missing
             self.withheld += not missing

@@ -94,8 +94,8 @@ class MergedCounts:
 
     @property
     def withheld(self) -> bool:
-        """Whether a node's numbers are an interval."""
-        return self.count is None and not self.missing
+        """Whether AC or AN is an interval because of a node."""
+        return (self.count is None or self.total is None) and not self.missing
 
 
 def parse(node: str, data: bytes) -> ReleasedCounts:

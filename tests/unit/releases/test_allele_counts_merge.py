@@ -51,6 +51,8 @@ def test_a_rare_reference_allele_and_few_missing_calls_are_intervals() -> None:
     rare = row(1, 0, 60, ac_min=52, ac_max=60, reason="small", rare="ref")
     assert lines(a=document(rare), b=document(row(1, 8, 30))) == ["2\t1\tA\tG\t\t90\t\t1\t60\t68\t90\t90\tsmall"]
     calls = row(1, 20, 60, an_min=56)
+    (answer,) = merge({"a": parse("a", document(calls))}, "a")
+    assert answer.count == 20 and answer.total is None and answer.withheld, "no frequency: not among the exact ones"
     assert lines(a=document(calls), b=document(row(1, 8, 30))) == ["2\t1\tA\tG\t28\t\t\t2\t28\t28\t86\t90\t"]
 
 
