@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-kubernetes images dist lint setup nightly-runner nightly-operators \
-  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -82,6 +82,10 @@ nightly-operators: setup
 
 nightly-local-federation: setup
 	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_demo.py $(ARGS)
+
+# Snakemake's own tests over the executor, beside the local one on the same S3. ARGS="-k checkpoint": some of them.
+nightly-snakemake: setup
+	@$(BIN)/python -m tests.support.suites.snakemake_own_run $(ARGS)
 
 nightly-kubernetes: setup
 	@$(PYTEST) -n 0 -m kubernetes tests/kubernetes $(ARGS)

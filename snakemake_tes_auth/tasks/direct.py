@@ -13,6 +13,7 @@ from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 
 # Snakemake puts it into each directory output: an empty one is kept by object stores for its sake
 STAMP = ".snakemake_timestamp"
+MANY = 20  # outputs that are looked at one by one
 SUMS = {"sha256": "sha256sum", "sha1": "sha1sum", "md5": "md5sum"}
 
 # run COMMAND RULE LOG…: as a process of its own, so that nothing of it (exit, traps, variables) reaches this script.
@@ -39,6 +40,8 @@ moved() { find -L "$1/" -type l -exec rm -f -- {} + 2>/dev/null || :
   cp -rL -- "$1/." "$2/" || failed ImproperOutput "the output directory $1 could not be copied whole: see above"; }""",
     "linked": """\
 linked() { [ -e "$1" ] || [ -L "$1" ] || { mkdir -p -- "${1%/*}"; ln -s -- "$2" "$1"; }; }""",
+    "files": """\
+files() { local folder=$1 name; shift; for name; do file "$folder/$name"; done; }""",
     "filled": """\
 filled() { [ -d "$1" ] || [ -s "$1" ] ||
   failed EmptyOutput "the output $1 is empty, and its rule ensures that it is not"; }""",
@@ -143,8 +146,15 @@ def _member(job: JobView, number: int, *, in_group: bool) -> list[str]:
     lines.append(f"measured {shlex.quote(job.benchmark.local)} {command}" if job.benchmark else f"run {command}")
     for touched in (f.local for f in (*job.logs, *(o for o in job.outputs if o.touch and not o.directory))):
         lines.append(f"[ -e {shlex.quote(touched)} ] && touch -- {shlex.quote(touched)} || : > {shlex.quote(touched)}")
+    plain = [f for f in job.outputs if not (f.directory or f.non_empty or f.checksum)]
+    if len(plain) > MANY:
+        # By folder: the script of a rule with many outputs stays short.
+        for folder in sorted({str(PurePosixPath(f.local).parent) for f in plain}):
+            names = [PurePosixPath(f.local).name for f in plain if str(PurePosixPath(f.local).parent) == folder]
+            lines.append(f"files {shlex.quote(folder)} {_words(names)}")
     for f in job.outputs:
-        lines += _checks(f)
+        if len(plain) <= MANY or f not in plain:
+            lines += _checks(f)
     return lines
 
 

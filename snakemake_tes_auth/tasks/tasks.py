@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -135,7 +136,7 @@ class Builder:
                     return replace(view, files=tuple(sorted(adapter.runtime_files(workflow))))
                 return view
             self._read = self._read or adapter.sources(workflow) | {f for f in opened() if self.sources.may_read(f)}
-            files = self._read | adapter.cached_sources(job)
+            files = {Path(os.path.normpath(f)) for f in self._read | adapter.cached_sources(job)}
             return replace(view, inside=adapter.inside(job, max(1, view.threads)), files=tuple(sorted(files)))
         except CannotRun as error:
             return replace(view, problem=str(error))

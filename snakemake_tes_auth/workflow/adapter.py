@@ -41,6 +41,7 @@ def view(job: Any) -> JobView:
         return _group(job)
     rule = job.rule
     made = _made_as_directories(job)
+    by_rules = {f for files in job.dag.dependencies[job].values() for f in files}
     unknown, shell = "", None
     try:
         shell = _shell(job)
@@ -54,7 +55,7 @@ def view(job: Any) -> JobView:
         attempt=int(job.attempt),
         threads=int(job.threads),
         resources=_resources(job),
-        inputs=[_file(f, f in made or _stored_folder(job, f)) for f in job.unique_input],
+        inputs=[_file(f, f in made or (f not in by_rules and _stored_folder(f))) for f in job.unique_input],
         outputs=[_file(f, wildcards=job.wildcards) for f in job.output],
         logs=[_file(f) for f in job.log],
         shell=shell,
@@ -198,11 +199,9 @@ def _made_as_directories(job: Any) -> set[Any]:
     }
 
 
-def _stored_folder(job: Any, f: Any) -> bool:
+def _stored_folder(f: Any) -> bool:
     """Whether an input that no rule makes is a folder in the storage: asked of its own plugin, where that can say."""
-    if not f.is_storage or any(f in files for files in job.dag.dependencies[job].values()):
-        return False
-    ask = getattr(f.storage_object, "is_dir", None)
+    ask = getattr(f.storage_object, "is_dir", None) if f.is_storage else None
     return bool(ask()) if callable(ask) else False
 
 

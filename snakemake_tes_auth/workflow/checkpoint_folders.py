@@ -1,5 +1,5 @@
 """Looks into a checkpoint's folder (`glob_wildcards`, `os.listdir`, `Path.glob`) find what the task made: before a
-function gets the checkpoint's output, its folders are brought here.
+function gets the checkpoint's output, its folders (and small files) are brought here.
 
 From a storage whose contents may come, they come. From a node only the names and sizes do: files that cannot be opened.
 Leans on Snakemake's `Checkpoint.get`, checked against 9.27.1.
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+MAX_FILE = 64 * 1024 * 1024  # bytes of a checkpoint's file that is brought for whoever opens it by its name
 WITHHELD = "contents-stay-at-the-node"
 
 
@@ -31,7 +32,7 @@ def install() -> None:
     Checkpoint.get = get_with_folders
 
 
-_brought: dict[str, float] = {}  # local folder -> the time of the storage's folder that lies there
+_brought: dict[str, float] = {}  # local path -> the time of what the storage had there
 
 
 def _bring(f: Any, rule: str) -> None:
@@ -43,12 +44,14 @@ def _bring(f: Any, rule: str) -> None:
     names = getattr(stored, "names", None)  # our own storage: names and sizes
     try:
         folder = stored.is_dir() if hasattr(stored, "is_dir") else bool(f.flags.get("directory"))
-        if not folder:
-            return
+        if not folder and (callable(names) or stored.size() > MAX_FILE):
+            return  # a function that opens it by Snakemake's own `open()` brings it, or is refused by its rule's name
         local, when = Path(stored.local_path()), float(stored.mtime())
-        if _brought.get(str(local)) == when and local.is_dir():
+        if _brought.get(str(local)) == when and local.exists():
             return
-        shutil.rmtree(local, ignore_errors=True)
+        if local.is_dir():
+            shutil.rmtree(local)
+        local.parent.mkdir(parents=True, exist_ok=True)
         if callable(names):
             lay_out(local, names())
         else:
@@ -60,7 +63,7 @@ def _bring(f: Any, rule: str) -> None:
             f"the folder {f} of checkpoint {rule} cannot be listed: {type(error).__name__}: {str(error)[:300]}. Let the"
             " checkpoint write the names into a file, and read that"
         ) from None
-    if not local.is_dir() or not any(local.iterdir()):
+    if folder and (not local.is_dir() or not any(local.iterdir())):
         raise WorkflowError(
             f"the folder {f} of checkpoint {rule} cannot be listed: its storage shows nothing in it. Let the checkpoint"
             " write the names into a file, and read that"

@@ -6,6 +6,7 @@ is followed.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import sys
@@ -20,8 +21,21 @@ MAX_FILES = 500  # of one project; the nearest ones first
 MAX_TOTAL = 256 * 1024 * 1024  # bytes of all of them
 MAX_SHARES = 12  # all of them are at most so many times the largest one: a gateway takes 64 MiB in all
 MAX_LOOKED_AT = 20_000  # entries of folders
+LOGS = ("*.log", "nohup.out", "slurm-*.out")  # what starts leave behind; another one at each start
 KEYS = ("*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_ed25519*")  # nobody sends these by accident
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/proc", "/sys", "/dev", "/run", "/var", "/boot")
+
+
+def being_written() -> set[Path]:
+    """The files that this process has open for writing: its log, its events. proc_pid_fd(5), proc_pid_fdinfo(5)."""
+    found = set()
+    for link in Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            lines = Path("/proc/self/fdinfo", link.name).read_text().splitlines()
+            flags = next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                found.add(link.readlink())
+    return found
 
 
 def foreign(path: Path) -> bool:
@@ -61,6 +75,7 @@ class Project:
     def files(self) -> frozenset[Path]:
         """The project's files; `links` and `left_out` are complete afterwards."""
         found: list[Path] = []
+        written = being_written()
         total, most = 0, min(MAX_TOTAL, MAX_SHARES * self.limit)
         for path in self._walk():
             if path in found or not self.allows(path):
@@ -72,6 +87,8 @@ class Project:
                 self.left_out[path] = "it holds a credential of this process"
             elif not added and any(fnmatch.fnmatch(path.name, key) for key in KEYS):
                 self.left_out[path] = "its name is that of a key"
+            elif not added and (path in written or any(fnmatch.fnmatch(path.name, name) for name in LOGS)):
+                self.left_out[path] = "it is a log"
             elif size > self.limit:
                 self.left_out[path] = f"it has {size} bytes, more than {self.limit}"
             elif total + size > most or len(found) >= MAX_FILES:

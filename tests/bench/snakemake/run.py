@@ -26,6 +26,7 @@ Part = Callable[[Path], list[Row]]
 
 def parts(quick: bool) -> dict[str, Part]:
     import cpu
+    import many
     import peer
     import restart
     import submission
@@ -38,6 +39,7 @@ def parts(quick: bool) -> dict[str, Part]:
         "kills": lambda folder: restart.kills(folder, jobs=60 if quick else 1000, kills=3 if quick else 20),
         "cancel": lambda folder: restart.cancel(folder, 100 if quick else 1000),
         "cpu": lambda folder: cpu.rows(folder, direct=10 if quick else 30, inside=2 if quick else 4),
+        "many": lambda folder: many.rows(folder, 500 if quick else 5000, 150 if quick else 1500),
         "chain": lambda folder: peer.rows(folder, with_peer=not quick),
     }
     return found

@@ -89,7 +89,7 @@ def test_the_workflows_files_lie_in_the_workspace_once_and_not_in_the_tasks(
     prefix, _, folder = chain
     _, second = bare.of_prefix(prefix)
     sources = {i["path"]: i["url"] for i in second["inputs"] if "/.gdi/sources/" in i.get("url", "")}
-    assert set(sources) == {f"{folder}/scripts/cat.py", f"{folder}/scripts/library.py"}
+    assert set(sources) == {f"{folder}/Snakefile", f"{folder}/scripts/cat.py", f"{folder}/scripts/library.py"}
     assert len(json.dumps(second)) < 20_000, "a file of 200 kB is not in the task"
 
 

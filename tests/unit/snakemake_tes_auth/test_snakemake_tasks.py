@@ -150,6 +150,14 @@ def test_what_is_too_large_or_holds_a_credential_is_left_out_and_told(tmp_path: 
     }
 
 
+def test_logs_and_what_this_process_writes_are_no_files_of_the_workflow(tmp_path: Path) -> None:
+    project(tmp_path, "a.py", "old.log", "nohup.out")
+    with (tmp_path / "events.jsonl").open("a"):
+        sources = SourceFiles(tmp_path, tmp_path)
+        assert sources.project.files == {tmp_path / "a.py"}
+        assert sources.project.left_out[tmp_path / "events.jsonl"] == "it is a log"
+
+
 def test_a_large_project_sends_with_a_command_what_lies_beside_the_named_file(tmp_path: Path) -> None:
     project(tmp_path, "scripts/a.py", "scripts/sub/lib.py", *(f"data/{i}" for i in range(300)))
     assert sent(built(tmp_path, view(shell="python3 scripts/a.py")), tmp_path) == ["scripts/a.py", "scripts/sub/lib.py"]

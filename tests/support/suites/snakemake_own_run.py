@@ -1,0 +1,122 @@
+"""`make nightly-snakemake`: Snakemake's own tests over the executor, beside the local executor on the same S3.
+
+ARGS: `--folder DIR` the unpacked source distribution (default: fetched by `pip download`, the pinned version),
+`-k WORD` some of the tests, `--write-list` writes the list of what the local executor passes. Prints one line for each
+test that differs, and both rates. Exit code 1 below 98 %, or where a test fails that refused.txt does not name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from gdi.runner.sandbox.python import python_folders, source_folders
+from tests.support.bare_rig import FUNNEL, IMAGE, PACKAGES
+from tests.support.suites.snakemake_own import MODE, WORLD
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
+
+ROOT = Path(__file__).parents[3]
+LIST = ROOT / "tests/cases/snakemake/own-tests.txt"
+REFUSED = ROOT / "tests/cases/snakemake/refused.txt"
+VERSION = "9.27.1"
+WANTED = 0.98
+TIMEOUT = 4 * 3600  # seconds of one pass
+
+
+def main() -> int:
+    options = argparse.ArgumentParser()
+    options.add_argument("--folder", type=Path)
+    options.add_argument("-k", default="")
+    options.add_argument("--write-list", action="store_true")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="own-") as made:
+        home = Path(made)
+        suite = given.folder or fetched(home)
+        weed = Weed(home)
+        world = World(home, weed, FakeGateway(home, funnel=bool(FUNNEL)), FakeAai())
+        tes = server(world)
+        try:
+            known = {
+                "endpoint": weed.endpoint,
+                "access": weed.access,
+                "secret": weed.secret,
+                "bucket": weed.bucket,
+                "tes": tes.url,
+                "password_file": str(home / "password"),
+                "image": IMAGE,
+            }
+            password, papers = home / "password", home / "world.json"
+            for path, text in ((password, world.service_password), (papers, json.dumps(known))):
+                path.write_text(text)
+                path.chmod(0o600)
+            chosen = listed(LIST)
+            local = passed(suite, papers, "local", [] if given.write_list else chosen, given.k)
+            if given.write_list:
+                LIST.write_text("".join(f"{name}\n" for name in sorted(local)))
+                chosen = sorted(local)
+            remote = passed(suite, papers, "tes", sorted(local), given.k)
+        finally:
+            tes.close()
+            world.close()
+            weed.close()
+    return report(local, remote)
+
+
+def server(world: World) -> StandIn:
+    folders = [b.source for b in (*python_folders(), *source_folders(*PACKAGES))]
+    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    if FUNNEL:
+        from gdi.runner.sandbox.docker import DriverImage
+        from tests.support.funnel_kit import Funnel
+
+        return Funnel(world, Path(FUNNEL), images=[DriverImage(IMAGE, folders, path)])  # type: ignore[return-value]
+    return StandIn(world, images=[{"match": "*", "folders": [str(f) for f in folders], "path": path}])
+
+
+def fetched(home: Path) -> Path:
+    """The pinned version's source distribution by pip, unpacked."""
+    command = ["pip3", "download", "--no-deps", "--no-binary", ":all:", f"snakemake=={VERSION}", "-d", str(home)]
+    subprocess.run(command, check=True, timeout=900)
+    with tarfile.open(next(home.glob("snakemake-*.tar.gz"))) as archive:
+        archive.extractall(home / "snakemake", filter="data")
+    return next((home / "snakemake").iterdir())
+
+
+def passed(suite: Path, papers: Path, mode: str, names: list[str], word: str) -> set[str]:
+    """The tests that pass in this mode: all of them, or of `names`."""
+    results = papers.with_name(f"{mode}.xml")
+    which = [f"tests/tests.py::{name}" for name in names] or ["tests/tests.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", PLUGIN, f"--junitxml={results}"]
+    environment = {**os.environ, MODE: mode, WORLD: str(papers), "PYTHONPATH": f"{Path(__file__).parent}:{suite}"}
+    more = ["-k", word] if word else []
+    subprocess.run([*command, *more, *which], cwd=suite, env=environment, timeout=TIMEOUT, check=False)
+    cases = ET.parse(results).getroot().iter("testcase")
+    return {str(case.get("name")) for case in cases if not len(case) or case.find("system-out") is case[0]}
+
+
+def listed(path: Path) -> list[str]:
+    """The names in a list: one a line, `#` begins a reason."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [name for line in lines if (name := line.partition("#")[0].strip())]
+
+
+def report(local: set[str], remote: set[str]) -> int:
+    refused, failed = set(listed(REFUSED)), sorted(local - remote)
+    for name in failed:
+        print(f"differs: {name}{' (refused, see docs/snakemake.md)' if name in refused else ''}")
+    rate = len(local & remote) / len(local) if local else 0.0
+    print(f"Snakemake {VERSION}: the local executor passes {len(local)} tests, of these the TES passes {rate:.1%}")
+    return 0 if rate >= WANTED and set(failed) <= refused else 1
+
+
+PLUGIN = "snakemake_own"  # by its folder: Snakemake's own package is called `tests` too
+
+if __name__ == "__main__":
+    sys.exit(main())
