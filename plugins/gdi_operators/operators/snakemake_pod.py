@@ -166,8 +166,8 @@ class SnakemakePodOperator(SnakemakeSteps, KubernetesPodOperator):
         """
         launch, cluster = self._launched(), self._cluster()
         name, uid = pod.metadata.name, pod.metadata.uid
-        held = gated(_json(pod))
-        if held:
+        at_gate = gated(_json(pod))
+        if at_gate:
             url = self._config().cluster(self._node).broker_url or settings().broker_url
             if not url:
                 raise LauncherError("pods are told no broker: set broker_url in GDI_POD_CONFIG or GDI_BROKER_URL")
@@ -176,7 +176,7 @@ class SnakemakePodOperator(SnakemakeSteps, KubernetesPodOperator):
         if self._killed:
             cluster.stop(name, mode="cancel", grace=0)
             raise AirflowException(f"The task was ended while pod {name} was made; the pod is not started.")
-        if held:
+        if at_gate:
             self._patiently(lambda: cluster.let_go(name))
 
     # --- the steps' parts --------------------------------------------------------------------------
