@@ -133,7 +133,7 @@ def test_a_file_that_was_cut_inside_a_segment_fails(missing: int, key: Key) -> N
         ),
         ((SEGMENT, SEGMENT), PLAIN[SEGMENT : 2 * SEGMENT]),
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_an_edit_list_is_applied(edits: tuple[int, ...], kept: bytes, key: Key) -> None:
     both(file_of(key, edits=edits), key, kept)
