@@ -213,7 +213,7 @@ def test_a_type_that_is_not_there_is_none() -> None:
     assert judged([signed({"typ": GONE}, {}, {})]) == "malformed"
 
 
-@pytest.mark.parametrize(("claims", "visa", "reason"), TIMES + CLAIMS, ids=str)
+@pytest.mark.parametrize(("claims", "visa", "reason"), TIMES + CLAIMS, ids=range(len(TIMES + CLAIMS)))
 def test_a_claim_is_taken_or_refused_by_its_name(claims: dict[str, Any], visa: dict[str, Any], reason: str) -> None:
     moved = {n: v + int(time.time()) - NOW if _recent(v) else v for n, v in claims.items()}
     shown = {n: v + int(time.time()) - NOW if _recent(v) else v for n, v in visa.items()}
