@@ -140,7 +140,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     @property
     def secret_files(self) -> frozenset[Path]:
         """The files that hold this process's credentials: none of them goes to a task."""
-        given = (self.token_file, self.password_file, self.client_secret_file, self.run_file)
+        identity = Path(self.run_file).parent / "identity" / "token" if self.run_file else None
+        given = (self.token_file, self.password_file, self.client_secret_file, self.run_file, identity)
         return frozenset(Path(f).absolute() for f in given if f) | frozenset(Path(f).resolve() for f in given if f)
 
 

@@ -23,7 +23,8 @@ _WORD = re.compile(r"[^\s'\"`;|&<>(){}$*?\[\]=,:\\]+")
 
 class SourceFiles:
     """`folder` holds the Snakefile, `work` is where Snakemake runs, and `cache` keeps what `workflow.source_path`
-    names. The other arguments are those of Project.
+    names. The other arguments are those of Project. Without `follow_out`, as in a run's pod, nothing outside of
+    `folder` and `work` is the workflow's, whatever a command names: beside them lies the run's identity.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class SourceFiles:
     ) -> None:
         self._folder, self._work = folder, work
         self._cache = cache or work / ".cache"
-        above = (folder.parent,) if folder.name == "workflow" else ()
+        above = (folder.parent,) if follow_out and folder.name == "workflow" else ()
         roots = tuple(dict.fromkeys((folder, work, *above)))
         self.project = Project(roots, limit, patterns, never, follow_out)
         self._named = functools.cache(self._named_by)
@@ -60,6 +61,8 @@ class SourceFiles:
         """What Snakemake itself reads, with what lies beside it (scripts have modules), and the project's files."""
         found = set(self.project.files)
         for path in read:
+            if not (self.project.follow_out or self.project.root_of(path) or path.is_relative_to(self._cache)):
+                continue
             if path not in found and path.suffix in SCRIPTS and not path.is_relative_to(self._cache):
                 found |= self._beside(path)
             found.add(path)
@@ -103,7 +106,8 @@ class SourceFiles:
             module = self._work.joinpath(*word.split("."))
             path = module if module.is_dir() else module.with_suffix(".py")
         if self.project.root_of(path) is None:
-            return frozenset(self._beside(path)) if _outside(word, path, self._work) else frozenset()
+            outside = self.project.follow_out and _outside(word, path, self._work)
+            return frozenset(self._beside(path)) if outside else frozenset()
         if path in self.project.roots or not self.project.allows(path):
             return frozenset()
         path = self.project.through(path)

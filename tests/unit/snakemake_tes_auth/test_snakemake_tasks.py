@@ -150,6 +150,25 @@ def test_what_is_too_large_or_holds_a_credential_is_left_out_and_told(tmp_path: 
     }
 
 
+def test_nothing_beside_a_pods_workflow_is_sent_whatever_a_command_names(tmp_path: Path) -> None:
+    """A run's identity lies there, and it is another one in each pod: tasks would not be found again either."""
+    project(tmp_path, "workflow/Snakefile", "workflow/scripts/a.py", "identity/token", "run.json", "pod/annotations")
+    folder, work = tmp_path / "workflow", tmp_path / "work"
+    work.mkdir()
+    own = {folder / "Snakefile", folder / "scripts/a.py"}
+    pod = SourceFiles(folder, work, follow_out=False)
+    assert pod.project.files == own
+    for name in ("../identity/token", f"{tmp_path}/identity/token", "../run.json", f"{tmp_path}/identity", ".."):
+        assert pod.by_command(view(shell=f"cat {name}")) == set(), name
+        assert pod.by_command(view(shell=f"python3 {folder}/scripts/a.py {name}")) == own, name
+        assert not pod.may_read(work / name)
+    assert pod.by_snakemake({tmp_path / "identity/token", tmp_path / "run.json", folder / "Snakefile"}) == own
+    (folder / "link").symlink_to(tmp_path / "identity/token")
+    assert SourceFiles(folder, work, follow_out=False).project.files == own
+    anywhere = SourceFiles(folder, work)
+    assert tmp_path / "identity/token" in anywhere.project.files, "a project with workflow/Snakefile goes whole"
+
+
 def test_logs_and_what_this_process_writes_are_no_files_of_the_workflow(tmp_path: Path) -> None:
     project(tmp_path, "a.py", "old.log", "nohup.out")
     with (tmp_path / "events.jsonl").open("a"):
