@@ -160,19 +160,17 @@ def test_the_command_waits_for_a_database_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOKEN_BROKER_DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path}/b.db")
-    tries: list[float] = []
-
-    async def soon(seconds: float) -> None:
-        tries.append(seconds)
-
+    tries = 0
     make = BrokerDatabase.create
 
     async def create(store: BrokerDatabase) -> object:
-        if len(tries) < 2:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
             raise DatabaseAwayError("broker", OSError("refused"))
         return await make(store)
 
     monkeypatch.setattr(BrokerDatabase, "create", create)
-    monkeypatch.setattr("gdi.kit.migrations.asyncio.sleep", soon)
-    assert asyncio.run(main.migrate()) == 0 and len(tries) == 2
+    monkeypatch.setattr("gdi.kit.migrations.REACH_PAUSE", 0)
+    assert asyncio.run(main.migrate()) == 0 and tries == 3
     assert "waiting for the database" in capsys.readouterr().err
