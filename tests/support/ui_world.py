@@ -153,7 +153,7 @@ class Broker:
     async def _tell(self, run: str, node: str, batch: m.EventBatch) -> None:
         row = await self._known(run)
         async with self._store.write() as c:
-            await self._events._store_batch(c, row, batch, node)
+            await self._events._store_batch(c, row, batch.source, self._events._cleaned(batch), node)
 
     async def _run(self, run: str) -> m.Run:
         await self._known(run)
