@@ -62,7 +62,7 @@ class Plan:
 
     files: tuple[Path, ...]
     draft: Task
-    unstable: str = ""  # a path that is another one in each process
+    moving: tuple[tuple[str, str], ...] = ()  # paths that differ by process or folder, the longest first, with a name
 
     @staticmethod
     def at(path: Path) -> str:
@@ -81,14 +81,19 @@ class Plan:
 
     def hash(self, sources: Iterable[Input]) -> str:
         """What the task does: its command, image, environment, files and their contents. 32 hex digits, the same in
-        each process that would make this task."""
+        each process that would make this task, wherever the workflow lies."""
         executor = (self.draft.executors or [])[0]
-        files = [[i.url, i.content, i.path, i.type] for i in (*(self.draft.inputs or []), *sources)]
+
+        def text_of(value: Any) -> str:
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+            for path, name in self.moving:
+                text = text.replace(path, name)
+            return text
+
+        given = [*(self.draft.inputs or []), *sources]
+        files = sorted(text_of([i.url, i.content, i.path, i.type]) for i in given)
         stored = [[o.url, o.path, o.type] for o in self.draft.outputs or []]
-        value = [executor.image, executor.command, executor.env or {}, sorted(files, key=str), stored]
-        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-        if self.unstable:
-            text = text.replace(self.unstable, "")
+        text = text_of([executor.image, executor.command, executor.env or {}, stored]) + "\n".join(files)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -108,7 +113,7 @@ class Builder:
         sources: SourceFiles | None = None,
     ) -> None:
         self._image, self._mode = image, mode
-        self._work = work or Path.cwd()
+        self._folder, self._work = folder, work or Path.cwd()
         self.sources = sources or SourceFiles(folder, self._work, cache)
         self._read: set[Path] = set()  # what Snakemake reads, asked once
         self._unstable = ""
@@ -218,8 +223,13 @@ class Builder:
                 volumes=self._volumes(files),
                 tags={"gdi-rule": job.rule[:200], "gdi-jobid": str(job.jobid), "gdi-mode": mode},
             ),
-            unstable=self._unstable,
+            moving=self._moving(),
         )
+
+    def _moving(self) -> tuple[tuple[str, str], ...]:
+        """The cache, the Snakefile's folder and the working directory: a start elsewhere makes the same task."""
+        named = {self._unstable: "<cache>", str(self._folder): "<folder>", str(self._work): "<work>"}
+        return tuple(sorted((one for one in named.items() if one[0] not in ("", "/")), key=lambda one: -len(one[0])))
 
     def _volumes(self, files: Iterable[Path]) -> list[str]:
         """Where the job may write, also on a TES whose containers are read-only."""

@@ -197,15 +197,16 @@ def test_a_link_within_the_workflow_is_a_link_in_the_task(tmp_path: Path) -> Non
 
 
 def test_the_hash_of_a_task_changes_with_its_command_and_its_files_and_not_with_the_process(tmp_path: Path) -> None:
-    def hash_of(job: JobView, content: str = "x", unstable: str = "") -> str:
-        plan = replace(Builder(tmp_path, image="i", work=tmp_path).plan(job), unstable=unstable)
+    def hash_of(job: JobView, content: str = "x", cache: str = "") -> str:
+        plan = Builder(tmp_path, image="i", work=tmp_path).plan(job)
+        plan = replace(plan, moving=((cache, "<cache>"), *plan.moving) if cache else plan.moving)
         return plan.hash([Input(content=content, path="/gdi/a")])
 
     one = view(shell="cat /tmp/cache-1/x")
     assert hash_of(one) == hash_of(one)
     assert hash_of(one) != hash_of(one, "y") and hash_of(one) != hash_of(view(shell="cat other"))
     assert hash_of(one) != hash_of(view(shell="cat /tmp/cache-1/x", environment={"A": "1"}))
-    assert hash_of(one, unstable="/tmp/cache-1") == hash_of(view(shell="cat /tmp/cache-2/x"), unstable="/tmp/cache-2")
+    assert hash_of(one, cache="/tmp/cache-1") == hash_of(view(shell="cat /tmp/cache-2/x"), cache="/tmp/cache-2")
 
 
 @pytest.mark.parametrize("image", ["https://x.org/a.sif", "shub://a/b", "library://a/b", "x.sif", "./a", "/a/b.sif"])
