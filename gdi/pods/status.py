@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 from gdi.pods.manifest import CONTAINER, GATE, LET_GO
@@ -29,7 +30,8 @@ def status_of(pod: dict[str, Any], *, start_timeout: float, now: float | None = 
     container = _container(found)
     ended = (container.get("state") or {}).get("terminated") if container else None
     if phase in ("Succeeded", "Failed") or (ended is not None and stopping):
-        return _ended(name, uid, found, ended, stopping=stopping, limit=_memory_limit(pod))
+        exited = PodStatus(name, uid, "exited", stopping=stopping)
+        return _ended(exited, found, ended, limit=_memory_limit(pod))
     if deleted is not None and now > deleted + LOST_AFTER:
         return PodStatus(
             name,
@@ -58,20 +60,11 @@ def _container(found: dict[str, Any]) -> dict[str, Any] | None:
     return next((c for c in found.get("containerStatuses") or [] if c.get("name") == CONTAINER), None)
 
 
-def _ended(
-    name: str, uid: str, found: dict[str, Any], ended: dict[str, Any] | None, *, stopping: bool, limit: str
-) -> PodStatus:
-    whole = str(
-        found.get("reason") or ""
-    )  # Evicted, Preempting, NodeShutdown, DeadlineExceeded, UnexpectedAdmissionError …
-    if whole:
-        return PodStatus(
-            name,
-            uid,
-            "lost",
-            stopping=stopping,
-            reason=_line(f"was ended by its cluster: {whole}", found.get("message")),
-        )
+def _ended(exited: PodStatus, found: dict[str, Any], ended: dict[str, Any] | None, *, limit: str) -> PodStatus:
+    """`exited`: what is known of every ended pod, to which how it ended is added."""
+    # Evicted, Preempting, NodeShutdown, DeadlineExceeded, UnexpectedAdmissionError …
+    if whole := str(found.get("reason") or ""):
+        return replace(exited, state="lost", reason=_line(f"was ended by its cluster: {whole}", found.get("message")))
     if disrupted := next(
         (c for c in found.get("conditions") or [] if c.get("type") == "DisruptionTarget" and c.get("status") == "True"),
         None,
@@ -79,7 +72,7 @@ def _ended(
         code = int(ended["exitCode"]) if ended is not None else None
         if code != 0:
             reason = _line(f"was ended by its cluster: {disrupted.get('reason')}", disrupted.get("message"))
-            return PodStatus(name, uid, "lost", stopping=stopping, reason=reason)
+            return replace(exited, state="lost", reason=reason)
     if ended is None or ended.get("reason") == "ContainerStatusUnknown":
         broken = next(
             (
@@ -90,39 +83,18 @@ def _ended(
             None,
         )
         if broken is not None:
-            why = broken["state"]["terminated"]
-            return PodStatus(
-                name,
-                uid,
-                "exited",
-                stopping=stopping,
-                exit_code=2,
-                reason=_line("the workflow is not in the image", why.get("message")),
-            )
-        return PodStatus(name, uid, "lost", stopping=stopping, reason="ended, and its machine does not say how")
+            why = broken["state"]["terminated"].get("message")
+            return replace(exited, exit_code=2, reason=_line("the workflow is not in the image", why))
+        return replace(exited, state="lost", reason="ended, and its machine does not say how")
     code, reason = int(ended["exitCode"]), str(ended.get("reason") or "")
     if reason == "OOMKilled":
-        return PodStatus(
-            name,
-            uid,
-            "exited",
-            stopping=stopping,
-            signal=9,
-            reason=f"was killed for using more memory than its limit{limit}",
-        )
+        return replace(exited, signal=9, reason=f"was killed for using more memory than its limit{limit}")
     if reason in ("StartError", "ContainerCannotRun"):
-        return PodStatus(
-            name,
-            uid,
-            "exited",
-            stopping=stopping,
-            exit_code=2,
-            reason=_line("its container could not be started", ended.get("message")),
-        )
+        return replace(exited, exit_code=2, reason=_line("its container could not be started", ended.get("message")))
     number = int(ended.get("signal") or 0) or (code - 128 if code - 128 in SIGNALS else 0)
     if number:
-        return PodStatus(name, uid, "exited", stopping=stopping, signal=number)
-    return PodStatus(name, uid, "exited", stopping=stopping, exit_code=code)
+        return replace(exited, signal=number)
+    return replace(exited, exit_code=code)
 
 
 def _waiting(pod: dict[str, Any], container: dict[str, Any] | None) -> tuple[str, float]:
