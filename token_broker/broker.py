@@ -19,6 +19,7 @@ from gdi.kit.used_ids import UsedIds
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.session import shared_client
+from gdi.visas.visas import Visas
 from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
 from token_broker.background import Background
@@ -40,7 +41,6 @@ from token_broker.settings import Settings
 from token_broker.tokens.token_refresher import TokenRefresher
 from token_broker.tokens.vault import SIGNING_KEY, CasConflict, Vault, VaultUnavailable
 from token_broker.tokens.vault_login import auth_of
-from token_broker.visas.visas import Visas
 
 log = logging.getLogger(__name__)
 START_WAIT = 60  # seconds for Vault to answer at start

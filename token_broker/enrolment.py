@@ -14,7 +14,8 @@ from gdi.contracts.ids import DatasetClaim, NodeId
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from gdi.kit.settings import SettingsError
-from token_broker.settings import secure_url
+from gdi.kit.web_url import secure_url
+from gdi.visas.issuer import VisaIssuer
 
 MAX_BYTES = 8 * 1024 * 1024
 
@@ -67,20 +68,6 @@ class Portal(Frozen):
 
     client_id: str
     airflow_users: list[str] = Field(default_factory=list)
-
-
-class VisaIssuer(Frozen):
-    """A trusted pair of issuer and key set. `sources`: whose datasets it may speak for (empty: any)."""
-
-    iss: str
-    jku: str
-    sources: list[str] = Field(default_factory=list)
-
-    @field_validator("jku")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        secure_url(value)
-        return value
 
 
 class WorkloadIssuer(Frozen):

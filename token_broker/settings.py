@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import EnvironmentSettings, SettingsError
+from gdi.kit.web_url import secure_url
 from gdi.oauth.client_auth import ClientAuthentication, rfc7523
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
 
@@ -139,19 +139,3 @@ class Settings(DatabaseSettings):
         assert secret is not None  # one of the two, by the validator above
         read_secret_text(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE")
         return ClientSecretBasic(lambda: read_secret_text(secret, "TOKEN_BROKER_CLIENT_SECRET_FILE"))
-
-
-def secure_url(value: str) -> str:
-    """An https URL, or http on loopback; without a slash at its end."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http(s) URL")
-    if (
-        parts.scheme == "http"
-        and parts.hostname not in ("127.0.0.1", "localhost", "::1")
-        and not parts.hostname.endswith(".svc")
-    ):
-        raise ValueError("must be https, except on loopback or for a service of the same cluster (….svc)")
-    if parts.username or parts.password or parts.fragment:
-        raise ValueError("must not carry a user, a password or a fragment")
-    return value.rstrip("/")

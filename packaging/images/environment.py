@@ -24,8 +24,8 @@ SECRETS = Path("/run/secrets")
 _SHARED = ["gdi.kit", "gdi.contracts", "gdi.broker_client"]
 _SNAKEMAKE = [*_SHARED, "snakemake_tes_auth", "snakemake_storage_plugin_sda"]
 PACKAGES = {
-    "broker": [*_SHARED, "gdi.oauth", "token_broker"],
-    "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.releases", "node_gateway"],
+    "broker": [*_SHARED, "gdi.oauth", "gdi.visas", "token_broker"],
+    "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.releases", "gdi.visas", "node_gateway"],
     "snakemake": [*_SNAKEMAKE, "snakemake_executor_plugin_tes_auth", "snakemake_logger_plugin_airflow"],
     "task": _SNAKEMAKE,
     "airflow": [*_SHARED, "gdi.releases", "gdi.pods", "gdi_operators"],

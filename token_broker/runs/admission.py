@@ -11,10 +11,10 @@ from gdi.contracts.runs import PlanItem
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.visas.visas import SENTENCES, Visa, Visas
 from token_broker.audit import Audit
 from token_broker.enrolment import EnrolmentFile
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
-from token_broker.visas.visas import SENTENCES, Visa, Visas
 
 APPLY = "Apply for access to this dataset in the REMS of its data access committee."
 

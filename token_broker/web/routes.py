@@ -17,9 +17,9 @@ from gdi.contracts.ids import GrantId
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import html_errors, style_sheet
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.visas.visas import Visa
 from token_broker.api import B
 from token_broker.broker import Broker
-from token_broker.visas.visas import Visa
 from token_broker.web import pages, sessions
 from token_broker.web.sessions import SESSION
 

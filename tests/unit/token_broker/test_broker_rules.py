@@ -17,13 +17,13 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.rfc6749 import TokenSet
+from gdi.visas.conditions import conditions_met, wildcard
 from tests.support.clock import Clock
 from token_broker.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean
 from token_broker.grants.parameters import hash_of
 from token_broker.settings import Settings
 from token_broker.tokens.stored_tokens import StoredTokens
-from token_broker.visas.conditions import conditions_met, wildcard
 
 KEY = SigningKey.generate().jwk()
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, same_type, verify
-from token_broker.enrolment import VisaIssuer
-from token_broker.visas.visas import Visa, Visas
+from gdi.visas.issuer import VisaIssuer
+from gdi.visas.visas import Visa, Visas
 
 ISS, JKU, USER, DATASET = "https://visas.example/", "https://visas.example/jwks", "alice@example.org", "EGAD1"
 GONE = "(not there)"

@@ -17,8 +17,8 @@ import jwt
 
 from gdi.contracts.refusals import VisaReason
 from gdi.kit.jose import ALGORITHMS, BROKEN, RemoteKeys, TokenError, decoded, same_type
-from token_broker.enrolment import VisaIssuer
-from token_broker.visas.conditions import conditions_met
+from gdi.visas.conditions import conditions_met
+from gdi.visas.issuer import VisaIssuer
 
 MAX_VISAS, MAX_VISA_CHARS = 2000, 20_000
 LEEWAY = 5.0  # seconds, of a visa's end
