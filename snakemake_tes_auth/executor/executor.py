@@ -75,7 +75,7 @@ class Executor(RemoteExecutor):
             cache,
             limit=self._session.sources.limit,
             patterns=tuple(settings.files or ()),
-            never=settings.secret_files,
+            never=settings.secret_files | adapter.credential_files(workflow),
             follow_out=settings.run_file is None,
         )
         self._tasks = Builder(folder, image=image, mode=settings.mode, cache=cache, sources=files)

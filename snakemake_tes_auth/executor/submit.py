@@ -89,11 +89,11 @@ class Submitter:
         # An entry of an earlier process serves once: when Snakemake runs the job again, it means it.
         earlier = self._live.earlier.pop(entry.key, []) if self._live.earlier else []
         try:
-            plan, sources = await self._planned(entry) if earlier else (None, [])
+            planned = await self._planned(entry) if earlier else None
         except CannotRun as error:
             entry.error = str(error)
             return
-        mine = plan.hash(sources) if plan is not None else ""
+        mine = planned[0].hash(planned[1]) if planned else ""
         found = next((f for f in earlier if f.state in LIVE - ENDING and f.hash == mine), None)
         if found is None:
             complete = next((f for f in earlier if f.state == "COMPLETE" and f.hash == mine), None)
@@ -107,14 +107,14 @@ class Submitter:
         try:
             # What an earlier process started otherwise would write the same outputs, perhaps after the new task did.
             await self._live.end([f.identifier for f in earlier if f.state in LIVE])
-            entry.identifier = await self._live.create(await self._task(entry))
+            entry.identifier = await self._live.create(await self._task(entry, planned))
         except CannotRun as error:
             entry.error = str(error)
         except ProblemError as error:
             entry.error = f"{self._session.server} did not accept it: {error}"
 
-    async def _task(self, entry: Submission) -> Task:
-        plan, sources = await self._planned(entry)
+    async def _task(self, entry: Submission, planned: tuple[Plan, list[Input]] | None = None) -> Task:
+        plan, sources = planned or await self._planned(entry)
         return plan.task(key=entry.key, tries=entry.tries, sources=sources)
 
     async def _planned(self, entry: Submission) -> tuple[Plan, list[Input]]:

@@ -6,6 +6,7 @@ tests/unit/test_snakemake_adapter.py fails loudly where another Snakemake change
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -19,6 +20,15 @@ from snakemake_tes_auth.workflow.shell_command import LATER, UnknownCommand, she
 
 DROPPED_RESOURCES = ("_cores", "_nodes", "tmpdir")
 MAX_SPANS = 20
+CREDENTIALS = (  # variables that name files
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "BOTO_CONFIG",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "KUBECONFIG",
+    "NETRC",
+)
 # As snakemake.shell sets them for each command.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -607,6 +617,21 @@ def default_storage(workflow: Any) -> tuple[Any | None, str]:
     return workflow.storage_registry.default_storage_provider, str(
         workflow.storage_settings.default_storage_prefix or ""
     )
+
+
+def credential_files(workflow: Any) -> frozenset[Path]:
+    """The files that the settings of storage plugins and the clouds' own variables name: their clients open them while
+    the workflow is read, and no task gets them.
+    """
+    tagged = (workflow.storage_provider_settings or {}).values()
+    given = [v for each in tagged for settings in each for v in vars(settings).values() if isinstance(v, str | Path)]
+    given += [name for variable in CREDENTIALS for name in os.environ.get(variable, "").split(os.pathsep)]
+    found = set()
+    for name in given:
+        with contextlib.suppress(OSError, ValueError):  # a token itself may be no possible name of a file
+            if Path(name).is_file():
+                found |= {Path(name).absolute(), Path(name).resolve()}
+    return frozenset(found)
 
 
 def has_logger(workflow: Any, name: str) -> bool:

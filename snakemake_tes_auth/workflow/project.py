@@ -38,6 +38,11 @@ def being_written() -> set[Path]:
     return found
 
 
+def is_key(path: Path) -> bool:
+    """Whether its name is that of a private key."""
+    return any(fnmatch.fnmatch(path.name, key) for key in KEYS)
+
+
 def foreign(path: Path) -> bool:
     """Whether a file belongs to the system, to Python or to a hidden folder, and so to no workflow."""
     installed = (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), str(Path(__file__).parents[2]))
@@ -71,6 +76,17 @@ class Project:
             return False
         return self._added(path, root) or not _hidden(path, root)
 
+    def withheld(self, path: Path) -> str:
+        """Why no task gets this file, whoever names it: it holds a credential, or a link leads out where none may; ""
+        where one may.
+        """
+        real = path.resolve()
+        if path in self.never or real in self.never:
+            return "it holds a credential of this process"
+        if not self.follow_out and not any(real.is_relative_to(root.resolve()) for root in self.roots):
+            return "it is a link that leads out of the workflow"
+        return ""
+
     @cached_property
     def files(self) -> frozenset[Path]:
         """The project's files; `links` and `left_out` are complete afterwards."""
@@ -83,9 +99,9 @@ class Project:
             root = self.root_of(path)
             size = path.stat().st_size
             added = root is not None and self._added(path, root)
-            if path in self.never or path.resolve() in self.never:
-                self.left_out[path] = "it holds a credential of this process"
-            elif not added and any(fnmatch.fnmatch(path.name, key) for key in KEYS):
+            if why := self.withheld(path):
+                self.left_out[path] = why
+            elif not added and is_key(path):
                 self.left_out[path] = "its name is that of a key"
             elif not added and (path in written or any(fnmatch.fnmatch(path.name, name) for name in LOGS)):
                 self.left_out[path] = "it is a log"
@@ -100,6 +116,8 @@ class Project:
 
     def links_to(self, files: Iterable[Path]) -> list[tuple[str, str]]:
         """The links that lead to one of these files or to a folder of theirs, as (path, target as it is written)."""
+        if not self.links:
+            return []
         wanted = {p for f in files for p in (f, *f.parents)}
         chosen = {link for link, target in self.links.items() if target in wanted}
         while more := {link for link, target in self.links.items() if target in chosen} - chosen:

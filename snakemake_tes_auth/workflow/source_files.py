@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from snakemake_tes_auth.workflow.jobview import JobView
-from snakemake_tes_auth.workflow.project import MAX_FILES, Project, foreign
+from snakemake_tes_auth.workflow.project import MAX_FILES, Project, foreign, is_key
 
 MAX_FILE = 64 * 1024 * 1024  # bytes of one file
 WHOLE = 200  # a project of at most so many files goes whole with a command that names one of them
@@ -44,6 +44,7 @@ class SourceFiles:
         roots = tuple(dict.fromkeys((folder, work, *above)))
         self.project = Project(roots, limit, patterns, never, follow_out)
         self._named = functools.cache(self._named_by)
+        self._withheld = functools.cache(self.project.withheld)
 
     def by_command(self, job: JobView) -> set[Path]:
         """What the commands need: files and folders that they name, by absolute path, from the working directory or as
@@ -55,7 +56,7 @@ class SourceFiles:
                 found |= self._named(word)
         if found and len(self.project.files) <= WHOLE:
             found |= self.project.files
-        return found
+        return {path for path in found if not self._withheld(path)}
 
     def by_snakemake(self, read: Iterable[Path]) -> set[Path]:
         """What Snakemake itself reads, with what lies beside it (scripts have modules), and the project's files."""
@@ -66,7 +67,7 @@ class SourceFiles:
             if path not in found and path.suffix in SCRIPTS and not path.is_relative_to(self._cache):
                 found |= self._beside(path)
             found.add(path)
-        return found
+        return {path for path in found if path.is_relative_to(self._cache) or not self._withheld(path)}
 
     def covers(self, path: Path) -> bool:
         """Whether a task may be given this local file: it lies with the workflow, in the working directory or in the
@@ -74,11 +75,11 @@ class SourceFiles:
         """
         if path.is_relative_to(self._cache):
             return ".." not in path.parts
-        return self.project.allows(path)
+        return self.project.allows(path) and not self._withheld(path)
 
     def may_read(self, path: Path) -> bool:
         """Whether a file that the Snakefile opened goes along."""
-        return self.covers(path) or (self.project.follow_out and path not in self.project.never)
+        return self.covers(path) or (self.project.follow_out and not self._withheld(path))
 
     def links(self, files: Iterable[Path]) -> list[tuple[str, str]]:
         """The workflow's symbolic links that lead to one of `files`: (path, target)."""
@@ -123,7 +124,9 @@ class SourceFiles:
             return {path}
         if self.project.root_of(path) is not None:
             return {path, *(f for f in self.project.files if f.is_relative_to(path.parent))}
-        near = [f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith(".")]
+        near = [
+            f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith(".") and not is_key(f)
+        ]
         return {path, *(f for f in near[:MAX_FILES] if f.stat().st_size <= self.project.limit)}
 
 

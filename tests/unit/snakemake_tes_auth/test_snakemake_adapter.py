@@ -52,7 +52,10 @@ ATTRIBUTES: tuple[tuple[Any, str], ...] = (
     (GroupJob, "attempt dag get_target_spec is_group jobid resources rules threads toposorted __iter__"),
     (DAG, "jobs needrun dependencies get_unneeded_temp_files reason needrun_jobs"),
     (Rule, "name conda_env input output log benchmark"),
-    (snakemake.workflow.Workflow, "rules main_snakefile included envvars storage_registry sourcecache"),
+    (
+        snakemake.workflow.Workflow,
+        "rules main_snakefile included envvars storage_registry sourcecache storage_provider_settings",
+    ),
     (_IOFile, "flags is_storage storage_object"),
     (SourceCache, "get_path runtime_cache_path"),
     (StorageRegistry, "default_storage_provider register_storage infer_provider"),

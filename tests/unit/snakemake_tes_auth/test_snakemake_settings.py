@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_common.plugin_registry.plugin import TaggedSettings
 
 from snakemake_tes_auth.credentials.oauth import ClientCredentials
 from snakemake_tes_auth.credentials.tokens import BasicPassword, FileTokens, FixedToken, NoToken
 from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.settings import ExecutorSettings, base_url, credential, open_session
+from snakemake_tes_auth.workflow import adapter
 
 
 def workflow(folder: Path, prefix: str = "s3://bucket/prefix", config: dict[str, Any] | None = None) -> Any:
@@ -116,3 +118,21 @@ def test_a_runs_name_comes_from_storage_and_workflow_alone(tmp_path: Path) -> No
 
 def test_a_token_is_not_in_the_settings_repr() -> None:
     assert "abc-4711" not in repr(ExecutorSettings(token="abc-4711"))
+
+
+def test_credentials_are_the_files_of_storage_settings_and_of_the_clouds_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("key.json", "config", "real"):
+        (tmp_path / name).touch()
+    (tmp_path / "netrc").symlink_to("real")
+    tagged = TaggedSettings()
+    tagged.register_settings(SimpleNamespace(keyfile=tmp_path / "key.json", token="x" * 5000, retries=3))
+    tagged.register_settings(SimpleNamespace(keyfile=None, endpoint="https://s3.example.org"), "other")
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/config:{tmp_path}/missing")
+    monkeypatch.setenv("NETRC", f"{tmp_path}/netrc")
+    read: Any = SimpleNamespace(storage_provider_settings={"gcs": tagged})
+    named = {tmp_path / name for name in ("config", "netrc", "real")}
+    assert adapter.credential_files(read) == named | {tmp_path / "key.json"}
+    read.storage_provider_settings = None
+    assert adapter.credential_files(read) == named

@@ -148,6 +148,23 @@ def test_what_is_too_large_or_holds_a_credential_is_left_out_and_told(tmp_path: 
         tmp_path / "large.bam": "it has 2000 bytes, more than 1000",
         tmp_path / "password": "it holds a credential of this process",
     }
+    (tmp_path / "another-name").symlink_to("password")
+    sources = SourceFiles(tmp_path, tmp_path, never=frozenset([tmp_path / "password"]))
+    for name in ("password", "another-name", "./password"):
+        assert tmp_path / "password" not in sources.by_command(view(shell=f"cat a.py {name}"))
+        assert tmp_path / "another-name" not in sources.by_command(view(shell=f"cat a.py {name}"))
+        assert not sources.covers(tmp_path / name) and not sources.may_read(tmp_path / name)
+    assert sources.by_snakemake({tmp_path / "password"}) & {tmp_path / "password"} == set()
+
+
+def test_what_lies_beside_a_script_outside_of_the_project_goes_without_keys(tmp_path: Path) -> None:
+    project(tmp_path, "flow/Snakefile", "tools/a.py", "tools/lib.py", "tools/id_rsa", "tools/server.pem", "tools/token")
+    folder, tools = tmp_path / "flow", tmp_path / "tools"
+    sources = SourceFiles(folder, folder, never=frozenset([tools / "token"]))
+    assert sources.by_command(view(shell="python3 ../tools/a.py")) - {folder / "Snakefile"} == {
+        tools / "a.py",
+        tools / "lib.py",
+    }
 
 
 def test_nothing_beside_a_pods_workflow_is_sent_whatever_a_command_names(tmp_path: Path) -> None:
@@ -164,7 +181,14 @@ def test_nothing_beside_a_pods_workflow_is_sent_whatever_a_command_names(tmp_pat
         assert not pod.may_read(work / name)
     assert pod.by_snakemake({tmp_path / "identity/token", tmp_path / "run.json", folder / "Snakefile"}) == own
     (folder / "link").symlink_to(tmp_path / "identity/token")
-    assert SourceFiles(folder, work, follow_out=False).project.files == own
+    (folder / "up").symlink_to(tmp_path)
+    (work / "link").symlink_to(tmp_path / "run.json")
+    pod = SourceFiles(folder, work, follow_out=False)
+    assert pod.project.files == own
+    for path in (folder / "link", folder / "up/identity/token", work / "link"):
+        assert pod.by_command(view(shell=f"cat {path}")) <= own, path
+        assert not pod.covers(path) and not pod.may_read(path), path
+        assert pod.by_snakemake({path}) == own, path
     anywhere = SourceFiles(folder, work)
     assert tmp_path / "identity/token" in anywhere.project.files, "a project with workflow/Snakefile goes whole"
 
