@@ -38,7 +38,7 @@ test-federation:
 test-repeat: setup
 	@$(BIN)/python -m tests.repeat $(ARGS)
 
-# What would not fit into a quarter of an hour: every feature, fault and page against real servers. No root.
+# What would not fit into `make test`: every feature, fault and page against real servers. No root.
 test-long: setup
 	@$(PYTEST) -n 2 --dist loadfile -m long -o "testpaths=tests/unit tests/integration" $(ARGS)
 

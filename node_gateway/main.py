@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import errno
 import json
 import logging
@@ -16,13 +15,13 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from gdi.kit.database import DatabaseAwayError
+from gdi.kit.graceful_shutdown import SideServer
 from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
@@ -40,15 +39,7 @@ from node_gateway.settings import DatabaseSettings, Settings
 log = logging.getLogger("node_gateway")
 
 
-class _Server(uvicorn.Server):
-    """Signals are handled once for both listeners, in `serve`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def _server(app: object, settings: Settings, *, internal: bool = False) -> _Server:
+def _server(app: object, settings: Settings, *, internal: bool = False) -> SideServer:
     mutual: dict[str, Any] = {}
     if internal and settings.internal_tls_cert_file is not None:
         mutual = {
@@ -57,7 +48,7 @@ def _server(app: object, settings: Settings, *, internal: bool = False) -> _Serv
             "ssl_cert_reqs": ssl.CERT_REQUIRED,
             "ssl_ca_certs": str(settings.internal_client_ca_file),
         }
-    return _Server(
+    return SideServer(
         uvicorn.Config(
             app,  # type: ignore[arg-type]  # an ASGI application
             access_log=False,
@@ -137,7 +128,7 @@ async def serve(settings: Settings) -> None:
             settings.internal_socket or settings.internal_port,
         )
 
-        async def one(server: _Server, listener: socket.socket) -> None:
+        async def one(server: SideServer, listener: socket.socket) -> None:
             try:
                 await server.serve(sockets=[listener])
             finally:

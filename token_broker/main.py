@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 
 import uvicorn
 
 from gdi.kit.database import DatabaseAwayError
-from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown
+from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown, SideServer
 from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.serving import bind
 from gdi.kit.settings import SettingsError
@@ -78,14 +78,6 @@ async def serve(settings: Settings) -> int:
     return 0 if server.started else 2
 
 
-class _Watched(uvicorn.Server):
-    """Signals are the main server's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def _watched(settings: Settings, broker: Broker, drain: GracefulShutdown) -> AsyncIterator[None]:
     """With the listener for monitoring, where one is set, until the broker stops. SettingsError where the port is
@@ -99,9 +91,14 @@ async def _watched(settings: Settings, broker: Broker, drain: GracefulShutdown) 
     except OSError as error:
         raise SettingsError(f"TOKEN_BROKER_OPERATIONS_PORT: {error.strerror}") from None
     config = uvicorn.Config(
-        operations_app(broker, drain), log_config=None, access_log=False, server_header=False, lifespan="off"
+        operations_app(broker, drain),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        lifespan="off",
     )
-    server = _Watched(config)
+    server = SideServer(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield

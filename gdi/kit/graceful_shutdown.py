@@ -4,7 +4,9 @@ a rolling update loses no request.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Generator
 from types import FrameType
 
 import uvicorn
@@ -46,6 +48,14 @@ class LastAnswers:
             await send(message)
 
         await self.app(scope, receive, closing if scope["type"] == "http" else send)
+
+
+class SideServer(uvicorn.Server):
+    """A server beside others in one event loop: signals are handled once, by its owner, who sets `should_exit`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
 
 
 class GracefulServer(uvicorn.Server):

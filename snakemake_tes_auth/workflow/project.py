@@ -22,7 +22,10 @@ MAX_TOTAL = 256 * 1024 * 1024  # bytes of all of them
 MAX_SHARES = 12  # all of them are at most so many times the largest one: a gateway takes 64 MiB in all
 MAX_LOOKED_AT = 20_000  # entries of folders
 LOGS = ("*.log", "nohup.out", "slurm-*.out")  # what starts leave behind; another one at each start
-KEYS = ("*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_ed25519*")  # nobody sends these by accident
+KEYS = (  # nobody sends these by accident
+    *("*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "id_rsa*", "id_ecdsa*", "id_ed25519*"),
+    *("*.jwt", "*.token", "kubeconfig*", "credentials.json", "credentials.toml", "credentials.yaml"),
+)
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt", "/proc", "/sys", "/dev", "/run", "/var", "/boot")
 
 

@@ -324,17 +324,18 @@ class Grants:
     async def forget_old(self) -> None:
         """Removes grants that ended KEEP ago, with what Vault still holds of them; runs that are open keep theirs."""
         used = sa.select(runs.c.grant_id).where(runs.c.state == "open")
-        query = sa.select(grants.c.id).where(
+        query = sa.select(grants.c.id, grants.c.state).where(
             grants.c.expires_at < time.time() - KEEP,
             grants.c.state != "active",
             grants.c.revoke_due.is_(None),
             grants.c.id.not_in(used),
         )
         async with self._store.read() as c:
-            old = list((await c.execute(query.limit(200))).scalars())
-        for grant in old:
+            old = (await c.execute(query.limit(200))).all()
+        for grant, state in old:
             try:
-                await self.refresher.end(grant)  # of a dead grant a record may be left
+                if state not in ("expired", "revoked"):  # `revoke_upstream` ended those
+                    await self.refresher.end(grant)
             except (NotRevoked, VaultUnavailable, ProblemError) as error:
                 log.warning("grant %s: not yet removed: %s", grant, error)
                 continue

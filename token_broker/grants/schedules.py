@@ -83,9 +83,7 @@ class Schedules:
         """A run was refused at admission. Where it was a scheduled one, and access or consent is gone, its schedule
         stops and says why.
         """
-        async with self._store.read() as c:
-            query = sa.select(starts.c.due).where(starts.c.grant_id == grant, starts.c.dag_run_id == run_id)
-            due = (await c.execute(query)).scalar_one_or_none()
+        due = await self._due(grant, run_id)
         if due is not None and error.problem.status == 403:
             await self.stop(
                 grant,
@@ -96,11 +94,10 @@ class Schedules:
         """A scheduled start is of the schedule's version, which the first one fixes where the user did not.
         ProblemError 403 `workflow-changed` otherwise, and the schedule stops.
         """
+        if await self._due(grant, run_id) is None:
+            return  # a start by hand
         mine = schedules.c.grant_id == grant
         async with self._store.write() as c:
-            started = starts.c.grant_id == grant, starts.c.dag_run_id == run_id
-            if (await c.execute(sa.select(starts.c.due).where(*started))).first() is None:
-                return  # a start by hand
             await c.execute(schedules.update().where(mine, schedules.c.digest.is_(None)).values(digest=digest))
             fixed = (await c.execute(sa.select(schedules.c.digest).where(mine))).scalar_one_or_none()
         if fixed in (None, digest):
@@ -136,6 +133,12 @@ class Schedules:
         async with self._store.write() as c:
             await c.execute(starts.delete().where(starts.c.due < self._clock() - KEEP, starts.c.state != "due"))
             await c.execute(schedules.delete().where(schedules.c.grant_id.not_in(gone)))
+
+    async def _due(self, grant: str, run_id: str) -> float | None:
+        """When a scheduled start was due, Unix time; None for a start by hand."""
+        query = sa.select(starts.c.due).where(starts.c.grant_id == grant, starts.c.dag_run_id == run_id)
+        async with self._store.read() as c:
+            return (await c.execute(query)).scalar_one_or_none()
 
     # --- the steps -------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ class Attempt:
             disk=self._disk(),
             files=limits.files,
         )
-        with enforced(
+        async with enforced(
             self.worker.maker,
             bounds,
             [self.folder.root],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +25,8 @@ class Enforced:
     enter: Callable[[], None] | None = None
 
 
-@contextmanager
-def enforced(
+@asynccontextmanager
+async def enforced(
     maker: Bubblewrap | Engine,
     bounds: Bounds,
     folders: Sequence[Path],
@@ -33,11 +34,11 @@ def enforced(
     cpus: float | None,
     processes: int | None,
     groups: cgroups.Cgroups | None,
-) -> Iterator[Enforced]:
+) -> AsyncIterator[Enforced]:
     """While the sandbox lives. What lies in `folders` already, the inputs, does not count. `groups` None: the
     supervisor does what it can.
     """
-    before, there = stored(folders, Bounds())
+    before, there = await asyncio.to_thread(stored, folders, Bounds())
     rest = replace(
         bounds,
         disk=None if bounds.disk is None else before + bounds.disk,
@@ -50,7 +51,7 @@ def enforced(
     try:
         yield Enforced(replace(rest, memory=None), folders, group.enter)
     finally:
-        group.remove()
+        await asyncio.to_thread(group.remove)
 
 
 def unbounded(maker: Bubblewrap | Engine, groups: cgroups.Cgroups | None) -> list[str]:

@@ -62,8 +62,12 @@ def run(tmp_path: Path, code: str, bounds: Bounds, way: str, cpus: float | None 
     box = Sandbox(binds=[*python_folders(), Bind(root / "gdi/work", "/gdi/work", writable=True)], workdir="/gdi/work")
     executor = TaskExecutor(image="x", command=[sys.executable, "-c", code])
     groups = GROUPS if way == "cgroup" else None
-    with enforced(maker, bounds, [root], cpus=cpus, processes=256, groups=groups) as in_force:
-        return asyncio.run(execute.run(executor, box, maker, root, 300, in_force))
+
+    async def whole() -> execute.Ended:
+        async with enforced(maker, bounds, [root], cpus=cpus, processes=256, groups=groups) as in_force:
+            return await execute.run(executor, box, maker, root, 300, in_force)
+
+    return asyncio.run(whole())
 
 
 def test_as_root_a_cgroup_can_be_had() -> None:
