@@ -82,7 +82,7 @@ class Gateway:
         except ValueError as error:
             raise SettingsError(f"KEY_FILE: {settings.key_file}: {error}") from None
         try:
-            policy = PolicyFile(settings.policy_file)
+            policy = PolicyFile(settings.policy_file, settings.datasets_folder)
         except PolicyError as error:
             raise SettingsError(f"POLICY_FILE: {error}") from None
         password = read_secret_text(settings.tes_password_file, "TES_PASSWORD_FILE")
@@ -115,7 +115,16 @@ class Gateway:
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)
         listings = Listings(archive)
         data = Data(
-            store, broker, fences, archive, listings, audit, tes_key, metrics, asyncio.Semaphore(settings.max_streams)
+            store,
+            broker,
+            fences,
+            archive,
+            listings,
+            audit,
+            tes_key,
+            metrics,
+            asyncio.Semaphore(settings.max_streams),
+            policy,
         )
         reviews = Reviews(database, policy, area, audit)
         releases = Releases(
@@ -134,7 +143,7 @@ class Gateway:
         oidc_http = shared_client(connections=20)
         sign_in = ReviewSignIn.of(settings, key, oidc_http, UsedIds(database, db.used_ids))
         retention = Retention(database, locks, policy, workspace, broker_http, audit)
-        metrics.policy_problem.set_function(lambda: float(bool(policy.problem)))
+        metrics.policy_problem.set_function(lambda: float(bool(policy.problem or policy.datasets.problem)))
         health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)

@@ -31,6 +31,7 @@ def router(gateway: Gateway) -> APIRouter:
         caller = await gateway.auth.caller(request, "workspace")
         try:
             file = _of_run(caller, dataset, path)
+            gateway.policy.datasets.required(dataset)
         except ProblemError as error:
             await gateway.auth.refuse(f"HEAD {request.url.path}", error, caller, dataset=dataset)
             raise

@@ -69,7 +69,8 @@ class Health:
         found = await asyncio.gather(*(_bounded(check) for check in checks.values()))
         self.policy.current()
         policy = f"the last good one is in force, for {self.policy.problem}" if self.policy.problem else "ok"
-        self.checks = {**dict(zip(checks, found, strict=True)), "policy": policy}
+        mine = {"policy": policy, "datasets": self.policy.datasets.problem or "ok"}
+        self.checks = {**dict(zip(checks, found, strict=True)), **mine}
         return self.checks
 
     async def for_ever(self) -> None:

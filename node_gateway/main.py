@@ -26,6 +26,7 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
+from node_gateway import explanation
 from node_gateway.app import internal_app, operations_app, public_app
 from node_gateway.audit import Audit
 from node_gateway.context import Gateway, open_database
@@ -193,6 +194,19 @@ async def _migrate(settings: DatabaseSettings, source: Path | None) -> int:
     return 0
 
 
+def _check(policy: Path | None, datasets: Path | None) -> int:
+    """Prints what holds and what is wrong; 1 where something is."""
+    if policy is None:
+        settings = Settings.load()
+        policy, datasets = settings.policy_file, settings.datasets_folder
+    sentences, wrong = explanation.check(policy, datasets or policy.parent / "datasets")
+    for sentence in sentences:
+        print(sentence)
+    for mistake in wrong:
+        print(f"Wrong: {mistake}", file=sys.stderr)
+    return int(bool(wrong))
+
+
 async def _epoch(settings: Settings, arguments: argparse.Namespace) -> str:
     database, _ = await open_database(settings)
     try:
@@ -233,6 +247,10 @@ def parser() -> argparse.ArgumentParser:
     whence = "then copy a gateway's SQLite file into the database, which has to be empty; stop the gateways before"
     migrate.add_argument("--from", dest="source", type=Path, metavar="FILE", help=whence)
     epoch_command.add(commands)
+    checking = "say in plain sentences what policy and descriptors of datasets allow, and name each wrong field"
+    check = commands.add_parser("check", help=checking, description=checking)
+    check.add_argument("policy", type=Path, nargs="?", metavar="POLICY", help="NODE_GATEWAY_POLICY_FILE if not given")
+    check.add_argument("datasets", type=Path, nargs="?", metavar="FOLDER", help="`datasets` beside the policy")
     audit = "check the audit's chain of hashes"
     commands.add_parser("verify-audit", help=audit, description=audit)
     return top
@@ -249,6 +267,8 @@ def main() -> None:
                 sys.exit(asyncio.run(_migrate(DatabaseSettings.load(), arguments.source)))
             case "epoch":
                 print(asyncio.run(_epoch(Settings.load(), arguments)))
+            case "check":
+                sys.exit(_check(arguments.policy, arguments.datasets))
             case "verify-audit":
                 print(f"{asyncio.run(_verify_audit(Settings.load()))} entries, each follows the one before it")
             case _:

@@ -15,6 +15,7 @@ from gdi.contracts.ids import WorkflowAt
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from gdi.releases.registry import UnknownKindError, kind_of
+from node_gateway.descriptors import Descriptors
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +94,13 @@ def load(path: Path) -> Policy:
 
 class PolicyFile(ReloadingFile[Policy]):
     """The policy in force. A changed file takes effect at the next request; a broken one does not: the last good policy
-    stays and `problem` says why.
+    stays and `problem` says why. `datasets`: the descriptors beside it, in the folder `datasets` unless another is
+    named.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, datasets: Path | None = None) -> None:
         super().__init__(path, load, PolicyError, "policy")
+        self.datasets = Descriptors(datasets or path.parent / "datasets")
 
     def current(self) -> Policy:
         return self.look()

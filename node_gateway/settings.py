@@ -40,7 +40,8 @@ class Settings(DatabaseSettings):
     `INTERNAL_HOST` says otherwise) is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only
     clients with a certificate of that authority get in. `OPERATIONS_PORT` (at `OPERATIONS_HOST`) is one more listener,
     for monitoring: `/metrics`, and `/readyz` with its reasons, which the internal one has too. `SDA_PREFIX` is `s3` for
-    archives newer than v0.3.179.
+    archives newer than v0.3.179. `DATASETS_FOLDER` has the descriptors of datasets, `datasets` beside the policy
+    unless it is set.
     `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
     internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
     `DATABASE_URL`: an SQLite file serves one gateway; PostgreSQL (`postgresql+asyncpg://user@host/name`, the password
@@ -63,6 +64,7 @@ class Settings(DatabaseSettings):
     broker_issuer: HttpUrl | None = None
     key_file: Path
     policy_file: Path
+    datasets_folder: Path | None = None
     tes_url: HttpUrl
     tes_user: str = Field(min_length=1, max_length=200)
     tes_password_file: Path

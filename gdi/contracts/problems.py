@@ -39,6 +39,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "broker-away": ProblemType((503,), "Try again in a few seconds."),
     "cluster-away": ProblemType((502, 503), "It is tried again."),
     "database-unavailable": ProblemType((503,), "Try again in some seconds; tell the operator if it stays."),
+    "dataset-not-described": ProblemType((403,), "Ask the node's operator."),
     "dataset-not-granted": ProblemType(
         (403,), "Give consent for these datasets (a new grant), and start a run that names them."
     ),

@@ -20,6 +20,7 @@ from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
+from node_gateway.policy import PolicyFile
 from node_gateway.redaction import CAPABILITY_PREFIX
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.store import Known, TaskStore
@@ -53,6 +54,7 @@ class Data:
     key: PublicKey
     metrics: Metrics
     streams: asyncio.Semaphore
+    policy: PolicyFile
 
     async def open(self, file: SdaUrl, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
@@ -83,6 +85,8 @@ class Data:
     async def _open(self, known: Known, file: SdaUrl, public_key: str, method: str) -> Download:
         if (file.dataset, file.path) not in known.inputs:
             raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
+        if self.policy.datasets.of(file.dataset) is None:
+            raise Denied(403, "AccessDenied", f"The node's operator has not described the dataset {file.dataset}.")
         if not self.key.is_header(public_key) or known.key_fingerprint != self.key.fingerprint:
             raise Denied(
                 403,

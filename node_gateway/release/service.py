@@ -62,6 +62,8 @@ class Releases:
         """
         policy = self.policy.current()
         kind = self._allowed(request, caller, policy)
+        for dataset in sorted(caller.datasets):
+            self.policy.datasets.required(dataset)
         async with self.locks.alone("releases"):
             with (
                 tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,

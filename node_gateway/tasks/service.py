@@ -48,6 +48,8 @@ class Tasks:
         sent. ProblemError as `check` and the TES say; TesAway.
         """
         checked = await asyncio.to_thread(check, task, caller, self.policy.current())
+        for dataset in sorted({file.dataset for file in checked.sda if file is not None}):
+            self.policy.datasets.required(dataset)
         async with self.locks.alone("job", caller.run, checked.job, checked.try_):
             known = await self.store.latest(caller.run, checked.job, checked.try_)
             if known is not None and (kept := await self._keep(known)):

@@ -169,6 +169,7 @@ class Gateway:
                 "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
                 "persistence": {"existingClaim": "state"},
                 "policy": yaml.safe_load(node.policy(layout, name).read_text()),
+                "datasets": [node.descriptor(dataset) for dataset in layout.datasets(name)],
                 "sda": {"url": url["sda"], "prefix": "s3-encrypted"},
                 "tes": {"url": url["tes"], "user": node.TES_USER, "flavour": "ga4gh"},
                 "workspace": {"endpoint": url["s3"], **buckets},

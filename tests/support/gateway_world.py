@@ -413,6 +413,9 @@ class World:
         self.extra: dict[str, str] = {}
         self.python_path = [Path(__file__).parents[2]]  # of the gateway's process
         self.policy()
+        self.describe("DS*")
+        for many in ("RV*", "YN*"):
+            self.describe(many)
         for name, data in (
             ("key.pem", self.gateway_key.pem()),
             ("tes-password", self.tes.password.encode()),
@@ -428,6 +431,15 @@ class World:
         temporary = self.folder / "policy.new"
         temporary.write_text(yaml.safe_dump({**POLICY, **changes}))
         temporary.replace(self.folder / "policy.yaml")
+
+    def describe(self, dataset: str, **changes: Any) -> None:
+        """What the node's operator says of a dataset, or of all whose id begins so (`DS*`)."""
+        folder = self.folder / "datasets"
+        folder.mkdir(exist_ok=True)
+        values = {"dataset": dataset, "assembly": "GRCh37", "membership": "contract", "absent": "reference", **changes}
+        file = folder / f"{dataset.replace('*', '-all')}.yaml"
+        file.with_suffix(".new").write_text(yaml.safe_dump(values))
+        file.with_suffix(".new").replace(file)
 
     def environment(self) -> dict[str, str]:
         values = {

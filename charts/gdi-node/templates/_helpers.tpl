@@ -135,6 +135,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 - {name: NODE_GATEWAY_KEY_FILE, value: /etc/gdi/key/key.pem}
 - {name: NODE_GATEWAY_POLICY_FILE, value: /etc/gdi/policy/policy.yaml}
+- {name: NODE_GATEWAY_DATASETS_FOLDER, value: /etc/gdi/datasets}
 {{- $sqlite := "sqlite+aiosqlite:////var/lib/gdi/gateway.db" }}
 - {name: NODE_GATEWAY_DATABASE_URL, value: {{ $g.database.url | default $sqlite | quote }}}
 {{- if $g.database.passwordSecret.name }}

@@ -81,7 +81,23 @@ def policy(layout: Layout, node: str) -> Path:
     file = layout.folder("nodes", node, "gateway") / "policy.yaml"
     if not file.exists():
         file.write_text(yaml.safe_dump(document, sort_keys=False))
+    for dataset in layout.datasets(node):
+        described = file.parent / "datasets" / f"{dataset}.yaml"
+        described.parent.mkdir(exist_ok=True)
+        if not described.exists():
+            described.write_text(yaml.safe_dump(descriptor(dataset), sort_keys=False))
     return file
+
+
+def descriptor(dataset: str) -> dict[str, object]:
+    """What the demo's operator says of a dataset: a part of the 1000 Genomes' phase 1 (GRCh37)."""
+    return {
+        "dataset": dataset,
+        "assembly": "GRCh37",
+        "membership": "contract",
+        "absent": "reference",
+        "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
+    }
 
 
 def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4gh") -> ServiceSpec:

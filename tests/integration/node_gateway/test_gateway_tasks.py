@@ -455,6 +455,7 @@ def test_operations_can_watch_it_and_sigterm_ends_it_cleanly(world: World) -> No
         "archive": "ok",
         "storage": "ok",
         "policy": "ok",
+        "datasets": "ok",
     }
     assert httpx.get(world.url + "/audit", trust_env=False).status_code == 404, "the audit is inside only"
     assert world.stop() == 0 and not world.socket.exists()

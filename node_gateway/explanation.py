@@ -1,0 +1,96 @@
+"""Policy and descriptors in plain sentences, for the operator who wrote them (`node-gateway check`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gdi.contracts.descriptor import Descriptor
+from node_gateway.descriptors import Descriptors
+from node_gateway.policy import Policy, PolicyError, load
+
+MEMBERSHIP = {
+    "contract": "results go to users who hold a visa for it, and to their project",
+    "public": "results may go to anyone, a Beacon too",
+    "sensitive": "each person has a budget of frequencies that may leave; when it is used up, only sites that left"
+    " before are answered",
+}
+
+
+def check(policy_file: Path, folder: Path) -> tuple[list[str], list[str]]:
+    """(what holds, what is wrong), a sentence each; a mistake names file and field."""
+    wrong: list[str] = []
+    sentences: list[str] = []
+    try:
+        sentences += of_policy(load(policy_file))
+    except PolicyError as error:
+        wrong.append(str(error))
+    descriptors = Descriptors(folder)
+    wrong += descriptors.problems()
+    found = descriptors.all()
+    if not found:
+        wrong.append(f"{folder} describes no dataset: nothing is served. Write a descriptor (YAML) for each dataset.")
+    for descriptor in found:
+        sentences += of_descriptor(descriptor)
+    return sentences, wrong
+
+
+def of_policy(policy: Policy) -> list[str]:
+    """What the policy allows."""
+    releases = policy.releases
+    return [
+        f"Tasks may run {_list(policy.images)}." if policy.images else "No task may run: `images` is empty.",
+        f"Workflows: {_list(policy.workflows)}."
+        if policy.workflows
+        else "Every workflow may run here: `workflows` is empty. Name those that you approved.",
+        f"A task has at most {policy.max_cpu_cores} CPUs, {policy.max_ram_gb:g} GB of memory and"
+        f" {policy.max_disk_gb:g} GB of disk; a run has at most {policy.max_tasks_per_run} tasks.",
+        f"Releases of the kind {_list(releases.kinds)} may leave." if releases.kinds else "Nothing may leave.",
+        f"No number about fewer than {policy.floor} people leaves, and none says that nobody has something.",
+        "Anyone may read what tasks print: for open data only."
+        if policy.logs == "open"
+        else "Nobody outside the node reads what tasks print.",
+        f"A person looks at every release first: {len(policy.reviewers)} may."
+        if policy.review
+        else "Releases leave without a person's look, unless a workflow asks for it.",
+        f"A run's workspace is emptied {policy.retention_days:g} days after its end."
+        if policy.retention_days is not None
+        else "Workspaces are never emptied: `retention_days` is not set.",
+    ]
+
+
+def of_descriptor(one: Descriptor) -> list[str]:
+    """What may be asked of the dataset, and what is told."""
+    name = f"Dataset {one.dataset}" if one.exact else f"Every dataset whose id begins with {one.dataset[:-1]}"
+    people = "no epoch's people are known by its descriptor: one epoch of one dataset is answered"
+    if one.samples is not None:
+        people = f"its people are in {one.samples.file}, column {one.samples.person}"
+    elif one.identifiers is not None:
+        people = "each sample is one person, named the same in all datasets"
+    lines = [
+        f"{name} ({one.assembly}): {MEMBERSHIP[one.membership]}.",
+        f"{name}: {people}.",
+        f"{name}: a site that its files lack is "
+        + ("one where everybody has the reference." if one.absent == "reference" else "unknown, not zero."),
+    ]
+    if one.classes:
+        lines.append(f"{name}: numbers of people by genotype leave, where each is at least the floor.")
+    if one.zero == "show":
+        lines.append(f"{name}: that nobody carries an allele is told.")
+    if one.kinds:
+        lines.append(f"{name}: only releases of the kind {_list(one.kinds)} may be asked for.")
+    if one.splits:
+        lines.append(
+            f"{name}: an epoch is split by {_list(one.splits)}; levels under {one.min_difference} people join `other`."
+        )
+    for title, sets in (("Variables", one.variable_sets), ("Table", one.tables)):
+        lines += [f"{name}: {title.lower()} {key} are {_list(columns)}." for key, columns in sorted(sets.items())]
+    for overlap in one.overlaps:
+        lines.append(f"{name}: some of its people are in {overlap.dataset} at {overlap.node or 'this node'} as well.")
+    if one.files:
+        lines.append(f"{name}: {len(one.files)} files are described.")
+    return lines
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
