@@ -56,6 +56,12 @@ async def workload_only(caller: Annotated[Caller, Depends(the_caller)]) -> Airfl
     return caller
 
 
+async def writer_only(caller: Annotated[Caller, Depends(the_caller)]) -> AirflowCaller | PodCaller | GatewayCaller:
+    if isinstance(caller, UserCaller):
+        raise _forbidden("workloads and gateways")
+    return caller
+
+
 async def gateway_only(caller: Annotated[Caller, Depends(the_caller)]) -> GatewayCaller:
     if not isinstance(caller, GatewayCaller):
         raise _forbidden("enrolled gateways")
@@ -67,6 +73,7 @@ AnyCaller = Annotated[Caller, Depends(the_caller)]
 TheUser = Annotated[UserCaller, Depends(user_only)]
 TheAirflow = Annotated[AirflowCaller, Depends(airflow_only)]
 TheWorkload = Annotated[AirflowCaller | PodCaller, Depends(workload_only)]
+TheWriter = Annotated[AirflowCaller | PodCaller | GatewayCaller, Depends(writer_only)]
 TheGateway = Annotated[GatewayCaller, Depends(gateway_only)]
 
 
@@ -197,7 +204,7 @@ async def node_token(b: B, gateway: TheGateway, run: RunId, request: m.NodeToken
 
 
 @router.post("/runs/{run}/events", status_code=204, tags=["events"])
-async def post_events(b: B, caller: TheWorkload, run: RunId, batch: m.EventBatch) -> Response:
+async def post_events(b: B, caller: TheWriter, run: RunId, batch: m.EventBatch) -> Response:
     await b.events.post(run, caller, batch)
     return Response(status_code=204)
 

@@ -15,6 +15,8 @@ from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
 from token_broker.grants.tickets import Tickets
 from token_broker.health import Health
+from token_broker.orders.orders import Orders
+from token_broker.orders.preflights import Preflights
 from token_broker.tokens.token_refresher import TokenRefresher
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,10 @@ class Background:
         schedules: Schedules,
         used_ids: UsedIds,
         health: Health,
+        orders: Orders,
+        preflights: Preflights,
     ) -> None:
+        self._orders, self._preflights = orders, preflights
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
         self._used_ids, self._health = used_ids, health
         self._loops: list[asyncio.Task[None]] = []
@@ -53,6 +58,8 @@ class Background:
             (self._schedules.forget_old, HOUR),
             (self._used_ids.forget_old, MINUTE),
             (self._health.look, 2 * TICK),
+            (self._orders.sweep, 2 * TICK),
+            (self._preflights.forget_old, HOUR),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 

@@ -33,6 +33,12 @@ from token_broker.grants.tickets import Tickets
 from token_broker.health import Health
 from token_broker.limits import Limits
 from token_broker.metrics import Metrics
+from token_broker.orders.nodes import KnownNodes
+from token_broker.orders.orders import Orders
+from token_broker.orders.preflights import Preflights
+from token_broker.orders.release_store import ReleaseStore
+from token_broker.orders.work import WorkBoard
+from token_broker.orders.workflows import WorkflowFiles
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
 from token_broker.runs.tokens import RunTokens
@@ -75,8 +81,15 @@ class Broker:
     used_ids: UsedIds
     limits: Limits
     health: Health
+    orders: Orders
+    board: WorkBoard
+    nodes: KnownNodes
+    workflows: WorkflowFiles
+    release_store: ReleaseStore
+    preflights: Preflights
 
     async def close(self) -> None:
+        await self.board.stop()
         await self.background.stop()
         await self.refresher.drain()
         await self.callers.aclose()
@@ -124,11 +137,17 @@ async def open_broker(s: Settings) -> Broker:
     grants.refresher = refresher
     visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age, s.visa_leeway)
     tickets = Tickets(store, grants, audit, s.ticket_lifetime)
-    runs = Runs(store, grants, tickets, Admission(refresher, oidc, visas, enrolment, audit), enrolment, audit)
+    admission = Admission(refresher, oidc, visas, enrolment, audit)
+    runs = Runs(store, grants, tickets, admission, enrolment, audit)
     schedules = Schedules(store, tickets, audit)
     runs.on_refused = schedules.run_refused
     runs.same_version = schedules.same_version
     workloads = Workloads(store, runs, audit)
+    events = Events(store, runs, workloads, s.max_events_per_run, s.max_event_bytes, s.max_event_bytes_per_run)
+    board = WorkBoard(store)
+    orders = Orders(store, key, s.public_url, runs, grants, admission, events, audit, board.news)
+    nodes, workflows = KnownNodes(store, enrolment), WorkflowFiles(store)
+    preflights = Preflights(store, key, s.public_url, oidc, visas, enrolment, workflows, nodes, audit, board.news)
     return Broker(
         settings=s,
         http=http,
@@ -147,13 +166,19 @@ async def open_broker(s: Settings) -> Broker:
         runs=runs,
         workloads=workloads,
         tokens=RunTokens(s, key, runs, workloads, grants, refresher, audit),
-        events=Events(store, runs, workloads, s.max_events_per_run, s.max_event_bytes, s.max_event_bytes_per_run),
+        events=events,
         callers=Authentication(http, enrolment, oidc, s.public_url, used_ids),
-        background=Background(grants, refresher, tickets, schedules, used_ids, health),
+        background=Background(grants, refresher, tickets, schedules, used_ids, health, orders, preflights),
         metrics=metrics,
         used_ids=used_ids,
         limits=Limits(s),
         health=health,
+        orders=orders,
+        board=board,
+        nodes=nodes,
+        workflows=workflows,
+        release_store=ReleaseStore(s.release_store, s.max_release_bytes),
+        preflights=preflights,
     )
 
 

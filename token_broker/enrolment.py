@@ -11,6 +11,7 @@ import jwt
 from pydantic import Field, field_validator, model_validator
 
 from gdi.contracts.ids import DatasetClaim, NodeId
+from gdi.contracts.runs import Placement
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from gdi.kit.settings import SettingsError
@@ -26,7 +27,7 @@ AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 
 class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
-    (exact, or a prefix ending in `*`).
+    (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake, or the coordinator.
     """
 
     id: NodeId
@@ -36,6 +37,7 @@ class Node(Frozen):
     sda_audience: str
     tes_audience: str
     how_to_apply: Annotated[str, Field(max_length=500)] = ""
+    placement: Placement = "coordinator"
 
     @field_validator("gateway_url")
     @classmethod

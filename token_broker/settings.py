@@ -85,6 +85,12 @@ class Settings(DatabaseSettings):
     portal_requests_per_minute: float = Field(default=12_000, ge=1)
     gateway_requests_per_minute: float = Field(default=60_000, ge=1)
     user_tickets_per_minute: float = Field(default=120, ge=1)
+    release_store: Path | None = Field(
+        default=None, description="the folder into which nodes with an agent of their own push releases"
+    )
+    max_release_bytes: int = Field(
+        default=4 * 1024**3, ge=1024, description="of all releases that a node pushes for one run"
+    )
     operations_host: str = "127.0.0.1"
     operations_port: int | None = Field(
         default=None,

@@ -12,6 +12,8 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from gdi.contracts import broker_api as m
+from gdi.contracts import nodes as n
+from gdi.contracts import orders as o
 from gdi.kit.bearer import BearerAuth, Credential
 from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import Problem, ProblemError
@@ -137,6 +139,28 @@ class BrokerClient:
     def audit(self, run: str) -> m.AuditPage:
         return self._send(m.AuditPage, "GET", "/v1/audit", run=run)
 
+    def put_order(self, run: str, node: str, kind: o.OrderKind, request: o.OrderRequest) -> o.OrderStatus:
+        return self._send(o.OrderStatus, "PUT", f"/v1/runs/{run}/orders/{node}/{kind}", request)
+
+    def order(self, run: str, node: str, kind: o.OrderKind, attempt: int) -> o.OrderStatus:
+        return self._send(o.OrderStatus, "GET", f"/v1/runs/{run}/orders/{node}/{kind}", attempt=attempt)
+
+    def cancel_order(self, run: str, node: str, kind: o.OrderKind, attempt: int, why: str) -> o.OrderStatus:
+        path = f"/v1/runs/{run}/orders/{node}/{kind}"
+        return self._send(o.OrderStatus, "DELETE", path, attempt=attempt, why=why)
+
+    def put_workflow(self, digest: str, body: bytes) -> None:
+        """The files of a workflow, as `gdi.contracts.packed_workflow` makes them."""
+        answer = self._http.put(f"/v1/workflows/{digest}", content=body)
+        if not answer.is_success:
+            raise as_problem(answer)
+
+    def nodes(self) -> n.Nodes:
+        return self._send(n.Nodes, "GET", "/v1/nodes")
+
+    def preflight(self, request: n.PreflightRequest) -> n.PreflightAnswer:
+        return self._send(n.PreflightAnswer, "POST", "/v1/preflight", request)
+
 
 class AsyncBrokerClient:
     """The broker, asynchronously; the calls that gateways, triggers and Snakemake's plugins make."""
@@ -185,6 +209,10 @@ class AsyncBrokerClient:
 
     async def jobs(self, run: str, *, after: int = 0, limit: int = 2000) -> m.JobPage:
         return await self._send(m.JobPage, "GET", f"/v1/runs/{run}/jobs", after=after, limit=limit)
+
+    async def cancel_order(self, run: str, node: str, kind: o.OrderKind, attempt: int, why: str) -> o.OrderStatus:
+        path = f"/v1/runs/{run}/orders/{node}/{kind}"
+        return await self._send(o.OrderStatus, "DELETE", path, attempt=attempt, why=why)
 
     async def audit(self, run: str) -> m.AuditPage:
         return await self._send(m.AuditPage, "GET", "/v1/audit", run=run)

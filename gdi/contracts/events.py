@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gdi.contracts.ids import Label, NodeId, PodName
 from gdi.contracts.jobs import JobFacts, JobState
+from gdi.contracts.orders import OrderKind, OrderState
 from gdi.contracts.runs import RunState
 from gdi.kit.models import Strict
 
@@ -17,20 +18,23 @@ class Event(JobFacts):
     dropped.
 
     kinds: `rules` (what the workflow will run: `counts` = {rule: jobs}), `job` (a job's state changed, or with no
-    state: what it used, `usage`), `progress`, `node` (state of the node's part), `note`. `usage`: seconds `queued_s`,
+    state: what it used, `usage`), `progress`, `node` (state of the node's part), `note`, `order` (how an order changed:
+    `order`, `order_state`, why in `message`; the broker's own). `usage`: seconds `queued_s`,
     `total_s`, `command_s`; `cores`, `ram_gb`, `disk_gb` asked for; `output_bytes`. `message` and `dataset` are also a
     node's or a note's.
     """
 
     seq: int = Field(ge=1)
     time: float
-    kind: Literal["rules", "job", "progress", "node", "note"]
+    kind: Literal["rules", "job", "progress", "node", "note", "order"]
     rule: Label | None = None
     job: Label | None = None
     state: JobState | Literal["starting", "success"] | None = None
     done: int | None = Field(default=None, ge=0)
     total: int | None = Field(default=None, ge=0)
     counts: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=2000)
+    order: OrderKind | None = None
+    order_state: OrderState | None = None
     usage: dict[Label, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict, max_length=20)
 
 

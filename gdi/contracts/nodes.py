@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
-from gdi.contracts.orders import OrderReason, Placement
+from gdi.contracts.orders import OrderReason
+from gdi.contracts.runs import Placement
 from gdi.kit.models import Strict
 
 NodeLife = Literal["up", "away", "never-seen"]
@@ -59,13 +60,6 @@ class PreflightRequest(Strict):
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     datasets: list[DatasetId] = Field(min_length=1, max_length=1000)
     digest: Digest | None = None
-
-
-class PreflightQuestion(Strict):
-    """What a node is asked (`GET …/work` brings it): `visas` as in an order."""
-
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    order: Annotated[str, Field(max_length=2 * 1024 * 1024)]
 
 
 class PreflightReply(Strict):

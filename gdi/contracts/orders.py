@@ -14,11 +14,11 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.models import Strict
 
 TYPE = "order+jwt"  # `typ` of a signed order's header
+QUESTION_TYPE = "preflight+jwt"  # and of a question whether it would be admitted
 OrderKind = Literal["analyse", "round", "release", "close"]
 OrderState = Literal["waiting", "taken", "running", "succeeded", "failed", "refused", "cancelled", "expired"]
 ORDER_STATES: tuple[OrderState, ...] = get_args(OrderState)
 ENDED_ORDER: tuple[OrderState, ...] = ("succeeded", "failed", "refused", "cancelled", "expired")
-Placement = Literal["node", "coordinator"]
 # Why a node does not do what it was asked. The list is closed: a new one needs a version of both sides.
 OrderReason = Literal[
     "bad-order",  # not signed by the broker, for another node, or not to be read
@@ -84,17 +84,14 @@ class OrderStatus(Strict):
     released: list[Released] = Field(default_factory=list, max_length=20)
 
 
-class OrderClaims(BaseModel):
-    """A signed order's claims beside `iss` (the broker's public URL), `aud` (the node's id), `iat` and `exp` (the
-    deadline). `nonce` serves once at the node. `visas` are the signed JWTs that speak for `sub`.
+class QuestionClaims(BaseModel):
+    """What a node judges, signed by the broker: beside `iss` (the broker's public URL), `aud` (the node's id), `iat`
+    and `exp`. `jti` serves once at the node. `visas` are the signed JWTs that speak for `sub`.
     """
 
     jti: Nonce
     sub: Annotated[str, Field(min_length=1, max_length=255)]
-    run: RunId
-    attempt: int = Field(ge=1, le=10_000)
     node: NodeId
-    kind: OrderKind
     workflow: WorkflowName
     digest: Digest
     version: Annotated[str, Field(max_length=50)] = ""
@@ -102,11 +99,20 @@ class OrderClaims(BaseModel):
     datasets: list[DatasetId] = Field(max_length=1000)
     visas: list[Jws] = Field(default_factory=list, max_length=200)
     approvals: list[Jws] = Field(default_factory=list, max_length=20)
+
+    def sign(self, key: SigningKey, *, issuer: str, lifetime: float, typ: str = QUESTION_TYPE) -> str:
+        claims = {**self.model_dump(mode="json"), "iss": issuer, "aud": self.node}
+        return key.sign(claims, lifetime=lifetime, typ=typ)
+
+
+class OrderClaims(QuestionClaims):
+    """A signed order (`typ` `order+jwt`); `exp` is its deadline."""
+
+    run: RunId
+    attempt: int = Field(ge=1, le=10_000)
+    kind: OrderKind
     releases: list[ReleaseRequest] = Field(default_factory=list, max_length=20)
     deadline: float
-
-    def sign(self, key: SigningKey, *, issuer: str, lifetime: float) -> str:
-        return key.sign({**self.model_dump(mode="json"), "iss": issuer, "aud": self.node}, lifetime=lifetime, typ=TYPE)
 
 
 class WorkItem(Strict):
@@ -116,12 +122,20 @@ class WorkItem(Strict):
     order: Annotated[str, Field(max_length=MAX_ORDER)]
 
 
+class WorkQuestion(Strict):
+    """A preflight that waits for the node's answer: `question` is signed (`QuestionClaims`)."""
+
+    id: Nonce
+    question: Annotated[str, Field(max_length=MAX_ORDER)]
+
+
 class Work(Strict):
     """`GET /v1/nodes/{node}/work?after=&wait=`: orders of the node with news since `after`, those that are over left
     out. Ask again with `next_after`; `after=0` brings all.
     """
 
-    items: list[WorkItem] = Field(max_length=100)
+    items: list[WorkItem] = Field(default_factory=list, max_length=100)
+    questions: list[WorkQuestion] = Field(default_factory=list, max_length=100)
     next_after: int
 
 
@@ -142,3 +156,10 @@ class OrderReport(Strict):
     detail: Text = ""
     dataset: DatasetId | None = None
     released: list[Released] = Field(default_factory=list, max_length=20)
+
+
+class StoredRelease(Strict):
+    """`GET|PUT /v1/runs/{run}/releases/{node}/{name}`: how many bytes of a pushed release the coordinator has."""
+
+    offset: int = Field(ge=0)
+    complete: bool

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gdi.contracts.ids import DatasetId, Label, NodeId, RunId, Text
 from gdi.contracts.jobs import JobFacts, JobState
+from gdi.contracts.orders import OrderStatus
 from gdi.contracts.runs import Failing, Outcome, RunState
 from gdi.kit.models import Strict
 
@@ -75,3 +76,4 @@ class Progress(Strict):
     failing: Failing | None = None
     nodes: list[NodeProgress]
     rules: list[RuleProgress]
+    orders: list[OrderStatus] = Field(default_factory=list)

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NodeId, PodName, RunId, Text, WorkflowName
 from gdi.kit.models import Strict
 
+Placement = Literal["node", "coordinator"]
 RunState = Literal["open", "closed"]
 Outcome = Literal["success", "failed", "cancelled"]
 
@@ -35,7 +36,7 @@ class AdmitRequest(Strict):
 
 class PlanItem(Strict):
     """What one node does in a run. `access_ends_at`: the first visa to end. `public_key`: the node's JWK, with which
-    its releases are signed.
+    its releases are signed. `placement`: who starts Snakemake.
     """
 
     node: NodeId
@@ -44,6 +45,7 @@ class PlanItem(Strict):
     gateway_url: str
     audience: str
     public_key: dict[str, Any]
+    placement: Placement = "coordinator"
 
 
 class Failing(Strict):

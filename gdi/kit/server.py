@@ -5,6 +5,8 @@ request bodies.
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,8 +26,10 @@ def problem_response(problem: Problem, headers: dict[str, str] | None = None) ->
     )
 
 
-def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024) -> None:
-    """Gives `app` problem+json for every error and refuses bodies above `max_body` bytes with 413."""
+def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024, larger: Mapping[str, int] | None = None) -> None:
+    """Gives `app` problem+json for every error and refuses bodies above `max_body` bytes with 413. `larger`: by pattern
+    of the whole path, another bound for a PUT there.
+    """
 
     async def on_problem(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ProblemError)
@@ -66,26 +70,35 @@ def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024) -> None:
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)
-    app.add_middleware(BodyLimit, max_body=max_body)
+    app.add_middleware(BodyLimit, max_body=max_body, larger=larger or {})
 
 
 class BodyLimit:
     """Refuses a request whose body grows above `max_body` bytes, declared or not, before it is held in memory."""
 
-    def __init__(self, app: ASGIApp, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, max_body: int, larger: Mapping[str, int] | None = None) -> None:
         self.app = app
         self.max_body = max_body
+        self.larger = [(re.compile(pattern), most) for pattern, most in (larger or {}).items()]
+
+    def _most(self, scope: Scope) -> int:
+        if scope["method"] == "PUT":
+            for pattern, most in self.larger:
+                if pattern.fullmatch(scope["path"]):
+                    return most
+        return self.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        most = self._most(scope)
         too_large = ProblemError(
-            413, "too-large", f"The request is larger than {self.max_body} bytes.", action="Send less at once."
+            413, "too-large", f"The request is larger than {most} bytes.", action="Send less at once."
         )
         headers: dict[bytes, bytes] = dict(scope.get("headers") or [])
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.max_body:
+        if not length.isdigit() or int(length) > most:
             await problem_response(too_large.problem)(scope, receive, send)
             return
         seen = 0
@@ -94,7 +107,7 @@ class BodyLimit:
             nonlocal seen
             message: Any = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.max_body:
+            if seen > most:
                 raise too_large
             return message  # type: ignore[no-any-return]
 

@@ -8,8 +8,8 @@ to be trusted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 import httpx
@@ -21,6 +21,7 @@ from gdi.visas.conditions import conditions_met
 from gdi.visas.issuer import VisaIssuer
 
 MAX_VISAS, MAX_VISA_CHARS = 2000, 20_000
+MAX_BESIDE = 50  # visas that go with those of the datasets, for their conditions
 LEEWAY = 5.0  # seconds, of a visa's end
 AHEAD = 60.0  # seconds that the clock of a visa's issuer may be ahead of ours, unless a setting says otherwise
 IN_MILLISECONDS = 1e12  # as seconds this is the year 33,658; as milliseconds 2001
@@ -74,6 +75,7 @@ class Visa:
     asserted: float
     ends_at: float
     conditions: Any
+    token: str = field(default="", repr=False)  # as it was signed
 
     def summary(self) -> dict[str, Any]:
         """What the audit keeps of it."""
@@ -117,6 +119,13 @@ class Passport:
         if best is not None:
             return best
         return next((r for r in _TELLING if r in reasons), "no-visa")
+
+    def tokens_for(self, datasets: Iterable[str]) -> list[str]:
+        """The signed visas by which `datasets` are accessible, and those that their conditions may lean on."""
+        found = [visa for visa in (self.access(dataset) for dataset in datasets) if isinstance(visa, Visa)]
+        if any(visa.conditions for visa in found):
+            found += [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"][:MAX_BESIDE]
+        return list(dict.fromkeys(visa.token for visa in found))
 
 
 class Visas:
@@ -174,7 +183,8 @@ class Visas:
             return "bad-signature"
         except BROKEN:
             return "malformed"
-        return self._claims(claims, issuer, subject)
+        found = self._claims(claims, issuer, subject)
+        return replace(found, token=token) if isinstance(found, Visa) else found
 
     def _claims(self, claims: dict[str, Any], issuer: VisaIssuer, subject: str) -> Visa | VisaReason:
         visa = claims.get("ga4gh_visa_v1")

@@ -101,6 +101,7 @@ runs = sa.Table(
     sa.Column("closed_at", sa.Float),
     sa.Column("event_count", sa.Integer, nullable=False, default=0),
     sa.Column("event_bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("needed", sa.JSON),  # which nodes must answer: gdi.contracts.needed
 )
 
 workloads = sa.Table(
@@ -183,6 +184,63 @@ audit = sa.Table(
     sa.Column("allowed", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("visa", sa.JSON),
+)
+
+nodes = sa.Table(  # what was last heard of a node; `news` counts what its agent has not been told of yet
+    "nodes",
+    meta,
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("news", sa.Integer, nullable=False),
+    sa.Column("seen_at", sa.Float),
+    sa.Column("status", sa.JSON),
+)
+
+orders = sa.Table(
+    "orders",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("kind", sa.String(10), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("body", sa.String(64), nullable=False),  # SHA-256 of what was asked
+    sa.Column("nonce", sa.String(32), nullable=False),
+    sa.Column("deadline", sa.Float, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("lease_until", sa.Float, nullable=False),
+    sa.Column("cancelling", sa.Text, nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("names", sa.JSON, nullable=False),  # of the releases that are asked for
+    sa.Column("released", sa.JSON, nullable=False),
+    sa.Column("token", sa.Text, nullable=False),  # the signed order, with its visas; empty once it is over
+    sa.Column("news", sa.Integer, nullable=False),  # of the node, when it last had to be told
+    sa.Column("changes", sa.Integer, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+    sa.Index("orders_news", "node", "news"),
+    sa.Index("orders_deadline", "state", "deadline"),
+)
+
+workflows = sa.Table(  # the files of workflows, as the bytes that their digest is of
+    "workflows",
+    meta,
+    sa.Column("digest", sa.String(71), primary_key=True),
+    sa.Column("name", sa.String(63), nullable=False, index=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("approvals", sa.JSON, nullable=False),
+    sa.Column("used_at", sa.Float, nullable=False, index=True),
+)
+
+preflights = sa.Table(
+    "preflights",
+    meta,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("question", sa.Text, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False, index=True),
+    sa.Column("news", sa.Integer, nullable=False),
+    sa.Column("reply", sa.JSON),
 )
 
 used_ids = UsedIds.table(meta)  # assertions of gateways, sessions that were ended before their time

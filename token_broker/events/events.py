@@ -15,14 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.contracts import needed
 from gdi.contracts.events import Event, EventBatch
 from gdi.contracts.progress import JobPage
 from gdi.contracts.runs import RunState
 from gdi.kit.problem import ProblemError
-from token_broker.authentication.callers import AirflowCaller, PodCaller
-from token_broker.db.store import BrokerDatabase, events, runs
+from token_broker.authentication.callers import AirflowCaller, GatewayCaller, PodCaller
+from token_broker.db.store import BrokerDatabase, events, node_states, runs
 from token_broker.grants.grants import clean
-from token_broker.runs import jobs
+from token_broker.runs import jobs, order_rows
 from token_broker.runs.progress import Sums
 from token_broker.runs.runs import Runs
 from token_broker.runs.workloads import Workloads
@@ -51,7 +52,7 @@ class Events:
         self._max_event, self._max_bytes = max_event, max_bytes
         self._sums = Sums(max_per_run)
 
-    async def post(self, run_id: str, caller: AirflowCaller | PodCaller, batch: EventBatch) -> int:
+    async def post(self, run_id: str, caller: AirflowCaller | PodCaller | GatewayCaller, batch: EventBatch) -> int:
         """Stores the new ones of a batch; how many. The node is the workload's own; Airflow may name the node that it
         speaks for.
         """
@@ -69,6 +70,8 @@ class Events:
                 )
             if run["state"] == "closed" and time.time() > (run["closed_at"] or 0) + GRACE:
                 raise ProblemError(403, "run-closed", f"Run {run_id} is closed.", action="Stop: the run is over.")
+        elif isinstance(caller, GatewayCaller):
+            node = self._of_node(run, caller, batch)
         else:
             node = batch.node
             if not (batch.source == "airflow" or batch.source.startswith("airflow-")):
@@ -85,6 +88,24 @@ class Events:
         cleaned_ = await asyncio.to_thread(self._cleaned, batch)
         async with self._store.write() as c:
             return await self._store_batch(c, run, batch.source, cleaned_, node)
+
+    @staticmethod
+    def _of_node(run: RowMapping, caller: GatewayCaller, batch: EventBatch) -> str:
+        """A node whose own agent starts Snakemake speaks for its own pods."""
+        node = caller.node.id
+        if not any(p["node"] == node and p.get("placement") == "node" for p in run["plan"]):
+            raise ProblemError(
+                403, "node-not-in-plan", f"Node {node} is no part of run {run['id']}.", action="Report own runs only."
+            )
+        if not batch.source.startswith(f"{run['id']}-{node}-"):
+            raise ProblemError(
+                403, "wrong-source", "A node writes under its own pods' names.", action="Set source to the pod's name."
+            )
+        if any(event.kind == "order" for event in batch.events):
+            raise ProblemError(403, "wrong-source", "Orders' events are the broker's.", action="Leave them out.")
+        if run["state"] == "closed" and time.time() > (run["closed_at"] or 0) + GRACE:
+            raise ProblemError(403, "run-closed", f"Run {run['id']} is closed.", action="Stop: the run is over.")
+        return node
 
     def _cleaned(self, batch: EventBatch) -> dict[int, tuple[Event, str]]:
         """By seq, each event and its text as it is stored. ProblemError 413 for one that is too large."""
@@ -109,7 +130,10 @@ class Events:
         source: str,
         wanted: dict[int, tuple[Event, str]],
         node: str | None,
+        *,
+        own: bool = False,
     ) -> int:
+        """`own`: the broker's own events, which no limit stops."""
         here = runs.c.id == run["id"]
         # The run's row is the lock: numbers follow one another without a gap, and batches of one run do not overtake
         # each other.
@@ -128,14 +152,14 @@ class Events:
         if not fresh:
             return 0
         size += sum(len(body.encode()) for _, body in news)
-        if size > self._max_bytes:
+        if size > self._max_bytes and not own:
             raise ProblemError(
                 429,
                 "too-many-bytes",
                 f"The events of run {run['id']} would have more than {self._max_bytes} bytes.",
                 action="Report less.",
             )
-        if count + len(fresh) > self._max:
+        if count + len(fresh) > self._max and not own:
             raise ProblemError(
                 429,
                 "too-many-events",
@@ -156,19 +180,19 @@ class Events:
         ]
         await c.execute(events.insert(), rows)
         values: dict[str, Any] = {"event_count": count + len(fresh), "event_bytes": size}
+        if node is not None:
+            await self._sums.add(c, run["id"], attempt, node, fresh)
+            await jobs.note(
+                c, {"run_id": run["id"], "attempt": attempt, "node": node}, enumerate(fresh, start=count + 1)
+            )
         failed = next((e for e in fresh if e.kind == "node" and e.state == "failed"), None)
-        if failed is not None and failing is None and node is not None:
+        if failed is not None and failing is None and node is not None and await _stops_the_run(c, run, attempt):
             values["failing"] = {
                 "node": node,
                 "reason": failed.message or failed.error_class or "The node's part failed.",
                 "dataset": failed.dataset,
             }
         await c.execute(runs.update().where(here).values(**values))
-        if node is not None:
-            await self._sums.add(c, run["id"], attempt, node, fresh)
-            await jobs.note(
-                c, {"run_id": run["id"], "attempt": attempt, "node": node}, enumerate(fresh, start=count + 1)
-            )
         return len(fresh)
 
     async def page(self, run: RowMapping, after: int, limit: int) -> str:
@@ -200,7 +224,24 @@ class Events:
 
     async def progress(self, run: RowMapping) -> Any:
         async with self._store.read() as c:
-            return await self._sums.progress(c, run)
+            found = await self._sums.progress(c, run)
+            return found.model_copy(update={"orders": await order_rows.of_attempt(c, run)})
+
+    async def tell(self, c: AsyncConnection, run: RowMapping, node: str, source: str, event: Event) -> None:
+        """The broker's own word about a node, in the transaction that makes it so."""
+        checked = cleaned(event)
+        body = checked.model_dump_json(exclude_defaults=True)
+        await self._store_batch(c, run, source, {event.seq: (checked, body)}, node, own=True)
+
+
+async def _stops_the_run(c: AsyncConnection, run: RowMapping, attempt: int) -> bool:
+    """Whether too many nodes failed for those that must answer."""
+    lost = await c.execute(
+        sa.select(node_states.c.node)
+        .filter_by(run_id=run["id"], attempt=attempt)
+        .where(node_states.c.state == "failed")
+    )
+    return not needed.possible(needed.read(run["needed"]), {p["node"] for p in run["plan"]}, set(lost.scalars()))
 
 
 def _page(rows: Sequence[RowMapping], after: int, state: RunState) -> str:

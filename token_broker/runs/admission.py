@@ -67,6 +67,7 @@ class Admission:
                     gateway_url=node.gateway_url,
                     audience=node.audience,
                     public_key=node.public_key,
+                    placement=node.placement,
                 )
             else:
                 item.datasets.append(dataset)
@@ -81,6 +82,20 @@ class Admission:
                 action="Try again in a minute; tell the operator if it stays.",
             )
         return [items[node] for node in sorted(items)]
+
+    async def visas(self, *, grant: str, user: str, datasets: list[str]) -> list[str]:
+        """The signed visas by which the user may read these datasets now. 403 `access-denied` where one is missing."""
+        passport = await self._visas.passport(await self._userinfo(grant, user), user)
+        for dataset in datasets:
+            found = passport.access(dataset)
+            if not isinstance(found, Visa):
+                raise ProblemError(
+                    403,
+                    "access-denied",
+                    f"No access to {dataset}: {SENTENCES.get(found, found)} ({found}).",
+                    action="Apply for access again, then start again.",
+                )
+        return passport.tokens_for(datasets)
 
     async def _userinfo(self, grant: str, user: str) -> dict[str, Any]:
         access = await self._keeper.access(grant)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import IntegrityError
 
+from gdi.contracts import needed
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.runs import AdmitRequest, CloseRequest, Run
 from gdi.kit.problem import ProblemError
@@ -70,6 +71,7 @@ class Runs:
         check_covers(grant, request.workflow, datasets)
         try:
             plan = await self._admission.plan(grant=grant["id"], user=grant["owner"], datasets=datasets, run=run)
+            must_answer = _needed(request.parameters.get(needed.PARAMETER), [item.node for item in plan])
         except ProblemError as error:
             await self.on_refused(grant["id"], request.dag_run_id, error)
             raise
@@ -81,6 +83,7 @@ class Runs:
             "closed_at": None,
             "opened_at": time.time(),
             "plan": [p.model_dump(mode="json") for p in plan],
+            "needed": must_answer,
         }
         if known is not None:
             await self._reopen(run, known["attempt"], values)
@@ -255,6 +258,16 @@ class Runs:
                 reason=f"attempt {request.attempt}: {request.outcome}",
             )
         return await self.get(run)
+
+
+def _needed(value: Any, planned: list[str]) -> Any:  # JSON, of the conf
+    try:
+        reason = needed.wrong(needed.read(value), planned)
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise ProblemError(422, "bad-parameters", f"{reason}.", action="Correct `nodes` and start again.")
+    return value
 
 
 def unknown(run: str) -> ProblemError:

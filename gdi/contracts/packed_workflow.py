@@ -1,0 +1,92 @@
+"""A workflow's files as one text of bytes, which is what their digest is of: `NAME NUL SIZE NUL CONTENT` for each file,
+in the order of their names. Who gets it checks its SHA-256 before anything is unpacked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import yaml
+from pydantic import ValidationError
+
+from gdi.contracts.workflow import Workflow
+from gdi.contracts.workflow_files import MAX_BYTES, MAX_FILES, files_of
+
+MAX_PACK = MAX_BYTES + MAX_FILES * 1100  # bytes: contents, and names with their sizes
+MAX_NAME, MAX_DIGITS = 1000, 10
+
+
+class BadPackError(ValueError):
+    """The bytes are no workflow's files; says what is wrong with them."""
+
+
+@dataclass(frozen=True)
+class UnpackedWorkflow:
+    """`files` by relative path, and what `workflow.yaml` says."""
+
+    files: dict[str, bytes]
+    workflow: Workflow
+
+    @property
+    def name(self) -> str:
+        return self.workflow.name
+
+    def write(self, folder: Path) -> None:
+        """All files below `folder`, which is replaced."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        for name, content in self.files.items():
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+
+
+def packed(folder: Path) -> bytes:
+    """The files of a catalogue entry, in the order of its digest."""
+    made = bytearray()
+    for name in files_of(folder):
+        data = (folder / name).read_bytes()
+        made += f"{name}\0{len(data)}\0".encode() + data
+    return bytes(made)
+
+
+def unpacked(body: bytes) -> UnpackedWorkflow:
+    """BadPackError where these are not a catalogue entry's files in their one order."""
+    if len(body) > MAX_PACK:
+        raise BadPackError(f"more than {MAX_PACK} bytes")
+    files: dict[str, bytes] = {}
+    at, last = 0, ""
+    while at < len(body):
+        name, at = _field(body, at, MAX_NAME)
+        size, at = _field(body, at, MAX_DIGITS)
+        if not _is_path(name) or PurePosixPath(last).parts >= PurePosixPath(name).parts:
+            raise BadPackError("a file's name is no relative path, or they are not in order")
+        if not size.isascii() or not size.isdigit() or str(int(size)) != size or at + int(size) > len(body):
+            raise BadPackError("a file's size is wrong")
+        files[name], at, last = body[at : at + int(size)], at + int(size), name
+        if len(files) > MAX_FILES:
+            raise BadPackError(f"more than {MAX_FILES} files")
+    if "Snakefile" not in files or "workflow.yaml" not in files:
+        raise BadPackError("Snakefile or workflow.yaml is missing")
+    try:
+        workflow = Workflow.model_validate(yaml.safe_load(files["workflow.yaml"]))
+    except (ValidationError, yaml.YAMLError, ValueError, RecursionError):
+        raise BadPackError("workflow.yaml is not one") from None
+    return UnpackedWorkflow(files, workflow)
+
+
+def _field(body: bytes, at: int, most: int) -> tuple[str, int]:
+    end = body.find(b"\0", at, at + most + 1)
+    if end < 0:
+        raise BadPackError("it ends in the middle of a file")
+    try:
+        return body[at:end].decode(), end + 1
+    except UnicodeDecodeError:
+        raise BadPackError("a file's name is not UTF-8") from None
+
+
+def _is_path(name: str) -> bool:
+    parts = name.split("/")
+    return name.isprintable() and all(part and not part.startswith(".") and "\\" not in part for part in parts)
