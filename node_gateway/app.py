@@ -17,6 +17,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from node_gateway import datasets, logs
 from node_gateway.context import Gateway
+from node_gateway.data import htsget_routes
 from node_gateway.data import routes as data
 from node_gateway.release import routes as release
 from node_gateway.review import routes as review
@@ -46,10 +47,13 @@ def public_app(gateway: Gateway) -> FastAPI:
     ):
         app.include_router(router(gateway))
 
-    @app.api_route("/s3/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False)
-    @app.api_route(
-        "/s3-encrypted/{rest:path}", methods=["GET", "HEAD", "PUT", "POST", "DELETE"], include_in_schema=False
-    )
+    methods = ["GET", "HEAD", "PUT", "POST", "DELETE"]
+
+    @app.api_route("/s3/{rest:path}", methods=methods, include_in_schema=False)
+    @app.api_route("/s3-encrypted/{rest:path}", methods=methods, include_in_schema=False)
+    @app.api_route("/reads/{rest:path}", methods=methods, include_in_schema=False)
+    @app.api_route("/variants/{rest:path}", methods=methods, include_in_schema=False)
+    @app.api_route("/htsget/{rest:path}", methods=methods, include_in_schema=False)
     async def no_data_here(request: Request, rest: str) -> Response:
         error = ProblemError(
             404, "not-found", "Data is served to this node's TES only.", action="Name it as an input of a task."
@@ -102,6 +106,7 @@ def _operations(app: FastAPI, gateway: Gateway) -> None:
 def internal_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway, inside", gateway, "internal", openapi=None)
     app.include_router(data.router(gateway))
+    app.include_router(htsget_routes.router(gateway))
     app.include_router(review.internal_router(gateway))
 
     @app.get("/audit")

@@ -164,7 +164,7 @@ class SdaClient:
         if not first.startswith(MAGIC):
             raise await self._not_crypt4gh(file, first, token)
         packets = int.from_bytes(first[12:16], "little") if len(first) >= 16 else 0
-        return Download(headers, _joined(first, chunks), answer, _header_length(first), packets)
+        return Download(headers, joined(first, chunks), answer, _header_length(first), packets)
 
     async def _not_crypt4gh(self, file: SdaUrl, first: bytes, token: str) -> SdaRefusal:
         if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", first):
@@ -288,7 +288,9 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""  # makes this an async generator
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
+async def joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """An answer of which the first bytes were looked at."""
+    if first:
+        yield first
     async for chunk in rest:
         yield chunk

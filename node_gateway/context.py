@@ -30,6 +30,7 @@ from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.health import Health
+from node_gateway.htsget import BlockSeal, HtsgetClient
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
@@ -58,6 +59,7 @@ class Gateway:
     broker: BrokerConnection
     workspace: Bucket
     archive: SdaClient
+    htsget: HtsgetClient | None
     tasks: Tasks
     data: Data
     releases: Releases
@@ -111,8 +113,10 @@ class Gateway:
         )
         store = TaskStore(database)
         archive = SdaClient(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
+        htsget = _htsget(settings, tes_key, key)
         tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)
+        tasks.slices = htsget is not None
         listings = Listings(archive)
         data = Data(
             store,
@@ -145,15 +149,16 @@ class Gateway:
         retention = Retention(database, locks, policy, workspace, broker_http, audit)
         metrics.policy_problem.set_function(lambda: float(bool(policy.problem or policy.datasets.problem)))
         health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)
-        known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive)
+        known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
         return cls(*known, *doing, keys, health, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):
             await self.audit.tell_counts()
-        for part in (self.archive, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):
-            await part.aclose()
+        for part in (self.archive, self.htsget, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):
+            if part is not None:
+                await part.aclose()
         self._threads.shutdown(wait=True, cancel_futures=True)
         await self.locks.close()
         await self.database.close()
@@ -173,6 +178,19 @@ class Gateway:
             await self.auth.refuse(f"{request.method} {request.url.path}", error, caller)
             raise
         return caller
+
+
+def _htsget(settings: Settings, tes_key: PublicKey, key: SigningKey) -> HtsgetClient | None:
+    """The archive's htsget server, where there is one."""
+    if settings.htsget_url is None:
+        return None
+    return HtsgetClient(
+        settings.htsget_url,
+        block_urls=settings.htsget_block_urls,
+        key=tes_key,
+        encryption=settings.htsget_encryption,
+        seal=BlockSeal(key),
+    )
 
 
 async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, MigrationResult]:

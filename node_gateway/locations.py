@@ -5,7 +5,7 @@ else is refused here.
 from __future__ import annotations
 
 from gdi.contracts import urls
-from gdi.contracts.urls import SdaUrl, UrlError, WorkspaceUrl
+from gdi.contracts.urls import HtsgetUrl, SdaUrl, UrlError, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.redaction import redact
 
@@ -32,6 +32,22 @@ def sda_file(url: str) -> SdaUrl:
         return SdaUrl.parse(url)
     except UrlError as error:
         raise refused(url, error.why) from None
+
+
+def htsget_file(url: str) -> HtsgetUrl:
+    """`htsget://DATASET/file?…` or `htsget://reads/DATASET/ID?…`, a slice of the node's own archive. ProblemError 403
+    for anything else.
+    """
+    try:
+        file = HtsgetUrl.parse(url)
+    except UrlError as error:
+        raise refused(url, error.why) from None
+    request = file.request
+    if request is None or "/" not in request.id:
+        raise refused(
+            url, "this node's archive alone is asked: write htsget://DATASET/file or htsget://reads/DATASET/ID"
+        )
+    return file
 
 
 def workspace_file(url: str, run: str) -> WorkspaceUrl:

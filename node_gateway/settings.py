@@ -42,6 +42,10 @@ class Settings(DatabaseSettings):
     for monitoring: `/metrics`, and `/readyz` with its reasons, which the internal one has too. `SDA_PREFIX` is `s3` for
     archives newer than v0.3.179. `DATASETS_FOLDER` has the descriptors of datasets, `datasets` beside the policy
     unless it is set.
+    `HTSGET_URL`: the archive's htsget server (before `/reads`); without it `htsget://` inputs are refused.
+    `HTSGET_BLOCK_URLS` (JSON list): where else its tickets may lead. `HTSGET_ENCRYPTION`: `header`, the server gives
+    Crypt4GH for the key in `Client-Public-Key`; `scheme`, it needs `encryptionScheme=C4GH` too (htsget-rs); `none`, it
+    gives plain data, which then cross the node's own network.
     `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
     internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
     `DATABASE_URL`: an SQLite file serves one gateway; PostgreSQL (`postgresql+asyncpg://user@host/name`, the password
@@ -72,6 +76,9 @@ class Settings(DatabaseSettings):
     tes_flavour: Literal["ga4gh", "funnel"] = "ga4gh"
     sda_url: HttpUrl
     sda_prefix: Literal["s3-encrypted", "s3"] = "s3-encrypted"
+    htsget_url: HttpUrl | None = None
+    htsget_block_urls: list[HttpUrl] = Field(default=[], max_length=20)
+    htsget_encryption: Literal["header", "scheme", "none"] = "header"
     s3_endpoint: HttpUrl
     s3_region: str = "us-east-1"
     s3_credentials_file: Path
@@ -107,7 +114,8 @@ class Settings(DatabaseSettings):
                 "set OIDC_ISSUER, OIDC_CLIENT_ID and one of OIDC_CLIENT_KEY_FILE and OIDC_CLIENT_SECRET_FILE"
                 " (reviewers sign in there), or none of them"
             )
-        for name in ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "s3_endpoint", "oidc_issuer"):
+        urls = ("public_url", "broker_url", "broker_issuer", "tes_url", "sda_url", "htsget_url", "s3_endpoint")
+        for name in (*urls, "oidc_issuer"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, value.rstrip("/"))

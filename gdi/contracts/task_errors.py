@@ -19,10 +19,20 @@ ERROR_CLASS = r"[A-Za-z][A-Za-z0-9]{0,39}"  # 40 letters: what a class may tell 
 ErrorClass = Annotated[str, Field(pattern=f"^{ERROR_CLASS}$")]
 LINE = r"[0-9]{1,10}"
 DenialClass = Literal[
-    "AccessDenied", "ArchiveError", "Busy", "NotCrypt4GH", "NotFound", "RunClosed", "Truncated", "Unavailable"
+    "AccessDenied",
+    "ArchiveError",
+    "Busy",
+    "InvalidRequest",
+    "NotCrypt4GH",
+    "NotFound",
+    "RunClosed",
+    "Truncated",
+    "Unavailable",
 ]
 """What a gateway says when it does not give a task its data."""
-LASTING: frozenset[str] = frozenset({"AccessDenied", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"})
+LASTING: frozenset[str] = frozenset(
+    {"AccessDenied", "InvalidRequest", "NotFound", "NotCrypt4GH", "WrongKey", "MissingInput"}
+)
 """Classes of the platform with which another try fails in the same way."""
 MAX_REASON = 1000  # characters
 _FORM = re.compile(rf"GDI-ERROR class=({ERROR_CLASS})(?: line=({LINE}))?")

@@ -1,5 +1,5 @@
-"""Files as the federation names them: `sda://DATASET/path` and `htsget://HOST/reads/ID` (read-only inputs), and
-`workspace://RUN/path` (a run's own files; they stay at the node). One parser, whoever reads the URL.
+"""Files as the federation names them: `sda://DATASET/path` and `htsget://DATASET/file?referenceName=…` (read-only
+inputs), and `workspace://RUN/path` (a run's own files; they stay at the node). One parser, whoever reads the URL.
 
 A path has plain segments and 1 to 900 bytes (an S3 key holds 1,024, the run's prefix included). `%` is in no path and
 in no dataset id: so ids that are URLs or DOIs can be named one day, percent-encoded.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 from urllib.parse import quote
 
+from gdi.contracts.htsget import ENDPOINTS, HtsgetError, HtsgetRequest, by_suffix
 from gdi.contracts.ids import DATASET_ID, RUN_ID, matches
 
 Scheme = Literal["sda", "workspace", "htsget"]
@@ -27,7 +28,7 @@ _WILDCARD = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")  # `{sample}`, or wit
 _FORMS = {
     "sda": "sda://DATASET/path",
     "workspace": "workspace://RUN/path",
-    "htsget": "htsget://HOST/reads/ID",
+    "htsget": "htsget://DATASET/file",
 }
 
 
@@ -70,6 +71,11 @@ class SdaUrl(StorageUrl):
     def dataset(self) -> str:
         return self.owner
 
+    @property
+    def tes_url(self) -> str:
+        """As a TES has it."""
+        return str(self)
+
     @classmethod
     def parse(cls, url: str) -> SdaUrl:
         """UrlError where `url` is not `sda://DATASET/path`."""
@@ -99,19 +105,59 @@ class WorkspaceUrl(StorageUrl):
 
 @dataclass(frozen=True)
 class HtsgetUrl(StorageUrl):
-    """Reads or variants by htsget (GA4GH htsget 1.3). `path` may have a query: a class, a region."""
+    """Reads or variants by htsget (GA4GH 1.3), whole or a region. `path` has the query, and one of three forms:
+
+    - `htsget://DATASET/file.bam?referenceName=20&start=0&end=9`: the file's suffix, or `format`, says the endpoint;
+    - `htsget://reads/DATASET/ID?…` and `htsget://variants/…`: as Funnel has it, the id as the server names it;
+    - `htsget://HOST/reads/ID`: a server by its name, for a TES that goes there by itself.
+    """
 
     scheme: ClassVar[Scheme] = "htsget"
 
     @property
+    def request(self) -> HtsgetRequest | None:
+        """What is asked of the archive's htsget server, which names a file `DATASET/ID`; None for another server's.
+        HtsgetError where it is no request.
+        """
+        path, _, query = self.path.partition("?")
+        if self._endpoint is not None:
+            return HtsgetRequest.of_query(self._endpoint, path, query)
+        if any(path.startswith(f"{endpoint}/") for endpoint in ENDPOINTS):
+            return None
+        found = by_suffix(path, query)
+        return HtsgetRequest(found.endpoint, f"{self.owner}/{found.id}", found.parameters)
+
+    @property
+    def dataset(self) -> str:
+        return self.owner if self._endpoint is None else self.path.partition("?")[0].partition("/")[0]
+
+    @property
+    def tes_url(self) -> str:
+        """As Funnel has it: `htsget://reads/DATASET/ID?…`; another server's as it is."""
+        request = self.request
+        if request is None:
+            return str(self)
+        return str(HtsgetUrl(request.endpoint, "?".join(part for part in (request.id, request.query) if part)))
+
+    @property
     def url_path(self) -> str:
-        """For asking after the file; what htsget asks of it does not matter there."""
-        return f"{quote(self.owner, safe='')}/{quote(self.path.partition('?')[0])}"
+        """`DATASET/file`, for asking after the file; what htsget asks of it does not matter there."""
+        path, _, query = self.path.partition("?")
+        if self._endpoint is not None and "{" not in query:
+            dataset, _, rest = HtsgetRequest.of_query(self._endpoint, path, query).file.partition("/")
+            return f"{quote(dataset, safe='')}/{quote(rest)}"
+        return f"{quote(self.owner, safe='')}/{quote(path)}"
+
+    @property
+    def _endpoint(self) -> Literal["reads", "variants"] | None:
+        return next((endpoint for endpoint in ENDPOINTS if endpoint == self.owner), None)
 
     @classmethod
     def parse(cls, url: str) -> HtsgetUrl:
-        """UrlError where `url` is not `htsget://HOST/reads/ID`."""
-        return cls(*_parts(url, "htsget"))
+        """UrlError where `url` is not `htsget://DATASET/file`, in one of its forms."""
+        found = cls(*_parts(url, "htsget"))
+        _check_request(found)
+        return found
 
 
 def parse(url: str, *, wildcards: bool = False) -> StorageUrl:
@@ -121,7 +167,10 @@ def parse(url: str, *, wildcards: bool = False) -> StorageUrl:
     scheme = url.partition("://")[0]
     for kind in (SdaUrl, WorkspaceUrl, HtsgetUrl):
         if kind.scheme == scheme:
-            return kind(*_parts(url, kind.scheme, wildcards=wildcards))
+            found = kind(*_parts(url, kind.scheme, wildcards=wildcards))
+            if isinstance(found, HtsgetUrl) and not (wildcards and "{" in url):
+                _check_request(found)
+            return found
     forms = list(_FORMS.values())
     raise UrlError(url, f"is no file of a federation: write {', '.join(forms[:-1])} or {forms[-1]}")
 
@@ -137,6 +186,13 @@ def check_path(path: str) -> str | None:
     if any(part in ("", ".", "..") for part in path.split("/")):
         return "the path has an empty, '.' or '..' part"
     return None
+
+
+def _check_request(url: HtsgetUrl) -> None:
+    try:
+        url.request  # noqa: B018  # read for its error
+    except HtsgetError as error:
+        raise UrlError(str(url), error.why) from None
 
 
 def _parts(url: str, scheme: Scheme, *, wildcards: bool = False) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def router(gateway: Gateway) -> APIRouter:
             except ProblemError as error:
                 await gateway.auth.refuse(f"{request.method} {request.url.path}", error)
                 raise Denied(403, "AccessDenied", error.problem.detail) from None
-            await _free_stream(data.streams)
+            await free_stream(data.streams)
             streaming = False
             try:
                 capability = capability.strip() if scheme.lower() == "bearer" else ""
@@ -57,16 +57,16 @@ def router(gateway: Gateway) -> APIRouter:
                     data.streams.release()
         except Denied as denied:
             return deny(denied, path)
-        return _Streamed(gateway, data.stream(known, file, download), download)
+        return Streamed(gateway, data.stream(known, file, download), download)
 
     return routes
 
 
-class _Streamed(StreamingResponse):
+class Streamed(StreamingResponse):
     """Gives the stream's place back however the answer ends, also when it never began."""
 
-    def __init__(self, gateway: Gateway, chunks: AsyncIterator[bytes], download: Download) -> None:
-        super().__init__(chunks, headers=download.headers, media_type="application/octet-stream")
+    def __init__(self, gateway: Gateway, chunks: AsyncIterator[bytes], download: Download, status: int = 200) -> None:
+        super().__init__(chunks, status, headers=download.headers, media_type="application/octet-stream")
         self._gateway, self._download = gateway, download
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +81,8 @@ class _Streamed(StreamingResponse):
             await self._download.close()
 
 
-async def _free_stream(streams: asyncio.Semaphore) -> None:
+async def free_stream(streams: asyncio.Semaphore) -> None:
+    """A place among MAX_STREAMS, which `Streamed` gives back. Denied where none is free in time."""
     try:
         await asyncio.wait_for(streams.acquire(), STREAM_WAIT)
     except TimeoutError:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
 
 from gdi.contracts.task_errors import DenialClass
-from gdi.contracts.urls import SdaUrl
+from gdi.contracts.urls import HtsgetUrl, SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.archive import Download, SdaClient, SdaRefusal
 from node_gateway.audit import Audit, AuditEvent
@@ -26,9 +27,11 @@ from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.store import Known, TaskStore
 
 ACTOR = "tes"
+ArchiveUrl = SdaUrl | HtsgetUrl
 STATUS: dict[DenialClass, int] = {
     "AccessDenied": 403,
     "RunClosed": 403,
+    "InvalidRequest": 400,
     "NotFound": 404,
     "Unavailable": 503,
     "Busy": 503,
@@ -58,6 +61,23 @@ class Data:
 
     async def open(self, file: SdaUrl, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
+        known = await self.known(file, capability)
+        async with self.remembering(known, file):
+            if (file.dataset, file.path) not in known.inputs:
+                raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
+            token = await self.token(known, file.dataset, public_key)
+            listed, files = await self.listings.with_others(known.run, file, token)
+            download = await self.archive.open(file, listed, files, token, method)
+        try:  # in the audit before the first byte leaves
+            what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
+            await self.read(known, file, what)
+        except BaseException:
+            await download.close()
+            raise
+        return known, download
+
+    async def known(self, file: ArchiveUrl, capability: str) -> Known:
+        """The task that a capability is for. Denied, and the audit has it."""
         known = (
             await self.store.by_capability(capability)
             if capability.startswith(CAPABILITY_PREFIX) and len(capability) < 200
@@ -67,27 +87,15 @@ class Data:
             denied = Denied(401, "AccessDenied", "The capability is unknown or has ended.")
             await self._tell(file, None, denied)
             raise denied
-        try:
-            download = await self._open(known, file, public_key, method)
-        except Denied as denied:
-            await self.deny(known, file, denied)
-            raise
-        try:  # in the audit before the first byte leaves
-            what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
-            await self.audit.record(
-                AuditEvent("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what)
-            )
-        except BaseException:
-            await download.close()
-            raise
-        return known, download
+        return known
 
-    async def _open(self, known: Known, file: SdaUrl, public_key: str, method: str) -> Download:
-        if (file.dataset, file.path) not in known.inputs:
-            raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
-        if self.policy.datasets.of(file.dataset) is None:
-            raise Denied(403, "AccessDenied", f"The node's operator has not described the dataset {file.dataset}.")
-        if not self.key.is_header(public_key) or known.key_fingerprint != self.key.fingerprint:
+    async def token(self, known: Known, dataset: str, public_key: str | None) -> str:
+        """The user's fresh token for the archive, where the dataset is described, the run is open and the key (None:
+        already seen) is the registered one. Denied.
+        """
+        if self.policy.datasets.of(dataset) is None:
+            raise Denied(403, "AccessDenied", f"The node's operator has not described the dataset {dataset}.")
+        if known.key_fingerprint != self.key.fingerprint or not (public_key is None or self.key.is_header(public_key)):
             raise Denied(
                 403,
                 "AccessDenied",
@@ -97,14 +105,29 @@ class Data:
             raise Denied(403, "RunClosed", f"Attempt {known.attempt} of run {known.run} is closed.")
         try:
             await self._open_run(known)
-            token = await self.broker.node_token(known.run, "sda")
+            return await self.broker.node_token(known.run, "sda")
         except ProblemError as error:
             raise _denied(error) from None
+
+    @asynccontextmanager
+    async def remembering(self, known: Known, file: ArchiveUrl) -> AsyncIterator[None]:
+        """What is refused within is remembered for the task and told in the audit; a refusal of the archive's becomes
+        Denied.
+        """
         try:
-            listed, files = await self.listings.with_others(known.run, file, token)
-            return await self.archive.open(file, listed, files, token, method)
-        except SdaRefusal as refused:
-            raise Denied(STATUS.get(refused.error_class, 502), refused.error_class, refused.reason) from None
+            try:
+                yield
+            except SdaRefusal as refused:
+                raise Denied(STATUS.get(refused.error_class, 502), refused.error_class, refused.reason) from None
+        except Denied as denied:
+            await self.deny(known, file, denied)
+            raise
+
+    async def read(self, known: Known, file: ArchiveUrl, what: str) -> None:
+        """A read that is allowed, for the audit."""
+        await self.audit.record(
+            AuditEvent("read", True, ACTOR, known.run, known.attempt, known.tes_id, file.dataset, what)
+        )
 
     async def _open_run(self, known: Known) -> None:
         """A broker that restarts is waited for here as for a token: the TES would take a 503 for a broken task."""
@@ -118,7 +141,7 @@ class Data:
                     raise
             await asyncio.sleep(0.5)
 
-    async def stream(self, known: Known, file: SdaUrl, download: Download) -> AsyncIterator[bytes]:
+    async def stream(self, known: Known, file: ArchiveUrl, download: Download) -> AsyncIterator[bytes]:
         """The bytes. A cut-off answer raises, so that the TES's connection breaks and a part is never taken for the
         whole.
         """
@@ -137,12 +160,12 @@ class Data:
             await self.deny(known, file, denied)
             raise denied from None
 
-    async def deny(self, known: Known, file: SdaUrl, denied: Denied) -> None:
+    async def deny(self, known: Known, file: ArchiveUrl, denied: Denied) -> None:
         self.metrics.denials.labels(denied.error_class).inc()
         await self.store.deny(known.number, Denial(denied.error_class, file.dataset, denied.reason))
         await self._tell(file, known, denied)
 
-    async def _tell(self, file: SdaUrl, known: Known | None, denied: Denied) -> None:
+    async def _tell(self, file: ArchiveUrl, known: Known | None, denied: Denied) -> None:
         reason = f"{denied.error_class}: {denied.reason}"
         if known is None:
             await self.audit.record(AuditEvent("read", False, what=str(file), dataset=file.dataset, reason=reason))

@@ -79,7 +79,7 @@ def _url(url: str | None, lens: Lens) -> str | None:
     """A file's URL without the node's own: no capability, no bucket."""
     if not url:
         return None
-    return url.partition("#")[0] if url.startswith("sda://") else from_s3(url, lens.bucket, lens.run)
+    return url.partition("#")[0] if url.startswith(("sda://", "htsget://")) else from_s3(url, lens.bucket, lens.run)
 
 
 def _input(file: Input, lens: Lens, *, content: bool) -> Input:

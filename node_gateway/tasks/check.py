@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from tes.models import Executor, Input, Resources, Task
 
 from gdi.contracts.tes import tags_of
-from gdi.contracts.urls import SdaUrl, WorkspaceUrl
+from gdi.contracts.urls import HtsgetUrl, SdaUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
-from node_gateway.locations import check_container_path, refused, sda_file, workspace_file
+from node_gateway.locations import check_container_path, htsget_file, refused, sda_file, workspace_file
 from node_gateway.policy import Policy
 from node_gateway.redaction import looks_secret, redact
 
@@ -32,14 +32,14 @@ class CheckedTask:
 
     job: str
     try_: str
-    sda: tuple[SdaUrl | None, ...]
+    archive: tuple[SdaUrl | HtsgetUrl | None, ...]
     workspace_inputs: tuple[WorkspaceUrl | None, ...]
     workspace_outputs: tuple[WorkspaceUrl, ...]
 
 
-def check(task: Task, caller: Caller, policy: Policy) -> CheckedTask:
-    """`task` is as the edge made it (`TaskBody.task`). ProblemError 403 where policy or rights forbid, 422 where a tag
-    is missing or wrong.
+def check(task: Task, caller: Caller, policy: Policy, *, slices: bool = False) -> CheckedTask:
+    """`task` is as the edge made it (`TaskBody.task`); `slices`: the archive has an htsget server. ProblemError 403
+    where policy or rights forbid, 422 where a tag is missing or wrong.
     """
     if not policy.allows_workflow(caller.workflow, caller.digest):
         detail = f"This node does not allow the workflow {caller.workflow} at {caller.digest[:19]}…."
@@ -57,7 +57,7 @@ def check(task: Task, caller: Caller, policy: Policy) -> CheckedTask:
         )
         raise _forbidden("too-many-files", detail, "Split the job.")
     job, try_ = _check_tags(tags_of(task), caller)
-    checked = [_check_input(i, caller) for i in inputs]
+    checked = [_check_input(i, caller, slices) for i in inputs]
     files = []
     for output in outputs:
         if output.path_prefix:
@@ -70,7 +70,7 @@ def check(task: Task, caller: Caller, policy: Policy) -> CheckedTask:
             raise refused(output.url or "", "it is where the workflow's own files lie, which no task writes")
         files.append(file)
     return CheckedTask(
-        job, try_, tuple(sda for sda, _ in checked), tuple(inside for _, inside in checked), tuple(files)
+        job, try_, tuple(file for file, _ in checked), tuple(inside for _, inside in checked), tuple(files)
     )
 
 
@@ -132,7 +132,7 @@ def _check_tags(tags: Mapping[str, str], caller: Caller) -> tuple[str, str]:
     return job, try_
 
 
-def _check_input(given: Input, caller: Caller) -> tuple[SdaUrl | None, WorkspaceUrl | None]:
+def _check_input(given: Input, caller: Caller, slices: bool) -> tuple[SdaUrl | HtsgetUrl | None, WorkspaceUrl | None]:
     url, path = given.url, given.path or ""
     check_container_path(path, "input path")
     if given.content is not None:
@@ -141,14 +141,19 @@ def _check_input(given: Input, caller: Caller) -> tuple[SdaUrl | None, Workspace
         return None, None
     if url is None:
         raise refused(path, "the input has neither url nor content")
-    if not url.startswith("sda://"):
+    if not url.startswith(("sda://", "htsget://")):
         return None, workspace_file(url, caller.run)
-    file = sda_file(url)
+    file = sda_file(url) if url.startswith("sda://") else htsget_file(url)
     if file.dataset not in caller.datasets:
-        detail = f"The dataset {file.dataset} is not one of this run's datasets at this node."
+        detail = f"The dataset {redact(file.dataset, 128)} is not one of this run's datasets at this node."
         raise ProblemError(
             403, "dataset-not-granted", detail, action="Start a run that names the dataset.", dataset=file.dataset
         )
-    if given.type != "FILE" or not file.path.endswith(".c4gh"):
+    if isinstance(file, HtsgetUrl):
+        if not slices:
+            raise refused(url, "this node has no htsget server: read the whole file, sda://DATASET/path")
+        if given.type != "FILE":
+            raise refused(url, "what htsget gives is a file")
+    elif given.type != "FILE" or not file.path.endswith(".c4gh"):
         raise refused(url, "archive inputs are single Crypt4GH files, named ….c4gh")
     return file, None

@@ -42,7 +42,8 @@ def router(gateway: Gateway) -> APIRouter:
             "name": f"GDI node {gateway.settings.node_id}",
             "organization": organization,
         }
-        return {**who, "type": kind, "version": installed("gdi-node-gateway")[1], "storage": ["workspace://", "sda://"]}
+        storage = ["workspace://", "sda://", *(["htsget://"] if gateway.htsget else [])]
+        return {**who, "type": kind, "version": installed("gdi-node-gateway")[1], "storage": storage}
 
     async def sent(request: Request) -> tuple[TaskBody, int]:
         """The task and its bytes, which are counted before they are read as JSON, and read off the event loop."""

@@ -42,13 +42,14 @@ class Tasks:
     key: PublicKey
     metrics: Metrics
     locks: DatabaseLocks  # of a job's try while its task is looked for and made
+    slices: bool = False  # whether the archive has an htsget server
 
     async def create(self, task: Task, caller: Caller, size: int) -> str:
         """The id of the job's task: the one it has, live or complete, or a new one. `size`: bytes of the task as it was
         sent. ProblemError as `check` and the TES say; TesAway.
         """
-        checked = await asyncio.to_thread(check, task, caller, self.policy.current())
-        for dataset in sorted({file.dataset for file in checked.sda if file is not None}):
+        checked = await asyncio.to_thread(check, task, caller, self.policy.current(), slices=self.slices)
+        for dataset in sorted({file.dataset for file in checked.archive if file is not None}):
             self.policy.datasets.required(dataset)
         async with self.locks.alone("job", caller.run, checked.job, checked.try_):
             known = await self.store.latest(caller.run, checked.job, checked.try_)
@@ -78,7 +79,7 @@ class Tasks:
     async def _create(self, task: Task, checked: CheckedTask, caller: Caller, size: int) -> str:
         token = await self.broker.node_token(caller.run, "tes")
         intent = secrets.token_hex(16)
-        secret, digest = new_capability() if any(checked.sda) else ("", None)
+        secret, digest = new_capability() if any(checked.archive) else ("", None)
         files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs or [], strict=True) if o.type == "FILE"]
         policy = self.policy.current()
         limit = policy.max_tasks_per_run
@@ -129,11 +130,11 @@ class Tasks:
         our tags.
         """
         inputs, outputs = [], []
-        for given, sda, inside in zip(task.inputs or [], checked.sda, checked.workspace_inputs, strict=True):
-            url = f"{sda}#{secret}" if sda else to_s3(inside, self.workspace.name) if inside else given.url
+        for given, file, inside in zip(task.inputs or [], checked.archive, checked.workspace_inputs, strict=True):
+            url = f"{file.tes_url}#{secret}" if file else to_s3(inside, self.workspace.name) if inside else given.url
             inputs.append(changed(given, url=url))
-        for made, file in zip(task.outputs or [], checked.workspace_outputs, strict=True):
-            outputs.append(changed(made, url=to_s3(file, self.workspace.name)))
+        for made, where in zip(task.outputs or [], checked.workspace_outputs, strict=True):
+            outputs.append(changed(made, url=to_s3(where, self.workspace.name)))
         own = {
             "gdi-run": caller.run,
             "gdi-attempt": str(caller.attempt),

@@ -1,4 +1,4 @@
-"""What the gateway remembers of tasks: written before the TES is asked, so that a crash at any instant leaves a trail
+"""What the gateway remembers of tasks: written before the TES is wanted, so that a crash at any instant leaves a trail
 that leads to the task.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gdi.contracts.urls import HtsgetUrl, SdaUrl
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.database import exclusive
 from node_gateway.auth import Caller
@@ -32,7 +33,7 @@ def new_capability() -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Known:
-    """A task as remembered. `inputs`: the archive files it may read, as (dataset, path)."""
+    """A task as remembered. `inputs`: the archive files it may read, as `right` has them."""
 
     number: int
     run: str
@@ -66,6 +67,15 @@ def _known(row: sa.Row[Any]) -> Known:
         inputs,
         tuple(row.outputs),
     )
+
+
+def right(file: SdaUrl | HtsgetUrl) -> tuple[str, str]:
+    """(dataset, path) of a file; of an htsget input the path is what it may ask, which always has a `?`."""
+    if isinstance(file, SdaUrl):
+        return file.dataset, file.path
+    request = file.request
+    assert request is not None, "the check takes slices of this archive only"
+    return file.dataset, request.target
 
 
 class TooManyTasks(Exception):
@@ -106,7 +116,7 @@ class TaskStore:
             "phase": "creating",
             "capability": capability,
             "key_fingerprint": key_fingerprint,
-            "inputs": sorted({(f.dataset, f.path) for f in checked.sda if f is not None}),
+            "inputs": sorted({right(f) for f in checked.archive if f is not None}),
             "outputs": files,
             "created_at": time.time(),
             "bytes": size,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tes.models import Task
 
 from gdi.contracts.gateway_api import WorkspaceListing
-from gdi.contracts.urls import StorageUrl, WorkspaceUrl
+from gdi.contracts.urls import HtsgetUrl, StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.retry import Refusal, error_of, persist
@@ -283,8 +283,9 @@ class FileMetadata:
         except ProblemError as error:
             if error.problem.status == 403:
                 detail = error.problem.detail if error.slug != "http-error" else "the node's gateway refused it"
+                dataset = query.dataset if isinstance(query, HtsgetUrl) else query.owner
                 raise Refusal(
-                    f"AccessDenied: {query}: no access to dataset {query.owner}: {detail}", dataset=query.owner
+                    f"AccessDenied: {query}: no access to dataset {dataset}: {detail}", dataset=dataset
                 ) from None
             raise
         self._inputs[query] = (time.monotonic(), answer)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import quote, unquote
+
 from gdi.contracts import urls
 from gdi.contracts.urls import StorageUrl
+
+_WILDCARDS = re.compile(r"(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 
 
 def parse(text: str) -> StorageUrl:
@@ -13,7 +18,21 @@ def parse(text: str) -> StorageUrl:
 
 def local_suffix(query: StorageUrl) -> str:
     """Where the file lies below the provider's local prefix. Without the run's id: a job's command is the same in each
-    run.
+    run. What htsget asks of a file is a folder before its name (`referenceName=20,start=0`): commands are not quoted
+    by everybody, and a file keeps its suffix.
     """
     owner = "" if query.scheme == "workspace" else f"{query.owner}/"
-    return f"{query.scheme}/{owner}{query.path}"
+    path, _, parameters = query.path.partition("?") if query.scheme == "htsget" else (query.path, "", "")
+    if parameters:
+        folder, _, name = path.rpartition("/")
+        path = "/".join(part for part in (folder, ",".join(map(_plain, parameters.split("&"))), name) if part)
+    return f"{query.scheme}/{owner}{path}"
+
+
+def _plain(text: str) -> str:
+    """Without anything that a shell or a gateway's check of paths would mind (`*` is `~2A`); wildcards stay."""
+    return "".join(part if part.startswith("{") else _escaped(unquote(part)) for part in _WILDCARDS.split(text))
+
+
+def _escaped(text: str) -> str:
+    return quote(text, safe="=:").replace("~", "%7E").replace("%", "~")

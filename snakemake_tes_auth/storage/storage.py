@@ -120,7 +120,7 @@ class StorageProvider(StorageProviderBase):
                 type=QueryType.INPUT,
             ),
             ExampleQuery(
-                query="htsget://archive.example.org/reads/NA12878",
+                query="htsget://EGAD00000000001/NA12878.bam?referenceName=20&start=0&end=1000000",
                 description="reads or variants by htsget, read-only",
                 type=QueryType.INPUT,
             ),

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from tes.models import Executor, Input, Output, Resources, Task
 
 from gdi.contracts.tes import changed, tags_of
+from gdi.contracts.urls import HtsgetUrl
+from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.tasks import direct
 from snakemake_tes_auth.workflow import adapter
 from snakemake_tes_auth.workflow.jobview import JobFile, JobView
@@ -259,7 +261,7 @@ class Builder:
         return f"{self._work}/{path}"
 
     def _input(self, job: JobView, f: JobFile) -> Input:
-        return Input(url=f.query, path=self._path(job, f), type="DIRECTORY" if f.directory else "FILE")
+        return Input(url=_url(f.query), path=self._path(job, f), type="DIRECTORY" if f.directory else "FILE")
 
     def _output(self, job: JobView, f: JobFile) -> Output:
         if not f.query:
@@ -270,6 +272,12 @@ class Builder:
         if f.directory:
             return Output(url=f.query, path=_folders(job)[f.local], type="DIRECTORY")
         return Output(url=f.query, path=path, type="FILE")
+
+
+def _url(query: str) -> str:
+    """An input as a TES has it: what is htsget's in Funnel's form, which says the endpoint."""
+    url = parse(query) if query.startswith("htsget://") else None
+    return url.tes_url if isinstance(url, HtsgetUrl) else query
 
 
 def resources(job: JobView, *, one_by_one: bool = False) -> Resources:

@@ -29,19 +29,22 @@ import pytest
 import uvicorn
 import yaml
 from botocore.config import Config
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from gdi.contracts.run_token import AIRFLOW, TYPE, RunClaims
 from gdi.contracts.tes import FINAL
+from gdi.funnel.crypt4gh import Key
 from gdi.kit.jose import SigningKey, TokenError, verify
+from tests.support.htsget_server import HtsgetServer
 from tests.support.problems import problem
 
 NODE = "node-a"
-KEY = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"k" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
-OTHER_KEY = (
-    b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n" + base64.b64encode(b"o" * 32) + b"\n-----END CRYPT4GH PUBLIC KEY-----\n"
-)
+TES_KEY = Key(X25519PrivateKey.from_private_bytes(b"k" * 32))  # of this node's TES
+_PEM = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n%b\n-----END CRYPT4GH PUBLIC KEY-----\n"
+KEY = _PEM % base64.b64encode(TES_KEY.public)
+OTHER_KEY = _PEM % base64.b64encode(b"o" * 32)
 POLICY: dict[str, Any] = {
     "images": ["gdi-task:*"],
     "max_cpu_cores": 2,
@@ -404,6 +407,8 @@ class World:
         self.folder = folder
         self.broker = FakeBroker()
         self.tes, self.sda, self.s3 = FakeTes(self.broker), FakeSda(self.broker), S3(folder)
+        self.htsget = HtsgetServer(lambda token: self.broker.owner(token, "sda") is not None)
+        self.htsget_server = Server(self.htsget.app)
         self.gateway_key = SigningKey.generate()
         self.broker.gateway_key = self.gateway_key.jwk()
         self.port = free_port()
@@ -456,6 +461,7 @@ class World:
             "TES_PASSWORD_FILE": "tes-password",
             "TES_PUBLIC_KEY_FILE": "tes.pub",
             "SDA_URL": self.sda.server.url,
+            "HTSGET_URL": self.htsget_server.url + "/htsget",
             "S3_ENDPOINT": self.s3.url,
             "S3_CREDENTIALS_FILE": "s3-keys.json",
             "WORKSPACE_BUCKET": "workspace",
@@ -504,7 +510,7 @@ class World:
     def close(self) -> None:
         if self.process and self.process.poll() is None:
             self.stop()
-        for server in (self.broker.server, self.tes.server, self.sda.server):
+        for server in (self.broker.server, self.tes.server, self.sda.server, self.htsget_server):
             server.stop()
         self.s3.stop()
 

@@ -97,7 +97,7 @@ def test_the_platforms_own_part_is_known_by_its_first_folder() -> None:
 
 
 def test_an_error_says_what_to_write() -> None:
-    with pytest.raises(UrlError, match="write sda://DATASET/path, workspace://RUN/path or htsget://HOST/reads/ID"):
+    with pytest.raises(UrlError, match="write sda://DATASET/path, workspace://RUN/path or htsget://DATASET/file"):
         parse("s3://bucket/key")
 
 
