@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -40,10 +40,11 @@ Encryption = Literal["header", "scheme", "none"]
 
 @dataclass(frozen=True)
 class SealedBlock:
-    """One block of a ticket as it is given to the TES: only this gateway can read it. `user`: fetched with the user's
-    token, fresh each time; `first`: what comes must begin as Crypt4GH does.
+    """One block of a ticket as it is given to the TES: only this gateway can read it. `id`: of the file (`DATASET/ID`);
+    `user`: fetched with the user's token, fresh each time; `first`: what comes must begin as Crypt4GH does.
     """
 
+    id: str
     url: str
     headers: dict[str, str]
     user: bool
@@ -59,7 +60,7 @@ class BlockSeal:
         self._cipher = AESGCM(derived)
 
     def seal(self, block: SealedBlock, task: int) -> str:
-        plain = json.dumps([block.url, block.headers, block.user, block.first], separators=(",", ":")).encode()
+        plain = json.dumps(astuple(block), separators=(",", ":")).encode()
         nonce = os.urandom(12)
         sealed = nonce + self._cipher.encrypt(nonce, plain, str(task).encode())
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
@@ -70,10 +71,9 @@ class BlockSeal:
             return None
         try:
             sealed = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4))
-            url, headers, user, first = json.loads(self._cipher.decrypt(sealed[:12], sealed[12:], str(task).encode()))
+            return SealedBlock(*json.loads(self._cipher.decrypt(sealed[:12], sealed[12:], str(task).encode())))
         except (InvalidTag, ValueError, binascii.Error):
             return None
-        return SealedBlock(url, headers, user, first)
 
 
 class HtsgetClient:
@@ -120,7 +120,7 @@ class HtsgetClient:
             where = ".".join(map(str, error.errors()[0]["loc"]))
             raise SdaRefusal("ArchiveError", f"The archive's htsget server sent no usable ticket ({where}).") from None
 
-    def sealed(self, block: Block, *, first: bool, task: int, token: str) -> str | None:
+    def sealed(self, block: Block, *, id_: str, first: bool, task: int, token: str) -> str | None:
         """The block for the TES; None where its URL is data and stays as it is. SdaRefusal where it leads elsewhere, or
         should be Crypt4GH and is not.
         """
@@ -139,7 +139,7 @@ class HtsgetClient:
         user = own is not None and headers[own].removeprefix("Bearer ") == token
         if user and own is not None:
             del headers[own]
-        return self.seal.seal(SealedBlock(block.url, headers, user, encrypted), task)
+        return self.seal.seal(SealedBlock(id_, block.url, headers, user, encrypted), task)
 
     async def block(self, block: SealedBlock, token: str) -> Download:
         """The open answer (200 or 206), known to begin as Crypt4GH where it must. SdaRefusal."""

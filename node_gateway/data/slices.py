@@ -55,7 +55,7 @@ class Slices:
             ticket = await client.ticket(requests, token, post=post)
             blocks = []
             for number, block in enumerate(ticket.htsget.urls):
-                word = client.sealed(block, first=number == 0, task=known.number, token=token)
+                word = client.sealed(block, id_=requests[0].id, first=number == 0, task=known.number, token=token)
                 blocks.append(block if word is None else _rewritten(block, address(word), capability))
         await self.data.read(known, file, f"{'POST' if post else 'GET'} {file} ({len(blocks)} blocks)")
         body = ticket.htsget.model_copy(update={"urls": blocks})
@@ -65,10 +65,11 @@ class Slices:
         """The block's open answer. Denied where it is not of a ticket of this capability's, or cannot be had."""
         file = HtsgetUrl("blocks", "of-a-ticket")
         known = await self.data.known(file, capability)
-        file = _first_slice(known) or file
+        block = None if self.client is None else self.client.seal.open(word, known.number)
+        if block is not None:
+            file = HtsgetUrl(*block.id.split("/", 1))
         async with self.data.remembering(known, file):
             client = self.server()
-            block = client.seal.open(word, known.number)
             if block is None:
                 raise Denied(403, "AccessDenied", "The block is of no ticket of this task's.")
             return known, file, await client.block(block, await self.data.token(known, file.dataset, None))
@@ -80,14 +81,6 @@ def _granted(known: Known, request: HtsgetRequest) -> bool:
         for dataset, path in known.inputs
         if "?" in path and request.id.startswith(f"{dataset}/")
     )
-
-
-def _first_slice(known: Known) -> HtsgetUrl | None:
-    """For the audit and the task's error: whose data it is about."""
-    for dataset, path in sorted(known.inputs):
-        if "?" in path:
-            return HtsgetUrl(dataset, parse_target(path).id.partition("/")[2])
-    return None
 
 
 def _rewritten(block: Block, url: str, capability: str) -> Block:
