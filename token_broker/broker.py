@@ -120,7 +120,8 @@ async def open_broker(s: Settings) -> Broker:
             authentication,
             timeout=s.provider_timeout,
             access_lifetime=s.access_token_lifetime,
-        )
+        ),
+        "resource" if s.narrowing == "resource" else "audience",
     )
     audit, used_ids = Audit(store), UsedIds(store, used_ids_table)
     metrics.enrolment_problem.set_function(lambda: float(bool(enrolment.problem)))

@@ -70,7 +70,7 @@ class Settings(DatabaseSettings):
         default=300, ge=5, le=86400, description="of an access token whose lifetime the provider does not tell"
     )
     ticket_lifetime: float = Field(default=600, ge=5, le=86400)
-    narrowing: Literal["exchange", "accepted-broad"] = "exchange"
+    narrowing: Literal["exchange", "resource", "accepted-broad"] = "exchange"
     visa_max_age: float | None = Field(
         default=None, gt=0, description="a visa ends this long after it was asserted, whatever its exp"
     )

@@ -19,8 +19,8 @@ class OAuthClient:
     it gives no usable answer.
     """
 
-    def __init__(self, provider: ProviderConnection) -> None:
-        self._provider = provider
+    def __init__(self, provider: ProviderConnection, narrows_by: rfc8693.Target = "audience") -> None:
+        self._provider, self._narrows_by = provider, narrows_by
 
     @property
     def issuer(self) -> str:
@@ -54,7 +54,7 @@ class OAuthClient:
 
     async def narrow(self, access_token: str, audience: str, *, lasting: float) -> TokenSet:
         """An access token that serves at one node only. `lasting`: seconds that `access_token` has left."""
-        return await rfc8693.for_audience(self._provider, access_token, audience, lasting)
+        return await rfc8693.for_audience(self._provider, access_token, audience, lasting, self._narrows_by)
 
     async def revoke(self, token: str) -> None:
         await rfc7009.revoke(self._provider, token)

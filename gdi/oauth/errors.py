@@ -37,6 +37,14 @@ class OAuthDenied(Exception):
         self.code = code
 
 
+class NotNarrowed(OAuthDenied):
+    """The provider was asked for a token for one audience, and gave one that others would take, too."""
+
+    def __init__(self, audience: str, why: str) -> None:
+        Exception.__init__(self, f"The identity provider gave no token for {audience} alone: {why}.")
+        self.code = "invalid_target"
+
+
 class OAuthUnavailable(Exception):
     """No usable answer. `sent` False: the provider cannot have acted on the request; True: it may have."""
 

@@ -109,7 +109,7 @@ class RunTokens:
             await self._record(run, gateway, allowed=False, reason=error.slug)
             raise
         audience = gateway.node.sda_audience if request.audience == "sda" else gateway.node.tes_audience
-        if self._settings.narrowing == "exchange":
+        if self._settings.narrowing != "accepted-broad":
             access = await self._keeper.narrowed(run["grant_id"], audience, request.min_ttl)
         else:
             access = await self._keeper.access(run["grant_id"], request.min_ttl)

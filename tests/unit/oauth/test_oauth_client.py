@@ -12,9 +12,10 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote_plus
 
+import jwt
 import pytest
 from aiohttp import web
 
@@ -234,6 +235,38 @@ async def test_a_narrowing_that_gives_no_access_token_is_refused(
 ) -> None:
     provider.answer({"refresh_token": "REFRESH-1"})
     assert "no access token" in str(await unavailable(CALLS["narrow"], client))
+
+
+def token_for(audience: object) -> str:
+    return jwt.encode({"sub": "alice"} | ({} if audience is None else {"aud": audience}), "k" * 32)
+
+
+@pytest.mark.parametrize("narrows_by", ["audience", "resource"])
+async def test_a_narrowing_names_the_node_as_the_provider_takes_it(
+    provider: ScriptedProvider, client: OAuthClient, narrows_by: Literal["audience", "resource"]
+) -> None:
+    """RFC 8693 §2.1 has both; RFC 8707 is `resource`."""
+    client = OAuthClient(client._provider, narrows_by)
+    for named in ("https://node", ["https://node"]):
+        provider.answer({"access_token": token_for(named), "expires_in": 60, "token_type": "Bearer"})
+        assert (await client.narrow("ACCESS-0", "https://node", lasting=1000)).access_token == token_for(named)
+        form = provider.received[-1].form
+        assert {n: form[n] for n in ("audience", "resource") if n in form} == {narrows_by: "https://node"}
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["ACCESS-0", *map(token_for, ("token-broker", ["https://node", "https://other"], [], None, ["https://node", 7]))],
+    ids=["the-same", "another", "two", "none", "absent", "a-number"],
+)
+async def test_a_token_that_others_would_take_is_not_passed_on(
+    provider: ScriptedProvider, client: OAuthClient, token: str
+) -> None:
+    """A provider that does not know the parameter answers with a broad token (RFC 6749 §3.2: it ignores it)."""
+    provider.answer({"access_token": token, "expires_in": 60, "token_type": "Bearer"})
+    with pytest.raises(OAuthDenied, match="no token for https://node alone") as refused:
+        await CALLS["narrow"](client)
+    assert token not in str(refused.value)
 
 
 # --- one call, one Authlib client, one bounded transport ----------------------------------------
