@@ -5,6 +5,7 @@ order of its needs.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 from gdi.kit.secret_files import Secrets
 from gdi.kit.version import installed
-from gdi.local_federation import cohort
+from gdi.local_federation import cohort, phenotypes
 from gdi.local_federation import sweep as leftovers
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import airflow, core, node, openbao, s3
@@ -24,9 +25,11 @@ from gdi.local_federation.supervisor import Supervisor
 from gdi.local_federation.tes import funnel
 from gdi.runner.sandbox import Engine, container, find_maker, python_folders
 
+log = logging.getLogger(__name__)
 PROJECT = Path(__file__).resolve().parents[2]
 COHORT = Path(__file__).with_name("data") / "1000G_2010_chr2_629samples.vcf.gz"
 INPUT = "cohort.vcf.gz.c4gh"
+SAMPLES = "samples.tsv.c4gh"
 
 
 class Federation:
@@ -97,7 +100,21 @@ class Federation:
             for n, part in parts.items():
                 provision.add(self.archive(n), self.layout.dataset(n), INPUT, part)
                 part.unlink()
+            self._fill_sample_tables()
         self.seconds["cohort split and encrypted"] = time.monotonic() - started
+
+    def _fill_sample_tables(self) -> None:
+        """A table of simulated phenotypes for each node's people. A cohort that has no common site gets none."""
+        try:
+            people = phenotypes.simulate(self.vcf)
+        except (ValueError, OSError) as error:
+            log.info("no sample tables: %s", error)
+            return
+        draft = self.layout.folder("cohort") / "samples.tsv"
+        for number, n in enumerate(self.layout.nodes):
+            phenotypes.write(people[number :: len(self.layout.nodes)], draft)
+            provision.add(self.archive(n), self.layout.dataset(n), SAMPLES, draft)
+        draft.unlink()
 
     def archive(self, node_id: str) -> Path:
         return self.layout.folder("nodes", node_id, "sda", "archive")

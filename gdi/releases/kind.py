@@ -33,13 +33,17 @@ class BadReleaseError(Exception):
 class Rules:
     """What the node sets for every kind: `floor`, the fewest people that a number may be about; `max_rows`, the most
     rows that the node looks at; `absent`, what the data says of a site that its files do not list; `classes`, whether
-    genotype classes may leave. `off`: rules that a test switches off; the gateway leaves it empty.
+    genotype classes may leave; `levels`, by column of the sample table, the categories that the datasets' descriptors
+    declare; `membership`, the strictest that they declare, none where there is no descriptor. `off`: rules that a test
+    switches off; the gateway leaves it empty.
     """
 
     floor: int
     max_rows: int
     absent: Literal["reference", "unknown"] = "unknown"
     classes: bool = False
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    membership: Literal["", "contract", "public", "sensitive"] = ""
     off: frozenset[Rule] = frozenset()
 
 

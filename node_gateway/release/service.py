@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ from gdi.contracts.urls import WorkspaceUrl
 from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
-from gdi.releases import signature
+from gdi.releases import declared, signature
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, Rules
 from gdi.releases.registry import kind_of, kinds
@@ -62,8 +62,14 @@ class Releases:
         """
         policy = self.policy.current()
         kind = self._allowed(request, caller, policy)
-        for dataset in sorted(caller.datasets):
-            self.policy.datasets.required(dataset)
+        described = [self.policy.datasets.required(dataset) for dataset in sorted(caller.datasets)]
+        if not all(one.may_be_asked(kind.name) for one in described):
+            raise ProblemError(
+                403,
+                "forbidden-check",
+                f"A dataset of this run may not be asked for the kind {kind.name}.",
+                action="Ask the node's operator.",
+            )
         async with self.locks.alone("releases"):
             with (
                 tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,
@@ -136,7 +142,9 @@ class Releases:
         out: IO[bytes],
     ) -> sa.Row[Any]:
         file.seek(0)
+        described = [self.policy.datasets.required(dataset) for dataset in sorted(caller.datasets)]
         half, rules = kind.node(), Rules(policy.floor, policy.releases.max_rows, policy.releases.absent)
+        rules = replace(rules, levels=declared.levels(described), membership=declared.membership(described))
         try:
             units = await asyncio.to_thread(half.read, file, rules)
         except FormatError as error:

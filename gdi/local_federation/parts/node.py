@@ -20,8 +20,10 @@ from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import core, s3
+from gdi.local_federation.phenotypes import BINS, LEVELS
 from gdi.local_federation.supervisor import ServiceSpec, http_ok, listening
 from gdi.local_federation.tes import funnel
+from gdi.releases.registry import kinds
 from gdi.runner.sandbox import Maker
 from gdi.runner.sandbox.docker import DriverImage
 
@@ -74,7 +76,7 @@ def policy(layout: Layout, node: str) -> Path:
         "workflows": [],
         "floor": layout.floor,
         "logs": layout.logs_policy,
-        "releases": {"kinds": ["allele-counts"], "absent": "reference"},
+        "releases": {"kinds": sorted(kinds()), "absent": "reference"},
         "review": False,
         "reviewers": [core.USERS["bob"]],
     }
@@ -97,7 +99,22 @@ def descriptor(dataset: str) -> dict[str, object]:
         "membership": "contract",
         "absent": "reference",
         "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
+        "samples": samples(),
     }
+
+
+def samples() -> dict[str, object]:
+    """The demo's sample table: simulated (`gdi.local_federation.phenotypes`)."""
+    phenotypes: list[dict[str, object]] = [
+        {"column": "country", "type": "category", "categories": list(LEVELS["country"])},
+        {"column": "diabetes", "type": "boolean", "title": "Diabetes, simulated"},
+        {"column": "ancestry", "type": "number", "minimum": -20, "maximum": 20, "title": "First principal component"},
+    ]
+    for column, bins in BINS.items():
+        bounds = {"minimum": bins[0], "maximum": bins[-1], "bins": list(bins)}
+        phenotypes.append({"column": column, "type": "number", **bounds})
+    table: dict[str, object] = {"file": "samples.tsv.c4gh", "format": "tsv", "person": "person", "sample": "person"}
+    return table | {"sex": {"column": "sex"}, "phenotypes": phenotypes}
 
 
 def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4gh") -> ServiceSpec:

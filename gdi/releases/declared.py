@@ -1,0 +1,35 @@
+"""What the descriptors of a run's datasets declare, as the kinds of release read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+from gdi.contracts.descriptor import Descriptor, SampleTable
+
+STRICTNESS: tuple[Literal["public", "contract", "sensitive"], ...] = ("public", "contract", "sensitive")
+
+
+def levels(descriptors: Sequence[Descriptor]) -> dict[str, tuple[str, ...]]:
+    """By column of the sample tables, its categories or bins: columns that every dataset declares, and all alike."""
+    of_each = [_levels(one.samples) if one.samples else {} for one in descriptors]
+    if not of_each:
+        return {}
+    return {column: names for column, names in of_each[0].items() if all(each.get(column) == names for each in of_each)}
+
+
+def membership(descriptors: Sequence[Descriptor]) -> Literal["", "contract", "public", "sensitive"]:
+    """The strictest word on membership; none where nothing is described."""
+    return max((one.membership for one in descriptors), key=STRICTNESS.index, default="")
+
+
+def _levels(table: SampleTable) -> Mapping[str, tuple[str, ...]]:
+    found = {}
+    for one in table.phenotypes:
+        bins = tuple(f"{low:g}..{high:g}" for low, high in pairwise(one.bins))
+        if names := one.levels or bins:
+            found[one.column] = names
+    if table.sex:
+        found[table.sex.column] = (table.sex.female, table.sex.male)
+    return found
