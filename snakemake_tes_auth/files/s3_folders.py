@@ -13,8 +13,19 @@ from typing import Any
 
 SINGLES = 3  # files of one folder that are looked for by themselves before it is listed, for each page of its listing
 PAGES = 200  # of a folder's listing, of a thousand files each; a larger folder's files are looked for one by one
+WHOLE_PAGES = 5000  # of all that lies below a folder that is an input or output itself
 MISS_TTL = 0.3  # seconds that "is not there" is believed after it was looked for by itself
 LISTED_TTL = 20.0  # seconds that a listing's silence is believed, while nothing was made
+
+
+class ListingError(Exception):
+    """A folder whose listing cannot be read to its end."""
+
+    def __init__(self, bucket: str, folder: str, why: str) -> None:
+        super().__init__(
+            f"The listing of s3://{bucket}/{folder}/ has no end ({why}). Ask who runs the S3 server, or put fewer than"
+            f" {WHOLE_PAGES * 1000:,} files into one folder."
+        )
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,12 @@ class S3Listings:
     def _whole(self, key: str, folder: ListedFolder) -> ListedObject | None:
         """A folder's size and newest time, from all that lies below it."""
         size, mtime, token, there = 0, 0.0, "", False
+        seen: set[str] = set()
         while True:
             entries, _, token = self._page(key + "/", "", token)
+            if token in seen or len(seen) >= WHOLE_PAGES:
+                raise ListingError(self._bucket, key, "it begins again" if token in seen else "it does not end")
+            seen.add(token)
             for name, entry in entries.items():
                 if not name.endswith("/"):
                     there, size, mtime = True, size + entry.size, max(mtime, entry.mtime)

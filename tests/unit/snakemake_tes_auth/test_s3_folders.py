@@ -4,13 +4,21 @@ made since is seen at once.
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 from snakemake_storage_plugin_s3 import StorageObject
 
-from snakemake_tes_auth.files.s3_folders import ListedObject, S3Listings
+from snakemake_tes_auth.files.s3_folders import ListedObject, ListingError, S3Listings
+from tests.support.faults import Fault
+from tests.support.s3_faults import S3Proxy, listings
+from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
 
 HINT = "look at snakemake_tes_auth/files/s3_folders.py before raising the plugin's version"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -86,6 +94,97 @@ def test_a_folder_that_a_task_made_within_another_is_there() -> None:
     bucket.keys["p/new/a"] = 3
     folders.forget("p/new/a")
     assert folders.find("p/new/a") == ListedObject(3, NOON.timestamp()) and folders.find("p/new") is not None
+
+
+# --- beside a real S3 server --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+def real(url: str, bucket: str, keys: tuple[str, str] = (ACCESS, SECRET), seconds: float = 60) -> S3Listings:
+    config = Config(s3={"addressing_style": "path"}, read_timeout=seconds, retries={"max_attempts": 0}, proxies={})
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        region_name=REGION,
+        config=config,
+    )
+    return S3Listings(client, bucket)
+
+
+def test_a_listing_of_three_pages_answers_for_all_its_files_and_odd_names(server: S3Server) -> None:
+    bucket = f"b-{uuid.uuid4().hex}"
+    odd = ["p/in/a b", "p/in/a+b", "p/in/100%", "p/in/%20", "p/in/ü-日本", "p/in/a#b", "p/in/a?b=c&d", "p/in/sub/x"]
+    server.bucket(bucket, dict.fromkeys([*(f"p/in/{i:04}" for i in range(2050)), *odd], b"abc"))
+    folders = real(server.url, bucket)
+    for key in (*(f"p/in/{i:04}" for i in range(2050)), *odd):
+        found = folders.find(key)
+        assert found is not None and found.size == 3, key
+    assert folders.find("p/in/2050") is None and folders.find("p/in/sub") == folders.find("p/in/sub")
+    assert folders.requests <= 12
+
+
+def test_a_refusal_and_a_missing_bucket_are_not_taken_for_a_missing_file(server: S3Server) -> None:
+    bucket = f"b-{uuid.uuid4().hex}"
+    server.bucket(bucket, {"p/a": b"x"})
+    stranger = server.stranger(bucket)
+    with enforced():
+        for keys, code in ((stranger, "AccessDenied"), ((ACCESS, SECRET), "InvalidAccessKeyId")):
+            with pytest.raises(ClientError) as refused:
+                real(server.url, bucket, keys).find("p/none")
+            assert refused.value.response["Error"]["Code"] == code
+    with pytest.raises(ClientError) as missing:
+        real(server.url, "no-such-bucket-here").find("p/a")
+    assert missing.value.response["Error"]["Code"] == "NoSuchBucket"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("away", wanted=listings), BotoCoreError),
+        (Fault("status", wanted=listings), ClientError),
+        (Fault("slow", value=9, wanted=listings), ReadTimeoutError),
+        (Fault("cut", wanted=listings), ClientError),
+        (Fault("lost", wanted=listings), ConnectionClosedError),
+        (Fault("truncate", wanted=listings), ClientError),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+)
+def test_an_answer_that_did_not_come_whole_is_an_error_and_asked_for_anew(
+    server: S3Server, fault: Fault, error: type[Exception]
+) -> None:
+    bucket = f"b-{uuid.uuid4().hex}"
+    server.bucket(bucket, {"p/a": b"x"})
+    with S3Proxy(server.url) as proxy:
+        folders = real(proxy.url, bucket, seconds=3 if fault.kind == "slow" else 60)
+        proxy.faults.append(fault)
+        with pytest.raises(error):
+            folders.find("p/a")
+        assert folders.find("p/a") is not None and folders.find("p/b") is None
+
+
+def test_a_bucket_of_another_region_is_an_error(server: S3Server) -> None:
+    bucket = f"b-{uuid.uuid4().hex}"
+    server.bucket(bucket, {"p/a": b"x"})
+    with S3Proxy(server.url, region="us-west-2", hint=False) as proxy, pytest.raises(ClientError) as refused:
+        real(proxy.url, bucket).find("p/a")
+    assert refused.value.response["Error"]["Code"] == "AuthorizationHeaderMalformed"
+
+
+def test_a_listing_that_begins_again_ends_with_a_sentence(server: S3Server) -> None:
+    class Endless(Bucket):
+        def list_objects_v2(self, **request: Any) -> dict[str, Any]:
+            return {**super().list_objects_v2(**{**request, "ContinuationToken": ""}), "NextContinuationToken": "1"}
+
+    folders = S3Listings(Endless("p/d/a", "p/d/b"), "bucket")
+    with pytest.raises(ListingError, match="s3://bucket/p/d/ has no end"):
+        folders.find("p/d")
 
 
 @pytest.mark.parametrize("name", ["exists", "mtime", "size", "is_dir", "store_object", "remove", "inventory"])
