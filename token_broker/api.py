@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import RowMapping
 
+from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import GRANT_ID, GrantId, PodName, RunId
 from gdi.kit.problem import ProblemError
@@ -185,6 +186,34 @@ async def close_run(b: B, airflow: TheAirflow, run: RunId, request: m.CloseReque
 async def put_workload(b: B, airflow: TheAirflow, run: RunId, pod: PodName, request: m.WorkloadRequest) -> m.Workload:
     airflow.need("admit")
     return await b.workloads.put(run, pod, request)
+
+
+# --- for the API of people and portals ------------------------------------------------------------
+
+
+@router.get("/me", tags=["users"])
+async def me(user: TheUser) -> a.TokenOwner:
+    """Whose token this is: for a portal's own server, which need not be a client of LS AAI for that."""
+    return a.TokenOwner(sub=user.sub, client_id=user.client_id)
+
+
+@router.get("/me/runs", tags=["users"])
+async def own_runs(
+    b: B,
+    user: TheUser,
+    after: Annotated[float, Query(ge=0, le=1e12, allow_inf_nan=False)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> a.OwnRuns:
+    found = await b.runs.owned(user.sub, after, limit + 1)
+    return a.OwnRuns(runs=found[:limit], more=len(found) > limit)
+
+
+@router.get("/datasets", tags=["users"])
+async def datasets(
+    b: B, user: TheUser, authorization: Annotated[str, Header(include_in_schema=False)]
+) -> a.DatasetList:
+    """The datasets of the federation, and what the user may use now, by the visas in their passport."""
+    return await b.access.datasets(user.sub, authorization.partition(" ")[2].strip())
 
 
 # --- tokens -------------------------------------------------------------------------------------

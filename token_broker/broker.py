@@ -39,6 +39,7 @@ from token_broker.orders.preflights import Preflights
 from token_broker.orders.release_store import ReleaseStore
 from token_broker.orders.work import WorkBoard
 from token_broker.orders.workflows import WorkflowFiles
+from token_broker.runs.access import UserAccess
 from token_broker.runs.admission import Admission
 from token_broker.runs.runs import Runs
 from token_broker.runs.tokens import RunTokens
@@ -67,6 +68,7 @@ class Broker:
     oidc: OAuthClient
     refresher: TokenRefresher
     visas: Visas
+    access: UserAccess
     audit: Audit
     grants: Grants
     tickets: Tickets
@@ -160,6 +162,7 @@ async def open_broker(s: Settings) -> Broker:
         oidc=oidc,
         refresher=refresher,
         visas=visas,
+        access=UserAccess(oidc, visas, enrolment),
         audit=audit,
         grants=grants,
         tickets=tickets,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import jwt
 from pydantic import Field, field_validator, model_validator
 
-from gdi.contracts.ids import DatasetClaim, NodeId
+from gdi.contracts.ids import DatasetClaim, DatasetId, HttpUrl, NodeId
 from gdi.contracts.runs import Placement
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
@@ -28,6 +28,7 @@ AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
     (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake, or the coordinator.
+    `titles` of datasets, and `apply_url`, are for people who choose one.
     """
 
     id: NodeId
@@ -38,6 +39,8 @@ class Node(Frozen):
     tes_audience: str
     how_to_apply: Annotated[str, Field(max_length=500)] = ""
     placement: Placement = "coordinator"
+    apply_url: HttpUrl | None = None
+    titles: dict[DatasetId, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
 
     @field_validator("gateway_url")
     @classmethod

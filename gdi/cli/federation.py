@@ -150,7 +150,8 @@ def up(
             time.sleep(0.2)
     ready = json.loads((work / "ready.json").read_text())
     password = airflow.password_of(Secrets(work / "secrets"), "admin")
-    console.print(f"up. Airflow: {ready['airflow']}  login: admin / {password}", soft_wrap=True)
+    console.print(f"up. Portal: {ready['portal']}  (its API: {ready['portal']}/docs)", soft_wrap=True)
+    console.print(f"Airflow: {ready['airflow']}  login: admin / {password}", soft_wrap=True)
     console.print(f"stop it with: gdi down --work-dir {work}", soft_wrap=True)
     return 0
 
@@ -166,7 +167,9 @@ def serve(
     refresh = max(60, min(3600, token_lifetime * 3))
     with Federation(work, nodes=nodes, vcf=vcf, access_lifetime=token_lifetime, refresh_lifetime=refresh) as federation:
         federation.start()
-        (work / "ready.json").write_text(json.dumps({"pid": os.getpid(), "airflow": federation.layout.url("airflow")}))
+        (work / "ready.json").write_text(
+            json.dumps({"pid": os.getpid(), **{part: federation.layout.url(part) for part in ("portal", "airflow")}})
+        )
         try:
             signal.pause()
         finally:

@@ -33,7 +33,9 @@ class Heartbeat(Strict):
 
 
 class NodeStatus(Strict):
-    """A node. `seen_at` is None where it was never seen; `clock_off`: by how many seconds its clock differs."""
+    """A node. `seen_at` is None where it was never seen; `clock_off`: by how many seconds its clock differs.
+    `datasets`: what it may hold, ids or prefixes that end in `*`.
+    """
 
     node: NodeId
     life: NodeLife
@@ -43,6 +45,8 @@ class NodeStatus(Strict):
     health: dict[str, str] = Field(default_factory=dict)
     free_slots: int | None = None
     clock_off: float | None = None
+    gateway_url: str = ""
+    datasets: list[str] = Field(default_factory=list)
 
 
 class Nodes(Strict):

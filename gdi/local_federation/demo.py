@@ -316,6 +316,8 @@ def report(
         ac, an = counts.ac[0], counts.an[0]
         place = (site.chrom, str(site.pos), site.ref[:12], site.alt[:12])
         table.add_row(*place, str(ac), str(an), f"{ac / an:.4f}", str(counts.nodes))
+    url = federation.layout.url("portal")
+    console.print(f"Portal: {url}  (its API: {url}/docs, GA4GH WES: {url}/ga4gh/wes/v1)", soft_wrap=True)
     console.print(table)
     right = len(answer.rows) - len(answer.wrong)
     console.print(

@@ -17,8 +17,8 @@ from gdi.kit.secret_files import Secrets
 from gdi.kit.version import installed
 from gdi.local_federation import cohort, phenotypes
 from gdi.local_federation import sweep as leftovers
-from gdi.local_federation.layout import Layout
-from gdi.local_federation.parts import airflow, core, node, openbao, s3
+from gdi.local_federation.layout import CENTRAL, Layout
+from gdi.local_federation.parts import airflow, core, node, openbao, portal, s3
 from gdi.local_federation.ports import Ports
 from gdi.local_federation.sda import provision
 from gdi.local_federation.supervisor import Supervisor
@@ -69,6 +69,10 @@ class Federation:
             self.layout = Layout.load(work)
             for port in self.layout.ports.values():
                 self.ports.hold(port)
+            for part in CENTRAL:  # a folder of an earlier version lacks some
+                if part not in self.layout.ports:
+                    self.layout.ports[part] = self.ports.take()
+            self.layout.save()
         except FileNotFoundError:
             self.layout = Layout.make(
                 work, nodes, self.ports, access_lifetime=access_lifetime, refresh_lifetime=refresh_lifetime
@@ -136,6 +140,7 @@ class Federation:
             add(s3.service(layout, secrets, n))
         add(core.host(layout, secrets, self.workflows, self.maker))
         add(core.broker(layout, secrets, role_id=bao.role_id_file, secret_id=bao.secret_id_file))
+        add(portal.service(layout, secrets, self.workflows))
         self.fill_archives()
         for n in layout.nodes:
             add(node.sda(layout, n))

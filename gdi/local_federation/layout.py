@@ -10,7 +10,16 @@ from pathlib import Path
 
 from gdi.local_federation.ports import Ports
 
-CENTRAL = ("aai", "broker", "airflow", "airflow_worker_log", "airflow_trigger_log", "openbao", "openbao_cluster")
+CENTRAL = (
+    "portal",
+    "aai",
+    "broker",
+    "airflow",
+    "airflow_worker_log",
+    "airflow_trigger_log",
+    "openbao",
+    "openbao_cluster",
+)
 S3_PARTS = ("grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")
 PER_NODE = ("sda", "tes", "gateway", "gateway_tap", "broker_tap", "s3", *(f"s3_{part}" for part in S3_PARTS))
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from gdi_operators import ui
 from gdi_operators.jobs.api import router as jobs
 from gdi_operators.results.api import router as results
+from gdi_operators.standing import router as standing
 
 # No script but ours, none made from text (Trusted Types), nothing fetched from elsewhere, and nobody else's page around
 # it.
@@ -70,4 +71,5 @@ def create_app() -> FastAPI:
         page(name)
     app.include_router(jobs, dependencies=[may_see_run])
     app.include_router(results, dependencies=[may_see_run])
+    app.include_router(standing, dependencies=[may_see_run])
     return app

@@ -4,36 +4,14 @@ file that GDI_TEAMS names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
-
-from pydantic import Field, TypeAdapter
-
-from gdi.contracts.ids import WorkflowName
-from gdi.kit.models import Strict, load_model
+from gdi.contracts.teams import Team as Team
+from gdi.contracts.teams import Teams as Teams
+from gdi.contracts.teams import dag_for as dag_for
+from gdi.contracts.teams import dag_id_of as dag_id_of
+from gdi.contracts.teams import load_teams
+from gdi.contracts.teams import split as split
 from gdi.kit.settings import SettingsError
 from gdi_operators.settings import settings
-
-SEPARATOR = "__"  # in no name of a workflow or a team, so that a DAG's id says both
-TeamName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,49}$")]  # FAB keeps 64 characters of a role's name
-UserName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class Team(Strict):
-    """`members`: Airflow user names, which are LS AAI subs (contracts: Broker), and accounts of portals. `workflows`:
-    none named means all.
-    """
-
-    members: list[UserName] = Field(default_factory=list, max_length=10_000)
-    workflows: list[WorkflowName] | None = Field(default=None, min_length=1)
-
-    def may_run(self, workflow: str) -> bool:
-        return self.workflows is None or workflow in self.workflows
-
-
-Teams = Mapping[str, Team]  # in the file's order
-_FILE = TypeAdapter(dict[TeamName, Team])
-_FORM = "It is a mapping of teams: NAME: {members: [user names], workflows: [names; without it all]}"
 
 
 def teams() -> Teams | None:
@@ -42,8 +20,7 @@ def teams() -> Teams | None:
     """
     if settings().isolation == "shared":
         return None
-    file = settings().need("teams")
-    return load_model(file, _FILE, error=SettingsError, name="GDI_TEAMS", hint=_FORM)
+    return load_teams(settings().need("teams"), "GDI_TEAMS", SettingsError)
 
 
 def runners(workflow: str, known: Teams | None) -> list[str | None]:
@@ -51,28 +28,6 @@ def runners(workflow: str, known: Teams | None) -> list[str | None]:
     shared.
     """
     return [None] if known is None else [name for name, team in known.items() if team.may_run(workflow)]
-
-
-def dag_id_of(workflow: str, team: str | None) -> str:
-    return workflow if team is None else f"{workflow}{SEPARATOR}{team}"
-
-
-def split(dag_id: str) -> tuple[str, str | None]:
-    """(workflow, team) of such an id."""
-    workflow, found, team = dag_id.partition(SEPARATOR)
-    return workflow, team if found else None
-
-
-def dag_for(workflow: str, user: str, known: Teams | None) -> str | None:
-    """The DAG that runs the workflow for a user when nobody is there to choose: of the first team in the file that has
-    both. None: there is no such team.
-    """
-    if known is None:
-        return workflow
-    return next(
-        (dag_id_of(workflow, name) for name, team in known.items() if user in team.members and team.may_run(workflow)),
-        None,
-    )
 
 
 def role_of(team: str) -> str:

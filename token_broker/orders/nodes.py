@@ -50,6 +50,8 @@ class KnownNodes:
                     health=status.get("health", {}),
                     free_slots=status.get("free_slots"),
                     clock_off=status.get("clock_off"),
+                    gateway_url=node.gateway_url,
+                    datasets=list(node.datasets),
                 )
             )
         return found

@@ -232,6 +232,12 @@ class Runs:
         async with self._store.read() as c:
             return [as_run(r) for r in (await c.execute(query)).mappings()]
 
+    async def owned(self, owner: str, after: float, limit: int) -> list[Run]:
+        """A user's runs by the moment of their admission, oldest first, those after `after`."""
+        query = sa.select(runs).where(runs.c.owner == owner, runs.c.opened_at > after)
+        async with self._store.read() as c:
+            return [as_run(r) for r in (await c.execute(query.order_by(runs.c.opened_at).limit(limit))).mappings()]
+
     async def close(self, run: str, request: CloseRequest) -> Run:
         """Ends the attempt. Closing twice, or an attempt that a later one replaced, changes nothing and is no error."""
         row = await self.known(run)

@@ -31,7 +31,7 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
     url = layout.url("airflow")
     passwords = secrets.json(
         "airflow-passwords.json",
-        {user: secrets.read(f"airflow-password-{number}", size=9) for number, user in enumerate(USERS)},
+        {user: secrets.read(password_name(user), size=9) for user in USERS},
     )
     fernet = base64.urlsafe_b64encode(secrets.read("airflow-fernet").encode()[:32]).decode()
     # os.cpu_count() workers are enough: tasks defer, they do not compute.
@@ -87,6 +87,11 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         parser.write(out)
     return home
+
+
+def password_name(user: str) -> str:
+    """The name of the secret that holds the user's password."""
+    return f"airflow-password-{list(USERS).index(user)}"
 
 
 def environment(layout: Layout, extra: dict[str, str]) -> dict[str, str]:

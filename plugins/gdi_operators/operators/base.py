@@ -5,11 +5,11 @@ that is away is retried).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
-from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseOperator, BaseOperatorLink, get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.kit.problem import ProblemError
@@ -19,6 +19,15 @@ from gdi_operators.launchers import LauncherError
 from gdi_operators.links.run_pages import RunJobsLink, RunResultsLink
 from gdi_operators.retry import short
 from gdi_operators.runs import refusal
+from gdi_operators.standing_facts import WHY
+
+
+def keep_reason(error: Exception) -> None:
+    """Leaves what went wrong, as one line, where the run's pages find it (standing.py): an XCom of the failing task. A
+    task that cannot leave it fails all the same.
+    """
+    with suppress(Exception):
+        get_current_context()["ti"].xcom_push(WHY, str(error).strip().partition("\n")[0][:1000])
 
 
 class RunOperator(BaseOperator):
@@ -43,10 +52,17 @@ class RunOperator(BaseOperator):
         try:
             yield hook
         except ProblemError as error:
-            raise refusal(error) from None
+            refused = refusal(error)
+            keep_reason(refused)
+            raise refused from None
+        except AirflowException as error:
+            keep_reason(error)
+            raise
         except (LauncherError, SettingsError) as error:
+            keep_reason(error)
             raise AirflowFailException(str(error)) from None
         except (httpx.TransportError, FileNotFoundError) as error:
+            keep_reason(error)
             raise AirflowException(
                 f"{short(error)}. The task is tried again; if it stays, look at the log of the named service."
             ) from None

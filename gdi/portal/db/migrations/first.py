@@ -1,0 +1,37 @@
+"""Revision 0001 of the portal's schema, as it was: never changed again. The newest is in gdi/portal/db/store.py."""
+
+import sqlalchemy as sa
+
+meta = sa.MetaData()
+
+sa.Table(
+    "portal_runs",
+    meta,
+    sa.Column("id", sa.String(22), primary_key=True),
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("start_key", sa.String(64), unique=True),
+    sa.Column("request_hash", sa.String(64), nullable=False),
+    sa.Column("dag_id", sa.String(250), nullable=False),
+    sa.Column("dag_run_id", sa.String(250), nullable=False),
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("title", sa.String(200), nullable=False),
+    sa.Column("version", sa.String(50), nullable=False),
+    sa.Column("digest", sa.String(71), nullable=False),
+    sa.Column("datasets", sa.JSON, nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("tags", sa.JSON, nullable=False),
+    sa.Column("wes", sa.JSON),
+    sa.Column("started_by", sa.String(10), nullable=False),
+    sa.Column("grant_id", sa.String(40)),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("stop_requested_at", sa.Float),
+    sa.Column("in_airflow", sa.Boolean, nullable=False),
+    sa.Column("standing", sa.String(12), nullable=False),
+    sa.Column("sentence", sa.Text, nullable=False),
+    sa.Column("next_step", sa.Text, nullable=False),
+    sa.Column("fault", sa.String(10), nullable=False),
+    sa.Column("looked_at", sa.Float, nullable=False),
+    sa.Index("portal_runs_of_owner", "owner", "created_at", "id"),
+    sa.Index("portal_runs_open", "ended_at", "looked_at"),
+)

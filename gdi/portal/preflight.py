@@ -1,0 +1,84 @@
+"""What would come of a start: parameters and consent here, access at the broker, and what each node says itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from gdi.contracts import portal_api as p
+from gdi.contracts.nodes import NodePreflight, PreflightAnswer, PreflightRequest
+from gdi.kit.problem import ProblemError
+from gdi.portal.consents import covering
+from gdi.portal.door import Door
+
+
+async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
+    """ProblemError 404 `workflow-unknown`; what else is wrong is in the answer. The nodes are asked where the broker
+    has not had enough questions of this user (30 an hour): else only the centre's part is told.
+    """
+    entry = await asyncio.to_thread(d.catalogue.entry, request.workflow)
+    mistakes = entry.workflow.check_parameters(request.parameters)
+    known, statuses, grants, answer = await asyncio.gather(
+        d.broker.datasets(token),
+        d.broker.nodes(token),
+        d.broker.grants(token),
+        _nodes_say(d, token, request, entry.digest),
+    )
+    states = {n.id: n for n in (await d.nodes.list(statuses.nodes)).nodes}
+    by_id = {found.id: found for found in known.datasets}
+    prefixes = tuple(prefix for listed in known.prefixes.values() for prefix in listed)
+    unknown = [d for d in request.datasets if d not in by_id and not d.startswith(prefixes or ("\0",))]
+    says = {part.node: part for part in answer.nodes} if answer else {}
+    nodes = [
+        _node(
+            node, [by_id[i] for i in request.datasets if i in by_id and by_id[i].node == node], states, says.get(node)
+        )
+        for node in sorted({by_id[i].node for i in request.datasets if i in by_id})
+    ]
+    wrong = [
+        *mistakes,
+        *(f"{dataset} is held by no node" for dataset in unknown),
+        *(f"{part.node}: {part.sentence}" for part in nodes if not part.ready),
+    ]
+    return p.StartChecked(
+        ready=not wrong,
+        mistakes=mistakes,
+        nodes=nodes,
+        unknown_datasets=unknown,
+        grants=[g.id for g in covering(grants, request.workflow, request.datasets)],
+        sentence=_one(wrong) if wrong else "Everything is ready.",
+    )
+
+
+async def _nodes_say(d: Door, token: str, request: p.StartCheck, digest: str) -> PreflightAnswer | None:
+    question = PreflightRequest(
+        workflow=request.workflow, parameters=request.parameters, datasets=request.datasets, digest=digest
+    )
+    try:
+        return await d.broker.preflight(token, question)
+    except ProblemError as error:
+        if error.problem.status in (401, 403):
+            raise
+        return None
+
+
+def _node(
+    node: str, datasets: list[p.DatasetEntry], states: dict[str, p.NodeEntry], answer: NodePreflight | None
+) -> p.NodeCheck:
+    refused = [entry for entry in datasets if entry.access.state != "granted"]
+    state: p.NodeState = states[node].state if node in states else "unknown"
+    if refused:
+        sentence = f"{refused[0].id}: {refused[0].access.sentence}"
+    elif answer is not None and answer.admitted is False:
+        sentence = answer.detail or f"The node would not admit it ({answer.reason})."
+    elif state == "away":
+        sentence = states[node].sentence
+    else:
+        sentence = ""
+    return p.NodeCheck(
+        node=node, state=state, datasets=datasets, ready=not sentence, sentence=sentence or "Ready.", answer=answer
+    )
+
+
+def _one(wrong: Iterable[str]) -> str:
+    return "; ".join(wrong)[:1000]

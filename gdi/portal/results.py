@@ -1,0 +1,92 @@
+"""What a run's Results tab shows, as the API answers it, and its files, streamed through under URLs of this server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import RowMapping
+from starlette.responses import StreamingResponse
+
+from gdi.contracts.portal_api import ReleaseEntry, ResultFile, RunResults
+from gdi.kit.problem import ProblemError
+from gdi.portal.airflow import AirflowClient
+
+MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
+PASSED_ON = ("content-type", "content-length", "content-disposition")
+MAX_ROWS = 5000
+
+
+class RunFiles:
+    def __init__(self, airflow: AirflowClient) -> None:
+        self._airflow = airflow
+
+    async def results(self, row: RowMapping, base: str = "/v1/runs") -> RunResults:
+        """`base`: where files are below, as a path or a URL."""
+        if not row["in_airflow"]:
+            return RunResults(run=row["id"], state=row["standing"], sentence=row["sentence"])
+        found = await self._airflow.results(row["dag_id"], row["dag_run_id"])
+        here = f"{base}/{row['id']}"
+        releases = [_release(r, here) for r in found.get("releases") or [] if isinstance(r, dict)]
+        named = [f for f in found.get("files") or [] if isinstance(f, dict)]
+        files = [_file(str(f["name"]), str(f.get("title", "")), f.get("bytes"), here) for f in named]
+        answer = found.get("answer")
+        return RunResults(
+            run=row["id"],
+            state=row["standing"],
+            sentence=row["sentence"],
+            files=[*files, *(r.file for r in releases if r.file is not None)],
+            releases=releases,
+            answer=answer if isinstance(answer, dict) else None,
+            crate=f"{here}/crate" if found.get("crate") else None,
+            notes=[str(n)[:1000] for n in found.get("notes") or []],
+        )
+
+    async def stream(self, row: RowMapping, kind: str, name: str | None = None) -> StreamingResponse:
+        """A file or the crate, piece by piece. ProblemError 404."""
+        if not row["in_airflow"]:
+            raise ProblemError(404, "no-such-file", "This run has no results (yet).", action="Look at how it stands.")
+        opened = self._airflow.download(kind, row["dag_id"], row["dag_run_id"], name)
+        answer = await opened.__aenter__()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                async for piece in answer.aiter_bytes():
+                    yield piece
+            finally:
+                await opened.__aexit__(None, None, None)
+
+        headers = {h: answer.headers[h] for h in PASSED_ON if h in answer.headers}
+        if "content-encoding" in answer.headers:
+            headers.pop("content-length", None)
+        return StreamingResponse(pieces(), headers=headers)
+
+
+def _file(name: str, title: str, size: Any, here: str) -> ResultFile:
+    suffix = "." + name.rpartition(".")[2]
+    return ResultFile(
+        name=name,
+        title=title or name,
+        bytes=size if isinstance(size, int) else None,
+        media_type=MEDIA.get(suffix, "application/octet-stream"),
+        url=f"{here}/files/{quote(name)}",
+    )
+
+
+def _release(found: dict[str, Any], here: str) -> ReleaseEntry:
+    name = found.get("file")
+    title = str(found.get("title") or found.get("name"))
+    return ReleaseEntry(
+        node=found["node"],
+        name=str(found["name"]),
+        title=title,
+        kind=str(found.get("kind") or ""),
+        unit=str(found.get("unit") or "row"),
+        released=int(found.get("sites_released") or 0),
+        withheld=found.get("sites_withheld"),
+        reasons={str(k): int(v) for k, v in (found.get("withheld") or {}).items()},
+        verified=bool(found.get("verified")),
+        verdict=str(found.get("verdict") or ""),
+        file=None if not name else _file(str(name), f"{title}, {found['node']}", found.get("bytes"), here),
+    )

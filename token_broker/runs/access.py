@@ -1,0 +1,88 @@
+"""What a signed-in user may use at this moment: their passport is read with their own access token, nothing is kept."""
+
+from __future__ import annotations
+
+import time
+
+from gdi.contracts.access import DatasetAccess, DatasetEntry, DatasetList
+from gdi.contracts.ids import DATASET_ID, matches
+from gdi.kit.problem import ProblemError
+from gdi.oauth.client import OAuthClient
+from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
+from gdi.visas.visas import SENTENCES, Passport, Visa, Visas
+from token_broker.enrolment import Enrolment, EnrolmentFile, Node
+from token_broker.tokens.token_refresher import provider_away
+
+APPLY = "Apply for access to this dataset in the REMS of its data access committee."
+KEEP = 20.0  # seconds for which a user's passport serves again: a page asks for the datasets at each of its steps
+MOST_KEPT = 1000
+
+
+class UserAccess:
+    """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user."""
+
+    def __init__(self, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile) -> None:
+        self._oidc, self._visas, self._enrolment = oidc, visas, enrolment
+        self._passports: dict[str, tuple[float, Passport]] = {}
+
+    async def datasets(self, sub: str, access_token: str) -> DatasetList:
+        """Every dataset that the enrolment names, and those that the user has a visa for at a node that holds ids of
+        that form. 401, or 503 where the provider is away.
+        """
+        passport, enrolment = await self._passport(sub, access_token), self._enrolment.current
+        exact = {c: n for n in enrolment.nodes for c in n.datasets if not c.endswith("*")}
+        others = {v.value for v in passport.visas} | set(passport.failures)
+        named = {d: n for d in others if matches(DATASET_ID, d) and (n := enrolment.node_of(d)) is not None}
+        found = sorted((exact | named).items(), key=lambda pair: (pair[1].id, pair[0]))
+        return DatasetList(
+            datasets=[_entry(dataset, node, passport) for dataset, node in found], prefixes=_prefixes(enrolment)
+        )
+
+    async def _passport(self, sub: str, access_token: str) -> Passport:
+        at, known = self._passports.get(sub, (0.0, None))
+        if known is not None and time.monotonic() - at < KEEP:
+            return known
+        try:
+            userinfo = await self._oidc.userinfo(access_token)
+        except OAuthDenied:
+            raise ProblemError(
+                401,
+                "unauthenticated",
+                "The identity provider does not tell your visas to this access token.",
+                action="Sign in again, with the scope ga4gh_passport_v1.",
+            ) from None
+        except OAuthUnavailable as error:
+            raise provider_away(error) from None
+        if userinfo.get("sub") != sub:
+            raise ProblemError(401, "unauthenticated", "The access token is of another user.", action="Sign in again.")
+        passport = await self._visas.passport(userinfo, sub)
+        while len(self._passports) >= MOST_KEPT:
+            self._passports.pop(next(iter(self._passports)))
+        self._passports[sub] = (time.monotonic(), passport)
+        return passport
+
+
+def _prefixes(enrolment: Enrolment) -> dict[str, list[str]]:
+    found = {n.id: [c[:-1] for c in n.datasets if c.endswith("*")] for n in enrolment.nodes}
+    return {node: prefixes for node, prefixes in found.items() if prefixes}
+
+
+def _entry(dataset: str, node: Node, passport: Passport) -> DatasetEntry:
+    found = passport.access(dataset)
+    if isinstance(found, Visa):
+        access = DatasetAccess(state="granted", until=found.ends_at, sentence="You may use it.")
+    elif found == "issuer-unavailable":
+        access = DatasetAccess(
+            state="unknown", reason=found, sentence="The issuer of your visa for it cannot be asked now; try again."
+        )
+    else:
+        sentence = SENTENCES.get(found, found)
+        access = DatasetAccess(state="refused", reason=found, sentence=f"{sentence[0].upper()}{sentence[1:]}.")
+    return DatasetEntry(
+        id=dataset,
+        title=node.titles.get(dataset, ""),
+        node=node.id,
+        access=access,
+        how_to_apply=node.how_to_apply or APPLY,
+        apply_url=node.apply_url,
+    )
