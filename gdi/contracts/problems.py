@@ -153,6 +153,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "unknown-run": ProblemType((403,), "Check the run's plan."),
     "unknown-task": ProblemType((404,), "Check the link."),
     "unknown-workflow": ProblemType((404,), "Install it beside the others, then retry the task."),
+    "unsupported-parameters": ProblemType((400,), "Leave them out, or set backend_parameters_strict to false."),
     "userinfo-refused": ProblemType((502,), "Try again; if it stays, sign in and give consent again."),
     "vault-unavailable": ProblemType((503,), "Try again in some seconds; tell the operator if it stays."),
     "visa-issuer-unavailable": ProblemType((503,), "Try again in a minute; tell the operator if it stays."),

@@ -50,17 +50,19 @@ def digest_of(folder: Path) -> str:
     return "sha256:" + total.hexdigest()
 
 
-def load(folder: Path) -> CatalogueEntry:
-    """Reads one entry. CatalogueError naming file and field where it is wrong."""
+def load(folder: Path, *, name: str | None = None) -> CatalogueEntry:
+    """Reads one entry: the workflow `name`, which by default is the folder's. CatalogueError naming file and field
+    where it is wrong.
+    """
     file = folder / "workflow.yaml"
     workflow = load_model(file, Workflow, error=CatalogueError)
-    if workflow.name != folder.name:
+    if workflow.name != (name or folder.name):
         raise CatalogueError(
-            f"{file}: name: is {workflow.name!r}, the folder is {folder.name!r}; they must be the same"
+            f"{file}: name: is {workflow.name!r}, the folder is {name or folder.name!r}; they must be the same"
         )
-    for name in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
-        if not (folder / name).is_file():
-            raise CatalogueError(f"{file}: {name} is missing beside it")
+    for beside in ["Snakefile", *(r.schema_file for r in workflow.releases if r.schema_file)]:
+        if not (folder / beside).is_file():
+            raise CatalogueError(f"{file}: {beside} is missing beside it")
     return CatalogueEntry(
         folder=folder,
         workflow=workflow,

@@ -47,9 +47,8 @@ def labels(spec: PodSpec) -> dict[str, str]:
     }
 
 
-def workflow_files(catalogue: Path, spec: PodSpec) -> dict[str, bytes]:
-    """The workflow's files as admitted. LauncherError where they are others now."""
-    folder = catalogue / spec.workflow
+def workflow_files(folder: Path, spec: PodSpec) -> dict[str, bytes]:
+    """The files of the workflow in `folder`, as admitted. LauncherError where they are others now."""
     try:
         found = digest_of(folder)
         files = {name: (folder / name).read_bytes() for name in files_of(folder)}

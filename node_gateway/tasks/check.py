@@ -1,8 +1,9 @@
-"""A task against the node's policy and the run's rights. Pure: it decides, it changes nothing and asks no one."""
+"""A task against the node's policy and the run's rights: it decides, it changes nothing and asks no one."""
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ _TRY = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")  # a try of the job, and of the 
 
 @dataclass(frozen=True)
 class CheckedTask:
-    """What the check found: the job's key and try, the archive files (in the order of the inputs; None where an input
-    is no archive file) and the outputs.
+    """What the check found: the job's key (a new one where the task has none) and try, the archive files (in the order
+    of the inputs; None where an input is no archive file) and the outputs.
     """
 
     job: str
@@ -111,6 +112,13 @@ def _check_resources(resources: Resources, policy: Policy) -> None:
         amount = getattr(resources, field)
         if amount is not None and amount > limit:
             raise _forbidden("too-large", f"{field} is {amount:g}; this node allows {limit:g}.", "Ask for less.")
+    if resources.backend_parameters_strict and resources.backend_parameters:
+        raise ProblemError(  # TES 1.1: such a task is to fail, any other runs without them
+            400,
+            "unsupported-parameters",
+            "This node takes no backend_parameters, and the task insists on its own.",
+            action="Leave them out, or set backend_parameters_strict to false.",
+        )
 
 
 def _check_tags(tags: Mapping[str, str], caller: Caller) -> tuple[str, str]:
@@ -123,11 +131,10 @@ def _check_tags(tags: Mapping[str, str], caller: Caller) -> tuple[str, str]:
             raise _forbidden(
                 "forbidden-tag", f"The tag {redact(name, 100)} holds something that looks like a token.", "Remove it."
             )
-    job, try_ = tags.get("gdi-job", ""), tags.get("gdi-try", "1")
+    # A client that knows only TES has no key for its job: each of its tasks is one of its own.
+    job, try_ = tags.get("gdi-job", f"task-{secrets.token_hex(12)}"), tags.get("gdi-try", "1")
     if not _JOB.fullmatch(job) or not _TRY.fullmatch(try_):
-        detail = (
-            "The tag gdi-job (1 to 100 of A-Z a-z 0-9 . _ -) is needed, and gdi-try must be a number such as 2 or 2.1."
-        )
+        detail = "The tag gdi-job must be 1 to 100 of A-Z a-z 0-9 . _ -, and gdi-try a number such as 2 or 2.1."
         raise ProblemError(422, "invalid-tag", detail, action="Set the tags: a job's key must be stable over retries.")
     return job, try_
 

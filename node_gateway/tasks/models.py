@@ -55,7 +55,7 @@ class ResourcesBody(Strict):
     ram_gb: float | None = Field(default=None, gt=0)
     disk_gb: float | None = Field(default=None, gt=0)
     zones: list[str] | None = Field(default=None, max_length=0)
-    backend_parameters: dict[str, str] | None = Field(default=None, max_length=0)
+    backend_parameters: dict[Text, Text] | None = Field(default=None, max_length=50)  # never passed on
     backend_parameters_strict: bool | None = None
 
 

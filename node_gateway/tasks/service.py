@@ -143,7 +143,8 @@ class Tasks:
             "gdi-intent": intent,
         }
         tags = {**tags_of(task), "gdi-try": checked.try_, **own}
-        return changed(task, inputs=inputs, outputs=outputs, tags=tags)
+        wish = task.resources and changed(task.resources, backend_parameters=None, backend_parameters_strict=None)
+        return changed(task, inputs=inputs, outputs=outputs, tags=tags, resources=wish)
 
     async def _keep(self, known: Known) -> str:
         """The known task's id, where it still serves; empty where the job needs a new one."""

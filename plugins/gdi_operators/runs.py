@@ -16,13 +16,12 @@ from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import DATASET_ID, make_run_id, matches
-from gdi.contracts.workflow import RESERVED, CatalogueEntry, CatalogueError
-from gdi.contracts.workflow_files import load
+from gdi.contracts.workflow import RESERVED, CatalogueEntry
 from gdi.kit.problem import ProblemError
+from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import wrong_wish
 from gdi_operators.retry import is_away, short
-from gdi_operators.settings import settings
 
 USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
 Context = Mapping[
@@ -33,14 +32,6 @@ Context = Mapping[
 def run_id_of(context: Context) -> str:
     dag_run = context["dag_run"]
     return make_run_id(str(dag_run.dag_id), str(dag_run.run_id))
-
-
-def entry_of(workflow: str) -> CatalogueEntry:
-    """The workflow as it lies in the catalogue now. AirflowFailException naming file and field where it is wrong."""
-    try:
-        return load(settings().need("workflows") / workflow)
-    except CatalogueError as error:
-        raise AirflowFailException(f"The workflow {workflow} cannot be used: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -174,7 +165,7 @@ def open_run(hook: TokenBrokerHook, context: Context, workflow: str) -> m.Run:
     with _refusals():
         known = hook.get_run(run_id_of(context))
         if known is not None and (attempt := next_attempt(context, known)) > known.attempt:
-            entry = entry_of(workflow)
+            entry = entry_of_run(workflow, known)
             known = _admit(hook, context["dag_run"], entry, read_conf(context["dag_run"].conf, entry), attempt=attempt)
     if known is None or known.state == "closed":
         raise AirflowFailException(

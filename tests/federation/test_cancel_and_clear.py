@@ -65,6 +65,20 @@ def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cle
     before = finished(driver, run)
     assert before
 
+    changed = driver.federation.workflows / run.workflow / "Snakefile"  # a run goes on with what it was admitted with
+    admitted = changed.read_text()
+    changed.write_text(admitted + "# a comment\n")
+    try:
+        goes_on(driver, run, before, pooled)
+    finally:
+        changed.write_text(admitted)
+
+
+def goes_on(
+    driver: Driver, run: Started, before: Counter[tuple[str, str]], pooled: dict[CohortSite, tuple[int, int]]
+) -> None:
+    """Cleared, in the next attempt."""
+    portal, path = driver.portals["alice"], f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}"
     portal.airflow("POST", f"{path}/clear", json={"dry_run": False, "only_failed": False}).raise_for_status()
     wait_for("the next attempt", lambda: attempt(driver, run)[:2] == (2, "open"), timeout=240)
     driver.succeed(run)

@@ -142,7 +142,7 @@ class ProbeLauncher:
         self.get, self.stop, self.of_attempt = self.pods.get, self.pods.stop, self.pods.of_attempt
 
     def create(self, spec: PodSpec) -> PodStatus:
-        files = manifest.workflow_files(self.catalogue, spec)
+        files = manifest.workflow_files(self.catalogue / spec.workflow, spec)
         body = manifest.pod(spec, self.config, files)
         body["spec"]["containers"][0]["command"] = ["python3", "-c", PROBE]
         status = self.pods.status(self.pods.take(body))

@@ -119,6 +119,7 @@ class Node:
         default_factory=list
     )  # what waiting is told, in order ("away": 503, "forbidden": 403); then "published"
     refuse: list[str] | None = None
+    absent: bool = False  # the file that is to be released was never made
     tamper: bytes = b""
     closed: list[int] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -141,6 +142,8 @@ class Node:
         self._authorised(request)
         body = await request.json()
         self.asked.append(body)
+        if self.absent:
+            raise ProblemError(404, "not-found", "The file does not exist in the workspace.")
         if self.refuse:
             raise ProblemError(422, "release-refused", "The check refused.", reasons=self.refuse)
         if self.reviews:
@@ -410,11 +413,19 @@ class World:
         clears: int | None = None,
         conf: dict[str, Any] | None = None,
         states: dict[str, str] | None = None,
+        results: dict[tuple[str, int], Any] | None = None,
         **parameters: Any,
     ) -> dict[str, Any]:
         """What Airflow gives an operator, as far as ours use it. `since`: the first try since the task was cleared
         (default: this one). `clears`: how often something of the DAG run was cleared (default: so often that each try
-        before `since` ended in one)."""
+        before `since` ended in one). `results`: what tasks returned, by id and map index."""
+        made = results or {}
+
+        def pull(task_ids: str | list[str], map_indexes: int | None = None) -> Any:
+            if isinstance(task_ids, str):
+                return made.get((task_ids, -1 if map_indexes is None else map_indexes))
+            return [value for (name, _), value in made.items() if name in task_ids]
+
         conf = conf if conf is not None else {"ticket": TICKET, "datasets": ["DS-A", "DS-B"], **parameters}
         clears = (since or try_number) - 1 if clears is None else clears
         dag_run = SimpleNamespace(
@@ -427,6 +438,7 @@ class World:
             map_index=-1,
             start_date=datetime.now(UTC),
             xcom_push=lambda **_: None,
+            xcom_pull=pull,
             try_number=try_number,
             max_tries=(since or try_number) + 2,
             task=SimpleNamespace(retries=3),

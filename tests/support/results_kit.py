@@ -18,6 +18,7 @@ from gdi.kit.jose import SigningKey
 from gdi.releases import signature
 from gdi.releases.allele_counts.table import RELEASED
 from gdi.releases.registry import kind_of
+from gdi_operators import admitted_workflow
 from gdi_operators.gather import keep, merge
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
@@ -112,7 +113,7 @@ def gathered(
         )
     kind = kind_of(entry.workflow.releases[0].kind)
     kept = keep.releases(folder, name, kind.suffix, data)
-    keep.workflow(folder, entry, run.digest)
+    admitted_workflow.keep(entry, run)
     merge.answer(kind, kept, list(keys), folder, title=entry.workflow.title)
     dag_run = SimpleNamespace(
         dag_id=run.dag_id,

@@ -21,7 +21,9 @@ pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}"),
 ]
 RULES = ("one", "two", "three")
-RUNS = ("green", "red", "lost", "marked", "stopped", "again", "kill-triggerer", "kill-scheduler")  # one for each test
+RUNS = (
+    *("green", "red", "lost", "marked", "stopped", "again", "kill-triggerer", "kill-scheduler", "won", "half"),
+)  # one for each test
 WITHIN = (
     30  # seconds that a test waits for a state; the figure of 10 s is measured by the benchmark, on a quiet machine
 )
@@ -174,6 +176,44 @@ def test_stopping_the_run_in_the_ui_stops_its_pods_closes_the_attempt_and_leaves
     assert world.broker.runs[run].outcome == "cancelled"
     assert airflow.finish("probe", "stopped") == "failed"
     assert "deferred" not in airflow.states("probe", "stopped").values()
+
+
+def test_a_run_that_is_marked_a_success_in_the_middle_is_cancelled_and_says_so(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
+    run = begin(world, airflow, "won")
+    airflow.mark_run("probe", "won", "success")
+    assert airflow.finish("probe", "won") == "failed"
+    assert world.broker.runs[run].outcome == "cancelled"
+    assert "marked the run, or analyse[0], analyse[1]" in airflow.log("probe", "won", "close")
+    wait_for(
+        "the pods' end",
+        lambda: all(p["state"] == "exited" for p in world.pods().values() if p["run"] == run),
+        timeout=60,
+    )
+
+
+def test_a_run_with_one_analysis_marked_a_success_is_cancelled_and_names_it(
+    world: RulesWorld, airflow: RealAirflow
+) -> None:
+    run = begin(world, airflow, "half")
+    airflow.mark("probe", "half", "analyse/0", "success")
+    world.end_pods(run)
+    assert airflow.finish("probe", "half") == "failed"
+    assert world.broker.runs[run].outcome == "cancelled"
+    assert "marked the run, or analyse[0], by hand" in airflow.log("probe", "half", "close")
+
+
+def test_a_start_for_another_day_says_what_it_waits_for(airflow: RealAirflow) -> None:
+    day: dict[str, Any] = {
+        "dag_run_id": "tomorrow",
+        "logical_date": "2099-01-01T00:00:00Z",
+        "conf": {"datasets": ["DS-A"]},
+    }
+    airflow.api("POST", "/dags/probe/dagRuns", json={**day, "conf": {**day["conf"], "mode": "ok"}})
+    told = airflow.http.get("/gdi/data/jobs/probe/tomorrow").json()["progress"]
+    assert (told["state"], told["waits_until"]) == ("not-admitted", 4070908800.0)
+    assert airflow.http.get("/gdi/data/results/probe/tomorrow").json()["waits_until"] == 4070908800.0
 
 
 def test_clearing_a_rule_looks_again_and_says_what_runs_it_and_clearing_the_producer_starts_all_anew(

@@ -83,6 +83,11 @@ async def service_info() -> dict[str, Any]:
 @router.post("/tasks")
 async def create_task(task: Annotated[Task, Body()], caller: Signed, service: Served) -> dict[str, str]:
     """`{"id"}`. 400-class problem naming the wrong fields; 429 where too many wait."""
+    wish = task.resources
+    if wish is not None and wish.backend_parameters_strict and wish.backend_parameters:
+        raise ProblemError(
+            400, "unsupported-parameters", "No backend parameter is known here, and the task insists on one."
+        )
     task_id = await service.database.run(_create, caller, task, service.queued_tasks)
     service.worker.wake()
     return {"id": task_id}

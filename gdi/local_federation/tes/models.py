@@ -118,12 +118,6 @@ class Resources(Lenient):
     backend_parameters: dict[str, str] | None = None
     backend_parameters_strict: bool | None = None
 
-    @model_validator(mode="after")
-    def _strict(self) -> Resources:
-        if self.backend_parameters_strict and self.backend_parameters:
-            raise ValueError("no backend parameter is known here (backend_parameters_strict is set)")
-        return self
-
 
 class Task(Lenient):
     """A task as it is created; `id`, `state`, `logs` and `creation_time` are the server's and ignored here."""

@@ -100,7 +100,8 @@ class Host:
         folders = self._folders(name, request)
         shutil.rmtree(folders.pod, ignore_errors=True)
         folders.make()
-        workflow.take(self.config.workflows, request.workflow, request.digest, folders.workflow)
+        earlier = [self._folders(r.name, r.request).workflow for r in self._records.values() if r.run == request.run]
+        workflow.take(self.config.workflows, request.workflow, request.digest, folders.workflow, earlier=earlier)
         folders.run_json.write_text(_run_file(name, request).model_dump_json())
         record = PodRecord(
             name=name,

@@ -5,6 +5,7 @@ with.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from gdi.contracts.workflow import CatalogueError
@@ -12,18 +13,36 @@ from gdi.contracts.workflow_files import digest_of, files_of
 from gdi.kit.problem import ProblemError
 
 
-def take(catalogue: Path, name: str, digest: str, target: Path) -> None:
-    """Copies the workflow's files (and nothing else) into `target`, which is replaced. ProblemError where it is unknown
-    or changed since admission.
+def take(catalogue: Path, name: str, digest: str, target: Path, *, earlier: Sequence[Path] = ()) -> None:
+    """Copies the workflow's files (and nothing else) into `target`, which is replaced: from the catalogue, or, where it
+    was changed since admission, from `earlier`, the copies of the run's other pods. ProblemError where neither has it.
     """
     source = catalogue / name
-    if not source.is_dir():
+    if not source.is_dir() and not earlier:
         raise ProblemError(
             404,
             "unknown-workflow",
             f"The catalogue {catalogue.name} has no workflow {name}.",
             action="Install it beside the others, then retry the task.",
         )
+    found = ""
+    for folder in (source, *earlier):
+        if folder.is_dir() and folder != target:
+            now = _copied(name, folder, target)
+            if now == digest:
+                return
+            found = found or now
+    shutil.rmtree(target, ignore_errors=True)
+    raise ProblemError(
+        409,
+        "workflow-changed",
+        f"The workflow {name} is {found or 'gone'} here, but the run was admitted with {digest}.",
+        action="Start the analysis again: a run keeps the version it was admitted with.",
+    )
+
+
+def _copied(name: str, source: Path, target: Path) -> str:
+    """The digest of what `target` holds then."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, mode=0o700)
     try:
@@ -31,7 +50,7 @@ def take(catalogue: Path, name: str, digest: str, target: Path) -> None:
             place = target / file
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, place)
-        found = digest_of(target)
+        return digest_of(target)
     except (OSError, CatalogueError) as error:
         raise ProblemError(
             409,
@@ -39,11 +58,3 @@ def take(catalogue: Path, name: str, digest: str, target: Path) -> None:
             f"The workflow {name} cannot be copied: {error}",
             action="Mend the catalogue and retry.",
         ) from None
-    if found != digest:
-        shutil.rmtree(target, ignore_errors=True)
-        raise ProblemError(
-            409,
-            "workflow-changed",
-            f"The workflow {name} is {found} here, but the run was admitted with {digest}.",
-            action="Start the analysis again: a run keeps the version it was admitted with.",
-        )

@@ -1,5 +1,5 @@
-"""What is kept beside an answer, so that it can be proven and repeated later: the releases as they were signed, the
-workflow's files, where all came from.
+"""What is kept beside an answer, so that it can be proven and repeated later: the releases as they were signed, and
+where all came from. The workflow's files lie there since admission (admitted_workflow.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry
 from gdi.kit.version import installed
-from gdi_operators.results.folder import WORKFLOW, release_file
+from gdi_operators.results.folder import release_file
 from gdi_operators.runs import Context, parameters_for_pod, read_conf
 
 SOFTWARE = ("apache-airflow", "snakemake")
@@ -30,17 +30,6 @@ def releases(folder: Path, name: str, suffix: str, data: Mapping[str, bytes]) ->
         kept[node].parent.mkdir(parents=True, exist_ok=True)
         write(kept[node], lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
     return kept
-
-
-def workflow(folder: Path, entry: CatalogueEntry, digest: str) -> None:
-    """The workflow's files as the run used them; none where the catalogue has another version by now."""
-    if entry.digest != digest:
-        return
-    for name in entry.files:
-        file = folder / WORKFLOW / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = (entry.folder / name).read_bytes()
-        write(file, lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
 
 
 def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -86,8 +87,8 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
             calls = (broker.progress(run), broker.jobs(run, after=after, limit=FIRST if first else PAGE))
             progress, page, known = await asyncio.gather(*calls, broker.get_run(run) if first else _nothing())
     except ProblemError:
-        state = await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
-        return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], "airflow": state}})
+        told = await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
+        return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], **told}})
     except Unavailable as error:
         return JSONResponse({"detail": str(error)}, status_code=503)
     if (
@@ -102,8 +103,14 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
     return Response(body, media_type="application/json")
 
 
-def airflow_state(dag_id: str, dag_run_id: str) -> str | None:
-    """What Airflow says of a DAG run that the broker does not know: it waits, or it was refused."""
+def in_airflow(dag_id: str, dag_run_id: str) -> dict[str, Any]:
+    """What Airflow says of a DAG run that the broker does not know, it waits or it was refused: `{airflow}`, and
+    `{waits_until}` (epoch) where its logical date lies in the future: Airflow starts no task before, and says nothing.
+    """
+    columns = select(DagRun.state, DagRun.logical_date)
     with create_session() as session:
-        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id))
-    return None if state is None else str(state)
+        row = session.execute(columns.where(DagRun.dag_id == dag_id, DagRun.run_id == dag_run_id)).first()
+    if row is None:
+        return {"airflow": None}
+    begins = 0.0 if row.logical_date is None else row.logical_date.timestamp()
+    return {"airflow": str(row.state)} | ({"waits_until": begins} if begins > time.time() else {})

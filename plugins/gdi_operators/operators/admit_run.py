@@ -6,8 +6,9 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from gdi_operators.admitted_workflow import entry_of, entry_of_run, keep
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.runs import Context, admit_run, entry_of, read_conf
+from gdi_operators.runs import Context, admit_run, read_conf, run_id_of
 
 
 class AdmitRunOperator(RunOperator):
@@ -17,12 +18,14 @@ class AdmitRunOperator(RunOperator):
     Result (XCom): the plan, a list of `{run, attempt, node, datasets, access_ends_at, gateway_url, audience,
     public_key}`; nothing of it is secret. A refusal fails the task without retry and says for each dataset why and how
     to apply; a broker that is away is tried again. Cleared after the run was closed or failed, it admits the next
-    attempt, for which the ticket is not needed.
+    attempt, for which the ticket is not needed. What the run needs of the workflow is fixed here: its files are kept
+    beside its results.
     """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         with self.broker() as hook:
-            entry = entry_of(self.workflow)
+            known = hook.get_run(run_id_of(context)) if context["ti"].try_number > 1 else None
+            entry = entry_of(self.workflow) if known is None else entry_of_run(self.workflow, known)
             request = read_conf(context["dag_run"].conf, entry)
             try:
                 run = admit_run(hook, context, entry, request)
@@ -32,6 +35,7 @@ class AdmitRunOperator(RunOperator):
                 ):  # short lines: Airflow shows an exception's words cut off, above a long stack
                     self.log.error("%s", line.strip())
                 raise
+        keep(entry, run)
         for item in run.plan:
             self.log.info(
                 "Admitted: run %s, attempt %d, node %s reads %s",

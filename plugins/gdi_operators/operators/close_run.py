@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.contracts import broker_api as m
+from gdi_operators import markings
 from gdi_operators.closing import untold
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
@@ -41,7 +42,7 @@ class CloseRunOperator(RunOperator):
             if run.state == "closed":
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
                 return self._report(run, run.outcome)
-            outcome = self._outcome(hook, context, run)
+            outcome, why = self._outcome(hook, context, run)
             missing = untold(hook, run, patience=self.gateway_patience)
             last = context["ti"].try_number > context["ti"].max_tries
             if missing and not last:
@@ -50,37 +51,43 @@ class CloseRunOperator(RunOperator):
                     " open until then."
                 )
             hook.close_run(run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome))
-        self.log.info("Run %s, attempt %d is closed: %s", run.id, run.attempt, outcome)
+        self.log.info("Run %s, attempt %d is closed: %s. %s", run.id, run.attempt, outcome, why)
         if missing:
             raise AirflowException(
                 "The run is closed at the broker, but these gateways could not be told, and may still run its tasks:"
                 f" {'; '.join(missing)}"
             )
-        return self._report(run, outcome)
+        return self._report(run, outcome, why)
 
     @staticmethod
-    def _report(run: m.Run, outcome: str) -> dict[str, Any]:
+    def _report(run: m.Run, outcome: str, why: str = "") -> dict[str, Any]:
         if outcome == "success":
             return {"run": run.id, "attempt": run.attempt, "outcome": outcome}
         if run.failing is not None:
             why = f"Node {run.failing.node} failed: {run.failing.reason}"
-        else:
+        elif not why:
             why = "It was stopped." if outcome == "cancelled" else "The first task in red, before this one, says why."
         raise AirflowFailException(
             f"Everything of the run is closed, and this task is red because the run did not succeed. {why}"
         )
 
-    def _outcome(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> Any:  # the Literal of CloseRequest
-        ti = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=self._before() or None).get(
-            ti.run_id, {}
-        )
-        others = {str(state) for name, state in states.items() if name != ti.task_id}
+    def _outcome(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> tuple[Any, str]:
+        """(the Literal of CloseRequest, why where that is not plain)."""
+        ti, before = context["ti"], self._before()
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=before or None).get(ti.run_id, {})
+        states = {str(name): str(state) for name, state in states.items() if name != ti.task_id}
+        others = set(states.values())
         if run.failing is None and str(ti.get_dagrun_state(dag_id=ti.dag_id, run_id=ti.run_id)) == "failed":
-            return "cancelled"  # while a teardown still runs, only a person has set this
+            return "cancelled", ""  # while a teardown still runs, only a person has set this
         if run.failing is not None or others & BAD:
-            return "cancelled" if run.failing is None and self._stopped(hook, run, others) else "failed"
-        return "success"
+            return ("cancelled" if run.failing is None and self._stopped(hook, run, others) else "failed"), ""
+        unmade = markings.unmade(self.dag, ti, before, states) if before else []
+        if unmade:
+            return "cancelled", (
+                f"It ended before it was done: somebody marked the run, or {', '.join(unmade[:5])}, by hand, and"
+                " nothing was made there. Clear what was marked, with what comes after it, to go on."
+            )
+        return "success", ""
 
     @staticmethod
     def _stopped(hook: TokenBrokerHook, run: m.Run, others: set[str]) -> bool:

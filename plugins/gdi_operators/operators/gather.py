@@ -12,13 +12,14 @@ from gdi.contracts import broker_api as m
 from gdi.releases.kind import BadReleaseError
 from gdi.releases.registry import kind_of
 from gdi.releases.signature import NotProvenError, check
+from gdi_operators import admitted_workflow
 from gdi_operators.gather import keep, merge
 from gdi_operators.gather.keep import write
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.results.folder import ANSWER, PLOT, SUMMARY, Summary
-from gdi_operators.runs import Context, entry_of, item_of, open_run
+from gdi_operators.runs import Context, item_of, open_run
 from gdi_operators.settings import settings
 
 
@@ -44,7 +45,7 @@ class GatherOperator(RunOperator):
         released: list[dict[str, Any]] = [dict(r) for r in self.releases or []]
         with self.broker() as hook:
             run = open_run(hook, context, self.workflow)
-            entry = entry_of(self.workflow)
+            entry = admitted_workflow.entry_of_run(self.workflow, run)
             folder = settings().need("results_dir") / run.id
             folder.mkdir(parents=True, exist_ok=True)
             result: dict[str, Any] = {"run": run.id, "folder": str(folder), "nodes": [i.node for i in run.plan]}
@@ -61,7 +62,7 @@ class GatherOperator(RunOperator):
                 if declared.merge:
                     answer_kind = declared.kind
                     result |= self._merge(declared.kind, kept, result["nodes"], folder, entry.workflow.title)
-        keep.workflow(folder, entry, run.digest)
+        admitted_workflow.keep(entry, run)
         summary = self._summary(run, released) | keep.origin(context, entry, run)
         if answer_kind:
             summary["answer_kind"] = answer_kind

@@ -11,11 +11,13 @@ from airflow.sdk.exceptions import AirflowFailException
 from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.kit.problem import ProblemError
 from gdi.releases.registry import kind_of
+from gdi_operators import markings
+from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.runs import Context, entry_of, item_of, open_run, run_id_of
+from gdi_operators.runs import Context, item_of, open_run, run_id_of
 from gdi_operators.triggers.release import ReleaseTrigger
 
 
@@ -78,12 +80,7 @@ class ReleaseOperator(RunOperator):
 
     def _release(self, hook: TokenBrokerHook, context: Context, node: str) -> dict[str, Any] | None:
         run = open_run(hook, context, self.workflow)
-        entry = entry_of(self.workflow)
-        if entry.digest != run.digest:
-            raise AirflowFailException(
-                f"The workflow {self.workflow} is {entry.digest} now; the run was admitted with {run.digest}. Start a"
-                " new run."
-            )
+        entry = entry_of_run(self.workflow, run)
         declared = next((r for r in entry.workflow.releases if r.name == self.release), None)
         if declared is None:
             raise AirflowFailException(f"The workflow {self.workflow} declares no release {self.release!r}.")
@@ -100,6 +97,10 @@ class ReleaseOperator(RunOperator):
         try:
             released = gateway.ask_release(request)
         except ProblemError as error:
+            if error.slug == "not-found":
+                why = self._absent(context, node, declared.path)
+                self.log.error("%s", why)  # Airflow shows an exception's words apart from the log
+                raise AirflowFailException(why) from None
             if error.slug != "release-refused":
                 raise
             reasons = (error.problem.model_extra or {}).get("reasons")
@@ -118,3 +119,17 @@ class ReleaseOperator(RunOperator):
             "" if released.sites_withheld is None else f" and withheld about {released.sites_withheld}",
         )
         return {**released.model_dump(mode="json"), "node": node, "attempt": run.attempt, "kind": declared.kind}
+
+    def _absent(self, context: Context, node: str, path: str) -> str:
+        """Why the node does not have the file that is to be released."""
+        before = self.upstream_task_ids if self.has_dag() else []
+        marked = markings.analyses_without(self.dag, context["ti"], before, node) if before else []
+        if marked:
+            return (
+                f"The analysis of {node} (task {', '.join(marked)}) was marked by hand and made nothing: {path} is not"
+                " there. Clear that task with what comes after it to run it."
+            )
+        return (
+            f"node {node} has no {path}: the workflow declares this file for the release {self.release}, and no job has"
+            " made it. Correct the Snakefile's targets, or the path in workflow.yaml."
+        )

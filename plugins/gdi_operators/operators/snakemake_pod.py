@@ -22,6 +22,7 @@ from gdi.pods.answers import Json
 from gdi.pods.model import LauncherError, PodSpec, PodStatus
 from gdi.pods.status import gated
 from gdi.pods.stopping import seconds_to_end
+from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.kubernetes.api import Api, client_of
 from gdi_operators.kubernetes.cluster_pods import ClusterPods
@@ -190,7 +191,7 @@ class SnakemakePodOperator(SnakemakeSteps, KubernetesPodOperator):
     def _start(self, context: Context, pods: Pods, order: PodOrder, state: dict[str, Any]) -> NoReturn:
         generation = pods.register(order.generation)
         spec = pods.spec(order, generation)
-        files = manifest.workflow_files(settings().need("workflows"), spec)
+        files = manifest.workflow_files(entry_of_run(self.workflow, pods.run).folder, spec)
         inline = files if manifest.fits(files) else {}
         self._launch_of = _Launch(pods, spec, generation, state, inline)
         self._context, self.name, self.pod, self.pod_request_obj = context, spec.name, None, None

@@ -16,11 +16,12 @@ from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from gdi.pods.generations import MAX_GENERATIONS, TOO_MANY
 from gdi.pods.model import STOP_GRACE, LauncherError, PodStatus
+from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.pods import PodOrder, Pods
 from gdi_operators.retry import is_away, short
-from gdi_operators.runs import Context, entry_of, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
+from gdi_operators.runs import Context, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
 from gdi_operators.triggers.snakemake import why
 
 
@@ -204,7 +205,7 @@ class SnakemakeSteps(RunOperator):
         """Starts a pod and waits for it; a refusal fails the task for good."""
         if generation > MAX_GENERATIONS:
             self._fail(pods, generation, TOO_MANY, None)
-        entry = entry_of(self.workflow)
+        entry = entry_of_run(self.workflow, pods.run)
         request = read_conf(context["dag_run"].conf, entry)
         item = item_of(pods.run, self._node)
         order = PodOrder(generation, item, parameters_for_pod(request, entry), request.parameters.get("pod"))

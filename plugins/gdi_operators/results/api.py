@@ -22,7 +22,7 @@ from gdi.contracts.workflow import CatalogueError
 from gdi.contracts.workflow_files import load
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
-from gdi_operators.jobs.api import Unavailable, airflow_state, asking
+from gdi_operators.jobs.api import Unavailable, asking, in_airflow
 from gdi_operators.results import answer, crate
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find
 from gdi_operators.settings import settings
@@ -38,12 +38,10 @@ async def read_results(dag_id: str, dag_run_id: str) -> Response:
     found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if run is None and found.summary is None and problem:
         return JSONResponse({"detail": problem}, status_code=503)
-    state = None if run else await asyncio.to_thread(airflow_state, dag_id, dag_run_id)
+    told = {"airflow": None} if run else await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
     body = await asyncio.to_thread(_shown, found, run, [n for n in (problem, found.broken) if n])
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
-    return JSONResponse(
-        {**body, "airflow": state, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]}
-    )
+    return JSONResponse({**body, **told, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]})
 
 
 @router.get("/file/{dag_id}/{dag_run_id:path}")

@@ -145,9 +145,7 @@ def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(
         {"executors": []},
         {"executors": [{"image": "gdi-task:1", "command": ["x"]}] * 2},
         {"id": "mine"},
-        {"tags": {}},
         {"tags": {"gdi-job": "a b"}},
-        {"resources": {"backend_parameters": {"x": "y"}}},
         {"resources": {"zones": ["x"]}},
         {"executors": [{"image": "gdi-task:1", "command": ["x" * (256 * 1024 + 1)]}]},
     ],
@@ -155,9 +153,7 @@ def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(
         "no executor",
         "two executors",
         "own id",
-        "no job tag",
         "odd job tag",
-        "backend parameters",
         "zones",
         "large command",
     ],
@@ -165,6 +161,16 @@ def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(
 def test_a_malformed_task_is_refused_with_what_is_wrong(world: World, changes: dict[str, Any]) -> None:
     answer = world.new_run().call("POST", TASKS, json=world.new_run().task(**changes))
     assert answer.status_code == 422 and answer.json()["detail"]
+
+
+def test_a_client_that_knows_only_tes_needs_no_tags_and_its_backend_parameters_go_nowhere(world: World) -> None:
+    run = world.new_run()
+    wish = {"cpu_cores": 1, "backend_parameters": {"VmSize": "x"}, "backend_parameters_strict": False}
+    first, second = (run.submit(tags={}, resources=wish) for _ in range(2))
+    assert first != second
+    assert world.tes.tasks[first]["resources"] == {"cpu_cores": 1}
+    strict = run.call("POST", TASKS, json=run.task(resources={**wish, "backend_parameters_strict": True}))
+    assert strict.status_code == 400 and slug(strict) == "unsupported-parameters"
 
 
 def test_another_runs_task_does_not_exist_and_the_look_is_audited(world: World) -> None:

@@ -5,11 +5,21 @@ import type { Job, JobPage, Progress as BrokerProgress } from "./contract";
 export type { Failing, Job, NodeProgress, RuleProgress } from "./contract";
 export type JobState = Job["state"];
 
-/** A run that the broker does not know has no id there; `airflow` is then what Airflow says of it. */
+/** A run that the broker does not know has no id there; `airflow` is then what Airflow says of it, `waits_until`
+ * (epoch) a logical date in the future, before which Airflow starts none of its tasks. */
 export type Progress = Omit<BrokerProgress, "run" | "state"> & {
   state: BrokerProgress["state"] | "not-admitted";
   airflow?: string | null;
+  waits_until?: number;
 };
+
+export function waitsFor(until: number): string {
+  const date = new Date(until * 1000).toISOString().slice(0, 16).replace("T", " ");
+  return (
+    `Its logical date is ${date} UTC: Airflow starts none of its tasks before.` +
+    " To start now, start it without a logical date."
+  );
+}
 
 export interface JobsAnswer {
   progress: Progress;

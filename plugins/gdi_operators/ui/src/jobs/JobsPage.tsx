@@ -1,6 +1,6 @@
 // The run's Jobs tab: what failed and why, how far it is, the rules by node, a timeline, and every job.
 import { memo, useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
-import { type JobState, type Progress } from "../api";
+import { type JobState, type Progress, waitsFor } from "../api";
 import { State } from "../State";
 import { number, plural, type Said, span } from "../words";
 import { Details } from "./Details";
@@ -30,6 +30,8 @@ const WAITING: Record<string, readonly [Said, string]> = {
 const STATES: JobState[] = ["failed", "running", "queued", "submitted", "done", "cancelled"];
 
 function headline(run: Progress): readonly [Said, string] {
+  if (run.state === "not-admitted" && run.waits_until)
+    return [["waiting", "Waiting for its date"], waitsFor(run.waits_until)];
   if (run.state === "not-admitted") return WAITING[run.airflow ?? "running"] ?? WAITING.running!;
   if (run.state === "closed") return [OUTCOME[run.outcome] ?? ["stopped", "Ended"], ""];
   if (run.failing) return [["failed", "Failing"], ""];

@@ -1,7 +1,7 @@
 // The run's Results tab: the answer, what each node released and withheld and why, the proofs, and everything to take
 // away.
 import { type ReactNode, useEffect, useState } from "react";
-import { address, read, Refused } from "../api";
+import { address, read, Refused, waitsFor } from "../api";
 import { State } from "../State";
 import { bytes, moment, number, plural } from "../words";
 import { AnswerTable } from "./AnswerTable";
@@ -190,7 +190,11 @@ function headline(results: Results): readonly ["waiting" | "running" | "done" | 
   if (results.state === "not-admitted") {
     if (results.airflow === "failed" || results.airflow === "success")
       return ["failed", "No results", "The run was not admitted: nothing was started."];
-    return ["waiting", "No results yet", "The run waits for its admission."];
+    return [
+      "waiting",
+      "No results yet",
+      results.waits_until ? waitsFor(results.waits_until) : "The run waits for its admission.",
+    ];
   }
   if (results.state === "open")
     return [

@@ -54,6 +54,7 @@ export interface Results {
   outcome: string;
   attempt: number;
   airflow: string | null;
+  waits_until?: number;
   run: string;
   workflow: { name: string; title: string; version: string; digest: string } | null;
   user: string;
