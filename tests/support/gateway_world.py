@@ -102,6 +102,7 @@ class FakeBroker:
         self.looks = 0
         self.away = False
         self.gateway_key: dict[str, Any] = {}
+        self.make_token = lambda audience: f"user-{audience}-{secrets.token_hex(8)}"
         app = FastAPI()
         self.server = Server(app)
 
@@ -139,7 +140,7 @@ class FakeBroker:
             if run not in self.runs or self.runs[run]["state"] != "open":
                 return problem(403, "run-closed", "The run is closed.")
             audience = (await request.json())["audience"]
-            token = f"user-{audience}-{secrets.token_hex(8)}"
+            token = self.make_token(audience)
             self.node_tokens.append((run, audience, token))
             return {"token": token, "token_type": "Bearer", "expires_at": time.time() + 20}
 
