@@ -29,6 +29,7 @@ from pathlib import Path
 
 import httpx
 
+from gdi.funnel import slices
 from gdi.funnel.crypt4gh import MAC, MAGIC, MAX_HEADER, NONCE, SEALED, Body, DamagedError, Key, Plainest, packets
 from gdi.kit.retry import RetryPolicy, acall_again
 from gdi.kit.tls import authorities
@@ -68,6 +69,7 @@ async def serve(port: int, source: Path | Upstream, key: Key | None = None) -> a
             writer.close()
         except (
             CutError,
+            slices.SliceError,
             OSError,
             httpx.HTTPError,
             ValueError,
@@ -75,7 +77,7 @@ async def serve(port: int, source: Path | Upstream, key: Key | None = None) -> a
             asyncio.IncompleteReadError,
             asyncio.LimitOverrunError,
         ) as error:
-            named = isinstance(error, (CutError, DamagedError))
+            named = isinstance(error, (CutError, DamagedError, slices.SliceError))
             log.warning("a transfer was cut: %s", error if named else type(error).__name__)
             writer.transport.abort()
 
@@ -100,42 +102,72 @@ async def _handle(
     method, target, _ = head[0].split(" ", 2)
     sent = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
     headers = {k: v for k, v in sent.items() if k.lower() in PASSED_ON} | {"Accept-Encoding": "identity"}
-    async with (
-        _client(source) as client,
-        contextlib.aclosing(
-            await _answer(
-                client,
-                client.build_request(
-                    method, client.base_url.copy_with(raw_path=target.encode("latin-1")), headers=headers
-                ),
-                reader,
-            )
-        ) as answer,
-    ):
-        if answer.status_code != 200:
-            raise CutError(f"the gateway answered {answer.status_code}")
-        kept = [
-            f"{n}: {v}" for n, v in answer.headers.items() if n.lower() in ("content-type", "etag", "last-modified")
-        ]
-        body = _Parts(answer.aiter_raw(64 * 1024))
+    async with _client(source) as client:
+
+        async def send(request: httpx.Request) -> httpx.Response:
+            return await _answer(client, request, reader)
+
+        if slices.is_slice(target):
+            await _slice(writer, client, send, target, headers, key)
+        else:
+            url = client.base_url.copy_with(raw_path=target.encode("latin-1"))
+            async with contextlib.aclosing(await send(client.build_request(method, url, headers=headers))) as answer:
+                await _file(writer, answer, target, key)
+
+
+async def _slice(
+    writer: asyncio.StreamWriter,
+    client: httpx.AsyncClient,
+    send: slices.Send,
+    target: str,
+    headers: dict[str, str],
+    key: Key | None,
+) -> None:
+    """htsget: a ticket of one block, or that block."""
+    if not target.startswith(slices.WHOLE):
+        port = writer.get_extra_info("sockname")[1]
+        writer.write(await slices.own_ticket(client, send, target, headers, port))
+        await writer.drain()
+        return
+    async with contextlib.aclosing(slices.blocks(client, send, target, headers)) as chunks:
+        body = _Parts(chunks)
         start = await body.exactly(len(MAGIC), short=True)
-        status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
-        if start != MAGIC:
-            rest = start + await body.exactly(MAX_HEADER, short=True)
-            if await body.exactly(1, short=True):
-                raise CutError(f"what is no Crypt4GH file may have {MAX_HEADER} bytes here, and this has more")
-            writer.write(
-                "\r\n".join([status, *kept, f"Content-Length: {len(rest)}", "Connection: close", "", ""]).encode(
-                    "latin-1"
-                )
-                + rest
-            )
-            await writer.drain()
-            return
+        # Funnel takes 206 only.
+        head = ("HTTP/1.1 206 Partial Content", "Transfer-Encoding: chunked", "Connection: close", "", "")
+        writer.write("\r\n".join(head).encode())
+        whole = _framed(start, body, key, target) if start == MAGIC else _plain(start, body)
+        await _chunks(writer, whole)
+
+
+async def _plain(start: bytes, body: _Parts) -> AsyncIterator[bytes]:
+    """What an operator lets pass without Crypt4GH."""
+    while start:
+        yield start
+        start = await body.exactly(SEGMENT, short=True)
+
+
+async def _file(writer: asyncio.StreamWriter, answer: httpx.Response, target: str, key: Key | None) -> None:
+    """One whole file, or what the gateway says instead."""
+    if answer.status_code != 200:
+        raise CutError(f"the gateway answered {answer.status_code}")
+    kept = [f"{n}: {v}" for n, v in answer.headers.items() if n.lower() in ("content-type", "etag", "last-modified")]
+    body = _Parts(answer.aiter_raw(64 * 1024))
+    start = await body.exactly(len(MAGIC), short=True)
+    status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
+    if start != MAGIC:
+        rest = start + await body.exactly(MAX_HEADER, short=True)
+        if await body.exactly(1, short=True):
+            raise CutError(f"what is no Crypt4GH file may have {MAX_HEADER} bytes here, and this has more")
         writer.write(
-            "\r\n".join([status, *kept, "Transfer-Encoding: chunked", "Connection: close", "", ""]).encode("latin-1")
+            "\r\n".join([status, *kept, f"Content-Length: {len(rest)}", "Connection: close", "", ""]).encode("latin-1")
+            + rest
         )
-        await _chunks(writer, _framed(start, body, key, target))
+        await writer.drain()
+        return
+    writer.write(
+        "\r\n".join([status, *kept, "Transfer-Encoding: chunked", "Connection: close", "", ""]).encode("latin-1")
+    )
+    await _chunks(writer, _framed(start, body, key, target))
 
 
 async def _answer(client: httpx.AsyncClient, request: httpx.Request, reader: asyncio.StreamReader) -> httpx.Response:

@@ -30,7 +30,7 @@ SERVICE_INFO = {
     "type": {"group": "org.ga4gh", "artifact": "tes", "version": "1.1.0"},
     "organization": {"name": "European Genomic Data Infrastructure", "url": "https://gdi.onemilliongenomes.eu"},
     "version": "1",
-    "storage": ["s3://", "sda://"],
+    "storage": ["s3://", "sda://", "htsget://"],
     "tesResources_backend_parameters": [],
 }
 
@@ -147,7 +147,8 @@ def _create(store: StandInTasks, caller: TesCaller, task: Task, most: int) -> st
         raise ProblemError(
             429, "queue-full", f"{most} tasks wait already.", action="Submit again when some have ended."
         )
-    needs_token = any((i.url or "").startswith("sda://") and "#" not in (i.url or "") for i in task.inputs or [])
+    schemes = ("sda://", "htsget://")
+    needs_token = any((i.url or "").startswith(schemes) and "#" not in (i.url or "") for i in task.inputs or [])
     return store.create(caller.name, task, caller.token if needs_token else None)
 
 

@@ -53,10 +53,10 @@ class ArchiveReader:
             raise SettingsError(
                 f"archive: the Crypt4GH keys {settings.secret_key_file}, {settings.public_key_file}: {error}"
             ) from None
-        self._public = base64.b64encode(public).decode()
+        self.public = base64.b64encode(public).decode()
         url = urlsplit(settings.url)
         self._socket = unquote(url.netloc) if url.scheme == "http+unix" else None
-        self._base = ("http://gateway" + url.path if self._socket else settings.url).rstrip("/")
+        self.base = ("http://gateway" + url.path if self._socket else settings.url).rstrip("/")
 
     def fetch(self, url: str, token: str | None, target: Path, budget: Budget) -> None:
         """Writes the plaintext to `target`. TransferError naming the URL without fragment; StoppedError when
@@ -68,19 +68,32 @@ class ArchiveReader:
         named = sda_url(plain)
         with_retry(lambda: self._attempt(named, credential, target, budget), budget, self._settings.retry_seconds)
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which an archive that is away is waited for."""
+        return self._settings.retry_seconds
+
+    def client(self) -> httpx.Client:
+        """To be closed by who asked for it."""
+        transport = httpx.HTTPTransport(uds=self._socket, verify=authorities()) if self._socket else None
+        return httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False, verify=authorities())
+
+    def decrypt(self, name: str, source: IO[bytes], file: IO[bytes], budget: Budget) -> None:
+        """A whole Crypt4GH file to plain data. TransferError."""
+        _decrypt(name, self._key, source, _Sink(file, budget))
+
     def _attempt(self, named: SdaUrl, credential: str, target: Path, budget: Budget) -> None:
         name, encrypted = str(named), named.path.endswith(".c4gh")
         headers = {"Accept-Encoding": "identity"}
         if credential:
             headers["Authorization"] = f"Bearer {credential}"
         if encrypted:
-            headers["Client-Public-Key"] = self._public
-        where = f"{self._base}/{'s3-encrypted' if encrypted else 's3'}/{named.url_path}"
-        transport = httpx.HTTPTransport(uds=self._socket, verify=authorities()) if self._socket else None
+            headers["Client-Public-Key"] = self.public
+        where = f"{self.base}/{'s3-encrypted' if encrypted else 's3'}/{named.url_path}"
         began = False
         try:
             with (
-                httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False, verify=authorities()) as client,
+                self.client() as client,
                 client.stream("GET", where, headers=headers) as answer,
             ):
                 if answer.status_code != 200:
@@ -116,7 +129,7 @@ class ArchiveReader:
             )
 
 
-def _decrypt(name: str, key: Key, source: io.BufferedReader[Any], sink: _Sink) -> None:
+def _decrypt(name: str, key: Key, source: IO[bytes], sink: _Sink) -> None:
     try:
         header = source.read(16)
         for _ in range(int.from_bytes(header[12:16], "little")):

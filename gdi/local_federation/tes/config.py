@@ -43,8 +43,8 @@ class S3(Strict):
 
 
 class ArchiveConfig(Strict):
-    """Where `sda://` is fetched: `http(s)://host:port[/prefix]`, or `http+unix://%2Fpath%2Fto.sock` (the gateway's
-    internal listener).
+    """Where `sda://` and `htsget://` are fetched: `http(s)://host:port[/prefix]`, or `http+unix://%2Fpath%2Fto.sock`
+    (the gateway's internal listener).
     """
 
     url: str = Field(pattern=r"^(https?|http\+unix)://")

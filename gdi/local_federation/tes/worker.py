@@ -22,6 +22,7 @@ from gdi.local_federation.tes.config import Image, TesConfig
 from gdi.local_federation.tes.database import StandInDatabase
 from gdi.local_federation.tes.folder import TaskFolder
 from gdi.local_federation.tes.models import Input, TaskExecutor, without_fragment
+from gdi.local_federation.tes.slices import SliceReader
 from gdi.local_federation.tes.store import Claimed, StandInTasks, now
 from gdi.local_federation.tes.transfer import Budget, StoppedError, TransferError, printable
 from gdi.runner.sandbox import Maker
@@ -249,6 +250,8 @@ class Attempt:
             if item.type == "DIRECTORY":
                 raise TransferError(f"{printable(without_fragment(url))}: an sda input is a FILE")
             self.worker.archive.fetch(url, self.claimed.token, target, budget)
+        elif scheme == "htsget" and self.worker.archive is not None:
+            SliceReader(self.worker.archive).fetch(url, self.claimed.token, target, budget)
         elif scheme == "s3" and self.worker.buckets is not None:
             self.worker.buckets.download(item, target, budget)
         else:

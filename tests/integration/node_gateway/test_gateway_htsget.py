@@ -8,13 +8,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pysam
 import pytest
 
+from gdi.funnel import crypt4gh_proxy
 from gdi.funnel.crypt4gh import SEALED, Body, packets
+from gdi.local_federation.tes.archive import ArchiveReader
+from gdi.local_federation.tes.config import ArchiveConfig
+from gdi.local_federation.tes.slices import SliceReader
+from gdi.local_federation.tes.transfer import Budget, TransferError
 from tests.support.gateway_world import KEY, OTHER_KEY, TES_KEY, Run, World, slug, world_fixture  # noqa: F401
 
 REGION = "htsget://DS-A/cohort.vcf.gz?referenceName=20&start=1000&end=2000"
@@ -237,3 +242,60 @@ def test_service_info_is_the_servers_and_nothing_is_served_outside(world: World)
         assert httpx.get(world.url + path, trust_env=False).status_code == 404
     info = httpx.get(world.url + "/ga4gh/tes/v1/service-info", trust_env=False).json()
     assert "htsget://" in info["storage"]
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The TES's key pair as files."""
+    folder = tmp_path_factory.mktemp("keys")
+    secret = TES_KEY.secret.private_bytes_raw()
+    plain = b"c4gh-v1" + 2 * (b"\0\4" + b"none") + len(secret).to_bytes(2, "big") + secret
+    name = "CRYPT4GH PRIVATE KEY"
+    (folder / "sec").write_text(f"-----BEGIN {name}-----\n{base64.b64encode(plain).decode()}\n-----END {name}-----\n")
+    (folder / "sec").chmod(0o600)
+    (folder / "pub").write_bytes(KEY)
+    return folder
+
+
+def test_the_stand_in_tes_reads_a_slice(world: World, keys: Path, tmp_path: Path) -> None:
+    _, task, capability = started(world)
+    url = f"http+unix://{quote(str(world.socket), safe='')}"
+    settings = ArchiveConfig(url=url, secret_key_file=keys / "sec", public_key_file=keys / "pub", retry_seconds=2)
+    reader, target = SliceReader(ArchiveReader(settings)), tmp_path / "slice.vcf.gz"
+    reader.fetch(str(world.tes.tasks[task]["inputs"][0]["url"]), None, target, Budget(10**8, 10))
+    assert ("20", 1500) in positions(target.read_bytes())
+    assert list(tmp_path.iterdir()) == [target], "no parts are left"
+    world.htsget.faults["DS-A/cohort"] = "cut"
+    for fault, why in (("cut", "cut"), ("gone", "502"), ("plain", "NotCrypt4GH")):
+        world.htsget.faults["DS-A/cohort"] = fault
+        with pytest.raises(TransferError, match=why) as failed:
+            reader.fetch(f"htsget:/{PATH}#{capability}", None, target, Budget(10**8, 10))
+        assert capability not in str(failed.value)
+
+
+async def test_the_relay_before_funnel_gives_no_edit_list(world: World) -> None:
+    """Funnel (storage/htsget/client.go) sends the bare capability, takes 206 only, and ignores edit lists."""
+    _, _, capability = started(world)
+    relay = await crypt4gh_proxy.serve(0, world.socket, TES_KEY)
+    base = f"http://127.0.0.1:{relay.sockets[0].getsockname()[1]}"
+    headers = {"Authorization": capability, "client-public-key": base64.b64encode(KEY).decode()}
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as funnel:
+        ticket = (await funnel.get(base + PATH, headers=headers)).json()
+        [block] = ticket["htsget"]["urls"]
+        answer = await funnel.get(
+            block["url"], headers=block["headers"] | {"client-public-key": headers["client-public-key"]}
+        )
+        assert answer.status_code == 206
+        found, start = packets(answer.content)
+        assert len(found) == 1, "one packet: a data key, no edit list"
+        body = Body(found, TES_KEY)
+        segments = range(start, len(answer.content), SEALED)
+        assert ("20", 1500) in positions(b"".join(body.open(answer.content[i : i + SEALED]) for i in segments))
+        denied = await funnel.get(base + PATH, headers=headers | {"Authorization": "gdic_" + "A" * 43})
+        assert denied.status_code == 401 and denied.json()["htsget"]["error"] == "InvalidAuthentication"
+        world.htsget.faults["DS-A/cohort"] = "cut"
+        with pytest.raises(httpx.RemoteProtocolError):
+            await funnel.get(
+                block["url"], headers=block["headers"] | {"client-public-key": headers["client-public-key"]}
+            )
+    await crypt4gh_proxy.stop(relay)
