@@ -125,8 +125,8 @@ def internal_app(gateway: Gateway) -> FastAPI:
 
     @app.post("/housekeeping")
     async def housekeeping() -> dict[str, Any]:
-        """Empties what is past its retention now; the gateway does the same by itself every hour."""
-        return {"emptied": await gateway.retention.once()}
+        """Empties what is past its retention now and refuses what waited too long; the gateway does so every hour."""
+        return {"emptied": await gateway.retention.once(), "expired": await gateway.reviews.expire()}
 
     _operations(app, gateway)
     return app

@@ -146,7 +146,7 @@ class Gateway:
         )
         oidc_http = shared_client(connections=20)
         sign_in = ReviewSignIn.of(settings, key, oidc_http, UsedIds(database, db.used_ids))
-        retention = Retention(database, locks, policy, workspace, broker_http, audit)
+        retention = Retention(database, locks, policy, workspace, broker_http, audit, reviews)
         metrics.policy_problem.set_function(lambda: float(bool(policy.problem or policy.datasets.problem)))
         health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)

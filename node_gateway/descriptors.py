@@ -5,6 +5,7 @@ a good one is not served.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,20 +62,13 @@ class Descriptors:
 
     def of(self, dataset: str) -> Descriptor | None:
         """The dataset's descriptor: its own, else that of the longest prefix."""
-        fitting = [one for one in self.all() if one.is_of(dataset)]
-        return max(fitting, key=lambda one: (one.exact, len(one.dataset)), default=None)
+        return find(self.all(), dataset)
 
     def required(self, dataset: str) -> Descriptor:
         """The same. ProblemError 403 `dataset-not-described` where there is none."""
         found = self.of(dataset)
         if found is None:
-            raise ProblemError(
-                403,
-                "dataset-not-described",
-                f"The node's operator has not described the dataset {dataset}: nothing of it is served.",
-                action="Ask the node's operator.",
-                dataset=dataset,
-            )
+            raise not_described(dataset)
         return found
 
     def _twins(self) -> list[str]:
@@ -109,6 +103,23 @@ class Descriptors:
             return _File(stamp, known.descriptor if known else None, str(error))
         log.info("dataset %s is described by %s", descriptor.dataset, self.folder / name)
         return _File(stamp, descriptor)
+
+
+def find(descriptors: Sequence[Descriptor], dataset: str) -> Descriptor | None:
+    """The dataset's descriptor among these: its own, else that of the longest prefix."""
+    fitting = [one for one in descriptors if one.is_of(dataset)]
+    return max(fitting, key=lambda one: (one.exact, len(one.dataset)), default=None)
+
+
+def not_described(dataset: str) -> ProblemError:
+    """403: its operator has not said what may be done with it."""
+    return ProblemError(
+        403,
+        "dataset-not-described",
+        f"The node's operator has not described the dataset {dataset}: nothing of it is served.",
+        action="Ask the node's operator.",
+        dataset=dataset,
+    )
 
 
 def read(path: Path) -> Descriptor:

@@ -33,8 +33,8 @@ def _installed(name: str) -> str:
 
 class ReleasePolicy(Frozen):
     """Which kinds of release may leave, by name, and how large a file their checks look at (`max_bytes`, and `max_rows`
-    where it has rows). `absent`: what it means where a dataset's files lack a site: that everybody has the reference,
-    or that it is unknown. `checks` is the name that `kinds` had before version 0.2.
+    where it has rows). `checks` is the name that `kinds` had before version 0.2; `absent` stands in the descriptors of
+    datasets now.
     """
 
     kinds: list[Annotated[str, AfterValidator(_installed)]] = Field(
@@ -42,13 +42,15 @@ class ReleasePolicy(Frozen):
     )
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=1024**3)
     max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
-    absent: Literal["reference", "unknown"] = "unknown"
 
     @model_validator(mode="before")
     @classmethod
     def _old_name(cls, value: object) -> object:
         if isinstance(value, dict) and "checks" in value:
             log.warning("The policy's key releases.checks is named releases.kinds now: rename it.")
+        if isinstance(value, dict) and "absent" in value:
+            log.warning("The policy's key releases.absent is not read any more: each dataset's descriptor says it.")
+            return {name: one for name, one in value.items() if name != "absent"}
         return value
 
 
@@ -60,8 +62,8 @@ class Policy(Frozen):
 
     `floor` is the fewest people that a number may be about; zero does not pass. `logs: open` lets anyone read what
     tasks print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved
-    it at `/review`; a workflow may ask for the same. `retention_days` after a run ended its workspace is emptied;
-    without it, never.
+    it at `/review`; a workflow may ask for the same. What nobody looked at for `review_days` is refused.
+    `retention_days` after a run ended its workspace is emptied; without it, never.
     """
 
     images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)
@@ -77,6 +79,7 @@ class Policy(Frozen):
     logs: Literal["nobody", "open"] = "nobody"
     releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
     review: bool = False
+    review_days: float = Field(default=30, gt=0, le=36_500)
     retention_days: float | None = Field(default=None, ge=0, le=36_500)
     reviewers: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(default_factory=list, max_length=1000)
 

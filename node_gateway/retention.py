@@ -21,6 +21,7 @@ from node_gateway.audit import Audit, AuditEvent
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.policy import PolicyFile
+from node_gateway.review.service import Reviews
 from node_gateway.workspace.bucket import Bucket
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Retention:
     workspace: Bucket
     broker: AsyncBrokerClient
     audit: Audit
+    reviews: Reviews
 
     async def for_ever(self) -> None:
         """Each hour, with jitter; what fails is tried again the next time."""
@@ -51,6 +53,7 @@ class Retention:
             try:
                 await UsedIds(self.database, db.used_ids).forget_old()
                 await self.once()
+                await self.reviews.expire()
             except Exception as error:  # a loop that dies in silence would keep data for ever
                 log.error(
                     "workspaces could not be emptied, trying again later: %s: %s",

@@ -138,7 +138,7 @@ class Overlap(Frozen):
     node: NodeId | None = None
 
 
-class Decision(Frozen):
+class CommitteeDecision(Frozen):
     """The access committee's written word that frequencies of this dataset are public."""
 
     by: Title
@@ -159,6 +159,9 @@ class Descriptor(Frozen):
     Who the people are: `samples`, a table, or `identifiers: one-per-person`, the operator's word that each sample of
     the files is a person of its own, named so in all datasets. With neither, one epoch of one dataset is answered.
 
+    `run_share`: how much of the budget of `sensitive` one run may take. `min_difference`: the fewest people by whom two
+    cohorts may differ.
+
     `splits` (at most two columns), `variable_sets` (columns of regressions, by name) and `tables` (columns of cross
     tables, by name) are what an epoch is opened with. `kinds`: the kinds of release that it may be asked for; empty:
     all that the node's policy allows. `use`: the data use terms, as DUO codes.
@@ -168,7 +171,7 @@ class Descriptor(Frozen):
     title: Title | None = None
     assembly: Assembly
     membership: Membership
-    decision: Decision | None = None
+    decision: CommitteeDecision | None = None
     absent: Literal["reference", "unknown"] = "unknown"
     classes: bool = False
     zero: Literal["hide", "show"] = "hide"
@@ -176,6 +179,7 @@ class Descriptor(Frozen):
     samples: SampleTable | None = None
     identifiers: Literal["one-per-person"] | None = None
     overlaps: tuple[Overlap, ...] = Field(default=(), max_length=1000)
+    run_share: float = Field(default=0.1, gt=0, le=1)
     min_difference: int = Field(default=LEAST, ge=2, le=1_000_000)
     splits: tuple[Column, ...] = Field(default=(), max_length=MAX_SPLITS)
     variable_sets: dict[Name, tuple[Column, ...]] = Field(default_factory=dict, max_length=1000)
@@ -207,7 +211,7 @@ class Descriptor(Frozen):
             raise ValueError("decision is of membership: public")
         if self.zero == "show" and (self.membership != "public" or self.splits):
             raise ValueError("zero: show needs membership: public and no splits")
-        if not self.exact and (self.samples or self.splits or self.overlaps or self.identifiers):
+        if not self.exact and (self.samples or self.splits or self.overlaps):
             raise ValueError("a descriptor of many datasets (`*`) names no people: give those a file of their own")
         known = self.samples.columns if self.samples else frozenset()
         for field, names in (("splits", self.splits), *self.variable_sets.items(), *self.tables.items()):

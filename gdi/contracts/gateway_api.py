@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
+from gdi.contracts.cohorts import CohortChoice
 from gdi.contracts.ids import DatasetId, Digest, KindName, ReleaseName, RunId, Sha256, WorkflowName
 from gdi.contracts.workflow import RelativePath
 from gdi.kit.models import Strict
@@ -19,7 +20,8 @@ Count = Annotated[int, Field(ge=0)]
 
 class ReleaseRequest(BaseModel):
     """`POST /releases/{run}`: publish the workspace file `path` as `name`, after the check of its kind. Before version
-    0.2 `kind` was named `check`. `review`: the workflow asks that a person looks, whatever the node's policy says.
+    0.2 `kind` was named `check`. `cohort`: whose numbers these are, the newest epoch's whole unless it says more.
+    `review`: the workflow asks that a person looks, whatever the node's policy says.
     """
 
     name: ReleaseName
@@ -29,6 +31,7 @@ class ReleaseRequest(BaseModel):
     digest: Digest | None = None
     attempt: Annotated[int, Field(ge=1)] | None = None
     review: bool = False
+    cohort: CohortChoice = CohortChoice()
 
 
 class Released(BaseModel):

@@ -35,7 +35,7 @@ class Rules:
     rows that the node looks at; `absent`, what the data says of a site that its files do not list; `classes`, whether
     genotype classes may leave; `levels`, by column of the sample table, the categories that the datasets' descriptors
     declare; `membership`, the strictest that they declare, none where there is no descriptor. `off`: rules that a test
-    switches off; the gateway leaves it empty.
+    switches off; at a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
     """
 
     floor: int

@@ -113,6 +113,7 @@ epochs = sa.Table(  # who is behind a dataset, frozen by the operator
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("people", sa.Integer, nullable=False),
     sa.Column("opened_at", sa.Float, nullable=False),
+    sa.Column("named", sa.JSON),  # {"splits": {column: [levels]}, "variables": [names], "tables": [names]}
 )
 
 epoch_people = sa.Table(
@@ -121,6 +122,39 @@ epoch_people = sa.Table(
     sa.Column("dataset", sa.String(128), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("person", sa.String(64), primary_key=True),  # HMAC-SHA-256 (hex) of the id, under the node's key
+)
+
+epoch_parts = sa.Table(  # people of an epoch by a level of a split, or who are complete for a variable set or table
+    "epoch_parts",
+    metadata,
+    sa.Column("dataset", sa.String(128), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("part", sa.String(200), primary_key=True),  # as the ledger calls it: sex=female, variables:growth
+    sa.Column("person", sa.String(64), primary_key=True),
+)
+
+epoch_outside = sa.Table(  # who left a dataset with people who withdrew, and stays out
+    "epoch_outside",
+    metadata,
+    sa.Column("dataset", sa.String(128), primary_key=True),
+    sa.Column("person", sa.String(64), primary_key=True),
+)
+
+budget_uses = sa.Table(  # frequencies of `sensitive` people that left, or that a release holds which waits
+    "budget_uses",
+    metadata,
+    sa.Column("release", sa.Integer, sa.ForeignKey("releases.number"), primary_key=True, autoincrement=False),
+    sa.Column("cohort", sa.Integer, sa.ForeignKey("dataset_sets.id"), nullable=False, index=True),
+    sa.Column("statistics", sa.Integer, nullable=False),  # numbers that had not left before
+    sa.Column("people", sa.Integer, nullable=False),  # of the cohort
+)
+
+retractions = sa.Table(  # releases whose numbers are wrong for their readers; the check still knows them
+    "retractions",
+    metadata,
+    sa.Column("release", sa.Integer, sa.ForeignKey("releases.number"), primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.String(500), nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
 )
 
 ledger_cells = sa.Table(  # what left, by the kind of release and the kind's own key

@@ -1,12 +1,18 @@
-"""A dataset's people: their ids, one a line, as keyed hashes. The ids themselves are not kept."""
+"""A dataset's people as keyed hashes: their ids, one a line, or a sample table. The ids themselves are not kept."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from gdi.contracts.descriptor import Descriptor, level_of
 from gdi.kit.jose import SigningKey
+from gdi.releases.disclosure import splits
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_ID = 200  # characters
@@ -36,7 +42,80 @@ def read(file: Path) -> list[str]:
     return list(first)
 
 
-def hashed(key: SigningKey, persons: list[str]) -> frozenset[str]:
+@dataclass(frozen=True)
+class PersonTable:
+    """A sample table as an epoch needs it: `people` (ids), ids by part of it, and the names of splits, variable sets
+    and tables as the epoch keeps them.
+    """
+
+    people: list[str]
+    parts: Mapping[str, Collection[str]]
+    named: dict[str, Any]
+
+
+def read_table(file: Path, descriptor: Descriptor, least: int) -> PersonTable:
+    """The descriptor's sample table as TSV with a line of columns. Levels of fewer than `least` people join `other`;
+    people without a value, or with one that the descriptor does not name, are in it too. PersonsError.
+    """
+    samples = descriptor.samples
+    assert samples is not None
+    wanted = set(descriptor.splits).union(*descriptor.variable_sets.values(), *descriptor.tables.values())
+    rows: dict[str, dict[str, str]] = {}
+    for number, row in _lines(file, {samples.person, *wanted}):
+        person = row[samples.person].strip()
+        if not person or len(person) > MAX_ID:
+            raise PersonsError(f"{file}, line {number}: {samples.person} is one word of at most {MAX_ID} characters")
+        if rows.setdefault(person, row) is not row:
+            raise PersonsError(f"{file}, line {number}: a person is there again")
+    if not rows:
+        raise PersonsError(f"{file} names nobody")
+
+    def value(column: str, row: Mapping[str, str]) -> str | None:
+        text = row[column].strip()
+        phenotype = samples.phenotype(column)
+        if phenotype is not None and not phenotype.levels and not phenotype.bins:
+            return text or None
+        return level_of(phenotype, text) if phenotype is not None else text or None
+
+    parts: dict[str, Collection[str]] = {}
+    kept: dict[str, list[str]] = {}
+    for column in descriptor.splits:
+        of: dict[Hashable, str] = {person: value(column, row) or splits.OTHER for person, row in rows.items()}
+        found = splits.levels(of, least)
+        kept[column] = sorted(found)
+        parts |= {f"{column}={level}": {str(person) for person in who} for level, who in found.items()}
+    for kind, sets in (("variables", descriptor.variable_sets), ("table", descriptor.tables)):
+        for name, columns in sets.items():
+            complete = [p for p, row in rows.items() if all(value(column, row) is not None for column in columns)]
+            parts[f"{kind}:{name}"] = complete
+    names = {"splits": kept, "variables": sorted(descriptor.variable_sets), "tables": sorted(descriptor.tables)}
+    return PersonTable(list(rows), parts, names)
+
+
+def _lines(file: Path, columns: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise PersonsError(f"{file} is larger than {MAX_BYTES} bytes")
+        with file.open(encoding="utf-8", newline="") as opened:
+            reader = csv.DictReader(opened, delimiter="\t", strict=True)
+            missing = sorted(columns - set(reader.fieldnames or ()))
+            if missing:
+                raise PersonsError(f"{file} lacks the columns {', '.join(missing)}, which the descriptor names")
+            for row in reader:
+                if None in row or None in row.values():
+                    raise PersonsError(f"{file}, line {reader.line_num}: it has not as many fields as the first line")
+                yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PersonsError(f"{file} cannot be read: {type(error).__name__}") from None
+
+
+def place(key: SigningKey, dataset: str, person: str) -> str:
+    """Where a person stands when some must leave with others: a keyed hash, so that nobody can choose."""
+    secret = hashlib.sha256(b"gdi companions\0" + key.pem()).digest()
+    return hmac.new(secret, f"{dataset}\0{person}".encode(), hashlib.sha256).hexdigest()
+
+
+def hashed(key: SigningKey, persons: Collection[str]) -> frozenset[str]:
     """HMAC-SHA-256 (hex) of each id under a key of the node's own, so that the list of ids cannot be tried against the
     database without it. Equal for the same person in all datasets of the node.
     """

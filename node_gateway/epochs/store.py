@@ -1,75 +1,110 @@
 """Epochs in the gateway's database, and the cohorts that they give to the ledger.
 
 A dataset's first epoch has the dataset's own name in the ledger, so that what left before epochs were opened is of the
-same people; the following ones are `DATASET@2` and so on.
+same people; the following ones are `DATASET@2` and so on, a part of one `DATASET@2/sex=female`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.kit.database import insert
 from node_gateway.db import store as db
+from node_gateway.epochs.admission import OpenEpoch, cohort_name
 
 BATCH = 1000
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One frozen version of a dataset: `number` from 1, how many `people`, when it was opened (seconds, UTC)."""
+    """One frozen version of a dataset: `number` from 1, how many `people`, when it was opened (seconds, UTC), and the
+    levels of its splits, its variable sets and tables by name.
+    """
 
     dataset: str
     number: int
     people: int
     opened_at: float
+    splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    variables: Sequence[str] = ()
+    tables: Sequence[str] = ()
 
     @property
     def name(self) -> str:
-        """What the ledger calls its cohort."""
-        return name_of(self.dataset, self.number)
+        """What the ledger calls its whole."""
+        return cohort_name(self.dataset, self.number)
 
+    @property
+    def parts(self) -> list[str]:
+        """What the ledger calls its parts, without the epoch's name."""
+        levels = [f"{column}={level}" for column, levels in self.splits.items() for level in levels]
+        return levels + [f"variables:{n}" for n in self.variables] + [f"table:{n}" for n in self.tables]
 
-def name_of(dataset: str, number: int) -> str:
-    return dataset if number == 1 else f"{dataset}@{number}"
+    @property
+    def facts(self) -> OpenEpoch:
+        """What of it an admission may depend on."""
+        return OpenEpoch(self.dataset, self.number, self.splits, frozenset(self.variables), frozenset(self.tables))
 
 
 async def all_epochs(connection: AsyncConnection) -> list[Epoch]:
     """By dataset and number."""
     c = db.epochs.c
     rows = await connection.execute(sa.select(db.epochs).order_by(c.dataset, c.number))
-    return [Epoch(row.dataset, row.number, row.people, row.opened_at) for row in rows]
+    return [Epoch(row.dataset, row.number, row.people, row.opened_at, **(row.named or {})) for row in rows]
 
 
 async def people(connection: AsyncConnection, names: Collection[str]) -> dict[str, frozenset[str]]:
     """The hashed ids of these cohorts, by name; those that are no epoch's are not among them."""
-    epochs = [epoch for epoch in await all_epochs(connection) if epoch.name in names]
+    epochs = {epoch.name: epoch for epoch in await all_epochs(connection)}
     found = {}
-    for epoch in epochs:
-        c = db.epoch_people.c
-        query = sa.select(c.person).where(c.dataset == epoch.dataset, c.number == epoch.number)
-        found[epoch.name] = frozenset((await connection.execute(query)).scalars())
+    for name in names:
+        whole, _, part = name.partition("/")
+        if (epoch := epochs.get(whole)) is None:
+            continue
+        table = db.epoch_parts if part else db.epoch_people
+        query = sa.select(table.c.person).where(table.c.dataset == epoch.dataset, table.c.number == epoch.number)
+        if part:
+            query = query.where(db.epoch_parts.c.part == part)
+        found[name] = frozenset((await connection.execute(query)).scalars())
     return found
 
 
-async def cohort_names(connection: AsyncConnection, datasets: Iterable[str]) -> list[str]:
-    """What the ledger calls the newest epoch of each dataset; a dataset without epochs has its own name."""
-    newest: dict[str, int] = {}
-    for epoch in await all_epochs(connection):
-        newest[epoch.dataset] = epoch.number
-    return [name_of(dataset, newest.get(dataset, 1)) for dataset in datasets]
+async def outside(connection: AsyncConnection, dataset: str) -> frozenset[str]:
+    """Who left the dataset with others and stays out."""
+    c = db.epoch_outside.c
+    return frozenset((await connection.execute(sa.select(c.person).where(c.dataset == dataset))).scalars())
 
 
-async def open_epoch(connection: AsyncConnection, dataset: str, persons: frozenset[str]) -> Epoch:
-    """Freezes the dataset's next epoch. Whether it may open was judged before, in the same transaction."""
+async def stay_outside(connection: AsyncConnection, dataset: str, persons: Collection[str]) -> None:
+    rows = [{"dataset": dataset, "person": person} for person in sorted(persons)]
+    if rows:
+        await connection.execute(insert(connection, db.epoch_outside).on_conflict_do_nothing(), rows)
+
+
+async def open_epoch(
+    connection: AsyncConnection,
+    dataset: str,
+    persons: frozenset[str],
+    parts: Mapping[str, Collection[str]] | None = None,
+    named: Mapping[str, object] | None = None,
+) -> Epoch:
+    """Freezes the dataset's next epoch. Whether it may open was judged before, in the same transaction. `parts`: people
+    by the part's name; `named`: splits, variables and tables of an Epoch.
+    """
     numbers = [epoch.number for epoch in await all_epochs(connection) if epoch.dataset == dataset]
-    epoch = Epoch(dataset, max(numbers, default=0) + 1, len(persons), time.time())
-    values = {"dataset": dataset, "number": epoch.number, "people": epoch.people, "opened_at": epoch.opened_at}
-    await connection.execute(db.epochs.insert().values(**values))
-    rows = [{"dataset": dataset, "number": epoch.number, "person": person} for person in sorted(persons)]
+    number = max(numbers, default=0) + 1
+    values = {"dataset": dataset, "number": number, "people": len(persons), "opened_at": time.time()}
+    await connection.execute(db.epochs.insert().values(**values, named=dict(named or {})))
+    key = {"dataset": dataset, "number": number}
+    rows = [{**key, "person": person} for person in sorted(persons)]
     for start in range(0, len(rows), BATCH):
         await connection.execute(db.epoch_people.insert(), rows[start : start + BATCH])
-    return epoch
+    rows = [{**key, "part": part, "person": one} for part, who in (parts or {}).items() for one in sorted(who)]
+    for start in range(0, len(rows), BATCH):
+        await connection.execute(db.epoch_parts.insert(), rows[start : start + BATCH])
+    return next(e for e in await all_epochs(connection) if (e.dataset, e.number) == (dataset, number))

@@ -1,9 +1,10 @@
-"""How much a node withheld, as the centre is told."""
+"""What the centre is told of a release that is none, and of how much a node withheld."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gdi.kit.problem import ProblemError
 from gdi.releases.kind import Kind
 
 TOLD_FROM, TOLD_TO = 10_000, 1_000  # units: from how many on, and how closely
@@ -22,3 +23,13 @@ def public_withheld(kind: Kind, withheld: Mapping[str, int], units: int) -> dict
         return None
     central = {why: rounded(count) for why, count in sorted(withheld.items()) if why in kind.central}
     return {why: count for why, count in central.items() if count}
+
+
+def retracted(name: str, reason: str) -> ProblemError:
+    detail = f"The node's operator has marked the release {name} as wrong: {reason}"
+    return ProblemError(410, "release-retracted", detail, action="Do not use its numbers.")
+
+
+def refusal(reasons: list[str]) -> ProblemError:
+    detail = f"The release was refused: {'; '.join(reasons)}."
+    return ProblemError(422, "release-refused", detail, action="Correct what the workflow writes.", reasons=reasons)

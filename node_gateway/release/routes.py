@@ -8,11 +8,13 @@ from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from gdi.contracts.cohorts import Admission, AdmissionIntent
 from gdi.contracts.gateway_api import ReleaseRequest, Review
 from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import accepts
 from node_gateway.context import Gateway
+from node_gateway.release import question
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -29,6 +31,19 @@ def router(gateway: Gateway) -> APIRouter:
                 await gateway.auth.refuse(f"POST /releases/{run} {request.name}", error, caller)
             raise
         return JSONResponse(answer, status_code=status)
+
+    @routes.post("/runs/{run}/admission")
+    async def admit(http: HttpRequest, run: RunId, intent: AdmissionIntent) -> Admission:
+        """Whether the run may ask this of the node: before anything runs, the same words for everybody."""
+        caller = await gateway.run_caller(http, "releases", run)
+        wanted = question.of_caller(caller, *intent.kinds, cohort=intent.cohort)
+        try:
+            async with gateway.database.read() as connection:
+                await question.admit(gateway.policy, connection, wanted)
+        except ProblemError as error:
+            await gateway.auth.refuse(f"POST /runs/{run}/admission", error, caller)
+            raise
+        return Admission()
 
     @routes.get("/releases/{run}/{name}")
     async def published(http: HttpRequest, run: RunId, name: ReleaseName) -> Response:

@@ -22,7 +22,7 @@ from gdi.contracts.urls import WorkspaceUrl
 from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
-from gdi.releases import declared, signature
+from gdi.releases import signature
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, Rules
 from gdi.releases.registry import kind_of, kinds
@@ -30,13 +30,13 @@ from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
-from node_gateway.epochs import store as epochs
 from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
-from node_gateway.release import ledger
-from node_gateway.release.public import public_withheld, rounded
-from node_gateway.review.service import AT_NODE, SPOOL, Reviews
+from node_gateway.release import budget, ledger, question
+from node_gateway.release.public import public_withheld, refusal, retracted, rounded
+from node_gateway.review.cases import AT_NODE, SPOOL
+from node_gateway.review.service import Reviews
 from node_gateway.workspace.bucket import Bucket
 
 OCTETS = "application/octet-stream"  # of a kind that is no longer installed
@@ -61,15 +61,9 @@ class Releases:
         `release-refused`.
         """
         policy = self.policy.current()
-        kind = self._allowed(request, caller, policy)
-        described = [self.policy.datasets.required(dataset) for dataset in sorted(caller.datasets)]
-        if not all(one.may_be_asked(kind.name) for one in described):
-            raise ProblemError(
-                403,
-                "forbidden-check",
-                f"A dataset of this run may not be asked for the kind {kind.name}.",
-                action="Ask the node's operator.",
-            )
+        kind = self._allowed(request, caller)
+        async with self.database.read() as connection:
+            await question.admit(self.policy, connection, question.of_request(request, caller))
         async with self.locks.alone("releases"):
             with (
                 tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,
@@ -78,7 +72,7 @@ class Releases:
                 digest = await self._fetch(request, caller, policy, source)
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
-                    known = await self._publish(request, kind, caller, policy, digest, source, published)
+                    known = await self._publish(request, kind, caller, digest, source, published)
         answer = {name: value for name, value in known.answer.items() if name != AT_NODE}
         if known.state == "refused":
             reason = await self.reviews.reason(known.number)
@@ -87,22 +81,8 @@ class Releases:
             return 202, AwaitingReview(name=request.name).model_dump()
         return 200, answer
 
-    def _allowed(self, request: ReleaseRequest, caller: Caller, policy: Policy) -> Kind:
+    def _allowed(self, request: ReleaseRequest, caller: Caller) -> Kind:
         kind = kind_of(request.kind)
-        if not policy.allows_workflow(caller.workflow, caller.digest):
-            raise ProblemError(
-                403,
-                "forbidden-workflow",
-                f"This node does not allow the workflow {caller.workflow}.",
-                action="Ask the node's operator.",
-            )
-        if kind.name not in policy.releases.kinds:
-            raise ProblemError(
-                403,
-                "forbidden-check",
-                f"This node releases nothing of the kind {kind.name}.",
-                action="Ask the node's operator.",
-            )
         claims = {"workflow": request.workflow, "digest": request.digest, "attempt": request.attempt}
         for name, value in claims.items():
             if value is not None and value != getattr(caller, name):
@@ -136,27 +116,22 @@ class Releases:
         request: ReleaseRequest,
         kind: Kind,
         caller: Caller,
-        policy: Policy,
         source: str,
         file: IO[bytes],
         out: IO[bytes],
     ) -> sa.Row[Any]:
         file.seek(0)
-        described = [self.policy.datasets.required(dataset) for dataset in sorted(caller.datasets)]
-        half, rules = kind.node(), Rules(policy.floor, policy.releases.max_rows, policy.releases.absent)
-        rules = replace(rules, levels=declared.levels(described), membership=declared.membership(described))
+        newest = await self._newest()
+        async with self.database.read() as connection:
+            this = await question.read(self.policy, connection, request, caller)
+        half, rules, names, past = kind.node(), this.rules, this.names, this.past
         try:
             units = await asyncio.to_thread(half.read, file, rules)
         except FormatError as error:
             self.metrics.releases.labels("refused").inc()
             raise refusal([str(error)]) from None
-        newest = await self._newest()
         scope = await asyncio.to_thread(half.scope, units)
-        async with self.database.read() as connection:
-            names = await epochs.cohort_names(connection, caller.datasets)
-            past = await ledger.cohorts(connection, names)
-            listed = await epochs.people(connection, names)
-        if units and all(name in listed for name in names) and not scope.fewest == scope.people == len(past.own):
+        if units and this.listed and not scope.fewest == scope.people == len(past.own):
             self.metrics.releases.labels("refused").inc()
             raise ProblemError(
                 422,
@@ -164,7 +139,13 @@ class Releases:
                 "The release counts other people than the datasets' epochs have.",
                 action="Count everybody of the datasets, once, or ask the node's operator for a new epoch.",
             )
-        checked = await self._judge(kind, half, units, past, rules)
+        checked, known_keys = await self._judge(kind, half, units, past, rules)
+        statistics = 0
+        if this.share is not None:
+            async with self.database.read() as connection:
+                left = await budget.read(connection, past, caller.run, this.share)
+            checked, statistics = budget.afford(left, checked, half, known_keys)
+            scope = replace(scope, complete=scope.complete and not checked.withheld[budget.BUDGET])
         passed, withheld = checked.released, public_withheld(kind, checked.withheld, len(units))
         await asyncio.to_thread(half.write, out, passed, withheld or {}, scope, rules)
         size = out.tell()
@@ -197,6 +178,7 @@ class Releases:
         answer[AT_NODE] = {
             "withheld": dict(sorted(checked.withheld.items())),
             "cohort": sorted(names),
+            "floor": rules.floor,
             "user": caller.user,
             "workflow": caller.workflow,
         }
@@ -212,7 +194,7 @@ class Releases:
         }
         async with self.database.write() as connection:
             await exclusive(connection, "ledger")
-            now = await epochs.cohort_names(connection, caller.datasets)
+            now = await question.admit(self.policy, connection, question.of_request(request, caller))
             # The lock was lost, or an epoch opened: what was judged is not all that left before.
             if now != names or await _newest(connection) != newest:
                 raise ProblemError(
@@ -222,8 +204,9 @@ class Releases:
             sets = await ledger.datasets_id(connection, names)
             cells = (cell for unit in passed for cell in half.cells(unit))
             await ledger.write(connection, sets, kind.name, chain(cells, checked.kept), _number(result))
+            await budget.use(connection, _number(result), sets, statistics, len(past.own))
             if state != "published":
-                await self.reviews.note(connection, _number(result), caller)
+                await self.reviews.note(connection, _number(result), question.of_request(request, caller), caller)
         await self.database.make_durable()
         self.metrics.releases.labels(state).inc()
         what = f"{request.name}: {len(passed)} {kind.unit}s, {checked.withheld.total()} withheld, sha256 {digest}"
@@ -242,8 +225,9 @@ class Releases:
 
     async def _judge(
         self, kind: Kind, half: NodeHalf[Any, Any], units: Sequence[Any], past: Past, rules: Rules
-    ) -> CheckedUnits[Any]:  # units, and what leaves of them: the kind's own
-        all_checked = CheckedUnits[Any]([], Counter())
+    ) -> tuple[CheckedUnits[Any], frozenset[str]]:  # units, and what leaves of them: the kind's own
+        """The verdict, and the keys that left of this very cohort before."""
+        all_checked, known = CheckedUnits[Any]([], Counter()), set[str]()
         async with self.database.read() as connection:
             for start in range(0, len(units), ledger.BATCH):
                 batch = units[start : start + ledger.BATCH]
@@ -253,7 +237,8 @@ class Releases:
                 all_checked.released.extend(checked.released)
                 all_checked.kept.extend(checked.kept)
                 all_checked.withheld.update(checked.withheld)
-        return all_checked
+                known.update(key for key in keys if now.same(key) is not None)
+        return all_checked, frozenset(known)
 
     async def open(self, run: str, name: str) -> tuple[bytes, str]:
         """The published bytes of the run's latest release of that name, and their kind's media type. ProblemError 404,
@@ -262,7 +247,8 @@ class Releases:
         c = db.releases.c
         async with self.database.read() as connection:
             query = (
-                sa.select(db.releases)
+                sa.select(db.releases, db.retractions.c.reason.label("retraction"))
+                .outerjoin(db.retractions, db.retractions.c.release == c.number)
                 .where(c.run == run, c.name == name, c.state == "published")
                 .order_by(c.number.desc())
                 .limit(1)
@@ -275,6 +261,8 @@ class Releases:
                 f"Run {run} has released nothing named {name} here.",
                 action="Ask for the release first.",
             )
+        if row.retraction is not None:
+            raise retracted(name, row.retraction)
         with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
             await self.area.download(row.key, file, 2**31)
             file.seek(0)
@@ -306,8 +294,3 @@ def _sha256(file: IO[bytes]) -> str:
     while piece := file.read(1024 * 1024):
         total.update(piece)
     return total.hexdigest()
-
-
-def refusal(reasons: list[str]) -> ProblemError:
-    detail = f"The release was refused: {'; '.join(reasons)}."
-    return ProblemError(422, "release-refused", detail, action="Correct what the workflow writes.", reasons=reasons)

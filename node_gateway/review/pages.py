@@ -8,7 +8,8 @@ from urllib.parse import quote
 from fastapi.responses import HTMLResponse
 
 from gdi.kit.web import Pages
-from node_gateway.review.service import AT_NODE, MAX_REASON, Case, Excerpt
+from node_gateway.review.cases import AT_NODE, Case, Excerpt
+from node_gateway.review.service import MAX_REASON
 
 PAGE = 200  # rows at once
 

@@ -19,7 +19,8 @@ from gdi.kit.web import html_errors, style_sheet
 from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
 from node_gateway.review import pages
-from node_gateway.review.service import AT_NODE, MAX_REASON
+from node_gateway.review.cases import AT_NODE
+from node_gateway.review.service import MAX_REASON
 from node_gateway.review.sign_in import SESSION, ReviewSignIn
 
 BACK = re.compile(rf"/review(/{RUN_ID}/{RELEASE_NAME})?")

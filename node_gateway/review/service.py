@@ -12,66 +12,23 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.contracts.cohorts import AdmissionQuestion
 from gdi.contracts.gateway_api import WAITING, ReviewState
 from gdi.kit.problem import ProblemError
 from gdi.releases.kind import NodeHalf
-from gdi.releases.registry import kind_of, kinds
+from gdi.releases.registry import kind_of
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.policy import PolicyFile
 from node_gateway.redaction import redact
+from node_gateway.release import budget, question
+from node_gateway.review.cases import AT_NODE, SPOOL, Case, Excerpt
 from node_gateway.workspace.bucket import Bucket
 
-SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
 MAX_WAITERS = 2000  # long polls at once; more are answered at once
 MAX_REASON = 500
-AT_NODE = "at_node"  # of a release's answer: what only the node's own pages show
 LOOK = 2.0  # seconds between looks for a decision that another gateway took
-
-
-@dataclass(frozen=True)
-class Case:
-    """One release that awaits a decision. `answer` is what its run is told once it is approved; `asked`: `{user,
-    workflow, digest, attempt, datasets}`.
-    """
-
-    number: int
-    run: str
-    name: str
-    key: str
-    answer: dict[str, Any]
-    request: dict[str, Any]
-    time: float
-
-    @property
-    def sha256(self) -> str:
-        return str(self.answer["sha256"])
-
-    @property
-    def kind(self) -> str:
-        """The kind's name; a release from before there were several has none."""
-        return str(self.answer.get("kind", "allele-counts"))
-
-    @property
-    def withheld(self) -> dict[str, int]:
-        """How much the check withheld, by reason, exactly."""
-        return dict(self.answer.get(AT_NODE, self.answer)["withheld"])
-
-    @property
-    def unit(self) -> str:
-        """The kind's noun for what leaves whole or not at all."""
-        kind = kinds().get(self.kind)
-        return kind.unit if kind else "row"
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """Some rows of a release, under its kind's columns. `unit`: the kind's noun for what leaves whole or not at all."""
-
-    unit: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str | int | float, ...]]
 
 
 @dataclass
@@ -91,7 +48,9 @@ class Reviews:
         """Whether this user of the node's sign-in is a reviewer by the policy of now."""
         return sub in self.policy.current().reviewers
 
-    async def note(self, connection: AsyncConnection, release: int, caller: Caller) -> None:
+    async def note(
+        self, connection: AsyncConnection, release: int, question: AdmissionQuestion, caller: Caller
+    ) -> None:
         """Keeps who asked beside a release that waits, in the transaction that makes it."""
         request = {
             "user": caller.user,
@@ -99,6 +58,7 @@ class Reviews:
             "digest": caller.digest,
             "attempt": caller.attempt,
             "datasets": sorted(caller.datasets),
+            "question": question.model_dump(mode="json"),
         }
         await connection.execute(db.reviews.insert().values(release=release, asked=request, reason=""))
 
@@ -157,17 +117,17 @@ class Reviews:
         """
         state, c, reason = ("published" if approve else "refused"), db.releases.c, redact(reason.strip(), MAX_REASON)
         async with self.database.write() as connection:
-            query = sa.select(db.releases).where(c.run == run, c.name == name, c.state == WAITING).with_for_update()
+            query = (
+                sa.select(db.releases, db.reviews.c.asked)
+                .outerjoin(db.reviews, db.reviews.c.release == c.number)
+                .where(c.run == run, c.name == name, c.state == WAITING)
+                .with_for_update(of=db.releases)
+            )
             rows = [r for r in await connection.execute(query) if r.answer["sha256"] == sha256]
             for row in rows:
-                await connection.execute(
-                    sa.update(db.releases).where(c.number == row.number).values(state=state, reviewer=reviewer)
-                )
-                decision = {"reason": reason, "decided_at": time.time()}
-                review = sa.update(db.reviews).where(db.reviews.c.release == row.number)
-                await connection.execute(review.values(**decision))
-                if not approve:
-                    await self._free(connection, row)
+                if approve:
+                    await self._still_open(connection, row)
+                await self._settle(connection, row, state, reviewer, reason)
         if not rows:
             raise ProblemError(
                 404,
@@ -176,13 +136,58 @@ class Reviews:
                 action="It was decided before.",
             )
         await self.database.make_durable()
-        self._news.set()
-        self._news = asyncio.Event()
+        self._tell()
         await self.audit.record(
             AuditEvent(
                 f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}", reason=reason
             )
         )
+
+    async def expire(self) -> int:
+        """Refuses what nobody looked at for `review_days`, and frees what it held. How many that were."""
+        c, until = db.releases.c, time.time() - self.policy.current().review_days * 86_400
+        async with self.database.write() as connection:
+            query = sa.select(db.releases).where(c.state == WAITING, c.time < until).with_for_update()
+            rows = list(await connection.execute(query))
+            for row in rows:
+                await self._settle(connection, row, "refused", "nobody", "nobody looked at it in time")
+        for row in rows:
+            what = f"{row.name} sha256 {row.answer['sha256']}"
+            await self.audit.record(AuditEvent("release-expired", False, "gateway", row.run, what=what))
+        if rows:
+            self._tell()
+        return len(rows)
+
+    async def _settle(
+        self, connection: AsyncConnection, row: sa.Row[Any], state: str, reviewer: str, reason: str
+    ) -> None:
+        c = db.releases.c
+        await connection.execute(
+            sa.update(db.releases).where(c.number == row.number).values(state=state, reviewer=reviewer)
+        )
+        review = sa.update(db.reviews).where(db.reviews.c.release == row.number)
+        await connection.execute(review.values(reason=reason, decided_at=time.time()))
+        if state == "refused":
+            await self._free(connection, row)
+            await budget.give_back(connection, row.number)
+
+    async def _still_open(self, connection: AsyncConnection, row: sa.Row[Any]) -> None:
+        """ProblemError where the node would not release it any more as it was checked: policy, descriptors and epochs
+        of now, in the transaction that publishes. What left meanwhile was judged beside the cells that it holds.
+        """
+        if (request := (row.asked or {}).get("question")) is not None:
+            await question.admit(self.policy, connection, AdmissionQuestion.model_validate(request))
+        if row.answer.get(AT_NODE, {}).get("floor", 0) < self.policy.current().floor and row.asked:
+            raise ProblemError(
+                409,
+                "rules-changed",
+                "The node's floor was raised since this release was checked.",
+                action="Refuse it, and start a new run.",
+            )
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _free(self, connection: AsyncConnection, refused: sa.Row[Any]) -> None:
         """Forgets the cells of a release that was refused: nothing of it left. They stay where a later release of the

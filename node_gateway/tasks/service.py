@@ -19,6 +19,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
+from node_gateway.release import question
 from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import CheckedTask, check
 from node_gateway.tasks.store import Known, TaskStore, TooManyBytes, TooManyTasks, new_capability
@@ -49,8 +50,9 @@ class Tasks:
         sent. ProblemError as `check` and the TES say; TesAway.
         """
         checked = await asyncio.to_thread(check, task, caller, self.policy.current(), slices=self.slices)
-        for dataset in sorted({file.dataset for file in checked.archive if file is not None}):
-            self.policy.datasets.required(dataset)
+        if caller.datasets:  # what the run may not be answered is told before anything runs
+            async with self.fences.database.read() as connection:
+                await question.admit(self.policy, connection, question.of_caller(caller))
         async with self.locks.alone("job", caller.run, checked.job, checked.try_):
             known = await self.store.latest(caller.run, checked.job, checked.try_)
             if known is not None and (kept := await self._keep(known)):

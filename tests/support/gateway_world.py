@@ -53,7 +53,7 @@ POLICY: dict[str, Any] = {
     "max_inputs": 20,
     "max_tasks_per_run": 40,
     "floor": 5,
-    "releases": {"kinds": ["allele-counts"], "max_bytes": 2_000_000, "absent": "reference"},
+    "releases": {"kinds": ["allele-counts"], "max_bytes": 2_000_000},
 }
 
 
@@ -442,7 +442,8 @@ class World:
         """What the node's operator says of a dataset, or of all whose id begins so (`DS*`)."""
         folder = self.folder / "datasets"
         folder.mkdir(exist_ok=True)
-        values = {"dataset": dataset, "assembly": "GRCh37", "membership": "contract", "absent": "reference", **changes}
+        values = {"dataset": dataset, "assembly": "GRCh37", "membership": "contract", "absent": "reference"}
+        values |= {"identifiers": "one-per-person", **changes}
         file = folder / f"{dataset.replace('*', '-all')}.yaml"
         file.with_suffix(".new").write_text(yaml.safe_dump(values))
         file.with_suffix(".new").replace(file)

@@ -76,7 +76,7 @@ def policy(layout: Layout, node: str) -> Path:
         "workflows": [],
         "floor": layout.floor,
         "logs": layout.logs_policy,
-        "releases": {"kinds": sorted(kinds()), "absent": "reference"},
+        "releases": {"kinds": sorted(kinds())},
         "review": False,
         "reviewers": [core.USERS["bob"]],
     }
@@ -98,6 +98,7 @@ def descriptor(dataset: str) -> dict[str, object]:
         "assembly": "GRCh37",
         "membership": "contract",
         "absent": "reference",
+        "identifiers": "one-per-person",
         "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
         "samples": samples(),
     }

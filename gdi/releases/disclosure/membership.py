@@ -5,9 +5,11 @@ the cohort, and the order in which sites leave, the same at all nodes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from statistics import NormalDist
 
+from gdi.releases.disclosure.parts import cut
 from gdi.releases.disclosure.variants import Variant, key
 
 POWER, ERROR = 0.2, 0.05  # a reader who is wrong about 5 % of outsiders finds at most 20 % of the members
@@ -38,3 +40,31 @@ def order(variant: Variant) -> bytes:
 def first(variants: Iterable[Variant], count: int) -> Sequence[Variant]:
     """The first `count` of these in the public order."""
     return sorted(variants, key=order)[:count]
+
+
+def most_spent(own: AbstractSet[Hashable], uses: Sequence[tuple[AbstractSet[Hashable], float]]) -> float:
+    """What was taken of the budget of those people of `own` who have least left: the costs of all cohorts that a person
+    is in add up. `uses`: cohorts with what each of them cost.
+    """
+    parts = cut([own, *(cohort for cohort, _ in uses)])
+    sums = [
+        sum(cost for place, (_, cost) in enumerate(uses, 1) if part.cohorts >> place & 1)
+        for part in parts
+        if part.cohorts & 1
+    ]
+    return max(sums, default=0.0)
+
+
+def chosen(units: Sequence[Sequence[str]], statistics: int) -> frozenset[int]:
+    """Which units leave, by their places: those without new keys, and of the others the first in the public order whose
+    keys together are at most `statistics`. `units`: the keys of each that have not left before.
+    """
+    free = [place for place, keys in enumerate(units) if not keys]
+    new = sorted((hashlib.sha256(min(keys).encode()).digest(), place) for place, keys in enumerate(units) if keys)
+    left = statistics
+    for _, place in new:
+        left -= len(units[place])
+        if left < 0:
+            break
+        free.append(place)
+    return frozenset(free)

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from gdi.funnel import crypt4gh_proxy
 from gdi.funnel.beside_tes import tls
-from node_gateway.main import _server, _tcp
+from node_gateway.listeners import _server, _tcp
 
 FILE = b"crypt4gh" + (1).to_bytes(4, "little") + (0).to_bytes(4, "little") + b"x" * 200_000
 

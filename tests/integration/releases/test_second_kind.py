@@ -27,7 +27,7 @@ from gdi_operators.results import api, crate
 from gdi_operators.results.folder import ANSWER, PLOT, find
 from gdi_operators.settings import settings
 from node_gateway.review import pages
-from node_gateway.review.service import Case, Excerpt
+from node_gateway.review.cases import Case, Excerpt
 from tests.support.gateway_releases import fetch
 from tests.support.gateway_world import Run, World, slug, world_fixture  # noqa: F401
 from tests.support.results_kit import a_run

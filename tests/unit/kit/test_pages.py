@@ -12,7 +12,7 @@ from gdi.contracts.grants import Grant, ScheduleState
 from gdi.kit.web import HEADERS, STYLE, Pages, accepts
 from gdi.local_federation.aai import pages as aai
 from node_gateway.review import pages as review
-from node_gateway.review.service import Case, Excerpt
+from node_gateway.review.cases import Case, Excerpt
 from token_broker.web import pages as broker
 
 ROOT = Path(__file__).parents[3]

@@ -21,6 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int | str | None,
     monkeypatch.setattr(main, "serve", serve)
     monkeypatch.setattr(main, "_log_to_stderr", lambda: None)
     monkeypatch.setattr(main.Settings, "load", classmethod(lambda _: None))
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", ["node-gateway", *words])
     try:
         main.main()
@@ -34,8 +35,21 @@ def test_help_names_every_command_and_starts_nothing(
 ) -> None:
     assert run(monkeypatch, "--help") == (0, [])
     shown = capsys.readouterr().out
-    assert "usage: node-gateway" in shown
-    assert all(word in shown for word in ("serve", "migrate", "init-key", "verify-audit", "NODE_GATEWAY_"))
+    assert "Usage: node-gateway" in shown
+    assert all(
+        word in shown
+        for word in (
+            "serve",
+            "migrate",
+            "init-key",
+            "verify-audit",
+            "check",
+            "epoch",
+            "cohort",
+            "ledger",
+            "NODE_GATEWAY_",
+        )
+    )
 
 
 @pytest.mark.parametrize("words", [[], ["serve"]], ids=str)

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from gdi.contracts.cohorts import CohortChoice
 from gdi.kit.jose import SigningKey
 from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.epochs import command, persons, store
+from node_gateway.epochs.admission import cohort_names
 from node_gateway.epochs.command import EpochRefused
 from node_gateway.epochs.opening import small_parts
 from node_gateway.epochs.persons import PersonsError
@@ -37,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 
 async def opening(database: GatewayDatabase, file: Path, dataset: str, ids: list[str], *, dry_run: bool = False) -> str:
     file.write_text("\n".join(ids) + "\n")
-    return await command.open_(database, KEY, dataset, file, 20, dry_run=dry_run)
+    return await command.open_(database, KEY, command.Opening(dataset, file), dry_run=dry_run)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +95,14 @@ async def test_enough_joiners_open_the_next_epoch_and_a_dry_run_opens_nothing(
     await opening(database, file, "DS-1", PEOPLE)
     await opening(database, file, "DS-1", [*PEOPLE, *(f"NEW{n}" for n in range(20))])
     assert [(e.name, e.people) for e in await all_epochs(database)] == [("DS-1", 629), ("DS-1@2", 649)]
-    assert [line.split("\t")[:3] for line in await command.lines(database)] == [
+    assert [line.split("\t")[:3] for line in (await command.lines(database)).splitlines()] == [
         ["DS-1", "epoch 1", "629 people"],
         ["DS-1", "epoch 2", "649 people"],
     ]
     async with database.read() as connection:
-        assert await store.cohort_names(connection, ["DS-1", "DS-9"]) == ["DS-1@2", "DS-9"]
+        facts = [epoch.facts for epoch in await store.all_epochs(connection)]
+        assert cohort_names(["DS-1", "DS-9"], facts, CohortChoice()) == ["DS-1@2", "DS-9"]
+        assert cohort_names(["DS-1"], facts, CohortChoice(epochs={"DS-1": 1})) == ["DS-1"]
         stored = set((await connection.execute(sa.select(db.epoch_people.c.person))).scalars())
         assert len(stored) == 649 and not any("HG" in person or "NEW" in person for person in stored)
 

@@ -1,0 +1,83 @@
+"""What a release asks: whose numbers, under which rules, beside what left before; and whether it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
+from gdi.contracts.descriptor import Descriptor
+from gdi.contracts.gateway_api import ReleaseRequest
+from gdi.releases import declared
+from gdi.releases.disclosure.past import Past
+from gdi.releases.disclosure.rules import Rule
+from gdi.releases.kind import Rules
+from node_gateway.auth import Caller
+from node_gateway.epochs import admission, store
+from node_gateway.policy import Policy, PolicyFile
+from node_gateway.release import ledger
+
+
+@dataclass(frozen=True)
+class Question:
+    """`names`: what the ledger calls the cohorts; `past`: what left of them and beside them; `listed`: their people are
+    all known. `share`: of the budget that one run may take, None where no dataset is `sensitive`.
+    """
+
+    names: list[str]
+    rules: Rules
+    past: Past
+    listed: bool
+    share: float | None
+
+
+async def admit(policy: PolicyFile, connection: AsyncConnection, question: AdmissionQuestion) -> list[str]:
+    """What the ledger calls the cohorts of a question that may be asked. ProblemError as `admission.decide`."""
+    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    admission.decide(policy.current(), policy.datasets.all(), epochs, question)
+    return admission.cohort_names(question.datasets, epochs, question.cohort)
+
+
+def of_caller(caller: Caller, *kinds: str, cohort: CohortChoice | None = None) -> AdmissionQuestion:
+    """The question of a run, by its token."""
+    return AdmissionQuestion(
+        workflow=caller.workflow,
+        digest=caller.digest,
+        datasets=tuple(sorted(caller.datasets)),
+        kinds=kinds,
+        cohort=cohort or CohortChoice(),
+    )
+
+
+def of_request(request: ReleaseRequest, caller: Caller) -> AdmissionQuestion:
+    """The question that a release puts."""
+    return of_caller(caller, request.kind, cohort=request.cohort)
+
+
+async def read(policy: PolicyFile, connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> Question:
+    """The question with its rules and what left before. ProblemError as `admission.decide`."""
+    question = of_request(request, caller)
+    names = await admit(policy, connection, question)
+    past = await ledger.cohorts(connection, names)
+    known = await store.people(connection, names)
+    described = [policy.datasets.required(dataset) for dataset in question.datasets]
+    shares = [one.run_share for one in described if one.membership == "sensitive"]
+    rules = rules_of(policy.current(), described, one_epoch=not any("@" in name or "/" in name for name in names))
+    return Question(names, rules, past, all(name in known for name in names), min(shares, default=None))
+
+
+def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool = True) -> Rules:
+    """The node's rules for these datasets together: the stricter word of each counts."""
+    reference = bool(described) and all(one.absent == "reference" for one in described)
+    zero = one_epoch and bool(described) and all(one.zero == "show" for one in described)
+    return Rules(
+        policy.floor,
+        policy.releases.max_rows,
+        "reference" if reference else "unknown",
+        classes=bool(described) and all(one.classes for one in described),
+        levels=declared.levels(described),
+        membership=declared.membership(described),
+        off=frozenset({Rule.ZERO}) if zero else frozenset(),
+    )
