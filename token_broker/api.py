@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping
 
 from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
+from gdi.contracts.beacon import VariantAnswer, VariantQuestion
 from gdi.contracts.ids import GRANT_ID, GrantId, PodName, RunId
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, Caller, GatewayCaller, PodCaller, UserCaller
@@ -122,6 +123,15 @@ async def revoke_grant(b: B, user: TheUser, grant: GrantId) -> m.Grant:
 async def create_ticket(b: B, user: TheUser, grant: GrantId, request: m.TicketRequest) -> m.Ticket:
     b.limits.ticket(user)
     return await b.tickets.create(grant, user.sub, request, actor=f"user:{user.sub}")
+
+
+# --- variants -----------------------------------------------------------------------------------
+
+
+@router.post("/variants", tags=["variants"])
+async def carriers(b: B, user: TheUser, question: VariantQuestion) -> VariantAnswer:
+    """Which nodes have carriers of a variant, by their public Beacons, all asked at once; 10 s at the most."""
+    return await b.beacons.ask(question)
 
 
 # --- schedules ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from gdi.visas.visas import Visas
 from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
 from token_broker.background import Background
+from token_broker.beacons import Beacons
 from token_broker.db.store import BrokerDatabase
 from token_broker.db.store import used_ids as used_ids_table
 from token_broker.enrolment import EnrolmentFile
@@ -89,6 +90,7 @@ class Broker:
     workflows: WorkflowFiles
     release_store: ReleaseStore
     preflights: Preflights
+    beacons: Beacons
 
     async def close(self) -> None:
         await self.board.stop()
@@ -96,6 +98,7 @@ class Broker:
         await self.refresher.drain()
         await self.callers.aclose()
         await self.http.aclose()
+        await self.beacons.aclose()
         await self.provider_http.aclose()
         await self.store.close()
 
@@ -183,6 +186,7 @@ async def open_broker(s: Settings) -> Broker:
         workflows=workflows,
         release_store=ReleaseStore(s.release_store, s.max_release_bytes),
         preflights=preflights,
+        beacons=Beacons(enrolment),
     )
 
 

@@ -28,7 +28,8 @@ AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
     (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake, or the coordinator.
-    `titles` of datasets, and `apply_url`, are for people who choose one.
+    `titles` of datasets, and `apply_url`, are for people who choose one. `beacon_url`: of its public Beacon v2
+    (before `/g_variants`).
     """
 
     id: NodeId
@@ -40,6 +41,7 @@ class Node(Frozen):
     how_to_apply: Annotated[str, Field(max_length=500)] = ""
     placement: Placement = "coordinator"
     apply_url: HttpUrl | None = None
+    beacon_url: HttpUrl | None = None
     titles: dict[DatasetId, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
 
     @field_validator("gateway_url")

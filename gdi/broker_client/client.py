@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from gdi.contracts import broker_api as m
 from gdi.contracts import nodes as n
 from gdi.contracts import orders as o
+from gdi.contracts.beacon import VariantAnswer, VariantQuestion
 from gdi.kit.bearer import BearerAuth, Credential
 from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import Problem, ProblemError
@@ -92,6 +93,10 @@ class BrokerClient:
 
     def revoke_grant(self, grant: str) -> m.Grant:
         return self._send(m.Grant, "DELETE", f"/v1/grants/{grant}")
+
+    def carriers(self, question: VariantQuestion) -> VariantAnswer:
+        """Which nodes have carriers of a variant, by their public Beacons. Within some 10 s."""
+        return self._send(VariantAnswer, "POST", "/v1/variants", question)
 
     def create_ticket(self, grant: str, request: m.TicketRequest) -> m.Ticket:
         return self._send(m.Ticket, "POST", f"/v1/grants/{grant}/tickets", request)

@@ -15,6 +15,7 @@ import pytest
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
+from gdi.contracts.beacon import VariantQuestion
 from tests.integration.token_broker.test_broker_web import csrf, sign_in
 from tests.support.broker_kit import DATASETS, USERS, World, refused
 
@@ -196,3 +197,11 @@ def test_reading_a_hundred_megabytes_of_events_needs_less_than_150_mb(openbao: o
         assert seen == count and most < 150_000_000
     finally:
         made.stop()
+
+
+def test_a_question_for_carriers_is_a_users_and_names_every_node(world: World) -> None:
+    question = VariantQuestion(assembly="GRCh38", chromosome="2", position=1, ref="A", alt="G")
+    answer = world.user("alice").carriers(question)
+    assert [(n.node, n.state) for n in answer.nodes] == [(n, "no-beacon") for n in sorted(DATASETS)]
+    assert answer.datasets == []
+    assert refused(world.airflow().carriers, question).slug == "forbidden"
