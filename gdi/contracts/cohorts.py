@@ -42,7 +42,7 @@ class AdmissionIntent(Frozen):
     cohort: CohortChoice = CohortChoice()
 
 
-class Admission(Frozen):
+class AdmissionAnswer(Frozen):
     """The answer where it may."""
 
     admitted: bool = True

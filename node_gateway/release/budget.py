@@ -19,7 +19,7 @@ BUDGET = "membership-budget"  # the reason of units that stay for it, at the nod
 
 
 @dataclass(frozen=True)
-class Budget:
+class CohortBudget:
     """What is `left` of it for those of a cohort of `people` who have least, and what this run may take of that."""
 
     people: int
@@ -32,7 +32,7 @@ class Budget:
         return membership.affordable(self.people, max(0.0, min(self.left, self.run)))
 
 
-async def read(connection: AsyncConnection, past: Past, run: str, share: float) -> Budget:
+async def read(connection: AsyncConnection, past: Past, run: str, share: float) -> CohortBudget:
     """The cohort's budget. Costs of all cohorts add up for the people that they share with this one; what a refused
     release held was given back with its row.
     """
@@ -46,11 +46,11 @@ async def read(connection: AsyncConnection, past: Past, run: str, share: float) 
         own += cost if row.run == run else 0.0
     used = membership.most_spent(past.own, [(past.cohorts[n], cost) for n, cost in costs.items() if n in past.cohorts])
     whole = membership.budget()
-    return Budget(len(past.own), whole - used, whole * share - own)
+    return CohortBudget(len(past.own), whole - used, whole * share - own)
 
 
 def afford(
-    budget: Budget, checked: CheckedUnits[Any], half: NodeHalf[Any, Any], known: frozenset[str]
+    budget: CohortBudget, checked: CheckedUnits[Any], half: NodeHalf[Any, Any], known: frozenset[str]
 ) -> tuple[CheckedUnits[Any], int]:
     """What may leave of what passed, and how many numbers of it are new. Units leave in one public order, so that nodes
     answer the same ones; those that left before are free. `known`: keys that left of this very cohort. ProblemError 403

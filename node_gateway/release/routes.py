@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from gdi.contracts.cohorts import Admission, AdmissionIntent
+from gdi.contracts.cohorts import AdmissionAnswer, AdmissionIntent
 from gdi.contracts.gateway_api import ReleaseRequest, Review
 from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
@@ -33,7 +33,7 @@ def router(gateway: Gateway) -> APIRouter:
         return JSONResponse(answer, status_code=status)
 
     @routes.post("/runs/{run}/admission")
-    async def admit(http: HttpRequest, run: RunId, intent: AdmissionIntent) -> Admission:
+    async def admit(http: HttpRequest, run: RunId, intent: AdmissionIntent) -> AdmissionAnswer:
         """Whether the run may ask this of the node: before anything runs, the same words for everybody."""
         caller = await gateway.run_caller(http, "releases", run)
         wanted = question.of_caller(caller, *intent.kinds, cohort=intent.cohort)
@@ -43,7 +43,7 @@ def router(gateway: Gateway) -> APIRouter:
         except ProblemError as error:
             await gateway.auth.refuse(f"POST /runs/{run}/admission", error, caller)
             raise
-        return Admission()
+        return AdmissionAnswer()
 
     @routes.get("/releases/{run}/{name}")
     async def published(http: HttpRequest, run: RunId, name: ReleaseName) -> Response:

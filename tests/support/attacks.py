@@ -116,9 +116,9 @@ def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
         "levels": [(persons.splits, "levels", lambda of, _: _by_level(of)), (epochs, "small_cohorts", lambda *_: [])],
         "admission": [(admission, "_of_dataset", lambda *_: None)],
         "described": [(admission, "_of_dataset", lambda *_: None), (question, "rules_of", _rules_without(node))],
-        "budget": [(budget.Budget, "statistics", 10**9)],
+        "budget": [(budget.CohortBudget, "statistics", 10**9)],
         "budget-of-people": [(budget.membership, "most_spent", lambda *_: 0.0)],
-        "run-share": [(question.Question, "share", 1.0)],
+        "run-share": [(budget, "read", _whole_share)],
         "freeing": [(Reviews, "_free", _nothing)],
         "expiry": [(Reviews, "expire", _nothing)],
         "recheck": [(Reviews, "_still_open", _nothing)],
@@ -134,8 +134,9 @@ def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
     elif rule == "one-name":
         with _everything_once(node):
             yield
-    elif rule in ("approval", "kinds", "classes-described"):
-        yield  # what the operator writes: the program reads `node.permissive`
+    elif rule in ("approval", "kinds"):  # what the operator writes
+        node.permissive = True
+        yield
     else:
         patches = [
             mock.patch.object(where, name, value, create=name == "sorted") for where, name, value in simple[rule]
@@ -161,6 +162,13 @@ def _rules_without(node: DisclosureNode) -> Any:
         return question.Rules(policy.floor, policy.releases.max_rows)
 
     return rules_of
+
+
+async def _whole_share(connection: Any, past: Any, run: str, _: float) -> Any:
+    return await READ_BUDGET(connection, past, run, 1.0)
+
+
+READ_BUDGET = budget.read
 
 
 async def _nothing(*_: Any, **__: Any) -> int:

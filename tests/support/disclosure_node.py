@@ -120,6 +120,7 @@ class DisclosureNode:
     releases: Releases
     files: MemoryStore
     area: MemoryStore
+    permissive: bool = False  # the operator wrote what an attack's rule is about, as loosely as can be
     _runs: int = field(default=0)
 
     def policy(self, **changes: Any) -> None:

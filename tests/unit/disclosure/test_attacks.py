@@ -1,0 +1,41 @@
+"""Hostile authors, users and pairs of users over the real cohort, at the gateway's own check: each program learns
+something true with the one rule off that stops it, and nothing with it on; its honest twin gets its numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support import attacks_author, attacks_pair, attacks_user  # noqa: F401  # they register themselves
+from tests.support.attacks import ATTACKS, Attack, switched_off
+from tests.support.disclosure_node import disclosure_node
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("disclosure") / "empty.db"
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(ATTACKS) >= 40 and len({one.name for one in ATTACKS}) == len(ATTACKS)
+    assert set(Counter(one.who for one in ATTACKS)) == {"author", "user", "pair"}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: f"{one.who}-{one.name}")
+async def test_an_attack_learns_nothing_and_much_without_its_rule(
+    attack: Attack, template: Path, tmp_path: Path
+) -> None:
+    async with disclosure_node(tmp_path / "on", template) as node:
+        assert await attack.program(node) == [], attack.rule
+        exact = await attack.twin(node)
+    async with disclosure_node(tmp_path / "off", template) as node:
+        with switched_off(attack.rule, node):
+            learnt = await attack.program(node)
+    assert learnt, f"the attack is none: with the rule {attack.rule} off it learns nothing"
+    assert exact > 50, "an honest user of the same node gets numbers"
+    print(
+        f"{attack.who} {attack.name}: {len(learnt)} facts without {attack.rule}; the honest user gets {exact} numbers"
+    )
