@@ -41,17 +41,17 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        return cls._of(ec.generate_private_key(ec.SECP256R1()))
+        return cls.of(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
     def from_pem(cls, pem: bytes) -> SigningKey:
         key = serialization.load_pem_private_key(pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError("the signing key must be an EC P-256 private key in PEM (PKCS 8)")
-        return cls._of(key)
+        return cls.of(key)
 
     @classmethod
-    def _of(cls, key: ec.EllipticCurvePrivateKey) -> SigningKey:
+    def of(cls, key: ec.EllipticCurvePrivateKey) -> SigningKey:
         public = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )

@@ -16,6 +16,7 @@ from gdi.kit.version import installed
 from gdi.kit.web import Pages, style_sheet
 from gdi.portal import api, cors, openapi
 from gdi.portal.door import Door
+from gdi.portal.pages import routes
 
 log = logging.getLogger(__name__)
 MAX_BODY = 8 * 1024 * 1024
@@ -55,6 +56,8 @@ def create_app(door: Door, drain: GracefulShutdown | None = None) -> FastAPI:
     app.state.door = door
     app.state.drain = drain = drain or GracefulShutdown()
     app.include_router(api.router)
+    if door.sign_in is not None:
+        routes.install(app, door.sign_in)
     _public(app, Pages("gdi.portal", style="/style.css"))
     openapi.describe(app, door.settings.oidc_issuer)
     server.install(app, max_body=MAX_BODY)

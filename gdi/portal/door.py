@@ -16,6 +16,7 @@ from gdi.portal.catalogue import Catalogue
 from gdi.portal.consents import Consents
 from gdi.portal.db.store import PortalDatabase
 from gdi.portal.nodes import NodeLooks
+from gdi.portal.pages.sign_in import PortalSignIn
 from gdi.portal.results import RunFiles
 from gdi.portal.runs import UserRuns
 from gdi.portal.settings import Settings
@@ -38,6 +39,7 @@ class Door:
     files: RunFiles
     watch: Watch
     limits: UserLimits
+    sign_in: PortalSignIn | None = None  # of people at the pages; None: there are no pages
 
     async def close(self) -> None:
         await self.watch.stop()
@@ -73,6 +75,7 @@ async def open_door(
     airflow: httpx.AsyncBaseTransport | None = None,
     gateways: httpx.AsyncBaseTransport | None = None,
     store: PortalDatabase | None = None,
+    provider: httpx.AsyncClient | None = None,
 ) -> Door:
     """The transports, and a database with its schema, are for tests. SchemaError for a database that this version
     cannot serve; DatabaseAwayError.
@@ -101,6 +104,7 @@ async def open_door(
         files=RunFiles(airflow_client),
         watch=Watch(store, airflow_client, s.poll_seconds, s.standings_per_second),
         limits=UserLimits(s),
+        sign_in=PortalSignIn.of(s, store, provider=provider),
     )
 
 

@@ -39,7 +39,13 @@ class Settings(DatabaseSettings):
     airflow_password_file: Path
     workflows: Path = Field(description="the catalogue: the folder that Airflow has, or a Git checkout")
     teams: Path | None = Field(default=None, description="the file GDI_TEAMS, where Airflow has a DAG for each team")
-    oidc_issuer: str | None = Field(default=None, description="LS AAI, for the description of how to sign in")
+    oidc_issuer: str | None = Field(default=None, description="LS AAI, where people sign in")
+    oidc_client_id: str | None = Field(
+        default=None, description="the pages' client there, which the broker has enrolled; none: no pages"
+    )
+    oidc_client_secret_file: Path | None = None
+    oidc_client_key_file: Path | None = None
+    session_seconds: int = Field(default=8 * 3600, ge=60, le=30 * 86400, description="of people at the pages")
     cors_origins: list[str] = Field(
         default_factory=list, max_length=100, description='origins whose pages may call the API, as JSON: ["https://…"]'
     )

@@ -11,13 +11,11 @@ import httpx
 from fastapi import Request, Response
 
 from gdi.kit.jose import SigningKey
-from gdi.kit.secret_files import read_secret, read_secret_text
-from gdi.kit.settings import SettingsError
 from gdi.kit.used_ids import UsedIds
 from gdi.kit.web import Cookies
 from gdi.oauth.client import OAuthClient
-from gdi.oauth.client_auth import ClientAuthentication, rfc7523
-from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
+from gdi.oauth.client_auth import ClientAuthentication
+from gdi.oauth.client_auth.files import authentication_of
 from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.sign_in import SignIn
 from node_gateway.settings import Settings
@@ -71,13 +69,5 @@ class ReviewSignIn:
 
 def client_authentication(settings: Settings) -> ClientAuthentication | None:
     """How the node proves to the provider who it is. SettingsError where the file is not fit."""
-    if (key := settings.oidc_client_key_file) is not None:
-        try:
-            rfc7523.load(read_secret(key, "OIDC_CLIENT_KEY_FILE"))
-        except ValueError as error:
-            raise SettingsError(f"OIDC_CLIENT_KEY_FILE: {key}: {error}") from None
-        return rfc7523.PrivateKeyJwt(lambda: read_secret(key, "OIDC_CLIENT_KEY_FILE"))
-    if (secret := settings.oidc_client_secret_file) is not None:
-        read_secret(secret, "OIDC_CLIENT_SECRET_FILE")
-        return ClientSecretBasic(lambda: read_secret_text(secret, "OIDC_CLIENT_SECRET_FILE"))
-    return None
+    names = "OIDC_CLIENT_SECRET_FILE", "OIDC_CLIENT_KEY_FILE"
+    return authentication_of(settings.oidc_client_secret_file, settings.oidc_client_key_file, names)

@@ -167,6 +167,11 @@ class Browser:
         file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
         self._lay_out(self._height)
 
+    def resize(self, width: int) -> None:
+        """As of a window that its user makes so wide."""
+        self._width = width
+        self._lay_out(self._height)
+
     def _lay_out(self, height: int) -> None:
         self.send(
             "Emulation.setDeviceMetricsOverride", width=self._width, height=height, deviceScaleFactor=1, mobile=False

@@ -49,6 +49,7 @@ class FakeBroker:
         self.entitled: dict[str, set[str]] = {ALICE: set(DATASETS.values()), BOB: {DATASETS["node-a"]}}
         self.away = False
         self.preflights_left = 30
+        self.schedules: list[m.Schedule] = []
         self.calls: list[str] = []
         self.app = FastAPI()
         install(self.app)
@@ -185,6 +186,8 @@ class FakeBroker:
             return m.JobPage(run=run, attempt=found.attempt, jobs=page, next_after=after + len(page), more=more)
 
     def grant(self, sub: str, request: m.GrantRequest) -> m.Grant:
+        if request.schedule is not None:
+            self.schedules.append(request.schedule)
         made = m.Grant(
             id=f"g-{secrets.token_hex(16)}",
             user=sub,

@@ -1,4 +1,4 @@
-"""The portal's one table, in SQLite for one process or PostgreSQL for several. A change of it needs a revision in
+"""The portal's tables, in SQLite for one process or PostgreSQL for several. A change of it needs a revision in
 gdi/portal/db/migrations.
 """
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from gdi.kit import migrations
 from gdi.kit.database import Database
+from gdi.kit.used_ids import UsedIds
 from gdi.portal.db.migrations import first
 
 meta = sa.MetaData()
@@ -45,6 +46,18 @@ runs = sa.Table(
     sa.Index("portal_runs_of_owner", "owner", "created_at", "id"),
     sa.Index("portal_runs_open", "ended_at", "looked_at"),
 )
+
+# Of people at the pages. `sealed`: the tokens, which only the session's own cookie opens.
+sessions = sa.Table(
+    "portal_sessions",
+    meta,
+    sa.Column("id", sa.String(64), primary_key=True),  # hash of the cookie's secret
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("busy_until", sa.Float, nullable=False),  # somebody renews the tokens
+    sa.Column("ends_at", sa.Float, nullable=False, index=True),
+)
+used_ids = UsedIds.table(meta)
 LISTED = [c for c in runs.c if c.name not in ("parameters", "wes")]  # a list needs no megabyte of parameters
 
 SCHEMA = migrations.Schema("gdi-portal", Path(first.__file__).parent, meta, first.meta)

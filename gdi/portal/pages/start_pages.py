@@ -1,0 +1,153 @@
+"""From a workflow to a run: its form, the check of what would come of it, consent, start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Response
+from pydantic import ValidationError
+
+from gdi.contracts import portal_api as a
+from gdi.contracts.ids import DATASET_ID, WorkflowName, matches
+from gdi.kit.problem import ProblemError
+from gdi.portal import api
+from gdi.portal.catalogue import described
+from gdi.portal.consents import covering
+from gdi.portal.pages.forms import PREFIX, fields_of, read_parameters
+from gdi.portal.pages.visits import P, PageRoute, Visit, see
+
+M = TypeVar("M", a.PreflightRequest, a.RunStart)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+DAYS = (1, 7, 30, 90)  # for which consent may be given at a start
+MAX_PARAMETERS = 1024 * 1024  # bytes, as JSON
+
+
+@router.get("/workflows")
+async def workflows(p: P, dataset: Annotated[str, Query(max_length=128)] = "") -> Response:
+    """`dataset`: passed on to the form."""
+    found = await api.list_workflows(p.door)
+    return p.page(
+        "workflows.html", section="workflows", workflows=found.workflows, broken=found.broken, dataset=dataset
+    )
+
+
+@router.get("/workflows/{name}")
+async def form(
+    p: P, name: WorkflowName, dataset: Annotated[list[str] | None, Query(max_length=a.MAX_DATASETS)] = None
+) -> Response:
+    """`dataset`: ticked already."""
+    return await _form(p, name, None, dataset)
+
+
+@router.post("/workflows/{name}/change")
+async def change(p: P, name: WorkflowName) -> Response:
+    """The form again, as it was filled in."""
+    _, parameters = _given(p, (await _workflow(p, name)).parameters)
+    return await _form(p, name, parameters, p.form.get("dataset", []))
+
+
+@router.post("/workflows/{name}/check")
+async def check(p: P, name: WorkflowName) -> Response:
+    """What would come of a start, by node, and the consent that it needs. Nothing starts."""
+    workflow = await _workflow(p, name)
+    datasets, parameters = _given(p, workflow.parameters)
+    if not datasets:
+        return await _form(p, name, parameters, [], p.texts("start.no_dataset"))
+    request = _valid(a.PreflightRequest, workflow=name, datasets=datasets, parameters=parameters)
+    found = await api.preflight(p.door, p.who, request)
+    if found.mistakes:
+        return await _form(p, name, parameters, datasets, *found.mistakes)
+    grants = {g.id: g for g in covering(await p.door.broker.grants(p.who.token), name, datasets)}
+    return p.page(
+        "check.html",
+        section="workflows",
+        workflow=workflow,
+        datasets=datasets,
+        parameters=parameters,
+        hidden=json.dumps(parameters),
+        check=found,
+        startable=_startable(found),
+        grant=next((grants[g] for g in found.grants if g in grants), None),
+        days=DAYS,
+        key=secrets.token_urlsafe(18),
+    )
+
+
+@router.post("/workflows/{name}/start")
+async def start(p: P, name: WorkflowName, response: Response) -> Response:
+    """Sent twice, it starts one run: the page with the button carries the key."""
+    datasets, parameters = _given(p, (await _workflow(p, name)).parameters)
+    days = p.first("days")
+    consent = None
+    if p.first("consent") == "yes" and (days == "once" or (days.isdigit() and int(days) in DAYS)):
+        consent = a.Consent(once=True, days=1) if days == "once" else a.Consent(days=int(days))
+    request = _valid(
+        a.RunStart,
+        workflow=name,
+        datasets=datasets,
+        parameters=parameters,
+        digest=p.first("digest") or None,
+        consent=consent,
+    )
+    run = await api.start_run(p.door, p.who, request, response, p.first("key")[:200] or None)
+    return see(f"/runs/{run.id}")
+
+
+async def _form(
+    p: Visit, name: str, parameters: dict[str, Any] | None, chosen: list[str] | None, *mistakes: str
+) -> Response:
+    workflow = await _workflow(p, name)
+    found = await api.list_datasets(p.door, p.who)
+    usable = [e for e in found.datasets if e.access.state == "granted"]
+    ticked = set(chosen) if chosen is not None else {e.id for e in usable} if len(usable) <= 10 else set()
+    return p.page(
+        "workflow.html",
+        status=422 if mistakes else 200,
+        section="workflows",
+        workflow=workflow,
+        fields=fields_of(workflow.parameters, parameters),
+        prefix=PREFIX,
+        usable=usable,
+        others=[e for e in found.datasets if e.access.state != "granted"],
+        ticked=ticked,
+        mistakes=mistakes,
+    )
+
+
+async def _workflow(p: Visit, name: str) -> a.CatalogueWorkflow:
+    return described(await asyncio.to_thread(p.door.catalogue.entry, name))
+
+
+def _startable(check: a.Preflight) -> bool:
+    """A node that is away for a moment forbids no start: the person is told."""
+    granted = all(e.access.state == "granted" for part in check.nodes for e in part.datasets)
+    return granted and bool(check.nodes) and not check.unknown_datasets and not check.mistakes
+
+
+def _given(p: Visit, schema: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Datasets and parameters of the form, or of the page after it, which carries them as JSON."""
+    datasets = list(dict.fromkeys(d for d in p.form.get("dataset", []) if matches(DATASET_ID, d)))
+    text = p.first("parameters")
+    if not text:
+        return datasets, read_parameters(schema, p.form)
+    try:
+        found = json.loads(text) if len(text) <= MAX_PARAMETERS else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ProblemError(
+            422, "bad-parameters", "The parameters are no JSON object.", action="Fill in the form again."
+        )
+    return datasets, found
+
+
+def _valid(model: type[M], **values: Any) -> M:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise ProblemError(422, "invalid-request", what, action="Fill in the form again.") from None

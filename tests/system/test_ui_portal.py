@@ -1,0 +1,146 @@
+"""A researcher's journey in Chromium, from nothing to an answer and again: at two widths, light and dark, by keyboard,
+and axe finds nothing serious on any page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gdi.contracts.progress import NodeProgress
+from gdi.contracts.run_endings import Standing
+from gdi.local_federation.aai.running import RunningAai, running_aai
+from tests.support.axe import axe_script, serious
+from tests.support.browser import Browser
+from tests.support.debian import program
+from tests.support.portal_server import PortalServer, free_port
+from tests.support.portal_world import ALICE, DATASETS
+from tests.support.ui_world import PICTURES
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PortalServer, RunningAai]]:
+    folder, port = tmp_path_factory.mktemp("portal"), free_port()
+    redirects = [f"http://127.0.0.1:{port}/signed-in"]
+    with running_aai(folder / "aai", redirect_uris=redirects) as aai, PortalServer(folder, aai, port) as server:
+        yield server, aai
+
+
+class Reader:
+    """A person before the browser: looks at each page in every way that counts."""
+
+    def __init__(self, page: Browser, axe: str) -> None:
+        self.page, self.axe, self.seen = page, axe, 0
+
+    def look(self, name: str, *texts: str) -> None:
+        """The texts are there; nothing is wider than the window; axe is content; a picture is kept."""
+        for text in texts:
+            self.page.sees(text)
+        self.seen += 1
+        for width, dark in ((1366, False), (420, False), (1366, True)):
+            self.page.resize(width)
+            self.page.dark(dark)
+            wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{name}: {wide} pixels wider than {width}"
+            found = serious(self.page, self.axe) if width == 1366 else []
+            assert found == [], (name, "dark" if dark else "light", found)
+            way = "dark" if dark else str(width)
+            self.page.picture(PICTURES / f"portal-{self.seen:02}-{name}-{way}.png", height=1100 if width == 1366 else 1500)
+        self.page.resize(1366)
+        self.page.dark(False)
+
+    def click(self, selector: str) -> None:
+        self.page.wait(f"document.querySelector({selector!r})", selector)
+        self.page.evaluate(f"document.querySelector({selector!r}).click()")
+
+
+def test_from_nothing_to_an_answer_and_again(portal: tuple[PortalServer, RunningAai], tmp_path: Path) -> None:
+    server, aai = portal
+    world = server.world
+    one, two = DATASETS.values()
+    world.broker.entitled[ALICE] = set()
+    with Browser(program("chromium"), tmp_path / "b", width=1366) as page:
+        me = Reader(page, axe_script(tmp_path))
+        page.open(server.url + "/datasets")
+        me.look("welcome", "where the data lies", "You are not signed in")
+        me.click("main a.button")
+        page.wait("document.querySelector('input[name=password]')", "the login form of LS AAI")
+        for name, value in (("username", "alice"), ("password", aai.secrets.read("user-alice"))):
+            page.evaluate(f"document.querySelector('input[name={name}]').value = {value!r}")
+        me.click("form button")
+        me.look("no-access", "You have no visa for it.", "Ask.")
+        assert page.evaluate("location.pathname") == "/datasets", "back where the person wanted to be"
+
+        world.broker.entitled[ALICE] = {one, two}  # the committee said yes
+        page.open(server.url + "/")
+        me.look("home", "You may use 2 of 2 datasets now.")
+        page.open(server.url + "/datasets")
+        me.look("access", "Use it in an analysis")
+        me.click("nav a[href='/workflows']")
+        me.look("workflows", "Allele frequencies over all nodes")
+        me.click("main .card a.button")
+        page.sees("On which datasets?")
+        page.evaluate("document.querySelector('#f-regions').value = '9999'")
+        page.evaluate("document.querySelector('form.stack').noValidate = true")
+        me.click("form.stack button")
+        me.look("mistake", "Please correct this first", "9999 is greater than the maximum of 256")
+        page.evaluate("document.querySelector('#f-regions').focus(); document.querySelector('#f-regions').value = '4'")
+        page.press("Enter")  # by keyboard
+        me.look("check", "Your consent", "Individual data, intermediate files and logs stay at the nodes.")
+        me.click("input[name=consent]")
+        me.click("form.stack button")
+        page.wait("location.pathname.startsWith('/runs/r-')", "the run's page")
+        page.sees("The run waits for its turn.")
+        run = str(page.evaluate("location.pathname.slice(6)"))
+        (name,) = (key[1] for key in world.airflow.runs)
+
+        nodes = [NodeProgress(node=n, state="running", done=2, total=8) for n in DATASETS]
+        going = Standing(standing="running", sentence="4 of 16 jobs are done.", nodes=nodes, admitted_at=time.time())
+        world.broker.run(name)
+        world.airflow.put(name, going)
+        me.look("running", "4 of 16 jobs are done.", "node-a", "Stop…")  # nobody loaded the page again
+        me.click("main a.danger")
+        me.look("stop", "Stop this run?")
+        me.click("main a.quiet")
+        page.sees("4 of 16 jobs are done.")
+        assert world.airflow.stopped == []
+
+        world.airflow.files["answer.png"] = PICTURE
+        world.airflow.put(name, Standing(standing="succeeded", sentence="7 sites were released."), "success")
+        page.sees("What left the nodes")
+        me.look("answer", "7 sites were released.", "verified")
+        assert page.evaluate("fetch(document.querySelector('.files a').href).then(a => a.text())") == "CHROM\tPOS\n2\t1\n"
+        me.click("main a[href$=repeat]")
+        me.look("every-month", "Run it again by itself")
+        page.evaluate("history.back()")
+        page.sees("What left the nodes")
+        me.click("main form[action$=again] button")
+        page.wait(f"location.pathname.startsWith('/runs/r-') && !location.pathname.includes({run!r})", "a second run")
+        me.click("nav a[href='/runs']")
+        me.look("runs", "The run waits for its turn.", "7 sites were released.")
+
+        me.click("nav a[href='/consents']")
+        me.look("consents", "active")
+        me.click("main a.danger")
+        me.look("revoke", "Revoke this consent?", "end at once")
+        me.click("main button.danger")
+        page.sees("revoked")
+        me.click("header a[lang=de]")
+        me.look("german", "Meine Einwilligungen", "zurückgenommen")
+        page.press("Tab")
+        page.press("Enter")
+        assert page.evaluate("location.hash") == "#main", "the first thing that Tab finds leads to the content"
+        me.click("header form button")
+        page.sees("Abgemeldet")
+        assert page.problems == []
+
+
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cfc0500f0003830180"
+    "a7d9b3f40000000049454e44ae426082"
+)
