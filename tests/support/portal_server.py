@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import uvicorn
 
-from gdi.local_federation.aai.running import PORTAL, RESOURCE, RunningAai
 from gdi.kit.problem import ProblemError
-from tests.support.portal_world import PortalWorld, portal_world
+from gdi.local_federation.aai.running import PORTAL, RESOURCE, RunningAai
 from tests.support.operators_world import until
+from tests.support.portal_world import PortalWorld, portal_world
 
 
 def free_port() -> int:

@@ -50,7 +50,9 @@ class Reader:
             found = serious(self.page, self.axe) if width == 1366 else []
             assert found == [], (name, "dark" if dark else "light", found)
             way = "dark" if dark else str(width)
-            self.page.picture(PICTURES / f"portal-{self.seen:02}-{name}-{way}.png", height=1100 if width == 1366 else 1500)
+            self.page.picture(
+                PICTURES / f"portal-{self.seen:02}-{name}-{way}.png", height=1100 if width == 1366 else 1500
+            )
         self.page.resize(1366)
         self.page.dark(False)
 
@@ -114,7 +116,9 @@ def test_from_nothing_to_an_answer_and_again(portal: tuple[PortalServer, Running
         world.airflow.put(name, Standing(standing="succeeded", sentence="7 sites were released."), "success")
         page.sees("What left the nodes")
         me.look("answer", "7 sites were released.", "verified")
-        assert page.evaluate("fetch(document.querySelector('.files a').href).then(a => a.text())") == "CHROM\tPOS\n2\t1\n"
+        assert (
+            page.evaluate("fetch(document.querySelector('.files a').href).then(a => a.text())") == "CHROM\tPOS\n2\t1\n"
+        )
         me.click("main a[href$=repeat]")
         me.look("every-month", "Run it again by itself")
         page.evaluate("history.back()")

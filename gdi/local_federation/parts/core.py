@@ -19,6 +19,7 @@ from gdi.runner.sandbox import Maker
 PROJECT = Path(__file__).resolve().parents[3]
 USERS = {"alice": "alice@lifescience-ri.eu", "bob": "bob@lifescience-ri.eu"}
 PORTAL, BROKER = "user-portal", "token-broker"
+PAGES, TERMINAL = "portal-pages", "gdi-client"  # where people sign in: the portal's pages, and the command line
 PORTAL_REDIRECT = "http://127.0.0.1/portal/callback"
 WORKLOAD_ISSUER = "https://process-host.local"
 AIRFLOW_ACCOUNT, SNAKEMAKE_ACCOUNT = "system:serviceaccount:gdi:airflow", "system:serviceaccount:gdi:snakemake"
@@ -51,6 +52,13 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
             "redirect_uris": [PORTAL_REDIRECT],
             "grants": ["authorization_code", "refresh_token"],
         },
+        {
+            "id": PAGES,
+            "secret_file": str(secrets.path("client-portal-pages")),
+            "redirect_uris": [layout.url("portal") + "/signed-in"],
+            "grants": ["authorization_code", "refresh_token"],
+        },
+        {"id": TERMINAL, "grants": ["device_code", "refresh_token"]},
         {
             "id": BROKER,
             "secret_file": str(secrets.path("client-token-broker")),
@@ -113,7 +121,11 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
     ]
     document = {
         "nodes": nodes,
-        "portals": [{"client_id": PORTAL, "airflow_users": ["portal"]}],
+        "portals": [
+            {"client_id": PORTAL, "airflow_users": ["portal"]},
+            {"client_id": PAGES},
+            {"client_id": TERMINAL},
+        ],
         "believe_airflow_users": "Airflow and broker are one person's, on one machine",
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
         "workload_issuers": [

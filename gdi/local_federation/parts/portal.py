@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gdi.kit.secret_files import Secrets
 from gdi.local_federation.layout import Layout
-from gdi.local_federation.parts import airflow
+from gdi.local_federation.parts import airflow, core
 from gdi.local_federation.supervisor import ServiceSpec, http_ok
 
 ACCOUNT = "portal"  # of Airflow
@@ -26,6 +26,8 @@ def service(layout: Layout, secrets: Secrets, workflows: Path) -> ServiceSpec:
         "DATABASE_URL": f"sqlite+aiosqlite:///{layout.folder('portal') / 'portal.db'}",
         "WORKFLOWS": str(workflows),
         "OIDC_ISSUER": layout.issuer,
+        "OIDC_CLIENT_ID": core.PAGES,
+        "OIDC_CLIENT_SECRET_FILE": str(secrets.path("client-portal-pages")),
     }
     return ServiceSpec(
         "portal",

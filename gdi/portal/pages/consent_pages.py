@@ -15,7 +15,7 @@ from gdi.contracts.ids import GrantId, RunId
 from gdi.contracts.run_endings import ENDED, STANDINGS
 from gdi.kit.problem import ProblemError
 from gdi.portal import api
-from gdi.portal.pages.run_pages import _mine
+from gdi.portal.pages.run_pages import own_run
 from gdi.portal.pages.visits import P, PageRoute, Visit, see
 from gdi.portal.runs import RunFilter
 
@@ -54,13 +54,13 @@ async def _ending(p: Visit, grant: m.Grant) -> list[RowMapping]:
 
 @router.get("/runs/{run}/repeat")
 async def ask_repeat(p: P, run: RunId) -> Response:
-    return p.page("repeat.html", section="runs", run=await _mine(p, run), every=EVERY, days=REPEAT_DAYS)
+    return p.page("repeat.html", section="runs", run=await own_run(p, run), every=EVERY, days=REPEAT_DAYS)
 
 
 @router.post("/runs/{run}/repeat")
 async def repeat(p: P, run: RunId) -> Response:
     """A standing consent with a schedule, for this run's workflow, version, datasets and parameters."""
-    row = await _mine(p, run)
+    row = await own_run(p, run)
     zone, every, days = p.first("timezone") or "UTC", p.first("every"), p.first("days")
     if every not in EVERY or not days.isdigit() or int(days) not in REPEAT_DAYS or p.first("consent") != "yes":
         raise ProblemError(422, "invalid-request", p.texts("repeat.choose"), action=p.texts("problem.back"))

@@ -15,7 +15,7 @@ Kind = Literal["number", "text", "choice", "tick", "ticks", "lines", "json"]
 
 @dataclass(frozen=True)
 class Field:
-    """One parameter as the form shows it. `value`: what is filled in, as text; `chosen`: what is ticked of `options`."""
+    """One parameter as the form shows it. `value`: what is filled in; `chosen`: what is ticked of `options`."""
 
     name: str
     kind: Kind

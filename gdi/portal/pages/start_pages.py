@@ -20,7 +20,7 @@ from gdi.portal.consents import covering
 from gdi.portal.pages.forms import PREFIX, fields_of, read_parameters
 from gdi.portal.pages.visits import P, PageRoute, Visit, see
 
-M = TypeVar("M", a.PreflightRequest, a.RunStart)
+M = TypeVar("M", a.StartCheck, a.RunStart)
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 DAYS = (1, 7, 30, 90)  # for which consent may be given at a start
 MAX_PARAMETERS = 1024 * 1024  # bytes, as JSON
@@ -57,7 +57,7 @@ async def check(p: P, name: WorkflowName) -> Response:
     datasets, parameters = _given(p, workflow.parameters)
     if not datasets:
         return await _form(p, name, parameters, [], p.texts("start.no_dataset"))
-    request = _valid(a.PreflightRequest, workflow=name, datasets=datasets, parameters=parameters)
+    request = _valid(a.StartCheck, workflow=name, datasets=datasets, parameters=parameters)
     found = await api.preflight(p.door, p.who, request)
     if found.mistakes:
         return await _form(p, name, parameters, datasets, *found.mistakes)
@@ -122,7 +122,7 @@ async def _workflow(p: Visit, name: str) -> a.CatalogueWorkflow:
     return described(await asyncio.to_thread(p.door.catalogue.entry, name))
 
 
-def _startable(check: a.Preflight) -> bool:
+def _startable(check: a.StartChecked) -> bool:
     """A node that is away for a moment forbids no start: the person is told."""
     granted = all(e.access.state == "granted" for part in check.nodes for e in part.datasets)
     return granted and bool(check.nodes) and not check.unknown_datasets and not check.mistakes

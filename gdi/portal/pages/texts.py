@@ -1,4 +1,4 @@
-"""The words of the pages: a file for each language in `texts/`, with the same keys in all; a missing key is an error."""
+"""The words of the pages: a file for each language in `texts/`, with the same keys; a missing one is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The portal's pages: without a session, another's run, forged forms, bad parameters; then a run from form to answer."""
+"""The portal's pages: no session, another's run, forged forms, bad parameters; then a run from form to answer."""
 
 from __future__ import annotations
 
@@ -143,7 +143,9 @@ async def test_from_the_form_to_the_answer_and_again(world: PortalWorld, alice: 
         "days": "once",
     }
     first = (await alice.post(f"/workflows/{WORKFLOW}/start", **start)).headers["location"]
-    assert (await alice.post(f"/workflows/{WORKFLOW}/start", **start)).headers["location"] == first, "sent twice: one run"
+    assert (await alice.post(f"/workflows/{WORKFLOW}/start", **start)).headers["location"] == first, (
+        "sent twice: one run"
+    )
     (grant,) = world.broker.grants.values()
     assert grant.mode == "once" and grant.datasets == both
     run = first.removeprefix("/runs/")
@@ -190,7 +192,9 @@ async def test_every_month_is_a_standing_consent_with_a_schedule(world: PortalWo
     run = await world.started()
     await alice.post(f"/runs/{run}/repeat", 422, every="month", days="90")
     await alice.post(f"/runs/{run}/repeat", 422, every="month", days="90", consent="yes", timezone="Mars/Olympus")
-    answer = await alice.post(f"/runs/{run}/repeat", every="month", days="90", consent="yes", timezone="Europe/Helsinki")
+    answer = await alice.post(
+        f"/runs/{run}/repeat", every="month", days="90", consent="yes", timezone="Europe/Helsinki"
+    )
     assert answer.headers["location"] == "/consents"
     schedule = world.broker.schedules[-1]
     assert schedule.workflow == WORKFLOW and schedule.timezone == "Europe/Helsinki"
@@ -219,14 +223,15 @@ def test_all_languages_have_the_same_words() -> None:
     for code in LANGUAGES:
         words = texts_of(code)
         assert words.keys() == english.keys(), code
-        for key in words.keys():
+        for key in sorted(words.keys()):
             fields = re.compile(r"{(\w+)}")
             assert set(fields.findall(words(key))) == set(fields.findall(english(key))), (code, key)
 
 
 def test_no_page_names_a_word_that_is_missing_and_no_word_is_unused() -> None:
     sources = [f.read_text() for f in [*PAGES.glob("templates/*.html"), *PAGES.glob("*.py")]]
-    used = {key for text in sources for key in re.findall(r"""\b(?:t|texts)\(\s*"([a-z_0-9]+\.[a-z_0-9]+)\"""", text)}
+    call = re.compile(r"""\b(?:t|texts|texts_for\(request\))\(\s*"([a-z_0-9]+\.[a-z_0-9]+)\"""")
+    used = {key for text in sources for key in call.findall(text)}
     known = texts_of("en").keys()
     assert used <= known, used - known
     groups = {group for text in sources for group in re.findall(r't\.word\("([a-z]+)"', text)} | {"nav"}
