@@ -22,6 +22,7 @@ from node_gateway.data import routes as data
 from node_gateway.release import routes as release
 from node_gateway.review import routes as review
 from node_gateway.tasks import routes as tasks
+from node_gateway.workloads import routes as workloads
 from node_gateway.workspace import routes as workspace
 from node_gateway.workspace import sources
 
@@ -44,6 +45,7 @@ def public_app(gateway: Gateway) -> FastAPI:
         release.router,
         logs.router,
         review.router,
+        workloads.router,
     ):
         app.include_router(router(gateway))
 

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from gdi.contracts.run_token import TYPE, RunClaims, Scope
 from gdi.kit.database import insert
-from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError
+from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, issuer_of, verify
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.broker import BrokerConnection
 from node_gateway.db import store as db
+from node_gateway.node_orders import NodeOrders
+from node_gateway.policy import PolicyFile
 
 MAX_TOKEN = 16 * 1024
 MAX_FENCES = 20_000
@@ -37,6 +39,7 @@ class Caller:
     scopes: frozenset[str]
     generation: int
     workload: str
+    own: bool = False  # by a token of the node's own
 
     @property
     def actor(self) -> str:
@@ -90,6 +93,15 @@ class Fences:
         )
 
 
+@dataclass(frozen=True, repr=False)
+class OwnTokens:
+    """For tokens that the node makes for pods of its own: its key, its orders, and whether its policy wants that."""
+
+    key: SigningKey
+    orders: NodeOrders
+    policy: PolicyFile
+
+
 class Authenticator:
     """Turns a request into a Caller, or refuses it with an audit entry."""
 
@@ -103,9 +115,10 @@ class Authenticator:
         node: str,
         audience: str,
         issuer: str,
+        own: OwnTokens | None = None,
     ) -> None:
         self._keys, self._broker, self.fences, self._audit = keys, broker, fences, audit
-        self._node, self._audience, self._issuer = node, audience, issuer
+        self._node, self._audience, self._issuer, self._own = node, audience, issuer, own
 
     async def caller(self, request: Request, scope: Scope) -> Caller:
         """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where
@@ -113,7 +126,8 @@ class Authenticator:
         """
         caller: Caller | None = None
         try:
-            caller = self._of(await self._claims(request))
+            own, claims = await self._claims(request)
+            caller = self._of(claims, own=own)
             await self._admit(caller, scope)
         except ProblemError as error:
             if error.problem.status in (401, 403):
@@ -133,15 +147,27 @@ class Authenticator:
             )
             await self._audit.record(entry)
 
-    async def _claims(self, request: Request) -> RunClaims:
+    async def _claims(self, request: Request) -> tuple[bool, RunClaims]:
+        """Whether the node made the token itself, and what it says."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         action = "Get a run token for this gateway from the broker and send it as Authorization: Bearer."
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
             raise ProblemError(401, "unauthenticated", "A run token is needed.", action=action)
-        try:
-            claims: dict[str, Any] = await self._keys.verify(
-                token.strip(), issuer=self._issuer, audience=self._audience, typ=TYPE
+        own = self._own is not None and issuer_of(token.strip()) == self._node
+        if self._own is not None and not own and self._own.policy.current().placement == "node":
+            raise ProblemError(
+                403,
+                "placement-differs",
+                "This node starts Snakemake itself: it takes no run token of the broker's.",
+                action="Send an order.",
             )
+        try:
+            claims: dict[str, Any]
+            if own and self._own is not None:
+                keys = [self._own.key.jwk()]
+                claims = verify(token.strip(), keys, issuer=self._node, audience=self._audience, typ=TYPE)
+            else:
+                claims = await self._keys.verify(token.strip(), issuer=self._issuer, audience=self._audience, typ=TYPE)
         except KeysUnavailable:
             raise ProblemError(
                 503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds."
@@ -151,7 +177,7 @@ class Authenticator:
                 401, "invalid-token", f"The run token is not acceptable: {error}.", action=action
             ) from None
         try:
-            return RunClaims.model_validate(claims)
+            return own, RunClaims.model_validate(claims)
         except ValidationError as error:
             wrong = ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors()[:5])
             raise ProblemError(
@@ -159,7 +185,7 @@ class Authenticator:
             ) from None
 
     @staticmethod
-    def _of(claims: RunClaims) -> Caller:
+    def _of(claims: RunClaims, *, own: bool) -> Caller:
         return Caller(
             user=claims.sub,
             run=claims.run,
@@ -171,6 +197,7 @@ class Authenticator:
             scopes=frozenset(claims.scope.split()),
             generation=claims.generation,
             workload=claims.wl,
+            own=own,
         )
 
     async def _admit(self, caller: Caller, scope: str) -> None:
@@ -189,12 +216,24 @@ class Authenticator:
                 action="Another workload of the run does this.",
             )
         await self._not_fenced(caller, scope)
-        if scope != "close":  # what the broker has closed already must still be closable here
+        if caller.own:
+            await self._ordered(caller, scope)
+        elif scope != "close":  # what the broker has closed already must still be closable here
             await self._broker.open_run(caller.run, caller.attempt)
             await self._not_fenced(caller, scope)
         await self.fences.raise_to(
             caller.run, attempt=caller.attempt, generation=caller.generation if "tasks" in caller.scopes else 0
         )
+
+    async def _ordered(self, caller: Caller, scope: str) -> None:
+        """The node's own record says whether a pod of its own may go on; its agent may release and close."""
+        if scope in ("releases", "close"):
+            return
+        assert self._own is not None
+        if await self._own.orders.analysis(caller.run, caller.attempt) is None:
+            raise ProblemError(
+                403, "run-closed", f"Run {caller.run} has no order that goes on.", action="Stop: the run is over here."
+            )
 
     async def _not_fenced(self, caller: Caller, scope: str) -> None:
         fence = await self.fences.of(caller.run)

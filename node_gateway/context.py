@@ -23,7 +23,7 @@ from gdi.kit.used_ids import UsedIds
 from gdi.oauth.session import shared_client
 from node_gateway.archive import SdaClient
 from node_gateway.audit import Audit
-from node_gateway.auth import Authenticator, Caller, Fences
+from node_gateway.auth import Authenticator, Caller, Fences, OwnTokens
 from node_gateway.broker import BrokerConnection, assertion
 from node_gateway.data.service import Data
 from node_gateway.db import store as db
@@ -34,6 +34,7 @@ from node_gateway.htsget import BlockSeal, HtsgetClient
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
+from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
@@ -44,6 +45,7 @@ from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
 from node_gateway.tasks.tes_client import UpstreamTes
 from node_gateway.upstream import client
+from node_gateway.workloads.service import PodIssuer, Workloads
 from node_gateway.workspace.bucket import THREADS, Bucket
 
 
@@ -69,6 +71,7 @@ class Gateway:
     listings: Listings
     keys: RemoteKeys
     health: Health
+    workloads: Workloads
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
     _oidc_http: httpx.AsyncClient
@@ -108,8 +111,19 @@ class Gateway:
         keys_http = client(settings.broker_url, read_timeout=10)
         keys = RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", keys_http)
         fences = Fences(database)
+        orders = NodeOrders(database)
         auth = Authenticator(
-            keys, broker, fences, audit, node=settings.node_id, audience=settings.public_url, issuer=settings.issuer
+            keys,
+            broker,
+            fences,
+            audit,
+            node=settings.node_id,
+            audience=settings.public_url,
+            issuer=settings.issuer,
+            own=OwnTokens(key, orders, policy),
+        )
+        workloads = Workloads(
+            settings.node_id, settings.public_url, key, pod_issuer(settings), orders, policy, broker_http, audit
         )
         store = TaskStore(database)
         archive = SdaClient(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
@@ -151,7 +165,7 @@ class Gateway:
         health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
-        return cls(*known, *doing, keys, health, broker_http, keys_http, oidc_http, threads)
+        return cls(*known, *doing, keys, health, workloads, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):
@@ -191,6 +205,13 @@ def _htsget(settings: Settings, tes_key: PublicKey, key: SigningKey) -> HtsgetCl
         encryption=settings.htsget_encryption,
         seal=BlockSeal(key),
     )
+
+
+def pod_issuer(settings: Settings) -> PodIssuer | None:
+    """Who signs the identity tokens of this node's own pods; None where the node starts none."""
+    if settings.launcher_issuer is None or settings.launcher_jwks_file is None:
+        return None
+    return PodIssuer(settings.launcher_issuer, settings.launcher_jwks_file, settings.launcher_subject)
 
 
 async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, MigrationResult]:

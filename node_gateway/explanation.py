@@ -8,6 +8,7 @@ from pathlib import Path
 from gdi.contracts.descriptor import Descriptor
 from node_gateway.descriptors import Descriptors
 from node_gateway.policy import Policy, PolicyError, load
+from node_gateway.workflow_policy import ApprovedBy, ApprovedVersion, WorkflowEntry
 
 MEMBERSHIP = {
     "contract": "results go to users who hold a visa for it, and to their project",
@@ -35,12 +36,18 @@ def check(policy_file: Path, folder: Path) -> tuple[list[str], list[str]]:
     return sentences, wrong
 
 
+def _entry(entry: WorkflowEntry) -> str:
+    if isinstance(entry, ApprovedVersion):
+        return f"{entry.name} ({entry.digest[:15]}…)"
+    return f"what {entry.approved_by} signed" if isinstance(entry, ApprovedBy) else entry
+
+
 def of_policy(policy: Policy) -> list[str]:
     """What the policy allows."""
     releases = policy.releases
     return [
         f"Tasks may run {_list(policy.images)}." if policy.images else "No task may run: `images` is empty.",
-        f"Workflows: {_list(policy.workflows)}."
+        f"Workflows: {_list([_entry(one) for one in policy.workflows])}."
         if policy.workflows
         else "Every workflow may run here: `workflows` is empty. Name those that you approved.",
         f"A task has at most {policy.max_cpu_cores} CPUs, {policy.max_ram_gb:g} GB of memory and"

@@ -21,6 +21,7 @@ from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
 from node_gateway import explanation
+from node_gateway.agent import command as agent
 from node_gateway.audit import Audit
 from node_gateway.context import Gateway, open_database
 from node_gateway.db.copy import copy_from
@@ -93,6 +94,12 @@ def _top(context: typer.Context, version: Version = False) -> None:
 def _serve() -> None:
     """Answer requests until SIGTERM or SIGINT (the default)."""
     asyncio.run(serve(Settings.load()))
+
+
+@app.command("agent")
+def _agent() -> None:
+    """Ask the broker for work and start Snakemake here (policy: `placement: node`), until SIGTERM or SIGINT."""
+    asyncio.run(agent.run(Settings.load()))
 
 
 @app.command("init-key")

@@ -11,11 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from gdi.contracts.ids import WorkflowAt
+from gdi.contracts.ids import Digest
+from gdi.contracts.runs import Placement
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from gdi.releases.registry import UnknownKindError, kind_of
+from gdi.visas.issuer import VisaIssuer
 from node_gateway.descriptors import Descriptors
+from node_gateway.workflow_policy import ApprovedVersion, Approver, Veto, WorkflowEntry
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,12 @@ class ReleasePolicy(Frozen):
 
 
 class Policy(Frozen):
-    """`images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
+    """`placement: node`: the node's own agent starts Snakemake (docs/install.md); then `workflows` lists what was
+    approved (`{name, digest}`, `{approved_by: KEY-ID}` of an `approvers` entry, `signatures` of them; `"*"` for any
+    workflow, whose releases all wait for a person), an empty list admits none, `blocked` wins, `veto` names who is not
+    served, and `visa_issuers` whose visas count. `progress`: what is told of jobs; `error_lines`: also lines of input.
+
+    `images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
     `name@sha256:…`; empty allows all.
 
     `max_task_bytes` is of one task as it is sent (JSON), `max_run_bytes` of all tasks of a run together.
@@ -74,7 +82,15 @@ class Policy(Frozen):
     max_tasks_per_run: int = Field(default=20_000, ge=1)
     max_task_bytes: int = Field(default=1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     max_run_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
-    workflows: list[WorkflowAt] = Field(default_factory=list, max_length=10_000)
+    workflows: list[WorkflowEntry] = Field(default_factory=list, max_length=10_000)
+    placement: Placement = "coordinator"
+    blocked: list[Digest] = Field(default_factory=list, max_length=10_000)
+    approvers: list[Approver] = Field(default_factory=list, max_length=100)
+    signatures: int = Field(default=1, ge=1, le=20)
+    veto: Veto = Field(default_factory=Veto)
+    visa_issuers: list[VisaIssuer] = Field(default_factory=list, max_length=100)
+    progress: Literal["rules", "jobs"] = "jobs"
+    error_lines: bool = False
     floor: int = Field(default=5, ge=1, le=1_000_000)
     logs: Literal["nobody", "open"] = "nobody"
     releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
@@ -87,7 +103,15 @@ class Policy(Frozen):
         return any(fnmatch.fnmatchcase(image, pattern) for pattern in self.images)
 
     def allows_workflow(self, name: str, digest: str) -> bool:
-        return not self.workflows or name in self.workflows or f"{name}@{digest}" in self.workflows
+        """Whether a task or a release of this version may come in at all. In placement `node` it was judged when its
+        order was admitted (`node_gateway.agent.decision`).
+        """
+        if digest in self.blocked:
+            return False
+        if self.placement == "node" or not self.workflows:
+            return True
+        version = ApprovedVersion(name=name, digest=digest)
+        return any(entry in self.workflows for entry in ("*", name, f"{name}@{digest}", version))
 
 
 def load(path: Path) -> Policy:

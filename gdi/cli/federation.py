@@ -31,6 +31,7 @@ DEFAULT_WORK = Path(".gdi")
 MAX_NODES = 20
 LIFETIME = 600  # seconds
 STOP_PATIENCE = 60  # seconds until `gdi down` gives up
+PLACEMENTS = ("node", "coordinator")
 NOT_READY = 2  # exit code: this machine lacks something
 
 
@@ -46,6 +47,12 @@ def _node_count(number: int) -> int:
     if not 1 <= number <= MAX_NODES:
         raise typer.BadParameter(f"a number of nodes between 1 and {MAX_NODES}")
     return number
+
+
+def _placement(name: str) -> str:
+    if name not in PLACEMENTS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(PLACEMENTS)}")
+    return name
 
 
 def _maker(name: str | None) -> str | None:
@@ -76,6 +83,10 @@ SandboxMaker = Annotated[
         help=f"who makes the sandboxes (default: the first that works; also {makers.VARIABLE})",
     ),
 ]
+Placement = Annotated[
+    str,
+    typer.Option("--placement", callback=_placement, metavar="|".join(PLACEMENTS), help="who starts Snakemake"),
+]
 Work = Annotated[Path, typer.Option("--work-dir", help="the federation's folder")]
 KeptWork = Annotated[Path | None, typer.Option("--work-dir", help="keep everything here (default: a temporary folder)")]
 
@@ -97,6 +108,7 @@ def demo(
     sandbox: SandboxMaker = None,
     work_dir: KeptWork = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="leave a summary")] = None,
+    placement: Placement = "coordinator",
     stop: Annotated[
         bool, typer.Option("--exit", help="stop after the answer (also where standard input is no terminal)")
     ] = False,
@@ -112,6 +124,7 @@ def demo(
         work_dir=work_dir,
         json_file=json_file,
         exit=stop or not sys.stdin.isatty(),
+        placement=placement,
         own_cohort=vcf != COHORT or nodes != 2,
     )
     return run_demo(options, context.obj, signal.pause)

@@ -82,6 +82,8 @@ def report(order: Order, generation: int, state: OrderState, reason: str, now: f
     """What the taker says. The same end again changes nothing. OrderConflict: `order-fenced`, `order-over`,
     `order-step`.
     """
+    if state in ("waiting", "taken", "expired"):
+        raise OrderConflict("order-step", f"A node does not say that an order is {state}.")
     if generation != order.generation or order.state == "waiting":
         raise OrderConflict("order-fenced", f"The order is at generation {order.generation}, not {generation}.")
     if order.state == state and order.over:
@@ -89,7 +91,7 @@ def report(order: Order, generation: int, state: OrderState, reason: str, now: f
     order = tick(order, now)
     if order.over:
         raise OrderConflict("order-over", f"The order is {order.state}.")
-    if state not in ("running", *ENDED_ORDER) or state == "expired" or (state == "refused" and order.state != "taken"):
+    if state == "refused" and order.state != "taken":
         raise OrderConflict("order-step", f"An order that is {order.state} does not become {state}.")
     return replace(order, state=state, reason=reason, lease_until=now + lease)
 

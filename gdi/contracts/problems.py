@@ -96,7 +96,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "order-unknown": ProblemType((404,), "Put the order first."),
     "other-people": ProblemType((422,), "Count everybody of the datasets, once, or ask for a new epoch."),
     "other-run": ProblemType((403,), "Use the run's own token."),
-    "placement-differs": ProblemType((409,), "Both operators agree on one placement."),
+    "placement-differs": ProblemType((403, 409), "Both operators agree on one placement."),
     "pod-ended": ProblemType((409,), "Create one with another name."),
     "pod-exists": ProblemType((409,), "Use another name."),
     "preflight-unknown": ProblemType((404,), "Ask for work."),

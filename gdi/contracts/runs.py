@@ -57,7 +57,9 @@ class Failing(Strict):
 
 
 class Run(Strict):
-    """A run as the broker knows it. `failing` is set by the first node that failed; the others stop for it."""
+    """A run as the broker knows it. `failing` is set by the first node that failed and that it needs; the others stop
+    for it. `needed`: which nodes must answer (`gdi.contracts.needed`).
+    """
 
     id: RunId
     dag_id: str
@@ -71,6 +73,7 @@ class Run(Strict):
     datasets: list[DatasetId]
     plan: list[PlanItem]
     failing: Failing | None = None
+    needed: JsonValue = None
     opened_at: float
     closed_at: float | None = None
 

@@ -19,7 +19,7 @@ from gdi.kit.models import Strict
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
 ]
-RESERVED = ("ticket", "grant", "datasets", "pod")
+RESERVED = ("ticket", "grant", "datasets", "pod", "nodes")
 MAX_RULES = 500
 
 

@@ -192,6 +192,7 @@ class Options:
     json_file: Path | None = None
     exit: bool = False
     own_cohort: bool = False
+    placement: str = "coordinator"
 
 
 def run_demo(options: Options, console: Console, until_stopped: Callable[[], None]) -> int:
@@ -220,6 +221,7 @@ def _demo(options: Options, work: Path, console: Console, until_stopped: Callabl
         vcf=options.vcf,
         access_lifetime=options.token_lifetime,
         refresh_lifetime=max(60, min(3600, options.token_lifetime * 3)),
+        placement=options.placement,
     )
     with federation:
         console.print(f"[dim]work folder {work}, sandboxes by {federation.maker}[/dim]")

@@ -52,8 +52,10 @@ class Federation:
         record_tokens: Path | None = None,
         slots: int | None = None,
         upkeep: bool = True,
+        placement: str = "coordinator",
     ) -> None:
-        """`slots`: tasks at once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
+        """`placement`: who starts Snakemake, `node` or `coordinator`. `slots`: tasks at once at a node. `upkeep`:
+        whether Airflow looks by itself for what is due or was left open.
 
         For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`.
         """
@@ -82,6 +84,7 @@ class Federation:
                 extra_datasets or {},
                 tapped,
             )
+            self.layout.placement = placement
             self.layout.save()
         self.secrets = Secrets(work / "secrets")
         self.vcf = vcf
@@ -92,6 +95,11 @@ class Federation:
         self.funnel = funnel.chosen()
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
         self.seconds: dict[str, float] = {}
+
+    @property
+    def agents(self) -> bool:
+        """Whether the nodes start Snakemake themselves."""
+        return self.layout.placement == "node"
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -155,7 +163,10 @@ class Federation:
                     program=self.funnel,
                 )
             )
-            add(node.gateway(layout, secrets, n, flavour="funnel" if self.funnel else "ga4gh"))
+            flavour = "funnel" if self.funnel else "ga4gh"
+            add(node.gateway(layout, secrets, n, self.workflows, flavour=flavour))
+            for service in node.agent(layout, secrets, n, self.workflows, self.maker) if self.agents else []:
+                add(service)
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)
         self.supervisor.wait_ready(timeout=timeout, on_change=on_change)
@@ -169,6 +180,7 @@ class Federation:
             "GDI_PROCESS_HOST_SOCKET": str(core.host_socket(self.layout)),
             "GDI_WORKFLOWS": str(self.workflows),
             "GDI_RESULTS_DIR": str(self.layout.results),
+            "GDI_RELEASE_STORE": str(self.layout.releases),
             **({} if self.upkeep else {"GDI_RECURRING_SCHEDULE": "", "GDI_HOUSEKEEPING_SCHEDULE": ""}),
         }
 

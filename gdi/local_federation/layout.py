@@ -36,6 +36,7 @@ class Layout:
     logs_policy: str = "open"
     extra_datasets: dict[str, str] = field(default_factory=dict)  # dataset → node, besides each node's own
     tapped: bool = False
+    placement: str = "coordinator"  # who starts Snakemake: the nodes' own agents, or the coordinator
     gateway_names: dict[str, str] = field(
         default_factory=dict
     )  # node → the name by which others find its gateway, where not on the loopback
@@ -109,6 +110,15 @@ class Layout:
     def broker_url(self, node: str) -> str:
         """Where a node finds the broker."""
         return self.url(f"{node}/broker_tap" if self.tapped else "broker")
+
+    def launcher_socket(self, node: str) -> Path:
+        """The control socket of a node's own process host."""
+        return self.folder("nodes", node, "host") / "host.sock"
+
+    @property
+    def releases(self) -> Path:
+        """Where the broker keeps what nodes push."""
+        return self.folder("releases")
 
     def internal_socket(self, node: str) -> Path:
         return self.folder("nodes", node, "gateway") / "internal.sock"

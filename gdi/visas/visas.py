@@ -121,10 +121,11 @@ class Passport:
         return next((r for r in _TELLING if r in reasons), "no-visa")
 
     def tokens_for(self, datasets: Iterable[str]) -> list[str]:
-        """The signed visas by which `datasets` are accessible, and those that their conditions may lean on."""
+        """The signed visas by which `datasets` are accessible, and those of other types: conditions may
+        lean on them, and a node looks at affiliations.
+        """
         found = [visa for visa in (self.access(dataset) for dataset in datasets) if isinstance(visa, Visa)]
-        if any(visa.conditions for visa in found):
-            found += [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"][:MAX_BESIDE]
+        found += [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"][:MAX_BESIDE]
         return list(dict.fromkeys(visa.token for visa in found))
 
 

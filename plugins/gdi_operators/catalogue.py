@@ -214,7 +214,9 @@ def dag_of(entry: CatalogueEntry, team: str | None = None) -> DAG:
             release = ReleaseOperator.partial(
                 task_id="release", map_index_template=label, **STEPS["release"], **common
             ).expand(item=admit.output, release=[r.name for r in flow.releases])
-            gather = GatherOperator(task_id="gather", releases=release.output, **STEPS["gather"], **common)
+            gather = GatherOperator(
+                task_id="gather", releases=release.output, trigger_rule="none_failed", **STEPS["gather"], **common
+            )
             analyse >> release >> gather
             last = gather
         else:

@@ -5,16 +5,20 @@ for them.
 from __future__ import annotations
 
 import logging
+import time
 
 import httpx
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.orders import ENDED_ORDER, OrderRequest
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.retry import short
 
 log = logging.getLogger(__name__)
+CLOSE_WITHIN = 59 * 86400.0  # seconds after the attempt was opened
+POLL = 0.5
 
 
 def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
@@ -26,6 +30,9 @@ def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
     """
     found = []
     for item in run.plan:
+        if item.placement == "node":
+            _order_close(hook, run, item.node, patience)
+            continue
         try:
             GatewayClient(hook, run.id, item.model_dump(mode="json"), patience=patience).close(run.attempt)
         except (httpx.TransportError, ProblemError) as error:
@@ -40,3 +47,19 @@ def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
 def _closed_meanwhile(hook: TokenBrokerHook, run: m.Run) -> bool:
     now = hook.get_run(run.id)
     return now is not None and now.attempt == run.attempt and now.state == "closed"
+
+
+def _order_close(hook: TokenBrokerHook, run: m.Run, node: str, patience: float) -> None:
+    """An order of the node's own agent; it is waited for, but one that is away hears it when it is back."""
+    deadline = run.opened_at + CLOSE_WITHIN
+    try:
+        status = hook.put_order(run.id, node, "close", OrderRequest(attempt=run.attempt, deadline=deadline))
+        end = time.monotonic() + patience
+        while status.state not in ENDED_ORDER and time.monotonic() < end:
+            time.sleep(POLL)
+            status = hook.order(run.id, node, "close", run.attempt)
+    except (httpx.TransportError, ProblemError) as error:
+        log.warning("%s has no order to close: %s", node, short(error))
+        return
+    if status.state not in ENDED_ORDER:
+        log.warning("%s has not closed the run yet: it does so when it is back.", node)

@@ -42,6 +42,9 @@ class OperatorSettings(EnvironmentSettings):
     results_dir: Path | None = Field(
         default=None, description="where merged answers are written, a folder for each run"
     )
+    release_store: Path | None = Field(
+        default=None, description="where the broker keeps what nodes with an agent of their own push (RELEASE_STORE)"
+    )
     broker_patience: float = Field(
         default=90, ge=0, le=900, description="seconds a call to broker or gateway is repeated while it is away"
     )

@@ -78,7 +78,7 @@ class Orders:
                 f"Node {node} has no agent of its own: the coordinator starts its Snakemake.",
                 action="Start a pod, or have the node enrolled with placement node.",
             )
-        if hash_of(request.parameters) != run["parameters_hash"]:
+        if kind != "close" and hash_of(request.parameters) != run["parameters_hash"]:
             raise ProblemError(
                 409,
                 "run-mismatch",
@@ -252,8 +252,8 @@ class Orders:
         before = next((row for row in rows if row["attempt"] == order.attempt), None)
         values = {**values_of(order), **(more or {}), "changed_at": time.time()}
         values["changes"] = 1 if before is None else before["changes"] + 1
-        told = before is None or bool(order.cancelling) > bool(before["cancelling"]) or order.state == "expired"
-        if told:
+        is_news = before is None or bool(order.cancelling) > bool(before["cancelling"]) or order.state == "expired"
+        if is_news:
             values["news"] = await next_news(c, node)
         if order.over:
             values["token"] = ""  # it carries visas
@@ -334,8 +334,8 @@ def conflict(error: OrderConflict) -> ProblemError:
 
 def _hash(request: OrderRequest, datasets: list[str]) -> str:
     """Of what makes the order; reviewers' signatures may come later and change nothing."""
-    asked = request.model_dump(mode="json", exclude={"approvals"})
-    return sha256_hex(canonical_json({**asked, "datasets": sorted(datasets)}))
+    order = request.model_dump(mode="json", exclude={"approvals"})
+    return sha256_hex(canonical_json({**order, "datasets": sorted(datasets)}))
 
 
 def _unknown(run: str, node: str, kind: str) -> ProblemError:

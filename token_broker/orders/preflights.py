@@ -67,11 +67,11 @@ class Preflights:
         passport = await self._passport(user, access_token)
         statuses = {status.node: status for status in await self._nodes.all()}
         by_node, refusals = self._split(request, passport)
-        asked = [n for n in by_node if statuses[n].placement == "node" and statuses[n].life == "up"]
+        able = [n for n in by_node if statuses[n].placement == "node" and statuses[n].life == "up"]
         id_ = secrets.token_hex(16)
-        await self._put(id_, user, asked, by_node, passport, request, digest)
-        await self._audit.record("broker", "preflight", owner=user, reason=f"{request.workflow}, {len(asked)} nodes")
-        replies = await self._wait(id_, len(asked), began + PREFLIGHT_WITHIN - MARGIN)
+        await self._put(id_, user, able, by_node, passport, request, digest)
+        await self._audit.record("broker", "preflight", owner=user, reason=f"{request.workflow}, {len(able)} nodes")
+        replies = await self._wait(id_, len(able), began + PREFLIGHT_WITHIN - MARGIN)
         answers = [_answer(node, datasets, statuses[node], replies.get(node)) for node, datasets in by_node.items()]
         return PreflightAnswer(nodes=sorted(answers, key=lambda a: a.node), refusals=refusals)
 
@@ -118,14 +118,14 @@ class Preflights:
         self,
         id_: str,
         user: str,
-        asked: list[str],
+        able: list[str],
         by_node: dict[str, list[str]],
         passport: Passport,
         request: PreflightRequest,
         digest: str,
     ) -> None:
         async with self._store.write() as c:
-            for node in asked:
+            for node in able:
                 claims = QuestionClaims(
                     jti=secrets.token_hex(16),
                     sub=user,
@@ -139,7 +139,7 @@ class Preflights:
                 question = claims.sign(self._key, issuer=self._public_url, lifetime=PREFLIGHT_WITHIN + 5)
                 row = {"id": id_, "node": node, "owner": user, "question": question, "asked_at": time.time()}
                 await c.execute(preflights.insert().values(**row, news=await next_news(c, node)))
-        for node in asked:
+        for node in able:
             self._on_news(node)
 
     async def _wait(self, id_: str, expected: int, until: float) -> dict[str, PreflightReply]:

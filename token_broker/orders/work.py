@@ -69,7 +69,7 @@ class WorkBoard:
             orders.c.node == node, orders.c.news > after, orders.c.state.in_(GOING_ON), orders.c.token != ""
         )
         fresh = time.time() - ANSWERED_FOR
-        asked = sa.select(preflights).where(
+        unanswered = sa.select(preflights).where(
             preflights.c.node == node,
             preflights.c.news > after,
             preflights.c.reply.is_(None),
@@ -77,7 +77,7 @@ class WorkBoard:
         )
         async with self._store.read() as c:
             rows = (await c.execute(query.order_by(orders.c.news).limit(PAGE))).mappings().all()
-            questions = (await c.execute(asked.order_by(preflights.c.news).limit(PAGE))).mappings().all()
+            questions = (await c.execute(unanswered.order_by(preflights.c.news).limit(PAGE))).mappings().all()
         room, last = MAX_CHARACTERS, after
         work = Work(next_after=after)
         both = sorted([*rows, *questions], key=lambda row: int(row["news"]))

@@ -309,6 +309,7 @@ def as_run(row: RowMapping) -> Run:
         datasets=row["datasets"],
         plan=row["plan"],
         failing=row["failing"],
+        needed=row["needed"],
         opened_at=row["opened_at"],
         closed_at=row["closed_at"],
     )

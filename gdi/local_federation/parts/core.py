@@ -116,6 +116,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
             "datasets": layout.datasets(node),
             "sda_audience": layout.url(f"{node}/sda"),
             "tes_audience": layout.url(f"{node}/tes"),
+            "placement": layout.placement,
         }
         for node in layout.nodes
     ]
@@ -158,6 +159,7 @@ def broker(layout: Layout, secrets: Secrets, *, role_id: Path, secret_id: Path) 
         "CLIENT_SECRET_FILE": str(secrets.path("client-token-broker")),
         "ENROLMENT_FILE": str(enrolment(layout, secrets)),
         "REFRESH_TOKEN_LIFETIME": str(layout.refresh_lifetime),
+        "RELEASE_STORE": str(layout.releases),
     }
     return ServiceSpec(
         "broker",

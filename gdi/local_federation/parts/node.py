@@ -16,6 +16,7 @@ import yaml
 from crypt4gh.keys.c4gh import generate
 from pydantic_core import to_jsonable_python
 
+from gdi.contracts.workflow_files import digest_of
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
 from gdi.local_federation.layout import Layout
@@ -66,14 +67,20 @@ def tes_keys(layout: Layout, secrets: Secrets, node: str) -> tuple[Path, Path]:
     return secret, public
 
 
-def policy(layout: Layout, node: str) -> Path:
-    """The demo's node policy. Its data is open (1000 Genomes), so logs may be read."""
+def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
+    """The demo's node policy. Its data is open (1000 Genomes), so logs may be read. Where the
+    nodes start Snakemake themselves, their operators read the catalogue: each workflow is approved as it lies there.
+    """
+    rems = layout.url("aai") + "/rems/"
     document = {
         "images": [TASK_IMAGE],
         "max_cpu_cores": 2,
         "max_ram_gb": 4,
         "max_disk_gb": 10,
-        "workflows": [],
+        "workflows": approved(workflows) if workflows is not None and layout.placement == "node" else [],
+        "placement": layout.placement,
+        "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
+        "error_lines": True,
         "floor": layout.floor,
         "logs": layout.logs_policy,
         "releases": {"kinds": sorted(kinds())},
@@ -89,6 +96,12 @@ def policy(layout: Layout, node: str) -> Path:
         if not described.exists():
             described.write_text(yaml.safe_dump(descriptor(dataset), sort_keys=False))
     return file
+
+
+def approved(workflows: Path) -> list[dict[str, str]]:
+    """Every workflow of a catalogue, in its present version."""
+    entries = sorted(p for p in workflows.iterdir() if (p / "workflow.yaml").is_file())
+    return [{"name": path.name, "digest": digest_of(path)} for path in entries]
 
 
 def descriptor(dataset: str) -> dict[str, object]:
@@ -118,7 +131,55 @@ def samples() -> dict[str, object]:
     return table | {"sex": {"column": "sex"}, "phenotypes": phenotypes}
 
 
-def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4gh") -> ServiceSpec:
+def gateway(layout: Layout, secrets: Secrets, node: str, workflows: Path, *, flavour: str = "ga4gh") -> ServiceSpec:
+    return ServiceSpec(
+        f"{node}-gateway",
+        [sys.executable, "-m", "node_gateway.main"],
+        http_ok(layout.url(f"{node}/gateway") + "/readyz"),
+        env=gateway_environment(layout, secrets, node, workflows, flavour),
+        needs=("broker", f"{node}-s3", f"{node}-tes", f"{node}-sda"),
+    )
+
+
+def agent(layout: Layout, secrets: Secrets, node: str, workflows: Path, maker: Maker) -> list[ServiceSpec]:
+    """The node's own agent, and the host that runs its pods. Both listen for nobody outside the node."""
+    home = layout.folder("nodes", node, "host")
+    here = {"host": "127.0.0.1", "port": layout.ports[f"{node}/gateway"]}
+    config = {
+        "socket": str(layout.launcher_socket(node)),
+        "state_dir": str(layout.folder("nodes", node, "host", "pods")),
+        "workflows": str(layout.folder("nodes", node, "agent")),
+        "issuer": launcher_issuer(node),
+        "key_file": str(secrets.folder / f"{node}-host-key.pem"),
+        "jwks_file": str(home / "jwks.json"),
+        # to its pods the node's gateway is the broker too: it gives them tokens, and passes their events on
+        "broker": here,
+        "gateways": {layout.gateway_url(node): here},
+        "sandbox": to_jsonable_python(maker),
+    }
+    file = home / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    host = ServiceSpec(
+        f"{node}-host",
+        [sys.executable, "-m", "gdi.runner.host", "--config", str(file)],
+        lambda: layout.launcher_socket(node).is_socket() and (home / "jwks.json").exists(),
+    )
+    asking = ServiceSpec(
+        f"{node}-agent",
+        [sys.executable, "-m", "node_gateway.main", "agent"],
+        lambda: True,
+        env=gateway_environment(layout, secrets, node, workflows, "ga4gh"),
+        needs=(f"{node}-gateway", f"{node}-host"),
+    )
+    return [host, asking]
+
+
+def launcher_issuer(node: str) -> str:
+    return f"https://process-host.{node}"
+
+
+def gateway_environment(layout: Layout, secrets: Secrets, node: str, workflows: Path, flavour: str) -> dict[str, str]:
+    """The settings of a node's gateway and agent."""
     home = layout.folder("nodes", node, "gateway")
     env = {
         "NODE_ID": node,
@@ -130,7 +191,11 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
         "BROKER_URL": layout.broker_url(node),
         "BROKER_ISSUER": layout.url("broker"),
         "KEY_FILE": str(core.node_key(secrets, node)),
-        "POLICY_FILE": str(policy(layout, node)),
+        "POLICY_FILE": str(policy(layout, node, workflows)),
+        "LAUNCHER_SOCKET": str(layout.launcher_socket(node)),
+        "LAUNCHER_ISSUER": launcher_issuer(node),
+        "LAUNCHER_JWKS_FILE": str(layout.folder("nodes", node, "host") / "jwks.json"),
+        "AGENT_FOLDER": str(layout.folder("nodes", node, "agent")),
         "DATABASE_URL": f"sqlite+aiosqlite:///{home / 'gateway.db'}",
         "TES_URL": layout.url(f"{node}/tes"),
         "TES_USER": TES_USER,
@@ -146,13 +211,7 @@ def gateway(layout: Layout, secrets: Secrets, node: str, *, flavour: str = "ga4g
         "OIDC_CLIENT_ID": core.gateway_client_id(node),
         "OIDC_CLIENT_SECRET_FILE": str(secrets.path(f"client-gateway-{node}")),
     }
-    return ServiceSpec(
-        f"{node}-gateway",
-        [sys.executable, "-m", "node_gateway.main"],
-        http_ok(layout.url(f"{node}/gateway") + "/readyz"),
-        env={f"NODE_GATEWAY_{k}": v for k, v in env.items()},
-        needs=("broker", f"{node}-s3", f"{node}-tes", f"{node}-sda"),
-    )
+    return {f"NODE_GATEWAY_{k}": v for k, v in env.items()}
 
 
 def taps(layout: Layout, node: str) -> list[ServiceSpec]:

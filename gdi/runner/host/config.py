@@ -37,9 +37,9 @@ class HostConfig(Strict):
 
     socket: the control socket (mode 0600; whoever may open it may start pods). state_dir: pods, work folders, logs,
     mode 0700. workflows: the catalogue's folder. issuer: `iss` of the identity tokens. key_file: ES256 private key
-    (PEM, 0600), made when absent. jwks_file: its public half, written for the broker's enrolment. airflow_token_file:
-    Airflow's own identity token, kept fresh. broker, gateways: the only destinations a pod is relayed to, the gateway
-    by its URL as the plan names it.
+    (PEM, 0600), made when absent. jwks_file: its public half, written for the broker's enrolment.
+    airflow_token_file: Airflow's own identity token, kept fresh; none for a node's own host. broker, gateways: the
+    only destinations a pod is relayed to, the gateway by its URL as the plan names it.
     """
 
     socket: FilePath
@@ -48,7 +48,7 @@ class HostConfig(Strict):
     issuer: str
     key_file: FilePath
     jwks_file: FilePath
-    airflow_token_file: FilePath
+    airflow_token_file: FilePath | None = None
     broker: Allowed
     gateways: dict[str, Allowed] = Field(description="gateway_url of the plan → where it listens")
     namespace: str = "gdi"

@@ -218,6 +218,8 @@ class Host:
             await asyncio.sleep(self.config.token_lifetime / 3)
 
     def write_airflow_token(self) -> None:
+        if self.config.airflow_token_file is None:
+            return
         self.config.airflow_token_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.identities.write(self.config.airflow_token_file, account="airflow", pod="airflow", uid=self.uid)
 

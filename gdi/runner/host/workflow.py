@@ -17,7 +17,8 @@ def take(catalogue: Path, name: str, digest: str, target: Path, *, earlier: Sequ
     """Copies the workflow's files (and nothing else) into `target`, which is replaced: from the catalogue, or, where it
     was changed since admission, from `earlier`, the copies of the run's other pods. ProblemError where neither has it.
     """
-    source = catalogue / name
+    by_digest = catalogue / digest.replace(":", "-")  # as a node's agent keeps them
+    source = by_digest if by_digest.is_dir() else catalogue / name
     if not source.is_dir() and not earlier:
         raise ProblemError(
             404,

@@ -15,6 +15,7 @@ from airflow.sdk import BaseHook
 
 from gdi.broker_client.client import AsyncBrokerClient, BrokerClient
 from gdi.contracts import broker_api as m
+from gdi.contracts import orders as o
 from gdi.contracts.run_token import AirflowsScope
 from gdi.kit.bearer import token_file
 from gdi.kit.problem import ProblemError
@@ -172,6 +173,26 @@ class TokenBrokerHook(BaseHook):
 
     def post_events(self, run: str, batch: m.EventBatch) -> None:
         self.call("post event", lambda c: c.post_events(run, batch))
+
+    def put_workflow(self, digest: str, body: bytes) -> None:
+        self.call("upload workflow", lambda c: c.put_workflow(digest, body))
+
+    def put_order(self, run: str, node: str, kind: o.OrderKind, request: o.OrderRequest) -> o.OrderStatus:
+        return self.call("put order", lambda c: c.put_order(run, node, kind, request))
+
+    def order(self, run: str, node: str, kind: o.OrderKind, attempt: int) -> o.OrderStatus:
+        return self.call("look at order", lambda c: c.order(run, node, kind, attempt))
+
+    def find_order(self, run: str, node: str, kind: o.OrderKind, attempt: int) -> o.OrderStatus | None:
+        try:
+            return self.order(run, node, kind, attempt)
+        except ProblemError as error:
+            if error.problem.status == 404:
+                return None
+            raise
+
+    def cancel_order(self, run: str, node: str, kind: o.OrderKind, attempt: int, reason: str) -> o.OrderStatus:
+        return self.call("cancel order", lambda c: c.cancel_order(run, node, kind, attempt, reason))
 
     def run_token(self, run: str, audience: str, scope: AirflowsScope, *, min_ttl: float = 60) -> str:
         """A run token for one gateway and one purpose. Never store, log or return it from an operator."""

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.contracts import broker_api as m
+from gdi.contracts import needed
+from gdi.contracts.ids import RELEASE_NAME, SHA256, matches
 from gdi.releases.kind import BadReleaseError
 from gdi.releases.registry import kind_of
 from gdi.releases.signature import NotProvenError, check
@@ -18,6 +20,7 @@ from gdi_operators.gather.keep import write
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
+from gdi_operators.operators.node_order import NODE
 from gdi_operators.results.folder import ANSWER, PLOT, SUMMARY, Summary
 from gdi_operators.runs import Context, item_of, open_run
 from gdi_operators.settings import settings
@@ -53,10 +56,14 @@ class GatherOperator(RunOperator):
             for declared in entry.workflow.releases:
                 parts = {str(r["node"]): r for r in released if r["name"] == declared.name}
                 missing = [i.node for i in run.plan if i.node not in parts]
-                if missing:
+                planned = [i.node for i in run.plan]
+                if missing and not needed.possible(needed.read(run.needed), planned, missing):
                     raise AirflowFailException(
                         f"No release {declared.name} of {', '.join(missing)}: clear the task release of these nodes."
                     )
+                if missing:
+                    self.log.warning("The answer is without %s.", ", ".join(missing))
+                    result["nodes"] = [node for node in planned if node in parts]
                 data = {node: self._fetch(hook, run, part) for node, part in parts.items()}
                 kept = keep.releases(folder, declared.name, kind_of(declared.kind).suffix, data)
                 if declared.merge:
@@ -72,9 +79,12 @@ class GatherOperator(RunOperator):
 
     def _fetch(self, hook: TokenBrokerHook, run: m.Run, part: dict[str, Any]) -> bytes:
         item = item_of(run, str(part["node"]))
-        data = GatewayClient(hook, run.id, item.model_dump(mode="json")).fetch(
-            str(part["name"]), limit=settings().max_release_bytes
-        )
+        if item.placement == NODE:
+            data = _pushed(run.id, item.node, part)
+        else:
+            data = GatewayClient(hook, run.id, item.model_dump(mode="json")).fetch(
+                str(part["name"]), limit=settings().max_release_bytes
+            )
         try:
             check(
                 data,
@@ -118,3 +128,19 @@ class GatherOperator(RunOperator):
             "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan},
             "releases": list(released),
         }
+
+
+def _pushed(run: str, node: str, part: dict[str, Any]) -> bytes:
+    """What the node pushed into the coordinator's store."""
+    name, sha256 = str(part["name"]), str(part["sha256"])
+    if not (matches(RELEASE_NAME, name) and matches(SHA256, sha256)):
+        raise AirflowFailException(f"The release of {node} has no name and checksum.")
+    file = settings().need("release_store") / run / node / f"{name}-{sha256}"
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(settings().max_release_bytes + 1)
+    except OSError as error:
+        raise AirflowException(f"The release {name} of {node} is not in the store yet: {error.strerror}.") from None
+    if len(data) > settings().max_release_bytes:
+        raise AirflowFailException(f"The release {name} of {node} is larger than GDI_MAX_RELEASE_BYTES.")
+    return data

@@ -6,9 +6,12 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from gdi.contracts.gateway_api import ReleaseRequest
+from gdi.contracts import broker_api as m
+from gdi.contracts import needed
+from gdi.contracts.gateway_api import Released, ReleaseRequest
+from gdi.contracts.orders import ENDED_ORDER, OrderStatus
 from gdi.kit.problem import ProblemError
 from gdi.releases.registry import kind_of
 from gdi_operators import markings
@@ -17,11 +20,12 @@ from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
+from gdi_operators.operators.node_order import NODE, NodeOrders
 from gdi_operators.runs import Context, item_of, open_run, run_id_of
 from gdi_operators.triggers.release import ReleaseTrigger
 
 
-class ReleaseOperator(RunOperator):
+class ReleaseOperator(NodeOrders):
     """Map it over the plan and the releases that the workflow declares: `.partial(workflow=…).expand(item=admit.output,
     release=["counts"])`.
 
@@ -42,7 +46,48 @@ class ReleaseOperator(RunOperator):
         self.item, self.release, self.review_timeout = item, release, review_timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
+        with self.broker() as hook:
+            run = open_run(hook, context, self.workflow)
+            self._need_part(hook, run)
+            if item_of(run, self._node).placement == NODE:
+                return self._ordered(hook, context, run)
         return self._ask(context, until=time.time() + self.review_timeout.total_seconds())
+
+    def _need_part(self, hook: TokenBrokerHook, run: m.Run) -> None:
+        """A node that did not do its part, and that the run does not need, releases nothing."""
+        if run.failing is None and needed.read(run.needed) != "all":
+            states = {node.node: node.state for node in hook.progress(run.id).nodes}
+            if states.get(self._node) in ("failed", "cancelled"):
+                raise AirflowSkipException(f"{self._node} did not do its part; the run goes on without it.")
+
+    def _ordered(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> dict[str, Any]:
+        """The node's agent publishes and pushes all that the workflow declares; this task waits for its own."""
+        if run.failing is not None:
+            self.stop_for(hook, run, "release")
+        declared = self._entry(run).workflow.releases
+        wanted = [ReleaseRequest(name=r.name, path=r.path, kind=r.kind, review=r.review) for r in declared]
+        status = self.put_order(hook, context, run, "release", lasting=self.review_timeout, releases=wanted)
+        if status.state in ENDED_ORDER:
+            return self.judge_order(run, status, "")
+        self.wait_for_order(status, {})
+
+    def order_result(self, run: m.Run, status: OrderStatus) -> dict[str, Any]:
+        released = next((r for r in status.released if r.name == self.release), None)
+        kind = next((r.kind for r in self._entry(run).workflow.releases if r.name == self.release), None)
+        if released is None or kind is None:
+            raise AirflowFailException(f"node {self._node} did not push the release {self.release}.")
+        self._log_released(released, kind)
+        return {**released.model_dump(mode="json"), "node": self._node, "attempt": run.attempt, "kind": kind}
+
+    def _log_released(self, released: Released, kind: str) -> None:
+        self.log.info(
+            "%s released %d %ss of %s%s.",
+            self._node,
+            released.sites_released,
+            kind_of(kind).unit,
+            released.name,
+            "" if released.sites_withheld is None else f" and withheld about {released.sites_withheld}",
+        )
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Asks once more, after the trigger."""
@@ -110,14 +155,7 @@ class ReleaseOperator(RunOperator):
             ) from None
         if released is None:
             return None
-        self.log.info(
-            "%s released %d %ss of %s%s.",
-            node,
-            released.sites_released,
-            kind_of(declared.kind).unit,
-            released.name,
-            "" if released.sites_withheld is None else f" and withheld about {released.sites_withheld}",
-        )
+        self._log_released(released, declared.kind)
         return {**released.model_dump(mode="json"), "node": node, "attempt": run.attempt, "kind": declared.kind}
 
     def _absent(self, context: Context, node: str, path: str) -> str:

@@ -13,19 +13,20 @@ from typing import Any, NoReturn
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralTimeout
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.orders import ENDED_ORDER, OrderStatus
 from gdi.kit.problem import ProblemError
 from gdi.pods.generations import MAX_GENERATIONS, TOO_MANY
 from gdi.pods.model import STOP_GRACE, LauncherError, PodStatus
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.operators.base import RunOperator
+from gdi_operators.operators.node_order import NODE, NodeOrders
 from gdi_operators.pods import PodOrder, Pods
 from gdi_operators.retry import is_away, short
 from gdi_operators.runs import Context, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
 from gdi_operators.triggers.snakemake import why
 
 
-class SnakemakeSteps(RunOperator):
+class SnakemakeSteps(NodeOrders):
     """item: the node's part of the plan (AdmitRunOperator's result). max_relaunches: how often a pod that was lost
     (killed by a signal, with its host, or exit code 75) is replaced; the replacement fences it and goes on where it
     was. grace: seconds to cancel its TES tasks in. poll: seconds between two looks. max_duration: after which the pod
@@ -74,6 +75,8 @@ class SnakemakeSteps(RunOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with self._last_try(context), self.broker() as hook:
             run = open_run(hook, context, self.workflow)
+            if item_of(run, self._node).placement == NODE:
+                return self._ordered(hook, context, run)
             pods = self._pods(hook, run)
             generation, status = pods.latest()
             if run.failing is not None:
@@ -101,6 +104,24 @@ class SnakemakeSteps(RunOperator):
                 self._launch(context, pods, generation, state)
             self.log.info("Pod %s is running already; waiting for it.", status.name)
             self._wait(context, pods, status, state)
+
+    def _ordered(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> dict[str, Any]:
+        """The node's own agent starts Snakemake: what is asked for is an order."""
+        if run.failing is not None:
+            self.stop_for(hook, run, "analyse")
+        status = self.put_order(hook, context, run, "analyse", lasting=self.max_duration)
+        if status.state in ENDED_ORDER:
+            return self.judge_order(run, status, "")
+        self.log.info("Order analyse, attempt %d, for %s: %s.", status.attempt, self._node, status.state)
+        self.wait_for_order(status, {})
+
+    def without(self, run: m.Run, reason: str) -> dict[str, Any]:
+        """No skip: what follows would be skipped for all nodes."""
+        return {"node": self._node, "attempt": run.attempt, "pod": "", "missing": reason}
+
+    def order_result(self, run: m.Run, status: OrderStatus) -> dict[str, Any]:
+        self.log.info("%s has done its part.", self._node)
+        return {"node": self._node, "attempt": status.attempt, "pod": ""}
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Where the task goes on after the trigger, with the state that the event brings back."""
@@ -169,7 +190,7 @@ class SnakemakeSteps(RunOperator):
         except TaskDeferralTimeout:
             with self.broker() as hook:
                 run = hook.get_run(run_id_of(context))
-                if run is not None:
+                if run is not None and item_of(run, self._node).placement != NODE:
                     pods = self._pods(hook, run)
                     generation, status = pods.latest()
                     if status is not None and not status.ended:
@@ -196,10 +217,6 @@ class SnakemakeSteps(RunOperator):
                 with suppress(AirflowException), self.broker() as hook:
                     self._tell(hook, f"gave up after {context['ti'].try_number} tries: {error}", None, "last-try")
             raise
-
-    @property
-    def _node(self) -> str:
-        return str(self.item["node"])
 
     def _launch(self, context: Context, pods: Pods, generation: int, state: dict[str, Any]) -> NoReturn:
         """Starts a pod and waits for it; a refusal fails the task for good."""

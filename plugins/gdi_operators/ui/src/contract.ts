@@ -43,6 +43,21 @@ export interface NodeProgress {
   dataset: string | null;
 }
 
+export interface OrderStatus {
+  run: string;
+  node: string;
+  kind: "analyse" | "round" | "release" | "close";
+  attempt: number;
+  state: "waiting" | "taken" | "running" | "succeeded" | "failed" | "refused" | "cancelled" | "expired";
+  generation: number;
+  cancelling: string;
+  reason: string;
+  detail: string;
+  deadline: number;
+  changed_at: number;
+  released: Released[];
+}
+
 export interface Progress {
   run: string;
   attempt: number;
@@ -51,6 +66,19 @@ export interface Progress {
   failing: Failing | null;
   nodes: NodeProgress[];
   rules: RuleProgress[];
+  orders: OrderStatus[];
+}
+
+export interface Released {
+  name: string;
+  kind: string | null;
+  sha256: string;
+  bytes: number;
+  url: string;
+  signature: string;
+  sites_released: number;
+  sites_withheld: number | null;
+  withheld: Record<string, number>;
 }
 
 export interface RuleProgress {

@@ -1,0 +1,95 @@
+"""`node-gateway agent`: one process beside the gateway, with its settings. It listens nowhere and calls out only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from gdi.broker_client.node_agent import NodeAgentClient
+from gdi.kit.jose import RemoteKeys, SigningKey
+from gdi.kit.secret_files import read_secret
+from gdi.kit.settings import SettingsError
+from gdi.visas.visas import Visas
+from node_gateway.agent.agent import NodeAgent
+from node_gateway.agent.duties import Duties
+from node_gateway.agent.judge import Judge
+from node_gateway.agent.launcher import NodeLauncher
+from node_gateway.agent.own_gateway import OwnGateway
+from node_gateway.audit import Audit
+from node_gateway.broker import assertion
+from node_gateway.db.store import GatewayDatabase
+from node_gateway.node_orders import NodeOrders
+from node_gateway.policy import PolicyError, PolicyFile
+from node_gateway.settings import Settings
+from node_gateway.upstream import client
+
+log = logging.getLogger(__name__)
+GATEWAY_WAIT = 120.0  # seconds at the start; the gateway brings the database to its newest revision
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Pods go on; the next agent finds them."""
+    if settings.launcher_socket is None or settings.agent_folder is None:
+        raise SettingsError("LAUNCHER_SOCKET and AGENT_FOLDER must be set for the agent")
+    key = SigningKey.from_pem(read_secret(settings.key_file, "KEY_FILE"))
+    try:
+        policy = PolicyFile(settings.policy_file, settings.datasets_folder)
+    except PolicyError as error:
+        raise SettingsError(f"POLICY_FILE: {error}") from None
+    settings.agent_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = GatewayDatabase(GatewayDatabase.make_engine(settings.database_url, settings.database_password()))
+    orders, audit = NodeOrders(database), Audit(database)
+    url = settings.agent_gateway_url or f"http://127.0.0.1:{settings.port}"
+    gateway = OwnGateway(url, key, settings.node_id, settings.public_url)
+    launcher = NodeLauncher(settings.launcher_socket)
+    http = client(settings.broker_url, read_timeout=10)
+    fetching = client("", read_timeout=10)
+    broker = NodeAgentClient(settings.broker_url, lambda: assertion(key, settings.node_id, settings.issuer))
+    agent = NodeAgent(
+        node=settings.node_id,
+        max_runs=settings.agent_max_runs,
+        policy=policy,
+        judge=Judge(
+            node=settings.node_id,
+            folder=settings.agent_folder,
+            issuer=settings.issuer,
+            policy=policy,
+            keys=RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", http),
+            visas=Visas(fetching, lambda: policy.current().visa_issuers),
+            orders=orders,
+            broker=broker,
+        ),
+        orders=orders,
+        broker=broker,
+        duties=Duties(settings.node_id, settings.public_url, orders, launcher, gateway, broker),
+        audit=audit,
+    )
+    try:
+        await _gateway_up(gateway)
+        log.info("agent of %s: asks %s for work", settings.node_id, settings.broker_url)
+        await _until_stopped(agent)
+    finally:
+        await agent.stop()
+        for part in (gateway, launcher, broker, http, fetching):
+            await part.aclose()
+        await database.close()
+
+
+async def _gateway_up(gateway: OwnGateway) -> None:
+    for _ in range(int(GATEWAY_WAIT * 2)):
+        if await gateway.ready():
+            return
+        await asyncio.sleep(0.5)
+    log.warning("the gateway is not ready; the agent begins without it")
+
+
+async def _until_stopped(agent: NodeAgent) -> None:
+    working = asyncio.create_task(agent.run())
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, working.cancel)
+    try:
+        await working
+    except asyncio.CancelledError:
+        log.info("the agent ends; its pods go on")

@@ -1,0 +1,147 @@
+"""Whether the node does what it is asked: its own policy, the workflow's files, and visas that it verifies itself.
+Pure: what was fetched is given. A no has a reason of `gdi.contracts.orders.OrderReason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gdi.contracts import approval
+from gdi.contracts.ids import DATASET_ID, matches
+from gdi.contracts.orders import OrderReason, QuestionClaims
+from gdi.contracts.packed_workflow import UnpackedWorkflow
+from gdi.contracts.workflow import RESERVED, Workflow
+from gdi.kit.jose import TokenError
+from gdi.visas.visas import SENTENCES, Passport, Visa
+from node_gateway.policy import Policy
+from node_gateway.workflow_policy import ApprovedBy, ApprovedVersion
+
+AFFILIATION = "AffiliationAndRole"
+REASONS: dict[str, OrderReason] = {  # of what came of visas
+    "no-visa": "no-visa",
+    "expired": "visa-expired",
+    "untrusted-issuer": "visa-untrusted",
+    "untrusted-source": "visa-untrusted",
+    "issuer-unavailable": "visa-issuer-away",
+}
+
+
+class RefusedOrder(Exception):
+    """The node says no. `detail` is a sentence that may be told outside."""
+
+    def __init__(self, reason: OrderReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What runs: `parameters` with the workflow's defaults; `approved`: a person of the node's trust read this version;
+    else every release waits for a person, and metadata is closed. `by`: who.
+    """
+
+    parameters: dict[str, Any]
+    approved: bool
+    by: str
+
+
+def decide(
+    claims: QuestionClaims,
+    files: UnpackedWorkflow,
+    passport: Passport,
+    policy: Policy,
+    described: Callable[[str], bool],
+) -> Admitted:
+    """RefusedOrder where one rule says no. `files` are those of `claims.digest` (checked by who fetched them);
+    `described`: whether the node serves a dataset.
+    """
+    need_placement(policy)
+    need_welcome(claims.sub, passport, policy)
+    by = need_approval(claims, files.workflow, policy)
+    parameters = need_parameters(claims.parameters, files.workflow)
+    need_access(claims, passport, described)
+    return Admitted(parameters, approved=by != "*", by=by)
+
+
+def need_placement(policy: Policy) -> None:
+    if policy.placement != "node":
+        raise RefusedOrder("placement", "This node's policy leaves Snakemake to the coordinator.")
+
+
+def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
+    """The node's veto over what the centre approved."""
+    if user in policy.veto.users:
+        raise RefusedOrder("user-vetoed", "This node does not serve this user.")
+    domains = {_domain(user), *(_domain(v.value) for v in passport.visas if v.type == AFFILIATION)}
+    if domains & {name.lower() for name in policy.veto.organisations}:
+        raise RefusedOrder("organisation-vetoed", "This node does not serve this user's organisation.")
+
+
+def need_approval(claims: QuestionClaims, workflow: Workflow, policy: Policy) -> str:
+    """Who approved it: `policy`, reviewers' ids, or `*` where the policy takes any workflow."""
+    if claims.digest in policy.blocked:
+        raise RefusedOrder("workflow-blocked", "This node blocks this version of the workflow.")
+    if workflow.name != claims.workflow or (claims.version and workflow.version != claims.version):
+        raise RefusedOrder("workflow-files", "The files are those of another workflow or version.")
+    entries = policy.workflows
+    for entry in entries:
+        if isinstance(entry, ApprovedVersion) and (entry.name, entry.digest) == (claims.workflow, claims.digest):
+            return "policy"
+    if f"{claims.workflow}@{claims.digest}" in entries:
+        return "policy"
+    named = {entry.approved_by for entry in entries if isinstance(entry, ApprovedBy)}
+    signers = sorted(_signers(claims, workflow, policy, named)) if named else []
+    if signers and len(signers) >= policy.signatures:
+        return ", ".join(signers)
+    if "*" in entries:
+        return "*"
+    need = f"; it has {len(signers)} of the {policy.signatures} signatures that this node asks for" if named else ""
+    raise RefusedOrder("workflow-not-approved", f"This node has not approved this version of the workflow{need}.")
+
+
+def need_parameters(given: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
+    """With defaults. A text that may hold anything is no parameter: a command would be one."""
+    known = {name: value for name, value in given.items() if name in workflow.parameters}
+    if strange := sorted(set(given) - set(known) - set(RESERVED)):
+        raise RefusedOrder("parameters", f"The workflow declares no parameter {strange[0][:60]!r}.")
+    if loose := approval.loose_parameters(workflow):
+        raise RefusedOrder("parameters", f"The workflow's parameter {loose[0]} may be any text.")
+    if workflow.check_parameters(known):
+        raise RefusedOrder("parameters", "The parameters do not fit the workflow's schema.")
+    defaults = {name: schema["default"] for name, schema in workflow.parameters.items() if "default" in schema}
+    return {**defaults, **known}
+
+
+def need_access(claims: QuestionClaims, passport: Passport, described: Callable[[str], bool]) -> None:
+    """A visa in force for each dataset, and each is one that this node serves."""
+    if not claims.datasets:
+        raise RefusedOrder("dataset-unknown", "The order names no dataset.")
+    for dataset in claims.datasets:
+        if not matches(DATASET_ID, dataset) or not described(dataset):
+            raise RefusedOrder("dataset-unknown", f"This node does not serve {dataset[:128]}.")
+        found = passport.access(dataset)
+        if not isinstance(found, Visa):
+            reason = REASONS.get(found, "visa-invalid")
+            raise RefusedOrder(reason, f"{dataset}: {SENTENCES.get(found, found)}.")
+
+
+def _signers(claims: QuestionClaims, workflow: Workflow, policy: Policy, named: set[str]) -> set[str]:
+    found = set()
+    for approver in policy.approvers:
+        if approver.id not in named or not approver.counts_for(claims.workflow):
+            continue
+        wanted = approval.claims_for(workflow, claims.digest, "")
+        for token in claims.approvals:
+            try:
+                approval.check(token, approver.id, approver.key, wanted)
+            except TokenError:
+                continue
+            found.add(approver.id)
+            break
+    return found
+
+
+def _domain(text: str) -> str:
+    return text.rpartition("@")[2].lower() if "@" in text else ""

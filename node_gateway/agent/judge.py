@@ -1,0 +1,135 @@
+"""What an order or a question is worth: the broker's signature, the workflow's files, the visas' signatures, and then
+the node's own decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from pydantic import ValidationError
+
+from gdi.broker_client.node_agent import NodeAgentClient
+from gdi.contracts.orders import QUESTION_TYPE, TYPE, OrderClaims, QuestionClaims
+from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpacked
+from gdi.kit.canonical import sha256_hex
+from gdi.kit.jose import RemoteKeys, TokenError
+from gdi.kit.problem import ProblemError
+from gdi.visas.visas import Passport, Visa, Visas
+from node_gateway.agent.decision import Admitted, RefusedOrder, decide
+from node_gateway.node_orders import NodeOrders
+from node_gateway.policy import PolicyFile
+
+RULE = re.compile(rb"^[ \t]*(?:rule|checkpoint)[ \t]+(\w{1,100})[ \t]*:", re.MULTILINE)
+MAX_RULES = 2000
+
+
+@dataclass
+class Judge:
+    """`folder` keeps workflows' files, by digest, where the launcher looks for them. `issuer`: the broker's URL, as it
+    signs.
+    """
+
+    node: str
+    folder: Path
+    issuer: str
+    policy: PolicyFile
+    keys: RemoteKeys
+    visas: Visas
+    orders: NodeOrders
+    broker: NodeAgentClient
+
+    async def claims(self, token: str, run: str, kind: str, attempt: int) -> OrderClaims:
+        try:
+            found = await self.keys.verify(token, issuer=self.issuer, audience=self.node, typ=TYPE)
+            claims = OrderClaims.model_validate(found)
+        except (TokenError, ValidationError) as error:
+            raise _unsigned(error) from None
+        if (claims.run, claims.kind, claims.attempt, claims.node) != (run, kind, attempt, self.node):
+            raise RefusedOrder("bad-order", "What is signed is another order than the one that it came as.")
+        return claims
+
+    async def question(self, token: str) -> QuestionClaims:
+        """A preflight, proven to be the broker's and for this node."""
+        try:
+            found = await self.keys.verify(token, issuer=self.issuer, audience=self.node, typ=QUESTION_TYPE)
+            claims = QuestionClaims.model_validate(found)
+        except (TokenError, ValidationError) as error:
+            raise _unsigned(error) from None
+        if claims.node != self.node:
+            raise RefusedOrder("bad-order", "It is for another node.")
+        return claims
+
+    async def admitted(self, claims: QuestionClaims, files: UnpackedWorkflow) -> tuple[Admitted, float]:
+        """What runs, and when the first visa ends. RefusedOrder."""
+        policy = self.policy.current()
+        passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
+        admitted = decide(claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None)
+        return admitted, _ends(passport, claims.datasets)
+
+    async def not_older(self, claims: OrderClaims) -> None:
+        if any(order.attempt > claims.attempt for order in await self.orders.of_run(claims.run)):
+            raise RefusedOrder("order-older", f"A later attempt than {claims.attempt} was taken here.")
+
+    async def analysed(self, claims: OrderClaims) -> None:
+        """A release is of what this node itself computed for this user, by this version."""
+        same = (claims.sub, claims.digest, sorted(claims.datasets))
+        for order in await self.orders.of_run(claims.run):
+            mine = (order.user, order.digest, sorted(order.datasets))
+            if order.kind == "analyse" and order.state == "succeeded" and mine == same:
+                return
+        raise RefusedOrder("release-unknown", "Nothing of this run was computed here.")
+
+    async def files(self, digest: str) -> UnpackedWorkflow:
+        """The files of that digest, checked before they are unpacked, kept for the launcher."""
+        place = self.folder / digest.replace(":", "-")
+        pack = place.with_suffix(".pack")
+        body = await asyncio.to_thread(pack.read_bytes) if pack.is_file() else b""
+        if "sha256:" + sha256_hex(body) != digest:
+            try:
+                body = await self.broker.workflow(digest)
+            except ProblemError as error:
+                raise RefusedOrder(
+                    "workflow-away", f"The broker has not the workflow's files ({error.slug})."
+                ) from None
+            except httpx.HTTPError as error:
+                raise RefusedOrder(
+                    "workflow-away", f"The workflow's files cannot be had ({type(error).__name__})."
+                ) from None
+        if "sha256:" + sha256_hex(body) != digest:
+            raise RefusedOrder("workflow-files", "The workflow's files have another digest.")
+        try:
+            files = await asyncio.to_thread(unpacked, body)
+        except BadPackError as error:
+            raise RefusedOrder("workflow-files", f"These are no workflow's files: {error}.") from None
+        if not (pack.is_file() and place.is_dir()):
+            await asyncio.to_thread(files.write, place)
+            await asyncio.to_thread(pack.write_bytes, body)
+        return files
+
+
+def rules_in(files: UnpackedWorkflow) -> list[str]:
+    """The names of rules that the files have: what an unapproved workflow may tell of is among them."""
+    return sorted({name.decode() for body in files.files.values() for name in RULE.findall(body)})[:MAX_RULES]
+
+
+def _away(what: str) -> RefusedOrder:
+    return RefusedOrder("workflow-away", f"The workflow's files cannot be had from the broker ({what}).")
+
+
+def _unsigned(error: Exception) -> RefusedOrder:
+    return RefusedOrder("bad-order", f"It is not signed by the broker for this node: {short(error)}")
+
+
+def _ends(passport: Passport, datasets: list[str]) -> float:
+    found = [passport.access(dataset) for dataset in datasets]
+    return min(visa.ends_at for visa in found if isinstance(visa, Visa))
+
+
+def short(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors()[:5])
+    return (str(error) or type(error).__name__)[:300]

@@ -1,0 +1,137 @@
+"""What operators do where the node's own agent starts Snakemake: put the order, wait for its end with the run's shared
+poll, judge the end. The node decides; here is only the intent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from gdi.contracts import approval
+from gdi.contracts import broker_api as m
+from gdi.contracts.gateway_api import ReleaseRequest
+from gdi.contracts.orders import ENDED_ORDER, OrderKind, OrderRequest, OrderStatus
+from gdi.contracts.packed_workflow import packed
+from gdi.contracts.workflow import CatalogueEntry
+from gdi_operators.admitted_workflow import entry_of_run
+from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.operators.base import RunOperator
+from gdi_operators.runs import Context, read_conf, run_id_of
+from gdi_operators.settings import settings
+from gdi_operators.triggers.node_order import NodeOrderTrigger
+from gdi_operators.triggers.snakemake import why
+
+NODE = "node"  # PlanItem.placement
+MAX_ORDER = timedelta(days=59)  # the broker takes 60
+SLACK = 300.0  # seconds after an order's deadline until the broker says that it is expired
+
+
+class NodeOrders(RunOperator):
+    """For operators that are mapped over the plan; `item` is the node's part of it."""
+
+    item: dict[str, Any]
+
+    @property
+    def _node(self) -> str:
+        return str(self.item["node"])
+
+    def put_order(
+        self,
+        hook: TokenBrokerHook,
+        context: Context,
+        run: m.Run,
+        kind: OrderKind,
+        *,
+        lasting: timedelta,
+        releases: Sequence[ReleaseRequest] = (),
+    ) -> OrderStatus:
+        """The order of this attempt; put again, it is the same one: its deadline counts from the attempt's start."""
+        entry = self._entry(run)
+        if kind == "analyse":
+            hook.put_workflow(run.digest, packed(entry.folder))
+        request = OrderRequest(
+            attempt=run.attempt,
+            deadline=run.opened_at + min(lasting, MAX_ORDER).total_seconds(),
+            version=entry.workflow.version,
+            parameters=read_conf(context["dag_run"].conf, entry).parameters,
+            releases=list(releases),
+            approvals=approval.read(settings().need("workflows") / self.workflow),
+        )
+        return hook.put_order(run.id, self._node, kind, request)
+
+    def wait_for_order(self, status: OrderStatus, state: dict[str, Any], *, watch_run: bool = True) -> NoReturn:
+        """Defers until the order is over, or the run cannot succeed."""
+        trigger = NodeOrderTrigger(
+            run=status.run,
+            attempt=status.attempt,
+            node=self._node,
+            kind=status.kind,
+            token_broker_conn_id=self.token_broker_conn_id,
+            watch_run=watch_run,
+            state={"attempt": status.attempt, "kind": status.kind, **state},
+        )
+        left = max(5.0, status.deadline + SLACK - time.time())
+        self.defer(trigger=trigger, method_name="resume_order", timeout=timedelta(seconds=left))
+        raise AssertionError("defer does not return")
+
+    def resume_order(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """After the trigger: the order's end is judged by the broker's word of now."""
+        state: dict[str, Any] = dict(event["state"])
+        with self.broker() as hook:
+            run = hook.get_run(run_id_of(context))
+            if run is None:
+                raise AirflowFailException("The broker does not know the run any more.")
+            status = hook.order(run.id, self._node, state["kind"], int(state["attempt"]))
+            if event["kind"] in ("failing", "closed") and status.state not in ENDED_ORDER:
+                reason = str(event["message"])
+                self.log.warning("The order at %s is ended: %s", self._node, reason)
+                hook.cancel_order(run.id, self._node, status.kind, status.attempt, reason[:500])
+                self.wait_for_order(status, {**state, "stopped": reason}, watch_run=False)
+            if status.state not in ENDED_ORDER:
+                self.wait_for_order(status, state, watch_run="stopped" not in state)
+            return self.judge_order(run, status, str(state.get("stopped", "")))
+
+    def judge_order(self, run: m.Run, status: OrderStatus, stopped: str) -> dict[str, Any]:
+        """The task's result where the order succeeded; else how the task ends."""
+        if status.state == "succeeded":
+            return self.order_result(run, status)
+        if stopped or status.state == "cancelled":
+            raise AirflowFailException(f"stopped: {stopped or status.cancelling or 'a person ended it'}")
+        reason = ": ".join(text for text in (status.reason, status.detail) if text)
+        sentence = {
+            "refused": f"node {self._node} refused: {reason}",
+            "expired": f"node {self._node} did not answer by the deadline",
+        }.get(status.state, f"node {self._node} failed: {status.detail or reason or 'it did not say why'}")
+        if run.failing is not None:
+            own = run.failing.node == self._node
+            dataset = f" (dataset {run.failing.dataset})" if own and run.failing.dataset else ""
+            raise AirflowFailException(sentence + dataset)
+        self.log.error("%s. The run goes on without it.", sentence)
+        return self.without(run, sentence)
+
+    def without(self, run: m.Run, reason: str) -> dict[str, Any]:
+        """How the task ends where the run does not need this node."""
+        raise AirflowSkipException(reason)
+
+    def order_result(self, run: m.Run, status: OrderStatus) -> dict[str, Any]:
+        """What the task hands on."""
+        raise NotImplementedError
+
+    def stop_for(self, hook: TokenBrokerHook, run: m.Run, kind: OrderKind) -> None:
+        """Where the run is failing already: ends an order that an earlier try left, and fails."""
+        assert run.failing is not None
+        reason = why(run.failing)
+        status = hook.find_order(run.id, self._node, kind, run.attempt)
+        if status is not None and status.state not in ENDED_ORDER:
+            hook.cancel_order(run.id, self._node, kind, run.attempt, reason[:500])
+            self.wait_for_order(status, {"stopped": reason}, watch_run=False)
+        raise AirflowFailException(
+            f"not started: {reason}. To run it again, clear this task with its downstream tasks."
+        )
+
+    def _entry(self, run: m.Run) -> CatalogueEntry:
+        return entry_of_run(self.workflow, run)
