@@ -45,7 +45,7 @@ from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
 from node_gateway.tasks.tes_client import UpstreamTes
 from node_gateway.upstream import client
-from node_gateway.workloads.service import PodIssuer, Workloads
+from node_gateway.workloads.service import NodePods, PodIssuer
 from node_gateway.workspace.bucket import THREADS, Bucket
 
 
@@ -71,7 +71,7 @@ class Gateway:
     listings: Listings
     keys: RemoteKeys
     health: Health
-    workloads: Workloads
+    workloads: NodePods
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
     _oidc_http: httpx.AsyncClient
@@ -122,7 +122,7 @@ class Gateway:
             issuer=settings.issuer,
             own=OwnTokens(key, orders, policy),
         )
-        workloads = Workloads(
+        workloads = NodePods(
             settings.node_id, settings.public_url, key, pod_issuer(settings), orders, policy, broker_http, audit
         )
         store = TaskStore(database)

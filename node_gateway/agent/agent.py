@@ -24,7 +24,7 @@ from gdi.contracts.orders import (
 from gdi.kit.problem import ProblemError
 from gdi.kit.version import installed
 from node_gateway.agent.decision import RefusedOrder, need_placement
-from node_gateway.agent.duties import Duties, OrderEnd, Wish, is_away, wanted_releases
+from node_gateway.agent.duties import Duties, EndRequest, OrderEnd, is_away, wanted_releases
 from node_gateway.agent.judge import Judge, rules_in, short
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.node_orders import NodeOrder, NodeOrders
@@ -38,7 +38,7 @@ Key = tuple[str, str, int]
 
 @dataclass
 class _Handler:
-    wish: Wish
+    wish: EndRequest
     task: asyncio.Task[None]
 
 
@@ -120,7 +120,7 @@ class NodeAgent:
             self._handlers[key].wish.set(item.status.cancelling)
 
     def _begin(self, key: Key, work: Any, given: Any) -> None:  # one of the coroutines below, and what it takes
-        wish = Wish()
+        wish = EndRequest()
 
         async def guarded() -> None:
             try:
@@ -134,7 +134,7 @@ class NodeAgent:
 
     # --- one order -------------------------------------------------------------------------------
 
-    async def _take(self, item: WorkItem, wish: Wish) -> None:
+    async def _take(self, item: WorkItem, wish: EndRequest) -> None:
         status = item.status
         try:
             claims = await self.judge.claims(item.order, status.run, status.kind, status.attempt)
@@ -186,7 +186,7 @@ class NodeAgent:
         if earlier:
             await asyncio.wait([handler.task for handler in earlier], timeout=90)
 
-    async def _judge(self, order: NodeOrder, claims: OrderClaims, wish: Wish) -> None:
+    async def _judge(self, order: NodeOrder, claims: OrderClaims, wish: EndRequest) -> None:
         try:
             if claims.kind == "close":
                 order = await self.orders.change(order, state="running")
@@ -214,13 +214,13 @@ class NodeAgent:
         await self._audit(True, order.run, order.attempt, f"{order.kind}, approved by {admitted.by}", order.user)
         await self._work(order, claims, wish)
 
-    async def _resume(self, order: NodeOrder, wish: Wish) -> None:
+    async def _resume(self, order: NodeOrder, wish: EndRequest) -> None:
         if order.over:
             await self._report_end(order)
         else:
             await self._work(order, None, wish)
 
-    async def _work(self, order: NodeOrder, claims: OrderClaims | None, wish: Wish) -> None:
+    async def _work(self, order: NodeOrder, claims: OrderClaims | None, wish: EndRequest) -> None:
         heard = [0.0]
 
         async def alive(now: bool = False) -> None:
@@ -248,21 +248,21 @@ class NodeAgent:
         await self._audit(order.state == "succeeded", order.run, order.attempt, ended, order.user)
         await self._report_end(order)
 
-    async def _duty(self, order: NodeOrder, claims: OrderClaims | None, wish: Wish, alive: Any) -> OrderEnd:
+    async def _duty(self, order: NodeOrder, claims: OrderClaims | None, wish: EndRequest, alive: Any) -> OrderEnd:
         if order.kind == "analyse":
             return await self.duties.analyse(order, wish, alive)
         if order.kind == "release":
             files = await self.judge.files(order.digest)
-            asked = claims.releases if claims is not None else await self._asked(order)
-            wanted = wanted_releases(asked, files.workflow, approved=order.approved)
+            wanted = claims.releases if claims is not None else await self._declared_releases(order)
+            wanted = wanted_releases(wanted, files.workflow, approved=order.approved)
             return await self.duties.release(order, wanted, wish, alive)
         if order.kind == "close":
             await self._stop_run(order)
             return await self.duties.close(order)
         raise RefusedOrder("bad-order", f"This node knows no order {order.kind}.")
 
-    async def _asked(self, order: NodeOrder) -> Any:
-        """After a restart: all that the workflow declares, of which the broker takes what was asked for."""
+    async def _declared_releases(self, order: NodeOrder) -> Any:
+        """After a restart: all that the workflow declares, of which the broker takes what was wanted for."""
         files = await self.judge.files(order.digest)
         return files.workflow.releases
 
@@ -301,7 +301,7 @@ class NodeAgent:
 
     # --- what is told ----------------------------------------------------------------------------
 
-    async def _report_running(self, order: NodeOrder, wish: Wish) -> None:
+    async def _report_running(self, order: NodeOrder, wish: EndRequest) -> None:
         now = await self.orders.get(*order.key) or order
         report = OrderReport(
             attempt=order.attempt, generation=order.broker_generation, state="running", detail=now.detail[:200]

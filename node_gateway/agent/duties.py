@@ -35,7 +35,7 @@ PATIENCE = 600.0  # seconds for a gateway or launcher that is away
 
 
 @dataclass
-class Wish:
+class EndRequest:
     """That an order ends: `why` is empty while nobody wants that."""
 
     why: str = ""
@@ -69,7 +69,7 @@ class Duties:
 
     # --- analyse ---------------------------------------------------------------------------------
 
-    async def analyse(self, order: NodeOrder, wish: Wish, alive: Callable[..., Awaitable[None]]) -> OrderEnd:
+    async def analyse(self, order: NodeOrder, wish: EndRequest, alive: Callable[..., Awaitable[None]]) -> OrderEnd:
         """Snakemake, to its end. A pod that is lost, or says so, is followed by the next."""
         generation = max(1, order.pod_generation)
         while True:
@@ -114,7 +114,7 @@ class Duties:
         return pod
 
     async def _wait(
-        self, order: NodeOrder, pod: HostedPod, wish: Wish, alive: Callable[..., Awaitable[None]]
+        self, order: NodeOrder, pod: HostedPod, wish: EndRequest, alive: Callable[..., Awaitable[None]]
     ) -> HostedPod:
         stopped, name = False, pod.name
         while pod.state not in ("exited", "lost"):
@@ -134,7 +134,7 @@ class Duties:
     # --- release ---------------------------------------------------------------------------------
 
     async def release(
-        self, order: NodeOrder, wanted: list[ReleaseRequest], wish: Wish, alive: Callable[..., Awaitable[None]]
+        self, order: NodeOrder, wanted: list[ReleaseRequest], wish: EndRequest, alive: Callable[..., Awaitable[None]]
     ) -> OrderEnd:
         """Each is checked by the gateway, waits for a person where it has to, and is pushed."""
         done: list[Released] = []
@@ -152,7 +152,7 @@ class Duties:
         return OrderEnd("succeeded", released=tuple(done))
 
     async def _published(
-        self, order: NodeOrder, request: ReleaseRequest, wish: Wish, alive: Callable[..., Awaitable[None]]
+        self, order: NodeOrder, request: ReleaseRequest, wish: EndRequest, alive: Callable[..., Awaitable[None]]
     ) -> Released | None:
         """None where the end was asked for first."""
         while True:
@@ -212,13 +212,13 @@ def is_away(error: Exception) -> bool:
     return isinstance(error, httpx.HTTPError)
 
 
-def wanted_releases(asked: list[ReleaseRequest], workflow: Workflow, *, approved: bool) -> list[ReleaseRequest]:
+def wanted_releases(order: list[ReleaseRequest], workflow: Workflow, *, approved: bool) -> list[ReleaseRequest]:
     """What is asked for as the workflow's own files declare it: path and kind are not the coordinator's to say. Where
     nobody approved the workflow, a person looks. RefusedOrder `release-unknown`.
     """
     declared = {release.name: release for release in workflow.releases}
     found: list[ReleaseRequest] = []
-    for name in dict.fromkeys(request.name for request in asked):
+    for name in dict.fromkeys(request.name for request in order):
         own: Any = declared.get(name)
         if own is None:
             raise RefusedOrder("release-unknown", f"The workflow declares no release {name}.")

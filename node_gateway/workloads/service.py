@@ -55,7 +55,7 @@ class PodIssuer:
 
 
 @dataclass
-class Workloads:
+class NodePods:
     node: str
     audience: str
     key: SigningKey

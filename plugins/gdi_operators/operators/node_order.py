@@ -30,7 +30,7 @@ MAX_ORDER = timedelta(days=59)  # the broker takes 60
 SLACK = 300.0  # seconds after an order's deadline until the broker says that it is expired
 
 
-class NodeOrders(RunOperator):
+class OrderSteps(RunOperator):
     """For operators that are mapped over the plan; `item` is the node's part of it."""
 
     item: dict[str, Any]
