@@ -45,6 +45,10 @@ FROM tools AS snakemake-environment
 RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,target=/root/.cache/uv \
     python3 /build/images/environment.py dependencies snakemake
 
+FROM tools AS task-environment
+RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,target=/root/.cache/uv \
+    python3 /build/images/environment.py dependencies task
+
 FROM tools AS airflow-environment
 RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,target=/root/.cache/uv \
     python3 /build/images/environment.py dependencies airflow
@@ -101,7 +105,7 @@ LABEL org.opencontainers.image.title="gdi-snakemake" \
 
 # What runs inside TES tasks that need Snakemake (script:, run:). No entry point: a TES starts the task's own command.
 FROM base AS task
-COPY --from=snakemake-environment /opt/gdi /opt/gdi
+COPY --from=task-environment /opt/gdi /opt/gdi
 COPY --from=code /code/task /opt/gdi
 ENV GIT_PYTHON_REFRESH=quiet PYTHONSAFEPATH=
 ARG VERSION

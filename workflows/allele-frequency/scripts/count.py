@@ -9,7 +9,7 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from vcf import VcfError, count, fail, records
+from vcf import Place, VcfError, count, fail, records
 
 
 def main() -> None:
@@ -19,10 +19,13 @@ def main() -> None:
     parser.add_argument("region", type=int)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
-    first, end = json.loads(options.regions.read_text())["regions"][options.region]
+    found = json.loads(options.regions.read_text())
+    first, end = found["regions"][options.region]
+    before, *start = found["places"][options.region] or [0]
     try:
         with options.out.open("w") as out:
-            for record in islice(records(options.vcf), first, end):
+            reading = records(options.vcf, Place(*start) if start else None, found["samples"])
+            for record in islice(reading, first - before, end - before):
                 uncounted = [{"line": record.line, "why": record.why}]
                 for row in uncounted if record.why else count(record):
                     out.write(json.dumps(row) + "\n")

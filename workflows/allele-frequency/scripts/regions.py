@@ -18,6 +18,11 @@ def split(records: int, regions: int) -> list[list[int]]:
     return [[a, b] for a, b in pairwise(edges)]
 
 
+def place(places: list[list[int]], record: int) -> list[int] | None:
+    """Where the last known record before this one, or this one, begins: (record, line, piece, skip)."""
+    return max((place for place in places if place[0] <= record), default=None)
+
+
 def twice(own: Path, all_of_them: list[Path]) -> list[str]:
     """The files of other datasets that have a person of this one."""
     people = set(_read(own)["people"])
@@ -44,8 +49,11 @@ def main() -> None:
         )
         print("GDI-ERROR class=DuplicatePeople", file=sys.stderr)
         sys.exit(1)
-    records = int(_read(options.validated)["records"])
-    options.out.write_text(json.dumps({"regions": split(records, options.regions)}) + "\n")
+    validated = _read(options.validated)
+    regions = split(int(validated["records"]), options.regions)
+    places = [place(validated["places"], first) for first, _ in regions]
+    found = {"samples": len(validated["people"]), "regions": regions, "places": places}
+    options.out.write_text(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,31 @@
-"""Reading a VCF (4.x) with exact line numbers, and counting alleles and genotype classes as bcftools does. Standard
-library only.
+"""Reading a VCF (4.x) with exact line numbers, and counting alleles and genotype classes as bcftools does. htslib
+unpacks bgzip files and numpy counts genotypes, both on the columns as they stand, where pysam and numpy are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from variants import BASES, REFERENCE_BLOCKS, why_unnamed
 
+try:  # in the task image; without them the same is done by the standard library
+    import numpy
+    import pysam
+except ImportError:
+    numpy = pysam = None
+
 NO_ALTERNATE = "."
+FIXED = 9  # columns before those of the samples
+PIECE = 1024 * 1024  # bytes that are read at once
+TAB, COLON, SLASH, BAR = b"\t:/|"
+CALLS = "0123456789."
 BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block at the end of every bgzip file (SAM specification, 4.1.2)."""
 CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
@@ -43,30 +54,98 @@ def fail(error: VcfError) -> NoReturn:
     sys.exit(1)
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number (from 1) and text without line end (LF or CRLF) of a plain, gzip or bgzip file. VcfError where it is
-    truncated, damaged or no text.
+class Place(NamedTuple):
+    """Where a line begins: its number, the place of a piece of the file (of a bgzip file its virtual offset), and how
+    many bytes of the piece come before it.
     """
-    number = 0
+
+    line: int
+    piece: int
+    skip: int
+
+
+def lines(path: Path, start: Place | None = None) -> Iterator[tuple[Place, str]]:
+    """Place and text without line end (LF or CRLF) of the lines of a plain, gzip or bgzip file, from `start` on.
+    VcfError where it is truncated, damaged or no text.
+    """
+    with path.open("rb") as probe:
+        head = probe.read(18)
+        probe.seek(max(0, path.stat().st_size - len(BGZIP_END)))
+        end = probe.read()
+    blocks = head[:4] == BGZIP_END[:4] and head[12:14] == b"BC"
+    place = start or Place(1, 0, 0)
+    if blocks and pysam is not None:
+        try:
+            for place, text in _lines(lambda: pysam.BGZFile(str(path), "rb"), start):
+                yield place, text
+        except OSError:  # htslib does not say where: read again, slowly, to the line at fault
+            _find_damage(path)
+    else:
+        opened = gzip.open if head[:2] == b"\x1f\x8b" else open
+        for place, text in _lines(lambda: opened(path, "rb"), start):
+            yield place, text
+    if blocks and end != BGZIP_END:
+        raise VcfError("TruncatedFile", place.line + 1, "the 28-byte end-of-file block of bgzip is missing")
+
+
+def _find_damage(path: Path) -> NoReturn:
+    """VcfError with the line where a bgzip file cannot be read any more."""
+    last = 0
+    opened = gzip.open
     try:
-        with path.open("rb") as probe:
-            start = probe.read(18)
-            probe.seek(max(0, path.stat().st_size - len(BGZIP_END)))
-            end = probe.read()
-        with gzip.open(path, "rb") if start[:2] == b"\x1f\x8b" else path.open("rb") as handle:
-            while raw := handle.readline(MAX_LINE + 1):
+        for place, _ in _lines(lambda: opened(path, "rb"), None):
+            last = place.line
+    except VcfError as error:
+        if error.kind == "TruncatedFile":
+            raise
+    raise VcfError("DamagedFile", last + 1, "the compressed file is damaged")
+
+
+def _lines(opened: Callable[[], Any], start: Place | None) -> Iterator[tuple[Place, str]]:
+    """Reads pieces of `PIECE` bytes. OSError of htslib where the file is damaged."""
+    place = start or Place(1, 0, 0)
+    number = place.line - 1
+    handle = opened()
+    read = getattr(handle, "read1", handle.read)  # of a damaged file what comes before the damage
+    try:
+        if start:
+            handle.seek(place.piece)
+        rest = b""
+        while True:
+            piece = handle.tell()
+            data = read(PIECE)
+            if not data:
+                break
+            skip = start.skip if start and piece == start.piece else 0
+            *whole, last = data[skip:].split(b"\n")
+            for raw in whole:
                 number += 1
-                if len(raw) > MAX_LINE:
-                    raise VcfError("VcfFormatError", number, f"the line is longer than {MAX_LINE} bytes")
-                yield number, raw.rstrip(b"\r\n").decode("utf-8")
-        if start[:4] == BGZIP_END[:4] and start[12:14] == b"BC" and end != BGZIP_END:
-            raise VcfError("TruncatedFile", number + 1, "the 28-byte end-of-file block of bgzip is missing")
-    except UnicodeDecodeError:
-        raise VcfError("VcfFormatError", number, "the line is not UTF-8 text") from None
+                yield place._replace(line=number) if rest else Place(number, piece, skip), _text(rest + raw, number)
+                skip += len(raw) + 1
+                rest = b""
+            if not rest:
+                place = Place(number + 1, piece, skip)
+            rest += last
+            if len(rest) > MAX_LINE:
+                raise VcfError("VcfFormatError", number + 1, f"the line is longer than {MAX_LINE} bytes")
+        if rest:
+            yield place._replace(line=number + 1), _text(rest, number + 1)
     except EOFError:
         raise VcfError("TruncatedFile", number + 1, "the compressed file ends too early") from None
     except (gzip.BadGzipFile, zlib.error):
         raise VcfError("DamagedFile", number + 1, "the compressed file is damaged") from None
+    finally:
+        with contextlib.suppress(OSError):
+            handle.close()
+
+
+def _text(raw: bytes, number: int) -> str:
+    if len(raw) > MAX_LINE:
+        raise VcfError("VcfFormatError", number, f"the line is longer than {MAX_LINE} bytes")
+    try:
+        return raw.rstrip(b"\r\n").decode("utf-8")
+    except UnicodeDecodeError:
+        raise VcfError("VcfFormatError", number, "the line is not UTF-8 text") from None
 
 
 @dataclass(frozen=True)
@@ -75,29 +154,36 @@ class Record:
     where it is absent. `why`: a reason of `variants.WITHHELD` where a release cannot name it: then it is not counted.
     """
 
-    line: int
+    place: Place
     chrom: str
     pos: int
     ref: str
     alts: list[str]
     gt: int
-    samples: list[str]
+    genotypes: str
     why: str = ""
 
+    @property
+    def line(self) -> int:
+        return self.place.line
 
-def records(path: Path) -> Iterator[Record]:
-    """The records of a VCF with genotypes. VcfError naming the first line that is wrong."""
-    for found in read(path):
+
+def records(path: Path, start: Place | None = None, samples: int = 0) -> Iterator[Record]:
+    """The records of a VCF with genotypes; from a place on, where one is given, of a file with so many samples.
+    VcfError naming the first line that is wrong.
+    """
+    for found in read(path, start, samples):
         if isinstance(found, Record):
             yield found
 
 
-def read(path: Path) -> Iterator[Record | list[str]]:
+def read(path: Path, start: Place | None = None, samples: int = 0) -> Iterator[Record | list[str]]:
     """The names of the samples, then the records. VcfError naming the first line that is wrong."""
-    columns = 0
+    columns = samples + FIXED if start else 0
     number = 0
     blank = 0
-    for number, text in lines(path):
+    for place, text in lines(path, start):
+        number = place.line
         if number == 1 and text.startswith("\ufeff"):
             raise VcfError("VcfFormatError", 1, "the file begins with a byte order mark; store it without")
         if number == 1 and not text.startswith("##fileformat=VCFv4"):
@@ -111,12 +197,12 @@ def read(path: Path) -> Iterator[Record | list[str]]:
                 raise VcfError("VcfFormatError", number, "a header line comes after the data's heading")
         elif text.startswith("#"):
             names = _heading(text, number, columns)
-            columns = len(names) + 9
+            columns = len(names) + FIXED
             yield names
         elif not columns:
             raise VcfError("VcfFormatError", number, "data comes before the #CHROM line")
         else:
-            yield _record(text, number, columns)
+            yield _record(text, place, columns)
     if not columns:
         raise VcfError("VcfFormatError", max(1, number), "the file has no #CHROM line")
 
@@ -134,10 +220,12 @@ def _heading(text: str, number: int, columns: int) -> list[str]:
     return names[9:]
 
 
-def _record(text: str, number: int, columns: int) -> Record:
-    cells = text.split("\t")
-    if len(cells) != columns:
-        raise VcfError("VcfFormatError", number, f"{len(cells)} columns instead of {columns}")
+def _record(text: str, place: Place, columns: int) -> Record:
+    number = place.line
+    found = text.count("\t") + 1
+    if found != columns:
+        raise VcfError("VcfFormatError", number, f"{found} columns instead of {columns}")
+    cells = text.split("\t", FIXED)
     chrom, pos, _, ref, alt = cells[:5]
     ref = ref.upper()
     if not chrom or not chrom.isprintable() or " " in chrom:
@@ -149,7 +237,7 @@ def _record(text: str, number: int, columns: int) -> Record:
     alts = [] if alt == NO_ALTERNATE else [a if a.startswith("<") else a.upper() for a in alt.split(",")]
     fields = cells[8].split(":")
     gt = fields.index("GT") if "GT" in fields else -1
-    return Record(number, chrom, int(pos), ref, alts, gt, cells[9:], why_unnamed(chrom, int(pos), ref, alts))
+    return Record(place, chrom, int(pos), ref, alts, gt, cells[FIXED], why_unnamed(chrom, int(pos), ref, alts))
 
 
 def count(record: Record) -> list[dict[str, int | str]]:
@@ -161,10 +249,7 @@ def count(record: Record) -> list[dict[str, int | str]]:
     UnsupportedPloidy above two, VcfFormatError for nonsense.
     """
     alleles = len(record.alts) + 1
-    tally: dict[str, int] = {}
-    for cell in record.samples:
-        genotype = _genotype(cell, record.gt)
-        tally[genotype] = tally.get(genotype, 0) + 1
+    tally = _common(record) or _tally(record)
     called = [0] * alleles
     named = {i: alt for i, alt in enumerate(record.alts, start=1) if alt not in REFERENCE_BLOCKS} or {0: NO_ALTERNATE}
     rows = {index: dict.fromkeys(CLASSES, 0) for index in named}
@@ -178,6 +263,35 @@ def count(record: Record) -> list[dict[str, int | str]]:
     an = sum(called)
     place: dict[str, int | str] = {"line": record.line, "chrom": record.chrom, "pos": record.pos, "ref": record.ref}
     return [{**place, "alt": alt, "ac": called[i] if i else 0, "an": an, **rows[i]} for i, alt in named.items()]
+
+
+def _tally(record: Record) -> dict[str, int]:
+    """How many people have each genotype, as it is written."""
+    tally: dict[str, int] = {}
+    for cell in record.genotypes.split("\t"):
+        genotype = _genotype(cell, record.gt)
+        tally[genotype] = tally.get(genotype, 0) + 1
+    return tally
+
+
+def _common(record: Record) -> dict[str, int] | None:
+    """The same by numpy, where every genotype is of two alleles of one digit each (or missing) and stands first in its
+    column: most lines of most files. None where one is not.
+    """
+    if numpy is None or record.gt != 0 or not record.genotypes.isascii():
+        return None
+    cells = numpy.frombuffer(record.genotypes.encode() + b"\t:::", dtype=numpy.uint8)
+    ends = numpy.flatnonzero(cells == TAB)
+    starts = numpy.concatenate(([0], ends[:-1] + 1))
+    after = cells[starts + 3]
+    if (ends - starts < 3).any() or not ((after == TAB) | (after == COLON)).all():
+        return None
+    first, between, second = cells[starts], cells[starts + 1], cells[starts + 2]
+    if not ((between == SLASH) | (between == BAR)).all():
+        return None
+    pairs = numpy.bincount(first.astype(numpy.int64) * 256 + second, minlength=1)
+    found = {f"{chr(pair // 256)}/{chr(pair % 256)}": int(pairs[pair]) for pair in numpy.flatnonzero(pairs).tolist()}
+    return found if all(name[0] in CALLS and name[2] in CALLS for name in found) else None
 
 
 def _genotype(cell: str, gt: int) -> str:
