@@ -87,7 +87,10 @@ class _Population(_Lenient):
 
 
 class _Frequency(_Lenient):
+    """`populations` is the mini-node's and the User Portal's name, `frequencies` the standard's."""
+
     populations: list[_Population] = Field(default_factory=list, max_length=10_000)
+    frequencies: list[_Population] = Field(default_factory=list, max_length=10_000)
 
 
 class _Record(_Lenient):
@@ -116,7 +119,7 @@ class BeaconResponse(_Lenient):
         found = {}
         for one in self.response.resultSets if self.response else []:
             if one.setType == "dataset" and one.exists and one.resultsCount != 0:
-                groups = [p for r in one.results for f in r.frequencyInPopulations for p in f.populations]
+                groups = [p for r in one.results for f in r.frequencyInPopulations for p in f.populations or f.frequencies]
                 found[one.id] = (_sum([p.alleleCount for p in groups]), _sum([p.alleleNumber for p in groups]))
         return found
 

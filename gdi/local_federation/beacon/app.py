@@ -165,7 +165,8 @@ def result_set(dataset: str, variant: StoredVariant, populations: list[dict[str,
                 "source": "The Genome of Europe",
                 "sourceReference": "https://genomeofeurope.eu/",
                 "numberOfPopulations": len(populations),
-                "populations": populations,
+                "frequencies": populations,  # as the standard's model names them
+                "populations": populations,  # as the mini-node does, and the User Portal reads
             }
         ],
     }
