@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,13 @@ from gdi.kit.bounded_read import afirst
 from node_gateway.keys import PublicKey
 from node_gateway.listed_files import Files, Listed, http_date, why_another
 from node_gateway.redaction import redact
+from node_gateway.resumption import resumed
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
 MAGIC = b"crypt4gh"
 MAX_LISTING = 64 * 1024 * 1024
 NOT_BY_ID = (400, 404, 405, 501)  # what an archive answers that has no Crypt4GH by a file's id
+Fresh = Callable[[], Awaitable[str]]
 PASSED_HEADERS = ("etag", "last-modified", "content-length")
 
 
@@ -52,8 +54,11 @@ class Download:
 
 
 class SdaClient:
-    def __init__(self, url: str, *, prefix: str, key: PublicKey) -> None:
-        self._http = client(url, read_timeout=60)
+    """`url`: the archive's download service; `others`: further servers of it, asked where one is down."""
+
+    def __init__(self, url: str, *, prefix: str, key: PublicKey, others: Sequence[str] = ()) -> None:
+        self._http = client(url, read_timeout=60, others=others)
+        self._below = httpx.URL(url).raw_path.decode("ascii").rstrip("/")
         self._prefix = prefix
         self._key = key
 
@@ -90,11 +95,26 @@ class SdaClient:
             return None
         return http_date(answer.headers.get("last-modified", ""))
 
-    async def open(self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str = "GET") -> Download:
+    async def open(
+        self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str = "GET", fresh: Fresh | None = None
+    ) -> Download:
         """The listed file re-encrypted to the TES's key, by its id; by its path where the archive has no Crypt4GH by
         id (SDA's v1), and then only where its checksum or the other `files` of the listing tell that it is that file.
-        Nothing has been sent on yet when this raises SdaRefusal.
+        Nothing has been sent on yet when this raises SdaRefusal. With `fresh`, which gives a token, a download that
+        breaks off goes on by range.
         """
+        download = await self._open(file, listed, files, token, method)
+        if fresh is not None and method == "GET":
+            path = download.answer.url.raw_path.decode("ascii").removeprefix(self._below)
+
+            async def again(rest: str, etag: str) -> httpx.Response:
+                headers = self._headers(await fresh()) | {"Range": rest, "If-Range": etag}
+                return await self._http.send(self._http.build_request("GET", path, headers=headers), stream=True)
+
+            download.chunks = resumed(download.chunks, download.headers, download.header_length, again)
+        return download
+
+    async def _open(self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str) -> Download:
         if listed.id:
             answer = await self._ask(f"/files/{_quote(listed.id)}", token, method)
             if answer.status_code not in NOT_BY_ID:

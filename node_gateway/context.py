@@ -126,7 +126,7 @@ class Gateway:
             settings.node_id, settings.public_url, key, pod_issuer(settings), orders, policy, broker_http, audit
         )
         store = TaskStore(database)
-        archive = SdaClient(settings.sda_url, prefix=settings.sda_prefix, key=tes_key)
+        archive = SdaClient(settings.sda_url, prefix=settings.sda_prefix, key=tes_key, others=settings.sda_other_urls)
         htsget = _htsget(settings, tes_key, key)
         tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)

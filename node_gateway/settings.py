@@ -42,6 +42,7 @@ class Settings(DatabaseSettings):
     for monitoring: `/metrics`, and `/readyz` with its reasons, which the internal one has too. `SDA_PREFIX` is `s3` for
     archives newer than v0.3.179. `DATASETS_FOLDER` has the descriptors of datasets, `datasets` beside the policy
     unless it is set.
+    `SDA_OTHER_URLS` (JSON list): further servers of the same archive, asked where one is down.
     `HTSGET_URL`: the archive's htsget server (before `/reads`); without it `htsget://` inputs are refused.
     `HTSGET_BLOCK_URLS` (JSON list): where else its tickets may lead. `HTSGET_ENCRYPTION`: `header`, the server gives
     Crypt4GH for the key in `Client-Public-Key`; `scheme`, it needs `encryptionScheme=C4GH` too (htsget-rs); `none`, it
@@ -78,6 +79,7 @@ class Settings(DatabaseSettings):
     tes_public_key_file: Path
     tes_flavour: Literal["ga4gh", "funnel"] = "ga4gh"
     sda_url: HttpUrl
+    sda_other_urls: list[HttpUrl] = Field(default=[], max_length=20)
     sda_prefix: Literal["s3-encrypted", "s3"] = "s3-encrypted"
     htsget_url: HttpUrl | None = None
     htsget_block_urls: list[HttpUrl] = Field(default=[], max_length=20)

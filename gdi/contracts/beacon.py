@@ -119,7 +119,9 @@ class BeaconResponse(_Lenient):
         found = {}
         for one in self.response.resultSets if self.response else []:
             if one.setType == "dataset" and one.exists and one.resultsCount != 0:
-                groups = [p for r in one.results for f in r.frequencyInPopulations for p in f.populations or f.frequencies]
+                groups = [
+                    p for r in one.results for f in r.frequencyInPopulations for p in f.populations or f.frequencies
+                ]
                 found[one.id] = (_sum([p.alleleCount for p in groups]), _sum([p.alleleNumber for p in groups]))
         return found
 

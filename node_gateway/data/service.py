@@ -67,7 +67,9 @@ class Data:
                 raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
             token = await self.token(known, file.dataset, public_key)
             listed, files = await self.listings.with_others(known.run, file, token)
-            download = await self.archive.open(file, listed, files, token, method)
+            download = await self.archive.open(
+                file, listed, files, token, method, lambda: self.token(known, file.dataset, None)
+            )
         try:  # in the audit before the first byte leaves
             what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
             await self.read(known, file, what)
@@ -151,6 +153,9 @@ class Data:
                 yield chunk
                 sent += len(chunk)
                 self.metrics.bytes.inc(len(chunk))
+        except Denied as ended:  # it broke off, and access ended meanwhile
+            await self.deny(known, file, ended)
+            raise
         except httpx.HTTPError as error:
             denied = Denied(
                 502,

@@ -273,6 +273,17 @@ def test_an_answer_that_breaks_off_breaks_off_for_the_tes_too(world: World, arch
     assert world.read(PATH, capability).content == archive, "the next task gets the whole"
 
 
+def test_a_download_that_breaks_off_goes_on_by_range_with_a_fresh_token(world: World, archive: bytes) -> None:
+    run, _, capability = started(world)
+    world.sda.modes[FILE] = "cuts"
+    assert world.read(PATH, capability).content == archive
+    asked = [r for r in world.sda.requests if r["path"] == PATH]
+    starts = [int(r.get("range", "bytes=0-")[6:-1]) for r in asked]
+    assert starts[0] == 0 < starts[1] <= 1_000_000 and starts == sorted(set(starts))
+    assert len({r["authorization"] for r in asked}) == len(asked) and asked[1]["if-range"] == '"abc"'
+    assert [e["action"] for e in world.audit(run.id)].count("read") == 1
+
+
 def test_a_broker_that_restarts_is_waited_for(world: World) -> None:
     import threading
 
