@@ -20,9 +20,10 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
 from gdi.kit.settings import SettingsError
 from gdi.kit.version import installed
-from node_gateway import explanation
+from node_gateway import audit_command, explanation
 from node_gateway.agent import command as agent
 from node_gateway.audit import Audit
+from node_gateway.audit_search import AuditRefused
 from node_gateway.context import Gateway, open_database
 from node_gateway.db.copy import copy_from
 from node_gateway.db.store import GatewayDatabase
@@ -51,7 +52,7 @@ epoch_app = typer.Typer(
 )
 cohort_app = typer.Typer(help="Look at cohorts: what a run may name of an epoch.", no_args_is_help=True)
 ledger_app = typer.Typer(help="What left this node; mark numbers that are wrong.", no_args_is_help=True)
-for name, group in (("epoch", epoch_app), ("cohort", cohort_app), ("ledger", ledger_app)):
+for name, group in (("audit", audit_command.app), ("epoch", epoch_app), ("cohort", cohort_app), ("ledger", ledger_app)):
     app.add_typer(group, name=name)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")]
@@ -137,9 +138,9 @@ def _check(policy: PolicyPath = None, datasets: Folder = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command("verify-audit")
+@app.command("verify-audit", hidden=True)
 def _verify_audit() -> None:
-    """Check the audit's chain of hashes."""
+    """Until 0.2: `audit verify`."""
     print(f"{asyncio.run(_verified(Settings.load()))} entries, each follows the one before it")
 
 
@@ -247,7 +248,7 @@ def main() -> None:
         sys.exit(f"node-gateway: the settings are wrong:\n{error}")
     except epochs.EpochRefused as refused:
         sys.exit(f"node-gateway: no epoch was opened:\n{refused}")
-    except (PersonsError, releases.RetractionError) as error:
+    except (PersonsError, releases.RetractionError, AuditRefused) as error:
         sys.exit(f"node-gateway: {error}")
     except (RuntimeError, ValueError, SchemaError, DatabaseAwayError) as error:
         sys.exit(f"node-gateway: {error}")

@@ -43,6 +43,7 @@ class Settings(DatabaseSettings):
     archives newer than v0.3.179. `DATASETS_FOLDER` has the descriptors of datasets, `datasets` beside the policy
     unless it is set.
     `SDA_OTHER_URLS` (JSON list): further servers of the same archive, asked where one is down.
+    `SLOW_READER_SECONDS`: for so long a TES may take nothing of a download before it is cut off.
     `HTSGET_URL`: the archive's htsget server (before `/reads`); without it `htsget://` inputs are refused.
     `HTSGET_BLOCK_URLS` (JSON list): where else its tickets may lead. `HTSGET_ENCRYPTION`: `header`, the server gives
     Crypt4GH for the key in `Client-Public-Key`; `scheme`, it needs `encryptionScheme=C4GH` too (htsget-rs); `none`, it
@@ -103,6 +104,7 @@ class Settings(DatabaseSettings):
     run_check_seconds: float = Field(default=5, ge=0, le=60)
     broker_wait_seconds: float = Field(default=20, ge=0, le=300)
     shutdown_seconds: int = Field(default=20, ge=1, le=600)
+    slow_reader_seconds: float = Field(default=300, ge=1, le=86400)
     max_streams: int = Field(default=64, ge=1, le=10_000)
 
     @model_validator(mode="after")

@@ -5,11 +5,12 @@ TES.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
@@ -19,6 +20,7 @@ from node_gateway.data.service import Denied
 from node_gateway.locations import sda_file
 
 STREAM_WAIT = 300
+log = logging.getLogger(__name__)
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -63,7 +65,9 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 class Streamed(StreamingResponse):
-    """Gives the stream's place back however the answer ends, also when it never began."""
+    """Gives the stream's place back however the answer ends, also when it never began. A reader that takes nothing for
+    `SLOW_READER_SECONDS` is cut off: its place is another's.
+    """
 
     def __init__(self, gateway: Gateway, chunks: AsyncIterator[bytes], download: Download, status: int = 200) -> None:
         super().__init__(chunks, status, headers=download.headers, media_type="application/octet-stream")
@@ -71,8 +75,18 @@ class Streamed(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._gateway.metrics.streams.inc()
+        patience = self._gateway.settings.slow_reader_seconds
+
+        async def in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(patience):  # the server waits here while its buffer is full
+                    await send(message)
+            except TimeoutError:
+                log.warning("a reader took nothing for %g s: its download is cut off", patience)
+                raise Denied(503, "Busy", f"The reader took nothing for {patience:g} s.") from None
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, in_time)
         except* Denied:
             pass  # told already; the answer is left unfinished, upon which the server breaks the connection
         finally:

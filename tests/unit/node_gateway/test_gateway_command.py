@@ -42,7 +42,7 @@ def test_help_names_every_command_and_starts_nothing(
             "serve",
             "migrate",
             "init-key",
-            "verify-audit",
+            "audit",
             "check",
             "epoch",
             "cohort",
