@@ -34,7 +34,9 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from gdi.contracts.run_token import AIRFLOW, TYPE, RunClaims
-from gdi.contracts.tes import FINAL
+from gdi.contracts.runs import Run as BrokerRun
+from gdi.contracts.tes import FINAL, from_json
+from gdi.contracts.tokens import NodeTokenRequest, Token
 from gdi.funnel.crypt4gh import Key
 from gdi.kit.jose import SigningKey, TokenError, verify
 from tests.support.htsget_server import HtsgetServer
@@ -129,7 +131,9 @@ class FakeBroker:
             self.looks += 1
             if refused := asserted(request):
                 return refused
-            return self.runs.get(run) or problem(404, "run-unknown", "no such run")
+            if run not in self.runs:
+                return problem(404, "run-unknown", "no such run")
+            return BrokerRun.model_validate(self.runs[run])
 
         @app.post("/v1/runs/{run}/node-tokens")
         async def node_token(request: Request, run: str) -> Any:
@@ -139,10 +143,10 @@ class FakeBroker:
                 return problem(*self.refusals[run])
             if run not in self.runs or self.runs[run]["state"] != "open":
                 return problem(403, "run-closed", "The run is closed.")
-            audience = (await request.json())["audience"]
+            audience = NodeTokenRequest.model_validate_json(await request.body()).audience
             token = self.make_token(audience)
             self.node_tokens.append((run, audience, token))
-            return {"token": token, "token_type": "Bearer", "expires_at": time.time() + 20}
+            return Token(token=token, expires_at=time.time() + 20)
 
     def owner(self, token: str, audience: str) -> str | None:
         """The run for which this token was given out, for this audience."""
@@ -183,8 +187,10 @@ class FakeTes:
                 return PlainTextResponse("bad image #gdic_leak", 400)
             if fault == "away":
                 return PlainTextResponse("busy", 429)
+            asked = await request.json()
+            from_json(asked)
             task = {
-                **await request.json(),
+                **asked,
                 "id": f"t{len(self.tasks) + 1}-{secrets.token_hex(4)}",
                 "state": "QUEUED",
                 "logs": [],

@@ -32,8 +32,8 @@ from starlette.routing import Route
 
 from gdi.contracts.events import EventBatch
 from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
-from gdi.contracts.tes import LIVE
-from gdi.contracts.tokens import TokenRequest
+from gdi.contracts.tes import LIVE, from_json
+from gdi.contracts.tokens import Token, TokenRequest
 from tests.support.problems import problem
 
 TES = "/ga4gh/tes/v1"
@@ -157,7 +157,7 @@ class Node:
         TokenRequest.model_validate_json(await request.body())
         token = f"run-token-{len(self.tokens) + 1}"
         self.tokens[token] = time.time() + self.token_lifetime
-        return JSONResponse({"token": token, "token_type": "Bearer", "expires_at": self.tokens[token]})
+        return JSONResponse(Token(token=token, expires_at=self.tokens[token]).model_dump())
 
     async def _events(self, request: Request) -> Response:
         batch = EventBatch.model_validate_json(await request.body())
@@ -172,6 +172,7 @@ class Node:
 
     async def _create(self, request: Request) -> Response:
         task = await request.json()
+        from_json(task)
         tags = task["tags"]
         for old in self.tasks.values():
             same = all(old["tags"].get(k) == tags.get(k) for k in ("gdi-job", "gdi-try"))
