@@ -33,6 +33,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "attempt-over": ProblemType((409,), "Stop: a later attempt took over."),
     "attempt-unknown": ProblemType((409,), "Close the attempt that is open."),
     "bad-answer": ProblemType((502, 421), "Try again later, or correct the server's address."),
+    "bad-attachment": ProblemType((400,), "Correct the attachment and send it again."),
     "bad-datasets": ProblemType((422,), "Name the datasets to analyse."),
     "bad-expiry": ProblemType((422,), "Choose another end for the grant."),
     "bad-page-token": ProblemType((422,), "Ask for the first page again."),
@@ -164,6 +165,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "workflow-changed": ProblemType(
         (403, 409), "Start the analysis again: a run keeps the version it was admitted with."
     ),
+    "workflow-not-approved": ProblemType((400,), "Use a workflow of the catalogue, or ask for its approval."),
     "workflow-not-granted": ProblemType((403,), "Give consent for it (a new grant)."),
     "workflow-unknown": ProblemType((404,), "Airflow's workload uploads it."),
     "workflow-not-offered": ProblemType((409,), "Try again in a minute."),

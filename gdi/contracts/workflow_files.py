@@ -5,6 +5,7 @@ and the launcher.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError, RulesLock, Workflow
@@ -21,11 +22,7 @@ def files_of(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if (
-            any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
-            or path.is_symlink()
-            or not path.is_file()
-        ):
+        if _left_out(relative) or path.is_symlink() or not path.is_file():
             continue
         if relative.as_posix() != LOCK:
             found.append(relative.as_posix())
@@ -33,21 +30,44 @@ def files_of(folder: Path) -> list[str]:
 
 
 def digest_of(folder: Path) -> str:
-    total = hashlib.sha256()
+    """The digest over the folder's files. CatalogueError where they are too many or too large."""
     files = files_of(folder)
     if len(files) > MAX_FILES:
-        raise CatalogueError(
-            f"{folder}: {len(files)} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder"
-        )
+        raise CatalogueError(_too_many(str(folder), len(files)))
     size = 0
+    contents = {}
     for name in files:
-        data = (folder / name).read_bytes()
-        size += len(data)
+        contents[name] = (folder / name).read_bytes()
+        size += len(contents[name])
         if size > MAX_BYTES:
             raise CatalogueError(f"{folder}: more than {MAX_BYTES} bytes; keep data out of the workflow folder")
+    return _digest(contents)
+
+
+def digest_of_files(contents: Mapping[str, bytes]) -> str:
+    """The same over files that came another way, by their relative paths. CatalogueError as above."""
+    files = {name: data for name, data in contents.items() if name != LOCK and not _left_out(Path(name))}
+    if len(files) > MAX_FILES:
+        raise CatalogueError(_too_many("the workflow", len(files)))
+    if sum(map(len, files.values())) > MAX_BYTES:
+        raise CatalogueError(f"more than {MAX_BYTES} bytes; keep data out of the workflow")
+    return _digest({name: files[name] for name in (p.as_posix() for p in sorted(map(Path, files)))})
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    total = hashlib.sha256()
+    for name, data in contents.items():
         total.update(f"{name}\0{len(data)}\0".encode())
         total.update(data)
     return "sha256:" + total.hexdigest()
+
+
+def _too_many(where: str, count: int) -> str:
+    return f"{where}: {count} files, at most {MAX_FILES} are allowed; keep data out of the workflow folder"
+
+
+def _left_out(relative: Path) -> bool:
+    return any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
 
 
 def load(folder: Path, *, name: str | None = None) -> CatalogueEntry:

@@ -106,6 +106,11 @@ class AirflowClient:
             raise _refused(answer, "the stop")
         return True
 
+    async def forget_stop(self, dag_id: str, dag_run_id: str) -> None:
+        """Takes the note away: the run goes on."""
+        path = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(dag_run_id)}"
+        await self._send("PATCH", path, json={"note": ""})
+
     # --- what the plugin's pages know ------------------------------------------------------------
 
     async def standing(self, dag_id: str, dag_run_id: str) -> dict[str, Any]:

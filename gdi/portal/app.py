@@ -17,6 +17,8 @@ from gdi.kit.web import Pages, style_sheet
 from gdi.portal import api, cors, openapi
 from gdi.portal.door import Door
 from gdi.portal.pages import routes
+from gdi.portal.wes.app import create_wes
+from gdi.portal.wes.routes import PREFIX
 
 log = logging.getLogger(__name__)
 MAX_BODY = 8 * 1024 * 1024
@@ -58,6 +60,7 @@ def create_app(door: Door, drain: GracefulShutdown | None = None) -> FastAPI:
     app.include_router(api.router)
     if door.sign_in is not None:
         routes.install(app, door.sign_in)
+    app.mount(PREFIX, create_wes(door))
     _public(app, Pages("gdi.portal", style="/style.css"))
     openapi.describe(app, door.settings.oidc_issuer)
     server.install(app, max_body=MAX_BODY)

@@ -227,11 +227,12 @@ class UserRuns:
         more = found[size - 1] if len(found) > size else None
         return found[:size], "" if more is None else _token(more["created_at"], more["id"])
 
-    async def counts(self, caller: TokenOwner) -> dict[str, int]:
-        """How many of the caller's runs stand how."""
-        query = sa.select(runs.c.standing, sa.func.count()).where(runs.c.owner == caller.sub)
+    async def counts(self, caller: TokenOwner) -> dict[tuple[RunStanding, str, bool], int]:
+        """How many of the caller's runs stand how, by standing, fault and whether their user stopped them."""
+        by = runs.c.standing, runs.c.fault, runs.c.stop_requested_at.is_not(None)
+        query = sa.select(*by, sa.func.count()).where(runs.c.owner == caller.sub).group_by(*by)
         async with self._store.read() as c:
-            return {row[0]: row[1] for row in await c.execute(query.group_by(runs.c.standing))}
+            return {(row[0], row[1], bool(row[2])): row[3] for row in await c.execute(query)}
 
     async def sync(self, caller: TokenOwner, token: str) -> None:
         """Takes in the caller's runs that were started elsewhere: by a schedule, in Airflow, by another portal. A

@@ -148,18 +148,22 @@ class Watch:
         where = runs.c.ended_at.is_not(None), runs.c.dag_run_id.in_(names)
         async with self._store.read() as c:
             found = [
-                r["id"]
-                for r in (
-                    await c.execute(sa.select(runs.c.id, runs.c.dag_id, runs.c.dag_run_id).where(*where))
-                ).mappings()
+                r
+                for r in (await c.execute(sa.select(*LISTED).where(*where))).mappings()
                 if (r["dag_id"], r["dag_run_id"]) in unfinished
             ]
         if found:
             values = {"ended_at": None, "standing": "running", "sentence": "The run goes on.", "looked_at": 0.0}
             async with self._store.write() as c:
-                await c.execute(runs.update().where(runs.c.id.in_(found)).values(**values, stop_requested_at=None))
+                await c.execute(
+                    runs.update()
+                    .where(runs.c.id.in_([r["id"] for r in found]))
+                    .values(**values, stop_requested_at=None)
+                )
             for run in found:
-                self._known.pop(run, None)
+                self._known.pop(run["id"], None)
+                if run["stop_requested_at"]:
+                    await self._airflow.forget_stop(run["dag_id"], run["dag_run_id"])
 
 
 def _changed(row: RowMapping, state: str | None) -> bool:

@@ -73,7 +73,7 @@ def facts_of(
         nodes=progress.nodes if progress else (),
         steps=airflow.steps,
         reason=airflow.reason,
-        stop_requested=airflow.note.startswith(STOP_NOTE),
+        stop_requested=airflow.note.startswith(STOP_NOTE) and airflow.state not in ("queued", "running"),
         released=sum(r.sites_released for r in merged) if merged else None,
         unit=merged[0].unit if merged else "row",
     )

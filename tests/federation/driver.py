@@ -60,6 +60,32 @@ class Driver:
         self.runs.append(Started(workflow, dag_run, make_run_id(workflow, dag_run)))
         return self.runs[-1]
 
+    def api(self, user: str) -> httpx.Client:
+        """A client of the portal's API and of WES with the user's own token, a fresh one for each call."""
+        portal = self.portals[user]
+
+        def signed(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = f"Bearer {portal.access_token()}"
+            return request
+
+        return httpx.Client(base_url=self.layout.url("portal"), auth=signed, timeout=60, trust_env=False)
+
+    def start_by_wes(self, client: httpx.Client, parameters: dict[str, Any], workflow: str = WORKFLOW) -> Started:
+        """Consent and start in one WES request."""
+        fields = {
+            "workflow_url": workflow,
+            "workflow_type": "SMK",
+            "workflow_type_version": "9",
+            "workflow_params": json.dumps({"datasets": self.datasets, **parameters}),
+            "workflow_engine_parameters": json.dumps({"consent_days": "1"}),
+        }
+        answer = client.post("/ga4gh/wes/v1/runs", files={name: (None, text) for name, text in fields.items()})
+        assert answer.status_code == 200, answer.text
+        run = str(answer.json()["run_id"])
+        page = str(client.get(f"/v1/runs/{run}").json()["links"]["airflow"])
+        self.runs.append(Started(workflow, page.rpartition("/")[2], run))
+        return self.runs[-1]
+
     def revoke_grants(self) -> None:
         """Ends all grants made so far: a standing grant is kept alive, by refreshes, until it ends."""
         for portal in self.portals.values():

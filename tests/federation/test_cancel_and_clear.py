@@ -15,6 +15,7 @@ from gdi.contracts.tes import LIVE
 from gdi.local_federation.cohort import CohortSite
 from gdi.local_federation.parts import core
 from tests.federation.driver import Driver, Started, wait_for
+from tests.support import wes_schema
 
 PROMISE = 30  # seconds, on a machine that has room for it: the figure
 BOUND = 180  # seconds after which the run does not end, however busy the machine is
@@ -38,16 +39,40 @@ def finished(driver: Driver, run: Started) -> Counter[tuple[str, str]]:
     )
 
 
+def wes_state(client: httpx.Client, run: Started) -> str:
+    answer = client.get(f"/ga4gh/wes/v1/runs/{run.run}/status")
+    wes_schema.check(answer)
+    return str(answer.json()["state"])
+
+
+def seen_through_the_portal(client: httpx.Client, others: httpx.Client, run: Started) -> None:
+    """What WES and the API tell the run's user, and nobody else."""
+    log = client.get(f"/ga4gh/wes/v1/runs/{run.run}")
+    wes_schema.check(log)
+    answer = client.get(log.json()["outputs"]["answer.tsv"])
+    assert answer.text.startswith("CHROM") and log.json()["request"]["workflow_params"]["slow_seconds"] == 8
+    assert log.json()["task_logs"] and all(task["id"] for task in log.json()["task_logs"])
+    assert client.get(f"/v1/runs/{run.run}/crate").content.startswith(b"PK")
+    shown = client.get(f"/v1/runs/{run.run}").json()
+    assert (shown["state"], shown["attempt"], shown["jobs_done"]) == ("succeeded", 2, shown["jobs_total"])
+    assert "left the nodes" in shown["sentence"]
+    for path in ("", "/jobs", "/results", "/crate", "/files/answer.tsv"):
+        assert others.get(f"/v1/runs/{run.run}{path}").status_code == 404, path
+    assert run.run not in [r["id"] for r in others.get("/v1/runs").json()["runs"]]
+
+
 def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cleared(
     driver: Driver, pooled: dict[CohortSite, tuple[int, int]], record_property: Callable[[str, object], None]
 ) -> None:
-    run = driver.start({"regions": 2, "slow_seconds": 8})
+    client, others = driver.api("alice"), driver.api("bob")
+    run = driver.start_by_wes(client, {"regions": 2, "slow_seconds": 8})
     wait_for(
         "a finished and a running task", lambda: driver.running(run.run, "count") and finished(driver, run), timeout=240
     )
-    portal, path = driver.portals["alice"], f"/api/v2/dags/{run.workflow}/dagRuns/{run.dag_run}"
     asked = time.monotonic()
-    portal.airflow("PATCH", path, json={"state": "failed"}).raise_for_status()
+    assert wes_state(client, run) == "RUNNING"
+    assert others.post(f"/ga4gh/wes/v1/runs/{run.run}/cancel").status_code == 404
+    client.post(f"/ga4gh/wes/v1/runs/{run.run}/cancel").raise_for_status()
     wait_for(
         "the end of the TES tasks",
         lambda: not [t for t in driver.all_tasks(run.run) if t["state"] in LIVE],
@@ -62,6 +87,8 @@ def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cle
     record_property("figure", f"a stopped run ended everywhere after {took:.1f} s (promised: {PROMISE} s)")
     wait_for("the attempt's end", lambda: attempt(driver, run) == (1, "closed", "cancelled"), timeout=BOUND)
     assert driver.finish(run) == "failed"
+    wait_for("WES to say so", lambda: wes_state(client, run) == "CANCELED", timeout=60)
+    assert client.get(f"/v1/runs/{run.run}").json()["sentence"].startswith("You stopped the run")
     before = finished(driver, run)
     assert before
 
@@ -72,6 +99,8 @@ def test_a_stopped_run_ends_everywhere_within_half_a_minute_and_goes_on_when_cle
         goes_on(driver, run, before, pooled)
     finally:
         changed.write_text(admitted)
+    wait_for("WES to say so", lambda: wes_state(client, run) == "COMPLETE", timeout=60)
+    seen_through_the_portal(client, others, run)
 
 
 def goes_on(
