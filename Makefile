@@ -7,7 +7,7 @@ REPORTS ?=
 PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.xml)
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
-  bench-snakemake bench-airflow bench-kubernetes images dist lint setup nightly-runner nightly-operators \
+  bench-snakemake bench-airflow bench-kubernetes bench-disclosure images dist lint setup nightly-runner nightly-operators \
   nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake
 
 demo: setup
@@ -58,6 +58,10 @@ bench-snakemake: setup
 # One line a figure. ARGS="rules" runs one part of start, rules, kills, jobs, sizing.
 bench-airflow: setup
 	@$(BIN)/python -m tests.bench.airflow $(ARGS)
+
+# What leaves a node (docs/disclosure.md). ARGS="attacks membership": some parts.
+bench-disclosure: setup
+	@$(BIN)/python -m tests.bench.disclosure $(ARGS)
 
 # Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
 test-kubernetes: setup

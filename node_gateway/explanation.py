@@ -57,6 +57,8 @@ def of_policy(policy: Policy) -> list[str]:
         "Anyone may read what tasks print: for open data only."
         if policy.logs == "open"
         else "Nobody outside the node reads what tasks print.",
+        "Of failures the centre reads error classes of named workflows"
+        + (", with the line." if policy.error_lines else ", without the line."),
         f"A person looks at every release first: {len(policy.reviewers)} may."
         if policy.review
         else "Releases leave without a person's look, unless a workflow asks for it.",

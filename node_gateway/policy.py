@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from gdi.contracts.ids import Digest
+from gdi.contracts.ids import Digest, WorkflowAt
 from gdi.contracts.runs import Placement
+from gdi.contracts.task_errors import ErrorClass
 from gdi.kit.models import Frozen, load_model
 from gdi.kit.reloading_file import ReloadingFile
 from gdi.releases.registry import UnknownKindError, kind_of
@@ -21,6 +22,10 @@ from node_gateway.descriptors import Descriptors
 from node_gateway.workflow_policy import ApprovedVersion, Approver, Veto, WorkflowEntry
 
 log = logging.getLogger(__name__)
+
+
+CATALOGUE = ("DamagedFile", "DuplicatePeople", "SampleTableError", "TruncatedFile", "VcfFormatError")
+"""Error classes of the project's own workflows."""
 
 
 class PolicyError(Exception):
@@ -71,7 +76,9 @@ class Policy(Frozen):
     `floor` is the fewest people that a number may be about; zero does not pass. `logs: open` lets anyone read what
     tasks print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved
     it at `/review`; a workflow may ask for the same. What nobody looked at for `review_days` is refused.
-    `retention_days` after a run ended its workspace is emptied; without it, never.
+    Of a failed task of a workflow that `workflows` or `error_workflows` names, `error_classes` pass, with the line
+    where `error_lines` says so; of all others `TaskFailed`. `retention_days` after a run ended its workspace is
+    emptied; without it, never.
     """
 
     images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)
@@ -94,10 +101,17 @@ class Policy(Frozen):
     floor: int = Field(default=5, ge=1, le=1_000_000)
     logs: Literal["nobody", "open"] = "nobody"
     releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
+    error_classes: list[ErrorClass] = Field(default_factory=lambda: list(CATALOGUE), max_length=200)
+    error_workflows: list[WorkflowAt] = Field(default_factory=list, max_length=10_000)
     review: bool = False
     review_days: float = Field(default=30, gt=0, le=36_500)
     retention_days: float | None = Field(default=None, ge=0, le=36_500)
     reviewers: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(default_factory=list, max_length=1000)
+
+    def approves(self, name: str, digest: str) -> bool:
+        """Whether the workflow is one that the operator named, not one of all: its errors are told."""
+        version = ApprovedVersion(name=name, digest=digest)
+        return any(one in (name, f"{name}@{digest}", version) for one in (*self.workflows, *self.error_workflows))
 
     def allows_image(self, image: str) -> bool:
         return any(fnmatch.fnmatchcase(image, pattern) for pattern in self.images)

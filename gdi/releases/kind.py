@@ -106,6 +106,12 @@ class NodeHalf(ABC, Generic[U, L]):
     def cells(self, left: L) -> Iterable[Cell]:
         """What the ledger remembers of what leaves."""
 
+    def remarks(self, left: Sequence[L], rules: Rules) -> list[str]:
+        """What a person of the node should look at before this leaves: cells nearest the floor, values that look odd.
+        Sentences, for the node's own page only.
+        """
+        return []
+
     @abstractmethod
     def write(self, out: IO[bytes], left: Iterable[L], withheld: Mapping[str, int], scope: Scope, rules: Rules) -> None:
         """Writes the file that leaves: our own serialisation of checked numbers, nothing of the input's text. Equal

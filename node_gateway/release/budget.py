@@ -45,7 +45,7 @@ async def read(connection: AsyncConnection, past: Past, run: str, share: float) 
         costs[row.cohort] = costs.get(row.cohort, 0.0) + cost
         own += cost if row.run == run else 0.0
     used = membership.most_spent(past.own, [(past.cohorts[n], cost) for n, cost in costs.items() if n in past.cohorts])
-    whole = membership.budget()
+    whole = membership.budget() * (1 - membership.RESERVE)
     return CohortBudget(len(past.own), whole - used, whole * share - own)
 
 

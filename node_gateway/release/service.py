@@ -179,6 +179,8 @@ class Releases:
             "withheld": dict(sorted(checked.withheld.items())),
             "cohort": sorted(names),
             "floor": rules.floor,
+            "people": len(past.own) // 50 * 50 if this.listed else None,
+            "remarks": await asyncio.to_thread(half.remarks, passed, rules),
             "user": caller.user,
             "workflow": caller.workflow,
         }

@@ -35,10 +35,17 @@ def waiting(node: str, user: str, csrf: str, cases: list[Case]) -> HTMLResponse:
 
 
 def case(
-    node: str, user: str, csrf: str, found: Case, shown: Excerpt, start: int, before: Sequence[Case] = ()
+    node: str,
+    user: str,
+    csrf: str,
+    found: Case,
+    shown: Excerpt,
+    start: int,
+    before: Sequence[Case] = (),
+    approval: str = "",
 ) -> HTMLResponse:
     """`shown`: the rows of the release from number `start` (from 0), at most PAGE of them. `before`: what left of the
-    same people.
+    same people. `approval`: who approved the workflow.
     """
     return PAGES.render(
         "case.html",
@@ -50,8 +57,19 @@ def case(
         shown=shown,
         start=start,
         before=[(one, one.answer.get(AT_NODE, {})) for one in before],
+        approval=approval,
+        people=found.answer.get(AT_NODE, {}).get("people"),
+        remarks=found.answer.get(AT_NODE, {}).get("remarks", []),
         page_size=PAGE,
         more=len(shown.rows) == PAGE,
+    )
+
+
+def sure(node: str, user: str, csrf: str, found: Case, decision: str, reason: str) -> HTMLResponse:
+    """Asks before it acts."""
+    title = f"{decision.capitalize()} {found.name}?"
+    return PAGES.render(
+        "sure.html", title=title, node=node, user=user, csrf=csrf, case=found, decision=decision, reason=reason
     )
 
 

@@ -19,7 +19,7 @@ from gdi.kit.web import html_errors, style_sheet
 from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
 from node_gateway.review import pages
-from node_gateway.review.cases import AT_NODE
+from node_gateway.review.cases import AT_NODE, Case
 from node_gateway.review.service import MAX_REASON
 from node_gateway.review.sign_in import SESSION, ReviewSignIn
 
@@ -111,7 +111,23 @@ def router(gateway: Gateway) -> APIRouter:
                 "review-look", True, f"reviewer {user}", run, what=f"{name} sha256 {case.sha256}, from row {start + 1}"
             )
         )
-        return pages.case(node, user, csrf, case, shown, start, await gateway.reviews.left_before(case))
+        before = await gateway.reviews.left_before(case)
+        return pages.case(node, user, csrf, case, shown, start, before, _approval(gateway, case))
+
+    @routes.get("/{run}/{name}/whole")
+    async def whole(request: Request, run: RunId, name: ReleaseName) -> Response:
+        """The very bytes that would leave, as a download."""
+        session = await sign_in().session(request)
+        if session is None:
+            return pages.welcome(node, f"/review/{run}/{name}")
+        user, _ = await reviewer(request, session)
+        case = await gateway.reviews.case(run, name)
+        what = f"{name} sha256 {case.sha256}, the whole"
+        await gateway.audit.record(AuditEvent("review-look", True, f"reviewer {user}", run, what=what))
+        disposition = f'attachment; filename="{run}-{name}"'
+        headers = {"Content-Disposition": disposition, "X-Content-Type-Options": "nosniff"}
+        data = await gateway.reviews.content(case)
+        return Response(data, media_type="application/octet-stream", headers=headers)
 
     @routes.post("/{run}/{name}")
     async def decide(request: Request, run: RunId, name: ReleaseName) -> Response:
@@ -127,10 +143,20 @@ def router(gateway: Gateway) -> APIRouter:
                 action="Go back and write it.",
             )
         approve = decision == "approve"
+        if given.get("sure") != "yes":
+            case = await gateway.reviews.case(run, name, given.get("sha256", ""))
+            return pages.sure(node, user, str(session["csrf"]), case, decision, reason)
         await gateway.reviews.decide(run, name, given.get("sha256", ""), reviewer=user, approve=approve, reason=reason)
         return pages.decided(approve, f"{name} of {run}")
 
     return routes
+
+
+def _approval(gateway: Gateway, case: Case) -> str:
+    policy, request = gateway.policy.current(), case.request
+    if policy.approves(str(request.get("workflow", "")), str(request.get("digest", ""))):
+        return "named in this node's policy"
+    return "nobody: this node's policy allows every workflow"
 
 
 class Decision(Strict):

@@ -111,6 +111,16 @@ class Reviews:
             rows = await asyncio.to_thread(_rows, half, file, case.sha256, start, count)
         return Excerpt(kind.unit, half.columns, rows)
 
+    async def content(self, case: Case) -> bytes:
+        """The very bytes that would leave. ProblemError 502 where they are not those that were asked for."""
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
+            await self.area.download(case.key, file, 2**31)
+            file.seek(0)
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != case.sha256:
+            raise _damaged()
+        return data
+
     async def decide(self, run: str, name: str, sha256: str, *, reviewer: str, approve: bool, reason: str = "") -> None:
         """A person's decision on exactly these bytes; of two at once the first counts. ProblemError 404 where nothing
         such awaits one.
@@ -246,11 +256,15 @@ def _rows(
     while piece := file.read(1024 * 1024):
         digest.update(piece)
     if digest.hexdigest() != sha256:
-        raise ProblemError(
-            502,
-            "release-damaged",
-            "The stored release is not what the run asked for.",
-            action="Refuse it, and look at the node's storage.",
-        )
+        raise _damaged()
     file.seek(0)
     return half.rows(file, start, count)
+
+
+def _damaged() -> ProblemError:
+    return ProblemError(
+        502,
+        "release-damaged",
+        "The stored release is not what the run asked for.",
+        action="Refuse it, and look at the node's storage.",
+    )

@@ -12,6 +12,7 @@ from tes.models import Executor, ExecutorLog, Input, Output, OutputFileLog, Reso
 
 from gdi.contracts.task_errors import TaskError
 from gdi.contracts.tes import ERRORS, View, id_of, state_of, tags_of
+from node_gateway import door
 from node_gateway.locations import from_s3
 from node_gateway.redaction import redact
 
@@ -31,11 +32,15 @@ class Denial:
 
 @dataclass(frozen=True)
 class Lens:
-    """What is needed to see a task from outside. `logs`: the policy lets what tasks print be read by anyone."""
+    """What is needed to see a task from outside. `logs`: the policy lets what tasks print be read by anyone, and then
+    all else too; `classes` of errors, and `lines`, that pass otherwise.
+    """
 
     run: str
     bucket: str
     logs: bool
+    classes: frozenset[str] = frozenset()
+    lines: bool = False
 
 
 def render(task: Task, view: View, lens: Lens, denial: Denial | None) -> Task:
@@ -46,7 +51,10 @@ def render(task: Task, view: View, lens: Lens, denial: Denial | None) -> Task:
     if view == "MINIMAL":
         return Task(id=id_of(task), state=state)
     logs = [_log(entry, view, lens) for entry in task.logs or []]
-    if state in ERRORS and (error := _error_of(task, denial)):
+    error = _error_of(task, denial) if state in ERRORS else None
+    if state in ERRORS and not lens.logs and denial is None:
+        error = door.error(error, lens.classes, lines=lens.lines, platforms=state != "EXECUTOR_ERROR")
+    if error is not None:
         logs = logs or [TaskLog(logs=[], outputs=[], metadata={})]
         for entry in (logs[0], logs[-1]):  # a TES that tried more than once has a log for each
             entry.metadata = {**(entry.metadata or {}), **error.metadata()}
@@ -63,7 +71,7 @@ def render(task: Task, view: View, lens: Lens, denial: Denial | None) -> Task:
         volumes=task.volumes,
         tags={k: v for k, v in tags_of(task).items() if k != "gdi-intent"},
         logs=logs,
-        creation_time=made,
+        creation_time=made if lens.logs else door.seconds(made),
     )
 
 
@@ -71,8 +79,9 @@ def _line(text: str | None) -> str | None:
     return None if text is None else redact(text, 4000)
 
 
-def _times(log: TaskLog | ExecutorLog) -> dict[str, Any]:
-    return {"start_time": log.start_time, "end_time": log.end_time}
+def _times(log: TaskLog | ExecutorLog, lens: Lens) -> dict[str, Any]:
+    times: dict[str, Any] = {"start_time": log.start_time, "end_time": log.end_time}
+    return times if lens.logs else {name: door.seconds(time) for name, time in times.items()}
 
 
 def _url(url: str | None, lens: Lens) -> str | None:
@@ -120,14 +129,14 @@ def _executor(given: Executor) -> Executor:
 
 def _log(entry: TaskLog, view: View, lens: Lens) -> TaskLog:
     return TaskLog(
-        **_times(entry),
-        logs=[_executor_log(log, printed=lens.logs and view == "FULL") for log in entry.logs or []],
+        **_times(entry, lens),
+        logs=[_executor_log(log, lens, printed=lens.logs and view == "FULL") for log in entry.logs or []],
         outputs=[stored for output in entry.outputs or [] if (stored := _stored(output, lens)) is not None],
-        # Of a TES's own remarks only plain measures pass (CPU seconds, peak memory): never text.
+        # Of a TES's own remarks only plain measures pass (CPU seconds, peak memory), of open data: never text.
         metadata={
             k: v
             for k, v in (entry.metadata or {}).items()
-            if _KEY.fullmatch(k) and _NUMBER.fullmatch(v) and not k.startswith("gdi_")
+            if lens.logs and _KEY.fullmatch(k) and _NUMBER.fullmatch(v) and not k.startswith("gdi_")
         },
     )
 
@@ -135,13 +144,15 @@ def _log(entry: TaskLog, view: View, lens: Lens) -> TaskLog:
 def _stored(output: OutputFileLog, lens: Lens) -> OutputFileLog | None:
     url = from_s3(output.url or "", lens.bucket, lens.run)
     size: Any = output.size_bytes  # int | None: as with times
+    if size is not None and not lens.logs:
+        size = door.size(int(size))
     return OutputFileLog(url=url, path=output.path or "", size_bytes=size) if url else None
 
 
-def _executor_log(log: ExecutorLog, *, printed: bool) -> ExecutorLog:
+def _executor_log(log: ExecutorLog, lens: Lens, *, printed: bool) -> ExecutorLog:
     return ExecutorLog(
-        **_times(log),
-        exit_code=log.exit_code,
+        **_times(log, lens),
+        exit_code=log.exit_code if lens.logs else door.exit_code(log.exit_code),
         stdout=_printed(log.stdout) if printed and log.stdout is not None else None,
         stderr=_printed(log.stderr) if printed and log.stderr is not None else None,
     )

@@ -289,7 +289,10 @@ class Tasks:
             await self.store.ended(ends)
 
     def _lens(self, caller: Caller) -> Lens:
-        return Lens(caller.run, self.workspace.name, self.policy.current().logs == "open")
+        policy = self.policy.current()
+        classes = frozenset(policy.error_classes) if policy.approves(caller.workflow, caller.digest) else frozenset()
+        logs, lines = policy.logs == "open", policy.error_lines and bool(classes)
+        return Lens(caller.run, self.workspace.name, logs, classes, lines)
 
 
 class ForeignTask(ProblemError):

@@ -14,6 +14,7 @@ from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
 from gdi.contracts.ids import RunId
 from gdi.contracts.urls import OWN, WorkspaceUrl
 from gdi.kit.problem import ProblemError
+from node_gateway import door
 from node_gateway.audit import AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
@@ -24,6 +25,10 @@ from node_gateway.workspace.bucket import PAGE
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
     bucket = gateway.workspace
+
+    def size(exact: int) -> int:
+        """As closely as the centre may know it; of open data exactly."""
+        return exact if gateway.policy.current().logs == "open" else door.size(exact)
 
     async def key_of(request: Request, caller: Caller, run: str, path: str) -> str:
         try:
@@ -50,7 +55,7 @@ def router(gateway: Gateway) -> APIRouter:
             raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
         own = f"{run}/{OWN}/"
         seen = [
-            StoredFile(path=f.key.removeprefix(f"{run}/"), size=f.size, mtime=f.mtime)
+            StoredFile(path=f.key.removeprefix(f"{run}/"), size=size(f.size), mtime=float(int(f.mtime)))
             for f in files
             if not f.key.startswith(own)
         ]
@@ -63,7 +68,7 @@ def router(gateway: Gateway) -> APIRouter:
         if found is None:
             raise ProblemError(404, "not-found", "The file does not exist in the workspace.", action="Check the path.")
         return Response(
-            headers={"Content-Length": str(found.size), "Last-Modified": formatdate(found.mtime, usegmt=True)}
+            headers={"Content-Length": str(size(found.size)), "Last-Modified": formatdate(found.mtime, usegmt=True)}
         )
 
     @routes.delete("/workspace/{run}/{path:path}", status_code=204)

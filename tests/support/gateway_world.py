@@ -55,6 +55,7 @@ POLICY: dict[str, Any] = {
     "max_inputs": 20,
     "max_tasks_per_run": 40,
     "floor": 5,
+    "error_lines": True,
     "releases": {"kinds": ["allele-counts"], "max_bytes": 2_000_000},
 }
 

@@ -37,6 +37,8 @@ def test_a_person_refuses_a_release_in_the_browser(world: World, aai: RunningAai
         page.evaluate("document.querySelector('textarea').focus()")
         page.type("Not this cohort")
         page.evaluate("document.querySelector('button[value=refuse]').click()")
+        page.sees("Yes, refuse it")
+        page.evaluate("document.querySelector('button[value=refuse]').click()")
         page.sees("It stays")
         assert page.problems == []
     assert "Not this cohort" in again(run).json()["reasons"][0]

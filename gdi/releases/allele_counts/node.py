@@ -9,7 +9,7 @@ from itertools import islice
 from typing import IO, Any
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
-from gdi.releases.allele_counts import check, table
+from gdi.releases.allele_counts import check, remarks, table
 from gdi.releases.allele_counts.check import COPIES, MISSING, SMALL, AlleleAnswer
 from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
 from gdi.releases.disclosure.past import Past
@@ -93,6 +93,9 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
             if not site.why and not any(one.ac.exact for one in answers):
                 checked.withheld[answers[0].reason or SMALL] += 1
         return checked
+
+    def remarks(self, left: Sequence[list[AlleleAnswer]], rules: Rules) -> list[str]:
+        return remarks.remarks(left, rules)
 
     def cells(self, left: list[AlleleAnswer]) -> list[Cell]:
         return [one.cell for one in left if one.key]

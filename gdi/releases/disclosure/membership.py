@@ -14,6 +14,7 @@ from gdi.releases.disclosure.variants import Variant, key
 
 POWER, ERROR = 0.2, 0.05  # a reader who is wrong about 5 % of outsiders finds at most 20 % of the members
 SHARE = 0.1  # of the budget, that one run may take
+RESERVE = 0.05  # of the budget, never used: a reader's statistic is not exactly normal
 
 
 def budget(power: float = POWER, error: float = ERROR) -> float:

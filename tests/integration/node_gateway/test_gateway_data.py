@@ -372,14 +372,14 @@ def test_the_workspace_shows_names_sizes_and_times_of_the_runs_own_files_and_no_
     found = run.call("GET", f"/workspace/{run.id}").json()
     assert (
         [f["path"] for f in found["files"]] == names
-        and {f["size"] for f in found["files"]} == {10}
+        and {f["size"] for f in found["files"]} == {4096}
         and found["next_page_token"] == ""
     )
     assert [
         f["path"] for f in run.call("GET", f"/workspace/{run.id}", params={"prefix": "a/"}).json()["files"]
     ] == names[:2]
     head = run.call("HEAD", f"/workspace/{run.id}/a/y%20z.txt")
-    assert head.headers["content-length"] == "10" and head.headers["last-modified"].endswith("GMT")
+    assert head.headers["content-length"] == "4096" and head.headers["last-modified"].endswith("GMT")
     assert run.call("HEAD", f"/workspace/{run.id}/none").status_code == 404
     assert run.call("GET", f"/workspace/{run.id}/b.bin").status_code == 405
     assert run.call("DELETE", f"/workspace/{run.id}/b.bin").status_code == 204

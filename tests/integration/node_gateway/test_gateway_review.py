@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gdi.kit.canonical import sha256_hex
 from gdi.local_federation.aai.client import submit_login
 from gdi.local_federation.aai.running import RunningAai
 from tests.support.gateway_releases import again, ask, fetch, row
@@ -49,6 +50,7 @@ def decide(
         "csrf": field(page, "csrf"),
         "sha256": field(page, "sha256"),
         "decision": decision,
+        "sure": "yes",
         "reason": reason,
         **changes.pop("form", {}),
     }
@@ -74,6 +76,11 @@ def test_a_reviewer_sees_what_would_leave_approves_and_then_it_leaves(
     assert page.headers.get_list("content-security-policy") == [
         "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ]
+    assert "nobody: this node" in page.text and "people carry its rarer allele; the floor is 5" in page.text
+    whole = browser.get(f"/review/{run.id}/counts/whole")
+    assert sha256_hex(whole.content) == field(page, "sha256") and "attachment" in whole.headers["content-disposition"]
+    first = decide(browser, run, page, "approve", form={"sure": ""})
+    assert first.status_code == 200 and "cannot be taken back" in first.text and fetch(run).status_code == 404
     assert "<script" not in page.text and page.headers["cache-control"] == "no-store"
     assert f"counts of {run.id}" in browser.get("/review").text
     done = decide(browser, run, page, "approve")
@@ -130,7 +137,7 @@ def test_a_form_from_elsewhere_without_the_session_or_for_other_bytes_decides_no
     assert decide(browser, run, page, "approve", form={"sha256": "0" * 64}).status_code == 404, (
         "the decision is on the bytes that were shown"
     )
-    form = {"csrf": field(page, "csrf"), "sha256": field(page, "sha256"), "decision": "approve"}
+    form = {"csrf": field(page, "csrf"), "sha256": field(page, "sha256"), "decision": "approve", "sure": "yes"}
     assert httpx.post(f"{world.url}/review/{run.id}/counts", data=form, trust_env=False).status_code == 403
     bearer = {"Authorization": "Bearer " + run.token("releases close")}
     assert (

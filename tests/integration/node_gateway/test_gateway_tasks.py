@@ -51,9 +51,9 @@ def test_a_task_reaches_the_tes_as_the_user_rewritten_and_comes_back_without_any
             seen["inputs"][0]["url"] == "sda://DS-A/cohort.vcf.gz.c4gh"
             and seen["outputs"][0]["url"] == f"workspace://{run.id}/out/a b.json"
         )
-        assert seen["logs"][0]["logs"][0]["exit_code"] == 0 and seen["logs"][0]["metadata"] == {"cpu_seconds": "1.5"}
+        assert seen["logs"][0]["logs"][0]["exit_code"] == 0 and not seen["logs"][0].get("metadata")
         assert seen["logs"][0]["outputs"] == [
-            {"url": f"workspace://{run.id}/out/a b.json", "path": "/gdi/work/out.json", "size_bytes": "12"}
+            {"url": f"workspace://{run.id}/out/a b.json", "path": "/gdi/work/out.json", "size_bytes": "4096"}
         ]
     assert run.get(task, "MINIMAL") == {"id": task, "state": "QUEUED"}
     listed = run.call("GET", TASKS, params={"view": "FULL"}).text
@@ -297,11 +297,18 @@ def test_a_failed_task_tells_class_and_line_but_not_what_it_printed(world: World
         "state": "EXECUTOR_ERROR",
         "logs": [{"logs": [{"exit_code": 3, "stderr": stderr, "stdout": "x"}]}],
     }
-    for view in ("BASIC", "FULL"):
-        log = run.get(task, view)["logs"][0]
-        assert log["metadata"] == {"gdi_error_class": "VcfFormatError", "gdi_line": "40"} and log["logs"] == [
-            {"exit_code": 3}
-        ]
+    unnamed = run.get(task, "FULL")["logs"][0]
+    assert unnamed["metadata"] == {"gdi_error_class": "TaskFailed"}, "any workflow may run here: none was approved"
+    try:
+        world.policy(workflows=["allele-frequency"])
+        for view in ("BASIC", "FULL"):
+            log = run.get(task, view)["logs"][0]
+            assert log["metadata"] == {"gdi_error_class": "VcfFormatError", "gdi_line": "40"}
+            assert log["logs"] == [{"exit_code": 1}]
+        world.policy(workflows=["allele-frequency"], error_lines=False)
+        assert run.get(task, "FULL")["logs"][0]["metadata"] == {"gdi_error_class": "VcfFormatError"}
+    finally:
+        world.policy()
     assert httpx.get(f"{world.url}/logs/{task}", trust_env=False).status_code == 403
     try:
         world.policy(logs="open")
@@ -329,7 +336,7 @@ def test_an_error_line_of_another_form_is_not_told(world: World, stderr: str) ->
     run = world.new_run()
     task = run.submit()
     world.tes.tasks[task] |= {"state": "EXECUTOR_ERROR", "logs": [{"logs": [{"exit_code": 1, "stderr": stderr}]}]}
-    assert run.get(task)["logs"][0]["metadata"] == {}
+    assert run.get(task)["logs"][0]["metadata"] == {"gdi_error_class": "TaskFailed"}
 
 
 def test_closing_an_attempt_cancels_what_lives_ends_capabilities_and_shuts_the_door(world: World) -> None:

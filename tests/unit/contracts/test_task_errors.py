@@ -19,7 +19,11 @@ def through(stderr: str, denial: Denial | None = None) -> TaskError:
     """What Snakemake reads of a failed task, by way of the gateway that strips standard error."""
     log = {"logs": [{"exit_code": 1, "stderr": stderr}]}
     task = from_json({"id": "1", "state": "EXECUTOR_ERROR", "logs": [log]})
-    seen = to_json(render(task, "FULL", Lens(RUN, "bucket", False), denial))
+    seen = to_json(
+        render(
+            task, "FULL", Lens(RUN, "bucket", False, frozenset({"VcfFormatError", "E", LONGEST, "A1"}), True), denial
+        )
+    )
     assert "stderr" not in str(seen)
     found = failure(from_json(seen))
     return TaskError(found.error_class, found.line, found.dataset, found.reason)
@@ -39,7 +43,7 @@ def test_what_a_script_says_arrives_whole(error: TaskError) -> None:
 def test_one_length_and_one_alphabet_of_error_classes(class_: str) -> None:
     assert TaskError.of_line(f"GDI-ERROR class={class_} line=1") is None
     assert TaskError.of_metadata({"gdi_error_class": class_}).error_class is None
-    assert through(f"GDI-ERROR class={class_} line=1\n").error_class is None
+    assert through(f"GDI-ERROR class={class_} line=1\n") == TaskError("TaskFailed")
     with pytest.raises(ValidationError):
         Event(seq=1, time=0, kind="job", error_class=class_)
 

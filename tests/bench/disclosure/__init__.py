@@ -1,0 +1,1 @@
+"""Figures of what leaves a node: `make bench-disclosure`."""
