@@ -89,10 +89,9 @@ class Ticket(Strict):
 
 class DueStart(Strict):
     """One start that is due: a DAG run of `workflow` with this very run id and `{**parameters, "ticket": ticket}` as
-    its conf. `user`: the grant's owner.
+    its conf. `user`: the grant's owner. Airflow never learns the grant's id.
     """
 
-    grant: GrantId
     user: Label = ""
     due: float
     workflow: WorkflowName
@@ -110,9 +109,9 @@ class DueStarts(Strict):
 
 
 class StartReport(Strict):
-    """`POST /v1/schedules/starts`: the run is there (also where it was before), or can never be."""
+    """`POST /v1/schedules/starts`: the run is there (also where it was before), or can never be. Both name it."""
 
-    grant: GrantId
+    dag_run_id: AirflowId
     due: float
     outcome: Literal["started", "refused"]
     detail: Text = ""

@@ -60,9 +60,7 @@ def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_
             "digest": "sha256:" + "0" * 64,
         }
         client.admit(m.AdmitRequest.model_validate({**request, "parameters": parameters, "ticket": TICKET}))
-    start = m.DueStart(
-        grant="g-" + "a" * 32, due=1.0, workflow="probe", parameters=parameters, dag_run_id=NAME, ticket=TICKET
-    )
+    start = m.DueStart(due=1.0, workflow="probe", parameters=parameters, dag_run_id=NAME, ticket=TICKET)
     world.broker.due = [start, start]
 
     wait_for("both starts told", lambda: len(world.broker.reported) == 2, timeout=150)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from gdi.contracts.grants import DueStart, StartReport, TicketRequest
+from gdi.kit.canonical import sha256_hex
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, schedules, starts
@@ -35,7 +36,8 @@ KEEP = 90 * 86400.0
 
 def dag_run_id(grant: str, due: float) -> str:
     """The same for the same start, always; other than every other start's."""
-    return f"recurring__{datetime.fromtimestamp(due, UTC):%Y-%m-%dT%H:%M:%SZ}__{grant}"
+    name = sha256_hex(f"schedule of {grant}".encode())[:20]  # no way leads back to the grant's id
+    return f"recurring__{datetime.fromtimestamp(due, UTC):%Y-%m-%dT%H:%M:%SZ}__{name}"
 
 
 def _day(moment: float) -> str:
@@ -61,20 +63,22 @@ class Schedules:
         """Airflow has the run (`started`), or will never have it (`refused`). Saying it twice changes nothing."""
         s = starts.c
         async with self._store.write() as c:
-            mine = sa.and_(s.grant_id == report.grant, s.due == report.due, s.state == "due")
+            this = sa.and_(s.dag_run_id == report.dag_run_id, s.due == report.due)
+            grant = (await c.execute(sa.select(s.grant_id).where(this))).scalar_one_or_none()
+            if grant is None:
+                return
+            mine = sa.and_(s.grant_id == grant, s.due == report.due, s.state == "due")
             done = await c.execute(starts.update().where(mine).values(state=report.outcome, detail=report.detail))
             if report.outcome == "started":
                 await c.execute(
                     schedules.update()
-                    .where(schedules.c.grant_id == report.grant, schedules.c.state == "active")
+                    .where(schedules.c.grant_id == grant, schedules.c.state == "active")
                     .values(reason="")
                 )
         if done.rowcount and report.outcome == "refused":
-            await self._audit.record(
-                "airflow", "schedule.start", allowed=False, grant=report.grant, reason=report.detail
-            )
+            await self._audit.record("airflow", "schedule.start", allowed=False, grant=grant, reason=report.detail)
             await self.stop(
-                report.grant,
+                grant,
                 f"Stopped at the start of {_day(report.due)}. Airflow refused it, as it would every other:"
                 f" {clean(report.detail)} Give consent again, with parameters that the workflow takes.",
             )
@@ -263,7 +267,6 @@ class Schedules:
             return []
         return [
             DueStart(
-                grant=row["grant_id"],
                 user=row["owner"],
                 due=row["due"],
                 workflow=row["workflow"],

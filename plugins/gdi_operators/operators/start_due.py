@@ -74,11 +74,13 @@ class StartDueOperator(RunOperator):
             # of other errors not the detail: that may repeat conf
             self.log.error("%s was not started: %s", name, why or error.error.error.value)
             if why:
-                hook.report_start(m.StartReport(grant=start.grant, due=start.due, outcome="refused", detail=why))
+                hook.report_start(
+                    m.StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="refused", detail=why)
+                )
             report["failed"].append(name)
             return
         self.log.info("%s %s.", name, "is there already" if there else "is started")
-        hook.report_start(m.StartReport(grant=start.grant, due=start.due, outcome="started"))
+        hook.report_start(m.StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="started"))
         report["there_before" if there else "started"].append(name)
 
 

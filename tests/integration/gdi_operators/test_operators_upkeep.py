@@ -26,7 +26,6 @@ from tests.support.operators_flow import admit, world  # noqa: F401
 from tests.support.operators_world import World
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")]
-GRANT = "g-" + "a" * 32
 TICKET = "gdit_" + "t" * 43
 
 
@@ -61,7 +60,6 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
 
 def due(number: int, workflow: str = "probe") -> DueStart:
     return DueStart(
-        grant=GRANT,
         due=float(number),
         workflow=workflow,
         parameters={"datasets": ["DS-A"]},

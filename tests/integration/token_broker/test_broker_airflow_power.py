@@ -15,6 +15,7 @@ import pytest
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from tests.support.broker_kit import AIRFLOW, DATASETS, DIGEST, USERS, World, refused
+from token_broker.grants.schedules import dag_run_id
 
 pytest_plugins = ["tests.support.broker_fixtures"]
 
@@ -122,7 +123,7 @@ def due(world: World, grant: str, count: int) -> list[m.DueStart]:
         past = time.time() - 300 * count - 30
         database.execute("UPDATE schedules SET next_due = ? WHERE grant_id = ?", (past - past % 300, grant))
     with world.airflow() as airflow:
-        return [one for one in airflow.due_starts().starts if one.grant == grant][:count]
+        return [one for one in airflow.due_starts().starts if one.dag_run_id == dag_run_id(grant, one.due)][:count]
 
 
 def start(world: World, one: m.DueStart, digest: str = DIGEST) -> m.Run:

@@ -13,6 +13,7 @@ from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
 from tests.support.broker_kit import DATASETS, World
+from token_broker.grants.schedules import dag_run_id
 
 pytestmark = pytest.mark.long
 
@@ -36,7 +37,7 @@ def fall_due(world: World, grant: str, ago: float = 1) -> None:
 
 def due(world: World, grant: str) -> list[m.DueStart]:
     with world.airflow() as airflow:
-        return [s for s in airflow.due_starts().starts if s.grant == grant]
+        return [s for s in airflow.due_starts().starts if s.dag_run_id == dag_run_id(grant, s.due)]
 
 
 def admit(world: World, start: m.DueStart) -> m.Run:
@@ -57,7 +58,7 @@ def test_a_scheduled_start_is_admitted_with_its_ticket_until_access_ends_and_the
     run = admit(world, start)
     assert run.state == "open" and run.user == grant.user
     with world.airflow() as airflow:
-        airflow.report_start(m.StartReport(grant=grant.id, due=start.due, outcome="started"))
+        airflow.report_start(m.StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="started"))
         assert run.id in [r.id for r in airflow.open_runs(after=run.id[:-1]).runs]
     world.withdraw("alice", DATASETS["node-a"])
     try:

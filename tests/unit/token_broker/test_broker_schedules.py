@@ -107,7 +107,9 @@ async def test_many_callers_at_once_get_each_start_once(world: World) -> None:
         await world.grant(grant=grant)
     world.now = NOW + HOUR + 1
     found = await asyncio.gather(*(world.replica().due() for _ in range(6)))
-    assert sorted(s.grant for part in found for s in part) == ids
+    names = {dag_run_id(grant, start.due) for grant in ids for part in found for start in part}
+    assert sorted(s.dag_run_id for part in found for s in part) == sorted(names)
+    assert not [s for part in found for s in part if any(grant[2:] in s.model_dump_json() for grant in ids)]
 
 
 async def test_a_start_that_is_not_reported_comes_again_for_the_same_run_and_a_reported_one_does_not(
@@ -120,7 +122,7 @@ async def test_a_start_that_is_not_reported_comes_again_for_the_same_run_and_a_r
     (again,) = await world.schedules.due()
     assert again.dag_run_id == first.dag_run_id and again.ticket != first.ticket
     for _ in range(2):
-        await world.schedules.report(StartReport(grant=GRANT, due=again.due, outcome="started"))
+        await world.schedules.report(StartReport(dag_run_id=again.dag_run_id, due=again.due, outcome="started"))
     world.now += LEASE + 1
     assert await world.due() == []
 
@@ -211,7 +213,7 @@ async def test_parameters_that_airflow_refuses_stop_the_schedule_with_the_reason
     world.now += HOUR
     (start,) = await world.schedules.due()
     detail = "Invalid input for param regions: 'x' is not of type 'integer'"
-    report = StartReport(grant=GRANT, due=start.due, outcome="refused", detail=detail)
+    report = StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="refused", detail=detail)
     for _ in range(2):  # saying it twice changes nothing
         await world.schedules.report(report)
     row = await world.row(schedules, grant_id=GRANT)
@@ -230,7 +232,7 @@ async def test_a_start_that_was_given_up_is_said_at_the_schedule_until_one_is_ma
     assert row["state"] == "active" and "could not start it" in row["reason"]
     world.now += HOUR
     (start, *_) = await world.schedules.due()
-    await world.schedules.report(StartReport(grant=GRANT, due=start.due, outcome="started"))
+    await world.schedules.report(StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="started"))
     assert (await world.row(schedules, grant_id=GRANT))["reason"] == ""
 
 
