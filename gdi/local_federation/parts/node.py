@@ -83,7 +83,6 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
         "error_lines": True,
         "floor": layout.floor,
         "logs": layout.logs_policy,
-        "error_lines": True,
         "error_workflows": ["allele-frequency", "cohort-counts"],
         "releases": {"kinds": sorted(kinds())},
         "review": False,
