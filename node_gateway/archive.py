@@ -6,55 +6,37 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
 
 from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import SdaUrl
-from gdi.kit.bounded_read import afirst
+from node_gateway.downloads import (
+    MAGIC,
+    Download,
+    SdaRefusal,
+    denial_of,
+    has_checksum,
+    header_length,
+    joined,
+    nothing,
+)
 from node_gateway.keys import PublicKey
 from node_gateway.listed_files import Files, Listed, http_date, why_another
-from node_gateway.redaction import redact
-from node_gateway.resumption import resumed
+from node_gateway.resumption import Again, rest, resumed
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
-MAGIC = b"crypt4gh"
 MAX_LISTING = 64 * 1024 * 1024
 NOT_BY_ID = (400, 404, 405, 501)  # what an archive answers that has no Crypt4GH by a file's id
 Fresh = Callable[[], Awaitable[str]]
-PASSED_HEADERS = ("etag", "last-modified", "content-length")
-
-
-class SdaRefusal(Exception):
-    """Why the archive's data cannot be had: the text is fit for a user."""
-
-    def __init__(self, error_class: DenialClass, reason: str) -> None:
-        super().__init__(reason)
-        self.error_class = error_class
-        self.reason = reason
-
-
-@dataclass
-class Download:
-    """An open answer whose first bytes are Crypt4GH's. `chunks` raises httpx.HTTPError where it is cut off; `close`
-    always.
-    """
-
-    headers: dict[str, str]
-    chunks: AsyncIterator[bytes]
-    answer: httpx.Response
-    header_length: int | None = None  # of the Crypt4GH header, where the first bytes tell
-    packets: int = 0  # in that header
-
-    async def close(self) -> None:
-        await self.answer.aclose()
 
 
 class SdaClient:
     """`url`: the archive's download service; `others`: further servers of it, asked where one is down."""
+
+    passed_headers: tuple[str, ...] = ("etag", "last-modified", "content-length")  # v1's ETag is the file's checksum
 
     def __init__(self, url: str, *, prefix: str, key: PublicKey, others: Sequence[str] = ()) -> None:
         self._http = client(url, read_timeout=60, others=others)
@@ -77,7 +59,7 @@ class SdaClient:
 
     async def files(self, dataset: str, token: str) -> list[Listed]:
         """The dataset's files. SdaRefusal: AccessDenied where it is not (or no longer) open to the user."""
-        answer = await self._get(f"/metadata/datasets/{_quote(dataset)}/files", token)
+        answer = await self._get(f"/metadata/datasets/{quote_part(dataset)}/files", token)
         if answer.status in (401, 403, 404):
             raise await self._why(SdaUrl(dataset, ""), answer.status, token)
         value = self._json(answer)
@@ -105,18 +87,30 @@ class SdaClient:
         """
         download = await self._open(file, listed, files, token, method)
         if fresh is not None and method == "GET":
-            path = download.answer.url.raw_path.decode("ascii").removeprefix(self._below)
-
-            async def again(rest: str, etag: str) -> httpx.Response:
-                headers = self._headers(await fresh()) | {"Range": rest, "If-Range": etag}
-                return await self._http.send(self._http.build_request("GET", path, headers=headers), stream=True)
-
-            download.chunks = resumed(download.chunks, download.headers, download.header_length, again)
+            again = self._again(download, fresh)
+            if again is not None:
+                download.chunks = resumed(download.chunks, download.header_length, again)
         return download
+
+    def _again(self, download: Download, fresh: Fresh) -> Again | None:
+        """How the rest of a download is had; None where nothing tells its place."""
+        length, etag = download.headers.get("content-length", ""), download.headers.get("etag", "")
+        path = download.answer.url.raw_path.decode("ascii").removeprefix(self._below)
+        if not length.isdecimal() or not etag.startswith('"'):
+            return None
+
+        async def again(start: int) -> httpx.Response | None:
+            headers = self._headers(await fresh()) | {"Range": f"bytes={start}-", "If-Range": etag}
+            return await rest(await self._stream("GET", path, headers), start, int(length), etag)
+
+        return again
+
+    async def _stream(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+        return await self._http.send(self._http.build_request(method, path, headers=headers), stream=True)
 
     async def _open(self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str) -> Download:
         if listed.id:
-            answer = await self._ask(f"/files/{_quote(listed.id)}", token, method)
+            answer = await self._ask(f"/files/{quote_part(listed.id)}", token, method)
             if answer.status_code not in NOT_BY_ID:
                 return await self._closing(answer, file, listed, token, method)
             await answer.aclose()
@@ -132,7 +126,7 @@ class SdaClient:
                     " a pattern. Its operator has to serve files by id, or to rename the file.",
                 ) from None
             raise
-        if another and not _has_checksum(download, listed):
+        if another and not has_checksum(download, listed):
             await download.close()
             raise SdaRefusal(
                 "ArchiveError",
@@ -141,9 +135,8 @@ class SdaClient:
         return download
 
     async def _ask(self, path: str, token: str, method: str) -> httpx.Response:
-        request = self._http.build_request(method, path, headers=self._headers(token))
         try:
-            return await self._http.send(request, stream=True)
+            return await self._stream(method, path, self._headers(token))
         except httpx.HTTPError as error:
             raise SdaRefusal("ArchiveError", f"The archive does not answer ({type(error).__name__}).") from None
 
@@ -162,15 +155,15 @@ class SdaClient:
         if answer.status_code in (400, 401, 403, 404):
             raise await self._why(file, answer.status_code, token)
         if answer.status_code != 200:
-            raise SdaRefusal(*await _denial_of(answer, file))
-        headers = {k: answer.headers[k] for k in PASSED_HEADERS if k in answer.headers}
+            raise SdaRefusal(*await denial_of(answer, file))
+        headers = {k: answer.headers[k] for k in self.passed_headers if k in answer.headers}
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise SdaRefusal(
                 "ArchiveError",
                 f"The archive sent {file} with a content encoding, which Crypt4GH files have no use for.",
             )
         if method == "HEAD":
-            return Download(headers, _nothing(), answer)
+            return Download(headers, nothing(), answer)
         chunks = answer.aiter_raw(256 * 1024)
         first = b""
         try:
@@ -184,7 +177,7 @@ class SdaClient:
         if not first.startswith(MAGIC):
             raise await self._not_crypt4gh(file, first, token)
         packets = int.from_bytes(first[12:16], "little") if len(first) >= 16 else 0
-        return Download(headers, joined(first, chunks), answer, _header_length(first), packets)
+        return Download(headers, joined(first, chunks), answer, header_length(first), packets)
 
     async def _not_crypt4gh(self, file: SdaUrl, first: bytes, token: str) -> SdaRefusal:
         if re.match(rb"\s*(\xef\xbb\xbf)?\s*<", first):
@@ -223,7 +216,7 @@ class SdaClient:
             return None
 
     def _path(self, file: SdaUrl) -> str:
-        return f"/{self._prefix}/{_quote(file.dataset)}/{urllib.parse.quote(file.path)}"
+        return f"/{self._prefix}/{quote_part(file.dataset)}/{urllib.parse.quote(file.path)}"
 
     def _headers(self, token: str) -> dict[str, str]:
         return {
@@ -263,54 +256,6 @@ def _withdrawn(dataset: str) -> SdaRefusal:
     )
 
 
-def _quote(part: str) -> str:
+def quote_part(part: str) -> str:
+    """As one segment of a URL's path."""
     return urllib.parse.quote(part, safe="")
-
-
-async def _denial_of(answer: httpx.Response, file: SdaUrl) -> tuple[DenialClass, str]:
-    """(error class, sentence) for a status that is not 200; the archive's own words are short plain text."""
-    try:
-        words = await afirst(answer.aiter_raw(1024), 400)
-    except httpx.HTTPError:
-        words = b""
-    text = redact(words.decode(errors="replace"), 100).strip()
-    if "encryption error" in text:  # the archive itself could not read the stored file as Crypt4GH
-        return "NotCrypt4GH", f"{file} is not a Crypt4GH file that the archive can read ({text})."
-    return (
-        "ArchiveError",
-        f"The archive answered {answer.status_code} for {file}{f' ({text})' if text.isprintable() and text else ''}.",
-    )
-
-
-def _header_length(first: bytes) -> int | None:
-    """The length of the Crypt4GH header (magic, version, packets), None where `first` does not hold all the packets'
-    lengths.
-    """
-    if len(first) < 16:
-        return None
-    count, at = int.from_bytes(first[12:16], "little"), 16
-    for _ in range(min(count, 1000)):
-        if at + 4 > len(first):
-            return None
-        at += int.from_bytes(first[at : at + 4], "little")
-    return at if count <= 1000 else None
-
-
-def _has_checksum(download: Download, listed: Listed) -> bool:
-    """An ETag of another form says nothing; one of another value was refused before."""
-    return bool(listed.checksum) and len(download.headers.get("etag", "").removeprefix("W/").strip('"')) == len(
-        listed.checksum
-    )
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""  # makes this an async generator
-
-
-async def joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """An answer of which the first bytes were looked at."""
-    if first:
-        yield first
-    async for chunk in rest:
-        yield chunk

@@ -22,6 +22,7 @@ from gdi.kit.settings import SettingsError
 from gdi.kit.used_ids import UsedIds
 from gdi.oauth.session import shared_client
 from node_gateway.archive import SdaClient
+from node_gateway.archive_v2 import SdaV2Client
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Caller, Fences, OwnTokens
 from node_gateway.broker import BrokerConnection, assertion
@@ -126,7 +127,8 @@ class Gateway:
             settings.node_id, settings.public_url, key, pod_issuer(settings), orders, policy, broker_http, audit
         )
         store = TaskStore(database)
-        archive = SdaClient(settings.sda_url, prefix=settings.sda_prefix, key=tes_key, others=settings.sda_other_urls)
+        sda = SdaV2Client if settings.sda_api == "v2" else SdaClient
+        archive = sda(settings.sda_url, prefix=settings.sda_prefix, key=tes_key, others=settings.sda_other_urls)
         htsget = _htsget(settings, tes_key, key)
         tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from gdi.contracts.gateway_api import Datasets
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
-from node_gateway.archive import SdaRefusal
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
+from node_gateway.downloads import SdaRefusal
 from node_gateway.locations import sda_file
 
 

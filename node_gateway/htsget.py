@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from gdi.contracts.htsget import MEDIA_TYPE, Block, Endpoint, HtsgetRequest, HtsgetTicket
 from gdi.kit.jose import SigningKey
-from node_gateway.archive import MAGIC, Download, SdaRefusal, joined
+from node_gateway.downloads import MAGIC, Download, SdaRefusal, joined
 from node_gateway.keys import PublicKey
 from node_gateway.redaction import redact
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch

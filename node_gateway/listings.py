@@ -7,7 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from gdi.contracts.urls import SdaUrl
-from node_gateway.archive import SdaClient, SdaRefusal
+from node_gateway.archive import SdaClient
+from node_gateway.downloads import SdaRefusal
 from node_gateway.listed_files import Files, Listed, SamePathError
 
 FRESH_FOR = 15.0  # seconds; one run asks for many files of a dataset at once

@@ -42,7 +42,8 @@ class Settings(DatabaseSettings):
     for monitoring: `/metrics`, and `/readyz` with its reasons, which the internal one has too. `SDA_PREFIX` is `s3` for
     archives newer than v0.3.179. `DATASETS_FOLDER` has the descriptors of datasets, `datasets` beside the policy
     unless it is set.
-    `SDA_OTHER_URLS` (JSON list): further servers of the same archive, asked where one is down.
+    `SDA_API`: of the archive's download service. `SDA_OTHER_URLS` (JSON list): further servers of the same archive,
+    asked where one is down.
     `SLOW_READER_SECONDS`: for so long a TES may take nothing of a download before it is cut off.
     `HTSGET_URL`: the archive's htsget server (before `/reads`); without it `htsget://` inputs are refused.
     `HTSGET_BLOCK_URLS` (JSON list): where else its tickets may lead. `HTSGET_ENCRYPTION`: `header`, the server gives
@@ -80,6 +81,7 @@ class Settings(DatabaseSettings):
     tes_public_key_file: Path
     tes_flavour: Literal["ga4gh", "funnel"] = "ga4gh"
     sda_url: HttpUrl
+    sda_api: Literal["v1", "v2"] = "v1"
     sda_other_urls: list[HttpUrl] = Field(default=[], max_length=20)
     sda_prefix: Literal["s3-encrypted", "s3"] = "s3-encrypted"
     htsget_url: HttpUrl | None = None

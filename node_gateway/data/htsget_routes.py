@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 
 from gdi.contracts.htsget import ENDPOINTS, MEDIA_TYPE, Endpoint, HtsgetError, HtsgetRequest, PostBody
 from gdi.contracts.urls import HtsgetUrl, UrlError
-from node_gateway.archive import SdaRefusal
 from node_gateway.context import Gateway
 from node_gateway.data.routes import Streamed, free_stream
 from node_gateway.data.service import STATUS, Denied
 from node_gateway.data.slices import Slices, request_of
+from node_gateway.downloads import SdaRefusal
 
 BLOCKS = "/htsget/blocks"
 ERRORS = {400: "InvalidInput", 401: "InvalidAuthentication", 403: "PermissionDenied", 404: "NotFound"}

@@ -14,9 +14,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
-from node_gateway.archive import Download
 from node_gateway.context import Gateway
 from node_gateway.data.service import Denied
+from node_gateway.downloads import Download
 from node_gateway.locations import sda_file
 
 STREAM_WAIT = 300

@@ -14,10 +14,11 @@ import httpx
 from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import HtsgetUrl, SdaUrl
 from gdi.kit.problem import ProblemError
-from node_gateway.archive import Download, SdaClient, SdaRefusal
+from node_gateway.archive import SdaClient
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Fences
 from node_gateway.broker import BrokerConnection
+from node_gateway.downloads import Download, SdaRefusal
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics

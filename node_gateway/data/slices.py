@@ -10,8 +10,8 @@ from typing import Any
 
 from gdi.contracts.htsget import Block, Endpoint, HtsgetError, HtsgetRequest, parse_target
 from gdi.contracts.urls import HtsgetUrl
-from node_gateway.archive import Download
 from node_gateway.data.service import Data, Denied
+from node_gateway.downloads import Download
 from node_gateway.htsget import HtsgetClient
 from node_gateway.tasks.store import Known
 

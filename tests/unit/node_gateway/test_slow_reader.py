@@ -10,9 +10,9 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from node_gateway.archive import Download
 from node_gateway.context import Gateway
 from node_gateway.data.routes import Streamed
+from node_gateway.downloads import Download
 from node_gateway.metrics import Metrics
 
 
