@@ -1,4 +1,4 @@
-"""`gdi`: the demo, a federation that stays (`up`, `down`, `status`), and the tools of a workflow's author."""
+"""`gdi`: analyses at a portal, the demo, a federation that stays (`up`, `down`, `status`), an author's tools."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gdi.cli import federation, workflow
+from gdi.client import commands
 from gdi.local_federation.cohort import CohortError
 from gdi.local_federation.demo import RunFailed
 from gdi.local_federation.portal import StartRefused
@@ -29,13 +30,14 @@ def _end(code: int, **_: object) -> None:
 
 app = typer.Typer(
     name="gdi",
-    help="Federated analyses of genomes: the demo, a federation on this machine, the tools of a workflow's author.",
+    help="Federated analyses of genomes: at a portal, in the demo or a federation on this machine; an author's tools.",
     no_args_is_help=True,
     result_callback=_end,
     pretty_exceptions_enable=False,  # a traceback with local variables would show secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 federation.add_to(app)
+commands.add_to(app)
 app.add_typer(workflow.app, name="workflow")
 
 

@@ -28,6 +28,16 @@ ClientKey = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+
 Tags = Annotated[dict[Annotated[str, Field(min_length=1, max_length=100)], Label], Field(max_length=MAX_TAGS)]
 
 
+class SignInHint(Answer):
+    """`GET /v1/sign-in`: where programs on a person's machine sign them in, by device code (RFC 8628). Nothing named:
+    this portal offers it to nobody.
+    """
+
+    issuer: str | None = None
+    client_id: str | None = None
+    scope: str = ""
+
+
 class CatalogueRelease(Answer):
     """What a workflow asks to release from each node. `merged`: the nodes' files become one answer."""
 

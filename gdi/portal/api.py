@@ -13,6 +13,7 @@ from gdi.contracts import portal_api as p
 from gdi.contracts.ids import GrantId, RunId, WorkflowName
 from gdi.contracts.run_endings import ENDED, STANDINGS, RunStanding
 from gdi.kit.problem import ProblemError
+from gdi.oauth.client import SCOPE
 from gdi.portal.callers import D, V, Visitor
 from gdi.portal.catalogue import described
 from gdi.portal.door import Door
@@ -36,6 +37,15 @@ Time = Annotated[float | None, Query(ge=0, le=1e12, allow_inf_nan=False)]
 async def me(v: V) -> p.TokenOwner:
     """Whose token this is."""
     return v.caller
+
+
+@router.get("/sign-in", tags=["users"])
+async def sign_in(d: D) -> p.SignInHint:
+    """How a program in a terminal signs its user in. For everybody: no token is needed."""
+    s = d.settings
+    if s.oidc_issuer is None or s.device_client_id is None:
+        return p.SignInHint()
+    return p.SignInHint(issuer=s.oidc_issuer, client_id=s.device_client_id, scope=SCOPE)
 
 
 @router.get("/workflows", tags=["workflows"])

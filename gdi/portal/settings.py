@@ -45,6 +45,9 @@ class Settings(DatabaseSettings):
     )
     oidc_client_secret_file: Path | None = None
     oidc_client_key_file: Path | None = None
+    device_client_id: str | None = Field(
+        default=None, description="a public client there, which the broker has enrolled: terminals sign in with it"
+    )
     session_seconds: int = Field(default=8 * 3600, ge=60, le=30 * 86400, description="of people at the pages")
     cors_origins: list[str] = Field(
         default_factory=list, max_length=100, description='origins whose pages may call the API, as JSON: ["https://…"]'

@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 
 from gdi.kit.problem import ProblemError
-from gdi.local_federation.aai.running import PORTAL, RESOURCE, RunningAai
+from gdi.local_federation.aai.running import PORTAL, PUBLIC, RESOURCE, RunningAai
 from tests.support.operators_world import until
 from tests.support.portal_world import PortalWorld, portal_world
 
@@ -39,6 +39,7 @@ class PortalServer:
             "public_url": self.url,
             "oidc_issuer": self._aai.issuer,
             "oidc_client_id": PORTAL,
+            "device_client_id": PUBLIC,
             "oidc_client_secret_file": self._aai.secrets.path(f"client-{PORTAL}"),
         }
         async with portal_world(self._folder, **settings) as self.world:

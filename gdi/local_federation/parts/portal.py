@@ -27,6 +27,7 @@ def service(layout: Layout, secrets: Secrets, workflows: Path) -> ServiceSpec:
         "WORKFLOWS": str(workflows),
         "OIDC_ISSUER": layout.issuer,
         "OIDC_CLIENT_ID": core.PAGES,
+        "DEVICE_CLIENT_ID": core.TERMINAL,
         "OIDC_CLIENT_SECRET_FILE": str(secrets.path("client-portal-pages")),
     }
     return ServiceSpec(

@@ -1,0 +1,1 @@
+"""The portal in Python and in a terminal."""
