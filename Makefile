@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-kubernetes bench-disclosure images dist lint setup nightly-runner nightly-operators \
-  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -90,6 +90,10 @@ nightly-local-federation: setup
 # Snakemake's own tests over the executor, beside the local one on the same S3. ARGS="-k checkpoint": some of them.
 nightly-snakemake: setup
 	@$(BIN)/python -m tests.support.suites.snakemake_own_run $(ARGS)
+
+# ELIXIR's openapi-test-runner, fetched into FOLDER and installed in FOLDER/.venv, against stand-in and gateway.
+nightly-tes: setup
+	@$(BIN)/python -m tests.support.suites.tes_own_run $(FOLDER) $(ARGS)
 
 nightly-kubernetes: setup
 	@$(PYTEST) -n 0 -m kubernetes tests/kubernetes $(ARGS)

@@ -25,6 +25,7 @@ from snakemake_tes_auth.executor.reporter import Reporter
 from snakemake_tes_auth.executor.submit import Submission, Submitter
 from snakemake_tes_auth.executor.task_registry import TaskRegistry
 from snakemake_tes_auth.files.queries import parse
+from snakemake_tes_auth.files.s3_buckets import NewBuckets
 from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.settings import ExecutorSettings, open_session
 from snakemake_tes_auth.tasks.reasons import PLATFORM_TRIES, TaskFailure, ends_of_logs, failure, mount_hint
@@ -81,6 +82,7 @@ class Executor(RemoteExecutor):
         self._tasks = Builder(folder, image=image, mode=settings.mode, cache=cache, sources=files)
         self._submitter = Submitter(self._session, self._live, self._tasks)
         self._tell = Reporter(logger, self._session, watched=adapter.has_logger(workflow, "airflow"))
+        self._buckets = NewBuckets()
         self._bad_rounds = 0
         self._pause = FAST
         self._round: Any = None
@@ -98,11 +100,20 @@ class Executor(RemoteExecutor):
                 " runs, but contents stay at the node: take them out of `localrules`, write `workflow.source_path(…)`"
                 " instead of `local(…)`, and give a rule with only touch() outputs a command"
             )
+        if adapter.keeps_scripts(self.workflow):
+            raise WorkflowError(
+                "--skip-script-cleanup keeps the scripts of jobs where they run, which is in tasks: nothing of them"
+                " would be here to look at; leave it out"
+            )
         if names := adapter.withheld_variables(self.workflow):
             raise WorkflowError(
                 f"the workflow declares `envvars:` {', '.join(names)}, which its tasks would not have: give --envvars"
                 f" {' '.join(names)} to send their values with each task (whoever may read a task reads them), or take"
                 " them out of the workflow"
+            )
+        if self._session.metadata is None and (here := adapter.run_here(self.workflow)):
+            self.logger.info(
+                f"{', '.join(here)}: no output, log or container is declared, so it runs here, as a local rule"
             )
         for job in adapter.needed_jobs(self.dag):
             if problem := self._tasks.early_problem(job):
@@ -121,6 +132,7 @@ class Executor(RemoteExecutor):
                 batch = jobs[start : start + BATCH]
                 for job in batch:
                     self.run_job_pre(job)
+                    self._buckets.need(adapter.written(job))
                 entries = [Submission(job, self._tasks.look(job)) for job in batch]
                 before, under_way = (
                     under_way,

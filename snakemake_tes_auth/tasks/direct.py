@@ -40,6 +40,8 @@ moved() { find -L "$1/" -type l -exec rm -f -- {} + 2>/dev/null || :
   cp -rL -- "$1/." "$2/" || failed ImproperOutput "the output directory $1 could not be copied whole: see above"; }""",
     "linked": """\
 linked() { [ -e "$1" ] || [ -L "$1" ] || { mkdir -p -- "${1%/*}"; ln -s -- "$2" "$1"; }; }""",
+    "copied": """\
+copied() { mkdir -p -- "${1%/*}"; cp -- "$2" "$1"; chmod u+w -- "$1"; }""",
     "files": """\
 files() { local folder=$1 name; shift; for name; do file "$folder/$name"; done; }""",
     "filled": """\
@@ -109,14 +111,23 @@ _look() {
 
 
 def script(
-    job: JobView, work: str, *, folders: Iterable[tuple[str, str]] = (), links: Iterable[tuple[str, str]] = ()
+    job: JobView,
+    work: str,
+    *,
+    folders: Iterable[tuple[str, str]] = (),
+    links: Iterable[tuple[str, str]] = (),
+    copies: Iterable[tuple[str, str]] = (),
+    detours: Iterable[str] = (),
 ) -> list[str]:
     """The arguments behind `bash -c`: the script, its name, and the commands (`$1`, `$2`, …), each as Snakemake would
     give it to bash. `folders` are directory outputs with the paths from where the TES takes them, `links` the
-    workflow's symbolic links (path, target).
+    workflow's symbolic links (path, target), `copies` the outputs that are changed in place (path, as it was),
+    `detours` the folders that a path with `..` leads through.
     """
     members = job.members or [job]
     body = [f"linked {shlex.quote(path)} {shlex.quote(target)}" for path, target in links]
+    body += [f"mkdir -p -- {shlex.quote(folder)}" for folder in detours]
+    body += [f"copied {shlex.quote(path)} {shlex.quote(before)}" for path, before in copies]
     body += [
         line for number, m in enumerate(members, start=1) for line in _member(m, number, in_group=len(members) > 1)
     ]

@@ -28,6 +28,9 @@ ABSENT = ("pulp",)  # may be missing, says Snakemake itself
 def main(argv: list[str]) -> None:
     job = json.loads(Path(argv[1]).read_text())
     _link(job["links"])
+    _copy(job["copies"])
+    for folder in job["detours"]:
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103 -- pathlib refuses a path that goes through `..`
     # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place
     # will do.
     cache = Path(job["cache"])
@@ -71,6 +74,14 @@ def _link(links: list[list[str]]) -> None:
         if not os.path.lexists(path):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).symlink_to(target)
+
+
+def _copy(copies: list[list[str]]) -> None:
+    """Brings what is to be changed in place to where the job may write; within a group it is there after the first."""
+    for path, before in copies:
+        if not Path(path).exists():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(before, path)
 
 
 def _move(folders: list[list[str]]) -> None:

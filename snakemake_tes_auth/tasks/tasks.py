@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -27,8 +28,10 @@ from snakemake_tes_auth.workflow.source_files import SourceFiles
 Mode = Literal["auto", "direct", "snakemake"]
 MAX_COMMAND = 120_000  # bytes; one argument of a process is at most 128 KiB on Linux
 MAX_COMMANDS = 1_000_000  # of all arguments together
+_WORD = re.compile(r"[^\s'\"`;|&<>(){}]+")
 RUNNER = Path(__file__).with_name("remote_runner.py")
 JOB_FOLDER = "/gdi/job"
+BEFORE = "/gdi/before"  # where what is to be updated comes in: a mount cannot be changed in its place
 OUTPUTS = "/gdi/outputs"  # where directory outputs are put at the end: their own paths are the command's to make
 
 
@@ -177,7 +180,14 @@ class Builder:
         files = self.sources.by_command(job) | self._local_inputs(job) | set(job.files)
         image = job.image or self._image
         _check_image(job, image)
-        arguments = direct.script(job, str(self._work), folders=_folders(job).items(), links=self.sources.links(files))
+        arguments = direct.script(
+            job,
+            str(self._work),
+            folders=_folders(job).items(),
+            links=self.sources.links(files),
+            copies=_updated(self, job),
+            detours=self._detours(job),
+        )
         if len(arguments[0].encode()) > MAX_COMMAND or sum(len(a.encode()) for a in arguments) > MAX_COMMANDS:
             raise CannotRun(
                 f"rule {job.rule}: the task's script is longer than {MAX_COMMAND} bytes; name fewer outputs, or a"
@@ -188,7 +198,13 @@ class Builder:
 
     def _inside(self, job: JobView) -> Plan:
         files = self.sources.by_snakemake(job.files) | self._local_inputs(job) | {RUNNER}
-        given = {**(job.inside or {}), "folders": list(_folders(job).items()), "links": self.sources.links(files)}
+        given = {
+            **(job.inside or {}),
+            "folders": list(_folders(job).items()),
+            "links": self.sources.links(files),
+            "copies": _updated(self, job),
+            "detours": self._detours(job),
+        }
         content = json.dumps(given, ensure_ascii=False, separators=(",", ":"), default=str)
         command = ["python3", f"{JOB_FOLDER}/{RUNNER.name}", f"{JOB_FOLDER}/job.json"]
         return self._plan(
@@ -212,11 +228,14 @@ class Builder:
         one_by_one: bool = False,
     ) -> Plan:
         outputs = [*job.outputs, *job.logs, *(m.benchmark for m in job.members or [job] if m.benchmark)]
+        updated = {f.local: f for f in job.outputs if f.updated}
+        mounted = [self._input(job, f) for f in job.inputs if f.query and f.local not in updated]
+        before = [Input(url=_url(f.query), path=f"{BEFORE}/{n}", type="FILE") for n, f in enumerate(updated.values())]
         return Plan(
             tuple(sorted(files)),
             Task(
                 name=_name(job),
-                inputs=[*(self._input(job, f) for f in job.inputs if f.query), *inline],
+                inputs=[*mounted, *before, *inline],
                 outputs=[self._output(job, f) for f in outputs],
                 resources=resources(job, one_by_one=one_by_one),
                 executors=[
@@ -243,7 +262,7 @@ class Builder:
         found = set()
         for f in job.inputs:
             if not f.query:
-                path = self._work / f.local
+                path = Path(os.path.normpath(self._work / f.local))
                 if not path.is_file() or not self.sources.covers(path):
                     raise CannotRun(
                         f"rule {job.rule}: the input {f.local} is neither in storage nor a file of the workflow; name"
@@ -252,7 +271,15 @@ class Builder:
                 found.add(path)
         return found
 
-    def _path(self, job: JobView, f: JobFile) -> str:
+    def _detours(self, job: JobView) -> list[str]:
+        """Folders that have to be there for a path with `..` to lead anywhere: `workflow.source_path("../x.txt")`."""
+        found = {str(self._work / f.local) for f in job.inputs if not f.query}
+        for member in job.members or [job]:
+            found |= {w for w in _WORD.findall(member.shell or "") if self._unstable and w.startswith(self._unstable)}
+        return sorted({path.rpartition("/")[0] for path in found if "/../" in path})
+
+    def path(self, job: JobView, f: JobFile) -> str:
+        """Where the task has the file. CannotRun where that is not below the working directory."""
         path = PurePosixPath(f.local)
         if path.is_absolute() or ".." in path.parts:
             raise CannotRun(
@@ -261,14 +288,14 @@ class Builder:
         return f"{self._work}/{path}"
 
     def _input(self, job: JobView, f: JobFile) -> Input:
-        return Input(url=_url(f.query), path=self._path(job, f), type="DIRECTORY" if f.directory else "FILE")
+        return Input(url=_url(f.query), path=self.path(job, f), type="DIRECTORY" if f.directory else "FILE")
 
     def _output(self, job: JobView, f: JobFile) -> Output:
         if not f.query:
             raise CannotRun(
                 f"rule {job.rule}: the output {f.local} is a local file; remove `local()` or give a default storage"
             )
-        path = self._path(job, f)
+        path = self.path(job, f)
         if f.directory:
             return Output(url=f.query, path=_folders(job)[f.local], type="DIRECTORY")
         return Output(url=f.query, path=path, type="FILE")
@@ -307,6 +334,12 @@ def _gigabytes(members: list[JobView], name: str, join: Callable[[list[float]], 
 def _folders(job: JobView) -> dict[str, str]:
     """The job's directory outputs, with the paths from where the TES takes them."""
     return {f.local: f"{OUTPUTS}/{n}" for n, f in enumerate(f for f in job.outputs if f.directory)}
+
+
+def _updated(builder: Builder, job: JobView) -> list[tuple[str, str]]:
+    """The outputs that are changed in place, each with the path at which what it was before comes in."""
+    updated = (f for f in job.outputs if f.updated)
+    return [(builder.path(job, f), f"{BEFORE}/{n}") for n, f in enumerate(updated)]
 
 
 def _check_image(job: JobView, image: str) -> None:

@@ -74,8 +74,8 @@ def view(job: Any) -> JobView:
         benchmark=None if benchmark is None else _file(benchmark),
         environment=environment(job.dag.workflow),
         problem=(
-            "update() is not possible: a task cannot change a file in place; write another output"
-            if _flagged(job, "update")
+            "update() of a directory() is not possible: a task would get all of it and store all of it; name its files"
+            if any(_has(f, "update") and _has(f, "directory") for f in job.output)
             else ""
         ),
     )
@@ -126,7 +126,12 @@ def _group(group: Any) -> JobView:
         members=members,
         inner=frozenset(inner),
         environment=environment(group.dag.workflow),
-        problem=next((m.problem for m in members if m.problem), ""),
+        problem=next((m.problem for m in members if m.problem), "")
+        or (
+            "update() is not possible within a group; give its rule no group"
+            if any(f.updated for m in members for f in m.outputs)
+            else ""
+        ),
     )
 
 
@@ -142,11 +147,16 @@ def _why_not_direct(job: Any, shell: str | None) -> str:
         ("it uses environment modules (--sdm env-modules)", "env-modules" in methods and bool(job.env_modules)),
         ("its command depends on values that are known only where it runs", LATER in (shell or "")),
         ("it uses another shell than bash", _shell_name(job) != "bash"),
+        ("its shadow directory lies elsewhere (--shadow-prefix)", _shadowed_elsewhere(job)),
         ("it uses pipe() or service()", _flagged(job, "pipe", "service") or _reads_pipes(job)),
         ("its benchmark is repeated", (job.benchmark_repeats or 1) > 1),
         ("its benchmark is not a plain table", job.benchmark is not None and _long_benchmark(job)),
     )
     return next((reason for reason, holds in checks if holds), "")
+
+
+def _shadowed_elsewhere(job: Any) -> bool:
+    return bool(job.rule.shadow_depth and job.dag.workflow.execution_settings.shadow_prefix)
 
 
 def _reads_pipes(job: Any) -> bool:
@@ -237,6 +247,7 @@ def _file(f: Any, directory: bool = False, wildcards: Any = None) -> JobFile:
         touch=bool(flags.get("touch")),
         non_empty=bool(ensure.get("non_empty")),
         checksum=f"{ensure['checksum_algorithm']}:{checksum}" if checksum else "",
+        updated=_has(f, "update") and f.is_storage and bool(f.storage_object.exists()),
     )
 
 
@@ -358,12 +369,30 @@ def withheld_variables(workflow: Any) -> list[str]:
     return sorted(set(workflow.envvars) - set(workflow.remote_execution_settings.envvars or ()))
 
 
+def keeps_scripts(workflow: Any) -> bool:
+    """Whether `--skip-script-cleanup` is given."""
+    return not workflow.execution_settings.cleanup_scripts
+
+
 def local_rules(dag: Any) -> list[str]:
     """The rules whose jobs would read or write stored files where Snakemake itself runs: in `localrules`, or with
     nothing but `touch()` outputs.
     """
     jobs = (j for j in dag.needrun_jobs() if j.is_local and (j.output or not j.is_norun))
     return sorted({str(j.rule.name) for j in jobs if any(f.is_storage for f in (*j.input, *j.output))})
+
+
+def run_here(workflow: Any) -> list[str]:
+    """Makes local rules of those that have a command, no container and no file to store, and names them: a task would
+    keep nothing of what they make, the local executor leaves it in the working directory.
+    """
+    names = {
+        str(rule.name)
+        for rule in workflow.rules
+        if not (rule.norun or rule.output or rule.log or rule.benchmark or rule.container_img or rule.group)
+    }
+    workflow._localrules.update(names)
+    return sorted(names)
 
 
 def asking_rule() -> str:
@@ -566,6 +595,12 @@ def store_log(job: Any, name: str, text: str) -> None:
                 path.write_text(text)
                 f.storage_object.store_object()
                 path.unlink(missing_ok=True)
+
+
+def written(job: Any) -> list[Any]:
+    """The storage objects of what a job or group writes."""
+    members = list(job) if job.is_group() else [job]
+    return [f.storage_object for m in members for f in (*m.output, *m.log) if f.is_storage]
 
 
 def forget_absence(job: Any) -> None:

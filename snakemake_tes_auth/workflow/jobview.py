@@ -14,7 +14,8 @@ class JobFile:
     """One file of a job: `local` is its path relative to the working directory, `query` its storage query ("" for a
     file that is not in storage).
 
-    `non_empty` and `checksum` ("sha256:…") are what `ensure()` promises of an output.
+    `non_empty` and `checksum` ("sha256:…") are what `ensure()` promises of an output. `updated`: it is `update()` and
+    there already, so that the command finds it.
     """
 
     local: str
@@ -23,6 +24,7 @@ class JobFile:
     touch: bool = False
     non_empty: bool = False
     checksum: str = ""
+    updated: bool = False
 
 
 @dataclass(frozen=True)

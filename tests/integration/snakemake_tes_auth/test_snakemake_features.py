@@ -166,7 +166,7 @@ rule own:
     output: ensure("own", sha256=wrong)
     shell: "touch {output}"
 rule update:
-    output: update("update")
+    output: update(directory("update"))
     shell: "touch {output}"
 """
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_is_refused_or_found_out_with_a_reason(bare: Bare, tmp_pa
         "rule sum failed with WrongChecksum",
         "rule script cannot run as a plain task: it has no `shell:`",
         "rule line failed (exit code 3)",
-        "rule update: update() is not possible",
+        "rule update: update() of a directory() is not possible",
         "rule own: KeyError: 'no such sum'",
     ):
         assert words in done.said, f"{words}\n{done.said}"

@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,17 @@ class StoredRun:
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._client.download_file(self._world["bucket"], entry["Key"], str(target))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Some tests set variables and do not put them back where they fail: the next one is not to see them."""
+    before = dict(os.environ)
+    try:
+        return (yield)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

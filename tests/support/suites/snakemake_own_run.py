@@ -1,8 +1,9 @@
 """`make nightly-snakemake`: Snakemake's own tests over the executor, beside the local executor on the same S3.
 
 ARGS: `--folder DIR` the unpacked source distribution (default: fetched by `pip download`, the pinned version),
-`-k WORD` some of the tests, `--write-list` writes the list of what the local executor passes. Prints one line for each
-test that differs, and both rates. Exit code 1 below 98 %, or where a test fails that refused.txt does not name.
+`-k WORD` some of the tests, `--workers N` at once, `--write-list` writes the list of what the local executor passes.
+Prints one line for each test that differs, and both rates. Exit code 1 below 98 %, or where a test fails that
+refused.txt does not name.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ REFUSED = ROOT / "tests/cases/snakemake/refused.txt"
 VERSION = "9.27.1"
 WANTED = 0.98
 TIMEOUT = 4 * 3600  # seconds of one pass
+ONE = 600  # of one test
 
 
 def main() -> int:
     options = argparse.ArgumentParser()
     options.add_argument("--folder", type=Path)
     options.add_argument("-k", default="")
+    options.add_argument("--workers", type=int, default=2)
     options.add_argument("--write-list", action="store_true")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="own-") as made:
@@ -57,11 +60,11 @@ def main() -> int:
                 path.write_text(text)
                 path.chmod(0o600)
             chosen = listed(LIST)
-            local = passed(suite, papers, "local", [] if given.write_list else chosen, given.k)
+            local = passed(suite, papers, "local", [] if given.write_list else chosen, given)
             if given.write_list:
                 LIST.write_text("".join(f"{name}\n" for name in sorted(local)))
                 chosen = sorted(local)
-            remote = passed(suite, papers, "tes", sorted(local), given.k)
+            remote = passed(suite, papers, "tes", sorted(local), given)
         finally:
             tes.close()
             world.close()
@@ -82,20 +85,22 @@ def server(world: World) -> StandIn:
 
 def fetched(home: Path) -> Path:
     """The pinned version's source distribution by pip, unpacked."""
-    command = ["pip3", "download", "--no-deps", "--no-binary", ":all:", f"snakemake=={VERSION}", "-d", str(home)]
+    command = ["pip3", "download", "--no-deps", "--no-binary", "snakemake", f"snakemake=={VERSION}", "-d", str(home)]
     subprocess.run(command, check=True, timeout=900)
     with tarfile.open(next(home.glob("snakemake-*.tar.gz"))) as archive:
         archive.extractall(home / "snakemake", filter="data")
     return next((home / "snakemake").iterdir())
 
 
-def passed(suite: Path, papers: Path, mode: str, names: list[str], word: str) -> set[str]:
+def passed(suite: Path, papers: Path, mode: str, names: list[str], given: argparse.Namespace) -> set[str]:
     """The tests that pass in this mode: all of them, or of `names`."""
     results = papers.with_name(f"{mode}.xml")
     which = [f"tests/tests.py::{name}" for name in names] or ["tests/tests.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", PLUGIN, f"--junitxml={results}"]
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", PLUGIN, f"--junitxml={results}"]
+    command += ["-n", str(given.workers), "--timeout", str(ONE)]
     environment = {**os.environ, MODE: mode, WORLD: str(papers), "PYTHONPATH": f"{Path(__file__).parent}:{suite}"}
-    more = ["-k", word] if word else []
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # some tests call `snakemake`
+    more = ["-k", given.k] if given.k else []
     subprocess.run([*command, *more, *which], cwd=suite, env=environment, timeout=TIMEOUT, check=False)
     cases = ET.parse(results).getroot().iter("testcase")
     return {str(case.get("name")) for case in cases if not len(case) or case.find("system-out") is case[0]}

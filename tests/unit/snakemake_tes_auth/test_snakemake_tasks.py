@@ -94,7 +94,7 @@ def test_a_job_with_snakemake_inside_gets_runner_and_papers_and_no_command_of_th
     assert task["executors"][0]["image"] == "gdi-task:1" and task["tags"]["gdi-mode"] == "snakemake"
     paths = {i["path"]: i.get("content") for i in task["inputs"]}
     assert (
-        json.loads(paths["/gdi/job/job.json"]) == {**papers, "folders": [], "links": []}
+        json.loads(paths["/gdi/job/job.json"]) == {**papers, "folders": [], "links": [], "copies": [], "detours": []}
         and {"/gdi/job/remote_runner.py", str(tmp_path / "Snakefile")} < paths.keys()
     )
     assert str(RUNNER) not in paths
