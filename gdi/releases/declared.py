@@ -19,6 +19,12 @@ def levels(descriptors: Sequence[Descriptor]) -> dict[str, tuple[str, ...]]:
     return {column: names for column, names in of_each[0].items() if all(each.get(column) == names for each in of_each)}
 
 
+def columns(descriptors: Sequence[Descriptor]) -> frozenset[str]:
+    """The columns that every dataset's sample table has and that may be asked about."""
+    of_each = [one.samples.columns if one.samples else frozenset[str]() for one in descriptors]
+    return frozenset.intersection(*of_each) if of_each else frozenset()
+
+
 def membership(descriptors: Sequence[Descriptor]) -> Literal["", "contract", "public", "sensitive"]:
     """The strictest word on membership; none where nothing is described."""
     return max((one.membership for one in descriptors), key=STRICTNESS.index, default="")

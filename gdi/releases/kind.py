@@ -34,7 +34,8 @@ class Rules:
     """What the node sets for every kind: `floor`, the fewest people that a number may be about; `max_rows`, the most
     rows that the node looks at; `absent`, what the data says of a site that its files do not list; `classes`, whether
     genotype classes may leave; `levels`, by column of the sample table, the categories that the datasets' descriptors
-    declare; `membership`, the strictest that they declare, none where there is no descriptor. `off`: rules that a test
+    declare, and `columns` all that they declare; `membership`, the strictest word on it, none where there is no
+    descriptor. `off`: rules that a test
     switches off; at a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
     """
 
@@ -43,6 +44,7 @@ class Rules:
     absent: Literal["reference", "unknown"] = "unknown"
     classes: bool = False
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: frozenset[str] = frozenset()
     membership: Literal["", "contract", "public", "sensitive"] = ""
     off: frozenset[Rule] = frozenset()
 

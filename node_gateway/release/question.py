@@ -78,6 +78,7 @@ def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool
         "reference" if reference else "unknown",
         classes=bool(described) and all(one.classes for one in described),
         levels=declared.levels(described),
+        columns=declared.columns(described),
         membership=declared.membership(described),
         off=frozenset({Rule.ZERO}) if zero else frozenset(),
     )

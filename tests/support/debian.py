@@ -16,6 +16,7 @@ import pytest
 PROGRAMS = {
     "postgresql": ("/usr/lib/postgresql/*/bin/initdb",),
     "bcftools": ("/usr/bin/bcftools",),
+    "plink2": ("/usr/bin/plink2",),
     "chromium": ("/usr/bin/chromium",),
     "redis-server": ("/usr/bin/redis-server",),
     "podman": ("/usr/bin/podman",),

@@ -25,7 +25,7 @@ NO_ALTERNATE = "."
 FIXED = 9  # columns before those of the samples
 PIECE = 1024 * 1024  # bytes that are read at once
 TAB, COLON, SLASH, BAR = b"\t:/|"
-CALLS = "0123456789."
+CALLS = None if numpy is None else numpy.isin(numpy.arange(256), list(b"0123456789."))
 BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 """The empty block at the end of every bgzip file (SAM specification, 4.1.2)."""
 CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
@@ -275,8 +275,17 @@ def _tally(record: Record) -> dict[str, int]:
 
 
 def _common(record: Record) -> dict[str, int] | None:
-    """The same by numpy, where every genotype is of two alleles of one digit each (or missing) and stands first in its
-    column: most lines of most files. None where one is not.
+    """The same by numpy, for most lines of most files; None for others."""
+    letters = pairs(record)
+    if letters is None:
+        return None
+    tally = numpy.bincount(letters[0].astype(numpy.int64) * 256 + letters[1])
+    return {f"{chr(pair // 256)}/{chr(pair % 256)}": int(tally[pair]) for pair in numpy.flatnonzero(tally).tolist()}
+
+
+def pairs(record: Record) -> tuple[Any, Any] | None:
+    """The letters (0 to 9 and `.`) of everybody's two alleles, as arrays of bytes; None where a genotype is not of two
+    alleles of one letter each, or does not stand first in its column, or numpy is missing.
     """
     if numpy is None or record.gt != 0 or not record.genotypes.isascii():
         return None
@@ -287,11 +296,9 @@ def _common(record: Record) -> dict[str, int] | None:
     if (ends - starts < 3).any() or not ((after == TAB) | (after == COLON)).all():
         return None
     first, between, second = cells[starts], cells[starts + 1], cells[starts + 2]
-    if not ((between == SLASH) | (between == BAR)).all():
+    if not ((between == SLASH) | (between == BAR)).all() or not (CALLS[first] & CALLS[second]).all():
         return None
-    pairs = numpy.bincount(first.astype(numpy.int64) * 256 + second, minlength=1)
-    found = {f"{chr(pair // 256)}/{chr(pair % 256)}": int(pairs[pair]) for pair in numpy.flatnonzero(pairs).tolist()}
-    return found if all(name[0] in CALLS and name[2] in CALLS for name in found) else None
+    return first, second
 
 
 def _genotype(cell: str, gt: int) -> str:

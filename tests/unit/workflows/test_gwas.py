@@ -1,0 +1,111 @@
+"""gwas over the demo's people at two nodes: each node's effects are those of numpy's least squares and of a plain
+Newton's method; the causal site is found; a covariate takes the confounding away. With plink2: tests/system.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gdi.local_federation import phenotypes
+from gdi.releases.variant_statistics.statistics import inflation
+from tests.support import gwas_kit
+from tests.support.gwas_kit import ENTRY, Question, analyse, script
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return gwas_kit.cohorts(tmp_path_factory.mktemp("gwas"), 2)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((line for line in file.open() if line[0] != "#"), delimiter="\t"))
+
+
+def table(node: Path) -> dict[str, np.ndarray[Any, Any]]:
+    found = list(csv.DictReader((node / "samples.tsv").open(), delimiter="\t"))
+    numbers = {name: np.array([float(row[name]) for row in found]) for name in ("age", "ancestry", "ldl", "bmi")}
+    levels = {"sex": "male", "diabetes": "true"}
+    return numbers | {name: np.array([float(row[name] == one) for row in found]) for name, one in levels.items()}
+
+
+def newton(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, float]:
+    b = np.zeros(x.shape[1])
+    for _ in range(25):
+        mean = 1 / (1 + np.exp(-(x @ b)))
+        hessian = x.T @ (x * (mean * (1 - mean))[:, None])
+        b = b + np.linalg.solve(hessian, x.T @ (y - mean))
+    return float(b[-1]), float(np.sqrt(np.linalg.inv(hessian)[-1, -1]))
+
+
+@pytest.mark.parametrize(("phenotype", "model"), [("ldl", "linear"), ("diabetes", "logistic")])
+def test_a_nodes_effects_are_those_of_plain_regression(phenotype: str, model: str, nodes: list[Path]) -> None:
+    names, copies = phenotypes.genotypes(nodes[0] / "cohort.vcf.gz")
+    of = table(nodes[0])
+    found = [row for row in rows(analyse(nodes[0], Question(phenotype, model))) if int(row["CARRIERS"]) >= 20]
+    by_count = {(int(np.nansum(g)), int((~np.isnan(g)).sum())): g for g in copies}
+    seen = 0
+    for row in found[::4]:
+        g = by_count[round(float(row["AF"]) * 2 * int(row["N"])), int(row["N"])]
+        called = ~np.isnan(g)
+        x = np.column_stack([np.ones(len(names)), of["age"], of["sex"], of["ancestry"], g])[called]
+        y = of[phenotype][called]
+        if model == "linear":
+            b, left, _, _ = np.linalg.lstsq(x, y, rcond=None)
+            error = np.sqrt(left[0] / (len(y) - 5) * np.linalg.inv(x.T @ x)[-1, -1])
+            beta = b[-1]
+        else:
+            beta, error = newton(x, y)
+        if not np.isclose(beta, float(row["BETA"]), rtol=1e-6):
+            continue  # another site with the same counts
+        assert np.isclose(error, float(row["SE"]), rtol=1e-6)
+        seen += 1
+    assert seen > 0.9 * len(found[::4]) > 10
+
+
+def test_the_causal_site_is_found_over_both_nodes_and_drawn(nodes: list[Path], tmp_path: Path) -> None:
+    found = rows(gwas_kit.answer(nodes, Question("ldl"), tmp_path / "answer.tsv"))
+    best = max(found, key=lambda row: float(row["MLOG10P"]))
+    assert best["POS"] == "10297" and float(best["MLOG10P"]) > 5 and best["DIRECTION"] == "++"
+    assert 0.2 < float(best["BETA"]) < 0.6
+    assert (tmp_path / "answer.png").stat().st_size > 20_000
+
+
+def test_ancestry_as_a_covariate_takes_the_confounding_away(nodes: list[Path]) -> None:
+    def factor(*covariates: str) -> float:
+        found = rows(analyse(nodes[0], Question("bmi", covariates=covariates)))
+        common = [float(r["BETA"]) / float(r["SE"]) for r in found if int(r["CARRIERS"]) >= 20]
+        return inflation(common) or 0
+
+    assert factor("age", "sex") > 2 * factor("age", "sex", "ancestry")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda text: text.replace("ldl", "hdl", 1), 1),
+        (lambda text: text + text.splitlines()[1] + "\n", 317),
+        (lambda text: text.replace("\n", "\tx\n", 2), 3),
+        (lambda text: text.splitlines()[0] + "\n", 1),
+    ],
+)
+def test_a_bad_sample_table_fails_with_its_line(change: Any, line: int, nodes: list[Path], tmp_path: Path) -> None:
+    analyse_first = nodes[0] / "regions.json"
+    assert analyse_first.exists()
+    (tmp_path / "s.tsv").write_text(change((nodes[0] / "samples.tsv").read_text()))
+    arguments = (nodes[0] / "cohort.vcf.gz", tmp_path / "s.tsv", analyse_first, 0, tmp_path / "out")
+    done = script("regress.py", *arguments, "--question", Question("ldl").json)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == f"GDI-ERROR class=SampleTableError line={line}"
+    assert "HG0" not in done.stderr
+
+
+def test_scripts_that_workflows_share_are_the_same() -> None:
+    for name in ("vcf.py", "variants.py", "validate.py", "regions.py"):
+        other = ROOT / "workflows" / "allele-frequency" / "scripts" / name
+        assert (ENTRY / "scripts" / name).read_bytes() == other.read_bytes(), name
