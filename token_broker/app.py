@@ -16,6 +16,7 @@ from gdi.kit import measured, server
 from gdi.kit.graceful_shutdown import GracefulShutdown, LastAnswers
 from token_broker import api, order_api
 from token_broker.broker import Broker
+from token_broker.web import pages
 from token_broker.web import routes as web
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,11 @@ def create_app(broker: Broker, drain: GracefulShutdown | None = None) -> FastAPI
 
 def _public(app: FastAPI) -> None:
     _livez(app)
+
+    @app.get("/", include_in_schema=False)
+    async def first(request: Request) -> Response:
+        broker: Broker = request.app.state.broker
+        return pages.first(broker.settings.portal_url)
 
     @app.get("/readyz", tags=["operations"])
     async def readyz(request: Request) -> Response:

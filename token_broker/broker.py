@@ -148,6 +148,7 @@ async def open_broker(s: Settings) -> Broker:
     schedules = Schedules(store, tickets, audit)
     runs.on_refused = schedules.run_refused
     runs.same_version = schedules.same_version
+    runs.on_closed = schedules.run_closed
     workloads = Workloads(store, runs, audit)
     events = Events(store, runs, workloads, s.max_events_per_run, s.max_event_bytes, s.max_event_bytes_per_run)
     board = WorkBoard(store)

@@ -77,6 +77,7 @@ class Settings(DatabaseSettings):
     visa_leeway: float = Field(
         default=60, ge=0, le=600, description="seconds that the clock of a visa's issuer may be ahead of ours"
     )
+    portal_url: str | None = Field(default=None, description="where people start analyses; named at `/`")
     max_grant_days: float = Field(default=366, gt=0)
     max_events_per_run: int = Field(default=1_000_000, ge=100)
     max_event_bytes: int = Field(default=256 * 1024, ge=1024, description="of one event as it is stored")
@@ -112,7 +113,7 @@ class Settings(DatabaseSettings):
     )
     provider_timeout: float = Field(default=10, ge=0.5, le=60)
 
-    @field_validator("public_url", "vault_addr", "oidc_issuer")
+    @field_validator("public_url", "vault_addr", "oidc_issuer", "portal_url")
     @classmethod
     def _secure_url(cls, value: str) -> str:
         return secure_url(value)

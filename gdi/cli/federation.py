@@ -22,7 +22,8 @@ from gdi.kit.secret_files import Secrets
 from gdi.local_federation import preflight
 from gdi.local_federation.demo import Options, run_demo
 from gdi.local_federation.federation import COHORT, Federation
-from gdi.local_federation.parts import airflow
+from gdi.local_federation.layout import Layout
+from gdi.local_federation.newcomer import newcomer
 from gdi.local_federation.sweep import sweep
 from gdi.local_federation.tes.config import UNBOUNDED
 from gdi.runner.sandbox import SandboxUnavailableError, find_maker, makers
@@ -161,10 +162,7 @@ def up(
                 console.print(Text((work / "launcher.log").read_text()[-4000:]))
                 return 1
             time.sleep(0.2)
-    ready = json.loads((work / "ready.json").read_text())
-    password = airflow.password_of(Secrets(work / "secrets"), "admin")
-    console.print(f"up. Portal: {ready['portal']}  (its API: {ready['portal']}/docs)", soft_wrap=True)
-    console.print(f"Airflow: {ready['airflow']}  login: admin / {password}", soft_wrap=True)
+    newcomer(console, Layout.load(work), Secrets(work / "secrets"))
     console.print(f"stop it with: gdi down --work-dir {work}", soft_wrap=True)
     return 0
 

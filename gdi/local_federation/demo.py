@@ -25,7 +25,7 @@ from gdi.local_federation.cohort import CohortError, CohortSite
 from gdi.local_federation.display import ProgressDisplay
 from gdi.local_federation.federation import Federation, versions
 from gdi.local_federation.layout import Layout
-from gdi.local_federation.parts import airflow
+from gdi.local_federation.newcomer import newcomer
 from gdi.local_federation.portal import DemoPortal
 from gdi.local_federation.sweep import KEPT, TEMPORARY, tidy
 from gdi.releases.allele_counts.merge import COLUMNS
@@ -319,7 +319,6 @@ def report(
         place = (site.chrom, str(site.pos), site.ref[:12], site.alt[:12])
         table.add_row(*place, str(ac), str(an), f"{ac / an:.4f}", str(counts.nodes))
     url = federation.layout.url("portal")
-    console.print(f"Portal: {url}  (its API: {url}/docs, GA4GH WES: {url}/ga4gh/wes/v1)", soft_wrap=True)
     console.print(table)
     right = len(answer.rows) - len(answer.wrong)
     console.print(
@@ -340,5 +339,10 @@ def report(
     console.print(f"the nodes' TES: {summary['versions']['tes']}", soft_wrap=True)
     console.print(f"answer: {federation.layout.work / 'answer.tsv'}", soft_wrap=True)
     console.print(f"plot:   {federation.layout.work / 'answer.png'}", soft_wrap=True)
-    console.print(f"Airflow: {federation.layout.url('airflow')}/dags/{WORKFLOW}/runs/{dag_run}", soft_wrap=True)
-    console.print(f"  login: admin / {airflow.password_of(federation.secrets, 'admin')}", soft_wrap=True)
+    console.print(
+        f"the run: {url}/runs/{broker_run} (in Airflow:"
+        f" {federation.layout.url('airflow')}/dags/{WORKFLOW}/runs/{dag_run})",
+        soft_wrap=True,
+    )
+    console.print()
+    newcomer(console, federation.layout, federation.secrets)

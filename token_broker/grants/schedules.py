@@ -23,6 +23,7 @@ from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, schedules, starts
 from token_broker.grants.cron import Cron, CronError
+from token_broker.grants.failures import ENOUGH, failures
 from token_broker.grants.grants import clean
 from token_broker.grants.tickets import Tickets
 
@@ -42,6 +43,15 @@ def dag_run_id(grant: str, due: float) -> str:
 
 def _day(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _failed(found: list[tuple[float, str]]) -> str:
+    """What the schedule says of its latest runs that failed; empty where the latest did not."""
+    if not found:
+        return ""
+    due, why = found[0]
+    reason = f": {clean(why)[:500]}" if why else "."
+    return f"The run of {_day(due)} failed{reason}{'' if reason.endswith('.') else '.'}"
 
 
 class Schedules:
@@ -73,7 +83,7 @@ class Schedules:
                 await c.execute(
                     schedules.update()
                     .where(schedules.c.grant_id == grant, schedules.c.state == "active")
-                    .values(reason="")
+                    .values(reason=_failed(await failures(c, grant)))
                 )
         if done.rowcount and report.outcome == "refused":
             await self._audit.record("airflow", "schedule.start", allowed=False, grant=grant, reason=report.detail)
@@ -81,6 +91,24 @@ class Schedules:
                 grant,
                 f"Stopped at the start of {_day(report.due)}. Airflow refused it, as it would every other:"
                 f" {clean(report.detail)} Give consent again, with parameters that the workflow takes.",
+            )
+
+    async def run_closed(self, grant: str, run_id: str) -> None:
+        """A run has ended. Where it was a scheduled one that failed, the grant says so; the third in a row stops the
+        schedule.
+        """
+        async with self._store.write() as c:
+            mine = starts.c.grant_id == grant, starts.c.dag_run_id == run_id
+            if (await c.execute(sa.select(starts.c.due).where(*mine))).first() is None:
+                return  # a start by hand
+            found = await failures(c, grant)
+            active = schedules.c.grant_id == grant, schedules.c.state == "active"
+            await c.execute(schedules.update().where(*active).values(reason=_failed(found)))
+        if len(found) >= ENOUGH:
+            await self.stop(
+                grant,
+                f"Stopped after {ENOUGH} runs in a row that failed. {_failed(found)} See what is wrong, then set it up"
+                " again.",
             )
 
     async def run_refused(self, grant: str, run_id: str, error: ProblemError) -> None:

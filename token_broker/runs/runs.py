@@ -27,11 +27,13 @@ from token_broker.runs.admission import Admission
 
 class Runs:
     """`on_refused(grant, dag_run_id, error)` is told of every run that admission refused. `same_version(grant,
-    dag_run_id, digest)` refuses a scheduled start of another version than the schedule's.
+    dag_run_id, digest)` refuses a scheduled start of another version than the schedule's. `on_closed(grant,
+    dag_run_id)` is told of every attempt that ended.
     """
 
     on_refused: Callable[[str, str, ProblemError], Awaitable[None]]
     same_version: Callable[[str, str, str], Awaitable[None]]
+    on_closed: Callable[[str, str], Awaitable[None]]
 
     def __init__(
         self,
@@ -263,6 +265,7 @@ class Runs:
                 grant=row["grant_id"],
                 reason=f"attempt {request.attempt}: {request.outcome}",
             )
+            await self.on_closed(row["grant_id"], row["dag_run_id"])
         return await self.get(run)
 
 

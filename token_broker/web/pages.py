@@ -12,7 +12,15 @@ from gdi.kit.web import Pages
 PAGES = Pages("token_broker.web", style="/connect/style.css")
 
 
+def first(portal: str | None) -> HTMLResponse:
+    """What this is, for whoever opens its address, and where to go. `portal`: where people start analyses."""
+    return PAGES.render("first.html", title="The token broker of a GDI federation", portal=portal)
+
+
 def problem(detail: str, action: str, status: int) -> HTMLResponse:
+    if status == 401:
+        about = "Here you see what you allowed to run on your behalf, and take it back. Sign in with LS AAI first."
+        return PAGES.message("Your consents", detail, about, link=("/connect", "Sign in"), status=status)
     return PAGES.message("That did not work", detail, action, link=("/connect", "Start again"), status=status)
 
 

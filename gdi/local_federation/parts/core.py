@@ -151,6 +151,7 @@ def broker(layout: Layout, secrets: Secrets, *, role_id: Path, secret_id: Path) 
         "PORT": str(layout.ports["broker"]),
         "PUBLIC_URL": layout.url("broker"),
         "DATABASE_URL": f"sqlite+aiosqlite:///{layout.folder('broker') / 'broker.db'}",
+        "PORTAL_URL": layout.url("portal"),
         "VAULT_ADDR": layout.url("openbao"),
         "VAULT_ROLE_ID_FILE": str(role_id),
         "VAULT_SECRET_ID_FILE": str(secret_id),

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from gdi.contracts.grants import GrantRequest, Schedule, StartReport, TicketRequest
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.db.store import BrokerDatabase, grants, schedules, starts, tickets
+from token_broker.db.store import BrokerDatabase, grants, runs, schedules, starts, tickets
 from token_broker.grants import scheduled
 from token_broker.grants.grants import Grants
 from token_broker.grants.parameters import hash_of
@@ -233,6 +233,62 @@ async def test_a_start_that_was_given_up_is_said_at_the_schedule_until_one_is_ma
     world.now += HOUR
     (start, *_) = await world.schedules.due()
     await world.schedules.report(StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="started"))
+    assert (await world.row(schedules, grant_id=GRANT))["reason"] == ""
+
+
+async def ended(world: World, outcome: str, reason: str = "") -> None:
+    """The next scheduled run, as it ended."""
+    world.now += HOUR
+    (start,) = await world.schedules.due()
+    await world.schedules.report(StartReport(dag_run_id=start.dag_run_id, due=start.due, outcome="started"))
+    number = int(start.due // HOUR) % 10_000
+    row = {
+        "id": f"r-{number:020x}",
+        "dag_id": "w",
+        "dag_run_id": start.dag_run_id,
+        "attempt": 1,
+        "state": "closed",
+        "outcome": outcome,
+        "workflow": "w",
+        "digest": "sha256:" + "a" * 64,
+        "owner": "alice",
+        "grant_id": GRANT,
+        "parameters_hash": "h",
+        "datasets": ["D"],
+        "plan": [],
+        "failing": {"node": "node-a", "reason": reason} if reason else None,
+        "opened_at": world.now,
+        "event_count": 0,
+    }
+    async with world.store.write() as c:
+        await c.execute(runs.insert().values(**row))
+    await world.schedules.run_closed(GRANT, start.dag_run_id)
+
+
+async def test_three_runs_in_a_row_that_fail_stop_the_schedule_and_each_is_said(world: World) -> None:
+    await world.grant()
+    await ended(world, "failed", "a bad row")
+    row = await world.row(schedules, grant_id=GRANT)
+    assert row["state"] == "active" and row["reason"].endswith("failed: node-a: a bad row.")
+    await ended(world, "failed")
+    await ended(world, "cancelled")  # by its user: counts neither way
+    assert (await world.row(schedules, grant_id=GRANT))["state"] == "active"
+    await ended(world, "success")
+    assert (await world.row(schedules, grant_id=GRANT))["reason"] == ""
+    await ended(world, "failed")
+    await ended(world, "failed")
+    assert (await world.row(schedules, grant_id=GRANT))["state"] == "active"
+    await ended(world, "failed", "the same\nagain")
+    row = await world.row(schedules, grant_id=GRANT)
+    assert row["state"] == "stopped" and row["reason"].startswith("Stopped after 3 runs in a row that failed.")
+    assert "node-a: the same" in row["reason"] and "set it up again" in row["reason"]
+    world.now += HOUR
+    assert await world.due() == []
+
+
+async def test_a_run_by_hand_that_fails_says_nothing_at_the_schedule(world: World) -> None:
+    await world.grant()
+    await world.schedules.run_closed(GRANT, "manual__1")
     assert (await world.row(schedules, grant_id=GRANT))["reason"] == ""
 
 

@@ -1,0 +1,49 @@
+"""What somebody who has just started a federation on this machine is told: where to go, as whom, what to click."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gdi.kit.secret_files import Secrets
+from gdi.local_federation.layout import Layout
+from gdi.local_federation.parts import airflow
+
+
+def newcomer(console: Console, layout: Layout, secrets: Secrets) -> None:
+    """The portal's address first, then the logins that work, the way to an answer, the datasets."""
+    portal = layout.url("portal")
+    console.print(
+        Text.assemble("Open ", (portal, "bold"), " and sign in as alice: that is the portal."), soft_wrap=True
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("who", "name", "password", "where"):
+        table.add_column(column, overflow="fold")
+    for who, name, password, where in logins(layout, secrets):
+        table.add_row(Text(who), Text(name), Text(password), Text(where))
+    console.print(table)
+    for number, step in enumerate(
+        (
+            "Datasets: alice may use all of them, bob none.",
+            "Workflows, Use this workflow, Check, tick \u201cI consent\u201d, Start: the run goes on before your eyes.",
+            "When it is done: the picture, the table, the files; Run again; Every month. My consents: take it back.",
+        ),
+        1,
+    ):
+        console.print(Text(f"{number}. {step}"), soft_wrap=True)
+    held = "; ".join(f"{node} holds {', '.join(layout.datasets(node))}" for node in layout.nodes)
+    console.print(Text(f"datasets: {held}"), soft_wrap=True)
+    console.print(Text(f"in a terminal: gdi login --portal {portal}"), soft_wrap=True)
+    console.print(Text(f"for programs: {portal}/docs, GA4GH WES: {portal}/ga4gh/wes/v1"), soft_wrap=True)
+
+
+def logins(layout: Layout, secrets: Secrets) -> list[tuple[str, str, str, str]]:
+    """(who, name, password, where) of each login that works."""
+    people = {name: secrets.read(f"user-{name}", size=9) for name in ("alice", "bob")}
+    return [
+        ("researcher", "alice", people["alice"], layout.url("portal")),
+        ("second researcher, without access", "bob", people["bob"], layout.url("portal")),
+        ("reviewer at each node", "bob", people["bob"], f"{layout.gateway_url(layout.nodes[0])}/review"),
+        ("operator", "admin", airflow.password_of(secrets, "admin"), f"{layout.url('airflow')} (Airflow)"),
+    ]
