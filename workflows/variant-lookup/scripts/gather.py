@@ -1,0 +1,138 @@
+"""Puts the regions' counts together into the release: sites in order of first appearance, a node's datasets added up.
+
+The counts of one dataset lie in one folder. A site is left out, and counted by its reason, where its people would count
+twice, where its lines disagree about who was called, or where a dataset does not have it and nothing says that absent
+means reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from variants import Counted, normal, why_not_one
+from vcf import CLASSES, NO_ALTERNATE
+
+NUMBERS = ("ac", "an", *CLASSES)
+AUTOSOMES = frozenset(str(n) for n in range(1, 23))
+Place = tuple[str, int, str]
+Row = dict[str, Any]  # a JSON line of `count`
+
+
+class Dataset:
+    """One dataset's counts. `sites`: the rows of each (chrom, pos, ref); `withheld`: why some of them cannot count;
+    `unnamed`: how many lines no release can name, by reason; `people`: how many, 0 where no line told.
+    """
+
+    def __init__(self) -> None:
+        self.sites: dict[Place, list[Row]] = {}
+        self.withheld: dict[Place, str] = {}
+        self.unnamed: Counter[str] = Counter()
+        self.people = 0
+        self._seen: dict[tuple[str, int, str, str], tuple[int, Place]] = {}
+
+    def add(self, row: Row) -> None:
+        if "why" in row:
+            self.unnamed[row["why"]] += 1
+            return
+        place = (row["chrom"], row["pos"], row["ref"])
+        self.sites.setdefault(place, []).append(row)
+        self.people = self.people or sum(row[name] for name in CLASSES)
+        if row["alt"] != NO_ALTERNATE:
+            line, before = self._seen.setdefault(normal(*place, row["alt"]), (row["line"], place))
+            if line != row["line"]:  # also where both lines write the allele in another way
+                self.withheld[before] = self.withheld[place] = "duplicate-site"
+
+    def close(self) -> None:
+        """When all rows are there: which sites have rows of different people."""
+        for place, rows in self.sites.items():
+            alleles = [row for row in rows if row["alt"] != NO_ALTERNATE]
+            self.sites[place] = alleles or rows[:1]
+            if place not in self.withheld and (why := why_not_one([counted(row) for row in alleles])):
+                self.withheld[place] = why
+        self._seen.clear()
+
+    def counts(self, place: Place, alt: str, *, absent_is_reference: bool) -> Mapping[str, int] | None:
+        """The numbers of this allele, which nobody carries where the site is there without it; None where they cannot
+        be known.
+        """
+        rows = self.sites.get(place)
+        if rows is None:
+            autosome = normal(*place, NO_ALTERNATE)[0] in AUTOSOMES  # elsewhere people have one copy or two
+            if not (absent_is_reference and autosome and self.people):
+                return None
+            return dict.fromkeys(NUMBERS, 0) | {"an": 2 * self.people, "hom_ref": self.people}
+        for row in rows:
+            if row["alt"] == alt:
+                return row
+        one = rows[0]
+        full, haploid = one["hom_ref"] + one["het"] + one["hom_alt"], one["hemi_ref"] + one["hemi_alt"]
+        return {**one, "ac": 0, "hom_ref": full, "het": 0, "hom_alt": 0, "hemi_ref": haploid, "hemi_alt": 0}
+
+
+def counted(row: Row) -> Counted:
+    people = row["hom_ref"] + row["het"] + row["hom_alt"]
+    return Counted(row["alt"], row["ac"], row["an"], people, row["half_missing"], row["missing"])
+
+
+def gather(files: list[Path], reference: Collection[str] = ()) -> dict[str, Any]:
+    """The release `gdi-allele-counts/1`. `reference`: the folders of datasets where an absent site means reference."""
+    datasets: dict[str, Dataset] = {}
+    for file in files:
+        dataset = datasets.setdefault(file.parent.name, Dataset())
+        with file.open() as handle:
+            for line in handle:
+                dataset.add(json.loads(line))
+    skipped: Counter[str] = Counter()
+    places: dict[Place, None] = {}
+    for dataset in datasets.values():
+        dataset.close()
+        skipped.update(dataset.unnamed)
+        places.update(dict.fromkeys(dataset.sites))
+    sites: list[Row] = []
+    for place in places:
+        rows = list(_rows(place, datasets, reference, skipped))
+        sites += rows
+    release: dict[str, Any] = {"format": "gdi-allele-counts/1", "sites": sites}
+    return release | ({"skipped": dict(sorted(skipped.items()))} if skipped else {})
+
+
+def _rows(
+    place: Place, datasets: Mapping[str, Dataset], reference: Collection[str], skipped: Counter[str]
+) -> Iterator[Row]:
+    """The site's rows over all datasets; none where it cannot count, and then the reason is in `skipped`."""
+    alts = {row["alt"]: None for d in datasets.values() for row in d.sites.get(place, ()) if row["alt"] != NO_ALTERNATE}
+    if not alts:
+        return
+    if why := next((d.withheld[place] for d in datasets.values() if place in d.withheld), ""):
+        skipped[why] += 1
+        return
+    rows = []
+    for alt in alts:
+        row: Row = dict(zip(("chrom", "pos", "ref", "alt"), (*place, alt), strict=True)) | dict.fromkeys(NUMBERS, 0)
+        for name, dataset in datasets.items():
+            numbers = dataset.counts(place, alt, absent_is_reference=name in reference)
+            if numbers is None:
+                skipped["not-in-every-dataset"] += 1
+                return
+            for number in NUMBERS:
+                row[number] += numbers[number]
+        rows.append(row)
+    yield from rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--reference", nargs="*", default=[], help="folders of datasets where absent means reference")
+    options = parser.parse_args()
+    options.out.write_text(json.dumps(gather(options.files, options.reference), separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()
