@@ -51,7 +51,7 @@ OLD = 23  # numbers of a cell that left before version 0.3: ac, an, seven classe
 
 def key_of(row: Row, off: frozenset[Rule] = frozenset()) -> str:
     """What the ledger calls an allele."""
-    variant = variants.Variant(*row[:4])
+    variant = variants.Variant(row.chrom, row.pos, row.ref, row.alt)
     return ":".join(map(str, variant)) if Rule.KEYS in off else variants.key(variant)
 
 

@@ -121,6 +121,8 @@ def _twice(rows: Mapping[Place, list[Row]]) -> set[Place]:
     twice: set[Place] = set()
     for place, same in rows.items():
         for row in same:
+            if len(row.ref) == len(row.alt) == 1 and names[contig(row.chrom)] == 1:
+                continue  # it has no other name
             short = normalise(Variant(*row[:4]))
             written_so = Variant(short.chrom, *row[1:4])
             if short == written_so and names[short.chrom] == 1:

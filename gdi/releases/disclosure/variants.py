@@ -8,6 +8,7 @@ have. Two placements of one indel in a repeat are two keys.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from gdi.contracts.variants import normal
@@ -26,6 +27,7 @@ class Variant(NamedTuple):
     alt: str
 
 
+@lru_cache(maxsize=4096)
 def contig(name: str) -> str:
     """The contig's one name: `chr2`, `CHR2`, `02`, `NC_000002.11` and `CM000664.2` are `2`, `M` is `MT`. Names that are
     no chromosome's stay as they are.
@@ -42,9 +44,13 @@ def contig(name: str) -> str:
 def normalise(variant: Variant) -> Variant:
     """The variant by its one name, alleles in capitals."""
     ref, alt = variant.ref.upper(), variant.alt.upper()
+    if len(ref) == len(alt) == 1:  # most variants: nothing to trim
+        return Variant(contig(variant.chrom), variant.pos, ref, alt)
     return Variant(*normal(contig(variant.chrom), variant.pos, ref, alt))
 
 
+@lru_cache(maxsize=8192)  # a batch of sites is named when it is looked up, and again when it is judged
 def key(variant: Variant) -> str:
     """What the ledger calls a variant: `chrom:pos:ref:alt`, normalised."""
-    return ":".join(map(str, normalise(variant)))
+    chrom, pos, ref, alt = normalise(variant)
+    return f"{chrom}:{pos}:{ref}:{alt}"

@@ -230,3 +230,20 @@ def test_what_a_person_refused_did_not_leave_and_is_forgotten_by_the_ledger(worl
         world.policy()
     assert ask(world, honest, [row(1)]).status_code == 200
     assert [r["ac_max"] for r in fetch(honest).json()["sites"]] == [40]
+
+
+def test_what_is_not_open_is_told_before_anything_runs_and_alike_to_everybody(world: World) -> None:
+    def admission(run: Run, **intent: Any) -> Any:
+        return run.call("POST", f"/runs/{run.id}/admission", scope="releases close", json=intent)
+
+    run, other, unknown = world.new_run(), world.new_run(), world.new_run(datasets=("XX-1",))
+    assert admission(run, kinds=["allele-counts"]).json() == {"admitted": True}
+    for intent in ({"cohort": {"epochs": {"DS-A": 9}}}, {"cohort": {"split": "sex", "level": "female"}}):
+        answers = [admission(one, **intent) for one in (run, other)]
+        assert [slug(answer) for answer in answers] == ["not-open"] * 2
+        first, second = ({k: v for k, v in answer.json().items() if k != "instance"} for answer in answers)
+        assert first == second
+    assert slug(admission(run, kinds=["matrix"])) == "forbidden-check"
+    assert slug(admission(unknown)) == "dataset-not-described"
+    made = unknown.call("POST", "/ga4gh/tes/v1/tasks", json=unknown.task(inputs=[]))
+    assert slug(made) == "dataset-not-described" and not [t for t in world.tes.tasks.values() if unknown.id in str(t)]
