@@ -115,8 +115,8 @@ class Settings(DatabaseSettings):
 
     @field_validator("public_url", "vault_addr", "oidc_issuer", "portal_url")
     @classmethod
-    def _secure_url(cls, value: str) -> str:
-        return secure_url(value)
+    def _secure_url(cls, value: str | None) -> str | None:
+        return None if value is None else secure_url(value)
 
     @field_validator("client_secret_file")
     @classmethod
