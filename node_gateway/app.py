@@ -17,7 +17,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from node_gateway import datasets, logs
 from node_gateway.context import Gateway
-from node_gateway.data import htsget_routes
+from node_gateway.data import door, htsget_routes
 from node_gateway.data import routes as data
 from node_gateway.release import routes as release
 from node_gateway.review import routes as review
@@ -109,6 +109,8 @@ def internal_app(gateway: Gateway) -> FastAPI:
     app = _app("Node gateway, inside", gateway, "internal", openapi=None)
     app.include_router(data.router(gateway))
     app.include_router(htsget_routes.router(gateway))
+    if (secret := gateway.settings.door_secret()) is not None:
+        app.include_router(door.router(gateway, secret))
     app.include_router(review.internal_router(gateway))
 
     @app.get("/audit")

@@ -25,6 +25,7 @@ from node_gateway.agent import command as agent
 from node_gateway.audit import Audit
 from node_gateway.audit_search import AuditRefused
 from node_gateway.context import Gateway, open_database
+from node_gateway.data import nginx
 from node_gateway.db.copy import copy_from
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.descriptors import Descriptors
@@ -72,6 +73,8 @@ LEAST = "The fewest people by whom cohorts may differ; the descriptor's, or 20."
 MinDifference = Annotated[int | None, typer.Option(metavar="N", min=2, help=LEAST)]
 LEAVE = "Where few people left, others leave with them, chosen by a keyed hash; they stay out."
 OthersLeave = Annotated[bool, typer.Option("--others-leave", help=LEAVE)]
+Listen = Annotated[str, typer.Option(metavar="ADDRESS", help="Where nginx listens for the TES: 127.0.0.1:8090")]
+Authorities = Annotated[Path, typer.Option(metavar="FILE", help="Who may sign the archive's certificate (https).")]
 Release = Annotated[int, typer.Argument(metavar="RELEASE", help="Its number in `ledger list`.")]
 Reason = Annotated[str, typer.Option(help="What readers are told.", metavar="TEXT")]
 
@@ -136,6 +139,12 @@ def _check(policy: PolicyPath = None, datasets: Folder = None) -> None:
         print(f"Wrong: {mistake}", file=sys.stderr)
     if wrong:
         raise typer.Exit(1)
+
+
+@app.command("nginx-config")
+def _nginx(listen: Listen, authorities: Authorities = nginx.AUTHORITIES) -> None:
+    """Print the configuration of an nginx that carries whole files past this process. It holds a secret."""
+    print(nginx.config(Settings.load(), listen, authorities), end="")
 
 
 @app.command("verify-audit", hidden=True)

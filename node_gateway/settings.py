@@ -5,6 +5,7 @@ Secrets come from files only.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -44,6 +45,7 @@ class Settings(DatabaseSettings):
     unless it is set.
     `SDA_API`: of the archive's download service. `SDA_OTHER_URLS` (JSON list): further servers of the same archive,
     asked where one is down.
+    `DOOR_SECRET_FILE`: a secret of 32 letters or more, for an nginx before the bytes (`node-gateway nginx-config`).
     `SLOW_READER_SECONDS`: for so long a TES may take nothing of a download before it is cut off.
     `HTSGET_URL`: the archive's htsget server (before `/reads`); without it `htsget://` inputs are refused.
     `HTSGET_BLOCK_URLS` (JSON list): where else its tickets may lead. `HTSGET_ENCRYPTION`: `header`, the server gives
@@ -106,6 +108,7 @@ class Settings(DatabaseSettings):
     run_check_seconds: float = Field(default=5, ge=0, le=60)
     broker_wait_seconds: float = Field(default=20, ge=0, le=300)
     shutdown_seconds: int = Field(default=20, ge=1, le=600)
+    door_secret_file: Path | None = None
     slow_reader_seconds: float = Field(default=300, ge=1, le=86400)
     max_streams: int = Field(default=64, ge=1, le=10_000)
 
@@ -136,6 +139,15 @@ class Settings(DatabaseSettings):
             if value is not None:
                 object.__setattr__(self, name, value.rstrip("/"))
         return self
+
+    def door_secret(self) -> str | None:
+        """What nginx shows; None where there is no nginx. SettingsError where the file is not fit."""
+        if self.door_secret_file is None:
+            return None
+        secret = read_secret_text(self.door_secret_file, "DOOR_SECRET_FILE")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{32,200}", secret):
+            raise SettingsError("DOOR_SECRET_FILE: 32 to 200 of A-Z a-z 0-9 _ -, such as `openssl rand -hex 32` gives")
+        return secret
 
     @property
     def issuer(self) -> str:

@@ -19,6 +19,7 @@ PROGRAMS = {
     "plink2": ("/usr/bin/plink2",),
     "chromium": ("/usr/bin/chromium",),
     "redis-server": ("/usr/bin/redis-server",),
+    "nginx-light": ("/usr/sbin/nginx",),
     "podman": ("/usr/bin/podman",),
     "r-base-core": ("/usr/bin/Rscript",),
     "jupyter-nbconvert": ("/usr/bin/jupyter-nbconvert",),

@@ -517,6 +517,17 @@ class World:
         self.process.kill()
         self.process.wait(120)
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`node-gateway WORDS`, with the gateway's own settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "node_gateway.main", *words],
+            env={**self.environment(), "PYTHONPATH": os.pathsep.join(map(str, self.python_path))},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def stop(self) -> int:
         assert self.process
         self.process.terminate()
