@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-kubernetes bench-disclosure images dist lint setup nightly-runner nightly-operators \
-  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes nightly-portal
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -104,6 +104,11 @@ nightly-packaging: dist test-dist
 # Needs bcftools: apt-get install bcftools.
 nightly-vcf: setup
 	@$(BIN)/python -m tests.nightly_vcf $(FOLDER) $(ARGS)
+
+# Other people's clients against the portal: dnastack-client-library, wes-service 5, schemathesis, each in an environment
+# of its own that pip makes. ARGS="wes": only this one.
+nightly-portal: setup
+	@$(BIN)/python -m tests.nightly_portal $(ARGS)
 
 nightly-bench: bench-snakemake bench-airflow bench-kubernetes
 

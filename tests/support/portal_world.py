@@ -227,6 +227,7 @@ class FakeAirflow:
         self.standings: dict[str, Standing] = {}
         self.files: dict[str, bytes] = {"answer.tsv": b"CHROM\tPOS\n2\t1\n", "releases/node-a/counts.json": b"{}"}
         self.fail: list[int] = []
+        self.ends_with: Standing | None = None  # every new run, at once
         self.stopped: list[str] = []
         self.calls: list[str] = []
         self.app = FastAPI()
@@ -275,6 +276,8 @@ class FakeAirflow:
             if key in self.runs:
                 return JSONResponse({"detail": "there is one"}, status_code=409)
             self.runs[key] = {"state": "queued", "conf": body["conf"]}
+            if self.ends_with is not None:
+                self.put(body["dag_run_id"], self.ends_with, "success", dag)
             return JSONResponse(self._known(*key))
 
         @app.get("/api/v2/dags/{dag}/dagRuns/{run}")

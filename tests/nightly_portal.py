@@ -1,0 +1,136 @@
+"""`make nightly-portal`: clients that nobody here wrote against the portal's WES and API, each in an environment of its
+own: dnastack-client-library, wes-service 5 (wes-client), and schemathesis over both OpenAPI documents.
+
+The portal stands between the tests' broker and Airflow in memory, on a real port. Prints a line for each; exits 1 where
+one did not do what it should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvicorn
+
+from gdi.contracts.run_endings import Standing
+from tests.support.portal_world import DATASETS, WORKFLOW, PortalWorld, portal_world
+
+CLIENTS = {"dnastack": "dnastack-client-library==3.1.240", "wes": "wes-service==5.0", "schemathesis": "schemathesis>=4"}
+EXAMPLES, SECONDS = 15, 240  # of schemathesis: for each operation, and for all
+DNASTACK = """
+import json, sys, requests
+from dnastack.client.models import ServiceEndpoint
+from dnastack.alpha.client.wes.client import RunRequest, WesClient
+url, token, params = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+send = requests.Session.request
+def signed(self, method, where, **options):
+    options["headers"] = {**(options.get("headers") or {}), "Authorization": f"Bearer {token}"}
+    return send(self, method, where, **options)
+requests.Session.request = signed
+client = WesClient.make(ServiceEndpoint(url=url))
+assert client.get_service_info()["type"]["artifact"] == "wes"
+workflow = url.split("/ga4gh/")[0] + "/v1/workflows/" + sys.argv[4]
+made = [client.submit(RunRequest(workflow_url=workflow, workflow_params=params, workflow_type="SMK",
+                                 workflow_type_version="9", tags={"n": str(n)})) for n in range(3)]
+listed = [run.run_id for run in client.get_runs(page_size=2)]
+assert listed == made[::-1], (listed, made)
+run = client.run(made[0])
+assert run.status == "QUEUED", run.status
+run.cancel()
+assert run.status in ("CANCELING", "CANCELED"), run.status
+print("submitted, listed by pages, looked at and cancelled")
+"""
+
+
+def environment(folder: Path, name: str) -> Path:
+    """The `bin` of a new environment with that client; RuntimeError with the end of what pip said."""
+    home = folder / name
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    done = subprocess.run([home / "bin" / "pip", "-q", "install", CLIENTS[name]], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{CLIENTS[name]} cannot be installed: {done.stderr[-500:]}")
+    return home / "bin"
+
+
+async def run(*command: object, timeout: float = 300) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+    )
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), timeout)
+    except TimeoutError:
+        process.kill()
+        return 124, f"no end after {timeout:.0f} s"
+    return process.returncode or 0, out.decode(errors="replace")
+
+
+async def dnastack(bin_: Path, url: str, _: PortalWorld) -> tuple[bool, str]:
+    params = json.dumps({"datasets": list(DATASETS.values()), "regions": 4})
+    code, out = await run(bin_ / "python", "-c", DNASTACK, f"{url}/ga4gh/wes/v1/", "token-alice", params, WORKFLOW)
+    return code == 0, out.strip()[-600:]
+
+
+async def wes(bin_: Path, url: str, world: PortalWorld) -> tuple[bool, str]:
+    """wes-client's list, get, log and info; its `run` knows CWL, WDL and Python only."""
+    started = await world.started()
+    ended = Standing(standing="succeeded", sentence="The answer is there.", ended_at=time.time())
+    world.airflow.put(await world.dag_run(started), ended, "success")
+    world.door.watch._known.clear()
+    client = [bin_ / "wes-client", "--host", url.partition("://")[2], "--proto", "http"]
+    client += ["--auth", "Authorization: Bearer token-alice"]
+    for option, wanted in (
+        (["--info"], '"supported_wes_versions"'),
+        (["--list"], started),
+        (["--get", started], '"COMPLETE"'),
+        (["--log", started], "The answer is there."),
+    ):
+        code, out = await run(*client, *option)
+        if code or wanted not in out:
+            return False, f"{' '.join(option)}: {out[-500:]}"
+    return True, "info, list, get, log"
+
+
+async def schemathesis(bin_: Path, url: str, _: PortalWorld) -> tuple[bool, str]:
+    said = []
+    good = True
+    for where, base in ((f"{url}/openapi.json", url), (f"{url}/ga4gh/wes/v1/openapi.json", f"{url}/ga4gh/wes/v1")):
+        options = ["--url", base, "-H", "Authorization: Bearer token-alice", "--max-examples", EXAMPLES]
+        checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+        command = [bin_ / "schemathesis", "run", where, *options, "--checks", checks, "--seed", 1]
+        command += ["--phases", "examples,coverage,fuzzing", "--exclude-path-regex", "crate|files|logs"]
+        code, out = await run(*command, timeout=SECONDS)
+        good = good and code == 0
+        said.append(out[-3000 if code else -300 :].strip())
+    return good, "\n".join(said)
+
+
+async def main(names: list[str]) -> int:
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        async with portal_world(Path(folder), public_url="http://127.0.0.1:8099") as world:
+            world.consent()
+            config = uvicorn.Config(world.app, host="127.0.0.1", port=8099, log_level="warning", lifespan="off")
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve())
+            for name in names or CLIENTS:
+                try:
+                    bin_ = await asyncio.to_thread(environment, Path(folder), name)
+                    good, said = await {"dnastack": dnastack, "wes": wes, "schemathesis": schemathesis}[name](
+                        bin_, "http://127.0.0.1:8099", world
+                    )
+                except RuntimeError as error:
+                    good, said = False, str(error)
+                failed += not good
+                print(f"{'ok    ' if good else 'FAILED'} {CLIENTS[name]}: {said}", flush=True)
+            server.should_exit = True
+            await serving
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1:])))
