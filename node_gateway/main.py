@@ -30,6 +30,7 @@ from node_gateway.db.copy import copy_from
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.descriptors import Descriptors
 from node_gateway.epochs import command as epochs
+from node_gateway.epochs import genotypes
 from node_gateway.epochs.persons import PersonsError
 from node_gateway.listeners import serve
 from node_gateway.redaction import QueuedLog, RedactingFormatter
@@ -60,6 +61,8 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET")]
 OneDataset = Annotated[str | None, typer.Argument(metavar="DATASET", help="All datasets if not given.")]
 Cohort = Annotated[str, typer.Argument(metavar="COHORT", help="As `cohort list` names it.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="VCF or VCF.gz, all with the same samples.")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Where the ids are written, for --persons.")]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
 FROM = "Then copy a gateway's SQLite file into the database, which has to be empty; stop the gateways before."
 Source = Annotated[Path | None, typer.Option("--from", metavar="FILE", help=FROM)]
@@ -174,6 +177,17 @@ def _open(
 def _epochs() -> None:
     """List all epochs: dataset, number, people, day."""
     _print(epochs.lines)
+
+
+@epoch_app.command("persons")
+def _persons(files: Files, out: Out = None) -> None:
+    """List the people of a dataset's decrypted VCF files, and find ids that are one person (`duplicate-people`): by
+    genotypes at 1,000 common sites. Run it inside the node, as a task of your own; ids are printed for duplicates only.
+    """
+    text, good = genotypes.lines(files, out)
+    print(text)
+    if not good:
+        raise typer.Exit(1)
 
 
 @cohort_app.command("list")
