@@ -99,6 +99,12 @@ class Bare:
         """Snakemake in `workdir`, which holds the Snakefile."""
         return self._start(workdir, [*self.arguments(prefix, credential), *more], environment or {})
 
+    def local(self, workdir: Path, prefix: str, *more: str, environment: dict[str, str]) -> tuple[int, str]:
+        """The same workflow by Snakemake's local executor, with its files in the same S3."""
+        storage = ("--default-storage-provider", "s3", "--default-storage-prefix", prefix)
+        server = ("--storage-s3-endpoint-url", self.weed.endpoint, "--nocolor", "--scheduler", "greedy")
+        return self.snakemake(workdir, ["--cores", "2", *storage, *server, *more], environment)
+
     def _start(self, workdir: Path, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.models.dagrun import DagRun
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.utils.session import create_session
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -18,14 +19,12 @@ from starlette.background import BackgroundTask
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
-from gdi.contracts.workflow import CatalogueError
-from gdi.contracts.workflow_files import load
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
+from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.jobs.api import Unavailable, asking, in_airflow
 from gdi_operators.results import answer, crate
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find
-from gdi_operators.settings import settings
 
 router = APIRouter()
 _packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many are made at once
@@ -147,7 +146,7 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
         "outcome": run.outcome if run else "",
         "attempt": run.attempt if run else kept.attempt if kept else 0,
         "run": run.id if run else kept.run if kept else "",
-        "workflow": None if name is None else _workflow(name, run.digest if run else kept.digest if kept else "", kept),
+        "workflow": None if name is None else _workflow(name, run, kept),
         "user": run.user if run else kept.user if kept else "",
         "opened_at": run.opened_at if run else None,
         "closed_at": run.closed_at if run else None,
@@ -161,16 +160,14 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
     }
 
 
-def _workflow(name: str, digest: str, kept: Summary | None) -> dict[str, str]:
-    """Title and version as they were when the results were gathered; before that, as the catalogue has them, where it
-    is still that version.
-    """
+def _workflow(name: str, run: m.Run | None, kept: Summary | None) -> dict[str, str]:
+    """Title and version as they were when the results were gathered; before that, as the run was admitted with them."""
+    digest = run.digest if run else kept.digest if kept else ""
     title, version = (kept.title, kept.version) if kept and kept.digest == digest else ("", "")
-    if not title:
+    if not title and run is not None:
         try:
-            entry = load(settings().need("workflows") / name)
-            if entry.digest == digest:
-                title, version = entry.workflow.title, entry.workflow.version
-        except (CatalogueError, SettingsError, OSError):
+            entry = entry_of_run(name, run)
+            title, version = entry.workflow.title, entry.workflow.version
+        except (AirflowFailException, SettingsError):
             title = ""  # another version lies there, or none: its name says enough
     return {"name": name, "title": title or name, "version": version, "digest": digest}

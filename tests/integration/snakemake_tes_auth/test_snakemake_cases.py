@@ -23,6 +23,21 @@ def test_a_case_ends_as_with_the_local_executor(bare: Bare, case: Case, tmp_path
     case.check(bare, prefix, code, output)
 
 
+HERE_ONLY = ("global_called_name", "mv_input", "envvars_refused_run", "envvars_refused_shell")  # see compatibility.md
+
+
+@pytest.mark.parametrize("case", [c for c in cases() if c.name not in HERE_ONLY], ids=lambda c: c.name)
+def test_the_local_executor_ends_so(bare: Bare, case: Case, tmp_path: Path) -> None:
+    prefix, words = bare.prefix(), iter(case.args)
+    own = [w for w in words if w != "--envvars" or not next(words)]  # the local executor's jobs have all variables
+    case.fill(bare, prefix)
+    code, output = bare.local(case.lay_out(tmp_path), prefix, *own, environment=case.environment)
+    if case.fails:
+        assert code != 0, output
+    else:
+        case.check(bare, prefix, code, output)
+
+
 EDITED = """
 rule all:
     input: "o.txt"

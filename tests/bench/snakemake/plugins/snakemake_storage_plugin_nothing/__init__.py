@@ -35,13 +35,17 @@ class StorageObject(StorageObjectRead, StorageObjectWrite):
         return self.query.removeprefix("nothing://")
 
     def get_inventory_parent(self):
-        return self.cache_key("all")
+        return None if self.found() else self.cache_key("all")
 
     async def inventory(self, cache):
-        cache.exists_in_storage.has_inventory.add(self.get_inventory_parent())
+        if not self.found():
+            cache.exists_in_storage.has_inventory.add(self.get_inventory_parent())
+
+    def found(self):
+        return "/in/" in self.query  # what a workflow finds, and no rule makes
 
     def exists(self):
-        return self.query in FILES or "/in/" in self.query  # what the workflow finds
+        return self.query in FILES or self.found()
 
     def mtime(self):
         return 1.0
