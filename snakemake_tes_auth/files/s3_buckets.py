@@ -23,12 +23,12 @@ class NewBuckets:
         A bucket that may not be made is left to the TES, which says why it cannot write there.
         """
         for one in stored:
-            bucket, asked = getattr(one, "bucket", None), getattr(one, "bucket_exists", None)
-            if bucket is None or not callable(asked) or (key := (id(one.provider), str(bucket))) in self._known:
+            bucket, exists = getattr(one, "bucket", None), getattr(one, "bucket_exists", None)
+            if bucket is None or not callable(exists) or (key := (id(one.provider), str(bucket))) in self._known:
                 continue
             self._known.add(key)
             try:
-                if not asked():
+                if not exists():
                     region = str(getattr(one.provider.settings, "region", None) or HOME)
                     where = {} if region == HOME else {"CreateBucketConfiguration": {"LocationConstraint": region}}
                     one.provider.s3c.create_bucket(Bucket=bucket, **where)

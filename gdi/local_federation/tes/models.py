@@ -124,8 +124,8 @@ class Task(Lenient):
 
     name: Text | None = None
     description: Text | None = None
-    inputs: Annotated[list[Input], Field(max_length=2000)] | None = None
-    outputs: Annotated[list[Output], Field(max_length=2000)] | None = None
+    inputs: Annotated[list[Input], Field(max_length=100_000)] | None = None
+    outputs: Annotated[list[Output], Field(max_length=100_000)] | None = None
     resources: Resources | None = None
     executors: Annotated[list[TaskExecutor], Field(min_length=1, max_length=100)]
     volumes: Annotated[list[FilePath], Field(max_length=100)] | None = None

@@ -87,8 +87,8 @@ async def read_jobs(dag_id: str, dag_run_id: str, after: Annotated[int, Query(ge
             calls = (broker.progress(run), broker.jobs(run, after=after, limit=FIRST if first else PAGE))
             progress, page, known = await asyncio.gather(*calls, broker.get_run(run) if first else _nothing())
     except ProblemError:
-        told = await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
-        return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], **told}})
+        state = await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
+        return JSONResponse({**NOTHING, "progress": {**NOTHING["progress"], **state}})
     except Unavailable as error:
         return JSONResponse({"detail": str(error)}, status_code=503)
     if (

@@ -37,10 +37,10 @@ async def read_results(dag_id: str, dag_run_id: str) -> Response:
     found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if run is None and found.summary is None and problem:
         return JSONResponse({"detail": problem}, status_code=503)
-    told = {"airflow": None} if run else await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
+    state = {"airflow": None} if run else await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
     body = await asyncio.to_thread(_shown, found, run, [n for n in (problem, found.broken) if n])
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
-    return JSONResponse({**body, **told, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]})
+    return JSONResponse({**body, **state, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]})
 
 
 @router.get("/file/{dag_id}/{dag_run_id:path}")

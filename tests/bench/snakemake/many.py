@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 
 from kit import COMMON, HERE, Row, environment, good, timed
 from rig import Rig as Bare
@@ -54,16 +55,19 @@ def _first_task(bare: Bare, folder: Path, count: int) -> Row:
     base = good(timed(alone, cwd=folder, log=folder / "alone.log", env=variables))
     began = time.monotonic()
     process: subprocess.Popen[str] = bare.start(folder, prefix)
+    said: list[str] = []
+    # Snakemake names every input in what it prints: an unread pipe would stop it.
+    Thread(target=lambda: said.extend(process.stdout or ()), daemon=True).start()
     try:
         while not bare.of_prefix(prefix):
             if process.poll() is not None or time.monotonic() - began > 600:
                 process.kill()
-                raise SystemExit(f"no task within 600 s:\n{process.communicate()[0][-3000:]}")
+                raise SystemExit(f"no task within 600 s:\n{''.join(said)[-3000:]}")
             time.sleep(0.2)
         wall = time.monotonic() - began
     finally:
         process.terminate()
-        process.communicate()
+        process.wait(120)
     return Row(f"{count} inputs of one rule: the first task, above Snakemake alone", wall - base.wall, "s", at_most=20)
 
 
