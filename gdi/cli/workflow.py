@@ -18,8 +18,10 @@ from rich.text import Text
 
 from gdi.cli.authoring.check import Finding
 from gdi.cli.authoring.check import check as findings_of
+from gdi.cli.authoring.init import DEFAULT
 from gdi.cli.authoring.init import init as write_entry
 from gdi.cli.authoring.snakefile import lock_of, read_rules
+from gdi.cli.authoring.templates import TEMPLATES
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
 from gdi.contracts.workflow_files import LOCK, load
 
@@ -30,6 +32,7 @@ Catalogue = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="a workflow's name or folder")]
 Names = Annotated[list[str] | None, typer.Argument(help="workflows' names or folders (default: all of the catalogue)")]
+KindOf = Annotated[str, typer.Option("--kind", help=f"the kind of what it releases: {', '.join(TEMPLATES)}")]
 WORKFLOWS = Path("workflows")
 
 
@@ -50,9 +53,9 @@ def _shows_bad_entries(command: Callable[P, int]) -> Callable[P, int]:
 
 @app.command()
 @_shows_bad_entries
-def init(context: typer.Context, name: Name, catalogue: Catalogue = WORKFLOWS) -> int:
-    """Write the smallest good entry."""
-    folder = write_entry(catalogue, name)
+def init(context: typer.Context, name: Name, catalogue: Catalogue = WORKFLOWS, kind: KindOf = DEFAULT) -> int:
+    """Write the smallest good entry that releases something."""
+    folder = write_entry(catalogue, name, kind)
     write_lock(load(folder))
     context.obj.print(
         f"{folder} is ready. Next: edit Snakefile and workflow.yaml, then gdi workflow check {name}", soft_wrap=True

@@ -26,10 +26,16 @@ def gdi(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_new_entry_runs_as_it_is_on_a_federation_of_one_node(tmp_path: Path) -> None:
     assert gdi(tmp_path, "init", "my-counts").returncode == 0
-    done = gdi(tmp_path, "test", "my-counts", "--set", "min_records=2")
+    done = gdi(tmp_path, "test", "my-counts")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "my-counts succeeded" in done.stdout and "sites: 0 sites released" in done.stdout
-    failed = gdi(tmp_path, "test", "my-counts", "--set", "min_records=-1")
-    assert failed.returncode == 1 and "--set: min_records: -1 is less than the minimum of 0" in failed.stdout.replace(
-        "\n", " "
-    )
+    assert "my-counts succeeded" in done.stdout and "sites released" in done.stdout
+    assert "sites: 0 sites released" not in done.stdout
+
+
+def test_a_new_entry_that_counts_people_releases_its_table(tmp_path: Path) -> None:
+    assert gdi(tmp_path, "init", "my-table", "--kind", "table").returncode == 0
+    done = gdi(tmp_path, "test", "my-table")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "people: 1 tables released" in done.stdout
+    failed = gdi(tmp_path, "test", "my-table", "--set", "column=9")
+    assert failed.returncode == 1 and "--set: column: 9 is not of type 'string'" in failed.stdout.replace("\n", " ")

@@ -4,6 +4,10 @@ stale unseen, no trust in a Snakefile.
 
 from __future__ import annotations
 
+import gzip
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,8 @@ from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
 from gdi.cli.main import invoke
 from gdi.contracts.workflow import CatalogueError, RulesLock
 from gdi.contracts.workflow_files import load
+from gdi.releases.kind import Rules
+from gdi.releases.registry import kind_of
 from gdi.runner.sandbox import why_not
 from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 
@@ -156,7 +162,7 @@ def test_a_kind_that_is_not_installed_is_refused_by_name(tmp_path: Path) -> None
     assert releases_of(tmp_path / "good") == []
     (said,) = releases_of(tmp_path / "w", kind="histogram")
     assert said.startswith("workflow.yaml, releases.0.kind: There is no kind of release named 'histogram'")
-    assert said.endswith("Use one of these: allele-counts.")
+    assert "Use one of these: allele-counts, table" in said
 
 
 @pytest.mark.parametrize(
@@ -240,13 +246,13 @@ def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen
     assert cli(console, "init", "my-counts", *catalogue) == 0
     folder = tmp_path / "my-counts"
     made = load(folder)
-    assert made.lock is not None and made.lock.rules == ["count", "release"] and not made.stale
+    assert made.lock is not None and made.lock.rules == ["count", "gather"] and not made.stale
     facts = SnakefileFacts(
         snakemake=made.lock.snakemake,
         rules=[
             RuleFacts(name="all", line=9, kind="norun"),
             RuleFacts(name="count", line=15, kind="shell", container="gdi-task:1"),
-            RuleFacts(name="release", line=30, kind="shell", container="gdi-task:1", makes=["release/sites.json"]),
+            RuleFacts(name="gather", line=30, kind="shell", container="gdi-task:1", makes=["release/sites.json"]),
         ],
     )
     assert check(made, facts) == []
@@ -258,12 +264,33 @@ def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen
     forged = RulesLock(digest=load(folder).digest, snakemake="9.27.1", rules=["count"])
     (folder / "rules.lock").write_text(forged.text())
     assert "names other rules" in str(check(load(folder), facts)[0])
-    assert lock_of(load(folder), facts).rules == ["count", "release"]
+    assert lock_of(load(folder), facts).rules == ["count", "gather"]
     with pytest.raises(CatalogueError, match="rules"):
         lock_of(made, facts.model_copy(update={"rules": [RuleFacts(name="a/b", line=1, kind="shell")]}))
     for bad in ("My-Counts", "../x", "my-counts"):
         assert cli(console, "init", bad, *catalogue) == 1
     assert "is there already" in console.export_text()
+
+
+def test_what_a_new_entry_of_each_kind_writes_is_of_that_kind(tmp_path: Path, console: Console) -> None:
+    vcf, people = tmp_path / "cohort.vcf.gz", tmp_path / "samples.tsv"
+    heading = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", "a", "b", "c"]
+    line = ["1", "7", ".", "A", "C", ".", ".", ".", "GT", "0/1", "1|1:9", "./."]
+    vcf.write_bytes(gzip.compress(("\t".join(heading) + "\n" + "\t".join(line) + "\n").encode()))
+    people.write_text("person\tsex\na\tmale\nb\t\n")
+    rules = Rules(5, 100, levels={"sex": ("female", "male")})
+    for kind, source, more in (("allele-counts", vcf, []), ("table", people, ["sex"])):
+        assert cli(console, "init", f"my-{kind}", "--kind", kind, "--catalogue", str(tmp_path)) == 0
+        entry = load(tmp_path / f"my-{kind}")
+        assert (entry.workflow.releases[0].kind, entry.workflow.releases[0].merge) == (kind, True)
+        scripts = entry.folder / "scripts"
+        counts, release = tmp_path / "counts", tmp_path / "release"
+        for step in ([scripts / "count.py", source, counts], [scripts / "gather.py", release, counts]):
+            subprocess.run([sys.executable, "-B", *map(str, step), *more], check=True)
+        (unit,) = kind_of(kind).node().read(io.BytesIO(release.read_bytes()), rules)
+        assert unit.people == 2 if kind == "table" else unit.rows[0][4:6] == (3, 4)
+    assert cli(console, "init", "my-matrix", "--kind", "matrix", "--catalogue", str(tmp_path)) == 1
+    assert "take one of allele-counts, table" in console.export_text()
 
 
 def test_required_parameters_get_a_value_that_their_schema_allows(tmp_path: Path) -> None:
