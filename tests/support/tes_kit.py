@@ -84,12 +84,14 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 class FakeGateway:
-    """The gateway's internal listener, on TCP and on a unix socket: `GET /s3[-encrypted]/DS/path` with a capability.
-    `faults` are answered first, in turn.
+    """The gateway's internal listener, on TCP and on a unix socket: `GET /s3[-encrypted]/DS/path` with a capability,
+    and htsget for `slices` (by `ENDPOINT/ID?QUERY`). `faults` are answered first, in turn.
     """
 
     def __init__(self, folder: Path, *, funnel: bool) -> None:
         self.files: dict[str, bytes] = {}
+        self.slices: dict[str, bytes] = {}
+        self._blocks: dict[str, bytes] = {}
         self.damaged: set[str] = set()
         self.capabilities = {CAPABILITY}
         self.requests: list[dict[str, str]] = []
@@ -97,8 +99,32 @@ class FakeGateway:
         gateway = self
 
         class Handler(_Handler):
+            def slice(self) -> None:
+                """A ticket of two blocks, the first of them in it; and the second."""
+                token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+                if token not in gateway.capabilities:
+                    self.answer(403, b'{"htsget": {"error": "PermissionDenied"}}', "application/json")
+                elif self.path in gateway._blocks:
+                    self.answer(206, gateway._blocks[self.path])
+                elif (plain := gateway.slices.get(self.path.lstrip("/"))) is not None:
+                    body = encrypt(plain, self.headers["Client-Public-Key"])
+                    path = f"/htsget/blocks/{len(gateway._blocks)}"
+                    gateway._blocks[path] = body[50:]
+                    inline = {"url": "data:;base64," + base64.b64encode(body[:50]).decode()}
+                    headers = {"Authorization": f"Bearer {token}"}
+                    urls = [inline, {"url": f"http://{self.headers['Host']}{path}", "headers": headers}]
+                    self.answer(
+                        200, json.dumps({"htsget": {"format": "VCF", "urls": urls}}).encode(), "application/json"
+                    )
+                else:
+                    self.answer(404, b'{"htsget": {"error": "NotFound"}}', "application/json")
+
             def do_GET(self) -> None:
                 kind, _, rest = unquote(self.path).lstrip("/").partition("/")
+                if kind in ("reads", "variants", "htsget"):
+                    gateway.requests.append({"path": self.path})
+                    self.slice()
+                    return
                 encrypted = kind == "s3-encrypted"
                 gateway.requests.append(
                     {

@@ -207,3 +207,41 @@ rule copy:
     (task,) = bare.of_prefix(prefix)
     assert task["inputs"][0]["url"].partition("#")[0] == "sda://DS1/a b.txt.c4gh"
     assert archive_token not in said + json.dumps(task) and tes_token not in said
+
+
+def test_a_region_by_htsget_reaches_the_rule_as_a_file(bare: Bare, tmp_path: Path) -> None:
+    """One rule for each region, in a command that quotes nothing; a region that is not there fails by its name."""
+    tes_token, gateway = bare.tes.world.aai.token("alice"), bare.tes.world.gateway
+    gateway.capabilities.add(tes_token)
+    for chrom in ("20", "21"):
+        gateway.slices[f"variants/DS1/cohort?format=VCF&referenceName={chrom}&start=0&end=9"] = f"of {chrom}\n".encode()
+    (tmp_path / "token").write_text(tes_token)
+    snakefile = """
+rule all:
+    input: "all.txt"
+rule region:
+    input: storage.sda("htsget://DS1/cohort.vcf.gz?referenceName={chrom}&start=0&end=9")
+    output: "{chrom}.txt"
+    container: "gdi-task:1"
+    shell: "cat {input} > {output}; echo {input} >> {output}"
+rule join:
+    input: expand("{chrom}.txt", chrom=str(config["chromosomes"]).split())
+    output: "all.txt"
+    container: "gdi-task:1"
+    shell: "cat {input} > {output}"
+"""
+    folder = workflow(tmp_path / "w", snakefile)
+    prefix, credential = bare.prefix(), ("--tes-auth-token-file", str(tmp_path / "token"))
+    code, said = bare.run(folder, prefix, "--config", "chromosomes=20 21", credential=credential)
+    assert code == 0, said
+    name = "htsget/DS1/referenceName={},start=0,end=9/cohort.vcf.gz"
+    lines = bare.get(prefix, "all.txt").decode().splitlines()
+    assert lines[0::2] == ["of 20", "of 21"] and [
+        line.endswith(name.format(c)) for c, line in zip((20, 21), lines[1::2], strict=True)
+    ] == [True, True], lines
+    urls = {
+        i["url"].partition("#")[0] for t in bare.of_prefix(prefix) for i in t["inputs"] if "htsget" in i.get("url", "")
+    }
+    assert "htsget://variants/DS1/cohort?format=VCF&referenceName=20&start=0&end=9" in urls, "as Funnel has it"
+    code, said = bare.run(folder, prefix, "--config", "chromosomes=22", credential=credential)
+    assert code == 1 and "referenceName=22" in said and tes_token not in said, said
