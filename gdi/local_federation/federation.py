@@ -54,8 +54,8 @@ class Federation:
         upkeep: bool = True,
         placement: str = "coordinator",
     ) -> None:
-        """`placement`: who starts Snakemake, `node` or `coordinator`. `slots`: tasks at once at a node. `upkeep`:
-        whether Airflow looks by itself for what is due or was left open.
+        """`placement`: who starts Snakemake: `node`, `coordinator`, or `mixed` (the last node's agent). `slots`: tasks at
+        once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
 
         For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`.
         """
@@ -84,7 +84,7 @@ class Federation:
                 extra_datasets or {},
                 tapped,
             )
-            self.layout.placement = placement
+            self.layout.agents = list(self.layout.nodes)[{"node": 0, "mixed": -1}.get(placement, nodes) :]
             self.layout.save()
         self.secrets = Secrets(work / "secrets")
         self.vcf = vcf
@@ -95,11 +95,6 @@ class Federation:
         self.funnel = funnel.chosen()
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
         self.seconds: dict[str, float] = {}
-
-    @property
-    def agents(self) -> bool:
-        """Whether the nodes start Snakemake themselves."""
-        return self.layout.placement == "node"
 
     # --- starting --------------------------------------------------------------------------------
 
@@ -165,7 +160,7 @@ class Federation:
             )
             flavour = "funnel" if self.funnel else "ga4gh"
             add(node.gateway(layout, secrets, n, self.workflows, flavour=flavour))
-            for service in node.agent(layout, secrets, n, self.workflows, self.maker) if self.agents else []:
+            for service in node.agent(layout, secrets, n, self.workflows, self.maker) if n in layout.agents else []:
                 add(service)
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)

@@ -36,7 +36,7 @@ class Layout:
     logs_policy: str = "open"
     extra_datasets: dict[str, str] = field(default_factory=dict)  # dataset → node, besides each node's own
     tapped: bool = False
-    placement: str = "coordinator"  # who starts Snakemake: the nodes' own agents, or the coordinator
+    agents: list[str] = field(default_factory=list)  # nodes that start Snakemake themselves
     gateway_names: dict[str, str] = field(
         default_factory=dict
     )  # node → the name by which others find its gateway, where not on the loopback
@@ -110,6 +110,10 @@ class Layout:
     def broker_url(self, node: str) -> str:
         """Where a node finds the broker."""
         return self.url(f"{node}/broker_tap" if self.tapped else "broker")
+
+    def placement(self, node: str) -> str:
+        """Who starts the node's Snakemake: `node` (its own agent) or `coordinator`."""
+        return "node" if node in self.agents else "coordinator"
 
     def launcher_socket(self, node: str) -> Path:
         """The control socket of a node's own process host."""

@@ -28,9 +28,13 @@ def attempt(driver: Driver, run: Started) -> tuple[int, str, str]:
 
 
 def pods(driver: Driver, run: Started) -> list[dict[str, Any]]:
-    transport = httpx.HTTPTransport(uds=str(core.host_socket(driver.layout)))
-    with httpx.Client(transport=transport, base_url="http://host", timeout=60) as client:
-        return [p for p in client.get("/pods").json() if p["name"].startswith(run.run)]
+    """Of the coordinator's host, and of the nodes' own."""
+    found: list[dict[str, Any]] = []
+    own = [driver.layout.launcher_socket(node) for node in driver.layout.agents]
+    for socket in (core.host_socket(driver.layout), *own):
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://host", timeout=60) as client:
+            found += [p for p in client.get("/pods").json() if p["name"].startswith(run.run)]
+    return found
 
 
 def finished(driver: Driver, run: Started) -> Counter[tuple[str, str]]:

@@ -31,6 +31,7 @@ def kill_snakemake(driver: Driver) -> None:
 KILLS: dict[str, Any] = {
     "broker": lambda d: d.federation.supervisor.kill("broker"),
     "gateway": lambda d: d.federation.supervisor.kill("node-a-gateway"),
+    "agent": lambda d: d.federation.supervisor.kill("node-b-agent"),
     "snakemake": kill_snakemake,
     "tes": lambda d: d.federation.supervisor.kill("node-b-tes"),
     "scheduler": lambda d: d.federation.supervisor.kill("airflow-scheduler"),

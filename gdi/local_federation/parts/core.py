@@ -116,7 +116,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
             "datasets": layout.datasets(node),
             "sda_audience": layout.url(f"{node}/sda"),
             "tes_audience": layout.url(f"{node}/tes"),
-            "placement": layout.placement,
+            "placement": layout.placement(node),
         }
         for node in layout.nodes
     ]
