@@ -1,5 +1,5 @@
-"""`gdi workflow init | check | lock | test`: what the author of a workflow needs, from the first file to a run on a
-federation of one node.
+"""`gdi workflow init | check | lock | test | approve`: what the author of a workflow needs, from the first file to a
+run on a federation of one node; and how a reviewer signs it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from gdi.cli.authoring.init import DEFAULT
 from gdi.cli.authoring.init import init as write_entry
 from gdi.cli.authoring.snakefile import lock_of, read_rules
 from gdi.cli.authoring.templates import TEMPLATES
+from gdi.contracts import approval
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
-from gdi.contracts.workflow_files import LOCK, load
+from gdi.contracts.workflow_files import APPROVALS, LOCK, load
+from gdi.kit.jose import SigningKey, issuer_of
+from gdi.kit.secret_files import read_secret
+from gdi.kit.settings import SettingsError
 
 P = ParamSpec("P")
 app = typer.Typer(no_args_is_help=True, help="For authors of workflows: init, check, lock, test.")
@@ -93,6 +97,42 @@ def lock(context: typer.Context, names: Names = None, catalogue: Catalogue = WOR
     for folder in _folders(names, catalogue):
         changed = write_lock(load(folder))
         context.obj.print(f"{folder / LOCK}: {'written' if changed else 'is up to date'}", soft_wrap=True)
+    return 0
+
+
+@app.command()
+@_shows_bad_entries
+def approve(
+    context: typer.Context,
+    name: Name,
+    key: Annotated[Path, typer.Option(metavar="FILE", help="your private key (PEM, P-256, mode 0600)")],
+    key_id: Annotated[str, typer.Option(metavar="ID", help="its id in policies (default: the file's name)")] = "",
+    reviewer: Annotated[str, typer.Option(metavar="NAME", help="who you are")] = "",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="how long the signature counts")] = 730,
+    catalogue: Catalogue = WORKFLOWS,
+) -> int:
+    """Sign that you read this version; nodes that trust your key run it. Adds a line to `approvals`."""
+    entry = load(_folders([name], catalogue)[0])
+    if loose := approval.loose_parameters(entry.workflow):
+        raise CatalogueError(
+            f"{entry.folder}: parameters.{loose[0]} may be any text, so no node runs it: give it an enum, or an"
+            " anchored pattern of letters, digits and ._:-"
+        )
+    try:
+        signer = SigningKey.from_pem(read_secret(key, "--key"))
+    except (ValueError, SettingsError) as error:
+        raise CatalogueError(f"--key: {error}") from None
+    key_id = key_id or key.stem
+    claims = approval.claims_for(entry.workflow, entry.digest, reviewer or key_id)
+    token = approval.sign(claims, signer, key_id, lifetime=days * 86400)
+    kept = [line for line in approval.read(entry.folder) if approval.digest_in(line) == entry.digest]
+    kept = [line for line in kept if issuer_of(line) != key_id]
+    file = entry.folder / APPROVALS
+    file.write_text("".join(f"{line}\n" for line in [*kept, token]))
+    context.obj.print(f"{file}: {entry.digest} signed as {key_id}. In a node's policy:", soft_wrap=True)
+    entry_ = {"id": key_id, "key": signer.jwk(), "may": [entry.workflow.name]}
+    policy = {"workflows": [{"approved_by": key_id}], "approvers": [entry_]}
+    context.obj.print(Text(yaml.safe_dump(policy, sort_keys=False)), soft_wrap=True)
     return 0
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import jwt
 from pydantic import BaseModel, Field, ValidationError
 
 from gdi.contracts.ids import Digest, KindName, Label, WorkflowName
 from gdi.contracts.workflow import Workflow
+from gdi.contracts.workflow_files import APPROVALS
 from gdi.kit.canonical import canonical_json, sha256_hex
-from gdi.kit.jose import SigningKey, TokenError, verify
+from gdi.kit.jose import BROKEN, SigningKey, TokenError, verify
 
 TYPE = "workflow-approval+jwt"
-FILE = "approvals"  # beside rules.lock: one JWS a line
 MAX_APPROVALS, MAX_CHARACTERS = 20, 20_000
 
 
@@ -61,10 +62,18 @@ def check(token: str, key_id: str, public_key: dict[str, Any], wanted: ApprovalC
         raise TokenError("it approves another version")
 
 
+def digest_in(token: str) -> str:
+    """Which version a signature is about, unproven; empty where that cannot be read."""
+    try:
+        return str(jwt.decode(token, options={"verify_signature": False}).get("digest", ""))
+    except BROKEN:
+        return ""
+
+
 def read(folder: Path) -> list[str]:
     """The signatures beside a catalogue entry; none where there is no file. What is too much is left out."""
     try:
-        text = (folder / FILE).read_text()
+        text = (folder / APPROVALS).read_text()
     except (OSError, UnicodeDecodeError):
         return []
     lines = [line.strip() for line in text.splitlines()]
@@ -88,12 +97,24 @@ def _bounded(schema: dict[str, Any], depth: int = 0) -> bool:
     kinds = kinds if isinstance(kinds, list) else [kinds]
     if "array" in kinds and not (isinstance(schema.get("items"), dict) and _bounded(schema["items"], depth + 1)):
         return False
-    if "object" in kinds or None in kinds:
+    if None in kinds or ("object" in kinds and not _bounded_object(schema, depth)):
         return False
     if "string" not in kinds:
         return True
     pattern = schema.get("pattern")
     return isinstance(pattern, str) and pattern[:1] == "^" and pattern[-1:] == "$" and _plain(pattern)
+
+
+def _bounded_object(schema: dict[str, Any], depth: int) -> bool:
+    """Declared members, and others only by bounded names and of a bounded form."""
+    declared, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+    if not all(isinstance(one, dict) and _bounded(one, depth + 1) for one in declared.values()):
+        return False
+    if others is False:
+        return True
+    names = schema.get("propertyNames")
+    bounded_names = isinstance(names, dict) and _bounded({"type": "string", **names}, depth + 1)
+    return bounded_names and isinstance(others, dict) and _bounded(others, depth + 1)
 
 
 def _plain(pattern: str) -> bool:

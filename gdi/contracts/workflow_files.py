@@ -13,18 +13,19 @@ from gdi.kit.models import load_model
 
 MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
 LOCK = "rules.lock"
+APPROVALS = "approvals"  # reviewers' signatures (gdi.contracts.approval)
 
 
 def files_of(folder: Path) -> list[str]:
-    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links and rules.lock are
-    not part of it.
+    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links, rules.lock and
+    reviewers' signatures are not part of it.
     """
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         if _left_out(relative) or path.is_symlink() or not path.is_file():
             continue
-        if relative.as_posix() != LOCK:
+        if relative.as_posix() not in (LOCK, APPROVALS):
             found.append(relative.as_posix())
     return found
 

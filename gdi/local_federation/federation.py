@@ -54,8 +54,8 @@ class Federation:
         upkeep: bool = True,
         placement: str = "coordinator",
     ) -> None:
-        """`placement`: who starts Snakemake: `node`, `coordinator`, or `mixed` (the last node's agent). `slots`: tasks at
-        once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
+        """`placement`: who starts Snakemake: `node`, `coordinator`, or `mixed` (the last node's agent). `slots`: tasks
+        at once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
 
         For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`.
         """
