@@ -1,0 +1,1 @@
+"""Figures of a federation whose nodes start Snakemake themselves (docs/benchmarks.md)."""
