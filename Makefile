@@ -63,6 +63,10 @@ bench-airflow: setup
 bench-disclosure: setup
 	@$(BIN)/python -m tests.bench.disclosure $(ARGS)
 
+# Orders, agents, preflight: one line a figure. ARGS="kills" runs one part of kills, waiting, preflight, launcher.
+bench-federation: setup
+	@$(BIN)/python -m tests.bench.federation $(ARGS)
+
 # Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
 test-kubernetes: setup
 	@$(PYTEST) -n 0 -m "kubernetes and not kubernetes_long" -o testpaths=tests/kubernetes $(ARGS)

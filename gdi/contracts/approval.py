@@ -85,7 +85,7 @@ def loose_parameters(workflow: Workflow) -> list[str]:
     return [name for name, schema in workflow.parameters.items() if not _bounded(schema)]
 
 
-SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-[]{}(),+*?|^$\\dw")
+SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-<>[]{}(),+*?|^$\\dw")
 
 
 def _bounded(schema: dict[str, Any], depth: int = 0) -> bool:
@@ -118,14 +118,17 @@ def _bounded_object(schema: dict[str, Any], depth: int) -> bool:
 
 
 def _plain(pattern: str) -> bool:
-    """Whether a pattern can match nothing but letters, digits and `._:-`: no dot outside a class, no negated class."""
-    inside = False
+    """Whether a pattern can match nothing but letters, digits, `._:-`, and the `<>*+` of VCF's alleles: no dot outside a
+    class, no negated class, no alternative outside a group, which the anchors would not hold.
+    """
+    inside, depth = False, 0
     previous = ""
     for character in pattern:
         if character not in SAFE or (character == "." and not inside and previous != "\\"):
             return False
-        if character == "^" and previous == "[":
+        if (character == "^" and previous == "[") or (character == "|" and depth == 0):
             return False
+        depth += {"(": 1, ")": -1}.get(character, 0) * (not inside)
         inside = character == "[" or (inside and character != "]")
         previous = character
-    return "\\w" not in pattern and "|" not in pattern
+    return "\\w" not in pattern
