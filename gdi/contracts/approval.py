@@ -118,8 +118,8 @@ def _bounded_object(schema: dict[str, Any], depth: int) -> bool:
 
 
 def _plain(pattern: str) -> bool:
-    """Whether a pattern can match nothing but letters, digits, `._:-`, and the `<>*+` of VCF's alleles: no dot outside a
-    class, no negated class, no alternative outside a group, which the anchors would not hold.
+    """Whether a pattern can match nothing but letters, digits, `._:-`, and the `<>*+` of VCF's alleles: no dot outside
+    a class, no negated class, no alternative outside a group, which the anchors would not hold.
     """
     inside, depth = False, 0
     previous = ""
