@@ -31,6 +31,8 @@ def make_plain(root: Path, folders: Sequence[Path]) -> int:
         for base, directories, files in os.walk(folder, onerror=_refuse):  # does not enter linked folders
             for name in (*directories, *files):
                 removed += not _plain(root, Path(base, name))
+            # A link to a folder was among them and is gone: it is not to be entered.
+            directories[:] = [name for name in directories if Path(base, name).is_dir()]
             for name in directories:
                 _open_up(Path(base, name))
     return removed
