@@ -135,7 +135,8 @@ class RealAirflow:
     where it is not SQLite.
 
     executor: with CeleryExecutor `queue` is Redis's URL, and components whose names begin with `worker` are Celery
-    workers of `concurrency` processes. `patience`: seconds for its start.
+    workers of `concurrency` processes. Those that begin with `triggerer-` are more triggerers. `patience`: seconds for
+    its start.
     """
 
     patience = 200.0
@@ -216,6 +217,8 @@ class RealAirflow:
             command = [name]
             if name == "api-server":
                 command += ["--host", "127.0.0.1", "--port", str(self.port)]
+            elif name.startswith("triggerer-"):
+                command = ["triggerer", "--skip-serve-logs"]
             elif name.startswith("worker"):  # logs are read from the folder that all share
                 command = [
                     "celery",
