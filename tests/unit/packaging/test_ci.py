@@ -169,3 +169,9 @@ def test_the_budgets_fit_into_the_hour_and_leave_nothing_to_chance(ci: ModuleTyp
         assert all(f"\n{report}:" in makefile for report in stage.reports)
     for word in (" ".join((ci.SYSTEM, ci.WITHOUT))).split():
         assert word.startswith("--") or (ROOT / word.partition("::")[0]).is_file(), word
+
+
+def test_every_file_of_kubernetes_has_its_place_in_the_order(ci: ModuleType) -> None:
+    there = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "kubernetes").glob("test_*.py")}
+    assert sorted(ci.IN_ORDER) == sorted(there)
+    assert ci.PODS.command[-1].split()[0] == "ARGS=tests/kubernetes/test_cluster.py", "paths first: make knows them so"
