@@ -15,6 +15,8 @@ from gdi.contracts.run_token import RunClaims
 from gdi.kit.database import insert
 from gdi.kit.jose import SigningKey
 from node_gateway.db import store as db
+from node_gateway.epochs import store
+from node_gateway.epochs.admission import OpenEpoch
 
 AT_WORK = ("taken", "running")
 TOKEN_LIFETIME = 300.0
@@ -83,6 +85,11 @@ class NodeOrder:
 class NodeOrders:
     def __init__(self, database: db.GatewayDatabase) -> None:
         self._db = database
+
+    async def open_epochs(self) -> list[OpenEpoch]:
+        """What of the node's epochs an admission may depend on."""
+        async with self._db.read() as connection:
+            return [epoch.facts for epoch in await store.all_epochs(connection)]
 
     async def add(self, claims: OrderClaims, broker_generation: int) -> bool:
         """Whether it is new: False where the order is here already, or its nonce was used for another."""

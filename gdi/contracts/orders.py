@@ -32,6 +32,7 @@ OrderReason = Literal[
     "workflow-not-approved",
     "parameters",
     "dataset-unknown",
+    "not-open",  # the node's operator opened nothing such: no epoch, or no people told apart
     "no-visa",
     "visa-expired",
     "visa-untrusted",

@@ -13,6 +13,7 @@ import httpx
 from pydantic import ValidationError
 
 from gdi.broker_client.node_agent import NodeAgentClient
+from gdi.contracts.cohorts import AdmissionQuestion
 from gdi.contracts.orders import QUESTION_TYPE, TYPE, OrderClaims, QuestionClaims
 from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpacked
 from gdi.kit.canonical import sha256_hex
@@ -20,6 +21,7 @@ from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
 from gdi.visas.visas import Passport, Visa, Visas
 from node_gateway.agent.decision import Admitted, RefusedOrder, decide
+from node_gateway.epochs import admission
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
 
@@ -68,7 +70,20 @@ class Judge:
         policy = self.policy.current()
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
         admitted = decide(claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None)
+        await self._open(claims)
         return admitted, _ends(passport, claims.datasets)
+
+    async def _open(self, claims: QuestionClaims) -> None:
+        """The same decision as at the gateway's own door (`epochs.admission`), before anything runs."""
+        question = AdmissionQuestion(
+            workflow=claims.workflow, digest=claims.digest, datasets=tuple(sorted(set(claims.datasets)))
+        )
+        try:
+            admission.decide(
+                self.policy.current(), self.policy.datasets.all(), await self.orders.open_epochs(), question
+            )
+        except ProblemError as error:
+            raise RefusedOrder("not-open", error.problem.detail) from None
 
     async def not_older(self, claims: OrderClaims) -> None:
         if any(order.attempt > claims.attempt for order in await self.orders.of_run(claims.run)):
