@@ -7,7 +7,7 @@ REPORTS ?=
 PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.xml)
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
-  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure images dist lint setup nightly-runner nightly-operators \
+  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-analyses images dist lint setup nightly-runner nightly-operators \
   nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes nightly-portal
 
 demo: setup
@@ -66,6 +66,10 @@ bench-disclosure: setup
 # Orders, agents, preflight: one line a figure. ARGS="kills" runs one part of kills, waiting, preflight, launcher.
 bench-federation: setup
 	@$(BIN)/python -m tests.bench.federation $(ARGS)
+
+# Analyses beside their peers (Debian's bcftools and plink2 on the path), CPU seconds; ends with 1 where a row is short.
+bench-analyses: setup
+	@$(BIN)/python -m tests.bench.analyses $(ARGS)
 
 # Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
 test-kubernetes: setup

@@ -1,0 +1,170 @@
+"""`make bench-analyses`: what analyses cost beside their peers, in one call over the same files. CPU seconds (user and
+system) of all processes. Prints every row and ends with 1 where one is short of its target.
+
+Genotypes are drawn by numpy (seed 17): frequencies of a Beta(0.2, 2), sites independent, so that files compress as
+real ones of rare variants do. `--sites`, `--people`: the target's size is 1.1 million and 2,504.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pysam
+
+from gdi.releases.allele_counts.coordinator import AlleleCountsCoordinator
+from gdi.releases.allele_counts.node import AlleleCountsNode
+from gdi.releases.disclosure.past import Past
+from gdi.releases.kind import Rules
+from gdi.releases.variant_statistics.statistics import minus_log10_p
+
+ROOT = Path(__file__).parents[2]
+SEED = 17
+REGIONS = 4
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row: what was measured, beside what, and whether that is within the target (None: printed only)."""
+
+    what: str
+    measured: str
+    good: bool | None = None
+
+    def __str__(self) -> str:
+        verdict = "" if self.good is None else "ok" if self.good else "SHORT"
+        return f"{self.what:<62} {self.measured:<44} {verdict}"
+
+
+def cpu(*command: object) -> float:
+    """CPU seconds of a process and its children. CalledProcessError where it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def script(workflow: str, name: str, *arguments: object) -> float:
+    return cpu(sys.executable, "-B", ROOT / "workflows" / workflow / "scripts" / name, *arguments)
+
+
+def cohort(file: Path, sites: int, people: int) -> None:
+    chance = np.random.default_rng(SEED)
+    head = '##fileformat=VCFv4.2\n##contig=<ID=22>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
+    names = "\t".join(f"S{n}" for n in range(people))
+    with pysam.BGZFile(str(file), "wb") as out:
+        out.write(f"{head}#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{names}\n".encode())
+        letters = np.empty((people, 4), np.uint8)
+        letters[:, 1], letters[:, 3] = ord("|"), ord("\t")
+        for site in range(sites):
+            letters[:, (0, 2)] = (chance.random((people, 2)) < chance.beta(0.2, 2)) + ord("0")
+            out.write(
+                f"22\t{1000 + 10 * site}\tv{site}\tA\tC\t.\tPASS\t.\tGT\t".encode() + letters.tobytes()[:-1] + b"\n"
+            )
+
+
+def frequencies(vcf: Path, folder: Path) -> list[Figure]:
+    """allele-frequency's tasks beside one `bcftools +fill-tags` and plink2 `--freq`."""
+    ours = script("allele-frequency", "validate.py", vcf, folder / "v.json")
+    ours += script("allele-frequency", "regions.py", folder / "v.json", folder / "r.json", "--regions", REGIONS)
+    parts = [folder / "d" / f"{n}.jsonl" for n in range(REGIONS)]
+    parts[0].parent.mkdir()
+    for n, part in enumerate(parts):
+        ours += script("allele-frequency", "count.py", vcf, folder / "r.json", n, part)
+    ours += script("allele-frequency", "gather.py", folder / "release.json", *parts)
+    peer = cpu("bcftools", "+fill-tags", vcf, "-Oz", "-o", folder / "filled.vcf.gz", "--", "-t", "AC,AN,AF")
+    plink = cpu("plink2", "--vcf", vcf, "--freq", "--threads", "1", "--out", folder / "plink")
+    beside = f"{ours:.1f} s; {ours / peer:.2f} of bcftools {peer:.1f} s"
+    return [
+        Figure("allele frequencies, CPU of all tasks (at most 1.5 times bcftools)", beside, ours <= 1.5 * peer),
+        Figure("the same by plink2", f"{plink:.1f} s"),
+    ]
+
+
+def check_and_merge(release: Path, folder: Path) -> list[Figure]:
+    """Rows of allele counts for each second of CPU, of the node's check and of the centre's merge."""
+    half, rules = AlleleCountsNode(), Rules(5, 10_000_000, "reference")
+    started = time.process_time()
+    units = half.read(io.BytesIO(release.read_bytes()), rules)
+    checked = half.check(units, rules, Past())
+    with (folder / "released.json").open("wb") as out:
+        half.write(out, checked.released, checked.withheld, half.scope(units), rules)
+    checking = len(units) / (time.process_time() - started)
+    centre, started = AlleleCountsCoordinator(), time.process_time()
+    nodes = {name: centre.read(name, folder / "released.json") for name in ("a", "b")}
+    answer = centre.merge(nodes, list(nodes))
+    centre.write_table(answer, folder / "answer.tsv")
+    merging = 2 * len(answer) / max(time.process_time() - started, 1e-9)
+    return [
+        Figure("check, rows for each second of CPU (at least 500,000)", f"{checking:,.0f}", checking >= 500_000),
+        Figure("merge, rows for each second of CPU (at least 500,000)", f"{merging:,.0f}", merging >= 500_000),
+    ]
+
+
+def association(folder: Path, variants: int, people: int) -> list[Figure]:
+    """gwas's tasks at one node beside plink2 `--glm` from the same VCF.gz."""
+    vcf, chance = folder / "g.vcf.gz", np.random.default_rng(SEED + 1)
+    cohort(vcf, variants, people)
+    ages, values = chance.integers(20, 80, people), chance.normal(size=people)
+    lines = [f"S{n}\t{ages[n]}\t{values[n]:.6f}" for n in range(people)]
+    (folder / "s.tsv").write_text("\n".join(["person\tage\tldl", *lines, ""]))
+    (folder / "s.txt").write_text("\n".join(["#IID\tage\tldl", *lines, ""]))
+    question = json.dumps({"person": "person", "phenotype": "ldl", "covariates": ["age"], "model": "linear"})
+    ours = script("gwas", "validate.py", vcf, folder / "gv.json")
+    ours += script("gwas", "regions.py", folder / "gv.json", folder / "gr.json", "--regions", 1)
+    ours += script(
+        "gwas", "regress.py", vcf, folder / "s.tsv", folder / "gr.json", 0, folder / "g.tsv", "--question", question
+    )
+    shared = ("--pheno", folder / "s.txt", "--pheno-name", "ldl", "--covar", folder / "s.txt", "--covar-name", "age")
+    glm = ("--glm", "hide-covar", "cols=chrom,pos,ref,alt,beta,se,p", "--covar-variance-standardize")
+    peer = cpu("plink2", "--vcf", vcf, *shared, *glm, "--threads", 1, "--out", folder / "glm")
+    theirs = {}
+    for line in (folder / "glm.ldl.glm.linear").read_text().splitlines()[1:]:
+        _, pos, _, _, alt, counted, beta, se, _ = line.split("\t")
+        if beta != "NA":
+            theirs[pos] = (float(beta) * (1 if counted == alt else -1), float(se))
+    worst = 0.0
+    for line in (folder / "g.tsv").read_text().splitlines()[2:]:
+        cells = line.split("\t")
+        if cells[1] in theirs and int(cells[6]) >= 20:
+            difference = minus_log10_p(float(cells[11]), float(cells[12])) - minus_log10_p(*theirs[cells[1]])
+            worst = max(worst, abs(difference))
+    beside = f"{ours:.1f} s; {ours / peer:.2f} of plink2 {peer:.1f} s"
+    return [
+        Figure(f"gwas, {variants:,} variants of {people:,} people (at most 5 times plink2)", beside, ours <= 5 * peer),
+        Figure("the same, largest difference of -log10 P (at most 1e-4)", f"{worst:.1e}", worst <= 1e-4),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sites", type=int, default=20_000)
+    parser.add_argument("--people", type=int, default=2504)
+    parser.add_argument("--variants", type=int, default=10_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cohort(folder / "c.vcf.gz", options.sites, options.people)
+        print(f"{options.sites:,} sites of {options.people:,} people, {(folder / 'c.vcf.gz').stat().st_size:,} bytes")
+        figures = frequencies(folder / "c.vcf.gz", folder)
+        figures += check_and_merge(folder / "release.json", folder)
+        figures += association(folder, options.variants, options.people // 2)
+    for figure in figures:
+        print(figure)
+    print("not measured here: bytes fetched by region, variant-lookup through Airflow, 20 million rows, rounds")
+    return int(any(figure.good is False for figure in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
