@@ -38,8 +38,8 @@ def _when(seconds: float | None) -> str:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):  # the first one is an id, to be copied whole
+        made.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return made
