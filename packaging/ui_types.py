@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from gdi.contracts.progress import Job, JobPage, Progress
+from gdi.contracts.run_endings import Standing
 
 FILE = Path(__file__).parents[1] / "plugins" / "gdi_operators" / "ui" / "src" / "contract.ts"
 # A model whose defaults are left out on the way (model_dump(exclude_defaults=True)), or one that comes whole.
 SPARSE: tuple[type[BaseModel], ...] = (Job, JobPage)
-WHOLE: tuple[type[BaseModel], ...] = (Progress,)
+WHOLE: tuple[type[BaseModel], ...] = (Progress, Standing)
 HEAD = "// Written by packaging/ui_types.py from gdi/contracts: change it there.\n"
 
 
@@ -35,7 +36,9 @@ def _interface(name: str, schema: dict[str, Any], *, sparse: bool) -> str:
     lines = [f"export interface {name} {{"]
     for field, part in schema["properties"].items():
         absent = (sparse and "default" in part) or (sparse and field not in schema.get("required", ()))
-        lines.append(f"  {field}{'?' if absent else ''}: {_type(part, sparse=sparse)};")
+        line = f"  {field}{'?' if absent else ''}: {_type(part, sparse=sparse)};"
+        name_, _, union = line.partition(": ")
+        lines += [line] if len(line) <= 120 else [f"{name_}:", *(f"    | {part}" for part in union.split(" | "))]
     return "\n".join([*lines, "}", ""])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gdi.contracts import broker_api as m
 from tests.support.browser import Browser
 from tests.support.ui_fixtures import FRAME, shown, words
 from tests.support.ui_world import DAG, PICTURES, Airflow, Broker
@@ -274,6 +275,47 @@ def test_a_run_that_was_not_admitted_says_so_and_where_the_reason_is(
         database.execute("UPDATE dag_run SET state = 'failed' WHERE run_id = 'refused'")
     shown(page, "The log of the admission task says which dataset was refused")
     page.picture(PICTURES / "refused.png")
+
+
+def airflow_says(airflow: Airflow, run: str, state: str) -> None:
+    """What the scheduler, which does not run here, would store."""
+    with sqlite3.connect(airflow.folder / "airflow.db") as database:
+        database.execute("UPDATE dag_run SET state = ? WHERE run_id = ?", (state, run))
+
+
+def test_one_sentence_says_why_on_top_and_nothing_is_green_in_a_run_that_failed(
+    page: Browser, opened: Opened, airflow: Airflow, broker: Broker
+) -> None:
+    run = opened("why", half_done())
+    airflow_says(airflow, "why", "failed")
+    broker.open("why", state="closed", outcome="failed", failing=m.Failing(node="node-b", reason="a bad line"))
+    shown(page, "node-b failed: a bad line.")
+    until_rows(page, 7)
+    seen = words(page)
+    assert seen.index("node-b failed: a bad line.") < seen.index("Jobs") and "7 jobs" in seen and " of 7 jobs" in seen
+    green = f"[...{FRAME}.querySelectorAll('.done, .done .sign')].map(e => getComputedStyle(e))"
+    colours = page.evaluate(f"{green}.flatMap(s => [s.color, s.backgroundColor])")
+    assert colours and not {"rgb(21, 128, 61)", "rgb(74, 222, 128)"} & set(colours)
+    assert run in broker.runs
+
+
+def test_a_run_is_stopped_from_its_page_after_a_question(page: Browser, opened: Opened, airflow: Airflow) -> None:
+    opened("stop-me", half_done())
+    airflow_says(airflow, "stop-me", "running")
+    page.wait(button("Stop the run"), "the button")
+    page.evaluate(f"{button('Stop the run')}.click()")
+    page.wait(button("No"), "the question")
+    page.evaluate(f"{button('No')}.click()")
+    page.wait(f"!{button('Yes, stop it')}", "nothing happened")
+    page.evaluate(f"{button('Stop the run')}.click()")
+    page.wait(button("Yes, stop it"), "the question again")
+    page.evaluate(f"{button('Yes, stop it')}.click()")
+    shown(page, "The run is being stopped.")
+    assert airflow.http.get(f"/api/v2/dags/{DAG}/dagRuns/stop-me").json()["state"] == "failed"
+
+
+def button(words: str) -> str:
+    return f"[...{FRAME}.querySelectorAll('button')].find(b => b.innerText === {json.dumps(words)})"
 
 
 def test_a_broker_that_is_away_is_said_and_what_was_read_stays(page: Browser, opened: Opened, broker: Broker) -> None:

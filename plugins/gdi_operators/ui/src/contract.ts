@@ -91,3 +91,27 @@ export interface RuleProgress {
   started_at: number | null;
   ended_at: number | null;
 }
+
+export interface Standing {
+  known: boolean;
+  standing:
+    | "starting"
+    | "queued"
+    | "admitting"
+    | "running"
+    | "waiting"
+    | "stopping"
+    | "succeeded"
+    | "empty"
+    | "failed"
+    | "refused"
+    | "stopped";
+  sentence: string;
+  next_step: string;
+  waiting_for: string[];
+  fault: "" | "workflow" | "access" | "system";
+  attempt: number;
+  admitted_at: number | null;
+  ended_at: number | null;
+  nodes: NodeProgress[];
+}

@@ -1,6 +1,7 @@
 // The run's Jobs tab: what failed and why, how far it is, the rules by node, a timeline, and every job.
 import { memo, useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 import { type JobState, type Progress, waitsFor } from "../api";
+import { endedBadly, useStanding, Why } from "../standing";
 import { State } from "../State";
 import { number, plural, type Said, span } from "../words";
 import { Details } from "./Details";
@@ -60,8 +61,11 @@ const Summary = memo(function Summary({
   complete: boolean;
   now: number;
 }) {
-  const total = run.nodes.reduce((sum, n) => sum + n.total, 0);
-  const done = run.nodes.reduce((sum, n) => sum + n.done, 0);
+  const listed = complete && run.state === "closed" && rows.length > 0; // then all that was is in the list below
+  const total = listed ? rows.length : run.nodes.reduce((sum, n) => sum + n.total, 0);
+  const done = listed
+    ? rows.filter((r) => r.state === "done").length
+    : Math.min(run.nodes.reduce((sum, n) => sum + n.done, 0), total);
   const failed = run.rules.reduce((sum, r) => sum + r.failed, 0);
   const running = run.rules.reduce((sum, r) => sum + r.running, 0);
   const started = run.rules.flatMap((r) => r.started_at ?? []);
@@ -104,6 +108,7 @@ const Summary = memo(function Summary({
 export function JobsPage() {
   const view = useFeed();
   const run = view.progress;
+  const standing = useStanding();
   const [wanted, want] = useState<Wanted>(NOTHING);
   const [order, setOrder] = useState<Order>({ by: "state", down: false });
   const [active, setActive] = useState("");
@@ -164,6 +169,7 @@ export function JobsPage() {
     );
   }
   const [[kind, word], why] = headline(run);
+  const bad = endedBadly(standing) || run.failing !== null || ["failed", "cancelled"].includes(run.outcome);
   const toggle = (state: JobState) => {
     const states = new Set(wanted.states);
     if (!states.delete(state)) states.add(state);
@@ -171,10 +177,11 @@ export function JobsPage() {
   };
   const filtered = wanted.words || wanted.states.size || wanted.node || wanted.rule;
   return (
-    <main className={opened ? "with-details" : undefined}>
+    <main className={`${opened ? "with-details" : ""} ${bad ? "bad" : ""}`.trim() || undefined}>
       <h1 role="status">
         <State kind={kind} word={word + (run.attempt > 1 ? ` (attempt ${run.attempt})` : "")} />
       </h1>
+      <Why standing={standing} stop />
       <Summary run={run} rows={rows} complete={view.complete} now={now} />
       {(view.problem || why) && (
         <p className="note" role="status">

@@ -101,7 +101,9 @@ export function said(found: Estimate | null, progress: Progress): string {
   if (!found) return "no estimate yet: no job has finished";
   if (found.unknown.length) {
     const rules = found.unknown.length === 1 ? "1 rule has" : `${found.unknown.length} rules have`;
-    return `at least ${about(found.low)} left; ${rules} not shown yet how long a job takes`;
+    // A few seconds before jobs of minutes say nothing; a minute or more is a lower bound worth having.
+    const least = found.low >= 60 ? `at least ${about(found.low)} left` : "no estimate yet";
+    return `${least}; ${rules} not shown yet how long a job takes`;
   }
   const [low, high] = [about(found.low), about(found.high)];
   return low === high ? `about ${high} left` : `about ${low} to ${high} left`;

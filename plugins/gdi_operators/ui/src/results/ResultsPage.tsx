@@ -2,6 +2,7 @@
 // away.
 import { type ReactNode, useEffect, useState } from "react";
 import { address, read, Refused, waitsFor } from "../api";
+import { endedBadly, useStanding, Why } from "../standing";
 import { State } from "../State";
 import { bytes, moment, number, plural } from "../words";
 import { AnswerTable } from "./AnswerTable";
@@ -211,6 +212,7 @@ function headline(results: Results): readonly ["waiting" | "running" | "done" | 
 
 export function ResultsPage() {
   const { results, problem } = useResults();
+  const standing = useStanding();
   if (!results) {
     return (
       <main>
@@ -219,12 +221,15 @@ export function ResultsPage() {
       </main>
     );
   }
-  const [kind, word, note] = headline(results);
+  const [told, word, note] = headline(results);
+  const bad = endedBadly(standing) || ["failed", "cancelled"].includes(results.outcome);
+  const kind = bad && told === "done" ? "stopped" : told;
   return (
-    <main>
+    <main className={bad ? "bad" : undefined}>
       <h1 role="status">
         <State kind={kind} word={word + (results.attempt > 1 ? ` (attempt ${results.attempt})` : "")} />
       </h1>
+      <Why standing={standing} />
       {note && <p className="lead">{note}</p>}
       {[problem, ...results.notes].filter(Boolean).map((n) => (
         <p className="note" key={n}>

@@ -1,0 +1,213 @@
+"""One sentence of why for every ending; nothing is called good unless Airflow and broker both say so."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gdi.contracts.progress import NodeProgress
+from gdi.contracts.run_endings import ENDED, STANDINGS, RunFacts, RunStanding, StepFacts, judge
+from gdi.contracts.runs import Failing
+
+NODES = (
+    NodeProgress(node="node-a", state="running", done=3, total=8),
+    NodeProgress(node="node-b", state="running", done=1, total=8),
+)
+DONE = tuple(n.model_copy(update={"state": "success", "done": 8}) for n in NODES)
+FAILED_ANALYSE = (StepFacts("analyse", "failed", "node-b"), StepFacts("gather", "upstream_failed"))
+CASES: list[tuple[str, RunFacts, RunStanding, str, str]] = [
+    ("not there yet", RunFacts(), "starting", "on its way to Airflow", ""),
+    ("queued", RunFacts(airflow="queued"), "queued", "waits for its turn", ""),
+    ("admission", RunFacts(airflow="running"), "admitting", "checks your consent", ""),
+    ("no job yet", RunFacts(airflow="running", admitted=True), "running", "first jobs", ""),
+    (
+        "jobs",
+        RunFacts(airflow="running", admitted=True, nodes=NODES),
+        "running",
+        "4 of 16 jobs are done at 2 nodes",
+        "",
+    ),
+    ("releasing", RunFacts(airflow="running", admitted=True, nodes=DONE), "running", "check what may leave", ""),
+    (
+        "waiting for a person",
+        RunFacts(airflow="running", admitted=True, nodes=DONE, steps=(StepFacts("release", "deferred", "node-b"),)),
+        "waiting",
+        "A person of node-b reviews",
+        "",
+    ),
+    (
+        "a node failed, others still work",
+        RunFacts(airflow="running", admitted=True, failing=Failing(node="node-b", reason="disk full")),
+        "stopping",
+        "node-b failed: disk full. The other nodes are being stopped.",
+        "",
+    ),
+    (
+        "well",
+        RunFacts(airflow="success", admitted=True, outcome="success", released=350, unit="site"),
+        "succeeded",
+        "350 sites left",
+        "",
+    ),
+    (
+        "all withheld",
+        RunFacts(airflow="success", admitted=True, outcome="success", released=0),
+        "empty",
+        "withheld everything",
+        "",
+    ),
+    (
+        "a node is missing",
+        RunFacts(airflow="success", admitted=True, outcome="success", released=3, missing={"node-b": "it was away"}),
+        "succeeded",
+        "but without node-b (it was away)",
+        "",
+    ),
+    (
+        "refused start",
+        RunFacts(airflow="failed", admitted=False, steps=(StepFacts("admit", "failed"),), reason="No access to EGAD1."),
+        "refused",
+        "Nothing was started: No access to EGAD1.",
+        "access",
+    ),
+    (
+        "refused release",
+        RunFacts(
+            airflow="failed",
+            admitted=True,
+            outcome="failed",
+            steps=(StepFacts("release", "failed", "node-a"), StepFacts("gather", "upstream_failed")),
+            reason="node node-a refused the release counts.",
+        ),
+        "refused",
+        "Nothing was gathered: node node-a refused the release counts.",
+        "access",
+    ),
+    (
+        "failed at a node",
+        RunFacts(
+            airflow="failed",
+            admitted=True,
+            outcome="failed",
+            failing=Failing(node="node-b", reason="bad line", dataset="EGAD2"),
+        ),
+        "failed",
+        "node-b failed (dataset EGAD2): bad line.",
+        "workflow",
+    ),
+    (
+        "failed and nobody said why",
+        RunFacts(airflow="failed", admitted=True, outcome="failed", steps=FAILED_ANALYSE),
+        "failed",
+        "The analysis failed at node-b.",
+        "workflow",
+    ),
+    (
+        "gather failed",
+        RunFacts(
+            airflow="failed",
+            admitted=True,
+            outcome="failed",
+            steps=(StepFacts("gather", "failed"),),
+            reason="No release counts of node-b.",
+        ),
+        "failed",
+        "could not be put together: No release counts of node-b.",
+        "system",
+    ),
+    (
+        "stopped by its user",
+        RunFacts(airflow="failed", admitted=True, outcome="cancelled", stop_requested=True),
+        "stopped",
+        "You stopped the run",
+        "",
+    ),
+    (
+        "being stopped",
+        RunFacts(airflow="failed", admitted=True, closing=True, stop_requested=True),
+        "stopping",
+        "tasks at the nodes are being cancelled",
+        "",
+    ),
+    (
+        "stopped by hand",
+        RunFacts(airflow="failed", admitted=True, outcome="cancelled"),
+        "stopped",
+        "Somebody stopped the run by hand",
+        "",
+    ),
+    (
+        "marked as failed",
+        RunFacts(airflow="failed", admitted=True, outcome="success"),
+        "stopped",
+        "marked the run as failed by hand",
+        "",
+    ),
+    (
+        "marked as success",
+        RunFacts(airflow="success", admitted=True, outcome="failed"),
+        "failed",
+        "marked the run as a success by hand",
+        "system",
+    ),
+    (
+        "marked as success at once",
+        RunFacts(airflow="success", admitted=False),
+        "refused",
+        "marked as a success by hand",
+        "access",
+    ),
+    (
+        "not closed in order",
+        RunFacts(airflow="failed", admitted=True, outcome="failed", steps=(StepFacts("close", "failed"),)),
+        "failed",
+        "not ended in order",
+        "system",
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "standing", "says", "fault"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_every_ending_has_its_sentence(facts: RunFacts, standing: RunStanding, says: str, fault: str) -> None:
+    found = judge(facts)
+    assert (found.standing, found.fault) == (standing, fault)
+    assert says in found.sentence
+    assert not found.ended or standing in ("succeeded",) or found.next_step, "who reads it knows what to do next"
+
+
+def test_every_standing_is_reached() -> None:
+    assert {judge(c[1]).standing for c in CASES} == set(STANDINGS)
+
+
+steps = st.builds(
+    StepFacts,
+    st.sampled_from(["admit", "analyse", "release", "gather", "close", "rules.count"]),
+    st.sampled_from(["none", "running", "deferred", "success", "failed", "upstream_failed", "skipped"]),
+    st.sampled_from(["", "node-a"]),
+)
+
+
+@given(
+    airflow=st.sampled_from([None, "queued", "running", "success", "failed"]),
+    admitted=st.sampled_from([None, True, False]),
+    outcome=st.sampled_from(["", "success", "failed", "cancelled"]),
+    closing=st.booleans(),
+    failing=st.sampled_from([None, Failing(node="node-a", reason="")]),
+    nodes=st.sampled_from([(), NODES, DONE]),
+    steps=st.lists(steps, max_size=6).map(tuple),
+    reason=st.sampled_from(["", "It was refused."]),
+    stop_requested=st.booleans(),
+    released=st.sampled_from([None, 0, 1, 5]),
+)
+def test_whatever_is_known_there_is_one_sentence_and_nothing_bad_is_good(**facts: object) -> None:
+    found = judge(RunFacts(**facts))  # type: ignore[arg-type]
+    assert re.fullmatch(r"[^\n]{10,700}[.!?]", found.sentence), found.sentence
+    if found.standing in ("succeeded", "empty"):
+        assert facts["airflow"] == "success" and facts["outcome"] in ("", "success")
+    if facts["airflow"] in (None, "queued", "running"):
+        assert found.standing not in ENDED
+    elif not facts["closing"]:
+        assert found.standing in ENDED
