@@ -1,4 +1,4 @@
-# The five images of the system, one target each: airflow, broker, node, snakemake, task. `make images` builds
+# The six images of the system, one target each: airflow, broker, portal, node, snakemake, task. `make images` builds
 # them without a Docker daemon and prints their sizes.
 #   docker build --target broker -t gdi-broker .
 # BASE: any image with Python 3.11 or newer at `python3`, its venv module, and coreutils.
@@ -37,6 +37,10 @@ FROM tools AS broker-environment
 RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,target=/root/.cache/uv \
     python3 /build/images/environment.py dependencies broker
 
+FROM tools AS portal-environment
+RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,target=/root/.cache/uv \
+    python3 /build/images/environment.py dependencies portal
+
 FROM tools AS node-environment
 RUN --mount=type=secret,id=ca --mount=type=secret,id=uv.toml --mount=type=cache,target=/root/.cache/uv \
     python3 /build/images/environment.py dependencies node
@@ -72,6 +76,19 @@ ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="gdi-broker" \
       org.opencontainers.image.description="Token broker: grants, tickets, admission, run tokens" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+FROM base AS portal
+COPY --from=portal-environment /opt/gdi /opt/gdi
+COPY --from=code /code/portal /opt/gdi
+ENTRYPOINT ["python3", "-m", "gdi.portal.main"]
+EXPOSE 8080
+ARG VERSION
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="gdi-portal" \
+      org.opencontainers.image.description="API for people and portals, GA4GH WES 1.1" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

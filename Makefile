@@ -8,6 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-analyses images dist lint setup nightly-runner nightly-operators \
+  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-portal images dist lint setup nightly-runner nightly-operators \
   nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes nightly-portal
 
 demo: setup
@@ -70,6 +71,9 @@ bench-federation: setup
 # Analyses beside their peers (Debian's bcftools and plink2 on the path), CPU seconds; ends with 1 where a row is short.
 bench-analyses: setup
 	@$(BIN)/python -m tests.bench.analyses $(ARGS)
+# The portal's figures, between the tests' broker and Airflow in memory. One line a figure.
+bench-portal: setup
+	@$(BIN)/python -m tests.bench.portal $(ARGS)
 
 # Needs root, Debian packages and Go (which builds Kubernetes, once): says so, and what is missing, before it starts.
 test-kubernetes: setup

@@ -218,7 +218,8 @@ class RunStarted(Answer):
 
 class RunJobs(Answer):
     """`GET /v1/runs/{id}/jobs?after=`: the jobs of which there is news since event number `after`; the later word of a
-    job counts. Ask again with `next_after`, at once where there is `more`.
+    job counts. Ask again with `next_after`, at once where there is `more`. Where nothing is new, `nodes` and `rules`
+    are empty: they are as they were.
     """
 
     run: RunId

@@ -18,6 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gdi.kit.problem import PROBLEM_JSON, Problem, ProblemError
 
 log = logging.getLogger(__name__)
+HTTP_ACTIONS = {
+    400: "Correct the request and send it again.",
+    404: "Check the path.",
+    405: "Use a method that the path has.",
+}
 
 
 def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -55,7 +60,10 @@ def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024, larger: Mapping[st
             error.status_code, "http-error"
         )
         return problem_response(
-            ProblemError(error.status_code, slug, str(error.detail)).problem, dict(error.headers or {})
+            ProblemError(
+                error.status_code, slug, str(error.detail), action=HTTP_ACTIONS.get(error.status_code, "")
+            ).problem,
+            dict(error.headers or {}),
         )
 
     async def on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -23,6 +23,9 @@ from gdi.portal.preflight import checked
 from gdi.portal.runs import RunFilter
 
 router = APIRouter(prefix="/v1")
+REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": p.RunStarted, "description": "It was started before, with this Idempotency-Key."}
+}
 Key = Annotated[
     p.ClientKey | None,
     Header(alias="Idempotency-Key", description="Your own name for this start: sent again, it starts nothing twice."),
@@ -108,7 +111,7 @@ async def revoke_grant(d: D, v: V, grant: GrantId) -> m.Grant:
 # --- runs ---------------------------------------------------------------------------------------
 
 
-@router.post("/runs", status_code=201, tags=["runs"], responses=answers(403, 404, 409, 422))
+@router.post("/runs", status_code=201, tags=["runs"], responses=answers(403, 404, 409, 422) | REPEATED)
 async def start_run(d: D, v: V, request: p.RunStart, response: Response, key: Key = None) -> p.RunStarted:
     """Starts a run. Send it again with the same Idempotency-Key when you had no answer: it is one run."""
     d.limits.start(v.caller.sub)
@@ -155,7 +158,7 @@ async def cancel_run(d: D, v: V, run: RunId) -> p.RunSummary:
     return summary_of(await d.runs.stop(v.caller, run))
 
 
-@router.post("/runs/{run}/again", status_code=201, tags=["runs"], responses=answers(403, 404, 409, 422))
+@router.post("/runs/{run}/again", status_code=201, tags=["runs"], responses=answers(403, 404, 409, 422) | REPEATED)
 async def run_again(d: D, v: V, run: RunId, response: Response, key: Key = None) -> p.RunStarted:
     """A new run with the same datasets and parameters, in the workflow's version of now."""
     d.limits.start(v.caller.sub)
@@ -171,12 +174,12 @@ async def list_jobs(
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=2000)] = 500,
 ) -> p.RunJobs:
-    """Its jobs at every node, with news since `after`."""
+    """Its jobs at every node, with news since `after`. Without news nodes and rules are empty: they are as before."""
     row = await _mine(d, v, run)
     try:
-        page, progress = await asyncio.gather(
-            d.broker.jobs(v.token, run, after, limit), d.broker.progress(v.token, run)
-        )
+        page = await d.broker.jobs(v.token, run, after, limit)
+        news = after == 0 or bool(page.jobs)
+        progress = await d.broker.progress(v.token, run) if news else None
     except ProblemError as error:
         if error.problem.status != 404:
             raise
@@ -186,8 +189,8 @@ async def list_jobs(
         attempt=page.attempt,
         state=row["standing"],
         sentence=row["sentence"],
-        nodes=progress.nodes,
-        rules=progress.rules,
+        nodes=progress.nodes if progress else [],
+        rules=progress.rules if progress else [],
         jobs=page.jobs,
         next_after=page.next_after,
         more=page.more,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.routing import Mount
 from starlette.types import Scope
 
 from gdi.kit import measured, server
@@ -60,7 +62,9 @@ def create_app(door: Door, drain: GracefulShutdown | None = None) -> FastAPI:
     app.include_router(api.router)
     if door.sign_in is not None:
         routes.install(app, door.sign_in)
-    app.mount(PREFIX, create_wes(door))
+    wes = Mount(PREFIX, app=create_wes(door), name="wes")
+    wes.path_regex = re.compile(wes.path_regex.pattern, re.DOTALL)  # a line end in a path is WES's 404 too
+    app.router.routes.append(wes)
     _public(app, Pages("gdi.portal", style="/style.css"))
     openapi.describe(app, door.settings.oidc_issuer)
     server.install(app, max_body=MAX_BODY)

@@ -13,6 +13,7 @@ from gdi.kit.problem import PROBLEM_JSON, Problem
 from gdi.kit.web import Pages
 
 WHAT = {
+    400: "The request cannot be read.",
     401: "No token, or one that does not serve: sign in again.",
     403: "Refused: no consent, no access, or not yours.",
     404: "There is nothing of this name that you may see.",
@@ -34,7 +35,7 @@ EXAMPLE = Problem(
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` of a call: its own error statuses, and those of every call with a token."""
     shown: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({401, 429, 503, *statuses}):
+    for status in sorted({400, 401, 429, 503, *statuses}):
         content: dict[str, Any] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         if status == 403:
             content[PROBLEM_JSON]["example"] = EXAMPLE

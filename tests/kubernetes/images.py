@@ -30,7 +30,7 @@ from tests.support.debian import CACHE, install
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = CACHE / "images"
-TARGETS = ("broker", "node", "snakemake", "task", "airflow")
+TARGETS = ("broker", "portal", "node", "snakemake", "task", "airflow")
 BUDGET_MB = {"broker": 200, "snakemake": 450}
 PACKAGES = {"buildah": "/usr/bin/buildah", "debootstrap": "/usr/sbin/debootstrap"}
 VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

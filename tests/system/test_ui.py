@@ -299,25 +299,6 @@ def test_one_sentence_says_why_on_top_and_nothing_is_green_in_a_run_that_failed(
     assert run in broker.runs
 
 
-def test_a_run_is_stopped_from_its_page_after_a_question(page: Browser, opened: Opened, airflow: Airflow) -> None:
-    opened("stop-me", half_done())
-    airflow_says(airflow, "stop-me", "running")
-    page.wait(button("Stop the run"), "the button")
-    page.evaluate(f"{button('Stop the run')}.click()")
-    page.wait(button("No"), "the question")
-    page.evaluate(f"{button('No')}.click()")
-    page.wait(f"!{button('Yes, stop it')}", "nothing happened")
-    page.evaluate(f"{button('Stop the run')}.click()")
-    page.wait(button("Yes, stop it"), "the question again")
-    page.evaluate(f"{button('Yes, stop it')}.click()")
-    shown(page, "The run is being stopped.")
-    assert airflow.http.get(f"/api/v2/dags/{DAG}/dagRuns/stop-me").json()["state"] == "failed"
-
-
-def button(words: str) -> str:
-    return f"[...{FRAME}.querySelectorAll('button')].find(b => b.innerText === {json.dumps(words)})"
-
-
 def test_a_broker_that_is_away_is_said_and_what_was_read_stays(page: Browser, opened: Opened, broker: Broker) -> None:
     opened("away", half_done())
     until_rows(page, 7)

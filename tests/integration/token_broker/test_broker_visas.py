@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from gdi.broker_client.client import BrokerClient
@@ -117,3 +118,29 @@ def test_while_the_key_set_cannot_be_had_it_is_not_a_refusal(make_world: Any) ->
         assert refused(airflow.admit, request).slug == "visa-issuer-unavailable"
         world.faults()
         assert airflow.admit(request).state == "open"
+
+
+def test_a_user_sees_whose_token_it_is_what_they_may_use_and_their_own_runs(world: World, alice: BrokerClient) -> None:
+    """What the API for people and portals passes on."""
+    _, run = world.started(alice)
+
+    def ask(user: str, path: str) -> Any:
+        headers = {"Authorization": f"Bearer {world.sign_in(user).access_token}"}
+        answer = httpx.get(world.url() + path, headers=headers, trust_env=False, timeout=60)
+        return answer.raise_for_status().json()
+
+    assert ask("alice", "/v1/me") == {"sub": USERS["alice"], "client_id": "user-portal"}
+    states = {
+        user: {
+            d["id"]: (d["node"], d["access"]["state"], d["access"]["reason"])
+            for d in ask(user, "/v1/datasets")["datasets"]
+        }
+        for user in USERS
+    }
+    assert states["alice"] == {A: ("node-a", "granted", None), B: ("node-b", "granted", None)}
+    assert states["bob"] == {A: ("node-a", "refused", "no-visa"), B: ("node-b", "refused", "no-visa")}
+    assert run.id in [r["id"] for r in ask("alice", "/v1/me/runs?limit=1000")["runs"]]
+    assert {r["user"] for r in ask("bob", "/v1/me/runs?limit=1000")["runs"]} <= {USERS["bob"]}
+    assert ask("alice", f"/v1/me/runs?after={run.opened_at}")["runs"] == []
+    with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as nobody:
+        assert [nobody.get(path).status_code for path in ("/v1/me", "/v1/me/runs", "/v1/datasets")] == [401] * 3

@@ -326,7 +326,7 @@ async def test_head_and_preflight_need_no_special_care_of_clients(world: PortalW
         "Access-Control-Request-Headers": "authorization",
     }
     assert (await world.nobody.options(WES + "/runs", headers=asks)).status_code == 200
-    for wrong in ("/nothing", "/runs/../x", "/runs/r-1/unknown"):
+    for wrong in ("/nothing", "/runs/../x", "/runs/r-1/unknown", "/runs/a%0Db%0A/status"):
         answer = await world.alice.get(WES + wrong)
         assert answer.status_code == 404 and set(answer.json()) == {"msg", "status_code"}
     assert (await world.alice.put(WES + "/runs")).json()["status_code"] == 405
