@@ -7,6 +7,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +17,7 @@ from typing import Any
 
 from gdi.kit.secret_files import Secrets
 from gdi.kit.version import installed
-from gdi.local_federation import cohort, phenotypes
+from gdi.local_federation import cohort
 from gdi.local_federation import sweep as leftovers
 from gdi.local_federation.layout import CENTRAL, Layout
 from gdi.local_federation.parts import airflow, core, node, openbao, portal, s3
@@ -111,17 +113,18 @@ class Federation:
         self.seconds["cohort split and encrypted"] = time.monotonic() - started
 
     def _fill_sample_tables(self) -> None:
-        """A table of simulated phenotypes for each node's people. A cohort that has no common site gets none."""
-        try:
-            people = phenotypes.simulate(self.vcf)
-        except (ValueError, OSError) as error:
-            log.info("no sample tables: %s", error)
+        """A table of simulated phenotypes for each node's people. A cohort that has no common site gets none. In a
+        process of its own: OpenBLAS deadlocks where another thread forks, and the supervisor does.
+        """
+        drafts = {n: self.layout.folder("cohort") / f"{n}.tsv" for n in self.layout.nodes}
+        command = [sys.executable, "-m", "gdi.local_federation.phenotypes", str(self.vcf), *map(str, drafts.values())]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        if done.returncode != 0:
+            log.info("no sample tables: %s", done.stderr[-300:])
             return
-        draft = self.layout.folder("cohort") / "samples.tsv"
-        for number, n in enumerate(self.layout.nodes):
-            phenotypes.write(people[number :: len(self.layout.nodes)], draft)
+        for n, draft in drafts.items():
             provision.add(self.archive(n), self.layout.dataset(n), SAMPLES, draft)
-        draft.unlink()
+            draft.unlink()
 
     def archive(self, node_id: str) -> Path:
         return self.layout.folder("nodes", node_id, "sda", "archive")

@@ -18,6 +18,7 @@ The sites: of those with an alternate allele's frequency of 20 to 50 %, the firs
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,3 +118,20 @@ def write(people: list[Person], file: Path) -> None:
     """The sample table, as text separated by tabs."""
     lines = ["\t".join(COLUMNS), *("\t".join(map(str, person)) for person in people)]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """`python -m gdi.local_federation.phenotypes VCF FILE…`: every n-th person into each of n sample tables."""
+    vcf, *files = map(Path, sys.argv[1:])
+    try:
+        people = simulate(vcf)
+    except (ValueError, OSError) as error:
+        print(f"phenotypes: {error}", file=sys.stderr)
+        return 2
+    for number, file in enumerate(files):
+        write(people[number :: len(files)], file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
