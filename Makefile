@@ -7,8 +7,7 @@ REPORTS ?=
 PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.xml)
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
-  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-analyses images dist lint setup nightly-runner nightly-operators \
-  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-portal images dist lint setup nightly-runner nightly-operators \
+  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-analyses bench-portal images dist lint setup nightly-runner nightly-operators \
   nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes nightly-portal
 
 demo: setup
