@@ -32,8 +32,8 @@ def newcomer(console: Console, layout: Layout, secrets: Secrets) -> None:
         1,
     ):
         console.print(Text(f"{number}. {step}"), soft_wrap=True)
-    held = "; ".join(f"{node} holds {', '.join(layout.datasets(node))}" for node in layout.nodes)
-    console.print(Text(f"datasets: {held}"), soft_wrap=True)
+    places = "; ".join(f"{node} holds {', '.join(layout.datasets(node))}" for node in layout.nodes)
+    console.print(Text(f"datasets: {places}"), soft_wrap=True)
     console.print(Text(f"in a terminal: gdi login --portal {portal}"), soft_wrap=True)
     console.print(Text(f"for programs: {portal}/docs, GA4GH WES: {portal}/ga4gh/wes/v1"), soft_wrap=True)
 

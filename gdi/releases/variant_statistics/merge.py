@@ -93,8 +93,8 @@ def merge(releases: Mapping[str, NodeStatistics], nodes: Iterable[str]) -> list[
     """
     wanted = sorted(set(nodes))
     of = [releases[node] for node in wanted]
-    said = {a.model_dump_json(exclude={"people", "cases"}) for a in (one.analysis for one in of) if a}
-    if len(said) > 1:
+    analyses = {a.model_dump_json(exclude={"people", "cases"}) for a in (one.analysis for one in of) if a}
+    if len(analyses) > 1:
         raise BadReleaseError(f"The nodes {', '.join(wanted)} analysed different things; they cannot be put together.")
     found: dict[Site, dict[int, NodeEffect]] = {}
     for number, one in enumerate(of):

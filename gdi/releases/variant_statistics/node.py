@@ -15,7 +15,7 @@ from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.variants import Variant, key
 from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, Rules, Scope
 from gdi.releases.variant_statistics import table
-from gdi.releases.variant_statistics.table import RELEASED, Analysis, Row
+from gdi.releases.variant_statistics.table import RELEASED, Analysis, StatisticsRow
 
 LEAST_PEOPLE, LEAST_CARRIERS = 50, 20
 
@@ -24,7 +24,7 @@ LEAST_PEOPLE, LEAST_CARRIERS = 50, 20
 class Tested:
     """A variant with the analysis that it is of."""
 
-    row: Row
+    row: StatisticsRow
     analysis: Analysis
     twice: bool = False
 
@@ -108,7 +108,7 @@ def why_not(unit: Tested, rules: Rules, past: Past) -> str:
     return "" if passes else "overlap"
 
 
-def text_of(row: Row, people: int, floor: int) -> tuple[str, ...]:
+def text_of(row: StatisticsRow, people: int, floor: int) -> tuple[str, ...]:
     """What leaves. Where one to floor - 1 people were not called, N is the fewest that it may be and AF has two
     decimals, so that neither tells how many they are.
     """

@@ -46,7 +46,7 @@ class Analysis(BaseModel):
         return "#" + json.dumps(self.model_dump(mode="json"), separators=(",", ":"), sort_keys=True)
 
 
-class Row(NamedTuple):
+class StatisticsRow(NamedTuple):
     """A variant. People: analysed, cases, carriers of ALT, carriers of another allele, and these two among cases."""
 
     chrom: str
@@ -79,7 +79,7 @@ def analysis(line: bytes) -> Analysis:
         raise FormatError(f"line 1: {place} is not of the form that {FORMAT} has") from None
 
 
-def rows(file: IO[bytes], of: Analysis, *, max_rows: int) -> Iterator[Row]:
+def rows(file: IO[bytes], of: Analysis, *, max_rows: int) -> Iterator[StatisticsRow]:
     """The variants. FormatError."""
     if file.readline(MAX_HEAD).rstrip(b"\n").split(b"\t") != [name.encode() for name in HEADING]:
         raise FormatError(f"line 2 must be the heading {' '.join(HEADING)}")
@@ -102,7 +102,7 @@ def check_place(chrom: str, pos: str, ref: str, alt: str, number: int) -> None:
         raise FormatError(f"line {number}: POS must be from 1 to {MAX_POS}")
 
 
-def _row(cells: list[str], number: int, of: Analysis) -> Row:
+def _row(cells: list[str], number: int, of: Analysis) -> StatisticsRow:
     if len(cells) != len(HEADING):
         raise FormatError(f"line {number}: {len(cells)} columns instead of {len(HEADING)}")
     chrom, pos, ref, alt, *rest = cells
@@ -114,7 +114,7 @@ def _row(cells: list[str], number: int, of: Analysis) -> Row:
         if not _NUMBER.fullmatch(text):
             raise FormatError(f"line {number}: {name} must be a number")
     numbers: tuple[Any, ...] = (*map(int, rest[:6]), *map(float, rest[6:]))
-    row = Row(chrom, int(pos), ref, alt, *numbers)
+    row = StatisticsRow(chrom, int(pos), ref, alt, *numbers)
     if not row.cases <= of.cases or not row.people <= of.people or row.cases > row.people:
         raise FormatError(f"line {number}: more people or cases than were analysed")
     if max(row.carriers, row.others) > row.people or row.carriers + row.others < row.people:
