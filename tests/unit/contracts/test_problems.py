@@ -18,7 +18,9 @@ HELPERS = {"_forbidden": 403, "_refuse": 403}  # functions that make a problem o
 INDIRECT = {
     "method-not-allowed",
     "archive-error",
-}  # chosen by an expression: gdi/kit/server.py, node_gateway/datasets.py
+    "bad-attachment",
+    "workflow-not-approved",
+}  # chosen by an expression: gdi/kit/server.py, node_gateway/datasets.py; given to `bad`: gdi/portal/wes
 
 
 class Raised(NamedTuple):

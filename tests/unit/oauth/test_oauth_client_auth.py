@@ -35,7 +35,7 @@ async def test_each_call_carries_a_new_short_lived_assertion_for_the_token_endpo
     async with scripted_provider() as provider, shared_client() as http:
         client = OAuthClient(ProviderConnection(http, provider.url, "us", rfc7523.PrivateKeyJwt(lambda: key)))
         provider.answer({"access_token": "A", "active": True})
-        calls = [client.refresh("R"), client.narrow("A", "n", lasting=60), client.introspect("R"), client.revoke("R")]
+        calls = [client.refresh("R"), client.narrow("B", "n", lasting=60), client.introspect("R"), client.revoke("R")]
         for call in calls:
             await call
             received = provider.received[-1]
