@@ -78,7 +78,7 @@ async def search(database: db.GatewayDatabase, wanted: AuditFilter, *, limit: in
             entry = json.loads(row.line)
             if not wanted.fits(entry):
                 continue
-            yield json.dumps({**entry, "hash": row.hash}, ensure_ascii=False) if as_json else _line(entry)
+            yield json.dumps({**entry, "hash": row.hash}) if as_json else _line(entry)
             found += 1
             if found == limit:
                 return

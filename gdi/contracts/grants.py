@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NewRunId, Text, WorkflowName
+from gdi.contracts.parameters import Parameters
 from gdi.kit.models import Strict
 
 
@@ -19,7 +20,7 @@ class Schedule(Strict):
     """
 
     workflow: WorkflowName
-    parameters: dict[str, JsonValue]
+    parameters: Parameters
     cron: Annotated[str, Field(max_length=200)]
     timezone: Annotated[str, Field(max_length=64)] = "UTC"
     catch_up: Literal["all", "latest", "none"] = "latest"
@@ -76,7 +77,7 @@ class TicketRequest(Strict):
     """
 
     workflow: WorkflowName
-    parameters: dict[str, JsonValue]
+    parameters: Parameters
     dag_run_id: NewRunId | None = None
 
 
@@ -95,7 +96,7 @@ class DueStart(Strict):
     user: Label = ""
     due: float
     workflow: WorkflowName
-    parameters: dict[str, JsonValue]
+    parameters: Parameters
     dag_run_id: AirflowId
     ticket: str = Field(repr=False)
 

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
 from gdi.contracts.orders import OrderReason
+from gdi.contracts.parameters import Parameters
 from gdi.contracts.runs import Placement
 from gdi.kit.models import Strict
 
@@ -61,7 +62,7 @@ class PreflightRequest(Strict):
     """
 
     workflow: WorkflowName
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     datasets: list[DatasetId] = Field(min_length=1, max_length=1000)
     digest: Digest | None = None
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field
 
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, RunId, Text, WorkflowName
+from gdi.contracts.parameters import Parameters
 from gdi.kit.jose import SigningKey
 from gdi.kit.models import Strict
 
@@ -47,7 +48,7 @@ OrderReason = Literal[
 ORDER_REASONS: tuple[OrderReason, ...] = get_args(OrderReason)
 Jws = Annotated[str, Field(max_length=20_000, pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-MAX_ORDER = 2 * 1024 * 1024  # bytes of a signed order
+MAX_ORDER = 8 * 1024 * 1024  # bytes of a signed order: parameters, visas and approvals at their largest
 LEASE = 60.0  # seconds for which an order belongs to who took it, unless it is heard of again
 
 
@@ -61,7 +62,7 @@ class OrderRequest(Strict):
     attempt: int = Field(ge=1, le=10_000)
     deadline: float = Field(gt=0, allow_inf_nan=False)
     version: Annotated[str, Field(max_length=50)] = ""
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     releases: list[ReleaseRequest] = Field(default_factory=list, max_length=20)
     approvals: list[Jws] = Field(default_factory=list, max_length=20)
 
@@ -96,7 +97,7 @@ class QuestionClaims(BaseModel):
     workflow: WorkflowName
     digest: Digest
     version: Annotated[str, Field(max_length=50)] = ""
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     datasets: list[DatasetId] = Field(max_length=1000)
     visas: list[Jws] = Field(default_factory=list, max_length=200)
     approvals: list[Jws] = Field(default_factory=list, max_length=20)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -15,7 +16,17 @@ from gdi.contracts.workflow import Workflow
 from gdi.contracts.workflow_files import MAX_BYTES, MAX_FILES, files_of
 
 MAX_PACK = MAX_BYTES + MAX_FILES * 1100  # bytes: contents, and names with their sizes
-MAX_NAME, MAX_DIGITS = 1000, 10
+MAX_NAME, MAX_DIGITS, MAX_PART = 1000, 10, 255
+MAX_YAML = 256 * 1024
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases: some hundred bytes of them are a schema without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias")
+        return super().compose_node(parent, index)
 
 
 class BadPackError(ValueError):
@@ -68,10 +79,15 @@ def unpacked(body: bytes) -> UnpackedWorkflow:
         files[name], at, last = body[at : at + int(size)], at + int(size), name
         if len(files) > MAX_FILES:
             raise BadPackError(f"more than {MAX_FILES} files")
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    if both := folders & set(files):
+        raise BadPackError(f"{min(both)[:100]!r} is a file and a folder")
     if "Snakefile" not in files or "workflow.yaml" not in files:
         raise BadPackError("Snakefile or workflow.yaml is missing")
     try:
-        workflow = Workflow.model_validate(yaml.safe_load(files["workflow.yaml"]))
+        if len(files["workflow.yaml"]) > MAX_YAML:
+            raise BadPackError(f"workflow.yaml has more than {MAX_YAML} bytes")
+        workflow = Workflow.model_validate(yaml.load(files["workflow.yaml"], Loader=_PlainLoader))  # noqa: S506  # safe
     except (ValidationError, yaml.YAMLError, ValueError, RecursionError):
         raise BadPackError("workflow.yaml is not one") from None
     return UnpackedWorkflow(files, workflow)
@@ -89,4 +105,6 @@ def _field(body: bytes, at: int, most: int) -> tuple[str, int]:
 
 def _is_path(name: str) -> bool:
     parts = name.split("/")
-    return name.isprintable() and all(part and not part.startswith(".") and "\\" not in part for part in parts)
+    return name.isprintable() and all(
+        part and not part.startswith(".") and "\\" not in part and len(part.encode()) <= MAX_PART for part in parts
+    )

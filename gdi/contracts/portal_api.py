@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from gdi.contracts.access import Answer
 from gdi.contracts.access import DatasetAccess as DatasetAccess
@@ -18,6 +18,7 @@ from gdi.contracts.access import TokenOwner as TokenOwner
 from gdi.contracts.grants import Grant
 from gdi.contracts.ids import DatasetId, Digest, GrantId, Label, NodeId, RunId, Text, WorkflowName
 from gdi.contracts.nodes import NodePreflight
+from gdi.contracts.parameters import StartParameters
 from gdi.contracts.progress import Job, NodeProgress, RuleProgress
 from gdi.contracts.run_endings import RunStanding
 from gdi.contracts.workflow import Needs
@@ -110,7 +111,7 @@ class RunStart(Strict):
 
     workflow: WorkflowName
     datasets: list[DatasetId] = Field(min_length=1, max_length=MAX_DATASETS)
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: StartParameters = Field(default_factory=dict)
     digest: Digest | None = None
     grant: GrantId | None = None
     consent: Consent | None = None
@@ -122,7 +123,7 @@ class StartCheck(Strict):
 
     workflow: WorkflowName
     datasets: list[DatasetId] = Field(min_length=1, max_length=MAX_DATASETS)
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: StartParameters = Field(default_factory=dict)
 
 
 class NodeCheck(Answer):

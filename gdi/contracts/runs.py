@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue
 
 from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NodeId, PodName, RunId, Text, WorkflowName
+from gdi.contracts.parameters import Parameters
 from gdi.kit.models import Strict
 
 Placement = Literal["node", "coordinator"]
@@ -27,7 +28,7 @@ class AdmitRequest(Strict):
     attempt: int = Field(ge=1, le=10_000)
     workflow: WorkflowName
     digest: Digest
-    parameters: dict[str, JsonValue]
+    parameters: Parameters
     ticket: Annotated[str, Field(max_length=200)] | None = None
     grant: GrantId | None = None
     triggering_user: Label | None = None

@@ -14,6 +14,7 @@ import jsonschema
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
+from gdi.contracts.parameters import mistakes
 from gdi.kit.models import Strict
 
 RelativePath = Annotated[
@@ -107,9 +108,7 @@ class Workflow(Strict):
 
     def check_parameters(self, values: dict[str, Any]) -> list[str]:
         """What is wrong with `values`, one sentence each; empty where nothing is."""
-        validator = jsonschema.Draft202012Validator(self.schema_of_parameters())
-        errors = sorted(validator.iter_errors(values), key=lambda e: [str(p) for p in e.path])
-        return [f"{'.'.join(str(p) for p in e.path) or 'parameters'}: {e.message}"[:300] for e in errors[:20]]
+        return mistakes(self.schema_of_parameters(), values)
 
 
 class RulesLock(Strict):

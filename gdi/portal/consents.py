@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -47,7 +48,7 @@ class Consents:
         if (schedule := request.schedule) is not None:
             entry = self._catalogue.entry(schedule.workflow)
             values = {k: v for k, v in schedule.parameters.items() if k != "datasets"}
-            check_parameters(entry, values)
+            await asyncio.to_thread(check_parameters, entry, values)
             datasets = schedule.parameters.get("datasets")
             if not isinstance(datasets, list) or not datasets or not set(map(str, datasets)) <= set(request.datasets):
                 raise ProblemError(

@@ -17,7 +17,7 @@ async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
     has not had enough questions of this user (30 an hour): else only the centre's part is told.
     """
     entry = await asyncio.to_thread(d.catalogue.entry, request.workflow)
-    mistakes = entry.workflow.check_parameters(request.parameters)
+    mistakes = await asyncio.to_thread(entry.workflow.check_parameters, request.parameters)
     known, statuses, grants, answer = await asyncio.gather(
         d.broker.datasets(token),
         d.broker.nodes(token),

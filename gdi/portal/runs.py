@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
@@ -86,7 +87,7 @@ class UserRuns:
                 f"The catalogue has {entry.digest} of {request.workflow}, not {request.digest}.",
                 action="Look at the new version, then start it.",
             )
-        check_parameters(entry, request.parameters)
+        await asyncio.to_thread(check_parameters, entry, request.parameters)
         if len(set(request.datasets)) != len(request.datasets):
             raise ProblemError(422, "bad-datasets", "A dataset is named twice.", action="Name each dataset once.")
         request_hash = sha256_hex(canonical_json([request.model_dump(mode="json", exclude={"grant", "consent"}), wes]))
@@ -94,7 +95,7 @@ class UserRuns:
         if start_key is not None and (known := await self._by_key(start_key)) is not None:
             return await self._repeated(known, request_hash, token, request), True
         grant = await self._consents.covering(token, request)
-        name = f"{by}-{(start_key or secrets.token_hex(16))[:32]}"
+        name = f"{by}-{secrets.token_hex(16)}"  # nobody can have made a DAG run of this name before
         dag_id = self._dags.of(entry.workflow.name, caller.sub)
         row = self._row(caller, request, entry, dag_id, name) | {
             "start_key": start_key,
@@ -153,6 +154,8 @@ class UserRuns:
     async def _drive(self, run: str, token: str, grant: str) -> RowMapping:
         """A ticket, then the DAG run. What is refused leaves no run behind; what could not be found out does."""
         row = await self._known(run)
+        if row["stop_requested_at"] is not None:
+            return row
         parameters = {"datasets": row["datasets"], **row["parameters"]}
         request = m.TicketRequest(workflow=row["workflow"], parameters=parameters, dag_run_id=row["dag_run_id"])
         try:
@@ -166,7 +169,10 @@ class UserRuns:
         values = {"in_airflow": True, "standing": "queued", "sentence": "The run waits for its turn."}
         async with self._store.write() as c:
             await c.execute(runs.update().where(runs.c.id == run, runs.c.in_airflow.is_(False)).values(**values))
-        return await self._known(run)
+        row = await self._known(run)
+        if row["stop_requested_at"] is not None:  # while it was on its way
+            await self._airflow.stop(row["dag_id"], row["dag_run_id"])
+        return row
 
     async def again(self, caller: TokenOwner, token: str, run: str, key: str | None) -> tuple[RowMapping, bool]:
         """A new run of the same workflow, datasets and parameters; the catalogue's version of now."""

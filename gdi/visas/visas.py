@@ -125,7 +125,9 @@ class Passport:
         lean on them, and a node looks at affiliations.
         """
         found = [visa for visa in (self.access(dataset) for dataset in datasets) if isinstance(visa, Visa)]
-        found += [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"][:MAX_BESIDE]
+        beside = [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"]
+        beside.sort(key=lambda visa: visa.type != "AffiliationAndRole")  # a node's veto of organisations looks at them
+        found += beside[:MAX_BESIDE]
         return list(dict.fromkeys(visa.token for visa in found))
 
 

@@ -33,6 +33,7 @@ from node_gateway.policy import PolicyFile
 log = logging.getLogger(__name__)
 HOLD = 25.0  # seconds for which the broker may hold the question for work
 PAUSE = 1.0
+MAX_QUESTIONS = 20  # answered at once
 Key = tuple[str, str, int]
 
 
@@ -86,6 +87,9 @@ class NodeAgent:
             for item in work.items:
                 self._item(item)
             for question in work.questions:
+                if len(self._answers) >= MAX_QUESTIONS:
+                    log.warning("more than %d questions at once: one is not answered", MAX_QUESTIONS)
+                    continue
                 task = asyncio.create_task(self._answer(question))
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)

@@ -74,7 +74,13 @@ def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
     """The node's veto over what the centre approved."""
     if user in policy.veto.users:
         raise RefusedOrder("user-vetoed", "This node does not serve this user.")
-    domains = {_domain(user), *(_domain(v.value) for v in passport.visas if v.type == AFFILIATION)}
+    homes = {_domain(v.value) for v in passport.visas if v.type == AFFILIATION} - {""}
+    if policy.veto.organisations and not homes:  # else who leaves the visa out is served
+        raise RefusedOrder(
+            "organisation-vetoed",
+            "This node vetoes organisations, and no AffiliationAndRole visa says which one is this user's.",
+        )
+    domains = {_domain(user), *homes}
     if domains & {name.lower() for name in policy.veto.organisations}:
         raise RefusedOrder("organisation-vetoed", "This node does not serve this user's organisation.")
 

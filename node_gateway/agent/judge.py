@@ -69,7 +69,9 @@ class Judge:
         """What runs, and when the first visa ends. RefusedOrder."""
         policy = self.policy.current()
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
-        admitted = decide(claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None)
+        admitted = await asyncio.to_thread(
+            decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None
+        )
         await self._open(claims)
         return admitted, _ends(passport, claims.datasets)
 
@@ -121,8 +123,13 @@ class Judge:
         except BadPackError as error:
             raise RefusedOrder("workflow-files", f"These are no workflow's files: {error}.") from None
         if not (pack.is_file() and place.is_dir()):
-            await asyncio.to_thread(files.write, place)
-            await asyncio.to_thread(pack.write_bytes, body)
+            try:
+                await asyncio.to_thread(files.write, place)
+                await asyncio.to_thread(pack.write_bytes, body)
+            except OSError as error:
+                raise RefusedOrder(
+                    "workflow-files", f"The workflow's files cannot be kept here ({error.strerror})."
+                ) from None
         return files
 
 

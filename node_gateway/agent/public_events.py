@@ -4,12 +4,17 @@ Pure.
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable
 from typing import Literal
 
 from gdi.contracts.events import Event
 from gdi.contracts.ids import RULE_NAME, matches
 
+# What an unapproved workflow may say of a job: which one, by number, and how often it was tried.
+NUMBERED = re.compile(r"[0-9]{1,7}")
+MAX_TRIES, MAX_JOBS, MAX_NUMBER = 20, 1_000_000, 10_000_000
 SUMS = ("planned", "submitted", "queued", "running", "done", "failed", "cancelled")
 
 
@@ -29,19 +34,26 @@ def public_events(
 
 
 def _one(event: Event, approved: bool, progress: str, lines: bool, rules: frozenset[str]) -> Event | None:
-    base = {"seq": event.seq, "time": float(int(event.time)), "kind": event.kind, "state": event.state}
+    if event.seq > MAX_NUMBER:
+        return None
+    when = event.time if approved else time.time()
+    base = {"seq": event.seq, "time": float(int(when)), "kind": event.kind, "state": event.state}
     if event.kind == "node":
         return Event.model_validate(base) if event.state in ("starting", "running") else None
     if event.kind == "rules":
-        counts = {rule: count for rule, count in event.counts.items() if _known(rule, rules, approved)}
+        counts = {r: min(count, MAX_JOBS) for r, count in event.counts.items() if _known(r, rules, approved)}
         return Event.model_validate({**base, "counts": counts})
     if event.kind == "progress":
-        return Event.model_validate({**base, "done": event.done, "total": event.total})
+        return Event.model_validate({**base, "done": _most(event.done), "total": _most(event.total)})
     if event.kind != "job" or not _known(event.rule or "", rules, approved) or event.job is None:
         return None
     facts: dict[str, object] = {"rule": event.rule, "job": event.job, "tries": event.tries}
     failed = event.state == "failed"
     if not approved:
+        if not NUMBERED.fullmatch(event.job):
+            return None
+        facts["tries"] = min(event.tries or 0, MAX_TRIES) or None
+        facts = {name: value for name, value in facts.items() if value is not None}
         more = {"error_class": "TaskFailed", "exit_code": 1} if failed else {}
         return Event.model_validate({**base, **facts, **more})
     facts |= {"task": event.task, "error_class": event.error_class, "exit_code": event.exit_code}
@@ -51,6 +63,10 @@ def _one(event: Event, approved: bool, progress: str, lines: bool, rules: frozen
     if lines:
         facts["line"] = event.line
     return Event.model_validate({**base, **{k: v for k, v in facts.items() if v not in (None, {})}})
+
+
+def _most(number: int | None) -> int | None:
+    return None if number is None else min(number, MAX_JOBS)
 
 
 def _usage(event: Event) -> dict[str, float]:

@@ -128,6 +128,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
             "assembly": "GRCh37",
             "membership": "contract",
             "absent": "unknown",
+            "identifiers": "one-per-person",
             "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
         }
         (folder / "datasets" / "all.yaml").write_text(yaml.safe_dump(described))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from gdi.contracts.orders import Work, WorkItem, WorkQuestion
 from token_broker.db.store import BrokerDatabase, nodes, orders, preflights
 from token_broker.runs.order_rows import GOING_ON, as_status
 
+log = logging.getLogger(__name__)
 LOOK = 0.5  # seconds between two looks for all agents that wait: another replica may have made the news
 PAGE = 50
 MAX_CHARACTERS = 8 * 1024 * 1024  # of an answer's orders
@@ -87,10 +90,15 @@ class WorkBoard:
             if room < 0 and last > after:
                 break
             last = row["news"]
-            if "token" in row:
-                work.items.append(WorkItem(status=as_status(row), order=text))
-            else:
-                work.questions.append(WorkQuestion(id=row["id"], question=text))
+            try:
+                if "token" in row:
+                    work.items.append(WorkItem(status=as_status(row), order=text))
+                else:
+                    work.questions.append(WorkQuestion(id=row["id"], question=text))
+            except ValidationError as error:  # one that cannot be told keeps no other back
+                log.error(
+                    "node %s: what is asked of it at %s cannot be sent: %s", node, last, error.errors()[0]["type"]
+                )
         return work.model_copy(update={"next_after": last})
 
     async def stop(self) -> None:

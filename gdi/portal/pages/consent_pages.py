@@ -62,7 +62,12 @@ async def repeat(p: P, run: RunId) -> Response:
     """A standing consent with a schedule, for this run's workflow, version, datasets and parameters."""
     row = await own_run(p, run)
     zone, every, days = p.first("timezone") or "UTC", p.first("every"), p.first("days")
-    if every not in EVERY or not days.isdigit() or int(days) not in REPEAT_DAYS or p.first("consent") != "yes":
+    if (
+        every not in EVERY
+        or not (days.isascii() and days.isdigit())
+        or int(days) not in REPEAT_DAYS
+        or p.first("consent") != "yes"
+    ):
         raise ProblemError(422, "invalid-request", p.texts("repeat.choose"), action=p.texts("problem.back"))
     schedule = m.Schedule(
         workflow=row["workflow"],

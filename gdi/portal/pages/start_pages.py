@@ -83,7 +83,7 @@ async def start(p: P, name: WorkflowName, response: Response) -> Response:
     datasets, parameters = _given(p, (await _workflow(p, name)).parameters)
     days = p.first("days")
     consent = None
-    if p.first("consent") == "yes" and (days == "once" or (days.isdigit() and int(days) in DAYS)):
+    if p.first("consent") == "yes" and (days == "once" or (days.isascii() and days.isdigit() and int(days) in DAYS)):
         consent = a.Consent(once=True, days=1) if days == "once" else a.Consent(days=int(days))
     request = _valid(
         a.RunStart,

@@ -5,6 +5,7 @@ approved version (a Workflow Run Crate, or the workflow's own files).
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -92,7 +93,7 @@ def _of_crate(name: str, data: bytes) -> dict[str, bytes]:
                     raise bad(f"The workflow in the attachment {name!r} is too large.", slug="bad-attachment")
                 found[item.filename.removeprefix(CRATE_FOLDER)] = content
             return found
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError):
         raise bad(f"The attachment {name!r} is no readable zip file.", slug="bad-attachment") from None
 
 

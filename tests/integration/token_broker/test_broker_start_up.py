@@ -92,6 +92,19 @@ async def test_replicas_that_start_at_once_make_one_signing_key(openbao: OpenBao
         await vaults[0].write(SIGNING_KEY, before.data, cas=(await vaults[0].read(SIGNING_KEY)).version)
 
 
+PLACES = {
+    "grant": "g-" + "0" * 32,
+    "run": "r-" + "0" * 20,
+    "pod": "p",
+    "node": "node-a",
+    "kind": "analyse",
+    "digest": "sha256:" + "0" * 64,
+    "preflight": "0" * 32,
+    "id": "0" * 32,
+    "name": "counts",
+}
+
+
 def test_operations_can_look_and_strangers_cannot_call(world: World) -> None:
     metrics = world.watch("/metrics")
     assert metrics.status_code == 200 and "token_broker_refreshes_total" in metrics.text
@@ -99,10 +112,6 @@ def test_operations_can_look_and_strangers_cannot_call(world: World) -> None:
     paths = httpx.get(world.url() + "/openapi.json", trust_env=False).json()["paths"]
     assert {"/v1/grants", "/v1/runs/{run}/node-tokens", "/v1/audit"} <= set(paths)
     for method, operations in ((m, p) for p, ops in paths.items() if p.startswith("/v1/") for m in ops):
-        answer = httpx.request(
-            method,
-            world.url() + operations.format(grant="g-" + "0" * 32, run="r-" + "0" * 20, pod="p"),
-            trust_env=False,
-        )
+        answer = httpx.request(method, world.url() + operations.format(**PLACES), trust_env=False)
         assert answer.status_code in (401, 422), f"{method} {operations} without a token"
         assert answer.status_code == 401, f"{method} {operations}: who calls is checked before what they send"
