@@ -75,6 +75,8 @@ Samples = Annotated[Path | None, typer.Option(metavar="FILE", help=SAMPLES)]
 LEAST = "The fewest people by whom cohorts may differ; the descriptor's, or 20."
 MinDifference = Annotated[int | None, typer.Option(metavar="N", min=2, help=LEAST)]
 LEAVE = "Where few people left, others leave with them, chosen by a keyed hash; they stay out."
+SAME = "what left before the first epoch was of exactly these people; only the operator knows"
+SamePeople = Annotated[bool, typer.Option("--same-people", help=SAME)]
 OthersLeave = Annotated[bool, typer.Option("--others-leave", help=LEAVE)]
 Listen = Annotated[str, typer.Option(metavar="ADDRESS", help="Where nginx listens for the TES: 127.0.0.1:8090")]
 Authorities = Annotated[Path, typer.Option(metavar="FILE", help="Who may sign the archive's certificate (https).")]
@@ -163,13 +165,14 @@ def _open(
     samples: Samples = None,
     min_difference: MinDifference = None,
     others_leave: OthersLeave = False,
+    same_people: SamePeople = False,
     dry_run: DryRun = False,
 ) -> None:
     """Open the next epoch of a dataset. Where it would tell about few people it does not open, and you read which."""
     settings = Settings.load()
     described = Descriptors(settings.datasets_folder or settings.policy_file.parent / "datasets").of(dataset)
     key = SigningKey.from_pem(settings.key_file.read_bytes())
-    request = epochs.Opening(dataset, persons, samples, min_difference, others_leave, described)
+    request = epochs.Opening(dataset, persons, samples, min_difference, others_leave, described, same_people)
     _print(lambda database: epochs.open_(database, key, request, dry_run=dry_run))
 
 

@@ -19,7 +19,7 @@ from gdi.kit.reloading_file import ReloadingFile
 from gdi.releases.registry import UnknownKindError, kind_of
 from gdi.visas.issuer import VisaIssuer
 from node_gateway.descriptors import Descriptors
-from node_gateway.workflow_policy import ApprovedVersion, Approver, Veto, WorkflowEntry
+from node_gateway.workflow_policy import ApprovedBy, ApprovedVersion, Approver, Veto, WorkflowEntry
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,15 @@ class Policy(Frozen):
             return True
         version = ApprovedVersion(name=name, digest=digest)
         return any(entry in self.workflows for entry in ("*", name, f"{name}@{digest}", version))
+
+    def may_still_leave(self, name: str, digest: str) -> bool:
+        """Whether the policy of now has an entry by which this version may have been approved."""
+        if self.placement != "node":
+            return self.allows_workflow(name, digest)
+        named = ("*", f"{name}@{digest}", ApprovedVersion(name=name, digest=digest))
+        return digest not in self.blocked and any(
+            entry in named or isinstance(entry, ApprovedBy) for entry in self.workflows
+        )
 
 
 def load(path: Path) -> Policy:

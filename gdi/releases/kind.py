@@ -174,7 +174,8 @@ class Kind(ABC):
 
     `unit` is what leaves whole or not at all, `row` a row of the answer: nouns in the singular. `reasons` says in words
     why a unit is withheld, `central` are those that the centre is told. Released files are of `media_type` and end in
-    `suffix`.
+    `suffix`. `named_only`: a dataset is asked for it only where its descriptor names the kind, because its numbers are
+    not compared with those of other kinds (docs/threat-model.md, "What a stranger found").
     """
 
     name: ClassVar[str]
@@ -185,6 +186,7 @@ class Kind(ABC):
     central: ClassVar[frozenset[str]] = frozenset()
     media_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
+    named_only: ClassVar[bool] = False
 
     @property
     def format(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.descriptor import Descriptor
 from gdi.kit.problem import ProblemError
+from gdi.releases.registry import kind_of
 from node_gateway.descriptors import find, not_described
 from node_gateway.policy import Policy
 
@@ -55,7 +56,8 @@ def _of_dataset(
     if descriptor is None:
         raise not_described(dataset)
     for kind in question.kinds:
-        if not descriptor.may_be_asked(kind):
+        by_name = kind in descriptor.kinds or not kind_of(kind).named_only
+        if not (by_name and descriptor.may_be_asked(kind)):
             raise _kind(f"The dataset {dataset} is not released in the kind {kind}.")
     alone = len(descriptors) == 1 and descriptor.exact and len(set(question.datasets)) == 1
     if not descriptor.lists_people and not alone:

@@ -28,6 +28,7 @@ class EpochRefused(Exception):
 class Opening:
     """What the operator asks for: a list of ids (`persons`) or the sample table (`samples`), and the dataset's
     descriptor where it has one. `least`: people by whom cohorts may differ; the descriptor's where it is None.
+    `same_people`: the operator knows that what left before the first epoch was of exactly these people.
     """
 
     dataset: str
@@ -36,6 +37,7 @@ class Opening:
     least: int | None = None
     others_leave: bool = False
     descriptor: Descriptor | None = None
+    same_people: bool = False
 
     @property
     def min_difference(self) -> int:
@@ -55,6 +57,12 @@ async def open_(database: GatewayDatabase, key: SigningKey, request: Opening, *,
         if mine and request.descriptor is not None and not request.descriptor.lists_people:
             raise EpochRefused(
                 f"- the descriptor of {dataset} names neither samples nor identifiers: one epoch of it is answered"
+            )
+        if not mine and not request.same_people and await store.left_without_epoch(connection, dataset):
+            raise EpochRefused(
+                f"- numbers of {dataset} left before it had an epoch, and nobody wrote down of whom: one person more or"
+                " less would be found out. Where it was exactly these people, say --same-people; else serve the data"
+                " under a new dataset id"
             )
         others, away = frozenset[str](), await store.outside(connection, dataset)
         earlier = await _cohorts(connection, epochs)

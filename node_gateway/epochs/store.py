@@ -6,6 +6,7 @@ same people; the following ones are `DATASET@2` and so on, a part of one `DATASE
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,13 @@ class Epoch:
     def facts(self) -> OpenEpoch:
         """What of it an admission may depend on."""
         return OpenEpoch(self.dataset, self.number, self.splits, frozenset(self.variables), frozenset(self.tables))
+
+
+async def left_without_epoch(connection: AsyncConnection, dataset: str) -> bool:
+    """Whether anything left of the dataset, alone or with others, under its plain name."""
+    cells = sa.select(db.ledger_cells.c.datasets).where(db.ledger_cells.c.datasets == db.dataset_sets.c.id).limit(1)
+    query = sa.select(db.dataset_sets.c.names).where(cells.exists())
+    return any(dataset in json.loads(names) for names in (await connection.execute(query)).scalars())
 
 
 async def all_epochs(connection: AsyncConnection) -> list[Epoch]:

@@ -4,9 +4,11 @@ release names its own cells (`gdi.releases.kind.Cell`).
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +18,7 @@ from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import Cell
 from node_gateway.db import store as db
 from node_gateway.epochs import store
+from node_gateway.review.cases import AT_NODE
 
 BATCH = 1000  # units or keys that are looked up, or cells that are written, at once
 FEW = 20
@@ -55,19 +58,48 @@ async def cohorts(connection: AsyncConnection, names: Iterable[str]) -> Past:
 
 
 async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: Sequence[str]) -> Past:
-    """The same cohorts, with what left of them by these keys. Of a cohort's numbers the first that left count."""
+    """The same cohorts, with what left of them by these keys. Of a cohort's numbers the first that left count. What
+    waits for a person, or was refused, never left: it answers nobody.
+    """
     found: dict[str, dict[int, tuple[int, ...]]] = {}
     if not past.cohorts:
         return past
     c, sets = db.ledger_cells.c, list(past.cohorts)
+    held = sa.select(db.releases.c.number).where(db.releases.c.state != "published")
     # Few sets are sought in the index, each for each key; of many, a key's rows are read and compared.
     related_sets = (c.datasets if len(sets) <= FEW else c.datasets + 0).in_(sets)
     for start in range(0, len(keys), BATCH):
         named = c.key.in_(keys[start : start + BATCH])
-        query = sa.select(c.key, c.datasets, c.numbers).where(c.kind == kind, named, related_sets)
+        which = c.kind == kind, named, related_sets, c.release.not_in(held)
+        query = sa.select(c.key, c.datasets, c.numbers).where(*which)
         async for row in await connection.stream(query.order_by(c.release.desc())):
             found.setdefault(row.key, {})[row.datasets] = tuple(int(n) for n in row.numbers.split(","))
     return replace(past, cells=found)
+
+
+async def left_since(connection: AsyncConnection, names: Iterable[str], release: sa.Row[Any]) -> bool:
+    """Whether anything but the very same bytes left of these people, or of some of them, since it was checked."""
+    past, r, v = await cohorts(connection, names), db.releases.c, db.reviews.c
+    later = sa.or_(r.number > release.number, v.decided_at > release.time)
+    query = sa.select(r.answer).outerjoin(db.reviews, v.release == r.number).where(r.state == "published", later)
+    for answer in (await connection.execute(query)).scalars():
+        number = await datasets_id(connection, answer.get(AT_NODE, {}).get("cohort", ()))
+        same = (answer.get("kind"), answer.get("sha256")) == (release.answer.get("kind"), release.answer["sha256"])
+        if number in past.cohorts and not same:
+            return True
+    return False
+
+
+def packed(cells: Iterable[Cell]) -> bytes:
+    """Cells of a release that waits, as they are kept beside it: JSON lines, gzip."""
+    lines = (json.dumps([cell.key, list(cell.numbers)], separators=(",", ":")) for cell in cells)
+    return gzip.compress("\n".join(lines).encode(), compresslevel=3)
+
+
+def unpacked(data: bytes) -> list[Cell]:
+    """ValueError where these are no packed cells."""
+    rows = (json.loads(line) for line in gzip.decompress(data).decode().splitlines())
+    return [Cell(str(key), tuple(int(n) for n in numbers)) for key, numbers in rows]
 
 
 async def write(connection: AsyncConnection, datasets: int, kind: str, cells: Iterable[Cell], release: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from gdi.kit.problem import ProblemError
@@ -23,6 +24,13 @@ def public_withheld(kind: Kind, withheld: Mapping[str, int], units: int) -> dict
         return None
     central = {why: rounded(count) for why, count in sorted(withheld.items()) if why in kind.central}
     return {why: count for why, count in central.items() if count}
+
+
+def without_row(why: str) -> str:
+    """What is wrong with a file, without the place and the values: those the workflow could choose. The node's audit
+    has them.
+    """
+    return re.sub(r"\b(row|line|site|table|cell|unit) \d+\b", r"a \1", why)[:300]
 
 
 def retracted(name: str, reason: str) -> ProblemError:

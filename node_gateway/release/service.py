@@ -34,7 +34,7 @@ from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import budget, ledger, question
-from node_gateway.release.public import public_withheld, refusal, retracted, rounded
+from node_gateway.release.public import public_withheld, refusal, retracted, rounded, without_row
 from node_gateway.review.cases import AT_NODE, SPOOL
 from node_gateway.review.service import Reviews
 from node_gateway.workspace.bucket import Bucket
@@ -129,7 +129,10 @@ class Releases:
             units = await asyncio.to_thread(half.read, file, rules)
         except FormatError as error:
             self.metrics.releases.labels("refused").inc()
-            raise refusal([str(error)]) from None
+            await self.audit.record(
+                AuditEvent("release-refused", False, caller.actor, caller.run, caller.attempt, reason=str(error)[:500])
+            )
+            raise refusal([without_row(str(error))]) from None
         scope = await asyncio.to_thread(half.scope, units)
         if units and this.listed and not scope.fewest == scope.people == len(past.own):
             self.metrics.releases.labels("refused").inc()
@@ -185,6 +188,9 @@ class Releases:
             "workflow": caller.workflow,
         }
         state = WAITING if self.reviews.needed(request.review) else "published"
+        cells = chain((cell for unit in passed for cell in half.cells(unit)), checked.kept)
+        if state == WAITING:  # nothing left yet: they are remembered when it does
+            await self.reviews.keep_cells(key, cells)
         values = {
             "run": caller.run,
             "name": request.name,
@@ -204,8 +210,8 @@ class Releases:
                 )
             result = await connection.execute(db.releases.insert().values(**values))
             sets = await ledger.datasets_id(connection, names)
-            cells = (cell for unit in passed for cell in half.cells(unit))
-            await ledger.write(connection, sets, kind.name, chain(cells, checked.kept), _number(result))
+            if state == "published":
+                await ledger.write(connection, sets, kind.name, cells, _number(result))
             await budget.use(connection, _number(result), sets, statistics, len(past.own))
             if state != "published":
                 await self.reviews.note(connection, _number(result), question.of_request(request, caller), caller)
@@ -221,7 +227,7 @@ class Releases:
         assert known is not None
         return known
 
-    async def _newest(self) -> int:
+    async def _newest(self) -> tuple[int, float]:
         async with self.database.read() as connection:
             return await _newest(connection)
 
@@ -280,9 +286,11 @@ class Releases:
         return data, kind.media_type if kind else OCTETS
 
 
-async def _newest(connection: AsyncConnection) -> int:
-    """The number of the last release that is in the ledger."""
-    return int((await connection.execute(sa.select(sa.func.max(db.releases.c.number)))).scalar_one() or 0)
+async def _newest(connection: AsyncConnection) -> tuple[int, float]:
+    """The number of the last release, and when a person last decided on one."""
+    number = (await connection.execute(sa.select(sa.func.max(db.releases.c.number)))).scalar_one()
+    decided = (await connection.execute(sa.select(sa.func.max(db.reviews.c.decided_at)))).scalar_one()
+    return int(number or 0), float(decided or 0)
 
 
 def _number(result: sa.CursorResult[Any]) -> int:

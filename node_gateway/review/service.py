@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -14,20 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.cohorts import AdmissionQuestion
 from gdi.contracts.gateway_api import WAITING, ReviewState
+from gdi.kit.database import exclusive
 from gdi.kit.problem import ProblemError
-from gdi.releases.kind import NodeHalf
+from gdi.releases.kind import Cell, NodeHalf
 from gdi.releases.registry import kind_of
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.policy import PolicyFile
 from node_gateway.redaction import redact
-from node_gateway.release import budget, question
+from node_gateway.release import budget, ledger, question
 from node_gateway.review.cases import AT_NODE, SPOOL, Case, Excerpt
 from node_gateway.workspace.bucket import Bucket
 
 MAX_WAITERS = 2000  # long polls at once; more are answered at once
 MAX_REASON = 500
+CELLS = ".cells"  # beside a release that waits, in the release area
 LOOK = 2.0  # seconds between looks for a decision that another gateway took
 
 
@@ -126,7 +130,9 @@ class Reviews:
         such awaits one.
         """
         state, c, reason = ("published" if approve else "refused"), db.releases.c, redact(reason.strip(), MAX_REASON)
+        cells = {case.number: await self._cells(case.key) for case in await self._cases(run, name) if approve}
         async with self.database.write() as connection:
+            await exclusive(connection, "ledger")
             query = (
                 sa.select(db.releases, db.reviews.c.asked)
                 .outerjoin(db.reviews, db.reviews.c.release == c.number)
@@ -137,6 +143,7 @@ class Reviews:
             for row in rows:
                 if approve:
                     await self._still_open(connection, row)
+                    await self._remember(connection, row, cells.get(row.number))
                 await self._settle(connection, row, state, reviewer, reason)
         if not rows:
             raise ProblemError(
@@ -152,6 +159,36 @@ class Reviews:
                 f"release-{state}", approve, f"reviewer {reviewer}", run, what=f"{name} sha256 {sha256}", reason=reason
             )
         )
+
+    async def keep_cells(self, key: str, cells: Iterable[Cell]) -> None:
+        """What the ledger remembers when the release of that key leaves."""
+        packed = await asyncio.to_thread(ledger.packed, cells)
+        await self.area.upload(key + CELLS, io.BytesIO(packed), "application/gzip")
+
+    async def _cells(self, key: str) -> list[Cell] | None:
+        """None of a release that waits since before cells were kept beside it: the ledger has them."""
+        file = io.BytesIO()
+        try:
+            await self.area.download(key + CELLS, file, 2**31)
+        except ProblemError as error:
+            if error.problem.status != 404:
+                raise
+            return None
+        return await asyncio.to_thread(ledger.unpacked, file.getvalue())
+
+    async def _remember(self, connection: AsyncConnection, row: sa.Row[Any], cells: list[Cell] | None) -> None:
+        """Its numbers leave now. ProblemError 409 where what left meanwhile may tell something beside them."""
+        names = row.answer.get(AT_NODE, {}).get("cohort", [])
+        if await ledger.left_since(connection, names, row):
+            raise ProblemError(
+                409,
+                "rules-changed",
+                "Something else of the same people left since this release was checked.",
+                action="Refuse it, and start a new run.",
+            )
+        if cells is not None:
+            sets = await ledger.datasets_id(connection, names)
+            await ledger.write(connection, sets, str(row.answer["kind"]), cells, row.number)
 
     async def expire(self) -> int:
         """Refuses what nobody looked at for `review_days`, and frees what it held. How many that were."""
@@ -186,7 +223,15 @@ class Reviews:
         of now, in the transaction that publishes. What left meanwhile was judged beside the cells that it holds.
         """
         if (request := (row.asked or {}).get("question")) is not None:
-            await question.admit(self.policy, connection, AdmissionQuestion.model_validate(request))
+            asked = AdmissionQuestion.model_validate(request)
+            await question.admit(self.policy, connection, asked)
+            if not self.policy.current().may_still_leave(asked.workflow, asked.digest):
+                raise ProblemError(
+                    409,
+                    "rules-changed",
+                    "This node's policy does not approve the release's workflow any more.",
+                    action="Refuse it.",
+                )
         if row.answer.get(AT_NODE, {}).get("floor", 0) < self.policy.current().floor and row.asked:
             raise ProblemError(
                 409,
@@ -200,15 +245,7 @@ class Reviews:
         self._news = asyncio.Event()
 
     async def _free(self, connection: AsyncConnection, refused: sa.Row[Any]) -> None:
-        """Forgets the cells of a release that was refused: nothing of it left. They stay where a later release of the
-        same cohort was answered by them.
-        """
-        c = db.releases.c
-        query = sa.select(c.answer).where(c.number > refused.number, c.state != "refused")
-        cohort = refused.answer.get(AT_NODE, {}).get("cohort")
-        later = (await connection.execute(query)).scalars().all()
-        if cohort is None or any(answer.get(AT_NODE, {}).get("cohort") == cohort for answer in later):
-            return
+        """Forgets the cells of a release that was refused: nothing of it left, and nobody was answered by them."""
         cells = db.ledger_cells.c.release == refused.number
         await connection.execute(sa.delete(db.ledger_cells).where(cells))
 

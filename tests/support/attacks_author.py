@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+from gdi.kit.problem import ProblemError
 from tests.support.attacks import GOOD, REFUSED, TARGET, attack, truth
 from tests.support.disclosure_node import PEOPLE, DisclosureNode, Place, cohort, row, rows_of
 
@@ -210,19 +212,18 @@ async def everybodys_true_numbers(node: DisclosureNode) -> list[str]:
     return [f"{place[1]}: invented" for place in wrong]
 
 
-@attack("author", "freeing")
-async def invented_counts_that_were_refused_lock_a_dataset(node: DisclosureNode) -> list[str]:
+@attack("author", "waiting")
+async def invented_counts_that_were_refused_answer_for_a_dataset(node: DisclosureNode) -> list[str]:
     await node.open_epoch("DS1", PEOPLE)
     _, _, caller = await node.ask("DS1", INVENTED, review=True)
-    case = await node.releases.reviews.case(caller.run, "counts")
-    await node.releases.reviews.decide(caller.run, "counts", case.sha256, reviewer="bob", approve=False, reason="odd")
+    with contextlib.suppress(ProblemError):  # with the rule off nobody is asked
+        case = await node.releases.reviews.case(caller.run, "counts")
+        await node.releases.reviews.decide(caller.run, "counts", case.sha256, reviewer="bob", approve=False, reason="")
     return await everybodys_true_numbers(node)
 
 
-@attack("author", "expiry")
-async def invented_counts_that_nobody_looks_at_lock_a_dataset(node: DisclosureNode) -> list[str]:
+@attack("author", "waiting")
+async def invented_counts_that_wait_answer_for_a_dataset(node: DisclosureNode) -> list[str]:
     await node.open_epoch("DS1", PEOPLE)
     await node.ask("DS1", INVENTED, review=True)
-    node.policy(review_days=1e-9)
-    await node.releases.reviews.expire()
     return await everybodys_true_numbers(node)

@@ -115,6 +115,7 @@ def descriptor(dataset: str) -> dict[str, object]:
         "identifiers": "one-per-person",
         "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
         "samples": samples(),
+        "kinds": sorted(kinds()),
     }
 
 

@@ -11,6 +11,7 @@ class CrossTableKind(Kind):
     name = "table"
     unit = "table"
     row = "cell"
+    named_only = True
     reasons: ClassVar = {
         "small": "fewer people than the node's floor, by themselves or with what left before",
         "changed": "the same people were counted otherwise before",

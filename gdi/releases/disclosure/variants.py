@@ -16,8 +16,11 @@ from gdi.contracts.variants import normal
 CHROMOSOMES = (*(str(n) for n in range(1, 23)), "X", "Y", "MT")
 _REFSEQ = {f"NC_{number:06d}": name for number, name in enumerate(CHROMOSOMES[:24], 1)} | {"NC_012920": "MT"}
 _GENBANK = {f"CM{662 + number:06d}": name for number, name in enumerate(CHROMOSOMES[:24], 1)} | {"J01415": "MT"}
-_ACCESSIONS = _REFSEQ | _GENBANK
-ASSEMBLIES = ("GRCh37", "GRCh38")
+_T2T = {f"NC_{60924 + number:06d}": name for number, name in enumerate(CHROMOSOMES[:24], 1)}
+_T2T |= {f"CP{68278 - number:06d}": name for number, name in enumerate(CHROMOSOMES[:23], 1)}
+_T2T |= {"CP086569": "Y", "CP068254": "MT"}
+_ACCESSIONS = _REFSEQ | _GENBANK | _T2T
+ASSEMBLIES = ("GRCh37", "GRCh38", "T2T-CHM13v2.0")
 
 
 class Variant(NamedTuple):
@@ -35,9 +38,9 @@ def contig(name: str) -> str:
     accession = name.upper().partition(".")[0]
     if accession in _ACCESSIONS:
         return _ACCESSIONS[accession]
-    short = re.sub(r"^chr(omosome)?_?", "", name, flags=re.IGNORECASE).upper()
+    short = re.sub(r"^chr(om(osome)?)?_?", "", name, flags=re.IGNORECASE).upper()
     short = short.lstrip("0") if short.isdigit() else short
-    short = {"M": "MT", "23": "X", "24": "Y", "26": "MT"}.get(short, short)
+    short = {"M": "MT", "23": "X", "24": "Y", "25": "X", "XY": "X", "26": "MT"}.get(short, short)
     return short if short in CHROMOSOMES else name
 
 

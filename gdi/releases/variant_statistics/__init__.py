@@ -11,6 +11,7 @@ class VariantStatistics(Kind):
     name = "variant-statistics"
     unit = "variant"
     row = "variant"
+    named_only = True
     reasons: ClassVar = {
         "few-people": "fewer than 50 people were analysed",
         "small": "fewer than 20 people carry one of the alleles, among cases or controls where there are such",

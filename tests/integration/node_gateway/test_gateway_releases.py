@@ -93,8 +93,8 @@ def test_a_dataset_is_answered_as_before_and_sums_of_datasets_do_not_give_one_of
     ("content", "said"),
     [
         (b"#CHROM\tHG001\n2\t0/1", "not JSON"),
-        (json.dumps({"format": FORMAT, "sites": [{**row(1), "sample": "HG001"}]}).encode(), "row 1"),
-        (json.dumps({"format": FORMAT, "sites": [row(1), row(2, chrom="HG001 0/1")]}).encode(), "row 2: chrom"),
+        (json.dumps({"format": FORMAT, "sites": [{**row(1), "sample": "HG001"}]}).encode(), "a row: it must have"),
+        (json.dumps({"format": FORMAT, "sites": [row(1), row(2, chrom="HG001 0/1")]}).encode(), "a row: chrom"),
         (json.dumps({"format": FORMAT, "sites": []}).encode() + b" " * 2_000_000, "larger than 2000000 bytes"),
     ],
     ids=["vcf", "sample name", "free text", "too large"],
