@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Annotated, Any
 
-import jsonschema
-from jsonschema.validators import extend
 from pydantic import AfterValidator, JsonValue
 
 MAX_PARAMETERS = 1_250_000  # bytes of the object as ASCII JSON: what is signed and stored
@@ -29,16 +28,21 @@ Parameters = Annotated[dict[str, JsonValue], _bounded(MAX_PARAMETERS)]
 StartParameters = Annotated[dict[str, JsonValue], _bounded(MAX_PARAMETERS - 140_000)]  # the datasets come to them
 
 
-def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
-    """`uniqueItems` in one pass: jsonschema's own compares each with each where the types differ."""
-    if wanted and isinstance(instance, list):
-        seen = {json.dumps(item, sort_keys=True) for item in instance}
-        if len(seen) != len(instance):
-            yield jsonschema.ValidationError("an item is there twice")
+@functools.cache
+def _validator() -> Any:
+    """jsonschema's, imported where a schema is looked at: the broker and others only carry parameters."""
+    import jsonschema
+    from jsonschema import validators
 
+    def unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[jsonschema.ValidationError]:
+        """`uniqueItems` in one pass: jsonschema's own compares each with each where the types differ."""
+        if wanted and isinstance(instance, list):
+            seen = {json.dumps(item, sort_keys=True) for item in instance}
+            if len(seen) != len(instance):
+                yield jsonschema.ValidationError("an item is there twice")
 
-_extend: Any = extend  # it has no types
-_Validator = _extend(jsonschema.Draft202012Validator, {"uniqueItems": _unique})
+    extend: Any = validators.extend  # it has no types
+    return extend(jsonschema.Draft202012Validator, {"uniqueItems": unique})
 
 
 def _too_many(value: Any, schema: Mapping[str, Any], path: str) -> str:
@@ -60,6 +64,6 @@ def mistakes(schema: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
         of = properties.get(name, {})
         if large := _too_many(value, of if isinstance(of, dict) else {}, name[:60]):
             return [large]
-    errors = list(islice(_Validator(schema).iter_errors(values), MAX_MISTAKES))
+    errors = list(islice(_validator()(schema).iter_errors(values), MAX_MISTAKES))
     errors.sort(key=lambda e: [str(p) for p in e.path])
     return [f"{'.'.join(str(p) for p in e.path) or 'parameters'}: {e.message}"[:300] for e in errors]

@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jsonschema
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
@@ -89,6 +88,8 @@ class Workflow(Strict):
     @field_validator("parameters")
     @classmethod
     def _schemas(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        import jsonschema  # here: who only carries workflows has no need of it
+
         for name, schema in value.items():
             if name in RESERVED:
                 raise ValueError(f"{name} is a reserved parameter name")

@@ -92,6 +92,7 @@ class Database:
 
     owner: ClassVar[str] = "server"  # for messages
     pool: ClassVar[dict[str, Any]] = {}  # SQLAlchemy's arguments of the pool
+    cache_kib: ClassVar[int] = 2000  # of SQLite's pages, for each connection of the pool: SQLite's own default
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
@@ -120,7 +121,7 @@ class Database:
         def _on_connect(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # SQLAlchemy's recipe: we say BEGIN ourselves
             cursor = connection.cursor()
-            for pragma in PRAGMAS:
+            for pragma in (*PRAGMAS, f"cache_size=-{cls.cache_kib}"):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 

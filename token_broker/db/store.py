@@ -250,6 +250,7 @@ SCHEMA = migrations.Schema("token-broker", Path(first.__file__).parent, meta, fi
 
 class BrokerDatabase(Database):
     owner = "broker"
+    cache_kib = 512  # events are read once, page by page
 
     async def create(self) -> migrations.MigrationResult:
         """Makes the schema, or brings it to the newest revision. SchemaError where that cannot be."""

@@ -23,7 +23,13 @@ def test_a_case_ends_as_with_the_local_executor(bare: Bare, case: Case, tmp_path
     case.check(bare, prefix, code, output)
 
 
-HERE_ONLY = ("global_called_name", "mv_input", "envvars_refused_run", "envvars_refused_shell")  # see compatibility.md
+HERE_ONLY = (  # see compatibility.md
+    "global_called_name",
+    "mv_input",
+    "envvars_refused_run",
+    "envvars_refused_shell",
+    "replaced_config",
+)
 
 
 @pytest.mark.parametrize("case", [c for c in cases() if c.name not in HERE_ONLY], ids=lambda c: c.name)
