@@ -23,6 +23,7 @@ TIMEOUT = httpx.Timeout(60, connect=5)
 PAGE = 100  # of Airflow's lists: its default maximum_page_limit
 START_PATIENCE, START_PAUSE = 20.0, 0.5  # seconds: Airflow's SQLite may be busy
 STOP_NOTE = "gdi: stopped by its user"  # on a DAG run: read by gdi_operators.standing too
+DOWNLOADS = 20  # at once; more are told to come again
 MAX_CRATE = 2 * 1024**3
 
 
@@ -45,14 +46,21 @@ class AirflowClient:
     ) -> None:
         self._user, self._password = user, password
         limits = httpx.Limits(max_connections=40, max_keepalive_connections=20, keepalive_expiry=2)
-        self._http = BoundedAsyncClient(
-            base_url=url, timeout=TIMEOUT, limits=limits, trust_env=False, verify=authorities(), transport=transport
-        )
+
+        def client(limits: httpx.Limits, timeout: httpx.Timeout) -> BoundedAsyncClient:
+            return BoundedAsyncClient(
+                base_url=url, timeout=timeout, limits=limits, trust_env=False, verify=authorities(), transport=transport
+            )
+
+        self._http = client(limits, TIMEOUT)
+        # Readers may be slow: what they hold keeps no start and no stop waiting.
+        self._files = client(httpx.Limits(max_connections=DOWNLOADS), httpx.Timeout(60, connect=5, pool=5))
         self._token, self._until = "", 0.0
         self._signing_in = asyncio.Lock()
 
     async def aclose(self) -> None:
         await self._http.aclose()
+        await self._files.aclose()
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -126,11 +134,11 @@ class AirflowClient:
     ) -> AsyncIterator[httpx.Response]:
         """A streamed answer of the plugin's `file` or `crate`; ProblemError 404 where there is none."""
         path = f"/gdi/{kind}/{_part(dag_id)}/{_path(dag_run_id)}"
-        request = self._http.build_request(
+        request = self._files.build_request(
             "GET", path, params={"name": name} if name else None, headers=await self._headers()
         )
         try:
-            answer = await self._http.send(request, stream=True)
+            answer = await self._files.send(request, stream=True)
         except httpx.HTTPError as error:
             raise _away(type(error).__name__) from None
         try:
