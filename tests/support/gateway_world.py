@@ -433,7 +433,7 @@ class World:
         self.python_path = [Path(__file__).parents[2]]  # of the gateway's process
         self.policy()
         self.describe("DS*")
-        for many in ("RV*", "YN*"):
+        for many in ("RV*", "YN*", "LG*"):
             self.describe(many)
         for name, data in (
             ("key.pem", self.gateway_key.pem()),

@@ -37,6 +37,7 @@ class Gateway(GatewayWorld):
         self.broker_url = broker_url
         folder.mkdir()
         super().__init__(folder)
+        self.describe("EGAD*")
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "NODE_GATEWAY_BROKER_URL": self.broker_url}
