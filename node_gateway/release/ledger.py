@@ -65,12 +65,12 @@ async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: S
     if not past.cohorts:
         return past
     c, sets = db.ledger_cells.c, list(past.cohorts)
-    held = sa.select(db.releases.c.number).where(db.releases.c.state != "published")
+    unpublished = sa.select(db.releases.c.number).where(db.releases.c.state != "published")
     # Few sets are sought in the index, each for each key; of many, a key's rows are read and compared.
     related_sets = (c.datasets if len(sets) <= FEW else c.datasets + 0).in_(sets)
     for start in range(0, len(keys), BATCH):
         named = c.key.in_(keys[start : start + BATCH])
-        which = c.kind == kind, named, related_sets, c.release.not_in(held)
+        which = c.kind == kind, named, related_sets, c.release.not_in(unpublished)
         query = sa.select(c.key, c.datasets, c.numbers).where(*which)
         async for row in await connection.stream(query.order_by(c.release.desc())):
             found.setdefault(row.key, {})[row.datasets] = tuple(int(n) for n in row.numbers.split(","))

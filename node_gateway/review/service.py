@@ -223,9 +223,9 @@ class Reviews:
         of now, in the transaction that publishes. What left meanwhile was judged beside the cells that it holds.
         """
         if (request := (row.asked or {}).get("question")) is not None:
-            asked = AdmissionQuestion.model_validate(request)
-            await question.admit(self.policy, connection, asked)
-            if not self.policy.current().may_still_leave(asked.workflow, asked.digest):
+            admission = AdmissionQuestion.model_validate(request)
+            await question.admit(self.policy, connection, admission)
+            if not self.policy.current().may_still_leave(admission.workflow, admission.digest):
                 raise ProblemError(
                     409,
                     "rules-changed",

@@ -76,7 +76,7 @@ def test_at_the_node_it_is_checked_looked_at_published_and_remembered(
     other = world.new_run(datasets=("YN-2",))
     assert ask(world, other, rows(smoker=(41, 60)), second_kind).json()["sites_released"] == 1
     refused = ask(world, other, b'[{"question": "HG001", "yes": 9, "no": 9}]', second_kind)
-    assert slug(refused) == "release-refused" and "row 1: question" in refused.text and "HG001" not in refused.text
+    assert slug(refused) == "release-refused" and "a row: question" in refused.text and "HG001" not in refused.text
 
 
 def test_a_node_that_does_not_allow_it_or_has_no_such_kind_says_so(
