@@ -4,56 +4,21 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import logging
 import sys
 from collections.abc import AsyncIterator
 
 import uvicorn
 
-from gdi.kit.database import DatabaseAwayError
 from gdi.kit.graceful_shutdown import GracefulServer, GracefulShutdown, SideServer
-from gdi.kit.migrations import MigrationResult, SchemaError, when_reachable
+from gdi.kit.migrations import MigrationResult, when_reachable
+from gdi.kit.server_command import ServerCommand
 from gdi.kit.serving import bind
 from gdi.kit.settings import SettingsError
-from gdi.kit.version import installed
 from token_broker.app import create_app, operations_app
 from token_broker.broker import Broker, migrated_store, open_broker
 from token_broker.settings import DatabaseSettings, Settings
-
-
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="token-broker",
-        description="The token broker of a federation: grants, tickets, admission of runs by visas, run tokens.",
-        epilog="Settings are environment variables TOKEN_BROKER_… (docs/contracts.md); secrets are in files that they"
-        " name. Exit code 2: a setting, a file or the Vault mount is not fit, and a line says which.",
-    )
-    top.add_argument("--version", action="version", version=f"%(prog)s {installed('gdi-token-broker')[1]}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    for name, what in (
-        ("serve", "answer requests until SIGTERM or SIGINT (the default)"),
-        ("migrate", "bring the database's schema to the newest revision, and end"),
-    ):
-        commands.add_parser(name, help=what, description=what)
-    return top
-
-
-def main() -> int:
-    """Serves until SIGTERM or SIGINT. Exit code 2 where the settings, files or the Vault mount are not fit."""
-    command = parser().parse_args().command
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        if command == "migrate":
-            return asyncio.run(migrate())
-        return asyncio.run(serve(Settings.load()))
-    except (SettingsError, SchemaError, DatabaseAwayError) as error:
-        print(f"token-broker: {error}", file=sys.stderr)
-        return 2
 
 
 async def serve(settings: Settings) -> int:
@@ -119,6 +84,22 @@ async def migrate() -> int:
         return outcome
 
     return await when_reachable(once, "token-broker", "TOKEN_BROKER_")
+
+
+COMMAND = ServerCommand(
+    "token-broker",
+    "gdi-token-broker",
+    "The token broker of a federation: grants, tickets, admission of runs by visas, run tokens.",
+    "Settings are environment variables TOKEN_BROKER_… (docs/contracts.md); secrets are in files that they"
+    " name. Exit code 2: a setting, a file or the Vault mount is not fit, and a line says which.",
+    lambda: serve(Settings.load()),
+    lambda: migrate(),
+)
+
+
+def main() -> int:
+    """The command's exit code."""
+    return COMMAND.run()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from gdi.contracts.runs import Failing, Outcome, RunState
 from gdi.kit.models import Strict
 
 NodeState = Literal["waiting", "starting", "running", "success", "failed", "cancelled"]
-ENDED_NODE = ("success", "failed", "cancelled")
 
 
 class Job(JobFacts):

@@ -24,7 +24,6 @@ PAGE = 100  # of Airflow's lists: its default maximum_page_limit
 START_PATIENCE, START_PAUSE = 20.0, 0.5  # seconds: Airflow's SQLite may be busy
 STOP_NOTE = "gdi: stopped by its user"  # on a DAG run: read by gdi_operators.standing too
 DOWNLOADS = 20  # at once; more are told to come again
-MAX_CRATE = 2 * 1024**3
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gdi.contracts.ids import GrantId, RunId, WorkflowName
 from gdi.contracts.run_endings import ENDED, STANDINGS, RunStanding
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import SCOPE
-from gdi.portal.callers import D, V, Visitor
+from gdi.portal.callers import D, V
 from gdi.portal.catalogue import described
 from gdi.portal.door import Door
 from gdi.portal.entries import entry_of, links_of, summary_of
@@ -146,7 +146,7 @@ async def list_runs(
 @router.get("/runs/{run}", tags=["runs"], responses=answers(404))
 async def get_run(d: D, v: V, run: RunId) -> p.RunEntry:
     """One run, as it stands now."""
-    row = await _mine(d, v, run)
+    row = await d.runs.own(v.caller, v.token, run)
     standing = await d.watch.standing(row) if row["in_airflow"] else None
     return entry_of(row, standing, await d.runs.parameters(row), d.settings.airflow_public_url)
 
@@ -175,7 +175,7 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=2000)] = 500,
 ) -> p.RunJobs:
     """Its jobs at every node, with news since `after`. Without news nodes and rules are empty: they are as before."""
-    row = await _mine(d, v, run)
+    row = await d.runs.own(v.caller, v.token, run)
     try:
         page = await d.broker.jobs(v.token, run, after, limit)
         news = after == 0 or bool(page.jobs)
@@ -200,7 +200,7 @@ async def list_jobs(
 @router.get("/runs/{run}/results", tags=["results"], responses=answers(404))
 async def get_results(d: D, v: V, run: RunId) -> p.RunResults:
     """The answer, what each node released and withheld, and the files, each with its URL here."""
-    row = await _mine(d, v, run)
+    row = await d.runs.own(v.caller, v.token, run)
     if row["in_airflow"] and row["standing"] not in ENDED:
         await d.watch.standing(row)
         row = await d.runs.of(v.caller, run)
@@ -210,27 +210,16 @@ async def get_results(d: D, v: V, run: RunId) -> p.RunResults:
 @router.get("/runs/{run}/files/{name:path}", tags=["results"], responses=answers(404), response_class=Response)
 async def get_file(d: D, v: V, run: RunId, name: Annotated[str, Path(max_length=200)]) -> StreamingResponse:
     """One file of the results."""
-    return await d.files.stream(await _mine(d, v, run), "file", name)
+    return await d.files.stream(await d.runs.own(v.caller, v.token, run), "file", name)
 
 
 @router.get("/runs/{run}/crate", tags=["results"], responses=answers(404), response_class=Response)
 async def get_crate(d: D, v: V, run: RunId) -> StreamingResponse:
     """Everything as an RO-Crate (Workflow Run Crate 0.5), zipped."""
-    return await d.files.stream(await _mine(d, v, run), "crate")
+    return await d.files.stream(await d.runs.own(v.caller, v.token, run), "crate")
 
 
 # --- what several of them do --------------------------------------------------------------------
-
-
-async def _mine(d: Door, v: Visitor, run: str) -> Any:  # a row of the table
-    """The caller's run; one that was started elsewhere is taken in when it is first asked for."""
-    try:
-        return await d.runs.of(v.caller, run)
-    except ProblemError as error:
-        if error.problem.status != 404:
-            raise
-    await d.runs.sync(v.caller, v.token)
-    return await d.runs.of(v.caller, run)
 
 
 def _started(d: Door, row: Any, repeated: bool, response: Response) -> p.RunStarted:

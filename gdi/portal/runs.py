@@ -200,6 +200,16 @@ class UserRuns:
             )
         return row
 
+    async def own(self, caller: TokenOwner, token: str, run: str) -> RowMapping:
+        """As `of`; one that was started elsewhere is taken in when it is first asked for."""
+        try:
+            return await self.of(caller, run)
+        except ProblemError as error:
+            if error.problem.status != 404:
+                raise
+        await self.sync(caller, token)
+        return await self.of(caller, run)
+
     async def parameters(self, row: RowMapping) -> dict[str, Any]:
         """As they were started: of a run that was not started here, from Airflow."""
         known: dict[str, Any] = row["parameters"]

@@ -138,10 +138,6 @@ def rules_in(files: UnpackedWorkflow) -> list[str]:
     return sorted({name.decode() for body in files.files.values() for name in RULE.findall(body)})[:MAX_RULES]
 
 
-def _away(what: str) -> RefusedOrder:
-    return RefusedOrder("workflow-away", f"The workflow's files cannot be had from the broker ({what}).")
-
-
 def _unsigned(error: Exception) -> RefusedOrder:
     return RefusedOrder("bad-order", f"It is not signed by the broker for this node: {short(error)}")
 

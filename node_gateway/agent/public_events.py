@@ -15,7 +15,6 @@ from gdi.contracts.ids import RULE_NAME, matches
 # What an unapproved workflow may say of a job: which one, by number, and how often it was tried.
 NUMBERED = re.compile(r"[0-9]{1,7}")
 MAX_TRIES, MAX_JOBS, MAX_NUMBER = 20, 1_000_000, 10_000_000
-SUMS = ("planned", "submitted", "queued", "running", "done", "failed", "cancelled")
 
 
 def public_events(

@@ -82,12 +82,15 @@ async def left_since(connection: AsyncConnection, names: Iterable[str], release:
     past, r, v = await cohorts(connection, names), db.releases.c, db.reviews.c
     later = sa.or_(r.number > release.number, v.decided_at > release.time)
     query = sa.select(r.answer).outerjoin(db.reviews, v.release == r.number).where(r.state == "published", later)
-    for answer in (await connection.execute(query)).scalars():
-        number = await datasets_id(connection, answer.get(AT_NODE, {}).get("cohort", ()))
-        same = (answer.get("kind"), answer.get("sha256")) == (release.answer.get("kind"), release.answer["sha256"])
-        if number in past.cohorts and not same:
-            return True
-    return False
+    answers = (await connection.execute(query)).scalars().all()
+    rows = await connection.execute(sa.select(db.dataset_sets).where(db.dataset_sets.c.id.in_(past.cohorts)))
+    linked = {frozenset(json.loads(row.names)) for row in rows}
+    same = release.answer.get("kind"), release.answer["sha256"]
+    return any(
+        frozenset(answer.get(AT_NODE, {}).get("cohort", ())) in linked
+        and (answer.get("kind"), answer.get("sha256")) != same
+        for answer in answers
+    )
 
 
 def packed(cells: Iterable[Cell]) -> bytes:

@@ -130,7 +130,8 @@ class Reviews:
         such awaits one.
         """
         state, c, reason = ("published" if approve else "refused"), db.releases.c, redact(reason.strip(), MAX_REASON)
-        cells = {case.number: await self._cells(case.key) for case in await self._cases(run, name) if approve}
+        waiting = [case for case in await self._cases(run, name) if case.sha256 == sha256] if approve else []
+        cells = {case.number: await self._cells(case.key) for case in waiting}
         async with self.database.write() as connection:
             await exclusive(connection, "ledger")
             query = (

@@ -35,7 +35,6 @@ ALICE, BOB = "alice@lifescience-ri.eu", "bob@lifescience-ri.eu"
 TOKENS = {"token-alice": ALICE, "token-bob": BOB}
 ORIGIN = "https://portal.example"
 DIGEST = "sha256:" + "a" * 64
-SUMMED = {"format": "x"}
 
 
 class FakeBroker:

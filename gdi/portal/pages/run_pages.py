@@ -107,14 +107,8 @@ async def _results(p: Visit, run: str) -> Any:
 
 
 async def own_run(p: Visit, run: str) -> RowMapping:
-    """The person's run; one that was started elsewhere is taken in first. ProblemError 404."""
-    try:
-        return await p.door.runs.of(p.who.caller, run)
-    except ProblemError as error:
-        if error.problem.status != 404:
-            raise
-    await p.door.runs.sync(p.who.caller, p.who.token)
-    return await p.door.runs.of(p.who.caller, run)
+    """The person's run. ProblemError 404."""
+    return await p.door.runs.own(p.who.caller, p.who.token, run)
 
 
 @router.get("/runs/{run}/jobs")

@@ -200,13 +200,7 @@ async def get_log(d: D, v: V, run_id: RunPath, stream: Annotated[str, Path(patte
 async def _mine(d: Door, v: Visitor, run: str) -> RowMapping:
     if not matches(RUN_ID, run):
         raise ProblemError(404, "run-unknown", f"There is no run {run[:100]!r} that you may see.", action="List yours.")
-    try:
-        return await d.runs.of(v.caller, run)
-    except ProblemError as error:
-        if error.problem.status != 404:
-            raise
-    await d.runs.sync(v.caller, v.token)
-    return await d.runs.of(v.caller, run)
+    return await d.runs.own(v.caller, v.token, run)
 
 
 async def _now(d: Door, v: Visitor, run: str) -> RowMapping:

@@ -20,7 +20,6 @@ _T2T = {f"NC_{60924 + number:06d}": name for number, name in enumerate(CHROMOSOM
 _T2T |= {f"CP{68278 - number:06d}": name for number, name in enumerate(CHROMOSOMES[:23], 1)}
 _T2T |= {"CP086569": "Y", "CP068254": "MT"}
 _ACCESSIONS = _REFSEQ | _GENBANK | _T2T
-ASSEMBLIES = ("GRCh37", "GRCh38", "T2T-CHM13v2.0")
 
 
 class Variant(NamedTuple):

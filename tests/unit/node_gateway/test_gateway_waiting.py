@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gdi.kit.problem import ProblemError
+from node_gateway.db import store as db
 from node_gateway.epochs.command import EpochRefused
 from tests.support.disclosure_node import PEOPLE, DisclosureNode, disclosure_node, rows_of
 
@@ -70,8 +71,6 @@ async def test_a_budget_is_paid_for_what_only_waited_before(node: DisclosureNode
     await node.release("DS1", HONEST)
     await decide(node, waiting.run, approve=False)
     async with node.database.read() as connection:
-        from node_gateway.db import store as db
-
         paid = (await connection.execute(db.budget_uses.select())).all()
     assert len(paid) == 1 and paid[0].statistics > 0
 
