@@ -3,6 +3,7 @@ one's own.
 """
 
 import os
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, task
@@ -18,7 +19,13 @@ from gdi_operators.operators import (
 WORKFLOW = os.environ.get("GDI_EXAMPLE_WORKFLOW", "allele-frequency")
 RELEASE = os.environ.get("GDI_EXAMPLE_RELEASE", "allele-counts")
 
-with DAG("example_gather", schedule=None, tags={"gdi", "example"}, doc_md=__doc__):
+with DAG(
+    "example_gather",
+    schedule=None,
+    tags={"gdi", "example"},
+    doc_md=__doc__,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},  # a deferred task may lose a try for nothing
+):
     admit = AdmitRunOperator(task_id="admit", workflow=WORKFLOW)
     analyse = SnakemakeOperator.partial(task_id="analyse", workflow=WORKFLOW).expand(item=admit.output)
     release = ReleaseOperator.partial(task_id="release", workflow=WORKFLOW, release=RELEASE).expand(item=admit.output)

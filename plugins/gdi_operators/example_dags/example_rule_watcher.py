@@ -3,6 +3,7 @@ this is one by hand.
 """
 
 import os
+from datetime import timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
@@ -12,7 +13,13 @@ from gdi_operators.operators import AdmitRunOperator, CloseRunOperator, RuleWatc
 WORKFLOW = os.environ.get("GDI_EXAMPLE_WORKFLOW", "allele-frequency")
 RULES = os.environ.get("GDI_EXAMPLE_RULES", "count,gather").split(",")
 
-with DAG("example_rule_watcher", schedule=None, tags={"gdi", "example"}, doc_md=__doc__):
+with DAG(
+    "example_rule_watcher",
+    schedule=None,
+    tags={"gdi", "example"},
+    doc_md=__doc__,
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},  # a deferred task may lose a try for nothing
+):
     admit = AdmitRunOperator(task_id="admit", workflow=WORKFLOW)
     analyse = SnakemakeOperator.partial(task_id="analyse", workflow=WORKFLOW).expand(item=admit.output)
     close = CloseRunOperator(task_id="close", workflow=WORKFLOW)

@@ -409,3 +409,14 @@ def test_rights_are_taken_away_only_where_that_was_asked_for(
 ) -> None:
     monkeypatch.setenv("GDI_ISOLATION", "shared")
     assert team_roles.main([]) == 2 and "nothing was changed" in capsys.readouterr().err
+
+
+EXAMPLES = sorted((DAGS.parent / "plugins" / "gdi_operators" / "example_dags").glob("example_*.py"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda f: f.stem)
+def test_an_examples_deferred_steps_have_a_second_try(file: Path) -> None:
+    """Airflow may take a deferral for a killed task (triggers/deferral_race.py): a step without tries is lost by it."""
+    for task in runpy.run_path(str(file))["admit"].dag.tasks:
+        deferred = task.task_type in ("SnakemakeOperator", "SnakemakePodOperator", "ReleaseOperator")
+        assert task.retries >= 1 or not deferred, task.task_id
