@@ -23,6 +23,8 @@ OVER = frozenset({"run-closed", "attempt-over"})
 """The broker's words for: this attempt has ended, or another has begun."""
 FENCED = "workload-fenced"
 """The broker's word for: a later pod of the same node took over."""
+UID_PINNED = "uid-pinned"
+"""The broker's word for: another pod has had this name."""
 
 PROBLEMS: dict[str, ProblemType] = {
     "access-denied": ProblemType((403,), "Apply for access to the datasets, then start again."),

@@ -9,9 +9,9 @@ from gdi.pods.manifest import STOP
 from gdi.pods.model import PodStatus
 
 
-def mark(mode: StopMode) -> dict[str, Any]:
-    """The patch that writes the mark."""
-    return {"metadata": {"annotations": {STOP: mode}}}
+def mark(mode: StopMode, uid: str) -> dict[str, Any]:
+    """The patch that writes the mark on that pod: the API server refuses it (409) for another of its name."""
+    return {"metadata": {"uid": uid, "annotations": {STOP: mode}}}
 
 
 def needs_mark(pod: dict[str, Any], status: PodStatus, mode: StopMode) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from airflow.sdk.exceptions import AirflowException
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.problems import FENCED
+from gdi.contracts.problems import FENCED, UID_PINNED
 from gdi.contracts.process_host import StopMode
 from gdi.kit.problem import ProblemError
 from gdi.pods import generations
@@ -29,8 +29,8 @@ class PodKeeper(Protocol):
     def of_attempt(self, run: str, node: str, attempt: int) -> dict[str, PodStatus]:
         """The pods that there are of a node's part of an attempt, by name."""
 
-    def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
-        """Asks for its end and insists after `grace` seconds."""
+    def stop(self, name: str, *, mode: StopMode, grace: float, uid: str | None = None) -> None:
+        """Asks for its end and insists after `grace` seconds; with `uid`, that pod's and no other's of the name."""
 
 
 @dataclass(frozen=True)
@@ -104,21 +104,22 @@ class Pods:
         status = with_retry("The launcher", lambda: launcher.create(spec), seconds=patience)
         self.pin(name, status.uid)
         if self.given_up:
-            self.launcher.stop(name, mode="cancel", grace=0)
+            self.launcher.stop(name, mode="cancel", grace=0, uid=status.uid)
             raise AirflowException(f"The task was ended while pod {name} was made; the pod is not started.")
         with_retry("The launcher", lambda: launcher.start(name), seconds=patience)
         return generation
 
     def pin(self, name: str, uid: str) -> None:
         """From here on the broker gives tokens to this pod and to no other of its name. ProblemError where it refuses;
-        then nobody will ever let the pod go, and it is stopped.
+        then nobody will ever let the pod go, and it is stopped. Not where the broker knows another uid by this name:
+        then it is somebody else's pod, which gets no token; or one that never left its gate, and goes by its age.
         """
         try:
             self.hook.put_workload(self.run.id, name, self._request(uid))
         except ProblemError as error:
-            if not is_away(error):  # closed meanwhile, or fenced
+            if not is_away(error) and error.slug != UID_PINNED:  # closed meanwhile, or fenced
                 with suppress(Exception):  # the refusal is what matters
-                    self.launcher.stop(name, mode="cancel", grace=0)
+                    self.launcher.stop(name, mode="cancel", grace=0, uid=uid)
             raise
 
     def register(self, generation: int) -> int:

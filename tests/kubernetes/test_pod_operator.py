@@ -21,7 +21,10 @@ from airflow.providers.cncf.kubernetes.cli.kubernetes_command import cleanup_pod
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
+from gdi.kit.problem import ProblemError
 from gdi.pods import manifest
+from gdi.pods.stopping import mark
+from gdi_operators.kubernetes.api import Api
 from gdi_operators.kubernetes.cluster_pods import ClusterPods
 from gdi_operators.operators.snakemake_pod import SnakemakePodOperator
 from gdi_operators.settings import settings
@@ -180,6 +183,12 @@ def test_a_pod_that_took_the_name_of_one_that_is_watched_is_another(world: PodWo
     assert event["kind"] == "gone" and event["status"] is None
     with pytest.raises(AirflowFailException, match="is pinned to another uid"):
         analyse(operator.item).execute(world.context(try_number=2, since=1, **world.parameters))
+    with pytest.raises(ProblemError, match="UID in precondition"):  # the real server's word on the mark
+        Api(KubernetesHook(conn_id=CONNECTION).core_v1_client, RUNS).patch_pod(
+            world.name(1), mark("cancel", waiting.trigger.uid)
+        )
+    left = world.pod(world.name(1))["metadata"]
+    assert "deletionTimestamp" not in left and manifest.STOP not in left["annotations"], "nor does the broker's refusal"
 
 
 def _stranger(name: str, labels: dict[str, str], annotations: dict[str, str] | None = None) -> dict[str, Any]:

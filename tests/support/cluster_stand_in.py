@@ -148,6 +148,8 @@ class StandIn:
                 return failure(404, "NotFound", f'pods "{name}" not found')
             body = await request.json()
             pod = self.pods[name]
+            if body.get("metadata", {}).get("uid", pod["metadata"]["uid"]) != pod["metadata"]["uid"]:
+                return failure(409, "Conflict", "Precondition failed: UID in precondition")
             for gate in body.get("spec", {}).get("schedulingGates", []):
                 assert gate["$patch"] == "delete"
                 pod["spec"]["schedulingGates"] = [

@@ -94,23 +94,25 @@ class ClusterPods:
         except AbsentError:
             raise LauncherError(f"pod {name} is gone; create one with another name") from None
 
-    def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
-        """Marks it, where it can read that, and deletes it; returns at once. No error where it ended or never was."""
+    def stop(self, name: str, *, mode: StopMode, grace: float, uid: str | None = None) -> None:
+        """Marks it, where it can read that, and deletes it; returns at once. No error where it ended or never was. With
+        `uid` that pod only: another of the name is left alone.
+        """
         with contextlib.suppress(AbsentError):
-            status = self.mark(name, mode)
+            status = self.mark(name, mode, uid=uid)
             if status is not None:
                 self.api.delete_pod(name, deletion(status.uid, seconds_to_end(status, grace)))
 
-    def mark(self, name: str, mode: StopMode) -> PodStatus | None:
+    def mark(self, name: str, mode: StopMode, *, uid: str | None = None) -> PodStatus | None:
         """Writes the stop mark and waits until the kubelet has written it too; None where there is nothing to stop."""
         pod = self.read(name)
-        if pod is None:
+        if pod is None or uid not in (None, pod["metadata"]["uid"]):
             return None
         status = self.status(pod)
         if status.ended or status.stopping:
             return None
         if needs_mark(pod, status, mode):
-            self.api.patch_pod(name, mark(mode))
+            self.api.patch_pod(name, mark(mode, status.uid))
             time.sleep(self.config.mark_seconds)
         return status
 

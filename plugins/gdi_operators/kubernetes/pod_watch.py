@@ -44,7 +44,9 @@ class PodWatch:
         with contextlib.suppress(AbsentError):
             if needs_mark(pod, status, mode):
                 patch = core.patch_namespaced_pod
-                await self.api.call(f"marking pod {name}", patch, name=name, body=mark(mode), _content_type=PATCH)
+                await self.api.call(
+                    f"marking pod {name}", patch, name=name, body=mark(mode, status.uid), _content_type=PATCH
+                )
                 await asyncio.sleep(self.config.mark_seconds)
             body = deletion(status.uid, seconds_to_end(status, grace))
             await self.api.call(f"deleting pod {name}", core.delete_namespaced_pod, name=name, body=body)

@@ -34,8 +34,10 @@ class Launcher(ABC):
         """
 
     @abstractmethod
-    def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
-        """Asks for its end and insists after `grace` seconds; returns at once. No error where it ended or never was."""
+    def stop(self, name: str, *, mode: StopMode, grace: float, uid: str | None = None) -> None:
+        """Asks for its end and insists after `grace` seconds; returns at once. No error where it ended or never was.
+        With `uid` that pod only: another of the name is left alone.
+        """
 
     @abstractmethod
     async def aget(self, name: str) -> PodStatus | None:

@@ -46,7 +46,9 @@ class ProcessLauncher(Launcher):
         pods = _read(self._send("GET", "/pods"), PODS)
         return {p.name: _of(p) for p in pods if (p.run, p.node, p.attempt) == (run, node, attempt)}
 
-    def stop(self, name: str, *, mode: StopMode, grace: float) -> None:
+    def stop(self, name: str, *, mode: StopMode, grace: float, uid: str | None = None) -> None:
+        if uid is not None and ((found := self.get(name)) is None or found.uid != uid):
+            return  # a name is used once in a host's life: what was seen now is what is stopped
         self._send("POST", f"/pods/{name}/stop", StopRequest(mode=mode, grace=grace), absent_ok=True)
 
     async def aget(self, name: str) -> PodStatus | None:

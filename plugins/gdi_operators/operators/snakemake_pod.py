@@ -175,7 +175,7 @@ class SnakemakePodOperator(SnakemakeSteps, KubernetesPodOperator):
             self._patiently(lambda: cluster.give_files(launch.spec, uid, launch.files, url))
         launch.pods.pin(name, uid)
         if self._killed:
-            cluster.stop(name, mode="cancel", grace=0)
+            cluster.stop(name, mode="cancel", grace=0, uid=uid)
             raise AirflowException(f"The task was ended while pod {name} was made; the pod is not started.")
         if at_gate:
             self._patiently(lambda: cluster.let_go(name))

@@ -88,7 +88,7 @@ class SnakemakeSteps(OrderSteps):
                     )
                 reason = why(run.failing)  # an earlier try of this task was lost before it could stop its pod
                 self.log.warning("Stopping pod %s: %s", status.name, reason)
-                pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                pods.launcher.stop(status.name, mode="cancel", grace=self.grace, uid=status.uid)
                 state = {"attempt": run.attempt, "generation": generation, "stopped": reason}
                 self._wait(context, pods, status, state, watch_run=False)
             if status is not None and status.succeeded:
@@ -143,17 +143,17 @@ class SnakemakeSteps(OrderSteps):
                 )
             if event["kind"] == "overdue":
                 if status is not None and not status.ended:
-                    pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                    pods.launcher.stop(status.name, mode="cancel", grace=self.grace, uid=status.uid)
                 self._fail(pods, generation, f"the pod did not end within {event['message']}", None)
             if event["kind"] in ("failing", "closed"):  # the trigger asked the pod to stop; it may have ended by now
                 stopped = stopped or str(event["message"])
                 if status is not None and not status.ended:
                     state["stopped"] = stopped
                     self.log.warning("Stopping pod %s: %s", status.name, stopped)
-                    pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                    pods.launcher.stop(status.name, mode="cancel", grace=self.grace, uid=status.uid)
                     self._wait(context, pods, status, state, watch_run=False)
             if status is not None and status.blocked and not stopped:
-                pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                pods.launcher.stop(status.name, mode="cancel", grace=self.grace, uid=status.uid)
                 self._fail(pods, generation, f"its Snakemake pod cannot start: {status.reason}", None)
             if status is not None and not status.ended:  # a trigger that saw more than there was
                 self._wait(context, pods, status, state, watch_run=not stopped)
@@ -194,7 +194,7 @@ class SnakemakeSteps(OrderSteps):
                     pods = self._pods(hook, run)
                     generation, status = pods.latest()
                     if status is not None and not status.ended:
-                        pods.launcher.stop(status.name, mode="cancel", grace=self.grace)
+                        pods.launcher.stop(status.name, mode="cancel", grace=self.grace, uid=status.uid)
                     self._fail(pods, max(generation, 1), f"the pod did not end within {self.max_duration}", None)
             raise
 

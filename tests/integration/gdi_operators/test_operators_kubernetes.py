@@ -22,9 +22,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from kubernetes.client.models import V1ResourceRequirements
 
+from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi.pods import answers as api
 from gdi.pods import config, manifest
 from gdi.pods.model import LauncherError
+from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.kubernetes.api import Api
 from gdi_operators.kubernetes.cluster_pods import ClusterPods
 from gdi_operators.operators import AdmitRunOperator
@@ -514,6 +517,45 @@ def test_a_strangers_pod_of_the_same_name_is_neither_waited_for_nor_stopped(worl
     with pytest.raises(AirflowFailException, match="uid-pinned"):
         world.cluster.run(world.name(1))
         analyse(operator.item).execute(world.context(mode="ok"))
+    assert not world.cluster.deleted, "the broker knows another uid by this name: it is not ours to stop"
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_pod_that_the_broker_refuses_is_stopped_and_a_strangers_that_took_its_name_is_not(
+    world: Clustered, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, put = analyse(admit(world)), TokenBrokerHook.put_workload
+
+    def fenced(hook: TokenBrokerHook, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
+        if request.uid is None:
+            return put(hook, run, pod, request)
+        if taken:
+            world.cluster.pods[pod]["metadata"]["uid"] = "a-strangers"
+        raise ProblemError(409, "workload-fenced", "a later pod took over")
+
+    monkeypatch.setattr(TokenBrokerHook, "put_workload", fenced)
+    with pytest.raises(AirflowFailException, match="a later pod took over"):
+        operator.execute(world.context(mode="ok"))
+    assert [name for name, _, _ in world.cluster.deleted] == ([] if taken else [world.name(1)])
+
+
+def test_a_strangers_pod_that_took_the_name_between_two_calls_is_neither_marked_nor_deleted(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = start(world, analyse(admit(world)))
+    world.cluster.run(world.name(1))
+    pods, read = cluster_pods(world), ClusterPods.read
+
+    def swapped(of: ClusterPods, name: str) -> Any:
+        seen = json.loads(json.dumps(read(of, name)))
+        world.cluster.pods[name]["metadata"]["uid"] = "a-strangers"
+        return seen
+
+    monkeypatch.setattr(ClusterPods, "read", swapped)
+    with pytest.raises(ProblemError, match="UID in precondition"):
+        pods.stop(world.name(1), mode="cancel", grace=1, uid=waiting.trigger.uid)
+    assert not world.cluster.deleted
+    assert manifest.STOP not in world.cluster.pods[world.name(1)]["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("minutes", [0, 30])

@@ -36,7 +36,7 @@ def test_a_pod_that_nobody_will_let_go_is_removed_after_an_hour_and_an_ended_one
 def test_a_running_pod_is_marked_once_and_one_that_does_not_run_is_just_deleted() -> None:
     running = a_pod(made=NOW, phase="Running")
     assert needs_mark(running, status_of(running, start_timeout=300, now=NOW), "cancel")
-    running["metadata"]["annotations"].update(mark("cancel")["metadata"]["annotations"])
+    running["metadata"]["annotations"].update(mark("cancel", "u")["metadata"]["annotations"])
     assert not needs_mark(running, status_of(running, start_timeout=300, now=NOW), "cancel")
     held = a_pod(made=NOW, gate=True)
     status = status_of(held, start_timeout=300, now=NOW)
