@@ -20,6 +20,8 @@ from token_broker.app import create_app, operations_app
 from token_broker.broker import Broker, migrated_store, open_broker
 from token_broker.settings import DatabaseSettings, Settings
 
+KEYS_WAIT = 15.0  # seconds at most, before it listens
+
 
 async def serve(settings: Settings) -> int:
     """Opens every part first, so that what is not fit is said in one line, then listens."""
@@ -36,6 +38,7 @@ async def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=15,
         lifespan="on",
     )
+    await broker.callers.learn(KEYS_WAIT)
     await broker.health.look()
     server = GracefulServer(config, drain)
     async with _watched(settings, broker, drain):

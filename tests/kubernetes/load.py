@@ -1,5 +1,5 @@
-"""Token requests at a steady rate over pooled connections, as gateways and Snakemake pods make them: each answer and
-each error counted.
+"""Token requests as gateways and Snakemake pods make them: some clients, each of which waits for its answer before it
+asks again. Each answer and each error is counted. The machine decides how many there are in a second, at most RATE.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import httpx
 from tests.kubernetes.cluster import until
 from tests.kubernetes.coordinator import Coordinator, pods_of
 
-RATE = 50  # token requests a second
+RATE = 50  # token requests a second at most, of all clients together
+CLIENTS = 8
+FRESH = 2  # of them make a connection for each request, as curl does; the others keep theirs
+PATIENCE = 60  # seconds for an answer: a machine that is busy with other things is slow, and loses none
 
 
 class Asked(Protocol):
@@ -28,10 +31,13 @@ class Asked(Protocol):
 
 
 class Load:
-    """`rate` run tokens a second over pooled connections, for as long as it is used; every answer and error counted."""
+    """Run tokens, `rate` a second at most, for as long as it is used. `seen`: how often each answer came, `words`: what
+    those said that were none; `slowest`: seconds.
+    """
 
     def __init__(self, world: Asked, run: str, audience: str, rate: int = RATE) -> None:
         self.seen: Counter[str] = Counter()
+        self.words: list[str] = []
         self.slowest = 0.0
         self._url, self._token, self._rate = f"{world.public_url}/v1/runs/{run}/tokens", world.identity(), rate
         self._body = {"audience": audience, "min_ttl": 30}
@@ -44,45 +50,50 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._thread.join(60)
+        self._thread.join(PATIENCE + 10)
+        if self._thread.is_alive():
+            self.seen["no end"] += 1
 
     @property
     def failed(self) -> dict[str, int]:
         return {k: n for k, n in self.seen.items() if k != "200"}
 
     async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=50)
-        async with httpx.AsyncClient(
-            trust_env=False, timeout=20, limits=limits, headers={"Authorization": f"Bearer {self._token}"}
-        ) as http:
-            asked: set[asyncio.Task[None]] = set()
-            next_at = time.monotonic()
+        await asyncio.gather(*(self._client(fresh=n < FRESH) for n in range(CLIENTS)))
+
+    async def _client(self, *, fresh: bool) -> None:
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=0 if fresh else 1)
+        headers = {"Authorization": f"Bearer {self._token}"}
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE, limits=limits, headers=headers) as http:
             while not self._end.is_set():
-                one = asyncio.create_task(self._ask(http))
-                asked.add(one)
-                one.add_done_callback(asked.discard)
-                next_at += 1 / self._rate
-                await asyncio.sleep(max(0, next_at - time.monotonic()))
-            await asyncio.gather(*asked)
+                began = time.monotonic()
+                await self._ask(http)
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                await asyncio.sleep(max(0, began + CLIENTS / self._rate - time.monotonic()))
 
     async def _ask(self, http: httpx.AsyncClient) -> None:
-        began = time.monotonic()
         try:
-            self.seen[str((await http.post(self._url, json=self._body)).status_code)] += 1
+            answer = await http.post(self._url, json=self._body)
         except httpx.HTTPError as error:
-            self.seen[type(error).__name__] += 1
-        self.slowest = max(self.slowest, time.monotonic() - began)
+            self._count(type(error).__name__, repr(error))
+        else:
+            self._count(str(answer.status_code), "" if answer.is_success else answer.text)
+
+    def _count(self, what: str, said: str) -> None:
+        self.seen[what] += 1
+        if said and len(self.words) < 20:
+            self.words.append(f"{time.strftime('%H:%M:%S')} {what}: {said[:300]}")
 
 
 def updated(world: Coordinator, run: str, audience: str) -> tuple[Load, float]:
     """A rolling update of both replicas under load: what the load saw, and the seconds that helm took."""
     before = set(pods_of(world.cluster).values())
     with Load(world, run, audience) as load:
-        until("the load runs", lambda: load.seen["200"] > RATE, 30, why=lambda: str(load.seen))
+        until("the load runs", lambda: load.seen["200"] > RATE, 120, why=lambda: str(load.seen))
         started = time.monotonic()
         world.upgrade("--set", f"broker.podAnnotations.update=at-{time.time_ns()}")
         took = time.monotonic() - started
-        until("the old replicas are gone", lambda: not set(pods_of(world.cluster).values()) & before, 60)
+        until("the old replicas are gone", lambda: not set(pods_of(world.cluster).values()) & before, 120)
         asked = load.seen["200"]
-        until("the new ones answer", lambda: load.seen["200"] > asked + RATE, 30)
+        until("the new ones answer", lambda: load.seen["200"] > asked + RATE, 120)
     return load, took

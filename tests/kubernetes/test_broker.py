@@ -53,17 +53,17 @@ def test_the_chart_installs_two_ready_replicas_that_log_in_at_vault_by_their_own
     )
 
 
-def test_a_rolling_update_under_fifty_token_requests_a_second_fails_none(world: Coordinator) -> None:
+def test_a_rolling_update_under_token_requests_fails_none(world: Coordinator) -> None:
     with world.user("alice") as alice:
         _, run = world.started(alice)
     before = pods_of(world.cluster)
     load, took = updated(world, run.id, world.audience(run))
     total, failed = sum(load.seen.values()), sum(load.failed.values())
     print(
-        f"\nrolling update: {took:.0f} s, {total} token requests at {RATE}/s, failed: {failed}, slowest"
+        f"\nrolling update: {took:.0f} s, {total} token requests, {RATE}/s at most, failed: {failed}, slowest"
         f" {load.slowest:.2f} s"
     )
-    assert load.failed == {}
+    assert load.failed == {}, load.words
     assert not set(before) & set(pods_of(world.cluster))
 
 
@@ -72,7 +72,7 @@ def test_a_killed_replica_costs_at_most_the_requests_that_it_held(world: Coordin
         _, run = world.started(alice)
     victim = next(iter(pods_of(world.cluster)))
     with Load(world, run.id, world.audience(run)) as load:
-        until("the load runs", lambda: load.seen["200"] > RATE, 30)
+        until("the load runs", lambda: load.seen["200"] > RATE, 120)
         world.cluster.kubectl("delete", "pod", "-n", NAMESPACE, victim, "--grace-period=0", "--force")
         until(
             "a new replica is ready",

@@ -4,6 +4,7 @@ Nobody's word is taken.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gdi.kit.bearer import BearerAuth, token_file
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, TokenError, verify
 from gdi.kit.problem import ProblemError
+from gdi.kit.retry import Failure, acall_again, every
 from gdi.kit.used_ids import UsedIds
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
@@ -175,11 +177,29 @@ class Authentication:
             "Enrol its subject with the broker.",
         )
 
+    async def learn(self, seconds: float) -> None:
+        """Fetches the keys of every workload issuer, so that a broker that is new behind its balancer turns no workload
+        away. One that does not answer within `seconds` is asked again with its first token.
+        """
+        issuers = self._enrolment.current.workload_issuers
+        await asyncio.gather(*(self._learn(i.jwks_url, i, seconds) for i in issuers if i.jwks_url is not None))
+
+    async def _learn(self, url: str, issuer: WorkloadIssuer, seconds: float) -> None:
+        def away(failure: Failure) -> bool:
+            return isinstance(failure.error, KeysUnavailable)
+
+        try:
+            async with asyncio.timeout(seconds):
+                await acall_again(self._remote(url, issuer).keys, every(1, seconds), again=away)
+        except (KeysUnavailable, TimeoutError, OSError) as error:
+            log.warning("started without the keys of workload issuer %s: %s", issuer.issuer, str(error) or "no answer")
+
+    def _remote(self, url: str, issuer: WorkloadIssuer) -> RemoteKeys:
+        return self._keys.get(url) or self._keys.setdefault(url, RemoteKeys(url, self._client_for(issuer)))
+
     async def _verify_workload(self, token: str, issuer: WorkloadIssuer) -> dict[str, Any]:
         if issuer.jwks_url is not None:
-            keys = self._keys.get(issuer.jwks_url) or self._keys.setdefault(
-                issuer.jwks_url, RemoteKeys(issuer.jwks_url, self._client_for(issuer))
-            )
+            keys = self._remote(issuer.jwks_url, issuer)
             return await keys.verify(token, issuer=issuer.issuer, audience=issuer.audience)
         assert issuer.jwks_file is not None
         return verify(token, _keys_in(issuer), issuer=issuer.issuer, audience=issuer.audience)
