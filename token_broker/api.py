@@ -202,9 +202,10 @@ async def put_workload(b: B, airflow: TheAirflow, run: RunId, pod: PodName, requ
 
 
 @router.get("/me", tags=["users"])
-async def me(user: TheUser) -> a.TokenOwner:
+async def me(b: B, user: TheUser) -> a.TokenOwner:
     """Whose token this is: for a portal's own server, which need not be a client of LS AAI for that."""
-    return a.TokenOwner(sub=user.sub, client_id=user.client_id)
+    own = [committee.name for committee in b.enrolment.current.committees_of(user.sub)]
+    return a.TokenOwner(sub=user.sub, client_id=user.client_id, committees=own)
 
 
 @router.get("/me/runs", tags=["users"])

@@ -24,6 +24,8 @@ from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
 from token_broker.background import Background
 from token_broker.beacons import Beacons
+from token_broker.committees.stops import Stops
+from token_broker.committees.uses import Uses
 from token_broker.db.store import BrokerDatabase
 from token_broker.db.store import used_ids as used_ids_table
 from token_broker.enrolment import EnrolmentFile
@@ -91,6 +93,8 @@ class Broker:
     release_store: ReleaseStore
     preflights: Preflights
     beacons: Beacons
+    stops: Stops
+    uses: Uses
 
     async def close(self) -> None:
         await self.board.stop()
@@ -132,6 +136,8 @@ async def open_broker(s: Settings) -> Broker:
     metrics.enrolment_problem.set_function(lambda: float(bool(enrolment.problem)))
     health = Health(store, vault, enrolment)
     grants = Grants(store, oidc, audit, s.max_grant_days)
+    stops = Stops(store, enrolment, audit)
+    grants.check_run = stops.check
     refresher = TokenRefresher(
         vault,
         oidc,
@@ -143,7 +149,7 @@ async def open_broker(s: Settings) -> Broker:
     grants.refresher = refresher
     visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age, s.visa_leeway)
     tickets = Tickets(store, grants, audit, s.ticket_lifetime)
-    admission = Admission(refresher, oidc, visas, enrolment, audit)
+    admission = Admission(refresher, oidc, visas, enrolment, audit, stops)
     runs = Runs(store, grants, tickets, admission, enrolment, audit)
     schedules = Schedules(store, tickets, audit)
     runs.on_refused = schedules.run_refused
@@ -166,7 +172,7 @@ async def open_broker(s: Settings) -> Broker:
         oidc=oidc,
         refresher=refresher,
         visas=visas,
-        access=UserAccess(oidc, visas, enrolment),
+        access=UserAccess(oidc, visas, enrolment, stops),
         audit=audit,
         grants=grants,
         tickets=tickets,
@@ -188,6 +194,8 @@ async def open_broker(s: Settings) -> Broker:
         release_store=ReleaseStore(s.release_store, s.max_release_bytes),
         preflights=preflights,
         beacons=Beacons(enrolment),
+        stops=stops,
+        uses=Uses(store),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import jwt
 from pydantic import Field, field_validator, model_validator
 
+from gdi.contracts.committees import CommitteeName
 from gdi.contracts.ids import DatasetClaim, DatasetId, HttpUrl, NodeId
 from gdi.contracts.runs import Placement
 from gdi.kit.models import Frozen, load_model
@@ -65,7 +66,7 @@ class Node(Frozen):
         return self.gateway_url
 
     def claims(self, dataset: str) -> bool:
-        return any(dataset.startswith(c[:-1]) if c.endswith("*") else dataset == c for c in self.datasets)
+        return _claimed(self.datasets, dataset)
 
 
 class Portal(Frozen):
@@ -75,6 +76,18 @@ class Portal(Frozen):
 
     client_id: str
     airflow_users: list[str] = Field(default_factory=list)
+
+
+class Committee(Frozen):
+    """An access committee: who its members are (LS AAI subs), and the datasets whose uses they may see and stop."""
+
+    name: CommitteeName
+    title: Annotated[str, Field(max_length=200)] = ""
+    members: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(min_length=1, max_length=1000)
+    datasets: list[DatasetClaim] = Field(min_length=1, max_length=1000)
+
+    def covers(self, dataset: str) -> bool:
+        return _claimed(self.datasets, dataset)
 
 
 class WorkloadIssuer(Frozen):
@@ -125,6 +138,7 @@ class Enrolment(Frozen):
     workload_issuers: list[WorkloadIssuer] = Field(default_factory=list)
     believe_airflow_users: Annotated[str, Field(max_length=500)] = ""
     auditors: list[str] = Field(default_factory=list)
+    committees: list[Committee] = Field(default_factory=list, max_length=1000)
 
     @model_validator(mode="after")
     def _consistent(self) -> Enrolment:
@@ -132,6 +146,7 @@ class Enrolment(Frozen):
             ("node id", [n.id for n in self.nodes]),
             ("gateway_url", [n.gateway_url for n in self.nodes]),
             ("workload issuer", [w.issuer for w in self.workload_issuers]),
+            ("committee", [c.name for c in self.committees]),
         ):
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
@@ -151,6 +166,12 @@ class Enrolment(Frozen):
     def node_of(self, dataset: str) -> Node | None:
         return next((n for n in self.nodes if n.claims(dataset)), None)
 
+    def committee(self, name: str) -> Committee | None:
+        return next((c for c in self.committees if c.name == name), None)
+
+    def committees_of(self, user: str) -> list[Committee]:
+        return [c for c in self.committees if user in c.members]
+
     @property
     def portal_clients(self) -> set[str]:
         return {p.client_id for p in self.portals}
@@ -158,6 +179,10 @@ class Enrolment(Frozen):
     @property
     def portal_airflow_users(self) -> set[str]:
         return {u for p in self.portals for u in p.airflow_users}
+
+
+def _claimed(claims: list[str], dataset: str) -> bool:
+    return any(dataset.startswith(c[:-1]) if c.endswith("*") else dataset == c for c in claims)
 
 
 def _overlap(a: str, b: str) -> bool:

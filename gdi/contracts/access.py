@@ -20,10 +20,11 @@ class Answer(BaseModel):
 
 
 class TokenOwner(Answer):
-    """`GET /v1/me`: who the token is of."""
+    """`GET /v1/me`: who the token is of, and the access committees that they are a member of."""
 
     sub: str
     client_id: str = ""
+    committees: list[str] = Field(default_factory=list)
 
 
 AccessState = Literal["granted", "refused", "unknown"]
@@ -36,7 +37,7 @@ class DatasetAccess(Answer):
 
     state: AccessState
     until: float | None = None
-    reason: VisaReason | None = None
+    reason: VisaReason | Literal["stopped-by-committee"] | None = None
     sentence: str = ""
 
 

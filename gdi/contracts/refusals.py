@@ -29,5 +29,5 @@ class AccessRefusal(Strict):
 
     dataset: DatasetId
     node: NodeId | None
-    reason: VisaReason | Literal["unknown-dataset"]
+    reason: VisaReason | Literal["unknown-dataset", "stopped-by-committee"]
     how_to_apply: str

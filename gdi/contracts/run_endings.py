@@ -46,9 +46,9 @@ class RunFacts:
 
     `airflow`: the DAG run's state (queued, running, success, failed; None: not there). `closing`: that run is over, and
     its last step is still telling the nodes. `reason`: why a step failed, in the words of whoever refused it (a
-    sentence of the broker or of a gateway). `stop_requested`: its user asked that it ends. `released`: how much left
-    all nodes together; None while that is not known. `missing`: nodes that took part and whose release is not there,
-    each with the reason.
+    sentence of the broker or of a gateway). `stop_requested`: its user asked that it ends, or the access committee
+    `stopped_by` (`NAME: REASON`). `released`: how much left all nodes together; None while that is not known.
+    `missing`: nodes that took part and whose release is not there, each with the reason.
     """
 
     airflow: str | None = None
@@ -60,6 +60,7 @@ class RunFacts:
     steps: Sequence[StepFacts] = ()
     reason: str = ""
     stop_requested: bool = False
+    stopped_by: str = ""
     released: int | None = None
     unit: str = "row"
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +96,7 @@ def judge(facts: RunFacts) -> RunVerdict:
 
 def _going_on(facts: RunFacts) -> RunVerdict:
     if facts.stop_requested:
-        return RunVerdict("stopping", "You stopped the run; its tasks at the nodes are being cancelled.")
+        return RunVerdict("stopping", f"{_stopper(facts)}; its tasks at the nodes are being cancelled.")
     if facts.failing is not None:
         return RunVerdict("stopping", f"{_node_failed(facts.failing)} The other nodes are being stopped.")
     failed = [step for step in facts.steps if step.state == "failed" and not step.task.startswith("rules.")]
@@ -139,7 +140,8 @@ def _unsuccessful(facts: RunFacts) -> RunVerdict:
     if facts.closing:
         return _going_on(facts)
     if facts.stop_requested:
-        return RunVerdict("stopped", "You stopped the run; what it was doing at the nodes was ended.", _AGAIN)
+        again = "Ask that committee." if facts.stopped_by else _AGAIN
+        return RunVerdict("stopped", f"{_stopper(facts)}; what it was doing at the nodes was ended.", again)
     failed = [s for s in facts.steps if s.state == "failed" and not s.task.startswith("rules.")]
     names = {s.task for s in failed}
     if "admit" in names or facts.admitted is False:
@@ -181,6 +183,13 @@ def _unsuccessful(facts: RunFacts) -> RunVerdict:
             "failed", f"The run was not ended in order: {facts.reason or 'a node was away.'}", _OPERATOR, fault="system"
         )
     return RunVerdict("stopped", "Somebody marked the run as failed by hand in Airflow.", _AGAIN)
+
+
+def _stopper(facts: RunFacts) -> str:
+    committee, _, reason = facts.stopped_by[:600].partition(": ")
+    if not committee:
+        return "You stopped the run"
+    return f"The access committee {committee} stopped the run ({reason.rstrip('.') or 'without a reason'})"
 
 
 _AGAIN = "Run it again when you like."

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
+from gdi.contracts.committees import Departure
 from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NodeId, PodName, RunId, Text, WorkflowName
 from gdi.contracts.parameters import Parameters
 from gdi.kit.models import Strict
@@ -86,10 +87,13 @@ class OpenRuns(Strict):
 
 
 class CloseRequest(Strict):
-    """`DELETE /v1/runs/{id}`, Airflow's workload: the attempt ends with this outcome. Closing twice is no error."""
+    """`DELETE /v1/runs/{id}`, Airflow's workload: the attempt ends with this outcome. Closing twice is no error.
+    `released`: what left each node in it.
+    """
 
     attempt: int = Field(ge=1)
     outcome: Outcome
+    released: list[Departure] = Field(default_factory=list, max_length=2000)
 
 
 class WorkloadRequest(Strict):

@@ -45,5 +45,6 @@ def logins(layout: Layout, secrets: Secrets) -> list[tuple[str, str, str, str]]:
         ("researcher", "alice", people["alice"], layout.url("portal")),
         ("second researcher, without access", "bob", people["bob"], layout.url("portal")),
         ("reviewer at each node", "bob", people["bob"], f"{layout.gateway_url(layout.nodes[0])}/review"),
+        ("access committee", "bob", people["bob"], f"{layout.url('portal')}/committee"),
         ("operator", "admin", airflow.password_of(secrets, "admin"), f"{layout.url('airflow')} (Airflow)"),
     ]

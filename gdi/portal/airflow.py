@@ -23,6 +23,7 @@ TIMEOUT = httpx.Timeout(60, connect=5)
 PAGE = 100  # of Airflow's lists: its default maximum_page_limit
 START_PATIENCE, START_PAUSE = 20.0, 0.5  # seconds: Airflow's SQLite may be busy
 STOP_NOTE = "gdi: stopped by its user"  # on a DAG run: read by gdi_operators.standing too
+COMMITTEE_NOTE = "gdi: stopped by the access committee "  # and then its name and reason
 DOWNLOADS = 20  # at once; more are told to come again
 
 
@@ -101,12 +102,12 @@ class AirflowClient:
             if len(page) < PAGE:
                 return found
 
-    async def stop(self, dag_id: str, dag_run_id: str) -> bool:
+    async def stop(self, dag_id: str, dag_run_id: str, note: str = STOP_NOTE) -> bool:
         """Marks the run as failed, as Airflow's own *Mark as failed* does: what works is killed, its teardown closes
         the run at every gateway. False where Airflow has no such run.
         """
         path = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(dag_run_id)}"
-        answer = await self._send("PATCH", path, json={"state": "failed", "note": STOP_NOTE})
+        answer = await self._send("PATCH", path, json={"state": "failed", "note": note[:1000]})
         if answer.status_code == 404:
             return False
         if not answer.is_success:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from gdi.broker_client.client import LIMITS, TIMEOUT, as_problem, read
 from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
+from gdi.contracts import committees as u
 from gdi.contracts.nodes import Nodes, PreflightAnswer, PreflightRequest
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.canonical import sha256_hex
@@ -84,6 +86,23 @@ class BrokerForUsers:
 
     async def ticket(self, token: str, grant: str, request: m.TicketRequest) -> m.Ticket:
         return await self._send(m.Ticket, token, "POST", f"/v1/grants/{grant}/tickets", json=_body(request))
+
+    async def committees(self, token: str) -> u.Committees:
+        return await self._send(u.Committees, token, "GET", "/v1/committees")
+
+    async def uses(self, token: str, query: dict[str, Any]) -> u.UsePage:
+        return await self._send(u.UsePage, token, "GET", "/v1/committees/uses", params=query)
+
+    async def stops(self, token: str) -> u.StopList:
+        return await self._send(u.StopList, token, "GET", "/v1/committees/stops")
+
+    async def make_stop(self, token: str, committee: str, request: u.CommitteeStop) -> u.StopAnswer:
+        return await self._send(
+            u.StopAnswer, token, "POST", f"/v1/committees/{quote(committee, safe='')}/stops", json=_body(request)
+        )
+
+    async def lift_stop(self, token: str, stop: int) -> u.Stop:
+        return await self._send(u.Stop, token, "DELETE", f"/v1/committees/stops/{stop}")
 
     async def jobs(self, token: str, run: str, after: int, limit: int) -> m.JobPage:
         path = f"/v1/runs/{run}/jobs"

@@ -44,6 +44,7 @@ SENTENCES: dict[str, str] = {
     "not-in-seconds": "the end (exp) of your visa for it is no time in seconds, but looks like milliseconds",
     "malformed": "your visa for it lacks what the GA4GH Passport specification requires",
     "unknown-dataset": "no enrolled node holds it",
+    "stopped-by-committee": "its access committee has stopped your use of it",
 }
 # Where several visas fail, the one that came furthest tells most.
 _TELLING: tuple[VisaReason, ...] = (

@@ -12,6 +12,7 @@ from gdi.contracts.run_endings import StepFacts
 
 WHY = "why"  # the XCom that a failing task of a run leaves (operators/base.py)
 STOP_NOTE = "gdi: stopped by its user"  # the note of a DAG run that the portal stopped (gdi.portal.airflow)
+COMMITTEE_NOTE = "gdi: stopped by the access committee "  # … of a committee, with its name and reason behind
 MAPPED = ("analyse", "release")
 TERMINAL = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _SLUG = re.compile(r"^[a-z]+(-[a-z]+)+: ")

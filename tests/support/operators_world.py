@@ -23,6 +23,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.committees import Departure
 from gdi.contracts.gateway_api import AwaitingReview, CloseAttempt, Closed, Released, Review
 from gdi.contracts.ids import make_run_id
 from gdi.kit.canonical import sha256_hex
@@ -197,6 +198,7 @@ class Broker:
         self.nodes = nodes
         self.runs: dict[str, m.Run] = {}
         self.admissions: list[dict[str, Any]] = []
+        self.released: list[Departure] = []  # as closing told
         self.workloads: list[tuple[str, str | None]] = []
         self.events: list[dict[str, Any]] = []
         self.messages: dict[str, str] = {}
@@ -275,6 +277,7 @@ class Broker:
         return self._known(run)
 
     async def _close(self, run: str, request: m.CloseRequest) -> m.Run:
+        self.released += request.released
         self.runs[run] = self._known(run).model_copy(update={"state": "closed", "outcome": request.outcome})
         return self.runs[run]
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI, Header, Request
+from fastapi import APIRouter, FastAPI, Header, Request
 from fastapi.responses import JSONResponse, Response
 
 from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
+from gdi.contracts import committees as u
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.nodes import NodePreflight, Nodes, NodeStatus, PreflightAnswer, PreflightRequest
 from gdi.contracts.run_endings import Standing
@@ -50,9 +51,13 @@ class FakeBroker:
         self.preflights_left = 30
         self.schedules: list[m.Schedule] = []
         self.calls: list[str] = []
+        self.members: set[str] = set()  # of the access committee `dac`
+        self.uses: list[u.DatasetUse] = []
+        self.stops: list[u.Stop] = []
         self.app = FastAPI()
         install(self.app)
         self._routes()
+        self.app.include_router(committee_routes(self))
 
     def user(self, authorization: str | None) -> str:
         if self.away:
@@ -113,7 +118,8 @@ class FakeBroker:
 
         @app.get("/v1/me")
         async def me(authorization: str | None = token) -> a.TokenOwner:
-            return a.TokenOwner(sub=self.user(authorization), client_id="user-portal")
+            sub = self.user(authorization)
+            return a.TokenOwner(sub=sub, client_id="user-portal", committees=["dac"] if sub in self.members else [])
 
         @app.get("/v1/me/runs")
         async def own_runs(after: float = 0, limit: int = 200, authorization: str | None = token) -> a.OwnRuns:
@@ -214,6 +220,95 @@ class FakeBroker:
         return a.DatasetEntry(id=dataset, title=f"Cohort of {node}", node=node, access=access, how_to_apply="Ask.")
 
 
+def committee_routes(broker: FakeBroker) -> APIRouter:
+    """The broker's answers to members of `dac`, the committee of node-a's dataset."""
+    routes, token = APIRouter(prefix="/v1/committees"), Header(default=None)
+
+    def member(authorization: str | None) -> str:
+        sub = broker.user(authorization)
+        if sub not in broker.members:
+            raise ProblemError(403, "forbidden", "This call is for members of an access committee.", action="Ask.")
+        return sub
+
+    @routes.get("")
+    async def committees(authorization: str | None = token) -> u.Committees:
+        member(authorization)
+        one = u.CommitteeEntry(name="dac", title="Committee of A", datasets=[DATASETS["node-a"]])
+        return u.Committees(committees=[one])
+
+    @routes.get("/uses")
+    async def uses(request: Request, authorization: str | None = token) -> u.UsePage:
+        member(authorization)
+        asked = request.query_params
+        before, limit = int(asked.get("before", 2**53)), int(asked.get("limit", 100))
+        found = [
+            one
+            for one in sorted(broker.uses, key=lambda use: -use.number)
+            if one.number < before
+            and float(asked.get("since", 0)) <= one.time < float(asked.get("until", 1e12))
+            and asked.get("user", one.user) == one.user
+            and asked.get("run", one.run) == one.run
+            and not (asked.get("refused") and one.allowed)
+        ]
+        page = found[:limit]
+        return u.UsePage(uses=page, next_before=page[-1].number if len(found) > limit else None)
+
+    @routes.get("/stops")
+    async def stops(authorization: str | None = token) -> u.StopList:
+        member(authorization)
+        return u.StopList(stops=broker.stops[::-1])
+
+    @routes.post("/{name}/stops", status_code=201)
+    async def stop(name: str, request: u.CommitteeStop, authorization: str | None = token) -> u.StopAnswer:
+        by = member(authorization)
+        made = u.Stop(id=len(broker.stops) + 1, committee=name, by=by, made_at=time.time(), **request.model_dump())
+        broker.stops.append(made)
+        ended = {
+            one.run: u.StoppedRun(id=one.run, dag_id=one.dag_id, dag_run_id=one.dag_run_id, user=one.user)
+            for one in broker.uses
+            if one.state == "open" and (one.run == request.run or one.user == request.person)
+        }
+        return u.StopAnswer(stop=made, runs=list(ended.values()))
+
+    @routes.delete("/stops/{number}")
+    async def lift(number: int, authorization: str | None = token) -> u.Stop:
+        by = member(authorization)
+        lifted = broker.stops[number - 1].model_copy(update={"lifted_by": by, "lifted_at": time.time()})
+        broker.stops[number - 1] = lifted
+        return lifted
+
+    return routes
+
+
+def made_use(number: int, run: str, user: str = ALICE, **changed: Any) -> u.DatasetUse:
+    """One use of node-a's dataset, an hour ago and later by the number."""
+    values: dict[str, Any] = {
+        "number": number,
+        "time": time.time() - 3600 + number,
+        "committee": "dac",
+        "dataset": DATASETS["node-a"],
+        "node": "node-a",
+        "user": user,
+        "allowed": True,
+        "visa": {
+            "iss": "https://rems.example/",
+            "type": "ControlledAccessGrants",
+            "value": DATASETS["node-a"],
+            "source": "https://rems.example/organisation",
+            "by": "dac",
+            "asserted": time.time() - 86400,
+            "ends_at": time.time() + 30 * 86400,
+        },
+        "run": make_run_id(WORKFLOW, run),
+        "dag_id": WORKFLOW,
+        "dag_run_id": run,
+        "workflow": WORKFLOW,
+        "digest": DIGEST,
+        "state": "open",
+    }
+    return u.DatasetUse(**(values | changed))
+
+
 def _opened(run: m.Run) -> float:
     return run.opened_at
 
@@ -228,6 +323,8 @@ class FakeAirflow:
         self.fail: list[int] = []
         self.ends_with: Standing | None = None  # every new run, at once
         self.stopped: list[str] = []
+        self.notes: list[str] = []
+        self.fail_stops = False
         self.calls: list[str] = []
         self.app = FastAPI()
         self._routes()
@@ -286,10 +383,14 @@ class FakeAirflow:
 
         @app.patch("/api/v2/dags/{dag}/dagRuns/{run}")
         async def stop(dag: str, run: str, request: Request) -> Response:
-            assert await request.json() == {"state": "failed", "note": "gdi: stopped by its user"}
+            body = await request.json()
+            assert body["state"] == "failed" and body["note"].startswith("gdi: stopped by ")
+            if self.fail_stops:
+                return JSONResponse({}, status_code=503)
             if (dag, run) not in self.runs:
                 return JSONResponse({}, status_code=404)
             self.stopped.append(run)
+            self.notes.append(body["note"])
             self.put(run, Standing(standing="stopped", sentence="You stopped the run."), "failed", dag)
             return JSONResponse(self._known(dag, run))
 

@@ -102,6 +102,7 @@ runs = sa.Table(
     sa.Column("event_count", sa.Integer, nullable=False, default=0),
     sa.Column("event_bytes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("needed", sa.JSON),  # which nodes must answer: gdi.contracts.needed
+    sa.Column("released", sa.JSON),  # what left each node, as Airflow told at the end: gdi.contracts.committees
 )
 
 workloads = sa.Table(
@@ -179,7 +180,7 @@ audit = sa.Table(
     sa.Column("owner", sa.String(255), index=True),
     sa.Column("run", sa.String(22), index=True),
     sa.Column("grant_id", sa.String(40)),
-    sa.Column("dataset", sa.String(128)),
+    sa.Column("dataset", sa.String(128), index=True),
     sa.Column("node", sa.String(31)),
     sa.Column("allowed", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
@@ -241,6 +242,20 @@ preflights = sa.Table(
     sa.Column("asked_at", sa.Float, nullable=False, index=True),
     sa.Column("news", sa.Integer, nullable=False),
     sa.Column("reply", sa.JSON),
+)
+
+stops = sa.Table(  # by access committees: of a run, or of a person for the committee's datasets
+    "stops",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("committee", sa.String(63), nullable=False),
+    sa.Column("run", sa.String(22), index=True),
+    sa.Column("person", sa.String(255), index=True),
+    sa.Column("reason", sa.String(500), nullable=False),
+    sa.Column("by", sa.String(255), nullable=False),
+    sa.Column("made_at", sa.Float, nullable=False),
+    sa.Column("lifted_by", sa.String(255)),
+    sa.Column("lifted_at", sa.Float),
 )
 
 used_ids = UsedIds.table(meta)  # assertions of gateways, sessions that were ended before their time

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,9 +46,12 @@ INACTIVE = {
 
 
 class Grants:
-    """`refresher` is set by whoever wires the broker: it and this class tell each other of refreshes and of ends."""
+    """`refresher` is set by whoever wires the broker: it and this class tell each other of refreshes and of ends;
+    `check_run` too: it refuses a run that an access committee has stopped.
+    """
 
     refresher: TokenRefresher
+    check_run: Callable[[str], Awaitable[None]]
 
     def __init__(self, store: BrokerDatabase, oidc: OAuthClient, audit: Audit, max_days: float) -> None:
         self._store, self._oidc, self._audit, self._max_days = store, oidc, audit, max_days
@@ -206,9 +209,11 @@ class Grants:
             return (await c.execute(sa.select(grants).where(grants.c.id == grant))).mappings().one_or_none()
 
     async def serving(self, grant: str, run: str | None = None) -> RowMapping:
-        """The grant's row if it serves now: active, or used by this very run. 403 `grant-inactive` otherwise. Read anew
-        each time.
+        """The grant's row if it serves now: active, or used by this very run. 403 `grant-inactive` otherwise, or where
+        the run was stopped. Read anew each time.
         """
+        if run is not None:
+            await self.check_run(run)
         row = await self.row(grant)
         if row is None:
             raise ProblemError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 
 from gdi.contracts.access import DatasetAccess, DatasetEntry, DatasetList
+from gdi.contracts.committees import STOPPED, Stop
 from gdi.contracts.ids import DATASET_ID, matches
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import SENTENCES, Passport, Visa, Visas
+from token_broker.committees.stops import Stops
 from token_broker.enrolment import Enrolment, EnrolmentFile, Node
 from token_broker.tokens.token_refresher import provider_away
 
@@ -21,8 +23,8 @@ MOST_KEPT = 1000
 class UserAccess:
     """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user."""
 
-    def __init__(self, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile) -> None:
-        self._oidc, self._visas, self._enrolment = oidc, visas, enrolment
+    def __init__(self, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile, stops: Stops) -> None:
+        self._oidc, self._visas, self._enrolment, self._stops = oidc, visas, enrolment, stops
         self._passports: dict[str, tuple[float, Passport]] = {}
 
     async def datasets(self, sub: str, access_token: str) -> DatasetList:
@@ -34,9 +36,12 @@ class UserAccess:
         others = {v.value for v in passport.visas} | set(passport.failures)
         named = {d: n for d in others if matches(DATASET_ID, d) and (n := enrolment.node_of(d)) is not None}
         found = sorted((exact | named).items(), key=lambda pair: (pair[1].id, pair[0]))
-        return DatasetList(
-            datasets=[_entry(dataset, node, passport) for dataset, node in found], prefixes=_prefixes(enrolment)
-        )
+        stopped = await self._stops.of_person(sub, [dataset for dataset, _ in found])
+        entries = [
+            _stopped(dataset, node, stopped[dataset]) if dataset in stopped else _entry(dataset, node, passport)
+            for dataset, node in found
+        ]
+        return DatasetList(datasets=entries, prefixes=_prefixes(enrolment))
 
     async def _passport(self, sub: str, access_token: str) -> Passport:
         at, known = self._passports.get(sub, (0.0, None))
@@ -60,6 +65,17 @@ class UserAccess:
             self._passports.pop(next(iter(self._passports)))
         self._passports[sub] = (time.monotonic(), passport)
         return passport
+
+
+def _stopped(dataset: str, node: Node, stop: Stop) -> DatasetEntry:
+    sentence = f"The access committee {stop.committee} has stopped your use of it: {stop.reason}"
+    return DatasetEntry(
+        id=dataset,
+        title=node.titles.get(dataset, ""),
+        node=node.id,
+        access=DatasetAccess(state="refused", reason=STOPPED, sentence=sentence),
+        how_to_apply="Ask that committee.",
+    )
 
 
 def _prefixes(enrolment: Enrolment) -> dict[str, list[str]]:

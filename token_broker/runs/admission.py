@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gdi.contracts.committees import STOPPED
 from gdi.contracts.refusals import AccessRefusal
 from gdi.contracts.runs import PlanItem
 from gdi.kit.problem import ProblemError
@@ -13,6 +14,7 @@ from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import SENTENCES, Visa, Visas
 from token_broker.audit import Audit
+from token_broker.committees.stops import Stops
 from token_broker.enrolment import EnrolmentFile
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 
@@ -21,9 +23,16 @@ APPLY = "Apply for access to this dataset in the REMS of its data access committ
 
 class Admission:
     def __init__(
-        self, refresher: TokenRefresher, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile, audit: Audit
+        self,
+        refresher: TokenRefresher,
+        oidc: OAuthClient,
+        visas: Visas,
+        enrolment: EnrolmentFile,
+        audit: Audit,
+        stops: Stops,
     ) -> None:
         self._keeper, self._oidc, self._visas, self._enrolment, self._audit = refresher, oidc, visas, enrolment, audit
+        self._stops = stops
 
     async def plan(self, *, grant: str, user: str, datasets: list[str], run: str) -> list[PlanItem]:
         """The nodes and when access ends there. 403 `access-denied` with a refusal for each dataset that fails; 503
@@ -34,11 +43,16 @@ class Admission:
         refusals: list[AccessRefusal] = []
         items: dict[str, PlanItem] = {}
         unclear: list[str] = []
+        stopped = await self._stops.of_person(user, datasets)
         for dataset in datasets:
             node = enrolment.node_of(dataset)
             if node is None:
                 check = "Check the dataset's id in the catalogue."
                 refusals.append(AccessRefusal(dataset=dataset, node=None, reason="unknown-dataset", how_to_apply=check))
+                continue
+            if dataset in stopped:
+                ask = f"Ask the access committee {stopped[dataset].committee}."
+                refusals.append(AccessRefusal(dataset=dataset, node=node.id, reason=STOPPED, how_to_apply=ask))
                 continue
             found = passport.access(dataset)
             if not isinstance(found, Visa):

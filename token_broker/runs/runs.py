@@ -13,6 +13,7 @@ from sqlalchemy import RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from gdi.contracts import needed
+from gdi.contracts.committees import Departure
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.runs import AdmitRequest, CloseRequest, Run
 from gdi.kit.problem import ProblemError
@@ -254,7 +255,12 @@ class Runs:
             done = await c.execute(
                 runs.update()
                 .where(runs.c.id == run, runs.c.attempt == request.attempt, runs.c.state == "open")
-                .values(state="closed", outcome=request.outcome, closed_at=time.time())
+                .values(
+                    state="closed",
+                    outcome=request.outcome,
+                    closed_at=time.time(),
+                    released=_left(row["released"] or [], request.released),
+                )
             )
         if done.rowcount == 1:
             await self._audit.record(
@@ -267,6 +273,13 @@ class Runs:
             )
             await self.on_closed(row["grant_id"], row["dag_run_id"])
         return await self.get(run)
+
+
+def _left(before: list[dict[str, Any]], now: list[Departure]) -> list[dict[str, Any]]:
+    """What left in any attempt, each file once."""
+    found = {(one["node"], one["name"], one["sha256"]): one for one in before}
+    found |= {(one.node, one.name, one.sha256): one.model_dump(mode="json") for one in now}
+    return list(found.values())
 
 
 def _needed(value: Any, planned: list[str]) -> Any:  # JSON, of the conf

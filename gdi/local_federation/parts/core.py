@@ -139,6 +139,14 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
             }
         ],
         "auditors": [],
+        "committees": [
+            {
+                "name": "dac",
+                "title": "Access committee of the demo",
+                "members": [USERS["bob"]],
+                "datasets": [dataset for node in layout.nodes for dataset in layout.datasets(node)],
+            }
+        ],
     }
     file = layout.folder("broker") / "enrolment.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))

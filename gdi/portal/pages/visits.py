@@ -42,7 +42,13 @@ class Visit:
     form: dict[str, list[str]]
 
     def page(self, template: str, *, status: int = 200, section: str = "", **values: object) -> HTMLResponse:
-        person = {"user": self.who.caller.sub, "csrf": self.csrf, "section": section, "path": self.path}
+        person: dict[str, object] = {
+            "user": self.who.caller.sub,
+            "csrf": self.csrf,
+            "section": section,
+            "path": self.path,
+        }
+        person |= {"member": bool(self.who.caller.committees)}
         return PAGES.render(template, status=status, headers=PAGE_HEADERS, t=self.texts, **person, **values)
 
     def first(self, name: str) -> str:
@@ -55,7 +61,7 @@ def texts_for(request: Request) -> Texts:
 
 def public_page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """A page for somebody who is not signed in."""
-    nobody = {"user": "", "csrf": "", "section": "", "path": request.url.path}
+    nobody = {"user": "", "csrf": "", "section": "", "path": request.url.path, "member": False}
     return PAGES.render(template, status=status, headers=PAGE_HEADERS, t=texts_for(request), **nobody, **values)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.committees import Departure
 from gdi_operators import markings
 from gdi_operators.closing import untold
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -14,6 +15,7 @@ from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context, run_id_of
 
 BAD = {"failed", "upstream_failed"}
+MOST = 2000  # releases that are told of
 
 
 class CloseRunOperator(RunOperator):
@@ -50,7 +52,8 @@ class CloseRunOperator(RunOperator):
                     f"Not told that the run ended: {'; '.join(missing)}. They are told at the next try; the run stays"
                     " open until then."
                 )
-            hook.close_run(run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome))
+            left = self._released(context["ti"])
+            hook.close_run(run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome, released=left))
         self.log.info("Run %s, attempt %d is closed: %s. %s", run.id, run.attempt, outcome, why)
         if missing:
             raise AirflowException(
@@ -97,6 +100,17 @@ class CloseRunOperator(RunOperator):
         return (
             "upstream_failed" not in others and nodes != {"success"} and ("skipped" in others or "cancelled" in nodes)
         )
+
+    def _released(self, ti: Any) -> list[Departure]:
+        """What left each node, by the answers of the release steps: an access committee reads it at the broker."""
+        found: list[Departure] = []
+        before = self._before()
+        for one in ti.xcom_pull(task_ids=before) or [] if before else []:  # of every node, where a step is mapped
+            if isinstance(one, dict) and {"node", "name", "sha256", "sites_released"} <= one.keys():
+                named = {key: one.get(key) or "" for key in ("node", "name", "sha256", "kind")}
+                sizes = {"count": one["sites_released"], "bytes": one.get("bytes") or 0}
+                found.append(Departure.model_validate(named | sizes))
+        return found[:MOST]
 
     def _before(self) -> list[str]:
         """The tasks upstream of this one decide how the run ended; those beside it (the rules' watchers, an author's

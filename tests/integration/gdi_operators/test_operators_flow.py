@@ -490,15 +490,19 @@ def test_a_release_waits_for_review_and_a_refusal_gives_the_reasons(world: World
         operator.execute(world.context(mode="ok"))
 
 
-def test_closing_tells_every_gateway_once(world: World) -> None:
+def test_closing_tells_every_gateway_once_and_the_broker_what_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     admit(world, mode="ok")
+    monkeypatch.setattr(CloseRunOperator, "_before", lambda self: ["admit", "release"])
+    monkeypatch.setattr(CloseRunOperator, "_outcome", lambda *_: ("success", ""))
     close = CloseRunOperator(task_id="close", workflow="probe")
-    states = {"admit": "success", "analyse_0": "success"}
-    assert (
-        close.execute(world.context(states=states))
-        == close.execute(world.context(states=states))
-        == {"run": world.run, "attempt": 1, "outcome": "success"}
-    )
+    states = {"admit": "success", "analyse_0": "success", "release": "success"}
+    answer = {"node": "node-a", "name": "counts", "kind": None, "sha256": "a" * 64, "bytes": 9, "sites_released": 3}
+    first = world.context(states=states, results={("admit", -1): [{"node": "node-a"}], ("release", 0): answer})
+    assert close.execute(first)["outcome"] == "success"
+    assert [(one.node, one.count, one.bytes) for one in world.broker.released] == [("node-a", 3, 9)]
+    assert close.execute(world.context(states=states)) == {"run": world.run, "attempt": 1, "outcome": "success"}
     assert [n.closed for n in world.nodes] == [[1], [1]]
 
 
