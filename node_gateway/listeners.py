@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -82,8 +83,17 @@ def _unix(path: Path) -> socket.socket:
     return listener
 
 
+def collect_seldom() -> None:
+    """A check makes millions of small objects without cycles, which the cycle collector would look at again and again:
+    two thirds of its CPU time. Reference counts free them.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT; requests under way are given `shutdown_seconds`."""
+    collect_seldom()
     gateway = await Gateway.open(settings)
     try:
         public = _tcp(settings.host, settings.port)

@@ -245,7 +245,8 @@ class Releases:
                 all_checked.released.extend(checked.released)
                 all_checked.kept.extend(checked.kept)
                 all_checked.withheld.update(checked.withheld)
-                known.update(key for key in keys if now.same(key) is not None)
+                if now.number is not None:
+                    known.update(key for key in keys if now.same(key) is not None)
         return all_checked, frozenset(known)
 
     async def open(self, run: str, name: str) -> tuple[bytes, str]:

@@ -51,6 +51,8 @@ OLD = 23  # numbers of a cell that left before version 0.3: ac, an, seven classe
 
 def key_of(row: Row, off: frozenset[Rule] = frozenset()) -> str:
     """What the ledger calls an allele."""
+    if len(row.ref) == len(row.alt) == 1 and Rule.KEYS not in off:  # most variants: nothing to trim
+        return f"{variants.contig(row.chrom)}:{row.pos}:{row.ref.upper()}:{row.alt.upper()}"
     variant = variants.Variant(row.chrom, row.pos, row.ref, row.alt)
     return ":".join(map(str, variant)) if Rule.KEYS in off else variants.key(variant)
 
@@ -107,7 +109,10 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
     """What a reader is told of each alternate allele of the site, in the order of its rows."""
     if site.why:
         return [_unusable(row, site, rules) for row in site.rows]
-    answers = _judge(site, rules)
+    alone = len(site.rows) == 1 and not rules.off
+    answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
+    if alone and answers[0].key not in past.cells and not rules.classes:
+        return answers  # most sites
     answers = [_same(one, past, rules) or _with_past(one, rules, past) for one in answers]
     if rules.classes and _classes_pass(site, answers, rules, past):
         answers = [one._replace(classes=row[6:]) for one, row in zip(answers, site.rows, strict=True)]
@@ -169,6 +174,25 @@ def _judge(site: Site, rules: Rules) -> list[AlleleAnswer]:
     return answers
 
 
+def _judge_one(row: Row, rules: Rules) -> AlleleAnswer:
+    """As `_judge`, for a site with one alternate allele and with all rules on: most sites."""
+    floor, spread, an = rules.floor, COPIES * (rules.floor - 1), an_range(row, rules)
+    mine, others = carriers(row)
+    reason = rare = ""
+    if mine >= floor:
+        ac = Range(row.ac, row.ac)
+        if others < floor:
+            reason, rare, ac = SMALL, "ref", Range(max(0, an.low - spread), an.high)
+    elif (row.an + 1) // 2 < floor:  # a person has two copies of it at most
+        reason, ac, an = MISSING, Range(0, spread), Range(0, spread * 2)
+    else:
+        reason, rare, ac = SMALL, "alt", Range(0, spread)
+    incomplete, haploid = row.half_missing + row.missing, row.hemi_ref + row.hemi_alt
+    everybody = row.hom_ref + row.het + row.hom_alt + haploid + incomplete
+    people = (mine, others, incomplete, haploid, everybody)
+    return AlleleAnswer(key_of(row), row.chrom, row.pos, row.ref, row.alt, ac, an, reason, rare, people)
+
+
 def _same(one: AlleleAnswer, past: Past, rules: Rules) -> AlleleAnswer | None:
     """The answer that left of this cohort before."""
     numbers = past.same(one.key, rules.off)
@@ -188,7 +212,7 @@ def _same(one: AlleleAnswer, past: Past, rules: Rules) -> AlleleAnswer | None:
 
 def _with_past(one: AlleleAnswer, rules: Rules, past: Past) -> AlleleAnswer:
     """The answer beside what left of other cohorts."""
-    if one.reason == MISSING:
+    if one.reason == MISSING or one.key not in past.cells:
         return one
     past, floor = _modern(past, one.key), rules.floor
     if one.an.exact:

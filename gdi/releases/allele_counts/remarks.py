@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from itertools import groupby
 
 from gdi.releases.allele_counts.check import AlleleAnswer
@@ -15,10 +16,10 @@ NEAREST, LONG, IN_A_ROW, MOST = 5, 50, 10, 20
 def remarks(left: Iterable[Sequence[AlleleAnswer]], rules: Rules) -> list[str]:
     """At most MOST sentences."""
     answers = [one for site in left for one in site]
-    exact = sorted((one for one in answers if one.ac.exact), key=lambda one: min(one.people[:2]))
+    exact = nsmallest(NEAREST, (one for one in answers if one.ac.exact), key=lambda one: min(one.people[:2]))
     found = [
         f"{_name(one)}: {min(one.people[:2])} people carry its rarer allele; the floor is {rules.floor}"
-        for one in exact[:NEAREST]
+        for one in exact
     ]
     strange = sorted({one.chrom for one in answers if contig(one.chrom) not in CHROMOSOMES})
     found += [f"the contig {name} is no chromosome" for name in strange[:NEAREST]]

@@ -8,9 +8,12 @@ import codecs
 import json
 import re
 import sys
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import IO, Any, NamedTuple
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, WITHHELD, Counted, why_not_one
@@ -27,6 +30,13 @@ MAX_CHROMS = 5000
 _PATTERNS = {"chrom": re.compile(CONTIG), "ref": re.compile(REFERENCE), "alt": re.compile(ALTERNATE)}
 Place = tuple[str, int, str]  # contig, position, reference
 _SPACE = re.compile(r"[ \t\r\n]+")
+MOST_NUMBERS = 100_000
+_TEXTS = {field: f'"({pattern.pattern})"' for field, pattern in _PATTERNS.items()}
+_FIELDS = (rf'"{field}": ?{_TEXTS.get(field, "(0|[1-9][0-9]{0,8})")}' for field in FIELDS)
+_PLAIN = re.compile(r"\{" + ", ?".join(_FIELDS) + r"\},[ \t\r\n]*(?=\{)")
+"""A row as `json.dumps` writes it, before another row. What this does not match is read as any JSON is, which says what
+is wrong with it: this is ten times faster, and takes nothing that would be refused there.
+"""
 
 
 class Row(NamedTuple):
@@ -54,7 +64,7 @@ class Row(NamedTuple):
         return self.ac - self.het - 2 * self.hom_alt - self.hemi_alt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Site:
     """All alternate alleles of one (chrom, pos, ref), sorted. `why`: a reason of `variants.WITHHELD` where it cannot
     leave whatever the node's floor; `count` such sites without rows are one unit, where the workflow left them out.
@@ -73,24 +83,44 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
     """The sites, sorted by chromosome, position and reference (the order of a file could carry a message), then what
     the workflow left out. FormatError.
     """
-    rows: dict[tuple[str, int, str], list[Row]] = {}
+    rows: list[Row] = []
     chroms: set[str] = set()
     skipped: dict[str, int] = {}
-    number = 0
+    known = _Numbers()
     for number, value in enumerate(_sites(_Text(file), skipped), start=1):
         if number > max_rows:
             raise FormatError(f"more than {max_rows} rows, which is what this node looks at")
-        row = _row(value, number)
-        chroms.add(row.chrom)
-        if len(chroms) > MAX_CHROMS:
-            raise FormatError(f"row {number}: more than {MAX_CHROMS} chromosomes")
-        rows.setdefault(row[:3], []).append(row)
-    sites, twice = [], _twice(rows)
-    for place in sorted(rows):
-        of_site = sorted(rows.pop(place))
+        row = _checked(_plain(value, known) if type(value) is tuple else _row(value, number), number)
+        if row.chrom not in chroms:
+            chroms.add(row.chrom)
+            if len(chroms) > MAX_CHROMS:
+                raise FormatError(f"row {number}: more than {MAX_CHROMS} chromosomes")
+        rows.append(row)
+    rows.sort()
+    twice = _twice(rows)
+    sites = []
+    for place, same in groupby(rows, key=itemgetter(0, 1, 2)):
+        of_site = tuple(same)
         why = why_not_one([_counted(row) for row in of_site]) if of_site[1:] else ""
-        sites.append(Site(tuple(of_site), "duplicate-site" if place in twice else why))
+        sites.append(Site(of_site, "duplicate-site" if place in twice else why))
     return sites + [Site((), why, count) for why, count in sorted(skipped.items())]
+
+
+class _Numbers(dict[str, int]):
+    """Counts by their text: one object for each, because most are there many times."""
+
+    def __missing__(self, text: str) -> int:
+        number = int(text)
+        if len(self) < MOST_NUMBERS:
+            self[text] = number
+        return number
+
+
+def _plain(texts: tuple[str, ...], known: _Numbers) -> Row:
+    """A row of which `_PLAIN` matched the fields."""
+    chrom, pos, ref, alt, *numbers = texts
+    counts = [known[number] for number in numbers]
+    return Row._make((sys.intern(chrom), int(pos), sys.intern(ref), sys.intern(alt), *counts))
 
 
 def _row(value: Any, number: int) -> Row:  # whatever JSON held
@@ -103,7 +133,11 @@ def _row(value: Any, number: int) -> Row:  # whatever JSON held
         if type(value[field]) is not int or not 0 <= value[field] <= MAX_COUNT:
             raise FormatError(f"row {number}: {field} must be a whole number from 0 to {MAX_COUNT}")
     texts = {"chrom": sys.intern(value["chrom"]), "ref": sys.intern(value["ref"]), "alt": sys.intern(value["alt"])}
-    row = Row(**{**value, **texts})
+    return Row(**{**value, **texts})
+
+
+def _checked(row: Row, number: int) -> Row:
+    """The row, where its numbers agree."""
     people = row.hom_ref + row.het + row.hom_alt
     if not 1 <= row.pos <= MAX_POS:
         raise FormatError(f"row {number}: pos must be from 1 to {MAX_POS}")
@@ -114,25 +148,34 @@ def _row(value: Any, number: int) -> Row:  # whatever JSON held
     return row
 
 
-def _twice(rows: Mapping[Place, list[Row]]) -> set[Place]:
-    """The sites of a variant that is there under two names: its people would be counted twice."""
-    names = Counter(contig(chrom) for chrom in {place[0] for place in rows})
+def _twice(rows: Sequence[Row]) -> set[Place]:
+    """The sites of a variant that is there under two names: its people would be counted twice. `rows` are sorted."""
+    names = Counter(contig(chrom) for chrom in {row.chrom for row in rows})
+    one_name = {chrom for chrom in {row.chrom for row in rows} if names[contig(chrom)] == 1}
     found: dict[Variant, Place] = {}
     twice: set[Place] = set()
-    for place, same in rows.items():
-        for row in same:
-            if len(row.ref) == len(row.alt) == 1 and names[contig(row.chrom)] == 1:
-                continue  # it has no other name
-            short = normalise(Variant(*row[:4]))
-            written_so = Variant(short.chrom, *row[1:4])
-            if short == written_so and names[short.chrom] == 1:
-                continue  # another name of it is found from there
-            others = [found.setdefault(short, place)]
-            others += [(row.chrom, short.pos, short.ref)] if short != written_so else []
-            for other in others:
-                if other != place and any(normalise(Variant(*r[:4])) == short for r in rows.get(other, ())):
-                    twice |= {place, other}
+    for row in rows:
+        if len(row.ref) == len(row.alt) == 1 and row.chrom in one_name:
+            continue  # it has no other name
+        place = row[:3]
+        short = normalise(Variant(*row[:4]))
+        written_so = Variant(short.chrom, *row[1:4])
+        if short == written_so and names[short.chrom] == 1:
+            continue  # another name of it is found from there
+        others = [found.setdefault(short, place)]
+        others += [(row.chrom, short.pos, short.ref)] if short != written_so else []
+        for other in others:
+            if other != place and any(normalise(Variant(*r[:4])) == short for r in _of_place(rows, other)):
+                twice |= {place, other}
     return twice
+
+
+def _of_place(rows: Sequence[Row], place: Place) -> Iterator[Row]:
+    """The rows of one site, of rows that are sorted."""
+    for number in range(bisect_left(rows, place), len(rows)):
+        if rows[number][:3] != place:
+            return
+        yield rows[number]
 
 
 def _counted(row: Row) -> Counted:
@@ -178,6 +221,12 @@ class _Text:
             raise FormatError(f'it is not JSON of the form {{"format": "{FORMAT}", "sites": […]}}')
         self._at += 1
         return found
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """The fields' texts of each row that is written plainly, up to one that is not, or that is the last."""
+        while found := _PLAIN.match(self._buffer, self._at):
+            self._at = found.end()
+            yield found.groups()
 
     def value(self) -> Any:  # any JSON value
         self.peek()
@@ -250,6 +299,7 @@ def _array(text: _Text) -> Iterator[Any]:
         text.expect("]")
         return
     while True:
+        yield from text.rows()
         if text.peek() != "{":
             text.expect("{")
         yield text.value()

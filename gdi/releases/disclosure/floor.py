@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gdi.releases.disclosure.parts import Union
 from gdi.releases.disclosure.rules import Rule
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """A number that a reader is told: exact where both ends are equal."""
 
     low: int

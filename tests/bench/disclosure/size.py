@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 from gdi.releases.allele_counts.table import FORMAT
+from node_gateway.listeners import collect_seldom
 from tests.bench.disclosure.figure import Figure, at_most
 from tests.support.attacks_author import counts
 from tests.support.disclosure_node import DisclosureNode, disclosure_node
@@ -55,6 +56,7 @@ def _document() -> bytes:
 
 def figures() -> Iterator[Figure]:
     async def measured() -> list[Figure]:
+        collect_seldom()  # as the gateway does at its start
         with tempfile.TemporaryDirectory() as folder:
             async with disclosure_node(Path(folder) / "a", Path(folder) / "empty.db") as node:
                 epoch = await _epochs(node)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gdi.releases.allele_counts import check
 from gdi.releases.allele_counts.node import SCHEMA, AlleleCountsNode
 from gdi.releases.allele_counts.table import FORMAT, Site, read
 from gdi.releases.disclosure.past import Past
@@ -359,6 +360,41 @@ def test_a_file_that_arrives_in_small_pieces_reads_the_same(table: list[tuple[in
     rows = [r for pos, (alts, people) in enumerate(table, 1) for r in rows_of(people, pos, alts)]
     text = json.dumps({"sites": rows, "format": FORMAT}, indent=1).encode()
     assert read(Slow(text), max_rows=1000) == read(file_of(rows), max_rows=1000)
+
+
+@pytest.mark.parametrize("field", [*good(), "note"])
+@pytest.mark.parametrize(
+    "value", ["0", "7", "07", "-0", "7.0", "7e1", "1000000000", '"A"', '"A\\u0043"', '"chr2"', "null", ""]
+)
+def test_rows_that_are_read_fast_are_refused_as_all_others_are(field: str, value: str) -> None:
+    """A row before another is read by one pattern, where it is written plainly: with the same end."""
+    plain, changed = json.dumps(good()), json.dumps({**good(), field: "VALUE"}).replace('"VALUE"', value)
+    ends = []
+    for bad in (changed, changed.replace('{"chrom"', '{\n"chrom"')):
+        text = f'{{"format": "{FORMAT}", "sites": [{plain.replace(": 7,", ": 6,")}, {bad}, {plain}]}}'
+        try:
+            ends.append(repr(read(io.BytesIO(text.encode()), max_rows=10)))
+        except FormatError as error:
+            ends.append(str(error))
+    assert ends[0] == ends[1]
+
+
+def test_what_leaves_is_written_as_json_writes_it() -> None:
+    rows = [*rows_of(COMMON, 7, 1), *rows_of([(0, 0)] * 50 + [(0, 1)] * 20 + [(1, 2)] * 20, 9, 2)]
+    for rules in (RULES, replace(RULES, classes=True)):
+        out = io.BytesIO()
+        half, sites = AlleleCountsNode(), read(file_of(rows), max_rows=10)
+        half.write(out, half.check(sites, rules, Past()).released, {}, half.scope(sites), rules)
+        lines = [line.rstrip(",") for line in out.getvalue().decode().splitlines()[1:-1]]
+        assert lines and lines == [json.dumps(json.loads(line), separators=(",", ":")) for line in lines]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(GENOTYPES), max_size=60), st.integers(1, 8))
+def test_most_sites_are_judged_by_a_shorter_way_with_the_same_answer(people: list[Genotype], floor: int) -> None:
+    rules = replace(RULES, floor=floor)
+    for site in read(file_of(rows_of([p for p in people if 2 not in p], 7, 1)), max_rows=10):
+        assert [check._judge_one(site.rows[0], rules)] == check._judge(site, rules)
 
 
 def test_a_large_table_is_read_in_bounded_memory_and_time() -> None:
