@@ -17,6 +17,7 @@ from token_broker.grants.tickets import Tickets
 from token_broker.health import Health
 from token_broker.orders.orders import Orders
 from token_broker.orders.preflights import Preflights
+from token_broker.orders.release_store import ReleaseStore
 from token_broker.tokens.token_refresher import TokenRefresher
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ class Background:
         health: Health,
         orders: Orders,
         preflights: Preflights,
+        releases: ReleaseStore,
     ) -> None:
-        self._orders, self._preflights = orders, preflights
+        self._orders, self._preflights, self._releases = orders, preflights, releases
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
         self._used_ids, self._health = used_ids, health
         self._loops: list[asyncio.Task[None]] = []
@@ -60,6 +62,7 @@ class Background:
             (self._health.look, 2 * TICK),
             (self._orders.sweep, 2 * TICK),
             (self._preflights.forget_old, HOUR),
+            (self._releases.sweep, HOUR),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 

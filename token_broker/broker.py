@@ -160,6 +160,7 @@ async def open_broker(s: Settings) -> Broker:
     board = WorkBoard(store)
     orders = Orders(store, key, s.public_url, runs, grants, admission, events, audit, board.news)
     nodes, workflows = KnownNodes(store, enrolment), WorkflowFiles(store)
+    releases = ReleaseStore(s.opened_result_store(), s.max_release_bytes)
     preflights = Preflights(store, key, s.public_url, oidc, visas, enrolment, workflows, nodes, audit, board.news)
     return Broker(
         settings=s,
@@ -182,7 +183,7 @@ async def open_broker(s: Settings) -> Broker:
         tokens=RunTokens(s, key, runs, workloads, grants, refresher, audit),
         events=events,
         callers=Authentication(http, enrolment, oidc, s.public_url, used_ids),
-        background=Background(grants, refresher, tickets, schedules, used_ids, health, orders, preflights),
+        background=Background(grants, refresher, tickets, schedules, used_ids, health, orders, preflights, releases),
         metrics=metrics,
         used_ids=used_ids,
         limits=Limits(s),
@@ -191,7 +192,7 @@ async def open_broker(s: Settings) -> Broker:
         board=board,
         nodes=nodes,
         workflows=workflows,
-        release_store=ReleaseStore(s.release_store, s.max_release_bytes),
+        release_store=releases,
         preflights=preflights,
         beacons=Beacons(enrolment),
         stops=stops,

@@ -16,9 +16,9 @@ from gdi.contracts.ids import DIGEST, NODE_ID, RUN_ID, Digest, NodeId, ReleaseNa
 from gdi.contracts.nodes import Heartbeat, Nodes, PreflightAnswer, PreflightReply, PreflightRequest
 from gdi.contracts.packed_workflow import MAX_PACK
 from gdi.kit.problem import ProblemError
+from gdi.result_store.model import CHUNK
 from token_broker.api import AnyCaller, B, TheAirflow, TheGateway, TheUser
 from token_broker.authentication.callers import AirflowCaller, GatewayCaller
-from token_broker.orders.release_store import CHUNK
 
 router = APIRouter(prefix="/v1")
 LARGER = {  # bytes of a body, where they may be more than elsewhere

@@ -15,6 +15,8 @@ from gdi.kit.settings import EnvironmentSettings, SettingsError
 from gdi.kit.web_url import secure_url
 from gdi.oauth.client_auth import ClientAuthentication, rfc7523
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
+from gdi.result_store.location import opened
+from gdi.result_store.model import ResultStore
 
 VAULT_FILES = {"approle": ("vault_role_id_file", "vault_secret_id_file"), "kubernetes": ("vault_token_file",)}
 
@@ -86,8 +88,15 @@ class Settings(DatabaseSettings):
     portal_requests_per_minute: float = Field(default=12_000, ge=1)
     gateway_requests_per_minute: float = Field(default=60_000, ge=1)
     user_tickets_per_minute: float = Field(default=120, ge=1)
-    release_store: Path | None = Field(
-        default=None, description="the folder into which nodes with an agent of their own push releases"
+    result_store: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="where what nodes with an agent of their own push lies: a folder, or s3://BUCKET/PREFIX",
+    )
+    result_store_endpoint: str | None = Field(default=None, max_length=300, description="the S3's URL; unset: AWS")
+    result_store_region: str = Field(default="us-east-1", max_length=60)
+    result_store_credentials_file: Path | None = Field(
+        default=None, description="JSON {access_key, secret_key}; they need releases/* only"
     )
     max_release_bytes: int = Field(
         default=4 * 1024**3, ge=1024, description="of all releases that a node pushes for one run"
@@ -127,12 +136,25 @@ class Settings(DatabaseSettings):
 
     def check_files(self) -> None:
         self.client_authentication()
+        self.opened_result_store()
         for name in VAULT_FILES[self.vault_auth]:
             if (path := getattr(self, name)) is None:
                 raise SettingsError(
                     f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}."
                 )
             read_secret_text(path, self.variable(name), of_cluster=name == "vault_token_file")
+
+    def opened_result_store(self) -> ResultStore | None:
+        """Where releases lie; None where no node pushes any. SettingsError."""
+        if self.result_store is None:
+            return None
+        return opened(
+            self.result_store,
+            endpoint=self.result_store_endpoint,
+            region=self.result_store_region,
+            credentials_file=self.result_store_credentials_file,
+            name=self.variable("result_store"),
+        )
 
     def client_authentication(self) -> ClientAuthentication:
         """How the broker proves to the provider who it is. SettingsError where the file is not fit."""

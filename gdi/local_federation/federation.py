@@ -178,7 +178,7 @@ class Federation:
             "GDI_PROCESS_HOST_SOCKET": str(core.host_socket(self.layout)),
             "GDI_WORKFLOWS": str(self.workflows),
             "GDI_RESULTS_DIR": str(self.layout.results),
-            "GDI_RELEASE_STORE": str(self.layout.releases),
+            "GDI_RESULT_STORE": str(self.layout.result_store),
             **({} if self.upkeep else {"GDI_RECURRING_SCHEDULE": "", "GDI_HOUSEKEEPING_SCHEDULE": ""}),
         }
 

@@ -120,9 +120,9 @@ class Layout:
         return self.folder("nodes", node, "host") / "host.sock"
 
     @property
-    def releases(self) -> Path:
-        """Where the broker keeps what nodes push."""
-        return self.folder("releases")
+    def result_store(self) -> Path:
+        """Where the broker keeps what nodes push, and Airflow finds it."""
+        return self.folder("store")
 
     def internal_socket(self, node: str) -> Path:
         return self.folder("nodes", node, "gateway") / "internal.sock"

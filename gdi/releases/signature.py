@@ -39,8 +39,24 @@ def check(
     """Proves `data`. `released`: the gateway's answer, with `node`; `public_key`: the node's JWK of the plan.
     NotProvenError with the reason.
     """
+    check_sha256(
+        sha256_hex(data), released, public_key=public_key, run=run, digest=digest, workflow=workflow, attempt=attempt
+    )
+
+
+def check_sha256(
+    sha256: str,
+    released: dict[str, Any],
+    *,
+    public_key: dict[str, Any],
+    run: str,
+    digest: str,
+    workflow: str,
+    attempt: int,
+) -> None:
+    """The same for bytes whose SHA-256 (hex) the caller counted while they came."""
     what = f"The release {released['name']} of {released['node']}"
-    if sha256_hex(data) != released["sha256"]:
+    if sha256 != released["sha256"]:
         raise NotProvenError(f"{what} has another checksum than the node said.")
     try:
         claims = verify(str(released["signature"]), [public_key], issuer=str(released["node"]), audience=run, typ=TYPE)

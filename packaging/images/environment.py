@@ -24,12 +24,12 @@ SECRETS = Path("/run/secrets")
 _SHARED = ["gdi.kit", "gdi.contracts", "gdi.broker_client"]
 _SNAKEMAKE = [*_SHARED, "snakemake_tes_auth", "snakemake_storage_plugin_sda"]
 PACKAGES = {
-    "broker": [*_SHARED, "gdi.oauth", "gdi.visas", "token_broker"],
+    "broker": [*_SHARED, "gdi.oauth", "gdi.visas", "gdi.result_store", "token_broker"],
     "portal": [*_SHARED, "gdi.oauth", "gdi.portal"],
     "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.releases", "gdi.visas", "node_gateway"],
     "snakemake": [*_SNAKEMAKE, "snakemake_executor_plugin_tes_auth", "snakemake_logger_plugin_airflow"],
     "task": _SNAKEMAKE,
-    "airflow": [*_SHARED, "gdi.releases", "gdi.pods", "gdi_operators"],
+    "airflow": [*_SHARED, "gdi.releases", "gdi.pods", "gdi.result_store", "gdi_operators"],
 }
 # Modules of those packages for which an image lacks the library: py-tes is where tasks are made.
 LEFT_OUT = {"broker": ["gdi/contracts/tes.py"], "portal": ["gdi/contracts/tes.py"], "airflow": ["gdi/contracts/tes.py"]}

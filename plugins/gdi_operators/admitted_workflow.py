@@ -14,6 +14,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
 from gdi.contracts.workflow_files import load
+from gdi.result_store.model import StoreAwayError
+from gdi_operators.results import store
 from gdi_operators.settings import settings
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ def entry_of_run(workflow: str, run: m.Run) -> CatalogueEntry:
     it was not kept, and the catalogue has another version.
     """
     found = ""
+    _bring(run)
     for folder in (_folder(run), settings().need("workflows") / workflow):
         try:
             entry = load(folder, name=workflow) if folder is not None else None
@@ -64,11 +67,22 @@ def keep(entry: CatalogueEntry, run: m.Run) -> None:
         if load(part, name=entry.workflow.name).digest == run.digest:
             part.chmod(0o755)
             part.rename(target)  # refused where another try was faster: then it is there
-    except (CatalogueError, OSError) as error:
-        if not target.exists():
+            store.publish(run.id, target.parent)
+    except (CatalogueError, OSError, StoreAwayError) as error:
+        if not target.exists() or isinstance(error, StoreAwayError):
             log.warning("The workflow's files could not be kept beside the results: %s", error)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _bring(run: m.Run) -> None:
+    """From the store, where another worker admitted the run."""
+    folder = _folder(run)
+    if folder is not None and not folder.exists():
+        try:
+            store.bring(run.id, folder.parent)
+        except StoreAwayError as error:
+            log.warning("The admitted workflow could not be brought: %s", error)
 
 
 def _folder(run: m.Run) -> Path | None:

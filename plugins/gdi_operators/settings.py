@@ -40,15 +40,25 @@ class OperatorSettings(EnvironmentSettings):
         default=None, description="the teams, their members and workflows (YAML; docs/operate.md)"
     )
     results_dir: Path | None = Field(
-        default=None, description="where merged answers are written, a folder for each run"
+        default=None,
+        description="where merged answers are written, a folder for each run; of each process its own where a"
+        " result store has the answers too",
     )
-    release_store: Path | None = Field(
-        default=None, description="where the broker keeps what nodes with an agent of their own push (RELEASE_STORE)"
+    result_store: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="where the broker keeps what nodes push, and answers are kept where Airflow's processes share no"
+        " disk: a folder, or s3://BUCKET/PREFIX",
+    )
+    result_store_endpoint: str | None = Field(default=None, max_length=300, description="the S3's URL; unset: AWS")
+    result_store_region: str = Field(default="us-east-1", max_length=60)
+    result_store_credentials_file: Path | None = Field(
+        default=None, description="JSON {access_key, secret_key}, Airflow's own: reads releases/*, writes answers/*"
     )
     broker_patience: float = Field(
         default=90, ge=0, le=900, description="seconds a call to broker or gateway is repeated while it is away"
     )
-    max_release_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    max_release_bytes: int = Field(default=4 * 1024**3, ge=1024)
     polls_per_second: float = Field(
         default=6, gt=0, le=100, description="how often a triggerer asks the broker about runs, all together"
     )

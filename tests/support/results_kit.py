@@ -112,7 +112,10 @@ def gathered(
             }
         )
     kind = kind_of(entry.workflow.releases[0].kind)
-    kept = keep.releases(folder, name, kind.suffix, data)
+    kept = {
+        node: keep.release(folder, node, name, kind.suffix, lambda file, body=body: file.write_bytes(body))  # type: ignore[misc]
+        for node, body in data.items()
+    }
     for file in entry.files:  # as `admitted_workflow.keep` does in the run's first step
         place = folder / admitted_workflow.WORKFLOW / file
         place.parent.mkdir(parents=True, exist_ok=True)

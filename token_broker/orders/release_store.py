@@ -1,36 +1,58 @@
-"""Releases as nodes push them: into a folder of the coordinator's, in chunks, each with its SHA-256. Nothing of one is
-held in memory. What arrived whole lies under its own SHA-256 and never changes; Airflow reads it there.
+"""Releases as nodes push them, into the coordinator's store (gdi.result_store): in chunks, each with its SHA-256.
+Nothing of one is held in memory. What arrived whole lies under its own SHA-256 and never changes; Airflow reads it
+there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from tempfile import SpooledTemporaryFile
+from typing import IO, TypeVar
 
 from gdi.contracts.orders import StoredRelease
+from gdi.kit.named_lock import Locks, NamedLock
 from gdi.kit.problem import ProblemError
+from gdi.result_store.model import (
+    CHUNK,
+    RELEASES,
+    TORN_AFTER,
+    NothingStoredError,
+    ResultStore,
+    StoreAwayError,
+    Upload,
+    WrongChunkError,
+    WrongHashError,
+    WrongOffsetError,
+    release_key,
+)
 
-CHUNK = 8 * 1024 * 1024  # bytes at most
-PART = ".part"
+log = logging.getLogger(__name__)
+R = TypeVar("R")
 MAX_FILES = 60  # of a node in a run: a node is not to fill the store
+THREADS = 4  # calls to the store at once, and chunks that lie here on their way
+SPOOL = 1024 * 1024  # bytes of a chunk in memory; the rest of it lies in an unnamed file
+PROOF_WAIT = 20.0  # seconds that an answer waits for the proof of a whole release; the node asks again
 
 
 class ReleaseStore:
-    """`folder` None: this broker takes none. `most`: bytes of all that a node pushes for a run."""
+    """`store` None: this broker takes none. `most`: bytes of all that a node pushes for a run."""
 
-    def __init__(self, folder: Path | None, most: int) -> None:
-        self._folder, self._most = folder, most
-        self._locks: dict[Path, asyncio.Lock] = {}
+    def __init__(self, store: ResultStore | None, most: int) -> None:
+        self._store, self._most = store, most
+        self._locks: Locks = {}
+        self._proofs: dict[str, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(THREADS)
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
 
     async def offset(self, run: str, node: str, name: str, sha256: str) -> StoredRelease:
         """How much of it is here."""
-        whole = self._place(run, node, name, sha256)
-        part = whole.with_name(whole.name + PART)
-        if await asyncio.to_thread(whole.is_file):
-            return StoredRelease(offset=whole.stat().st_size, complete=True)
-        return StoredRelease(offset=part.stat().st_size if part.is_file() else 0, complete=False)
+        here = await self._upload(release_key(run, node, name, sha256))
+        return StoredRelease(offset=here.offset, complete=here.complete)
 
     async def put(
         self,
@@ -44,47 +66,77 @@ class ReleaseStore:
         chunk_sha256: str,
         body: AsyncIterator[bytes],
     ) -> StoredRelease:
-        """The next chunk, which ends the release where it is the last. 409 `wrong-offset` with the offset that there
-        is; 413; 422 `wrong-hash` where chunk or whole are not what was said: of the whole nothing stays.
+        """The next chunk, which ends the release where it is the last; none where all are here and only the proof is
+        missing. 409 `wrong-offset` with the offset that there is; 413; 422 `wrong-hash` where chunk or whole are not
+        what was said: of the whole nothing stays.
         """
-        whole = self._place(run, node, name, sha256)
-        part = whole.with_name(whole.name + PART)
-        async with self._locks.setdefault(whole, asyncio.Lock()):
-            here = await self.offset(run, node, name, sha256)
-            if here.complete:
-                return here
-            if here.offset != offset:
+        key = release_key(run, node, name, sha256)
+        async with NamedLock(self._locks, key):
+            try:
+                here = await self._upload(key)
+                if here.complete:
+                    return StoredRelease(offset=here.offset, complete=True)
+                if here.offset != offset:
+                    raise WrongOffsetError(here.offset)
+                if offset < total:
+                    await self._room(f"{RELEASES}/{run}/{node}/", total - offset)
+                    offset += await self._chunk(key, offset, total, chunk_sha256, body)
+                if offset < total:
+                    return StoredRelease(offset=offset, complete=False)
+                return StoredRelease(offset=total, complete=await self._proven(key, name, sha256))
+            except WrongOffsetError as wrong:
                 raise ProblemError(
                     409,
                     "wrong-offset",
-                    f"The release {name} has {here.offset} bytes here.",
+                    f"The release {name} has {wrong.offset} bytes here.",
                     action="Go on there.",
-                    offset=here.offset,
-                )
-            await asyncio.to_thread(self._room, whole.parent, total - offset)
-            await _append(part, offset, min(CHUNK, total - offset), chunk_sha256, body)
-            size = part.stat().st_size
-            if size < total:
-                return StoredRelease(offset=size, complete=False)
-            if await asyncio.to_thread(_sha256, part) != sha256:
-                part.unlink()
-                raise ProblemError(
-                    422, "wrong-hash", f"The release {name} is not what its checksum says.", action="Push it anew."
-                )
-            part.rename(whole)
-            return StoredRelease(offset=size, complete=True)
+                    offset=wrong.offset,
+                ) from None
 
-    def _place(self, run: str, node: str, name: str, sha256: str) -> Path:
-        if self._folder is None:
+    async def sweep(self) -> None:
+        """Aborts what nobody went on with for a week."""
+        store = self._store
+        if store is not None and (torn := await self._call(lambda: store.sweep(time.time() - TORN_AFTER))):
+            log.info("%d uploads into the result store were torn, and are swept", torn)
+
+    async def _chunk(self, key: str, offset: int, total: int, sha256: str, body: AsyncIterator[bytes]) -> int:
+        """Its size in bytes."""
+        store, most = self._need(), min(CHUNK, total - offset)
+        async with self._places:
+            with SpooledTemporaryFile(max_size=SPOOL) as spool:
+                size = await _spooled(spool, most, sha256, body)
+                spool.seek(0)
+                last = offset + size == total
+                await self._call(lambda: store.append(key, spool, offset=offset, size=size, last=last))
+        return size
+
+    async def _proven(self, key: str, name: str, sha256: str) -> bool:
+        """Whether the whole was proven within PROOF_WAIT; the proof goes on."""
+        store = self._need()
+        proof = self._proofs.get(key)
+        if proof is None:
+            proof = self._proofs[key] = asyncio.create_task(self._call(lambda: store.complete(key, sha256)))
+            proof.add_done_callback(lambda task: task.cancelled() or task.exception())  # heard, also if nobody waits
+        await asyncio.wait({proof}, timeout=PROOF_WAIT)
+        if not proof.done():
+            return False
+        del self._proofs[key]
+        try:
+            proof.result()
+        except (WrongHashError, NothingStoredError):
             raise ProblemError(
-                409, "no-release-store", "This broker has no RELEASE_STORE.", action="The broker's operator sets it."
-            )
-        return self._folder / run / node / f"{name}-{sha256}"
+                422, "wrong-hash", f"The release {name} is not what its checksum says.", action="Push it anew."
+            ) from None
+        return True
 
-    def _room(self, folder: Path, more: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        files = [path.stat().st_size for path in folder.iterdir()]
-        if len(files) > MAX_FILES or sum(files) + more > self._most:
+    async def _upload(self, key: str) -> Upload:
+        store = self._need()
+        return await self._call(lambda: store.upload(key))
+
+    async def _room(self, prefix: str, more: int) -> None:
+        store = self._need()
+        files, size = await self._call(lambda: store.usage(prefix))
+        if files > MAX_FILES or size + more > self._most:
             raise ProblemError(
                 413,
                 "too-large",
@@ -92,31 +144,33 @@ class ReleaseStore:
                 action="Release less.",
             )
 
+    def _need(self) -> ResultStore:
+        if self._store is None:
+            raise ProblemError(
+                409, "no-result-store", "This broker has no RESULT_STORE.", action="The broker's operator sets it."
+            )
+        return self._store
 
-async def _append(part: Path, offset: int, most: int, sha256: str, body: AsyncIterator[bytes]) -> None:
-    """One chunk at the end of the file; none of it where it is not what was said."""
+    async def _call(self, call: Callable[[], R]) -> R:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except StoreAwayError as error:
+            raise ProblemError(
+                503, "store-away", f"The coordinator cannot keep releases now: {error}.", action="It is tried again."
+            ) from None
+        except WrongChunkError as error:
+            raise ProblemError(422, "wrong-chunk", str(error), action="Send chunks of 8 MiB.") from None
+
+
+async def _spooled(spool: IO[bytes], most: int, sha256: str, body: AsyncIterator[bytes]) -> int:
+    """A chunk's bytes, of which none count where they are not what was said."""
     total, size = hashlib.sha256(), 0
-    good = False
-    file = await asyncio.to_thread(part.open, "ab")
-    try:
-        async for piece in body:
-            size += len(piece)
-            if size > most:
-                break
-            total.update(piece)
-            await asyncio.to_thread(file.write, piece)
-        good = 0 < size <= most and total.hexdigest() == sha256
-    finally:
-        if not good:
-            file.flush()
-            file.truncate(offset)
-        file.close()
-    if size > most:
-        raise ProblemError(413, "too-large", f"A chunk has at most {most} bytes here.", action="Send less at once.")
-    if not good:
+    async for piece in body:
+        size += len(piece)
+        if size > most:
+            raise ProblemError(413, "too-large", f"A chunk has at most {most} bytes here.", action="Send less at once.")
+        total.update(piece)
+        await asyncio.to_thread(spool.write, piece) if size > SPOOL else spool.write(piece)
+    if not size or total.hexdigest() != sha256:
         raise ProblemError(422, "wrong-hash", "The chunk is not what its checksum says.", action="Send it again.")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return size

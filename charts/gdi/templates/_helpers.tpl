@@ -163,6 +163,16 @@ secret:
 {{- if $b.vault.caSecret.name }}
 - {name: TOKEN_BROKER_VAULT_CA_FILE, value: /etc/gdi/vault-ca/ca.crt}
 {{- end }}
+{{- with $b.resultStore }}
+{{- if .location }}
+- {name: TOKEN_BROKER_RESULT_STORE, value: {{ .location | quote }}}
+{{- with .endpoint }}
+- {name: TOKEN_BROKER_RESULT_STORE_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+- {name: TOKEN_BROKER_RESULT_STORE_REGION, value: {{ .region | quote }}}
+- {name: TOKEN_BROKER_RESULT_STORE_CREDENTIALS_FILE, value: /etc/gdi/result-store/credentials.json}
+{{- end }}
+{{- end }}
 - {name: TOKEN_BROKER_NARROWING, value: {{ $b.narrowing }}}
 - {name: TOKEN_BROKER_RUN_TOKEN_LIFETIME, value: {{ include "gdi.text" $b.runTokenLifetime }}}
 - {name: TOKEN_BROKER_TICKET_LIFETIME, value: {{ include "gdi.text" $b.ticketLifetime }}}

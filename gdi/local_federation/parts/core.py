@@ -168,7 +168,7 @@ def broker(layout: Layout, secrets: Secrets, *, role_id: Path, secret_id: Path) 
         "CLIENT_SECRET_FILE": str(secrets.path("client-token-broker")),
         "ENROLMENT_FILE": str(enrolment(layout, secrets)),
         "REFRESH_TOKEN_LIFETIME": str(layout.refresh_lifetime),
-        "RELEASE_STORE": str(layout.releases),
+        "RESULT_STORE": str(layout.result_store),
     }
     return ServiceSpec(
         "broker",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,11 @@ SOFTWARE = ("apache-airflow", "snakemake")
 OURS = "gdi-workflows"  # its name in an answer, whichever of our wheels is installed
 
 
-def releases(folder: Path, name: str, suffix: str, data: Mapping[str, bytes]) -> dict[str, Path]:
-    """Keeps the proven bytes of one release of every node; the files by node."""
-    kept = {}
-    for node, content in data.items():
-        kept[node] = folder / release_file(node, name, suffix)
-        kept[node].parent.mkdir(parents=True, exist_ok=True)
-        write(kept[node], lambda f, content=content: f.write_bytes(content))  # type: ignore[misc]
+def release(folder: Path, node: str, name: str, suffix: str, fetch: Callable[[Path], object]) -> Path:
+    """Keeps one node's release, which `fetch` writes and proves; the file."""
+    kept = folder / release_file(node, name, suffix)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write(kept, fetch)
     return kept
 
 

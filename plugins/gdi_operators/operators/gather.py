@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.contracts import broker_api as m
 from gdi.contracts import needed
-from gdi.contracts.ids import RELEASE_NAME, SHA256, matches
+from gdi.kit.canonical import sha256_hex
 from gdi.releases.kind import BadReleaseError
 from gdi.releases.registry import kind_of
-from gdi.releases.signature import NotProvenError, check
+from gdi.releases.signature import NotProvenError, check_sha256
+from gdi.result_store.model import NothingStoredError, StoreAwayError, TooManyBytesError, release_key
 from gdi_operators import admitted_workflow
 from gdi_operators.gather import keep, merge
 from gdi_operators.gather.keep import write
@@ -21,6 +23,7 @@ from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.operators.node_order import NODE
+from gdi_operators.results import store
 from gdi_operators.results.folder import ANSWER, PLOT, SUMMARY, Summary
 from gdi_operators.runs import Context, item_of, open_run
 from gdi_operators.settings import settings
@@ -50,7 +53,7 @@ class GatherOperator(RunOperator):
             run = open_run(hook, context, self.workflow)
             entry = admitted_workflow.entry_of_run(self.workflow, run)
             folder = settings().need("results_dir") / run.id
-            folder.mkdir(parents=True, exist_ok=True)
+            store.own(folder)
             result: dict[str, Any] = {"run": run.id, "folder": str(folder), "nodes": [i.node for i in run.plan]}
             answer_kind = ""
             for declared in entry.workflow.releases:
@@ -64,8 +67,11 @@ class GatherOperator(RunOperator):
                 if missing:
                     self.log.warning("The answer is without %s.", ", ".join(missing))
                     result["nodes"] = [node for node in planned if node in parts]
-                data = {node: self._fetch(hook, run, part) for node, part in parts.items()}
-                kept = keep.releases(folder, declared.name, kind_of(declared.kind).suffix, data)
+                suffix = kind_of(declared.kind).suffix
+                kept = {
+                    node: keep.release(folder, node, declared.name, suffix, partial(self._fetch, hook, run, part))
+                    for node, part in parts.items()
+                }
                 if declared.merge:
                     answer_kind = declared.kind
                     result |= self._merge(declared.kind, kept, result["nodes"], folder, entry.workflow.title)
@@ -75,19 +81,23 @@ class GatherOperator(RunOperator):
             summary["answer_kind"] = answer_kind
         text = Summary.model_validate(summary).model_dump_json(indent=1)  # as the Results tab reads it
         write(folder / SUMMARY, lambda f: f.write_text(text))
+        store.publish(run.id, folder)
         return {**result, "releases": str(folder / SUMMARY)}
 
-    def _fetch(self, hook: TokenBrokerHook, run: m.Run, part: dict[str, Any]) -> bytes:
+    def _fetch(self, hook: TokenBrokerHook, run: m.Run, part: dict[str, Any], file: Path) -> None:
+        """Into `file`, and proven."""
         item = item_of(run, str(part["node"]))
         if item.placement == NODE:
-            data = _pushed(run.id, item.node, part)
+            sha256 = _pushed(run.id, item.node, part, file)
         else:
             data = GatewayClient(hook, run.id, item.model_dump(mode="json")).fetch(
                 str(part["name"]), limit=settings().max_release_bytes
             )
+            file.write_bytes(data)
+            sha256 = sha256_hex(data)
         try:
-            check(
-                data,
+            check_sha256(
+                sha256,
                 part,
                 public_key=item.public_key,
                 run=run.id,
@@ -97,8 +107,8 @@ class GatherOperator(RunOperator):
             )
         except NotProvenError as error:
             raise AirflowFailException(f"{error} It is not used; tell the node's operator.") from None
-        self.log.info("Fetched %s of %s: %d bytes, signature verified.", part["name"], part["node"], len(data))
-        return data
+        size = file.stat().st_size
+        self.log.info("Fetched %s of %s: %d bytes, signature verified.", part["name"], part["node"], size)
 
     def _merge(
         self, kind: str, releases: dict[str, Path], nodes: list[str], folder: Path, title: str
@@ -130,17 +140,19 @@ class GatherOperator(RunOperator):
         }
 
 
-def _pushed(run: str, node: str, part: dict[str, Any]) -> bytes:
-    """What the node pushed into the coordinator's store."""
-    name, sha256 = str(part["name"]), str(part["sha256"])
-    if not (matches(RELEASE_NAME, name) and matches(SHA256, sha256)):
-        raise AirflowFailException(f"The release of {node} has no name and checksum.")
-    file = settings().need("release_store") / run / node / f"{name}-{sha256}"
+def _pushed(run: str, node: str, part: dict[str, Any], file: Path) -> str:
+    """What the node pushed into the coordinator's store, in pieces into `file`; its SHA-256."""
+    what = f"The release {part['name']} of {node}"
     try:
-        with file.open("rb") as opened:
-            data = opened.read(settings().max_release_bytes + 1)
-    except OSError as error:
-        raise AirflowException(f"The release {name} of {node} is not in the store yet: {error.strerror}.") from None
-    if len(data) > settings().max_release_bytes:
-        raise AirflowFailException(f"The release {name} of {node} is larger than GDI_MAX_RELEASE_BYTES.")
-    return data
+        key = release_key(run, node, str(part["name"]), str(part["sha256"]))
+    except ValueError:
+        raise AirflowFailException(f"The release of {node} has no name and checksum.") from None
+    try:
+        with file.open("wb") as into:
+            return store.need().fetch(key, into, settings().max_release_bytes)
+    except NothingStoredError:
+        raise AirflowException(f"{what} is not in the store yet.") from None
+    except StoreAwayError as error:
+        raise AirflowException(f"{what} cannot be read now: {error}.") from None
+    except TooManyBytesError:
+        raise AirflowFailException(f"{what} is larger than GDI_MAX_RELEASE_BYTES.") from None

@@ -15,8 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.contracts.gateway_api import Released
 from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, matches
+from gdi.kit.settings import SettingsError
 from gdi.releases.registry import kinds
 from gdi.releases.signature import NotProvenError, check
+from gdi.result_store.model import StoreAwayError
+from gdi_operators.results.store import bring
 from gdi_operators.settings import settings
 
 ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
@@ -182,6 +185,11 @@ def find(run: str) -> Results:
         )
     folder = base / run
     file = folder / SUMMARY
+    try:
+        bring(run, folder)
+    except (StoreAwayError, SettingsError) as error:
+        if not file.is_file():
+            return Results(folder, broken=f"The results cannot be had now: {error}. Try again, or tell the operator.")
     try:
         if file.stat().st_size > MAX_SUMMARY:
             return Results(folder, broken=f"{SUMMARY} is larger than {MAX_SUMMARY} bytes and was not read.")

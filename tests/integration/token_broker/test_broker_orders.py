@@ -32,7 +32,7 @@ pytest_plugins = ["tests.support.broker_fixtures"]
 @pytest.fixture(scope="module")
 def world(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentWorld]:
     folder = tmp_path_factory.mktemp("orders")
-    made = AgentWorld(folder, openbao, broker_env={"RELEASE_STORE": str(folder / "store")})
+    made = AgentWorld(folder, openbao, broker_env={"RESULT_STORE": str(folder / "store")})
     made.start_broker()
     yield made
     made.stop()
@@ -221,7 +221,7 @@ def test_a_release_comes_in_chunks_and_lies_under_its_checksum(world: AgentWorld
     assert (error.slug, (error.problem.model_extra or {})["offset"]) == ("wrong-offset", 4000)
     assert world.agent("node-a", lambda c: c.offset(run.id, "node-a", "counts", sha256)).offset == 4000
     assert put(4000, data[4000:]).complete
-    file = world.folder / "store" / run.id / "node-a" / f"counts-{sha256}"
+    file = world.folder / "store" / "releases" / run.id / "node-a" / f"counts-{sha256}"
     assert file.read_bytes() == data
     assert put(0, data).complete  # again: nothing happens
     wrong = "0" * 64
@@ -248,8 +248,8 @@ def test_a_chunk_that_is_not_its_checksum_leaves_nothing(world: AgentWorld, run:
     assert asyncio.run(put({"Content-Digest": "sha-256=:" + "A" * 43 + "=:"})) == 422
     assert asyncio.run(put({"Content-Digest": "md5=x"})) == 422
     assert asyncio.run(put({})) == 422
-    part = world.folder / "store" / run.id / "node-a" / ("counts-" + "a" * 64 + ".part")
-    assert part.stat().st_size == 0
+    part = world.folder / "store" / "releases" / run.id / "node-a" / ("counts-" + "a" * 64 + ".part")
+    assert not part.exists()
 
 
 def test_nodes_say_how_they_are_and_one_never_seen_says_so(world: AgentWorld, alice: BrokerClient) -> None:
@@ -305,4 +305,4 @@ def test_a_broker_without_a_store_takes_no_release(tmp_path: Path) -> None:
     from token_broker.orders.release_store import ReleaseStore
 
     store = ReleaseStore(None, 1)
-    assert refused(asyncio.run, store.offset("r", "n", "x", "0" * 64)).slug == "no-release-store"
+    assert refused(asyncio.run, store.offset("r-" + "0" * 20, "n", "x", "0" * 64)).slug == "no-result-store"
