@@ -42,10 +42,20 @@ def _entry(entry: WorkflowEntry) -> str:
     return f"what {entry.approved_by} signed" if isinstance(entry, ApprovedBy) else entry
 
 
+def _placement(policy: Policy) -> str:
+    if policy.placement == "node":
+        return "This node's own agent starts Snakemake, for what it can verify itself (`placement: node`)."
+    begin = "The coordinator starts Snakemake, and is believed about user and workflow (`placement: coordinator`): "
+    if policy.unattested:
+        return begin + "so a person looks at each release, and error classes are closed."
+    return begin + f'releases leave without a person because "{policy.accept_unattested}".'
+
+
 def of_policy(policy: Policy) -> list[str]:
     """What the policy allows."""
     releases = policy.releases
     return [
+        _placement(policy),
         f"Tasks may run {_list(policy.images)}." if policy.images else "No task may run: `images` is empty.",
         f"Workflows: {_list([_entry(one) for one in policy.workflows])}."
         if policy.workflows
@@ -60,7 +70,7 @@ def of_policy(policy: Policy) -> list[str]:
         "Of failures the centre reads error classes of named workflows"
         + (", with the line." if policy.error_lines else ", without the line."),
         f"A person looks at every release first: {len(policy.reviewers)} may."
-        if policy.review
+        if policy.review or policy.unattested
         else "Releases leave without a person's look, unless a workflow asks for it.",
         f"A run's workspace is emptied {policy.retention_days:g} days after its end."
         if policy.retention_days is not None

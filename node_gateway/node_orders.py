@@ -25,7 +25,8 @@ TOKEN_LIFETIME = 300.0
 @dataclass(frozen=True)
 class NodeOrder:
     """One order as this node has it. `approved`: a person of the node's trust read the workflow. `rules`: the names
-    that its files have. `reported`: the broker knows how it ended. Times are seconds since the epoch.
+    that its files have. `wanted`: what a release was asked
+    for. `reported`: the broker knows how it ended. Times are seconds since the epoch.
     """
 
     run: str
@@ -51,6 +52,7 @@ class NodeOrder:
     detail: str
     dataset: str | None
     released: list[dict[str, Any]]
+    wanted: list[dict[str, Any]]
     reported: bool
 
     @property
@@ -114,6 +116,7 @@ class NodeOrders:
             "reason": "",
             "detail": "",
             "released": [],
+            "wanted": [],
             "reported": False,
         }
         async with self._db.write() as connection:

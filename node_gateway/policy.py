@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, StringConstraints, model_validator
 
 from gdi.contracts.ids import Digest, WorkflowAt
 from gdi.contracts.runs import Placement
@@ -63,10 +63,15 @@ class ReleasePolicy(Frozen):
 
 
 class Policy(Frozen):
-    """`placement: node`: the node's own agent starts Snakemake (docs/install.md); then `workflows` lists what was
-    approved (`{name, digest}`, `{approved_by: KEY-ID}` of an `approvers` entry, `signatures` of them; `"*"` for any
-    workflow, whose releases all wait for a person), an empty list admits none, `blocked` wins, `veto` names who is not
-    served, and `visa_issuers` whose visas count. `progress`: what is told of jobs; `error_lines`: also lines of input.
+    """`placement: node` (the default): the node's own agent starts Snakemake (docs/install.md); then `workflows` lists
+    what was approved (`{name, digest}`, `{approved_by: KEY-ID}` of an `approvers` entry, `signatures` of them; `"*"`
+    for any workflow, whose releases all wait for a person), an empty list admits none, `blocked` wins, `veto` names who
+    is not served, and `visa_issuers` whose visas count. `progress`: what is told of jobs; `error_lines`: also lines of
+    input.
+
+    `placement: coordinator`: the coordinator starts Snakemake, and what it says of user and workflow nobody here can
+    prove. So each release waits for a person and error classes are closed, unless `accept_unattested` says in words
+    why the coordinator is believed.
 
     `images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
     `name@sha256:…`; empty allows all.
@@ -90,7 +95,8 @@ class Policy(Frozen):
     max_task_bytes: int = Field(default=1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     max_run_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     workflows: list[WorkflowEntry] = Field(default_factory=list, max_length=10_000)
-    placement: Placement = "coordinator"
+    placement: Placement = "node"
+    accept_unattested: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = ""
     blocked: list[Digest] = Field(default_factory=list, max_length=10_000)
     approvers: list[Approver] = Field(default_factory=list, max_length=100)
     signatures: int = Field(default=1, ge=1, le=20)
@@ -108,8 +114,15 @@ class Policy(Frozen):
     retention_days: float | None = Field(default=None, ge=0, le=36_500)
     reviewers: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(default_factory=list, max_length=1000)
 
+    @property
+    def unattested(self) -> bool:
+        """Whether what comes from here is somebody else's word that nobody accepted: a person looks at each release."""
+        return self.placement == "coordinator" and not self.accept_unattested
+
     def approves(self, name: str, digest: str) -> bool:
         """Whether the workflow is one that the operator named, not one of all: its errors are told."""
+        if self.unattested:
+            return False
         version = ApprovedVersion(name=name, digest=digest)
         return any(one in (name, f"{name}@{digest}", version) for one in (*self.workflows, *self.error_workflows))
 

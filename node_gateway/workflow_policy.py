@@ -7,7 +7,7 @@ import time
 from typing import Annotated, Any, Literal
 
 import jwt
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gdi.contracts.ids import Digest, Label, WorkflowAt, WorkflowName
 from gdi.kit.models import Frozen
@@ -29,40 +29,66 @@ class ApprovedBy(Frozen):
 WorkflowEntry = ApprovedVersion | ApprovedBy | Literal["*"] | WorkflowAt
 
 
-class Approver(Frozen):
-    """A reviewer whose signatures count: `key` is the public JWK, `may` the workflows (`*`: all)."""
+def _public(value: dict[str, Any]) -> dict[str, Any]:
+    if "d" in value:
+        raise ValueError("holds a private key: give the public part only")
+    try:
+        jwt.PyJWK(value, algorithm="ES256")
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise ValueError("is not a public JWK of P-256") from None
+    return value
 
-    id: Label
-    key: dict[str, Any]
-    may: list[Annotated[str, Field(max_length=63)]] = Field(default_factory=list, max_length=1000)
+
+PublicKey = Annotated[dict[str, Any], AfterValidator(_public)]
+
+
+class ReviewersKey(Frozen):
+    """A key and until when it counts; a day counts to its end, UTC."""
+
+    key: PublicKey
     not_after: datetime.datetime | datetime.date | None = None
     revoked: bool = False
 
-    @field_validator("key")
-    @classmethod
-    def _public(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if "d" in value:
-            raise ValueError("holds a private key: give the public part only")
-        try:
-            jwt.PyJWK(value, algorithm="ES256")
-        except (jwt.PyJWTError, ValueError, TypeError):
-            raise ValueError("is not a public JWK of P-256") from None
-        return value
+    @property
+    def counts(self) -> bool:
+        return not self.revoked and (self.not_after is None or time.time() < _end(self.not_after))
 
-    def counts_for(self, workflow: str) -> bool:
-        """Whether this reviewer's signature on this workflow counts now."""
-        if self.revoked or not {workflow, "*"} & set(self.may):
-            return False
-        return self.not_after is None or time.time() < _end(self.not_after)
+
+class Approver(ReviewersKey):
+    """A reviewer whose signatures count: `key` is the public JWK, `may` the workflows (`*`: all). `other_keys`: the
+    same person's, of before or after a change of keys; of one person only one signature counts.
+    """
+
+    id: Label
+    may: list[Annotated[str, Field(max_length=63)]] = Field(default_factory=list, max_length=1000)
+    other_keys: list[ReviewersKey] = Field(default_factory=list, max_length=10)
+
+    def keys_for(self, workflow: str) -> list[dict[str, Any]]:
+        """The keys with which this reviewer's signature on this workflow counts now."""
+        if not {workflow, "*"} & set(self.may):
+            return []
+        return [one.key for one in (self, *self.other_keys) if one.counts]
+
+
+Name = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class Veto(Frozen):
     """Who is not served, whatever the centre approved: `users` by `sub`; `organisations` by the domain of an
-    AffiliationAndRole visa, or of the user's `sub`.
+    AffiliationAndRole visa, or of the user's `sub`; `projects` by the value of a visa of one of the types in
+    `project_visas` (GA4GH Passport 1.2, custom visa types).
     """
 
-    users: list[Annotated[str, Field(max_length=255)]] = Field(default_factory=list, max_length=10_000)
-    organisations: list[Annotated[str, Field(max_length=255)]] = Field(default_factory=list, max_length=10_000)
+    users: list[Name] = Field(default_factory=list, max_length=10_000)
+    organisations: list[Name] = Field(default_factory=list, max_length=10_000)
+    projects: list[Name] = Field(default_factory=list, max_length=10_000)
+    project_visas: list[Name] = Field(default_factory=list, max_length=20)
+
+    @model_validator(mode="after")
+    def _told_by_visas(self) -> Veto:
+        if self.projects and not self.project_visas:
+            raise ValueError("projects: say in project_visas which type of visa names a user's project")
+        return self
 
 
 def _end(value: datetime.datetime | datetime.date) -> float:

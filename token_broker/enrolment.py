@@ -28,9 +28,9 @@ AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 
 class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
-    (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake, or the coordinator.
-    `titles` of datasets, and `apply_url`, are for people who choose one. `beacon_url`: of its public Beacon v2
-    (before `/g_variants`).
+    (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake (`node`), or the
+    coordinator; the node's policy says the same. `titles` of datasets, and `apply_url`, are for people who choose one.
+    `beacon_url`: of its public Beacon v2 (before `/g_variants`).
     """
 
     id: NodeId
@@ -40,7 +40,7 @@ class Node(Frozen):
     sda_audience: str
     tes_audience: str
     how_to_apply: Annotated[str, Field(max_length=500)] = ""
-    placement: Placement = "coordinator"
+    placement: Placement = "node"
     apply_url: HttpUrl | None = None
     beacon_url: HttpUrl | None = None
     titles: dict[DatasetId, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)

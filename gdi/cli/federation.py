@@ -109,7 +109,7 @@ def demo(
     sandbox: SandboxMaker = None,
     work_dir: KeptWork = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="leave a summary")] = None,
-    placement: Placement = "coordinator",
+    placement: Placement = "node",
     stop: Annotated[
         bool, typer.Option("--exit", help="stop after the answer (also where standard input is no terminal)")
     ] = False,
@@ -138,6 +138,7 @@ def up(
     token_lifetime: Lifetime = LIFETIME,
     sandbox: SandboxMaker = None,
     work_dir: Work = DEFAULT_WORK,
+    placement: Placement = "node",
 ) -> int:
     """Start a federation that stays."""
     console: Console = context.obj
@@ -151,7 +152,7 @@ def up(
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     (work / "ready.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "gdi.cli.main", "serve", "--work-dir", str(work), "--vcf", str(vcf.resolve())]
-    command += ["--nodes", str(nodes), "--token-lifetime", str(token_lifetime)]
+    command += ["--nodes", str(nodes), "--token-lifetime", str(token_lifetime), "--placement", placement]
     with (work / "launcher.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -172,11 +173,15 @@ def serve(
     nodes: Nodes = 2,
     token_lifetime: Lifetime = LIFETIME,
     work_dir: Work = DEFAULT_WORK,
+    placement: Placement = "node",
 ) -> int:
     """What `up` runs in the background."""
     work = work_dir.resolve()
     refresh = max(60, min(3600, token_lifetime * 3))
-    with Federation(work, nodes=nodes, vcf=vcf, access_lifetime=token_lifetime, refresh_lifetime=refresh) as federation:
+    federation = Federation(
+        work, nodes=nodes, vcf=vcf, placement=placement, access_lifetime=token_lifetime, refresh_lifetime=refresh
+    )
+    with federation:
         federation.start()
         (work / "ready.json").write_text(
             json.dumps({"pid": os.getpid(), **{part: federation.layout.url(part) for part in ("portal", "airflow")}})

@@ -44,6 +44,10 @@ class UnpackedWorkflow:
     def name(self) -> str:
         return self.workflow.name
 
+    def packed(self) -> bytes:
+        """The bytes that it was unpacked from."""
+        return b"".join(_entry(name, content) for name, content in self.files.items())
+
     def write(self, folder: Path) -> None:
         """All files below `folder`, which is replaced."""
         shutil.rmtree(folder, ignore_errors=True)
@@ -56,11 +60,11 @@ class UnpackedWorkflow:
 
 def packed(folder: Path) -> bytes:
     """The files of a catalogue entry, in the order of its digest."""
-    made = bytearray()
-    for name in files_of(folder):
-        data = (folder / name).read_bytes()
-        made += f"{name}\0{len(data)}\0".encode() + data
-    return bytes(made)
+    return b"".join(_entry(name, (folder / name).read_bytes()) for name in files_of(folder))
+
+
+def _entry(name: str, data: bytes) -> bytes:
+    return f"{name}\0{len(data)}\0".encode() + data
 
 
 def unpacked(body: bytes) -> UnpackedWorkflow:

@@ -192,7 +192,7 @@ class Options:
     json_file: Path | None = None
     exit: bool = False
     own_cohort: bool = False
-    placement: str = "coordinator"
+    placement: str = "node"
 
 
 def run_demo(options: Options, console: Console, until_stopped: Callable[[], None]) -> int:

@@ -54,10 +54,10 @@ class Federation:
         record_tokens: Path | None = None,
         slots: int | None = None,
         upkeep: bool = True,
-        placement: str = "coordinator",
+        placement: str = "node",
     ) -> None:
-        """`placement`: who starts Snakemake: `node`, `coordinator`, or `mixed` (the last node's agent). `slots`: tasks
-        at once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
+        """`placement`: who starts Snakemake: each node's own agent (`node`), or the `coordinator`. `slots`: tasks at
+        once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
 
         For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`.
         """
@@ -86,7 +86,7 @@ class Federation:
                 extra_datasets or {},
                 tapped,
             )
-            self.layout.agents = list(self.layout.nodes)[{"node": 0, "mixed": -1}.get(placement, nodes) :]
+            self.layout.agents = list(self.layout.nodes) if placement == "node" else []
             self.layout.save()
         self.secrets = Secrets(work / "secrets")
         self.vcf = vcf

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from gdi.broker_client.node_agent import NodeAgentClient, conflict_of
+from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.contracts.nodes import HEARTBEAT_EVERY, Heartbeat, PreflightReply
 from gdi.contracts.orders import (
     LEASE,
@@ -33,6 +34,7 @@ from node_gateway.policy import PolicyFile
 log = logging.getLogger(__name__)
 HOLD = 25.0  # seconds for which the broker may hold the question for work
 PAUSE = 1.0
+TIDY_EVERY = 3600.0
 MAX_QUESTIONS = 20  # answered at once
 Key = tuple[str, str, int]
 
@@ -61,9 +63,10 @@ class NodeAgent:
         for order in await self.orders.unfinished():
             if order.state == "running" or order.over:
                 self._begin(order.key, self._resume, order)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._poll())
-            both.create_task(self._beat())
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._poll())
+            loops.create_task(self._beat())
+            loops.create_task(self._tidy())
 
     async def stop(self) -> None:
         tasks = [*(handler.task for handler in self._handlers.values()), *self._answers]
@@ -102,6 +105,12 @@ class NodeAgent:
             except (ProblemError, httpx.HTTPError) as error:
                 log.warning("the broker took no heartbeat: %s", short(error))
             await asyncio.sleep(HEARTBEAT_EVERY)
+
+    async def _tidy(self) -> None:
+        while True:
+            if removed := await self.judge.tidy():
+                log.info("the files of %d workflows that nothing needs were removed", removed)
+            await asyncio.sleep(TIDY_EVERY)
 
     async def heartbeat(self) -> Heartbeat:
         health = {"gateway": "ok" if await self.duties.gateway.ready() else "not ready"}
@@ -194,17 +203,21 @@ class NodeAgent:
         try:
             if claims.kind == "close":
                 order = await self.orders.change(order, state="running")
-                await self._work(order, claims, wish)
+                await self._work(order, wish)
                 return
             files = await self.judge.files(claims.digest)
             await self.judge.not_older(claims)
             admitted, ends = await self.judge.admitted(claims, files)
+            wanted: list[ReleaseRequest] = []
             if claims.kind == "release":
-                wanted_releases(claims.releases, files.workflow, approved=admitted.approved)
+                wanted = wanted_releases(claims.releases, files.workflow, approved=admitted.approved)
                 await self.judge.analysed(claims)
+            else:
+                await self.judge.keep(claims.digest, files)
             order = await self.orders.change(
                 order,
                 state="running",
+                wanted=[one.model_dump(mode="json") for one in wanted],
                 parameters=admitted.parameters,
                 approved=admitted.approved,
                 access_ends_at=ends,
@@ -216,15 +229,15 @@ class NodeAgent:
             await self._report_end(order)
             return
         await self._audit(True, order.run, order.attempt, f"{order.kind}, approved by {admitted.by}", order.user)
-        await self._work(order, claims, wish)
+        await self._work(order, wish)
 
     async def _resume(self, order: NodeOrder, wish: EndRequest) -> None:
         if order.over:
             await self._report_end(order)
         else:
-            await self._work(order, None, wish)
+            await self._work(order, wish)
 
-    async def _work(self, order: NodeOrder, claims: OrderClaims | None, wish: EndRequest) -> None:
+    async def _work(self, order: NodeOrder, wish: EndRequest) -> None:
         heard = [0.0]
 
         async def alive(now: bool = False) -> None:
@@ -234,7 +247,7 @@ class NodeAgent:
 
         await alive()
         try:
-            end = await self._duty(order, claims, wish, alive)
+            end = await self._duty(order, wish, alive)
         except RefusedOrder as refused:
             end = OrderEnd("failed", refused.reason, refused.detail)
         except (ProblemError, httpx.HTTPError) as error:
@@ -252,23 +265,16 @@ class NodeAgent:
         await self._audit(order.state == "succeeded", order.run, order.attempt, ended, order.user)
         await self._report_end(order)
 
-    async def _duty(self, order: NodeOrder, claims: OrderClaims | None, wish: EndRequest, alive: Any) -> OrderEnd:
+    async def _duty(self, order: NodeOrder, wish: EndRequest, alive: Any) -> OrderEnd:
         if order.kind == "analyse":
             return await self.duties.analyse(order, wish, alive)
         if order.kind == "release":
-            files = await self.judge.files(order.digest)
-            wanted = claims.releases if claims is not None else await self._declared_releases(order)
-            wanted = wanted_releases(wanted, files.workflow, approved=order.approved)
+            wanted = [ReleaseRequest.model_validate(one) for one in order.wanted]
             return await self.duties.release(order, wanted, wish, alive)
         if order.kind == "close":
             await self._stop_run(order)
             return await self.duties.close(order)
         raise RefusedOrder("bad-order", f"This node knows no order {order.kind}.")
-
-    async def _declared_releases(self, order: NodeOrder) -> Any:
-        """After a restart: all that the workflow declares, of which the broker takes what was wanted for."""
-        files = await self.judge.files(order.digest)
-        return files.workflow.releases
 
     async def _stop_run(self, order: NodeOrder) -> None:
         mine = [

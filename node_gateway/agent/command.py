@@ -10,14 +10,17 @@ from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
+from gdi.kit.used_ids import UsedIds
 from gdi.visas.visas import Visas
 from node_gateway.agent.agent import NodeAgent
 from node_gateway.agent.duties import Duties
 from node_gateway.agent.judge import Judge
 from node_gateway.agent.launcher import NodeLauncher
+from node_gateway.agent.one_agent import one_agent
 from node_gateway.agent.own_gateway import OwnGateway
 from node_gateway.audit import Audit
 from node_gateway.broker import assertion
+from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyError, PolicyFile
@@ -39,7 +42,7 @@ async def run(settings: Settings) -> None:
         raise SettingsError(f"POLICY_FILE: {error}") from None
     settings.agent_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = GatewayDatabase(GatewayDatabase.make_engine(settings.database_url, settings.database_password()))
-    orders, audit = NodeOrders(database), Audit(database)
+    orders, audit, used = NodeOrders(database), Audit(database), UsedIds(database, db.used_ids)
     url = settings.agent_gateway_url or f"http://127.0.0.1:{settings.port}"
     gateway = OwnGateway(url, key, settings.node_id, settings.public_url)
     launcher = NodeLauncher(settings.launcher_socket)
@@ -58,6 +61,7 @@ async def run(settings: Settings) -> None:
             keys=RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", http),
             visas=Visas(fetching, lambda: policy.current().visa_issuers),
             orders=orders,
+            used=used,
             broker=broker,
         ),
         orders=orders,
@@ -67,8 +71,10 @@ async def run(settings: Settings) -> None:
     )
     try:
         await _gateway_up(gateway)
-        log.info("agent of %s: asks %s for work", settings.node_id, settings.broker_url)
-        await _until_stopped(agent)
+        password = settings.database_password()
+        async with one_agent(settings.database_url, password, settings.agent_folder) as lost:
+            log.info("agent of %s: asks %s for work", settings.node_id, settings.broker_url)
+            await _until_stopped(agent, lost)
     finally:
         await agent.stop()
         for part in (gateway, launcher, broker, http, fetching):
@@ -84,8 +90,10 @@ async def _gateway_up(gateway: OwnGateway) -> None:
     log.warning("the gateway is not ready; the agent begins without it")
 
 
-async def _until_stopped(agent: NodeAgent) -> None:
+async def _until_stopped(agent: NodeAgent, lost: asyncio.Task[None]) -> None:
+    """DatabaseAwayError where the agent's lock was lost: another one may be at work."""
     working = asyncio.create_task(agent.run())
+    lost.add_done_callback(lambda _: working.cancel())
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, working.cancel)
@@ -93,3 +101,5 @@ async def _until_stopped(agent: NodeAgent) -> None:
         await working
     except asyncio.CancelledError:
         log.info("the agent ends; its pods go on")
+        if lost.done():
+            lost.result()

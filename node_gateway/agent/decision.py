@@ -4,7 +4,7 @@ Pure: what was fetched is given. A no has a reason of `gdi.contracts.orders.Orde
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,12 @@ def decide(
     """
     need_placement(policy)
     need_welcome(claims.sub, passport, policy)
+    need_unblocked(claims.digest, policy)
+    need_same_workflow(claims, files.workflow)
     by = need_approval(claims, files.workflow, policy)
     parameters = need_parameters(claims.parameters, files.workflow)
-    need_access(claims, passport, described)
+    need_served(claims.datasets, described)
+    need_access(claims, passport)
     return Admitted(parameters, approved=by != "*", by=by)
 
 
@@ -83,23 +86,35 @@ def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
     domains = {_domain(user), *homes}
     if domains & {name.lower() for name in policy.veto.organisations}:
         raise RefusedOrder("organisation-vetoed", "This node does not serve this user's organisation.")
+    projects = {v.value for v in passport.visas if v.type in policy.veto.project_visas}
+    if policy.veto.projects and not projects:
+        raise RefusedOrder("project-vetoed", "This node vetoes projects, and no visa says which one this is.")
+    if projects & set(policy.veto.projects):
+        raise RefusedOrder("project-vetoed", "This node does not serve this project.")
+
+
+def need_unblocked(digest: str, policy: Policy) -> None:
+    if digest in policy.blocked:
+        raise RefusedOrder("workflow-blocked", "This node blocks this version of the workflow.")
+
+
+def need_same_workflow(claims: QuestionClaims, workflow: Workflow) -> None:
+    """What the files say of themselves is what was asked for."""
+    if workflow.name != claims.workflow or (claims.version and workflow.version != claims.version):
+        raise RefusedOrder("workflow-files", "The files are those of another workflow or version.")
 
 
 def need_approval(claims: QuestionClaims, workflow: Workflow, policy: Policy) -> str:
     """Who approved it: `policy`, reviewers' ids, or `*` where the policy takes any workflow."""
-    if claims.digest in policy.blocked:
-        raise RefusedOrder("workflow-blocked", "This node blocks this version of the workflow.")
-    if workflow.name != claims.workflow or (claims.version and workflow.version != claims.version):
-        raise RefusedOrder("workflow-files", "The files are those of another workflow or version.")
     entries = policy.workflows
     for entry in entries:
         if isinstance(entry, ApprovedVersion) and (entry.name, entry.digest) == (claims.workflow, claims.digest):
             return "policy"
     if f"{claims.workflow}@{claims.digest}" in entries:
         return "policy"
-    named = {entry.approved_by for entry in entries if isinstance(entry, ApprovedBy)}
+    named = _named(policy)
     signers = sorted(_signers(claims, workflow, policy, named)) if named else []
-    if signers and len(signers) >= policy.signatures:
+    if signers and _enough(signers, policy):
         return ", ".join(signers)
     if "*" in entries:
         return "*"
@@ -110,8 +125,7 @@ def need_approval(claims: QuestionClaims, workflow: Workflow, policy: Policy) ->
 def need_parameters(given: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
     """With defaults. A text that may hold anything is no parameter: a command would be one."""
     known = {name: value for name, value in given.items() if name in workflow.parameters}
-    if strange := sorted(set(given) - set(known) - set(RESERVED)):
-        raise RefusedOrder("parameters", f"The workflow declares no parameter {strange[0][:60]!r}.")
+    need_declared(given, workflow)
     if loose := approval.loose_parameters(workflow):
         raise RefusedOrder("parameters", f"The workflow's parameter {loose[0]} may be any text.")
     if workflow.check_parameters(known):
@@ -120,33 +134,55 @@ def need_parameters(given: dict[str, Any], workflow: Workflow) -> dict[str, Any]
     return {**defaults, **known}
 
 
-def need_access(claims: QuestionClaims, passport: Passport, described: Callable[[str], bool]) -> None:
-    """A visa in force for each dataset, and each is one that this node serves."""
-    if not claims.datasets:
+def need_declared(given: dict[str, Any], workflow: Workflow) -> None:
+    if strange := sorted(set(given) - set(workflow.parameters) - set(RESERVED)):
+        raise RefusedOrder("parameters", f"The workflow declares no parameter {strange[0][:60]!r}.")
+
+
+def need_served(datasets: Sequence[str], described: Callable[[str], bool]) -> None:
+    """At least one dataset, and each is one that this node serves."""
+    if not datasets:
         raise RefusedOrder("dataset-unknown", "The order names no dataset.")
-    for dataset in claims.datasets:
+    for dataset in datasets:
         if not matches(DATASET_ID, dataset) or not described(dataset):
             raise RefusedOrder("dataset-unknown", f"This node does not serve {dataset[:128]}.")
+
+
+def need_access(claims: QuestionClaims, passport: Passport) -> None:
+    """A visa in force for each dataset."""
+    for dataset in claims.datasets:
         found = passport.access(dataset)
         if not isinstance(found, Visa):
             reason = REASONS.get(found, "visa-invalid")
             raise RefusedOrder(reason, f"{dataset}: {SENTENCES.get(found, found)}.")
 
 
+def _named(policy: Policy) -> set[str]:
+    return {entry.approved_by for entry in policy.workflows if isinstance(entry, ApprovedBy)}
+
+
+def _enough(signers: Sequence[str], policy: Policy) -> bool:
+    return len(signers) >= policy.signatures
+
+
 def _signers(claims: QuestionClaims, workflow: Workflow, policy: Policy, named: set[str]) -> set[str]:
     found = set()
     for approver in policy.approvers:
-        if approver.id not in named or not approver.counts_for(claims.workflow):
+        if approver.id not in named:
             continue
         wanted = approval.claims_for(workflow, claims.digest, "")
-        for token in claims.approvals:
-            try:
-                approval.check(token, approver.id, approver.key, wanted)
-            except TokenError:
-                continue
+        keys = approver.keys_for(claims.workflow)
+        if any(_signed(token, approver.id, key, wanted) for key in keys for token in claims.approvals):
             found.add(approver.id)
-            break
     return found
+
+
+def _signed(token: str, key_id: str, key: dict[str, Any], wanted: approval.ApprovalClaims) -> bool:
+    try:
+        approval.check(token, key_id, key, wanted)
+    except TokenError:
+        return False
+    return True
 
 
 def _domain(text: str) -> str:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpack
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
+from gdi.kit.used_ids import UsedIds
 from gdi.visas.visas import Passport, Visa, Visas
 from node_gateway.agent.decision import Admitted, RefusedOrder, decide
 from node_gateway.epochs import admission
@@ -27,6 +30,9 @@ from node_gateway.policy import PolicyFile
 
 RULE = re.compile(rb"^[ \t]*(?:rule|checkpoint)[ \t]+(\w{1,100})[ \t]*:", re.MULTILINE)
 MAX_RULES = 2000
+QUESTION = "preflight"  # of used ids
+KEPT = 86_400.0  # seconds for which a workflow's files stay after they were needed
+LEEWAY = 60.0  # seconds beyond a question's end for which it is remembered
 
 
 @dataclass
@@ -42,6 +48,7 @@ class Judge:
     keys: RemoteKeys
     visas: Visas
     orders: NodeOrders
+    used: UsedIds
     broker: NodeAgentClient
 
     async def claims(self, token: str, run: str, kind: str, attempt: int) -> OrderClaims:
@@ -50,12 +57,11 @@ class Judge:
             claims = OrderClaims.model_validate(found)
         except (TokenError, ValidationError) as error:
             raise _unsigned(error) from None
-        if (claims.run, claims.kind, claims.attempt, claims.node) != (run, kind, attempt, self.node):
-            raise RefusedOrder("bad-order", "What is signed is another order than the one that it came as.")
+        need_same_order(claims, run, kind, attempt, self.node)
         return claims
 
     async def question(self, token: str) -> QuestionClaims:
-        """A preflight, proven to be the broker's and for this node."""
+        """A preflight, proven to be the broker's, for this node, and not asked before."""
         try:
             found = await self.keys.verify(token, issuer=self.issuer, audience=self.node, typ=QUESTION_TYPE)
             claims = QuestionClaims.model_validate(found)
@@ -63,6 +69,8 @@ class Judge:
             raise _unsigned(error) from None
         if claims.node != self.node:
             raise RefusedOrder("bad-order", "It is for another node.")
+        if not await self.used.add(QUESTION, claims.jti, float(found["exp"]) + LEEWAY):
+            raise RefusedOrder("order-replayed", "This node was asked that before.")
         return claims
 
     async def admitted(self, claims: QuestionClaims, files: UnpackedWorkflow) -> tuple[Admitted, float]:
@@ -101,36 +109,69 @@ class Judge:
         raise RefusedOrder("release-unknown", "Nothing of this run was computed here.")
 
     async def files(self, digest: str) -> UnpackedWorkflow:
-        """The files of that digest, checked before they are unpacked, kept for the launcher."""
-        place = self.folder / digest.replace(":", "-")
-        pack = place.with_suffix(".pack")
-        body = await asyncio.to_thread(pack.read_bytes) if pack.is_file() else b""
-        if "sha256:" + sha256_hex(body) != digest:
-            try:
-                body = await self.broker.workflow(digest)
-            except ProblemError as error:
-                raise RefusedOrder(
-                    "workflow-away", f"The broker has not the workflow's files ({error.slug})."
-                ) from None
-            except httpx.HTTPError as error:
-                raise RefusedOrder(
-                    "workflow-away", f"The workflow's files cannot be had ({type(error).__name__})."
-                ) from None
-        if "sha256:" + sha256_hex(body) != digest:
-            raise RefusedOrder("workflow-files", "The workflow's files have another digest.")
+        """The files of that digest, checked before they are unpacked. They are kept nowhere: `keep` does that."""
         try:
-            files = await asyncio.to_thread(unpacked, body)
+            return await asyncio.to_thread(unpacked, await self._body(digest))
         except BadPackError as error:
             raise RefusedOrder("workflow-files", f"These are no workflow's files: {error}.") from None
-        if not (pack.is_file() and place.is_dir()):
-            try:
-                await asyncio.to_thread(files.write, place)
-                await asyncio.to_thread(pack.write_bytes, body)
-            except OSError as error:
-                raise RefusedOrder(
-                    "workflow-files", f"The workflow's files cannot be kept here ({error.strerror})."
-                ) from None
-        return files
+
+    async def keep(self, digest: str, files: UnpackedWorkflow) -> None:
+        """Puts the files of a workflow that this node admitted where the launcher looks for them."""
+        place, pack = self._places(digest)
+        if pack.is_file() and place.is_dir():
+            return
+        try:
+            await asyncio.to_thread(files.write, place)
+            await asyncio.to_thread(pack.write_bytes, files.packed())
+        except OSError as error:
+            raise RefusedOrder(
+                "workflow-files", f"The workflow's files cannot be kept here ({error.strerror})."
+            ) from None
+
+    async def tidy(self) -> int:
+        """Removes the files of workflows that no order at work needs, once they are a day old: they can be had again.
+        How many those were.
+        """
+        needed = {self._places(order.digest)[0].name for order in await self.orders.unfinished()}
+        return await asyncio.to_thread(_tidied, self.folder, needed)
+
+    def _places(self, digest: str) -> tuple[Path, Path]:
+        place = self.folder / digest.replace(":", "-")
+        return place, place.with_suffix(".pack")
+
+    async def _body(self, digest: str) -> bytes:
+        pack = self._places(digest)[1]
+        if pack.is_file() and has_digest(kept := await asyncio.to_thread(pack.read_bytes), digest):
+            return kept
+        try:
+            body = await self.broker.workflow(digest)
+        except ProblemError as error:
+            raise RefusedOrder("workflow-away", f"The broker has not the workflow's files ({error.slug}).") from None
+        except httpx.HTTPError as error:
+            raise RefusedOrder(
+                "workflow-away", f"The workflow's files cannot be had ({type(error).__name__})."
+            ) from None
+        if not has_digest(body, digest):
+            raise RefusedOrder("workflow-files", "The workflow's files have another digest.")
+        return body
+
+
+def need_same_order(claims: OrderClaims, run: str, kind: str, attempt: int, node: str) -> None:
+    if (claims.run, claims.kind, claims.attempt, claims.node) != (run, kind, attempt, node):
+        raise RefusedOrder("bad-order", "What is signed is another order than the one that it came as.")
+
+
+def has_digest(body: bytes, digest: str) -> bool:
+    return "sha256:" + sha256_hex(body) == digest
+
+
+def _tidied(folder: Path, needed: set[str]) -> int:
+    found = 0
+    for place in folder.glob("sha256-*"):
+        if place.stem not in needed and time.time() - place.lstat().st_mtime > KEPT:
+            found += place.is_dir()
+            shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
+    return found
 
 
 def rules_in(files: UnpackedWorkflow) -> list[str]:

@@ -1,5 +1,5 @@
-"""What of a run's events leaves the node: nothing that a workflow may choose, unless a person approved the workflow.
-Pure.
+"""What of a run's events leaves the node: nothing that a workflow may choose, unless a person approved the workflow;
+and of an approved one no free text either (docs/disclosure.md, 5). Pure.
 """
 
 from __future__ import annotations
@@ -7,32 +7,95 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from gdi.contracts.events import Event
 from gdi.contracts.ids import RULE_NAME, matches
+from gdi.contracts.task_errors import LASTING, DenialClass
+from node_gateway import door
 
 # What an unapproved workflow may say of a job: which one, by number, and how often it was tried.
 NUMBERED = re.compile(r"[0-9]{1,7}")
 MAX_TRIES, MAX_JOBS, MAX_NUMBER = 20, 1_000_000, 10_000_000
 
 
-def public_events(
-    events: Iterable[Event], *, approved: bool, progress: Literal["rules", "jobs"], lines: bool, rules: frozenset[str]
-) -> list[Event]:
+PLATFORM: frozenset[str] = frozenset({*LASTING, *get_args(DenialClass), door.FAILED, "NotAccepted"})
+"""Error classes that are the platform's own words."""
+SNAKEMAKE = (
+    "MissingInputException",
+    "MissingOutputException",
+    "MissingRuleException",
+    "AmbiguousRuleException",
+    "CyclicGraphException",
+    "ProtectedOutputException",
+    "IncompleteFilesException",
+    "LockException",
+    "RuleException",
+)
+"""What Snakemake calls its own failures: the first that its last words name is told."""
+TASK = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What may be told of one order. `rules` are those of its files, `datasets` the order's, `classes` the error
+    classes that the policy lets pass beside the platform's own; `lines`: also lines of input.
+    """
+
+    approved: bool
+    rules: frozenset[str] = frozenset()
+    progress: Literal["rules", "jobs"] = "jobs"
+    lines: bool = False
+    classes: frozenset[str] = frozenset()
+    datasets: frozenset[str] = frozenset()
+
+
+def public_events(events: Iterable[Event], telling: Telling) -> list[Event]:
     """The events as they may be told. Of a workflow that nobody approved: rules of its own list, states, one error
-    class. Of the others also wildcards and error classes (with `progress: jobs`), and lines where the policy says so.
-    The end of the node's part is the agent's to tell.
+    class. Of the others also error classes, and wildcards with `progress: jobs`; what failed is told in words made
+    here. The end of the node's part is the agent's to tell.
     """
     found = []
     for event in events:
-        one = _one(event, approved, progress, lines, rules)
+        one = _one(event, telling)
         if one is not None:
             found.append(one)
     return found
 
 
-def _one(event: Event, approved: bool, progress: str, lines: bool, rules: frozenset[str]) -> Event | None:
+def failed_part(event: Event, telling: Telling) -> tuple[str, str | None]:
+    """Why the node's part failed, in words made here, and the dataset: of a job that failed, or of Snakemake's end."""
+    dataset = _dataset(event, telling)
+    if event.kind == "job":
+        return _sentence(event, telling), dataset
+    words = event.message or ""
+    name = next((one for one in SNAKEMAKE if one in words), None)
+    on = f" on dataset {dataset}" if dataset else ""
+    return f"Snakemake ended{f' with {name}' if name else ''}{on}; the node has its log", dataset
+
+
+def _dataset(event: Event, telling: Telling) -> str | None:
+    named = (d for d in sorted(telling.datasets, key=len, reverse=True) if d in (event.message or ""))
+    return event.dataset if event.dataset in telling.datasets else next(named, None)
+
+
+def _class(event: Event, telling: Telling) -> str | None:
+    if event.error_class is None or event.error_class in telling.classes | PLATFORM:
+        return event.error_class
+    return door.FAILED
+
+
+def _sentence(event: Event, telling: Telling) -> str:
+    dataset, name = _dataset(event, telling), _class(event, telling) or door.FAILED
+    parts = [f"rule {event.rule} failed", *([f"on dataset {dataset}"] if dataset else []), f"with {name}"]
+    if telling.lines and event.line is not None:
+        parts.append(f"at line {event.line}")
+    return " ".join(parts)
+
+
+def _one(event: Event, telling: Telling) -> Event | None:
+    approved, rules = telling.approved, telling.rules
     if event.seq > MAX_NUMBER:
         return None
     when = event.time if approved else time.time()
@@ -55,11 +118,13 @@ def _one(event: Event, approved: bool, progress: str, lines: bool, rules: frozen
         facts = {name: value for name, value in facts.items() if value is not None}
         more = {"error_class": "TaskFailed", "exit_code": 1} if failed else {}
         return Event.model_validate({**base, **facts, **more})
-    facts |= {"task": event.task, "error_class": event.error_class, "exit_code": event.exit_code}
-    facts |= {"dataset": event.dataset, "message": event.message}
-    if progress == "jobs":
+    facts |= {"error_class": _class(event, telling), "exit_code": door.exit_code(event.exit_code)}
+    facts |= {"dataset": _dataset(event, telling), "message": _sentence(event, telling) if failed else None}
+    if event.task is not None and TASK.fullmatch(event.task):
+        facts["task"] = event.task
+    if telling.progress == "jobs":
         facts |= {"wildcards": event.wildcards, "usage": _usage(event)}
-    if lines:
+    if telling.lines:
         facts["line"] = event.line
     return Event.model_validate({**base, **{k: v for k, v in facts.items() if v not in (None, {})}})
 

@@ -194,6 +194,7 @@ orders = sa.Table(  # of the broker's, as this node took them: the truth about t
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("dataset", sa.String(128)),
     sa.Column("released", sa.JSON, nullable=False),
+    sa.Column("wanted", sa.JSON, nullable=False),
     sa.Column("reported", sa.Boolean, nullable=False),
 )
 
@@ -208,7 +209,7 @@ audit = sa.Table(
 )
 
 
-used_ids = UsedIds.table(metadata)  # sessions of reviewers that were ended before their time
+used_ids = UsedIds.table(metadata)  # of reviewers' sessions that were ended before their time, and of preflights
 
 
 def append_only(connection: sa.Connection) -> None:

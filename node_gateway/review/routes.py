@@ -154,6 +154,8 @@ def router(gateway: Gateway) -> APIRouter:
 
 def _approval(gateway: Gateway, case: Case) -> str:
     policy, request = gateway.policy.current(), case.request
+    if policy.unattested:
+        return "unknown: the coordinator started Snakemake, and which workflow it was is its word alone"
     if policy.approves(str(request.get("workflow", "")), str(request.get("digest", ""))):
         return "named in this node's policy"
     return "nobody: this node's policy allows every workflow"

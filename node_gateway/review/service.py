@@ -45,8 +45,11 @@ class Reviews:
     _waiters: int = 0
 
     def needed(self, request: bool) -> bool:
-        """Whether a release waits for a person: the node's policy says so, or the workflow asks for it."""
-        return request or self.policy.current().review
+        """Whether a release waits for a person: the node's policy says so, the workflow asks for it, or nobody at the
+        node can prove what ran (`Policy.unattested`).
+        """
+        policy = self.policy.current()
+        return request or policy.review or policy.unattested
 
     def may(self, sub: str) -> bool:
         """Whether this user of the node's sign-in is a reviewer by the policy of now."""

@@ -13,12 +13,12 @@ import httpx
 from fastapi import Request
 
 from gdi.broker_client.client import AsyncBrokerClient
-from gdi.contracts.events import EventBatch
+from gdi.contracts.events import Event, EventBatch
 from gdi.contracts.run_token import SNAKEMAKE_SCOPE
 from gdi.contracts.tokens import Token, TokenRequest
 from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.problem import ProblemError
-from node_gateway.agent.public_events import public_events
+from node_gateway.agent.public_events import Telling, failed_part, public_events
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.broker import away
 from node_gateway.node_orders import NodeOrder, NodeOrders
@@ -90,23 +90,32 @@ class NodePods:
         order = await self._acting(http, run)
         if batch.source != order.pod:
             raise ProblemError(403, "wrong-source", "A pod writes under its own name only.", action="Set source so.")
-        for event in batch.events:
-            if event.kind == "node" and event.state == "failed" and order.approved:
-                await self.orders.change(order, detail=(event.message or "")[:2000], dataset=event.dataset)
         policy = self.policy.current()
-        fit = public_events(
-            batch.events,
-            approved=order.approved,
-            progress=policy.progress,
-            lines=policy.error_lines,
-            rules=frozenset(order.rules),
+        telling = Telling(
+            order.approved,
+            frozenset(order.rules),
+            policy.progress,
+            policy.error_lines,
+            frozenset(policy.error_classes),
+            frozenset(order.datasets),
         )
+        for event in batch.events if order.approved else []:
+            if event.state == "failed" and event.kind in ("job", "node"):
+                order = await self._failed(order, event, telling)
+        fit = public_events(batch.events, telling)
         if not fit:
             return
         try:
             await self.broker.post_events(run, EventBatch(source=batch.source, events=fit))
         except httpx.HTTPError as error:
             raise away(type(error).__name__) from None
+
+    async def _failed(self, order: NodeOrder, event: Event, telling: Telling) -> NodeOrder:
+        """Kept for the agent to tell: the first job that failed for good says more than Snakemake's end."""
+        if event.kind == "node" and order.detail:
+            return order
+        detail, dataset = failed_part(event, telling)
+        return await self.orders.change(order, detail=detail, dataset=dataset)
 
     async def _acting(self, http: Request, run: str) -> NodeOrder:
         scheme, _, token = http.headers.get("authorization", "").partition(" ")

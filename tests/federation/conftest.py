@@ -50,7 +50,6 @@ def federation() -> Iterator[Federation]:
         record_tokens=work / "issued-tokens",
         slots=1,
         upkeep=False,
-        placement="mixed",  # node-a: the coordinator starts its Snakemake; node-b: its own agent
     )
     fill_bad_files(federation)
     with federation:

@@ -56,7 +56,7 @@ class ClusterFederation(Federation):
         pods: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(work, nodes=nodes, upkeep=False, **options)
+        super().__init__(work, nodes=nodes, upkeep=False, placement="coordinator", **options)
         self.cluster, self.postgres = cluster, postgres
         self.layout.gateway_names = {n: gateways.host_of(n) for n in self.layout.nodes}
         self.layout.ports |= {f"{n}/gateway": gateways.PORT for n in self.layout.nodes}

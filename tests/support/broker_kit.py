@@ -188,6 +188,7 @@ class World:
                     "datasets": [dataset],
                     "sda_audience": f"http://sda.{node}",
                     "tes_audience": f"http://tes.{node}",
+                    "placement": "coordinator",
                 }
                 for node, dataset in DATASETS.items()
             ],

@@ -124,7 +124,8 @@ class DisclosureNode:
     _runs: int = field(default=0)
 
     def policy(self, **changes: Any) -> None:
-        values = {"releases": {"kinds": ["allele-counts"]}, "floor": 5, **changes}
+        placed = {"placement": "coordinator", "accept_unattested": "the tests play the coordinator"}
+        values = {"releases": {"kinds": ["allele-counts"]}, "floor": 5, **placed, **changes}
         temporary = self.folder / "policy.new"
         temporary.write_text(yaml.safe_dump(values))
         temporary.replace(self.folder / "policy.yaml")

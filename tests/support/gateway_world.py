@@ -48,6 +48,8 @@ _PEM = b"-----BEGIN CRYPT4GH PUBLIC KEY-----\n%b\n-----END CRYPT4GH PUBLIC KEY--
 KEY = _PEM % base64.b64encode(TES_KEY.public)
 OTHER_KEY = _PEM % base64.b64encode(b"o" * 32)
 POLICY: dict[str, Any] = {
+    "placement": "coordinator",
+    "accept_unattested": "the coordinator is the test's own",
     "images": ["gdi-task:*"],
     "max_cpu_cores": 2,
     "max_ram_gb": 4,

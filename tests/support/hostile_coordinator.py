@@ -22,10 +22,12 @@ from gdi.contracts import orders as o
 from gdi.contracts.packed_workflow import packed, unpacked
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import RemoteKeys, SigningKey
+from gdi.kit.used_ids import UsedIds
 from gdi.visas.visas import Visas
 from node_gateway.agent.decision import RefusedOrder
 from node_gateway.agent.duties import wanted_releases
 from node_gateway.agent.judge import Judge
+from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
@@ -93,10 +95,9 @@ class Attempt:
     typ: str = o.TYPE
     aud: str = NODE
     lifetime: float = 600
-    trusted: list[str] = field(default_factory=lambda: ["broker"])  # whose signatures the broker's key set has
-    rems: list[str] = field(default_factory=lambda: ["rems"])  # whose signatures the visa issuer's key set has
     described: bool = True
     before: int = 0  # an attempt that the node took before
+    sent: int = 1  # how often it comes
 
 
 class OwnFiles:
@@ -155,7 +156,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
         token = attempt.key.sign(
             {**claims, "iat": 1, "exp": int(time.time() + attempt.lifetime)}, lifetime=1, typ=o.TYPE
         )
-    sets = {f"{BROKER}/jwks": attempt.trusted, JKU: attempt.rems}
+    sets = {f"{BROKER}/jwks": ["broker"], JKU: ["rems"], "https://attacker.test/jwk": ["attacker"]}
 
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=json.dumps({"keys": [KEYS[k].jwk() for k in sets[str(request.url)]]}))
@@ -171,6 +172,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
             keys=RemoteKeys(f"{BROKER}/jwks", http),
             visas=Visas(http, lambda: policies.current().visa_issuers),
             orders=NodeOrders(database),
+            used=UsedIds(database, db.used_ids),
             broker=OwnFiles(pack if attempt.files is None else attempt.files),  # type: ignore[arg-type]
         )
         (folder / "files").mkdir(exist_ok=True)
@@ -200,8 +202,9 @@ async def _judged(judge: Judge, token: str, attempt: Attempt) -> str:
     claims = await judge.claims(token, came["run"], came["kind"], came["attempt"])
     if attempt.before:
         await judge.orders.add(claims.model_copy(update={"attempt": attempt.before, "jti": "f" * 32}), 1)
-    if not await judge.orders.add(claims, 1):
-        return "order-replayed"
+    for _ in range(attempt.sent):
+        if not await judge.orders.add(claims, 1):
+            return "order-replayed"
     files = await judge.files(claims.digest)
     await judge.not_older(claims)
     admitted, _ = await judge.admitted(claims, files)

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -72,13 +73,14 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
     nodes start Snakemake themselves, their operators read the catalogue: each workflow is approved as it lies there.
     """
     rems = layout.url("aai") + "/rems/"
-    document = {
+    document: dict[str, Any] = {
         "images": [TASK_IMAGE],
         "max_cpu_cores": 2,
         "max_ram_gb": 4,
         "max_disk_gb": 10,
         "workflows": approved(workflows) if workflows is not None and node in layout.agents else [],
         "placement": layout.placement(node),
+        "accept_unattested": "coordinator and nodes are one person's, on one machine",
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
         "error_lines": True,
         "floor": layout.floor,
@@ -89,8 +91,11 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
         "reviewers": [core.USERS["bob"]],
     }
     file = layout.folder("nodes", node, "gateway") / "policy.yaml"
-    if not file.exists():
-        file.write_text(yaml.safe_dump(document, sort_keys=False))
+    if file.exists():  # what was written since stays; the catalogue's versions of now are approved
+        kept = yaml.safe_load(file.read_text())
+        new = [entry for entry in document["workflows"] if entry not in kept["workflows"]]
+        document = {**kept, "workflows": [*kept["workflows"], *new]}
+    file.write_text(yaml.safe_dump(document, sort_keys=False))
     for dataset in layout.datasets(node):
         described = file.parent / "datasets" / f"{dataset}.yaml"
         described.parent.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ SNAKEFILE = 'rule one:\n    output: "first"\n    shell: "touch {output}"\n'
 
 
 def measure(work: Path) -> bool:
-    with Federation(work / "federation", nodes=1, slots=1) as federation:
+    with Federation(work / "federation", nodes=1, slots=1, placement="coordinator") as federation:
         federation.start()
         driver = Driver(federation)
         ours, bare = [], []

@@ -13,7 +13,11 @@ from node_gateway.epochs.admission import OpenEpoch, cohort_names, decide
 from node_gateway.policy import Policy
 
 DIGEST = "sha256:" + "a" * 64
-POLICY = Policy(workflows=["allele-frequency"], releases={"kinds": ["allele-counts"]})  # type: ignore[arg-type]
+POLICY = Policy(
+    placement="coordinator",
+    workflows=["allele-frequency"],
+    releases={"kinds": ["allele-counts"]},  # type: ignore[arg-type]
+)
 EPOCHS = [
     OpenEpoch("DS1", 1),
     OpenEpoch("DS1", 2, {"sex": ["female", "male"]}, frozenset({"growth"}), frozenset({"smokers"})),

@@ -205,7 +205,7 @@ def test_the_policys_old_name_for_kinds_is_read_and_said(tmp_path: Path, caplog:
 
 def test_a_workflow_may_be_pinned_by_its_digest() -> None:
     digest = "sha256:" + "a" * 64
-    pinned = Policy(workflows=[f"af@{digest}", "open"])
+    pinned = Policy(placement="coordinator", workflows=[f"af@{digest}", "open"])
     assert (
         pinned.allows_workflow("af", digest)
         and not pinned.allows_workflow("af", "sha256:" + "b" * 64)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdi.contracts.events import Event
-from node_gateway.agent.public_events import public_events
+from node_gateway.agent.public_events import Telling, failed_part, public_events
 
 GENOTYPES = "0|1 1|1 HG00096"
 RULES = frozenset({"count", "gather"})
@@ -17,7 +17,8 @@ RULES = frozenset({"count", "gather"})
 
 def sent(*events: dict[str, Any], approved: bool = False, progress: Any = "jobs", lines: bool = False) -> str:
     made = [Event.model_validate({"seq": n, "time": 1000.25, **one}) for n, one in enumerate(events, 1)]
-    found = public_events(made, approved=approved, progress=progress, lines=lines, rules=RULES)
+    telling = Telling(approved, RULES, progress, lines, frozenset({"VcfFormatError"}), frozenset({"EGAD1"}))
+    found = public_events(made, telling)
     return json.dumps([e.model_dump(exclude_defaults=True) for e in found])
 
 
@@ -110,3 +111,30 @@ def test_whatever_an_unapproved_workflow_writes_nothing_of_its_own_choice_is_tol
             "counts",
         }
         assert one.get("rule", "count") in RULES and one.get("error_class", "TaskFailed") == "TaskFailed"
+
+
+FREE: dict[str, Any] = {"kind": "job", "rule": "count", "job": "1", "state": "failed", "message": f"{GENOTYPES} EGAD1"}
+
+
+def test_of_an_approved_workflow_no_free_text_is_told_either() -> None:
+    text = sent({**FREE, "error_class": "VcfFormatError", "line": 42, "exit_code": 101}, approved=True)
+    assert "rule count failed on dataset EGAD1 with VcfFormatError" in text
+    for trace in ("0|1", "HG00096", "101", "42"):
+        assert trace not in text, text
+    invented = {**FREE, "error_class": "Het01Hom11", "dataset": "EGAD-NOT-THE-ORDERS", "task": GENOTYPES}
+    text = sent(invented, {**FREE, "state": "queued"}, approved=True)
+    assert "Het01" not in text and "NOT-THE" not in text and "0|1" not in text and '"error_class": "TaskFailed"' in text
+
+
+def test_how_snakemake_itself_ended_is_told_by_its_own_words_only() -> None:
+    telling = Telling(True, RULES, classes=frozenset(), datasets=frozenset({"EGAD1", "EGAD12"}))
+    end = {"seq": 1, "time": 1.0, "kind": "node", "state": "failed"}
+    words = Event.model_validate({**end, "message": f"MissingInputException in rule {GENOTYPES}: EGAD12/a.vcf"})
+    assert failed_part(words, telling) == (
+        "Snakemake ended with MissingInputException on dataset EGAD12; the node has its log",
+        "EGAD12",
+    )
+    assert failed_part(Event.model_validate({**end, "message": GENOTYPES}), telling) == (
+        "Snakemake ended; the node has its log",
+        None,
+    )
