@@ -47,25 +47,25 @@ async def one_agent(url: str, password: str | None, folder: Path) -> AsyncIterat
 
 
 async def _locked(handle: int) -> None:
-    said = False
+    looks = 0
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            said = _say(said)
+            looks = _tell(looks)
         await asyncio.sleep(LOOK)
 
 
 @asynccontextmanager
 async def _on_postgresql(url: str, password: str | None) -> AsyncIterator[asyncio.Task[None]]:
-    connections, said = LockConnections.open(url, password), False
+    connections, looks = LockConnections.open(url, password), 0
     key = advisory_key("lock", "agent")
     try:
         async with connections.read() as connection:
             await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             while not await connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key))):
-                said = _say(said)
+                looks = _tell(looks)
                 await asyncio.sleep(LOOK)
             lost = asyncio.create_task(_proven(connection))
             try:
@@ -86,7 +86,7 @@ async def _proven(connection: AsyncConnection) -> None:
             raise DatabaseAwayError("agent", error) from None
 
 
-def _say(said: bool) -> bool:
-    if not said:
+def _tell(looks: int) -> int:
+    if not looks:
         log.warning(WAITS)
-    return True
+    return looks + 1
