@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from gdi.contracts.progress import Job, JobPage, Progress
+from gdi.contracts.results import ResultsView
 from gdi.contracts.run_endings import Standing
 
 FILE = Path(__file__).parents[1] / "plugins" / "gdi_operators" / "ui" / "src" / "contract.ts"
 # A model whose defaults are left out on the way (model_dump(exclude_defaults=True)), or one that comes whole.
 SPARSE: tuple[type[BaseModel], ...] = (Job, JobPage)
-WHOLE: tuple[type[BaseModel], ...] = (Progress, Standing)
+WHOLE: tuple[type[BaseModel], ...] = (Progress, Standing, ResultsView)
 HEAD = "// Written by packaging/ui_types.py from gdi/contracts: change it there.\n"
 
 
@@ -59,7 +60,10 @@ def _type(schema: dict[str, Any], *, sparse: bool) -> str:
         case "integer" | "number":
             return "number"
         case "array":
-            return f"{_type(schema['items'], sparse=sparse)}[]"
+            if "prefixItems" in schema:
+                return f"[{', '.join(_type(part, sparse=sparse) for part in schema['prefixItems'])}]"
+            item = _type(schema["items"], sparse=sparse)
+            return f"({item})[]" if " | " in item and not item.endswith("]") else f"{item}[]"
         case "object":
             return f"Record<string, {_type(schema['additionalProperties'], sparse=sparse)}>"
         case _:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from gdi.contracts.results import AnswerPage
 from gdi.releases.registry import kind_of
 
 
-def read(file: Path, kind: str) -> dict[str, Any]:
-    """`{columns, rows, total, withheld, unit, …}`, as JSON, and what the kind's drawing needs. Blocking; a file that
-    has not changed is not read again.
+def read(file: Path, kind: str) -> AnswerPage:
+    """The first rows, and what the kind's drawing needs. Blocking; a file that has not changed is not read again.
 
     ValueError where it is no answer of the kind, UnknownKindError where there is no such kind here.
     """
@@ -20,6 +19,6 @@ def read(file: Path, kind: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def _read(file: Path, name: str, _changed: int, _size: int) -> dict[str, Any]:
+def _read(file: Path, name: str, _changed: int, _size: int) -> AnswerPage:
     kind = kind_of(name)
-    return {**kind.coordinator().page(file).json(), "unit": kind.row}
+    return AnswerPage(**kind.coordinator().page(file).json(), unit=kind.row)

@@ -19,6 +19,15 @@ from starlette.background import BackgroundTask
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
+from gdi.contracts.results import (
+    AnswerPage,
+    Approval,
+    NodeDatasets,
+    ReleaseView,
+    ResultsFile,
+    ResultsView,
+    WorkflowView,
+)
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
 from gdi_operators.admitted_workflow import entry_of_run
@@ -37,10 +46,11 @@ async def read_results(dag_id: str, dag_run_id: str) -> Response:
     found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
     if run is None and found.summary is None and problem:
         return JSONResponse({"detail": problem}, status_code=503)
-    state = {"airflow": None} if run else await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
-    body = await asyncio.to_thread(_shown, found, run, [n for n in (problem, found.broken) if n])
+    state = {} if run else await asyncio.to_thread(in_airflow, dag_id, dag_run_id)
+    view = await asyncio.to_thread(_view, found, run, [n for n in (problem, found.broken) if n])
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
-    return JSONResponse({**body, **state, "started_by": started_by, "approvals": [a.model_dump() for a in approvals]})
+    complete = view.model_copy(update={**state, "started_by": started_by, "approvals": approvals})
+    return Response(complete.model_dump_json(), media_type="application/json")
 
 
 @router.get("/file/{dag_id}/{dag_run_id:path}")
@@ -81,7 +91,7 @@ async def read_crate(dag_id: str, dag_run_id: str) -> Response:
     )
 
 
-async def _broker_view(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[crate.Approval], str]:
+async def _broker_view(dag_id: str, dag_run_id: str) -> tuple[m.Run | None, list[Approval], str]:
     """The run, and who approved the access of its attempt, as the broker has them; what to say where it is away:
     results are readable without it.
     """
@@ -109,11 +119,11 @@ def _started_by(dag_id: str, dag_run_id: str) -> str | None:
     return None if name is None else str(name)
 
 
-def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any]:
+def _view(found: Results, run: m.Run | None, notes: list[str]) -> ResultsView:
     kept = found.summary
     files = found.files()
     proofs = found.proofs(_keys(run))
-    table: dict[str, Any] | None = None
+    table: AnswerPage | None = None
     if ANSWER in files and kept is not None:
         try:
             table = answer.read(files[ANSWER], kept.answer_kind)
@@ -122,15 +132,15 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
         except (OSError, ValueError) as error:
             notes.append(f"The file {ANSWER} cannot be shown ({type(error).__name__}): clear the task gather.")
     releases = [
-        {
-            **r.model_dump(exclude={"signature"}),
-            "title": (kept.release_titles.get(r.name) if kept else None) or r.name,
-            "unit": r.unit,
-            "reasons": r.reasons,
-            "verified": proofs[r.file].verified,
-            "verdict": proofs[r.file].verdict,
-            "file": r.file if r.file in files else None,
-        }
+        ReleaseView(
+            **r.model_dump(exclude={"signature", "url"}),
+            title=(kept.release_titles.get(r.name) if kept else None) or r.name,
+            unit=r.unit,
+            reasons=r.reasons,
+            verified=proofs[r.file].verified,
+            verdict=proofs[r.file].verdict,
+            file=r.file if r.file in files else None,
+        )
         for r in (kept.releases if kept else [])
     ]
     nodes = (
@@ -141,26 +151,26 @@ def _shown(found: Results, run: m.Run | None, notes: list[str]) -> dict[str, Any
         else {}
     )
     name = run.workflow if run else kept.workflow if kept else None
-    return {
-        "state": run.state if run else "closed" if kept else "not-admitted",
-        "outcome": run.outcome if run else "",
-        "attempt": run.attempt if run else kept.attempt if kept else 0,
-        "run": run.id if run else kept.run if kept else "",
-        "workflow": None if name is None else _workflow(name, run, kept),
-        "user": run.user if run else kept.user if kept else "",
-        "opened_at": run.opened_at if run else None,
-        "closed_at": run.closed_at if run else None,
-        "failing": run.failing.model_dump() if run and run.failing else None,
-        "nodes": [{"node": node, "datasets": datasets} for node, datasets in nodes.items()],
-        "releases": releases,
-        "answer": table,
-        "files": [{"name": n, "title": TITLES[n], "bytes": p.stat().st_size} for n, p in files.items() if n in TITLES],
-        "crate": kept is not None,
-        "notes": notes,
-    }
+    return ResultsView(
+        state=run.state if run else "closed" if kept else "not-admitted",
+        outcome=run.outcome if run else "",
+        attempt=run.attempt if run else kept.attempt if kept else 0,
+        run=run.id if run else kept.run if kept else "",
+        workflow=None if name is None else _workflow(name, run, kept),
+        user=run.user if run else kept.user if kept else "",
+        opened_at=run.opened_at if run else None,
+        closed_at=run.closed_at if run else None,
+        failing=run.failing if run else None,
+        nodes=[NodeDatasets(node=node, datasets=datasets) for node, datasets in nodes.items()],
+        releases=releases,
+        answer=table,
+        files=[ResultsFile(name=n, title=TITLES[n], bytes=p.stat().st_size) for n, p in files.items() if n in TITLES],
+        crate=kept is not None,
+        notes=notes,
+    )
 
 
-def _workflow(name: str, run: m.Run | None, kept: Summary | None) -> dict[str, str]:
+def _workflow(name: str, run: m.Run | None, kept: Summary | None) -> WorkflowView:
     """Title and version as they were when the results were gathered; before that, as the run was admitted with them."""
     digest = run.digest if run else kept.digest if kept else ""
     title, version = (kept.title, kept.version) if kept and kept.digest == digest else ("", "")
@@ -170,4 +180,4 @@ def _workflow(name: str, run: m.Run | None, kept: Summary | None) -> dict[str, s
             title, version = entry.workflow.title, entry.workflow.version
         except (AirflowFailException, SettingsError):
             title = ""  # another version lies there, or none: its name says enough
-    return {"name": name, "title": title or name, "version": version, "digest": digest}
+    return WorkflowView(name=name, title=title or name, version=version, digest=digest)

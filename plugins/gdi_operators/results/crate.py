@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from gdi.contracts import broker_api as m
+from gdi.contracts.results import Approval
 from gdi.kit.canonical import sha256_hex
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, WORKFLOW, Kept, Proof, Results, Summary
 
@@ -33,19 +32,6 @@ HOMES = {
 EGA = re.compile(r"EGAD[0-9]{5,20}")
 SOURCES = {".md": "text/markdown", ".py": "text/x-python", ".json": "application/json", ".yaml": "application/yaml"}
 Entity = dict[str, Any]
-
-
-class Approval(BaseModel):
-    """One visa under which the run reads a dataset: who approved, when, until when (GA4GH Passport: `by`, `source`,
-    `asserted`).
-    """
-
-    dataset: str
-    node: str = ""
-    source: str = ""
-    by: str = ""
-    asserted: float | None = None
-    ends_at: float | None = None
 
 
 def approvals_of(run: m.Run, audit: m.AuditPage) -> list[Approval]:

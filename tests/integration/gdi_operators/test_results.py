@@ -86,15 +86,15 @@ def test_the_pages_answer_is_all_of_it_in_sums_and_bounded_in_rows(tmp_path: Pat
         for i in range(50_000)
     ]
     file.write_text("\n".join(lines) + "\n")
-    read = answer.read(file, "allele-counts")
-    assert (read["total"], read["withheld"], read["missing"]) == (50_000, 4_500, 500)
-    assert sum(read["histogram"]) == 45_000
+    page = answer.read(file, "allele-counts")
+    assert (page.total, page.withheld, page.missing) == (50_000, 4_500, 500)
+    assert page.histogram and page.points and sum(page.histogram) == 45_000
     assert (
-        len(read["rows"]) == MAX_ROWS
-        and read["rows"][1] == ["1", 1, "A", "G", 1, 8, 0.5, 2, 1, 1, 8, 8, None]
-        and read["rows"][0][4:7] == [None] * 3
+        len(page.rows) == MAX_ROWS
+        and page.rows[1] == ["1", 1, "A", "G", 1, 8, 0.5, 2, 1, 1, 8, 8, None]
+        and page.rows[0][4:7] == [None] * 3
     )
-    assert MAX_POINTS / 2 <= len(read["points"]) <= MAX_POINTS and read["points"][-1][1] > 49_900
+    assert MAX_POINTS / 2 <= len(page.points) <= MAX_POINTS and page.points[-1][1] > 49_900
     file.write_text("not\ta table\n")
     with pytest.raises(ValueError, match="no columns"):
         answer.read(file, "allele-counts")

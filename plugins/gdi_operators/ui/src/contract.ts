@@ -1,5 +1,25 @@
 // Written by packaging/ui_types.py from gdi/contracts: change it there.
 
+export interface AnswerPage {
+  columns: string[];
+  rows: (string | number | null)[][];
+  total: number;
+  withheld: number;
+  unit: string;
+  missing: number | null;
+  histogram: number[] | null;
+  points: [string, number, number | null][] | null;
+}
+
+export interface Approval {
+  dataset: string;
+  node: string;
+  source: string;
+  by: string;
+  asserted: number | null;
+  ends_at: number | null;
+}
+
 export interface Failing {
   node: string;
   reason: string;
@@ -32,6 +52,11 @@ export interface JobPage {
   jobs?: Job[];
   next_after: number;
   more?: boolean;
+}
+
+export interface NodeDatasets {
+  node: string;
+  datasets: string[];
 }
 
 export interface NodeProgress {
@@ -69,6 +94,24 @@ export interface Progress {
   orders: OrderStatus[];
 }
 
+export interface ReleaseView {
+  node: string;
+  name: string;
+  title: string;
+  kind: string;
+  unit: string;
+  reasons: Record<string, string>;
+  bytes: number;
+  sha256: string;
+  sites_released: number;
+  sites_withheld: number | null;
+  withheld: Record<string, number>;
+  attempt: number;
+  verified: boolean;
+  verdict: string;
+  file: string | null;
+}
+
 export interface Released {
   name: string;
   kind: string | null;
@@ -79,6 +122,34 @@ export interface Released {
   sites_released: number;
   sites_withheld: number | null;
   withheld: Record<string, number>;
+}
+
+export interface ResultsFile {
+  name: string;
+  title: string;
+  bytes: number;
+}
+
+export interface ResultsView {
+  state: "open" | "closed" | "not-admitted";
+  outcome: string;
+  attempt: number;
+  airflow: string | null;
+  waits_until: number | null;
+  run: string;
+  workflow: WorkflowView | null;
+  user: string;
+  started_by: string | null;
+  opened_at: number | null;
+  closed_at: number | null;
+  failing: Failing | null;
+  nodes: NodeDatasets[];
+  approvals: Approval[];
+  releases: ReleaseView[];
+  answer: AnswerPage | null;
+  files: ResultsFile[];
+  crate: boolean;
+  notes: string[];
 }
 
 export interface RuleProgress {
@@ -114,4 +185,11 @@ export interface Standing {
   admitted_at: number | null;
   ended_at: number | null;
   nodes: NodeProgress[];
+}
+
+export interface WorkflowView {
+  name: string;
+  title: string;
+  version: string;
+  digest: string;
 }

@@ -2,9 +2,9 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useMemo, useRef, useState } from "react";
 import { number } from "../words";
-import { type Answer } from "./data";
+import { type AnswerPage } from "./data";
 
-export function AnswerTable({ answer }: { answer: Answer }) {
+export function AnswerTable({ answer }: { answer: AnswerPage }) {
   const [words, search] = useState("");
   const scroll = useRef<HTMLDivElement>(null);
   const rows = useMemo(() => {

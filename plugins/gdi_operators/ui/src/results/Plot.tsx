@@ -2,7 +2,7 @@
 // dress; the file answer.png is for papers.
 import { useEffect, useMemo, useRef } from "react";
 import { number } from "../words";
-import { type Answer, type Drawn } from "./data";
+import { type AnswerPage, type Drawn } from "./data";
 
 const WIDTH = 480;
 const HEIGHT = 190;
@@ -144,12 +144,12 @@ function Positions({ answer }: { answer: Drawn }) {
   );
 }
 
-function drawn(answer: Answer): answer is Drawn {
-  return answer.histogram !== undefined && answer.points !== undefined;
+function drawn(answer: AnswerPage): answer is Drawn {
+  return answer.histogram !== null && answer.points !== null;
 }
 
 /** `picture`: the address of the picture of a kind that is not drawn here; empty where there is none. */
-export function Plot({ answer, picture }: { answer: Answer; picture: string }) {
+export function Plot({ answer, picture }: { answer: AnswerPage; picture: string }) {
   if (!answer.total) return null;
   if (!drawn(answer)) {
     return picture ? (

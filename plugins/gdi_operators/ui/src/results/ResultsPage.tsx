@@ -6,18 +6,18 @@ import { endedBadly, useStanding, Why } from "../standing";
 import { State } from "../State";
 import { bytes, moment, number, plural } from "../words";
 import { AnswerTable } from "./AnswerTable";
-import { type Released, type Results } from "./data";
+import { type ReleaseView, type ResultsView } from "./data";
 import { Plot } from "./Plot";
 
-function useResults(): { results: Results | null; problem: string } {
-  const [found, set] = useState<{ results: Results | null; problem: string }>({ results: null, problem: "" });
+function useResults(): { results: ResultsView | null; problem: string } {
+  const [found, set] = useState<{ results: ResultsView | null; problem: string }>({ results: null, problem: "" });
   useEffect(() => {
     let stopped = false;
     let timer = 0;
     const poll = async () => {
       let pause = 5000;
       try {
-        const results = await read<Results>("data/results");
+        const results = await read<ResultsView>("data/results");
         if (stopped) return;
         set({ results, problem: "" });
         if (results.state === "closed") return; // a later attempt is another visit
@@ -56,7 +56,7 @@ function Download({ name, title, size }: { name: string; title: string; size?: n
   );
 }
 
-function Withheld({ release }: { release: Released }) {
+function Withheld({ release }: { release: ReleaseView }) {
   const reasons = Object.entries(release.withheld).filter(([, count]) => count > 0);
   if (release.sites_withheld === null) return <span className="soft">not told of so few {release.unit}s</span>;
   if (!reasons.length) return <>{release.sites_withheld ? plural(release.sites_withheld, release.unit) : "nothing"}</>;
@@ -71,7 +71,7 @@ function Withheld({ release }: { release: Released }) {
   );
 }
 
-function Releases({ results }: { results: Results }) {
+function Releases({ results }: { results: ResultsView }) {
   return (
     <section aria-labelledby="released">
       <h2 id="released">What left each node</h2>
@@ -82,7 +82,7 @@ function Releases({ results }: { results: Results }) {
               <th scope="col">Node</th>
               <th scope="col">Release</th>
               <th scope="col" className="number">
-                Released
+                ReleaseView
               </th>
               <th scope="col">Withheld, and why</th>
               <th scope="col">Signature</th>
@@ -118,7 +118,7 @@ function Releases({ results }: { results: Results }) {
   );
 }
 
-function Facts({ results }: { results: Results }) {
+function Facts({ results }: { results: ResultsView }) {
   const facts: [string, ReactNode][] = [
     [
       "Workflow",
@@ -177,7 +177,9 @@ function Facts({ results }: { results: Results }) {
 }
 
 /** Why there is nothing to show, or what is not as it should be. */
-function headline(results: Results): readonly ["waiting" | "running" | "done" | "failed" | "stopped", string, string] {
+type Headline = readonly ["waiting" | "running" | "done" | "failed" | "stopped", string, string];
+
+function headline(results: ResultsView): Headline {
   const proven = results.releases.every((r) => r.verified);
   if (results.answer && results.releases.length && proven)
     return ["done", "The answer is here", "Every node's signature was verified again just now."];
@@ -187,7 +189,7 @@ function headline(results: Results): readonly ["waiting" | "running" | "done" | 
       "Not everything is proven",
       "Do not use the files marked “not proven”; tell the operator of this Airflow.",
     ];
-  if (results.releases.length) return ["done", "Released", ""];
+  if (results.releases.length) return ["done", "ReleaseView", ""];
   if (results.state === "not-admitted") {
     if (results.airflow === "failed" || results.airflow === "success")
       return ["failed", "No results", "The run was not admitted: nothing was started."];
