@@ -81,11 +81,14 @@ class Closed(BaseModel):
 
 
 class StoredFile(BaseModel):
-    """A file of a run's workspace: `path` below the run, `size` in bytes, `mtime` of its last change."""
+    """A file of a run's workspace: `path` below the run, `size` in bytes, `mtime` of its last change. `folder`: a
+    folder that a task declared, whose files stay untold; its size is 0.
+    """
 
     path: str
     size: Count
     mtime: float
+    folder: bool = False
 
 
 class WorkspaceListing(BaseModel):

@@ -58,7 +58,7 @@ tasks = sa.Table(
     sa.Column("capability", sa.String(64), unique=True),  # SHA-256 (hex) of the secret; NULL when it has ended
     sa.Column("key_fingerprint", sa.String(64), nullable=False),
     sa.Column("inputs", sa.JSON, nullable=False),  # [[dataset, path], …]
-    sa.Column("outputs", sa.JSON, nullable=False),  # workspace paths of single files
+    sa.Column("outputs", sa.JSON, nullable=False),  # workspace paths; of folders with a / at their end
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("bytes", sa.Integer, nullable=False, server_default="0"),  # as it was sent
     sa.Index("tasks_job", "run", "job", "try"),

@@ -5,6 +5,7 @@ accident.
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,8 @@ def render(task: Task, view: View, lens: Lens, denial: Denial | None) -> Task:
     state = state_of(task)
     if view == "MINIMAL":
         return Task(id=id_of(task), state=state)
-    logs = [_log(entry, view, lens) for entry in task.logs or []]
+    folders = {_url(file.url, lens) or "" for file in task.outputs or [] if file.type == "DIRECTORY"} - {""}
+    logs = [_log(entry, view, lens, folders) for entry in task.logs or []]
     error = _error_of(task, denial) if state in ERRORS else None
     if state in ERRORS and not lens.logs and denial is None:
         error = door.error(error, lens.classes, lines=lens.lines, platforms=state != "EXECUTOR_ERROR")
@@ -127,11 +129,11 @@ def _executor(given: Executor) -> Executor:
     )
 
 
-def _log(entry: TaskLog, view: View, lens: Lens) -> TaskLog:
+def _log(entry: TaskLog, view: View, lens: Lens, folders: Set[str]) -> TaskLog:
     return TaskLog(
         **_times(entry, lens),
         logs=[_executor_log(log, lens, printed=lens.logs and view == "FULL") for log in entry.logs or []],
-        outputs=[stored for output in entry.outputs or [] if (stored := _stored(output, lens)) is not None],
+        outputs=_all_stored(entry, lens, folders),
         # Of a TES's own remarks only plain measures pass (CPU seconds, peak memory), of open data: never text.
         metadata={
             k: v
@@ -139,6 +141,15 @@ def _log(entry: TaskLog, view: View, lens: Lens) -> TaskLog:
             if lens.logs and _KEY.fullmatch(k) and _NUMBER.fullmatch(v) and not k.startswith("gdi_")
         },
     )
+
+
+def _all_stored(entry: TaskLog, lens: Lens, folders: Set[str]) -> list[OutputFileLog]:
+    """The files that were stored; what lies in a folder is told of open data only."""
+    stored = [found for output in entry.outputs or [] if (found := _stored(output, lens)) is not None]
+    if lens.logs:
+        return stored
+    tops = tuple(folder.rstrip("/") + "/" for folder in folders)
+    return [output for output in stored if not (output.url or "").startswith(tops)] if tops else stored
 
 
 def _stored(output: OutputFileLog, lens: Lens) -> OutputFileLog | None:

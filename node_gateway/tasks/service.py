@@ -82,7 +82,8 @@ class Tasks:
         token = await self.broker.node_token(caller.run, "tes")
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.archive) else ("", None)
-        files = [f.path for f, o in zip(checked.workspace_outputs, task.outputs or [], strict=True) if o.type == "FILE"]
+        made = zip(checked.workspace_outputs, task.outputs or [], strict=True)
+        files = [f.path if o.type == "FILE" else f.path.rstrip("/") + "/" for f, o in made]
         policy = self.policy.current()
         limit = policy.max_tasks_per_run
         try:

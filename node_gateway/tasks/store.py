@@ -65,7 +65,7 @@ def _known(row: sa.Row[Any]) -> Known:
         row.ended or "",
         row.key_fingerprint,
         inputs,
-        tuple(row.outputs),
+        tuple(path for path in row.outputs if not path.endswith("/")),
     )
 
 

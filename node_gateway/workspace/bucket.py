@@ -137,20 +137,31 @@ class Bucket:
         if token:
             # The token is the last key: it stays good over a restart of gateway and storage. A foreign one cannot leave
             # the prefix.
-            query["StartAfter"] = prefix_bound(token, prefix)
+            query["StartAfter"] = key_of(token, prefix)
         found = await self._run(lambda: self._s3.list_objects_v2(**query), self._patience.call)
         files = [
             StoredObject(o["Key"], int(o["Size"]), o["LastModified"].timestamp())
             for o in found.get("Contents", [])
             if o["Key"].startswith(prefix)
         ]
-        following = (
-            base64.urlsafe_b64encode(files[-1].key.encode()).decode() if files and found.get("IsTruncated") else ""
-        )
-        return files, following
+        return files, self.token(files[-1].key) if files and found.get("IsTruncated") else ""
+
+    @staticmethod
+    def token(key: str) -> str:
+        """The token of the page that begins behind this key."""
+        return base64.urlsafe_b64encode(key.encode()).decode()
 
     async def delete(self, key: str) -> None:
         await self._run(lambda: self._s3.delete_object(Bucket=self.name, Key=key), self._patience.call)
+
+    async def delete_below(self, prefix: str) -> int:
+        """Everything that begins with `prefix`; how many objects that was."""
+        count = 0
+        while files := (await self.page(prefix))[0]:
+            for file in files:
+                await self.delete(file.key)
+            count += len(files)
+        return count
 
     async def download(self, key: str, into: IO[bytes], limit: int) -> int:
         """Writes at most `limit` bytes into `into`; returns how many there were (more than `limit`: it was cut).
@@ -209,7 +220,8 @@ def _away(reason: str) -> ProblemError:
     )
 
 
-def prefix_bound(token: str, prefix: str) -> str:
+def key_of(token: str, prefix: str) -> str:
+    """The key that a page's token names. ValueError where it is none, or not of this listing."""
     try:
         key = base64.urlsafe_b64decode(token.encode()).decode()
     except ValueError:

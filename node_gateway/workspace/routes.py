@@ -20,15 +20,31 @@ from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.locations import check_path, refused
 from node_gateway.workspace.bucket import PAGE
+from node_gateway.workspace.declared import DeclaredFiles, DeclaredOutputs, Entry, Told
+from node_gateway.workspace.declared import page as declared_page
+
+
+def _not_found() -> ProblemError:
+    return ProblemError(404, "not-found", "The file does not exist in the workspace.", action="Check the path.")
 
 
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
     bucket = gateway.workspace
+    outputs = DeclaredFiles(gateway.database)
 
     def size(exact: int) -> int:
         """As closely as the centre may know it; of open data exactly."""
         return exact if gateway.policy.current().logs == "open" else door.size(exact)
+
+    def stored(e: Entry) -> StoredFile:
+        bytes_ = 0 if e.folder else size(e.size)
+        return StoredFile(path=e.path, size=bytes_, mtime=float(int(e.mtime)), folder=e.folder)
+
+    async def declared(run: str) -> DeclaredOutputs | None:
+        """What may be told of; None where all may: of open data, and where Snakemake runs inside the node."""
+        policy = gateway.policy.current()
+        return None if policy.logs == "open" or policy.placement == "node" else await outputs.of(run)
 
     async def key_of(request: Request, caller: Caller, run: str, path: str) -> str:
         try:
@@ -50,6 +66,9 @@ def router(gateway: Gateway) -> APIRouter:
         # A prefix may end in the middle of a name or in a slash: it is checked as the path it begins.
         await key_of(request, caller, run, prefix.removesuffix("/") or "all")
         try:
+            if (known := await declared(run)) is not None:
+                entries, following = await declared_page(bucket, run, known, prefix, page_token, page_size)
+                return WorkspaceListing(files=[stored(entry) for entry in entries], next_page_token=following)
             files, following = await bucket.page(f"{run}/{prefix}", page_token, page_size)
         except ValueError as error:
             raise ProblemError(422, "invalid-page-token", f"{error}.", action="Start the listing again.") from None
@@ -64,9 +83,12 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.head("/workspace/{run}/{path:path}")
     async def head(request: Request, run: RunId, path: str) -> Response:
         caller = await gateway.auth.caller(request, "workspace")
-        found = await bucket.head(await key_of(request, caller, run, path))
+        key = await key_of(request, caller, run, path)
+        known = await declared(run)
+        hidden = known is not None and known.told(path) != Told(path, folder=False)
+        found = None if hidden else await bucket.head(key)
         if found is None:
-            raise ProblemError(404, "not-found", "The file does not exist in the workspace.", action="Check the path.")
+            raise _not_found()
         return Response(
             headers={"Content-Length": str(size(found.size)), "Last-Modified": formatdate(found.mtime, usegmt=True)}
         )
@@ -77,7 +99,13 @@ def router(gateway: Gateway) -> APIRouter:
         key = await key_of(request, caller, run, path)
         if path.split("/")[0] == OWN:
             raise refused(path, "it is where the workflow's own files lie; they go when the workspace goes")
+        known = await declared(run)
+        told = known.told(path) if known is not None else None
+        if known is not None and (told is None or told.path != path):
+            raise _not_found()
         await bucket.delete(key)
+        if told is not None and told.folder:
+            await bucket.delete_below(f"{key}/")
         await gateway.audit.record(
             AuditEvent(
                 "workspace-delete", True, caller.actor, caller.run, caller.attempt, what=key, workflow=caller.workflow

@@ -16,7 +16,7 @@ import httpx
 from pydantic import ValidationError
 from tes.models import Task
 
-from gdi.contracts.gateway_api import WorkspaceListing
+from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
 from gdi.contracts.urls import HtsgetUrl, StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
@@ -74,6 +74,7 @@ class FileMetadata:
         self._task = task
         self._files: dict[str, FileInfo] | None = None
         self._directories: dict[str, FileInfo] = {}
+        self._closed: set[str] = set()  # directories of which the node tells that they are there, and no more
         self._open: set[str] = (
             set()
         )  # directories that a task made: what is in them is not known before the next listing
@@ -164,6 +165,11 @@ class FileMetadata:
         if query.path in self._open:
             async with self._lock:
                 await self._relist()
+        if query.path in self._closed:
+            raise Refusal(
+                f"{query}: names in a folder stay at this node. Declare each file as an output of its own, or run the"
+                " workflow at a node of placement `node`, where Snakemake is inside"
+            )
         top = query.path + "/"
         return {p.removeprefix(top): i.size or 0 for p, i in (await self.listing()).items() if p.startswith(top)}
 
@@ -172,7 +178,9 @@ class FileMetadata:
         returned.
         """
         before = set(self._expected.task)
-        listed = await self._list()
+        everything = await self._list()
+        closed = {file.path: FileInfo(0, file.mtime) for file in everything.values() if file.folder}
+        listed = {path: FileInfo(f.size, f.mtime) for path, f in everything.items() if not f.folder}
         # A file of a task that ended meanwhile need not be in it.
         listed.update(
             {
@@ -181,12 +189,13 @@ class FileMetadata:
                 if p in self._expected.task and p not in before and p not in listed
             }
         )
-        directories = _directories(listed)
+        directories = _directories(listed | closed) | closed
         lost = sorted(p for p in before if p not in listed and p not in directories and p in self._expected.task)
         for path in before:
             self._expected.forget(path)
         self._expected.requests = 0
         self._directories = directories
+        self._closed = set(closed)
         self._files = listed
         self._open.clear()
         self._misses.clear()
@@ -249,6 +258,7 @@ class FileMetadata:
         self._files.pop(path, None)
         if path in self._directories:
             del self._directories[path]
+            self._closed.discard(path)
             self._open.discard(path)
             for inner in [p for p in self._files if p.startswith(path + "/")]:
                 del self._files[inner]
@@ -309,8 +319,8 @@ class FileMetadata:
                 502, "bad-answer", f"{self._name} answered HEAD {path} without a usable Content-Length."
             ) from None
 
-    async def _list(self) -> dict[str, FileInfo]:
-        found: dict[str, FileInfo] = {}
+    async def _list(self) -> dict[str, StoredFile]:
+        found: dict[str, StoredFile] = {}
         params: dict[str, Any] = {"prefix": ""}
         seen: set[str] = set()
         for _ in range(MAX_PAGES):
@@ -321,7 +331,7 @@ class FileMetadata:
                 raise ProblemError(
                     502, "bad-answer", f"{self._name} answered the workspace's listing with something else."
                 ) from None
-            found |= {file.path: FileInfo(file.size, file.mtime) for file in page.files}
+            found |= {file.path: file for file in page.files}
             token = page.next_page_token
             if not token:
                 return found

@@ -677,6 +677,19 @@ class Run:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])
 
+    def declare(self, *paths: str) -> str:
+        """A task with these outputs: folders end with a slash."""
+        return self.submit(
+            outputs=[
+                {
+                    "url": f"workspace://{self.id}/{path.rstrip('/')}",
+                    "path": f"/gdi/work/{number}",
+                    "type": "DIRECTORY" if path.endswith("/") else "FILE",
+                }
+                for number, path in enumerate(paths)
+            ]
+        )
+
     def get(self, task: str, view: str = "FULL") -> dict[str, Any]:
         answer = self.call("GET", f"/ga4gh/tes/v1/tasks/{task}", params={"view": view})
         assert answer.status_code == 200, answer.text

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -366,6 +367,7 @@ def test_inputs_have_size_and_time_by_the_archives_listing_and_only_for_the_runs
 def test_the_workspace_shows_names_sizes_and_times_of_the_runs_own_files_and_no_content(world: World) -> None:
     run, other = world.new_run(), world.new_run()
     names = ["a/x.txt", "a/y z.txt", "b.bin"]
+    run.declare(*names, "none", "d/", "e")
     for name in names:
         world.s3.put(f"{run.id}/{name}", os.urandom(10))
     world.s3.put(f"{other.id}/secret.txt", b"genotypes")
@@ -416,6 +418,8 @@ def test_another_runs_workspace_is_out_of_reach_however_it_is_written(world: Wor
 def test_a_large_workspace_is_listed_page_by_page(world: World) -> None:
     run = world.new_run()
     other = world.new_run()
+    for half in (range(13), range(13, 25)):
+        run.declare(*(f"f{i:05}" for i in half))
     for i in range(25):
         world.s3.put(f"{run.id}/f{i:05}", b"")
     first = run.call("GET", f"/workspace/{run.id}", params={"page_size": 20}).json()
@@ -427,6 +431,44 @@ def test_a_large_workspace_is_listed_page_by_page(world: World) -> None:
     assert (
         other.call("GET", f"/workspace/{other.id}", params={"page_token": first["next_page_token"]}).status_code == 422
     ), "another run's page token"
+
+
+def test_of_the_workspace_only_declared_outputs_are_told_and_a_folder_is_one_entry(world: World) -> None:
+    """An author's job writes bits into names of a folder's files, and asks for them by listing, page, prefix, token."""
+    run = world.new_run()
+    run.declare("a.txt", "d/", "z.txt", "d/genotype-0")
+    for name in ("a.txt", "undeclared", "z.txt", *(f"d/genotype-{i}" for i in range(12))):
+        world.s3.put(f"{run.id}/{name}", b"x")
+
+    def listed(**query: Any) -> list[str]:
+        found = run.call("GET", f"/workspace/{run.id}", params=query).json()
+        assert all(f["size"] == (0 if f["folder"] else 4096) for f in found["files"])
+        return [f["path"] for f in found["files"]]
+
+    assert listed() == ["a.txt", "d", "z.txt"] and listed(prefix="d/") == ["d"]
+    first = run.call("GET", f"/workspace/{run.id}", params={"page_size": 2}).json()
+    assert [f["path"] for f in first["files"]] == ["a.txt", "d"]
+    token = base64.urlsafe_b64decode(first["next_page_token"]).decode()
+    assert "genotype" not in token and listed(page_token=first["next_page_token"]) == ["z.txt"]
+    for name in ("genotype-1", "none"):
+        inside = base64.urlsafe_b64encode(f"{run.id}/d/{name}".encode()).decode()
+        assert listed(prefix=f"d/{name}") == [] and listed(page_token=inside) == ["z.txt"]
+        assert run.call("HEAD", f"/workspace/{run.id}/d/{name}").status_code == 404
+        assert run.call("DELETE", f"/workspace/{run.id}/d/{name}").status_code == 404
+    for name in ("undeclared", "d", "d/genotype-0"):
+        assert run.call("HEAD", f"/workspace/{run.id}/{name}").status_code == 404
+    assert run.call("HEAD", f"/workspace/{run.id}/a.txt").status_code == 200
+    world.policy(logs="open")
+    try:
+        assert "d/genotype-3" in listed_open(run), "with the rule off: names are told"
+    finally:
+        world.policy()
+    assert run.call("DELETE", f"/workspace/{run.id}/d").status_code == 204 and listed() == ["a.txt", "z.txt"]
+    assert world.s3.client.list_objects_v2(Bucket="workspace", Prefix=f"{run.id}/d/")["KeyCount"] == 0
+
+
+def listed_open(run: Run) -> list[str]:
+    return [f["path"] for f in run.call("GET", f"/workspace/{run.id}").json()["files"]]
 
 
 def test_no_secret_is_left_behind(world: World) -> None:

@@ -86,6 +86,15 @@ def test_the_outside_sees_its_own_names_and_nothing_of_the_nodes() -> None:
     assert (seen["creation_time"], log["end_time"]) == ("2026-01-01T09:59:00Z", "2026-01-01T10:00:01Z")
 
 
+def test_what_lies_in_a_folder_is_not_told_unless_the_data_is_open() -> None:
+    top = f"s3://own-bucket/{RUN}/d"
+    made = [{"url": f"{top}/genotype-{i}", "path": f"/gdi/work/d/{i}", "size_bytes": "12"} for i in range(3)]
+    outputs = [{"url": top, "path": "/gdi/work/d", "type": "DIRECTORY"}]
+    body = {**FROM_TES, "outputs": outputs, "logs": [{"outputs": made}]}
+    closed, open_ = (render(from_json(body), "BASIC", Lens(RUN, "own-bucket", logs=logs), None) for logs in (0, 1))
+    assert [len(seen.logs[0].outputs or []) for seen in (closed, open_) if seen.logs] == [0, 3]
+
+
 def test_a_denial_stands_in_the_first_and_the_last_try() -> None:
     body = {**FROM_TES, "logs": [{"metadata": {"a": "1"}}, {}, {}]}
     seen = render(from_json(body), "BASIC", Lens(RUN, "b", logs=False), Denial("AccessDenied", "D", "withdrawn"))

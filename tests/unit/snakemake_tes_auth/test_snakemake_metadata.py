@@ -28,6 +28,7 @@ class Gateway:
 
     def __init__(self, *paths: str) -> None:
         self.files = {path: 7 for path in paths}
+        self.closed: set[str] = set()  # folders of which nothing more is told
         self.asked: list[str] = []
         self.tasks: dict[str, dict[str, int]] = {}
         http = httpx.AsyncClient(transport=httpx.MockTransport(self), base_url="http://gateway.test")
@@ -45,7 +46,7 @@ class Gateway:
                 if path in self.files
                 else httpx.Response(404)
             )
-        rows = [{"path": p, "size": s, "mtime": 5} for p, s in sorted(self.files.items())]
+        rows = [{"path": p, "size": s, "mtime": 5, "folder": p in self.closed} for p, s in sorted(self.files.items())]
         start = int(request.url.params.get("page_token") or 0)
         more = str(start + 1000) if start + 1000 < len(rows) else ""
         return httpx.Response(200, json={"files": rows[start : start + 1000], "next_page_token": more})
@@ -62,6 +63,22 @@ class Gateway:
         await self.metadata.listing()
         self.asked.clear()
         return self.metadata
+
+
+async def test_a_folder_whose_files_the_node_does_not_tell_is_there_and_cannot_be_looked_into() -> None:
+    gateway = Gateway("a", "d")
+    gateway.closed = {"d"}
+    metadata = await gateway.began()
+    found = await metadata.info(at("d"))
+    assert found is not None and found.size == 0 and await metadata.is_folder(at("d"))
+    assert "d" not in await metadata.listing()
+    with pytest.raises(Refusal, match="names in a folder stay at this node"):
+        await metadata.within(at("d"))
+    metadata.produced([("e", True)], "task", 9.0)
+    gateway.files["e"], gateway.closed = 0, {"d", "e"}
+    assert await metadata.verify() == [] and await metadata.is_folder(at("e"))
+    await metadata.remove(at("d"))
+    assert not await metadata.is_folder(at("d"))
 
 
 async def test_ten_thousand_files_cost_ten_listings_and_no_call_each() -> None:
