@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from gdi.contracts.process_host import HostedPod, PodRequest
 from gdi.kit.secret_files import write_private
 from node_gateway.db.store import GatewayDatabase
-from tests.support.broker_kit import Process
+from tests.support.broker_kit import DATASETS, Process
 from tests.support.node_agent import PACK_DIGEST, AgentWorld
 
 LASTS = 1.0  # seconds of a pod
@@ -125,7 +125,7 @@ def agent_of(world: AgentWorld, node: NodeStandIn) -> Process:
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
     (folder / "datasets").mkdir(exist_ok=True)
     described = {
-        "dataset": "EGAD*",
+        "dataset": DATASETS["node-a"],
         "assembly": "GRCh37",
         "membership": "contract",
         "absent": "unknown",
