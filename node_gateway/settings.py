@@ -53,9 +53,11 @@ class Settings(DatabaseSettings):
     gives plain data, which then cross the node's own network.
     `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
     internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
-    `LAUNCHER_…`: for `node-gateway agent`, which starts Snakemake here (policy `placement: node`): the process host's
-    control socket, and who signs its pods' identity tokens; `AGENT_FOLDER` keeps workflows' files, and
-    `AGENT_GATEWAY_URL` is where the agent finds this gateway (loopback and `PORT` unless it is set).
+    `LAUNCHER_…`: for `node-gateway agent`, which starts Snakemake here (policy `placement: node`): with
+    `LAUNCHER=process` the process host's control socket, with `pods` the pods of the cluster around the agent as
+    `LAUNCHER_PODS_FILE` says (gdi.pods.config); and who signs their identity tokens, by a key set in a file, or at an
+    API server's `LAUNCHER_JWKS_URL` with its authority and the token that it wants; `AGENT_FOLDER` keeps workflows'
+    files, and `AGENT_GATEWAY_URL` is where the agent finds this gateway (loopback and `PORT` unless it is set).
     `DATABASE_URL`: an SQLite file serves one gateway; PostgreSQL (`postgresql+asyncpg://user@host/name`, the password
     in `DATABASE_PASSWORD_FILE`) as many as share it.
     """
@@ -98,9 +100,14 @@ class Settings(DatabaseSettings):
     oidc_client_id: str | None = Field(default=None, min_length=1, max_length=200)
     oidc_client_key_file: Path | None = None
     oidc_client_secret_file: Path | None = None
+    launcher: Literal["process", "pods"] = "process"
+    launcher_pods_file: Path | None = None
     launcher_socket: Path | None = None
     launcher_issuer: str | None = Field(default=None, max_length=300)
     launcher_jwks_file: Path | None = None
+    launcher_jwks_url: str | None = Field(default=None, max_length=300, pattern=r"^https://[^\s?#@]+$")
+    launcher_ca_file: Path | None = None
+    launcher_token_file: Path | None = None
     launcher_subject: str = Field(default="system:serviceaccount:gdi:snakemake", max_length=300)
     agent_folder: Path | None = None
     agent_gateway_url: HttpUrl | None = None

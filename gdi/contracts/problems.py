@@ -94,6 +94,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "node-not-in-plan": ProblemType((403,), "Name a node of the plan."),
     "not-acceptable": ProblemType((406,), "Accept the media type that it has."),
     "not-ended": ProblemType((504,), "It goes on: ask again later."),
+    "launcher-refused": ProblemType((409,), "Tell the node's operator."),
     "not-found": ProblemType((404,), "Check the path."),
     "not-open": ProblemType((403,), "Ask for an epoch's cohort that is open."),
     "nothing-to-review": ProblemType((404,), "It was decided, or never asked for."),

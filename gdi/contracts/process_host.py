@@ -33,7 +33,7 @@ class StopRequest(Strict):
 
 class HostedPod(BaseModel):
     """`GET /pods/{name}`; `GET /pods` is a list of them. `lost`: nobody saw its end (the host was restarted).
-    `stopping`: its end was asked for.
+    `stopping`: its end was asked for. `reason`: why it ended so, where the platform says that.
     """
 
     name: PodName
@@ -45,6 +45,7 @@ class HostedPod(BaseModel):
     stopping: bool = False
     exit_code: int | None = None
     signal: int | None = None
+    reason: str = ""
     created_at: float
     started_at: float | None = None
     ended_at: float | None = None

@@ -74,8 +74,8 @@ def judge(status: int, body: bytes, what: str) -> Json:
             RefusedError if status == 401 or " cannot " in message else LauncherError
         )  # else by admission: a pod security standard, a policy
         raise refused(
-            f"{what}: the cluster refuses Airflow this ({status}): {message}. See the Role of Airflow's service account"
-            " (charts/gdi, runs.yaml)"
+            f"{what}: the cluster refuses this ({status}): {message}. See the Role of the service account that starts"
+            " pods (Airflow's in charts/gdi, runs.yaml; the agent's in charts/gdi-node, agent.yaml)"
         )
     if status in (408, 409, 429) or status >= 500:
         raise ProblemError(

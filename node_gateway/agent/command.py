@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+from pathlib import Path
 
 from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.kit.jose import RemoteKeys, SigningKey
+from gdi.kit.models import load_model
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
 from gdi.kit.used_ids import UsedIds
+from gdi.pods.config import PodConfig
 from gdi.visas.visas import Visas
 from node_gateway.agent.agent import NodeAgent
+from node_gateway.agent.cluster_api import ClusterApi, ServiceAccount
 from node_gateway.agent.duties import Duties
 from node_gateway.agent.judge import Judge
 from node_gateway.agent.launcher import NodeLauncher
 from node_gateway.agent.one_agent import one_agent
+from node_gateway.agent.launcher import AgentLauncher, NodeLauncher
 from node_gateway.agent.own_gateway import OwnGateway
+from node_gateway.agent.pod_launcher import PodLauncher
 from node_gateway.audit import Audit
 from node_gateway.broker import assertion
 from node_gateway.db import store as db
@@ -28,13 +35,15 @@ from node_gateway.settings import Settings
 from node_gateway.upstream import client
 
 log = logging.getLogger(__name__)
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 GATEWAY_WAIT = 120.0  # seconds at the start; the gateway brings the database to its newest revision
 
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Pods go on; the next agent finds them."""
-    if settings.launcher_socket is None or settings.agent_folder is None:
-        raise SettingsError("LAUNCHER_SOCKET and AGENT_FOLDER must be set for the agent")
+    if settings.agent_folder is None:
+        raise SettingsError("AGENT_FOLDER must be set for the agent")
+    launcher = launcher_of(settings, settings.agent_folder)
     key = SigningKey.from_pem(read_secret(settings.key_file, "KEY_FILE"))
     try:
         policy = PolicyFile(settings.policy_file, settings.datasets_folder)
@@ -45,7 +54,6 @@ async def run(settings: Settings) -> None:
     orders, audit, used = NodeOrders(database), Audit(database), UsedIds(database, db.used_ids)
     url = settings.agent_gateway_url or f"http://127.0.0.1:{settings.port}"
     gateway = OwnGateway(url, key, settings.node_id, settings.public_url)
-    launcher = NodeLauncher(settings.launcher_socket)
     http = client(settings.broker_url, read_timeout=10)
     fetching = client("", read_timeout=10)
     broker = NodeAgentClient(settings.broker_url, lambda: assertion(key, settings.node_id, settings.issuer))
@@ -80,6 +88,21 @@ async def run(settings: Settings) -> None:
         for part in (gateway, launcher, broker, http, fetching):
             await part.aclose()
         await database.close()
+
+
+def launcher_of(settings: Settings, folder: Path) -> AgentLauncher:
+    """SettingsError naming what is missing or wrong."""
+    if settings.launcher == "process":
+        if settings.launcher_socket is None:
+            raise SettingsError("LAUNCHER_SOCKET must be set: LAUNCHER is process")
+        return NodeLauncher(settings.launcher_socket)
+    if settings.launcher_pods_file is None:
+        raise SettingsError("LAUNCHER_PODS_FILE must be set: LAUNCHER is pods")
+    config = load_model(settings.launcher_pods_file, PodConfig, error=SettingsError, name="LAUNCHER_PODS_FILE")
+    if config.broker_url is None:
+        raise SettingsError("LAUNCHER_PODS_FILE: broker_url must be this node's gateway, as its pods reach it")
+    account = ServiceAccount.of_pod(os.environ, SERVICE_ACCOUNT)
+    return PodLauncher(ClusterApi(account, config.namespace), config, folder, settings.node_id)
 
 
 async def _gateway_up(gateway: OwnGateway) -> None:

@@ -21,7 +21,7 @@ from gdi.contracts.workflow import Workflow
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy, acall_again
 from node_gateway.agent.decision import RefusedOrder
-from node_gateway.agent.launcher import NodeLauncher
+from node_gateway.agent.launcher import AgentLauncher
 from node_gateway.agent.own_gateway import OwnGateway
 from node_gateway.node_orders import NodeOrder, NodeOrders
 
@@ -63,7 +63,7 @@ class Duties:
     node: str
     audience: str
     orders: NodeOrders
-    launcher: NodeLauncher
+    launcher: AgentLauncher
     gateway: OwnGateway
     broker: NodeAgentClient
 
@@ -73,7 +73,7 @@ class Duties:
         """Snakemake, to its end. A pod that is lost, or says so, is followed by the next."""
         generation = max(1, order.pod_generation)
         while True:
-            pod = await self._pod(order, generation)
+            pod = await self._pod(await self._now(order), generation)
             pod = await self._wait(order, pod, wish, alive)
             order = await self._now(order)
             if pod.exit_code == 0 and not wish.why:
@@ -84,7 +84,7 @@ class Duties:
                 return OrderEnd("cancelled", reason=wish.why)
             lost = pod.state == "lost" or pod.signal is not None or pod.exit_code == AGAIN
             if not lost or generation >= MAX_STARTS:
-                reason = order.detail if order.approved else "TaskFailed"
+                reason = (order.detail or pod.reason[:500]) if order.approved else "TaskFailed"
                 return OrderEnd(
                     "failed", detail=reason or "Snakemake failed; the node has its log.", dataset=order.dataset
                 )
@@ -106,7 +106,10 @@ class Duties:
             audience=self.audience,
         )
         pod = await self._patiently(lambda: self.launcher.get(name))
-        if pod is None:
+        pinned = order.pod_uid if order.pod == name else None
+        if pinned is not None and (pod is None or pod.uid != pinned):
+            return _gone(request, name, pinned)  # it was made once, and is never made anew under its name
+        if pod is None or (pod.state == "created" and not pod.stopping):  # perhaps without its files yet
             pod = await self._patiently(lambda: self.launcher.create(name, request))
         await self.orders.change(order, pod=name, pod_uid=pod.uid, pod_generation=generation)
         if pod.state == "created" and not pod.stopping:
@@ -116,17 +119,17 @@ class Duties:
     async def _wait(
         self, order: NodeOrder, pod: HostedPod, wish: EndRequest, alive: Callable[..., Awaitable[None]]
     ) -> HostedPod:
-        stopped, name = False, pod.name
+        stopped, name, uid = False, pod.name, pod.uid
         while pod.state not in ("exited", "lost"):
             if time.time() >= order.deadline:
                 wish.set("its time is over")
             if wish.why and not stopped:
-                await self._patiently(lambda: self.launcher.stop(name, "cancel", GRACE))
+                await self._patiently(lambda: self.launcher.stop(name, "cancel", GRACE, uid=uid))
                 stopped = True
             await alive()
             await asyncio.sleep(POLL)
             found = await self._patiently(lambda: self.launcher.get(name))
-            if found is None:
+            if found is None or found.uid != uid:
                 return pod.model_copy(update={"state": "lost"})
             pod = found
         return pod
@@ -204,6 +207,12 @@ class Duties:
         return await acall_again(
             call, RetryPolicy(total=total, first=0.3, longest=10), again=lambda failure: is_away(failure.error)
         )
+
+
+def _gone(request: PodRequest, name: str, uid: str) -> HostedPod:
+    """A pod that was pinned, and is not there any more."""
+    values = {"run": request.run, "attempt": request.attempt, "node": request.node}
+    return HostedPod(name=name, uid=uid, state="lost", created_at=0, **values)
 
 
 def is_away(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 from pydantic import TypeAdapter
@@ -14,6 +15,26 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 
 PODS = TypeAdapter(list[HostedPod])
+
+
+class AgentLauncher(Protocol):
+    """Who starts Snakemake here. ProblemError where it refuses; 5xx, 429 and httpx.TransportError where it is away."""
+
+    async def create(self, name: str, request: PodRequest) -> HostedPod:
+        """The pod of that name, not started; the one that there is where it was made for the same request."""
+
+    async def start(self, name: str) -> HostedPod:
+        """Lets it go; nothing where it was."""
+
+    async def get(self, name: str) -> HostedPod | None: ...
+
+    async def stop(self, name: str, mode: StopMode, grace: float, *, uid: str) -> None:
+        """Asks for the end of that pod, SIGKILL after `grace` seconds. No error where it ended or is another."""
+
+    async def live(self) -> int:
+        """How many pods are made or run."""
+
+    async def aclose(self) -> None: ...
 
 
 class NodeLauncher:
@@ -38,7 +59,10 @@ class NodeLauncher:
         answer = await self._http.get(f"/pods/{name}")
         return None if answer.status_code == 404 else read(answer, HostedPod)
 
-    async def stop(self, name: str, mode: StopMode, grace: float) -> None:
+    async def stop(self, name: str, mode: StopMode, grace: float, *, uid: str) -> None:
+        found = await self.get(name)
+        if found is None or found.uid != uid:
+            return  # a name is used once in a host's life
         answer = await self._http.post(f"/pods/{name}/stop", json=StopRequest(mode=mode, grace=grace).model_dump())
         if not answer.is_success and answer.status_code != 404:
             raise as_problem(answer)

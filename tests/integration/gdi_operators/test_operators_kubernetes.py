@@ -239,7 +239,7 @@ def test_a_refusal_for_good_is_not_retried(world: Clustered, monkeypatch: pytest
         "Forbidden",
         'pods is forbidden: User "system:serviceaccount:gdi:airflow" cannot create resource "pods"',
     )
-    with pytest.raises(AirflowFailException, match=r"refuses Airflow this \(403\).*Role"):
+    with pytest.raises(AirflowFailException, match=r"refuses this \(403\).*Role"):
         analyse(admit(world)).execute(world.context(mode="ok"))
 
 
