@@ -20,9 +20,8 @@ from node_gateway.agent.agent import NodeAgent
 from node_gateway.agent.cluster_api import ClusterApi, ServiceAccount
 from node_gateway.agent.duties import Duties
 from node_gateway.agent.judge import Judge
-from node_gateway.agent.launcher import NodeLauncher
-from node_gateway.agent.one_agent import one_agent
 from node_gateway.agent.launcher import AgentLauncher, NodeLauncher
+from node_gateway.agent.one_agent import one_agent
 from node_gateway.agent.own_gateway import OwnGateway
 from node_gateway.agent.pod_launcher import PodLauncher
 from node_gateway.audit import Audit
