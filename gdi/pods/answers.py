@@ -6,6 +6,7 @@ The answer's form is Kubernetes' `Status` (https://kubernetes.io/docs/reference/
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from gdi.kit.problem import ProblemError
@@ -16,11 +17,13 @@ from gdi.pods.model import LauncherError
 REFUSED_SECONDS = 20.0
 MAX_ANSWER = 8 * 1024 * 1024  # bytes
 ROLES = RetryPolicy(total=float("inf"), first=1, longest=1, jitter=(0.7, 1.3))
+# What an API server says to a deletion, and to a patch, that names another uid (1.34).
+OTHER_UID = re.compile(r"UID in precondition|metadata\.uid: Invalid value")
 Json = dict[str, Any]
 
 
 class AbsentError(Exception):
-    """404: there is no such object."""
+    """404: there is no such object; or another one of that name, by its uid, which the request named."""
 
 
 class ExistsError(Exception):
@@ -58,7 +61,7 @@ def judge(status: int, body: bytes, what: str) -> Json:
         return answer
     message = " ".join(str(answer.get("message") or f"status {status}").split())[:700]
     reason = str(answer.get("reason") or "")
-    if status == 404:
+    if status == 404 or (status in (409, 422) and OTHER_UID.search(message)):
         raise AbsentError(message)
     if status == 409 and reason == "AlreadyExists":
         raise ExistsError(message)

@@ -10,7 +10,7 @@ from gdi.pods.model import PodStatus
 
 
 def mark(mode: StopMode, uid: str) -> dict[str, Any]:
-    """The patch that writes the mark on that pod: the API server refuses it (409) for another of its name."""
+    """The patch that writes the mark on that pod: the API server refuses it for another of its name."""
     return {"metadata": {"uid": uid, "annotations": {STOP: mode}}}
 
 

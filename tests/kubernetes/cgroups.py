@@ -15,6 +15,10 @@ def hierarchies() -> list[tuple[Path, str]]:
     return [(Path(fields[1]), fields[2]) for fields in lines if fields[2] in ("cgroup", "cgroup2")]
 
 
+# A machine's worth of pods: without it all of them together have the weight of one session, as a shell has.
+WEIGHTS = {"cpu.shares": "4096", "cpu.weight": "400"}  # four times of it, by version 1 and by version 2
+
+
 class Cgroups:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,6 +34,9 @@ class Cgroups:
                         (folder / control).write_text((folder.parent / control).read_text())
                 if kind == "cgroup2":
                     self._delegate(folder)
+            for control, weight in WEIGHTS.items():
+                if (mount / self.name / control).exists():
+                    (mount / self.name / control).write_text(weight)
 
     @staticmethod
     def _delegate(folder: Path) -> None:

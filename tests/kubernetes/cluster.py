@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 def until(
-    what: str, check: Callable[[], T], seconds: float = 60, *, every: float = 0.1, why: Callable[[], str] = lambda: ""
+    what: str, check: Callable[[], T], seconds: float = 120, *, every: float = 0.1, why: Callable[[], str] = lambda: ""
 ) -> T:
     """The first truthy value of `check`; ClusterError naming `what` and adding `why()` after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -231,7 +231,7 @@ class Rig:
         until(
             "the pod runs",
             lambda: "digest" in self.cluster.kubectl("logs", "-n", RUNS, spec.name, check=False),
-            60,
+            120,
             why=lambda: self.story(spec),
         )
 
@@ -240,7 +240,7 @@ class Rig:
         launcher: ProbeLauncher,
         spec: PodSpec,
         wanted: Callable[[PodStatus | None], bool],
-        seconds: float = 60,
+        seconds: float = 120,
     ) -> PodStatus | None:
         found: list[PodStatus | None] = []
 

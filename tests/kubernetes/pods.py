@@ -16,6 +16,7 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('connected')"
 SERVER = "import http.server; http.server.HTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()"
 
 
@@ -38,6 +39,13 @@ def pod(name: str, program: str, namespace: str = "default", target: str = "brok
         "metadata": metadata,
         "spec": {**defaults, "containers": [container], **spec},
     }
+
+
+def reaches(cluster: Cluster, name: str, namespace: str, host: str, port: int) -> bool:
+    """Whether a connection from a pod comes about; `name` as for kubectl exec."""
+    command = f'python3 -c "{CONNECT}" {host} {port} 2>/dev/null || true'
+    said = cluster.kubectl("exec", "-n", namespace, name, "--", "sh", "-c", command, timeout=40)
+    return "connected" in said
 
 
 def finished(cluster: Cluster, name: str, seconds: float = 60) -> str:

@@ -70,7 +70,7 @@ def test_an_absent_image_is_told_at_once(cluster: Cluster) -> None:
     made = pod("absent", "")
     made["spec"]["containers"][0].update(image="registry.invalid/absent:1", imagePullPolicy="IfNotPresent")
     cluster.apply([made])
-    until("the reason shows", lambda: "ErrImagePull" in cluster.kubectl("get", "pod", "absent", "-o", "json"), 30)
+    until("the reason shows", lambda: "ErrImagePull" in cluster.kubectl("get", "pod", "absent", "-o", "json"), 120)
     cluster.kubectl("delete", "pod", "absent", "--wait=false")
 
 
@@ -83,7 +83,7 @@ def test_a_pod_reaches_what_a_test_runs_beside_the_cluster(cluster: Cluster, tmp
     try:
         cluster.apply(stand_in("beside", 18080))
         with cluster.network():  # the test itself reaches what pods reach
-            until("the server answers", lambda: _status(f"http://{API}:18080/"), 20)
+            until("the server answers", lambda: _status(f"http://{API}:18080/"), 120)
         cluster.apply([pod("ask-beside", ASK % "beside")])
         assert finished(cluster, "ask-beside").strip() == "200"
     finally:
@@ -117,7 +117,7 @@ def test_a_killed_test_leaves_no_process_mount_or_group() -> None:
     state, pid = holder.stdout.readline().split()
     holder.kill()
     holder.wait()
-    until("the namespaces are gone", lambda: not _lives(pid), 20)
+    until("the namespaces are gone", lambda: not _lives(pid), 120)
     processes = [p for p in Path("/proc").glob("[0-9]*/cmdline") if state.encode() in _read(p)]
     assert not processes
     assert state not in Path("/proc/self/mounts").read_text()

@@ -21,9 +21,9 @@ from airflow.providers.cncf.kubernetes.cli.kubernetes_command import cleanup_pod
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from gdi.kit.problem import ProblemError
 from gdi.pods import manifest
-from gdi.pods.stopping import mark
+from gdi.pods.answers import AbsentError
+from gdi.pods.stopping import deletion, mark
 from gdi_operators.kubernetes.api import Api
 from gdi_operators.kubernetes.cluster_pods import ClusterPods
 from gdi_operators.operators.snakemake_pod import SnakemakePodOperator
@@ -183,10 +183,11 @@ def test_a_pod_that_took_the_name_of_one_that_is_watched_is_another(world: PodWo
     assert event["kind"] == "gone" and event["status"] is None
     with pytest.raises(AirflowFailException, match="is pinned to another uid"):
         analyse(operator.item).execute(world.context(try_number=2, since=1, **world.parameters))
-    with pytest.raises(ProblemError, match="UID in precondition"):  # the real server's word on the mark
-        Api(KubernetesHook(conn_id=CONNECTION).core_v1_client, RUNS).patch_pod(
-            world.name(1), mark("cancel", waiting.trigger.uid)
-        )
+    api = Api(KubernetesHook(conn_id=CONNECTION).core_v1_client, RUNS)
+    with pytest.raises(AbsentError):  # the real server's word on the mark, and on the deletion
+        api.patch_pod(world.name(1), mark("cancel", waiting.trigger.uid))
+    with pytest.raises(AbsentError):
+        api.delete_pod(world.name(1), deletion(waiting.trigger.uid, 1))
     left = world.pod(world.name(1))["metadata"]
     assert "deletionTimestamp" not in left and manifest.STOP not in left["annotations"], "nor does the broker's refusal"
 
@@ -371,5 +372,5 @@ def test_a_task_that_is_ended_while_its_pod_is_made_leaves_none(
     monkeypatch.setattr(ClusterPods, "take", taken)
     with pytest.raises(AirflowException, match="was ended while pod"):
         operator.execute(world.context(**world.parameters))
-    until("it is gone", lambda: not world.names(), 30)
+    until("it is gone", lambda: not world.names(), 120)
     assert world.made() == [world.name(1)]

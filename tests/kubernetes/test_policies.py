@@ -77,14 +77,14 @@ def test_without_a_policy_all_reach_each_other(walls: Cluster) -> None:
     until(
         "kube-proxy knows the new service", lambda: reaches(walls, "a", "b.walls.svc", 80), 20
     )  # a pod is ready before it does
-    assert reaches(walls, "d", "b.walls.svc", 80, "outside")
+    until("the other namespace, too", lambda: reaches(walls, "d", "b.walls.svc", 80, "outside"))
 
 
 def test_what_no_policy_allows_is_refused_and_what_one_allows_goes_through(walls: Cluster) -> None:
     to_b = {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ["Egress"]}
     from_a = {"podSelector": {"matchLabels": {"app": "b"}}, "policyTypes": ["Ingress"]}
     walls.apply([policy("deny", DENY)])
-    until("the default is denied", lambda: not reaches(walls, "d", "b.walls.svc", 80, "outside"), 10)
+    until("the default is denied", lambda: not reaches(walls, "d", "b.walls.svc", 80, "outside"), 120)
     assert not reaches(walls, "a", "b.walls.svc", 80)
     assert not reaches(walls, "a", "d.outside.svc", 80)
     assert not reaches(walls, "a", "kubernetes.default.svc", 443)
@@ -121,7 +121,7 @@ def test_what_no_policy_allows_is_refused_and_what_one_allows_goes_through(walls
             ),
         ]
     )
-    until("the opening holds", lambda: reaches(walls, "a", "b.walls.svc", 80), 10)
+    until("the opening holds", lambda: reaches(walls, "a", "b.walls.svc", 80), 120)
     assert not reaches(walls, "c", "b.walls.svc", 80)
     assert not reaches(walls, "d", "b.walls.svc", 80, "outside")
     assert not reaches(walls, "a", "c.walls.svc", 80)
@@ -133,7 +133,7 @@ def test_what_no_policy_allows_is_refused_and_what_one_allows_goes_through(walls
             )
         ]
     )
-    until("another namespace is let in", lambda: reaches(walls, "d", "b.walls.svc", 80, "outside"), 10)
+    until("another namespace is let in", lambda: reaches(walls, "d", "b.walls.svc", 80, "outside"), 120)
 
 
 def test_a_pod_never_runs_a_moment_without_its_rules(walls: Cluster) -> None:
@@ -144,7 +144,7 @@ def test_a_pod_never_runs_a_moment_without_its_rules(walls: Cluster) -> None:
     until(
         "the pod ends",
         lambda: walls.get("pod", "early", "walls").get("status", {}).get("phase") in ("Succeeded", "Failed"),
-        30,
+        120,
     )
     assert walls.kubectl("logs", "early", "-n", "walls").strip() not in ("", "0")
 
@@ -163,7 +163,7 @@ def test_a_block_of_addresses_has_its_exceptions(walls: Cluster) -> None:
             policy("open", {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}),
         ]
     )
-    until("the block is open", lambda: reaches(walls, "d", b, 8000, "outside"), 10)
+    until("the block is open", lambda: reaches(walls, "d", b, 8000, "outside"), 120)
     assert not reaches(walls, "d", c, 8000, "outside")
 
 

@@ -149,7 +149,7 @@ class StandIn:
             body = await request.json()
             pod = self.pods[name]
             if body.get("metadata", {}).get("uid", pod["metadata"]["uid"]) != pod["metadata"]["uid"]:
-                return failure(409, "Conflict", "Precondition failed: UID in precondition")
+                return failure(422, "Invalid", 'Pod "x" is invalid: metadata.uid: Invalid value: field is immutable')
             for gate in body.get("spec", {}).get("schedulingGates", []):
                 assert gate["$patch"] == "delete"
                 pod["spec"]["schedulingGates"] = [
@@ -167,7 +167,7 @@ class StandIn:
                 return failure(404, "NotFound", f'pods "{name}" not found')
             body = json.loads(await request.body() or b"{}")
             if not body.get("preconditions", {}).items() <= self.pods[name]["metadata"].items():
-                return failure(409, "Conflict", "the precondition does not hold")
+                return failure(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
             pod = self.pods.pop(name)
             self.maps.pop(name, None)
             self.deleted.append((name, self._grace(body, request), pod["metadata"]["annotations"]))

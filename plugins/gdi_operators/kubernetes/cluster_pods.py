@@ -112,7 +112,8 @@ class ClusterPods:
         if status.ended or status.stopping:
             return None
         if needs_mark(pod, status, mode):
-            self.api.patch_pod(name, mark(mode, status.uid))
+            with contextlib.suppress(AbsentError):  # the deletion will say so
+                self.api.patch_pod(name, mark(mode, status.uid))
             time.sleep(self.config.mark_seconds)
         return status
 
