@@ -133,7 +133,7 @@ class Releases:
                 AuditEvent("release-refused", False, caller.actor, caller.run, caller.attempt, reason=str(error)[:500])
             )
             raise refusal([without_row(str(error))]) from None
-        scope = await asyncio.to_thread(half.scope, units)
+        scope = replace(await asyncio.to_thread(half.scope, units), pieces=past.pieces)
         if units and this.listed and not scope.fewest == scope.people == len(past.own):
             self.metrics.releases.labels("refused").inc()
             raise ProblemError(

@@ -5,7 +5,7 @@ gets. A switch turns one rule off.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
@@ -106,7 +106,13 @@ def _everything_once(node: DisclosureNode) -> Iterator[None]:
 
 @contextmanager
 def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
-    """The node without this one rule."""
+    """The node without this one rule; without both, where either of two (`one+other`) stops the attack."""
+    if "+" in rule:
+        with ExitStack() as stack:
+            for one in rule.split("+"):
+                stack.enter_context(switched_off(one, node))
+            yield
+        return
     if rule in set(Rule):
         with _pure(Rule(rule)):
             yield

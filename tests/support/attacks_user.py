@@ -75,7 +75,7 @@ async def three_sums_of_three_datasets(node: DisclosureNode) -> list[str]:
     return found
 
 
-@attack("user", "opening")
+@attack("user", "opening+parts")
 async def one_person_is_swapped_between_epochs(node: DisclosureNode) -> list[str]:
     """R + A and R + B: their difference is no union of parts."""
     first, second = [*PEOPLE[2:], 0], [*PEOPLE[2:], 1]
@@ -89,7 +89,7 @@ async def one_person_is_swapped_between_epochs(node: DisclosureNode) -> list[str
     return genotypes(before, after, lambda site: truth(site, 0) - truth(site, 1))
 
 
-@attack("user", "opening")
+@attack("user", "opening+parts")
 async def a_few_people_are_swapped_between_datasets(node: DisclosureNode) -> list[str]:
     first, second = [*PEOPLE[6:], 0, 2, 4], [*PEOPLE[6:], 1, 3, 5]
     await node.open_epoch("DS1", first)

@@ -4,49 +4,14 @@ the node's rules and what left before.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from gdi.releases.allele_counts.table import CLASSES, Row, Site
+from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, AlleleAnswer, of_cell, with_an
+from gdi.releases.allele_counts.beside import Beside, site_of
+from gdi.releases.allele_counts.table import Row, Site
 from gdi.releases.disclosure import genotypes, variants
 from gdi.releases.disclosure.floor import Range, enough, few
-from gdi.releases.disclosure.past import Numbers, Past
+from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
-from gdi.releases.kind import Cell, Rules
-
-SMALL, MISSING = "small", "missing"
-COPIES = 2  # of an allele, that one person has at most
-
-
-class AlleleAnswer(NamedTuple):
-    """An allele of a site as it is answered. `reason`: empty, SMALL or MISSING; `rare`: the allele that few people of
-    this node carry, `ref` or `alt`, where the reason is SMALL. `people`: carriers, carriers of any other allele, people
-    without a whole call, people with one allele, all: they stay in the node's ledger. `classes`: people by CLASSES,
-    empty where they stay.
-    """
-
-    key: str
-    chrom: str
-    pos: int
-    ref: str
-    alt: str
-    ac: Range
-    an: Range
-    reason: str = ""
-    rare: str = ""
-    people: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
-    classes: tuple[int, ...] = ()
-
-    @property
-    def cell(self) -> Cell:
-        """What the ledger remembers: ac_min, ac_max, an_min, an_max, the code of the reason, `people`, `classes`."""
-        code = CODES.index((self.reason, self.rare))
-        numbers = (self.ac.low, self.ac.high, self.an.low, self.an.high, code, *self.people, *self.classes)
-        return Cell(self.key, numbers)
-
-
-CODES = [("", ""), (SMALL, "alt"), (SMALL, "ref"), (MISSING, ""), (SMALL, "")]
-NOW = 10  # numbers of a cell without classes
-OLD = 23  # numbers of a cell that left before version 0.3: ac, an, seven classes, and what followed from them
+from gdi.releases.kind import Rules
 
 
 def key_of(row: Row, off: frozenset[Rule] = frozenset()) -> str:
@@ -55,29 +20,6 @@ def key_of(row: Row, off: frozenset[Rule] = frozenset()) -> str:
         return f"{variants.contig(row.chrom)}:{row.pos}:{row.ref.upper()}:{row.alt.upper()}"
     variant = variants.Variant(row.chrom, row.pos, row.ref, row.alt)
     return ":".join(map(str, variant)) if Rule.KEYS in off else variants.key(variant)
-
-
-def modern(numbers: Numbers) -> Numbers:
-    """A cell's numbers as they are written now, of those that a release before version 0.3 left."""
-    if len(numbers) in (NOW, NOW + len(CLASSES)):
-        return numbers
-    if len(numbers) != OLD:  # of a version that nobody runs: exact, of nobody knows how many people
-        return (numbers[0], numbers[0], *numbers[1:2] * 2, 0, 0, 0, 0, 0, 0)
-    ac, an, hom_ref, het, hom_alt, hemi_ref, hemi_alt, half, missing = numbers[:9]
-    half_alt = ac - het - 2 * hom_alt - hemi_alt
-    carriers, others = het + hom_alt + hemi_alt + half_alt, hom_ref + het + hemi_ref + half - half_alt
-    haploid, whole = hemi_ref + hemi_alt, hom_ref + het + hom_alt
-    return (ac, ac, an, an, 0, carriers, others, half + missing, haploid, whole + haploid + half + missing)
-
-
-def ac_exact(numbers: Numbers) -> bool:
-    """Whether a cell told AC."""
-    return numbers[0] == numbers[1]
-
-
-def an_exact(numbers: Numbers) -> bool:
-    """Whether a cell told AN."""
-    return numbers[2] == numbers[3]
 
 
 def carriers(row: Row) -> tuple[int, int]:
@@ -111,25 +53,17 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
         return [_unusable(row, site, rules) for row in site.rows]
     alone = len(site.rows) == 1 and not rules.off
     answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
-    if alone and answers[0].key not in past.cells and not rules.classes:
+    key = answers[0].key
+    if alone and not rules.classes and key not in past.cells and site_of(key) not in past.topics:
         return answers  # most sites
-    answers = [_same(one, past, rules) or _with_past(one, rules, past) for one in answers]
+    rest = Beside(past, rules, {one.key for one in answers})
+    answers = [_same(one, past, rules) or rest.answer(one) for one in answers]
     if rules.classes and _classes_pass(site, answers, rules, past):
         answers = [one._replace(classes=row[6:]) for one, row in zip(answers, site.rows, strict=True)]
     if any(not one.an.exact for one in answers if one.reason != MISSING):  # one AN for a site
         ranges = [one.an for one in answers if not one.an.exact and one.reason != MISSING]
-        answers = [_with_an(one, ranges[0]) if one.an.exact and one.reason != MISSING else one for one in answers]
+        answers = [with_an(one, ranges[0]) if one.an.exact and one.reason != MISSING else one for one in answers]
     return answers
-
-
-def _with_an(one: AlleleAnswer, an: Range) -> AlleleAnswer:
-    """The answer with an interval for AN. Where AC was told as what the rare reference leaves of AN, it would tell AN:
-    it is widened by as much.
-    """
-    ac = one.ac
-    if one.rare == "ref":
-        ac = Range(max(0, ac.low - (one.an.low - an.low)), ac.high + an.high - one.an.high)
-    return one._replace(ac=ac, an=an)
 
 
 def _unusable(row: Row, site: Site, rules: Rules) -> AlleleAnswer:
@@ -145,7 +79,7 @@ def _judge(site: Site, rules: Rules) -> list[AlleleAnswer]:
 
     def one(row: Row, ac: Range, reason: str = "", rare: str = "", calls: Range = an) -> AlleleAnswer:
         people = (*carriers(row), row.half_missing + row.missing, row.hemi_ref + row.hemi_alt, people_of(row))
-        return AlleleAnswer(key_of(row, off), *row[:4], ac, calls, reason, rare, people)
+        return AlleleAnswer(key_of(row, off), *row[:4], ac, calls, reason, rare, people, copies=row.ac)
 
     def mine(row: Row) -> int:
         return carriers(row)[0] if Rule.PEOPLE not in off else row.ac
@@ -190,50 +124,13 @@ def _judge_one(row: Row, rules: Rules) -> AlleleAnswer:
     incomplete, haploid = row.half_missing + row.missing, row.hemi_ref + row.hemi_alt
     everybody = row.hom_ref + row.het + row.hom_alt + haploid + incomplete
     people = (mine, others, incomplete, haploid, everybody)
-    return AlleleAnswer(key_of(row), row.chrom, row.pos, row.ref, row.alt, ac, an, reason, rare, people)
+    return AlleleAnswer(key_of(row), row.chrom, row.pos, row.ref, row.alt, ac, an, reason, rare, people, copies=row.ac)
 
 
 def _same(one: AlleleAnswer, past: Past, rules: Rules) -> AlleleAnswer | None:
     """The answer that left of this cohort before."""
     numbers = past.same(one.key, rules.off)
-    if numbers is None:
-        return None
-    low, high, an_low, an_high, code, mine, other, incomplete, haploid, everybody, *classes = modern(numbers)
-    reason, rare = CODES[code]
-    return one._replace(
-        ac=Range(low, high),
-        an=Range(an_low, an_high),
-        reason=reason,
-        rare=rare,
-        people=(mine, other, incomplete, haploid, everybody),
-        classes=tuple(classes),
-    )
-
-
-def _with_past(one: AlleleAnswer, rules: Rules, past: Past) -> AlleleAnswer:
-    """The answer beside what left of other cohorts."""
-    if one.reason == MISSING or one.key not in past.cells:
-        return one
-    past, floor = _modern(past, one.key), rules.floor
-    if one.an.exact:
-        new = one.cell.numbers
-        if not past.passes(one.key, new, an_exact, lambda n: n[7:9], floor, zero=True, off=rules.off):
-            low, high = past.around(one.key, an_exact, 2, COPIES) or (0, COPIES * one.people[4])
-            one = _with_an(one, Range(min(low, one.an.low), max(high, one.an.high)))
-    if one.ac.exact and not past.passes(one.key, one.cell.numbers, ac_exact, lambda n: n[5:7], floor, off=rules.off):
-        low, high = past.around(one.key, ac_exact, 0, COPIES) or (0, one.an.high)
-        one = one._replace(ac=Range(low, max(low, min(high, one.an.high))), reason=SMALL, rare="")
-    return one
-
-
-def _modern(past: Past, key: str) -> Past:
-    """This key's cells as they are written now."""
-    cells = past.cells.get(key)
-    if not cells or all(modern(numbers) is numbers for numbers in cells.values()):
-        return past
-    return Past(
-        past.own, past.number, past.cohorts, {key: {n: modern(numbers) for n, numbers in cells.items()}}, past.listed
-    )
+    return None if numbers is None else of_cell(one, numbers)
 
 
 def _classes_pass(site: Site, answers: list[AlleleAnswer], rules: Rules, past: Past) -> bool:
@@ -241,7 +138,7 @@ def _classes_pass(site: Site, answers: list[AlleleAnswer], rules: Rules, past: P
     left, and each class that there is, and each sum of genotype cells that follows, is at least the floor.
     """
     exact = all(one.ac.exact and one.an.exact and not one.reason for one in answers)
-    if not exact or any(_modern(past, one.key).others(one.key, ac_exact) for one in answers):
+    if not exact or any(past.statements(one.key) for one in answers):
         return False
     if any(past.same(one.key, rules.off) for one in answers):
         return False

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.allele_counts import check, remarks, table
-from gdi.releases.allele_counts.check import COPIES, MISSING, SMALL, AlleleAnswer
+from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, AlleleAnswer
 from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
@@ -135,7 +135,7 @@ def unlisted(scope: Scope, rules: Rules) -> dict[str, Any]:
     """What holds for each allele that a release of so many people does not list (JSON)."""
     most = COPIES * -(-scope.people // ROUNDED) * ROUNDED
     if rules.absent == "reference" and scope.complete:
-        return {"ac_max": COPIES * (rules.floor - 1), "an_max": most, "reason": SMALL}
+        return {"ac_max": min(most, scope.pieces * COPIES * (rules.floor - 1)), "an_max": most, "reason": SMALL}
     return {"ac_max": most, "an_max": most, "reason": MISSING}
 
 

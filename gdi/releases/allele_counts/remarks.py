@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from itertools import groupby
 
-from gdi.releases.allele_counts.check import AlleleAnswer
+from gdi.releases.allele_counts.answers import AlleleAnswer
 from gdi.releases.disclosure.variants import CHROMOSOMES, contig
 from gdi.releases.kind import Rules
 

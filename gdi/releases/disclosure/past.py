@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -34,7 +34,8 @@ def _linked(own: Cohort, cohorts: tuple[Cohort, ...]) -> tuple[int, ...]:
 @dataclass(frozen=True)
 class Past:
     """`cohorts`: those that something left of, by number; `own`: the cohort that asks, `number` its own where something
-    left of it. `cells`: by key, what left of each cohort. `listed`: the cohorts are people, not datasets.
+    left of it. `cells`: by key, what left of each cohort; `topics`: which keys are of one topic. `listed`: the cohorts
+    are people, not datasets.
     """
 
     own: Cohort = frozenset()
@@ -42,6 +43,25 @@ class Past:
     cohorts: Mapping[int, Cohort] = field(default_factory=dict)
     cells: Mapping[str, Mapping[int, Numbers]] = field(default_factory=dict)
     listed: bool = False
+    topics: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def statements(self, key: str) -> list[tuple[Cohort, Numbers]]:
+        """What left of other cohorts that share people with this one, or with one that does."""
+        return [
+            (self.cohorts[number], numbers)
+            for number, numbers in self.cells.get(key, {}).items()
+            if number in self.cohorts and number != self.number
+        ]
+
+    @property
+    def pieces(self) -> int:
+        """Into how many the cohort may have been cut by those that left."""
+        return 1 + sum(bool(self.own & cohort) for n, cohort in self.cohorts.items() if n != self.number)
+
+    def spoken(self, topic: str, keys: Collection[str]) -> bool:
+        """Whether anything but these keys of the topic left of this cohort's people."""
+        others = [key for key in self.topics.get(topic, ()) if key not in keys]
+        return any(self.own & self.cohorts[n] for key in others for n in self.cells[key] if n in self.cohorts)
 
     def same(self, key: str, off: frozenset[Rule] = frozenset()) -> Numbers | None:
         """What left of this very cohort: the answer to the same question."""

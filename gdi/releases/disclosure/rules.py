@@ -14,7 +14,8 @@ class Rule(StrEnum):
     CALLS = "calls"  # few people without a call make AN an interval
     CLASSES = "classes"  # genotype classes leave only where the descriptor says so
     SUMS = "sums"  # every 0/1 sum of genotype cells that the rows determine is checked
-    PARTS = "parts"  # every union of parts whose count can be computed passes the floor
+    PARTS = "parts"  # only pieces of which nothing was told are looked at, and each passes the floor
+    SITES = "sites"  # alleles of one site are asked together: one that left speaks for the others
     KEYS = "keys"  # contigs and alleles are normalised before they are compared
     SPLITS = "splits"  # the cells of a split leave all or none
     LEDGER = "ledger"  # what left of a cohort is answered again, never computed anew

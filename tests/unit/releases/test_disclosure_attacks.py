@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from gdi.releases.allele_counts.check import AlleleAnswer, answer
+from gdi.releases.allele_counts.answers import AlleleAnswer
+from gdi.releases.allele_counts.check import answer
 from gdi.releases.allele_counts.table import Row, Site
 from gdi.releases.disclosure.past import Numbers, Past
 from gdi.releases.disclosure.rules import Rule
