@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
@@ -173,9 +174,11 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
             f" Make one, or look it up, at [{address}/connect]({address}/connect?workflows={entry.workflow.name})."
         )
     params["grant"] = _param({**nullable, "title": "Grant", "description_md": grants})
-    params["ticket"] = _param(
-        {**nullable, "title": "Ticket", "description": "From your portal, instead of a grant. Good once."}
-    )
+    tickets = "From your portal, instead of a grant. Good once."
+    if address:
+        query = urlencode({"workflow": entry.workflow.name, "digest": entry.digest})
+        tickets += f" Or [make one here]({address}/connect/start?{query}): it is shown to you, and you copy it."
+    params["ticket"] = _param({**nullable, "title": "Ticket", "description_md": tickets})
     return params
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from gdi.contracts.grants import Ticket, TicketRequest
-from gdi.kit.canonical import sha256_hex
+from gdi.kit.canonical import canonical_json, sha256_hex
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, tickets
@@ -20,7 +20,14 @@ from token_broker.grants.parameters import datasets_of, hash_of
 
 MAX_PARAMETERS = 256 * 1024
 KEEP = 30 * 86400  # used tickets are remembered this long, so that a second use is named as such
+FORM_LIFETIME = 300.0  # seconds, of a ticket that a person copies into Airflow's form
+FORM = "form:"  # begins what such a ticket is bound to; of all others it is the parameters' hash
 AGAIN = "Make a new ticket: POST /v1/grants/{id}/tickets."
+
+
+def form_binding(datasets: list[str], digest: str) -> str:
+    """What a ticket for Airflow's form is bound to, at most 64 characters."""
+    return FORM + sha256_hex(canonical_json({"datasets": sorted(set(datasets)), "digest": digest}))[:59]
 
 
 class Tickets:
@@ -31,26 +38,37 @@ class Tickets:
         self, grant: str, user: str, request: TicketRequest, *, actor: str, lifetime: float | None = None
     ) -> Ticket:
         """A new ticket of the user's own, active grant, for a workflow and datasets that it covers."""
+        bound, datasets = hash_of(request.parameters), datasets_of(request.parameters)
+        values = {"workflow": request.workflow, "parameters_hash": bound, "dag_run_id": request.dag_run_id}
+        return await self._insert(grant, user, values, datasets, actor, lifetime or self._lifetime)
+
+    async def create_for_form(
+        self, grant: str, user: str, workflow: str, datasets: list[str], digest: str = "", *, actor: str
+    ) -> Ticket:
+        """A ticket for Airflow's form, where the user chooses the parameters: it is bound to these datasets, to the
+        version `digest` of the workflow (any where it is empty), and to the user by Airflow's own word for who started.
+        It lives FORM_LIFETIME at most.
+        """
+        bound = form_binding(datasets, digest)
+        values = {"workflow": workflow, "parameters_hash": bound, "dag_run_id": None}
+        lifetime = min(FORM_LIFETIME, self._lifetime)
+        return await self._insert(grant, user, values, datasets, actor, lifetime)
+
+    async def _insert(
+        self, grant: str, user: str, values: dict[str, str | None], datasets: list[str], actor: str, lifetime: float
+    ) -> Ticket:
         row = await self._grants.row(grant)
         if row is None or row["owner"] != user:
             raise not_yours(grant)
         row = await self._grants.serving(grant)
-        check_covers(row, request.workflow, datasets_of(request.parameters))
+        workflow = str(values["workflow"])
+        check_covers(row, workflow, datasets)
         ticket = "gdit_" + secrets.token_urlsafe(32)
-        expires = min(time.time() + (lifetime or self._lifetime), row["expires_at"])
+        expires = min(time.time() + lifetime, row["expires_at"])
+        fixed = {"hash": sha256_hex(ticket.encode()), "grant_id": grant, "owner": user, "expires_at": expires}
         async with self._store.write() as c:
-            await c.execute(
-                tickets.insert().values(
-                    hash=sha256_hex(ticket.encode()),
-                    grant_id=grant,
-                    owner=user,
-                    workflow=request.workflow,
-                    parameters_hash=hash_of(request.parameters),
-                    dag_run_id=request.dag_run_id,
-                    expires_at=expires,
-                )
-            )
-        await self._audit.record(actor, "ticket.create", owner=user, grant=grant, reason=f"workflow {request.workflow}")
+            await c.execute(tickets.insert().values(**fixed, **values))
+        await self._audit.record(actor, "ticket.create", owner=user, grant=grant, reason=f"workflow {workflow}")
         return Ticket(ticket=ticket, expires_at=expires)
 
     async def use(
@@ -60,6 +78,8 @@ class Tickets:
         *,
         workflow: str,
         phash: str,
+        datasets: list[str],
+        digest: str,
         dag_run_id: str,
         run_after: float | None = None,
         triggering_user: str | None,
@@ -93,13 +113,22 @@ class Tickets:
             raise await self._refuse(
                 row, run, "ticket-mismatch", f"This ticket is for another workflow than {workflow}."
             )
-        if row["parameters_hash"] != phash:
+        of_form = row["parameters_hash"].startswith(FORM)
+        if of_form and row["parameters_hash"] not in (form_binding(datasets, digest), form_binding(datasets, "")):
+            raise await self._refuse(
+                row,
+                run,
+                "ticket-mismatch",
+                "This ticket is for other datasets than those of this run, or for another version of the workflow.",
+            )
+        if not of_form and row["parameters_hash"] != phash:
             raise await self._refuse(
                 row, run, "ticket-mismatch", "This ticket is for other parameters than those of this run."
             )
         if row["dag_run_id"] is not None and row["dag_run_id"] != dag_run_id:
             raise await self._refuse(row, run, "ticket-mismatch", "This ticket is for another Airflow run id.")
-        if triggering_user is not None and triggering_user != row["owner"] and triggering_user not in portal_users:
+        nobody = triggering_user is None or triggering_user in portal_users
+        if triggering_user != row["owner"] and (of_form or not nobody):
             raise await self._refuse(
                 row, run, "ticket-mismatch", "This ticket belongs to another user than the one who started the run."
             )

@@ -132,6 +132,8 @@ class Runs:
                 run,
                 workflow=request.workflow,
                 phash=phash,
+                datasets=datasets_of(request.parameters),
+                digest=request.digest,
                 dag_run_id=request.dag_run_id,
                 run_after=request.run_after,
                 triggering_user=request.triggering_user,
@@ -146,7 +148,7 @@ class Runs:
                 403,
                 "ticket-needed",
                 "A start needs a ticket here: Airflow's word for who you are does not suffice.",
-                action="Make a ticket at your portal (POST /v1/grants/{id}/tickets) and start with it.",
+                action="Make a ticket at your portal, or by the link at the form's field Ticket, and start with it.",
             )
         row = await self._grants.row(request.grant)
         if row is None or request.triggering_user is None or row["owner"] != request.triggering_user:

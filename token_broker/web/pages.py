@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fastapi.responses import HTMLResponse
 
-from gdi.contracts.grants import Grant
+from gdi.contracts.grants import Grant, Ticket
 from gdi.kit.web import Pages
 
 PAGES = Pages("token_broker.web", style="/connect/style.css")
@@ -35,6 +35,15 @@ def consent(
 
 def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     return PAGES.render("grants.html", user=user, csrf=csrf, grants=found)
+
+
+def start(user: str, csrf: str, found: list[Grant], workflow: str, digest: str) -> HTMLResponse:
+    """The grants that cover a workflow, each with a form that makes a ticket."""
+    return PAGES.render("start.html", user=user, csrf=csrf, grants=found, workflow=workflow, digest=digest)
+
+
+def ticket(made: Ticket, workflow: str, datasets: list[str]) -> HTMLResponse:
+    return PAGES.render("ticket.html", ticket=made, workflow=workflow, datasets=datasets)
 
 
 def signed_out() -> HTMLResponse:

@@ -13,13 +13,15 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from gdi.contracts.grants import GrantRequest
-from gdi.contracts.ids import GrantId
+from gdi.contracts.ids import DIGEST, WORKFLOW_NAME, GrantId, matches
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import html_errors, style_sheet
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import Visa
 from token_broker.api import B
+from token_broker.authentication.callers import UserCaller
 from token_broker.broker import Broker
+from token_broker.grants.parameters import datasets_of
 from token_broker.web import pages, sessions
 from token_broker.web.sessions import SESSION
 
@@ -40,6 +42,20 @@ async def connect(b: B, workflows: Text = "", datasets: Text = "") -> Response:
     return await sessions.sign_in(b).start({"workflows": workflows[:1000], "datasets": datasets[:2000]})
 
 
+@router.get("/start")
+async def start(b: B, request: Request, workflow: Text = "", digest: Text = "") -> Response:
+    """From the field *Ticket* of Airflow's form: to the user's grants for this workflow, by signing in where needed."""
+    if not (matches(WORKFLOW_NAME, workflow) and (not digest or matches(DIGEST, digest))):
+        raise ProblemError(422, "invalid-request", "This link is not whole.", action="Open it from Airflow's form.")
+    if await sessions.session(b, request) is None:
+        return await sessions.sign_in(b).start({"start": workflow, "digest": digest})
+    return RedirectResponse(_grants_for(b, workflow, digest), status_code=303)
+
+
+def _grants_for(b: Broker, workflow: str, digest: str) -> str:
+    return f"{b.settings.public_url}/connect/grants?{urlencode({'workflow': workflow, 'digest': digest})}"
+
+
 @router.get("/callback")
 async def callback(
     b: B, request: Request, state: Text = "", code: Text = "", error: Text = "", iss: Text = ""
@@ -50,8 +66,12 @@ async def callback(
     flow = sessions.sign_in(b)
     signed_in = await flow.finish(request, state=state, code="" if error else code, iss=iss)
     pending = await b.grants.keep(signed_in.user, signed_in.tokens)
-    query = urlencode({k: v for k, v in signed_in.kept.items() if v})
-    response = RedirectResponse(f"{b.settings.public_url}/connect/consent?{query}", status_code=303)
+    kept = signed_in.kept
+    query = urlencode({k: v for k, v in kept.items() if v})
+    where = f"{b.settings.public_url}/connect/consent?{query}"
+    if workflow := kept.get("start"):
+        where = _grants_for(b, workflow, kept.get("digest", ""))
+    response = RedirectResponse(where, status_code=303)
     claims = {"sub": signed_in.user, "pending": pending, "csrf": secrets.token_urlsafe(24)}
     sessions.put(b, response, SESSION, claims)
     flow.end(response)
@@ -130,9 +150,28 @@ async def discard(b: B, request: Request) -> Response:
 
 
 @router.get("/grants")
-async def my_grants(b: B, request: Request) -> Response:
+async def my_grants(b: B, request: Request, workflow: Text = "", digest: Text = "") -> Response:
+    """All grants; with `workflow`, as the link of Airflow's form has it, those that cover it, to make a ticket with."""
     session = await _session(b, request)
-    return pages.grants(str(session["sub"]), str(session["csrf"]), await b.grants.list(str(session["sub"])))
+    found = await b.grants.list(str(session["sub"]))
+    if workflow:
+        found = [one for one in found if workflow in one.workflows and one.state == "active"]
+        return pages.start(str(session["sub"]), str(session["csrf"]), found, workflow, digest)
+    return pages.grants(str(session["sub"]), str(session["csrf"]), found)
+
+
+@router.post("/grants/{grant}/ticket")
+async def ticket(b: B, request: Request, grant: Annotated[GrantId, Path()]) -> Response:
+    """A ticket for Airflow's form, shown once, in the page's body only: no URL and no history has it."""
+    session, form = await sessions.checked_form(b, request)
+    user = UserCaller(str(session["sub"]), "connect")
+    b.limits.ticket(user)
+    workflow, digest = (form.get(name, [""])[0] for name in ("workflow", "digest"))
+    if not matches(WORKFLOW_NAME, workflow) or (digest and not matches(DIGEST, digest)):
+        raise ProblemError(422, "invalid-request", "The form is not whole.", action="Open it from Airflow's form.")
+    datasets = datasets_of({"datasets": form.get("datasets", [])})
+    made = await b.tickets.create_for_form(grant, user.sub, workflow, datasets, digest, actor=f"user:{user.sub}")
+    return pages.ticket(made, workflow, datasets)
 
 
 @router.post("/grants/{grant}/revoke")

@@ -5,14 +5,17 @@ browser.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
 from gdi.broker_client.client import BrokerClient
 from gdi.local_federation.aai.client import submit_login
-from tests.support.broker_kit import DATASETS, World
+from tests.support.broker_kit import DATASETS, DIGEST, USERS, World, refused
+from token_broker.grants.tickets import FORM_LIFETIME
 
 pytest_plugins = ["tests.support.broker_fixtures"]
 
@@ -65,6 +68,49 @@ def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx
     assert world.node_token("node-a", run.id).status_code == 200
     assert browser.post(f"/connect/grants/{grant}/revoke", data={"csrf": csrf(listing)}).status_code == 303
     assert alice.get_grant(grant).state == "revoked" and world.node_token("node-a", run.id).status_code == 403
+
+
+def test_a_ticket_for_airflows_form_is_the_users_own_once_and_for_what_was_chosen(
+    world: World, browser: httpx.Client, alice: BrokerClient
+) -> None:
+    """Each bound of it: refused outside, taken inside. The link carries no secret; the page is not kept anywhere."""
+    workflow, chosen = "allele-frequency", DATASETS["node-a"]
+    link = f"/connect/start?workflow={workflow}&digest={DIGEST}"
+    away = browser.get(link)
+    with httpx.Client(trust_env=False) as provider:
+        back = submit_login(provider, away.headers["location"], "alice", world.secrets["alice"])
+    page = browser.get(browser.get(back).headers["location"])
+    assert "give consent" in page.text, "no grant yet"
+    grant = world.grant(alice)
+    page = browser.get(browser.get(link).headers["location"])
+    assert f"/connect/grants/{grant.id}/ticket" in page.text
+    form = {"csrf": csrf(page), "workflow": workflow, "digest": DIGEST, "datasets": [chosen]}
+    assert browser.post(f"/connect/grants/{grant.id}/ticket", data={**form, "csrf": "x"}).status_code == 403
+    for wrong, status in (({"workflow": "gwas"}, 403), ({"datasets": ["DS-NONE"]}, 403), ({"datasets": []}, 422)):
+        assert browser.post(f"/connect/grants/{grant.id}/ticket", data={**form, **wrong}).status_code == status
+    made = browser.post(f"/connect/grants/{grant.id}/ticket", data=form)
+    assert made.status_code == 200 and made.headers["cache-control"] == "no-store" and "gdit_" not in str(made.url)
+    assert made.headers["referrer-policy"] in ("same-origin", "no-referrer")
+    (ticket,) = re.findall(r"gdit_[\w-]{43}", made.text)
+    asked: dict[str, Any] = {
+        "triggering_user": USERS["alice"],
+        "parameters": {"datasets": [chosen], "region": "2:1-2"},
+        "digest": DIGEST,
+    }
+    for changes in (
+        {"triggering_user": USERS["bob"]},
+        {"triggering_user": None},
+        {"parameters": {"datasets": list(DATASETS.values())}},
+        {"digest": "sha256:" + "b" * 64},
+    ):
+        assert refused(world.admit, ticket, **{**asked, **changes}).slug == "ticket-mismatch"
+    run = world.admit(ticket, **asked)
+    assert run.user == USERS["alice"] and run.datasets == [chosen]
+    assert refused(world.admit, ticket, **asked).slug == "ticket-used"
+    late = re.findall(r"gdit_[\w-]{43}", browser.post(f"/connect/grants/{grant.id}/ticket", data=form).text)[0]
+    with sqlite3.connect(world.folder / "broker.db", timeout=60) as database:
+        database.execute("UPDATE tickets SET expires_at = expires_at - ? WHERE used_run IS NULL", (FORM_LIFETIME,))
+    assert refused(world.admit, late, **asked).slug == "ticket-expired"
 
 
 def test_a_schedule_of_the_form_is_kept_shown_and_checked(

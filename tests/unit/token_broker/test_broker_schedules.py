@@ -93,6 +93,8 @@ async def test_a_due_start_is_handed_out_once_with_a_ticket_for_that_run_only(wo
     use = {
         "workflow": "w",
         "phash": (await world.row(tickets))["parameters_hash"],
+        "datasets": ["D"],
+        "digest": "",
         "triggering_user": None,
         "portal_users": set(),
     }
@@ -307,6 +309,8 @@ async def test_a_start_that_airflow_has_taken_does_not_expire(
         "r-1",
         workflow="w",
         phash=hash_of(wanted.parameters),
+        datasets=["D"],
+        digest="",
         dag_run_id="run-1",
         run_after=taken,
         triggering_user="alice",
