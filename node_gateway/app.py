@@ -4,18 +4,17 @@ one for its monitoring.
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, Response
 
 from gdi.kit.measured import Measured
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from node_gateway import datasets, logs
+from node_gateway.committee import routes as committee
 from node_gateway.context import Gateway
 from node_gateway.data import door, htsget_routes
 from node_gateway.data import routes as data
@@ -44,6 +43,7 @@ def public_app(gateway: Gateway) -> FastAPI:
         datasets.router,
         release.router,
         logs.router,
+        committee.router,  # before the review, below whose path it lies
         review.router,
         workloads.router,
     ):
@@ -113,19 +113,7 @@ def internal_app(gateway: Gateway) -> FastAPI:
         app.include_router(door.router(gateway, secret))
     app.include_router(review.internal_router(gateway))
 
-    @app.get("/audit")
-    async def audit(
-        after: Annotated[int, Query(ge=0)] = 0, run: str = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
-    ) -> Response:
-        """JSON lines, oldest first; each `hash` is SHA-256 over `previous`, a newline and the entry's canonical
-        JSON.
-        """
-
-        async def lines() -> AsyncIterator[bytes]:
-            async for entry in gateway.audit.lines(after=after, run=run, limit=limit):
-                yield json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+    app.include_router(committee.internal_router(gateway))
 
     @app.post("/housekeeping")
     async def housekeeping() -> dict[str, Any]:

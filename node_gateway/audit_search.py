@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from node_gateway.audit import Audit
 from node_gateway.db import store as db
 
+LOOKED_AT = 20_000
 SHOWN = ("action", "actor", "run", "attempt", "task", "dataset", "what", "reason", "workflow")
 
 
@@ -82,6 +83,30 @@ async def search(database: db.GatewayDatabase, wanted: AuditFilter, *, limit: in
             found += 1
             if found == limit:
                 return
+
+
+async def latest(
+    database: db.GatewayDatabase, wanted: AuditFilter, *, before: int | None, limit: int
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Entries that fit, the latest first, at most `limit`, and the number before which to go on, None at the end. At
+    most `LOOKED_AT` lines are looked at in one go.
+    """
+    column = db.audit.c
+    query = sa.select(column.number, column.line).where(column.time >= wanted.since).order_by(column.number.desc())
+    if wanted.until < float("inf"):
+        query = query.where(column.time <= wanted.until)
+    if before is not None:
+        query = query.where(column.number < before)
+    found: list[dict[str, Any]] = []
+    looked_at = last = 0
+    async with database.read() as connection:
+        async for row in await connection.stream(query.limit(LOOKED_AT)):
+            entry, last, looked_at = json.loads(row.line), row.number, looked_at + 1
+            if wanted.fits(entry):
+                found.append(entry)
+                if len(found) == limit:
+                    return found, last
+    return found, last if looked_at == LOOKED_AT else None
 
 
 def moment(text: str) -> float:

@@ -20,6 +20,7 @@ from node_gateway.broker import BrokerConnection
 from node_gateway.db import store as db
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
+from node_gateway.stops import NodeStops
 
 MAX_TOKEN = 16 * 1024
 MAX_FENCES = 20_000
@@ -116,9 +117,11 @@ class Authenticator:
         audience: str,
         issuer: str,
         own: OwnTokens | None = None,
+        stops: NodeStops | None = None,
     ) -> None:
         self._keys, self._broker, self.fences, self._audit = keys, broker, fences, audit
         self._node, self._audience, self._issuer, self._own = node, audience, issuer, own
+        self._stops = stops
 
     async def caller(self, request: Request, scope: Scope) -> Caller:
         """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where
@@ -216,6 +219,8 @@ class Authenticator:
                 action="Another workload of the run does this.",
             )
         await self._not_fenced(caller, scope)
+        if self._stops is not None and scope != "close":  # what was stopped can still be closed
+            await self._stops.check(caller.run, caller.user)
         if caller.own:
             await self._ordered(caller, scope)
         elif scope != "close":  # what the broker has closed already must still be closable here

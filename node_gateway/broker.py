@@ -19,6 +19,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy, acall_again
 
 MAX_CACHED_RUNS = 10_000
+ENROLMENT_FRESH = 120.0  # seconds
 
 
 def assertion(key: SigningKey, node: str, issuer: str) -> str:
@@ -36,6 +37,7 @@ class BrokerConnection:
         self.wait = wait
         self._runs: OrderedDict[str, tuple[Run, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Lock] = {}
+        self._enrolment, self._enrolment_until = ("", ""), float("-inf")
 
     async def open_run(self, run: str, attempt: int) -> Run:
         """The run, open at `attempt` or later and with this node in its plan. ProblemError 403 (closed, unknown, not
@@ -60,6 +62,37 @@ class BrokerConnection:
                 action="Have the attempt admitted first.",
             )
         return known
+
+    async def enrolment(self, placement: str) -> str:
+        """Whether the broker knows this node by its key: `ok`, or what the operator does about it; asked at most once
+        in `ENROLMENT_FRESH` seconds, and more often while it does not.
+        """
+        now = time.monotonic()
+        if now < self._enrolment_until and self._enrolment[0] == placement:
+            return self._enrolment[1]
+        found = await self._enrolled(placement)
+        self._enrolment = placement, found
+        self._enrolment_until = now + (ENROLMENT_FRESH if found == "ok" else ENROLMENT_FRESH / 6)
+        return found
+
+    async def _enrolled(self, placement: str) -> str:
+        try:
+            known = {status.node: status for status in (await self._client.nodes()).nodes}
+        except ProblemError as error:
+            if error.problem.status == 401:
+                return (
+                    "not enrolled: the broker does not know this node's key; give its operator what"
+                    " `node-gateway init-key` prints, with NODE_ID, PUBLIC_URL and the datasets"
+                )
+            return f"not known ({error.slug})"
+        except httpx.HTTPError as error:
+            return f"not known (broker away: {type(error).__name__})"
+        status = known.get(self._node)
+        if status is None:
+            return f"not enrolled: the broker knows no node {self._node}"
+        if status.placement != placement:
+            return f"placement differs: the enrolment says {status.placement}, the policy {placement}"
+        return "ok"
 
     def forget(self, run: str) -> None:
         self._runs.pop(run, None)

@@ -46,6 +46,7 @@ from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
 from node_gateway.review.sign_in import ReviewSignIn
 from node_gateway.settings import DatabaseSettings, Settings, s3_credentials
+from node_gateway.stops import NodeStops
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
 from node_gateway.tasks.tes_client import UpstreamTes
@@ -77,6 +78,7 @@ class Gateway:
     keys: RemoteKeys
     health: Health
     workloads: NodePods
+    stops: NodeStops
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
     _oidc_http: httpx.AsyncClient
@@ -117,6 +119,7 @@ class Gateway:
         keys = RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", keys_http)
         fences = Fences(database)
         orders = NodeOrders(database)
+        stops = NodeStops(database, audit)
         auth = Authenticator(
             keys,
             broker,
@@ -126,6 +129,7 @@ class Gateway:
             audience=settings.public_url,
             issuer=settings.issuer,
             own=OwnTokens(key, orders, policy),
+            stops=stops,
         )
         workloads = NodePods(
             settings.node_id, settings.public_url, key, pod_issuer(settings), orders, policy, broker_http, audit
@@ -168,10 +172,17 @@ class Gateway:
         sign_in = ReviewSignIn.of(settings, key, oidc_http, UsedIds(database, db.used_ids))
         retention = Retention(database, locks, policy, workspace, broker_http, audit, reviews)
         metrics.policy_problem.set_function(lambda: float(bool(policy.problem or policy.datasets.problem)))
-        health = Health(database, keys, {"tes": tes, "archive": archive, "storage": workspace}, policy, audit)
+        health = Health(
+            database,
+            keys,
+            {"tes": tes, "archive": archive, "storage": workspace},
+            policy,
+            audit,
+            broker.enrolment,
+        )
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
-        return cls(*known, *doing, keys, health, workloads, broker_http, keys_http, oidc_http, threads)
+        return cls(*known, *doing, keys, health, workloads, stops, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):

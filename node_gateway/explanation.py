@@ -72,6 +72,12 @@ def of_policy(policy: Policy) -> list[str]:
         f"A person looks at every release first: {len(policy.reviewers)} may."
         if policy.review or policy.unattested
         else "Releases leave without a person's look, unless a workflow asks for it.",
+        f"Members of the access committee, who see uses and stop runs and people: {_list(policy.committee)}."
+        if policy.committee
+        else "No access committee sees the uses of this node's data: `committee` is empty.",
+        f"Nobody runs here who is {_list([*policy.veto.users, *policy.veto.organisations])}."
+        if policy.veto.users or policy.veto.organisations
+        else "Nobody is vetoed.",
         f"A run's workspace is emptied {policy.retention_days:g} days after its end."
         if policy.retention_days is not None
         else "Workspaces are never emptied: `retention_days` is not set.",

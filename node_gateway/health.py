@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,6 +43,7 @@ class Health:
     parts: dict[str, Part]
     policy: PolicyFile
     audit: Audit
+    enrolment: Callable[[str], Awaitable[str]] | None = None  # of BrokerConnection
     checks: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -64,7 +65,10 @@ class Health:
         async def alive(part: Part) -> str:
             return "ok" if await part.alive() else "away"
 
+        placement = self.policy.current().placement
         checks: dict[str, Awaitable[str]] = {"database": database(), "broker": broker()}
+        if self.enrolment is not None:
+            checks["enrolment"] = self.enrolment(placement)
         checks |= {name: alive(part) for name, part in self.parts.items()}
         found = await asyncio.gather(*(_bounded(check) for check in checks.values()))
         self.policy.current()

@@ -93,6 +93,13 @@ class NodeOrders:
         async with self._db.read() as connection:
             return [epoch.facts for epoch in await store.all_epochs(connection)]
 
+    async def stopped(self, run: str, user: str) -> str | None:
+        """Why the node's access committee stopped this run or this user; None where it did not."""
+        c = db.stops.c
+        query = sa.select(c.reason).where(c.lifted_at.is_(None), sa.or_(c.run == run, c.person == user)).limit(1)
+        async with self._db.read() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()
+
     async def add(self, claims: OrderClaims, broker_generation: int) -> bool:
         """Whether it is new: False where the order is here already, or its nonce was used for another."""
         values = {

@@ -63,56 +63,90 @@ class ReleasePolicy(Frozen):
 
 
 class Policy(Frozen):
-    """`placement: node` (the default): the node's own agent starts Snakemake (docs/install.md); then `workflows` lists
-    what was approved (`{name, digest}`, `{approved_by: KEY-ID}` of an `approvers` entry, `signatures` of them; `"*"`
-    for any workflow, whose releases all wait for a person), an empty list admits none, `blocked` wins, `veto` names who
-    is not served, and `visa_issuers` whose visas count. `progress`: what is told of jobs; `error_lines`: also lines of
-    input.
-
-    `placement: coordinator`: the coordinator starts Snakemake, and what it says of user and workflow nobody here can
-    prove. So each release waits for a person and error classes are closed, unless `accept_unattested` says in words
-    why the coordinator is believed.
-
-    `images` are shell patterns (`*` matches `/` too) and nothing runs without one. `workflows` are `name` or
-    `name@sha256:…`; empty allows all.
-
-    `max_task_bytes` is of one task as it is sent (JSON), `max_run_bytes` of all tasks of a run together.
-
-    `floor` is the fewest people that a number may be about; zero does not pass. `logs: open` lets anyone read what
-    tasks print: for open data only. `review: true` lets nothing leave before one of `reviewers` (LS AAI subs) approved
-    it at `/review`; a workflow may ask for the same. What nobody looked at for `review_days` is refused.
-    Of a failed task of a workflow that `workflows` or `error_workflows` names, `error_classes` pass, with the line
-    where `error_lines` says so; of all others `TaskFailed`. `retention_days` after a run ended its workspace is
-    emptied; without it, never.
+    """What the operator lets strangers do; each field says what it is (docs/node-settings.md is made of them). What is
+    not allowed is refused.
     """
 
-    images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(default_factory=list, max_length=1000)
-    max_cpu_cores: int = Field(default=8, ge=1)
-    max_ram_gb: float = Field(default=32, gt=0)
-    max_disk_gb: float = Field(default=200, gt=0)
-    max_inputs: int = Field(default=1000, ge=1, le=100_000)
-    max_tasks_per_run: int = Field(default=20_000, ge=1)
-    max_task_bytes: int = Field(default=1024 * 1024, ge=1024, le=8 * 1024 * 1024)
-    max_run_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
-    workflows: list[WorkflowEntry] = Field(default_factory=list, max_length=10_000)
-    placement: Placement = "node"
-    accept_unattested: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = ""
-    blocked: list[Digest] = Field(default_factory=list, max_length=10_000)
-    approvers: list[Approver] = Field(default_factory=list, max_length=100)
-    signatures: int = Field(default=1, ge=1, le=20)
-    veto: Veto = Field(default_factory=Veto)
-    visa_issuers: list[VisaIssuer] = Field(default_factory=list, max_length=100)
-    progress: Literal["rules", "jobs"] = "jobs"
-    error_lines: bool = False
-    floor: int = Field(default=5, ge=1, le=1_000_000)
-    logs: Literal["nobody", "open"] = "nobody"
-    releases: ReleasePolicy = Field(default_factory=ReleasePolicy)
-    error_classes: list[ErrorClass] = Field(default_factory=lambda: list(CATALOGUE), max_length=200)
-    error_workflows: list[WorkflowAt] = Field(default_factory=list, max_length=10_000)
-    review: bool = False
-    review_days: float = Field(default=30, gt=0, le=36_500)
-    retention_days: float | None = Field(default=None, ge=0, le=36_500)
-    reviewers: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(default_factory=list, max_length=1000)
+    images: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="shell patterns of images that tasks may run (`*` matches `/` too); nothing runs without one",
+    )
+    max_cpu_cores: int = Field(default=8, ge=1, description="of a task")
+    max_ram_gb: float = Field(default=32, gt=0, description="of a task")
+    max_disk_gb: float = Field(default=200, gt=0, description="of a task")
+    max_inputs: int = Field(default=1000, ge=1, le=100_000, description="files of a task")
+    max_tasks_per_run: int = Field(default=20_000, ge=1, description="how many")
+    max_task_bytes: int = Field(
+        default=1024 * 1024, ge=1024, le=8 * 1024 * 1024, description="of one task as it is sent (JSON)"
+    )
+    max_run_bytes: int = Field(default=256 * 1024 * 1024, ge=1024, description="of all tasks of a run together")
+    workflows: list[WorkflowEntry] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="names, `name@sha256:…`, `{name, digest}`, `{approved_by: KEY-ID}`; empty allows all in placement"
+        ' `coordinator`, and none in `node`, where `"*"` is any, with review',
+    )
+    placement: Placement = Field(
+        default="node",
+        description="`node`: the node's own agent starts Snakemake (docs/install.md); `coordinator`: the centre does,"
+        " and nobody here can prove what it says of user and workflow: each release waits for a person, error classes"
+        " are closed",
+    )
+    accept_unattested: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] = Field(
+        default="", description="in placement `coordinator`: why its word is believed all the same, in words"
+    )
+    blocked: list[Digest] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="digests of workflows that never run here; it wins over everything",
+    )
+    approvers: list[Approver] = Field(
+        default_factory=list, max_length=100, description="keys of reviewers whose signature approves a workflow"
+    )
+    signatures: int = Field(default=1, ge=1, le=20, description="of how many of them")
+    veto: Veto = Field(default_factory=Veto, description="who is not served: `users` (LS AAI subs), `organisations`")
+    visa_issuers: list[VisaIssuer] = Field(
+        default_factory=list, max_length=100, description="whose visas count in placement `node`: `{iss, jku}`"
+    )
+    progress: Literal["rules", "jobs"] = Field(
+        default="jobs", description="what the centre is told: of each job, or of rules only"
+    )
+    error_lines: bool = Field(default=False, description="whether a failed task tells the line of its input")
+    floor: int = Field(
+        default=5, ge=1, le=1_000_000, description="the fewest people that a number may be about; zero does not pass"
+    )
+    logs: Literal["nobody", "open"] = Field(
+        default="nobody", description="`open` lets anyone read what tasks print: for open data only"
+    )
+    releases: ReleasePolicy = Field(
+        default_factory=ReleasePolicy, description="which kinds may leave, and how large a file their checks look at"
+    )
+    error_classes: list[ErrorClass] = Field(
+        default_factory=lambda: list(CATALOGUE),
+        max_length=200,
+        description="that a named workflow may tell of; of all others `TaskFailed`",
+    )
+    error_workflows: list[WorkflowAt] = Field(
+        default_factory=list, max_length=10_000, description="further workflows whose error classes are told"
+    )
+    review: bool = Field(
+        default=False,
+        description="nothing leaves before one of `reviewers` approved it at `/review`; a workflow may ask"
+        " for the same",
+    )
+    review_days: float = Field(default=30, gt=0, le=36_500, description="what nobody looked at for so long is refused")
+    retention_days: float | None = Field(
+        default=None, ge=0, le=36_500, description="after a run ended its workspace is emptied; without it, never"
+    )
+    reviewers: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+        default_factory=list, max_length=1000, description="LS AAI subs"
+    )
+    committee: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="LS AAI subs that see uses at `/review/uses`, and stop runs and people there",
+    )
 
     @property
     def unattested(self) -> bool:

@@ -24,8 +24,13 @@ class DatabaseSettings(EnvironmentSettings):
 
     model_config = SettingsConfigDict(env_prefix="NODE_GATEWAY_")
 
-    database_url: str = Field(pattern=r"^(sqlite\+aiosqlite:///.+|postgresql\+asyncpg://.+)$", repr=False)
-    database_password_file: Path | None = None
+    database_url: str = Field(
+        pattern=r"^(sqlite\+aiosqlite:///.+|postgresql\+asyncpg://.+)$",
+        repr=False,
+        description="`sqlite+aiosqlite:///PATH` serves one gateway; `postgresql+asyncpg://USER@HOST/NAME` as"
+        " many as share it",
+    )
+    database_password_file: Path | None = Field(default=None, description="PostgreSQL's password")
 
     def database_password(self) -> str | None:
         """The password in its file, where one is named. SettingsError where that is not fit."""
@@ -35,89 +40,134 @@ class DatabaseSettings(EnvironmentSettings):
 
 
 class Settings(DatabaseSettings):
-    """`NODE_GATEWAY_<NAME>`. URLs have no trailing slash; times are seconds.
-
-    `PUBLIC_URL` is the audience of run tokens. Exactly one of `INTERNAL_SOCKET` and `INTERNAL_PORT` (loopback unless
-    `INTERNAL_HOST` says otherwise) is the listener for this node's TES and operators; with `INTERNAL_TLS_…` only
-    clients with a certificate of that authority get in. `OPERATIONS_PORT` (at `OPERATIONS_HOST`) is one more listener,
-    for monitoring: `/metrics`, and `/readyz` with its reasons, which the internal one has too. `SDA_PREFIX` is `s3` for
-    archives newer than v0.3.179. `DATASETS_FOLDER` has the descriptors of datasets, `datasets` beside the policy
-    unless it is set.
-    `SDA_API`: of the archive's download service. `SDA_OTHER_URLS` (JSON list): further servers of the same archive,
-    asked where one is down.
-    `DOOR_SECRET_FILE`: a secret of 32 letters or more, for an nginx before the bytes (`node-gateway nginx-config`).
-    `SLOW_READER_SECONDS`: for so long a TES may take nothing of a download before it is cut off.
-    `HTSGET_URL`: the archive's htsget server (before `/reads`); without it `htsget://` inputs are refused.
-    `HTSGET_BLOCK_URLS` (JSON list): where else its tickets may lead. `HTSGET_ENCRYPTION`: `header`, the server gives
-    Crypt4GH for the key in `Client-Public-Key`; `scheme`, it needs `encryptionScheme=C4GH` too (htsget-rs); `none`, it
-    gives plain data, which then cross the node's own network.
-    `OIDC_…`: where reviewers sign in (`/review`; redirect URI `PUBLIC_URL/review/callback`); without it only the
-    internal listener takes decisions. `OIDC_CLIENT_KEY_FILE` is a private key (private_key_jwt), in place of a secret.
-    `LAUNCHER_…`: for `node-gateway agent`, which starts Snakemake here (policy `placement: node`): with
-    `LAUNCHER=process` the process host's control socket, with `pods` the pods of the cluster around the agent as
-    `LAUNCHER_PODS_FILE` says (gdi.pods.config); and who signs their identity tokens, by a key set in a file, or at an
-    API server's `LAUNCHER_JWKS_URL` with its authority and the token that it wants; `AGENT_FOLDER` keeps workflows'
-    files, and `AGENT_GATEWAY_URL` is where the agent finds this gateway (loopback and `PORT` unless it is set).
-    `DATABASE_URL`: an SQLite file serves one gateway; PostgreSQL (`postgresql+asyncpg://user@host/name`, the password
-    in `DATABASE_PASSWORD_FILE`) as many as share it.
+    """`NODE_GATEWAY_<NAME>`; each field says what it is (docs/node-settings.md is made of them). URLs have no trailing
+    slash; times are seconds; secrets are files of mode 0600.
     """
 
-    node_id: NodeId
-    host: str = "127.0.0.1"
-    port: int = Field(ge=1, le=65535)
-    public_url: HttpUrl
-    internal_socket: Path | None = None
-    internal_host: str = "127.0.0.1"
-    internal_port: int | None = Field(default=None, ge=1, le=65535)
-    internal_tls_cert_file: Path | None = None
-    internal_tls_key_file: Path | None = None
-    internal_client_ca_file: Path | None = None
-    operations_host: str = "127.0.0.1"
-    operations_port: int | None = Field(default=None, ge=1, le=65535)
-    broker_url: HttpUrl
-    broker_issuer: HttpUrl | None = None
-    key_file: Path
-    policy_file: Path
-    datasets_folder: Path | None = None
-    tes_url: HttpUrl
-    tes_user: str = Field(min_length=1, max_length=200)
-    tes_password_file: Path
-    tes_public_key_file: Path
-    tes_flavour: Literal["ga4gh", "funnel"] = "ga4gh"
-    sda_url: HttpUrl
-    sda_api: Literal["v1", "v2"] = "v1"
-    sda_other_urls: list[HttpUrl] = Field(default=[], max_length=20)
-    sda_prefix: Literal["s3-encrypted", "s3"] = "s3-encrypted"
-    htsget_url: HttpUrl | None = None
-    htsget_block_urls: list[HttpUrl] = Field(default=[], max_length=20)
-    htsget_encryption: Literal["header", "scheme", "none"] = "header"
-    s3_endpoint: HttpUrl
-    s3_region: str = "us-east-1"
-    s3_credentials_file: Path
-    workspace_bucket: BucketName
-    release_bucket: BucketName
-    oidc_issuer: HttpUrl | None = None
-    oidc_client_id: str | None = Field(default=None, min_length=1, max_length=200)
-    oidc_client_key_file: Path | None = None
-    oidc_client_secret_file: Path | None = None
-    launcher: Literal["process", "pods"] = "process"
-    launcher_pods_file: Path | None = None
-    launcher_socket: Path | None = None
-    launcher_issuer: str | None = Field(default=None, max_length=300)
-    launcher_jwks_file: Path | None = None
-    launcher_jwks_url: str | None = Field(default=None, max_length=300, pattern=r"^https://[^\s?#@]+$")
-    launcher_ca_file: Path | None = None
-    launcher_token_file: Path | None = None
-    launcher_subject: str = Field(default="system:serviceaccount:gdi:snakemake", max_length=300)
-    agent_folder: Path | None = None
-    agent_gateway_url: HttpUrl | None = None
-    agent_max_runs: int = Field(default=20, ge=1, le=10_000)
-    run_check_seconds: float = Field(default=5, ge=0, le=60)
-    broker_wait_seconds: float = Field(default=20, ge=0, le=300)
-    shutdown_seconds: int = Field(default=20, ge=1, le=600)
-    door_secret_file: Path | None = None
-    slow_reader_seconds: float = Field(default=300, ge=1, le=86400)
-    max_streams: int = Field(default=64, ge=1, le=10_000)
+    node_id: NodeId = Field(description="the node's id, as the broker's enrolment has it")
+    host: str = Field(
+        default="127.0.0.1", description="where runs reach the gateway; behind a reverse proxy the loopback"
+    )
+    port: int = Field(ge=1, le=65535, description="of the public listener")
+    public_url: HttpUrl = Field(
+        description="the audience of run tokens, without a slash at its end: what the enrolment has as `gateway_url`"
+    )
+    internal_socket: Path | None = Field(
+        default=None, description="the listener for the TES and operators; exactly one of this and `INTERNAL_PORT`"
+    )
+    internal_host: str = Field(default="127.0.0.1", description="of `INTERNAL_PORT`")
+    internal_port: int | None = Field(
+        default=None, ge=1, le=65535, description="the listener for the TES and operators, as a port"
+    )
+    internal_tls_cert_file: Path | None = Field(
+        default=None, description="with the next two: only clients with a certificate of that authority get in"
+    )
+    internal_tls_key_file: Path | None = Field(default=None, description="the certificate's key")
+    internal_client_ca_file: Path | None = Field(default=None, description="the authority of clients' certificates")
+    operations_host: str = Field(default="127.0.0.1", description="of `OPERATIONS_PORT`")
+    operations_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="one more listener, for monitoring: `/metrics`, and `/readyz` with its reasons",
+    )
+    broker_url: HttpUrl = Field(description="the token broker's address")
+    broker_issuer: HttpUrl | None = Field(
+        default=None, description="the broker's public URL, where the gateway reaches it by another"
+    )
+    key_file: Path = Field(description="the node's own key, which `node-gateway init-key FILE` makes")
+    policy_file: Path = Field(description="what strangers may do here (below)")
+    datasets_folder: Path | None = Field(
+        default=None, description="descriptors of datasets; `datasets` beside the policy where nothing is said"
+    )
+    tes_url: HttpUrl = Field(description="the node's own TES, before `/ga4gh/tes/v1`")
+    tes_user: str = Field(min_length=1, max_length=200, description="the gateway's user there")
+    tes_password_file: Path = Field(description="its password")
+    tes_public_key_file: Path = Field(description="the Crypt4GH public key to which the TES's data is encrypted")
+    tes_flavour: Literal["ga4gh", "funnel"] = Field(
+        default="ga4gh", description="`funnel`: knows that it keeps capabilities out of its listings"
+    )
+    sda_url: HttpUrl = Field(description="the archive's download service")
+    sda_api: Literal["v1", "v2"] = Field(default="v1", description="its version")
+    sda_other_urls: list[HttpUrl] = Field(
+        default=[],
+        max_length=20,
+        description="further servers of the same archive, asked where one is down (JSON list)",
+    )
+    sda_prefix: Literal["s3-encrypted", "s3"] = Field(
+        default="s3-encrypted", description="`s3` for archives newer than v0.3.179"
+    )
+    htsget_url: HttpUrl | None = Field(
+        default=None,
+        description="the archive's htsget server, before `/reads`; without it `htsget://` inputs are refused",
+    )
+    htsget_block_urls: list[HttpUrl] = Field(
+        default=[], max_length=20, description="where else its tickets may lead (JSON list)"
+    )
+    htsget_encryption: Literal["header", "scheme", "none"] = Field(
+        default="header",
+        description="`header`: Crypt4GH for the key in `Client-Public-Key`; `scheme`: it needs"
+        " `encryptionScheme=C4GH` too (htsget-rs); `none`: plain data, which then cross the node's own network",
+    )
+    s3_endpoint: HttpUrl = Field(description="the node's own S3")
+    s3_region: str = Field(default="us-east-1", description="its region")
+    s3_credentials_file: Path = Field(description='`{"access_key": …, "secret_key": …}`')
+    workspace_bucket: BucketName = Field(description="intermediate files; they never leave")
+    release_bucket: BucketName = Field(description="what was released; another bucket than the workspace")
+    oidc_issuer: HttpUrl | None = Field(
+        default=None,
+        description="where reviewers and the access committee sign in (`/review`); without it only the"
+        " internal listener takes decisions",
+    )
+    oidc_client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="the client there; its redirect URI is `PUBLIC_URL/review/callback`",
+    )
+    oidc_client_key_file: Path | None = Field(
+        default=None, description="its private key (private_key_jwt); this or the secret"
+    )
+    oidc_client_secret_file: Path | None = Field(default=None, description="its secret")
+    launcher: Literal["process", "pods"] = Field(
+        default="process",
+        description="how `node-gateway agent` starts Snakemake (policy `placement: node`): by a process host, or as"
+        " pods of the cluster around it",
+    )
+    launcher_pods_file: Path | None = Field(
+        default=None, description="for `pods`: what they are like (gdi.pods.config)"
+    )
+    launcher_socket: Path | None = Field(default=None, description="for `process`: the process host's control socket")
+    launcher_issuer: str | None = Field(
+        default=None, max_length=300, description="who signs the identity tokens of this node's own pods"
+    )
+    launcher_jwks_file: Path | None = Field(default=None, description="with which keys; this or the next")
+    launcher_jwks_url: str | None = Field(
+        default=None, max_length=300, pattern=r"^https://[^\s?#@]+$", description="where an API server has these keys"
+    )
+    launcher_ca_file: Path | None = Field(default=None, description="that server's authority")
+    launcher_token_file: Path | None = Field(default=None, description="the token that it wants")
+    launcher_subject: str = Field(
+        default="system:serviceaccount:gdi:snakemake", max_length=300, description="the subject of these tokens"
+    )
+    agent_folder: Path | None = Field(default=None, description="where the agent keeps workflows' files")
+    agent_gateway_url: HttpUrl | None = Field(
+        default=None, description="where the agent finds this gateway; loopback and `PORT` where nothing is said"
+    )
+    agent_max_runs: int = Field(default=20, ge=1, le=10_000, description="at once")
+    run_check_seconds: float = Field(
+        default=5, ge=0, le=60, description="how long the broker's word that a run is open is believed"
+    )
+    broker_wait_seconds: float = Field(default=20, ge=0, le=300, description="for a broker that restarts")
+    shutdown_seconds: int = Field(default=20, ge=1, le=600, description="for requests under way, after SIGTERM")
+    door_secret_file: Path | None = Field(
+        default=None,
+        description="a secret of 32 letters or more, for an nginx before the bytes (`node-gateway nginx-config`)",
+    )
+    slow_reader_seconds: float = Field(
+        default=300, ge=1, le=86400, description="for so long a TES may take nothing of a download before it is cut off"
+    )
+    max_streams: int = Field(default=64, ge=1, le=10_000, description="downloads at once")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

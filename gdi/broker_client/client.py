@@ -192,6 +192,9 @@ class AsyncBrokerClient:
     async def _send(self, model: type[M], method: str, path: str, body: BaseModel | None = None, **query: Any) -> M:
         return read(await self._http.request(method, path, json=_body(body), params=query or None), model)
 
+    async def nodes(self) -> n.Nodes:
+        return await self._send(n.Nodes, "GET", "/v1/nodes")
+
     async def get_run(self, run: str) -> m.Run:
         return await self._send(m.Run, "GET", f"/v1/runs/{run}")
 

@@ -229,6 +229,10 @@ class NodeAgent:
             await self._report_end(order)
             return
         await self._audit(True, order.run, order.attempt, f"{order.kind}, approved by {admitted.by}", order.user)
+        if claims.kind == "analyse":
+            for dataset, proof in (await self.judge.proofs(claims)).items():
+                event = AuditEvent("visa", True, order.user, order.run, order.attempt, dataset=dataset, what=proof)
+                await self.audit.record(event)
         await self._work(order, wish)
 
     async def _resume(self, order: NodeOrder, wish: EndRequest) -> None:

@@ -22,6 +22,7 @@ from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
 from gdi.kit.used_ids import UsedIds
+from gdi.kit.web import date
 from gdi.visas.visas import Passport, Visa, Visas
 from node_gateway.agent.decision import Admitted, RefusedOrder, decide
 from node_gateway.epochs import admission
@@ -76,12 +77,25 @@ class Judge:
     async def admitted(self, claims: QuestionClaims, files: UnpackedWorkflow) -> tuple[Admitted, float]:
         """What runs, and when the first visa ends. RefusedOrder."""
         policy = self.policy.current()
+        run = claims.run if isinstance(claims, OrderClaims) else ""
+        if (why := await self.orders.stopped(run, claims.sub)) is not None:
+            raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
         admitted = await asyncio.to_thread(
             decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None
         )
         await self._open(claims)
         return admitted, _ends(passport, claims.datasets)
+
+    async def proofs(self, claims: QuestionClaims) -> dict[str, str]:
+        """For the audit, by dataset: the visa under which it is used."""
+        passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
+        found = {dataset: passport.access(dataset) for dataset in claims.datasets}
+        return {
+            dataset: f"{dataset}: {visa.source} ({visa.by or visa.iss}), until {date(visa.ends_at)}"
+            for dataset, visa in found.items()
+            if isinstance(visa, Visa)
+        }
 
     async def _open(self, claims: QuestionClaims) -> None:
         """The same decision as at the gateway's own door (`epochs.admission`), before anything runs."""

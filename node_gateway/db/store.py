@@ -209,6 +209,19 @@ audit = sa.Table(
 )
 
 
+stops = sa.Table(  # by the node's access committee: of a run, or of a person
+    "stops",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.String(40)),
+    sa.Column("person", sa.String(255)),
+    sa.Column("reason", sa.String(500), nullable=False),
+    sa.Column("by", sa.String(255), nullable=False),
+    sa.Column("made_at", sa.Float, nullable=False),
+    sa.Column("lifted_by", sa.String(255)),
+    sa.Column("lifted_at", sa.Float),
+)
+
 used_ids = UsedIds.table(metadata)  # of reviewers' sessions that were ended before their time, and of preflights
 
 

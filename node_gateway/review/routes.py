@@ -23,7 +23,7 @@ from node_gateway.review.cases import AT_NODE, Case
 from node_gateway.review.service import MAX_REASON
 from node_gateway.review.sign_in import SESSION, ReviewSignIn
 
-BACK = re.compile(rf"/review(/{RUN_ID}/{RELEASE_NAME})?")
+BACK = re.compile(rf"/review(/uses|/{RUN_ID}/{RELEASE_NAME})?")
 Text = Annotated[str, Query(max_length=4000)]
 
 
@@ -83,7 +83,8 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/callback")
     async def callback(request: Request, state: Text = "", code: Text = "", iss: Text = "") -> Response:
         user, back = await sign_in().finish(request, state=state, code=code, iss=iss)
-        await reviewer(request, {"sub": user, "csrf": ""})
+        if user not in gateway.policy.current().committee:
+            await reviewer(request, {"sub": user, "csrf": ""})
         response = RedirectResponse(gateway.settings.public_url + back, status_code=303)
         sign_in().open_session(response, user)
         await gateway.audit.record(AuditEvent("review-sign-in", True, f"reviewer {user}"))

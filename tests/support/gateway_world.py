@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from gdi.contracts.nodes import Nodes, NodeStatus
 from gdi.contracts.run_token import AIRFLOW, TYPE, RunClaims
 from gdi.contracts.runs import Run as BrokerRun
 from gdi.contracts.tes import FINAL, from_json
@@ -128,6 +129,12 @@ class FakeBroker:
                 if claims["sub"] == NODE and claims["exp"] - claims["iat"] <= 60
                 else problem(403, "forbidden", "claims")
             )
+
+        @app.get("/v1/nodes")
+        async def nodes(request: Request) -> Any:
+            if refused := asserted(request):
+                return refused
+            return Nodes(nodes=[NodeStatus(node=NODE, life="never-seen", placement="coordinator")])
 
         @app.get("/v1/runs/{run}")
         async def get_run(request: Request, run: str) -> Any:

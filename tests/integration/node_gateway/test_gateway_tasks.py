@@ -464,6 +464,7 @@ def test_operations_can_watch_it_and_sigterm_ends_it_cleanly(world: World) -> No
     assert world.ready() == {
         "database": "ok",
         "broker": "ok",
+        "enrolment": "ok",
         "tes": "ok",
         "archive": "ok",
         "storage": "ok",

@@ -1,0 +1,45 @@
+"""A node that is not enrolled says so where its operator looks, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gdi.contracts.nodes import Nodes, NodeStatus
+from gdi.kit.problem import ProblemError
+from node_gateway.broker import BrokerConnection
+
+HERE = NodeStatus(node="node-a", life="up", placement="coordinator")
+
+
+class Asked:
+    """A broker's client that answers `answer`, or raises it."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.count = answer, 0
+
+    async def nodes(self) -> Nodes:
+        self.count += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return Nodes(nodes=self.answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "placement", "told"),
+    [
+        (ProblemError(401, "unauthenticated", "who?"), "coordinator", "not enrolled: the broker does not know this"),
+        ([], "coordinator", "not enrolled: the broker knows no node node-a"),
+        ([HERE], "node", "placement differs: the enrolment says coordinator, the policy node"),
+        (ProblemError(503, "vault-away", "later"), "coordinator", "not known (vault-away)"),
+        ([HERE], "coordinator", "ok"),
+    ],
+    ids=["unknown key", "unknown node", "placement", "away", "enrolled"],
+)
+async def test_what_the_operator_reads(answer: Any, placement: str, told: str) -> None:
+    client = Asked(answer)
+    broker = BrokerConnection(client, "node-a", fresh_for=5, wait=1)  # type: ignore[arg-type]
+    assert (await broker.enrolment(placement)).startswith(told)
+    await broker.enrolment(placement)
+    assert client.count == 1, "the broker is not asked at each look"
