@@ -18,7 +18,7 @@ RUNS = 64  # whose outputs are kept in memory
 LAST = "\U0010fffd"  # behind every name in a folder
 
 
-class Told(NamedTuple):
+class Shape(NamedTuple):
     """The entry that stands for a file: itself, or the outermost declared folder that it lies in."""
 
     path: str
@@ -37,16 +37,16 @@ class DeclaredOutputs:
         for path in outputs:
             (self.folders if path.endswith("/") else self.files).add(path.rstrip("/"))
 
-    def told(self, path: str) -> Told | None:
-        """What is told of this path; None where no task declared it."""
+    def shape_of(self, path: str) -> Shape | None:
+        """What stands for this path; None where no task declared it."""
         place = path.find("/")
         while place > 0:
             if path[:place] in self.folders:
-                return Told(path[:place], True)
+                return Shape(path[:place], True)
             place = path.find("/", place + 1)
         if path in self.folders:
-            return Told(path, True)
-        return Told(path, False) if path in self.files else None
+            return Shape(path, True)
+        return Shape(path, False) if path in self.files else None
 
 
 class DeclaredFiles:
@@ -86,11 +86,15 @@ async def page(
     token tells what lies in a folder. ValueError for a token that is not one of ours.
     """
     found: dict[str, Entry] = {}
-    top = declared.told(prefix.rstrip("/"))
+    top = declared.shape_of(prefix.rstrip("/"))
     if top is not None and top.folder and not f"{top.path}/".startswith(prefix):
         return [], ""  # inside a folder: nothing is told of what begins so
-    if token and (told := declared.told(key_of(token, f"{run}/{prefix}").removeprefix(f"{run}/"))) and told.folder:
-        token = bucket.token(_after(run, told))  # nor of what comes behind a name there
+    if (
+        token
+        and (shape := declared.shape_of(key_of(token, f"{run}/{prefix}").removeprefix(f"{run}/")))
+        and shape.folder
+    ):
+        token = bucket.token(_after(run, shape))  # nor of what comes behind a name there
     while True:
         files, following = await bucket.page(f"{run}/{prefix}", token, PAGE)
         for file in files:
@@ -107,11 +111,11 @@ async def page(
 
 
 def _entry(file: StoredObject, run: str, declared: DeclaredOutputs) -> Entry | None:
-    told = declared.told(file.key.removeprefix(f"{run}/"))
-    if told is None:
+    shape = declared.shape_of(file.key.removeprefix(f"{run}/"))
+    if shape is None:
         return None
-    return Entry(told.path, 0 if told.folder else file.size, file.mtime, told.folder)
+    return Entry(shape.path, 0 if shape.folder else file.size, file.mtime, shape.folder)
 
 
-def _after(run: str, entry: Entry | Told) -> str:
+def _after(run: str, entry: Entry | Shape) -> str:
     return f"{run}/{entry.path}" + (f"/{LAST}" if entry.folder else "")

@@ -20,7 +20,7 @@ from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.locations import check_path, refused
 from node_gateway.workspace.bucket import PAGE
-from node_gateway.workspace.declared import DeclaredFiles, DeclaredOutputs, Entry, Told
+from node_gateway.workspace.declared import DeclaredFiles, DeclaredOutputs, Entry, Shape
 from node_gateway.workspace.declared import page as declared_page
 
 
@@ -85,7 +85,7 @@ def router(gateway: Gateway) -> APIRouter:
         caller = await gateway.auth.caller(request, "workspace")
         key = await key_of(request, caller, run, path)
         known = await declared(run)
-        hidden = known is not None and known.told(path) != Told(path, folder=False)
+        hidden = known is not None and known.shape_of(path) != Shape(path, folder=False)
         found = None if hidden else await bucket.head(key)
         if found is None:
             raise _not_found()
@@ -100,11 +100,11 @@ def router(gateway: Gateway) -> APIRouter:
         if path.split("/")[0] == OWN:
             raise refused(path, "it is where the workflow's own files lie; they go when the workspace goes")
         known = await declared(run)
-        told = known.told(path) if known is not None else None
-        if known is not None and (told is None or told.path != path):
+        shape = known.shape_of(path) if known is not None else None
+        if known is not None and (shape is None or shape.path != path):
             raise _not_found()
         await bucket.delete(key)
-        if told is not None and told.folder:
+        if shape is not None and shape.folder:
             await bucket.delete_below(f"{key}/")
         await gateway.audit.record(
             AuditEvent(
