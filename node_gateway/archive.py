@@ -61,7 +61,7 @@ class SdaClient:
         """The dataset's files. SdaRefusal: AccessDenied where it is not (or no longer) open to the user."""
         answer = await self._get(f"/metadata/datasets/{quote_part(dataset)}/files", token)
         if answer.status in (401, 403, 404):
-            raise await self._why(SdaUrl(dataset, ""), answer.status, token)
+            raise await self._why(SdaUrl.of(dataset, ""), answer.status, token)
         value = self._json(answer)
         if not isinstance(value, list):
             raise SdaRefusal("ArchiveError", f"The archive's list of files of {dataset} is not a list.")

@@ -1,5 +1,5 @@
-"""`GET /datasets` and `HEAD /datasets/{dataset}/{path}`: an input's size and time by the archive's own listing, asked
-as the user; never its content.
+"""`GET /datasets` and `HEAD /datasets/{name}/{path}`: an input's size and time by the archive's own listing, asked as
+the user; never its content. `name` is the dataset's (`ids.dataset_name`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gdi.contracts.gateway_api import Datasets
+from gdi.contracts.ids import dataset_of_name
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
@@ -26,11 +27,12 @@ def router(gateway: Gateway) -> APIRouter:
         caller = await gateway.auth.caller(request, "workspace")
         return Datasets(datasets=sorted(caller.datasets))
 
-    @routes.head("/datasets/{dataset}/{path:path}")
-    async def head(request: Request, dataset: str, path: str) -> Response:
+    @routes.head("/datasets/{name}/{path:path}")
+    async def head(request: Request, name: str, path: str) -> Response:
         caller = await gateway.auth.caller(request, "workspace")
+        dataset = dataset_of_name(name) or ""
         try:
-            file = _of_run(caller, dataset, path)
+            file = _of_run(caller, name, path)
             gateway.policy.datasets.required(dataset)
         except ProblemError as error:
             await gateway.auth.refuse(f"HEAD {request.url.path}", error, caller, dataset=dataset)
@@ -61,8 +63,9 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-def _of_run(caller: Caller, dataset: str, path: str) -> SdaUrl:
-    file = sda_file(str(SdaUrl(dataset, path)))
+def _of_run(caller: Caller, name: str, path: str) -> SdaUrl:
+    file = sda_file(str(SdaUrl(name, path)))
+    dataset = file.dataset
     if dataset not in caller.datasets:
         detail = f"The dataset {dataset} is not one of this run's datasets at this node."
         raise ProblemError(

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import ValidationError
 
 from gdi.contracts.htsget import MEDIA_TYPE, Block, Endpoint, HtsgetRequest, HtsgetTicket
+from gdi.contracts.ids import dataset_of_name
 from gdi.kit.jose import SigningKey
 from node_gateway.downloads import MAGIC, Download, SdaRefusal, joined
 from node_gateway.keys import PublicKey
@@ -108,7 +109,7 @@ class HtsgetClient:
         says; its own blocks are still to be sealed.
         """
         first = requests[0]
-        path, options = f"/{first.endpoint}/{quote(first.id)}", self._options(requests, post=post)
+        path, options = f"/{first.endpoint}/{_archive_id(first.id)}", self._options(requests, post=post)
         headers = {"Authorization": f"Bearer {token}", "Accept": f"{MEDIA_TYPE}, application/json"}
         headers |= dict.fromkeys(KEY_HEADERS, self._key.header)
         answer = await self._ask("POST" if post else "GET", path, MAX_TICKET, headers=headers, **options)
@@ -194,6 +195,13 @@ class HtsgetClient:
             raise SdaRefusal("Unavailable", detail) from None
         except TooLarge:
             raise SdaRefusal("ArchiveError", f"The archive's htsget server answered more than {limit} bytes.") from None
+
+
+def _archive_id(id_: str) -> str:
+    """`DATASET/ID` as a path of the archive's: the dataset's id is one part, encoded once."""
+    name, _, file = id_.partition("/")
+    dataset = dataset_of_name(name)
+    return f"{quote(name if dataset is None else dataset, safe=':')}/{quote(file)}"
 
 
 def _refusal(answer: UpstreamAnswer, request: HtsgetRequest) -> SdaRefusal:

@@ -9,7 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from gdi.contracts.beacon import BeaconAnswer, BeaconResponse, DatasetCarriers, VariantAnswer, VariantQuestion
-from gdi.contracts.ids import DATASET_ID, matches
+from gdi.contracts.ids import is_dataset_id
 from gdi.kit.bounded_read import BoundedAsyncClient, TooLargeError
 from gdi.kit.tls import authorities
 from token_broker.enrolment import EnrolmentFile, Node
@@ -70,7 +70,7 @@ class Beacons:
 
 
 def _usable(node: Node, dataset: str) -> bool:
-    return matches(DATASET_ID, dataset) and node.claims(dataset)
+    return is_dataset_id(dataset) and node.claims(dataset)
 
 
 def _missing(node: Node, reason: str) -> BeaconAnswer:

@@ -10,12 +10,18 @@ from __future__ import annotations
 import re
 import secrets
 from typing import Annotated
+from urllib.parse import quote, unquote
 
 from pydantic import Field
 
 from gdi.kit.canonical import sha256_hex
 
-DATASET_ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+MAX_DATASET_ID = 128
+_LATER = "._~:+()=?&;-"  # letters of a dataset id besides A-Z, a-z and 0-9
+_PART = rf"[A-Za-z0-9_~+(?=][A-Za-z0-9{_LATER}]*"
+# An accession, a DOI, a URL, as the visa's `value` has it. No part begins with a dot: `..` leads nowhere.
+DATASET_ID = rf"(https?://)?[A-Za-z0-9][A-Za-z0-9{_LATER}]*(/{_PART})*/?"
+NAME_ESCAPE = "%(?:" + "|".join(f"{ord(c):02X}" for c in "/" + _LATER if quote(c, safe=":") != c) + ")"
 NODE_ID = r"[a-z][a-z0-9-]{0,30}"
 RUN_ID = r"r-[0-9a-f]{20}"
 GRANT_ID = r"g-[0-9a-f]{32}"
@@ -27,7 +33,7 @@ SHA256 = r"[0-9a-f]{64}"
 DIGEST = rf"sha256:{SHA256}"
 HTTP_URL = r"https?://[^\s?#@]+"  # no user, no query, no fragment: nothing secret can hide in it
 
-DatasetId = Annotated[str, Field(pattern=f"^{DATASET_ID}$", max_length=128)]
+DatasetId = Annotated[str, Field(pattern=f"^{DATASET_ID}$", max_length=MAX_DATASET_ID)]
 NodeId = Annotated[str, Field(pattern=f"^{NODE_ID}$")]
 RunId = Annotated[str, Field(pattern=f"^{RUN_ID}$")]
 GrantId = Annotated[str, Field(pattern=f"^{GRANT_ID}$")]
@@ -39,7 +45,7 @@ RuleName = Annotated[str, Field(pattern=f"^{RULE_NAME}$")]
 Sha256 = Annotated[str, Field(pattern=f"^{SHA256}$")]
 Digest = Annotated[str, Field(pattern=f"^{DIGEST}$")]
 # what a node may claim, or a policy may name: an exact id, or a prefix of ids that ends in `*`
-DatasetClaim = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,126}\*?$")]
+DatasetClaim = Annotated[str, Field(pattern=rf"^{DATASET_ID}\*?$", max_length=MAX_DATASET_ID)]
 # a workflow in any version, or `NAME@DIGEST`
 WorkflowAt = Annotated[str, Field(pattern=rf"^{WORKFLOW_NAME}(@{DIGEST})?$")]
 HttpUrl = Annotated[str, Field(pattern=f"^{HTTP_URL}$", max_length=500)]
@@ -56,6 +62,24 @@ NewRunId = Annotated[str, Field(min_length=1, max_length=248, pattern=r"^[A-Za-z
 def matches(pattern: str, text: str) -> bool:
     """Whether the whole of `text` has the form of one of the patterns above."""
     return re.fullmatch(pattern, text) is not None
+
+
+def is_dataset_id(text: str) -> bool:
+    """Whether `text` may be a dataset's id. What differs in one letter is another dataset: nothing is normalised."""
+    return len(text) <= MAX_DATASET_ID and matches(DATASET_ID, text)
+
+
+def dataset_name(dataset: str) -> str:
+    """The id as one part of a path or a `sda://` URL: percent-encoded but for `A-Za-z0-9._~:-`. An accession's is the
+    id itself. HTTP encodes the name once more, as any part of a path (Funnel does so with what follows `sda://`).
+    """
+    return quote(dataset, safe=":")
+
+
+def dataset_of_name(name: str) -> str | None:
+    """The id of a name; None where `dataset_name` makes no such name."""
+    dataset = unquote(name, errors="replace")
+    return dataset if is_dataset_id(dataset) and dataset_name(dataset) == name else None
 
 
 def make_run_id(dag_id: str, dag_run_id: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName
+from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName, dataset_name
 from gdi.kit.models import Frozen, Strict, load_model
 
 Url = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$", max_length=300)]
@@ -66,8 +66,11 @@ class RunFile(RunPart):
         return cls(**values, pod=pod, broker_url=broker_url, relays=relays or [])
 
     def config(self) -> dict[str, JsonValue]:
-        """What Snakefiles see as `config`; the platform's three names win over parameters of the same name."""
-        return {**self.parameters, "datasets": list(self.datasets), "node": self.node, "run": self.run}
+        """What Snakefiles see as `config`; the platform's three names win over parameters of the same name. Datasets by
+        their names: `sda://{dataset}/file` and `count/{dataset}.json` are then one part each.
+        """
+        datasets = [dataset_name(dataset) for dataset in self.datasets]
+        return {**self.parameters, "datasets": list[JsonValue](datasets), "node": self.node, "run": self.run}
 
 
 def load(path: Path) -> RunFile:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gdi.contracts.ids import DATASET_ID, matches
+from gdi.contracts.ids import is_dataset_id, matches
 
 ERROR_CLASS = r"[A-Za-z][A-Za-z0-9]{0,39}"  # 40 letters: what a class may tell of the data is bounded
 ErrorClass = Annotated[str, Field(pattern=f"^{ERROR_CLASS}$")]
@@ -62,11 +62,12 @@ class TaskError:
             return value if isinstance(value, str) and matches(pattern, value) else None
 
         line = text("gdi_line", LINE)
+        dataset = metadata.get("gdi_dataset")
         reason = "".join(c if c.isprintable() else " " for c in str(metadata.get("gdi_reason") or ""))
         return cls(
             text("gdi_error_class", ERROR_CLASS),
             int(line) if line else None,
-            text("gdi_dataset", DATASET_ID),
+            dataset if isinstance(dataset, str) and is_dataset_id(dataset) else None,
             reason[:MAX_REASON],
         )
 

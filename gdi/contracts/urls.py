@@ -1,8 +1,9 @@
 """Files as the federation names them: `sda://DATASET/path` and `htsget://DATASET/file?referenceName=…` (read-only
 inputs), and `workspace://RUN/path` (a run's own files; they stay at the node). One parser, whoever reads the URL.
 
-A path has plain segments and 1 to 900 bytes (an S3 key holds 1,024, the run's prefix included). `%` is in no path and
-in no dataset id: so ids that are URLs or DOIs can be named one day, percent-encoded.
+A path has plain segments and 1 to 900 bytes (an S3 key holds 1,024, the run's prefix included). `%` is there only in
+names of datasets whose ids are URLs or DOIs (`sda://10.5072%2Fabc/file`, `count/10.5072%2Fabc.json`): encoded once, in
+one spelling, and harmless if something decodes it twice.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from gdi.contracts.htsget import ENDPOINTS, HtsgetError, HtsgetRequest, by_suffix
-from gdi.contracts.ids import DATASET_ID, RUN_ID, matches
+from gdi.contracts.ids import NAME_ESCAPE, RUN_ID, dataset_name, dataset_of_name, matches
 
 Scheme = Literal["sda", "workspace", "htsget"]
 OWN = ".gdi"  # the platform's own part of a workspace: no task writes there, nobody outside reads it
@@ -21,7 +22,7 @@ SOURCES = f"{OWN}/sources"  # the workflow's files, each named by its SHA-256
 MAX_PATH_BYTES = 900
 _FORM = re.compile(r"(sda|workspace|htsget)://([^/]*)/(.*)", re.DOTALL)
 _FORBIDDEN = re.compile(
-    r"[\x00-\x1f\x7f\\%#?*]"
+    rf"[\x00-\x1f\x7f\\#?*]|%(?!{NAME_ESCAPE[1:]})"
 )  # control, Windows separators, anything that a second decoding or a glob would read differently
 _UNPRINTED = re.compile(r"[\x00-\x1f\x7f\\#]")
 _WILDCARD = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")  # `{sample}`, or with its constraint `{n,[0-9]{2}}`
@@ -42,7 +43,9 @@ class UrlError(ValueError):
 
 @dataclass(frozen=True)
 class StorageUrl:
-    """`owner` is a dataset, a run or a host; `path` is relative, without empty, `.` or `..` parts."""
+    """`owner` is a dataset's name (`ids.dataset_name`), a run or a host; `path` is relative, without empty, `.` or `..`
+    parts.
+    """
 
     scheme: ClassVar[Scheme]
     owner: str
@@ -57,7 +60,7 @@ class StorageUrl:
 
     @property
     def url_path(self) -> str:
-        """`OWNER/path`, percent-encoded, for a gateway's or an archive's own URL of the file."""
+        """`OWNER/path`, percent-encoded, for a gateway's own URL of the file."""
         return f"{quote(self.owner, safe='')}/{quote(self.path)}"
 
 
@@ -67,9 +70,15 @@ class SdaUrl(StorageUrl):
 
     scheme: ClassVar[Scheme] = "sda"
 
+    @classmethod
+    def of(cls, dataset: str, path: str) -> SdaUrl:
+        """By the dataset's id."""
+        return cls(dataset_name(dataset), path)
+
     @property
     def dataset(self) -> str:
-        return self.owner
+        """The dataset's id."""
+        return _dataset_of(self.owner)
 
     @property
     def tes_url(self) -> str:
@@ -129,7 +138,8 @@ class HtsgetUrl(StorageUrl):
 
     @property
     def dataset(self) -> str:
-        return self.owner if self._endpoint is None else self.path.partition("?")[0].partition("/")[0]
+        """The dataset's id."""
+        return _dataset_of(self.owner if self._endpoint is None else self.path.partition("?")[0].partition("/")[0])
 
     @property
     def tes_url(self) -> str:
@@ -185,7 +195,15 @@ def check_path(path: str) -> str | None:
         return "the path holds characters that cannot be printed"
     if any(part in ("", ".", "..") for part in path.split("/")):
         return "the path has an empty, '.' or '..' part"
+    if any(part in (".", "..") for part in unquote(path).split("/")):
+        return "the path has a '.' or '..' part when it is decoded"
     return None
+
+
+def _dataset_of(owner: str) -> str:
+    """Of a URL that was parsed; a host is its own name, and so is a wildcard that Snakemake has not filled in yet."""
+    found = dataset_of_name(owner)
+    return owner if found is None else found
 
 
 def _check_request(url: HtsgetUrl) -> None:
@@ -204,7 +222,8 @@ def _parts(url: str, scheme: Scheme, *, wildcards: bool = False) -> tuple[str, s
     if found := _UNPRINTED.search(owner + path):  # also inside a wildcard
         raise UrlError(url, f"the path holds {found.group()!r}")
     name, plain = (_WILDCARD.sub("w", text) if wildcards else text for text in (owner, path))
-    if not matches(RUN_ID if scheme == "workspace" and name == owner else DATASET_ID, name):
+    is_run = scheme == "workspace" and name == owner
+    if not (matches(RUN_ID, name) if is_run else dataset_of_name(name) is not None):
         raise UrlError(url, f"it is not {_FORMS[scheme]}")
     if scheme == "htsget":
         plain = plain.partition("?")[0]

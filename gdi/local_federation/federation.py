@@ -23,6 +23,7 @@ from gdi.local_federation.layout import CENTRAL, Layout
 from gdi.local_federation.parts import airflow, core, node, openbao, portal, s3
 from gdi.local_federation.ports import Ports
 from gdi.local_federation.sda import provision
+from gdi.local_federation.sda.archive import folder_of
 from gdi.local_federation.supervisor import Supervisor
 from gdi.local_federation.tes import funnel
 from gdi.runner.sandbox import Engine, container, find_maker, python_folders
@@ -50,6 +51,7 @@ class Federation:
         workflows: Path = PROJECT / "workflows",
         logs_policy: str = "open",
         extra_datasets: dict[str, str] | None = None,
+        own_datasets: dict[str, str] | None = None,
         tapped: bool = False,
         record_tokens: Path | None = None,
         slots: int | None = None,
@@ -59,7 +61,8 @@ class Federation:
         """`placement`: who starts Snakemake: each node's own agent (`node`), or the `coordinator`. `slots`: tasks at
         once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
 
-        For tests: `extra_datasets` (dataset → node), `tapped` (records each node's border), `record_tokens`.
+        For tests: `extra_datasets` (dataset → node), `own_datasets` (node → dataset), `record_tokens`, `tapped`
+        (records each node's border).
         """
         self.ports = Ports()
         self.work = work
@@ -86,6 +89,7 @@ class Federation:
                 extra_datasets or {},
                 tapped,
             )
+            self.layout.own_datasets = own_datasets or {}
             self.layout.agents = list(self.layout.nodes) if placement == "node" else []
             self.layout.save()
         self.secrets = Secrets(work / "secrets")
@@ -130,7 +134,7 @@ class Federation:
         return self.layout.folder("nodes", node_id, "sda", "archive")
 
     def archive_file(self, node_id: str) -> Path:
-        return self.archive(node_id) / self.layout.dataset(node_id) / INPUT
+        return self.archive(node_id) / folder_of(self.layout.dataset(node_id)) / INPUT
 
     def start(self, *, on_change: Callable[[str, str], None] | None = None, timeout: float = 300) -> None:
         """Every part up and ready. ServiceFailed, CohortError or OSError where it cannot be."""

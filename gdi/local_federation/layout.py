@@ -35,6 +35,7 @@ class Layout:
     floor: int = 5
     logs_policy: str = "open"
     extra_datasets: dict[str, str] = field(default_factory=dict)  # dataset → node, besides each node's own
+    own_datasets: dict[str, str] = field(default_factory=dict)  # node → its dataset, where it has another id
     tapped: bool = False
     agents: list[str] = field(default_factory=list)  # nodes that start Snakemake themselves
     gateway_names: dict[str, str] = field(
@@ -92,8 +93,8 @@ class Layout:
         return self.url("aai") + "/oidc"
 
     def dataset(self, node: str) -> str:
-        """The one dataset that a node of the demo holds, in the style of an EGA accession."""
-        return f"EGAD5000000{self.nodes.index(node) + 1:04d}"
+        """The one dataset that a node of the demo holds, in the style of an EGA accession unless it has another id."""
+        return self.own_datasets.get(node) or f"EGAD5000000{self.nodes.index(node) + 1:04d}"
 
     def datasets(self, node: str) -> list[str]:
         """All datasets of a node, its own first."""

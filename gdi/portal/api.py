@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from gdi.contracts import broker_api as m
 from gdi.contracts import portal_api as p
-from gdi.contracts.ids import GrantId, RunId, WorkflowName
+from gdi.contracts.ids import DatasetId, GrantId, RunId, WorkflowName
 from gdi.contracts.run_endings import ENDED, STANDINGS, RunStanding
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import SCOPE
@@ -125,7 +125,7 @@ async def list_runs(
     v: V,
     state: Annotated[list[RunStanding] | None, Query(max_length=len(STANDINGS))] = None,
     workflow: Annotated[WorkflowName | None, Query()] = None,
-    dataset: Annotated[str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")] = None,
+    dataset: Annotated[DatasetId | None, Query()] = None,
     tag: Annotated[
         list[Annotated[str, Query(max_length=400)]] | None, Query(max_length=10, description="NAME:VALUE")
     ] = None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdi.contracts import approval
-from gdi.contracts.ids import DATASET_ID, matches
+from gdi.contracts.ids import is_dataset_id
 from gdi.contracts.orders import OrderReason, QuestionClaims
 from gdi.contracts.packed_workflow import UnpackedWorkflow
 from gdi.contracts.workflow import RESERVED, Workflow
@@ -144,7 +144,7 @@ def need_served(datasets: Sequence[str], described: Callable[[str], bool]) -> No
     if not datasets:
         raise RefusedOrder("dataset-unknown", "The order names no dataset.")
     for dataset in datasets:
-        if not matches(DATASET_ID, dataset) or not described(dataset):
+        if not is_dataset_id(dataset) or not described(dataset):
             raise RefusedOrder("dataset-unknown", f"This node does not serve {dataset[:128]}.")
 
 

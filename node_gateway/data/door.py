@@ -25,8 +25,8 @@ NOTHING = 404
 def router(gateway: Gateway, secret: str) -> APIRouter:
     routes = APIRouter()
 
-    @routes.get("/door/{kind}/{dataset}/{path:path}")
-    async def door(request: Request, kind: str, dataset: str, path: str) -> Response:
+    @routes.get("/door/{kind}/{name}/{path:path}")
+    async def door(request: Request, kind: str, name: str, path: str) -> Response:
         given = request.headers.get(SECRET_HEADER, "")
         if not hmac.compare_digest(given.encode(), secret.encode()) or kind not in ("s3", "s3-encrypted"):
             return Response(status_code=NOTHING)
@@ -34,7 +34,7 @@ def router(gateway: Gateway, secret: str) -> APIRouter:
         method = "HEAD" if request.headers.get("x-original-method") == "HEAD" else "GET"
         try:
             _, download = await gateway.data.open(
-                sda_file(str(SdaUrl(dataset, path))),
+                sda_file(str(SdaUrl(name, path))),
                 capability=capability.strip() if scheme.lower() == "bearer" else "",
                 public_key=request.headers.get("client-public-key", ""),
                 method=method,

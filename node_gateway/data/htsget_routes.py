@@ -56,15 +56,15 @@ def _add(routes: APIRouter, gateway: Gateway, slices: Slices, endpoint: Endpoint
         except SdaRefusal as refused:
             return _deny(Denied(STATUS.get(refused.error_class, 502), refused.error_class, refused.reason))
 
-    @routes.api_route(f"/{endpoint}/{{dataset}}/{{path:path}}", methods=["GET", "POST"])
-    async def ticket(request: Request, dataset: str, path: str) -> Response:
+    @routes.api_route(f"/{endpoint}/{{name}}/{{path:path}}", methods=["GET", "POST"])
+    async def ticket(request: Request, name: str, path: str) -> Response:
         post = request.method == "POST"
         try:
-            file = _file(endpoint, f"{dataset}/{path}")
-            requests = await _posted(request, endpoint, f"{dataset}/{path}") if post else []
+            file = _file(endpoint, f"{name}/{path}")
+            requests = await _posted(request, endpoint, f"{name}/{path}") if post else []
             found = await slices.ticket(
                 file,
-                requests or [request_of(endpoint, f"{dataset}/{path}", request.url.query)],
+                requests or [request_of(endpoint, f"{name}/{path}", request.url.query)],
                 capability=_capability(request),
                 public_key=request.headers.get("client-public-key", ""),
                 address=lambda word: f"{request.base_url}{BLOCKS.removeprefix('/')}/{word}",

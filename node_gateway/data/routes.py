@@ -1,5 +1,5 @@
 """`GET|HEAD /s3/DATASET/path` and `/s3-encrypted/…` on the internal listener: what an `sda://` URL becomes at the
-TES.
+TES. DATASET is its name (`ids.dataset_name`), HTTP-encoded as any part of a path, which is what Funnel does with it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def router(gateway: Gateway) -> APIRouter:
         status = 200 if gateway.settings.tes_flavour == "funnel" and path.endswith(".c4gh") else denied.status
         return PlainTextResponse(f"gateway: {denied.error_class}: {denied.reason}\n", status_code=status)
 
-    @routes.api_route("/s3/{dataset}/{path:path}", methods=["GET", "HEAD"])
-    @routes.api_route("/s3-encrypted/{dataset}/{path:path}", methods=["GET", "HEAD"])
-    async def read(request: Request, dataset: str, path: str) -> Response:
+    @routes.api_route("/s3/{name}/{path:path}", methods=["GET", "HEAD"])
+    @routes.api_route("/s3-encrypted/{name}/{path:path}", methods=["GET", "HEAD"])
+    async def read(request: Request, name: str, path: str) -> Response:
         scheme, _, capability = request.headers.get("authorization", "").partition(" ")
         try:
             try:
-                file = sda_file(str(SdaUrl(dataset, path)))
+                file = sda_file(str(SdaUrl(name, path)))
             except ProblemError as error:
                 await gateway.auth.refuse(f"{request.method} {request.url.path}", error)
                 raise Denied(403, "AccessDenied", error.problem.detail) from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdi.contracts.htsget import Block, Endpoint, HtsgetError, HtsgetRequest, parse_target
+from gdi.contracts.ids import dataset_name
 from gdi.contracts.urls import HtsgetUrl
 from node_gateway.data.service import Data, Denied
 from node_gateway.downloads import Download
@@ -79,7 +80,7 @@ def _granted(known: Known, request: HtsgetRequest) -> bool:
     return any(
         parse_target(path).covers(request)
         for dataset, path in known.inputs
-        if "?" in path and request.id.startswith(f"{dataset}/")
+        if "?" in path and request.id.startswith(f"{dataset_name(dataset)}/")
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.descriptor import Descriptor
+from gdi.contracts.ids import dataset_name
 from gdi.kit.problem import ProblemError
 from gdi.releases.registry import kind_of
 from node_gateway.descriptors import find, not_described
@@ -99,10 +100,11 @@ def epoch_of(dataset: str, epochs: Sequence[OpenEpoch], choice: CohortChoice) ->
 
 
 def cohort_name(dataset: str, number: int, part: str = "") -> str:
-    """What the ledger calls a cohort: the first epoch by the dataset's own name, the next `DATASET@2`; a part of one
-    `DATASET@2/sex=female`, `DATASET/variables:growth`.
+    """What the ledger calls a cohort: the first epoch by the dataset's name (`ids.dataset_name`), the next `DATASET@2`;
+    a part of one `DATASET@2/sex=female`, `DATASET/variables:growth`.
     """
-    name = dataset if number == 1 else f"{dataset}@{number}"
+    own = dataset_name(dataset)  # no id's letters are taken for the marks of the name
+    name = own if number == 1 else f"{own}@{number}"
     return f"{name}/{part}" if part else name
 
 

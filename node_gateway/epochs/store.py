@@ -56,7 +56,7 @@ async def left_without_epoch(connection: AsyncConnection, dataset: str) -> bool:
     """Whether anything left of the dataset, alone or with others, under its plain name."""
     cells = sa.select(db.ledger_cells.c.datasets).where(db.ledger_cells.c.datasets == db.dataset_sets.c.id).limit(1)
     query = sa.select(db.dataset_sets.c.names).where(cells.exists())
-    return any(dataset in json.loads(names) for names in (await connection.execute(query)).scalars())
+    return any(cohort_name(dataset, 1) in json.loads(names) for names in (await connection.execute(query)).scalars())
 
 
 async def all_epochs(connection: AsyncConnection) -> list[Epoch]:

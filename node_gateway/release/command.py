@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from gdi.contracts.ids import dataset_of_name
 from gdi.kit.database import insert
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.db import store as db
@@ -41,7 +42,8 @@ async def lines(database: GatewayDatabase, dataset: str | None = None) -> str:
 
 
 def _dataset(cohort: str) -> str:
-    return cohort.partition("/")[0].partition("@")[0]
+    name = cohort.partition("/")[0].partition("@")[0]
+    return dataset_of_name(name) or name
 
 
 async def retract(database: GatewayDatabase, release: int, reason: str, *, dry_run: bool) -> str:

@@ -5,7 +5,7 @@ accident.
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from node_gateway.redaction import redact
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MAX_LOG = 64 * 1024
+OWN_TAGS = ("gdi-run", "gdi-attempt", "gdi-node", "gdi-user", "gdi-intent")  # set by the gateway
+ADDED_TAGS = (*OWN_TAGS, "gdi-try")  # to a task that comes without tags
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,15 @@ def render(task: Task, view: View, lens: Lens, denial: Denial | None) -> Task:
         resources=_resources(task.resources) if task.resources else None,
         executors=[_executor(executor) for executor in task.executors or []],
         volumes=task.volumes,
-        tags={k: v for k, v in tags_of(task).items() if k != "gdi-intent"},
+        tags=_tags(tags_of(task)),
         logs=logs,
         creation_time=made if lens.logs else door.seconds(made),
     )
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What a client that knows only TES (its task has no key for its job) did not send, it does not see."""
+    return {k: v for k, v in tags.items() if k != "gdi-intent" and ("gdi-job" in tags or k not in ADDED_TAGS)}
 
 
 def _line(text: str | None) -> str | None:

@@ -16,8 +16,8 @@ from node_gateway.auth import Caller
 from node_gateway.locations import check_container_path, htsget_file, refused, sda_file, workspace_file
 from node_gateway.policy import Policy
 from node_gateway.redaction import looks_secret, redact
+from node_gateway.tasks.answer import OWN_TAGS
 
-OWN_TAGS = ("gdi-run", "gdi-attempt", "gdi-node", "gdi-user", "gdi-intent")
 _SECRET_NAME = re.compile(
     r"token|secret|passw|passphrase|credential|api_?key|access_?key|private_?key|(^|_)auth", re.IGNORECASE
 )

@@ -67,7 +67,7 @@ class TaskBody(Strict):
     inputs: list[InputBody] = Field(default_factory=list, max_length=100_000)
     outputs: list[OutputBody] = Field(default_factory=list, max_length=100_000)
     resources: ResourcesBody | None = None
-    executors: list[ExecutorBody] = Field(min_length=1, max_length=1)
+    executors: list[ExecutorBody] = Field(min_length=1, max_length=10)
     volumes: list[ContainerPath] | None = Field(default=None, max_length=50)
     tags: dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=4000)]] = Field(
         default_factory=dict, max_length=50

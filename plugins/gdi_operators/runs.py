@@ -15,7 +15,7 @@ from airflow.sdk.log import mask_secret
 from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
-from gdi.contracts.ids import DATASET_ID, make_run_id, matches
+from gdi.contracts.ids import is_dataset_id, make_run_id
 from gdi.contracts.workflow import RESERVED, CatalogueEntry
 from gdi.kit.problem import ProblemError
 from gdi_operators.admitted_workflow import entry_of_run
@@ -82,8 +82,8 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> StartReq
         or len(set(datasets)) != len(datasets)
     ):
         wrong.append("datasets: must be a list of at least one dataset id, none twice")
-    elif strange := [d for d in datasets if not matches(DATASET_ID, d)]:
-        wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (letters, digits and ._:- up to 128)")
+    elif strange := [d for d in datasets if not is_dataset_id(d)]:
+        wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (accession, DOI, URL; 128 letters)")
     if given.get("pod") is not None:
         wrong += wrong_wish(given["pod"])
     values = {k: v for k, v in given.items() if k in entry.workflow.parameters}

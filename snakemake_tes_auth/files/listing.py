@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 from snakemake_interface_common.exceptions import WorkflowError
 
+from gdi.contracts.ids import dataset_of_name
 from gdi.contracts.urls import StorageUrl
 from gdi.kit import bounded_read
 from gdi.kit.bearer import BearerAuth
@@ -83,9 +84,10 @@ class ArchiveListing:
 
     async def _find(self, query: StorageUrl) -> FileInfo | None:
         async with self._lock:
-            if query.owner not in self._datasets:
-                self._datasets[query.owner] = await self._files(query.owner)
-        return self._datasets[query.owner].get(_plain(query.path, query.owner))
+            dataset = dataset_of_name(query.owner) or query.owner
+            if dataset not in self._datasets:
+                self._datasets[dataset] = await self._files(dataset)
+        return self._datasets[dataset].get(_plain(query.path, dataset))
 
     async def _files(self, dataset: str) -> dict[str, FileInfo]:
         async def once() -> Any:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tes.models import Task
 
 from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
-from gdi.contracts.urls import HtsgetUrl, StorageUrl, WorkspaceUrl
+from gdi.contracts.urls import HtsgetUrl, SdaUrl, StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.retry import Refusal, error_of, persist
@@ -293,7 +293,7 @@ class FileMetadata:
         except ProblemError as error:
             if error.problem.status == 403:
                 detail = error.problem.detail if error.slug != "http-error" else "the node's gateway refused it"
-                dataset = query.dataset if isinstance(query, HtsgetUrl) else query.owner
+                dataset = query.dataset if isinstance(query, SdaUrl | HtsgetUrl) else query.owner
                 raise Refusal(
                     f"AccessDenied: {query}: no access to dataset {dataset}: {detail}", dataset=dataset
                 ) from None

@@ -46,6 +46,7 @@ def federation() -> Iterator[Federation]:
         workflows=catalogue,
         logs_policy="nobody",
         extra_datasets=BAD | VISAS,
+        own_datasets={"node-a": "10.5072/gdi-a", "node-b": "https://doi.org/10.5072/gdi.(b)?v=2"},
         tapped=True,
         record_tokens=work / "issued-tokens",
         slots=1,

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from crypt4gh.keys.c4gh import generate
 
+from gdi.contracts.ids import dataset_name
+from gdi.kit.web import segment
 from gdi.local_federation.federation import INPUT
 from tests.federation.driver import Driver, Started, wait_for
 
@@ -135,7 +137,7 @@ def test_a_stolen_capability_is_worthless_elsewhere_and_with_another_key(driver:
     }
     rightful = driver.layout.work / "nodes" / "node-a" / "tes" / "c4gh.pub"
     right_key = {**thief, "Client-Public-Key": base64.b64encode(rightful.read_bytes()).decode()}
-    path = f"/s3-encrypted/{dataset}/{INPUT}"
+    path = f"/s3-encrypted/{segment(dataset_name(dataset))}/{INPUT}"
 
     elsewhere = httpx.get(driver.layout.url("node-a/gateway") + path, headers=right_key, timeout=60, trust_env=False)
     assert elsewhere.status_code in (401, 403, 404)

@@ -282,7 +282,7 @@ class Weed:
         ]
         argv += [
             "-master.volumeSizeLimitMB=64",
-            "-volume.max=20",
+            "-volume.max=60",  # each new bucket is a collection with volumes of its own
             "-filer",
             f"-filer.localSocket={folder / 'f.sock'}",
             "-s3",

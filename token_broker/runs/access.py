@@ -6,7 +6,7 @@ import time
 
 from gdi.contracts.access import DatasetAccess, DatasetEntry, DatasetList
 from gdi.contracts.committees import STOPPED, Stop
-from gdi.contracts.ids import DATASET_ID, matches
+from gdi.contracts.ids import is_dataset_id
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
@@ -34,7 +34,7 @@ class UserAccess:
         passport, enrolment = await self._passport(sub, access_token), self._enrolment.current
         exact = {c: n for n in enrolment.nodes for c in n.datasets if not c.endswith("*")}
         others = {v.value for v in passport.visas} | set(passport.failures)
-        named = {d: n for d in others if matches(DATASET_ID, d) and (n := enrolment.node_of(d)) is not None}
+        named = {d: n for d in others if is_dataset_id(d) and (n := enrolment.node_of(d)) is not None}
         found = sorted((exact | named).items(), key=lambda pair: (pair[1].id, pair[0]))
         stopped = await self._stops.of_person(sub, [dataset for dataset, _ in found])
         entries = [

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from gdi.contracts.grants import GrantRequest
-from gdi.contracts.ids import DIGEST, WORKFLOW_NAME, GrantId, matches
+from gdi.contracts.ids import DIGEST, WORKFLOW_NAME, GrantId, is_dataset_id, matches
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import html_errors, style_sheet
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
@@ -81,7 +81,7 @@ async def callback(
 @router.get("/consent")
 async def consent_page(b: B, request: Request, workflows: Text = "", datasets: Text = "") -> Response:
     session = await _session(b, request)
-    chosen = {d for d in _split(datasets) if len(d) <= 128}
+    chosen = {d for d in _split(datasets) if is_dataset_id(d)}
     try:
         access = await b.refresher.access(str(session["pending"]))
         passport = await b.visas.passport(await b.oidc.userinfo(access.token), str(session["sub"]))

@@ -17,6 +17,7 @@ import yaml
 from crypt4gh.keys.c4gh import generate
 from pydantic_core import to_jsonable_python
 
+from gdi.contracts.ids import dataset_name
 from gdi.contracts.workflow_files import digest_of
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
@@ -97,7 +98,7 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
         document = {**kept, "workflows": [*kept["workflows"], *new]}
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     for dataset in layout.datasets(node):
-        described = file.parent / "datasets" / f"{dataset}.yaml"
+        described = file.parent / "datasets" / f"{dataset_name(dataset)}.yaml"
         described.parent.mkdir(exist_ok=True)
         if not described.exists():
             described.write_text(yaml.safe_dump(descriptor(dataset), sort_keys=False))

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from gdi.contracts.committees import CommitteeEntry, CommitteeStop, DatasetUse, StoppedRun
-from gdi.contracts.ids import DATASET_ID, RUN_ID, WORKFLOW_NAME, matches
+from gdi.contracts.ids import RUN_ID, WORKFLOW_NAME, is_dataset_id, matches
 from gdi.kit.problem import ProblemError
 from gdi.kit.report import MOST_IN_CSV, MOST_IN_PDF, TableReport, as_csv, as_pdf
 from gdi.kit.web import date as moment
@@ -46,7 +46,9 @@ class Chosen:
         since, until = (
             datetime.combine(date.fromisoformat(d), datetime.min.time(), UTC) for d in (self.since, self.until)
         )
-        for pattern, text in ((DATASET_ID, self.dataset), (RUN_ID, self.run), (WORKFLOW_NAME, self.workflow)):
+        if self.dataset and not is_dataset_id(self.dataset):
+            raise ValueError(self.dataset)
+        for pattern, text in ((RUN_ID, self.run), (WORKFLOW_NAME, self.workflow)):
             if text and not matches(pattern, text):
                 raise ValueError(text)
         named = {"dataset": self.dataset, "user": self.user, "run": self.run, "workflow": self.workflow}

@@ -12,6 +12,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.ids import RunId, WorkflowName
 from gdi.contracts.run_endings import ENDED, STANDINGS, RunStanding
 from gdi.kit.problem import ProblemError
+from gdi.kit.web import segment
 from gdi.portal import api
 from gdi.portal.pages.visits import PAGE_HEADERS, P, PageRoute, Visit, see
 from gdi.portal.runs import RunFilter
@@ -138,7 +139,7 @@ async def again(p: P, run: RunId, response: Response) -> Response:
         if error.slug != "consent-needed":
             raise
         row = await own_run(p, run)
-        return see(f"/workflows/{row['workflow']}?" + "&".join(f"dataset={d}" for d in row["datasets"][:50]))
+        return see(f"/workflows/{row['workflow']}?" + "&".join(f"dataset={segment(d)}" for d in row["datasets"][:50]))
     return see(f"/runs/{started.id}")
 
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
 from gdi.contracts import portal_api as a
-from gdi.contracts.ids import DATASET_ID, WorkflowName, matches
+from gdi.contracts.ids import WorkflowName, is_dataset_id
 from gdi.kit.problem import ProblemError
 from gdi.portal import api
 from gdi.portal.catalogue import described
@@ -130,7 +130,7 @@ def _startable(check: a.StartChecked) -> bool:
 
 def _given(p: Visit, schema: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Datasets and parameters of the form, or of the page after it, which carries them as JSON."""
-    datasets = list(dict.fromkeys(d for d in p.form.get("dataset", []) if matches(DATASET_ID, d)))
+    datasets = list(dict.fromkeys(d for d in p.form.get("dataset", []) if is_dataset_id(d)))
     text = p.first("parameters")
     if not text:
         return datasets, read_parameters(schema, p.form)

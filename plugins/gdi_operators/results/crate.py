@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.ids import dataset_name
 from gdi.contracts.results import Approval
 from gdi.kit.canonical import sha256_hex
 from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, WORKFLOW, Kept, Proof, Results, Summary
@@ -30,6 +31,7 @@ HOMES = {
     "gdi-workflows": "https://gdi.onemilliongenomes.eu",
 }
 EGA = re.compile(r"EGAD[0-9]{5,20}")
+DOI = re.compile(r"10\.[0-9]{4,9}/[^?#]+")
 SOURCES = {".md": "text/markdown", ".py": "text/x-python", ".json": "application/json", ".yaml": "application/yaml"}
 Entity = dict[str, Any]
 
@@ -350,7 +352,11 @@ def _output(name: str) -> str:
 
 
 def _dataset_id(dataset: str) -> str:
-    return f"https://identifiers.org/ega.dataset:{dataset}" if EGA.fullmatch(dataset) else f"urn:gdi:dataset:{dataset}"
+    if EGA.fullmatch(dataset):
+        return f"https://identifiers.org/ega.dataset:{dataset}"
+    if DOI.fullmatch(dataset):
+        return f"https://doi.org/{dataset}"
+    return dataset if dataset.startswith(("https://", "http://")) else f"urn:gdi:dataset:{dataset_name(dataset)}"
 
 
 def _kind(value: Any) -> str:  # a parameter's value: JSON

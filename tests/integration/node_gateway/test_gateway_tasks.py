@@ -143,7 +143,7 @@ def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(
     "changes",
     [
         {"executors": []},
-        {"executors": [{"image": "gdi-task:1", "command": ["x"]}] * 2},
+        {"executors": [{"image": "gdi-task:1", "command": ["x"]}] * 11},
         {"id": "mine"},
         {"tags": {"gdi-job": "a b"}},
         {"resources": {"zones": ["x"]}},
@@ -151,7 +151,7 @@ def test_a_hostile_task_is_refused_before_the_tes_sees_it_and_is_in_the_audit(
     ],
     ids=[
         "no executor",
-        "two executors",
+        "eleven executors",
         "own id",
         "odd job tag",
         "zones",

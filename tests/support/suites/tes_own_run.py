@@ -32,18 +32,17 @@ QUEUED = (
     '"QUEUED: The task is queued and awaiting resources to begin computing."'
 )
 FOREIGN = (
-    "it names s3://my-object-store; a gateway takes URLs of the run's own workspace and datasets only. TES 1.1, "
-    'tesServiceInfo: "Lists some, but not necessarily all, storage locations supported by the service."'
+    "it names s3://my-object-store without a right to it; a gateway takes the run's own workspace and datasets. "
+    'TES 1.1, Authentication and Authorization: "Checking that a user is authorized to submit TES requests is a '
+    'responsibility of TES implementations."; tesServiceInfo, storage: "Lists some, but not necessarily all, storage '
+    'locations supported by the service."'
 )
-ONE = "two executors: a gateway takes one command a task, so that its node can say of a job what went wrong"
-TAGS = "it expects its own four tags and no other; the gateway adds those of the run"
 KNOWN: dict[str, dict[str, str]] = {
     "stand-in": {"create_task_ignore_error": QUEUED},
     "gateway": {
         **dict.fromkeys(("create_task_inputs", "create_task_outputs", "create_task_optional_filetype"), FOREIGN),
         "create_task_streamable": FOREIGN,
-        "create_task_ignore_error": ONE,
-        "filter_task_by_tag": TAGS,
+        "create_task_ignore_error": QUEUED,
     },
 }
 

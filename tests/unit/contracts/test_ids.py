@@ -8,7 +8,27 @@ from pydantic import TypeAdapter, ValidationError
 from gdi.contracts import ids
 
 KINDS = {
-    "DatasetId": (ids.DATASET_ID, ["EGAD00001000001", "A:b.c_d-e"], ["", ".a", "a b", "a/b", "a" * 129]),
+    "DatasetId": (
+        ids.DATASET_ID,
+        ["EGAD00001000001", "A:b.c_d-e", "10.5072/abc", "https://doi.org/10.5072/a(b)1;2", "https://x.org/d?id=1&v=2/"],
+        [
+            "",
+            ".a",
+            "a b",
+            "/a",
+            "a//b",
+            "a/../b",
+            "a/.b",
+            "a%2Fb",
+            "a#b",
+            "a*",
+            "a@2",
+            "a,b",
+            "a\\b",
+            "é",
+            "https:///a",
+        ],
+    ),
     "NodeId": (ids.NODE_ID, ["node-a"], ["", "A", "1a", "node_a", "n" * 32]),
     "RunId": (ids.RUN_ID, ["r-" + "0" * 20], ["r-1", "r-" + "0" * 21, "R-" + "0" * 20, "r-" + "G" * 20]),
     "GrantId": (ids.GRANT_ID, ["g-" + "a" * 32], ["g-1", "g-" + "A" * 32]),
@@ -31,6 +51,39 @@ def test_the_type_and_the_pattern_judge_the_same(name: str) -> None:
         assert not ids.matches(pattern, text), text
         with pytest.raises(ValidationError):
             edge.validate_python(text)
+
+
+NAMES = [  # id, its name as one part of a path
+    ("EGAD00001000001", "EGAD00001000001"),
+    ("A:b.c_d-e~f", "A:b.c_d-e~f"),
+    ("10.5072/abc", "10.5072%2Fabc"),
+    ("https://example.org/datasets/abc", "https:%2F%2Fexample.org%2Fdatasets%2Fabc"),
+    ("10.1002/(SICI)1097-0258;2-2", "10.1002%2F%28SICI%291097-0258%3B2-2"),
+    ("https://x.org/d?id=1&v=2", "https:%2F%2Fx.org%2Fd%3Fid%3D1%26v%3D2"),
+]
+NO_NAMES = [
+    "10.5072/abc",
+    "10.5072%2fabc",
+    "10.5072%252Fabc",
+    "a%2F..%2Fb",
+    "%2E%2E",
+    "a%00b",
+    "a%0Ab",
+    "%41",
+    "a%2",
+    "a(b)",
+]
+
+
+@pytest.mark.parametrize(("dataset", "name"), NAMES)
+def test_a_dataset_has_one_name(dataset: str, name: str) -> None:
+    assert ids.dataset_name(dataset) == name and ids.dataset_of_name(name) == dataset
+    assert ids.is_dataset_id(dataset) and "/" not in name
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES, "a" * 129, "é", ""])
+def test_what_is_spelt_otherwise_is_no_name(name: str) -> None:
+    assert ids.dataset_of_name(name) is None
 
 
 def test_what_the_makers_make_has_the_type() -> None:

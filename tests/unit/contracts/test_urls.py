@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,41 @@ def test_what_one_room_refuses_all_refuse(url: str) -> None:
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="{}"), max_size=30))
 def test_any_path_is_judged_the_same_everywhere(path: str) -> None:
     assert len(set(judged(f"sda://DS/{path}"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("sda://10.5072%2Fabc/x.c4gh", True),
+        ("sda://https:%2F%2Fx.org%2Fd%3Fid%3D1/deep/x.c4gh", True),
+        ("sda://10.5072%2Fabc/count/10.5072%2Fabc.json.c4gh", True),
+        ("sda://10.5072%2fabc/x.c4gh", False),
+        ("sda://10.5072%252Fabc/x.c4gh", False),
+        ("sda://a%2F..%2Fb/x.c4gh", False),
+        ("sda://a%00/x.c4gh", False),
+        ("sda://a/x%2F..%2Fy.c4gh", False),
+        ("sda://a/..%2Fy.c4gh", False),
+        ("sda://a/x%2Ey.c4gh", False),
+        ("sda://a/x%0Ay.c4gh", False),
+        ("sda://a/x%25y.c4gh", False),
+    ],
+)
+def test_ids_that_are_urls_are_encoded_once(url: str, taken: bool) -> None:
+    assert judged(url) == [taken] * 3
+    if taken:
+        assert str(parse(url)) == url
+
+
+def test_a_dataset_of_any_id_at_all_doors() -> None:
+    dataset = "https://doi.org/10.5072/a?v=2"
+    file = SdaUrl.of(dataset, "c.vcf.gz.c4gh")
+    assert str(file) == "sda://https:%2F%2Fdoi.org%2F10.5072%2Fa%3Fv%3D2/c.vcf.gz.c4gh" and file.dataset == dataset
+    assert unquote(file.url_path) == f"{file.owner}/{file.path}", "HTTP encodes the name once more"
+    reads = HtsgetUrl.parse("htsget://10.5072%2Fa/c.bam?referenceName=20")
+    assert reads.dataset == "10.5072/a" and reads.tes_url.startswith("htsget://reads/10.5072%2Fa/c?format=BAM")
+    assert HtsgetUrl.parse(reads.tes_url).dataset == "10.5072/a"
+    assert reads.url_path == "10.5072%252Fa/c.bam"
+    assert queries.local_suffix(reads) == "htsget/10.5072%2Fa/referenceName=20/c.bam"
 
 
 def test_parts_and_text_of_each_kind() -> None:

@@ -17,7 +17,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.listed_files import Files
 from tests.support.gateway_world import KEY, Server, c4gh
 
-FILE = SdaUrl("DS/1", "a/cohort.vcf.gz.c4gh")
+FILE = SdaUrl.of("DS/1", "a/cohort.vcf.gz.c4gh")
 SIZE = 900_000
 HEADER = 16 + 108
 

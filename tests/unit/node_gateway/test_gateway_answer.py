@@ -72,6 +72,19 @@ def test_what_passed_the_edge_is_what_the_gateway_judges_and_sends(body: dict[st
     assert to_json(edge.task()) == edge.model_dump(mode="json", exclude_none=True)
 
 
+@pytest.mark.parametrize(
+    ("tags", "shown"),
+    [
+        ({"foo": "bar"}, {"foo": "bar"}),
+        ({}, {}),
+        ({"gdi-job": "k", "gdi-rule": "r"}, {"gdi-job": "k", "gdi-rule": "r", "gdi-run": RUN, "gdi-try": "1"}),
+    ],
+)
+def test_a_client_that_knows_only_tes_sees_the_tags_that_it_sent(tags: dict[str, str], shown: dict[str, str]) -> None:
+    task = from_json(FROM_TES | {"tags": {**tags, "gdi-run": RUN, "gdi-try": "1", "gdi-intent": "the-intent"}})
+    assert render(task, "BASIC", Lens(RUN, "own-bucket", logs=False), None).tags == shown
+
+
 def test_the_outside_sees_its_own_names_and_nothing_of_the_nodes() -> None:
     seen = to_json(render(from_json(FROM_TES), "BASIC", Lens(RUN, "own-bucket", logs=False), None))
     assert not [word for word in OWN if word in json.dumps(seen)]
