@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import quote
 
 import jwt
 from pydantic import Field, field_validator, model_validator
@@ -26,11 +27,17 @@ AirflowScope = Literal["admit", "releases", "close", "schedules"]
 AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 
 
+# a link with a query, unlike other URLs here: people follow it, programs do not
+ApplyUrl = Annotated[str, Field(pattern=r"^https?://[^\s#@]+$", max_length=500)]
+
+
 class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
     (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake (`node`), or the
-    coordinator; the node's policy says the same. `titles` of datasets, and `apply_url`, are for people who choose one.
-    `beacon_url`: of its public Beacon v2 (before `/g_variants`).
+    coordinator; the node's policy says the same. `titles` of datasets are for people who choose one, and `apply_url`
+    for who has no access: `{dataset}` in it stands for the dataset's id, as in REMS's own links
+    (`https://rems.example.org/apply-for?resource={dataset}`). `beacon_url`: of its public Beacon v2 (before
+    `/g_variants`).
     """
 
     id: NodeId
@@ -41,9 +48,13 @@ class Node(Frozen):
     tes_audience: str
     how_to_apply: Annotated[str, Field(max_length=500)] = ""
     placement: Placement = "node"
-    apply_url: HttpUrl | None = None
+    apply_url: ApplyUrl | None = None
     beacon_url: HttpUrl | None = None
     titles: dict[DatasetId, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
+
+    def apply_for(self, dataset: str) -> str | None:
+        """Where to apply for this dataset."""
+        return None if self.apply_url is None else self.apply_url.replace("{dataset}", quote(dataset, safe=""))
 
     @field_validator("gateway_url")
     @classmethod

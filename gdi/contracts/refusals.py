@@ -25,9 +25,12 @@ VisaReason = Literal[
 
 
 class AccessRefusal(Strict):
-    """`node` is None where no enrolled node holds the dataset. `how_to_apply` is a sentence of the node's operator."""
+    """`node` is None where no enrolled node holds the dataset. `how_to_apply` is a sentence of the node's operator;
+    `apply_url` the application for this dataset, where the operator named it.
+    """
 
     dataset: DatasetId
     node: NodeId | None
     reason: VisaReason | Literal["unknown-dataset", "stopped-by-committee"]
     how_to_apply: str
+    apply_url: str | None = None

@@ -224,6 +224,7 @@ def refusal(error: ProblemError) -> AirflowException:
                 f"  dataset {str(one.get('dataset'))[:128]}: {str(one.get('reason'))[:200]}"
                 + (f" (node {str(one.get('node'))[:31]})" if one.get("node") else "")
                 + (f"; to apply for access: {str(one['how_to_apply'])[:500]}" if one.get("how_to_apply") else "")
+                + (f" {str(one['apply_url'])[:700]}" if one.get("apply_url") else "")
             )
     return AirflowFailException("\n".join(lines))
 

@@ -165,6 +165,8 @@ class World:
             ],
             "users": [{"name": n, "sub": s, "password_file": str(self.files[n])} for n, s in USERS.items()],
             "entitlements": [{"user": USERS["alice"], "dataset": d} for d in DATASETS.values()],
+            "catalogue": [{"dataset": d, "title": f"Title of {d}"} for d in DATASETS.values()],
+            "handlers": ["alice"],
         }
         write_private(self.folder / "aai.yaml", yaml.safe_dump(config))
 
@@ -189,6 +191,7 @@ class World:
                     "sda_audience": f"http://sda.{node}",
                     "tes_audience": f"http://tes.{node}",
                     "placement": "coordinator",
+                    "apply_url": rems + "apply-for?resource={dataset}",
                 }
                 for node, dataset in DATASETS.items()
             ],

@@ -37,6 +37,8 @@ TOKENS = {"token-alice": ALICE, "token-bob": BOB}
 ORIGIN = "https://portal.example"
 DIGEST = "sha256:" + "a" * 64
 
+APPLY = "https://rems.example/apply-for?resource=EGAD1"
+
 
 class FakeBroker:
     """Users by token; their grants, tickets and runs. `away`: answers 503."""
@@ -217,7 +219,8 @@ class FakeBroker:
             if granted
             else a.DatasetAccess(state="refused", reason="no-visa", sentence="You have no visa for it.")
         )
-        return a.DatasetEntry(id=dataset, title=f"Cohort of {node}", node=node, access=access, how_to_apply="Ask.")
+        title = f"Cohort of {node}"
+        return a.DatasetEntry(id=dataset, title=title, node=node, access=access, how_to_apply="Ask.", apply_url=APPLY)
 
 
 def committee_routes(broker: FakeBroker) -> APIRouter:

@@ -100,5 +100,5 @@ def _entry(dataset: str, node: Node, passport: Passport) -> DatasetEntry:
         node=node.id,
         access=access,
         how_to_apply=node.how_to_apply or APPLY,
-        apply_url=node.apply_url,
+        apply_url=node.apply_for(dataset),
     )

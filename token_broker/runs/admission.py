@@ -59,8 +59,14 @@ class Admission:
                 if found == "issuer-unavailable":
                     unclear.append(dataset)
                 else:
-                    apply = node.how_to_apply or APPLY
-                    refusals.append(AccessRefusal(dataset=dataset, node=node.id, reason=found, how_to_apply=apply))
+                    refusal = AccessRefusal(
+                        dataset=dataset,
+                        node=node.id,
+                        reason=found,
+                        how_to_apply=node.how_to_apply or APPLY,
+                        apply_url=node.apply_for(dataset),
+                    )
+                    refusals.append(refusal)
                 continue
             await self._audit.record(
                 "broker",
@@ -152,6 +158,10 @@ class Admission:
             403,
             "access-denied",
             f"No access to {'; '.join(parts)}{more}.",
-            action=refusals[0].how_to_apply + " Then start again.",
+            action=_apply(refusals[0]) + " Then start again.",
             refusals=[r.model_dump() for r in refusals],
         )
+
+
+def _apply(refusal: AccessRefusal) -> str:
+    return refusal.how_to_apply + (f" The application: {refusal.apply_url}" if refusal.apply_url else "")

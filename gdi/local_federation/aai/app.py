@@ -13,7 +13,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from gdi.kit import jose, server
-from gdi.local_federation.aai import authorize, clients, device, oauth, rems
+from gdi.local_federation.aai import application_routes, authorize, clients, device, oauth, rems
+from gdi.local_federation.aai.applications import Applications
 from gdi.local_federation.aai.config import SCOPES, AaiConfig, Client
 from gdi.local_federation.aai.faults import Faults
 from gdi.local_federation.aai.keys import RsaKey
@@ -43,6 +44,9 @@ def create_app(config: AaiConfig, base: str) -> FastAPI:
     app.include_router(authorize.routes(issuer))
     app.include_router(device.routes(issuer))
     app.include_router(rems.routes(visas))
+    applications = Applications(visas)
+    app.include_router(application_routes.api(applications))
+    app.include_router(application_routes.site(applications, issuer))
     _oidc(app, issuer, visas)
     faults = Faults(config.admin_key)
     app.include_router(faults.routes())

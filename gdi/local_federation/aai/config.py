@@ -103,6 +103,13 @@ class Entitlement(Strict):
     conditions: list[list[dict[str, str]]] | None = Field(default=None, max_length=20)
 
 
+class CatalogueItem(Strict):
+    """A dataset for which people may apply in REMS."""
+
+    dataset: str = Field(min_length=1, max_length=255)
+    title: str = Field(default="", max_length=200)
+
+
 class AaiConfig(Strict):
     """Relative paths are taken from the folder of the file. Keys and the state database are made where absent, mode
     0600.
@@ -129,6 +136,8 @@ class AaiConfig(Strict):
     clients: list[Client] = Field(max_length=100)
     users: list[User] = Field(max_length=10_000)
     entitlements: list[Entitlement] = Field(default_factory=list, max_length=100_000)
+    catalogue: list[CatalogueItem] = Field(default_factory=list, max_length=10_000)
+    handlers: list[str] = Field(default_factory=list, max_length=100)  # who decides on applications
     admin_key: SecretStr = Field(default=SecretStr(""), exclude=True)
     rems_api_key: SecretStr = Field(default=SecretStr(""), exclude=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi.responses import HTMLResponse
 
 from gdi.kit.web import Pages
@@ -45,3 +47,25 @@ def device(user_code: str, message: str = "", status: int = 200) -> HTMLResponse
 def device_done() -> HTMLResponse:
     what = ("You may close this page and go back to your device.",)
     return PAGES.render("sentences.html", headers=_headers(), title="Done", sentences=what)
+
+
+def sentences(title: str, *what: str) -> HTMLResponse:
+    return PAGES.render("sentences.html", headers=_headers(), title=title, sentences=what)
+
+
+def application(datasets: list[tuple[str, str]], items: str, message: str, status: int) -> HTMLResponse:
+    """The application for these datasets (title, id), prefilled but for the purpose."""
+    given: dict[str, Any] = {"datasets": datasets, "items": items, "message": message}
+    return PAGES.render("application.html", status=status, headers=_headers(), **given)
+
+
+def handler_sign_in(message: str = "", status: int = 200) -> HTMLResponse:
+    return PAGES.render("handler.html", status=status, headers=_headers(), message=message)
+
+
+def handler_list(
+    applications: list[dict[str, Any]], commands: dict[str, list[str]], secret: str, message: str
+) -> HTMLResponse:
+    """What a handler may decide: `commands` by state."""
+    given: dict[str, Any] = {"applications": applications, "commands": commands, "secret": secret, "message": message}
+    return PAGES.render("handler_list.html", headers=_headers(), **given)

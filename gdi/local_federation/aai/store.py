@@ -25,6 +25,8 @@ CREATE TABLE IF NOT EXISTS access_tokens (jti TEXT PRIMARY KEY, family TEXT, exp
 CREATE TABLE IF NOT EXISTS pending (hash TEXT PRIMARY KEY, kind TEXT, body TEXT, exp REAL);
 CREATE TABLE IF NOT EXISTS entitlements (
   id INTEGER PRIMARY KEY AUTOINCREMENT, sub TEXT, dataset TEXT, body TEXT, start INTEGER);
+CREATE TABLE IF NOT EXISTS applications (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, sub TEXT, state TEXT, body TEXT, created INTEGER, modified INTEGER);
 CREATE TABLE IF NOT EXISTS counters (name TEXT, key TEXT, n INTEGER, PRIMARY KEY (name, key));
 CREATE TABLE IF NOT EXISTS seeded (what TEXT PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS refresh_family ON refresh_tokens (family);

@@ -91,6 +91,8 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
             {"name": name, "sub": sub, "password_file": str(secrets.path(f"user-{name}", size=9))}
             for name, sub in USERS.items()
         ],
+        "catalogue": [{"dataset": dataset} for node in layout.nodes for dataset in layout.datasets(node)],
+        "handlers": ["bob"],
         "entitlements": [
             {"user": USERS["alice"], "dataset": dataset} for node in layout.nodes for dataset in layout.datasets(node)
         ],
@@ -117,6 +119,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
             "sda_audience": layout.url(f"{node}/sda"),
             "tes_audience": layout.url(f"{node}/tes"),
             "placement": layout.placement(node),
+            "apply_url": rems + "apply-for?resource={dataset}",
         }
         for node in layout.nodes
     ]

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Path, Response
 from sqlalchemy import RowMapping
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.access import DatasetEntry
 from gdi.contracts.ids import GrantId, RunId
 from gdi.contracts.run_endings import ENDED, STANDINGS
 from gdi.kit.problem import ProblemError
@@ -31,7 +32,19 @@ async def consents(p: P) -> Response:
     found = await p.door.broker.grants(p.who.token)
     found.sort(key=lambda g: (g.state != "active", -g.created_at))
     titles = {name: e.workflow.title for name, e in p.door.catalogue.entries().items()}
-    return p.page("consents.html", section="consents", grants=found[:500], total=len(found), titles=titles)
+    lost = await _lost(p)
+    return p.page("consents.html", section="consents", grants=found[:500], total=len(found), titles=titles, lost=lost)
+
+
+async def _lost(p: Visit) -> dict[str, DatasetEntry]:
+    """Datasets that the person may not use now, by id: a consent for them serves nothing. None are known where the
+    visas cannot be asked for.
+    """
+    try:
+        known = await p.door.broker.datasets(p.who.token)
+    except ProblemError:
+        return {}
+    return {entry.id: entry for entry in known.datasets if entry.access.state == "refused"}
 
 
 @router.get("/consents/{grant}/revoke")

@@ -13,7 +13,7 @@ import pytest
 from gdi.contracts.run_endings import Standing
 from gdi.portal.pages.texts import LANGUAGES, texts_of
 from tests.support.portal_pages import PageVisitor, hidden, with_pages
-from tests.support.portal_world import BOB, DATASETS, WORKFLOW, PortalWorld, portal_world
+from tests.support.portal_world import APPLY, BOB, DATASETS, WORKFLOW, PortalWorld, portal_world
 
 PAGES = Path(__file__).parents[3] / "gdi" / "portal" / "pages"
 
@@ -186,6 +186,18 @@ async def test_stop_and_revoke_ask_first(world: PortalWorld, alice: PageVisitor)
     await alice.post(f"/consents/{grant}/revoke")
     assert len(world.airflow.stopped) == 1 and world.broker.grants[grant].state == "revoked"
     assert "revoked" in await alice.get("/consents")
+
+
+async def test_a_withdrawn_access_shows_at_the_consents_that_it_touches(
+    world: PortalWorld, alice: PageVisitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.started()
+    assert "You have no visa for it." not in await alice.get("/consents")
+    usual = world.broker.entry
+    monkeypatch.setattr(world.broker, "entry", lambda node, dataset, granted: usual(node, dataset, node != "node-b"))
+    page = await alice.get("/consents")
+    assert f"<code>{DATASETS['node-b']}</code>: You have no visa for it." in page and f'href="{APPLY}"' in page
+    assert f"<code>{DATASETS['node-a']}</code>: You" not in page
 
 
 async def test_every_month_is_a_standing_consent_with_a_schedule(world: PortalWorld, alice: PageVisitor) -> None:
