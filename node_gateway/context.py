@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 from fastapi import Request
@@ -15,8 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.run_token import Scope
-from gdi.kit.bearer import BearerAuth, token_file
-from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.migrations import MigrationResult
@@ -226,19 +222,9 @@ def _htsget(settings: Settings, tes_key: PublicKey, key: SigningKey) -> HtsgetCl
 
 def pod_issuer(settings: Settings) -> PodIssuer | None:
     """Who signs the identity tokens of this node's own pods; None where the node starts none."""
-    if settings.launcher_issuer is None:
+    if settings.launcher_issuer is None or settings.launcher_jwks_file is None:
         return None
-    jwks: Path | RemoteKeys | None = settings.launcher_jwks_file
-    if settings.launcher_jwks_url is not None:
-        account = settings.launcher_token_file
-        cluster = BoundedAsyncClient(
-            auth=None if account is None else BearerAuth(token_file(account)),
-            verify=ssl.create_default_context(cafile=settings.launcher_ca_file),
-            timeout=10,
-            trust_env=False,
-        )
-        jwks = RemoteKeys(settings.launcher_jwks_url, cluster)
-    return None if jwks is None else PodIssuer(settings.launcher_issuer, jwks, settings.launcher_subject)
+    return PodIssuer(settings.launcher_issuer, settings.launcher_jwks_file, settings.launcher_subject)
 
 
 async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, MigrationResult]:

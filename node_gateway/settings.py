@@ -141,12 +141,11 @@ class Settings(DatabaseSettings):
     launcher_issuer: str | None = Field(
         default=None, max_length=300, description="who signs the identity tokens of this node's own pods"
     )
-    launcher_jwks_file: Path | None = Field(default=None, description="with which keys; this or the next")
-    launcher_jwks_url: str | None = Field(
-        default=None, max_length=300, pattern=r"^https://[^\s?#@]+$", description="where an API server has these keys"
+    launcher_jwks_file: Path | None = Field(
+        default=None,
+        description="with which keys; with `pods` the agent keeps the file up to date, and the gateway needs no token of"
+        " the cluster",
     )
-    launcher_ca_file: Path | None = Field(default=None, description="that server's authority")
-    launcher_token_file: Path | None = Field(default=None, description="the token that it wants")
     launcher_subject: str = Field(
         default="system:serviceaccount:gdi:snakemake", max_length=300, description="the subject of these tokens"
     )

@@ -116,6 +116,7 @@ class NodeAgent:
         health = {"gateway": "ok" if await self.duties.gateway.ready() else "not ready"}
         live: int | None = None
         try:
+            await self.duties.launcher.upkeep()
             live = await self.duties.launcher.live()
             health["launcher"] = "ok"
         except (ProblemError, httpx.HTTPError) as error:

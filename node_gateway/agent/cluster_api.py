@@ -22,7 +22,7 @@ PATCH = "application/strategic-merge-patch+json"
 
 
 @dataclass(frozen=True)
-class ServiceAccount:
+class ClusterAccount:
     """Where the API server is, and who we are there: rewritten by the kubelet, read at each call."""
 
     url: str
@@ -30,7 +30,7 @@ class ServiceAccount:
     token_file: Path | None
 
     @classmethod
-    def of_pod(cls, environment: Mapping[str, str], folder: Path) -> ServiceAccount:
+    def of_pod(cls, environment: Mapping[str, str], folder: Path) -> ClusterAccount:
         """The cluster around this process; `folder` has `token` and `ca.crt`. SettingsError outside of one."""
         host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT", "443")
         if not host:
@@ -42,7 +42,7 @@ class ServiceAccount:
 class ClusterApi:
     """Calls in one namespace. AbsentError, ExistsError, LauncherError; ProblemError 429 and 503."""
 
-    def __init__(self, account: ServiceAccount, namespace: str) -> None:
+    def __init__(self, account: ClusterAccount, namespace: str) -> None:
         self._base = f"/api/v1/namespaces/{namespace}"
         trusted = ssl.create_default_context(cafile=account.ca_file) if account.ca_file else True
         self._http = BoundedAsyncClient(
@@ -73,6 +73,10 @@ class ClusterApi:
         answer = await self._call("listing pods", "GET", "/pods", query=query)
         return [p for p in answer.get("items") or [] if isinstance(p, dict)]
 
+    async def key_set(self) -> Json:
+        """The keys by which the cluster signs its pods' identities."""
+        return await self._call("reading the cluster's keys", "GET", "/openid/v1/jwks", base="")
+
     async def create_config_map(self, body: Json) -> Json:
         return await self._call(f"creating ConfigMap {body['metadata']['name']}", "POST", "/configmaps", body)
 
@@ -83,15 +87,20 @@ class ClusterApi:
         return await self._call(f"deleting ConfigMap {name}", "DELETE", f"/configmaps/{name}")
 
     async def _call(
-        self, what: str, method: str, path: str, body: Json | None = None, query: dict[str, Any] | None = None
+        self,
+        what: str,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        query: dict[str, Any] | None = None,
+        base: str | None = None,
     ) -> Json:
-        headers = {"Content-Type": PATCH} if method == "PATCH" else {}
+        headers = {"Content-Type": PATCH} if method == "PATCH" else None
+        where = (self._base if base is None else base) + path
 
         async def once() -> Json:
             try:
-                answer = await self._http.request(
-                    method, self._base + path, json=body, params=query, headers=headers or None
-                )
+                answer = await self._http.request(method, where, json=body, params=query, headers=headers)
             except (httpx.HTTPError, OSError) as error:
                 raise away(what, error) from None
             return judge(answer.status_code, answer.content, what)

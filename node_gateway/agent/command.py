@@ -8,18 +8,22 @@ import os
 import signal
 from pathlib import Path
 
+import httpx
+
 from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.kit.jose import RemoteKeys, SigningKey
 from gdi.kit.models import load_model
+from gdi.kit.problem import ProblemError
+from gdi.kit.retry import RetryPolicy, acall_again
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
 from gdi.kit.used_ids import UsedIds
 from gdi.pods.config import PodConfig
 from gdi.visas.visas import Visas
 from node_gateway.agent.agent import NodeAgent
-from node_gateway.agent.cluster_api import ClusterApi, ServiceAccount
-from node_gateway.agent.duties import Duties
-from node_gateway.agent.judge import Judge
+from node_gateway.agent.cluster_api import ClusterAccount, ClusterApi
+from node_gateway.agent.duties import Duties, is_away
+from node_gateway.agent.judge import Judge, short
 from node_gateway.agent.launcher import AgentLauncher, NodeLauncher
 from node_gateway.agent.one_agent import one_agent
 from node_gateway.agent.own_gateway import OwnGateway
@@ -77,6 +81,7 @@ async def run(settings: Settings) -> None:
         audit=audit,
     )
     try:
+        await _kept_up(launcher)  # first: what a gateway that starts anew waits for
         await _gateway_up(gateway)
         password = settings.database_password()
         async with one_agent(settings.database_url, password, settings.agent_folder) as lost:
@@ -98,10 +103,21 @@ def launcher_of(settings: Settings, folder: Path) -> AgentLauncher:
     if settings.launcher_pods_file is None:
         raise SettingsError("LAUNCHER_PODS_FILE must be set: LAUNCHER is pods")
     config = load_model(settings.launcher_pods_file, PodConfig, error=SettingsError, name="LAUNCHER_PODS_FILE")
+    if settings.launcher_jwks_file is None:
+        raise SettingsError("LAUNCHER_JWKS_FILE must be set: where the agent writes the cluster's keys for the gateway")
     if config.broker_url is None:
         raise SettingsError("LAUNCHER_PODS_FILE: broker_url must be this node's gateway, as its pods reach it")
-    account = ServiceAccount.of_pod(os.environ, SERVICE_ACCOUNT)
-    return PodLauncher(ClusterApi(account, config.namespace), config, folder, settings.node_id)
+    api = ClusterApi(ClusterAccount.of_pod(os.environ, SERVICE_ACCOUNT), config.namespace)
+    return PodLauncher(api, config, folder, settings.node_id, settings.launcher_jwks_file)
+
+
+async def _kept_up(launcher: AgentLauncher) -> None:
+    """Before the first pod: the gateway is to know its keys."""
+    try:
+        policy = RetryPolicy(total=GATEWAY_WAIT)
+        await acall_again(launcher.upkeep, policy, again=lambda failure: is_away(failure.error))
+    except (ProblemError, httpx.HTTPError) as error:
+        log.warning("the launcher is not ready; the agent begins without it: %s", short(error))
 
 
 async def _gateway_up(gateway: OwnGateway) -> None:

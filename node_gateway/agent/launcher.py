@@ -34,6 +34,9 @@ class AgentLauncher(Protocol):
     async def live(self) -> int:
         """How many pods are made or run."""
 
+    async def upkeep(self) -> None:
+        """What has to be done now and then. Errors as above."""
+
     async def aclose(self) -> None: ...
 
 
@@ -66,6 +69,9 @@ class NodeLauncher:
         answer = await self._http.post(f"/pods/{name}/stop", json=StopRequest(mode=mode, grace=grace).model_dump())
         if not answer.is_success and answer.status_code != 404:
             raise as_problem(answer)
+
+    async def upkeep(self) -> None:
+        """Nothing: the host keeps its key set and its pods itself."""
 
     async def live(self) -> int:
         """How many pods are made or run."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from pathlib import Path
@@ -23,15 +24,17 @@ from gdi.pods.times import epoch, stamp_of
 from node_gateway.agent.cluster_api import ClusterApi
 
 log = logging.getLogger(__name__)
+HOUR = 3600.0
 
 
 class PodLauncher:
     """`folder`: where the agent keeps workflows' files. `config.broker_url` is this node's gateway as its pods see it:
-    to them it is broker and gateway.
+    to them it is broker and gateway, which knows them by the keys in `keys_file`.
     """
 
-    def __init__(self, api: ClusterApi, config: PodConfig, folder: Path, node: str) -> None:
+    def __init__(self, api: ClusterApi, config: PodConfig, folder: Path, node: str, keys_file: Path) -> None:
         self._api, self._config, self._folder, self._node = api, config, folder, node
+        self._keys_file, self._tidied = keys_file, 0.0
 
     async def aclose(self) -> None:
         await self._api.aclose()
@@ -58,8 +61,8 @@ class PodLauncher:
             pod = await self._api.create_pod(body)
         except ExistsError:
             pod = await self._api.read_pod(name)
-            asked = (pod["metadata"].get("annotations") or {}).get(manifest.SPEC)
-            if asked != body["metadata"]["annotations"][manifest.SPEC]:
+            existing = (pod["metadata"].get("annotations") or {}).get(manifest.SPEC)
+            if existing != body["metadata"]["annotations"][manifest.SPEC]:
                 raise LauncherError(f"pod {name} exists and was asked to do something else") from None
         except ProblemError as error:
             if error.slug == "quota-exceeded":
@@ -119,6 +122,17 @@ class PodLauncher:
             raise _refused(error) from None
         return sum(not self._status(pod).ended for pod in pods)
 
+    async def upkeep(self) -> None:
+        """The cluster's keys for the gateway, which has no token of the cluster; each hour what nobody needs goes."""
+        try:
+            body = json.dumps(await self._api.key_set()).encode()
+        except (LauncherError, AbsentError) as error:
+            raise _refused(LauncherError(str(error))) from None
+        await asyncio.to_thread(_replace, self._keys_file, body)
+        if time.monotonic() - self._tidied > HOUR:
+            self._tidied = time.monotonic()
+            await self.tidy("")
+
     async def tidy(self, mine: str) -> None:
         """Removes what nobody needs any more; `mine`, which may be let go now, is no such pod."""
         try:
@@ -167,6 +181,14 @@ class PodLauncher:
         values |= {"exit_code": status.exit_code, "signal": status.signal}
         values |= {"run": labels.get("gdi-run"), "node": labels.get("gdi-node"), "attempt": labels.get("gdi-attempt")}
         return HostedPod(**values, created_at=epoch(pod["metadata"].get("creationTimestamp")) or 0.0)
+
+
+def _replace(file: Path, body: bytes) -> None:
+    """A reader never sees half of it."""
+    if not (file.is_file() and file.read_bytes() == body):
+        part = file.with_name(f".{file.name}.new")
+        part.write_bytes(body)
+        part.replace(file)
 
 
 def _refused(error: LauncherError) -> ProblemError:

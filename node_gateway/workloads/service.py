@@ -16,7 +16,7 @@ from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.events import Event, EventBatch
 from gdi.contracts.run_token import SNAKEMAKE_SCOPE
 from gdi.contracts.tokens import Token, TokenRequest
-from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, verify
+from gdi.kit.jose import KeysUnavailable, SigningKey, TokenError, verify
 from gdi.kit.problem import ProblemError
 from node_gateway.agent.public_events import Telling, failed_part, public_events
 from node_gateway.audit import Audit, AuditEvent
@@ -31,18 +31,19 @@ STOP = "Stop: this pod has no part in the run."
 
 @dataclass(frozen=True)
 class PodIssuer:
-    """Who signs pods' identity tokens: the node's own launcher, by a key set in a file, or its cluster's."""
+    """Who signs pods' identity tokens: the node's own launcher, by a key set in a file."""
 
     issuer: str
-    jwks: Path | RemoteKeys
+    jwks_file: Path
     subject: str
 
-    async def identify(self, token: str) -> tuple[str, str]:
-        """(name, uid). TokenError; KeysUnavailable where the cluster does not answer."""
-        if isinstance(self.jwks, RemoteKeys):
-            claims = await self.jwks.verify(token, issuer=self.issuer, audience=AUDIENCE)
-        else:
-            claims = verify(token, self._in_file(self.jwks), issuer=self.issuer, audience=AUDIENCE)
+    def identify(self, token: str) -> tuple[str, str]:
+        """(name, uid). TokenError."""
+        try:
+            keys = [k for k in json.loads(self.jwks_file.read_text())["keys"] if isinstance(k, dict)]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise KeysUnavailable("the launcher's key set cannot be read") from None
+        claims = verify(token, keys, issuer=self.issuer, audience=AUDIENCE)
         bound: Any = claims.get("kubernetes.io")
         pod = bound.get("pod") if isinstance(bound, dict) else None
         if claims.get("sub") != self.subject or not isinstance(pod, dict):
@@ -51,13 +52,6 @@ class PodIssuer:
         if not isinstance(name, str) or not isinstance(uid, str) or not uid:
             raise TokenError("it names no pod of a run")
         return name, uid
-
-    @staticmethod
-    def _in_file(file: Path) -> list[dict[str, Any]]:
-        try:
-            return [k for k in json.loads(file.read_text())["keys"] if isinstance(k, dict)]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise TokenError("the launcher's key set cannot be read") from None
 
 
 @dataclass
@@ -128,11 +122,9 @@ class NodePods:
         if self.issuer is None or scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN:
             raise ProblemError(401, "unauthenticated", "A pod's identity token is needed.", action=STOP)
         try:
-            name, uid = await self.issuer.identify(token.strip())
+            name, uid = self.issuer.identify(token.strip())
         except KeysUnavailable as error:
-            raise ProblemError(
-                503, "issuer-away", f"The cluster's keys cannot be had: {error}.", action="Try again in a few seconds."
-            ) from None
+            raise ProblemError(503, "issuer-away", f"{error}.", action="It is written when the agent is up.") from None
         except TokenError as error:
             raise ProblemError(
                 401, "unauthenticated", f"The pod's identity token is not acceptable: {error}.", action=STOP

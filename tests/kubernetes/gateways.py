@@ -163,7 +163,7 @@ class Gateway:
         repository, tag = name_of("node").rsplit(":", 1)
         buckets = {"bucket": s3.workspace_bucket(name), "releaseBucket": s3.release_bucket(name)}
         return {
-            "node": {"id": name, "publicUrl": layout.gateway_url(name)},
+            "node": {"id": name, "publicUrl": layout.gateway_url(name), "placement": "coordinator"},
             "broker": {"url": "http://gdi-broker.gdi.svc:8080", "issuer": layout.url("broker")},
             "gateway": {
                 "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},

@@ -346,9 +346,10 @@ def test_the_driver_is_told_the_nodes_names_of_images_and_its_patience() -> None
 
 
 def test_a_gateway_that_nobody_is_named_for_lets_nobody_in() -> None:
-    shut = rendered("gdi-node/ci/minimal.yaml", "--set-json", "gateway.network.from=[]")
+    coordinator = ("--set", "node.placement=coordinator", "--set-json", "gateway.network.from=[]")
+    shut = rendered("gdi-node/ci/minimal.yaml", *coordinator)
     assert not named(shut, "NetworkPolicy", "node-a-gateway")["spec"]["ingress"]
-    shut = rendered("gdi-node/ci/funnel.yaml", "--set-json", "gateway.network.from=[]")
+    shut = rendered("gdi-node/ci/funnel.yaml", *coordinator)
     assert [r["ports"][0]["port"] for r in named(shut, "NetworkPolicy", "node-a-gateway")["spec"]["ingress"]] == [
         "internal"
     ]

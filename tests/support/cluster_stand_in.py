@@ -104,6 +104,10 @@ class StandIn:
                 return failure(503, "ServiceUnavailable", "away")
             return await call_next(request)
 
+        @app.get("/openid/v1/jwks")
+        async def keys() -> Json:
+            return {"keys": [{"kid": "of-the-cluster"}]}
+
         @app.post(base + "/pods")
         async def create(request: Request) -> Response:
             body = await request.json()

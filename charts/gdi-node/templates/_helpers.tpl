@@ -30,6 +30,23 @@ longer name gives way to six letters of its digest, so that two releases never s
 {{- define "node.tasksNamespace" -}}
 {{ .Values.funnel.tasks.namespace | default (printf "%s-tasks" .Release.Namespace) }}
 {{- end -}}
+{{- define "node.own" -}}{{ eq .Values.node.placement "node" | ternary "own" "" }}{{- end -}}
+{{- define "node.runsNamespace" -}}
+{{ .Values.runs.namespace | default (printf "%s-runs" .Release.Namespace) }}
+{{- end -}}
+{{/* The gateway as pods reach it: in placement `node` by no name that an Ingress of today would find. */}}
+{{- define "node.serviceName" -}}
+{{ include "node.gatewayName" . }}{{ if include "node.own" . }}-runs{{ end }}
+{{- end -}}
+{{/* The policy with the placement, which must be the same in both. */}}
+{{- define "node.policy" -}}
+{{- $policy := .Values.gateway.policy }}
+{{- $said := get $policy "placement" | default .Values.node.placement }}
+{{- if ne $said .Values.node.placement }}
+{{- fail (printf "gateway.policy.placement is %s, and node.placement is %s" $said .Values.node.placement) }}
+{{- end }}
+{{- toYaml (merge (dict "placement" $said) $policy) }}
+{{- end -}}
 {{- define "node.internalUrl" -}}
 {{- $scheme := empty .Values.gateway.internalTls.serverSecret | ternary "http" "https" -}}
 {{ $scheme }}://{{ include "node.gatewayName" . }}-internal.{{ .Release.Namespace }}.svc:8081
@@ -157,6 +174,12 @@ capabilities: {drop: [ALL]}
 - {name: NODE_GATEWAY_WORKSPACE_BUCKET, value: {{ required "gateway.workspace.bucket is missing" $w.bucket | quote }}}
 {{- $missing := "gateway.workspace.releaseBucket is missing" }}
 - {name: NODE_GATEWAY_RELEASE_BUCKET, value: {{ required $missing $w.releaseBucket | quote }}}
+{{- if include "node.own" . }}
+- {name: NODE_GATEWAY_LAUNCHER_ISSUER, value: {{ .Values.cluster.issuer | quote }}}
+- {name: NODE_GATEWAY_LAUNCHER_JWKS_FILE, value: /var/run/gdi/keys.json}
+{{- $subject := printf "system:serviceaccount:%s:%s" (include "node.runsNamespace" .) .Values.runs.serviceAccount }}
+- {name: NODE_GATEWAY_LAUNCHER_SUBJECT, value: {{ $subject | quote }}}
+{{- end }}
 - {name: NODE_GATEWAY_MAX_STREAMS, value: {{ include "node.text" $g.maxStreams }}}
 - {name: NODE_GATEWAY_SHUTDOWN_SECONDS, value: {{ include "node.text" $g.shutdownSeconds }}}
 {{- end -}}

@@ -5,6 +5,7 @@ ended, vanished or were exchanged, a stop, an image that never comes.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from gdi.kit.settings import SettingsError
 from gdi.pods.config import PodConfig
 from gdi.pods.manifest import GATE
 from node_gateway.agent import duties as agent_duties
-from node_gateway.agent.cluster_api import ClusterApi, ServiceAccount
+from node_gateway.agent.cluster_api import ClusterAccount, ClusterApi
 from node_gateway.agent.duties import Duties, EndRequest, OrderEnd
 from node_gateway.agent.pod_launcher import PodLauncher
 from node_gateway.db.store import GatewayDatabase
@@ -81,8 +82,8 @@ async def world(served: tuple[StandIn, str], tmp_path: Path, monkeypatch: pytest
     await database.create()
     orders = NodeOrders(database)
     config = PodConfig(image="gdi-snakemake:1", broker_url=GATEWAY, mark_seconds=0.01, start_timeout=1)
-    api = ClusterApi(ServiceAccount(url, None, None), "gdi-runs")
-    launcher = PodLauncher(api, config, tmp_path, "node-a")
+    api = ClusterApi(ClusterAccount(url, None, None), "gdi-runs")
+    launcher = PodLauncher(api, config, tmp_path, "node-a", tmp_path / "keys.json")
     nothing = cast(Any, None)
     duties = Duties("node-a", "https://node-a.example.org", orders, launcher, nothing, nothing)
     claims = OrderClaims.model_construct(
@@ -299,8 +300,17 @@ async def test_what_lives_is_counted_by_node(world: World) -> None:
     assert await world.launcher.live() == 0
 
 
+async def test_the_gateway_gets_the_clusters_keys_without_a_token_of_the_cluster(world: World, tmp_path: Path) -> None:
+    await world.launcher.upkeep()
+    assert json.loads((tmp_path / "keys.json").read_text()) == {"keys": [{"kid": "of-the-cluster"}]}
+    world.cluster.down = True
+    with pytest.raises(ProblemError):
+        await world.launcher.upkeep()
+    assert (tmp_path / "keys.json").is_file()
+
+
 def test_outside_a_cluster_it_is_said() -> None:
     with pytest.raises(SettingsError, match="KUBERNETES_SERVICE_HOST"):
-        ServiceAccount.of_pod({}, Path("/x"))
-    found = ServiceAccount.of_pod({"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}, Path("/x"))
+        ClusterAccount.of_pod({}, Path("/x"))
+    found = ClusterAccount.of_pod({"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}, Path("/x"))
     assert found.url == "https://[fd00::1]:6443"
