@@ -143,7 +143,7 @@ class Settings(DatabaseSettings):
     )
     launcher_jwks_file: Path | None = Field(
         default=None,
-        description="with which keys; with `pods` the agent keeps the file up to date, and the gateway needs no token of"
+        description="with which keys; with `pods` the agent keeps the file up to date: the gateway needs no token of"
         " the cluster",
     )
     launcher_subject: str = Field(
