@@ -18,7 +18,7 @@ REFUSED_SECONDS = 20.0
 MAX_ANSWER = 8 * 1024 * 1024  # bytes
 ROLES = RetryPolicy(total=float("inf"), first=1, longest=1, jitter=(0.7, 1.3))
 # What an API server says to a deletion, and to a patch, that names another uid (1.34).
-OTHER_UID = re.compile(r"UID in precondition|metadata\.uid: Invalid value")
+OTHER_UID = re.compile(r"UID in the precondition|metadata\.uid: Invalid value")
 Json = dict[str, Any]
 
 

@@ -171,7 +171,7 @@ class StandIn:
                 return failure(404, "NotFound", f'pods "{name}" not found')
             body = json.loads(await request.body() or b"{}")
             if not body.get("preconditions", {}).items() <= self.pods[name]["metadata"].items():
-                return failure(409, "Conflict", "Precondition failed: UID in precondition: a, UID in object meta: b")
+                return failure(409, "Conflict", "the UID in the precondition (a) does not match the UID in record (b)")
             pod = self.pods.pop(name)
             self.maps.pop(name, None)
             self.deleted.append((name, self._grace(body, request), pod["metadata"]["annotations"]))

@@ -62,7 +62,7 @@ def test_the_latest_generation_counts_and_a_strangers_name_is_refused() -> None:
         (404, {"message": "no"}, AbsentError, "no"),
         (409, {"reason": "AlreadyExists"}, ExistsError, "status 409"),
         (409, {"reason": "Conflict"}, ProblemError, "answers 409"),
-        (409, {"reason": "Conflict", "message": "Precondition failed: UID in precondition: a"}, AbsentError, "UID"),
+        (409, {"reason": "Conflict", "message": "the UID in the precondition (a) does not match"}, AbsentError, "UID"),
         (422, {"message": "metadata.uid: Invalid value: field is immutable"}, AbsentError, "uid"),
         (403, {"message": "exceeded quota: runs"}, ProblemError, "exceeded quota"),
         (403, {"message": "User cannot list"}, RefusedError, "refuses"),
