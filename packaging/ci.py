@@ -3,21 +3,25 @@ nothing built. Standard library only.
 
 At the end stands a table: minutes of each stage beside its budget (1.5 times of it is a warning, time alone fails
 nothing) and pytest's own closing lines. A stage that fails, that ran no test, or whose tests were skipped for a reason
-that is not in MAY_SKIP fails the run. Only the clock may leave tests out: then the very last line says how many and
-which. What has no place here at all is `make nightly-ROOM` (docs/status.md).
+that is not in MAY_SKIP fails the run. Only the clock may leave tests out: none begins after a stage's minute `until`,
+one that still runs at its minute `end` is ended (tests/conftest.py does both), and a stage that outlasts that is
+interrupted, then killed. The very last line says how many did not run and which. What has no place here at all is
+`make nightly-ROOM` (docs/status.md).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +29,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 75  # minutes for all of it
 BUILT_BY = 62  # minutes: Kubernetes and its images are waited for until then
 WARN = 1.5  # times of a stage's budget
-# Read by tests/conftest.py: a test that would begin after this moment (Unix time) is skipped with LATE.
-BEGIN_BY = "GDI_CI_BEGIN_BY"
+# Read by tests/conftest.py. A test that would begin after the first moment (Unix time), or that still runs at the
+# second, is skipped with LATE; which tests there are is written into the file COLLECTED.
+BEGIN_BY, END_BY, COLLECTED = "GDI_CI_BEGIN_BY", "GDI_CI_END_BY", "GDI_CI_COLLECTED"
 LATE = "no time was left for it"
+INTERRUPTED, KILLED = 1.0, 2.5  # minutes after a stage's end, for one that does not end by itself
 # Reasons for which a test may be absent from CI, and why that is right. Every other skip fails the run.
 MAY_SKIP = {
     r"set GDI_FUNNEL": "a real Funnel is in no package registry; the contract's tests run over the stand-in",
@@ -36,18 +42,19 @@ MAY_SKIP = {
     r"kernel does not count root's processes": "a limit that the kernel does not apply to root",
     r"only root can make a folder": "needs root, which a developer's machine may not be",
 }
+FAILING = re.compile(r"^tests/\S+\.py\S* [.sxX]*[FE]|^(?:FAILED|ERROR) tests/")  # what pytest says while it runs
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?|skipped|deselected|no tests ran)\b.* in [\d.]+s.*?) =+$")
-INSTALL = "tests/kubernetes/test_install.py"  # its last two take two minutes
-# Kubernetes' tests in this order, the pods of runs first: what comes last is what the clock leaves out.
-FIRST = ["cluster", "pod_operator", "launcher", "analysis", "pod_operator_airflow"]
-THEN = ["broker", "install", "task_pods", "policies", "charts", "chart_values", "images", "funnel", "executor"]
-IN_ORDER = [*FIRST, *THEN]
+# Kubernetes' tests by their worth, the pods of runs first: what comes last is what the clock leaves out. Each was seen
+# green twice on one day; the others are of `make nightly-kubernetes` (docs/status.md has their last dates).
+IN_ORDER = ["cluster", "launcher", "policies", "charts"]
+NIGHTLY = ["analysis", "pod_operator", "pod_operator_airflow", "broker", "portal", "chart_values", "install"]
+NIGHTLY += ["task_pods", "images", "funnel", "executor"]
 
 
 @dataclass(frozen=True)
 class Stage:
     """One command with its budget in minutes. `reports`: the JUnit reports that its tests leave; `until`: the minute of
-    the run after which none of its tests begins.
+    the run after which none of its tests begins; `end`: the minute at which what still runs is ended.
     """
 
     name: str
@@ -55,11 +62,14 @@ class Stage:
     budget: float
     reports: tuple[str, ...] = ()
     until: float = 0
+    end: float = 0
 
 
 @dataclass
 class StageOutcome:
-    """How a stage ended. `code` is its exit code, `absent` are {test: reason} of those that were not to be skipped."""
+    """How a stage ended. `code` is its exit code, `absent` are {test: reason} of those that were not to be skipped,
+    `cut`: it was interrupted or killed, as its time was over; `failing`: it said before that a test had failed.
+    """
 
     stage: Stage
     code: int = 0
@@ -68,33 +78,28 @@ class StageOutcome:
     absent: dict[str, str] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)
     trouble: str = ""
+    cut: bool = False
+    failing: bool = False
 
     @property
     def slow(self) -> bool:
         return self.minutes > WARN * self.stage.budget
 
 
-def nightly(*files: str) -> str:
-    """pytest's arguments that leave files or tests to a nightly target."""
+def nightly(*files: str) -> str:  # pytest's arguments that leave files or tests to a nightly target
     return " ".join(f"{'--deselect' if '::' in name else '--ignore'} {name}" for name in files)
 
 
 SYSTEM = nightly(*(f"tests/system/test_{name}.py" for name in ("sandbox_engines", "executors", "demo")))
-WITHOUT = nightly(
-    f"{INSTALL}::test_the_brokers_signing_key_is_rotated_on_pods",
-    f"{INSTALL}::test_a_node_is_removed_and_its_ledger_stays",
-)
 LINT = Stage("lint", ("make", "lint"), 4)
 STAGES = (
-    Stage("test", ("make", "test"), 17, ("test-parts", "test-federation"), 58),
-    Stage("test-long", ("make", "test-long"), 15, ("test-long",), 58),
-    Stage("test-system", ("make", "test-system", f"ARGS={SYSTEM}"), 14, ("test-system",), 58),
-    Stage("demo", ("make", "demo", "ARGS=--exit"), 3),
+    Stage("test", ("make", "test"), 17, ("test-parts", "test-federation"), 58, 64),
+    Stage("test-long", ("make", "test-long"), 15, ("test-long",), 58, 64),
+    Stage("test-system", ("make", "test-system", f"ARGS={SYSTEM}"), 14, ("test-system",), 58, 64),
+    Stage("demo", ("make", "demo", "ARGS=--exit"), 3, end=68),
 )
 FILES = " ".join(f"tests/kubernetes/test_{name}.py" for name in IN_ORDER)
-PODS = Stage("test-kubernetes", ("make", "test-kubernetes", f"ARGS={FILES} {WITHOUT}"), 15, ("test-kubernetes",), 68)
-# They were not seen to pass whole with the new rooms. Who runs `make nightly-kubernetes` green sets this to True.
-KUBERNETES = False
+PODS = Stage("test-kubernetes", ("make", "test-kubernetes", f"ARGS={FILES}"), 15, ("test-kubernetes",), 66, 68.5)
 PREPARE = (".venv/bin/python", "-m", "tests.kubernetes.prepare", "--idle")
 CANNOT = 3  # its exit code where this machine can have no Kubernetes
 
@@ -120,9 +125,10 @@ class CiRun:
         self.outcomes.append(outcome)
         began = self.clock()
         command = (*stage.command, f"REPORTS={self.scratch}") if stage.reports else stage.command
-        environment = dict(os.environ)
-        if stage.until:
-            environment[BEGIN_BY] = str(time.time() + self.left_until(stage.until))
+        environment = {**os.environ, COLLECTED: str(collected := self.scratch / f"{stage.name}.collected")}
+        for name, minute in ((BEGIN_BY, stage.until), (END_BY, stage.end)):
+            if minute and stage.reports:
+                environment[name] = str(time.time() + self.left_until(minute))
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -130,25 +136,47 @@ class CiRun:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+            start_new_session=True,
         )
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                self.say(line.rstrip("\n"))
-                if found := CLOSING.match(re.sub(r"\x1b\[[0-9;]*m", "", line.strip())):
+            for line in self._lines(process, outcome):
+                self.say(line)
+                plain = re.sub(r"\x1b\[[0-9;]*m", "", line.strip())
+                outcome.failing |= bool(FAILING.match(plain))
+                if found := CLOSING.match(plain):
                     outcome.closing.append(found[1])
             outcome.code = process.wait()
         except BaseException:  # this run is ended: so is what it started
-            process.terminate()
+            finish(process, signal.SIGINT)
             raise
         outcome.minutes = (self.clock() - began) / 60
-        if outcome.code:
+        if outcome.code and (outcome.failing or not outcome.cut):
             outcome.trouble = f"{' '.join(stage.command[:2])} failed with exit code {outcome.code}"
-        for name in stage.reports if not outcome.code else ():
-            read(self.scratch / f"{name}.xml", name, outcome)
+        ran = [test for name in stage.reports for test in read(self.scratch / f"{name}.xml", name, outcome)]
+        if outcome.cut:
+            there = collected.read_text().splitlines() if collected.exists() else [stage.name]
+            outcome.late += [test for test in dict.fromkeys(there) if test not in ran and test not in outcome.late]
         return not outcome.trouble
+
+    def _lines(self, process: subprocess.Popen[bytes], outcome: StageOutcome) -> Iterator[str]:
+        """What it says; at the minutes after its end it is interrupted, then killed. What it leaves behind and still
+        holds its output is waited for no longer.
+        """
+        assert process.stdout is not None
+        end, rest, pipe = outcome.stage.end, b"", process.stdout.fileno()
+        ways = [(end + INTERRUPTED, signal.SIGINT), (end + KILLED, signal.SIGKILL)] if end else []
+        while True:
+            while ways and self.left_until(ways[0][0]) <= 0:
+                outcome.cut = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, ways.pop(0)[1])
+            said = os.read(pipe, 65536) if select.select([pipe], [], [], 0.5)[0] else None
+            if said == b"" or (said is None and process.poll() is not None):
+                break
+            *lines, rest = (rest + (said or b"")).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+        if rest:
+            yield rest.decode(errors="replace")
 
     def table(self) -> list[str]:
         """Minutes by stage against the budget, and how pytest closed each."""
@@ -185,27 +213,41 @@ class CiRun:
         return 0
 
 
-def read(report: Path, name: str, outcome: StageOutcome) -> None:
-    """Adds to an outcome what its JUnit report says of tests that did not run."""
+def finish(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    """Ends it and what it started: asked to, and killed half a minute later."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, how)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def read(report: Path, name: str, outcome: StageOutcome) -> list[str]:
+    """The tests that ran, by a JUnit report; adds to the outcome what it says of those that did not."""
     try:
         cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314  # pytest's own, of this run
     except (OSError, ElementTree.ParseError):
-        outcome.trouble = f"{name} left no report: it ran no test"
-        return
-    ran = 0
+        if not outcome.cut:
+            outcome.trouble = outcome.trouble or f"{name} left no report: it ran no test"
+        return []
+    ran = []
     for case in cases:
         test = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
         skipped = case.find("skipped")
         if skipped is None or skipped.get("type") == "pytest.xfail":
-            ran += 1
+            ran.append(test)
+            if case.find("failure") is not None or case.find("error") is not None:
+                outcome.trouble = outcome.trouble or f"{test} failed"
             continue
         reason = skipped.get("message", "")
         if LATE in reason:
             outcome.late.append(test)
         elif not any(re.search(known, reason) for known in MAY_SKIP):
             outcome.absent[test] = reason
-    if not ran and not outcome.late:
-        outcome.trouble = f"{name} ran no test"
+    if not ran and not outcome.late and not outcome.cut:
+        outcome.trouble = outcome.trouble or f"{name} ran no test"
+    return ran
 
 
 def listed(stage: Stage) -> list[str]:
@@ -216,9 +258,7 @@ def listed(stage: Stage) -> list[str]:
 
 
 def kubernetes(run: CiRun, building: subprocess.Popen[bytes], log: Path) -> None:
-    """Its tests, where Kubernetes and the images are built in time. A machine that builds them for the first time is
-    late: then as many run as the hour holds.
-    """
+    """Its tests, where Kubernetes and the images are built in time, as many as the hour holds."""
     while building.poll() is None and run.left_until(BUILT_BY) > 0:
         time.sleep(5)
     code = building.poll()
@@ -229,7 +269,8 @@ def kubernetes(run: CiRun, building: subprocess.Popen[bytes], log: Path) -> None
     outcome = StageOutcome(PODS)
     run.outcomes.append(outcome)
     if code is None:  # what was built by now is kept for the next time
-        outcome.late = listed(PODS)
+        run.say(f"Kubernetes and its images were not built by minute {BUILT_BY}: none of its tests runs")
+        outcome.late = listed(PODS) or FILES.split()
     elif code == CANNOT:
         outcome.absent = dict.fromkeys(listed(PODS), log.read_text(errors="replace").strip())
     if not outcome.late and not outcome.absent:
@@ -242,11 +283,6 @@ def main() -> int:
         run = CiRun(Path(folder), say=lambda line: print(line, flush=True))
         if not run.stage(LINT):
             return run.end()
-        if not KUBERNETES:
-            all(run.stage(stage) for stage in STAGES)
-            code = run.end()
-            print("NO KUBERNETES TEST IS IN THIS RUN: make nightly-kubernetes (docs/status.md says why)", flush=True)
-            return code
         log = Path(folder) / "kubernetes"
         with log.open("wb") as out:  # built meanwhile, of what CPU time the tests leave
             building = subprocess.Popen(PREPARE, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
@@ -255,11 +291,7 @@ def main() -> int:
                 kubernetes(run, building, log)
         finally:
             if building.poll() is None:
-                os.killpg(building.pid, signal.SIGTERM)
-                try:
-                    building.wait(30)
-                except subprocess.TimeoutExpired:
-                    os.killpg(building.pid, signal.SIGKILL)
+                finish(building, signal.SIGTERM)
         return run.end()
 
 

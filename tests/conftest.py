@@ -6,19 +6,15 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 
 import httpx._transports.default
 import pytest
 
 from gdi.kit.tls import authorities
 
-# The moment, in Unix time, after which no test begins: CI has its hour (packaging/ci.py, which tells these skips from
-# others by their reason).
-BEGIN_BY = "GDI_CI_BEGIN_BY"
-LATE = "no time was left for it"
-
 pytest.register_assert_rewrite("tests.support")  # its asserts say what was seen, as those of tests do
+
+from tests.support import ci_hour  # noqa: E402  # after that
 
 # Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so
 # each has its own home.
@@ -41,10 +37,8 @@ httpx._transports.default.create_ssl_context = lambda *, verify=True, **more: (
 )  # type: ignore[assignment]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if time.time() > float(os.environ.get(BEGIN_BY, "inf")):
-        pytest.skip(LATE)
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(ci_hour)
 
 
 @pytest.hookimpl(trylast=True)
