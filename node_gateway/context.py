@@ -36,6 +36,8 @@ from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
 from node_gateway.node_orders import NodeOrders
+from node_gateway.own_tasks.recounts import Recounts
+from node_gateway.own_tasks.tasks import OwnTasks
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
@@ -74,6 +76,7 @@ class Gateway:
     keys: RemoteKeys
     health: Health
     workloads: NodePods
+    recounts: Recounts
     stops: NodeStops
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
@@ -150,6 +153,8 @@ class Gateway:
             asyncio.Semaphore(settings.max_streams),
             policy,
         )
+        own_tasks = OwnTasks(policy, store, tes, broker, audit, workspace, tes_key)
+        recounts = Recounts(own_tasks, policy, broker, listings, key)
         reviews = Reviews(database, policy, area, audit)
         releases = Releases(
             settings.node_id,
@@ -178,7 +183,7 @@ class Gateway:
         )
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
-        return cls(*known, *doing, keys, health, workloads, stops, broker_http, keys_http, oidc_http, threads)
+        return cls(*known, *doing, keys, health, workloads, recounts, stops, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -56,6 +56,10 @@ class Files:
         self._by_name: dict[str, list[Listed]] = {}
         for file in files:
             self._by_name.setdefault(self._name(file.path).removesuffix(".c4gh"), []).append(file)
+
+    def all(self) -> list[Listed]:
+        """Each with its path below the dataset."""
+        return [replace(file, path=self._name(file.path)) for same in self._by_name.values() for file in same]
 
     def of_path(self, path: str) -> Listed | None:
         """The file of that very path, or else without its `.c4gh`. SamePathError where there are two."""

@@ -51,6 +51,10 @@ class Listings:
                 return found, kept.files
         raise SdaRefusal("NotFound", f"{file} does not exist in the archive.")
 
+    async def paths(self, run: str, dataset: str, token: str) -> list[str]:
+        """The paths of all files of a dataset. SdaRefusal."""
+        return [file.path for file in (await self._of(run, SdaUrl(dataset, ""), token)).files.all()]
+
     async def _of(self, run: str, file: SdaUrl, token: str, *, fresh: bool = False) -> _Kept:
         kept = self._kept.get((run, file.dataset))
         if kept is None or fresh or time.monotonic() - kept.at > FRESH_FOR:

@@ -113,6 +113,11 @@ class Policy(Frozen):
         default="jobs", description="what the centre is told: of each job, or of rules only"
     )
     error_lines: bool = Field(default=False, description="whether a failed task tells the line of its input")
+    own_image: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
+        default=None,
+        description="an image with Python, by its digest, in which the node's own tasks run: the recount beside a"
+        " release that waits, the list of persons; without it there are none",
+    )
     floor: int = Field(
         default=5, ge=1, le=1_000_000, description="the fewest people that a number may be about; zero does not pass"
     )

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi.responses import HTMLResponse
 
 from gdi.kit.web import Pages
+from node_gateway.own_tasks.recounts import Recount
 from node_gateway.review.cases import AT_NODE, Case, Excerpt
 from node_gateway.review.service import MAX_REASON
 
@@ -43,9 +44,10 @@ def case(
     start: int,
     before: Sequence[Case] = (),
     approval: str = "",
+    recount: Recount | None = None,
 ) -> HTMLResponse:
     """`shown`: the rows of the release from number `start` (from 0), at most PAGE of them. `before`: what left of the
-    same people. `approval`: who approved the workflow.
+    same people. `approval`: who approved the workflow. `recount`: what the node's own task counted.
     """
     return PAGES.render(
         "case.html",
@@ -58,6 +60,7 @@ def case(
         start=start,
         before=[(one, one.answer.get(AT_NODE, {})) for one in before],
         approval=approval,
+        recount=recount,
         people=found.answer.get(AT_NODE, {}).get("people"),
         remarks=found.answer.get(AT_NODE, {}).get("remarks", []),
         page_size=PAGE,

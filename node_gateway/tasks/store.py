@@ -22,6 +22,7 @@ from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.check import CheckedTask
 
 t = db.tasks.c
+OWN_JOB = "own:"  # begins the job of a task of the node's own: no run may name one so
 CHUNK = 500  # SQLite's bound on variables
 
 
@@ -175,7 +176,8 @@ class TaskStore:
         return await self._one(query)
 
     async def by_tes_id(self, tes_id: str) -> Known | None:
-        return await self._one(sa.select(db.tasks).where(t.tes_id == tes_id))
+        """A run's task; none of the node's own, which no run sees."""
+        return await self._one(sa.select(db.tasks).where(t.tes_id == tes_id, t.job.not_like(f"{OWN_JOB}%")))
 
     async def by_capability(self, secret: str) -> Known | None:
         return await self._one(sa.select(db.tasks).where(t.capability == sha256_hex(secret.encode())))
@@ -190,7 +192,8 @@ class TaskStore:
         ids, found = list(tes_ids), {}
         async with self._db.read() as connection:
             for start in range(0, len(ids), CHUNK):
-                query = sa.select(db.tasks).where(t.tes_id.in_(ids[start : start + CHUNK]), t.run == run)
+                mine = t.tes_id.in_(ids[start : start + CHUNK]), t.run == run, t.job.not_like(f"{OWN_JOB}%")
+                query = sa.select(db.tasks).where(*mine)
                 for row in await connection.execute(query):
                     found[row.tes_id] = _known(row)
         return found

@@ -1,0 +1,1 @@
+"""Tasks that the node itself sends to its TES: a recount for the reviewer, the list of persons for an epoch."""

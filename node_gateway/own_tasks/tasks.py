@@ -1,0 +1,117 @@
+"""A task of the node's own: the gateway writes it, sends it to its TES and alone reads what it makes. It has the trail,
+the capability and the audit of any task, and no tag by which a run would list it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from tes.models import Executor, Input, Output, Resources, Task
+
+from gdi.contracts.urls import SdaUrl
+from gdi.kit.problem import ProblemError
+from node_gateway.audit import Audit, AuditEvent
+from node_gateway.auth import Caller
+from node_gateway.broker import BrokerConnection
+from node_gateway.keys import PublicKey
+from node_gateway.policy import PolicyFile
+from node_gateway.tasks.check import CheckedTask
+from node_gateway.tasks.store import TaskStore, new_capability
+from node_gateway.tasks.tes_client import TesAway, UpstreamTes
+from node_gateway.workspace.bucket import Bucket
+
+SCRIPT = Path(__file__).with_name("script.py")
+HOME = "/gdi/work"
+SUFFIXES = (".vcf.gz", ".vcf.bgz", ".vcf")
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """`job`: its key among the run's. `mode` of the script; `files` of each dataset; `asked` is given to it as a file;
+    `result`: where in the workspace bucket its output goes.
+    """
+
+    job: str
+    mode: str
+    files: list[list[SdaUrl]]
+    asked: str
+    result: str
+
+
+@dataclass
+class OwnTasks:
+    policy: PolicyFile
+    store: TaskStore
+    tes: UpstreamTes
+    broker: BrokerConnection
+    audit: Audit
+    workspace: Bucket
+    key: PublicKey
+
+    async def send(self, caller: Caller, own: OwnTask, token: str | None = None) -> str:
+        """The task's id at the TES. `token`: the one that the TES takes it with, the run's user's unless it is given.
+        ProblemError, TesAway.
+        """
+        policy = self.policy.current()
+        if policy.own_image is None:
+            raise ProblemError(409, "not-open", "The policy names no own_image.", action="Name one, by its digest.")
+        secret, digest = new_capability()
+        flat = [file for files in own.files for file in files]
+        inside = [None] * len(flat)
+        checked = CheckedTask(own.job, "1", tuple(flat), tuple(inside), ())
+        number = await self.store.begin(
+            caller,
+            checked,
+            intent=secrets.token_hex(16),
+            capability=digest,
+            key_fingerprint=self.key.fingerprint,
+            files=[],
+            size=len(own.asked),
+            limit=2**31,
+            max_bytes=2**62,
+        )
+        try:
+            token = token if token is not None else await self.broker.node_token(caller.run, "tes")
+            created = await self.tes.create(self._task(own, policy.own_image, secret), token)
+        except ProblemError:
+            await self.store.drop(number)
+            raise
+        except TesAway as away:
+            if not away.maybe_done:
+                await self.store.drop(number)
+            raise
+        await self.store.created(number, created)
+        what = f"{own.job}: {own.mode} over {len(flat)} files"
+        await self.audit.record(
+            AuditEvent("own-task-created", True, "gateway", caller.run, caller.attempt, created, what=what)
+        )
+        return created
+
+    def _task(self, own: OwnTask, image: str, secret: str) -> Task:
+        policy = self.policy.current()
+        inputs = [Input(content=SCRIPT.read_text(encoding="utf-8"), path="/gdi/work/own/script.py", type="FILE")]
+        paths = []
+        for number, files in enumerate(own.files):
+            for place, file in enumerate(files):
+                name = file.path.removesuffix(".c4gh")
+                path = f"{HOME}/{number}/{place}{next(s for s in SUFFIXES if name.endswith(s))}"
+                inputs.append(Input(url=f"{file.tes_url}#{secret}", path=path, type="FILE"))
+                paths.append(path)
+        first = [own.mode]
+        if own.asked:
+            inputs.append(Input(content=own.asked, path="/gdi/work/own/asked.json", type="FILE"))
+            first.append("/gdi/work/own/asked.json")
+        out = f"{HOME}/result.json"
+        command = ["python3", "-I", "/gdi/work/own/script.py", *first, out, *paths]
+        return Task(
+            name="node-own",
+            inputs=inputs,
+            outputs=[Output(url=f"s3://{self.workspace.name}/{own.result}", path=out, type="FILE")],
+            executors=[Executor(image=image, command=command, workdir=HOME)],
+            resources=Resources(
+                cpu_cores=1, ram_gb=min(2.0, policy.max_ram_gb), disk_gb=min(100.0, policy.max_disk_gb)
+            ),
+            tags={"gdi-own": own.mode},
+        )
