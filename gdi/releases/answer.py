@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+MISSING_NODES = "MISSING_NODES"  # the last column of an answer that lacks nodes of its run
 MAX_ROWS = 20_000  # rows that the page's table gets; the file has all
 Value = str | int | float | None
 
@@ -43,6 +44,17 @@ class Page:
         }
 
 
+def name_missing(file: Path, nodes: Sequence[str]) -> None:
+    """Adds the column `MISSING_NODES` to a table, with the same names in each row: who reads the table, however, reads
+    that they are not in it.
+    """
+    draft, names = file.with_suffix(".missing"), ",".join(nodes)
+    with file.open(encoding="utf-8", newline="") as lines, draft.open("w", encoding="utf-8", newline="") as out:
+        for number, line in enumerate(lines):
+            out.write(f"{line.rstrip(chr(10))}\t{names if number else MISSING_NODES}\n")
+    draft.replace(file)
+
+
 def read_page(file: Path, columns: Sequence[Column], watch: Callable[[list[Value]], None] | None = None) -> Page:
     """One pass over the table; `watch` sees every row. ValueError where the file has other columns or a cell is no
     number where one must be.
@@ -51,7 +63,10 @@ def read_page(file: Path, columns: Sequence[Column], watch: Callable[[list[Value
     page = Page(names)
     counted = [i for i, column in enumerate(columns) if column.counted]
     with file.open(encoding="utf-8") as lines:
-        if next(lines, "").rstrip("\n").split("\t") != names:
+        head = next(lines, "").rstrip("\n").split("\t")
+        if head == [*names, MISSING_NODES]:
+            columns, page.columns = [*columns, Column(MISSING_NODES)], head
+        elif head != names:
             raise ValueError(f"{file.name} has no columns {', '.join(names)}")
         for line in lines:
             texts = line.rstrip("\n").split("\t")

@@ -17,7 +17,7 @@ from gdi.releases.registry import kind_of
 from gdi.releases.signature import NotProvenError, check_sha256
 from gdi.result_store.model import NothingStoredError, StoreAwayError, TooManyBytesError, release_key
 from gdi_operators import admitted_workflow
-from gdi_operators.gather import keep, merge
+from gdi_operators.gather import keep, merge, versions
 from gdi_operators.gather.keep import write
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -35,7 +35,8 @@ class GatherOperator(RunOperator):
 
     the releases themselves (`releases/NODE/NAME.json`) and the workflow's files (`workflow/`), so that the run's page
     can prove and pack them at any time. Every release's checksum and the node's signature are proven before it is read.
-    Result: `{run, folder, answer, plot, releases, withheld, nodes}` and the number of rows under the kind's noun for
+    Result: `{run, folder, answer, plot, releases, withheld, nodes, version, missing}` (why each node that is not in the
+    answer is not) and the number of rows under the kind's noun for
     them (`alleles`).
     """
 
@@ -54,18 +55,22 @@ class GatherOperator(RunOperator):
             entry = admitted_workflow.entry_of_run(self.workflow, run)
             folder = settings().need("results_dir") / run.id
             store.own(folder)
+            store.restore(run.id, folder, versions.FILES)
             result: dict[str, Any] = {"run": run.id, "folder": str(folder), "nodes": [i.node for i in run.plan]}
-            answer_kind = ""
+            answer_kind, missing = "", set[str]()
+            earlier = versions.begin(folder, released)
+            version = len(earlier) + 1
             for declared in entry.workflow.releases:
                 parts = {str(r["node"]): r for r in released if r["name"] == declared.name}
-                missing = [i.node for i in run.plan if i.node not in parts]
+                without = [i.node for i in run.plan if i.node not in parts]
                 planned = [i.node for i in run.plan]
-                if missing and not needed.possible(needed.read(run.needed), planned, missing):
+                if without and not needed.possible(needed.read(run.needed), planned, without):
                     raise AirflowFailException(
-                        f"No release {declared.name} of {', '.join(missing)}: clear the task release of these nodes."
+                        f"No release {declared.name} of {', '.join(without)}: clear the task release of these nodes."
                     )
-                if missing:
-                    self.log.warning("The answer is without %s.", ", ".join(missing))
+                if without:
+                    self.log.warning("The answer is without %s.", ", ".join(without))
+                    missing.update(without)
                     result["nodes"] = [node for node in planned if node in parts]
                 suffix = kind_of(declared.kind).suffix
                 kept = {
@@ -74,9 +79,14 @@ class GatherOperator(RunOperator):
                 }
                 if declared.merge:
                     answer_kind = declared.kind
-                    result |= self._merge(declared.kind, kept, result["nodes"], folder, entry.workflow.title)
+                    title = versions.title_of(entry.workflow.title, version, without)
+                    result |= self._merge(declared.kind, kept, result["nodes"], folder, title, without)
+            progress = hook.progress(run.id) if missing else None
         admitted_workflow.keep(entry, run)
         summary = self._summary(run, released) | keep.origin(context, entry, run)
+        summary |= {"answer_version": version, "earlier": [one.model_dump() for one in earlier]}
+        summary["missing"] = versions.reasons(run, progress, sorted(missing))
+        result |= {"version": version, "missing": summary["missing"]}
         if answer_kind:
             summary["answer_kind"] = answer_kind
         text = Summary.model_validate(summary).model_dump_json(indent=1)  # as the Results tab reads it
@@ -111,10 +121,10 @@ class GatherOperator(RunOperator):
         self.log.info("Fetched %s of %s: %d bytes, signature verified.", part["name"], part["node"], size)
 
     def _merge(
-        self, kind: str, releases: dict[str, Path], nodes: list[str], folder: Path, title: str
+        self, kind: str, releases: dict[str, Path], nodes: list[str], folder: Path, title: str, missing: list[str]
     ) -> dict[str, Any]:
         try:
-            size = merge.answer(kind_of(kind), releases, nodes, folder, title=title)
+            size = merge.answer(kind_of(kind), releases, nodes, folder, title=title, missing=missing)
         except BadReleaseError as error:
             raise AirflowFailException(str(error)) from None
         answer, noun = folder / ANSWER, f"{kind_of(kind).row}s"

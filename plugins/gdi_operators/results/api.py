@@ -60,7 +60,9 @@ async def read_file(dag_id: str, dag_run_id: str, name: Annotated[str, Query(max
     path = found.files().get(name)
     if path is None:
         return JSONResponse({"detail": "The results of this run have no such file."}, status_code=404)
-    saved = path.name if name in TITLES else name.removeprefix("releases/").replace("/", "-")
+    saved = name.removeprefix("releases/").replace("/", "-")
+    if name in TITLES and found.summary is not None and found.summary.answer_version > 1:
+        saved = f"{path.stem}-version-{found.summary.answer_version}{path.suffix}"
     return FileResponse(path, media_type=MEDIA.get(path.suffix, "application/octet-stream"), filename=saved)
 
 
@@ -122,7 +124,9 @@ def _started_by(dag_id: str, dag_run_id: str) -> str | None:
 def _view(found: Results, run: m.Run | None, notes: list[str]) -> ResultsView:
     kept = found.summary
     files = found.files()
-    proofs = found.proofs(_keys(run))
+    proofs, titles = found.proofs(_keys(run)), TITLES | found.earlier_files()
+    if kept is not None:
+        notes[:0] = _incomplete(kept)
     table: AnswerPage | None = None
     if ANSWER in files and kept is not None:
         try:
@@ -164,10 +168,24 @@ def _view(found: Results, run: m.Run | None, notes: list[str]) -> ResultsView:
         nodes=[NodeDatasets(node=node, datasets=datasets) for node, datasets in nodes.items()],
         releases=releases,
         answer=table,
-        files=[ResultsFile(name=n, title=TITLES[n], bytes=p.stat().st_size) for n, p in files.items() if n in TITLES],
+        files=[ResultsFile(name=n, title=titles[n], bytes=p.stat().st_size) for n, p in files.items() if n in titles],
         crate=kept is not None,
         notes=notes,
     )
+
+
+def _incomplete(kept: Summary) -> list[str]:
+    """What a reader has to know before the numbers: who is not in them, and that there was another answer."""
+    found = []
+    if kept.missing:
+        who = "; ".join(f"{node}: {why}" for node, why in sorted(kept.missing.items()))
+        found.append(f"This answer is without {len(kept.missing)} of the run's nodes. {who}.")
+    if kept.answer_version > 1:
+        found.append(
+            f"This is version {kept.answer_version} of the answer; what was there before is among the files, and links"
+            " to the run lead here."
+        )
+    return found
 
 
 def _workflow(name: str, run: m.Run | None, kept: Summary | None) -> WorkflowView:

@@ -110,8 +110,9 @@ def describe(
             "name": f"{title}: run {kept.run}",
             "description": (
                 f"{title}, version {kept.version or kept.digest}, over {len(datasets)} datasets at {len(kept.nodes)}"
-                " nodes. Only checked releases left the nodes."
+                f" nodes. Only checked releases left the nodes.{_without(kept)}"
             ),
+            "version": str(kept.answer_version),
             "datePublished": _time(ended),
             "license": _ref("#terms"),
             "author": _ref("#user"),
@@ -221,7 +222,7 @@ def describe(
             ),
             "instrument": _ref(main),
             "agent": _ref("#user"),
-            "participant": [_ref(f"#node-{n}") for n in kept.nodes],
+            "participant": [_ref(f"#node-{n}") for n in kept.nodes if n not in kept.missing],
             "object": [*(_ref(i) for i in datasets.values()), *(_ref(i) for i in values.values())],
             "result": [_ref(n) for n in outputs],
             "endTime": _time(run.closed_at if run and run.closed_at and run.attempt == kept.attempt else ended),
@@ -248,6 +249,7 @@ def describe(
                 "name": n,
                 "parentOrganization": _ref("#federation"),
                 **urls.get(n, {}),
+                **({"description": f"Not in this answer: {kept.missing[n]}"} if n in kept.missing else {}),
             }
             for n in kept.nodes
         ),
@@ -269,6 +271,13 @@ def describe(
             }
         )
     return {"@context": CONTEXT, "@graph": graph}
+
+
+def _without(kept: Summary) -> str:
+    """Who is not in the answer, for whoever reads one sentence of the crate."""
+    if not kept.missing:
+        return ""
+    return " The answer is without " + "; ".join(f"{n} ({why})" for n, why in sorted(kept.missing.items())) + "."
 
 
 def _datasets(kept: Summary, ids: Mapping[str, str]) -> list[Entity]:

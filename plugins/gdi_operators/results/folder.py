@@ -23,6 +23,7 @@ from gdi_operators.results.store import bring
 from gdi_operators.settings import settings
 
 ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
+VERSIONS = "versions"
 TITLES = {
     ANSWER: "The answer, as a table",
     PLOT: "The answer, as a picture",
@@ -67,8 +68,21 @@ class KeptNode(BaseModel):
     public_key: dict[str, Any]
 
 
+class AnswerVersion(BaseModel):
+    """A version of the answer before the one that is there: its files are those of `version_file`."""
+
+    model_config = ConfigDict(extra="ignore")
+    version: int
+    made_at: float | None = None
+    attempt: int = 1
+    nodes: list[str] = Field(default_factory=list)
+    missing: dict[str, str] = Field(default_factory=dict)
+
+
 class Summary(BaseModel):
-    """`releases.json`."""
+    """`releases.json`. `missing`: the nodes of the run that are not in the answer, and why; `answer_version` counts
+    from 1, `earlier` are the versions before.
+    """
 
     model_config = ConfigDict(extra="ignore")
     run: str
@@ -91,6 +105,22 @@ class Summary(BaseModel):
     gathered_at: float | None = None
     images: list[str] = Field(default_factory=list)
     software: dict[str, str] = Field(default_factory=dict)
+    answer_version: int = 1
+    missing: dict[str, str] = Field(default_factory=dict)
+    earlier: list[AnswerVersion] = Field(default_factory=list)
+
+
+def version_file(version: int, name: str) -> str:
+    """Where a file of an earlier version of the answer is kept below the run's folder."""
+    return f"{VERSIONS}/{int(version)}/{name}"
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """What lies there; None where nothing does, or what cannot be read."""
+    try:
+        return Summary.model_validate(json.loads((folder / SUMMARY).read_text()))
+    except (OSError, ValueError):
+        return None
 
 
 def release_file(node: str, name: str, suffix: str = ".json") -> str:
@@ -116,8 +146,16 @@ class Results:
 
     def files(self) -> dict[str, Path]:
         """Everything that may be taken away, by its name below the folder."""
-        names = [*TITLES, *(r.file for r in (self.summary.releases if self.summary else []))]
+        names = [*TITLES, *(r.file for r in (self.summary.releases if self.summary else [])), *self.earlier_files()]
         return {name: path for name in names if (path := self.folder / name).is_file() and not path.is_symlink()}
+
+    def earlier_files(self) -> dict[str, str]:
+        """The files of earlier versions, with their titles."""
+        return {
+            version_file(one.version, name): f"{title} (version {one.version})"
+            for one in (self.summary.earlier if self.summary else [])
+            for name, title in TITLES.items()
+        }
 
     def proofs(self, keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Proof]:
         """Every release's bytes against its node's signature, by the release's file. `keys`: the nodes' public keys as

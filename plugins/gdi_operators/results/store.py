@@ -9,6 +9,7 @@ import hashlib
 import re
 import tempfile
 import time
+from collections.abc import Collection
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -87,6 +88,17 @@ def own(folder: Path) -> None:
     """From now on this worker writes the folder, and nothing is brought into it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BROUGHT).unlink(missing_ok=True)
+
+
+def restore(run: str, folder: Path, names: Collection[str]) -> None:
+    """The named files and earlier versions as they were published, into a worker's own folder: another worker may have
+    made them. StoreAwayError.
+    """
+    store = found()
+    for name, one in _manifest(store, run).files.items() if store is not None else ():
+        if (name in names or name.startswith("versions/")) and PATH.fullmatch(name) and not _is(folder / name, one):
+            assert store is not None
+            _bring(store, run, one, folder / name)
 
 
 def bring(run: str, folder: Path) -> None:

@@ -16,9 +16,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from gdi.contracts import broker_api as m
+from gdi.contracts import needed
 from gdi.kit.problem import ProblemError
 from gdi.releases.allele_counts.merge import COLUMNS
 from gdi.runner.sandbox import why_not
+from gdi_operators.gather import merge
 from gdi_operators.launchers.process import ProcessLauncher
 from gdi_operators.operators import (
     CloseRunOperator,
@@ -26,6 +28,8 @@ from gdi_operators.operators import (
     ReleaseOperator,
     SnakemakeOperator,
 )
+from gdi_operators.results import answer, crate
+from gdi_operators.results.folder import Results, Summary, read_summary
 from gdi_operators.runs import USED_TICKET
 from gdi_operators.settings import settings
 from gdi_operators.triggers import deferral_race
@@ -457,6 +461,40 @@ def test_releases_are_proven_added_up_and_drawn(world: World) -> None:
         r["sha256"] for r in results
     ]
     assert (done["alleles"], done["withheld"]) == (2, 1)
+
+
+def test_a_part_that_comes_late_makes_the_next_version_of_the_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is missing stands in table, picture, page and crate; what was there before stays beside it."""
+    drawn: list[str] = []
+    ours = merge.answer
+    monkeypatch.setattr(merge, "answer", lambda *a, title, **k: drawn.append(title) or ours(*a, title=title, **k))
+    monkeypatch.setattr(needed, "read", lambda _: needed.AtLeast(at_least=1))
+    world.nodes[0].release, world.nodes[1].release = release_of(told(100, 6, 40)), release_of(told(100, 7, 60))
+    items = admit(world, mode="ok")
+    results = released(world, items)
+    gather = lambda given: GatherOperator(task_id="gather", workflow="probe", releases=given).execute(  # noqa: E731
+        world.context(mode="ok")
+    )
+    first = gather(results[:1])
+    assert (first["version"], list(first["missing"])) == (1, ["node-b"])
+    folder = Path(first["folder"])
+    head, row = (folder / "answer.tsv").read_text().splitlines()
+    assert head.split("\t") == [*COLUMNS, "MISSING_NODES"] and row.endswith("\tnode-b")
+    assert answer.read(folder / "answer.tsv", "allele-counts")["rows"][0][-1] == "node-b"
+    assert gather(results[:1])["version"] == 1, "the same releases are the same version"
+    complete = gather(results)
+    assert (complete["version"], complete["missing"]) == (2, {})
+    assert "MISSING_NODES" not in (folder / "answer.tsv").read_text()
+    assert (folder / "versions" / "1" / "answer.tsv").read_text() == f"{head}\n{row}\n"
+    assert drawn == ["A probe · without node-b"] * 2 + ["A probe · version 2"]
+    found = Results(folder, read_summary(folder))
+    assert found.summary is not None and found.summary.earlier[0].missing == first["missing"]
+    assert set(found.earlier_files()) <= set(found.files()) and "versions/1/answer.tsv" in found.files()
+    late = Results(folder, Summary.model_validate_json((folder / "versions/1/releases.json").read_text()))
+    described = json.dumps(crate.describe(late, [], ["workflow/Snakefile"], {}, None, [], None))
+    assert "The answer is without node-b (" in described and "Not in this answer: " in described
 
 
 def test_a_release_that_the_node_did_not_sign_is_not_used(world: World) -> None:
