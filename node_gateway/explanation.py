@@ -42,6 +42,23 @@ def _entry(entry: WorkflowEntry) -> str:
     return f"what {entry.approved_by} signed" if isinstance(entry, ApprovedBy) else entry
 
 
+def limits(policy: Policy) -> list[str]:
+    """What the node does not allow, for the centre and its users: nothing of whom it vetoes."""
+    named = len(policy.workflows)
+    approved = "No workflow is approved." if not named else f"Only approved workflows run ({named} entries)."
+    anything = policy.placement == "coordinator" and not named
+    found = [] if anything or "*" in policy.workflows else [approved]
+    kinds = _list(policy.releases.kinds)
+    found.append(f"Only releases of the kind {kinds} leave." if kinds else "Nothing may leave.")
+    found.append(f"No number about fewer than {policy.floor} people leaves.")
+    if policy.review or policy.unattested or "*" in policy.workflows:
+        found.append("A person looks at each release.")
+    veto = policy.veto
+    if veto.users or veto.organisations or veto.projects:
+        found.append("Some persons, organisations or projects are not served.")
+    return [sentence[:255] for sentence in found]
+
+
 def _placement(policy: Policy) -> str:
     if policy.placement == "node":
         return "This node's own agent starts Snakemake, for what it can verify itself (`placement: node`)."

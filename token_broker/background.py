@@ -43,7 +43,10 @@ class Background:
         orders: Orders,
         preflights: Preflights,
         releases: ReleaseStore,
+        measure: Callable[[], Awaitable[object]],
     ) -> None:
+        """`measure`: brings the nodes' figures up to date."""
+        self._measure = measure
         self._orders, self._preflights, self._releases = orders, preflights, releases
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
         self._used_ids, self._health = used_ids, health
@@ -62,6 +65,7 @@ class Background:
             (self._health.look, 2 * TICK),
             (self._orders.sweep, 2 * TICK),
             (self._preflights.forget_old, HOUR),
+            (self._measure, MINUTE / 4),
             (self._releases.sweep, HOUR),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -183,7 +184,18 @@ async def open_broker(s: Settings) -> Broker:
         tokens=RunTokens(s, key, runs, workloads, grants, refresher, audit),
         events=events,
         callers=Authentication(http, enrolment, oidc, s.public_url, used_ids),
-        background=Background(grants, refresher, tickets, schedules, used_ids, health, orders, preflights, releases),
+        background=Background(
+            grants,
+            refresher,
+            tickets,
+            schedules,
+            used_ids,
+            health,
+            orders,
+            preflights,
+            releases,
+            partial(_measure, nodes, metrics),
+        ),
         metrics=metrics,
         used_ids=used_ids,
         limits=Limits(s),
@@ -217,6 +229,12 @@ async def migrated_store(url: str, password_file: Path | None) -> tuple[BrokerDa
     except BaseException:
         await store.close()
         raise
+
+
+async def _measure(known: KnownNodes, metrics: Metrics) -> None:
+    """The nodes' figures. Of a node that the coordinator starts pods at nothing is heard."""
+    found = [status for status in await known.all() if status.placement == "node"]
+    metrics.nodes_now((status.node, status.seen_at, status.orders) for status in found)
 
 
 async def _at_start(vault: Vault) -> SigningKey:

@@ -27,7 +27,8 @@ class NodeAgentClient(AsyncBrokerClient):
         return read(await self._http.get(f"/v1/nodes/{node}/work", params=query, timeout=timeout), o.Work)
 
     async def beat(self, node: str, heartbeat: Heartbeat) -> None:
-        await self._tell("PUT", f"/v1/nodes/{node}/status", heartbeat.model_dump(mode="json"))
+        body = heartbeat.model_dump(mode="json", exclude_defaults=True)  # a broker of before knows no newer field
+        await self._tell("PUT", f"/v1/nodes/{node}/status", body)
 
     async def take(self, status: o.OrderStatus, nonce: str) -> o.OrderStatus:
         body = o.OrderTake(attempt=status.attempt, nonce=nonce)

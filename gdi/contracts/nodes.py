@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
-from gdi.contracts.orders import OrderReason
+from gdi.contracts.orders import OrderReason, OrderState
 from gdi.contracts.parameters import Parameters
 from gdi.contracts.runs import Placement
 from gdi.kit.models import Strict
@@ -23,7 +23,9 @@ MAX_PREFLIGHTS_PER_HOUR = 30  # of a user
 
 class Heartbeat(Strict):
     """`PUT /v1/nodes/{node}/status` by the node's agent. `health`: archive, tes, storage, database … as `ok` or what is
-    wrong in a few words. `time`: by the node's clock.
+    wrong in a few words. `time`: by the node's clock. `limits`: what its policy does not allow, in sentences.
+
+    A field that is new may be left out by an older agent, and is left out for an older broker.
     """
 
     version: Annotated[str, Field(max_length=50)]
@@ -31,11 +33,13 @@ class Heartbeat(Strict):
     time: float = Field(allow_inf_nan=False)
     health: dict[Label, Label] = Field(default_factory=dict, max_length=20)
     free_slots: int | None = Field(default=None, ge=0, le=1_000_000)
+    limits: list[Label] = Field(default_factory=list, max_length=20)
 
 
 class NodeStatus(Strict):
     """A node. `seen_at` is None where it was never seen; `clock_off`: by how many seconds its clock differs.
-    `datasets`: what it may hold, ids or prefixes that end in `*`.
+    `datasets`: what it may hold, ids or prefixes that end in `*`. `orders`: how many go on, by state. `limits`: what it
+    does not allow, as it says itself.
     """
 
     node: NodeId
@@ -48,6 +52,8 @@ class NodeStatus(Strict):
     clock_off: float | None = None
     gateway_url: str = ""
     datasets: list[str] = Field(default_factory=list)
+    orders: dict[OrderState, int] = Field(default_factory=dict)
+    limits: list[str] = Field(default_factory=list)
 
 
 class Nodes(Strict):

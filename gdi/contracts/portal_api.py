@@ -21,6 +21,7 @@ from gdi.contracts.nodes import NodePreflight
 from gdi.contracts.parameters import StartParameters
 from gdi.contracts.progress import Job, NodeProgress, RuleProgress
 from gdi.contracts.run_endings import RunStanding
+from gdi.contracts.runs import Placement
 from gdi.contracts.workflow import Needs
 from gdi.kit.models import Strict
 
@@ -83,6 +84,10 @@ class NodeEntry(Answer):
     seen_at: float | None = None
     sentence: str = ""
     datasets: list[str] = Field(default_factory=list, description="ids, or prefixes that end in *")
+    placement: Placement = Field(default="node", description="who starts Snakemake there")
+    version: str = ""
+    orders: int = Field(default=0, description="orders that go on there, of all users")
+    limits: list[str] = Field(default_factory=list, description="what the node does not allow, as it says itself")
 
 
 class NodeList(Answer):

@@ -49,7 +49,17 @@ class NodeLooks:
         else:
             moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seen))
             sentence = f"The node does not answer; it was last seen at {moment}."
-        return NodeEntry(id=status.node, state=state, seen_at=seen, sentence=sentence, datasets=status.datasets)
+        return NodeEntry(
+            id=status.node,
+            state=state,
+            seen_at=seen,
+            sentence=sentence,
+            datasets=status.datasets,
+            placement=status.placement,
+            version=status.version,
+            orders=sum(status.orders.values()),
+            limits=status.limits,
+        )
 
     async def _look(self, url: str) -> tuple[NodeState, float | None]:
         async with self._locks.setdefault(url, asyncio.Lock()):

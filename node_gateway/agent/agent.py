@@ -28,6 +28,7 @@ from node_gateway.agent.decision import RefusedOrder, need_placement
 from node_gateway.agent.duties import Duties, EndRequest, OrderEnd, is_away, wanted_releases
 from node_gateway.agent.judge import Judge, rules_in, short
 from node_gateway.audit import Audit, AuditEvent
+from node_gateway.explanation import limits
 from node_gateway.node_orders import NodeOrder, NodeOrders
 from node_gateway.policy import PolicyFile
 
@@ -101,10 +102,18 @@ class NodeAgent:
     async def _beat(self) -> None:
         while True:
             try:
-                await self.broker.beat(self.node, await self.heartbeat())
+                await self._told(await self.heartbeat())
             except (ProblemError, httpx.HTTPError) as error:
                 log.warning("the broker took no heartbeat: %s", short(error))
             await asyncio.sleep(HEARTBEAT_EVERY)
+
+    async def _told(self, beat: Heartbeat) -> None:
+        try:
+            await self.broker.beat(self.node, beat)
+        except ProblemError as error:
+            if error.problem.status != 422 or not beat.limits:
+                raise
+            await self.broker.beat(self.node, beat.model_copy(update={"limits": []}))  # an older broker
 
     async def _tidy(self) -> None:
         while True:
@@ -123,7 +132,14 @@ class NodeAgent:
             health["launcher"] = short(error)[:200]
         free = None if live is None else max(0, self.max_runs - live)
         version, placement = installed("gdi-node-gateway")[1], self.policy.current().placement
-        return Heartbeat(version=version, placement=placement, time=time.time(), health=health, free_slots=free)
+        return Heartbeat(
+            version=version,
+            placement=placement,
+            time=time.time(),
+            health=health,
+            free_slots=free,
+            limits=limits(self.policy.current()),
+        )
 
     def _item(self, item: WorkItem) -> None:
         key = (item.status.run, item.status.kind, item.status.attempt)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import html
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from gdi_operators import ui
 from gdi_operators.jobs.api import router as jobs
+from gdi_operators.node_pages import router as nodes
 from gdi_operators.results.api import router as results
 from gdi_operators.standing import router as standing
 
@@ -69,6 +70,7 @@ def create_app() -> FastAPI:
 
     for name in TITLES:
         page(name)
+    app.include_router(nodes, dependencies=[Depends(get_user)])
     app.include_router(jobs, dependencies=[may_see_run])
     app.include_router(results, dependencies=[may_see_run])
     app.include_router(standing, dependencies=[may_see_run])

@@ -12,7 +12,7 @@ from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from gdi_operators.links.review import ReviewLink
-from gdi_operators.links.run_pages import JOBS, RESULTS, RunJobsLink, RunResultsLink
+from gdi_operators.links.run_pages import JOBS, NODES, RESULTS, RunJobsLink, RunResultsLink
 from gdi_operators.listeners import forked_steps, used_tickets
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class GdiPlugin(AirflowPlugin):
             "destination": "dag_run",
             "url_route": RESULTS,
         },
+        {"name": "Nodes", "href": f"{PREFIX}/nodes", "destination": "nav", "category": "browse", "url_route": NODES},
     ]
     listeners: ClassVar[list[Any]] = [used_tickets, forked_steps]
     operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink(), ReviewLink()]

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 
 from gdi.contracts.nodes import AWAY_AFTER, Heartbeat, NodeLife, NodeStatus
 from gdi.kit.problem import ProblemError
-from token_broker.db.store import BrokerDatabase, nodes
+from token_broker.db.store import BrokerDatabase, nodes, orders
 from token_broker.db.upsert import upsert
 from token_broker.enrolment import EnrolmentFile, Node
+from token_broker.runs.order_rows import GOING_ON
 
 
 class KnownNodes:
@@ -35,6 +36,10 @@ class KnownNodes:
         """Every enrolled node, by id; one that was never seen too."""
         async with self._store.read() as c:
             rows = {row.node: row for row in await c.execute(sa.select(nodes))}
+            going_on = sa.select(orders.c.node, orders.c.state, sa.func.count()).where(orders.c.state.in_(GOING_ON))
+            counts: dict[str, dict[str, int]] = {}
+            for name, state, count in await c.execute(going_on.group_by(orders.c.node, orders.c.state)):
+                counts.setdefault(name, {})[state] = count
         found = []
         for node in sorted(self._enrolment.current.nodes, key=lambda n: n.id):
             row = rows.get(node.id)
@@ -52,6 +57,8 @@ class KnownNodes:
                     clock_off=status.get("clock_off"),
                     gateway_url=node.gateway_url,
                     datasets=list(node.datasets),
+                    orders=counts.get(node.id, {}),
+                    limits=status.get("limits", []),
                 )
             )
         return found

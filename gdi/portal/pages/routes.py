@@ -80,6 +80,12 @@ async def datasets(p: P) -> Response:
     return p.page("datasets.html", section="datasets", datasets=found.datasets, prefixes=found.prefixes, nodes=nodes)
 
 
+@router.get("/nodes")
+async def nodes(p: P) -> Response:
+    found = await api.list_nodes(p.door, p.who)
+    return p.page("nodes.html", section="nodes", nodes=found.nodes)
+
+
 @router.get("/assets/{version}/{name}")
 async def static(version: str, name: str) -> Response:
     found = asset(version, name)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
-JOBS, RESULTS = "gdi-jobs", "gdi-results"
+JOBS, RESULTS, NODES = "gdi-jobs", "gdi-results", "gdi-nodes"
 
 
 class RunJobsLink(BaseOperatorLink):

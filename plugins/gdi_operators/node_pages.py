@@ -1,0 +1,85 @@
+"""The page *Nodes* in Airflow's UI: each node as the broker last heard of it. One table, no script."""
+
+from __future__ import annotations
+
+import html
+import time
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from gdi.contracts.nodes import NodeStatus
+from gdi_operators import ui
+from gdi_operators.jobs.api import Unavailable, asking
+
+router = APIRouter()
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The nodes</title>
+<link rel="stylesheet" href="{base}/assets/{version}/gdi.css">
+</head>
+<body><main id="root" class="nodes"><h1>Nodes</h1>
+{body}
+</main></body>
+</html>
+"""
+HEAD = ("Node", "State", "Last heard", "Starts Snakemake", "Orders", "Version", "Health", "What it does not allow")
+WORDS = {"up": "up", "away": "away", "never-seen": "never seen", "not-asked": "not asked"}
+
+
+def life_of(node: NodeStatus) -> str:
+    """Of a node that the coordinator starts pods at nothing is heard: its gateway judges each task."""
+    return "not-asked" if node.placement == "coordinator" and node.life == "never-seen" else node.life
+
+
+def row_of(node: NodeStatus, now: float) -> tuple[str, ...]:
+    """The page's cells, as text."""
+    orders = ", ".join(f"{count} {state}" for state, count in sorted(node.orders.items()))
+    ill = [f"{part}: {what}" for part, what in sorted(node.health.items()) if what != "ok"]
+    if node.clock_off is not None and abs(node.clock_off) > 5:
+        ill.append(f"its clock is {abs(node.clock_off):.0f} s {'ahead' if node.clock_off > 0 else 'behind'}")
+    free = "" if node.free_slots is None else f"{node.free_slots} free"
+    return (
+        node.node,
+        WORDS[life_of(node)],
+        _ago(node.seen_at, now),
+        "the node" if node.placement == "node" else "the coordinator",
+        ", ".join(text for text in (orders, free) if text),
+        node.version,
+        "; ".join(ill) or ("ok" if node.health else ""),
+        " ".join(node.limits),
+    )
+
+
+def _ago(seen_at: float | None, now: float) -> str:
+    if seen_at is None:
+        return ""
+    left = max(0.0, now - seen_at)
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if left >= 2 * unit:
+            return f"{left // unit:.0f} {name} ago"
+    return f"{left:.0f} seconds ago"
+
+
+@router.get("/nodes")
+async def nodes() -> Response:
+    """For everyone who is signed in: what the broker tells each of its callers."""
+    base = "/gdi"
+    try:
+        async with asking() as broker:
+            found = (await broker.nodes()).nodes
+    except Unavailable as error:
+        body = f"<p>{html.escape(str(error))}</p>"
+        return Response(PAGE.format(base=base, version=ui.version(), body=body), 503, media_type="text/html")
+    rows = [_row("td", row_of(node, time.time())) for node in found]
+    lead = "<p>To ask beforehand whether a run would be admitted, node by node, use <i>Check</i> at the portal.</p>"
+    table = f"{lead}<table><thead>{_row('th', HEAD)}</thead><tbody>{''.join(rows)}</tbody></table>"
+    body = table if rows else "<p>No node is enrolled at the broker.</p>"
+    return Response(PAGE.format(base=base, version=ui.version(), body=body), media_type="text/html")
+
+
+def _row(cell: str, texts: tuple[str, ...]) -> str:
+    return "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in texts) + "</tr>\n"
