@@ -102,12 +102,12 @@ class NodeAgent:
     async def _beat(self) -> None:
         while True:
             try:
-                await self._told(await self.heartbeat())
+                await self._send_heartbeat(await self.heartbeat())
             except (ProblemError, httpx.HTTPError) as error:
                 log.warning("the broker took no heartbeat: %s", short(error))
             await asyncio.sleep(HEARTBEAT_EVERY)
 
-    async def _told(self, beat: Heartbeat) -> None:
+    async def _send_heartbeat(self, beat: Heartbeat) -> None:
         try:
             await self.broker.beat(self.node, beat)
         except ProblemError as error:

@@ -64,7 +64,7 @@ def test_a_dataset_that_no_node_has_is_refused_by_name(driver: Driver) -> None:
 def test_bad_files_fail_their_run_with_the_true_reason_and_nothing_else(driver: Driver) -> None:
     """All at once, so that they also show that one run's bad file does not hurt another run."""
     wanted = {
-        "EGAD-MISSING": ("MissingInput", "EGAD-MISSING/cohort.vcf.gz.c4gh"),
+        "EGAD-MISSING": ("MissingInputException on dataset EGAD-MISSING",),
         "EGAD-TRUNCATED": ("EGAD-TRUNCATED",),
         "EGAD-NOT-CRYPT4GH": ("NotCrypt4GH", "EGAD-NOT-CRYPT4GH"),
         "EGAD-BROKEN-VCF": ("VcfFormatError", f"line {broken_line()}"),

@@ -482,7 +482,7 @@ def test_a_part_that_comes_late_makes_the_next_version_of_the_answer(
     folder = Path(first["folder"])
     head, row = (folder / "answer.tsv").read_text().splitlines()
     assert head.split("\t") == [*COLUMNS, "MISSING_NODES"] and row.endswith("\tnode-b")
-    assert answer.read(folder / "answer.tsv", "allele-counts")["rows"][0][-1] == "node-b"
+    assert answer.read(folder / "answer.tsv", "allele-counts").rows[0][-1] == "node-b"
     assert gather(results[:1])["version"] == 1, "the same releases are the same version"
     complete = gather(results)
     assert (complete["version"], complete["missing"]) == (2, {})
