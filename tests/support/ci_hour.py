@@ -74,14 +74,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             file.write("".join(f"{item.nodeid}\n" for item in session.items))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@pytest.hookimpl(wrapper=True, trylast=True)  # innermost: what other plugins do around a setup, they have done
 def pytest_runtest_setup() -> Generator[None, object, object]:
     if time.time() > float(os.environ.get(BEGIN_BY, "inf")):
         pytest.skip(LATE)
     return (yield from _hour.step())
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
     return (yield from _hour.step())
 

@@ -204,25 +204,37 @@ def test_3(world):
 """
 
 
-def test_the_test_that_runs_when_the_hour_ends_is_ended_torn_down_and_skipped(tmp_path: Path) -> None:
-    (tmp_path / "test_hour.py").write_text(HOUR_TESTS)
-    (tmp_path / "conftest.py").write_text("from tests.support.ci_hour import *  # noqa\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), ci_hour.END_BY: str(time.time() + 3600)}
-    marks = {name: str(tmp_path / name.lower()) for name in ("GONE", "CLEANED", ci_hour.COLLECTED)}
+def in_the_hour(folder: Path, **moments: str) -> str:
+    """What pytest says of HOUR_TESTS, which must not fail."""
+    (folder / "test_hour.py").write_text(HOUR_TESTS)
+    (folder / "conftest.py").write_text("from tests.support.ci_hour import *  # noqa\n")
+    marks = {name: str(folder / name.lower()) for name in ("GONE", "CLEANED", ci_hour.COLLECTED)}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-c", "/dev/null", "--rootdir=."]
     done = subprocess.run(
         [*command, "--junitxml=out.xml", "test_hour.py"],
-        cwd=tmp_path,
-        env={**environment, **marks},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **moments, **marks},
         capture_output=True,
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0 and "1 passed, 2 skipped" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "In the teardown" not in done.stdout, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_test_that_runs_when_the_hour_ends_is_ended_torn_down_and_skipped(tmp_path: Path) -> None:
+    said = in_the_hour(tmp_path, **{ci_hour.END_BY: str(time.time() + 3600)})
+    assert "1 passed, 2 skipped" in said
     assert (tmp_path / "gone").exists() and (tmp_path / "cleaned").exists()
     assert (tmp_path / "out.xml").read_text().count(ci_hour.LATE) >= 2
     ids = (tmp_path / ci_hour.COLLECTED.lower()).read_text().split()
     assert ids == [f"test_hour.py::test_{n}" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("name", [ci_hour.BEGIN_BY, ci_hour.END_BY])
+def test_after_the_last_moment_none_begins_and_none_fails(tmp_path: Path, name: str) -> None:
+    assert "3 skipped" in in_the_hour(tmp_path, **{name: str(time.time() - 1)})
+    assert not (tmp_path / "gone").exists()
 
 
 def test_tests_are_told_until_when_they_may_begin(desk: Desk, ci: ModuleType) -> None:
