@@ -1,50 +1,34 @@
-"""`gdi login | datasets | workflows | preflight | run | watch | runs | results | cancel | grants`: the portal in a
-terminal. `--json`: one JSON document on standard output and nothing else.
+"""The portal in a terminal: `gdi login | datasets | workflows | preflight | run | watch | runs | results | cancel |
+grants | schedule`. `--json`: one JSON document on standard output and nothing else.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from gdi.client import shown
+from gdi.client import completion, shown
 from gdi.client.client import PortalClient
+from gdi.client.command_line import AsJson, Datasets, Parameters, Run, Workflow, parameters_of, print_json
 from gdi.client.exit_codes import DONE, ENDED_BADLY, EXIT_CODES, REFUSED, with_errors
 from gdi.client.login import DeviceLogin, login_file
+from gdi.client.schedule_command import schedule
 from gdi.contracts.portal_api import RunEntry
 from gdi.contracts.run_endings import ENDED
 from gdi.kit.problem import ProblemError
-
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
-Datasets = Annotated[list[str], typer.Option("--dataset", "-d", help="a dataset's id; again for each")]
-Parameters = Annotated[
-    list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="JSON, or else text; again for each")
-]
-Run = Annotated[str, typer.Argument(help="the run's id, r-…")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to a command line, under a heading of their own."""
     for name, command in COMMANDS.items():
         app.command(name, rich_help_panel="Analyses at a portal", epilog=EXIT_CODES)(with_errors(command))
-
-
-def _print(found: BaseModel | list[Any] | dict[str, Any]) -> None:
-    def plain(value: Any) -> Any:
-        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-
-    body = [plain(v) for v in found] if isinstance(found, list) else plain(found)
-    json.dump(body, sys.stdout, indent=1)
-    sys.stdout.write("\n")
 
 
 def login(
@@ -64,7 +48,7 @@ def login(
     with PortalClient.signed_in(found) as client:
         user = client.whoami()
     if as_json:
-        _print({"user": user, "portal": found.portal, "file": str(login_file())})
+        print_json({"user": user, "portal": found.portal, "file": str(login_file())})
     else:
         console.print(f"signed in as {user} at {found.portal}", soft_wrap=True)
     return DONE
@@ -81,43 +65,45 @@ def datasets(context: typer.Context, as_json: AsJson = False) -> int:
     """What there is, what you may use now, and where to apply."""
     with PortalClient.signed_in() as client:
         found = client.datasets()
-    _print(found) if as_json else context.obj.print(shown.datasets(found))
+    print_json(found) if as_json else context.obj.print(shown.datasets(found))
     return DONE
 
 
 def workflows(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="one of them, with its parameters")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="one of them, with its parameters", autocompletion=completion.workflow_names)
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """What can be run; with a name: its parameters."""
     with PortalClient.signed_in() as client:
         if name is None:
             every = client.workflows()
-            _print(every) if as_json else context.obj.print(shown.workflows(every))
+            print_json(every) if as_json else context.obj.print(shown.workflows(every))
             return DONE
         one = client.workflow(name)
-    _print(one) if as_json else context.obj.print(shown.workflow(one))
+    print_json(one) if as_json else context.obj.print(shown.workflow(one))
     return DONE
 
 
 def preflight(
     context: typer.Context,
-    workflow: str,
+    workflow: Workflow,
     dataset: Datasets,
     parameter: Parameters = None,
     as_json: AsJson = False,
 ) -> int:
     """What would come of a start, node by node. Nothing starts."""
     with PortalClient.signed_in() as client:
-        found = client.preflight(workflow, dataset, _parameters(parameter))
-    _print(found) if as_json else context.obj.print(shown.preflight(found))
+        found = client.preflight(workflow, dataset, parameters_of(parameter))
+    print_json(found) if as_json else context.obj.print(shown.preflight(found))
     return DONE if found.ready else REFUSED
 
 
 def run(
     context: typer.Context,
-    workflow: str,
+    workflow: Workflow,
     dataset: Datasets,
     parameter: Parameters = None,
     consent_days: Annotated[
@@ -130,11 +116,13 @@ def run(
 ) -> int:
     """Start an analysis. Without consent that covers it, say --once or --consent-days."""
     with PortalClient.signed_in() as client:
-        started = client.start(workflow, dataset, _parameters(parameter), consent_days=consent_days, once=once, key=key)
+        started = client.start(
+            workflow, dataset, parameters_of(parameter), consent_days=consent_days, once=once, key=key
+        )
         if wait:
             return _watch(client, context.obj, started.id, as_json)
     if as_json:
-        _print(started)
+        print_json(started)
     else:
         context.obj.print(f"{started.id}  {started.sentence}", soft_wrap=True)
         context.obj.print(f"watch it with: gdi watch {started.id}", soft_wrap=True)
@@ -161,7 +149,7 @@ def _watch(client: PortalClient, console: Console, run: str, as_json: bool) -> i
                 live.update(shown.run(last))
     assert last is not None
     if as_json:
-        _print(last)
+        print_json(last)
     elif last.state in ("succeeded", "empty"):
         console.print(f"its results: gdi results {run} --to FOLDER", soft_wrap=True)
     return DONE if last.state in ("succeeded", "empty") else ENDED_BADLY
@@ -170,14 +158,16 @@ def _watch(client: PortalClient, console: Console, run: str, as_json: bool) -> i
 def runs(
     context: typer.Context,
     state: Annotated[list[str] | None, typer.Option(help="only those that stand so; again for each")] = None,
-    workflow: Annotated[str | None, typer.Option(help="only of this workflow")] = None,
+    workflow: Annotated[
+        str | None, typer.Option(help="only of this workflow", autocompletion=completion.workflow_names)
+    ] = None,
     most: Annotated[int, typer.Option(min=1, max=10_000, help="at most so many")] = 20,
     as_json: AsJson = False,
 ) -> int:
     """Your runs, the newest first."""
     with PortalClient.signed_in() as client:
         found = list(client.runs(states=state or (), workflow=workflow, most=most))
-    _print(found) if as_json else context.obj.print(shown.runs(found))
+    print_json(found) if as_json else context.obj.print(shown.runs(found))
     return DONE
 
 
@@ -198,7 +188,7 @@ def results(
                 raise ProblemError(502, "bad-answer", f"The file name {file.name[:100]!r} leads out of the folder.")
             saved.append(client.download(run, file.name, target))
     if as_json:
-        _print({**found.model_dump(mode="json"), "saved": [str(path) for path in saved]})
+        print_json({**found.model_dump(mode="json"), "saved": [str(path) for path in saved]})
     else:
         context.obj.print(shown.results(found))
         for path in saved:
@@ -210,34 +200,23 @@ def cancel(context: typer.Context, run: Run, as_json: AsJson = False) -> int:
     """Stop a run: its tasks at the nodes are cancelled."""
     with PortalClient.signed_in() as client:
         found = client.cancel(run)
-    _print(found) if as_json else context.obj.print(Text(found.sentence), soft_wrap=True)
+    print_json(found) if as_json else context.obj.print(Text(found.sentence), soft_wrap=True)
     return DONE
 
 
 def grants(
     context: typer.Context,
-    revoke: Annotated[str | None, typer.Option(metavar="GRANT", help="take this one back: its runs end")] = None,
+    revoke: Annotated[
+        str | None,
+        typer.Option(metavar="GRANT", help="take this one back: its runs end", autocompletion=completion.grant_ids),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Your consents; take one back."""
     with PortalClient.signed_in() as client:
         found = [client.revoke_grant(revoke)] if revoke else client.grants()
-    _print(found) if as_json else context.obj.print(shown.grants(found))
+    print_json(found) if as_json else context.obj.print(shown.grants(found))
     return DONE
-
-
-def _parameters(given: list[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` with JSON values; what is no JSON is text. typer.BadParameter."""
-    found: dict[str, Any] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{text!r}: write NAME=VALUE")
-        try:
-            found[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            found[name] = value
-    return found
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -252,6 +231,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "results": results,
     "cancel": cancel,
     "grants": grants,
+    "schedule": schedule,
 }
 app = typer.Typer(
     name="gdi-client",

@@ -28,6 +28,7 @@ RunStanding = Literal[
 ]
 STANDINGS: tuple[RunStanding, ...] = get_args(RunStanding)
 ENDED: frozenset[RunStanding] = frozenset({"succeeded", "empty", "failed", "refused", "stopped"})
+IN_AIRFLOW = "airflow"  # as `stopped_by`
 Fault = Literal["", "workflow", "access", "system"]  # whose it is that a run failed: the work's, access's, ours
 
 
@@ -44,11 +45,11 @@ class StepFacts:
 class RunFacts:
     """What is known of a run. Every field may be missing: the function says what can be said.
 
-    `airflow`: the DAG run's state (queued, running, success, failed; None: not there). `closing`: that run is over, and
-    its last step is still telling the nodes. `reason`: why a step failed, in the words of whoever refused it (a
-    sentence of the broker or of a gateway). `stop_requested`: its user asked that it ends, or the access committee
-    `stopped_by` (`NAME: REASON`). `released`: how much left all nodes together; None while that is not known.
-    `missing`: nodes that took part and whose release is not there, each with the reason.
+    `airflow`: the DAG run's state (queued, running, success, failed; None: not there). `closing`: that run is over,
+    and its last step is still telling the nodes. `reason`: why a step failed, in the words of whoever refused it (a
+    sentence of the broker or of a gateway). `stop_requested`: its user asked that it ends, or `stopped_by`: an access
+    committee (`NAME: REASON`), or somebody `IN_AIRFLOW`. `released`: how much left all nodes together; None while that
+    is not known. `missing`: nodes that took part and whose release is not there, each with the reason.
     """
 
     airflow: str | None = None
@@ -113,6 +114,8 @@ def _going_on(facts: RunFacts) -> RunVerdict:
             f"A person of {where or 'a node'} reviews what would leave it; the run goes on when they decided.",
             waiting_for=waiting,
         )
+    if facts.closing:
+        return RunVerdict("stopping", "The run was ended; its tasks at the nodes are being cancelled.")
     done, total = sum(n.done for n in facts.nodes), sum(n.total for n in facts.nodes)
     if facts.nodes and all(n.state == "success" for n in facts.nodes):
         return RunVerdict("running", "All jobs are done; the nodes check what may leave them.")
@@ -140,7 +143,7 @@ def _unsuccessful(facts: RunFacts) -> RunVerdict:
     if facts.closing:
         return _going_on(facts)
     if facts.stop_requested:
-        again = "Ask that committee." if facts.stopped_by else _AGAIN
+        again = "Ask that committee." if facts.stopped_by not in ("", IN_AIRFLOW) else _AGAIN
         return RunVerdict("stopped", f"{_stopper(facts)}; what it was doing at the nodes was ended.", again)
     failed = [s for s in facts.steps if s.state == "failed" and not s.task.startswith("rules.")]
     names = {s.task for s in failed}
@@ -186,6 +189,8 @@ def _unsuccessful(facts: RunFacts) -> RunVerdict:
 
 
 def _stopper(facts: RunFacts) -> str:
+    if facts.stopped_by == IN_AIRFLOW:
+        return "Somebody stopped the run in Airflow"
     committee, _, reason = facts.stopped_by[:600].partition(": ")
     if not committee:
         return "You stopped the run"

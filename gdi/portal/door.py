@@ -101,7 +101,7 @@ async def open_door(
         consents=consents,
         nodes=NodeLooks(transport=gateways),
         runs=UserRuns(store, broker_client, airflow_client, catalogue, consents, DagNames(s.teams)),
-        files=RunFiles(airflow_client),
+        files=RunFiles(airflow_client, s.downloads_per_user),
         watch=Watch(store, airflow_client, s.poll_seconds, s.standings_per_second),
         limits=UserLimits(s),
         sign_in=PortalSignIn.of(s, store, provider=provider),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import RowMapping
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from gdi.contracts.portal_api import ReleaseEntry, ResultFile, RunResults
 from gdi.kit.problem import ProblemError
@@ -19,8 +21,10 @@ MAX_ROWS = 5000
 
 
 class RunFiles:
-    def __init__(self, airflow: AirflowClient) -> None:
-        self._airflow = airflow
+    def __init__(self, airflow: AirflowClient, at_once: int) -> None:
+        """`at_once`: how many downloads one user may have going."""
+        self._airflow, self._at_once = airflow, at_once
+        self._going: Counter[str] = Counter()
 
     async def results(self, row: RowMapping, base: str = "/v1/runs") -> RunResults:
         """`base`: where files are below, as a path or a URL."""
@@ -44,23 +48,57 @@ class RunFiles:
         )
 
     async def stream(self, row: RowMapping, kind: str, name: str | None = None) -> StreamingResponse:
-        """A file or the crate, piece by piece. ProblemError 404."""
+        """A file or the crate, piece by piece. ProblemError 404; 429 where its user has too many downloads going: so no
+        one of them keeps the others' waiting.
+        """
         if not row["in_airflow"]:
             raise ProblemError(404, "no-such-file", "This run has no results (yet).", action="Look at how it stands.")
+        owner = str(row["owner"])
+        if self._going[owner] >= self._at_once:
+            raise ProblemError(
+                429,
+                "too-many-requests",
+                f"You have {self._at_once} downloads going already.",
+                action="Wait until one of them is done.",
+                retry_after=5,
+            )
+        self._going[owner] += 1
         opened = self._airflow.download(kind, row["dag_id"], row["dag_run_id"], name)
-        answer = await opened.__aenter__()
-
-        async def pieces() -> AsyncIterator[bytes]:
-            try:
-                async for piece in answer.aiter_bytes():
-                    yield piece
-            finally:
-                await opened.__aexit__(None, None, None)
-
+        try:
+            answer = await opened.__aenter__()
+        except BaseException:
+            self._over(owner)
+            raise
         headers = {h: answer.headers[h] for h in PASSED_ON if h in answer.headers}
         if "content-encoding" in answer.headers:
             headers.pop("content-length", None)
-        return StreamingResponse(pieces(), headers=headers)
+
+        async def end() -> None:
+            self._over(owner)
+            await opened.__aexit__(None, None, None)
+
+        return Download(answer.aiter_bytes(), end, headers)
+
+    def _over(self, owner: str) -> None:
+        self._going[owner] -= 1
+        if self._going[owner] <= 0:
+            del self._going[owner]
+
+
+class Download(StreamingResponse):
+    """A streamed answer that is ended however it ends: also where its reader left before the first byte."""
+
+    def __init__(
+        self, pieces: AsyncIterator[bytes], end: Callable[[], Awaitable[None]], headers: dict[str, str]
+    ) -> None:
+        super().__init__(pieces, headers=headers)
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._end()
 
 
 def _file(name: str, title: str, size: Any, here: str) -> ResultFile:

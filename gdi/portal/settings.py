@@ -61,6 +61,7 @@ class Settings(DatabaseSettings):
     )
     requests_per_minute: float = Field(default=600, ge=1, description="of one user; half of them may come at once")
     starts_per_minute: float = Field(default=60, ge=1, description="of one user")
+    downloads_per_user: int = Field(default=4, ge=1, le=20, description="of results, at once; all users together 20")
     drain_seconds: float = Field(default=0, ge=0, le=120)
 
     @field_validator("public_url", "broker_url", "airflow_url")

@@ -13,7 +13,7 @@ from gdi.contracts.run_endings import RunFacts, Standing, judge
 from gdi.kit.problem import ProblemError
 from gdi_operators.jobs.api import Unavailable, asking
 from gdi_operators.results.folder import Results, find
-from gdi_operators.standing_facts import COMMITTEE_NOTE, STOP_NOTE, AirflowFacts, read
+from gdi_operators.standing_facts import AirflowFacts, read
 
 router = APIRouter()
 
@@ -73,9 +73,8 @@ def facts_of(
         nodes=progress.nodes if progress else (),
         steps=airflow.steps,
         reason=airflow.reason,
-        stop_requested=airflow.note.startswith((STOP_NOTE, COMMITTEE_NOTE))
-        and airflow.state not in ("queued", "running"),
-        stopped_by=airflow.note.partition(COMMITTEE_NOTE)[2] if airflow.note.startswith(COMMITTEE_NOTE) else "",
+        stop_requested=airflow.stopped_by is not None,
+        stopped_by=airflow.stopped_by or "",
         released=sum(r.sites_released for r in merged) if merged else None,
         unit=merged[0].unit if merged else "row",
     )

@@ -8,11 +8,12 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from gdi.contracts.run_endings import StepFacts
+from gdi.contracts.run_endings import IN_AIRFLOW, StepFacts
 
 WHY = "why"  # the XCom that a failing task of a run leaves (operators/base.py)
 STOP_NOTE = "gdi: stopped by its user"  # the note of a DAG run that the portal stopped (gdi.portal.airflow)
 COMMITTEE_NOTE = "gdi: stopped by the access committee "  # … of a committee, with its name and reason behind
+AIRFLOW_NOTE = "gdi: stopped in Airflow"  # … by the button of the tab Jobs (ui/src/api.ts)
 MAPPED = ("analyse", "release")
 TERMINAL = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _SLUG = re.compile(r"^[a-z]+(-[a-z]+)+: ")
@@ -36,6 +37,18 @@ class AirflowFacts:
 
     def state_of(self, task: str) -> str:
         return next((s.state for s in self.steps if s.task == task), "")
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Who asked that the run ends: empty for its user; None where nobody did. A note outlives a clear: it counts
+        where the run is over, or steps of it were ended.
+        """
+        kinds = ((STOP_NOTE, ""), (AIRFLOW_NOTE, IN_AIRFLOW))
+        whose = next((by for note, by in kinds if self.note.startswith(note)), None)
+        if self.note.startswith(COMMITTEE_NOTE):
+            whose = self.note.removeprefix(COMMITTEE_NOTE)
+        ended = {s.state for s in self.steps if s.task in ("admit", "analyse", "gather")} & {"failed", "skipped"}
+        return whose if ended or self.state not in ("queued", "running") else None
 
     @property
     def closing(self) -> bool:

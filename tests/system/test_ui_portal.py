@@ -7,9 +7,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from gdi.contracts.committees import Departure
 from gdi.contracts.progress import NodeProgress
 from gdi.contracts.run_endings import Standing
 from gdi.local_federation.aai.running import RunningAai, running_aai
@@ -17,7 +19,7 @@ from tests.support.axe import axe_script, serious
 from tests.support.browser import Browser
 from tests.support.debian import program
 from tests.support.portal_server import PortalServer, free_port
-from tests.support.portal_world import ALICE, DATASETS
+from tests.support.portal_world import ALICE, BOB, DATASETS, made_use
 from tests.support.ui_world import PICTURES
 
 pytestmark = pytest.mark.system
@@ -34,8 +36,8 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PortalSer
 class Reader:
     """A person before the browser: looks at each page in every way that counts."""
 
-    def __init__(self, page: Browser, axe: str) -> None:
-        self.page, self.axe, self.seen = page, axe, 0
+    def __init__(self, page: Browser, axe: str, who: str = "portal") -> None:
+        self.page, self.axe, self.who, self.seen = page, axe, who, 0
 
     def look(self, name: str, *texts: str) -> None:
         """The texts are there; nothing is wider than the window; axe is content; a picture is kept."""
@@ -51,7 +53,7 @@ class Reader:
             assert found == [], (name, "dark" if dark else "light", found)
             way = "dark" if dark else str(width)
             self.page.picture(
-                PICTURES / f"portal-{self.seen:02}-{name}-{way}.png", height=1100 if width == 1366 else 1500
+                PICTURES / f"{self.who}-{self.seen:02}-{name}-{way}.png", height=1100 if width == 1366 else 1500
             )
         self.page.resize(1366)
         self.page.dark(False)
@@ -141,6 +143,53 @@ def test_from_nothing_to_an_answer_and_again(portal: tuple[PortalServer, Running
         assert page.evaluate("location.hash") == "#main", "the first thing that Tab finds leads to the content"
         me.click("header form button")
         page.sees("Abgemeldet")
+        assert page.problems == []
+
+
+def test_a_member_of_the_committee_looks_up_a_use_stops_a_person_and_takes_the_report(
+    portal: tuple[PortalServer, RunningAai], tmp_path: Path
+) -> None:
+    """Clicks: Sign in, a person, Stop the person, Stop, Lift. Seen: uses, what would end, the stop, both reports."""
+    server, aai = portal
+    broker = server.world.broker
+    left = [Departure(node="node-a", name="counts", kind="allele-counts", count=1234, bytes=90_000, sha256="c" * 64)]
+    broker.members, broker.uses = (
+        {BOB},
+        [
+            made_use(1, "earlier", state="closed", outcome="success", released=left),
+            made_use(2, "going-on"),
+            made_use(
+                3, "refused", user="mallory@lifescience-ri.eu", allowed=False, reason="expired", visa=None, state=""
+            ),
+        ],
+    )
+    with Browser(program("chromium"), tmp_path / "b", width=1366) as page:
+        me = Reader(page, axe_script(tmp_path), "committee")
+        page.open(server.url + "/committee")
+        page.sees("You are not signed in")
+        me.click("main a.button")
+        page.wait("document.querySelector('input[name=password]')", "the login form of LS AAI")
+        for name, value in (("username", "bob"), ("password", aai.secrets.read("user-bob"))):
+            page.evaluate(f"document.querySelector('input[name={name}]').value = {value!r}")
+        me.click("form button")
+        me.look("uses", "counts: 1,234", "mallory@lifescience-ri.eu", "expired", "Nothing and nobody is stopped.")
+        kinds = "Promise.all([...document.querySelectorAll('.actions a')].map(a => fetch(a.href).then(r => r.blob())))"
+        sizes = page.evaluate(f"{kinds}.then(found => found.map(b => [b.type.split(';')[0], b.size > 500]))")
+        assert sizes == [["application/pdf", True], ["text/csv", True]]
+        page.evaluate(f"document.querySelector('input[name=user]').value = {ALICE!r}")
+        me.click("form.filters button")
+        page.wait("location.search.includes('alice')", "the filter")
+        me.click(f"main a[href^='/committee/stop'][href*='{quote(ALICE, safe='')}']")
+        me.look("ask", "Stop this person?", "These runs end at once (1):")
+        page.evaluate("document.querySelector('textarea').value = 'Left the institute.'")
+        me.click("form.stack button.danger")
+        me.look("stopped", "Left the institute.", "Runs that were ended: 1.")
+        me.click("main a.button")
+        me.look("list", "by bob@lifescience-ri.eu")
+        me.click("ul.plain form button")
+        page.sees("lifted by bob@lifescience-ri.eu")
+        me.click("header a[lang=de]")
+        me.look("german", "Nutzungen der Datensätze Ihres Gremiums")
         assert page.problems == []
 
 

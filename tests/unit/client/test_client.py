@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from gdi.cli.main import invoke
-from gdi.client import AsyncPortalClient, DeviceLogin, PortalClient, ProblemError, stored_login
+from gdi.client import AsyncPortalClient, DeviceLogin, PortalClient, ProblemError, completion, stored_login
 from gdi.client.exit_codes import ENDED_BADLY, NOT_THERE, REFUSED, SIGNED_OUT, USAGE
 from gdi.client.frames import frame_of
 from gdi.client.login import login_file
@@ -181,3 +181,27 @@ def test_withheld_cells_are_null_in_both_libraries() -> None:
     polars, pandas = frame_of(content, "polars"), frame_of(content, "pandas")
     assert polars["AC"].to_list() == [None, 12] and polars["NOTE"].to_list() == ["NA", "ok"]
     assert pandas["AC"].isna().tolist() == [True, False] and pandas["NOTE"].tolist() == ["NA", "ok"]
+
+
+def test_a_schedule_is_a_consent_that_starts_by_itself(
+    portal: tuple[PortalServer, RunningAai], here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("schedule", WORKFLOW, "-d", BOTH[0])
+    for wrong in ((), ("--every", "month", "--cron", "0 6 * * *"), ("--every", "month", "--timezone", "Mars/Base")):
+        assert gdi(*asked, *wrong) == USAGE, wrong
+    made = len(portal[0].world.broker.schedules)
+    assert gdi(*asked, "--every", "week", "--timezone", "Europe/Helsinki", "-p", "regions=4", "--json") == 0
+    (schedule,) = portal[0].world.broker.schedules[made:]
+    assert schedule.cron.split()[2:4] == ["*", "*"] and schedule.timezone == "Europe/Helsinki"
+    assert schedule.parameters == {"regions": 4, "datasets": [BOTH[0]]}
+    assert json.loads(capsys.readouterr().out)["workflows"] == [WORKFLOW]
+
+
+def test_a_shell_completes_ids_and_never_waits_or_fails(
+    portal: tuple[PortalServer, RunningAai], here: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert completion.dataset_ids("EGAD") == BOTH and completion.dataset_ids("x") == []
+    assert WORKFLOW in completion.workflow_names("allele")
+    assert completion.run_ids("r-") is not None and all(one.startswith("g-") for one in completion.grant_ids("g-"))
+    monkeypatch.setenv("GDI_LOGIN_FILE", str(tmp_path / "nobody.json"))
+    assert completion.run_ids("") == [], "not signed in: nothing is offered, and nothing printed"

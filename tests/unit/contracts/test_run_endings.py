@@ -46,6 +46,27 @@ CASES: list[tuple[str, RunFacts, RunStanding, str, str]] = [
         "",
     ),
     (
+        "being ended",
+        RunFacts(airflow="failed", admitted=True, nodes=NODES, closing=True),
+        "stopping",
+        "The run was ended; its tasks at the nodes are being cancelled.",
+        "",
+    ),
+    (
+        "stopped in Airflow",
+        RunFacts(airflow="failed", admitted=True, nodes=NODES, stop_requested=True, stopped_by="airflow"),
+        "stopped",
+        "Somebody stopped the run in Airflow; what it was doing",
+        "",
+    ),
+    (
+        "stopped by a committee",
+        RunFacts(airflow="running", admitted=True, stop_requested=True, stopped_by="dac: Outside of the permit."),
+        "stopping",
+        "The access committee dac stopped the run (Outside of the permit);",
+        "",
+    ),
+    (
         "well",
         RunFacts(airflow="success", admitted=True, outcome="success", released=350, unit="site"),
         "succeeded",

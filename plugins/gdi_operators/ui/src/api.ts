@@ -64,7 +64,7 @@ export async function stopRun(): Promise<void> {
     method: "PATCH",
     credentials: "same-origin",
     headers: { Accept: "application/json", "Content-Type": "application/json" },
-    body: JSON.stringify({ state: "failed" }),
+    body: JSON.stringify({ state: "failed", note: "gdi: stopped in Airflow" }),
   });
   if (answer.status === 403) throw new Refused("You may not stop this run.");
   if (!answer.ok) throw new Refused(`Airflow answered ${answer.status}: the run was not stopped.`);
