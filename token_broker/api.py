@@ -14,6 +14,7 @@ from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
 from gdi.contracts.beacon import VariantAnswer, VariantQuestion
 from gdi.contracts.ids import GRANT_ID, GrantId, PodName, RunId
+from gdi.contracts.notices import NoticeChoice, NoticeSettings
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, Caller, GatewayCaller, PodCaller, UserCaller
 from token_broker.broker import Broker
@@ -90,6 +91,22 @@ async def readable(b: Broker, run: str, caller: Caller) -> RowMapping:
         if isinstance(caller, GatewayCaller) and caller.node.id in {p["node"] for p in row["plan"]}:
             return row
     raise unknown(run)
+
+
+# --- being told of runs and consents ------------------------------------------------------------
+
+
+@router.get("/me/notices", tags=["notices"])
+async def read_notices(b: B, user: TheUser) -> NoticeSettings:
+    return await b.notice_choices.get(user.sub)
+
+
+@router.put("/me/notices", tags=["notices"])
+async def choose_notices(
+    b: B, user: TheUser, choice: NoticeChoice, authorization: Annotated[str, Header(include_in_schema=False)]
+) -> NoticeSettings:
+    """Of what you are told, and where. `secret`, of a new webhook, is told once."""
+    return await b.notice_choices.put(user.sub, authorization.partition(" ")[2].strip(), choice)
 
 
 # --- grants and tickets -------------------------------------------------------------------------

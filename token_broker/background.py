@@ -15,6 +15,7 @@ from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
 from token_broker.grants.tickets import Tickets
 from token_broker.health import Health
+from token_broker.notices.outbox import Outbox
 from token_broker.orders.orders import Orders
 from token_broker.orders.preflights import Preflights
 from token_broker.orders.release_store import ReleaseStore
@@ -44,9 +45,10 @@ class Background:
         preflights: Preflights,
         releases: ReleaseStore,
         measure: Callable[[], Awaitable[object]],
+        outbox: Outbox,
     ) -> None:
         """`measure`: brings the nodes' figures up to date."""
-        self._measure = measure
+        self._measure, self._outbox = measure, outbox
         self._orders, self._preflights, self._releases = orders, preflights, releases
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
         self._used_ids, self._health = used_ids, health
@@ -67,6 +69,9 @@ class Background:
             (self._preflights.forget_old, HOUR),
             (self._measure, MINUTE / 4),
             (self._releases.sweep, HOUR),
+            (self._outbox.collect, 20 * TICK),
+            (self._outbox.send, 4 * TICK),
+            (self._outbox.forget_old, HOUR),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 

@@ -37,6 +37,8 @@ from token_broker.grants.tickets import Tickets
 from token_broker.health import Health
 from token_broker.limits import Limits
 from token_broker.metrics import Metrics
+from token_broker.notices.choices import NoticeChoices
+from token_broker.notices.outbox import Outbox
 from token_broker.orders.nodes import KnownNodes
 from token_broker.orders.orders import Orders
 from token_broker.orders.preflights import Preflights
@@ -96,6 +98,7 @@ class Broker:
     beacons: Beacons
     stops: Stops
     uses: Uses
+    notice_choices: NoticeChoices
 
     async def close(self) -> None:
         await self.board.stop()
@@ -153,6 +156,9 @@ async def open_broker(s: Settings) -> Broker:
     admission = Admission(refresher, oidc, visas, enrolment, audit, stops)
     runs = Runs(store, grants, tickets, admission, enrolment, audit)
     schedules = Schedules(store, tickets, audit)
+    mailer = s.mailer()
+    choices = NoticeChoices(store, vault, oidc, audit, mail=mailer is not None, private=s.private_webhooks)
+    outbox = Outbox(store, choices, mailer, s.portal_url, private=s.private_webhooks)
     runs.on_refused = schedules.run_refused
     runs.same_version = schedules.same_version
     runs.on_closed = schedules.run_closed
@@ -195,6 +201,7 @@ async def open_broker(s: Settings) -> Broker:
             preflights,
             releases,
             partial(_measure, nodes, metrics),
+            outbox,
         ),
         metrics=metrics,
         used_ids=used_ids,
@@ -209,6 +216,7 @@ async def open_broker(s: Settings) -> Broker:
         beacons=Beacons(enrolment),
         stops=stops,
         uses=Uses(store),
+        notice_choices=choices,
     )
 
 

@@ -5,9 +5,9 @@ file, never given.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gdi.kit.secret_files import read_secret, read_secret_text
@@ -17,6 +17,7 @@ from gdi.oauth.client_auth import ClientAuthentication, rfc7523
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
 from gdi.result_store.location import opened
 from gdi.result_store.model import ResultStore
+from token_broker.notices.mail import Mailer
 
 VAULT_FILES = {"approle": ("vault_role_id_file", "vault_secret_id_file"), "kubernetes": ("vault_token_file",)}
 
@@ -80,6 +81,16 @@ class Settings(DatabaseSettings):
         default=60, ge=0, le=600, description="seconds that the clock of a visa's issuer may be ahead of ours"
     )
     portal_url: str | None = Field(default=None, description="where people start analyses; named at `/`")
+    smtp_host: str | None = Field(default=None, max_length=255, description="people are told by mail; unset: no mail")
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(default="starttls", description="none: on this machine only")
+    smtp_sender: str = Field(default="gdi@localhost", pattern=r"^[^\s@<>]+@[^\s@<>]+$", max_length=320)
+    smtp_user: str | None = Field(default=None, max_length=255)
+    smtp_password_file: Path | None = None
+    smtp_ca_file: Path | None = None
+    private_webhooks: bool = Field(
+        default=False, description="people's webhooks may lie in this network, and without TLS: for trying things out"
+    )
     max_grant_days: float = Field(default=366, gt=0)
     max_events_per_run: int = Field(default=1_000_000, ge=100)
     max_event_bytes: int = Field(default=256 * 1024, ge=1024, description="of one event as it is stored")
@@ -133,6 +144,29 @@ class Settings(DatabaseSettings):
         if (value is None) == (info.data.get("client_key_file") is None):
             raise ValueError("set either this or TOKEN_BROKER_CLIENT_KEY_FILE, and not both")
         return value
+
+    @model_validator(mode="after")
+    def _mail_is_private(self) -> Self:
+        local = self.smtp_host in (None, "localhost", "127.0.0.1", "::1")
+        if self.smtp_tls == "none" and not local:
+            raise ValueError("smtp_tls: none is for a mail server on this machine only")
+        if (self.smtp_user is None) != (self.smtp_password_file is None):
+            raise ValueError("smtp_user and smtp_password_file go together")
+        return self
+
+    def mailer(self) -> Mailer | None:
+        """None where no mail is sent."""
+        if self.smtp_host is None:
+            return None
+        return Mailer(
+            self.smtp_host,
+            self.smtp_port,
+            self.smtp_sender,
+            self.smtp_tls,
+            self.smtp_user,
+            self.smtp_password_file,
+            self.smtp_ca_file,
+        )
 
     def check_files(self) -> None:
         self.client_authentication()

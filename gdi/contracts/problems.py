@@ -38,6 +38,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "bad-attachment": ProblemType((400,), "Correct the attachment and send it again."),
     "bad-datasets": ProblemType((422,), "Name the datasets to analyse."),
     "bad-expiry": ProblemType((422,), "Choose another end for the grant."),
+    "bad-notice": ProblemType((422,), "Correct where you want to be told."),
     "bad-page-token": ProblemType((422,), "Ask for the first page again."),
     "bad-parameters": ProblemType((422,), "Correct them and send them again."),
     "bad-pod-name": ProblemType((422,), "Rename it."),

@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 from gdi.contracts import broker_api as m
 from gdi.contracts import portal_api as p
 from gdi.contracts.ids import DatasetId, GrantId, RunId, WorkflowName
+from gdi.contracts.notices import NoticeChoice, NoticeSettings
 from gdi.contracts.run_endings import ENDED, STANDINGS, RunStanding
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import SCOPE
@@ -106,6 +107,18 @@ async def get_grant(d: D, v: V, grant: GrantId) -> m.Grant:
 async def revoke_grant(d: D, v: V, grant: GrantId) -> m.Grant:
     """Runs under it lose their access at once."""
     return await d.broker.revoke_grant(v.token, grant)
+
+
+@router.get("/notices", tags=["notices"], responses=answers())
+async def read_notices(d: D, v: V) -> NoticeSettings:
+    """Of what you are told, by mail or by a webhook of yours."""
+    return await d.broker.notices(v.token)
+
+
+@router.put("/notices", tags=["notices"], responses=answers(422))
+async def choose_notices(d: D, v: V, choice: NoticeChoice) -> NoticeSettings:
+    """Replaces the choice. `secret` verifies a new webhook's calls (standard-webhooks) and is told this once."""
+    return await d.broker.choose_notices(v.token, choice)
 
 
 # --- runs ---------------------------------------------------------------------------------------

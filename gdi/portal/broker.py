@@ -15,6 +15,7 @@ from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
 from gdi.contracts import committees as u
 from gdi.contracts.nodes import Nodes, PreflightAnswer, PreflightRequest
+from gdi.contracts.notices import NoticeChoice, NoticeSettings
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.problem import ProblemError
@@ -103,6 +104,12 @@ class BrokerForUsers:
 
     async def lift_stop(self, token: str, stop: int) -> u.Stop:
         return await self._send(u.Stop, token, "DELETE", f"/v1/committees/stops/{stop}")
+
+    async def notices(self, token: str) -> NoticeSettings:
+        return await self._send(NoticeSettings, token, "GET", "/v1/me/notices")
+
+    async def choose_notices(self, token: str, choice: NoticeChoice) -> NoticeSettings:
+        return await self._send(NoticeSettings, token, "PUT", "/v1/me/notices", json=_body(choice))
 
     async def jobs(self, token: str, run: str, after: int, limit: int) -> m.JobPage:
         path = f"/v1/runs/{run}/jobs"

@@ -20,6 +20,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts import committees as u
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.nodes import NodePreflight, Nodes, NodeStatus, PreflightAnswer, PreflightRequest
+from gdi.contracts.notices import NoticeChoice, NoticeSettings
 from gdi.contracts.run_endings import Standing
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import write_private
@@ -53,6 +54,7 @@ class FakeBroker:
         self.preflights_left = 30
         self.schedules: list[m.Schedule] = []
         self.calls: list[str] = []
+        self.notices: dict[str, NoticeSettings] = {}
         self.members: set[str] = set()  # of the access committee `dac`
         self.uses: list[u.DatasetUse] = []
         self.stops: list[u.Stop] = []
@@ -151,6 +153,16 @@ class FakeBroker:
                 if d in request.datasets
             ]
             return PreflightAnswer(nodes=parts)
+
+        @app.get("/v1/me/notices")
+        async def notices(authorization: str | None = token) -> NoticeSettings:
+            return self.notices.get(self.user(authorization), NoticeSettings(choice=NoticeChoice(), can_mail=True))
+
+        @app.put("/v1/me/notices")
+        async def choose(choice: NoticeChoice, authorization: str | None = token) -> NoticeSettings:
+            made = NoticeSettings(choice=choice, can_mail=True, address="a@example.org" if choice.email else "")
+            self.notices[self.user(authorization)] = made
+            return made.model_copy(update={"secret": "whsec_once" if choice.webhook else None})
 
         @app.post("/v1/grants", status_code=201)
         async def create(request: m.GrantRequest, authorization: str | None = token) -> m.Grant:

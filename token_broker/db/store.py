@@ -258,6 +258,33 @@ stops = sa.Table(  # by access committees: of a run, or of a person for the comm
     sa.Column("lifted_at", sa.Float),
 )
 
+notice_choices = sa.Table(  # who wants to be told of what, and where
+    "notice_choices",
+    meta,
+    sa.Column("owner", sa.String(255), primary_key=True),
+    sa.Column("kinds", sa.JSON, nullable=False),
+    sa.Column("address", sa.String(320), nullable=False),
+    sa.Column("webhook", sa.String(500), nullable=False),
+    sa.Column("problem", sa.String(500), nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+
+notices = sa.Table(
+    "notices",
+    meta,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("owner", sa.String(255), nullable=False, index=True),
+    sa.Column("kind", sa.String(30), nullable=False),
+    sa.Column("subject", sa.String(40), nullable=False),  # a run or a grant
+    sa.Column("workflow", sa.String(63), nullable=False),
+    sa.Column("way", sa.String(10), nullable=False),  # mail | webhook
+    sa.Column("state", sa.String(10), nullable=False),  # waiting | sent | failed | dropped
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("made_at", sa.Float, nullable=False),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Index("notices_next", "state", "next_at"),
+)
+
 used_ids = UsedIds.table(meta)  # assertions of gateways, sessions that were ended before their time
 
 SCHEMA = migrations.Schema("token-broker", Path(first.__file__).parent, meta, first.meta, first.LATER)

@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from gdi.kit.problem import ProblemError
 from gdi.portal import api
 from gdi.portal.callers import D
-from gdi.portal.pages import committee_pages, consent_pages, run_pages, start_pages
+from gdi.portal.pages import committee_pages, consent_pages, notice_pages, run_pages, start_pages
 from gdi.portal.pages.assets import asset
 from gdi.portal.pages.sign_in import PortalSignIn
 from gdi.portal.pages.visits import BACK, LANGUAGE, P, PageRoute, S, Visit, public_page, see, visit, welcome
@@ -23,7 +23,14 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 def install(app: FastAPI, sign_in: PortalSignIn) -> None:
     """Adds the pages to the application, which has `state.door`."""
     app.state.sign_in = sign_in
-    for part in (router, start_pages.router, run_pages.router, consent_pages.router, committee_pages.router):
+    for part in (
+        router,
+        start_pages.router,
+        run_pages.router,
+        consent_pages.router,
+        notice_pages.router,
+        committee_pages.router,
+    ):
         app.include_router(part)
 
 

@@ -200,6 +200,22 @@ async def test_a_withdrawn_access_shows_at_the_consents_that_it_touches(
     assert f"<code>{DATASETS['node-a']}</code>: You" not in page
 
 
+async def test_each_person_chooses_what_they_are_told_and_a_secret_is_shown_once(
+    world: PortalWorld, alice: PageVisitor
+) -> None:
+    page = await alice.get("/notices")
+    assert "checked" not in page and "by mail" in page
+    saved = await alice.post("/notices", 200, kinds="run-failed", email="yes", webhook="https://hook.example/x?y=1")
+    assert "whsec_once" in saved.text and "Saved" in saved.text
+    page = await alice.get("/notices")
+    assert "whsec_once" not in page and page.count(" checked") == 2 and "a@example.org" in page
+    await alice.post("/notices", 422, kinds="run-failed", webhook="javascript:alert(1)")
+    await alice.post("/notices", 422, kinds="everything")
+    await alice.post("/notices", 403, csrf="guessed", kinds="run-failed")
+    (mine,) = world.broker.notices.values()
+    assert mine.choice.kinds == ["run-failed"]
+
+
 async def test_every_month_is_a_standing_consent_with_a_schedule(world: PortalWorld, alice: PageVisitor) -> None:
     run = await world.started()
     await alice.post(f"/runs/{run}/repeat", 422, every="month", days="90")
