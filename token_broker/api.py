@@ -195,7 +195,7 @@ async def get_run(b: B, caller: AnyCaller, run: RunId) -> m.Run:
     """
     found = as_run(await readable(b, run, caller))
     if isinstance(caller, GatewayCaller):
-        plan = [item for item in found.plan if item.node == caller.node.id]
+        plan = [i.model_copy(update={"other_keys": []}) for i in found.plan if i.node == caller.node.id]
         failing = found.failing if found.failing is not None and found.failing.node == caller.node.id else None
         return found.model_copy(
             update={"plan": plan, "datasets": [d for item in plan for d in item.datasets], "failing": failing}

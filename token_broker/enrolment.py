@@ -34,15 +34,16 @@ ApplyUrl = Annotated[str, Field(pattern=r"^https?://[^\s#@]+$", max_length=500)]
 class Node(Frozen):
     """A node: its gateway (whose URL is the audience of run tokens), its public key and the datasets it may claim
     (exact, or a prefix ending in `*`). `placement`: whether the node's own agent starts Snakemake (`node`), or the
-    coordinator; the node's policy says the same. `titles` of datasets are for people who choose one, and `apply_url`
-    for who has no access: `{dataset}` in it stands for the dataset's id, as in REMS's own links
-    (`https://rems.example.org/apply-for?resource={dataset}`). `beacon_url`: of its public Beacon v2 (before
-    `/g_variants`).
+    coordinator; the node's policy says the same. `other_keys`: of before or after a change of its key
+    (docs/operate.md). `titles` of datasets are for people who choose one, and `apply_url` for who has no access:
+    `{dataset}` in it stands for the dataset's id, as in REMS's own links (`https://rems.example.org/apply-
+    for?resource={dataset}`). `beacon_url`: of its public Beacon v2 (before `/g_variants`).
     """
 
     id: NodeId
     gateway_url: str
     public_key: dict[str, Any]
+    other_keys: list[dict[str, Any]] = Field(default_factory=list, max_length=3)
     datasets: list[DatasetClaim] = Field(min_length=1)
     sda_audience: str
     tes_audience: str
@@ -60,6 +61,16 @@ class Node(Frozen):
     @classmethod
     def _url(cls, value: str) -> str:
         return secure_url(value)
+
+    @field_validator("other_keys")
+    @classmethod
+    def _keys(cls, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [cls._key(one) for one in value]
+
+    @property
+    def keys(self) -> list[dict[str, Any]]:
+        """All that count now."""
+        return [dict(self.public_key), *(dict(one) for one in self.other_keys)]
 
     @field_validator("public_key")
     @classmethod

@@ -27,8 +27,15 @@ class NodeAgentClient(AsyncBrokerClient):
         return read(await self._http.get(f"/v1/nodes/{node}/work", params=query, timeout=timeout), o.Work)
 
     async def beat(self, node: str, heartbeat: Heartbeat) -> None:
-        body = heartbeat.model_dump(mode="json", exclude_defaults=True)  # a broker of before knows no newer field
-        await self._tell("PUT", f"/v1/nodes/{node}/status", body)
+        """A broker of before, which refuses fields that it does not know, gets it without those."""
+        path = f"/v1/nodes/{node}/status"
+        try:
+            await self._tell("PUT", path, heartbeat.model_dump(mode="json", exclude_defaults=True))
+        except ProblemError as error:
+            if error.problem.status != 422 or not heartbeat.limits:
+                raise
+            older = heartbeat.model_copy(update={"limits": []})
+            await self._tell("PUT", path, older.model_dump(mode="json", exclude_defaults=True))
 
     async def take(self, status: o.OrderStatus, nonce: str) -> o.OrderStatus:
         body = o.OrderTake(attempt=status.attempt, nonce=nonce)

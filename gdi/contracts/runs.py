@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from gdi.contracts.committees import Departure
 from gdi.contracts.ids import AirflowId, DatasetId, Digest, GrantId, Label, NodeId, PodName, RunId, Text, WorkflowName
@@ -38,7 +38,8 @@ class AdmitRequest(Strict):
 
 class PlanItem(Strict):
     """What one node does in a run. `access_ends_at`: the first visa to end. `public_key`: the node's JWK, with which
-    its releases are signed. `placement`: who starts Snakemake.
+    its releases are signed; `other_keys`: of before or after a change of keys, left out where there are none (a gateway
+    of before does not know them). `placement`: who starts Snakemake.
     """
 
     node: NodeId
@@ -48,6 +49,14 @@ class PlanItem(Strict):
     audience: str
     public_key: dict[str, Any]
     placement: Placement = "coordinator"
+    other_keys: list[dict[str, Any]] = Field(default_factory=list, max_length=3)
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if not found.get("other_keys"):
+            found.pop("other_keys", None)
+        return found
 
 
 class Failing(Strict):

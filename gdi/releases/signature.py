@@ -4,10 +4,13 @@ signature is a JWT (RFC 7519) of type `release+jwt` whose audience is the run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jwt
+
 from gdi.kit.canonical import sha256_hex
-from gdi.kit.jose import SigningKey, TokenError, verify
+from gdi.kit.jose import BROKEN, SigningKey, TokenError, verify
 
 TYPE = "release+jwt"
 TEN_YEARS = 10 * 365.25 * 86400  # seconds
@@ -24,6 +27,17 @@ def sign(
     claims: dict[str, Any] = {"iss": node, "aud": run, "release": name, "sha256": sha256}
     claims |= {"workflow": workflow, "digest": digest, "attempt": attempt}
     return key.sign(claims, lifetime=TEN_YEARS, typ=TYPE)
+
+
+def signing_key(signature: str, keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Which of a node's keys the signature names (`kid`): a node that changes its key has two for a while. The first
+    where it names none of them; whether it is good, `check` says.
+    """
+    try:
+        kid = jwt.get_unverified_header(signature).get("kid")
+    except BROKEN:
+        kid = None
+    return dict(next((key for key in keys if kid is not None and key.get("kid") == kid), keys[0]))
 
 
 def check(

@@ -102,18 +102,10 @@ class NodeAgent:
     async def _beat(self) -> None:
         while True:
             try:
-                await self._send_heartbeat(await self.heartbeat())
+                await self.broker.beat(self.node, await self.heartbeat())
             except (ProblemError, httpx.HTTPError) as error:
                 log.warning("the broker took no heartbeat: %s", short(error))
             await asyncio.sleep(HEARTBEAT_EVERY)
-
-    async def _send_heartbeat(self, beat: Heartbeat) -> None:
-        try:
-            await self.broker.beat(self.node, beat)
-        except ProblemError as error:
-            if error.problem.status != 422 or not beat.limits:
-                raise
-            await self.broker.beat(self.node, beat.model_copy(update={"limits": []}))  # an older broker
 
     async def _tidy(self) -> None:
         while True:

@@ -207,7 +207,7 @@ class Authentication:
     async def _gateway(self, token: str, node: Node) -> GatewayCaller:
         """An assertion serves once, at whichever replica (RFC 7523 §3 on `jti`)."""
         try:
-            claims = verify(token, [dict(node.public_key)], issuer=node.id, audience=self._public_url)
+            claims = verify(token, node.keys, issuer=node.id, audience=self._public_url)
             if claims.get("sub") != node.id or float(claims["exp"]) - float(claims["iat"]) > MAX_ASSERTION_LIFE:
                 raise TokenError("its subject is another, or it lives too long")
             jti = claims.get("jti")

@@ -87,6 +87,7 @@ class Admission:
                     gateway_url=node.gateway_url,
                     audience=node.audience,
                     public_key=node.public_key,
+                    other_keys=node.other_keys,
                     placement=node.placement,
                 )
             else:

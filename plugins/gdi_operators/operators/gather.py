@@ -14,7 +14,7 @@ from gdi.contracts import needed
 from gdi.kit.canonical import sha256_hex
 from gdi.releases.kind import BadReleaseError
 from gdi.releases.registry import kind_of
-from gdi.releases.signature import NotProvenError, check_sha256
+from gdi.releases.signature import NotProvenError, check_sha256, signing_key
 from gdi.result_store.model import NothingStoredError, StoreAwayError, TooManyBytesError, release_key
 from gdi_operators import admitted_workflow
 from gdi_operators.gather import keep, merge, versions
@@ -109,7 +109,7 @@ class GatherOperator(RunOperator):
             check_sha256(
                 sha256,
                 part,
-                public_key=item.public_key,
+                public_key=signing_key(str(part["signature"]), [item.public_key, *item.other_keys]),
                 run=run.id,
                 digest=run.digest,
                 workflow=run.workflow,
@@ -145,7 +145,10 @@ class GatherOperator(RunOperator):
             "digest": run.digest,
             "user": run.user,
             "datasets": run.datasets,
-            "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan},
+            "nodes": {
+                i.node: {"datasets": i.datasets, "public_key": i.public_key, "other_keys": i.other_keys}
+                for i in run.plan
+            },
             "releases": list(released),
         }
 

@@ -17,7 +17,7 @@ from gdi.contracts.gateway_api import Released
 from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, matches
 from gdi.kit.settings import SettingsError
 from gdi.releases.registry import kinds
-from gdi.releases.signature import NotProvenError, check
+from gdi.releases.signature import NotProvenError, check, signing_key
 from gdi.result_store.model import StoreAwayError
 from gdi_operators.results.store import bring
 from gdi_operators.settings import settings
@@ -66,6 +66,7 @@ class KeptNode(BaseModel):
     model_config = ConfigDict(extra="ignore")
     datasets: list[str]
     public_key: dict[str, Any]
+    other_keys: list[dict[str, Any]] = Field(default_factory=list)
 
 
 class AnswerVersion(BaseModel):
@@ -168,6 +169,8 @@ class Results:
         for release in self.summary.releases if self.summary else []:
             node = self.summary.nodes.get(release.node) if self.summary else None
             key = keys.get(release.node) or (node.public_key if node else None)
+            if key is not None:  # the broker's word and a key that the plan had beside it
+                key = signing_key(release.signature, [key, *(node.other_keys if node else [])])
             found[release.file] = (
                 self._prove(release, dict(key)) if key else Proof(False, f"no public key of {release.node} is known")
             )

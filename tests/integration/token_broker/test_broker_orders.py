@@ -21,7 +21,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.nodes import Heartbeat, PreflightReply, PreflightRequest
 from gdi.contracts.orders import TYPE
-from gdi.kit.jose import verify
+from gdi.kit.jose import SigningKey, verify
 from gdi.local_federation.openbao import OpenBao
 from tests.support.broker_kit import DATASETS, USERS, refused
 from tests.support.node_agent import PACK, PACK_DIGEST, AgentWorld, claims_of
@@ -306,3 +306,27 @@ def test_a_broker_without_a_store_takes_no_release(tmp_path: Path) -> None:
 
     store = ReleaseStore(None, 1)
     assert refused(asyncio.run, store.offset("r-" + "0" * 20, "n", "x", "0" * 64)).slug == "no-result-store"
+
+
+def test_a_node_changes_its_key_with_both_in_force_for_a_while(world: AgentWorld, run: m.Run) -> None:
+    old, new = world.node_keys["node-a"], SigningKey.generate()
+
+    def enrolled(now: SigningKey, *others: SigningKey) -> None:
+        document = world.enrolment()
+        document["nodes"][0] |= {"public_key": now.jwk(), "other_keys": [key.jwk() for key in others]}
+        world.enrol(document)
+
+    try:
+        enrolled(old, new)
+        beat(world)
+        world.node_keys["node-a"] = new
+        beat(world)
+        enrolled(new)
+        beat(world)
+        world.node_keys["node-a"] = old
+        assert refused(world.agent, "node-a", lambda c: c.beat("node-a", _other())).problem.status == 401
+    finally:
+        world.node_keys["node-a"] = old
+        world.enrol()
+    with world.gateway("node-a") as gateway:  # of the first version, it knows one key
+        assert "other_keys" not in gateway._http.get(f"/v1/runs/{run.id}").json()["plan"][0]
