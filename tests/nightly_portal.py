@@ -59,7 +59,11 @@ def environment(folder: Path, name: str) -> Path:
 
 async def run(*command: object, timeout: float = 300) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        *map(str, command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        *map(str, command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        cwd=tempfile.gettempdir(),  # schemathesis keeps what it found in a folder where it stands
     )
     try:
         out, _ = await asyncio.wait_for(process.communicate(), timeout)
