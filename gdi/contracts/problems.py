@@ -94,6 +94,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "no-terminal-sign-in": ProblemType((404,), "Ask its operator."),
     "node-not-in-plan": ProblemType((403,), "Name a node of the plan."),
     "not-acceptable": ProblemType((406,), "Accept the media type that it has."),
+    "not-beside": ProblemType((403,), "Ask for what left before, or of other people: the answer says which."),
     "not-ended": ProblemType((504,), "It goes on: ask again later."),
     "launcher-refused": ProblemType((409,), "Tell the node's operator."),
     "not-found": ProblemType((404,), "Check the path."),

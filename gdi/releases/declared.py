@@ -8,6 +8,7 @@ from typing import Literal
 
 from gdi.contracts.descriptor import Descriptor, SampleTable
 
+FEWEST_VALUES = 20  # of a whole number, that a linear model may be of: of few values it would be sums of groups
 STRICTNESS: tuple[Literal["public", "contract", "sensitive"], ...] = ("public", "contract", "sensitive")
 
 
@@ -23,6 +24,22 @@ def columns(descriptors: Sequence[Descriptor]) -> frozenset[str]:
     """The columns that every dataset's sample table has and that may be asked about."""
     of_each = [one.samples.columns if one.samples else frozenset[str]() for one in descriptors]
     return frozenset.intersection(*of_each) if of_each else frozenset()
+
+
+def numbers(descriptors: Sequence[Descriptor]) -> frozenset[str]:
+    """The columns that every dataset declares to be numbers: whole ones only where there are at least FEWEST_VALUES."""
+    of_each = [
+        {
+            one.column
+            for one in descriptor.samples.phenotypes
+            if one.type == "number"
+            or (one.type == "integer" and (one.maximum or 0) - (one.minimum or 0) >= FEWEST_VALUES)
+        }
+        if descriptor.samples
+        else set[str]()
+        for descriptor in descriptors
+    ]
+    return frozenset.intersection(*map(frozenset, of_each)) if of_each else frozenset()
 
 
 def membership(descriptors: Sequence[Descriptor]) -> Literal["", "contract", "public", "sensitive"]:

@@ -29,14 +29,24 @@ class BadReleaseError(Exception):
     """At the coordinator: a node's release is not of its kind. The text names node and place, never a value."""
 
 
+class NotBesideError(Exception):
+    """At the node: this may not be asked beside what left of the same people. It depends on the question and on what
+    left only. `action`: what the user can ask instead.
+    """
+
+    def __init__(self, why: str, action: str) -> None:
+        super().__init__(why)
+        self.action = action
+
+
 @dataclass(frozen=True)
 class Rules:
     """What the node sets for every kind: `floor`, the fewest people that a number may be about; `max_rows`, the most
     rows that the node looks at; `absent`, what the data says of a site that its files do not list; `classes`, whether
     genotype classes may leave; `levels`, by column of the sample table, the categories that the datasets' descriptors
-    declare, and `columns` all that they declare; `membership`, the strictest word on it, none where there is no
-    descriptor. `off`: rules that a test
-    switches off; at a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
+    declare, `columns` all that they declare, `numbers` those that are numbers; `membership`, the strictest word on it,
+    none where there is no descriptor. `off`: rules that a test switches off; at a gateway, `ZERO` where every dataset's
+    descriptor says `zero: show`.
     """
 
     floor: int
@@ -45,6 +55,7 @@ class Rules:
     classes: bool = False
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     columns: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     membership: Literal["", "contract", "public", "sensitive"] = ""
     off: frozenset[Rule] = frozenset()
 
@@ -109,6 +120,12 @@ class NodeHalf(ABC, Generic[U, L]):
     @abstractmethod
     def cells(self, left: L) -> Iterable[Cell]:
         """What the ledger remembers of what leaves."""
+
+    def shown(self, left: Sequence[L]) -> Mapping[str, int] | None:
+        """By reason, how many units the release itself lists without their numbers; None of a kind that lists none. The
+        centre is told of no others: how many those are would say what the file has.
+        """
+        return None
 
     def remarks(self, left: Sequence[L], rules: Rules) -> list[str]:
         """What a person of the node should look at before this leaves: cells nearest the floor, values that look odd.
@@ -177,7 +194,7 @@ class Kind(ABC):
     `unit` is what leaves whole or not at all, `row` a row of the answer: nouns in the singular. `reasons` says in words
     why a unit is withheld, `central` are those that the centre is told. Released files are of `media_type` and end in
     `suffix`. `named_only`: a dataset is asked for it only where its descriptor names the kind, because its numbers are
-    not compared with those of other kinds (docs/threat-model.md, "What a stranger found").
+    not compared with those of other kinds: they are not in the words of `gdi.releases.disclosure.vocabulary`.
     """
 
     name: ClassVar[str]
@@ -188,7 +205,7 @@ class Kind(ABC):
     central: ClassVar[frozenset[str]] = frozenset()
     media_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
-    named_only: ClassVar[bool] = False
+    named_only: ClassVar[bool] = True
 
     @property
     def format(self) -> str:

@@ -157,9 +157,10 @@ retractions = sa.Table(  # releases whose numbers are wrong for their readers; t
     sa.Column("time", sa.Float, nullable=False),
 )
 
-ledger_cells = sa.Table(  # what left, by the kind of release and the kind's own key
+ledger_cells = sa.Table(  # what left, by what it is about, the words it is said in (a kind's name) and their own key
     "ledger_cells",
     metadata,
+    sa.Column("topic", sa.String(24), primary_key=True),  # gdi.releases.disclosure.vocabulary
     sa.Column("kind", sa.String(63), primary_key=True),
     sa.Column("key", sa.String(MAX_KEY), primary_key=True),
     sa.Column("datasets", sa.Integer, sa.ForeignKey("dataset_sets.id"), primary_key=True, autoincrement=False),

@@ -1,5 +1,5 @@
-"""What left this node before: compared with, so that two releases cannot be subtracted from each other. Each kind of
-release names its own cells (`gdi.releases.kind.Cell`).
+"""What left this node before: compared with, so that releases cannot be subtracted from each other, of whatever kinds.
+Each kind names its cells (`gdi.releases.kind.Cell`) in the words of `gdi.releases.disclosure.vocabulary`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.kit.database import insert
+from gdi.releases.disclosure import vocabulary
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import Cell
 from node_gateway.db import store as db
@@ -58,23 +59,27 @@ async def cohorts(connection: AsyncConnection, names: Iterable[str]) -> Past:
 
 
 async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: Sequence[str]) -> Past:
-    """The same cohorts, with what left of them by these keys. Of a cohort's numbers the first that left count. What
-    waits for a person, or was refused, never left: it answers nobody.
+    """The same cohorts, with all that left of them of these keys' topics, in whatever kind of release. Of a cohort's
+    numbers the first that left count. What waits for a person, or was refused, never left: it answers nobody.
     """
     found: dict[str, dict[int, tuple[int, ...]]] = {}
     if not past.cohorts:
         return past
     c, sets = db.ledger_cells.c, list(past.cohorts)
+    topics = list(dict.fromkeys(vocabulary.topic(kind, key) for key in keys))
+    spoken: dict[str, set[str]] = {}
     unpublished = sa.select(db.releases.c.number).where(db.releases.c.state != "published")
     # Few sets are sought in the index, each for each key; of many, a key's rows are read and compared.
     related_sets = (c.datasets if len(sets) <= FEW else c.datasets + 0).in_(sets)
-    for start in range(0, len(keys), BATCH):
-        named = c.key.in_(keys[start : start + BATCH])
-        which = c.kind == kind, named, related_sets, c.release.not_in(unpublished)
-        query = sa.select(c.key, c.datasets, c.numbers).where(*which)
+    known = c.kind.in_(vocabulary.KINDS) if kind in vocabulary.KINDS else c.kind == kind
+    for start in range(0, len(topics), BATCH):
+        named = c.topic.in_(topics[start : start + BATCH])
+        which = named, known, related_sets, c.release.not_in(unpublished)
+        query = sa.select(c.topic, c.key, c.datasets, c.numbers).where(*which)
         async for row in await connection.stream(query.order_by(c.release.desc())):
             found.setdefault(row.key, {})[row.datasets] = tuple(int(n) for n in row.numbers.split(","))
-    return replace(past, cells=found)
+            spoken.setdefault(row.topic, set()).add(row.key)
+    return replace(past, cells=found, topics=spoken)
 
 
 async def left_since(connection: AsyncConnection, names: Iterable[str], release: sa.Row[Any]) -> bool:
@@ -114,7 +119,8 @@ async def write(connection: AsyncConnection, datasets: int, kind: str, cells: It
         numbers = ",".join(str(n) for n in cell.numbers)
         if not cell.key.isascii() or len(cell.key) > db.MAX_KEY or not 0 < len(numbers) <= db.MAX_NUMBERS:
             raise ValueError(f"the kind {kind} names a cell that the ledger cannot hold")
-        row: dict[str, str | int] = {"kind": kind, "key": cell.key, "datasets": datasets}
+        about = {"topic": vocabulary.topic(kind, cell.key), "kind": vocabulary.words(kind, cell.key)}
+        row: dict[str, str | int] = {**about, "key": cell.key, "datasets": datasets}
         values.append({**row, "numbers": numbers, "release": release})
         if len(values) == BATCH:
             await connection.execute(insert(connection, db.ledger_cells).on_conflict_do_nothing(), values)

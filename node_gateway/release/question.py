@@ -79,6 +79,7 @@ def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool
         classes=bool(described) and all(one.classes for one in described),
         levels=declared.levels(described),
         columns=declared.columns(described),
+        numbers=declared.numbers(described),
         membership=declared.membership(described),
         off=frozenset({Rule.ZERO}) if zero else frozenset(),
     )

@@ -24,7 +24,7 @@ from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.releases import signature
 from gdi.releases.disclosure.past import Past
-from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, Rules
+from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, NotBesideError, Rules
 from gdi.releases.registry import kind_of, kinds
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
@@ -34,7 +34,16 @@ from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import budget, ledger, question
-from node_gateway.release.public import public_withheld, refusal, retracted, rounded, without_row
+from node_gateway.release.public import (
+    not_beside,
+    other_people,
+    public_withheld,
+    refusal,
+    retracted,
+    rounded,
+    shown,
+    without_row,
+)
 from node_gateway.review.cases import AT_NODE, SPOOL
 from node_gateway.review.service import Reviews
 from node_gateway.workspace.bucket import Bucket
@@ -136,20 +145,20 @@ class Releases:
         scope = replace(await asyncio.to_thread(half.scope, units), pieces=past.pieces)
         if units and this.listed and not scope.fewest == scope.people == len(past.own):
             self.metrics.releases.labels("refused").inc()
-            raise ProblemError(
-                422,
-                "other-people",
-                "The release counts other people than the datasets' epochs have.",
-                action="Count everybody of the datasets, once, or ask the node's operator for a new epoch.",
-            )
-        checked, known_keys = await self._judge(kind, half, units, past, rules)
+            raise other_people()
+        try:
+            checked, known_keys = await self._judge(kind, half, units, past, rules)
+        except NotBesideError as error:
+            self.metrics.releases.labels("refused").inc()
+            raise not_beside(error) from None
         statistics = 0
         if this.share is not None:
             async with self.database.read() as connection:
                 left = await budget.read(connection, past, caller.run, this.share)
             checked, statistics = budget.afford(left, checked, half, known_keys)
             scope = replace(scope, complete=scope.complete and not checked.withheld[budget.BUDGET])
-        passed, withheld = checked.released, public_withheld(kind, checked.withheld, len(units))
+        passed, counts = checked.released, shown(half, checked.released, checked.withheld)
+        withheld = public_withheld(kind, counts, len(passed))
         await asyncio.to_thread(half.write, out, passed, withheld or {}, scope, rules)
         size = out.tell()
         out.seek(0)
@@ -175,7 +184,7 @@ class Releases:
                 attempt=caller.attempt,
             ),
             sites_released=len(passed),
-            sites_withheld=None if withheld is None else rounded(checked.withheld.total()),
+            sites_withheld=None if withheld is None or counts is None else rounded(sum(counts.values())),
             withheld=withheld or {},
         ).model_dump(mode="json")
         answer[AT_NODE] = {

@@ -127,7 +127,7 @@ def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
         "run-share": [(budget, "read", _whole_share)],
         "waiting": [(Reviews, "needed", lambda *_: False)],
         "recheck": [(Reviews, "_still_open", _nothing)],
-        "rounding": [(public, "TOLD_FROM", 0), (public, "TOLD_TO", 1)],
+        "rounding": [(public, "TOLD_FROM", 0), (public, "TOLD_TO", 1), (release_service, "shown", _all_withheld)],
         "order": [(table, "sorted", list)],
         "patterns": [(table, "_PATTERNS", {})],
         "arithmetic": [(table, "why_not_one", lambda _: "")],
@@ -174,6 +174,10 @@ async def _whole_share(connection: Any, past: Any, run: str, _: float) -> Any:
 
 
 READ_BUDGET = budget.read
+
+
+def _all_withheld(_half: Any, _left: Any, withheld: Any) -> Any:
+    return withheld
 
 
 async def _nothing(*_: Any, **__: Any) -> int:

@@ -51,7 +51,7 @@ async def contigs_with_a_zero(node: DisclosureNode) -> list[str]:
     return await spelled(node, "02")
 
 
-@attack("pair", "keys")
+@attack("pair", "keys+sites")
 async def alleles_that_are_not_trimmed(node: DisclosureNode) -> list[str]:
     return await spelled(node, "2", "T")
 

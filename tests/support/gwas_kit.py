@@ -20,7 +20,14 @@ from gdi.releases.registry import kind_of
 
 ENTRY = Path(__file__).parents[2] / "workflows" / "gwas"
 DESCRIBED = [Descriptor.model_validate(descriptor("EGAD1"))]
-RULES = Rules(5, 400_000, columns=declared.columns(DESCRIBED), membership=declared.membership(DESCRIBED))
+RULES = Rules(
+    5,
+    400_000,
+    levels=declared.levels(DESCRIBED),
+    columns=declared.columns(DESCRIBED),
+    numbers=declared.numbers(DESCRIBED),
+    membership=declared.membership(DESCRIBED),
+)
 REGIONS = 2
 
 

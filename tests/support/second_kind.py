@@ -31,6 +31,7 @@ def gateway_with_it(world: World, second_kind: str) -> Iterator[World]:
     world.kill()
     world.start()  # the policy names the kind only when it is installed
     world.policy(releases={**POLICY["releases"], "kinds": ["allele-counts", second_kind]})
+    world.describe("YN*", kinds=["allele-counts", second_kind])
     yield world
     world.python_path = usual
     world.policy()

@@ -12,6 +12,7 @@ class AlleleCounts(Kind):
     name = "allele-counts"
     unit = "site"
     row = "allele"
+    named_only = False
     reasons: ClassVar = {
         "small": "fewer people than the node's floor carry an allele, by themselves or with what left before",
         "missing": "nobody, or hardly anybody, was called",

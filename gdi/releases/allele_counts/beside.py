@@ -10,6 +10,7 @@ from gdi.releases.disclosure.floor import Range, few
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.pieces import PiecePlan, may_be_cut, plan
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.vocabulary import ALLELES, topic
 from gdi.releases.kind import Rules
 
 People = tuple[int, ...]  # as AlleleAnswer has them
@@ -29,7 +30,7 @@ class Beside:
         if not one.key or not past.cohorts or Rule.PARTS in off:
             return one
         statements = past.statements(one.key)
-        others = Rule.SITES not in off and any(past.spoken(site_of(key), self.site) for key in self.site if key)
+        others = Rule.SITES not in off and any(past.spoken(topic(ALLELES, key), self.site) for key in self.site if key)
         if not statements and not others:
             return one
         blocks = [of_cell(one, numbers) for _, numbers in statements]
@@ -115,11 +116,6 @@ class Beside:
         bounds = self.past.around(one.key, _ac_exact, 0, COPIES) or (0, calls.high)
         low, high = min(bounds[0], calls.high), min(bounds[1], calls.high)
         return one._replace(ac=Range(low, max(low, high)), an=calls, reason=SMALL, rare="")
-
-
-def site_of(key: str) -> str:
-    """The topic of an allele's key: contig and position."""
-    return key.rsplit(":", 2)[0]
 
 
 def is_rare(one: AlleleAnswer) -> bool:

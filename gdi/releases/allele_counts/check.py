@@ -5,12 +5,13 @@ the node's rules and what left before.
 from __future__ import annotations
 
 from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, AlleleAnswer, of_cell, with_an
-from gdi.releases.allele_counts.beside import Beside, site_of
+from gdi.releases.allele_counts.beside import Beside
 from gdi.releases.allele_counts.table import Row, Site
 from gdi.releases.disclosure import genotypes, variants
 from gdi.releases.disclosure.floor import Range, enough, few
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.vocabulary import ALLELES, topic
 from gdi.releases.kind import Rules
 
 
@@ -53,8 +54,7 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
         return [_unusable(row, site, rules) for row in site.rows]
     alone = len(site.rows) == 1 and not rules.off
     answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
-    key = answers[0].key
-    if alone and not rules.classes and key not in past.cells and site_of(key) not in past.topics:
+    if alone and not rules.classes and (not past.topics or topic(ALLELES, answers[0].key) not in past.topics):
         return answers  # most sites
     rest = Beside(past, rules, {one.key for one in answers})
     answers = [_same(one, past, rules) or rest.answer(one) for one in answers]

@@ -96,6 +96,9 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
                 checked.withheld[answers[0].reason or SMALL] += 1
         return checked
 
+    def shown(self, left: Sequence[list[AlleleAnswer]]) -> Mapping[str, int]:
+        return Counter(site[0].reason or SMALL for site in left if not any(one.ac.exact for one in site))
+
     def remarks(self, left: Sequence[list[AlleleAnswer]], rules: Rules) -> list[str]:
         return remarks.remarks(left, rules)
 

@@ -96,7 +96,7 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
             if len(chroms) > MAX_CHROMS:
                 raise FormatError(f"row {number}: more than {MAX_CHROMS} chromosomes")
         rows.append(row)
-    rows.sort()
+    rows = sorted(rows)
     twice = _twice(rows)
     sites = []
     for place, same in groupby(rows, key=itemgetter(0, 1, 2)):

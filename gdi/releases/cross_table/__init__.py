@@ -11,10 +11,9 @@ class CrossTableKind(Kind):
     name = "table"
     unit = "table"
     row = "cell"
-    named_only = True
+    named_only = False
     reasons: ClassVar = {
-        "small": "fewer people than the node's floor, by themselves or with what left before",
-        "changed": "the same people were counted otherwise before",
+        "small": "fewer people than the node's floor",
     }
     central: ClassVar = frozenset({"small"})
 

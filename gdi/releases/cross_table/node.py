@@ -11,16 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO
-from urllib.parse import quote
 
 from gdi.releases.cross_table import table
 from gdi.releases.cross_table.suppression import Suppression, intervals
 from gdi.releases.cross_table.table import RELEASED, CrossTable, Key
+from gdi.releases.disclosure import people
 from gdi.releases.disclosure.floor import Range
 from gdi.releases.disclosure.past import Numbers, Past
+from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, Rules, Scope
 
-SMALL, CHANGED = "small", "changed"
+SMALL = "small"
 LONGEST = 2000  # characters of a cell's key; longer ones are hashed
 
 
@@ -99,42 +100,42 @@ class CrossTableNode(NodeHalf[CrossTable, AnsweredTable]):
 
 
 def answer(unit: CrossTable, rules: Rules, past: Past, now: Mapping[str, Numbers]) -> AnsweredTable | str:
-    """The table as it leaves, or the reason why it does not. `now`: by key, what the same release told already."""
+    """The table as it leaves, or the reason why it does not. `now`: by key, what the same release told already.
+    NotBesideError where it may not be asked beside what left.
+    """
+    people.same_people(unit.people, past)
     counts = unit.all_counts()
     names = names_of(unit, counts)
-    earlier: dict[Key, Numbers] = {}
-    for key, name in names.items():
-        numbers = now.get(name) or past.same(name, rules.off)
-        if numbers is not None:
-            earlier[key] = numbers
+    left = {key: now.get(name) or past.same(name, rules.off) for key, name in names.items()}
+    if all(left.values()) and Rule.LEDGER not in rules.off:
+        return again(unit, {key: numbers for key, numbers in left.items() if numbers})
+    people.answered(unit.columns, [name for name in names.values() if name not in now], rules, past)
+    if Rule.LINKED not in rules.off:
+        people.not_linked(unit.columns, now)
+    earlier = {key: numbers for key, numbers in left.items() if numbers}
     if any(numbers[2] != counts[key] for key, numbers in earlier.items()):
-        return CHANGED
-    known = {key for key, numbers in earlier.items() if exact(numbers)}
-    must = {key for key in earlier if key not in known}
-    for key, count in counts.items():
-        if key not in earlier and count >= rules.floor:
-            cell = (count, count, count)
-            if not past.passes(names[key], cell, exact, lambda numbers: numbers[2:3], rules.floor, off=rules.off):
-                must.add(key)
+        raise people.other_people()
+    known = {key for key, (low, high, *_) in earlier.items() if low == high}
     everybody: Key = (None,) * len(unit.columns)
-    if counts[everybody] < rules.floor or everybody in must:
+    if counts[everybody] < rules.floor:
         return SMALL
     sizes = [len(levels) for levels in unit.levels]
-    stay = Suppression(counts, sizes, rules.floor, known, must).withheld()
+    stay = Suppression(counts, sizes, rules.floor, known, earlier.keys() - known).withheld()
     ranges = intervals({key: count for key, count in counts.items() if key not in stay}, sizes)
     return AnsweredTable(unit, counts, ranges)
 
 
-def exact(numbers: Numbers) -> bool:
-    """Whether a cell told its count."""
-    return numbers[0] == numbers[1]
+def again(unit: CrossTable, left: Mapping[Key, Numbers]) -> AnsweredTable:
+    """The same cells get what left, whatever the file says now."""
+    ranges = {key: Range(numbers[0], numbers[1]) for key, numbers in left.items()}
+    return AnsweredTable(unit, {key: numbers[2] for key, numbers in left.items()}, ranges)
 
 
 def names_of(unit: CrossTable, keys: Iterable[Key]) -> dict[Key, str]:
     """What the ledger calls the cells: `column=level`, sorted, `*` for everybody. The order of columns does not
     matter.
     """
-    quoted = [[quote(level, safe="") for level in levels] for levels in unit.levels]
+    quoted = [[people.quoted(level) for level in levels] for levels in unit.levels]
     found = {}
     for key in keys:
         parts = [

@@ -59,8 +59,8 @@ class Past:
         return 1 + sum(bool(self.own & cohort) for n, cohort in self.cohorts.items() if n != self.number)
 
     def spoken(self, topic: str, keys: Collection[str]) -> bool:
-        """Whether anything but these keys of the topic left of this cohort's people."""
-        others = [key for key in self.topics.get(topic, ()) if key not in keys]
+        """Whether the count of anything but these keys of the topic left of this cohort's people."""
+        others = [key for key in self.topics.get(topic, ()) if key not in keys and "|" not in key]
         return any(self.own & self.cohorts[n] for key in others for n in self.cells[key] if n in self.cohorts)
 
     def same(self, key: str, off: frozenset[Rule] = frozenset()) -> Numbers | None:

@@ -16,6 +16,10 @@ class Rule(StrEnum):
     SUMS = "sums"  # every 0/1 sum of genotype cells that the rows determine is checked
     PARTS = "parts"  # only pieces of which nothing was told are looked at, and each passes the floor
     SITES = "sites"  # alleles of one site are asked together: one that left speaks for the others
+    KINDS = "kinds-together"  # whatever kind of release said it counts
+    GENOTYPES = "genotypes"  # an effect and its standard error are judged as the genotype counts they can be solved for
+    NUMBERS = "numbers"  # a linear model is for numbers
+    LINKED = "linked"  # a column is told of in one table
     KEYS = "keys"  # contigs and alleles are normalised before they are compared
     SPLITS = "splits"  # the cells of a split leave all or none
     LEDGER = "ledger"  # what left of a cohort is answered again, never computed anew

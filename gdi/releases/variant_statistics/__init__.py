@@ -11,13 +11,13 @@ class VariantStatistics(Kind):
     name = "variant-statistics"
     unit = "variant"
     row = "variant"
-    named_only = True
+    named_only = False
     reasons: ClassVar = {
         "few-people": "fewer than 50 people were analysed",
-        "small": "fewer than 20 people carry one of the alleles, among cases or controls where there are such",
-        "overlap": "what left of other cohorts would tell of few people",
-        "changed": "other people were analysed before under the same name",
-        "duplicate-site": "the variant is there twice",
+        "small": "fewer than 20 people carry one of the alleles, fewer than the node's floor have one of the genotypes,"
+        " among cases or controls where there are such, or so few have no call",
+        "overlap": "what left of the same people would tell of few",
+        "duplicate-site": "the position is there twice",
     }
     central: ClassVar = frozenset({"small"})
     media_type = "text/tab-separated-values"

@@ -1,5 +1,6 @@
-"""The node's half of `variant-statistics`: enough people and carriers of each allele, also among cases and controls; an
-effect, its standard error and the frequency leave, with five digits.
+"""The node's half of `variant-statistics`: enough people of each genotype, also among cases and controls; an effect,
+its standard error and the frequency leave, with five digits. Whoever knows these can solve them for the genotype
+counts, so they are judged, and kept in the ledger, as if the counts themselves left.
 """
 
 from __future__ import annotations
@@ -7,17 +8,23 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import IO
 
-from gdi.releases.disclosure.past import Past
+from gdi.releases.allele_counts.answers import AlleleAnswer, of_cell
+from gdi.releases.allele_counts.beside import Beside
+from gdi.releases.disclosure import people, vocabulary
+from gdi.releases.disclosure.floor import Range, few
+from gdi.releases.disclosure.past import Numbers, Past
+from gdi.releases.disclosure.rules import Rule
 from gdi.releases.disclosure.variants import Variant, key
 from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, Rules, Scope
 from gdi.releases.variant_statistics import table
 from gdi.releases.variant_statistics.table import RELEASED, Analysis, StatisticsRow
 
 LEAST_PEOPLE, LEAST_CARRIERS = 50, 20
+CASES = ("true", "1", "yes", "case")  # levels that mean yes
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,24 @@ class Tested:
     twice: bool = False
 
     @property
+    def variant(self) -> str:
+        """What the ledger calls the allele."""
+        return key(Variant(*self.row[:4]))
+
+    @property
     def key(self) -> str:
         """What the ledger calls it: the variant under this analysis."""
         what = hashlib.sha256(self.analysis.model_dump_json(exclude={"people", "cases"}).encode()).hexdigest()[:16]
-        return f"{key(Variant(*self.row[:4]))}|{what}"
+        return f"{self.variant}|{what}"
+
+    @property
+    def allele(self) -> AlleleAnswer:
+        """What it says of the allele: its count among these people."""
+        row = self.row
+        copies = row.carriers + row.people - row.others
+        counts = row.carriers, row.others, self.analysis.people - row.people, 0, self.analysis.people
+        ac, an = Range(copies, copies), Range(2 * row.people, 2 * row.people)
+        return AlleleAnswer(self.variant, *row[:4], ac, an, people=counts, copies=copies)
 
 
 class VariantStatisticsNode(NodeHalf[Tested, Tested]):
@@ -47,11 +68,12 @@ class VariantStatisticsNode(NodeHalf[Tested, Tested]):
                 what = f"covariate {number}" if number else "the phenotype"
                 raise FormatError(f"line 1: {what} is not a column that this node declares")
         found = sorted(table.rows(file, analysis, max_rows=rules.max_rows))
-        names = Counter(key(Variant(*row[:4])) for row in found)
-        return [Tested(row, analysis, names[key(Variant(*row[:4]))] > 1) for row in found]
+        header(analysis, rules)
+        names = Counter(vocabulary.site(key(Variant(*row[:4]))) for row in found)
+        return [Tested(row, analysis, names[vocabulary.site(key(Variant(*row[:4])))] > 1) for row in found]
 
     def keys(self, unit: Tested) -> list[str]:
-        return [unit.key]
+        return [unit.variant, unit.key, vocabulary.EVERYBODY]
 
     def scope(self, units: Sequence[Tested]) -> Scope:
         people = units[0].analysis.people if units else 0
@@ -59,16 +81,23 @@ class VariantStatisticsNode(NodeHalf[Tested, Tested]):
 
     def check(self, units: Sequence[Tested], rules: Rules, past: Past) -> CheckedUnits[Tested]:
         checked = CheckedUnits[Tested]([], Counter[str]())
+        counts = header(units[0].analysis, rules) if units else {}
+        people.admit(counts, rules, past)
         for unit in units:
-            why = why_not(unit, rules, past)
-            if why:
+            same = past.same(unit.key, rules.off)
+            if same is not None and (unit_again := again(unit, same)) is not None:
+                checked.released.append(unit_again)
+            elif why := why_not(unit, rules, past):
                 checked.withheld[why] += 1
             else:
                 checked.released.append(unit)
+        if checked.released:
+            checked.kept.extend(people.cells(counts))
         return checked
 
     def cells(self, left: Tested) -> list[Cell]:
-        return [Cell(left.key, left.row.counts)]
+        numbers = (*left.row.counts, *(part for number in left.row[10:] for part in whole(number)))
+        return [Cell(left.key, numbers), left.allele.cell]
 
     def write(
         self, out: IO[bytes], left: Iterable[Tested], withheld: Mapping[str, int], scope: Scope, rules: Rules
@@ -87,25 +116,82 @@ class VariantStatisticsNode(NodeHalf[Tested, Tested]):
         return [tuple(line.decode().rstrip("\n").split("\t")) for line in islice(file, 2 + start, 2 + start + count)]
 
 
+def header(of: Analysis, rules: Rules) -> dict[str, int]:
+    """What the first line says of people, as cells of a table. FormatError where the model is none for the phenotype:
+    the effect of a category in a linear model is a sum over its people.
+    """
+    counts = {vocabulary.EVERYBODY: of.people}
+    if of.model == "linear":
+        if of.phenotype not in rules.numbers and Rule.NUMBERS not in rules.off:
+            raise FormatError("line 1: a linear model is for a number; for a category with two levels choose logistic")
+        return counts
+    levels = rules.levels.get(of.phenotype, ())
+    cases = [level for level in levels if level.lower() in CASES]
+    if len(levels) != 2 or len(cases) != 1:
+        raise FormatError("line 1: a logistic model is for a category with two levels, one of which means yes")
+    (other,) = set(levels) - set(cases)
+    return counts | people.of_category(of.phenotype, cases[0], of.cases, of.people, other)
+
+
+def again(unit: Tested, same: Numbers) -> Tested | None:
+    """The same question gets what left, whatever the file says now. None of a ledger that does not have it."""
+    if len(same) != 12:
+        return None
+    counts, parts = same[:6], same[6:]
+    frequency, beta, se = (float(f"{parts[i]}e{parts[i + 1]}") for i in (0, 2, 4))
+    return replace(unit, row=StatisticsRow._make((*unit.row[:4], *counts, frequency, beta, se)))
+
+
+def whole(number: float) -> tuple[int, int]:
+    """A number with five digits, as two whole ones: digits and exponent of ten."""
+    digits, _, exponent = f"{number:.4e}".partition("e")
+    return int(digits.replace(".", "")), int(exponent) - 4
+
+
+def classes(people_: int, carriers: int, others: int) -> tuple[int, int, int]:
+    """People with no, one and two copies."""
+    return people_ - carriers, carriers + others - people_, people_ - others
+
+
 def why_not(unit: Tested, rules: Rules, past: Past) -> str:
     """Why the variant stays; empty where it leaves."""
-    row = unit.row
+    row, floor = unit.row, rules.floor
     if unit.twice:
         return "duplicate-site"
     if row.people < LEAST_PEOPLE:
         return "few-people"
-    least = max(LEAST_CARRIERS, rules.floor)
-    carriers = [row.carriers, row.others]
+    least = max(LEAST_CARRIERS, floor)
+    groups = [(row.people, row.carriers, row.others)]
     if unit.analysis.model == "logistic":
-        in_cases = [row.cases_carriers, row.cases_others]
-        carriers = in_cases + [all_ - cases for all_, cases in zip(carriers, in_cases, strict=True)]
-    if min(carriers) < least:
+        cases = row.cases, row.cases_carriers, row.cases_others
+        controls = row.people - cases[0], row.carriers - cases[1], row.others - cases[2]
+        groups = [cases, controls]
+    if min(min(group[1:]) for group in groups) < least:
         return "small"
-    same = past.same(unit.key, rules.off)
+    if Rule.GENOTYPES not in rules.off:
+        if min(min(classes(*group)) for group in groups) < floor:
+            return "small"
+        without = unit.analysis.people - row.people, unit.analysis.cases - row.cases
+        if any(few(number, floor) for number in (*without, without[0] - without[1])):
+            return "small"
+    return "" if Rule.KINDS in rules.off or passes(unit, rules, past) else "overlap"
+
+
+def passes(unit: Tested, rules: Rules, past: Past) -> bool:
+    """Whether the variant may be told of beside what left of the same people in any kind of release: the very same
+    people, whose count was exact; else as a count of the allele may, and not beside genotypes of others.
+    """
+    allele, same = unit.allele, past.same(unit.variant, rules.off)
     if same is not None:
-        return "" if same == row.counts else "changed"
-    passes = past.passes(unit.key, row.counts, lambda _: True, lambda numbers: numbers[2:4], rules.floor, off=rules.off)
-    return "" if passes else "overlap"
+        before = of_cell(allele, same)
+        return before.ac.exact and before.an.exact and before.people[:2] == allele.people[:2]
+    spoken = past.topics.get(vocabulary.topic(vocabulary.STATISTICS, unit.key), ())
+    for name in spoken:
+        exposed = "|" in name or any(of_cell(allele, numbers).classes for _, numbers in past.statements(name))
+        if exposed and any(past.own & cohort for cohort, _ in past.statements(name)):
+            return False
+    told_as = Beside(past, rules, {unit.variant}).answer(allele)
+    return told_as.ac.exact and told_as.an.exact and not told_as.reason
 
 
 def text_of(row: StatisticsRow, people: int, floor: int) -> tuple[str, ...]:

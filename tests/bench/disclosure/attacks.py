@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.disclosure.figure import Figure, at_most
-from tests.support import attacks_author, attacks_pair, attacks_user  # noqa: F401  # they register themselves
+from tests.support import attacks_author, attacks_kinds, attacks_pair, attacks_user  # noqa: F401  # they register themselves
 from tests.support.attacks import ATTACKS
 from tests.support.disclosure_node import disclosure_node
 

@@ -11,8 +11,9 @@ import pytest
 
 from gdi.releases.cross_table.merge import parse
 from gdi.releases.cross_table.table import FORMAT
+from gdi.releases.disclosure import vocabulary
 from gdi.releases.disclosure.past import Past
-from gdi.releases.kind import BadReleaseError, CheckedUnits, FormatError, Rules, Scope
+from gdi.releases.kind import BadReleaseError, CheckedUnits, FormatError, NotBesideError, Rules, Scope
 from gdi.releases.registry import kind_of
 
 LEVELS = {"sex": ("female", "male"), "smoker": ("false", "true"), "country": tuple(f"C{n}" for n in range(40))}
@@ -49,7 +50,8 @@ def left(data: bytes, number: int, cohort: frozenset[str], own: frozenset[str]) 
     for unit in check(data).released:
         for cell in half.cells(unit):
             cells[cell.key] = {number: cell.numbers}
-    return Past(own, number if cohort == own else None, {number: cohort}, cells, listed=True)
+    mine = number if cohort == own else None
+    return Past(own, mine, {number: cohort}, cells, listed=True, topics={vocabulary.PEOPLE: list(cells)})
 
 
 @pytest.mark.parametrize(
@@ -100,27 +102,49 @@ def test_the_same_question_gets_the_same_answer_and_margins_of_another_are_known
     assert released(file(), past) == released(file())
     turned = [[smoker, sex, n] for sex, smoker, n in ROWS]
     assert people(file(columns=["smoker", "sex"], rows=turned), past)["true", "female"] == (20, 20)
-    changed = check(file(rows=[["female", "true", 21], *ROWS[1:]]), past)
-    assert not changed.released and changed.withheld == {"changed": 1}
+    fewer = file(columns=["sex"], rows=[["female", 220], ["male", 210]])
+    assert people(fewer, past) == {key[:1]: ends for key, ends in people(file()).items() if key[1] is None}
+    swapped = [["female", "true", 21], ["female", "false", 199], *ROWS[2:]]
+    assert people(file(rows=swapped), past) == people(file()), "whatever the file says now"
 
 
-def test_a_margin_that_stayed_stays_in_every_later_table() -> None:
-    hidden = file(columns=["sex"], rows=[["female", 2], ["male", 200], ["unknown", 228]])
-    assert people(hidden)["female",][0] == 0 and people(hidden)["female",][1] > 5
-    later = file(rows=[["female", "true", 1], ["female", "false", 1], ["male", "true", 200], ["unknown", "true", 228]])
-    told = people(later, left(hidden, 1, MY, MY))
-    assert told["female", None][1] > 5 and told[None, None] == (430, 430)
-    small = [name for name, (low, high) in people(hidden).items() if low != high]
-    assert all(told[name[0], None][0] != told[name[0], None][1] for name in small)
+@pytest.mark.parametrize(
+    ("first", "then"), [(["sex", "country"], ["sex", "smoker"]), (["sex", "smoker"], ["smoker", "country"])], ids=str
+)
+def test_tables_that_share_a_column_are_refused_with_what_may_be_asked(first: list[str], then: list[str]) -> None:
+    """Three linked tables, none of which tells, tell together."""
+    level = {"sex": "female", "smoker": "true", "country": "C1"}
+
+    def table(columns: list[str]) -> bytes:
+        return file(columns=columns, rows=[[*(level[name] for name in columns), 430]])
+
+    with pytest.raises(NotBesideError, match=f"a table of {', '.join(sorted(first))}") as caught:
+        check(table(then), left(table(first), 1, MY, MY))
+    assert "columns that no table had" in caught.value.action
+    free = {"sex", "smoker", "country"} - set(first)
+    assert check(table(sorted(free)), left(table(first), 1, MY, MY)).released, "no column of it was told of"
+    assert check(table(["sex", "smoker", "country"]), left(table(first), 1, MY, MY)).released, "all of them and more"
 
 
-def test_a_cohort_that_lost_one_person_does_not_tell_of_them() -> None:
+def test_two_tables_of_one_release_share_no_column_either() -> None:
+    rows = [["female", 220], ["male", 210]]
+    two = [{"name": name, "columns": ["sex"], "rows": rows} for name in ("a", "b")]
+    data = json.dumps({"format": FORMAT, "tables": two}).encode()
+    assert len(check(data).released) == 2, "the same one again"
+    of_country = [["female", "C1", 220], ["male", "C1", 210]]
+    linked = [{"name": "a", "columns": ["sex", "country"], "rows": of_country}, {**two[0], "name": "b"}]
+    linked[1] |= {"columns": ["sex", "smoker"], "rows": ROWS}
+    with pytest.raises(NotBesideError):
+        check(json.dumps({"format": FORMAT, "tables": linked}).encode())
+
+
+def test_a_cohort_that_lost_people_is_refused_and_as_many_under_one_name_are_not_counted_anew() -> None:
     fewer = frozenset(sorted(MY)[1:])
-    before = left(file(), 1, MY, fewer)
-    now = [["female", "true", 19], *ROWS[1:]]
-    cells = people(file(rows=now), before)
-    assert not cells  # the total alone would tell that one left
-    assert check(file(rows=now), before).withheld == {"small": 1}
+    now = file(rows=[["female", "true", 19], *ROWS[1:]])
+    with pytest.raises(NotBesideError, match="some of whom are the same"):
+        check(now, left(file(), 1, MY, fewer))
+    with pytest.raises(NotBesideError, match="Other people were counted"):
+        check(now, left(file(), 1, MY, MY))
 
 
 def test_nodes_add_up_and_intervals_stay_intervals() -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from gdi.releases.disclosure import vocabulary
 from gdi.releases.disclosure.past import Past
+from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import BadReleaseError, CheckedUnits, FormatError, Rules, Scope
 from gdi.releases.registry import kind_of
 from gdi.releases.variant_statistics.merge import MergedVariant, parse
@@ -18,7 +20,14 @@ from gdi.releases.variant_statistics.statistics import chi2_tail, inflation, min
 from gdi.releases.variant_statistics.table import HEADING, Analysis
 
 KIND = kind_of("variant-statistics")
-RULES = Rules(5, 100, columns=frozenset({"ldl", "age", "diabetes"}), membership="contract")
+RULES = Rules(
+    5,
+    100,
+    levels={"diabetes": ("false", "true")},
+    columns=frozenset({"ldl", "age", "diabetes"}),
+    numbers=frozenset({"ldl", "age"}),
+    membership="contract",
+)
 LINEAR = Analysis(format="gdi-variant-statistics/1", model="linear", phenotype="ldl", people=300, cases=0)
 LOGISTIC = LINEAR.model_copy(update={"model": "logistic", "phenotype": "diabetes", "cases": 100})
 GOOD: tuple[Any, ...] = ("2", 10, "A", "G", 300, 0, 100, 280, 0, 0, 0.2, 0.123456789, 0.0456789)
@@ -94,6 +103,11 @@ def test_it_leaves_only_where_membership_is_contract_or_public(membership: Any) 
         (changed(CASES=100, CASES_CARRIERS=30, CASES_OTHERS=90), LOGISTIC, ""),
         (changed(CASES=100, CASES_CARRIERS=19, CASES_OTHERS=90), LOGISTIC, "small"),
         (changed(CASES=100, CASES_CARRIERS=81, CASES_OTHERS=90), LOGISTIC, "small"),
+        (changed(OTHERS=296), LINEAR, "small"),  # four people have two copies
+        (changed(CARRIERS=296, OTHERS=200), LINEAR, "small"),  # four have none
+        (changed(CASES=100, CASES_CARRIERS=30, CASES_OTHERS=96), LOGISTIC, "small"),  # four cases have two copies
+        (changed(CASES=100, CASES_CARRIERS=98, CASES_OTHERS=20), LOGISTIC, "small"),
+        (changed(N=297, CARRIERS=100), LINEAR, "small"),  # three have no call
     ],
 )
 def test_few_people_or_carriers_stay(row: tuple[Any, ...], of: Analysis, why: str) -> None:
@@ -101,24 +115,63 @@ def test_few_people_or_carriers_stay(row: tuple[Any, ...], of: Analysis, why: st
     assert dict(checked.withheld) == ({why: 1} if why else {}) and len(checked.released) == (not why)
 
 
-def test_five_digits_leave_and_no_count_of_few_uncalled_people() -> None:
-    lines = released(file(GOOD, changed(POS=20, N=297, CARRIERS=100, AF=0.123456))).decode().splitlines()
+def test_five_digits_leave() -> None:
+    lines = released(file(GOOD, changed(POS=20, N=290, CARRIERS=100, OTHERS=270))).decode().splitlines()
     assert lines[2].split("\t")[4:] == ["300", "0.2", "0.12346", "0.045679"]
-    assert lines[3].split("\t")[4:6] == ["296", "0.12"]
+    assert lines[3].split("\t")[4] == "290"
+
+
+@pytest.mark.parametrize(
+    ("of", "rules", "message"),
+    [
+        (LINEAR.model_copy(update={"phenotype": "diabetes"}), RULES, "for a category with two levels choose logistic"),
+        (LOGISTIC.model_copy(update={"phenotype": "ldl"}), RULES, "a category with two levels"),
+        (LOGISTIC, replace(RULES, levels={"diabetes": ("a", "b", "true")}), "a category with two levels"),
+        (LOGISTIC, replace(RULES, levels={"diabetes": ("a", "b")}), "a category with two levels"),
+    ],
+)
+def test_a_model_of_another_kind_of_column_is_refused(of: Analysis, rules: Rules, message: str) -> None:
+    """A linear model of a category tells the sum of its people's copies."""
+    with pytest.raises(FormatError, match=message):
+        check(file(GOOD, of=of), rules)
 
 
 def test_a_variant_under_two_names_stays() -> None:
     assert check(file(GOOD, changed(CHROM="chr2"))).withheld == {"duplicate-site": 2}
 
 
-def test_one_person_more_or_less_tells_nothing_and_the_same_is_answered_again() -> None:
-    half, mine = KIND.node(), frozenset({f"p{n}" for n in range(300)})
+MINE = frozenset({f"p{n}" for n in range(300)})
+
+
+def left(unit: Any, own: frozenset[str] = MINE, number: int | None = None, kind: str = "variant-statistics") -> Past:
+    """What the ledger knows after this left of the cohort 1, when `own` asks."""
+    cells = {cell.key: {1: cell.numbers} for cell in KIND.node().cells(unit)}
+    topics: dict[str, list[str]] = {}
+    for name in cells:
+        topics.setdefault(vocabulary.topic(kind, name), []).append(name)
+    return Past(own, number, {1: MINE}, cells, listed=True, topics=topics)
+
+
+def test_the_same_question_is_answered_as_before_whatever_the_file_says_now() -> None:
     (unit,) = check(file(GOOD)).released
-    cell = half.cells(unit)[0]
-    again = Past(mine, 1, {1: mine}, {cell.key: {1: cell.numbers}}, listed=True)
-    assert check(file(GOOD), past=again).released and check(file(changed(CARRIERS=101)), past=again).withheld
-    fewer = Past(mine - {"p0"}, None, {1: mine}, {cell.key: {1: cell.numbers}}, listed=True)
-    assert check(file(changed(N=299, CARRIERS=99)), past=fewer).withheld == {"overlap": 1}
+    (again,) = check(file(changed(CARRIERS=101, OTHERS=281, BETA=0.5)), past=left(unit, number=1)).released
+    assert again.row.counts == unit.row.counts and f"{again.row.beta:.5g} {again.row.se:.5g}" == "0.12346 0.045679"
+
+
+def test_another_analysis_of_the_same_people_leaves_and_one_of_fewer_people_does_not() -> None:
+    (unit,) = check(file(GOOD)).released
+    other = LINEAR.model_copy(update={"covariates": ("age",)})
+    assert check(file(GOOD, of=other), past=left(unit, number=1)).released
+    fewer = LINEAR.model_copy(update={"people": 299})
+    row = changed(N=299, CARRIERS=99, OTHERS=280)
+    assert check(file(row, of=fewer), past=left(unit, MINE - {"p0"})).withheld == {"overlap": 1}
+    off = replace(RULES, off=frozenset({Rule.KINDS}))
+    assert check(file(row, of=fewer), off, left(unit, MINE - {"p0"})).released, "with the rule off: a carrier less"
+
+
+def test_a_position_that_is_there_twice_stays() -> None:
+    checked = check(file(GOOD, changed(ALT="T"), changed(POS=11)))
+    assert checked.withheld == {"duplicate-site": 2} and len(checked.released) == 1
 
 
 def test_alleles_and_strands_are_put_right(tmp_path: Path) -> None:
