@@ -9,11 +9,14 @@ from gdi.kit.web_url import secure_url
 
 
 class VisaIssuer(Frozen):
-    """A trusted pair of issuer and key set. `sources`: whose datasets it may speak for (empty: any)."""
+    """A trusted pair of issuer and key set. `sources`: whose datasets it may speak for (empty: any). `links`: whether
+    its LinkedIdentities visas count, which make two identities one person.
+    """
 
     iss: str
     jku: str
     sources: list[str] = Field(default_factory=list)
+    links: bool = False
 
     @field_validator("jku")
     @classmethod

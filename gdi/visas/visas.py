@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 import httpx
 import jwt
@@ -77,6 +78,7 @@ class Visa:
     ends_at: float
     conditions: Any
     token: str = field(default="", repr=False)  # as it was signed
+    link: str = field(default="", repr=False)  # the LinkedIdentities visa by which it is this person's
 
     def summary(self) -> dict[str, Any]:
         """What the audit keeps of it."""
@@ -129,7 +131,7 @@ class Passport:
         beside = [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"]
         beside.sort(key=lambda visa: visa.type != "AffiliationAndRole")  # a node's veto of organisations looks at them
         found += beside[:MAX_BESIDE]
-        return list(dict.fromkeys(visa.token for visa in found))
+        return list(dict.fromkeys(token for visa in found for token in (visa.token, visa.link) if token))
 
 
 class Visas:
@@ -149,18 +151,57 @@ class Visas:
         self._keys: dict[str, RemoteKeys] = {}
 
     async def passport(self, userinfo: dict[str, Any], subject: str) -> Passport:
-        """All visas of `ga4gh_passport_v1`. A visa that fails never makes another fail."""
+        """All visas of `ga4gh_passport_v1`: those of the subject, and those of identities that a trusted
+        LinkedIdentities visa of the subject's names. A visa that fails never makes another fail.
+        """
         found = Passport()
         encoded = userinfo.get("ga4gh_passport_v1")
+        others: list[str] = []
         for token in (encoded if isinstance(encoded, list) else [])[:MAX_VISAS]:
             if not isinstance(token, str):
                 continue
             outcome = await self._visa(token, subject) if len(token) <= MAX_VISA_CHARS else "malformed"
             if isinstance(outcome, Visa):
                 found.visas.append(outcome)
+            elif outcome == "wrong-subject":
+                others.append(token)
             else:
                 found.failures.setdefault(_claimed_value(token), []).append(outcome)
+        links = self._links(found.visas)
+        for token in others:
+            other = await self._linked(token, links)
+            if isinstance(other, Visa):
+                found.visas.append(other)
+            else:
+                found.failures.setdefault(_claimed_value(token), []).append(other)
         return found
+
+    def _links(self, visas: list[Visa]) -> dict[tuple[str, str], Visa]:
+        """(sub, iss) of the subject's other identities, by the visa that names them. One step: what those are linked
+        with in turn does not count.
+        """
+        may = {issuer.iss for issuer in self._trusted() if issuer.links}
+        links: dict[tuple[str, str], Visa] = {}
+        for visa in visas:
+            if visa.type == "LinkedIdentities" and visa.iss in may and not visa.conditions:
+                for identity in _identities(visa.value):
+                    if identity not in links or links[identity].ends_at < visa.ends_at:
+                        links[identity] = visa
+        return links
+
+    async def _linked(self, token: str, links: dict[tuple[str, str], Visa]) -> Visa | VisaReason:
+        """The visa of another identity, for as long as both it and the link hold."""
+        claims = jwt.decode(token, options={"verify_signature": False})  # `_visa` proved it, and proves it again
+        identity = (str(claims.get("sub")), str(claims.get("iss")))
+        link = links.get(identity)
+        if link is None:
+            return "wrong-subject"
+        outcome = await self._visa(token, identity[0])
+        if not isinstance(outcome, Visa):
+            return outcome
+        if outcome.type == "LinkedIdentities":
+            return "wrong-subject"
+        return replace(outcome, ends_at=min(outcome.ends_at, link.ends_at), link=link.token)
 
     async def _visa(self, token: str, subject: str) -> Visa | VisaReason:
         try:
@@ -211,8 +252,7 @@ class Visas:
         if max(asserted, claims["iat"], claims.get("nbf", 0)) > time.time() + self._ahead:
             return "clocks-differ"
         if claims["sub"] != subject:
-            # other identities count only through trusted LinkedIdentities, which this broker does not take
-            return "wrong-subject"
+            return "wrong-subject"  # unless a trusted link says that it is the same person (_linked)
         if issuer.sources and visa["source"] not in issuer.sources:
             return "untrusted-source"
         ends = float(claims["exp"]) if self._max_age is None else min(float(claims["exp"]), asserted + self._max_age)
@@ -236,6 +276,14 @@ class Visas:
         if jku not in self._keys:
             self._keys[jku] = RemoteKeys(jku, self._http)
         return self._keys[jku]
+
+
+def _identities(value: str) -> list[tuple[str, str]]:
+    """(sub, iss) of a LinkedIdentities visa's value: `sub,iss` with both parts percent-encoded, `;` between (GA4GH
+    Passport 1.2). An entry of another form is none.
+    """
+    pairs = [entry.split(",") for entry in value.split(";")]
+    return [(unquote(pair[0]), unquote(pair[1])) for pair in pairs if len(pair) == 2 and all(pair)]
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
