@@ -5,6 +5,7 @@ left. Each goes on where it was when the agent, the gateway or the broker was aw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -120,19 +121,23 @@ class Duties:
         self, order: NodeOrder, pod: HostedPod, wish: EndRequest, alive: Callable[..., Awaitable[None]]
     ) -> HostedPod:
         stopped, name, uid = False, pod.name, pod.uid
-        while pod.state not in ("exited", "lost"):
-            if time.time() >= order.deadline:
-                wish.set("its time is over")
-            if wish.why and not stopped:
-                await self._patiently(lambda: self.launcher.stop(name, "cancel", GRACE, uid=uid))
-                stopped = True
-            await alive()
-            await asyncio.sleep(POLL)
-            found = await self._patiently(lambda: self.launcher.get(name))
-            if found is None or found.uid != uid:
-                return pod.model_copy(update={"state": "lost"})
-            pod = found
-        return pod
+        telling = asyncio.create_task(_telling(alive))  # a broker that is slow to hear keeps no stop waiting
+        try:
+            while pod.state not in ("exited", "lost"):
+                if time.time() >= order.deadline:
+                    wish.set("its time is over")
+                if wish.why and not stopped:
+                    await self._patiently(lambda: self.launcher.stop(name, "cancel", GRACE, uid=uid))
+                    stopped = True
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.Event().wait() if stopped else wish.event.wait(), POLL)
+                found = await self._patiently(lambda: self.launcher.get(name))
+                if found is None or found.uid != uid:
+                    return pod.model_copy(update={"state": "lost"})
+                pod = found
+            return pod
+        finally:
+            telling.cancel()
 
     # --- release ---------------------------------------------------------------------------------
 
@@ -207,6 +212,12 @@ class Duties:
         return await acall_again(
             call, RetryPolicy(total=total, first=0.3, longest=10), again=lambda failure: is_away(failure.error)
         )
+
+
+async def _telling(alive: Callable[..., Awaitable[None]]) -> None:
+    while True:
+        await alive()
+        await asyncio.sleep(POLL)
 
 
 def _gone(request: PodRequest, name: str, uid: str) -> HostedPod:

@@ -1,25 +1,35 @@
-"""A real agent process of node-a, beside a launcher and a gateway that stand in: pods last a second and succeed. For
-kills at any instant.
+"""A real agent process of a node, beside a launcher and a gateway that stand in: pods last a second and succeed, the
+gateway publishes `release` under the node's signature. For kills at any instant, and for many nodes at once.
+`python -m tests.support.agent_process FOLDER PORT` serves one by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 import yaml
 from fastapi import FastAPI
+from starlette.responses import JSONResponse, Response
 
+from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.process_host import HostedPod, PodRequest
+from gdi.kit.canonical import sha256_hex
+from gdi.kit.jose import SigningKey
 from gdi.kit.secret_files import write_private
+from gdi.releases import signature
 from node_gateway.db.store import GatewayDatabase
 from tests.support.broker_kit import DATASETS, Process
 from tests.support.node_agent import PACK_DIGEST, AgentWorld
@@ -28,15 +38,21 @@ LASTS = 1.0  # seconds of a pod
 
 
 class NodeStandIn:
-    """`started` counts starts by (run, attempt). The launcher on a unix socket, the gateway on a port."""
+    """`started` counts starts by (run, attempt), `stopped` has when a pod's stop came (time.monotonic). The launcher on
+    a unix socket, the gateway on a port of the loopback. `key`: what it signs releases with.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, name: str = "node-a", *, key: SigningKey | None = None, release: bytes = b"", port: int = 0
+    ) -> None:
+        self.folder, self.name, self.key, self.release = folder, name, key, release
+        self.lasts = LASTS
+        self.stopped: dict[str, float] = {}
         self.pods: dict[str, tuple[PodRequest, float | None]] = {}
         self.started: Counter[tuple[str, int]] = Counter()
         self.socket = folder / "host.sock"
         self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
+        self.listener.bind(("127.0.0.1", port))
         self.port = int(self.listener.getsockname()[1])
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.socket))
@@ -54,7 +70,8 @@ class NodeStandIn:
 
     def _pod(self, name: str) -> HostedPod:
         request, began = self.pods[name]
-        over = began is not None and time.time() - began > LASTS
+        stopped = name in self.stopped
+        over = began is not None and (stopped or time.time() - began > self.lasts)
         return HostedPod(
             name=name,
             uid=f"uid-{name}"[:90],
@@ -62,7 +79,7 @@ class NodeStandIn:
             attempt=request.attempt,
             node=request.node,
             state="exited" if over else "created" if began is None else "running",
-            exit_code=0 if over else None,
+            exit_code=(1 if stopped else 0) if over else None,
             created_at=0,
         )
 
@@ -80,8 +97,6 @@ class NodeStandIn:
 
         @app.get("/pods/{name}")
         def get(name: str) -> Any:
-            from starlette.responses import JSONResponse
-
             return self._pod(name) if name in self.pods else JSONResponse({}, 404)
 
         @app.post("/pods/{name}/start")
@@ -94,13 +109,34 @@ class NodeStandIn:
 
         @app.post("/pods/{name}/stop")
         def stop(name: str) -> HostedPod:
+            self.stopped.setdefault(name, time.monotonic())
             return self._pod(name)
 
         return app
 
-    @staticmethod
-    def _gateway() -> FastAPI:
+    def _gateway(self) -> FastAPI:
         app = FastAPI()
+
+        @app.post("/releases/{run}")
+        def publish(run: str, request: ReleaseRequest) -> Released:
+            assert self.key is not None
+            sha256 = sha256_hex(self.release)
+            signed = signature.sign(
+                self.key,
+                node=self.name,
+                run=run,
+                name=request.name,
+                sha256=sha256,
+                workflow="allele-frequency",
+                digest=PACK_DIGEST,
+                attempt=1,
+            )
+            url = f"http://127.0.0.1:1/{request.name}"
+            return Released(name=request.name, sha256=sha256, bytes=len(self.release), url=url, signature=signed)
+
+        @app.get("/releases/{run}/{name}")
+        def published(run: str, name: str) -> Response:
+            return Response(self.release, media_type="application/octet-stream")
 
         @app.get("/readyz")
         def readyz() -> dict[str, str]:
@@ -113,42 +149,62 @@ class NodeStandIn:
         return app
 
 
-def agent_of(world: AgentWorld, node: NodeStandIn) -> Process:
-    """The process, not started yet. Its policy approves the workflow of tests/support/node_agent.py."""
+@cache
+def _empty_database() -> Path:
+    """A gateway's, with its schema; made once."""
+    file = Path(tempfile.mkdtemp(prefix="gdi-schema-")) / "gateway.db"
+
+    async def made() -> None:
+        database = GatewayDatabase.open(f"sqlite+aiosqlite:///{file}")
+        await database.create()
+        await database.close()
+
+    asyncio.run(made())
+    return file
+
+
+def agent_of(
+    world: AgentWorld,
+    node: NodeStandIn,
+    dataset: str = DATASETS["node-a"],
+    *,
+    command: Sequence[str] = (),
+    broker_url: str = "",
+    **more: Any,
+) -> Process:
+    """The process, not started yet. Its policy approves the workflow of tests/support/node_agent.py; `more` are keys of
+    it. `command` goes before the program; `broker_url`: where the agent finds the broker, if elsewhere.
+    """
     folder = node.folder
     rems = world.aai_url + "/rems/"
     policy = {
         "placement": "node",
         "workflows": [{"name": "allele-frequency", "digest": PACK_DIGEST}],
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
+        **more,
     }
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
     (folder / "datasets").mkdir(exist_ok=True)
     described = {
-        "dataset": DATASETS["node-a"],
+        "dataset": dataset,
         "assembly": "GRCh37",
         "membership": "contract",
         "absent": "unknown",
         "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
     }
     (folder / "datasets" / "all.yaml").write_text(yaml.safe_dump(described))
-    write_private(folder / "key.pem", world.node_keys["node-a"].pem())
+    write_private(folder / "key.pem", world.node_keys[node.name].pem())
     write_private(folder / "secret", "unused")
     url = f"sqlite+aiosqlite:///{folder / 'gateway.db'}"
 
-    async def schema() -> None:
-        database = GatewayDatabase.open(url)
-        await database.create()
-        await database.close()
-
-    asyncio.run(schema())
+    shutil.copyfile(_empty_database(), folder / "gateway.db")
     unused = "http://127.0.0.1:1"
     env = {
-        "NODE_ID": "node-a",
+        "NODE_ID": node.name,
         "PORT": str(node.port),
-        "PUBLIC_URL": "http://127.0.0.1:1/node-a",
+        "PUBLIC_URL": f"http://127.0.0.1:1/{node.name}",
         "INTERNAL_SOCKET": str(folder / "internal.sock"),
-        "BROKER_URL": world.url(),
+        "BROKER_URL": broker_url or world.url(),
         "BROKER_ISSUER": world.public_url,
         "KEY_FILE": str(folder / "key.pem"),
         "POLICY_FILE": str(folder / "policy.yaml"),
@@ -165,6 +221,18 @@ def agent_of(world: AgentWorld, node: NodeStandIn) -> Process:
         "LAUNCHER_SOCKET": str(node.socket),
         "AGENT_FOLDER": str(folder / "agent"),
     }
-    argv = [sys.executable, "-m", "node_gateway.main", "agent"]
+    argv = [*command, sys.executable, "-m", "node_gateway.main", "agent"]
     variables = {f"NODE_GATEWAY_{name}": value for name, value in env.items()} | {"PATH": os.environ["PATH"]}
     return Process(argv, folder / "agent.log", variables)
+
+
+def main() -> None:
+    """Serves a stand-in until it is killed; FOLDER/key.pem signs FOLDER/release."""
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    key = SigningKey.from_pem((folder / "key.pem").read_bytes())
+    NodeStandIn(folder, key=key, release=(folder / "release").read_bytes(), port=port)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

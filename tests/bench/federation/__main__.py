@@ -1,5 +1,5 @@
-"""`python -m tests.bench.federation [PART …]`: kills, waiting, preflight, launcher. One line a figure, beside its
-target; exit code 1 where one is short of it.
+"""`python -m tests.bench.federation [PART …]`: kills, waiting, preflight, nodes, cancel, memory, launcher. One line a
+figure, beside its target; exit code 1 where one is short of it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.contracts.nodes import Heartbeat, PreflightReply, PreflightRequest
 from gdi.local_federation.openbao import OpenBao, running
+from tests.bench.federation import nodes as many
 from tests.support.agent_process import NodeStandIn, agent_of
 from tests.support.broker_kit import PORTS
 from tests.support.node_agent import PACK, PACK_DIGEST, AgentWorld
+from tests.support.postgres_kit import PostgresWorld, running_postgres
 
+W = TypeVar("W", bound=AgentWorld)
 KILLS = int(os.environ.get("GDI_BENCH_KILLS", "10"))
 AGENTS = int(os.environ.get("GDI_BENCH_AGENTS", "1000"))
 NODES = 24
@@ -50,7 +54,7 @@ class ManyNodes(AgentWorld):
 
 
 @contextmanager
-def world_of(kind: type[AgentWorld], **env: str) -> Iterator[AgentWorld]:
+def world_of(kind: Callable[..., W], **env: str) -> Iterator[W]:
     with tempfile.TemporaryDirectory(prefix="gdi-b-") as folder:
         bao = OpenBao(Path(folder) / "bao", PORTS.take(), PORTS.take())
         with running(bao):
@@ -101,6 +105,10 @@ def kills() -> bool:
         agent.stop()
         node.stop()
         lost = sum(state != "succeeded" for state in states.values())
+        log = (Path(folder) / "agent.log").read_text()
+        for run_id in [run_id for run_id, state in states.items() if state != "succeeded"]:
+            mine = [line for line in log.splitlines() if run_id in line]
+            print(f"lost: {run_id} is {states[run_id]}", *mine[-10:], sep="\n  ", flush=True)
         twice = sum(count > 1 for count in node.started.values())
     return figure(
         f"{KILLS} SIGKILLs of agent or broker, {len(runs)} orders: lost {lost}, done twice {twice} (0, 0)",
@@ -111,10 +119,10 @@ def kills() -> bool:
 def waiting() -> bool:
     """Many agents wait at one broker; an order reaches its agent."""
 
-    class Crowd(ManyNodes):
+    class Crowd(PostgresWorld, ManyNodes):
         more = AGENTS
 
-    with world_of(Crowd) as world:
+    with running_postgres() as postgres, world_of(partial(Crowd, postgres=postgres, replicas=1)) as world:
         alice = world.user("alice")
         broker = psutil.Process(world.brokers[0].popen.pid)  # type: ignore[union-attr]
         grant = world.grant(alice, mode="standing")
@@ -151,10 +159,36 @@ def waiting() -> bool:
         memory = broker.memory_info().rss / 1e6
     p95 = statistics.quantiles(took, n=20)[-1] if len(took) > 1 else float("inf")
     text = (
-        f"{AGENTS} agents wait at a broker on SQLite: {cpu:.2f} cores (0.5), {memory:.0f} MB;"
+        f"{AGENTS} agents wait at a broker on PostgreSQL: {cpu:.2f} cores (0.5), {memory:.0f} MB;"
         f" order to agent p95 {p95:.2f} s (2)"
     )
     return figure(text, cpu <= 0.5 and p95 <= 2 and len(took) == len(runs))
+
+
+def nodes() -> bool:
+    """24 agent processes with keys and databases of their own; one is killed, one refuses."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gdi-s-") as store,
+        world_of(many.RealNodes, RESULT_STORE=store) as world,
+    ):
+        return figure(*many.nodes(world, Path(store)))
+
+
+def cancel() -> bool:
+    """From asking for an order's end to its pod's stop; the pod then cancels its tasks."""
+    with world_of(AgentWorld) as world:
+        took = many.cancel(world, int(os.environ.get("GDI_BENCH_STOPS", "20")))
+    p95 = statistics.quantiles(took, n=20)[-1]
+    return figure(
+        f"an order's end asked for to its pod's stop: p95 {p95:.2f} s of {len(took)} (10 with its tasks)", p95 <= 10
+    )
+
+
+def memory() -> bool:
+    with world_of(AgentWorld) as world:
+        gateway, agent = many.memory(world)
+    text = f"an idle node: gateway {gateway:.0f} MB, agent {agent:.0f} MB, both {gateway + agent:.0f} MB (150)"
+    return figure(text, gateway + agent <= 150)
 
 
 def preflight() -> bool:
@@ -219,6 +253,9 @@ PARTS: dict[str, Callable[[], bool]] = {
     "kills": kills,
     "waiting": waiting,
     "preflight": preflight,
+    "nodes": nodes,
+    "cancel": cancel,
+    "memory": memory,
     "launcher": launcher,
 }
 

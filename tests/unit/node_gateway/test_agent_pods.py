@@ -60,9 +60,11 @@ class World:
         assert found is not None
         return found
 
+    slow_broker: float = 0  # seconds for which it hears nothing
+
     async def analyse(self) -> OrderEnd:
         async def alive(now: bool = False) -> None:
-            return None
+            await asyncio.sleep(self.slow_broker)
 
         return await self.duties.analyse(await self.order(), self.wish, alive)
 
@@ -236,6 +238,11 @@ async def test_a_stop_marks_the_pod_and_gives_it_time_to_cancel_its_tasks(world:
     assert (end.state, end.reason) == ("cancelled", "the user ended it")
     ((pod, grace, marks),) = world.cluster.deleted
     assert (pod, grace, marks["gdi-stop"]) == (name(), 55, "cancel")
+
+
+async def test_a_broker_that_is_slow_to_hear_keeps_no_stop_waiting(world: World) -> None:
+    world.slow_broker = 600
+    await test_a_stop_marks_the_pod_and_gives_it_time_to_cancel_its_tasks(world)
 
 
 async def test_pods_that_are_lost_are_replaced_and_one_that_fails_is_not(world: World) -> None:
