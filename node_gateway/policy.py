@@ -41,8 +41,8 @@ def _installed(name: str) -> str:
 
 class ReleasePolicy(Frozen):
     """Which kinds of release may leave, by name, and how large a file their checks look at (`max_bytes`, and `max_rows`
-    where it has rows). `checks` is the name that `kinds` had before version 0.2; `absent` stands in the descriptors of
-    datasets now.
+    where it has rows; of Parquet, which is checked as it is read, `max_parquet_bytes` and `max_parquet_rows`). `checks`
+    is the name that `kinds` had before version 0.2; `absent` stands in the descriptors of datasets now.
     """
 
     kinds: list[Annotated[str, AfterValidator(_installed)]] = Field(
@@ -50,6 +50,8 @@ class ReleasePolicy(Frozen):
     )
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=1024**3)
     max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
+    max_parquet_bytes: int = Field(default=4 * 1024**3, ge=1, le=64 * 1024**3)
+    max_parquet_rows: int = Field(default=80_000_000, ge=1, le=1_000_000_000)
 
     @model_validator(mode="before")
     @classmethod

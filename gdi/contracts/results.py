@@ -55,7 +55,7 @@ class AnswerPage(BaseModel):
     """The first rows of the merged answer; `total` rows in all, `withheld` of them not told exactly, `unit` a row in
     the singular. The fields after it come of kinds that are drawn in the page; the others show their picture.
     `missing`: rows where nobody was called. `points`: chromosome, position, frequency of at most a few thousand rows,
-    evenly taken.
+    evenly taken. `regions`: the chromosomes of an answer that is read in pages (`AnswerRows`), null of others.
     """
 
     columns: list[str]
@@ -66,6 +66,15 @@ class AnswerPage(BaseModel):
     missing: int | None = None
     histogram: list[int] | None = None
     points: list[tuple[str, int, float | None]] | None = None
+    regions: list[str] | None = None
+
+
+class AnswerRows(BaseModel):
+    """A page of the merged answer (`data/rows/…`): rows from `start` of `total`, of the region that was asked for."""
+
+    rows: list[list[Cell]]
+    total: int
+    start: int
 
 
 class WorkflowView(Strict):

@@ -16,6 +16,7 @@ from gdi.kit.problem import ProblemError
 from gdi.portal.airflow import AirflowClient
 
 MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
+MEDIA |= {".parquet": "application/vnd.apache.parquet", ".gz": "application/gzip"}
 PASSED_ON = ("content-type", "content-length", "content-disposition")
 MAX_ROWS = 5000
 

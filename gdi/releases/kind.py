@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from gdi.releases.answer import Column, Page, read_page
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
+
+if TYPE_CHECKING:
+    from gdi.releases.columns import ColumnCheck, ColumnMerge
 
 U = TypeVar("U")  # what is judged together: a site, a table, a group
 L = TypeVar("L")  # what leaves of it
@@ -42,11 +45,11 @@ class NotBesideError(Exception):
 @dataclass(frozen=True)
 class Rules:
     """What the node sets for every kind: `floor`, the fewest people that a number may be about; `max_rows`, the most
-    rows that the node looks at; `absent`, what the data says of a site that its files do not list; `classes`, whether
-    genotype classes may leave; `levels`, by column of the sample table, the categories that the datasets' descriptors
-    declare, `columns` all that they declare, `numbers` those that are numbers; `membership`, the strictest word on it,
-    none where there is no descriptor. `off`: rules that a test switches off; at a gateway, `ZERO` where every dataset's
-    descriptor says `zero: show`.
+    rows that the node looks at (of a Parquet file `max_parquet_rows`); `absent`, what the data says of a site that its
+    files do not list; `classes`, whether genotype classes may leave; `levels`, by column of the sample table, the
+    categories that the datasets' descriptors declare, `columns` all that they declare, `numbers` those that are
+    numbers; `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test
+    switches off; at a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
     """
 
     floor: int
@@ -58,6 +61,7 @@ class Rules:
     numbers: frozenset[str] = frozenset()
     membership: Literal["", "contract", "public", "sensitive"] = ""
     off: frozenset[Rule] = frozenset()
+    max_parquet_rows: int = 80_000_000
 
 
 class Cell(NamedTuple):
@@ -145,6 +149,10 @@ class NodeHalf(ABC, Generic[U, L]):
         `columns`: for the reviewer.
         """
 
+    def column_check(self) -> ColumnCheck | None:
+        """A new check of the kind's Parquet files; None where it has no such files."""
+        return None
+
 
 @dataclass(frozen=True)
 class Size:
@@ -187,6 +195,10 @@ class CoordinatorHalf(ABC, Generic[R, A]):
         """
         return read_page(file, self.columns)
 
+    def column_merge(self) -> ColumnMerge | None:
+        """The merge of the kind's Parquet files, and what it shows of its answer; None where it has no such files."""
+        return None
+
 
 class Kind(ABC):
     """A kind of release, registered under its name as an entry point of the group `gdi.release_kinds`.
@@ -195,6 +207,7 @@ class Kind(ABC):
     why a unit is withheld, `central` are those that the centre is told. Released files are of `media_type` and end in
     `suffix`. `named_only`: a dataset is asked for it only where its descriptor names the kind, because its numbers are
     not compared with those of other kinds: they are not in the words of `gdi.releases.disclosure.vocabulary`.
+    `parquet`: files may also be Parquet, and then leave as Parquet.
     """
 
     name: ClassVar[str]
@@ -206,6 +219,7 @@ class Kind(ABC):
     media_type: ClassVar[str] = "application/json"
     suffix: ClassVar[str] = ".json"
     named_only: ClassVar[bool] = True
+    parquet: ClassVar[bool] = False
 
     @property
     def format(self) -> str:

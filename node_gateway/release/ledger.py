@@ -82,6 +82,14 @@ async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: S
     return replace(past, cells=found, topics=spoken)
 
 
+async def any_cells(connection: AsyncConnection, past: Past, kind: str) -> bool:
+    """Whether the table has any cell of these cohorts; cells of releases in columns lie beside them."""
+    c = db.ledger_cells.c
+    known = c.kind.in_(vocabulary.KINDS) if kind in vocabulary.KINDS else c.kind == kind
+    query = sa.select(sa.literal(1)).where(known, c.datasets.in_(past.cohorts)).limit(1)
+    return (await connection.execute(query)).first() is not None
+
+
 async def left_since(connection: AsyncConnection, names: Iterable[str], release: sa.Row[Any]) -> bool:
     """Whether anything but the very same bytes left of these people, or of some of them, since it was checked."""
     past, r, v = await cohorts(connection, names), db.releases.c, db.reviews.c

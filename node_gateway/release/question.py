@@ -82,4 +82,5 @@ def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool
         numbers=declared.numbers(described),
         membership=declared.membership(described),
         off=frozenset({Rule.ZERO}) if zero else frozenset(),
+        max_parquet_rows=policy.releases.max_parquet_rows,
     )

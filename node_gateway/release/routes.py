@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from gdi.contracts.cohorts import AdmissionAnswer, AdmissionIntent
 from gdi.contracts.gateway_api import ReleaseRequest, Review
@@ -53,15 +57,21 @@ def router(gateway: Gateway) -> APIRouter:
     async def published(http: HttpRequest, run: RunId, name: ReleaseName) -> Response:
         """The published bytes, as their kind's media type. 406 where `Accept` leaves that out (RFC 9110 §12.5.1)."""
         await gateway.run_caller(http, "releases", run)
-        data, media_type = await gateway.releases.open(run, name)
-        if not accepts(http.headers.get("accept", ""), media_type):
-            raise ProblemError(
-                406,
-                "not-acceptable",
-                f"The release {name} is {media_type}, which the request's Accept leaves out.",
-                action=f"Accept {media_type}, or leave out the header.",
-            )
-        return Response(data, media_type=media_type)
+        folder = Path(tempfile.mkdtemp(prefix="gdi-release-"))
+        try:
+            media_type = await gateway.releases.open(run, name, folder / name)
+            if not accepts(http.headers.get("accept", ""), media_type):
+                raise ProblemError(
+                    406,
+                    "not-acceptable",
+                    f"The release {name} is {media_type}, which the request's Accept leaves out.",
+                    action=f"Accept {media_type}, or leave out the header.",
+                )
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        return FileResponse(folder / name, media_type=media_type, background=done)
 
     @routes.get("/releases/{run}/{name}/review")
     async def review(

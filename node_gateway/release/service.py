@@ -5,14 +5,11 @@ again gets the same answer.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
-from typing import IO, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,9 +19,8 @@ from gdi.contracts.urls import WorkspaceUrl
 from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
-from gdi.releases import signature
-from gdi.releases.disclosure.past import Past
-from gdi.releases.kind import CheckedUnits, FormatError, Kind, NodeHalf, NotBesideError, Rules
+from gdi.releases import columns, signature
+from gdi.releases.kind import FormatError, Kind, NotBesideError
 from gdi.releases.registry import kind_of, kinds
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
@@ -33,18 +29,10 @@ from node_gateway.db.locks import DatabaseLocks
 from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
 from node_gateway.policy import Policy, PolicyFile
-from node_gateway.release import budget, ledger, question
-from node_gateway.release.public import (
-    not_beside,
-    other_people,
-    public_withheld,
-    refusal,
-    retracted,
-    rounded,
-    shown,
-    without_row,
-)
-from node_gateway.review.cases import AT_NODE, SPOOL
+from node_gateway.release import budget, ledger, ledger_files, question
+from node_gateway.release.public import not_beside, refusal, retracted, rounded, without_row
+from node_gateway.release.verdict import ReleaseCheck
+from node_gateway.review.cases import AT_NODE
 from node_gateway.review.service import Reviews
 from node_gateway.workspace.bucket import Bucket
 
@@ -74,14 +62,11 @@ class Releases:
         async with self.database.read() as connection:
             await question.admit(self.policy, connection, question.of_request(request, caller))
         async with self.locks.alone("releases"):
-            with (
-                tempfile.SpooledTemporaryFile(max_size=SPOOL) as source,
-                tempfile.SpooledTemporaryFile(max_size=SPOOL) as published,
-            ):
-                digest = await self._fetch(request, caller, policy, source)
+            with tempfile.TemporaryDirectory(prefix="gdi-release-") as folder:
+                digest = await self._fetch(request, caller, policy, Path(folder) / "source")
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
-                    known = await self._publish(request, kind, caller, digest, source, published)
+                    known = await self._publish(request, kind, caller, digest, Path(folder))
         answer = {name: value for name, value in known.answer.items() if name != AT_NODE}
         if known.state == "refused":
             reason = await self.reviews.reason(known.number)
@@ -104,15 +89,18 @@ class Releases:
         check_path(request.path, str(WorkspaceUrl(caller.run, request.path)))
         return kind
 
-    async def _fetch(self, request: ReleaseRequest, caller: Caller, policy: Policy, into: IO[bytes]) -> str:
+    async def _fetch(self, request: ReleaseRequest, caller: Caller, policy: Policy, into: Path) -> str:
         """The file's SHA-256 (hex), its content in `into`."""
-        size = await self.workspace.download(f"{caller.run}/{request.path}", into, policy.releases.max_bytes)
-        if size > policy.releases.max_bytes:
-            raise refusal(
-                [f"the file is larger than {policy.releases.max_bytes} bytes, which is what this node looks at"]
-            )
-        into.seek(0)
-        return await asyncio.to_thread(_sha256, into)
+        most, rules = kind_of(request.kind).parquet, policy.releases
+        limit = max(rules.max_bytes, rules.max_parquet_bytes) if most else rules.max_bytes
+        with into.open("w+b") as file:
+            size = await self.workspace.download(f"{caller.run}/{request.path}", file, limit)
+            file.seek(0)
+            if not (most and columns.is_parquet(file.read(4))):
+                limit = rules.max_bytes
+        if size > limit:
+            raise refusal([f"the file is larger than {limit} bytes, which is what this node looks at"])
+        return await asyncio.to_thread(columns.sha256_of, into)
 
     async def _known(self, run: str, name: str, source: str) -> sa.Row[Any] | None:
         c = db.releases.c
@@ -121,57 +109,38 @@ class Releases:
             return (await connection.execute(query)).first()
 
     async def _publish(
-        self,
-        request: ReleaseRequest,
-        kind: Kind,
-        caller: Caller,
-        source: str,
-        file: IO[bytes],
-        out: IO[bytes],
+        self, request: ReleaseRequest, kind: Kind, caller: Caller, source: str, folder: Path
     ) -> sa.Row[Any]:
-        file.seek(0)
         newest = await self._newest()
         async with self.database.read() as connection:
             this = await question.read(self.policy, connection, request, caller)
-        half, rules, names, past = kind.node(), this.rules, this.names, this.past
+        names, past = this.names, this.past
+        check = ReleaseCheck(kind, this, caller.run, folder, self.database, self.area)
         try:
-            units = await asyncio.to_thread(half.read, file, rules)
+            verdict = await check.verdict()
         except FormatError as error:
             self.metrics.releases.labels("refused").inc()
             await self.audit.record(
                 AuditEvent("release-refused", False, caller.actor, caller.run, caller.attempt, reason=str(error)[:500])
             )
             raise refusal([without_row(str(error))]) from None
-        scope = replace(await asyncio.to_thread(half.scope, units), pieces=past.pieces)
-        if units and this.listed and not scope.fewest == scope.people == len(past.own):
-            self.metrics.releases.labels("refused").inc()
-            raise other_people()
-        try:
-            checked, known_keys = await self._judge(kind, half, units, past, rules)
         except NotBesideError as error:
             self.metrics.releases.labels("refused").inc()
             raise not_beside(error) from None
-        statistics = 0
-        if this.share is not None:
-            async with self.database.read() as connection:
-                left = await budget.read(connection, past, caller.run, this.share)
-            checked, statistics = budget.afford(left, checked, half, known_keys)
-            scope = replace(scope, complete=scope.complete and not checked.withheld[budget.BUDGET])
-        passed, counts = checked.released, shown(half, checked.released, checked.withheld)
-        withheld = public_withheld(kind, counts, len(passed))
-        await asyncio.to_thread(half.write, out, passed, withheld or {}, scope, rules)
-        size = out.tell()
-        out.seek(0)
-        digest = await asyncio.to_thread(_sha256, out)
-        key = f"{caller.run}/{request.name}/{digest}{kind.suffix}"
-        await self.area.upload(
-            key, out, kind.media_type
-        )  # by its content's name: unknown to anyone until the row below is there
+        except ProblemError as error:
+            if error.slug == "other-people":
+                self.metrics.releases.labels("refused").inc()
+            raise
+        published = folder / "published"
+        digest = await asyncio.to_thread(columns.sha256_of, published)
+        key = f"{caller.run}/{request.name}/{digest}{verdict.suffix}"
+        with published.open("rb") as out:  # by its content's name: unknown to anyone until the row below is there
+            await self.area.upload(key, out, verdict.media_type)
         answer = Released(
             name=request.name,
             kind=kind.name,
             sha256=digest,
-            bytes=size,
+            bytes=published.stat().st_size,
             url=f"{self.public_url}/releases/{caller.run}/{request.name}",
             signature=signature.sign(
                 self.key,
@@ -183,23 +152,24 @@ class Releases:
                 digest=caller.digest,
                 attempt=caller.attempt,
             ),
-            sites_released=len(passed),
-            sites_withheld=None if withheld is None or counts is None else rounded(sum(counts.values())),
-            withheld=withheld or {},
+            sites_released=verdict.released,
+            sites_withheld=None if verdict.public is None else rounded(sum((verdict.counts or {}).values())),
+            withheld=dict(verdict.public or {}),
         ).model_dump(mode="json")
         answer[AT_NODE] = {
-            "withheld": dict(sorted(checked.withheld.items())),
+            "withheld": dict(sorted(verdict.withheld.items())),
             "cohort": sorted(names),
-            "floor": rules.floor,
+            "floor": this.rules.floor,
             "people": len(past.own) // 50 * 50 if this.listed else None,
-            "remarks": await asyncio.to_thread(half.remarks, passed, rules),
+            "remarks": verdict.remarks,
             "user": caller.user,
             "workflow": caller.workflow,
         }
         state = WAITING if self.reviews.needed(request.review) else "published"
-        cells = chain((cell for unit in passed for cell in half.cells(unit)), checked.kept)
-        if state == WAITING:  # nothing left yet: they are remembered when it does
-            await self.reviews.keep_cells(key, cells)
+        if verdict.columns is not None:
+            answer[AT_NODE][ledger_files.CELLS] = await ledger_files.keep(self.area, key, verdict.columns)
+        elif state == WAITING:  # nothing left yet: they are remembered when it does
+            await self.reviews.keep_cells(key, verdict.cells)
         values = {
             "run": caller.run,
             "name": request.name,
@@ -220,13 +190,13 @@ class Releases:
             result = await connection.execute(db.releases.insert().values(**values))
             sets = await ledger.datasets_id(connection, names)
             if state == "published":
-                await ledger.write(connection, sets, kind.name, cells, _number(result))
-            await budget.use(connection, _number(result), sets, statistics, len(past.own))
+                await ledger.write(connection, sets, kind.name, verdict.cells, _number(result))
+            await budget.use(connection, _number(result), sets, verdict.statistics, len(past.own))
             if state != "published":
                 await self.reviews.note(connection, _number(result), question.of_request(request, caller), caller)
         await self.database.make_durable()
         self.metrics.releases.labels(state).inc()
-        what = f"{request.name}: {len(passed)} {kind.unit}s, {checked.withheld.total()} withheld, sha256 {digest}"
+        what = f"{request.name}: {verdict.released} {kind.unit}s, {verdict.withheld.total()} withheld, sha256 {digest}"
         await self.audit.record(
             AuditEvent(
                 f"release-{state}", True, caller.actor, caller.run, caller.attempt, what=what, workflow=caller.workflow
@@ -240,27 +210,9 @@ class Releases:
         async with self.database.read() as connection:
             return await _newest(connection)
 
-    async def _judge(
-        self, kind: Kind, half: NodeHalf[Any, Any], units: Sequence[Any], past: Past, rules: Rules
-    ) -> tuple[CheckedUnits[Any], frozenset[str]]:  # units, and what leaves of them: the kind's own
-        """The verdict, and the keys that left of this very cohort before."""
-        all_checked, known = CheckedUnits[Any]([], Counter()), set[str]()
-        async with self.database.read() as connection:
-            for start in range(0, len(units), ledger.BATCH):
-                batch = units[start : start + ledger.BATCH]
-                keys = [key for unit in batch for key in half.keys(unit)]
-                now = await ledger.with_cells(connection, past, kind.name, keys)
-                checked = await asyncio.to_thread(half.check, batch, rules, now)
-                all_checked.released.extend(checked.released)
-                all_checked.kept.extend(checked.kept)
-                all_checked.withheld.update(checked.withheld)
-                if now.number is not None:
-                    known.update(key for key in keys if now.same(key) is not None)
-        return all_checked, frozenset(known)
-
-    async def open(self, run: str, name: str) -> tuple[bytes, str]:
-        """The published bytes of the run's latest release of that name, and their kind's media type. ProblemError 404,
-        502 where the stored bytes are not those that were signed.
+    async def open(self, run: str, name: str, into: Path) -> str:
+        """Writes the published bytes of the run's latest release of that name; their media type. ProblemError 404, 502
+        where the stored bytes are not those that were signed.
         """
         c = db.releases.c
         async with self.database.read() as connection:
@@ -281,19 +233,19 @@ class Releases:
             )
         if row.retraction is not None:
             raise retracted(name, row.retraction)
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
-            await self.area.download(row.key, file, 2**31)
-            file.seek(0)
-            data = file.read()
-        if hashlib.sha256(data).hexdigest() != row.answer["sha256"]:
+        with into.open("wb") as file:
+            await self.area.download(row.key, file, ledger_files.MOST_BYTES)
+        if await asyncio.to_thread(columns.sha256_of, into) != row.answer["sha256"]:
             raise ProblemError(
                 502,
                 "release-damaged",
                 f"The stored release {name} is not what was signed.",
                 action="Tell the node's operator.",
             )
+        if row.key.endswith(columns.SUFFIX):
+            return columns.MEDIA_TYPE
         kind = kinds().get(str(row.answer.get("kind", "allele-counts")))
-        return data, kind.media_type if kind else OCTETS
+        return kind.media_type if kind else OCTETS
 
 
 async def _newest(connection: AsyncConnection) -> tuple[int, float]:
@@ -307,10 +259,3 @@ def _number(result: sa.CursorResult[Any]) -> int:
     key = result.inserted_primary_key
     assert key is not None
     return int(key[0])
-
-
-def _sha256(file: IO[bytes]) -> str:
-    total = hashlib.sha256()
-    while piece := file.read(1024 * 1024):
-        total.update(piece)
-    return total.hexdigest()

@@ -7,7 +7,6 @@ from typing import Any
 
 from gdi.releases.registry import kinds
 
-SPOOL = 8 * 1024 * 1024  # larger files are on disk while they are looked at
 AT_NODE = "at_node"  # of a release's answer: what only the node's own pages show
 
 

@@ -5,12 +5,16 @@ do the same as JSON.
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
+from starlette.background import BackgroundTask
 
 from gdi.contracts.ids import RELEASE_NAME, RUN_ID, ReleaseName, RunId, Sha256
 from gdi.kit.models import Strict
@@ -129,8 +133,15 @@ def router(gateway: Gateway) -> APIRouter:
         await gateway.audit.record(AuditEvent("review-look", True, f"reviewer {user}", run, what=what))
         disposition = f'attachment; filename="{run}-{name}"'
         headers = {"Content-Disposition": disposition, "X-Content-Type-Options": "nosniff"}
-        data = await gateway.reviews.content(case)
-        return Response(data, media_type="application/octet-stream", headers=headers)
+        folder = Path(tempfile.mkdtemp(prefix="gdi-review-"))
+        try:
+            await gateway.reviews.content(case, folder / "release")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        media = "application/octet-stream"
+        return FileResponse(folder / "release", media_type=media, headers=headers, background=done)
 
     @routes.post("/{run}/{name}")
     async def decide(request: Request, run: RunId, name: ReleaseName) -> Response:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,7 @@ from gdi.contracts.cohorts import AdmissionQuestion
 from gdi.contracts.gateway_api import WAITING, ReviewState
 from gdi.kit.database import exclusive
 from gdi.kit.problem import ProblemError
+from gdi.releases import columns
 from gdi.releases.kind import Cell, NodeHalf
 from gdi.releases.registry import kind_of
 from node_gateway.audit import Audit, AuditEvent
@@ -26,7 +27,8 @@ from node_gateway.db import store as db
 from node_gateway.policy import PolicyFile
 from node_gateway.redaction import redact
 from node_gateway.release import budget, ledger, question
-from node_gateway.review.cases import AT_NODE, SPOOL, Case, Excerpt
+from node_gateway.release.ledger_files import MOST_BYTES
+from node_gateway.review.cases import AT_NODE, Case, Excerpt
 from node_gateway.workspace.bucket import Bucket
 
 MAX_WAITERS = 2000  # long polls at once; more are answered at once
@@ -113,20 +115,18 @@ class Reviews:
         """
         kind = kind_of(case.kind)
         half = kind.node()
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
-            await self.area.download(case.key, file, 2**31)
-            rows = await asyncio.to_thread(_rows, half, file, case.sha256, start, count)
+        with tempfile.TemporaryDirectory(prefix="gdi-review-") as folder:
+            file = Path(folder) / "release"
+            await self.content(case, file)
+            rows = await asyncio.to_thread(_rows, half, file, start, count)
         return Excerpt(kind.unit, half.columns, rows)
 
-    async def content(self, case: Case) -> bytes:
+    async def content(self, case: Case, into: Path) -> None:
         """The very bytes that would leave. ProblemError 502 where they are not those that were asked for."""
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL) as file:
-            await self.area.download(case.key, file, 2**31)
-            file.seek(0)
-            data = file.read()
-        if hashlib.sha256(data).hexdigest() != case.sha256:
+        with into.open("wb") as file:
+            await self.area.download(case.key, file, MOST_BYTES)
+        if await asyncio.to_thread(columns.sha256_of, into) != case.sha256:
             raise _damaged()
-        return data
 
     async def decide(self, run: str, name: str, sha256: str, *, reviewer: str, approve: bool, reason: str = "") -> None:
         """A person's decision on exactly these bytes; of two at once the first counts. ProblemError 404 where nothing
@@ -289,17 +289,11 @@ class Reviews:
                 self._waiters -= 1
 
 
-def _rows(
-    half: NodeHalf[Any, Any], file: IO[bytes], sha256: str, start: int, count: int
-) -> list[tuple[str | int | float, ...]]:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while piece := file.read(1024 * 1024):
-        digest.update(piece)
-    if digest.hexdigest() != sha256:
-        raise _damaged()
-    file.seek(0)
-    return half.rows(file, start, count)
+def _rows(half: NodeHalf[Any, Any], file: Path, start: int, count: int) -> list[tuple[str | int | float, ...]]:
+    with file.open("rb") as opened:
+        check = half.column_check() if columns.is_parquet(opened.read(4)) else None
+        opened.seek(0)
+        return half.rows(opened, start, count) if check is None else check.rows(file, start, count)
 
 
 def _damaged() -> ProblemError:

@@ -13,6 +13,7 @@ class AlleleCounts(Kind):
     unit = "site"
     row = "allele"
     named_only = False
+    parquet = True
     reasons: ClassVar = {
         "small": "fewer people than the node's floor carry an allele, by themselves or with what left before",
         "missing": "nobody, or hardly anybody, was called",

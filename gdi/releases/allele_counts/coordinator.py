@@ -8,6 +8,7 @@ from pathlib import Path
 from gdi.releases.allele_counts import merge
 from gdi.releases.allele_counts.merge import MergedCounts, ReleasedCounts
 from gdi.releases.answer import Column, Page, Value, read_page
+from gdi.releases.columns import ColumnMerge
 from gdi.releases.kind import CoordinatorHalf, Size
 
 MAX_POINTS = 6_000
@@ -47,6 +48,11 @@ class AlleleCountsCoordinator(CoordinatorHalf[ReleasedCounts, list[MergedCounts]
         page.withheld = drawing.withheld
         page.drawing = {"missing": drawing.missing, "histogram": drawing.histogram, "points": drawing.points}
         return page
+
+    def column_merge(self) -> ColumnMerge:
+        from gdi.releases.allele_counts.column_answer import AlleleCountsAnswer
+
+        return AlleleCountsAnswer()
 
 
 class _Drawing:

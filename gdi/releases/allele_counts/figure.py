@@ -12,9 +12,12 @@ from gdi.releases.allele_counts.merge import MergedCounts, natural
 INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 
 
-def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequence[str]) -> None:
+def draw(
+    answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequence[str], of: int | None = None
+) -> None:
     """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node told the counts, bars from the
-    lowest to the highest possible frequency where some did not, ticks at the foot where nobody was called.
+    lowest to the highest possible frequency where some did not, ticks at the foot where nobody was called. `of`: how
+    many there are, where `answers` are some of them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
     from matplotlib.figure import Figure
@@ -36,7 +39,8 @@ def draw(answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequ
     top.set_ylabel("alleles")
     top.set_title(
         f"{len(known):,} alleles at {sites:,} sites told by all {len(nodes)} nodes"
-        f" ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})",
+        f" ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})"
+        + (f"; {len(answers):,} of {of:,} are drawn" if of is not None and of > len(answers) else ""),
         loc="left",
         fontsize=9.5,
         color=SOFT,

@@ -12,6 +12,7 @@ from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.allele_counts import check, remarks, table
 from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, AlleleAnswer
 from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
+from gdi.releases.columns import ColumnCheck
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, Rules, Scope
@@ -127,6 +128,11 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
         lines = (line for line in islice(file, 1 + start, 1 + start + count) if line.startswith(b"{"))
         rows = (json.loads(line.rstrip().rstrip(b",")) for line in lines)
         return [tuple(row[field] for field in COLUMNS) for row in rows]
+
+    def column_check(self) -> ColumnCheck:
+        from gdi.releases.allele_counts.column_check import AlleleCountsColumns
+
+        return AlleleCountsColumns()
 
 
 def is_listed(answer: AlleleAnswer, rules: Rules) -> bool:

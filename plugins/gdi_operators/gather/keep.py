@@ -15,6 +15,7 @@ from typing import Any
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry
 from gdi.kit.version import installed
+from gdi.releases import columns
 from gdi_operators.results.folder import release_file
 from gdi_operators.runs import Context, parameters_for_pod, read_conf
 
@@ -23,11 +24,15 @@ OURS = "gdi-workflows"  # its name in an answer, whichever of our wheels is inst
 
 
 def release(folder: Path, node: str, name: str, suffix: str, fetch: Callable[[Path], object]) -> Path:
-    """Keeps one node's release, which `fetch` writes and proves; the file."""
+    """Keeps one node's release, which `fetch` writes and proves; the file. `suffix`: the kind's, of what is not
+    Parquet.
+    """
     kept = folder / release_file(node, name, suffix)
     kept.parent.mkdir(parents=True, exist_ok=True)
     write(kept, fetch)
-    return kept
+    if not columns.is_parquet_file(kept):
+        return kept
+    return kept.replace(kept.with_suffix(columns.SUFFIX))
 
 
 def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any]:

@@ -13,9 +13,19 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.orders import ENDED_ORDER
 from gdi.contracts.progress import Progress
 from gdi_operators.gather.keep import write
-from gdi_operators.results.folder import ANSWER, PLOT, SUMMARY, AnswerVersion, Summary, read_summary, version_file
+from gdi_operators.results.folder import (
+    ANSWER,
+    COLUMNS,
+    PACKED,
+    PLOT,
+    SUMMARY,
+    AnswerVersion,
+    Summary,
+    read_summary,
+    version_file,
+)
 
-FILES = (ANSWER, PLOT, SUMMARY)
+FILES = (ANSWER, COLUMNS, PACKED, PLOT, SUMMARY)
 LATE = "it had not answered when the answer was made"
 
 

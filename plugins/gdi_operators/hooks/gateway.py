@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -23,7 +24,8 @@ from gdi_operators.settings import settings
 
 T = TypeVar("T")
 MAX_ANSWER = 1024 * 1024  # bytes of what a gateway says about a release; the release itself has a limit of its own
-TIMEOUT = httpx.Timeout(120, connect=5)  # a gateway reads and checks a whole file before it answers a release
+TIMEOUT = httpx.Timeout(120, connect=5)
+CHECK_TIMEOUT = httpx.Timeout(900, connect=5)  # a gateway reads and checks a whole file before it answers a release
 
 
 @contextmanager
@@ -58,23 +60,28 @@ class GatewayClient:
             return None
         return read(answer, Released)
 
-    def fetch(self, name: str, *, limit: int) -> bytes:
-        """The published bytes of a release. ProblemError where they are more than `limit`."""
+    def fetch(self, name: str, into: Path, *, limit: int) -> None:
+        """Writes the published bytes of a release. ProblemError where they are more than `limit`."""
 
-        def once() -> bytes:
+        def once() -> None:
             path = f"/releases/{self.run}/{name}"
             with self._client("releases") as client, client.stream("GET", path) as answer:
                 if not answer.is_success:
                     with small_answers(path):
                         raise as_problem(bounded_read.whole(answer, bounded_read.read(answer, MAX_ANSWER)))
-                try:
-                    return bounded_read.read(answer, limit)
-                except bounded_read.TooLargeError:
-                    raise ProblemError(
-                        413, "release-too-large", f"The release {name} of {self.node} is larger than {limit} bytes."
-                    ) from None
+                left = limit
+                with into.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        left -= len(piece)
+                        if left < 0:
+                            raise ProblemError(
+                                413,
+                                "release-too-large",
+                                f"The release {name} of {self.node} is larger than {limit} bytes.",
+                            )
+                        file.write(piece)
 
-        return self._patiently(once)
+        self._patiently(once)
 
     def close(self, attempt: int) -> None:
         """`POST /runs/{run}/close`: live tasks are cancelled, capabilities end."""
@@ -84,7 +91,8 @@ class GatewayClient:
     def _send(self, scope: AirflowsScope, method: str, path: str, *, json: dict[str, Any]) -> httpx.Response:
         def once() -> httpx.Response:
             with small_answers(path), self._client(scope) as client:
-                answer = client.request(method, path, json=json)
+                timeout = CHECK_TIMEOUT if scope == "releases" else TIMEOUT
+                answer = client.request(method, path, json=json, timeout=timeout)
             if not answer.is_success:
                 raise as_problem(answer)
             return answer

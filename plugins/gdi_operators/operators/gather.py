@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.contracts import broker_api as m
 from gdi.contracts import needed
-from gdi.kit.canonical import sha256_hex
+from gdi.releases.columns import sha256_of
 from gdi.releases.kind import BadReleaseError
 from gdi.releases.registry import kind_of
 from gdi.releases.signature import NotProvenError, check_sha256, signing_key
@@ -24,7 +24,7 @@ from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.operators.node_order import NODE
 from gdi_operators.results import store
-from gdi_operators.results.folder import ANSWER, PLOT, SUMMARY, Summary
+from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, Summary
 from gdi_operators.runs import Context, item_of, open_run
 from gdi_operators.settings import settings
 
@@ -77,6 +77,8 @@ class GatherOperator(RunOperator):
                     node: keep.release(folder, node, declared.name, suffix, partial(self._fetch, hook, run, part))
                     for node, part in parts.items()
                 }
+                for node, part in parts.items():
+                    part["suffix"] = kept[node].suffix
                 if declared.merge:
                     answer_kind = declared.kind
                     title = versions.title_of(entry.workflow.title, version, without)
@@ -100,11 +102,9 @@ class GatherOperator(RunOperator):
         if item.placement == NODE:
             sha256 = _pushed(run.id, item.node, part, file)
         else:
-            data = GatewayClient(hook, run.id, item.model_dump(mode="json")).fetch(
-                str(part["name"]), limit=settings().max_release_bytes
-            )
-            file.write_bytes(data)
-            sha256 = sha256_hex(data)
+            gateway = GatewayClient(hook, run.id, item.model_dump(mode="json"))
+            gateway.fetch(str(part["name"]), file, limit=settings().max_release_bytes)
+            sha256 = sha256_of(file)
         try:
             check_sha256(
                 sha256,
@@ -127,7 +127,8 @@ class GatherOperator(RunOperator):
             size = merge.answer(kind_of(kind), releases, nodes, folder, title=title, missing=missing)
         except BadReleaseError as error:
             raise AirflowFailException(str(error)) from None
-        answer, noun = folder / ANSWER, f"{kind_of(kind).row}s"
+        noun = f"{kind_of(kind).row}s"
+        answer = next(f for f in (folder / ANSWER, folder / COLUMNS) if f.is_file())
         self.log.info(
             "%d %s, of which %d are intervals, or have no numbers, because of a node. Answer: %s",
             size.rows,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from gdi.contracts.results import AnswerPage
+from gdi.contracts.results import AnswerPage, AnswerRows
+from gdi.releases import columns
+from gdi.releases.columns import AnswerSpan, ColumnMerge
 from gdi.releases.registry import kind_of
 
 
@@ -20,5 +22,23 @@ def read(file: Path, kind: str) -> AnswerPage:
 
 @lru_cache(maxsize=8)
 def _read(file: Path, name: str, _changed: int, _size: int) -> AnswerPage:
-    kind = kind_of(name)
-    return AnswerPage(**kind.coordinator().page(file).json(), unit=kind.row)
+    kind, half = kind_of(name), kind_of(name).coordinator()
+    if file.suffix != columns.SUFFIX:
+        return AnswerPage(**half.page(file).json(), unit=kind.row)
+    merge = _merge_of(name)
+    return AnswerPage(**merge.page(file).json(), unit=kind.row, regions=merge.regions(file))
+
+
+def rows(file: Path, kind: str, start: int, count: int, span: AnswerSpan | None) -> AnswerRows:
+    """At most `count` rows from `start` of an answer in columns, of those within `span`. Blocking; only the groups of
+    rows that are needed are read. ValueError where it is no such answer.
+    """
+    total, found = _merge_of(kind).rows(file, start, count, span)
+    return AnswerRows(rows=found, total=total, start=start)
+
+
+def _merge_of(kind: str) -> ColumnMerge:
+    merge = kind_of(kind).coordinator().column_merge()
+    if merge is None:
+        raise ValueError(f"{kind} has no answers in columns")
+    return merge

@@ -30,12 +30,15 @@ from gdi.contracts.results import (
 )
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
+from gdi.releases.columns import AnswerSpan
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.jobs.api import Unavailable, asking, in_airflow
 from gdi_operators.results import answer, crate
-from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, Results, Summary, find
+from gdi_operators.results.folder import ANSWER, COLUMNS, MEDIA, TITLES, Results, Summary, find
 
 router = APIRouter()
+MAX_PAGE = 1000  # rows
+_paging = asyncio.Semaphore(4)
 _packing = asyncio.Semaphore(2)  # a crate may be large: no more than this many are made at once
 
 
@@ -51,6 +54,32 @@ async def read_results(dag_id: str, dag_run_id: str) -> Response:
     started_by = await asyncio.to_thread(_started_by, dag_id, dag_run_id)
     complete = view.model_copy(update={**state, "started_by": started_by, "approvals": approvals})
     return Response(complete.model_dump_json(), media_type="application/json")
+
+
+@router.get("/data/rows/{dag_id}/{dag_run_id:path}")
+async def read_rows(
+    dag_id: str,
+    dag_run_id: str,
+    start: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    count: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 200,
+    chrom: Annotated[str, Query(max_length=32)] = "",
+    low: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+    high: Annotated[int, Query(ge=0, le=2**31 - 1)] = 2**31 - 1,
+) -> Response:
+    """A page of an answer in columns, of all of it or of a region (VCF positions, both ends included)."""
+    found = await asyncio.to_thread(find, make_run_id(dag_id, dag_run_id))
+    file = found.files().get(COLUMNS)
+    if file is None or found.summary is None:
+        return JSONResponse({"detail": "This run has no answer in pages."}, status_code=404)
+    span = AnswerSpan(chrom, low, high) if chrom else None
+    try:
+        async with _paging:
+            page = await asyncio.to_thread(answer.rows, file, found.summary.answer_kind, start, count, span)
+    except ProblemError as error:
+        return JSONResponse({"detail": str(error)}, status_code=500)
+    except (OSError, ValueError):
+        return JSONResponse({"detail": f"The file {COLUMNS} cannot be read: clear the task gather."}, status_code=500)
+    return Response(page.model_dump_json(), media_type="application/json")
 
 
 @router.get("/file/{dag_id}/{dag_run_id:path}")
@@ -128,13 +157,14 @@ def _view(found: Results, run: m.Run | None, notes: list[str]) -> ResultsView:
     if kept is not None:
         notes[:0] = _incomplete(kept)
     table: AnswerPage | None = None
-    if ANSWER in files and kept is not None:
+    shown = next((name for name in (COLUMNS, ANSWER) if name in files), None)
+    if shown is not None and kept is not None:
         try:
-            table = answer.read(files[ANSWER], kept.answer_kind)
+            table = answer.read(files[shown], kept.answer_kind)
         except ProblemError as error:
-            notes.append(f"The file {ANSWER} cannot be shown: {error}")
+            notes.append(f"The file {shown} cannot be shown: {error}")
         except (OSError, ValueError) as error:
-            notes.append(f"The file {ANSWER} cannot be shown ({type(error).__name__}): clear the task gather.")
+            notes.append(f"The file {shown} cannot be shown ({type(error).__name__}): clear the task gather.")
     releases = [
         ReleaseView(
             **r.model_dump(exclude={"signature", "url"}),

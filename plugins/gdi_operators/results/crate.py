@@ -15,8 +15,8 @@ from typing import Any
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import dataset_name
 from gdi.contracts.results import Approval
-from gdi.kit.canonical import sha256_hex
-from gdi_operators.results.folder import ANSWER, MEDIA, TITLES, WORKFLOW, Kept, Proof, Results, Summary
+from gdi.releases.columns import sha256_of
+from gdi_operators.results.folder import ANSWER, COLUMNS, MEDIA, PACKED, TITLES, WORKFLOW, Kept, Proof, Results, Summary
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
@@ -91,7 +91,8 @@ def describe(
     datasets = {d: _dataset_id(d) for node in kept.nodes.values() for d in node.datasets}
     parameters = {name: f"#parameter-{name}" for name in kept.parameters}
     values = {name: f"#value-{name}" for name in kept.parameters}
-    outputs = [name for name in payload if name == ANSWER or name.startswith("releases/") or name.endswith(".png")]
+    answers = (ANSWER, COLUMNS, PACKED)
+    outputs = [name for name in payload if name in answers or name.startswith("releases/") or name.endswith(".png")]
     title = kept.title or kept.workflow
     urls = {i.node: {"url": i.gateway_url} for i in run.plan} if run else {}
     graph: list[Entity] = [
@@ -307,7 +308,7 @@ def _file(results: Results, name: str, kept: Summary, proofs: Mapping[str, Proof
         "name": TITLES.get(name, name),
         "contentSize": str(path.stat().st_size),
         "encodingFormat": MEDIA.get(path.suffix, "text/plain"),
-        "sha256": sha256_hex(path.read_bytes()),
+        "sha256": sha256_of(path),
     }
     if name in TITLES and name != "releases.json":
         entity["exampleOfWork"] = _ref(f"#output-{_output(name)}")
@@ -357,7 +358,7 @@ def _access(number: int, approval: Approval, datasets: Mapping[str, str]) -> Ent
 
 def _output(name: str) -> str:
     """The formal output of which a file is an example: the answer, its picture, or a release by its name."""
-    return {"answer.tsv": "answer", "answer.png": "picture"}.get(name) or Path(name).stem
+    return {ANSWER: "answer", COLUMNS: "answer", PACKED: "answer", "answer.png": "picture"}.get(name) or Path(name).stem
 
 
 def _dataset_id(dataset: str) -> str:

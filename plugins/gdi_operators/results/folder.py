@@ -9,27 +9,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.contracts.gateway_api import Released
 from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, matches
 from gdi.kit.settings import SettingsError
+from gdi.releases import columns
+from gdi.releases.columns import sha256_of
 from gdi.releases.registry import kinds
-from gdi.releases.signature import NotProvenError, check, signing_key
+from gdi.releases.signature import NotProvenError, check_sha256, signing_key
 from gdi.result_store.model import StoreAwayError
 from gdi_operators.results.store import bring
 from gdi_operators.settings import settings
 
 ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
 VERSIONS = "versions"
+COLUMNS, PACKED = "answer.parquet", "answer.tsv.gz"
 TITLES = {
     ANSWER: "The answer, as a table",
+    COLUMNS: "The answer, as Parquet",
+    PACKED: "The answer, as a compressed table",
     PLOT: "The answer, as a picture",
     SUMMARY: "What each node released, with its signatures",
 }
 MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
+MEDIA |= {columns.SUFFIX: columns.MEDIA_TYPE, ".gz": "application/gzip"}
 MAX_SUMMARY = 16 * 1024 * 1024
 
 
@@ -43,11 +49,12 @@ class Kept(Released):
     kind: KindName = "allele-counts"
     url: str = ""
     attempt: int = Field(default=1, ge=1)
+    suffix: Literal["", ".json", ".tsv", ".parquet"] = ""  # empty: the kind's
 
     @property
     def file(self) -> str:
         kind = kinds().get(self.kind)
-        return release_file(self.node, self.name, kind.suffix if kind else ".json")
+        return release_file(self.node, self.name, self.suffix or (kind.suffix if kind else ".json"))
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -202,8 +209,8 @@ def _prove(
     path: Path, _changed: int, _size: int, release: str, key: str, run: str, digest: str, workflow: str, attempt: int
 ) -> Proof:
     try:
-        check(
-            path.read_bytes(),
+        check_sha256(
+            sha256_of(path),
             json.loads(release),
             public_key=json.loads(key),
             run=run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from gdi.kit.jose import verify
+from gdi.releases.allele_counts import parquet
 from gdi.releases.allele_counts.table import FORMAT
+from gdi.releases.columns import ABOUT
 from tests.support.gateway_releases import again, ask, fetch, row
 from tests.support.gateway_world import NODE, Run, World, slug, world_fixture  # noqa: F401
 
@@ -247,3 +251,73 @@ def test_what_is_not_open_is_told_before_anything_runs_and_alike_to_everybody(wo
     assert slug(admission(unknown)) == "dataset-not-described"
     made = unknown.call("POST", "/ga4gh/tes/v1/tasks", json=unknown.task(inputs=[]))
     assert slug(made) == "dataset-not-described" and not [t for t in world.tes.tasks.values() if unknown.id in str(t)]
+
+
+def ask_columns(world: World, run: Run, rows: list[dict[str, Any]], **changes: Any) -> Any:
+    """The same rows as Parquet."""
+    out = io.BytesIO()
+    about = json.dumps({"format": parquet.FORMAT})
+    pl.DataFrame(rows, schema=parquet.SCHEMA).write_parquet(out, metadata={ABOUT: about})
+    world.s3.put(f"{run.id}/release.json", out.getvalue())
+    return again(run, **changes)
+
+
+def columns_of(run: Run) -> pl.DataFrame:
+    published = fetch(run)
+    assert published.headers["content-type"] == "application/vnd.apache.parquet"
+    return pl.read_parquet(published.content)
+
+
+def test_parquet_is_checked_signed_and_remembered_as_text_is(world: World) -> None:
+    run = world.new_run(datasets=("DS-10",))
+    told = ask_columns(world, run, [row(1), row(2, het=3, hom_alt=0), row(3, hom_alt=0)])
+    assert told.status_code == 200, told.text
+    assert (
+        told.json()["sites_released"] == 2 and told.json()["sha256"] == hashlib.sha256(fetch(run).content).hexdigest()
+    )
+    assert columns_of(run)["pos"].to_list() == [1, 3]
+    later = world.new_run(datasets=("DS-10",))
+    ask(world, later, [row(1), row(2, het=30), row(3, het=30)])
+    rows = fetch(later).json()["sites"]
+    assert [(one["pos"], one["ac_min"]) for one in rows] == [(1, 40), (3, 20)], "as it left before, and rare before"
+    both = world.new_run(datasets=("DS-10", "DS-11"))
+    ask_columns(world, both, [row(1, hom_ref=72), row(3, hom_ref=72, het=22, hom_alt=0)])
+    found = columns_of(both)
+    exact = dict(found.select("pos", pl.col("ac_min") == pl.col("ac_max")).iter_rows())
+    assert exact == {1: False, 3: False}, "10 and 2 people of DS-11 carry the allele"
+    after = world.new_run(datasets=("DS-10", "DS-11"))
+    ask_columns(world, after, [row(1, hom_ref=70), row(3, hom_ref=70, het=30, hom_alt=0), row(9)])
+    assert columns_of(after).filter(pl.col("pos") < 9).equals(found)
+    wrong = ask_columns(world, world.new_run(datasets=("DS-10",)), [row(3), row(1)])
+    assert wrong.status_code == 422 and "not sorted" in wrong.json()["reasons"][0]
+
+    cells = next(o["Key"] for o in world.s3.client.list_objects_v2(Bucket="releases", Prefix=run.id)["Contents"])
+    cells = cells.removesuffix(".cells.parquet") + ".cells.parquet"
+    kept = world.s3.client.get_object(Bucket="releases", Key=cells)["Body"].read()
+    world.s3.client.delete_object(Bucket="releases", Key=cells)
+    lost = ask(world, world.new_run(datasets=("DS-10",)), [row(4)])
+    assert (lost.status_code, slug(lost)) == (503, "ledger-incomplete"), "what cannot be read is not nothing"
+    world.s3.client.put_object(Bucket="releases", Key=cells, Body=kept[:-1] + b"x")
+    assert slug(ask_columns(world, world.new_run(datasets=("DS-10",)), [row(4)])) == "ledger-incomplete"
+    world.s3.client.put_object(Bucket="releases", Key=cells, Body=kept)
+    assert ask_columns(world, world.new_run(datasets=("DS-10",)), [row(4)]).status_code == 200
+
+
+def test_parquet_waits_for_a_person_and_counts_from_the_approval(world: World) -> None:
+    run = world.new_run(datasets=("DS-12",))
+    assert ask_columns(world, run, [row(1)], review=True).status_code == 202
+    other = world.new_run(datasets=("DS-12",))
+    assert ask(world, other, [row(2)]).status_code == 200, "what waits has not left"
+    with world.inside() as inside:
+        (case,) = [one for one in inside.get("/review").json()["waiting"] if one["run"] == run.id]
+        decision = {"sha256": case["sha256"], "reviewer": "eve", "approve": True}
+        refused = inside.post(f"/review/{run.id}/counts", json=decision)
+        assert refused.status_code == 409, "something of these people left meanwhile"
+        second = world.new_run(datasets=("DS-13",))
+        ask_columns(world, second, [row(1)], review=True)
+        (case,) = [one for one in inside.get("/review").json()["waiting"] if one["run"] == second.id]
+        decision = {"sha256": case["sha256"], "reviewer": "eve", "approve": True}
+        assert inside.post(f"/review/{second.id}/counts", json=decision).status_code == 204
+    third = world.new_run(datasets=("DS-13",))
+    ask_columns(world, third, [row(1, het=30), row(2)])
+    assert columns_of(third)["ac_min"].to_list() == [40, 40]

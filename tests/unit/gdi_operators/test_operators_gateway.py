@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -50,7 +51,9 @@ def waiting(until: float) -> trigger.ReleaseTrigger:
 
 
 @pytest.mark.parametrize("status", [200, 403])
-async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_answer_ends_at_the_limit(
+    status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     bodies: list[Endless] = []
 
     def answer(_: httpx.Request) -> httpx.Response:
@@ -63,7 +66,7 @@ async def test_an_endless_answer_ends_at_the_limit(status: int, monkeypatch: pyt
     monkeypatch.setattr(gateway, "_client", lambda _: BoundedClient(transport=transport, **options))
     calls: list[Any] = [lambda: gateway.ask_release(REQUEST), lambda: gateway.close(1)]
     if status != 200:
-        calls.append(lambda: gateway.fetch("counts", limit=10))
+        calls.append(lambda: gateway.fetch("counts", tmp_path / "release", limit=10))
     for call in calls:
         with pytest.raises(ProblemError, match=r"bad-answer|more than"):
             call()
