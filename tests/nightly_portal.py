@@ -1,5 +1,6 @@
 """`make nightly-portal`: clients that nobody here wrote against the portal's WES and API, each in an environment of its
-own: dnastack-client-library, wes-service 5 (wes-client), and schemathesis over both OpenAPI documents.
+own: dnastack-client-library, wes-service 5 (wes-client), and schemathesis over both OpenAPI documents; and
+docs/examples/airflow.py as it is written, with apache-airflow-client, against a real Airflow api-server.
 
 The portal stands between the tests' broker and Airflow in memory, on a real port. Prints a line for each; exits 1 where
 one did not do what it should.
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -19,8 +22,10 @@ import uvicorn
 
 from gdi.contracts.run_endings import Standing
 from tests.support.portal_world import DATASETS, WORKFLOW, PortalWorld, portal_world
+from tests.support.ui_world import Airflow
 
 CLIENTS = {"dnastack": "dnastack-client-library==3.1.240", "wes": "wes-service==5.0", "schemathesis": "schemathesis>=4"}
+CLIENTS["airflow"] = "apache-airflow-client>=3.1,<4"  # which brings no httpx: the example names both
 EXAMPLES, SECONDS = 15, 240  # of schemathesis: for each operation, and for all
 DNASTACK = """
 import json, sys, requests
@@ -51,18 +56,20 @@ def environment(folder: Path, name: str) -> Path:
     """The `bin` of a new environment with that client; RuntimeError with the end of what pip said."""
     home = folder / name
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    done = subprocess.run([home / "bin" / "pip", "-q", "install", CLIENTS[name]], capture_output=True, text=True)
+    more = ["httpx"] if name == "airflow" else []
+    done = subprocess.run([home / "bin" / "pip", "-q", "install", CLIENTS[name], *more], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{CLIENTS[name]} cannot be installed: {done.stderr[-500:]}")
     return home / "bin"
 
 
-async def run(*command: object, timeout: float = 300) -> tuple[int, str]:
+async def run(*command: object, timeout: float = 300, env: dict[str, str] | None = None) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
+        env=env,
         cwd=tempfile.gettempdir(),  # schemathesis keeps what it found in a folder where it stands
     )
     try:
@@ -113,6 +120,37 @@ async def schemathesis(bin_: Path, url: str, _: PortalWorld) -> tuple[bool, str]
     return good, "\n".join(said)
 
 
+async def airflow(bin_: Path, _: str, world: PortalWorld) -> tuple[bool, str]:
+    """The broker is the tests' own, on a port; what the scheduler would do to the run is written for it."""
+    config = uvicorn.Config(world.broker.app, host="127.0.0.1", port=8098, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    with tempfile.TemporaryDirectory() as folder:
+        made = await asyncio.to_thread(Airflow, Path(folder), "http://127.0.0.1:8098")
+        try:
+            environment = {
+                "PATH": os.environ["PATH"],
+                "GDI_BROKER": "http://127.0.0.1:8098",
+                "GDI_TOKEN": "token-alice",
+                "GDI_AIRFLOW": made.url,
+                "GDI_AIRFLOW_TOKEN": str(made.http.headers["authorization"]).removeprefix("Bearer "),
+                "GDI_WORKFLOW": WORKFLOW,
+                "GDI_DATASETS": json.dumps([*DATASETS.values()]),
+            }
+            example = Path(__file__).parents[1] / "docs" / "examples" / "airflow.py"
+            asked = asyncio.create_task(run(bin_ / "python", example, env=environment))
+            while not asked.done():
+                await asyncio.sleep(1)
+                with sqlite3.connect(made.folder / "airflow.db") as database:
+                    database.execute("UPDATE dag_run SET state = 'success' WHERE run_id LIKE 'portal-%'")
+            code, out = await asked
+        finally:
+            await asyncio.to_thread(made.close)
+            server.should_exit = True
+            await serving
+    return code == 0 and "success" in out and len(world.broker.tickets) > 0, out.strip()[-600:]
+
+
 async def main(names: list[str]) -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -124,9 +162,12 @@ async def main(names: list[str]) -> int:
             for name in names or CLIENTS:
                 try:
                     bin_ = await asyncio.to_thread(environment, Path(folder), name)
-                    good, said = await {"dnastack": dnastack, "wes": wes, "schemathesis": schemathesis}[name](
-                        bin_, "http://127.0.0.1:8099", world
-                    )
+                    good, said = await {
+                        "dnastack": dnastack,
+                        "wes": wes,
+                        "schemathesis": schemathesis,
+                        "airflow": airflow,
+                    }[name](bin_, "http://127.0.0.1:8099", world)
                 except RuntimeError as error:
                     good, said = False, str(error)
                 failed += not good

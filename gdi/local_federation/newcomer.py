@@ -8,7 +8,7 @@ from rich.text import Text
 
 from gdi.kit.secret_files import Secrets
 from gdi.local_federation.layout import Layout
-from gdi.local_federation.parts import airflow
+from gdi.local_federation.parts import airflow, core
 
 
 def newcomer(console: Console, layout: Layout, secrets: Secrets) -> None:
@@ -35,6 +35,10 @@ def newcomer(console: Console, layout: Layout, secrets: Secrets) -> None:
     places = "; ".join(f"{node} holds {', '.join(layout.datasets(node))}" for node in layout.nodes)
     console.print(Text(f"datasets: {places}"), soft_wrap=True)
     console.print(Text(f"in a terminal: gdi login --portal {portal}"), soft_wrap=True)
+    console.print(
+        Text(f"for your own portal: OIDC client {core.SANDBOX} at {layout.issuer}, docs/portal-api.md, A sandbox"),
+        soft_wrap=True,
+    )
     console.print(Text(f"for programs: {portal}/docs, GA4GH WES: {portal}/ga4gh/wes/v1"), soft_wrap=True)
 
 

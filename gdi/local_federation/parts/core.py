@@ -20,6 +20,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 USERS = {"alice": "alice@lifescience-ri.eu", "bob": "bob@lifescience-ri.eu"}
 PORTAL, BROKER = "user-portal", "token-broker"
 PAGES, TERMINAL = "portal-pages", "gdi-client"  # where people sign in: the portal's pages, and the command line
+SANDBOX = "portal-sandbox"  # for people who write a portal: public, with PKCE, for pages of their own machine
+SANDBOX_ORIGINS = ("http://localhost:3000", "http://localhost:5173", "http://localhost:8000")
 PORTAL_REDIRECT = "http://127.0.0.1/portal/callback"
 WORKLOAD_ISSUER = "https://process-host.local"
 AIRFLOW_ACCOUNT, SNAKEMAKE_ACCOUNT = "system:serviceaccount:gdi:airflow", "system:serviceaccount:gdi:snakemake"
@@ -59,6 +61,11 @@ def aai(layout: Layout, secrets: Secrets, *, record: Path | None = None) -> Serv
             "grants": ["authorization_code", "refresh_token"],
         },
         {"id": TERMINAL, "grants": ["device_code", "refresh_token"]},
+        {
+            "id": SANDBOX,
+            "redirect_uris": [f"{origin}/callback" for origin in SANDBOX_ORIGINS],
+            "grants": ["authorization_code", "refresh_token"],
+        },
         {
             "id": BROKER,
             "secret_file": str(secrets.path("client-token-broker")),
@@ -129,6 +136,7 @@ def enrolment(layout: Layout, secrets: Secrets) -> Path:
             {"client_id": PORTAL, "airflow_users": ["portal"]},
             {"client_id": PAGES},
             {"client_id": TERMINAL},
+            {"client_id": SANDBOX},
         ],
         "believe_airflow_users": "Airflow and broker are one person's, on one machine",
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],

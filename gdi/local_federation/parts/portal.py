@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def service(layout: Layout, secrets: Secrets, workflows: Path) -> ServiceSpec:
         "OIDC_ISSUER": layout.issuer,
         "OIDC_CLIENT_ID": core.PAGES,
         "DEVICE_CLIENT_ID": core.TERMINAL,
+        "CORS_ORIGINS": json.dumps(core.SANDBOX_ORIGINS),
         "OIDC_CLIENT_SECRET_FILE": str(secrets.path("client-portal-pages")),
     }
     return ServiceSpec(
