@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -25,6 +26,10 @@ class Texts:
     def keys(self) -> frozenset[str]:
         return frozenset(self._words)
 
+    def sentence(self, text: str) -> str:
+        """One of the API's own sentences in this language; as it is, where it is not known here."""
+        return _translated(text, sentences_of(self.language), 3)
+
     def word(self, group: str, name: str) -> str:
         """The word for one of the API's own names (a state, say), or the name where it is a newer one."""
         return self._words.get(f"{group}.{name}", name)
@@ -38,6 +43,34 @@ def texts_of(language: str) -> Texts:
     read = yaml.safe_load(files("gdi.portal.pages").joinpath("texts", f"{language}.yaml").read_text("utf-8"))
     words = {f"{group}.{name}": str(text) for group, entries in read.items() for name, text in entries.items()}
     return Texts(language, words)
+
+
+@cache
+def sentences_of(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """(what an English sentence looks like, its translation with the same {names}), in the order in which they are
+    tried.
+    """
+    file = files("gdi.portal.pages").joinpath("texts", f"sentences.{language}.yaml")
+    if not file.is_file():
+        return ()
+    return tuple((_pattern(source), target) for source, target in yaml.safe_load(file.read_text("utf-8")))
+
+
+def _pattern(source: str) -> re.Pattern[str]:
+    """A {name} stands for any text; `{where}` for none too."""
+    parts = re.split(r"\{([a-z]+)\}", source)
+    made = [
+        f"(?P<{part}>.{'*' if part == 'where' else '+'}?)" if i % 2 else re.escape(part) for i, part in enumerate(parts)
+    ]
+    return re.compile("".join(made), re.DOTALL)
+
+
+def _translated(text: str, known: tuple[tuple[re.Pattern[str], str], ...], depth: int) -> str:
+    for pattern, target in known if depth and len(text) < 2000 else ():
+        if found := pattern.fullmatch(text):
+            parts = {name: _translated(part, known, depth - 1) for name, part in found.groupdict().items()}
+            return "".join(parts[p] if i % 2 else p for i, p in enumerate(re.split(r"\{([a-z]+)\}", target)))
+    return text
 
 
 def choose(chosen: str | None, header: str) -> Texts:
