@@ -18,6 +18,7 @@ from node_gateway.committee import routes as committee
 from node_gateway.context import Gateway
 from node_gateway.data import door, htsget_routes
 from node_gateway.data import routes as data
+from node_gateway.own_tasks import routes as own_tasks
 from node_gateway.release import routes as release
 from node_gateway.review import routes as review
 from node_gateway.tasks import routes as tasks
@@ -112,6 +113,7 @@ def internal_app(gateway: Gateway) -> FastAPI:
     if (secret := gateway.settings.door_secret()) is not None:
         app.include_router(door.router(gateway, secret))
     app.include_router(review.internal_router(gateway))
+    app.include_router(own_tasks.internal_router(gateway))
 
     app.include_router(committee.internal_router(gateway))
 

@@ -36,6 +36,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
 from node_gateway.node_orders import NodeOrders
+from node_gateway.own_tasks.persons import PersonLists, own_token
 from node_gateway.own_tasks.recounts import Recounts
 from node_gateway.own_tasks.tasks import OwnTasks
 from node_gateway.policy import PolicyError, PolicyFile
@@ -77,6 +78,7 @@ class Gateway:
     health: Health
     workloads: NodePods
     recounts: Recounts
+    person_lists: PersonLists
     stops: NodeStops
     _broker_http: AsyncBrokerClient
     _keys_http: httpx.AsyncClient
@@ -152,8 +154,12 @@ class Gateway:
             metrics,
             asyncio.Semaphore(settings.max_streams),
             policy,
+            lambda: own_token(settings.archive_token_file),
         )
         own_tasks = OwnTasks(policy, store, tes, broker, audit, workspace, tes_key)
+        person_lists = PersonLists(
+            settings.node_id, database, own_tasks, policy, archive, key, settings.archive_token_file
+        )
         recounts = Recounts(own_tasks, policy, broker, listings, key)
         reviews = Reviews(database, policy, area, audit)
         releases = Releases(
@@ -183,7 +189,8 @@ class Gateway:
         )
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)
         doing = (tasks, data, releases, reviews, sign_in, retention, listings)
-        return cls(*known, *doing, keys, health, workloads, recounts, stops, broker_http, keys_http, oidc_http, threads)
+        own = (workloads, recounts, person_lists, stops)
+        return cls(*known, *doing, keys, health, *own, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):

@@ -33,6 +33,8 @@ from node_gateway.epochs import command as epochs
 from node_gateway.epochs import genotypes
 from node_gateway.epochs.persons import PersonsError
 from node_gateway.listeners import serve
+from node_gateway.own_tasks import command as own_tasks
+from node_gateway.own_tasks.persons import PersonsWish
 from node_gateway.redaction import QueuedLog, RedactingFormatter
 from node_gateway.release import command as releases
 from node_gateway.settings import DatabaseSettings, Settings
@@ -61,7 +63,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET")]
 OneDataset = Annotated[str | None, typer.Argument(metavar="DATASET", help="All datasets if not given.")]
 Cohort = Annotated[str, typer.Argument(metavar="COHORT", help="As `cohort list` names it.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="VCF or VCF.gz, all with the same samples.")]
+Files = Annotated[list[Path] | None, typer.Argument(metavar="FILE…", help="VCF or VCF.gz of the same samples.")]
+OfDataset = Annotated[str | None, typer.Option("--dataset", metavar="DATASET", help="Whose people the node lists.")]
+State = Annotated[bool, typer.Option("--state", help="How its task stands, and what it found; sends none.")]
+LISTED = "With the people whom the node listed by itself: `epoch persons --dataset`. The gateway stays up."
+Listed = Annotated[bool, typer.Option("--listed", help=LISTED)]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Where the ids are written, for --persons.")]
 File = Annotated[Path, typer.Argument(metavar="FILE")]
 FROM = "Then copy a gateway's SQLite file into the database, which has to be empty; stop the gateways before."
@@ -166,10 +172,17 @@ def _open(
     min_difference: MinDifference = None,
     others_leave: OthersLeave = False,
     same_people: SamePeople = False,
+    listed: Listed = False,
     dry_run: DryRun = False,
 ) -> None:
     """Open the next epoch of a dataset. Where it would tell about few people it does not open, and you read which."""
     settings = Settings.load()
+    if listed:
+        wish = PersonsWish(
+            min_difference=min_difference, others_leave=others_leave, same_people=same_people, dry_run=dry_run
+        )
+        print(own_tasks.open_(settings, dataset, wish))
+        return
     described = Descriptors(settings.datasets_folder or settings.policy_file.parent / "datasets").of(dataset)
     key = SigningKey.from_pem(settings.key_file.read_bytes())
     request = epochs.Opening(dataset, persons, samples, min_difference, others_leave, described, same_people)
@@ -183,10 +196,22 @@ def _epochs() -> None:
 
 
 @epoch_app.command("persons")
-def _persons(files: Files, out: Out = None) -> None:
-    """List the people of a dataset's decrypted VCF files, and find ids that are one person (`duplicate-people`): by
-    genotypes at 1,000 common sites. Run it inside the node, as a task of your own; ids are printed for duplicates only.
+def _persons(
+    files: Files = None, out: Out = None, dataset: OfDataset = None, state: State = False, dry_run: DryRun = False
+) -> None:
+    """List the people of a dataset, and find ids that are one person (`duplicate-people`): by genotypes at 1,000 common
+    sites. With --dataset the running gateway sends a task to the node's TES, and keeps the list for `epoch open
+    --listed`; with files, which are decrypted VCF, it is done here. Ids are printed for duplicates only.
     """
+    if dataset is not None:
+        settings = Settings.load()
+        if dry_run:
+            print(f"A task over the VCF files of {dataset} would be sent to {settings.tes_url}. Nothing was changed.")
+        else:
+            print(own_tasks.look(settings, dataset) if state else own_tasks.send(settings, dataset))
+        return
+    if not files:
+        raise PersonsError("give --dataset, or the files")
     text, good = genotypes.lines(files, out)
     print(text)
     if not good:

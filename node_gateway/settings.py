@@ -159,6 +159,11 @@ class Settings(DatabaseSettings):
     )
     broker_wait_seconds: float = Field(default=20, ge=0, le=300, description="for a broker that restarts")
     shutdown_seconds: int = Field(default=20, ge=1, le=600, description="for requests under way, after SIGTERM")
+    archive_token_file: Path | None = Field(
+        default=None,
+        description="an access token of the node's own account at the archive, read anew each time: for the list of"
+        " persons that the node makes by itself (`node-gateway epoch persons --dataset`)",
+    )
     door_secret_file: Path | None = Field(
         default=None,
         description="a secret of 32 letters or more, for an nginx before the bytes (`node-gateway nginx-config`)",

@@ -5,7 +5,7 @@ audit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from node_gateway.metrics import Metrics
 from node_gateway.policy import PolicyFile
 from node_gateway.redaction import CAPABILITY_PREFIX
 from node_gateway.tasks.answer import Denial
-from node_gateway.tasks.store import Known, TaskStore
+from node_gateway.tasks.store import OWN_RUN, Known, TaskStore
 
 ACTOR = "tes"
 ArchiveUrl = SdaUrl | HtsgetUrl
@@ -59,6 +59,7 @@ class Data:
     metrics: Metrics
     streams: asyncio.Semaphore
     policy: PolicyFile
+    own_token: Callable[[], str]  # of the node's own account at the archive; ProblemError 409 where it has none
 
     async def open(self, file: SdaUrl, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
@@ -107,6 +108,8 @@ class Data:
         if (await self.fences.of(known.run)).closed >= known.attempt:
             raise Denied(403, "RunClosed", f"Attempt {known.attempt} of run {known.run} is closed.")
         try:
+            if known.run == OWN_RUN:
+                return self.own_token()
             await self._open_run(known)
             return await self.broker.node_token(known.run, "sda")
         except ProblemError as error:

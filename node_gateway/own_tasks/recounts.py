@@ -24,7 +24,7 @@ from node_gateway.auth import Caller
 from node_gateway.broker import BrokerConnection
 from node_gateway.downloads import SdaRefusal
 from node_gateway.listings import Listings
-from node_gateway.own_tasks.tasks import OwnTask, OwnTasks
+from node_gateway.own_tasks.tasks import VCF, OwnTask, OwnTasks
 from node_gateway.policy import PolicyFile
 from node_gateway.review.cases import Case, Excerpt
 from node_gateway.tasks.store import OWN_JOB
@@ -35,7 +35,6 @@ SITES = 20
 LOOKED_AT = 2000  # rows from which the sample is chosen
 MAX_FILES = 200
 MAX_RESULT = 256 * 1024
-VCF = (".vcf.gz.c4gh", ".vcf.bgz.c4gh", ".vcf.c4gh")
 NEEDED = ("chrom", "pos", "ref", "alt", "ac_min", "ac_max", "an_min", "an_max")
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -74,8 +73,8 @@ class Recounts:
         try:
             files = await self._files(caller)
             absent = {str(number): self._reference(dataset) for number, dataset in enumerate(sorted(caller.datasets))}
-            asked = {"sites": [row[:4] for row in sites], "absent": absent}
-            await self.tasks.send(caller, OwnTask(job_of(case), "recount", files, json.dumps(asked), path_of(case)))
+            question = {"sites": [row[:4] for row in sites], "absent": absent}
+            await self.tasks.send(caller, OwnTask(job_of(case), "recount", files, json.dumps(question), path_of(case)))
         except (ProblemError, SdaRefusal, TesAway) as error:
             log.warning("no recount of release %s of run %s: %s", case.name, case.run, error)
 
@@ -154,8 +153,8 @@ def compared(sites: list[tuple[Any, ...]], result: RecountResult) -> Recount:
     rows = []
     for (chrom, pos, ref, alt, ac_min, ac_max, an_min, an_max), (ac, an) in zip(sites, result.counts, strict=True):
         agrees = ac_min <= ac <= ac_max and an_min <= an <= an_max
-        told = f"AC {_range(ac_min, ac_max)} of AN {_range(an_min, an_max)}"
-        rows.append((f"{chrom}:{pos} {str(ref)[:20]}>{str(alt)[:20]}", told, f"AC {ac} of AN {an}", agrees))
+        answer = f"AC {_range(ac_min, ac_max)} of AN {_range(an_min, an_max)}"
+        rows.append((f"{chrom}:{pos} {str(ref)[:20]}>{str(alt)[:20]}", answer, f"AC {ac} of AN {an}", agrees))
     good = sum(row[3] for row in rows)
     more = "" if good == len(rows) else " Refuse it, unless you know why: an epoch that left people out has fewer."
     return Recount(

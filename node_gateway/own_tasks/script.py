@@ -87,8 +87,12 @@ def persons(files: list[Path]) -> dict[str, Any]:
     by hash, so that it does not matter which file has them.
     """
     names: list[str] = []
+    table = ""
     kept: list[tuple[str, str]] = []
     for file in files:
+        if file.suffix == ".tsv":  # the sample table
+            table = file.read_text(encoding="utf-8")
+            continue
         rows = records(file)
         samples = next(rows)
         if names and samples != names:
@@ -104,7 +108,7 @@ def persons(files: list[Path]) -> dict[str, Any]:
                 kept.append((place, copies))
                 if len(kept) > 4 * SITES:
                     kept = sorted(kept)[:SITES]
-    return {"people": names, "copies": [copies for _, copies in sorted(kept)[:SITES]]}
+    return {"people": names, "copies": [copies for _, copies in sorted(kept)[:SITES]], "table": table}
 
 
 def _copies(cell: str) -> str:
@@ -115,8 +119,8 @@ def _copies(cell: str) -> str:
 def main(argv: list[str]) -> None:
     mode, files = argv[0], [Path(name) for name in argv[1:]]
     if mode == "recount":
-        asked = json.loads(files[0].read_text())
-        answer, out = recount(asked["sites"], asked["absent"], files[2:]), files[1]
+        question = json.loads(files[0].read_text())
+        answer, out = recount(question["sites"], question["absent"], files[2:]), files[1]
     else:
         answer, out = persons(files[1:]), files[0]
     out.write_text(json.dumps(answer))

@@ -24,19 +24,20 @@ from node_gateway.workspace.bucket import Bucket
 
 SCRIPT = Path(__file__).with_name("script.py")
 HOME = "/gdi/work"
-SUFFIXES = (".vcf.gz", ".vcf.bgz", ".vcf")
+SUFFIXES = (".vcf.gz", ".vcf.bgz", ".vcf", ".tsv")
+VCF = (".vcf.gz.c4gh", ".vcf.bgz.c4gh", ".vcf.c4gh")
 
 
 @dataclass(frozen=True)
 class OwnTask:
-    """`job`: its key among the run's. `mode` of the script; `files` of each dataset; `asked` is given to it as a file;
-    `result`: where in the workspace bucket its output goes.
+    """`job`: its key among the run's. `mode` of the script; `files` of each dataset; `question`: a file that it is
+    given; `result`: where in the workspace bucket its output goes.
     """
 
     job: str
     mode: str
     files: list[list[SdaUrl]]
-    asked: str
+    question: str
     result: str
 
 
@@ -50,8 +51,8 @@ class OwnTasks:
     workspace: Bucket
     key: PublicKey
 
-    async def send(self, caller: Caller, own: OwnTask, token: str | None = None) -> str:
-        """The task's id at the TES. `token`: the one that the TES takes it with, the run's user's unless it is given.
+    async def send(self, caller: Caller, own: OwnTask, *, as_service: bool = False) -> str:
+        """The task's id at the TES, which takes it as the run's user, or `as_service` from the gateway's own account.
         ProblemError, TesAway.
         """
         policy = self.policy.current()
@@ -68,12 +69,12 @@ class OwnTasks:
             capability=digest,
             key_fingerprint=self.key.fingerprint,
             files=[],
-            size=len(own.asked),
+            size=len(own.question),
             limit=2**31,
             max_bytes=2**62,
         )
         try:
-            token = token if token is not None else await self.broker.node_token(caller.run, "tes")
+            token = None if as_service else await self.broker.node_token(caller.run, "tes")
             created = await self.tes.create(self._task(own, policy.own_image, secret), token)
         except ProblemError:
             await self.store.drop(number)
@@ -96,13 +97,14 @@ class OwnTasks:
         for number, files in enumerate(own.files):
             for place, file in enumerate(files):
                 name = file.path.removesuffix(".c4gh")
-                path = f"{HOME}/{number}/{place}{next(s for s in SUFFIXES if name.endswith(s))}"
+                suffix = next((s for s in SUFFIXES if name.endswith(s)), ".tsv")
+                path = f"{HOME}/{number}/{place}{suffix}"
                 inputs.append(Input(url=f"{file.tes_url}#{secret}", path=path, type="FILE"))
                 paths.append(path)
         first = [own.mode]
-        if own.asked:
-            inputs.append(Input(content=own.asked, path="/gdi/work/own/asked.json", type="FILE"))
-            first.append("/gdi/work/own/asked.json")
+        if own.question:
+            inputs.append(Input(content=own.question, path="/gdi/work/own/question.json", type="FILE"))
+            first.append("/gdi/work/own/question.json")
         out = f"{HOME}/result.json"
         command = ["python3", "-I", "/gdi/work/own/script.py", *first, out, *paths]
         return Task(

@@ -23,6 +23,7 @@ from node_gateway.tasks.check import CheckedTask
 
 t = db.tasks.c
 OWN_JOB = "own:"  # begins the job of a task of the node's own: no run may name one so
+OWN_RUN = "own"  # of such a task that belongs to no run
 CHUNK = 500  # SQLite's bound on variables
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def waiting(driver: Driver, node: str, run: Started) -> dict[str, Any] | None:
     return next((one for one in found if one["run"] == run.run), None)
 
 
+def recount(driver: Driver, node: str, run: Started, name: str) -> list[list[Any]] | None:
+    """The rows that the node's own task counted again, once it has."""
+    with inside(driver, node) as http:
+        found = http.get(f"/review/{run.run}/{name}/recount").json()
+    assert "Not counted" not in found["sentence"] and "failed" not in found["sentence"], found
+    return found["rows"] or None
+
+
 def inside(driver: Driver, node: str) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=str(driver.layout.internal_socket(node)))
     return httpx.Client(transport=transport, base_url="http://gateway", timeout=60)
@@ -79,6 +88,8 @@ def test_the_answer_is_right_after_a_kill_and_a_persons_look_at_each_node(
     }
     assert not (driver.layout.releases / run.run).exists(), "nothing left before a person looked"
     for node, case in cases.items():
+        found = wait_for(f"the recount at {node}", partial(recount, driver, node, run, case["name"]), timeout=120)
+        assert len(found) == 20 and all(agrees for *_, agrees in found), found
         decision = {"sha256": case["sha256"], "reviewer": "bob", "approve": True}
         with inside(driver, node) as http:
             assert http.post(f"/review/{run.run}/{case['name']}", json=decision).status_code == 204

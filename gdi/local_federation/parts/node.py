@@ -76,6 +76,7 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
     rems = layout.url("aai") + "/rems/"
     document: dict[str, Any] = {
         "images": [TASK_IMAGE],
+        "own_image": TASK_IMAGE,
         "max_cpu_cores": 2,
         "max_ram_gb": 4,
         "max_disk_gb": 10,
