@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import time
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from gdi.contracts.nodes import NodeStatus
@@ -65,9 +65,9 @@ def _ago(seen_at: float | None, now: float) -> str:
 
 
 @router.get("/nodes")
-async def nodes() -> Response:
+async def nodes(request: Request) -> Response:
     """For everyone who is signed in: what the broker tells each of its callers."""
-    base = "/gdi"
+    base = html.escape(str(request.scope.get("root_path", "")), quote=True)
     try:
         async with asking() as broker:
             found = (await broker.nodes()).nodes

@@ -86,7 +86,7 @@ def test_the_answer_is_right_after_a_kill_and_a_persons_look_at_each_node(
     cases = {
         node: wait_for(f"what {node} asks", lambda node=node: waiting(driver, node, run), timeout=240) for node in BOTH
     }
-    assert not (driver.layout.releases / run.run).exists(), "nothing left before a person looked"
+    assert not (driver.layout.result_store / "releases" / run.run).exists(), "nothing left before a person looked"
     for node, case in cases.items():
         found = wait_for(f"the recount at {node}", partial(recount, driver, node, run, case["name"]), timeout=120)
         assert len(found) == 20 and all(agrees for *_, agrees in found), found

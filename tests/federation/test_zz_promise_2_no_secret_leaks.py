@@ -87,7 +87,7 @@ def places(driver: Driver, runs: list[str]) -> Iterator[tuple[str, bytes]]:
             yield f"Airflow's table {table}", repr(row).encode()
     database.close()
     pods = [work / "host" / "pods", *(work / "nodes" / node / "host" / "pods" for node in driver.layout.nodes)]
-    for folder in (work / "logs", work / "airflow" / "logs", *pods, work / "results", work / "releases"):
+    for folder in (work / "logs", work / "airflow" / "logs", *pods, work / "results", work / "store"):
         for file in folder.rglob("*"):
             if file.is_file() and file.name != "token":
                 yield str(file.relative_to(work)), file.read_bytes()

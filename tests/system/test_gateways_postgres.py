@@ -20,7 +20,9 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 
+from gdi.kit.problem import ProblemError
 from gdi.releases.allele_counts.table import FORMAT
+from node_gateway.agent import one_agent
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.db import store as db
 from node_gateway.db.copy import CopyError, copy_from
@@ -323,3 +325,36 @@ async def test_a_state_of_sqlite_is_copied_and_its_numbers_go_on(postgres: Postg
     with pytest.raises(CopyError, match="has rows in"):
         await copy_from(path, target)
     await target.close()
+
+
+async def test_of_two_agents_one_works_and_one_whose_lock_is_lost_ends(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_agent, "LOOK", 0.05)
+    monkeypatch.setattr(one_agent, "PROOF", 0.05)
+    name = await asyncio.to_thread(postgres.database, "agents")
+    url = f"postgresql+asyncpg://gdi@127.0.0.1:{postgres.port}/{name}"
+    begun: list[str] = []
+
+    async def agent(which: str) -> None:
+        async with one_agent.one_agent(url, postgres.password, tmp_path) as lost:
+            begun.append(which)
+            await lost  # its work would be cancelled now
+
+    first = asyncio.create_task(agent("first"))
+    while not begun:
+        await asyncio.sleep(0.05)
+    second = asyncio.create_task(agent("second"))
+    await asyncio.sleep(0.5)
+    assert begun == ["first"]
+    other = await asyncpg.connect(
+        host="127.0.0.1", port=postgres.port, user="gdi", password=postgres.password, database=name
+    )
+    await other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    with pytest.raises(ProblemError, match="database is away"):
+        await asyncio.wait_for(first, 60)
+    while begun != ["first", "second"]:
+        await asyncio.sleep(0.05)
+    await other.close()
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import Request
 
 from gdi.contracts.nodes import Nodes, NodeStatus
 from gdi_operators import node_pages
 from gdi_operators.jobs.api import Unavailable
 
 NOW = 1_000_000.0
+REQUEST = Request({"type": "http", "root_path": "/airflow/gdi", "headers": []})
 UP = NodeStatus(
     node="node-a",
     life="up",
@@ -59,11 +61,28 @@ async def test_what_a_node_says_is_text_and_a_broker_that_is_away_is_told(monkey
         yield SimpleNamespace(nodes=nodes)
 
     monkeypatch.setattr(node_pages, "asking", asking)
-    page = await node_pages.nodes()
+    page = await node_pages.nodes(REQUEST)
     text = bytes(page.body).decode()
-    assert page.status_code == 200 and "&lt;b&gt;full&lt;/b&gt;" in text and "<b>" not in text and "<script" not in text
+    assert (
+        page.status_code == 200
+        and 'href="/airflow/gdi/assets/' in text
+        and "&lt;b&gt;full&lt;/b&gt;" in text
+        and "<b>" not in text
+        and "<script" not in text
+    )
     answer[0] = Unavailable("The broker does not answer (<x>).")
-    page = await node_pages.nodes()
+    page = await node_pages.nodes(REQUEST)
     assert page.status_code == 503 and "&lt;x&gt;" in bytes(page.body).decode()
     answer[0] = Nodes(nodes=[])
-    assert "No node is enrolled" in bytes((await node_pages.nodes()).body).decode()
+    assert "No node is enrolled" in bytes((await node_pages.nodes(REQUEST)).body).decode()
+
+
+def test_the_page_is_for_who_is_signed_in_and_stands_in_the_menu() -> None:
+    from fastapi.testclient import TestClient
+
+    from gdi_operators.pages import create_app
+    from gdi_operators.plugin import GdiPlugin
+
+    assert TestClient(create_app()).get("/nodes").status_code == 401
+    (entry,) = [view for view in GdiPlugin.external_views if view["name"] == "Nodes"]
+    assert (entry["href"], entry["destination"]) == ("/gdi/nodes", "nav")
