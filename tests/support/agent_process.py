@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ from tests.support.broker_kit import DATASETS, Process
 from tests.support.node_agent import PACK_DIGEST, AgentWorld
 
 LASTS = 1.0  # seconds of a pod
+
+
+@dataclass(frozen=True)
+class NodePlace:
+    """Where a stand-in serves: its launcher on a socket in the folder, its gateway on that port of the loopback."""
+
+    folder: Path
+    name: str
+    port: int
 
 
 class NodeStandIn:
@@ -165,7 +175,7 @@ def _empty_database() -> Path:
 
 def agent_of(
     world: AgentWorld,
-    node: NodeStandIn,
+    node: NodeStandIn | NodePlace,
     dataset: str = DATASETS["node-a"],
     *,
     command: Sequence[str] = (),
@@ -218,7 +228,7 @@ def agent_of(
         "S3_CREDENTIALS_FILE": str(folder / "secret"),
         "WORKSPACE_BUCKET": "workspace",
         "RELEASE_BUCKET": "releases",
-        "LAUNCHER_SOCKET": str(node.socket),
+        "LAUNCHER_SOCKET": str(folder / "host.sock"),
         "AGENT_FOLDER": str(folder / "agent"),
     }
     argv = [*command, sys.executable, "-m", "node_gateway.main", "agent"]
