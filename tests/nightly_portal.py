@@ -148,7 +148,7 @@ async def airflow(bin_: Path, _: str, world: PortalWorld) -> tuple[bool, str]:
             await asyncio.to_thread(made.close)
             server.should_exit = True
             await serving
-    return code == 0 and "success" in out and len(world.broker.tickets) > 0, out.strip()[-600:]
+    return code == 0 and "success" in out.lower() and len(world.broker.tickets) > 0, out.strip()[-600:]
 
 
 async def main(names: list[str]) -> int:

@@ -78,7 +78,7 @@ class RunFiles:
             self._over(owner)
             await opened.__aexit__(None, None, None)
 
-        return Download(answer.aiter_bytes(), end, headers)
+        return RunDownload(answer.aiter_bytes(), end, headers)
 
     def _over(self, owner: str) -> None:
         self._going[owner] -= 1
@@ -86,7 +86,7 @@ class RunFiles:
             del self._going[owner]
 
 
-class Download(StreamingResponse):
+class RunDownload(StreamingResponse):
     """A streamed answer that is ended however it ends: also where its reader left before the first byte."""
 
     def __init__(
