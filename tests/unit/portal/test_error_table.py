@@ -26,7 +26,7 @@ PAGES_ONLY = {"signed-out", "sign-in-refused", "sign-in-mismatch"}
 
 
 def test_the_table_has_every_error_with_its_statuses() -> None:
-    sources = [f.read_text() for f in (ROOT / "gdi" / "portal").rglob("*.py")]
+    sources = [f.read_text() for f in (ROOT / "gdi" / "portal").rglob("*.py") if f.parent.name != "pages"]
     raised = {slug for text in sources for slug in re.findall(r"ProblemError\(\s*\d{3},\s*\"([a-z-]+)\"", text)}
     assert len(raised) > 15
     table = (ROOT / "docs" / "portal-api.md").read_text().partition("## Errors")[2].partition("## ")[0]
