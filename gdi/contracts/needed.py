@@ -14,7 +14,12 @@ PARAMETER = "nodes"  # of a run's conf
 
 
 class AtLeast(Strict):
+    """So many nodes. `within`: seconds from the attempt's beginning for which the others are waited for; without it,
+    until each has ended or its time is over.
+    """
+
     at_least: int = Field(ge=1, le=10_000)
+    within: float | None = Field(default=None, ge=1, le=59 * 86_400)
 
 
 Needed = (
@@ -28,7 +33,14 @@ def read(value: JsonValue) -> Needed:
     try:
         return _NEEDED.validate_python("all" if value is None else value)
     except ValidationError:
-        raise ValueError('nodes: must be "all", {"at_least": k} or a list of node ids') from None
+        raise ValueError('nodes: must be "all", {"at_least": k, "within": seconds} or a list of node ids') from None
+
+
+def waited_until(needed: Needed, opened_at: float) -> float | None:
+    """When the run goes on without those that are late, in seconds since the epoch; None: never before their end."""
+    if not isinstance(needed, AtLeast) or needed.within is None:
+        return None
+    return opened_at + needed.within
 
 
 def wrong(needed: Needed, planned: Collection[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from gdi.contracts import approval
+from gdi.contracts import approval, needed
 from gdi.contracts import broker_api as m
 from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.contracts.orders import ENDED_ORDER, OrderKind, OrderRequest, OrderStatus
@@ -63,6 +63,15 @@ class OrderSteps(RunOperator):
         )
         return hook.put_order(run.id, self._node, kind, request)
 
+    @staticmethod
+    def patience(run: m.Run) -> dict[str, Any]:
+        """For the trigger's state: when, and with how many nodes, the run goes on without this one."""
+        wanted = needed.read(run.needed)
+        until = needed.waited_until(wanted, run.opened_at)
+        return (
+            {"late": {"at": until, "at_least": wanted.at_least}} if isinstance(wanted, needed.AtLeast) and until else {}
+        )
+
     def wait_for_order(self, status: OrderStatus, state: dict[str, Any], *, watch_run: bool = True) -> NoReturn:
         """Defers until the order is over, or the run cannot succeed."""
         trigger = NodeOrderTrigger(
@@ -91,6 +100,10 @@ class OrderSteps(RunOperator):
                 self.log.warning("The order at %s is ended: %s", self._node, reason)
                 hook.cancel_order(run.id, self._node, status.kind, status.attempt, reason[:500])
                 self.wait_for_order(status, {**state, "stopped": reason}, watch_run=False)
+            if event["kind"] == "late" and status.state not in ENDED_ORDER:
+                late = f"node {self._node} is late; clear this task when it is back: its part makes the next answer"
+                self.log.warning("%s.", late)
+                return self.without(run, late)
             if status.state not in ENDED_ORDER:
                 self.wait_for_order(status, state, watch_run="stopped" not in state)
             return self.judge_order(run, status, str(state.get("stopped", "")))

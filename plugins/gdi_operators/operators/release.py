@@ -57,7 +57,8 @@ class ReleaseOperator(OrderSteps):
         """A node that did not do its part, and that the run does not need, releases nothing."""
         if run.failing is None and needed.read(run.needed) != "all":
             states = {node.node: node.state for node in hook.progress(run.id).nodes}
-            if states.get(self._node) in ("failed", "cancelled"):
+            late = item_of(run, self._node).placement == NODE and states.get(self._node) != "success"
+            if late or states.get(self._node) in ("failed", "cancelled"):
                 raise AirflowSkipException(f"{self._node} did not do its part; the run goes on without it.")
 
     def _ordered(self, hook: TokenBrokerHook, context: Context, run: m.Run) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class ReleaseOperator(OrderSteps):
         status = self.put_order(hook, context, run, "release", lasting=self.review_timeout, releases=wanted)
         if status.state in ENDED_ORDER:
             return self.judge_order(run, status, "")
-        self.wait_for_order(status, {})
+        self.wait_for_order(status, self.patience(run))
 
     def order_result(self, run: m.Run, status: OrderStatus) -> dict[str, Any]:
         released = next((r for r in status.released if r.name == self.release), None)

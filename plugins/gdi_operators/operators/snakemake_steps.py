@@ -113,7 +113,7 @@ class SnakemakeSteps(OrderSteps):
         if status.state in ENDED_ORDER:
             return self.judge_order(run, status, "")
         self.log.info("Order analyse, attempt %d, for %s: %s.", status.attempt, self._node, status.state)
-        self.wait_for_order(status, {})
+        self.wait_for_order(status, self.patience(run))
 
     def without(self, run: m.Run, reason: str) -> dict[str, Any]:
         """No skip: what follows would be skipped for all nodes."""

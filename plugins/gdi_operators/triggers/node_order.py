@@ -11,6 +11,7 @@ import httpx
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from gdi.contracts.orders import ENDED_ORDER, OrderKind
+from gdi.contracts.progress import Progress
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.progress_poller import Snapshot, follow
@@ -22,7 +23,8 @@ from gdi_operators.triggers.still_deferred import still_deferred
 
 class NodeOrderTrigger(BaseTrigger):
     """Yields one event `{"kind", "message", "state"}`: `ended` (the order), and with `watch_run`: `failing` (the run
-    cannot succeed any more for another node), `closed` (the attempt). `state` comes back as it was given. A user who
+    cannot succeed any more for another node), `closed` (the attempt), `late` (enough others have done their part, and
+    the time of `state["late"]` is over). `state` comes back as it was given. A user who
     ends the deferred task ends the order; a triggerer that dies or restarts changes nothing.
     """
 
@@ -105,6 +107,8 @@ class NodeOrderTrigger(BaseTrigger):
             return "closed", f"attempt {self.attempt} was closed"
         if self.watch_run and progress.failing is not None and progress.failing.node != self.node:
             return "failing", why(progress.failing)
+        if self.watch_run and self._is_late(progress):
+            return "late", ""
         if mine is not None and mine.detail.startswith("awaiting-review"):
             self._say(f"{self.node}: the release {mine.detail.partition(': ')[2]} waits for a reviewer of the node")
             return None
@@ -113,6 +117,16 @@ class NodeOrderTrigger(BaseTrigger):
                 order = f"order {mine.state}" if mine is not None else "no order"
                 self._say(f"{node.node}: {order}; {node.state}, {node.done} of {node.total} jobs done")
         return None
+
+    def _is_late(self, progress: Progress) -> bool:
+        late = self.state.get("late")
+        if not late or time.time() < float(late["at"]):
+            return False
+        if self.kind == "analyse":
+            done = {node.node for node in progress.nodes if node.state == "success"}
+        else:
+            done = {o.node for o in progress.orders if o.kind == self.kind and o.state == "succeeded"}
+        return len(done - {self.node}) >= int(late["at_least"])
 
     def _say(self, text: str) -> None:
         if text != self._last_text:

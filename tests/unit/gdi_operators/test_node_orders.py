@@ -212,6 +212,37 @@ def test_another_nodes_failure_ends_the_order_here(broker: FakeBroker) -> None:
         analyse(broker).resume_order(context(broker), waits)
 
 
+def test_enough_nodes_do_not_wait_for_a_late_one_beyond_the_runs_patience(broker: FakeBroker) -> None:
+    patient = {"at_least": 1, "within": 3600}
+    broker.run = broker.run.model_copy(update={"needed": patient})
+    event = deferred(lambda: analyse(broker).execute(context(broker)))
+    broker.becomes("analyse", "running")
+    state = event["state"]
+    assert state["late"] == {"at": broker.run.opened_at + 3600, "at_least": 1}
+
+    def look(at: float, *states: Any) -> Any:
+        trigger = NodeOrderTrigger(
+            run=broker.run.id,
+            attempt=1,
+            node="node-a",
+            kind="analyse",
+            state={**state, "late": {"at": at, "at_least": 1}},
+        )
+        seen = snapshot(broker)
+        others = [NodeProgress(node=f"node-{name}", state=one) for name, one in zip("bc", states, strict=True)]
+        assert seen.progress is not None
+        seen.progress.nodes.extend(others)
+        return trigger._look(seen)
+
+    assert look(time.time() + 60, "success", "running") is None, "its time is not over"
+    assert look(time.time() - 1, "running", "failed") is None, "nobody else has answered"
+    assert look(time.time() - 1, "success", "running") == ("late", "")
+    found = analyse(broker).resume_order(context(broker), {**event, "kind": "late"})
+    assert "node node-a is late" in found["missing"] and not broker.orders["analyse", 1].cancelling
+    broker.becomes("analyse", "succeeded")
+    assert "missing" not in analyse(broker).resume_order(context(broker), {**event, "kind": "late"}), "just in time"
+
+
 def snapshot(broker: FakeBroker) -> Snapshot:
     orders = [broker.order(broker.run.id, "node-a", kind, attempt) for kind, attempt in broker.orders]
     node = NodeProgress(node="node-a", state="running")
