@@ -46,9 +46,9 @@ FAILING = re.compile(r"^tests/\S+\.py\S* [.sxX]*[FE]|^(?:FAILED|ERROR) tests/") 
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?|skipped|deselected|no tests ran)\b.* in [\d.]+s.*?) =+$")
 # Kubernetes' tests by their worth, the pods of runs first: what comes last is what the clock leaves out. Each was seen
 # green twice on one day; the others are of `make nightly-kubernetes` (docs/status.md has their last dates).
-IN_ORDER = ["cluster", "launcher", "policies", "charts"]
-NIGHTLY = ["analysis", "pod_operator", "pod_operator_airflow", "broker", "portal", "chart_values", "install"]
-NIGHTLY += ["task_pods", "images", "funnel", "executor"]
+IN_ORDER = ["pod_operator", "cluster", "launcher", "broker", "portal", "policies", "charts", "chart_values"]
+IN_ORDER += ["own_node_chart"]
+NIGHTLY = ["analysis", "pod_operator_airflow", "install", "task_pods", "images", "funnel", "executor"]
 
 
 @dataclass(frozen=True)
