@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from gdi.contracts.progress import Job, JobPage, Progress
-from gdi.contracts.results import ResultsView
+from gdi.contracts.results import AnswerRows, ResultsView
 from gdi.contracts.run_endings import Standing
 
 FILE = Path(__file__).parents[1] / "plugins" / "gdi_operators" / "ui" / "src" / "contract.ts"
 # A model whose defaults are left out on the way (model_dump(exclude_defaults=True)), or one that comes whole.
 SPARSE: tuple[type[BaseModel], ...] = (Job, JobPage)
-WHOLE: tuple[type[BaseModel], ...] = (Progress, Standing, ResultsView)
+WHOLE: tuple[type[BaseModel], ...] = (Progress, Standing, ResultsView, AnswerRows)
 HEAD = "// Written by packaging/ui_types.py from gdi/contracts: change it there.\n"
 
 

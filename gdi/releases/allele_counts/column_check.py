@@ -77,12 +77,14 @@ class AlleleCountsColumns(ColumnCheck):
                 _people(keyed, answers, people)
                 frame = _frame(keyed, answers, rules, sites)
                 remarks.add(frame)
-                found = frame.lazy().filter("listed").group_by("site").agg(new=pl.col("new").sum())
+                found = _sites(frame.lazy().filter("listed")).collect().lazy()
                 counts = found.select(pl.len(), free=(pl.col("new") == 0).sum(), new=pl.col("new").sum()).collect()
                 free += counts["free"][0]
                 verdict.released += counts["len"][0]
                 verdict.statistics += counts["new"][0]
-                if afford is not None:
+                if afford is None:
+                    _count_shown(found, verdict.shown)
+                else:
                     order = _first_in_order([*order, *_places(frame)], afford)
                 sites += int(answers.site[-1]) + 1
                 yield frame
@@ -95,20 +97,10 @@ class AlleleCountsColumns(ColumnCheck):
         self._complete = not any(why in NAMED for why in left_out) and not verdict.over_budget
         verdict.scope = Scope(max(people, default=0), self._complete, fewest)
         verdict.remarks = remarks.sentences()
-        verdict.shown = self._shown(folder)
+        if afford is not None:
+            for part in self._parts(folder):
+                _count_shown(_sites(part.lazy().filter(self._leaves())), verdict.shown)
         return verdict
-
-    def _shown(self, folder: Path) -> Counter[str]:
-        """As `AlleleCountsNode.shown`."""
-        found = Counter[str]()
-        exact = pl.col("ac_min") == pl.col("ac_max")
-        for part in self._parts(folder):
-            sites = (
-                part.lazy().filter(self._leaves()).group_by("site").agg(exact.any().alias("exact"), pl.first("code"))
-            )
-            for code, count in sites.filter(~pl.col("exact")).group_by("code").agg(pl.len()).collect().iter_rows():
-                found[REASONS[code] or SMALL] += count
-        return found
 
     def _choose(self, verdict: ColumnVerdict, order: list[tuple[bytes, int, int]], free: int, afford: int) -> None:
         """As `membership.chosen`: the first in the public order whose numbers together are at most `afford`."""
@@ -175,6 +167,18 @@ class AlleleCountsColumns(ColumnCheck):
 
     def rows(self, file: Path, start: int, count: int) -> list[tuple[str | int | float, ...]]:
         return pl.scan_parquet(file).slice(start, count).select(COLUMNS).collect().rows()
+
+
+def _sites(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """By site, of the rows that are listed: numbers that had not left, whether one is exact, the first's reason."""
+    exact = (pl.col("ac_min") == pl.col("ac_max")).any()
+    return rows.group_by("site").agg(new=pl.col("new").sum(), exact=exact, code=pl.col("code").first())
+
+
+def _count_shown(sites: pl.LazyFrame, into: Counter[str]) -> None:
+    """As `AlleleCountsNode.shown`."""
+    for code, count in sites.filter(~pl.col("exact")).group_by("code").agg(pl.len()).collect().iter_rows():
+        into[REASONS[code] or SMALL] += count
 
 
 def _places(frame: pl.DataFrame) -> Iterator[tuple[bytes, int, int]]:

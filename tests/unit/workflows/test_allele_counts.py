@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import polars as pl
 import pysam
 import pysam.bcftools
 import pytest
+
+from gdi.releases.allele_counts.column_check import AlleleCountsColumns
+from gdi.releases.allele_counts.table import CLASSES
+from gdi.releases.columns import PastColumns
+from gdi.releases.kind import Rules
 
 ROOT = Path(__file__).parents[3]
 ENTRY = ROOT / "workflows" / "allele-frequency"
@@ -203,3 +209,25 @@ def test_two_datasets_of_a_node_are_added_up(tmp_path: Path) -> None:
     assert script("gather.py", tmp_path / "two.json", *parts).returncode == 0
     twice = keyed(json.loads((tmp_path / "two.json").read_text()))
     assert all(twice[k]["ac"] == 2 * s["ac"] and twice[k]["an"] == 2 * s["an"] for k, s in keyed(once).items())
+
+
+def test_a_large_release_is_parquet_that_the_node_takes(tmp_path: Path) -> None:
+    rows = [
+        {"line": n, "chrom": c, "pos": n, "ref": "A", "alt": "C", "ac": 9, "an": 60}
+        | dict.fromkeys(CLASSES, 0)
+        | {"hom_ref": 22, "het": 7, "hom_alt": 1}
+        for n, c in ((1, "2"), (2, "2"), (3, "10"))
+    ]
+    part = tmp_path / "0.jsonl"
+    part.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"line": 4, "why": "breakend"}]))
+    assert script("gather.py", tmp_path / "text", part).returncode == 0
+    assert script("gather.py", tmp_path / "columns", part, "--text-rows", "2").returncode == 0
+    (tmp_path / "kept").mkdir()
+    check, rules = AlleleCountsColumns(), Rules(5, 10)
+    verdict = check.judge(tmp_path / "columns", tmp_path / "kept", rules, PastColumns(), None)
+    check.write(tmp_path / "kept", tmp_path / "out", verdict, {}, rules)
+    assert (verdict.units, verdict.released, +verdict.withheld) == (4, 3, {"breakend": 1})
+    mine = pl.read_parquet(tmp_path / "out").select("chrom", "pos", "ac_min", "an_max").rows()
+    assert mine == [("10", 3, 9, 60), ("2", 1, 9, 60), ("2", 2, 9, 60)]
+    sites = json.loads((tmp_path / "text").read_text())["sites"]
+    assert {(row["chrom"], row["pos"], row["ac"], row["an"]) for row in sites} == set(mine)

@@ -9,6 +9,13 @@ export interface AnswerPage {
   missing: number | null;
   histogram: number[] | null;
   points: [string, number, number | null][] | null;
+  regions: string[] | null;
+}
+
+export interface AnswerRows {
+  rows: (string | number | null)[][];
+  total: number;
+  start: number;
 }
 
 export interface Approval {

@@ -5,6 +5,7 @@ import { address, read, Refused, waitsFor } from "../api";
 import { endedBadly, useStanding, Why } from "../standing";
 import { State } from "../State";
 import { bytes, moment, number, plural } from "../words";
+import { AnswerPages } from "./AnswerPages";
 import { AnswerTable } from "./AnswerTable";
 import { type ReleaseView, type ResultsView } from "./data";
 import { Plot } from "./Plot";
@@ -267,7 +268,7 @@ export function ResultsPage() {
             answer={results.answer}
             picture={results.files.some((f) => f.name === "answer.png") ? address("file", "?name=answer.png") : ""}
           />
-          <AnswerTable answer={results.answer} />
+          {results.answer.regions ? <AnswerPages answer={results.answer} /> : <AnswerTable answer={results.answer} />}
         </section>
       )}
       {results.releases.length > 0 && <Releases results={results} />}
