@@ -537,7 +537,14 @@ def test_closing_tells_every_gateway_once_and_the_broker_what_left(
     close = CloseRunOperator(task_id="close", workflow="probe")
     states = {"admit": "success", "analyse_0": "success", "release": "success"}
     answer = {"node": "node-a", "name": "counts", "kind": None, "sha256": "a" * 64, "bytes": 9, "sites_released": 3}
-    first = world.context(states=states, results={("admit", -1): [{"node": "node-a"}], ("release", 0): answer})
+    first = world.context(
+        states=states,
+        results={
+            ("admit", -1): [{"node": "node-a"}],
+            ("release", 0): answer,
+            ("release", 1): answer | {"sha256": "no checksum"},
+        },
+    )
     assert close.execute(first)["outcome"] == "success"
     assert [(one.node, one.count, one.bytes) for one in world.broker.released] == [("node-a", 3, 9)]
     assert close.execute(world.context(states=states)) == {"run": world.run, "attempt": 1, "outcome": "success"}
