@@ -141,6 +141,7 @@ class Gateway:
         htsget = _htsget(settings, tes_key, key)
         tes = UpstreamTes(settings.tes_url, settings.tes_user, password)
         tasks = Tasks(settings.node_id, policy, store, tes, broker, fences, audit, workspace, tes_key, metrics, locks)
+        tasks.approved = orders.approved
         tasks.slices = htsget is not None
         listings = Listings(archive)
         data = Data(

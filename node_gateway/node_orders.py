@@ -160,6 +160,11 @@ class NodeOrders:
         async with self._db.read() as connection:
             return [NodeOrder(**row) for row in (await connection.execute(query)).mappings()]
 
+    async def approved(self, run: str, attempt: int) -> bool:
+        """Whether the analysis that goes on is of a workflow that a person of the node's trust read."""
+        order = await self.analysis(run, attempt)
+        return order is not None and order.approved
+
     async def analysis(self, run: str, attempt: int) -> NodeOrder | None:
         """The analysis of this attempt, where the node admitted it and it goes on."""
         order = await self.get(run, "analyse", attempt)
