@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-analyses bench-portal images dist lint setup nightly-runner nightly-operators \
-  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-tes nightly-portal
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-workflows nightly-tes nightly-portal
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -101,6 +101,11 @@ nightly-local-federation: setup
 # Snakemake's own tests over the executor, beside the local one on the same S3. ARGS="-k checkpoint": some of them.
 nightly-snakemake: setup
 	@$(BIN)/python -m tests.support.suites.snakemake_own_run $(ARGS)
+
+# Published workflows of the Snakemake workflow catalogue, fetched into FOLDER, beside the local executor on the same S3
+# (tests/cases/snakemake/published.yaml; tools from Debian, snakemake-wrappers in FOLDER/wrappers/VERSION).
+nightly-workflows: setup
+	@$(BIN)/python -m tests.support.suites.published_run $(FOLDER) $(ARGS)
 
 # ELIXIR's openapi-test-runner, fetched into FOLDER and installed in FOLDER/.venv, against stand-in and gateway.
 nightly-tes: setup

@@ -23,7 +23,18 @@ from gdi.kit.tls import authorities
 
 GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 EARLY = 30.0  # seconds before its end at which an access token is renewed
+LONGEST = 366 * 86400.0
+ENDED = ("invalid_grant", "invalid_client", "unauthorized_client")  # what ends a login (RFC 6749 §5.2)
 MAX_ANSWER = 1024 * 1024
+
+
+def seconds(value: object, otherwise: float) -> float:
+    """A lifetime as providers write it (`3600`, `"3600"`, `"3600s"`), at most a year; `otherwise` where it is none."""
+    try:
+        found = float(str(value).strip().removesuffix("s"))
+    except ValueError:
+        return otherwise
+    return min(found, LONGEST) if found > 0 else otherwise  # NaN is not above 0
 
 
 def login_file() -> Path:
@@ -61,7 +72,12 @@ class StoredLogin:
         with _http() as http:
             answer = _form(http, self.token_endpoint, form)
         if "access_token" not in answer:
-            raise signed_out()
+            if answer.get("error") in ENDED:
+                raise signed_out()
+            what = str(answer.get("error"))[:60]
+            raise ProblemError(
+                503, "provider-away", f"LS AAI did not renew the login ({what}).", action="Try again in a minute."
+            )
         self._take(answer)
         self.keep()
         return self.access
@@ -69,7 +85,7 @@ class StoredLogin:
     def _take(self, answer: dict[str, Any]) -> None:
         self.access = str(answer["access_token"])
         self.refresh = str(answer.get("refresh_token") or self.refresh)
-        self.until = time.time() + float(answer.get("expires_in") or 300)
+        self.until = time.time() + seconds(answer.get("expires_in"), 300)
 
     def keep(self, file: Path | None = None) -> None:
         write_private(file or login_file(), json.dumps(asdict(self)))
@@ -119,13 +135,16 @@ class DeviceLogin:
                 raise ProblemError(
                     404, "no-terminal-sign-in", f"{portal} names no sign-in for terminals.", action="Ask its operator."
                 )
-            provider = _get(http, hint.issuer + "/.well-known/openid-configuration")
+            provider = _get(http, hint.issuer.rstrip("/") + "/.well-known/openid-configuration")
             endpoint = provider.get("device_authorization_endpoint")
             if not isinstance(endpoint, str):
                 raise ProblemError(404, "no-terminal-sign-in", "LS AAI offers no device code.", action="Use the pages.")
             answer = _form(http, endpoint, {"client_id": hint.client_id, "scope": hint.scope})
         if "device_code" not in answer:
             raise _refused(answer)
+        needed = {"token_endpoint": provider, "user_code": answer, "verification_uri": answer}
+        if missing := next((name for name, of in needed.items() if not isinstance(of.get(name), str)), None):
+            raise ProblemError(502, "bad-answer", f"LS AAI named no {missing}.", action="Use the pages.")
         return cls(
             portal=portal,
             client_id=hint.client_id,
@@ -134,8 +153,8 @@ class DeviceLogin:
             code=str(answer["user_code"]),
             url=str(answer["verification_uri"]),
             whole=str(answer.get("verification_uri_complete") or answer["verification_uri"]),
-            interval=float(answer.get("interval") or 5),
-            ends_at=time.time() + float(answer.get("expires_in") or 600),
+            interval=seconds(answer.get("interval"), 5),
+            ends_at=time.time() + seconds(answer.get("expires_in"), 600),
         )
 
     def wait(self, sleep: Callable[[float], None] = time.sleep) -> StoredLogin:

@@ -87,7 +87,7 @@ class AirflowClient:
 
     async def dag_run(self, dag_id: str, dag_run_id: str) -> DagRun | None:
         answer = await self._send("GET", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(dag_run_id)}")
-        if answer.status_code == 404:
+        if _absent(answer):
             return None
         return _dag_run(_json(answer))
 
@@ -97,7 +97,9 @@ class AirflowClient:
         while True:
             body = {"states": ["queued", "running"], "page_limit": PAGE, "page_offset": len(found), "order_by": "id"}
             answer = _json(await self._send("POST", "/api/v2/dags/~/dagRuns/list", json=body))
-            page = answer.get("dag_runs") or []
+            page = answer.get("dag_runs")
+            if not isinstance(page, list):  # none unfinished would be the end of all that run
+                raise ProblemError(502, "bad-answer", "Airflow listed no DAG runs.", action=_OPERATOR)
             found |= {(str(r["dag_id"]), str(r["dag_run_id"])): str(r["state"]) for r in page}
             if len(page) < PAGE:
                 return found
@@ -108,7 +110,7 @@ class AirflowClient:
         """
         path = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(dag_run_id)}"
         answer = await self._send("PATCH", path, json={"state": "failed", "note": note[:1000]})
-        if answer.status_code == 404:
+        if _absent(answer):
             return False
         if not answer.is_success:
             raise _refused(answer, "the stop")
@@ -186,7 +188,9 @@ class AirflowClient:
             answer = await self._http.post("/auth/token", json=body)
         except httpx.HTTPError as error:
             raise _away(type(error).__name__) from None
-        token = answer.json().get("access_token") if answer.is_success else None
+        if answer.status_code >= 500:
+            raise _away(f"answered {answer.status_code}")
+        token = _json(answer).get("access_token") if answer.is_success else None
         if not isinstance(token, str):
             raise ProblemError(
                 503, "airflow-refuses", "Airflow does not accept the portal's own account.", action=_OPERATOR
@@ -203,6 +207,18 @@ def _part(text: str) -> str:
 
 def _path(text: str) -> str:
     return quote(text, safe="/")
+
+
+def _absent(answer: httpx.Response) -> bool:
+    """Whether Airflow itself says so, in JSON: a proxy's page is no word about a run. ProblemError 503 for that."""
+    if answer.status_code != 404:
+        return False
+    try:
+        if isinstance(answer.json(), dict):
+            return True
+    except ValueError:
+        pass
+    raise _away("answered 404, and not in Airflow's words")
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

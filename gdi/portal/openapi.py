@@ -61,7 +61,7 @@ def describe(app: FastAPI, issuer: str | None) -> None:
             if issuer is not None:
                 parts.setdefault("securitySchemes", {})["lsAaiSignIn"] = {
                     "type": "openIdConnect",
-                    "openIdConnectUrl": f"{issuer}/.well-known/openid-configuration",
+                    "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration",
                     "description": "Where a portal's own client gets the access token (authorization code with PKCE).",
                 }
             for operation in operations(made):

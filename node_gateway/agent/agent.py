@@ -189,7 +189,9 @@ class NodeAgent:
             try:
                 return (await self.broker.take(item.status, claims.jti)).generation
             except ProblemError as error:
-                if conflict_of(error) in ("order-over", "order-nonce") or error.problem.status in (403, 404):
+                # A page of a proxy's is no word about an order.
+                own = error.slug != "http-error"
+                if conflict_of(error) in ("order-over", "order-nonce") or (own and error.problem.status in (403, 404)):
                     return None
             except httpx.HTTPError:
                 pass

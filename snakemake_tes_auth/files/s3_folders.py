@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 SINGLES = 3  # files of one folder that are looked for by themselves before it is listed, for each page of its listing
@@ -162,6 +164,24 @@ class S3Listings:
         return entries, subfolders, str(answer.get("NextContinuationToken") or "")
 
 
+def quick_time(otherwise: Callable[[Any], datetime]) -> Callable[[Any], datetime]:
+    """Reads ISO 8601 times with a zone, which S3's listings have, at once; anything else as botocore does. Its dateutil
+    takes a millisecond for each file of a listing, most of what a listing costs.
+    """
+
+    def read(value: Any) -> datetime:
+        if isinstance(value, str):
+            try:
+                found = datetime.fromisoformat(value)
+            except ValueError:
+                return otherwise(value)
+            if found.tzinfo is not None:
+                return found
+        return otherwise(value)
+
+    return read
+
+
 _buckets: dict[tuple[int, str], S3Listings] = {}
 _installed = False
 
@@ -170,6 +190,7 @@ def install() -> None:
     """From now on the S3 plugin's objects answer out of listed folders; nothing where the plugin is not there."""
     global _installed
     try:
+        from botocore import parsers
         from botocore.exceptions import ClientError
         from snakemake_storage_plugin_s3 import StorageObject
     except ImportError:
@@ -177,6 +198,7 @@ def install() -> None:
     if _installed:
         return
     _installed = True
+    parsers.DEFAULT_TIMESTAMP_PARSER = quick_time(parsers.DEFAULT_TIMESTAMP_PARSER)
     by_itself: dict[str, Any] = {name: getattr(StorageObject, name) for name in ("exists", "mtime", "size", "is_dir")}
     changing: dict[str, Any] = {name: getattr(StorageObject, name) for name in ("store_object", "remove")}
 

@@ -15,13 +15,34 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 from snakemake_storage_plugin_s3 import StorageObject
 
-from snakemake_tes_auth.files.s3_folders import ListedObject, ListingError, S3Listings
+from snakemake_tes_auth.files.s3_folders import ListedObject, ListingError, S3Listings, quick_time
 from tests.support.faults import Fault
 from tests.support.s3_faults import S3Proxy, listings
 from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
 
 HINT = "look at snakemake_tes_auth/files/s3_folders.py before raising the plugin's version"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "quick"),
+    [
+        ("2026-01-01T12:00:00.000Z", True),
+        ("2026-01-01T12:00:00Z", True),
+        ("2026-01-01T13:00:00+01:00", True),
+        ("Thu, 01 Jan 2026 12:00:00 GMT", False),
+        ("2026-01-01T12:00:00", False),
+        ("1767268800", False),
+    ],
+)
+def test_times_of_a_listing_are_read_at_once_others_as_botocore_does(text: str, quick: bool) -> None:
+    asked: list[str] = []
+
+    def otherwise(value: str) -> datetime:
+        asked.append(value)
+        return NOON
+
+    assert quick_time(otherwise)(text) == NOON and asked == ([] if quick else [text])
 
 
 class Bucket:
