@@ -76,7 +76,7 @@ PolicyPath = Annotated[Path | None, typer.Argument(metavar="POLICY", help="The o
 Folder = Annotated[Path | None, typer.Argument(metavar="FOLDER", help="`datasets` beside it if not given.")]
 PERSONS = "Its people, one id a line. The ids are not kept, only keyed hashes."
 Persons = Annotated[Path | None, typer.Option(metavar="FILE", help=PERSONS)]
-SAMPLES = "The descriptor's sample table, decrypted, as TSV: people, splits, variable sets and tables."
+SAMPLES = "The descriptor's sample table, decrypted, TSV or Parquet: people, splits, variable sets and tables."
 Samples = Annotated[Path | None, typer.Option(metavar="FILE", help=SAMPLES)]
 LEAST = "The fewest people by whom cohorts may differ; the descriptor's, or 20."
 MinDifference = Annotated[int | None, typer.Option(metavar="N", min=2, help=LEAST)]

@@ -12,9 +12,11 @@ from typing import Any
 
 from gdi.contracts.descriptor import Descriptor, level_of
 from gdi.kit.jose import SigningKey
+from gdi.releases.columns import is_parquet_file
 from gdi.releases.disclosure import splits
 
 MAX_BYTES = 64 * 1024 * 1024
+MAX_ROWS = 5_000_000  # of a sample table in Parquet
 MAX_ID = 200  # characters
 
 
@@ -54,8 +56,8 @@ class PersonTable:
 
 
 def read_table(file: Path, descriptor: Descriptor, least: int) -> PersonTable:
-    """The descriptor's sample table as TSV with a line of columns. Levels of fewer than `least` people join `other`;
-    people without a value, or with one that the descriptor does not name, are in it too. PersonsError.
+    """The descriptor's sample table, TSV with a line of columns or Parquet. Levels of fewer than `least` people join
+    `other`; people without a value, or with one that the descriptor does not name, are in it too. PersonsError.
     """
     samples = descriptor.samples
     assert samples is not None
@@ -92,10 +94,19 @@ def read_table(file: Path, descriptor: Descriptor, least: int) -> PersonTable:
     return PersonTable(list(rows), parts, names)
 
 
+def column(file: Path, name: str) -> list[str]:
+    """One column of a sample table. PersonsError."""
+    return [row[name].strip() for _, row in _lines(file, {name})]
+
+
 def _lines(file: Path, columns: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(number, values by column) of each row, of TSV or Parquet."""
     try:
         if file.stat().st_size > MAX_BYTES:
             raise PersonsError(f"{file} is larger than {MAX_BYTES} bytes")
+        if is_parquet_file(file):
+            yield from _parquet(file, columns)
+            return
         with file.open(encoding="utf-8", newline="") as opened:
             reader = csv.DictReader(opened, delimiter="\t", strict=True)
             missing = sorted(columns - set(reader.fieldnames or ()))
@@ -107,6 +118,25 @@ def _lines(file: Path, columns: set[str]) -> Iterator[tuple[int, dict[str, str]]
                 yield reader.line_num, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PersonsError(f"{file} cannot be read: {type(error).__name__}") from None
+
+
+def _parquet(file: Path, columns: set[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The columns as TSV would have them: numbers as they are written, `true` and `false`, nothing for null."""
+    import polars as pl  # half a second, for who has such a table
+
+    try:
+        schema = pl.read_parquet_schema(file)
+        if missing := sorted(columns - set(schema)):
+            raise PersonsError(f"{file} lacks the columns {', '.join(missing)}, which the descriptor names")
+        if nested := sorted(name for name in columns if schema[name].is_nested() or schema[name] == pl.Binary):
+            raise PersonsError(f"{file}: {', '.join(nested)} have no plain values")
+        frame = pl.scan_parquet(file).select(pl.col(sorted(columns)).cast(pl.String)).head(MAX_ROWS + 1).collect()
+    except pl.exceptions.PolarsError as error:
+        raise PersonsError(f"{file} cannot be read: {type(error).__name__}") from None
+    if frame.height > MAX_ROWS:
+        raise PersonsError(f"{file} has more than {MAX_ROWS} rows")
+    for number, row in enumerate(frame.iter_rows(named=True), 1):
+        yield number, {name: "" if value is None else str(value) for name, value in row.items()}
 
 
 def place(key: SigningKey, dataset: str, person: str) -> str:

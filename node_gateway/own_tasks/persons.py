@@ -5,8 +5,11 @@ keyed hashes of the ids, and deletes it (docs/disclosure.md, 1).
 
 from __future__ import annotations
 
+import base64
 import io
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -44,7 +47,7 @@ Id = Annotated[str, Field(min_length=1, max_length=persons.MAX_ID)]
 
 class PersonsResult(Strict):
     """What the task writes: the files' samples, their copies at each common site (a letter a person), and the sample
-    table as text; or what is wrong with the files.
+    table's bytes in base64; or what is wrong with the files.
     """
 
     people: list[Id] = Field(default_factory=list, max_length=MAX_PEOPLE)
@@ -132,19 +135,13 @@ class PersonLists:
         try:
             result = await self._result(dataset)
             _found(result, described)
-            with tempfile.TemporaryDirectory() as folder:  # mode 0700; the ids are gone with it
-                file = Path(folder) / "people"
+            with _table(result) as file:
                 table = described.samples is not None
-                file.write_text(result.table if table else "".join(f"{one}\n" for one in result.people))
-                opening = Opening(
-                    dataset,
-                    None if table else file,
-                    file if table else None,
-                    wish.min_difference,
-                    wish.others_leave,
-                    described,
-                    wish.same_people,
-                )
+                if not table:
+                    file.write_text("".join(f"{one}\n" for one in result.people), encoding="utf-8")
+                people, samples = (None, file) if table else (file, None)
+                least, leave, same = wish.min_difference, wish.others_leave, wish.same_people
+                opening = Opening(dataset, people, samples, least, leave, described, same)
                 sentence = await command.open_(self.database, self.key, opening, dry_run=wish.dry_run)
         except (PersonsError, EpochRefused) as error:
             raise _refused(f"The epoch does not open: {error}", "Read which part, and wait or change it.") from None
@@ -167,8 +164,6 @@ class PersonLists:
         if not 1 <= len(paths) <= MAX_FILES:
             raise SdaRefusal("NotFound", f"{described.dataset} has {len(paths)} VCF files, not 1 to {MAX_FILES}")
         if described.samples is not None:
-            if described.samples.format != "tsv":
-                raise _refused("The sample table is no TSV", "Decrypt it, and use `epoch open --samples`.")
             paths.append(described.samples.file)
         return [SdaUrl(described.dataset, path) for path in paths]
 
@@ -208,22 +203,25 @@ def _found(result: PersonsResult, described: Descriptor) -> str:
         raise PersonsError(f"duplicate-people: {len(twins)} pairs of ids have one person's genotypes: {names}")
     if described.samples is None:
         return f"{len(people)} people, none of them twice."
-    named = set(column(result.table, described.samples.sample or described.samples.person))
+    with _table(result) as file:
+        named = set(persons.column(file, described.samples.sample or described.samples.person))
     if named != set(people):
         missing, more = len(set(people) - named), len(named - set(people))
         raise PersonsError(f"the sample table lacks {missing} people of the files, and has {more} that they have not")
     return f"{len(people)} people, none of them twice, each with a row of the sample table."
 
 
-def column(table: str, name: str) -> list[str]:
-    """A column of the sample table, as text. PersonsError where there is none such."""
-    rows = [line.split("\t") for line in table.splitlines() if line]
-    if not rows or name not in rows[0]:
-        raise PersonsError(f"the sample table lacks the column {name}")
-    place = rows[0].index(name)
-    if any(len(row) != len(rows[0]) for row in rows):
-        raise PersonsError("a line of the sample table has not as many fields as the first")
-    return [row[place] for row in rows[1:]]
+@contextmanager
+def _table(result: PersonsResult) -> Iterator[Path]:
+    """The sample table as a file, which is gone afterwards. PersonsError."""
+    try:
+        data = base64.b64decode(result.table, validate=True)
+    except ValueError:
+        raise PersonsError("the sample table of the list cannot be read") from None
+    with tempfile.TemporaryDirectory() as folder:  # mode 0700
+        file = Path(folder) / "sample-table"
+        file.write_bytes(data)
+        yield file
 
 
 def _job(dataset: str) -> str:

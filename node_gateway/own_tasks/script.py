@@ -6,6 +6,7 @@ at the node.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json
@@ -90,8 +91,8 @@ def persons(files: list[Path]) -> dict[str, Any]:
     table = ""
     kept: list[tuple[str, str]] = []
     for file in files:
-        if file.suffix == ".tsv":  # the sample table
-            table = file.read_text(encoding="utf-8")
+        if file.suffix == ".table":  # the sample table, TSV or Parquet, which the gateway reads
+            table = base64.b64encode(file.read_bytes()).decode()
             continue
         rows = records(file)
         samples = next(rows)

@@ -24,7 +24,7 @@ from node_gateway.workspace.bucket import Bucket
 
 SCRIPT = Path(__file__).with_name("script.py")
 HOME = "/gdi/work"
-SUFFIXES = (".vcf.gz", ".vcf.bgz", ".vcf", ".tsv")
+SUFFIXES = (".vcf.gz", ".vcf.bgz", ".vcf")
 VCF = (".vcf.gz.c4gh", ".vcf.bgz.c4gh", ".vcf.c4gh")
 
 
@@ -97,7 +97,7 @@ class OwnTasks:
         for number, files in enumerate(own.files):
             for place, file in enumerate(files):
                 name = file.path.removesuffix(".c4gh")
-                suffix = next((s for s in SUFFIXES if name.endswith(s)), ".tsv")
+                suffix = next((s for s in SUFFIXES if name.endswith(s)), ".table")
                 path = f"{HOME}/{number}/{place}{suffix}"
                 inputs.append(Input(url=f"{file.tes_url}#{secret}", path=path, type="FILE"))
                 paths.append(path)

@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import polars as pl
+
 from tests.integration.node_gateway.test_gateway_recount import execute, own_tasks, waiting  # noqa: F401
 from tests.support.gateway_world import World, c4gh, world_fixture  # noqa: F401
 
@@ -79,10 +81,19 @@ def test_a_sample_table_that_names_others_than_the_files_opens_nothing(world: Wo
     world.sda.open = world.sda.open | {"PL-2"}
     world.sda.files = {("PL-2", "a.vcf.c4gh"): c4gh(3000), ("PL-2", "people.tsv.c4gh"): c4gh(3000)}
     table, files = tmp_path / "people.tsv", genotyped(tmp_path, 42, name="Q")
-    for people, sentence in ((43, "has 1 that they have not"), (42, "each with a row of the sample table")):
-        rows = [f"Q{i}\t{'female' if i % 2 else 'male'}" for i in range(people)]
-        table.write_text("\n".join(["person\tsex", *rows]) + "\n")
-        listed(world, "PL-2", tmp_path / str(people), [files, table])
+    for people, parquet, sentence in (
+        (43, False, "has 1 that they have not"),
+        (42, False, "each with a row of the sample table"),
+        (41, True, "lacks 1 people"),
+        (42, True, "each with a row of the sample table"),
+    ):
+        rows = {
+            "person": [f"Q{i}" for i in range(people)],
+            "sex": ["female" if i % 2 else "male" for i in range(people)],
+        }
+        frame = pl.DataFrame(rows)
+        frame.write_parquet(table) if parquet else frame.write_csv(table, separator="\t")
+        listed(world, "PL-2", tmp_path / f"{people}-{parquet}", [files, table])
         assert sentence in ask(world, "GET", "PL-2/persons")
     assert "sex=female: 21 people" in ask(world, "POST", "PL-2", dry_run=True)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
@@ -119,3 +120,20 @@ async def test_the_ledgers_cohorts_are_people_where_they_are_listed(database: Ga
         assert past.number is not None and past.cohorts[past.number] == past.own
         plain = await ledger.cohorts(connection, ["DS-UNLISTED"])
         assert not plain.listed and plain.own == {"dataset DS-UNLISTED"}
+
+
+def test_a_sample_table_in_parquet_reads_as_the_same_in_tsv_or_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "people"
+    good = {"person": ["a", "b"], "age": [40, None], "height": [1.5, 2.0], "case": [True, False]}
+    pl.DataFrame(good).write_parquet(file)
+    rows = [row for _, row in persons._lines(file, set(good))]
+    assert rows == [
+        {"person": "a", "age": "40", "height": "1.5", "case": "true"},
+        {"person": "b", "age": "", "height": "2.0", "case": "false"},
+    ]
+    for columns, data in (({"sex"}, None), ({"list"}, None), ({"person"}, b"PAR1 and no more")):
+        pl.DataFrame({**good, "list": [[1], [2]]}).write_parquet(file)
+        if data is not None:
+            file.write_bytes(data)
+        with pytest.raises(persons.PersonsError):
+            persons.column(file, *columns)
