@@ -30,6 +30,7 @@ from node_gateway.data.service import Data
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.db.store import GatewayDatabase
+from node_gateway.epochs.contents import FileContents
 from node_gateway.health import Health
 from node_gateway.htsget import BlockSeal, HtsgetClient
 from node_gateway.keys import PublicKey
@@ -156,6 +157,7 @@ class Gateway:
             asyncio.Semaphore(settings.max_streams),
             policy,
             lambda: own_token(settings.archive_token_file),
+            FileContents(database),
         )
         own_tasks = OwnTasks(policy, store, tes, broker, audit, workspace, tes_key)
         person_lists = PersonLists(

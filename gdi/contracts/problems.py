@@ -44,6 +44,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "bad-pod-name": ProblemType((422,), "Rename it."),
     "bad-schedule": ProblemType((422,), "Correct the schedule and send it again."),
     "broker-away": ProblemType((503,), "Try again in a few seconds."),
+    "changed-files": ProblemType((403,), "Ask the node's operator to open a new epoch."),
     "cluster-away": ProblemType((502, 503), "It is tried again."),
     "consent-needed": ProblemType((403,), "Give consent: POST /v1/grants, or send `consent` with the start."),
     "database-unavailable": ProblemType((503,), "Try again in some seconds; tell the operator if it stays."),

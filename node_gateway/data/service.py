@@ -19,6 +19,7 @@ from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Fences
 from node_gateway.broker import BrokerConnection
 from node_gateway.downloads import Download, SdaRefusal
+from node_gateway.epochs.contents import FileContents
 from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
@@ -60,6 +61,7 @@ class Data:
     streams: asyncio.Semaphore
     policy: PolicyFile
     own_token: Callable[[], str]  # of the node's own account at the archive; ProblemError 409 where it has none
+    contents: FileContents
 
     async def open(self, file: SdaUrl, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
@@ -69,6 +71,7 @@ class Data:
                 raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
             token = await self.token(known, file.dataset, public_key)
             listed, files = await self.listings.with_others(known.run, file, token)
+            await self.contents.note(file.dataset, listed)
             download = await self.archive.open(
                 file, listed, files, token, method, lambda: self.token(known, file.dataset, None)
             )

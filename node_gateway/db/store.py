@@ -140,6 +140,15 @@ epoch_outside = sa.Table(  # who left a dataset with people who withdrew, and st
     sa.Column("person", sa.String(64), primary_key=True),
 )
 
+file_contents = sa.Table(  # of a dataset's files when they were read, by the epoch that was its newest then (0: none)
+    "file_contents",
+    metadata,
+    sa.Column("dataset", sa.String(128), primary_key=True),
+    sa.Column("path", sa.String(64), primary_key=True),  # its SHA-256 (hex)
+    sa.Column("content", sa.String(64), primary_key=True),  # its checksum (hex, the first 64 letters), or its size
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+)
+
 budget_uses = sa.Table(  # frequencies of `sensitive` people that left, or that a release holds which waits
     "budget_uses",
     metadata,

@@ -15,7 +15,7 @@ from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Rules
 from node_gateway.auth import Caller
-from node_gateway.epochs import admission, store
+from node_gateway.epochs import admission, contents, store
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import ledger
 
@@ -40,6 +40,14 @@ async def admit(policy: PolicyFile, connection: AsyncConnection, question: Admis
     return admission.cohort_names(question.datasets, epochs, question.cohort)
 
 
+async def expect_unchanged(connection: AsyncConnection, question: AdmissionQuestion) -> None:
+    """ProblemError 403 `changed-files` where files of the datasets changed since the epochs that are asked opened."""
+    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    for dataset in question.datasets:
+        epoch = admission.epoch_of(dataset, epochs, question.cohort)
+        await contents.expect_one(connection, dataset, epoch.number if epoch else 0)
+
+
 def of_caller(caller: Caller, *kinds: str, cohort: CohortChoice | None = None) -> AdmissionQuestion:
     """The question of a run, by its token."""
     return AdmissionQuestion(
@@ -60,6 +68,7 @@ async def read(policy: PolicyFile, connection: AsyncConnection, request: Release
     """The question with its rules and what left before. ProblemError as `admission.decide`."""
     question = of_request(request, caller)
     names = await admit(policy, connection, question)
+    await expect_unchanged(connection, question)
     past = await ledger.cohorts(connection, names)
     known = await store.people(connection, names)
     described = [policy.datasets.required(dataset) for dataset in question.datasets]

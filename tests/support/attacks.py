@@ -126,6 +126,7 @@ def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
         "budget-of-people": [(budget.membership, "most_spent", lambda *_: 0.0)],
         "run-share": [(budget, "read", _whole_share)],
         "waiting": [(Reviews, "needed", lambda *_: False)],
+        "changed-files": [(question, "expect_unchanged", _nothing)],
         "recheck": [(Reviews, "_still_open", _nothing)],
         "rounding": [(public, "TOLD_FROM", 0), (public, "TOLD_TO", 1), (release_service, "shown", _all_withheld)],
         "order": [(table, "sorted", list)],

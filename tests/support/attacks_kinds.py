@@ -14,6 +14,8 @@ from gdi.contracts.cohorts import CohortChoice
 from gdi.releases.cross_table.table import FORMAT as TABLE
 from gdi.releases.variant_statistics.table import FORMAT as STATISTICS
 from gdi.releases.variant_statistics.table import HEADING
+from node_gateway.epochs.contents import FileContents
+from node_gateway.listed_files import Listed
 from tests.support.attacks import REFUSED, attack, truth
 from tests.support.attacks_user import OTHERS, two_epochs
 from tests.support.disclosure_node import PEOPLE, DisclosureNode, Place, cohort, row, rows_of
@@ -214,3 +216,18 @@ async def the_same_analysis_after_one_person_was_swapped(node: DisclosureNode) -
     before = await statistics(node, "DS1", analysis(PEOPLE, LDL, "ldl"), user="mallory")
     after = await statistics(node, "DS1", analysis(swapped, LDL, "ldl"), user="eve")
     return [f"{place[1]}: the two differ" for place in before if before[place] != after.get(place)]
+
+
+@attack("pair", "changed-files", honest)
+async def new_sites_after_the_files_changed_under_the_id(node: DisclosureNode) -> list[str]:
+    """As many people, one of them another: where the two differ, the second kind does not agree with the first."""
+    described(node)
+    contents = FileContents(node.database)
+    await contents.note("DS1", Listed("cohort.vcf.gz.c4gh", 9, None, checksum="a" * 64))
+    await node.release("DS1", rows_of(PEOPLE), user="mallory")
+    await contents.note("DS1", Listed("cohort.vcf.gz.c4gh", 9, None, checksum="b" * 64))
+    other = max(PEOPLE, key=lambda one: sum(truth(n) != truth(n, one) for n, *_ in SITES))
+    after = await statistics(node, "DS1", analysis([*PEOPLE[1:], other], LDL, "ldl"), user="eve")
+    usual = await statistics(node, "DS2", analysis(PEOPLE, LDL, "ldl"))
+    stayed = set(usual) - set(after) if after else set()
+    return [f"{p[1]}: the two differ" for n, p, _ in SITES if p in stayed and truth(n) != truth(n, other)]
