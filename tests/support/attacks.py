@@ -17,7 +17,7 @@ from gdi.releases.disclosure.rules import Rule
 from node_gateway.epochs import admission, persons
 from node_gateway.epochs import command as epochs
 from node_gateway.epochs.command import EpochRefused
-from node_gateway.release import budget, public, question
+from node_gateway.release import budget, public, question, verdict
 from node_gateway.release import service as release_service
 from node_gateway.review.service import Reviews
 from tests.support.disclosure_node import PEOPLE, DisclosureNode, cohort, rows_of
@@ -128,7 +128,7 @@ def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
         "waiting": [(Reviews, "needed", lambda *_: False)],
         "changed-files": [(question, "expect_unchanged", _nothing)],
         "recheck": [(Reviews, "_still_open", _nothing)],
-        "rounding": [(public, "TOLD_FROM", 0), (public, "TOLD_TO", 1), (release_service, "shown", _all_withheld)],
+        "rounding": [(public, "TOLD_FROM", 0), (public, "TOLD_TO", 1), (verdict, "shown", _all_withheld)],
         "order": [(table, "sorted", list)],
         "patterns": [(table, "_PATTERNS", {})],
         "arithmetic": [(table, "why_not_one", lambda _: "")],

@@ -68,7 +68,7 @@ async def statistics(node: DisclosureNode, dataset: str, data: bytes, **how: Any
         _, _answer, caller = await node.ask(dataset, data, kind="variant-statistics", **how)
     except REFUSED:
         return {}
-    content, _ = await node.releases.open(caller.run, "counts")
+    content = await node.content(caller.run)
     rows = [line.split("\t") for line in content.decode().splitlines()[2:]]
     return {(one[0], int(one[1]), one[2], one[3]): [float(number) for number in one[4:]] for one in rows}
 

@@ -184,8 +184,13 @@ class DisclosureNode:
         return await self.published(caller.run, answer)
 
     async def published(self, run: str, answer: dict[str, Any]) -> Answer:
-        data, _ = await self.releases.open(run, "counts")
-        return Answer(json.loads(data), answer)
+        return Answer(json.loads(await self.content(run)), answer)
+
+    async def content(self, run: str) -> bytes:
+        """The bytes that were published."""
+        file = self.folder / f"{run}.published"
+        await self.releases.open(run, "counts", file)
+        return file.read_bytes()
 
 
 @asynccontextmanager
