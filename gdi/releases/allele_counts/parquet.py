@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from gdi.contracts.variants import ALTERNATE, BASES, CONTIG, MAX_POS, REFERENCE, WITHHELD, normal
+from gdi.releases import parquet_pages
 from gdi.releases.allele_counts.table import FIELDS, MAX_CHROMS, MAX_COUNT
 from gdi.releases.columns import ABOUT, BATCH
 from gdi.releases.disclosure.variants import contig
@@ -32,8 +33,11 @@ _LETTERS = list(BASES)
 def about(file: Path, schema: dict[str, Any], form: str) -> dict[str, Any]:
     """The JSON of the file's metadata. FormatError where the columns or the format are others."""
     try:
+        parquet_pages.look(file)
         found = pl.read_parquet_schema(file)
         text = pl.read_parquet_metadata(file).get(ABOUT, "")
+    except parquet_pages.TooLargeError as error:
+        raise FormatError(str(error)) from None
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise FormatError("it is no Parquet file that can be read") from error
     if list(found.items()) != list(pl.Schema(schema).items()):

@@ -2,6 +2,7 @@
 refused. Random tables go through both checks.
 """
 
+import contextlib
 import io
 import json
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from gdi.releases import parquet_pages
 from gdi.releases.allele_counts import parquet
 from gdi.releases.allele_counts.column_check import CELL_SCHEMA, AlleleCountsColumns
 from gdi.releases.allele_counts.judgement import CELL, KEYED
@@ -247,4 +249,22 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     assert "more than 1 rows" in why(file, 1)
     whole = file.read_bytes()
     file.write_bytes(whole[:10] + bytes(100) + whole[110:])
-    assert "damaged" in why(file)
+    assert "can be read" in why(file)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    rows = pl.DataFrame([GOOD] * 40_000, schema=parquet.SCHEMA)
+    long = pl.Series([f"{n:06d}" + "A" * 10_000 for n in range(40_000)])
+    about = {ABOUT: json.dumps({"format": parquet.FORMAT})}
+    rows.with_columns(ref=long).write_parquet(file, metadata=about, row_group_size=40_000)
+    assert file.stat().st_size < 4_000_000
+    with pytest.raises(FormatError, match="unpacks to more than"):
+        AlleleCountsColumns().judge(file, tmp_path, Rules(FLOOR, 10), PastColumns(), None)
+    rows.with_columns(pos=pl.int_range(1, 40_001, dtype=pl.Int32, eager=True)).write_parquet(file, metadata=about)
+    assert AlleleCountsColumns().judge(file, tmp_path, Rules(FLOOR, 10), PastColumns(), None).released == 40_000
+    whole = file.read_bytes()
+    for at in range(len(whole) - 400, len(whole), 3):  # a footer that is wrong in one byte never ends the process
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        with contextlib.suppress(parquet_pages.TooLargeError):
+            parquet_pages.look(file)
