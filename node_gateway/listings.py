@@ -53,7 +53,7 @@ class Listings:
 
     async def paths(self, run: str, dataset: str, token: str) -> list[str]:
         """The paths of all files of a dataset. SdaRefusal."""
-        return [file.path for file in (await self._of(run, SdaUrl(dataset, ""), token)).files.all()]
+        return [file.path for file in (await self._of(run, SdaUrl.of(dataset, ""), token)).files.all()]
 
     async def _of(self, run: str, file: SdaUrl, token: str, *, fresh: bool = False) -> _Kept:
         kept = self._kept.get((run, file.dataset))

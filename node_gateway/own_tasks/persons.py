@@ -165,7 +165,7 @@ class PersonLists:
             raise SdaRefusal("NotFound", f"{described.dataset} has {len(paths)} VCF files, not 1 to {MAX_FILES}")
         if described.samples is not None:
             paths.append(described.samples.file)
-        return [SdaUrl(described.dataset, path) for path in paths]
+        return [SdaUrl.of(described.dataset, path) for path in paths]
 
     async def _state(self, dataset: str) -> str:
         known = await self.tasks.store.latest(OWN_RUN, _job(dataset), "1")

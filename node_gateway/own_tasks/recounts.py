@@ -127,7 +127,7 @@ class Recounts:
             described = self.policy.datasets.of(dataset)
             named = [one.path for one in described.files if one.format == "vcf"] if described else []
             paths = named or await self.listings.paths(caller.run, dataset, token)
-            files = [SdaUrl(dataset, path) for path in sorted(paths) if path.endswith(VCF)]
+            files = [SdaUrl.of(dataset, path) for path in sorted(paths) if path.endswith(VCF)]
             if not files or len(files) > MAX_FILES:
                 raise SdaRefusal(
                     "NotFound", f"{dataset} has {len(files)} VCF files; 1 to {MAX_FILES} are counted again"
