@@ -167,7 +167,7 @@ def _view(found: Results, run: m.Run | None, notes: list[str]) -> ResultsView:
             notes.append(f"The file {shown} cannot be shown ({type(error).__name__}): clear the task gather.")
     releases = [
         ReleaseView(
-            **r.model_dump(exclude={"signature", "url"}),
+            **r.model_dump(exclude={"signature", "suffix", "url"}),
             title=(kept.release_titles.get(r.name) if kept else None) or r.name,
             unit=r.unit,
             reasons=r.reasons,

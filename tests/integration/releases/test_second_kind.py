@@ -149,7 +149,7 @@ def test_at_the_coordinator_it_is_gathered_shown_and_packed(
     settings.cache_clear()
     try:
         found = find(run.id)
-        shown = api._shown(found, run, [])
+        shown = api._view(found, run, []).model_dump(exclude_none=True)
         assert shown["answer"] == {
             "columns": ["QUESTION", "YES", "NO"],
             "rows": [["smoker", 50, 80], ["tall", None, None]],
