@@ -269,38 +269,38 @@ def columns_of(run: Run) -> pl.DataFrame:
 
 
 def test_parquet_is_checked_signed_and_remembered_as_text_is(world: World) -> None:
-    run = world.new_run(datasets=("DS-10",))
+    run = world.new_run(datasets=("DS-20",))
     told = ask_columns(world, run, [row(1), row(2, het=3, hom_alt=0), row(3, hom_alt=0)])
     assert told.status_code == 200, told.text
     assert (
         told.json()["sites_released"] == 2 and told.json()["sha256"] == hashlib.sha256(fetch(run).content).hexdigest()
     )
     assert columns_of(run)["pos"].to_list() == [1, 3]
-    later = world.new_run(datasets=("DS-10",))
+    later = world.new_run(datasets=("DS-20",))
     ask(world, later, [row(1), row(2, het=30), row(3, het=30)])
     rows = fetch(later).json()["sites"]
     assert [(one["pos"], one["ac_min"]) for one in rows] == [(1, 40), (3, 20)], "as it left before, and rare before"
-    both = world.new_run(datasets=("DS-10", "DS-11"))
+    both = world.new_run(datasets=("DS-20", "DS-21"))
     ask_columns(world, both, [row(1, hom_ref=72), row(3, hom_ref=72, het=22, hom_alt=0)])
     found = columns_of(both)
     exact = dict(found.select("pos", pl.col("ac_min") == pl.col("ac_max")).iter_rows())
-    assert exact == {1: False, 3: False}, "10 and 2 people of DS-11 carry the allele"
-    after = world.new_run(datasets=("DS-10", "DS-11"))
+    assert exact == {1: False, 3: False}, "10 and 2 people of DS-21 carry the allele"
+    after = world.new_run(datasets=("DS-20", "DS-21"))
     ask_columns(world, after, [row(1, hom_ref=70), row(3, hom_ref=70, het=30, hom_alt=0), row(9)])
     assert columns_of(after).filter(pl.col("pos") < 9).equals(found)
-    wrong = ask_columns(world, world.new_run(datasets=("DS-10",)), [row(3), row(1)])
+    wrong = ask_columns(world, world.new_run(datasets=("DS-20",)), [row(3), row(1)])
     assert wrong.status_code == 422 and "not sorted" in wrong.json()["reasons"][0]
 
     cells = next(o["Key"] for o in world.s3.client.list_objects_v2(Bucket="releases", Prefix=run.id)["Contents"])
     cells = cells.removesuffix(".cells.parquet") + ".cells.parquet"
     kept = world.s3.client.get_object(Bucket="releases", Key=cells)["Body"].read()
     world.s3.client.delete_object(Bucket="releases", Key=cells)
-    lost = ask(world, world.new_run(datasets=("DS-10",)), [row(4)])
+    lost = ask(world, world.new_run(datasets=("DS-20",)), [row(4)])
     assert (lost.status_code, slug(lost)) == (503, "ledger-incomplete"), "what cannot be read is not nothing"
     world.s3.client.put_object(Bucket="releases", Key=cells, Body=kept[:-1] + b"x")
-    assert slug(ask_columns(world, world.new_run(datasets=("DS-10",)), [row(4)])) == "ledger-incomplete"
+    assert slug(ask_columns(world, world.new_run(datasets=("DS-20",)), [row(4)])) == "ledger-incomplete"
     world.s3.client.put_object(Bucket="releases", Key=cells, Body=kept)
-    assert ask_columns(world, world.new_run(datasets=("DS-10",)), [row(4)]).status_code == 200
+    assert ask_columns(world, world.new_run(datasets=("DS-20",)), [row(4)]).status_code == 200
 
 
 def test_parquet_waits_for_a_person_and_counts_from_the_approval(world: World) -> None:
