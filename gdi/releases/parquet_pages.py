@@ -16,7 +16,7 @@ MAX_HEADER = 64 * 1024  # bytes of a page's header, which may hold its least and
 MAX_DEPTH = 16
 
 
-class TooLargeError(Exception):
+class UnfitParquetError(Exception):
     """It cannot be walked, or it would unpack to more than is looked at."""
 
 
@@ -85,7 +85,7 @@ class _Thrift:
 
 
 def look(file: Path) -> None:
-    """TooLargeError where a group of rows has too many rows, or would unpack to too many bytes."""
+    """UnfitParquetError where a group of rows has too many rows, or would unpack to too many bytes."""
     try:
         with file.open("rb") as opened:
             size = opened.seek(0, os.SEEK_END)
@@ -98,12 +98,12 @@ def look(file: Path) -> None:
             for group in _Thrift(opened.read(length)).struct()[4]:
                 _group(opened, group, size)
     except (KeyError, TypeError, ValueError, OSError, IndexError) as error:
-        raise TooLargeError("it is no Parquet file that can be read") from error
+        raise UnfitParquetError("it is no Parquet file that can be read") from error
 
 
 def _group(file: IO[bytes], group: dict[int, Any], size: int) -> None:
     if not 0 <= group[3] <= MAX_GROUP_ROWS:
-        raise TooLargeError(f"a group has more than {MAX_GROUP_ROWS} rows")
+        raise UnfitParquetError(f"a group has more than {MAX_GROUP_ROWS} rows")
     left = MAX_GROUP_BYTES
     for column in group[1]:
         about = column[3]
@@ -119,5 +119,5 @@ def _group(file: IO[bytes], group: dict[int, Any], size: int) -> None:
                 raise ValueError("a page has less than no bytes")
             left -= page[2]
             if left < 0:
-                raise TooLargeError(f"a group unpacks to more than {MAX_GROUP_BYTES} bytes")
+                raise UnfitParquetError(f"a group unpacks to more than {MAX_GROUP_BYTES} bytes")
             at += header.at + page[3]

@@ -20,7 +20,7 @@ from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.answer import MISSING_NODES
 from gdi.releases.columns import BATCH, ColumnMerge, is_parquet, write_batches
 from gdi.releases.kind import BadReleaseError, FormatError
-from gdi.releases.parquet_pages import TooLargeError
+from gdi.releases.parquet_pages import UnfitParquetError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LEAST_STEP = 4096  # rows of a node that are read at once, of many nodes
@@ -84,7 +84,7 @@ class NodeFile:
             about = parquet.about(self.file, SCHEMA | more, RELEASED)
             self.unlisted = merge.Unlisted.model_validate(about.get("unlisted"))
             self.spans = self._spans()
-        except (FormatError, TooLargeError, pl.exceptions.PolarsError, OSError, ValueError) as error:
+        except (FormatError, UnfitParquetError, pl.exceptions.PolarsError, OSError, ValueError) as error:
             raise self._bad(error) from None
 
     def _bad(self, error: Exception) -> BadReleaseError:

@@ -36,7 +36,7 @@ def about(file: Path, schema: dict[str, Any], form: str) -> dict[str, Any]:
         parquet_pages.look(file)
         found = pl.read_parquet_schema(file)
         text = pl.read_parquet_metadata(file).get(ABOUT, "")
-    except parquet_pages.TooLargeError as error:
+    except parquet_pages.UnfitParquetError as error:
         raise FormatError(str(error)) from None
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise FormatError("it is no Parquet file that can be read") from error
