@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
+# A spreadsheet would compute a cell that begins so; one that takes `;` for the separator, as where the comma is of
+# numbers, also what follows a `;`: a dataset's id may have both.
+FORMULA = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\t\r])")
 MOST_IN_PDF, MOST_IN_CSV = 2000, 20_000  # rows: 2,000 take about four seconds of CPU as PDF
 CELL = 300  # characters of a cell in the PDF
 
@@ -27,12 +30,12 @@ class TableReport:
 
 def as_csv(report: TableReport) -> bytes:
     """RFC 4180 in UTF-8, columns named in the first line. A cell that a spreadsheet would take for a formula begins
-    with an apostrophe.
+    with an apostrophe, what follows a `;` too.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(report.columns)
-    writer.writerows([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in row] for row in report.rows)
+    writer.writerows([FORMULA.sub(r"\1'", cell) for cell in row] for row in report.rows)
     return out.getvalue().encode()
 
 

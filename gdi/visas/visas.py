@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
-from urllib.parse import unquote
 
 import httpx
 import jwt
 
 from gdi.contracts.refusals import VisaReason
 from gdi.kit.jose import ALGORITHMS, BROKEN, RemoteKeys, TokenError, decoded, same_type
+from gdi.visas import links
 from gdi.visas.conditions import conditions_met
 from gdi.visas.issuer import VisaIssuer
 
@@ -79,10 +79,14 @@ class Visa:
     conditions: Any
     token: str = field(default="", repr=False)  # as it was signed
     link: str = field(default="", repr=False)  # the LinkedIdentities visa by which it is this person's
+    jku: str = ""
+    sub: str = ""  # whose it is: another identity of the person's where there is a `link`
 
     def summary(self) -> dict[str, Any]:
         """What the audit keeps of it."""
+        whose = {"sub": self.sub} if self.link else {}
         return {
+            **whose,
             "iss": self.iss,
             "type": self.type,
             "value": self.value,
@@ -95,8 +99,11 @@ class Visa:
 
 @dataclass
 class Passport:
-    """What came of a user's visas: the accepted, and for each value the reasons of those that were not."""
+    """What came of a user's visas: the accepted, and for each value the reasons of those that were not. `people`: the
+    user and all their linked identities, to each of which a stop or a veto may be.
+    """
 
+    people: frozenset[str] = frozenset()
     visas: list[Visa] = field(default_factory=list)
     failures: dict[str, list[VisaReason]] = field(default_factory=dict)
 
@@ -129,7 +136,9 @@ class Passport:
         """
         found = [visa for visa in (self.access(dataset) for dataset in datasets) if isinstance(visa, Visa)]
         beside = [v for v in self.visas if not v.conditions and v.type != "ControlledAccessGrants"]
-        beside.sort(key=lambda visa: visa.type != "AffiliationAndRole")  # a node's veto of organisations looks at them
+        beside.sort(
+            key=lambda visa: visa.type not in ("AffiliationAndRole", links.TYPE)
+        )  # a node's vetoes look at them
         found += beside[:MAX_BESIDE]
         return list(dict.fromkeys(token for visa in found for token in (visa.token, visa.link) if token))
 
@@ -167,39 +176,27 @@ class Visas:
                 others.append(token)
             else:
                 found.failures.setdefault(_claimed_value(token), []).append(outcome)
-        links = self._links(found.visas)
+        known = links.linked(found.visas, self._trusted())
+        found.people = frozenset({subject, *(sub for sub, _ in known)})
         for token in others:
-            other = await self._linked(token, links)
+            other = await self._linked(token, known)
             if isinstance(other, Visa):
                 found.visas.append(other)
             else:
                 found.failures.setdefault(_claimed_value(token), []).append(other)
         return found
 
-    def _links(self, visas: list[Visa]) -> dict[tuple[str, str], Visa]:
-        """(sub, iss) of the subject's other identities, by the visa that names them. One step: what those are linked
-        with in turn does not count.
-        """
-        may = {issuer.iss for issuer in self._trusted() if issuer.links}
-        links: dict[tuple[str, str], Visa] = {}
-        for visa in visas:
-            if visa.type == "LinkedIdentities" and visa.iss in may and not visa.conditions:
-                for identity in _identities(visa.value):
-                    if identity not in links or links[identity].ends_at < visa.ends_at:
-                        links[identity] = visa
-        return links
-
-    async def _linked(self, token: str, links: dict[tuple[str, str], Visa]) -> Visa | VisaReason:
+    async def _linked(self, token: str, known: dict[links.Identity, Visa]) -> Visa | VisaReason:
         """The visa of another identity, for as long as both it and the link hold."""
         claims = jwt.decode(token, options={"verify_signature": False})  # `_visa` proved it, and proves it again
         identity = (str(claims.get("sub")), str(claims.get("iss")))
-        link = links.get(identity)
+        link = known.get(identity)
         if link is None:
             return "wrong-subject"
         outcome = await self._visa(token, identity[0])
         if not isinstance(outcome, Visa):
             return outcome
-        if outcome.type == "LinkedIdentities":
+        if outcome.type == links.TYPE:
             return "wrong-subject"
         return replace(outcome, ends_at=min(outcome.ends_at, link.ends_at), link=link.token)
 
@@ -267,6 +264,8 @@ class Visas:
             float(asserted),
             ends,
             visa.get("conditions"),
+            jku=issuer.jku,
+            sub=claims["sub"],
         )
 
     def _issuer(self, iss: object, jku: object) -> VisaIssuer | None:
@@ -276,14 +275,6 @@ class Visas:
         if jku not in self._keys:
             self._keys[jku] = RemoteKeys(jku, self._http)
         return self._keys[jku]
-
-
-def _identities(value: str) -> list[tuple[str, str]]:
-    """(sub, iss) of a LinkedIdentities visa's value: `sub,iss` with both parts percent-encoded, `;` between (GA4GH
-    Passport 1.2). An entry of another form is none.
-    """
-    pairs = [entry.split(",") for entry in value.split(";")]
-    return [(unquote(pair[0]), unquote(pair[1])) for pair in pairs if len(pair) == 2 and all(pair)]
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

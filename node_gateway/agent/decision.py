@@ -74,8 +74,9 @@ def need_placement(policy: Policy) -> None:
 
 
 def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
-    """The node's veto over what the centre approved."""
-    if user in policy.veto.users:
+    """The node's veto over what the centre approved. It is of a person, by whichever of their identities they come."""
+    people = {user, *passport.people}
+    if not people.isdisjoint(policy.veto.users):
         raise RefusedOrder("user-vetoed", "This node does not serve this user.")
     homes = {_domain(v.value) for v in passport.visas if v.type == AFFILIATION} - {""}
     if policy.veto.organisations and not homes:  # else who leaves the visa out is served
@@ -83,7 +84,7 @@ def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
             "organisation-vetoed",
             "This node vetoes organisations, and no AffiliationAndRole visa says which one is this user's.",
         )
-    domains = {_domain(user), *homes}
+    domains = {*map(_domain, people), *homes}
     if domains & {name.lower() for name in policy.veto.organisations}:
         raise RefusedOrder("organisation-vetoed", "This node does not serve this user's organisation.")
     projects = {v.value for v in passport.visas if v.type in policy.veto.project_visas}

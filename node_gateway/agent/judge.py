@@ -78,9 +78,9 @@ class Judge:
         """What runs, and when the first visa ends. RefusedOrder."""
         policy = self.policy.current()
         run = claims.run if isinstance(claims, OrderClaims) else ""
-        if (why := await self.orders.stopped(run, claims.sub)) is not None:
-            raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
+        if (why := await self.orders.stopped(run, passport.people)) is not None:
+            raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         admitted = await asyncio.to_thread(
             decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None
         )
@@ -93,6 +93,7 @@ class Judge:
         found = {dataset: passport.access(dataset) for dataset in claims.datasets}
         return {
             dataset: f"{dataset}: {visa.source} ({visa.by or visa.iss}), until {date(visa.ends_at)}"
+            + (f", of {visa.sub}" if visa.link else "")
             for dataset, visa in found.items()
             if isinstance(visa, Visa)
         }

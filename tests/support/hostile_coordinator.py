@@ -27,10 +27,12 @@ from gdi.visas.visas import Visas
 from node_gateway.agent.decision import RefusedOrder
 from node_gateway.agent.duties import wanted_releases
 from node_gateway.agent.judge import Judge
+from node_gateway.audit import Audit
 from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
+from node_gateway.stops import NodeStops
 
 _MADE = Path(tempfile.mkdtemp(prefix="gdi-gateway-db-"))
 BROKER, NODE, USER = "https://broker.test", "node-a", "alice@lifescience-ri.eu"
@@ -96,6 +98,7 @@ class Attempt:
     aud: str = NODE
     lifetime: float = 600
     described: bool = True
+    stopped: str = ""  # a person whom the node's access committee stopped
     before: int = 0  # an attempt that the node took before
     sent: int = 1  # how often it comes
 
@@ -162,6 +165,8 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
         return httpx.Response(200, content=json.dumps({"keys": [KEYS[k].jwk() for k in sets[str(request.url)]]}))
 
     database = await _database(folder)
+    if attempt.stopped:
+        await NodeStops(database, Audit(database)).make("member", person=attempt.stopped, reason="why not")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         policies = PolicyFile(folder / "policy.yaml")
         judge = Judge(

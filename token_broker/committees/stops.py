@@ -25,11 +25,11 @@ class Stops:
 
     # --- asked at each admission and each token --------------------------------------------------
 
-    async def of_person(self, user: str, datasets: Iterable[str]) -> dict[str, Stop]:
-        """The stop by which this person may not use a dataset, by dataset. A committee that is not enrolled any more
-        stops nobody.
+    async def of_person(self, people: Iterable[str], datasets: Iterable[str]) -> dict[str, Stop]:
+        """The stop by which this person may not use a dataset, by dataset; `people`: all of their identities. A
+        committee that is not enrolled any more stops nobody.
         """
-        query = sa.select(stops).where(stops.c.person == user, stops.c.lifted_at.is_(None))
+        query = sa.select(stops).where(stops.c.person.in_(sorted(people)), stops.c.lifted_at.is_(None))
         async with self._store.read() as c:
             rows = list((await c.execute(query)).mappings())
         found: dict[str, Stop] = {}
@@ -47,7 +47,7 @@ class Stops:
         if row is not None:
             raise stopped("this run", as_stop(row))
         if known is not None:
-            for dataset, stop in (await self.of_person(known.owner, known.datasets)).items():
+            for dataset, stop in (await self.of_person([known.owner], known.datasets)).items():
                 raise stopped(f"your use of {dataset}", stop)
 
     # --- made, lifted, listed by members ---------------------------------------------------------

@@ -66,8 +66,9 @@ class Uses:
 
 
 def _claim(claim: str) -> sa.ColumnElement[bool]:
+    """As `Committee.covers` has it: SQLite's LIKE would take `egad…` for `EGAD*`, other people's text among it."""
     if claim.endswith("*"):
-        return audit.c.dataset.startswith(claim[:-1], autoescape=True)
+        return sa.func.substr(audit.c.dataset, 1, len(claim) - 1) == claim[:-1]
     return audit.c.dataset == claim
 
 

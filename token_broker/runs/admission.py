@@ -14,7 +14,7 @@ from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import SENTENCES, Visa, Visas
 from token_broker.audit import Audit
-from token_broker.committees.stops import Stops
+from token_broker.committees.stops import Stops, stopped
 from token_broker.enrolment import EnrolmentFile
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 
@@ -43,15 +43,15 @@ class Admission:
         refusals: list[AccessRefusal] = []
         items: dict[str, PlanItem] = {}
         unclear: list[str] = []
-        stopped = await self._stops.of_person(user, datasets)
+        halted = await self._stops.of_person(passport.people, datasets)
         for dataset in datasets:
             node = enrolment.node_of(dataset)
             if node is None:
                 check = "Check the dataset's id in the catalogue."
                 refusals.append(AccessRefusal(dataset=dataset, node=None, reason="unknown-dataset", how_to_apply=check))
                 continue
-            if dataset in stopped:
-                ask = f"Ask the access committee {stopped[dataset].committee}."
+            if dataset in halted:
+                ask = f"Ask the access committee {halted[dataset].committee}."
                 refusals.append(AccessRefusal(dataset=dataset, node=node.id, reason=STOPPED, how_to_apply=ask))
                 continue
             found = passport.access(dataset)
@@ -105,8 +105,12 @@ class Admission:
         return [items[node] for node in sorted(items)]
 
     async def visas(self, *, grant: str, user: str, datasets: list[str]) -> list[str]:
-        """The signed visas by which the user may read these datasets now. 403 `access-denied` where one is missing."""
+        """The signed visas by which the user may read these datasets now. 403 `access-denied` where one is missing,
+        `stopped-by-committee` where the person is stopped, by one of their identities.
+        """
         passport = await self._visas.passport(await self._userinfo(grant, user), user)
+        for dataset, stop in (await self._stops.of_person(passport.people, datasets)).items():
+            raise stopped(f"your use of {dataset}", stop)
         for dataset in datasets:
             found = passport.access(dataset)
             if not isinstance(found, Visa):

@@ -109,3 +109,7 @@ def test_a_report_takes_any_text() -> None:
     report = TableReport("Ünïcode ☃", [("who", "日本")], ["a", "b"], [[t, t] for t in texts], [1, 2])
     assert as_pdf(report).startswith(b"%PDF")
     assert as_csv(report).decode().count("\r\n") == 7
+    split = TableReport(
+        "", [], ["a"], [["EGAD;=HYPERLINK(A1)"], ["EGAD;x=1"]], [1]
+    )  # as a spreadsheet in Berlin reads it
+    assert as_csv(split) == b"a\r\nEGAD;'=HYPERLINK(A1)\r\nEGAD;x=1\r\n"

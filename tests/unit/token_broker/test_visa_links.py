@@ -84,6 +84,34 @@ def test_nothing_else_makes_two_identities_one(tokens: list[str], more: dict[str
     assert passport(*tokens, **more).access(DATASET) == reason
 
 
+def test_an_issuer_links_with_the_key_set_that_may() -> None:
+    """Two key sets of one issuer are enrolled; the other one's word makes nobody another's."""
+
+    async def story(may: bool) -> Passport:
+        def answer(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, json={"keys": [jwk(EC if str(request.url) == JKU else OTHER)]})
+
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            trusted = [
+                VisaIssuer(iss=ISS, jku=JKU, links=not may),
+                VisaIssuer(iss=ISS, jku=HOME_JKU, links=may),
+                VisaIssuer(iss=HOME, jku=HOME_JKU),
+            ]
+            said = {"type": "LinkedIdentities", "value": LINKED, "by": "system"}
+            tokens = [signed({"jku": HOME_JKU}, {}, said, key=OTHER), theirs()]
+            return await Visas(http, lambda: trusted).passport({"ga4gh_passport_v1": tokens}, USER)
+
+    assert asyncio.run(story(may=False)).access(DATASET) == "wrong-subject"
+    assert isinstance(visa := asyncio.run(story(may=True)).access(DATASET), Visa)
+    assert visa.summary()["sub"] == OTHER_ME
+
+
+def test_the_person_is_all_their_identities_and_nobody_elses() -> None:
+    assert passport(link()).people == {USER, OTHER_ME}
+    assert passport(theirs()).people == passport(link(), links=False).people == {USER}
+    assert passport(link(claims={"sub": "eve@example.org"}), theirs()).people == {USER}
+
+
 def test_a_link_does_not_lead_on_to_a_third_identity() -> None:
     on = theirs(type="LinkedIdentities", value="third,https%3A%2F%2Fvisas.example%2F", by="system")
     third = signed({}, {"sub": "third"}, {})
