@@ -15,6 +15,7 @@ from sqlalchemy import RowMapping
 from gdi.contracts.notices import NoticeChoice, NoticeSettings
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.problem import ProblemError
+from gdi.kit.rate_limit import Rate, RateLimit
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from token_broker.audit import Audit
@@ -26,6 +27,7 @@ from token_broker.notices.webhook import check_url
 from token_broker.tokens.token_refresher import provider_away
 from token_broker.tokens.vault import CasConflict, Vault, VaultUnavailable
 
+WEBHOOKS = Rate(6, 6)  # of a person, looked up a minute, as a name server may answer late
 ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
 
 
@@ -35,6 +37,7 @@ class NoticeChoices:
     ) -> None:
         self._store, self._vault, self._oidc, self._audit = store, vault, oidc, audit
         self._mail, self._private = mail, private
+        self._limit = RateLimit()
 
     async def get(self, owner: str) -> NoticeSettings:
         row = await self._row(owner)
@@ -47,6 +50,7 @@ class NoticeChoices:
         """422 where mail cannot be sent or the provider knows no address, or the webhook may not be called."""
         address = await self._address(owner, access_token) if choice.email else ""
         if choice.webhook is not None:
+            self._limit.take("webhooks of this user", owner, WEBHOOKS)
             await check_url(choice.webhook, private=self._private)
         known = await self._row(owner)
         new = choice.webhook is not None and (known is None or known["webhook"] != choice.webhook)
@@ -86,7 +90,7 @@ class NoticeChoices:
         except OAuthUnavailable as error:
             raise provider_away(error) from None
         address = userinfo.get("email")
-        proven = userinfo.get("sub") == owner and userinfo.get("email_verified") is not False
+        proven = userinfo.get("sub") == owner and userinfo.get("email_verified", True) is True
         if not proven or not isinstance(address, str) or not ADDRESS.fullmatch(address):
             raise _refused("The identity provider knows no proven e-mail address of yours.", "Add one there.")
         return address

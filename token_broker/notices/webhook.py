@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -19,6 +21,12 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
 
 SECONDS, MAX_ANSWER = 10.0, 64 * 1024
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that IANA gives to the Internet
+# What a node of this network may be reached by from there all the same: 6to4 (an IPv4 address is in it), documentation.
+NOT_CALLED = [ipaddress.IPv6Network(name) for name in ("2002::/16", "3fff::/20")]
+# A name server that answers late holds these threads, not those by which the broker finds Vault, database and provider.
+AT_ONCE = 16
+LOOKUPS, FREE = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook-lookup"), threading.BoundedSemaphore(AT_ONCE)
 
 
 class NotDelivered(Exception):
@@ -46,12 +54,7 @@ async def check_url(url: str, *, private: bool) -> str:
         host, port = None, 0
     if host is None or not (private or url.startswith("https://")):
         raise ProblemError(422, "bad-notice", "A webhook's address begins with https://.", action="Correct it.")
-    try:
-        loop = asyncio.get_running_loop()
-        found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), SECONDS)
-    except (OSError, TimeoutError, UnicodeError):
-        raise ProblemError(422, "bad-notice", "The webhook's host has no address.", action="Correct it.") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = await _addresses(host, port)
     if not private and not all(_public(address) for address in addresses):
         raise ProblemError(
             422,
@@ -62,10 +65,32 @@ async def check_url(url: str, *, private: bool) -> str:
     return addresses[0]
 
 
+async def _addresses(host: str, port: int) -> list[str]:
+    """ProblemError 422 where it has none; 429 where too many hosts are looked up at once."""
+    if not FREE.acquire(blocking=False):
+        why = "Too many webhooks' hosts are looked up at once."
+        raise ProblemError(429, "too-many-requests", why, action="Send it again in a minute.", retry_after=60)
+    lookup = asyncio.get_running_loop().run_in_executor(LOOKUPS, _found, host, port)
+    lookup.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits any more
+    try:
+        return await asyncio.wait_for(asyncio.shield(lookup), SECONDS)
+    except (OSError, TimeoutError, UnicodeError):
+        raise ProblemError(422, "bad-notice", "The webhook's host has no address.", action="Correct it.") from None
+
+
+def _found(host: str, port: int) -> list[str]:
+    try:
+        return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    finally:
+        FREE.release()
+
+
 def _public(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_global and not (mapped or found).is_multicast
+    """Not so: NAT64 (`64:ff9b::`), site-local and IPv4-compatible addresses, which lead into this network as well."""
+    found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or found
+    elsewhere = found.version == 6 and (found not in GLOBAL_UNICAST or any(found in one for one in NOT_CALLED))
+    return found.is_global and not found.is_multicast and not elsewhere
 
 
 async def post(url: str, key: bytes, notice: str, timestamp: int, body: bytes, *, private: bool) -> None:

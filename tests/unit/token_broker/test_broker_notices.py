@@ -273,6 +273,7 @@ async def test_an_address_is_the_providers_own_and_proven(world: NoticeWorld) ->
         {"sub": ALICE},
         {"sub": "bob@lifescience-ri.eu", "email": "bob@example.org"},
         {"sub": ALICE, "email": "alice@example.org", "email_verified": False},
+        {"sub": ALICE, "email": "alice@example.org", "email_verified": "false"},
         {"sub": ALICE, "email": "alice@example.org\r\nBcc: everybody@example.org"},
         {"sub": ALICE, "email": ["alice@example.org"]},
     ):
@@ -289,6 +290,11 @@ async def test_an_address_is_the_providers_own_and_proven(world: NoticeWorld) ->
         "https://127.0.0.1/",
         "https://[::1]/",
         "https://[::ffff:10.0.0.1]/",
+        "https://[64:ff9b::a9fe:a9fe]/",  # 169.254.169.254, by NAT64
+        "https://[64:ff9b:1::7f00:1]/",
+        "https://[2002:7f00:1::]/",
+        "https://[::127.0.0.1]/",
+        "https://[fec0::1]/",
         "https://10.1.2.3:8443/x",
         "https://169.254.169.254/latest/meta-data",
         "https://localhost/",

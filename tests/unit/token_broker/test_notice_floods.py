@@ -1,0 +1,130 @@
+"""One person's webhook keeps nobody waiting: neither those who are told something else, nor the broker's own lookups of
+Vault, provider and database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import sqlalchemy as sa
+
+from gdi.contracts.notices import NoticeChoice
+from gdi.kit.problem import ProblemError
+from gdi.oauth.client import OAuthClient
+from token_broker.audit import Audit
+from token_broker.db.store import BrokerDatabase, notice_choices, notices
+from token_broker.notices import outbox as rooms
+from token_broker.notices import webhook
+from token_broker.notices.choices import WEBHOOKS, NoticeChoices
+from token_broker.notices.outbox import OF_ONE, Outbox
+from token_broker.notices.webhook import NotDelivered, check_url
+from token_broker.tokens.vault import Vault, VaultRecord
+
+SLOW = "https://slow.example/x"
+
+
+class KeyVault:
+    async def read(self, path: str) -> VaultRecord:
+        return VaultRecord({"key": "aw=="}, 1)
+
+    async def write(self, path: str, data: dict[str, Any], *, cas: int) -> int:
+        return 2
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[BrokerDatabase]:
+    found = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path}/broker.db")
+    await found.create()
+    yield found
+    await found.close()
+
+
+def choices_of(store: BrokerDatabase) -> NoticeChoices:
+    vault, oidc = cast(Vault, KeyVault()), cast(OAuthClient, None)
+    return NoticeChoices(store, vault, oidc, Audit(store), mail=False, private=True)
+
+
+@pytest.fixture
+def late_names(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """A name server that answers when the test is over."""
+    over, known = threading.Event(), socket.getaddrinfo
+
+    def found(host: Any, *more: Any, **options: Any) -> Any:
+        if host != "slow.example":
+            return known(host, *more, **options)
+        over.wait(30)
+        raise socket.gaierror(-3, "try again")
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    yield  # type: ignore[misc]
+    over.set()
+
+
+async def test_a_name_server_that_is_late_holds_no_lookup_of_the_brokers(
+    late_names: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "SECONDS", 0.5)
+    asked = [asyncio.create_task(check_url(SLOW, private=False)) for _ in range(100)]
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+    assert time.monotonic() - began < 0.4
+    told = [error for error in await asyncio.gather(*asked, return_exceptions=True) if isinstance(error, ProblemError)]
+    slugs = [error.slug for error in told]
+    assert (slugs.count("bad-notice"), slugs.count("too-many-requests")) == (webhook.AT_ONCE, 100 - webhook.AT_ONCE)
+
+
+async def test_a_person_chooses_so_many_webhooks_a_minute(store: BrokerDatabase) -> None:
+    choices = choices_of(store)
+    for number in range(int(WEBHOOKS.burst)):
+        await choices.put("alice", "token", NoticeChoice(webhook=f"http://127.0.0.1/{number}"))
+    with pytest.raises(ProblemError) as refused:
+        await choices.put("alice", "token", NoticeChoice(webhook="http://127.0.0.1/x"))
+    assert refused.value.slug == "too-many-requests"
+    await choices.put("bob", "token", NoticeChoice(webhook="http://127.0.0.1/x"))
+    await choices.put("alice", "token", NoticeChoice())  # to be told nothing is always taken
+
+
+async def test_a_webhook_that_hangs_keeps_nobody_else_waiting(
+    store: BrokerDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, told = time.time(), []
+    people = {f"mallory{n}": 40 for n in range(3)} | {"alice": 1}
+    async with store.write() as c:
+        for owner, count in people.items():
+            chosen = {"owner": owner, "kinds": ["run-failed"], "webhook": f"http://{owner}.example/", "address": ""}
+            await c.execute(notice_choices.insert().values(**chosen, problem="", changed_at=now))
+            row = {"owner": owner, "kind": "run-failed", "workflow": "", "way": "webhook", "state": "waiting"}
+            rows = [
+                {
+                    **row,
+                    "id": f"{owner}-{n}",
+                    "subject": f"r-{n:020x}",
+                    "made_at": now,
+                    "next_at": now - count,
+                    "tries": 0,
+                }
+                for n in range(count)
+            ]
+            await c.execute(notices.insert(), rows)
+
+    async def post(url: str, *_: Any, **__: Any) -> None:
+        await asyncio.sleep(0.3 if "mallory" in url else 0)
+        if "mallory" in url:
+            raise NotDelivered("The webhook does not answer.")
+        told.append(time.monotonic())
+
+    monkeypatch.setattr(rooms, "post", post)
+    outbox, began = Outbox(store, choices_of(store), None, None, private=True), time.monotonic()
+    await outbox.send()
+    assert len(told) == 1 and told[0] - began < 1.0  # one after the other it would be 12 s at least
+    async with store.read() as c:
+        tried = sa.select(notices.c.owner, sa.func.count()).where(notices.c.tries > 0).group_by(notices.c.owner)
+        assert dict((await c.execute(tried)).tuples().all()) == dict.fromkeys(people, OF_ONE) | {"alice": 1}
