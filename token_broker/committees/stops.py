@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 from gdi.contracts.committees import CommitteeStop, Stop, StoppedRun
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
-from token_broker.db.store import BrokerDatabase, runs, stops
+from token_broker.db.store import BrokerDatabase, audit, runs, stops
 from token_broker.enrolment import Committee, EnrolmentFile
 
 MOST = 1000  # open runs that one stop ends, and stops that one list shows
@@ -44,10 +44,13 @@ class Stops:
             row = (await c.execute(sa.select(stops).where(stops.c.run == run).limit(1))).mappings().first()
             mine = sa.select(runs.c.owner, runs.c.datasets).where(runs.c.id == run)
             known = (await c.execute(mine)).first()
+            whose = audit.c.visa["sub"].as_string()  # of visas that are a linked identity's
+            linked = sa.select(whose).where(audit.c.run == run, audit.c.action == "run.admit", whose.is_not(None))
+            others = (await c.execute(linked.distinct())).scalars().all() if row is None else []
         if row is not None:
             raise stopped("this run", as_stop(row))
         if known is not None:
-            for dataset, stop in (await self.of_person([known.owner], known.datasets)).items():
+            for dataset, stop in (await self.of_person({known.owner, *others}, known.datasets)).items():
                 raise stopped(f"your use of {dataset}", stop)
 
     # --- made, lifted, listed by members ---------------------------------------------------------

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from gdi.contracts.committees import CommitteeStop
+from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.committees.stops import Stops
 from token_broker.committees.uses import UseFilter, Uses
-from token_broker.db.store import BrokerDatabase
+from token_broker.db.store import BrokerDatabase, runs
 from token_broker.enrolment import Committee, EnrolmentFile
 
 COMMITTEE = Committee(name="dac-a", members=["bob"], datasets=["EGAD*"])
@@ -27,13 +28,34 @@ async def store(tmp_path: Path) -> AsyncIterator[BrokerDatabase]:
     await found.close()
 
 
-async def test_a_stop_is_of_the_person_by_whichever_identity(store: BrokerDatabase, tmp_path: Path) -> None:
-    file = tmp_path / "enrolment.yaml"
+def stops_of(store: BrokerDatabase, folder: Path) -> Stops:
+    file = folder / "enrolment.yaml"
     file.write_text("committees: [{name: dac-a, members: [bob], datasets: ['EGAD*']}]\n")
-    stops = Stops(store, EnrolmentFile(file), Audit(store))
+    return Stops(store, EnrolmentFile(file), Audit(store))
+
+
+async def test_a_stop_is_of_the_person_by_whichever_identity(store: BrokerDatabase, tmp_path: Path) -> None:
+    stops = stops_of(store, tmp_path)
     await stops.make(COMMITTEE, "bob", CommitteeStop(person="mallory", reason="why not"))
     for people, stopped in ((["mallory"], 1), (["alice", "mallory"], 1), (["alice"], 0), ([], 0)):
         assert len(await stops.of_person(people, ["EGAD1", "egad1"])) == stopped
+
+
+async def test_a_run_on_another_identitys_visa_ends_with_that_identity(store: BrokerDatabase, tmp_path: Path) -> None:
+    """Stopped while it runs: no token is handed out for it any more."""
+    stops, run = stops_of(store, tmp_path), "r-" + "0" * 20
+    values = {"id": run, "dag_id": "x", "dag_run_id": "y", "attempt": 1, "state": "open", "owner": "alice"}
+    values |= {"workflow": "x", "digest": "", "grant_id": "", "parameters_hash": "", "plan": [], "opened_at": 0.0}
+    async with store.write() as c:
+        await c.execute(runs.insert().values(**values, datasets=["EGAD1", "EGAD2"]))
+    for visa in ({"value": "EGAD1"}, None, {"value": "EGAD2", "sub": "mallory"}):
+        await Audit(store).record("broker", "run.admit", owner="alice", run=run, dataset="EGAD1", visa=visa)
+    await stops.make(COMMITTEE, "bob", CommitteeStop(person="eve", reason="why not"))
+    await stops.check(run)
+    await stops.make(COMMITTEE, "bob", CommitteeStop(person="mallory", reason="why not"))
+    with pytest.raises(ProblemError) as refused:
+        await stops.check(run)
+    assert refused.value.slug == "stopped-by-committee"
 
 
 async def test_a_dataset_in_other_letters_is_not_the_committees(store: BrokerDatabase) -> None:
