@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import sqlalchemy as sa
@@ -98,4 +98,4 @@ async def uses(database: db.GatewayDatabase, wanted: AuditFilter) -> list[NodeUs
 
 def day(text: str, *, end: bool = False) -> float:
     """Epoch seconds of the day's begin in UTC, or of its end. ValueError."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() + (86400 if end else 0)
+    return datetime.combine(date.fromisoformat(text), time(), UTC).timestamp() + (86400 if end else 0)

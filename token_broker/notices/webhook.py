@@ -52,7 +52,7 @@ async def check_url(url: str, *, private: bool) -> str:
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         host, port = None, 0
-    if host is None or not (private or url.startswith("https://")):
+    if host is None or not url.isprintable() or not (private or url.startswith("https://")):
         raise ProblemError(422, "bad-notice", "A webhook's address begins with https://.", action="Correct it.")
     addresses = await _addresses(host, port)
     if not private and not all(_public(address) for address in addresses):
@@ -74,7 +74,7 @@ async def _addresses(host: str, port: int) -> list[str]:
     lookup.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits any more
     try:
         return await asyncio.wait_for(asyncio.shield(lookup), SECONDS)
-    except (OSError, TimeoutError, UnicodeError):
+    except (OSError, TimeoutError, ValueError):
         raise ProblemError(422, "bad-notice", "The webhook's host has no address.", action="Correct it.") from None
 
 

@@ -55,7 +55,7 @@ def test_a_member_sees_a_use_stops_it_and_takes_the_report(
     report = list(csv.reader(io.StringIO(browser.get("/review/uses/report.csv").text)))
     assert report[0][0] == "First" and any(run.id in line for line in report)
     assert browser.get("/review/uses/report.pdf").content.startswith(b"%PDF")
-    for wrong in ("since=x", "until=2026-13-01"):
+    for wrong in ("since=x", "until=2026-13-01", "since=2026-11-30%0A00:00"):
         assert browser.get(f"/review/uses?{wrong}").status_code == 422
     asked = browser.get("/review/uses/stop", params={"run": run.id})
     assert "cannot go on here" in asked.text

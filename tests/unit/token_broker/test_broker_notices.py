@@ -302,6 +302,8 @@ async def test_an_address_is_the_providers_own_and_proven(world: NoticeWorld) ->
         "https://224.0.0.1/",
         "https://host.invalid/",
         "https://[::1/",
+        "https://hook.example\x00/",
+        "https://hook.example.org/\x00",
     ],
 )
 async def test_the_broker_calls_nothing_of_its_own_network(url: str) -> None:
