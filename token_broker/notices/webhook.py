@@ -22,6 +22,7 @@ from gdi.kit.tls import authorities
 
 SECONDS, MAX_ANSWER = 10.0, 64 * 1024
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that IANA gives to the Internet
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # as DNS64 answers where there is no IPv4
 # What a node of this network may be reached by from there all the same: 6to4 (an IPv4 address is in it), documentation.
 NOT_CALLED = [ipaddress.IPv6Network(name) for name in ("2002::/16", "3fff::/20")]
 # A name server that answers late holds these threads, not those by which the broker finds Vault, database and provider.
@@ -86,9 +87,13 @@ def _found(host: str, port: int) -> list[str]:
 
 
 def _public(address: str) -> bool:
-    """Not so: NAT64 (`64:ff9b::`), site-local and IPv4-compatible addresses, which lead into this network as well."""
+    """By NAT64 an IPv4 address is called: that one must be public. Not so: the local NAT64 (`64:ff9b:1::`), site-local
+    and IPv4-compatible addresses, which lead into this network as well.
+    """
     found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or found
+    if found in NAT64:
+        found = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
     elsewhere = found.version == 6 and (found not in GLOBAL_UNICAST or any(found in one for one in NOT_CALLED))
     return found.is_global and not found.is_multicast and not elsewhere
 

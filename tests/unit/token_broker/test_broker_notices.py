@@ -313,6 +313,12 @@ async def test_the_broker_calls_nothing_of_its_own_network(url: str) -> None:
         await post(url, b"k", "n-1", 1, b"{}", private=False)
 
 
+async def test_a_public_address_is_called_also_by_nat64() -> None:
+    for address in ("192.0.46.8", "2001:500:88:200::8", "64:ff9b::c000:2e08"):
+        host = f"[{address}]" if ":" in address else address
+        assert await check_url(f"https://{host}/", private=False) == address
+
+
 def test_the_signature_is_the_standards() -> None:
     """The published example of standard-webhooks' libraries."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
