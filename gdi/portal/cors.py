@@ -16,7 +16,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,
-        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
         allow_headers=HEADERS,
         expose_headers=["Location", "Retry-After", "Content-Disposition"],
         max_age=600,

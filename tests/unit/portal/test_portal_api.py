@@ -251,6 +251,8 @@ async def test_other_origins_are_answered_as_the_operator_lists_them(world: Port
     }
     allowed = await world.nobody.options("/v1/runs", headers=asks)
     assert allowed.status_code == 200 and allowed.headers["access-control-allow-origin"] == ORIGIN
+    chooses = await world.nobody.options("/v1/notices", headers={**asks, "Access-Control-Request-Method": "PUT"})
+    assert chooses.status_code == 200
     refused = await world.nobody.options("/v1/runs", headers={**asks, "Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in refused.headers
     answer = await world.alice.get("/v1/runs", headers={"Origin": ORIGIN})
