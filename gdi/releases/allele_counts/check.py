@@ -54,7 +54,8 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
         return [_unusable(row, site, rules) for row in site.rows]
     alone = len(site.rows) == 1 and not rules.off
     answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
-    if alone and not rules.classes and (not past.topics or topic(ALLELES, answers[0].key) not in past.topics):
+    key = answers[0].key
+    if alone and not rules.classes and key not in past.cells and topic(ALLELES, key) not in past.topics:
         return answers  # most sites
     rest = Beside(past, rules, {one.key for one in answers})
     answers = [_same(one, past, rules) or rest.answer(one) for one in answers]
