@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from gdi.releases.answer import Page, Value
 from gdi.releases.disclosure.past import Past
-from gdi.releases.kind import Rules, Scope
+from gdi.releases.rules import Rules, Scope
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from gdi.releases.answer import Column, Page, read_page
 from gdi.releases.disclosure.past import Past
-from gdi.releases.disclosure.rules import Rule
+from gdi.releases.rules import Rules as Rules
+from gdi.releases.rules import Scope as Scope
 
 if TYPE_CHECKING:
     from gdi.releases.columns import ColumnCheck, ColumnMerge
@@ -42,28 +43,6 @@ class NotBesideError(Exception):
         self.action = action
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What the node sets for every kind: `floor`, the fewest people that a number may be about; `max_rows`, the most
-    rows that the node looks at (of a Parquet file `max_parquet_rows`); `absent`, what the data says of a site that its
-    files do not list; `classes`, whether genotype classes may leave; `levels`, by column of the sample table, the
-    categories that the datasets' descriptors declare, `columns` all that they declare, `numbers` those that are
-    numbers; `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test
-    switches off; at a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
-    """
-
-    floor: int
-    max_rows: int
-    absent: Literal["reference", "unknown"] = "unknown"
-    classes: bool = False
-    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    columns: frozenset[str] = frozenset()
-    numbers: frozenset[str] = frozenset()
-    membership: Literal["", "contract", "public", "sensitive"] = ""
-    off: frozenset[Rule] = frozenset()
-    max_parquet_rows: int = 80_000_000
-
-
 class Cell(NamedTuple):
     """What the ledger remembers of one answer. `key` names it within the kind, equal for equal things (at most 2,100
     characters, ASCII); `numbers`, at least one, say what was answered and how many people it is about, always in the
@@ -83,19 +62,6 @@ class CheckedUnits(Generic[L]):
     released: list[L]
     withheld: Counter[str]
     kept: list[Cell] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Scope:
-    """How many people a file's units count: the most of them, and the fewest (0 where the kind does not know).
-    `complete`: the units have everything that the data has, so that what is not among them is absent. `pieces`: into
-    how many of which nothing was told the people may have been cut by the cohorts that were answered before.
-    """
-
-    people: int = 0
-    complete: bool = True
-    fewest: int = 0
-    pieces: int = 1
 
 
 class NodeHalf(ABC, Generic[U, L]):

@@ -91,6 +91,7 @@ class Attempt:
     came: dict[str, Any] = field(default_factory=dict)
     policy: dict[str, Any] = field(default_factory=dict)
     visas: list[str] | None = None
+    visa_lifetime: float = 3600  # seconds, of the usual visa
     files: bytes | None = None
     pack: bytes | None = None
     key: SigningKey = field(default_factory=lambda: KEYS["broker"])
@@ -150,7 +151,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
         "version": "1.0.0",
         "parameters": {"datasets": [DATASET]},
         "datasets": [DATASET],
-        "visas": [visa()] if attempt.visas is None else attempt.visas,
+        "visas": [visa(lifetime=attempt.visa_lifetime)] if attempt.visas is None else attempt.visas,
         "deadline": time.time() + attempt.lifetime,
         **attempt.order,
     }

@@ -8,8 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from gdi.releases.allele_counts.column_merge import AlleleCountsMerge
-from gdi.releases.allele_counts.coordinator import BINS, MAX_POINTS
-from gdi.releases.allele_counts.merge import MergedCounts
+from gdi.releases.allele_counts.merge import BINS, MAX_POINTS, MergedCounts
 from gdi.releases.answer import Page
 from gdi.releases.columns import FIRST_ROWS
 

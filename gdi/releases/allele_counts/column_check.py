@@ -17,7 +17,7 @@ from gdi.releases.allele_counts import parquet
 from gdi.releases.allele_counts.answers import CODES, SMALL
 from gdi.releases.allele_counts.column_remarks import ColumnRemarks
 from gdi.releases.allele_counts.judgement import CELL, KEYED, NAMES, TOPIC, Answers, judged, places_of, topics_of
-from gdi.releases.allele_counts.node import COLUMNS, NAMED, unlisted
+from gdi.releases.allele_counts.leaving import COLUMNS, NAMED, unlisted
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.columns import BATCH, ColumnCheck, ColumnVerdict, PastColumns, write_batches
 from gdi.releases.disclosure.past import Past

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gdi.releases.allele_counts import merge
-from gdi.releases.allele_counts.merge import MergedCounts, ReleasedCounts
+from gdi.releases.allele_counts.merge import BINS, MAX_POINTS, MergedCounts, ReleasedCounts
 from gdi.releases.answer import Column, Page, Value, read_page
 from gdi.releases.columns import ColumnMerge
 from gdi.releases.kind import CoordinatorHalf, Size
-
-MAX_POINTS = 6_000
-BINS = 40
 
 
 class AlleleCountsCoordinator(CoordinatorHalf[ReleasedCounts, list[MergedCounts]]):

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.kind import BadReleaseError
 
+MAX_POINTS = 6_000  # of a picture
+BINS = 40  # of a histogram of frequencies
 COLUMNS = ("CHROM", "POS", "REF", "ALT", "AC", "AN", "AF", "NODES", "AC_MIN", "AC_MAX", "AN_MIN", "AN_MAX", "REASON")
 Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]
 Reason = Literal["", "small", "missing"]

@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import IO
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.allele_counts import check, remarks, table
-from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, AlleleAnswer
+from gdi.releases.allele_counts.answers import MISSING, SMALL, AlleleAnswer
+from gdi.releases.allele_counts.leaving import COLUMNS as COLUMNS
+from gdi.releases.allele_counts.leaving import NAMED, unlisted
 from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
 from gdi.releases.columns import ColumnCheck
 from gdi.releases.disclosure.past import Past
@@ -18,10 +20,6 @@ from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, Rules, Scope
 
 BATCH = 1000  # rows that are written at once
-ROUNDED = 50  # people: a bound on alleles that are not listed tells the cohort's size no closer
-COLUMNS = ("chrom", "pos", "ref", "alt", "ac_min", "ac_max", "an_min", "an_max", "reason", "rare")
-NAMED = ("repeated-allele", "duplicate-site", "rows-disagree", "not-in-every-dataset")
-"""Reasons to leave a site out that another node may name: of it, no more is known than of any other."""
 _COUNT = {"type": "integer", "minimum": 0}
 
 SCHEMA = {
@@ -138,14 +136,6 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
 def is_listed(answer: AlleleAnswer, rules: Rules) -> bool:
     """Whether the release lists the allele. One that few people carry reads as one that the files do not have."""
     return answer.rare != "alt" or Rule.UNLISTED in rules.off
-
-
-def unlisted(scope: Scope, rules: Rules) -> dict[str, Any]:
-    """What holds for each allele that a release of so many people does not list (JSON)."""
-    most = COPIES * -(-scope.people // ROUNDED) * ROUNDED
-    if rules.absent == "reference" and scope.complete:
-        return {"ac_max": min(most, scope.pieces * COPIES * (rules.floor - 1)), "an_max": most, "reason": SMALL}
-    return {"ac_max": most, "an_max": most, "reason": MISSING}
 
 
 def row_json(answer: AlleleAnswer) -> str:

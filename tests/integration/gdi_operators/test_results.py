@@ -11,8 +11,7 @@ import pytest
 
 from gdi.contracts import broker_api as m
 from gdi.kit.jose import SigningKey
-from gdi.releases.allele_counts.coordinator import MAX_POINTS
-from gdi.releases.allele_counts.merge import COLUMNS
+from gdi.releases.allele_counts.merge import COLUMNS, MAX_POINTS
 from gdi.releases.answer import MAX_ROWS
 from gdi_operators.results import answer
 from gdi_operators.results.folder import Results, find, release_file

@@ -184,7 +184,7 @@ ATTEMPTS: dict[str, tuple[Attempt, str, str]] = {
     "another user's visa": (Attempt(visas=[visa(claims={"sub": BOB})]), "visa-invalid", "whose visa it is"),
     "a visa for another dataset": (Attempt(visas=[visa(visa={"value": "EGAD9"})]), "no-visa", "the visa's dataset"),
     "one visa for two datasets": (Attempt(order={"datasets": [DATASET, "EGAD9"]}), "no-visa", "the visa's dataset"),
-    "a visa that ends within a minute": (Attempt(visas=[visa(lifetime=30)]), "visa-expired", "a visa's last minute"),
+    "a visa that ends within a minute": (Attempt(visa_lifetime=30), "visa-expired", "a visa's last minute"),
     "a visa of an issuer whom the node does not trust": (
         Attempt(policy={"visa_issuers": []}),
         "visa-untrusted",

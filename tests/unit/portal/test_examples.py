@@ -64,5 +64,5 @@ async def test_an_example_says_what_the_server_said(served: tuple[PortalWorld, s
 
 
 def test_the_readme_names_each_example() -> None:
-    text = (PROJECT / "docs" / "portal-api.md").read_text()
+    text = "".join((PROJECT / "docs" / name).read_text() for name in ("portal-api.md", "client.md"))
     assert all(path.name in text for path in EXAMPLES.iterdir())

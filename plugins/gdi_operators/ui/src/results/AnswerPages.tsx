@@ -1,4 +1,4 @@
-// A merged answer of many rows, in pages that the server reads from the Parquet file; a region of it where one is named.
+// A merged answer of many rows, in pages that the server reads from the Parquet file; a region where one is named.
 import { useEffect, useState } from "react";
 import { read, Refused } from "../api";
 import type { AnswerRows } from "../contract";
@@ -6,6 +6,12 @@ import { number } from "../words";
 import { type AnswerPage } from "./data";
 
 const SIZE = 200;
+
+/** A number with a fraction by six digits. */
+function shown(cell: string | number | null): string | number {
+  if (cell === null) return "–";
+  return typeof cell === "number" && !Number.isInteger(cell) ? cell.toPrecision(6) : cell;
+}
 
 /** Digits and separators as people type them; null where it is no position. */
 function position(text: string): number | null {
@@ -114,7 +120,7 @@ export function AnswerPages({ answer }: { answer: AnswerPage }) {
               <tr key={first + at}>
                 {row.map((cell, i) => (
                   <td key={i} className={cell === null ? "soft" : undefined} title={String(cell ?? "not told exactly")}>
-                    {cell === null ? "–" : typeof cell === "number" && !Number.isInteger(cell) ? cell.toPrecision(6) : cell}
+                    {shown(cell)}
                   </td>
                 ))}
               </tr>
