@@ -163,8 +163,8 @@ class Gateway:
         person_lists = PersonLists(
             settings.node_id, database, own_tasks, policy, archive, key, settings.archive_token_file
         )
-        recounts = Recounts(own_tasks, policy, broker, listings, key)
         reviews = Reviews(database, policy, area, audit)
+        recounts = Recounts(own_tasks, policy, broker, listings, key, reviews)
         releases = Releases(
             settings.node_id,
             settings.public_url,

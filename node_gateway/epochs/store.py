@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gdi.kit.database import insert
 from node_gateway.db import store as db
 from node_gateway.epochs.admission import OpenEpoch, cohort_name
+from node_gateway.review.cases import AT_NODE
 
 BATCH = 1000
 
@@ -53,10 +54,19 @@ class Epoch:
 
 
 async def left_without_epoch(connection: AsyncConnection, dataset: str) -> bool:
-    """Whether anything left of the dataset, alone or with others, under its plain name."""
-    cells = sa.select(db.ledger_cells.c.datasets).where(db.ledger_cells.c.datasets == db.dataset_sets.c.id).limit(1)
-    query = sa.select(db.dataset_sets.c.names).where(cells.exists())
-    return any(cohort_name(dataset, 1) in json.loads(names) for names in (await connection.execute(query)).scalars())
+    """Whether anything left of the dataset, alone or with others, under its plain name: by the ledger's table, or in
+    columns, whose cells are in no table.
+    """
+    cells, name = db.ledger_cells.c, cohort_name(dataset, 1)
+    there = sa.select(cells.datasets).where(cells.datasets == db.dataset_sets.c.id).limit(1)
+    query = sa.select(db.dataset_sets.c.names).where(there.exists())
+    if any(name in json.loads(names) for names in (await connection.execute(query)).scalars()):
+        return True
+    published = sa.select(db.releases.c.answer).where(db.releases.c.state == "published")
+    async for answer in await connection.stream_scalars(published):
+        if name in answer.get(AT_NODE, {}).get("cohort", ()):
+            return True
+    return False
 
 
 async def all_epochs(connection: AsyncConnection) -> list[Epoch]:

@@ -26,13 +26,14 @@ from node_gateway.downloads import SdaRefusal
 from node_gateway.listings import Listings
 from node_gateway.own_tasks.tasks import VCF, OwnTask, OwnTasks
 from node_gateway.policy import PolicyFile
-from node_gateway.review.cases import Case, Excerpt
+from node_gateway.review.cases import Case
+from node_gateway.review.service import Reviews
 from node_gateway.tasks.store import OWN_JOB
 from node_gateway.tasks.tes_client import TesAway
 
 log = logging.getLogger("node_gateway")
 SITES = 20
-LOOKED_AT = 2000  # rows from which the sample is chosen
+PLACES, BESIDE = 20, 100  # of the file, and rows at each, from which the sample is chosen
 MAX_FILES = 200
 MAX_RESULT = 256 * 1024
 NEEDED = ("chrom", "pos", "ref", "alt", "ac_min", "ac_max", "an_min", "an_max")
@@ -61,10 +62,11 @@ class Recounts:
     broker: BrokerConnection
     listings: Listings
     key: SigningKey
+    reviews: Reviews
 
-    async def begin(self, caller: Caller, case: Case, shown: Excerpt) -> None:
+    async def begin(self, caller: Caller, case: Case) -> None:
         """Sends the task; what stops it is logged, and the page says that there is none."""
-        sites = self.sample(case, shown)
+        sites = await self.sites(case)
         if not sites or self.policy.current().own_image is None:
             return
         known = await self.tasks.store.latest(case.run, job_of(case), "1")
@@ -78,9 +80,9 @@ class Recounts:
         except (ProblemError, SdaRefusal, TesAway) as error:
             log.warning("no recount of release %s of run %s: %s", case.name, case.run, error)
 
-    async def look(self, case: Case, shown: Excerpt) -> Recount:
-        """How the recount of this release stands. `shown`: its first rows."""
-        sites = self.sample(case, shown)
+    async def look(self, case: Case) -> Recount:
+        """How the recount of this release stands."""
+        sites = await self.sites(case)
         if not sites:
             return Recount(f"A release of the kind {case.kind} is not counted again: look at the workflow.")
         if self.policy.current().own_image is None:
@@ -103,12 +105,16 @@ class Recounts:
             return Recount(f"The recount of task {known.tes_id} cannot be read.")
         return compared(sites, result)
 
-    def sample(self, case: Case, shown: Excerpt) -> list[tuple[Any, ...]]:
-        """At most SITES rows, exact ones first, by an order that only the node knows: a workflow cannot choose them."""
+    async def sites(self, case: Case) -> list[tuple[Any, ...]]:
+        """At most SITES rows, exact ones first, from places and by an order that only the node knows: a workflow cannot
+        choose them, nor write where nobody looks.
+        """
+        secret = hashlib.sha256(b"gdi recount\0" + self.key.pem() + case.sha256.encode()).digest()
+        digests = [hmac.digest(secret, f"place {number}".encode(), "sha256") for number in range(PLACES)]
+        shown = await self.reviews.spread(case, [int.from_bytes(one[:6]) / 2**48 for one in digests], BESIDE)
         if not set(NEEDED) <= set(shown.columns):
             return []
         places = [shown.columns.index(name) for name in NEEDED]
-        secret = hashlib.sha256(b"gdi recount\0" + self.key.pem() + case.sha256.encode()).digest()
 
         def order(row: tuple[Any, ...]) -> tuple[bool, bytes]:
             return row[4] != row[5], hmac.digest(secret, repr(row[:4]).encode(), "sha256")

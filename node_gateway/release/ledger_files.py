@@ -1,5 +1,5 @@
-"""The ledger's cells of releases in columns: a Parquet file beside each release, named and hashed in its row. What
-cannot be read is never taken for nothing.
+"""The ledger's cells of releases in columns: a Parquet file beside each release, named by its own SHA-256, which is in
+the release's row. What cannot be read is never taken for nothing.
 """
 
 from __future__ import annotations
@@ -21,16 +21,23 @@ from node_gateway.db import store as db
 from node_gateway.review.cases import AT_NODE
 from node_gateway.workspace.bucket import Bucket
 
-SUFFIX = ".cells.parquet"  # after the key of the release
+SUFFIX = ".cells.parquet"  # after the key of the release and the SHA-256
 MOST_BYTES = 64 * 1024**3
 CELLS = "cells"  # in what the release's row has for the node alone: the file's SHA-256
 
 
 async def keep(area: Bucket, key: str, file: Path) -> str:
-    """Keeps the cells of the release of that key; their SHA-256. They count from when it is published."""
+    """Keeps the cells of the release of that key; their SHA-256. They count from when it is published. Another release
+    of the run may publish the same bytes and have other cells, such as of alleles that neither lists.
+    """
+    digest = await asyncio.to_thread(columns.sha256_of, file)
     with file.open("rb") as opened:
-        await area.upload(key + SUFFIX, opened, columns.MEDIA_TYPE)
-    return await asyncio.to_thread(columns.sha256_of, file)
+        await area.upload(_place(key, digest), opened, columns.MEDIA_TYPE)
+    return digest
+
+
+def _place(key: str, digest: str) -> str:
+    return f"{key}.{digest}{SUFFIX}"
 
 
 async def fetch(
@@ -57,7 +64,7 @@ async def fetch(
 async def _download(area: Bucket, row: sa.Row[Any], at_node: Mapping[str, Any], file: Path) -> None:
     try:
         with file.open("wb") as opened:
-            await area.download(row.key + SUFFIX, opened, MOST_BYTES)
+            await area.download(_place(row.key, at_node[CELLS]), opened, MOST_BYTES)
     except ProblemError as error:
         if error.problem.status != 404:
             raise

@@ -18,7 +18,6 @@ from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import accepts
 from node_gateway.context import Gateway
-from node_gateway.own_tasks.recounts import LOOKED_AT
 from node_gateway.release import question
 
 
@@ -37,7 +36,7 @@ def router(gateway: Gateway) -> APIRouter:
             raise
         if status == 202:
             case = await gateway.reviews.case(run, request.name)
-            await gateway.recounts.begin(caller, case, await gateway.reviews.excerpt(case, 0, LOOKED_AT))
+            await gateway.recounts.begin(caller, case)
         return JSONResponse(answer, status_code=status)
 
     @routes.post("/runs/{run}/admission")

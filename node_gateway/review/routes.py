@@ -22,7 +22,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.web import html_errors, style_sheet
 from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
-from node_gateway.own_tasks.recounts import LOOKED_AT, Recount
+from node_gateway.own_tasks.recounts import Recount
 from node_gateway.review import pages
 from node_gateway.review.cases import AT_NODE, Case
 from node_gateway.review.service import MAX_REASON
@@ -118,7 +118,7 @@ def router(gateway: Gateway) -> APIRouter:
             )
         )
         before = await gateway.reviews.left_before(case)
-        recount = await gateway.recounts.look(case, await gateway.reviews.excerpt(case, 0, LOOKED_AT))
+        recount = await gateway.recounts.look(case)
         return pages.case(node, user, csrf, case, shown, start, before, _approval(gateway, case), recount)
 
     @routes.get("/{run}/{name}/whole")
@@ -208,7 +208,7 @@ def internal_router(gateway: Gateway) -> APIRouter:
     async def recount(run: RunId, name: ReleaseName) -> Recount:
         """What the node's own task counted beside the release that waits."""
         case = await gateway.reviews.case(run, name)
-        return await gateway.recounts.look(case, await gateway.reviews.excerpt(case, 0, LOOKED_AT))
+        return await gateway.recounts.look(case)
 
     @routes.post("/review/{run}/{name}", status_code=204)
     async def decide(run: RunId, name: ReleaseName, decision: Decision) -> Response:

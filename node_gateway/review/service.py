@@ -6,7 +6,7 @@ import asyncio
 import io
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from node_gateway.policy import PolicyFile
 from node_gateway.redaction import redact
 from node_gateway.release import budget, ledger, question
 from node_gateway.release.ledger_files import MOST_BYTES
+from node_gateway.review import rows
 from node_gateway.review.cases import AT_NODE, Case, Excerpt
 from node_gateway.workspace.bucket import Bucket
 
@@ -106,20 +107,26 @@ class Reviews:
         if run:
             query = query.where(c.run == run, c.name == name)
         async with self.database.read() as connection:
-            rows = await connection.execute(query.order_by(c.number).limit(1000))
-            return [Case(r.number, r.run, r.name, r.key, r.answer, r.asked or {}, r.time) for r in rows]
+            found = await connection.execute(query.order_by(c.number).limit(1000))
+            return [Case(r.number, r.run, r.name, r.key, r.answer, r.asked or {}, r.time) for r in found]
 
     async def excerpt(self, case: Case, start: int, count: int) -> Excerpt:
         """Rows `start` (0 is the first) and following of the very bytes that would leave. ProblemError 502 where they
         are not those that were asked for.
         """
+        return await self._excerpt(case, lambda half, file: rows.rows(half, file, start, count))
+
+    async def spread(self, case: Case, shares: Sequence[float], count: int) -> Excerpt:
+        """`count` rows around each of these shares of its length."""
+        return await self._excerpt(case, lambda half, file: rows.spread(half, file, shares, count))
+
+    async def _excerpt(self, case: Case, read: Callable[[NodeHalf[Any, Any], Path], rows.Rows]) -> Excerpt:
         kind = kind_of(case.kind)
         half = kind.node()
         with tempfile.TemporaryDirectory(prefix="gdi-review-") as folder:
             file = Path(folder) / "release"
             await self.content(case, file)
-            rows = await asyncio.to_thread(_rows, half, file, start, count)
-        return Excerpt(kind.unit, half.columns, rows)
+            return Excerpt(kind.unit, half.columns, await asyncio.to_thread(read, half, file))
 
     async def content(self, case: Case, into: Path) -> None:
         """The very bytes that would leave. ProblemError 502 where they are not those that were asked for."""
@@ -143,13 +150,13 @@ class Reviews:
                 .where(c.run == run, c.name == name, c.state == WAITING)
                 .with_for_update(of=db.releases)
             )
-            rows = [r for r in await connection.execute(query) if r.answer["sha256"] == sha256]
-            for row in rows:
+            found = [r for r in await connection.execute(query) if r.answer["sha256"] == sha256]
+            for row in found:
                 if approve:
                     await self._still_open(connection, row)
                     await self._remember(connection, row, cells.get(row.number))
                 await self._settle(connection, row, state, reviewer, reason)
-        if not rows:
+        if not found:
             raise ProblemError(
                 404,
                 "nothing-to-review",
@@ -199,15 +206,15 @@ class Reviews:
         c, until = db.releases.c, time.time() - self.policy.current().review_days * 86_400
         async with self.database.write() as connection:
             query = sa.select(db.releases).where(c.state == WAITING, c.time < until).with_for_update()
-            rows = list(await connection.execute(query))
-            for row in rows:
+            expired = list(await connection.execute(query))
+            for row in expired:
                 await self._settle(connection, row, "refused", "nobody", "nobody looked at it in time")
-        for row in rows:
+        for row in expired:
             what = f"{row.name} sha256 {row.answer['sha256']}"
             await self.audit.record(AuditEvent("release-expired", False, "gateway", row.run, what=what))
-        if rows:
+        if expired:
             self._tell()
-        return len(rows)
+        return len(expired)
 
     async def _settle(
         self, connection: AsyncConnection, row: sa.Row[Any], state: str, reviewer: str, reason: str
@@ -287,13 +294,6 @@ class Reviews:
                 continue
             finally:
                 self._waiters -= 1
-
-
-def _rows(half: NodeHalf[Any, Any], file: Path, start: int, count: int) -> list[tuple[str | int | float, ...]]:
-    with file.open("rb") as opened:
-        check = half.column_check() if columns.is_parquet(opened.read(4)) else None
-        opened.seek(0)
-        return half.rows(opened, start, count) if check is None else check.rows(file, start, count)
 
 
 def _damaged() -> ProblemError:

@@ -30,7 +30,7 @@ class Beside:
         if not one.key or not past.cohorts or Rule.PARTS in off:
             return one
         statements = past.statements(one.key)
-        others = Rule.SITES not in off and any(past.spoken(topic(ALLELES, key), self.site) for key in self.site if key)
+        others = Rule.SITES not in off and any(past.spoken(topic(ALLELES, key), one.key) for key in self.site if key)
         if not statements and not others:
             return one
         blocks = [of_cell(one, numbers) for _, numbers in statements]
@@ -47,7 +47,21 @@ class Beside:
         if how.how == "within" and is_rare(blocks[how.of]):
             return self._rare(one)
         near = [b for (cohort, _), b in zip(statements, blocks, strict=True) if cohort & past.own]
+        if others and all(is_rare(b) for b in near) and self._rare_everywhere(one):
+            return self._rare(one)
         return one if how.how == "alone" else self._closed(one, near, how)
+
+    def _rare_everywhere(self, one: AlleleAnswer) -> bool:
+        """Whether hardly anybody of the cohort carries it by what left: of the allele itself, or of another one that
+        hardly anybody lacks.
+        """
+        past, found = self.past, set[int]()
+        for name in {name for key in self.site if key for name in past.topics.get(topic(ALLELES, key), ())}:
+            for number, numbers in past.cells[name].items():
+                told = None if "|" in name else of_cell(one, numbers)
+                if told and number in past.cohorts and told.rare == ("alt" if name == one.key else "ref"):
+                    found.add(number)
+        return past.own <= frozenset[object]().union(*(past.cohorts[number] for number in found))
 
     def _rare(self, one: AlleleAnswer) -> AlleleAnswer:
         spread = COPIES * (self.rules.floor - 1)

@@ -54,8 +54,7 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
         return [_unusable(row, site, rules) for row in site.rows]
     alone = len(site.rows) == 1 and not rules.off
     answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
-    key = answers[0].key
-    if alone and not rules.classes and key not in past.cells and topic(ALLELES, key) not in past.topics:
+    if alone and not rules.classes and not _spoken(answers[0].key, past):
         return answers  # most sites
     rest = Beside(past, rules, {one.key for one in answers})
     answers = [_same(one, past, rules) or rest.answer(one) for one in answers]
@@ -65,6 +64,11 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
         ranges = [one.an for one in answers if not one.an.exact and one.reason != MISSING]
         answers = [with_an(one, ranges[0]) if one.an.exact and one.reason != MISSING else one for one in answers]
     return answers
+
+
+def _spoken(key: str, past: Past) -> bool:
+    """Whether anything left of the allele, or of another of its position."""
+    return bool(past.cells) and (key in past.cells or topic(ALLELES, key) in past.topics)
 
 
 def _unusable(row: Row, site: Site, rules: Rules) -> AlleleAnswer:
@@ -95,14 +99,14 @@ def _judge(site: Site, rules: Rules) -> list[AlleleAnswer]:
         return [one(row, Range(0, spread), MISSING, calls=few_calls) for row in site.rows]
     hidden: Row | None = None
     if common and not enough(others, floor, off) and Rule.OTHER_ALLELE not in off:
-        hidden = min(common, key=lambda row: (row.ac, row.alt))
+        hidden = min(common, key=lambda row: row.alt)  # by its name: the least would tell that it is less than others
     answers = []
     for row in site.rows:
         if row is hidden:
             known = sum(r.ac for r in common if r is not hidden)
             low, high = max(0, an.low - known - spread), max(0, an.high - known)
             answers.append(one(row, Range(low, high), SMALL, "ref"))
-        elif row in common:
+        elif enough(mine(row), floor, off):
             answers.append(one(row, Range(row.ac, row.ac)))
         else:
             answers.append(one(row, Range(0, spread), SMALL, "alt"))

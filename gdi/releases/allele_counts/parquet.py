@@ -15,7 +15,7 @@ import polars as pl
 
 from gdi.contracts.variants import ALTERNATE, BASES, CONTIG, MAX_POS, REFERENCE, WITHHELD, normal
 from gdi.releases import parquet_pages
-from gdi.releases.allele_counts.table import FIELDS, MAX_CHROMS, MAX_COUNT
+from gdi.releases.allele_counts.table import FIELDS, MAX_ALLELES, MAX_CHROMS, MAX_COUNT
 from gdi.releases.columns import ABOUT, BATCH
 from gdi.releases.disclosure.variants import contig
 from gdi.releases.kind import FormatError
@@ -96,8 +96,17 @@ def batches(file: Path, rows: int) -> Iterator[pl.DataFrame]:
             end = here.tail(1)
             same = (here["chrom"] == end["chrom"][0]) & (here["pos"] == end["pos"][0]) & (here["ref"] == end["ref"][0])
             kept, here = here.filter(same), here.filter(~same)
+            few_alleles(kept)
         if len(here):
+            few_alleles(here)
             yield here.rechunk()
+
+
+def few_alleles(rows: pl.DataFrame) -> None:
+    """FormatError where a site of these sorted rows has more alleles than are judged together."""
+    later = rows.select((pl.col(name) == pl.col(name).shift(MAX_ALLELES)) for name in PLACE)
+    if later.select(pl.all_horizontal(pl.all()).any()).item():
+        raise FormatError(f"more than {MAX_ALLELES} alleles at one site")
 
 
 def wrong(bad: pl.Series, start: int, why: str) -> None:

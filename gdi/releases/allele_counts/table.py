@@ -27,6 +27,7 @@ FIELDS = ("chrom", "pos", "ref", "alt", "ac", "an", *CLASSES)
 MAX_COUNT = 2**31 - 1
 MAX_ROW = 64 * 1024  # characters of JSON that one row may take
 MAX_CHROMS = 5000
+MAX_ALLELES = 1000  # of one site, which is judged as a whole
 _PATTERNS = {"chrom": re.compile(CONTIG), "ref": re.compile(REFERENCE), "alt": re.compile(ALTERNATE)}
 Place = tuple[str, int, str]  # contig, position, reference
 _SPACE = re.compile(r"[ \t\r\n]+")
@@ -101,6 +102,8 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
     sites = []
     for place, same in groupby(rows, key=itemgetter(0, 1, 2)):
         of_site = tuple(same)
+        if len(of_site) > MAX_ALLELES:
+            raise FormatError(f"more than {MAX_ALLELES} alleles at one site")
         why = why_not_one([_counted(row) for row in of_site]) if of_site[1:] else ""
         sites.append(Site(of_site, "duplicate-site" if place in twice else why))
     return sites + [Site((), why, count) for why, count in sorted(skipped.items())]

@@ -58,10 +58,14 @@ class Past:
         """Into how many the cohort may have been cut by those that left."""
         return 1 + sum(bool(self.own & cohort) for n, cohort in self.cohorts.items() if n != self.number)
 
-    def spoken(self, topic: str, keys: Collection[str]) -> bool:
-        """Whether the count of anything but these keys of the topic left of this cohort's people."""
-        others = [key for key in self.topics.get(topic, ()) if key not in keys and "|" not in key]
-        return any(self.own & self.cohorts[n] for key in others for n in self.cells[key] if n in self.cohorts)
+    def spoken(self, topic: str, key: str) -> bool:
+        """Whether the count of something else of the topic left of this cohort's people without that of the key: of
+        this very cohort, or of others.
+        """
+        others = [other for other in self.topics.get(topic, ()) if other != key and "|" not in other]
+        told = self.cells.get(key, {})
+        numbers = {n for other in others for n in self.cells[other] if n in self.cohorts and n not in told}
+        return any(self.own & self.cohorts[n] for n in numbers)
 
     def same(self, key: str, off: frozenset[Rule] = frozenset()) -> Numbers | None:
         """What left of this very cohort: the answer to the same question."""

@@ -20,6 +20,8 @@ _T2T = {f"NC_{60924 + number:06d}": name for number, name in enumerate(CHROMOSOM
 _T2T |= {f"CP{68278 - number:06d}": name for number, name in enumerate(CHROMOSOMES[:23], 1)}
 _T2T |= {"CP086569": "Y", "CP068254": "MT"}
 _ACCESSIONS = _REFSEQ | _GENBANK | _T2T
+_NCBI = re.compile(r"(gi\|[0-9]+\|)?(ref|gb)\|")  # gi|568815597|ref|NC_000001.11|
+_LETTERS = str.maketrans("|=", "()")  # no contig's name has brackets (VCF 4.3, 1.4.7)
 
 
 class Variant(NamedTuple):
@@ -32,15 +34,17 @@ class Variant(NamedTuple):
 @lru_cache(maxsize=4096)
 def contig(name: str) -> str:
     """The contig's one name: `chr2`, `CHR2`, `02`, `NC_000002.11` and `CM000664.2` are `2`, `M` is `MT`. Names that are
-    no chromosome's stay as they are.
+    no chromosome's stay as they are, but for the letters that mark a statistic's or a table's key, and a short `chr`.
     """
-    accession = name.upper().partition(".")[0]
+    accession = _NCBI.sub("", name).upper().partition(".")[0].rstrip("|")
     if accession in _ACCESSIONS:
         return _ACCESSIONS[accession]
     short = re.sub(r"^chr(om(osome)?)?_?", "", name, flags=re.IGNORECASE).upper()
     short = short.lstrip("0") if short.isdigit() else short
     short = {"M": "MT", "23": "X", "24": "Y", "25": "X", "XY": "X", "26": "MT"}.get(short, short)
-    return short if short in CHROMOSOMES else name
+    if short in CHROMOSOMES:
+        return short
+    return normal(name, 1, "", "")[0].translate(_LETTERS)
 
 
 def normalise(variant: Variant) -> Variant:

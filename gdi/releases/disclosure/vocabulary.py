@@ -23,7 +23,8 @@ def words(kind: str, key: str) -> str:
         return kind
     if "|" in key:
         return STATISTICS
-    return TABLE if key == EVERYBODY or "=" in key or key.startswith("sha256:") else ALLELES
+    hashed = key.startswith("sha256:") and key.count(":") == 1  # an allele of a contig of that name has three
+    return TABLE if key == EVERYBODY or "=" in key or hashed else ALLELES
 
 
 def topic(kind: str, key: str) -> str:
@@ -36,5 +37,6 @@ def topic(kind: str, key: str) -> str:
 
 
 def site(key: str) -> str:
-    """Contig and position of an allele's key, or of a statistic's."""
-    return key.partition("|")[0].rsplit(":", 2)[0]
+    """Contig and position of an allele's key, or of a statistic's. A symbol such as `<INS:ME:ALU>` has colons too."""
+    place, symbol, _ = key.partition("|")[0].partition(":<")
+    return place.rsplit(":", 1 if symbol else 2)[0]

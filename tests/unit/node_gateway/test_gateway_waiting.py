@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from gdi.kit.problem import ProblemError
+from gdi.releases.allele_counts import parquet
+from gdi.releases.columns import ABOUT
 from node_gateway.db import store as db
 from node_gateway.epochs.command import EpochRefused
 from tests.support.disclosure_node import PEOPLE, DisclosureNode, disclosure_node, rows_of
@@ -81,6 +86,29 @@ async def test_a_first_epoch_after_something_left_wants_the_operators_word(node:
     with pytest.raises(EpochRefused, match="nobody wrote down of whom"):
         await node.open_epoch("DS2", PEOPLE)
     assert "is open" in await node.open_epoch("DS2", PEOPLE, same_people=True)
+
+
+def as_columns(rows: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    sorted_rows = sorted(rows, key=lambda row: (row["chrom"], row["pos"], row["ref"], row["alt"]))
+    about = json.dumps({"format": parquet.FORMAT})
+    pl.DataFrame(sorted_rows, schema=parquet.SCHEMA).write_parquet(out, metadata={ABOUT: about})
+    return out.getvalue()
+
+
+async def test_what_left_in_columns_wants_the_operators_word_too(node: DisclosureNode) -> None:
+    await node.ask("DS2", as_columns(HONEST))
+    with pytest.raises(EpochRefused, match="nobody wrote down of whom"):
+        await node.open_epoch("DS2", PEOPLE)
+
+
+async def test_another_release_of_the_same_bytes_does_not_make_the_ledger_unreadable(node: DisclosureNode) -> None:
+    """An allele that neither lists is in the cells of the second only."""
+    rare = dict(HONEST[0], pos=1, ac=1, hom_ref=628, het=1, hom_alt=0, missing=0, an=1258)
+    _, first, caller = await node.ask("DS1", as_columns(HONEST))
+    _, second, _ = await node.ask("DS1", as_columns([*HONEST, rare]), run=caller.run)
+    assert first["sha256"] == second["sha256"]
+    assert (await node.release("DS1", HONEST)).exact(), "and others are answered as before"
 
 
 @pytest.mark.parametrize("kind", ["table", "variant-statistics"])

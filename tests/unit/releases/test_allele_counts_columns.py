@@ -4,6 +4,7 @@ refused. Random tables go through both checks.
 
 import contextlib
 import io
+import itertools
 import json
 import random
 from pathlib import Path
@@ -59,9 +60,12 @@ def table(chance: random.Random, sites: int = 60) -> list[dict[str, Value]]:
     """Sorted rows: sites of one to five alleles, some of several names, on aliased contigs, of different people."""
     found: dict[tuple[str, int, str, str], dict[str, Value]] = {}
     for _ in range(sites):
-        chrom, pos = chance.choice(["1", "2", "chr2", "HLA:A*01", "MT"]), chance.randint(1, 40)
+        chrom, pos = (
+            chance.choice(["1", "2", "chr2", "HLA:A*01", "MT", "gi|5|x", "x=1", "chrUn"]),
+            chance.randint(1, 40),
+        )
         ref = chance.choice(["A", "A", "A", "AT", "CAT", "G"])
-        alts = chance.sample(["C", "T", "CT", "CAG", "<DEL>", "*", "GAT"], chance.choice([1, 1, 1, 1, 2, 3, 5]))
+        alts = chance.sample(["C", "T", "CT", "CAG", "<INS:ME:ALU>", "*", "GAT"], chance.choice([1, 1, 1, 1, 2, 3, 5]))
         for alt, row in zip(alts, numbers(chance, len(alts)), strict=True):
             if alt != ref:
                 found[chrom, pos, ref, alt] = {"chrom": chrom, "pos": pos, "ref": ref, "alt": alt, **row}
@@ -182,7 +186,8 @@ def as_columns(numbers: tuple[int, ...]) -> list[int | None]:
 def cells_file(file: Path, cells: dict[str, tuple[int, ...]]) -> Path:
     rows = []
     for key, one in cells.items():
-        chrom, pos, ref, alt = key.rsplit(":", 3)
+        place, symbol, name = key.partition(":<")
+        chrom, pos, ref, alt = [*place.rsplit(":", 2), "<" + name] if symbol else place.rsplit(":", 3)
         rows.append((chrom, int(pos), ref, alt, *as_columns(one)))
     pl.DataFrame(rows, schema=CELL_SCHEMA, orient="row").write_parquet(file)
     assert AlleleCountsColumns().cells_of(file, [site(key) for key in [*cells, "9:1:A:C"]])[0] == cells
@@ -250,6 +255,21 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:10] + bytes(100) + whole[110:])
     assert "can be read" in why(file)
+
+
+def test_a_site_of_far_too_many_alleles_is_refused_in_both_forms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alts = sorted("".join(one) for one in itertools.product("ACGT", repeat=4))
+    rows = [GOOD | {"alt": "C" + alt, "ac": 0, "hom_ref": 50, "het": 0, "hom_alt": 0} for alt in alts]
+    for most, batch in ((256, 1000), (255, 1000), (255, 10)):
+        monkeypatch.setattr("gdi.releases.allele_counts.table.MAX_ALLELES", most)
+        monkeypatch.setattr(parquet, "MAX_ALLELES", most)
+        monkeypatch.setattr(parquet, "BATCH", batch)
+        with contextlib.nullcontext() if most == 256 else pytest.raises(FormatError, match="alleles at one site"):
+            by_columns(tmp_path, rows, Rules(FLOOR, 1000), PastColumns(), None, {})
+        with contextlib.nullcontext() if most == 256 else pytest.raises(FormatError, match="alleles at one site"):
+            by_rows(rows, Rules(FLOOR, 1000), Past(), None, {})
 
 
 def test_a_small_file_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> None:
