@@ -5,6 +5,7 @@ their tokens by it. What the broker says of an order counts only as a wish.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +94,12 @@ class NodeOrders:
         async with self._db.read() as connection:
             return [epoch.facts for epoch in await store.all_epochs(connection)]
 
-    async def stopped(self, run: str, user: str) -> str | None:
-        """Why the node's access committee stopped this run or this user; None where it did not."""
+    async def stopped(self, run: str, people: Collection[str]) -> str | None:
+        """Why the node's access committee stopped this run, or one of these identities of its user; None where it did
+        not.
+        """
         c = db.stops.c
-        query = sa.select(c.reason).where(c.lifted_at.is_(None), sa.or_(c.run == run, c.person == user)).limit(1)
+        query = sa.select(c.reason).where(c.lifted_at.is_(None), sa.or_(c.run == run, c.person.in_(people))).limit(1)
         async with self._db.read() as connection:
             return (await connection.execute(query)).scalar_one_or_none()
 

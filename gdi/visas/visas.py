@@ -77,6 +77,7 @@ class Visa:
     asserted: float
     ends_at: float
     conditions: Any
+    sub: str = field(default="", repr=False)  # whose it is: the subject's, or another identity's of the same person
     token: str = field(default="", repr=False)  # as it was signed
     link: str = field(default="", repr=False)  # the LinkedIdentities visa by which it is this person's
 
@@ -267,6 +268,7 @@ class Visas:
             float(asserted),
             ends,
             visa.get("conditions"),
+            claims["sub"],
         )
 
     def _issuer(self, iss: object, jku: object) -> VisaIssuer | None:

@@ -73,9 +73,15 @@ def need_placement(policy: Policy) -> None:
         raise RefusedOrder("placement", "This node's policy leaves Snakemake to the coordinator.")
 
 
+def identities(user: str, passport: Passport) -> set[str]:
+    """The user's subs: their own, and those whose visas count as theirs."""
+    return {user, *(visa.sub for visa in passport.visas)}
+
+
 def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
     """The node's veto over what the centre approved."""
-    if user in policy.veto.users:
+    people = identities(user, passport)
+    if people & set(policy.veto.users):
         raise RefusedOrder("user-vetoed", "This node does not serve this user.")
     homes = {_domain(v.value) for v in passport.visas if v.type == AFFILIATION} - {""}
     if policy.veto.organisations and not homes:  # else who leaves the visa out is served
@@ -83,7 +89,7 @@ def need_welcome(user: str, passport: Passport, policy: Policy) -> None:
             "organisation-vetoed",
             "This node vetoes organisations, and no AffiliationAndRole visa says which one is this user's.",
         )
-    domains = {_domain(user), *homes}
+    domains = {*map(_domain, people), *homes}
     if domains & {name.lower() for name in policy.veto.organisations}:
         raise RefusedOrder("organisation-vetoed", "This node does not serve this user's organisation.")
     projects = {v.value for v in passport.visas if v.type in policy.veto.project_visas}

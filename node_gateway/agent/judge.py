@@ -24,7 +24,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.used_ids import UsedIds
 from gdi.kit.web import date
 from gdi.visas.visas import Passport, Visa, Visas
-from node_gateway.agent.decision import Admitted, RefusedOrder, decide
+from node_gateway.agent.decision import Admitted, RefusedOrder, decide, identities
 from node_gateway.epochs import admission
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
@@ -78,9 +78,9 @@ class Judge:
         """What runs, and when the first visa ends. RefusedOrder."""
         policy = self.policy.current()
         run = claims.run if isinstance(claims, OrderClaims) else ""
-        if (why := await self.orders.stopped(run, claims.sub)) is not None:
-            raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
+        if (why := await self.orders.stopped(run, identities(claims.sub, passport))) is not None:
+            raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         admitted = await asyncio.to_thread(
             decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None
         )
