@@ -5,7 +5,7 @@ moment on at which the row is here; what a stop is of is asked anew each time.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
@@ -25,11 +25,11 @@ class Stops:
 
     # --- asked at each admission and each token --------------------------------------------------
 
-    async def of_person(self, user: str, datasets: Iterable[str]) -> dict[str, Stop]:
-        """The stop by which this person may not use a dataset, by dataset. A committee that is not enrolled any more
-        stops nobody.
+    async def of_person(self, identities: Collection[str], datasets: Iterable[str]) -> dict[str, Stop]:
+        """The stop by which a person of these identities may not use a dataset, by dataset. A committee that is not
+        enrolled any more stops nobody.
         """
-        query = sa.select(stops).where(stops.c.person == user, stops.c.lifted_at.is_(None))
+        query = sa.select(stops).where(stops.c.person.in_(identities), stops.c.lifted_at.is_(None))
         async with self._store.read() as c:
             rows = list((await c.execute(query)).mappings())
         found: dict[str, Stop] = {}
@@ -47,7 +47,7 @@ class Stops:
         if row is not None:
             raise stopped("this run", as_stop(row))
         if known is not None:
-            for dataset, stop in (await self.of_person(known.owner, known.datasets)).items():
+            for dataset, stop in (await self.of_person({known.owner}, known.datasets)).items():
                 raise stopped(f"your use of {dataset}", stop)
 
     # --- made, lifted, listed by members ---------------------------------------------------------

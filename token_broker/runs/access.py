@@ -36,7 +36,8 @@ class UserAccess:
         others = {v.value for v in passport.visas} | set(passport.failures)
         named = {d: n for d in others if is_dataset_id(d) and (n := enrolment.node_of(d)) is not None}
         found = sorted((exact | named).items(), key=lambda pair: (pair[1].id, pair[0]))
-        stopped = await self._stops.of_person(sub, [dataset for dataset, _ in found])
+        identities = {sub, *(visa.sub for visa in passport.visas)}
+        stopped = await self._stops.of_person(identities, [dataset for dataset, _ in found])
         entries = [
             _stopped(dataset, node, stopped[dataset]) if dataset in stopped else _entry(dataset, node, passport)
             for dataset, node in found

@@ -43,7 +43,7 @@ class Admission:
         refusals: list[AccessRefusal] = []
         items: dict[str, PlanItem] = {}
         unclear: list[str] = []
-        stopped = await self._stops.of_person(user, datasets)
+        stopped = await self._stops.of_person({user, *(v.sub for v in passport.visas)}, datasets)
         for dataset in datasets:
             node = enrolment.node_of(dataset)
             if node is None:
