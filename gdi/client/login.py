@@ -76,7 +76,10 @@ class StoredLogin:
                 raise signed_out()
             what = str(answer.get("error"))[:60]
             raise ProblemError(
-                503, "provider-away", f"LS AAI did not renew the login ({what}).", action="Try again in a minute."
+                503,
+                "provider-unavailable",
+                f"LS AAI did not renew the login ({what}).",
+                action="Try again in a minute.",
             )
         self._take(answer)
         self.keep()
