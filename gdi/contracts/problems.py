@@ -131,6 +131,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "sandbox-failed": ProblemType((409,), "See the process host's log."),
     "sign-in-refused": ProblemType((403,), "Sign in again."),
     "signed-out": ProblemType((401,), "Sign in: gdi login --portal URL."),
+    "slow-chunk": ProblemType((503,), "It is sent again by itself; look at the line to the broker where that stays."),
     "stale-attempt": ProblemType((403,), "Stop: the later attempt goes on."),
     "stale-workload": ProblemType((403,), "Stop: the later one goes on."),
     "stop-stays": ProblemType((409,), "The person starts a new run where they may."),

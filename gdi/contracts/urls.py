@@ -106,6 +106,11 @@ class WorkspaceUrl(StorageUrl):
         """The workflow's sources, stored by their hash: read by tasks, written by the gateway only."""
         return self.path.split("/")[0] == OWN
 
+    @property
+    def nodes_own(self) -> bool:
+        """What the node keeps there for itself: no task of the run reads it either."""
+        return self.platforms_own and not self.path.startswith(f"{SOURCES}/")
+
     @classmethod
     def parse(cls, url: str) -> WorkspaceUrl:
         """UrlError where `url` is not `workspace://RUN/path`."""

@@ -20,6 +20,7 @@ from gdi.kit.s3 import PACE, BrokenBodyError, bound_redirects, pieces
 from gdi.result_store.model import (
     CHUNK,
     PART,
+    RELEASES,
     NothingStoredError,
     StoreAwayError,
     TooManyBytesError,
@@ -155,9 +156,9 @@ class S3Store:
         return files, size
 
     def sweep(self, before: float) -> int:
-        torn = 0
+        prefix, torn = f"{RELEASES}/", 0  # what comes in chunks: others may use the bucket, and may not be touched
         with _errors():
-            for upload in self._uploads(self._prefix):
+            for upload in self._uploads(self._prefix + prefix):
                 parts = self._parts(str(upload["Key"]).removesuffix(PART), str(upload["UploadId"]))
                 if (
                     max(t["LastModified"].timestamp() for t in parts or [{"LastModified": upload["Initiated"]}])
@@ -165,7 +166,7 @@ class S3Store:
                 ):
                     self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
                     torn += 1
-            for page in self._pages("list_objects_v2", ""):
+            for page in self._pages("list_objects_v2", prefix):
                 for one in page.get("Contents") or []:
                     if str(one["Key"]).endswith(PART) and one["LastModified"].timestamp() < before:
                         self._s3.delete_object(Bucket=self._bucket, Key=one["Key"])

@@ -77,7 +77,9 @@ async def run(settings: Settings) -> None:
         ),
         orders=orders,
         broker=broker,
-        duties=Duties(settings.node_id, settings.public_url, orders, launcher, gateway, broker),
+        duties=Duties(
+            settings.node_id, settings.public_url, orders, launcher, gateway, broker, settings.agent_max_runs
+        ),
         audit=audit,
     )
     try:

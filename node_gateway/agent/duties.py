@@ -29,6 +29,7 @@ from node_gateway.node_orders import NodeOrder, NodeOrders
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 POLL = 0.5
+PLACE_POLL = 2.0  # seconds between two looks whether an analysis may begin
 GRACE = 55.0  # seconds in which a pod cancels its tasks
 AGAIN = 75  # a pod's exit code: start another
 MAX_STARTS = 4
@@ -61,17 +62,46 @@ class OrderEnd:
 
 @dataclass
 class Duties:
+    """`max_runs`: how many analyses are at work at once; the others wait, however many the broker orders."""
+
     node: str
     audience: str
     orders: NodeOrders
     launcher: AgentLauncher
     gateway: OwnGateway
     broker: NodeAgentClient
+    max_runs: int = 20
+    at_work: set[tuple[str, str, int]] = field(default_factory=set)
 
     # --- analyse ---------------------------------------------------------------------------------
 
     async def analyse(self, order: NodeOrder, wish: EndRequest, alive: Callable[..., Awaitable[None]]) -> OrderEnd:
         """Snakemake, to its end. A pod that is lost, or says so, is followed by the next."""
+        if (end := await self._place(order, wish, alive)) is not None:
+            return end
+        try:
+            return await self._analysis(order, wish, alive)
+        finally:
+            self.at_work.discard(order.key)
+
+    async def _place(
+        self, order: NodeOrder, wish: EndRequest, alive: Callable[..., Awaitable[None]]
+    ) -> OrderEnd | None:
+        """Waits for a place among those at work; one that has a pod is looked after at once. The order's end, where it
+        comes first.
+        """
+        while order.pod is None and len(self.at_work) >= self.max_runs:
+            if time.time() >= order.deadline:
+                return OrderEnd("expired", detail="The order's time is over.")
+            if wish.why:
+                return OrderEnd("cancelled", reason=wish.why)
+            await alive()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wish.event.wait(), PLACE_POLL)
+        self.at_work.add(order.key)
+        return None
+
+    async def _analysis(self, order: NodeOrder, wish: EndRequest, alive: Callable[..., Awaitable[None]]) -> OrderEnd:
         generation = max(1, order.pod_generation)
         while True:
             pod = await self._pod(await self._now(order), generation)
@@ -110,6 +140,8 @@ class Duties:
         pinned = order.pod_uid if order.pod == name else None
         if pinned is not None and (pod is None or pod.uid != pinned):
             return _gone(request, name, pinned)  # it was made once, and is never made anew under its name
+        if pinned is None and pod is not None and pod.state != "created":
+            return _gone(request, name, pod.uid)  # not ours: each of ours is pinned before it starts
         if pod is None or (pod.state == "created" and not pod.stopping):  # perhaps without its files yet
             pod = await self._patiently(lambda: self.launcher.create(name, request))
         await self.orders.change(order, pod=name, pod_uid=pod.uid, pod_generation=generation)

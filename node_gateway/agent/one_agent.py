@@ -81,8 +81,11 @@ async def _proven(connection: AsyncConnection) -> None:
     while True:
         await asyncio.sleep(PROOF)
         try:
-            await connection.execute(sa.select(1))
-        except (SQLAlchemyError, OSError) as error:
+            async with asyncio.timeout(
+                PROOF
+            ):  # a server that is gone says nothing, and another has given the lock away
+                await connection.execute(sa.select(1))
+        except (SQLAlchemyError, OSError) as error:  # a TimeoutError is an OSError
             raise DatabaseAwayError("agent", error) from None
 
 

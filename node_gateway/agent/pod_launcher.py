@@ -35,6 +35,7 @@ class PodLauncher:
     def __init__(self, api: ClusterApi, config: PodConfig, folder: Path, node: str, keys_file: Path) -> None:
         self._api, self._config, self._folder, self._node = api, config, folder, node
         self._keys_file, self._tidied = keys_file, 0.0
+        self._own = f"{upkeep.SELECTOR},gdi-node={node}"  # others in the namespace may keep theirs for longer
 
     async def aclose(self) -> None:
         await self._api.aclose()
@@ -117,7 +118,7 @@ class PodLauncher:
     async def live(self) -> int:
         """How many pods are made or run. ProblemError where the API does not answer rightly."""
         try:
-            pods = await self._api.list_pods(f"{upkeep.SELECTOR},gdi-node={self._node}")
+            pods = await self._api.list_pods(self._own)
         except LauncherError as error:
             raise _refused(error) from None
         return sum(not self._status(pod).ended for pod in pods)
@@ -137,7 +138,7 @@ class PodLauncher:
         """Removes what nobody needs any more; `mine`, which may be let go now, is no such pod."""
         try:
             for fields in upkeep.PHASES:
-                for pod in await self._api.list_pods(upkeep.SELECTOR, fields):
+                for pod in await self._api.list_pods(self._own, fields):
                     status, keep = self._status(pod), self._config.keep_seconds
                     if status.name != mine and upkeep.is_over(pod, status, keep_seconds=keep, now=time.time()):
                         version = pod["metadata"].get("resourceVersion")
@@ -176,10 +177,11 @@ class PodLauncher:
         return status_of(pod, start_timeout=self._config.start_timeout)
 
     def _hosted(self, pod: Json) -> HostedPod:
-        status, labels = self._status(pod), pod["metadata"].get("labels") or {}
+        status = self._status(pod)
         values: dict[str, Any] = {k: getattr(status, k) for k in ("name", "uid", "state", "stopping", "reason")}
         values |= {"exit_code": status.exit_code, "signal": status.signal}
-        values |= {"run": labels.get("gdi-run"), "node": labels.get("gdi-node"), "attempt": labels.get("gdi-attempt")}
+        run, attempt, _ = status.name.rsplit("-", 2)  # labels may be a stranger's; the name was asked for
+        values |= {"run": run.removesuffix(f"-{self._node}"), "node": self._node, "attempt": attempt}
         return HostedPod(**values, created_at=epoch(pod["metadata"].get("creationTimestamp")) or 0.0)
 
 

@@ -172,7 +172,10 @@ class PersonLists:
         if known is None or not known.tes_id:
             return "NONE"
         task = await self.tasks.tes.get(known.tes_id, "MINIMAL")
-        return state_of(task) if task is not None else "UNKNOWN"
+        state = state_of(task) if task is not None else "UNKNOWN"
+        if state in FINAL:  # no run is closed here: the right to read ends with the task
+            await self.tasks.store.ended({known.tes_id: state})
+        return state
 
     async def _result(self, dataset: str) -> PersonsResult:
         file = io.BytesIO()

@@ -149,7 +149,10 @@ def _check_input(given: Input, caller: Caller, slices: bool) -> tuple[SdaUrl | H
     if url is None:
         raise refused(path, "the input has neither url nor content")
     if not url.startswith(("sda://", "htsget://")):
-        return None, workspace_file(url, caller.run)
+        own = workspace_file(url, caller.run)
+        if own.nodes_own:
+            raise refused(url, "it is the node's own, which no task of a run reads")
+        return None, own
     file = sda_file(url) if url.startswith("sda://") else htsget_file(url)
     if file.dataset not in caller.datasets:
         detail = f"The dataset {redact(file.dataset, 128)} is not one of this run's datasets at this node."

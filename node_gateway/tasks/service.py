@@ -23,7 +23,7 @@ from node_gateway.policy import PolicyFile
 from node_gateway.release import question
 from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import CheckedTask, check
-from node_gateway.tasks.store import Known, TaskStore, TooManyBytes, TooManyTasks, new_capability
+from node_gateway.tasks.store import OWN_JOB, Known, TaskStore, TooManyBytes, TooManyTasks, new_capability
 from node_gateway.tasks.tes_client import TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
@@ -276,6 +276,8 @@ class Tasks:
 
     async def _reconcile(self, run: str) -> None:
         for known in await self.store.unfinished(run, phase="creating"):
+            if known.job.startswith(OWN_JOB):
+                continue  # the node's own task is not of the run's making
             async with self.locks.if_free("job", run, known.job, known.try_) as free:  # else it is being made
                 if free and (now := await self.store.by_number(known.number)) and now.phase == "creating":
                     await self._find_again(now)

@@ -86,6 +86,7 @@ def router(gateway: Gateway) -> APIRouter:
         key = await key_of(request, caller, run, path)
         known = await declared(run)
         hidden = known is not None and known.shape_of(path) != Shape(path, folder=False)
+        hidden = hidden or WorkspaceUrl(run, path).nodes_own
         found = None if hidden else await bucket.head(key)
         if found is None:
             raise _not_found()

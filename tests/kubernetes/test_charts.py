@@ -16,6 +16,8 @@ import yaml
 
 from gdi.funnel.container_line import PULL, RUN, STOP
 from gdi.kit.jose import SigningKey
+from gdi.pods.config import amount
+from node_gateway.policy import ReleasePolicy
 from tests.kubernetes.charts import CHARTS, FOREIGN, VALUES, helm, named, rendered
 from tests.kubernetes.cluster import Cluster
 
@@ -343,6 +345,13 @@ def test_the_driver_is_told_the_nodes_names_of_images_and_its_patience() -> None
     )
     worker, _ = tasks_of(rendered("gdi-node/ci/funnel.yaml"))
     assert {"name": "GDI_IMAGES", "value": "{}"} in worker["spec"]["template"]["spec"]["containers"][0]["env"]
+
+
+@pytest.mark.parametrize("values", [v for v in VALUES if v.startswith("gdi-node/")])
+def test_the_largest_release_evicts_no_gateway(values: str) -> None:
+    deployment = named(rendered(values), "Deployment", "node-a-gateway")
+    (tmp,) = (v["emptyDir"] for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "tmp")
+    assert amount(tmp["sizeLimit"]) >= 4 * ReleasePolicy().max_parquet_bytes
 
 
 def test_a_gateway_that_nobody_is_named_for_lets_nobody_in() -> None:

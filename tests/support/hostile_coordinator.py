@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import yaml
@@ -79,6 +80,12 @@ def visa(**changes: Any) -> str:
 
 def affiliation(value: str) -> str:
     return visa(visa={"type": "AffiliationAndRole", "value": value})
+
+
+def link(sub: str) -> str:
+    """A visa by which Alice is that person too."""
+    value = f"{quote(sub, safe='')},{quote(ISS, safe='')}"
+    return visa(visa={"type": "LinkedIdentities", "value": value, "by": "system"})
 
 
 @dataclass

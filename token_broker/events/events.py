@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts import needed
 from gdi.contracts.events import Event, EventBatch
+from gdi.contracts.ids import node_of_pod
 from gdi.contracts.progress import JobPage
 from gdi.contracts.runs import RunState
 from gdi.kit.problem import ProblemError
@@ -97,7 +98,8 @@ class Events:
             raise ProblemError(
                 403, "node-not-in-plan", f"Node {node} is no part of run {run['id']}.", action="Report own runs only."
             )
-        if not batch.source.startswith(f"{run['id']}-{node}-"):
+        # By the pod's whole name: `fi` is no beginning of `fi-csc`.
+        if node_of_pod(batch.source) != node or not batch.source.startswith(f"{run['id']}-"):
             raise ProblemError(
                 403, "wrong-source", "A node writes under its own pods' names.", action="Set source to the pod's name."
             )

@@ -34,7 +34,9 @@ from gdi.result_store.model import (
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 MAX_FILES = 60  # of a node in a run: a node is not to fill the store
-THREADS = 4  # calls to the store at once, and chunks that lie here on their way
+THREADS = 4  # calls to the store at once
+PLACES = 6  # chunks that lie here on their way, of as many nodes: 48 MiB, of 64 that the chart gives
+CHUNK_WAIT = 300.0  # seconds in which a chunk must have come
 SPOOL = 1024 * 1024  # bytes of a chunk in memory; the rest of it lies in an unnamed file
 PROOF_WAIT = 20.0  # seconds that an answer waits for the proof of a whole release; the node asks again
 
@@ -46,7 +48,7 @@ class ReleaseStore:
         self._store, self._most = store, most
         self._locks: Locks = {}
         self._proofs: dict[str, asyncio.Task[None]] = {}
-        self._places = asyncio.Semaphore(THREADS)
+        self._places = asyncio.Semaphore(PLACES)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
 
     async def offset(self, run: str, node: str, name: str, sha256: str) -> StoredRelease:
@@ -102,9 +104,17 @@ class ReleaseStore:
     async def _chunk(self, key: str, offset: int, total: int, sha256: str, body: AsyncIterator[bytes]) -> int:
         """Its size in bytes."""
         store, most = self._need(), min(CHUNK, total - offset)
-        async with self._places:
+        node = key.split("/")[2]
+        # One chunk of a node at a time: who sends without an end keeps one place, and not for ever.
+        async with NamedLock(self._locks, f"node {node}"), self._places:
             with SpooledTemporaryFile(max_size=SPOOL) as spool:
-                size = await _spooled(spool, most, sha256, body)
+                try:
+                    async with asyncio.timeout(CHUNK_WAIT):
+                        size = await _spooled(spool, most, sha256, body)
+                except TimeoutError:
+                    raise ProblemError(
+                        503, "slow-chunk", f"The chunk did not come within {CHUNK_WAIT:g} s.", action="Send it again."
+                    ) from None
                 spool.seek(0)
                 last = offset + size == total
                 await self._call(lambda: store.append(key, spool, offset=offset, size=size, last=last))
@@ -116,11 +126,10 @@ class ReleaseStore:
         proof = self._proofs.get(key)
         if proof is None:
             proof = self._proofs[key] = asyncio.create_task(self._call(lambda: store.complete(key, sha256)))
-            proof.add_done_callback(lambda task: task.cancelled() or task.exception())  # heard, also if nobody waits
+            proof.add_done_callback(lambda task: self._heard(key, task))
         await asyncio.wait({proof}, timeout=PROOF_WAIT)
         if not proof.done():
             return False
-        del self._proofs[key]
         try:
             proof.result()
         except (WrongHashError, NothingStoredError):
@@ -128,6 +137,12 @@ class ReleaseStore:
                 422, "wrong-hash", f"The release {name} is not what its checksum says.", action="Push it anew."
             ) from None
         return True
+
+    def _heard(self, key: str, proof: asyncio.Task[None]) -> None:
+        """What it proved holds for what was there: the next upload is proven anew."""
+        del self._proofs[key]
+        if not proof.cancelled():
+            proof.exception()  # heard, also if nobody waits
 
     async def _upload(self, key: str) -> Upload:
         store = self._need()

@@ -63,6 +63,7 @@ def test_the_node_lists_a_datasets_persons_by_a_task_of_its_own_and_opens_an_epo
     assert world.read(f"/s3-encrypted/{path}", capability).status_code == 200, "by the node's own account"
     for found in (ask(world, "GET", "PL-1/persons"), ask(world, "POST", "PL-1", dry_run=True)):
         assert "duplicate-people: 1 pairs" in found and "P0 and P39" in found
+    assert world.read(f"/s3-encrypted/{path}", capability).status_code == 401, "the task has ended"
     task = listed(world, "PL-1", tmp_path / "good", [genotyped(tmp_path, 40)])
     assert ask(world, "GET", "PL-1/persons") == "40 people, none of them twice."
     would = operator(world, "open", "PL-1", "--listed", "--dry-run")

@@ -103,6 +103,12 @@ def test_no_run_sees_lists_or_reads_the_nodes_own_task(world: World) -> None:
     assert run.call("POST", f"/ga4gh/tes/v1/tasks/{task['id']}:cancel").status_code in (403, 404)
     assert task["id"] not in run.call("GET", "/ga4gh/tes/v1/tasks").text
     assert run.call("HEAD", f"/workspace/{run.id}/.gdi/recount/1.json").status_code == 404
+    result = task["outputs"][0]["url"].removeprefix(f"s3://workspace/{run.id}/")
+    world.s3.put(f"{run.id}/{result}", json.dumps({"people": 80, "counts": [[1, 2]]}).encode())
+    assert run.call("HEAD", f"/workspace/{run.id}/{result}").status_code == 404
+    for path, type_ in ((result, "FILE"), (".gdi/recount", "DIRECTORY"), (".gdi", "DIRECTORY")):
+        given = [{"url": f"workspace://{run.id}/{path}", "path": "/gdi/work/x", "type": type_}]
+        assert run.call("POST", "/ga4gh/tes/v1/tasks", json=run.task(inputs=given)).status_code == 403, path
     named = run.call("POST", "/ga4gh/tes/v1/tasks", json=run.task(tags={"gdi-job": "own:recount-1", "gdi-try": "1"}))
     assert named.status_code == 422
     (data,) = [one["url"] for one in task["inputs"] if one.get("url")]

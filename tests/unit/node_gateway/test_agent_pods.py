@@ -5,6 +5,7 @@ ended, vanished or were exchanged, a stop, an image that never comes.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +28,7 @@ from node_gateway.agent.duties import Duties, EndRequest, OrderEnd
 from node_gateway.agent.pod_launcher import PodLauncher
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrder, NodeOrders
-from tests.support.cluster_stand_in import StandIn
+from tests.support.cluster_stand_in import StandIn, now
 from tests.support.node_agent import PACK, PACK_DIGEST
 from tests.support.operators_world import Served
 
@@ -79,6 +80,7 @@ async def world(served: tuple[StandIn, str], tmp_path: Path, monkeypatch: pytest
     cluster, url = served
     cluster.__init__()  # type: ignore[misc]  # as new
     monkeypatch.setattr(agent_duties, "POLL", 0.02)
+    monkeypatch.setattr(agent_duties, "PLACE_POLL", 0.02, raising=False)
     unpacked(PACK).write(tmp_path / PACK_DIGEST.replace(":", "-"))
     database = GatewayDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}")
     await database.create()
@@ -213,6 +215,48 @@ async def test_another_pod_of_the_same_name_is_not_ours_and_is_never_stopped(wor
     assert world.cluster.created == [name(1), name(2)] and not world.cluster.deleted
     await world.launcher.stop(name(), "cancel", 1, uid="another")
     assert name() in world.cluster.pods
+
+
+async def test_a_strangers_pod_under_the_name_of_one_to_come_is_left_alone(world: World) -> None:
+    meta = {"name": name(), "uid": "a-strangers", "creationTimestamp": now()}
+    world.cluster.pods[name()] = {"metadata": meta, "spec": {"schedulingGates": []}, "status": {"phase": "Running"}}
+    world.cluster.ends_at_once = True
+    assert (await asyncio.wait_for(world.analyse(), 10)).state == "succeeded"
+    assert world.cluster.created == [name(2)] and not world.cluster.deleted
+    assert (await world.order()).pod_uid != "a-strangers", "it gets no token of the run"
+
+
+async def test_no_more_analyses_are_at_work_than_the_operator_lets(world: World) -> None:
+    world.cluster.ends_at_once = True
+    world.duties.max_runs = 1
+    world.duties.at_work.add((RUN, "analyse", 7))
+    waiting = asyncio.create_task(world.analyse())
+    await asyncio.sleep(0.2)
+    assert not world.cluster.created and not waiting.done()
+    world.duties.at_work.clear()
+    assert (await asyncio.wait_for(waiting, 10)).state == "succeeded"
+    assert not world.duties.at_work
+    world.duties.at_work.add((RUN, "analyse", 7))
+    world.wish.set("the user ended it")
+    assert (await world.analyse()).state == "cancelled", "it has a pod, and is looked after at once"
+    await world.orders.change(await world.order(), pod=None)
+    before = list(world.cluster.created)
+    end = await asyncio.wait_for(world.analyse(), 10)
+    assert (end.state, end.reason, world.cluster.created) == ("cancelled", "the user ended it", before)
+
+
+async def test_pods_of_another_node_in_the_namespace_are_not_tidied_away(world: World) -> None:
+    world.cluster.ends_at_once = True
+    await world.analyse()
+    long_ago = "2020-01-01T00:00:00Z"
+    theirs = copy.deepcopy(world.cluster.pods[name()])
+    theirs["metadata"] |= {"name": "theirs", "labels": {**theirs["metadata"]["labels"], "gdi-node": "node-b"}}
+    world.cluster.pods["theirs"] = theirs
+    for pod in world.cluster.pods.values():
+        pod["metadata"]["creationTimestamp"] = long_ago
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = long_ago
+    await world.launcher.tidy("")
+    assert list(world.cluster.pods) == ["theirs"]
 
 
 async def test_a_pod_that_is_exchanged_while_it_is_watched_is_lost(world: World) -> None:

@@ -19,10 +19,13 @@ from node_gateway.agent.decision import RefusedOrder
 from node_gateway.agent.duties import wanted_releases
 from tests.support.hostile_coordinator import (
     DATASET,
+    ISS,
+    JKU,
     KEYS,
     Attempt,
     affiliation,
     approver,
+    link,
     outcome,
     pack_of,
     signed,
@@ -43,6 +46,8 @@ BOB = "bob@lifescience-ri.eu"
 PROJECT = "https://gdi.test/ProjectMembership"
 PROJECTS = {"projects": ["p-13"], "project_visas": [PROJECT]}
 CONDITIONS = [[{"type": "ResearcherStatus", "value": "const:https://x"}]]
+
+LINKS = {"visa_issuers": [{"iss": ISS, "jku": JKU, "links": True}]}
 
 RELEASE = [{"name": "counts", "path": "counts.json", "kind": "allele-counts"}]
 
@@ -239,6 +244,19 @@ ATTEMPTS: dict[str, tuple[Attempt, str, str]] = {
         "project-vetoed",
         "veto",
     ),
+    "a vetoed user under another identity": (
+        Attempt(visas=[link(BOB), visa(claims={"sub": BOB})], policy={**LINKS, "veto": {"users": [BOB]}}),
+        "user-vetoed",
+        "veto",
+    ),
+    "a vetoed organisation under another identity": (
+        Attempt(
+            visas=[link("bob@bad.org"), visa(claims={"sub": "bob@bad.org"}), affiliation("faculty@good.org")],
+            policy={**LINKS, "veto": {"organisations": ["bad.org"]}},
+        ),
+        "organisation-vetoed",
+        "veto",
+    ),
     "a project's visa that is left out": (Attempt(policy={"veto": PROJECTS}), "project-vetoed", "veto"),
     "an order to a node that starts nothing": (
         Attempt(policy={"placement": "coordinator"}),
@@ -280,6 +298,7 @@ async def test_one_that_hides_nothing_is_admitted(tmp_path: Path) -> None:
             Attempt(),
             Attempt(visas=[visa(), affiliation("faculty@good.org")], policy={"veto": {"organisations": ["bad.org"]}}),
             Attempt(visas=[visa(), project], policy={"veto": PROJECTS}),
+            Attempt(visas=[link(BOB), visa(claims={"sub": BOB})], policy={**LINKS, "veto": {"users": ["eve@bad.org"]}}),
             reviewed([signed(PACK)], [kept]),  # by the key of before, which still counts
             reviewed([signed(PACK), signed(PACK, "second", "second")], TWO, signatures=2),
         )

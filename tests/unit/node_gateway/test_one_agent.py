@@ -6,13 +6,25 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from gdi.kit.database import DatabaseAwayError
 from node_gateway.agent import one_agent as module
 from node_gateway.agent.one_agent import one_agent
 
 URL = "sqlite+aiosqlite:///gateway.db"
+
+
+async def test_a_database_that_says_nothing_holds_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent:
+        async def execute(self, _: object) -> None:
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(module, "PROOF", 0.01)
+    with pytest.raises(DatabaseAwayError):
+        await asyncio.wait_for(module._proven(cast(Any, Silent())), 5)
 
 
 async def test_a_second_agent_waits_until_the_first_has_gone(

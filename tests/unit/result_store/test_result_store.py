@@ -31,7 +31,7 @@ from gdi.result_store.model import (
 )
 from gdi.result_store.s3 import S3Store
 from tests.support.result_stores import MIB, RUN, append, in_folder, on_moto, on_weed, read
-from tests.support.s3_server import REGION, S3Server, enforced, s3_server
+from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
 from tests.support.tes_kit import Weed
 
 DATA = bytes(range(256)) * 4096 * 11  # 11 MiB: three parts of S3
@@ -143,6 +143,18 @@ def test_a_whole_file_replaces_another_and_is_read_within_a_limit(store: ResultS
     for key in ("../x", "/etc/passwd", "a//b", "a/../b", ".hidden", "a/b.part", "a b", "", "a/\n"):
         with pytest.raises(ValueError):
             store.upload(key)
+
+
+def test_a_sweep_touches_nothing_of_others_in_the_bucket(moto: S3Server) -> None:
+    moto.bucket("shared")
+    whole = S3Store("shared", "", endpoint=moto.url, region=REGION, credentials=(ACCESS, SECRET))
+    append(whole, KEY, DATA[: 5 * MIB], last=False)
+    client = moto.client()
+    client.put_object(Bucket="shared", Key="photos/holiday.part", Body=b"x")
+    client.create_multipart_upload(Bucket="shared", Key="photos/film")
+    assert whole.sweep(time.time() + 60) == 1
+    assert client.head_object(Bucket="shared", Key="photos/holiday.part")
+    assert [u["Key"] for u in client.list_multipart_uploads(Bucket="shared")["Uploads"]] == ["photos/film"]
 
 
 def test_an_s3_takes_small_chunks_at_the_end_only(moto: S3Server) -> None:
