@@ -58,8 +58,8 @@ class Beside:
         past, found = self.past, set[int]()
         for name in {name for key in self.site if key for name in past.topics.get(topic(ALLELES, key), ())}:
             for number, numbers in past.cells[name].items():
-                told = None if "|" in name else of_cell(one, numbers)
-                if told and number in past.cohorts and told.rare == ("alt" if name == one.key else "ref"):
+                left = None if "|" in name else of_cell(one, numbers)
+                if left and number in past.cohorts and left.rare == ("alt" if name == one.key else "ref"):
                     found.add(number)
         return past.own <= frozenset[object]().union(*(past.cohorts[number] for number in found))
 

@@ -63,8 +63,8 @@ class Past:
         this very cohort, or of others.
         """
         others = [other for other in self.topics.get(topic, ()) if other != key and "|" not in other]
-        told = self.cells.get(key, {})
-        numbers = {n for other in others for n in self.cells[other] if n in self.cohorts and n not in told}
+        mine = self.cells.get(key, {})
+        numbers = {n for other in others for n in self.cells[other] if n in self.cohorts and n not in mine}
         return any(self.own & self.cohorts[n] for n in numbers)
 
     def same(self, key: str, off: frozenset[Rule] = frozenset()) -> Numbers | None:
