@@ -163,6 +163,7 @@ class Results:
             version_file(one.version, name): f"{title} (version {one.version})"
             for one in (self.summary.earlier if self.summary else [])
             for name, title in TITLES.items()
+            if (self.folder / version_file(one.version, name)).is_file()
         }
 
     def proofs(self, keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Proof]:
