@@ -25,7 +25,7 @@ pytestmark = pytest.mark.long
 # Modules that not everybody who needs the wheel imports: servers of the kit, OAuth, tasks; pictures; Celery's settings.
 EXTRAS = {
     "apache-airflow-providers-gdi": "[airflow-production]",
-    "gdi-contracts": "[server,oauth,tes]",
+    "gdi-contracts": "[server,oauth,tes,store,reports]",
     "gdi-releases": "[figures]",
 }
 LIST = "came-along.txt"
