@@ -190,7 +190,8 @@ def test_while_vault_is_sealed_a_redeemed_token_is_kept_and_shown_to_nobody(worl
         with world.bao.as_operator() as operator:
             operator.put("/v1/sys/seal").raise_for_status()
         assert world.watch("/readyz").status_code == 503
-        assert answers == []
+        # shown to nobody: whoever waits has no answer yet, or, on a slow machine, was told to come again
+        assert [answer.status_code for answer in answers] in ([], [503])
     finally:
         world.bao.settle()  # also for the tests that come next
     ask.join(120)
