@@ -129,7 +129,8 @@ def test_a_user_sees_whose_token_it_is_what_they_may_use_and_their_own_runs(worl
         answer = httpx.get(world.url() + path, headers=headers, trust_env=False, timeout=60)
         return answer.raise_for_status().json()
 
-    assert ask("alice", "/v1/me") == {"sub": USERS["alice"], "client_id": "user-portal"}
+    me = {"sub": USERS["alice"], "client_id": "user-portal", "committees": []}
+    assert ask("alice", "/v1/me") == me
     states = {
         user: {
             d["id"]: (d["node"], d["access"]["state"], d["access"]["reason"])
