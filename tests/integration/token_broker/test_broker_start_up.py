@@ -102,6 +102,7 @@ PLACES = {
     "preflight": "0" * 32,
     "id": "0" * 32,
     "name": "counts",
+    "stop": "1",
 }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -23,6 +23,20 @@ pytest_plugins = ["tests.support.broker_fixtures"]
 @pytest.fixture
 def browser(world: World) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def fresh(make_world: Callable[..., World]) -> World:
+    """A world in which nobody has a grant, and no other test's tickets expire."""
+    world = make_world()
+    world.start_broker()
+    return world
+
+
+@pytest.fixture
+def fresh_browser(fresh: World) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=fresh.url(), trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -71,9 +85,10 @@ def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx
 
 
 def test_a_ticket_for_airflows_form_is_the_users_own_once_and_for_what_was_chosen(
-    world: World, browser: httpx.Client, alice: BrokerClient
+    fresh: World, fresh_browser: httpx.Client
 ) -> None:
     """Each bound of it: refused outside, taken inside. The link carries no secret; the page is not kept anywhere."""
+    world, browser, alice = fresh, fresh_browser, fresh.user("alice")
     workflow, chosen = "allele-frequency", DATASETS["node-a"]
     link = f"/connect/start?workflow={workflow}&digest={DIGEST}"
     away = browser.get(link)
