@@ -128,6 +128,7 @@ async def test_a_kind_that_is_not_compared_with_others_is_asked_for_where_the_da
     assert error.value.slug == "release-refused"
 
 
+@pytest.mark.parametrize("kind", ["table", "variant-statistics"])
 async def test_a_kind_that_is_compared_with_others_is_asked_for_unless_the_dataset_names_only_others(
     node: DisclosureNode, kind: str
 ) -> None:
