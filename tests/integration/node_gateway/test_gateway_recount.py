@@ -22,8 +22,11 @@ FILE = "cohort.vcf.gz.c4gh"
 @pytest.fixture(autouse=True)
 def waiting(world: World) -> Iterator[None]:
     world.policy(review=True, own_image="node-own@sha256:" + "a" * 64)
-    world.sda.files = {("DS-A", FILE): c4gh(3000)}
+    usual, world.sda.files = world.sda.files, {("DS-RC", FILE): c4gh(3000)}
+    world.sda.open.add("DS-RC")
     yield
+    world.sda.open.discard("DS-RC")
+    world.sda.files = usual
     world.policy()
 
 
@@ -79,7 +82,7 @@ COPIES = {pos: [1] * 20 + [2] * 10 + [0] * 50 for pos in (1, 9)}
 
 def test_an_honest_release_agrees_and_invented_counts_do_not(world: World, tmp_path: Path) -> None:
     for invented in (0, 7):
-        run = world.new_run(datasets=("DS-A",))
+        run = world.new_run(datasets=("DS-RC",))
         before = len(own_tasks(world))
         assert ask(world, run, [row(1), row(9, het=20 + invented, hom_ref=50 - invented)]).status_code == 202
         task = own_tasks(world)[before]
@@ -96,7 +99,7 @@ def test_an_honest_release_agrees_and_invented_counts_do_not(world: World, tmp_p
 
 
 def test_no_run_sees_lists_or_reads_the_nodes_own_task(world: World) -> None:
-    run = world.new_run(datasets=("DS-A",))
+    run = world.new_run(datasets=("DS-RC",))
     ask(world, run, [row(3)])
     task = own_tasks(world)[-1]
     assert run.call("GET", f"/ga4gh/tes/v1/tasks/{task['id']}").status_code in (403, 404)
@@ -120,15 +123,15 @@ def test_no_run_sees_lists_or_reads_the_nodes_own_task(world: World) -> None:
 
 
 def test_what_stops_a_recount_is_told_and_stops_no_release(world: World) -> None:
-    run = world.new_run(datasets=("DS-A",))
+    run = world.new_run(datasets=("DS-RC",))
     world.policy(review=True)
     assert ask(world, run, [row(5)]).status_code == 202 and "own_image" in recount(world, run)["sentence"]
     world.policy(review=True, own_image="node-own@sha256:" + "a" * 64)
     world.sda.files = {}
-    run = world.new_run(datasets=("DS-A",))
+    run = world.new_run(datasets=("DS-RC",))
     assert ask(world, run, [row(6)]).status_code == 202 and "could not be sent" in recount(world, run)["sentence"]
-    world.sda.files = {("DS-A", FILE): c4gh(3000)}
-    run = world.new_run(datasets=("DS-A",))
+    world.sda.files = {("DS-RC", FILE): c4gh(3000)}
+    run = world.new_run(datasets=("DS-RC",))
     ask(world, run, [row(7)])
     own_tasks(world)[-1]["state"] = "COMPLETE"
     assert "cannot be read" in recount(world, run)["sentence"]
