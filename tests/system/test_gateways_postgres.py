@@ -272,6 +272,8 @@ def audit(pair: Pair, run: str) -> list[dict[str, Any]]:
 
 def test_the_audit_of_both_is_one_chain_that_can_only_be_added_to(pair: Pair) -> None:
     run = pair.new_run()
+    outputs = [{"url": f"workspace://{run.id}/{i}.json", "path": f"/gdi/work/{i}"} for i in range(20)]
+    assert submit(pair, 0, run, run.task(outputs=outputs)).status_code == 200  # only what a task declares is there
     answers = at_once(lambda i: pair.public(i % 2, "DELETE", f"/workspace/{run.id}/{i}.json", run.token()), 20)
     assert {a.status_code for a in answers} == {204}
     assert len([e for e in audit(pair, run.id) if e["action"] == "workspace-delete"]) == 20

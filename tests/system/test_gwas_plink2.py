@@ -50,7 +50,7 @@ def plink2(folder: Path, phenotype: str) -> dict[Site, tuple[float, float]]:
     return found
 
 
-@pytest.mark.parametrize(("phenotype", "model", "least"), [("ldl", "linear", 80), ("diabetes", "logistic", 20)])
+@pytest.mark.parametrize(("phenotype", "model", "least"), [("ldl", "linear", 70), ("diabetes", "logistic", 20)])
 def test_the_answer_is_the_meta_analysis_of_plink2_by_node(
     phenotype: str, model: str, least: int, tmp_path: Path
 ) -> None:
