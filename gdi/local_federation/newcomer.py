@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from gdi.kit.secret_files import Secrets
@@ -17,12 +16,11 @@ def newcomer(console: Console, layout: Layout, secrets: Secrets) -> None:
     console.print(
         Text.assemble("Open ", (portal, "bold"), " and sign in as alice: that is the portal."), soft_wrap=True
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("who", "name", "password", "where"):
-        table.add_column(column, overflow="fold")
-    for who, name, password, where in logins(layout, secrets):
-        table.add_row(Text(who), Text(name), Text(password), Text(where))
-    console.print(table)
+    rows = [("who", "name", "password", "where"), *logins(layout, secrets)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for number, row in enumerate(rows):  # an address that is cut by a terminal's edge cannot be clicked
+        line = "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]])
+        console.print(Text(line, style="dim" if number == 0 else ""), soft_wrap=True)
     for number, step in enumerate(
         (
             "Datasets: alice may use all of them, bob none.",
