@@ -31,3 +31,10 @@ def test_the_bundle_makes_no_markup_and_fetches_nothing_from_elsewhere() -> None
     assert "resolved" not in (ui.HERE / "package-lock.json").read_text(), (
         "the lock names versions and checksums, no registry"
     )
+
+
+def test_no_type_of_the_contracts_is_a_word_on_a_page() -> None:
+    """Types leave no name in the script: one that is there is text that somebody reads."""
+    names = re.findall(r"^export interface ([A-Z][a-z]+[A-Z]\w+)", (ui.HERE / "src" / "contract.ts").read_text(), re.M)
+    bundle = (ui.DIST / "gdi.js").read_text()
+    assert "ReleaseView" in names and [name for name in names if name in bundle] == []

@@ -83,7 +83,7 @@ function Releases({ results }: { results: ResultsView }) {
               <th scope="col">Node</th>
               <th scope="col">Release</th>
               <th scope="col" className="number">
-                ReleaseView
+                Released
               </th>
               <th scope="col">Withheld, and why</th>
               <th scope="col">Signature</th>
@@ -177,9 +177,9 @@ function Facts({ results }: { results: ResultsView }) {
   );
 }
 
-/** Why there is nothing to show, or what is not as it should be. */
 type Headline = readonly ["waiting" | "running" | "done" | "failed" | "stopped", string, string];
 
+/** Why there is nothing to show, or what is not as it should be. */
 function headline(results: ResultsView): Headline {
   const proven = results.releases.every((r) => r.verified);
   if (results.answer && results.releases.length && proven)
@@ -190,7 +190,7 @@ function headline(results: ResultsView): Headline {
       "Not everything is proven",
       "Do not use the files marked “not proven”; tell the operator of this Airflow.",
     ];
-  if (results.releases.length) return ["done", "ReleaseView", ""];
+  if (results.releases.length) return ["done", "Released", ""];
   if (results.state === "not-admitted") {
     if (results.airflow === "failed" || results.airflow === "success")
       return ["failed", "No results", "The run was not admitted: nothing was started."];
