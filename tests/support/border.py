@@ -74,7 +74,7 @@ class Border:
             "        if not own and (state == '0A' or name.startswith('udp')): found.append(name + ' ' + local)\n"
             "print('\\n'.join(found))"
         )
-        return self.ask(self.node, code).split("\n")[:-1] if self.ask(self.node, code).strip() else []
+        return self.ask(self.node, code).strip().splitlines()
 
     def call(self, *arguments: str) -> None:
         done = subprocess.run([self.ip, *arguments], capture_output=True, text=True, timeout=60)

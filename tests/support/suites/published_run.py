@@ -89,7 +89,7 @@ class Runs:
         (where / "profile.yaml").write_text(config)
         snakefile = str((home / one.name / one.snakefile).resolve())
         how = ["--snakefile", snakefile, *(word.replace("{here}", str(where)) for word in one.arguments)]
-        how += ["--wrapper-prefix", f"file://{self.folder}/wrappers/", "--envvars", "PYTHONPATH"]
+        how += ["--wrapper-prefix", f"file://{self.folder}/wrappers/"]
         environment = {"PYTHONPATH": str(self.folder / "python")}
         found = []
         for tes in (False, True):
@@ -103,14 +103,13 @@ class Runs:
         return found[0], found[1]
 
     def _local(self, where: Path, prefix: str, how: list[str], environment: dict[str, str]) -> tuple[int, str]:
-        plain = [w for i, w in enumerate(how) if w != "--envvars" and how[i - 1] != "--envvars"]
         storage = ["--default-storage-provider", "s3", "--default-storage-prefix", prefix]
         server = ["--storage-s3-endpoint-url", self.bare.weed.endpoint, "--nocolor", "--scheduler", "greedy"]
-        words = ["--cores", "2", "--printshellcmds", *storage, *server, *plain]
+        words = ["--cores", "2", "--printshellcmds", *storage, *server, *how]
         return self.bare.snakemake(where, words, environment, TIMEOUT)
 
     def _tes(self, where: Path, prefix: str, how: list[str], environment: dict[str, str]) -> tuple[int, str]:
-        return self.bare.run(where, prefix, *how, environment=environment, timeout=TIMEOUT)
+        return self.bare.run(where, prefix, *how, "--envvars", "PYTHONPATH", environment=environment, timeout=TIMEOUT)
 
     def _fill(self, one: Published, where: Path, prefix: str, given: str) -> None:
         for pattern in one.data:
