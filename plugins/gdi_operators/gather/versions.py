@@ -13,19 +13,8 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.orders import ENDED_ORDER
 from gdi.contracts.progress import Progress
 from gdi_operators.gather.keep import write
-from gdi_operators.results.folder import (
-    ANSWER,
-    COLUMNS,
-    PACKED,
-    PLOT,
-    SUMMARY,
-    AnswerVersion,
-    Summary,
-    read_summary,
-    version_file,
-)
+from gdi_operators.results.folder import SUMMARY, TITLES, AnswerVersion, Summary, read_summary, version_file
 
-FILES = (ANSWER, COLUMNS, PACKED, PLOT, SUMMARY)
 LATE = "it had not answered when the answer was made"
 
 
@@ -38,7 +27,7 @@ def begin(folder: Path, released: Iterable[Mapping[str, Any]]) -> list[AnswerVer
     if parts == {(r.node, r.name, r.sha256) for r in before.releases}:
         return before.earlier
     aside = (folder / version_file(before.answer_version, SUMMARY)).is_file()  # by a try before this one
-    for name in () if aside else FILES:
+    for name in () if aside else TITLES:  # releases.json is the last: where it is, all of it is
         file, kept = folder / name, folder / version_file(before.answer_version, name)
         if file.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)

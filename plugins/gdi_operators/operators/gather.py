@@ -24,7 +24,7 @@ from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.operators.node_order import NODE
 from gdi_operators.results import store
-from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, Summary
+from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, TITLES, Summary
 from gdi_operators.runs import Context, item_of, open_run
 from gdi_operators.settings import settings
 
@@ -55,7 +55,7 @@ class GatherOperator(RunOperator):
             entry = admitted_workflow.entry_of_run(self.workflow, run)
             folder = settings().need("results_dir") / run.id
             store.own(folder)
-            store.restore(run.id, folder, versions.FILES)
+            store.restore(run.id, folder, TITLES)
             result: dict[str, Any] = {"run": run.id, "folder": str(folder), "nodes": [i.node for i in run.plan]}
             answer_kind, missing = "", set[str]()
             earlier = versions.begin(folder, released)

@@ -5,7 +5,6 @@ answer is seen whole, in its old or its new version.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pydantic import Field
 from gdi.contracts.ids import RUN_ID, Sha256, matches
 from gdi.kit.models import Frozen
 from gdi.kit.settings import SettingsError
+from gdi.releases.columns import sha256_of
 from gdi.result_store.location import opened
 from gdi.result_store.model import ANSWERS, NothingStoredError, ResultStore, StoreAwayError, TooManyBytesError
 from gdi_operators.settings import settings
@@ -178,5 +178,4 @@ def _sha256(file: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _counted(file: Path, _changed: int, _size: int) -> str:
-    with file.open("rb") as opened_file:
-        return hashlib.file_digest(opened_file, "sha256").hexdigest()
+    return sha256_of(file)
