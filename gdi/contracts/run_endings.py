@@ -29,6 +29,11 @@ RunStanding = Literal[
 STANDINGS: tuple[RunStanding, ...] = get_args(RunStanding)
 ENDED: frozenset[RunStanding] = frozenset({"succeeded", "empty", "failed", "refused", "stopped"})
 IN_AIRFLOW = "airflow"  # as `stopped_by`
+# The note of a DAG run that was stopped says by whom: the portal writes the first two, the tab Jobs the third
+# (ui/src/api.ts), and gdi_operators.standing_facts reads them.
+STOP_NOTE = "gdi: stopped by its user"
+COMMITTEE_NOTE = "gdi: stopped by the access committee "  # and then its name and reason
+AIRFLOW_NOTE = "gdi: stopped in Airflow"
 Fault = Literal["", "workflow", "access", "system"]  # whose it is that a run failed: the work's, access's, ours
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
+from gdi.contracts.run_endings import STOP_NOTE
 from gdi.kit.bounded_read import BoundedAsyncClient, TooLargeError
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
@@ -22,8 +23,6 @@ TOKEN_KEPT = 3600.0  # seconds: Airflow's own default is a day
 TIMEOUT = httpx.Timeout(60, connect=5)
 PAGE = 100  # of Airflow's lists: its default maximum_page_limit
 START_PATIENCE, START_PAUSE = 20.0, 0.5  # seconds: Airflow's SQLite may be busy
-STOP_NOTE = "gdi: stopped by its user"  # on a DAG run: read by gdi_operators.standing too
-COMMITTEE_NOTE = "gdi: stopped by the access committee "  # and then its name and reason
 DOWNLOADS = 20  # at once; more are told to come again
 
 

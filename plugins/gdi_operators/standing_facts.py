@@ -8,12 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from gdi.contracts.run_endings import IN_AIRFLOW, StepFacts
+from gdi.contracts.run_endings import AIRFLOW_NOTE, COMMITTEE_NOTE, IN_AIRFLOW, STOP_NOTE, StepFacts
 
 WHY = "why"  # the XCom that a failing task of a run leaves (operators/base.py)
-STOP_NOTE = "gdi: stopped by its user"  # the note of a DAG run that the portal stopped (gdi.portal.airflow)
-COMMITTEE_NOTE = "gdi: stopped by the access committee "  # … of a committee, with its name and reason behind
-AIRFLOW_NOTE = "gdi: stopped in Airflow"  # … by the button of the tab Jobs (ui/src/api.ts)
 MAPPED = ("analyse", "release")
 TERMINAL = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _SLUG = re.compile(r"^[a-z]+(-[a-z]+)+: ")

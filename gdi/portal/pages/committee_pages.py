@@ -15,10 +15,10 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from gdi.contracts.committees import CommitteeEntry, CommitteeStop, DatasetUse, StoppedRun
 from gdi.contracts.ids import RUN_ID, WORKFLOW_NAME, is_dataset_id, matches
+from gdi.contracts.run_endings import COMMITTEE_NOTE
 from gdi.kit.problem import ProblemError
 from gdi.kit.report import MOST_IN_CSV, MOST_IN_PDF, TableReport, as_csv, as_pdf
 from gdi.kit.web import date as moment
-from gdi.portal.airflow import COMMITTEE_NOTE
 from gdi.portal.pages.visits import P, PageRoute, Visit, see
 
 log = logging.getLogger(__name__)

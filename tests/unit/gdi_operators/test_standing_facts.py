@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gdi.contracts.run_endings import StepFacts
-from gdi.portal.airflow import COMMITTEE_NOTE, STOP_NOTE
-from gdi_operators import standing_facts
-from gdi_operators.standing_facts import AIRFLOW_NOTE, AirflowFacts
+from gdi.contracts.run_endings import AIRFLOW_NOTE, COMMITTEE_NOTE, STOP_NOTE, StepFacts
+from gdi_operators import ui
+from gdi_operators.standing_facts import AirflowFacts
 
 ENDED, AT_WORK = (StepFacts("analyse", "failed", "node-a"),), (StepFacts("analyse", "deferred", "node-a"),)
 
 
-def test_portal_and_airflow_write_the_same_notes() -> None:
-    assert (STOP_NOTE, COMMITTEE_NOTE) == (standing_facts.STOP_NOTE, standing_facts.COMMITTEE_NOTE)
+def test_the_tab_jobs_writes_the_note_that_is_read() -> None:
+    assert f'note: "{AIRFLOW_NOTE}"' in (ui.HERE / "src" / "api.ts").read_text()
 
 
 @pytest.mark.parametrize(
