@@ -13,6 +13,13 @@ from gdi.contracts.runs import Failing, RunState
 from gdi.kit.models import Strict
 
 Cell = str | int | float | None
+MEDIA_TYPES = {  # of the files of a run's results, by suffix
+    ".tsv": "text/tab-separated-values",
+    ".png": "image/png",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+    ".gz": "application/gzip",
+}
 
 
 class Approval(Strict):

@@ -12,11 +12,10 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gdi.contracts.portal_api import ReleaseEntry, ResultFile, RunResults
+from gdi.contracts.results import MEDIA_TYPES
 from gdi.kit.problem import ProblemError
 from gdi.portal.airflow import AirflowClient
 
-MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
-MEDIA |= {".parquet": "application/vnd.apache.parquet", ".gz": "application/gzip"}
 PASSED_ON = ("content-type", "content-length", "content-disposition")
 MAX_ROWS = 5000
 
@@ -108,7 +107,7 @@ def _file(name: str, title: str, size: Any, here: str) -> ResultFile:
         name=name,
         title=title or name,
         bytes=size if isinstance(size, int) else None,
-        media_type=MEDIA.get(suffix, "application/octet-stream"),
+        media_type=MEDIA_TYPES.get(suffix, "application/octet-stream"),
         url=f"{here}/files/{quote(name)}",
     )
 

@@ -20,6 +20,7 @@ from starlette.background import BackgroundTask
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.results import (
+    MEDIA_TYPES,
     AnswerPage,
     Approval,
     NodeDatasets,
@@ -34,7 +35,7 @@ from gdi.releases.columns import AnswerSpan
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.jobs.api import Unavailable, asking, in_airflow
 from gdi_operators.results import answer, crate
-from gdi_operators.results.folder import ANSWER, COLUMNS, MEDIA, TITLES, Results, Summary, find
+from gdi_operators.results.folder import ANSWER, COLUMNS, TITLES, Results, Summary, find
 
 router = APIRouter()
 MAX_PAGE = 1000  # rows
@@ -92,7 +93,7 @@ async def read_file(dag_id: str, dag_run_id: str, name: Annotated[str, Query(max
     saved = name.removeprefix("releases/").replace("/", "-")
     if name in TITLES and found.summary is not None and found.summary.answer_version > 1:
         saved = f"{path.stem}-version-{found.summary.answer_version}{path.suffix}"
-    return FileResponse(path, media_type=MEDIA.get(path.suffix, "application/octet-stream"), filename=saved)
+    return FileResponse(path, media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"), filename=saved)
 
 
 @router.get("/crate/{dag_id}/{dag_run_id:path}")

@@ -14,9 +14,9 @@ from typing import Any
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import dataset_name
-from gdi.contracts.results import Approval
+from gdi.contracts.results import MEDIA_TYPES, Approval
 from gdi.releases.columns import sha256_of
-from gdi_operators.results.folder import ANSWER, COLUMNS, MEDIA, PACKED, TITLES, WORKFLOW, Kept, Proof, Results, Summary
+from gdi_operators.results.folder import ANSWER, COLUMNS, PACKED, TITLES, WORKFLOW, Kept, Proof, Results, Summary
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
@@ -307,7 +307,7 @@ def _file(results: Results, name: str, kept: Summary, proofs: Mapping[str, Proof
         "@type": "File",
         "name": TITLES.get(name, name),
         "contentSize": str(path.stat().st_size),
-        "encodingFormat": MEDIA.get(path.suffix, "text/plain"),
+        "encodingFormat": MEDIA_TYPES.get(path.suffix, "text/plain"),
         "sha256": sha256_of(path),
     }
     if name in TITLES and name != "releases.json":

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from gdi.contracts.gateway_api import Released
 from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, matches
 from gdi.kit.settings import SettingsError
-from gdi.releases import columns
 from gdi.releases.columns import sha256_of
 from gdi.releases.registry import kinds
 from gdi.releases.signature import NotProvenError, check_sha256, signing_key
@@ -34,8 +33,6 @@ TITLES = {
     PLOT: "The answer, as a picture",
     SUMMARY: "What each node released, with its signatures",
 }
-MEDIA = {".tsv": "text/tab-separated-values", ".png": "image/png", ".json": "application/json"}
-MEDIA |= {columns.SUFFIX: columns.MEDIA_TYPE, ".gz": "application/gzip"}
 MAX_SUMMARY = 16 * 1024 * 1024
 
 
