@@ -68,11 +68,6 @@ def ac_exact(numbers: Numbers) -> bool:
     return numbers[0] == numbers[1]
 
 
-def an_exact(numbers: Numbers) -> bool:
-    """Whether a cell told AN."""
-    return numbers[2] == numbers[3]
-
-
 def of_cell(one: AlleleAnswer, numbers: Numbers) -> AlleleAnswer:
     """The answer that a cell is of; place and alleles are those of `one`."""
     numbers = modern(numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer, of_cell
+from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer, ac_exact, of_cell
 from gdi.releases.disclosure.floor import Range, few
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.pieces import PiecePlan, may_be_cut, plan
@@ -127,7 +127,7 @@ class Beside:
         if all(is_rare(b) for b in near) and (not how.fresh or one.people[0] < self.rules.floor):
             return self._rare(one)
         calls = _calls(one)
-        bounds = self.past.around(one.key, _ac_exact, 0, COPIES) or (0, calls.high)
+        bounds = self.past.around(one.key, ac_exact, 0, COPIES) or (0, calls.high)
         low, high = min(bounds[0], calls.high), min(bounds[1], calls.high)
         return one._replace(ac=Range(low, max(low, high)), an=calls, reason=SMALL, rare="")
 
@@ -135,10 +135,6 @@ class Beside:
 def is_rare(one: AlleleAnswer) -> bool:
     """Whether readers were told no more than that few people carry the alternate allele, so that it was not listed."""
     return one.rare == "alt"
-
-
-def _ac_exact(numbers: People) -> bool:
-    return numbers[0] == numbers[1]
 
 
 def _calls(one: AlleleAnswer) -> Range:

@@ -18,7 +18,7 @@ from gdi.releases.allele_counts import merge, parquet
 from gdi.releases.allele_counts.column_check import RELEASED, SCHEMA
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.answer import MISSING_NODES
-from gdi.releases.columns import BATCH, ColumnMerge, is_parquet, write_batches
+from gdi.releases.columns import BATCH, ColumnMerge, is_parquet_file, write_batches
 from gdi.releases.kind import BadReleaseError, FormatError
 from gdi.releases.parquet_pages import UnfitParquetError
 
@@ -132,9 +132,8 @@ def _beside(out: Path, node: str) -> Path:
 
 def _as_parquet(node: str, file: Path, out: Path) -> Path:
     """A release of version 1 as one of version 2, beside `out`."""
-    with file.open("rb") as opened:
-        if is_parquet(opened.read(4)):
-            return file
+    if is_parquet_file(file):
+        return file
     found = merge.parse(node, file.read_bytes())
     rows = [one.model_dump() | {"rare": ""} for one in found.sites]
     frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in SCHEMA}).sort(parquet.KEYS)

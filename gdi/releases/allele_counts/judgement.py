@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gdi.contracts.variants import Counted, why_not_one
 from gdi.releases.allele_counts import check
 from gdi.releases.allele_counts.answers import CODES, COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer
-from gdi.releases.allele_counts.table import CLASSES, FIELDS, Row, Site
+from gdi.releases.allele_counts.table import CLASSES, FIELDS, Row, Site, why_not
 from gdi.releases.columns import PastColumns
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
@@ -202,7 +201,7 @@ def _one_by_one(
     for place in places.tolist():
         at = range(edges[place], edges[place + 1])
         rows = tuple(Row(*values) for values in batch[at.start : at.stop].select(FIELDS).iter_rows())
-        why = "duplicate-site" if bad[place] else why_not_one([_counted(row) for row in rows]) if rows[1:] else ""
+        why = "duplicate-site" if bad[place] else why_not(rows)
         keys_now = [check.key_of(row, rules.off) for row in rows]
         topics = {one: set(past.topics.get(one, ())) for one in {topic(ALLELES, key) for key in keys_now}}
         for key in {key for row in at for key in spoken.get(row, ())}:
@@ -222,10 +221,6 @@ def _one_by_one(
 def _rows_of(places: Array, edges: Array) -> pl.Series:
     found = [np.arange(edges[place], edges[place + 1]) for place in places.tolist()]
     return pl.Series(np.concatenate(found), dtype=pl.UInt32)
-
-
-def _counted(row: Row) -> Counted:
-    return Counted(row.alt, row.ac, row.an, row.hom_ref + row.het + row.hom_alt, row.half_missing, row.missing)
 
 
 def topics_of(batch: pl.DataFrame) -> pl.Series:

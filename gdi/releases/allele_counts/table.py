@@ -104,8 +104,7 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
         of_site = tuple(same)
         if len(of_site) > MAX_ALLELES:
             raise FormatError(f"more than {MAX_ALLELES} alleles at one site")
-        why = why_not_one([_counted(row) for row in of_site]) if of_site[1:] else ""
-        sites.append(Site(of_site, "duplicate-site" if place in twice else why))
+        sites.append(Site(of_site, "duplicate-site" if place in twice else why_not(of_site)))
     return sites + [Site((), why, count) for why, count in sorted(skipped.items())]
 
 
@@ -179,6 +178,11 @@ def _of_place(rows: Sequence[Row], place: Place) -> Iterator[Row]:
         if rows[number][:3] != place:
             return
         yield rows[number]
+
+
+def why_not(rows: Sequence[Row]) -> str:
+    """Why these rows of one site cannot leave: the word of `variants.WITHHELD`, empty where they can."""
+    return why_not_one([_counted(row) for row in rows]) if rows[1:] else ""
 
 
 def _counted(row: Row) -> Counted:
