@@ -16,8 +16,9 @@ import polars as pl
 from gdi.releases.allele_counts import parquet
 from gdi.releases.allele_counts.answers import CODES, SMALL
 from gdi.releases.allele_counts.column_remarks import ColumnRemarks
-from gdi.releases.allele_counts.judgement import CELL, KEYED, NAMES, TOPIC, Answers, judged, places_of, topics_of
+from gdi.releases.allele_counts.judgement import CELL, NAMES, TOPIC, Answers, judged, places_of, topics_of
 from gdi.releases.allele_counts.leaving import COLUMNS, NAMED, unlisted
+from gdi.releases.allele_counts.parquet import KEYED
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.columns import BATCH, ColumnCheck, ColumnVerdict, PastColumns, write_batches
 from gdi.releases.disclosure.past import Past
@@ -60,7 +61,7 @@ class AlleleCountsColumns(ColumnCheck):
         rows = parquet.length(file, rules.max_parquet_rows)
         names = parquet.Names(file, rows)
         verdict, remarks = ColumnVerdict(withheld=Counter(left_out)), ColumnRemarks(rules)
-        verdict.units = sum(1 for _ in left_out)
+        verdict.units = len(left_out)
         self._classes = rules.classes
         people: set[int] = set()
         order: list[tuple[bytes, int, int]] = []

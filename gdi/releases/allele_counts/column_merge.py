@@ -180,9 +180,9 @@ def _more(file: NodeFile, at: dict[str, tuple[int, int]], buffers: dict[str, pl.
 def _added(window: Window, files: Mapping[str, NodeFile]) -> pl.DataFrame:
     """The answer's rows of a window, sorted, and whether each is `withheld`."""
     names = pl.concat([frame.select(KEYS) for frame in window.rows.values()]).unique().sort(KEYS)
-    changed = names.select(pl.any_horizontal(pl.col(n) != pl.col(n).shift(1) for n in KEYS[:2])).to_series()
-    starts = np.flatnonzero(changed.fill_null(value=True).to_numpy())
-    site = np.repeat(np.arange(len(starts)), np.diff([*starts, len(names)]))
+    edges = parquet.edges(names, KEYS[:2])
+    starts = edges[:-1]
+    site = np.repeat(np.arange(len(starts)), np.diff(edges))
     sums = {name: np.zeros(len(names), dtype=np.int64) for name in (*NUMBERS, "nodes", "reasons")}
     odd = np.zeros(len(starts), dtype=bool)
     for node, file in files.items():
@@ -193,7 +193,7 @@ def _added(window: Window, files: Mapping[str, NodeFile]) -> pl.DataFrame:
         sums["nodes"] += (part["reasons"] == 0) & (part["ac_min"] == part["ac_max"])
         sums["reasons"] |= part["reasons"]
     if odd.any():
-        _contradicted(window, files, names, np.flatnonzero(odd), np.append(starts, len(names)), sums)
+        _contradicted(window, files, names, np.flatnonzero(odd), edges, sums)
     ac, an = sums["ac_min"] == sums["ac_max"], sums["an_min"] == sums["an_max"]
     known = ac & (sums["reasons"] == 0)
     missing = (sums["reasons"] == 1) & (sums["nodes"] == 0)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from gdi.releases.allele_counts import check
+from gdi.releases.allele_counts import check, parquet
 from gdi.releases.allele_counts.answers import CODES, COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer
+from gdi.releases.allele_counts.parquet import KEYED
 from gdi.releases.allele_counts.table import CLASSES, FIELDS, Row, Site, why_not
 from gdi.releases.columns import PastColumns
 from gdi.releases.disclosure.past import Past
@@ -22,7 +23,6 @@ from gdi.releases.disclosure.vocabulary import ALLELES, MAX_TOPIC, topic
 from gdi.releases.kind import Rules
 
 NAMES = ("ac_min", "ac_max", "an_min", "an_max", "code", "carriers", "others", "incomplete", "haploid", "people")
-KEYED = ("k_chrom", "k_pos", "k_ref", "k_alt")
 TOPIC = KEYED[:2]
 CELL = (*NAMES, "copies", *CLASSES)
 PLAIN = frozenset({Rule.ZERO})  # rules that may be off here; with others off, every site is judged by `check`
@@ -39,13 +39,11 @@ def judged(
     topics in other ways; `twice`: keys at two sites.
     """
     batch = batch.with_row_index("row")
-    first = batch.select(
-        pl.any_horizontal(pl.col(n) != pl.col(n).shift(1) for n in ("chrom", "pos", "ref"))
-    ).to_series()
-    starts = np.flatnonzero(first.fill_null(value=True).to_numpy())
-    site = np.repeat(np.arange(len(starts)), np.diff([*starts, len(batch)]))
-    slow = np.diff([*starts, len(batch)]) > 1
-    bad = np.zeros(len(starts), dtype=bool)
+    edges = parquet.edges(batch, parquet.PLACE)
+    alleles = np.diff(edges)
+    site = np.repeat(np.arange(len(alleles)), alleles)
+    slow = alleles > 1
+    bad = np.zeros(len(alleles), dtype=bool)
     if len(twice):
         at = batch.join(twice, on=KEYED, how="semi")["row"].to_numpy()
         bad[site[at]] = slow[site[at]] = True
@@ -59,25 +57,16 @@ def judged(
         own = -1 if past.past.number is None else past.past.number
         mine = batch.select("row", *KEYED).join(cells.filter(pl.col("number") == own), on=KEYED, how="inner")
         slow[site[here["row"].to_numpy()]] = True
-        alone = np.diff([*starts, len(batch)]) == 1
         again = site[mine["row"].to_numpy()]
         if rules.off <= PLAIN:
-            slow[again] = ~alone[again] | bad[again]
+            slow[again] = (alleles[again] > 1) | bad[again]
         answers.put_before(mine.unique("row", keep="first"))
     topics = topics_of(batch) if table.topics else pl.Series(dtype=pl.String)
     slow[site[topics.is_in(list(table.topics)).arg_true().to_numpy()]] = True
     places = np.flatnonzero(slow)
     if len(places):
-        _one_by_one(
-            batch,
-            here,
-            places,
-            np.append(starts, len(batch)),
-            bad,
-            answers,
-            rules,
-            replace(table, **_cohorts(past.past)),
-        )
+        known = replace(past.past, cells=table.cells, topics=table.topics)
+        _one_by_one(batch, here, places, edges, bad, answers, rules, known)
     return answers
 
 
@@ -228,10 +217,6 @@ def topics_of(batch: pl.DataFrame) -> pl.Series:
     sites = batch.select(pl.concat_str(TOPIC, separator=":")).to_series()
     long = (sites.str.len_bytes() > MAX_TOPIC).arg_true()
     return sites.scatter(long, [topic(ALLELES, f"{site}:A:C") for site in sites[long]]) if len(long) else sites
-
-
-def _cohorts(past: Past) -> dict[str, Any]:
-    return {name: getattr(past, name) for name in ("own", "number", "cohorts", "listed")}
 
 
 def places_of(sites: Sequence[str]) -> pl.DataFrame:

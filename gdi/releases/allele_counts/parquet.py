@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from gdi.contracts.variants import ALTERNATE, BASES, CONTIG, MAX_POS, REFERENCE, WITHHELD, normal
@@ -23,6 +24,7 @@ from gdi.releases.kind import FormatError
 FORMAT = "gdi-allele-counts/2"
 KEYS = ("chrom", "pos", "ref", "alt")
 PLACE = KEYS[:3]
+KEYED = ("k_chrom", "k_pos", "k_ref", "k_alt")  # KEYS, as the ledger names them
 NUMBERS = FIELDS[4:]
 SCHEMA = {name: pl.String if name in ("chrom", "ref", "alt") else pl.Int32 for name in FIELDS}
 MAX_ABOUT = 64 * 1024  # characters of JSON
@@ -100,6 +102,12 @@ def batches(file: Path, rows: int) -> Iterator[pl.DataFrame]:
         if len(here):
             few_alleles(here)
             yield here.rechunk()
+
+
+def edges(rows: pl.DataFrame, place: Sequence[str]) -> np.ndarray[Any, np.dtype[Any]]:
+    """Where each run of sorted rows with the same `place` begins, and where the last one ends."""
+    first = rows.select(pl.any_horizontal(pl.col(n) != pl.col(n).shift(1) for n in place)).to_series()
+    return np.append(np.flatnonzero(first.fill_null(value=True).to_numpy()), len(rows))
 
 
 def few_alleles(rows: pl.DataFrame) -> None:
@@ -184,13 +192,7 @@ class Names:
 
     def keyed(self, batch: pl.DataFrame) -> pl.DataFrame:
         """The ledger's names beside the rows: `k_chrom`, `k_pos`, `k_ref`, `k_alt`, and whether they are others."""
-        named = batch.with_columns(
-            k_chrom=pl.col("chrom").replace_strict(self.contigs, return_dtype=pl.String),
-            k_pos="pos",
-            k_ref="ref",
-            k_alt="alt",
-            renamed=self.renamed(),
-        )
+        named = batch.with_columns(self._plain(), renamed=self.renamed())
         if not named["renamed"].any():
             return named
         at = named["renamed"].arg_true()
@@ -202,6 +204,11 @@ class Names:
                 for name, column in (("k_pos", "b"), ("k_ref", "c"), ("k_alt", "d"))
             }
         )
+
+    def _plain(self) -> list[pl.Expr]:
+        """KEYED of rows that are not renamed."""
+        chrom = pl.col("chrom").replace_strict(self.contigs, return_dtype=pl.String)
+        return [expr.alias(name) for name, expr in zip(KEYED, (chrom, *map(pl.col, KEYS[1:])), strict=True)]
 
     def _contigs(self, file: Path, rows: int) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -224,16 +231,9 @@ class Names:
 
     def _twice(self, file: Path, rows: int, renamed: pl.DataFrame) -> pl.DataFrame:
         """Keys of renamed rows that another row has as well."""
-        keys = ["k_chrom", "k_pos", "k_ref", "k_alt"]
-        mine = renamed.select(keys)
+        mine = renamed.select(KEYED)
         found = [mine.filter(mine.is_duplicated())]
         for _, batch in slices(file, rows, KEYS):
-            plain = batch.filter(~self.renamed())
-            named = plain.select(
-                k_chrom=pl.col("chrom").replace_strict(self.contigs, return_dtype=pl.String),
-                k_pos="pos",
-                k_ref="ref",
-                k_alt="alt",
-            )
-            found.append(named.join(mine, on=keys, how="semi"))
+            named = batch.filter(~self.renamed()).select(self._plain())
+            found.append(named.join(mine, on=KEYED, how="semi"))
         return pl.concat(found).unique()

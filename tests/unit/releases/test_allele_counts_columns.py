@@ -15,8 +15,9 @@ import pytest
 from gdi.releases import parquet_pages
 from gdi.releases.allele_counts import parquet
 from gdi.releases.allele_counts.column_check import CELL_SCHEMA, AlleleCountsColumns
-from gdi.releases.allele_counts.judgement import CELL, KEYED
+from gdi.releases.allele_counts.judgement import CELL
 from gdi.releases.allele_counts.node import COLUMNS, AlleleCountsNode
+from gdi.releases.allele_counts.parquet import KEYED
 from gdi.releases.allele_counts.table import CLASSES, FIELDS
 from gdi.releases.columns import ABOUT, PastColumns, sha256_of
 from gdi.releases.disclosure import membership
