@@ -36,9 +36,3 @@ def all_enough(unions: Iterable[Union], counts: Sequence[Sequence[int]], floor: 
     """Whether every union passes, for each of the counts: `counts[i]` are those of cohort i, all of the same length."""
     columns = list(zip(*counts, strict=True))
     return all(enough(union.of(column), floor, off) for union in unions for column in columns)
-
-
-def none_few(unions: Iterable[Union], counts: Sequence[Sequence[int]], floor: int) -> bool:
-    """Whether no union is about few people, for counts that may be zero (people without a call)."""
-    columns = list(zip(*counts, strict=True))
-    return not any(few(union.of(column), floor) for union in unions for column in columns)

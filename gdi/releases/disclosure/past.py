@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from gdi.releases.disclosure import parts
-from gdi.releases.disclosure.floor import all_enough, none_few
+from gdi.releases.disclosure.floor import all_enough
 from gdi.releases.disclosure.rules import Rule
 
 Numbers = tuple[int, ...]
@@ -75,11 +75,7 @@ class Past:
 
     def others(self, key: str, exact: Callable[[Numbers], bool]) -> list[tuple[Cohort, Numbers]]:
         """What left of other cohorts that share people with this one, or with one that does; exact numbers only."""
-        found = [
-            (self.cohorts[number], numbers)
-            for number, numbers in self.cells.get(key, {}).items()
-            if number in self.cohorts and number != self.number and exact(numbers)
-        ]
+        found = [(cohort, numbers) for cohort, numbers in self.statements(key) if exact(numbers)]
         linked = _linked(self.own, tuple(cohort for cohort, _ in found)) if found else ()
         return [found[i] for i in linked]
 
@@ -91,11 +87,10 @@ class Past:
         people: People,
         floor: int,
         *,
-        zero: bool = False,
         off: frozenset[Rule] = frozenset(),
     ) -> bool:
         """Whether every number of people (`people` of the cell's numbers) that a reader could compute of the new cell
-        and those that left passes the floor; the new cell alone is the kind's to judge. `zero`: none is fine as well.
+        and those that left passes the floor; the new cell alone is the kind's to judge.
         """
         before = [] if Rule.PARTS in off else self.others(key, exact)
         if len(before) >= parts.MAX_COHORTS:
@@ -104,7 +99,7 @@ class Past:
             return True
         unions = _unions((*(cohort for cohort, _ in before), self.own))
         counts = [people(numbers) for numbers in (*(numbers for _, numbers in before), new)]
-        return none_few(unions, counts, floor) if zero else all_enough(unions, counts, floor, off)
+        return all_enough(unions, counts, floor, off)
 
     def around(self, key: str, exact: Callable[[Numbers], bool], count: int, most: int) -> tuple[int, int] | None:
         """An interval for the number at place `count` of the new cell, from what left before. None where nothing left,
