@@ -9,7 +9,6 @@ from typing import Any
 
 import jwt
 
-from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import BROKEN, SigningKey, TokenError, verify
 
 TYPE = "release+jwt"
@@ -31,31 +30,13 @@ def sign(
 
 def signing_key(signature: str, keys: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Which of a node's keys the signature names (`kid`): a node that changes its key has two for a while. The first
-    where it names none of them; whether it is good, `check` says.
+    where it names none of them; whether it is good, `check_sha256` says.
     """
     try:
         kid = jwt.get_unverified_header(signature).get("kid")
     except BROKEN:
         kid = None
     return dict(next((key for key in keys if kid is not None and key.get("kid") == kid), keys[0]))
-
-
-def check(
-    data: bytes,
-    released: dict[str, Any],
-    *,
-    public_key: dict[str, Any],
-    run: str,
-    digest: str,
-    workflow: str,
-    attempt: int,
-) -> None:
-    """Proves `data`. `released`: the gateway's answer, with `node`; `public_key`: the node's JWK of the plan.
-    NotProvenError with the reason.
-    """
-    check_sha256(
-        sha256_hex(data), released, public_key=public_key, run=run, digest=digest, workflow=workflow, attempt=attempt
-    )
 
 
 def check_sha256(
@@ -68,7 +49,9 @@ def check_sha256(
     workflow: str,
     attempt: int,
 ) -> None:
-    """The same for bytes whose SHA-256 (hex) the caller counted while they came."""
+    """Proves the bytes that have this SHA-256 (hex). `released`: the gateway's answer, with `node`; `public_key`: the
+    node's JWK of the plan. NotProvenError with the reason.
+    """
     what = f"The release {released['name']} of {released['node']}"
     if sha256 != released["sha256"]:
         raise NotProvenError(f"{what} has another checksum than the node said.")

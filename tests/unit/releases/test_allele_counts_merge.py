@@ -17,7 +17,7 @@ from gdi.kit.jose import SigningKey
 from gdi.releases.allele_counts.figure import draw
 from gdi.releases.allele_counts.merge import merge, natural, parse, table
 from gdi.releases.kind import BadReleaseError
-from gdi.releases.signature import NotProvenError, check
+from gdi.releases.signature import NotProvenError, check_sha256
 from tests.support.results_kit import release_of, told
 
 
@@ -141,7 +141,7 @@ def test_a_release_is_proven_by_checksum_signature_run_name_workflow_and_attempt
     def prove(signer: SigningKey = key, bytes_: bytes = data, typ: str = "release+jwt", **changed: Any) -> None:
         signature = signer.sign({**claims, **changed}, lifetime=60, typ=typ)
         said = {"name": "counts", "node": "node-a", "sha256": sha256_hex(data), "signature": signature}
-        check(bytes_, said, public_key=key.jwk(), run="r-1", digest="d", workflow="w", attempt=2)
+        check_sha256(sha256_hex(bytes_), said, public_key=key.jwk(), run="r-1", digest="d", workflow="w", attempt=2)
 
     prove()
     bad: list[dict[str, Any]] = [
