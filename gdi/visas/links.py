@@ -5,40 +5,21 @@ link.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 from gdi.visas.issuer import VisaIssuer
+from gdi.visas.visa import Visa
 
-
-class LinkingVisa(Protocol):
-    """Of an accepted visa, what a link is read from."""
-
-    @property
-    def iss(self) -> str: ...
-    @property
-    def jku(self) -> str: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def value(self) -> str: ...
-    @property
-    def conditions(self) -> Any: ...
-    @property
-    def ends_at(self) -> float: ...
-
-
-V = TypeVar("V", bound=LinkingVisa)
 TYPE = "LinkedIdentities"
 Identity = tuple[str, str]  # sub, iss
 
 
-def linked(visas: Iterable[V], trusted: Iterable[VisaIssuer]) -> dict[Identity, V]:
+def linked(visas: Iterable[Visa], trusted: Iterable[VisaIssuer]) -> dict[Identity, Visa]:
     """The subject's other identities, by the visa that names them and ends last. One step: what those are linked with
     in turn does not count. An issuer may link with the key set that says so, not with another one of its name.
     """
     may = {(issuer.iss, issuer.jku) for issuer in trusted if issuer.links}
-    found: dict[Identity, V] = {}
+    found: dict[Identity, Visa] = {}
     for visa in visas:
         if visa.type == TYPE and (visa.iss, visa.jku) in may and not visa.conditions:
             for identity in _identities(visa.value):

@@ -20,6 +20,7 @@ from gdi.kit.jose import ALGORITHMS, BROKEN, RemoteKeys, TokenError, decoded, sa
 from gdi.visas import links
 from gdi.visas.conditions import conditions_met
 from gdi.visas.issuer import VisaIssuer
+from gdi.visas.visa import Visa as Visa
 
 MAX_VISAS, MAX_VISA_CHARS = 2000, 20_000
 MAX_BESIDE = 50  # visas that go with those of the datasets, for their conditions
@@ -61,40 +62,6 @@ _TELLING: tuple[VisaReason, ...] = (
     "untrusted-issuer",
     "malformed",
 )
-
-
-@dataclass(frozen=True)
-class Visa:
-    """A visa whose signature, issuer, subject and times hold. `ends_at`: the earlier of `exp` and `asserted` + the
-    maximum age.
-    """
-
-    iss: str
-    type: str
-    value: str
-    source: str
-    by: str | None
-    asserted: float
-    ends_at: float
-    conditions: Any
-    token: str = field(default="", repr=False)  # as it was signed
-    link: str = field(default="", repr=False)  # the LinkedIdentities visa by which it is this person's
-    jku: str = ""
-    sub: str = ""  # whose it is: another identity of the person's where there is a `link`
-
-    def summary(self) -> dict[str, Any]:
-        """What the audit keeps of it."""
-        whose = {"sub": self.sub} if self.link else {}
-        return {
-            **whose,
-            "iss": self.iss,
-            "type": self.type,
-            "value": self.value,
-            "source": self.source,
-            "by": self.by,
-            "asserted": self.asserted,
-            "ends_at": self.ends_at,
-        }
 
 
 @dataclass
