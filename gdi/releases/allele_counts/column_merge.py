@@ -13,14 +13,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import polars as pl
 
-from gdi.releases import parquet_pages
 from gdi.releases.allele_counts import merge, parquet
 from gdi.releases.allele_counts.column_check import RELEASED, SCHEMA
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.answer import MISSING_NODES
 from gdi.releases.columns import BATCH, ColumnMerge, is_parquet_file, write_batches
 from gdi.releases.kind import BadReleaseError, FormatError
-from gdi.releases.parquet_pages import UnfitParquetError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 LEAST_STEP = 4096  # rows of a node that are read at once, of many nodes
@@ -78,13 +76,10 @@ class NodeFile:
 
     def __post_init__(self) -> None:
         try:
-            parquet_pages.look(self.file)
-            schema = pl.read_parquet_schema(self.file)
-            more = dict.fromkeys(CLASSES, pl.Int64) if CLASSES[0] in schema else {}
-            about = parquet.about(self.file, SCHEMA | more, RELEASED)
+            about = parquet.about(self.file, SCHEMA, RELEASED, dict.fromkeys(CLASSES, pl.Int64))
             self.unlisted = merge.Unlisted.model_validate(about.get("unlisted"))
             self.spans = self._spans()
-        except (FormatError, UnfitParquetError, pl.exceptions.PolarsError, OSError, ValueError) as error:
+        except (FormatError, pl.exceptions.PolarsError, OSError, ValueError) as error:
             raise self._bad(error) from None
 
     def _bad(self, error: Exception) -> BadReleaseError:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,12 @@ MAX_RENAMED = 1_000_000  # alleles that are not written in their shortest form
 _LETTERS = list(BASES)
 
 
-def about(file: Path, schema: dict[str, Any], form: str) -> dict[str, Any]:
-    """The JSON of the file's metadata. FormatError where the columns or the format are others."""
+def about(
+    file: Path, schema: Mapping[str, Any], form: str, optional: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The JSON of the file's metadata. FormatError where the columns or the format are others. `optional`: columns
+    after those of the schema, which a file has all or none of.
+    """
     try:
         parquet_pages.look(file)
         found = pl.read_parquet_schema(file)
@@ -42,6 +47,7 @@ def about(file: Path, schema: dict[str, Any], form: str) -> dict[str, Any]:
         raise FormatError(str(error)) from None
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise FormatError("it is no Parquet file that can be read") from error
+    schema = {**schema, **optional} if any(name in found for name in optional) else schema
     if list(found.items()) != list(pl.Schema(schema).items()):
         raise FormatError(f"it must have exactly the columns {', '.join(schema)}: texts, and numbers of 32 bits")
     try:
