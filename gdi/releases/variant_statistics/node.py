@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import IO
 
@@ -27,6 +28,12 @@ LEAST_PEOPLE, LEAST_CARRIERS = 50, 20
 CASES = ("true", "1", "yes", "case")  # levels that mean yes
 
 
+@lru_cache(maxsize=16)  # asked for several times of each variant
+def digest_of(analysis: Analysis) -> str:
+    """What the ledger calls an analysis, of whichever people: 16 hex digits."""
+    return hashlib.sha256(analysis.model_dump_json(exclude={"people", "cases"}).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Tested:
     """A variant with the analysis that it is of."""
@@ -43,8 +50,7 @@ class Tested:
     @property
     def key(self) -> str:
         """What the ledger calls it: the variant under this analysis."""
-        what = hashlib.sha256(self.analysis.model_dump_json(exclude={"people", "cases"}).encode()).hexdigest()[:16]
-        return f"{self.variant}|{what}"
+        return f"{self.variant}|{digest_of(self.analysis)}"
 
     @property
     def allele(self) -> AlleleAnswer:
@@ -69,8 +75,9 @@ class VariantStatisticsNode(NodeHalf[Tested, Tested]):
                 raise FormatError(f"line 1: {what} is not a column that this node declares")
         found = sorted(table.rows(file, analysis, max_rows=rules.max_rows))
         header(analysis, rules)
-        names = Counter(vocabulary.site(key(Variant(*row[:4]))) for row in found)
-        return [Tested(row, analysis, names[vocabulary.site(key(Variant(*row[:4])))] > 1) for row in found]
+        sites = [vocabulary.site(key(Variant(*row[:4]))) for row in found]
+        times = Counter(sites)
+        return [Tested(row, analysis, times[site] > 1) for row, site in zip(found, sites, strict=True)]
 
     def keys(self, unit: Tested) -> list[str]:
         return [unit.variant, unit.key, vocabulary.EVERYBODY]
