@@ -75,7 +75,7 @@ class Retention:
             ended = await self._ended(run)
             if ended is None or time.time() - ended[1] < days * DAY:
                 continue
-            emptied[run] = await self._empty(run)
+            emptied[run] = await self.workspace.delete_below(f"{run}/")
             async with self.database.write() as connection:
                 statement = insert(connection, db.emptied).values(run=run, attempt=max(attempt, ended[0]))
                 await connection.execute(
@@ -116,11 +116,3 @@ class Retention:
             log.info("run %s is kept: the broker does not tell how it stands (%s)", run, type(error).__name__)
             return None
         return (found.attempt, found.closed_at) if found.state == "closed" and found.closed_at is not None else None
-
-    async def _empty(self, run: str) -> int:
-        removed = 0
-        while files := (await self.workspace.page(f"{run}/"))[0]:
-            for file in files:
-                await self.workspace.delete(file.key)
-            removed += len(files)
-        return removed
