@@ -29,12 +29,11 @@ from node_gateway.workspace.bucket import Bucket
 
 @dataclass(frozen=True)
 class ReleaseVerdict:
-    """`released` of `units` leave; `withheld` as the node knows it, `counts` what of it the
-    release itself lists, `public` as the centre is answered; `statistics` are taken
-    from the budget. `cells` or the file `columns` are for the ledger.
+    """`released`: how many units leave; `withheld` as the node knows it, `counts` what of it the release itself lists,
+    `public` as the centre is answered; `statistics` are taken from the budget. `cells` or the file `columns` are for
+    the ledger.
     """
 
-    units: int
     released: int
     withheld: Counter[str]
     counts: Mapping[str, int] | None
@@ -96,7 +95,6 @@ class ReleaseCheck:
 
         await asyncio.to_thread(write)
         return ReleaseVerdict(
-            len(units),
             len(passed),
             checked.withheld,
             counts,
@@ -158,7 +156,6 @@ class ReleaseCheck:
         await asyncio.to_thread(check.write, kept, kept / "published", found, public or {}, rules)
         await asyncio.to_thread(check.write_cells, kept, kept / "cells")
         return ReleaseVerdict(
-            found.units,
             found.released,
             found.withheld,
             counts,
