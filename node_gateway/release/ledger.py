@@ -25,9 +25,19 @@ BATCH = 1000  # units or keys that are looked up, or cells that are written, at 
 FEW = 20
 
 
+def spoken_with(kind: str) -> tuple[str, ...]:
+    """The kinds whose numbers are compared with this one's."""
+    return vocabulary.KINDS if kind in vocabulary.KINDS else (kind,)
+
+
+def set_name(datasets: Iterable[str]) -> str:
+    """What `dataset_sets.names` has for this set of datasets."""
+    return json.dumps(sorted(set(datasets)), separators=(",", ":"))
+
+
 async def datasets_id(connection: AsyncConnection, datasets: Iterable[str]) -> int:
     """The number of this set of datasets, given to it when it is first seen."""
-    names = json.dumps(sorted(set(datasets)), separators=(",", ":"))
+    names = set_name(datasets)
     await connection.execute(insert(connection, db.dataset_sets).values(names=names).on_conflict_do_nothing())
     return int(
         (await connection.execute(sa.select(db.dataset_sets.c.id).where(db.dataset_sets.c.names == names))).scalar_one()
@@ -71,7 +81,7 @@ async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: S
     unpublished = sa.select(db.releases.c.number).where(db.releases.c.state != "published")
     # Few sets are sought in the index, each for each key; of many, a key's rows are read and compared.
     related_sets = (c.datasets if len(sets) <= FEW else c.datasets + 0).in_(sets)
-    known = c.kind.in_(vocabulary.KINDS) if kind in vocabulary.KINDS else c.kind == kind
+    known = c.kind.in_(spoken_with(kind))
     for start in range(0, len(topics), BATCH):
         named = c.topic.in_(topics[start : start + BATCH])
         which = named, known, related_sets, c.release.not_in(unpublished)
@@ -85,8 +95,7 @@ async def with_cells(connection: AsyncConnection, past: Past, kind: str, keys: S
 async def any_cells(connection: AsyncConnection, past: Past, kind: str) -> bool:
     """Whether the table has any cell of these cohorts; cells of releases in columns lie beside them."""
     c = db.ledger_cells.c
-    known = c.kind.in_(vocabulary.KINDS) if kind in vocabulary.KINDS else c.kind == kind
-    query = sa.select(sa.literal(1)).where(known, c.datasets.in_(past.cohorts)).limit(1)
+    query = sa.select(sa.literal(1)).where(c.kind.in_(spoken_with(kind)), c.datasets.in_(past.cohorts)).limit(1)
     return (await connection.execute(query)).first() is not None
 
 

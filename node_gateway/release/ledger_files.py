@@ -5,7 +5,6 @@ the release's row. What cannot be read is never taken for nothing.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gdi.kit.problem import ProblemError
 from gdi.releases import columns
 from gdi.releases.disclosure.past import Past
-from gdi.releases.disclosure.vocabulary import KINDS
 from node_gateway.db import store as db
+from node_gateway.release import ledger
 from node_gateway.review.cases import AT_NODE
 from node_gateway.workspace.bucket import Bucket
 
@@ -48,12 +47,12 @@ async def fetch(
     """
     rows = await connection.execute(sa.select(db.dataset_sets).where(db.dataset_sets.c.id.in_(past.cohorts)))
     numbers = {row.names: int(row.id) for row in rows}
-    c, spoken = db.releases.c, KINDS if kind in KINDS else (kind,)
+    c, spoken = db.releases.c, ledger.spoken_with(kind)
     query = sa.select(c.number, c.key, c.answer).where(c.state == "published").order_by(c.number)
     found: dict[int, list[Path]] = {}
     async for row in await connection.stream(query):
         at_node = row.answer.get(AT_NODE, {})
-        names = json.dumps(sorted(set(at_node.get("cohort", []))), separators=(",", ":"))
+        names = ledger.set_name(at_node.get("cohort", []))
         if CELLS in at_node and row.answer.get("kind") in spoken and names in numbers:
             file = folder / f"past-{row.number}"
             await _download(area, row, at_node, file)
