@@ -6,7 +6,6 @@ keyed hashes of the ids, and deletes it (docs/disclosure.md, 1).
 from __future__ import annotations
 
 import base64
-import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from gdi.contracts.descriptor import Descriptor
-from gdi.contracts.tes import FINAL, state_of
+from gdi.contracts.tes import FINAL
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
@@ -168,21 +167,20 @@ class PersonLists:
         return [SdaUrl.of(described.dataset, path) for path in paths]
 
     async def _state(self, dataset: str) -> str:
-        known = await self.tasks.store.latest(OWN_RUN, _job(dataset), "1")
-        if known is None or not known.tes_id:
+        last = await self.tasks.last(OWN_RUN, _job(dataset))
+        if last is None:
             return "NONE"
-        task = await self.tasks.tes.get(known.tes_id, "MINIMAL")
-        state = state_of(task) if task is not None else "UNKNOWN"
+        task, state = last
         if state in FINAL:  # no run is closed here: the right to read ends with the task
-            await self.tasks.store.ended({known.tes_id: state})
+            await self.tasks.store.ended({task: state})
         return state
 
     async def _result(self, dataset: str) -> PersonsResult:
-        file = io.BytesIO()
         try:
-            if await self.tasks.workspace.download(_path(dataset), file, MAX_RESULT) > MAX_RESULT:
+            data = await self.tasks.result(_path(dataset), MAX_RESULT)
+            if data is None:
                 raise PersonsError(f"the list is larger than {MAX_RESULT} bytes")
-            return PersonsResult.model_validate_json(file.getvalue())
+            return PersonsResult.model_validate_json(data)
         except (ProblemError, ValidationError):
             raise PersonsError("the task's list cannot be read, or was used before: send the task again") from None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import json
 import logging
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from gdi.contracts.tes import FINAL, state_of
+from gdi.contracts.tes import FINAL
 from gdi.contracts.urls import OWN, SdaUrl
 from gdi.kit.jose import SigningKey
 from gdi.kit.models import Strict
@@ -87,22 +86,19 @@ class Recounts:
             return Recount(f"A release of the kind {case.kind} is not counted again: look at the workflow.")
         if self.policy.current().own_image is None:
             return Recount("Not counted again: this node's policy names no `own_image` for its own tasks.")
-        known = await self.tasks.store.latest(case.run, job_of(case), "1")
-        if known is None or not known.tes_id:
+        last = await self.tasks.last(case.run, job_of(case))
+        if last is None:
             return Recount("Not counted again: the task could not be sent. The gateway's log says why.")
-        task = await self.tasks.tes.get(known.tes_id, "MINIMAL")
-        state = state_of(task) if task is not None else "UNKNOWN"
+        task, state = last
         if state not in FINAL:
-            return Recount(
-                f"The node counts {len(sites)} sites again (task {known.tes_id}: {state}). Look again later."
-            )
-        file = io.BytesIO()
+            return Recount(f"The node counts {len(sites)} sites again (task {task}: {state}). Look again later.")
         try:
-            if state != "COMPLETE" or await self.tasks.workspace.download(path_of(case), file, MAX_RESULT) > MAX_RESULT:
-                return Recount(f"The recount failed: task {known.tes_id} ended as {state}.")
-            result = RecountResult.model_validate_json(file.getvalue())
+            data = await self.tasks.result(path_of(case), MAX_RESULT) if state == "COMPLETE" else None
+            if data is None:
+                return Recount(f"The recount failed: task {task} ended as {state}.")
+            result = RecountResult.model_validate_json(data)
         except (ProblemError, ValidationError):
-            return Recount(f"The recount of task {known.tes_id} cannot be read.")
+            return Recount(f"The recount of task {task} cannot be read.")
         return compared(sites, result)
 
     async def sites(self, case: Case) -> list[tuple[Any, ...]]:

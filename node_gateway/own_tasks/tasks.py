@@ -4,12 +4,14 @@ the capability and the audit of any task, and no tag by which a run would list i
 
 from __future__ import annotations
 
+import io
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from tes.models import Executor, Input, Output, Resources, Task
 
+from gdi.contracts.tes import state_of
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, AuditEvent
@@ -19,7 +21,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.policy import PolicyFile
 from node_gateway.tasks.check import CheckedTask
 from node_gateway.tasks.store import TaskStore, new_capability
-from node_gateway.tasks.tes_client import TesAway, UpstreamTes
+from node_gateway.tasks.tes_client import UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
 SCRIPT = Path(__file__).with_name("script.py")
@@ -73,22 +75,35 @@ class OwnTasks:
             limit=2**31,
             max_bytes=2**62,
         )
-        try:
+        task = self._task(own, policy.own_image, secret)
+
+        async def creation() -> str:
             token = None if as_service else await self.broker.node_token(caller.run, "tes")
-            created = await self.tes.create(self._task(own, policy.own_image, secret), token)
-        except ProblemError:
-            await self.store.drop(number)
-            raise
-        except TesAway as away:
-            if not away.maybe_done:
-                await self.store.drop(number)
-            raise
+            return await self.tes.create(task, token)
+
+        created = await self.store.sent(number, creation())
         await self.store.created(number, created)
         what = f"{own.job}: {own.mode} over {len(flat)} files"
         await self.audit.record(
             AuditEvent("own-task-created", True, "gateway", caller.run, caller.attempt, created, what=what)
         )
         return created
+
+    async def last(self, run: str, job: str) -> tuple[str, str] | None:
+        """(id at the TES, state) of the job's last task; None where none was sent. TesAway."""
+        known = await self.store.latest(run, job, "1")
+        if known is None or not known.tes_id:
+            return None
+        task = await self.tes.get(known.tes_id, "MINIMAL")
+        return known.tes_id, state_of(task) if task is not None else "UNKNOWN"
+
+    async def result(self, path: str, most: int) -> bytes | None:
+        """What a task wrote at this path of the workspace bucket; None where it is larger than `most` bytes.
+        ProblemError 404.
+        """
+        file = io.BytesIO()
+        size = await self.workspace.download(path, file, most)
+        return file.getvalue() if size <= most else None
 
     def _task(self, own: OwnTask, image: str, secret: str) -> Task:
         policy = self.policy.current()

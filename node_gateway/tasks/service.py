@@ -114,15 +114,8 @@ class Tasks:
                 f"The run's tasks would be larger than the {policy.max_run_bytes} bytes that this node allows.",
                 action="Make commands and inline files smaller.",
             ) from None
-        try:
-            created = await self.tes.create(self._inside(task, checked, caller, intent, secret), token)
-        except ProblemError:
-            await self.store.drop(number)
-            raise
-        except TesAway as away:
-            if not away.maybe_done:
-                await self.store.drop(number)
-            raise
+        inside = self._inside(task, checked, caller, intent, secret)
+        created = await self.store.sent(number, self.tes.create(inside, token))
         if not await self.store.created(number, created):  # the lock was lost, and another gateway gave the trail up
             await self.tes.cancel(created)
             raise ProblemError(

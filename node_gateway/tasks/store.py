@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ import sqlalchemy as sa
 from gdi.contracts.urls import HtsgetUrl, SdaUrl
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.database import exclusive
+from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
 from node_gateway.redaction import CAPABILITY_PREFIX, redact
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.check import CheckedTask
+from node_gateway.tasks.tes_client import TesAway
 
 t = db.tasks.c
 OWN_JOB = "own:"  # begins the job of a task of the node's own: no run may name one so
@@ -147,6 +149,20 @@ class TaskStore:
             values = {"phase": "created", "tes_id": tes_id}
             result = await connection.execute(sa.update(db.tasks).where(t.number == number, mine).values(**values))
             return result.rowcount == 1
+
+    async def sent(self, number: int, creation: Awaitable[str]) -> str:
+        """The task's id at the TES, as `creation` says it; where there is surely none, the trail is dropped.
+        ProblemError, TesAway.
+        """
+        try:
+            return await creation
+        except ProblemError:
+            await self.drop(number)
+            raise
+        except TesAway as away:
+            if not away.maybe_done:
+                await self.drop(number)
+            raise
 
     async def drop(self, number: int) -> None:
         """The TES did not take it: the capability dies."""
