@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from gdi.contracts.cohorts import AdmissionAnswer, AdmissionIntent
 from gdi.contracts.gateway_api import ReleaseRequest, Review
@@ -18,6 +15,7 @@ from gdi.contracts.ids import ReleaseName, RunId
 from gdi.kit.problem import ProblemError
 from gdi.kit.web import accepts
 from node_gateway.context import Gateway
+from node_gateway.file_answer import file_answer
 from node_gateway.release import question
 
 
@@ -56,9 +54,9 @@ def router(gateway: Gateway) -> APIRouter:
     async def published(http: HttpRequest, run: RunId, name: ReleaseName) -> Response:
         """The published bytes, as their kind's media type. 406 where `Accept` leaves that out (RFC 9110 §12.5.1)."""
         await gateway.run_caller(http, "releases", run)
-        folder = Path(tempfile.mkdtemp(prefix="gdi-release-"))
-        try:
-            media_type = await gateway.releases.open(run, name, folder / name)
+
+        async def write(file: Path) -> str:
+            media_type = await gateway.releases.open(run, name, file)
             if not accepts(http.headers.get("accept", ""), media_type):
                 raise ProblemError(
                     406,
@@ -66,11 +64,9 @@ def router(gateway: Gateway) -> APIRouter:
                     f"The release {name} is {media_type}, which the request's Accept leaves out.",
                     action=f"Accept {media_type}, or leave out the header.",
                 )
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        return FileResponse(folder / name, media_type=media_type, background=done)
+            return media_type
+
+        return await file_answer(write)
 
     @routes.get("/releases/{run}/{name}/review")
     async def review(

@@ -5,16 +5,13 @@ do the same as JSON.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
-from starlette.background import BackgroundTask
 
 from gdi.contracts.ids import RELEASE_NAME, RUN_ID, ReleaseName, RunId, Sha256
 from gdi.kit.models import Strict
@@ -22,6 +19,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.web import html_errors, style_sheet
 from node_gateway.audit import AuditEvent
 from node_gateway.context import Gateway
+from node_gateway.file_answer import file_answer
 from node_gateway.own_tasks.recounts import Recount
 from node_gateway.review import pages
 from node_gateway.review.cases import AT_NODE, Case
@@ -133,15 +131,12 @@ def router(gateway: Gateway) -> APIRouter:
         await gateway.audit.record(AuditEvent("review-look", True, f"reviewer {user}", run, what=what))
         disposition = f'attachment; filename="{run}-{name}"'
         headers = {"Content-Disposition": disposition, "X-Content-Type-Options": "nosniff"}
-        folder = Path(tempfile.mkdtemp(prefix="gdi-review-"))
-        try:
-            await gateway.reviews.content(case, folder / "release")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        media = "application/octet-stream"
-        return FileResponse(folder / "release", media_type=media, headers=headers, background=done)
+
+        async def write(file: Path) -> str:
+            await gateway.reviews.content(case, file)
+            return "application/octet-stream"
+
+        return await file_answer(write, headers)
 
     @routes.post("/{run}/{name}")
     async def decide(request: Request, run: RunId, name: ReleaseName) -> Response:
