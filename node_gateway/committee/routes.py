@@ -4,7 +4,6 @@ take a report. `/audit` on the internal listener: the operator's page, with filt
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from fastapi.routing import APIRoute
 
 from gdi.contracts.ids import RUN_ID, matches
 from gdi.kit.problem import ProblemError
-from gdi.kit.report import MOST_IN_PDF, as_csv, as_pdf
+from gdi.kit.report import MOST_IN_PDF, download
 from gdi.kit.web import accepts, html_errors, style_sheet
 from node_gateway.audit import AuditEvent
 from node_gateway.audit_search import AuditFilter, AuditRefused, latest, moment
@@ -119,10 +118,8 @@ def router(gateway: Gateway) -> APIRouter:
             raise ProblemError(
                 422, "invalid-request", f"{len(listed)} runs are too many for a PDF.", action="Take the CSV."
             )
-        data = await asyncio.to_thread(as_csv if kind == "csv" else as_pdf, pages.report(node, who[0], wanted, listed))
-        name = f"uses-{node}-{wanted['since']}-{wanted['until']}.{kind}"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
-        return Response(data, media_type="text/csv" if kind == "csv" else "application/pdf", headers=headers)
+        name = f"uses-{node}-{wanted['since']}-{wanted['until']}"
+        return await download(pages.report(node, who[0], wanted, listed), kind, name)
 
     @routes.get("/stop")
     async def ask(request: Request, run: Text = "", person: Text = "") -> Response:

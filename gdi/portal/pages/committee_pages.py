@@ -4,7 +4,6 @@ or a person after a question; a report for a period. The broker says who is a me
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +16,7 @@ from gdi.contracts.committees import CommitteeEntry, CommitteeStop, DatasetUse, 
 from gdi.contracts.ids import RUN_ID, WORKFLOW_NAME, is_dataset_id, matches
 from gdi.contracts.run_endings import COMMITTEE_NOTE
 from gdi.kit.problem import ProblemError
-from gdi.kit.report import MOST_IN_CSV, MOST_IN_PDF, TableReport, as_csv, as_pdf
+from gdi.kit.report import MOST_IN_CSV, MOST_IN_PDF, TableReport, download
 from gdi.kit.web import date as moment
 from gdi.portal.pages.visits import P, PageRoute, Visit, see
 
@@ -142,14 +141,7 @@ async def report(
             )
         if before is None:
             break
-    made = _report(p, own, wanted, found[::-1])
-    data = await asyncio.to_thread(as_csv if kind == "csv" else as_pdf, made)
-    headers = {
-        "Content-Disposition": f'attachment; filename="uses-{wanted.since}-{wanted.until}.{kind}"',
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
-    return Response(data, media_type="text/csv; charset=utf-8" if kind == "csv" else "application/pdf", headers=headers)
+    return await download(_report(p, own, wanted, found[::-1]), kind, f"uses-{wanted.since}-{wanted.until}")
 
 
 def _report(p: Visit, own: list[CommitteeEntry], wanted: Chosen, found: list[DatasetUse]) -> TableReport:
