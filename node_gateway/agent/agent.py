@@ -49,7 +49,6 @@ class _Handler:
 @dataclass
 class NodeAgent:
     node: str
-    max_runs: int
     policy: PolicyFile
     judge: Judge
     orders: NodeOrders
@@ -122,7 +121,7 @@ class NodeAgent:
             health["launcher"] = "ok"
         except (ProblemError, httpx.HTTPError) as error:
             health["launcher"] = short(error)[:200]
-        free = None if live is None else max(0, self.max_runs - live)
+        free = None if live is None else max(0, self.duties.max_runs - live)
         version, placement = installed("gdi-node-gateway")[1], self.policy.current().placement
         return Heartbeat(
             version=version,

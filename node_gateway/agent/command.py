@@ -62,7 +62,6 @@ async def run(settings: Settings) -> None:
     broker = NodeAgentClient(settings.broker_url, lambda: assertion(key, settings.node_id, settings.issuer))
     agent = NodeAgent(
         node=settings.node_id,
-        max_runs=settings.agent_max_runs,
         policy=policy,
         judge=Judge(
             node=settings.node_id,
