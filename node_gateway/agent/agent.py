@@ -217,7 +217,7 @@ class NodeAgent:
                 return
             files = await self.judge.files(claims.digest)
             await self.judge.not_older(claims)
-            admitted, ends = await self.judge.admitted(claims, files)
+            admitted, proofs = await self.judge.admitted(claims, files)
             wanted: list[ReleaseRequest] = []
             if claims.kind == "release":
                 wanted = wanted_releases(claims.releases, files.workflow, approved=admitted.approved)
@@ -230,7 +230,7 @@ class NodeAgent:
                 wanted=[one.model_dump(mode="json") for one in wanted],
                 parameters=admitted.parameters,
                 approved=admitted.approved,
-                access_ends_at=ends,
+                access_ends_at=proofs.ends_at,
                 rules=rules_in(files),
             )
         except RefusedOrder as refused:
@@ -240,7 +240,7 @@ class NodeAgent:
             return
         await self._audit(True, order.run, order.attempt, f"{order.kind}, approved by {admitted.by}", order.user)
         if claims.kind == "analyse":
-            for dataset, proof in (await self.judge.proofs(claims)).items():
+            for dataset, proof in proofs.lines.items():
                 event = AuditEvent("visa", True, order.user, order.run, order.attempt, dataset=dataset, what=proof)
                 await self.audit.record(event)
         await self._work(order, wish)

@@ -36,6 +36,14 @@ KEPT = 86_400.0  # seconds for which a workflow's files stay after they were nee
 LEEWAY = 60.0  # seconds beyond a question's end for which it is remembered
 
 
+@dataclass(frozen=True)
+class VisaProofs:
+    """`ends_at`: when the first of the visas ends. `lines`: by dataset, for the audit, under which visa it is used."""
+
+    ends_at: float
+    lines: dict[str, str]
+
+
 @dataclass
 class Judge:
     """`folder` keeps workflows' files, by digest, where the launcher looks for them. `issuer`: the broker's URL, as it
@@ -74,8 +82,8 @@ class Judge:
             raise RefusedOrder("order-replayed", "This node was asked that before.")
         return claims
 
-    async def admitted(self, claims: QuestionClaims, files: UnpackedWorkflow) -> tuple[Admitted, float]:
-        """What runs, and when the first visa ends. RefusedOrder."""
+    async def admitted(self, claims: QuestionClaims, files: UnpackedWorkflow) -> tuple[Admitted, VisaProofs]:
+        """What runs, and under which visas. RefusedOrder."""
         policy = self.policy.current()
         run = claims.run if isinstance(claims, OrderClaims) else ""
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
@@ -85,18 +93,7 @@ class Judge:
             decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None
         )
         await self._open(claims)
-        return admitted, _ends(passport, claims.datasets)
-
-    async def proofs(self, claims: QuestionClaims) -> dict[str, str]:
-        """For the audit, by dataset: the visa under which it is used."""
-        passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
-        found = {dataset: passport.access(dataset) for dataset in claims.datasets}
-        return {
-            dataset: f"{dataset}: {visa.source} ({visa.by or visa.iss}), until {date(visa.ends_at)}"
-            + (f", of {visa.sub}" if visa.link else "")
-            for dataset, visa in found.items()
-            if isinstance(visa, Visa)
-        }
+        return admitted, VisaProofs(_ends(passport, claims.datasets), _lines(passport, claims.datasets))
 
     async def _open(self, claims: QuestionClaims) -> None:
         """The same decision as at the gateway's own door (`epochs.admission`), before anything runs."""
@@ -201,6 +198,16 @@ def _unsigned(error: Exception) -> RefusedOrder:
 def _ends(passport: Passport, datasets: list[str]) -> float:
     found = [passport.access(dataset) for dataset in datasets]
     return min(visa.ends_at for visa in found if isinstance(visa, Visa))
+
+
+def _lines(passport: Passport, datasets: list[str]) -> dict[str, str]:
+    found = {dataset: passport.access(dataset) for dataset in datasets}
+    return {
+        dataset: f"{dataset}: {visa.source} ({visa.by or visa.iss}), until {date(visa.ends_at)}"
+        + (f", of {visa.sub}" if visa.link else "")
+        for dataset, visa in found.items()
+        if isinstance(visa, Visa)
+    }
 
 
 def short(error: Exception) -> str:
