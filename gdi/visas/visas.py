@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import httpx
 import jwt
@@ -110,6 +110,14 @@ class Passport:
         return list(dict.fromkeys(token for visa in found for token in (visa.token, visa.link) if token))
 
 
+class _Proved(NamedTuple):
+    """A token of a trusted issuer whose signature and end hold; whose it is, is not looked at yet."""
+
+    token: str
+    claims: dict[str, Any]
+    issuer: VisaIssuer
+
+
 class Visas:
     """Validates passports. `trusted` gives the enrolled {iss, jku} pairs of the moment; key sets are kept and follow
     rotation.
@@ -132,42 +140,42 @@ class Visas:
         """
         found = Passport()
         encoded = userinfo.get("ga4gh_passport_v1")
-        others: list[str] = []
+        others: list[_Proved] = []
         for token in (encoded if isinstance(encoded, list) else [])[:MAX_VISAS]:
             if not isinstance(token, str):
                 continue
-            outcome = await self._visa(token, subject) if len(token) <= MAX_VISA_CHARS else "malformed"
+            proved = await self._proved(token) if len(token) <= MAX_VISA_CHARS else "malformed"
+            outcome = self._visa(proved, subject) if isinstance(proved, _Proved) else proved
             if isinstance(outcome, Visa):
                 found.visas.append(outcome)
-            elif outcome == "wrong-subject":
-                others.append(token)
+            elif outcome == "wrong-subject" and isinstance(proved, _Proved):
+                others.append(proved)
             else:
                 found.failures.setdefault(_claimed_value(token), []).append(outcome)
         known = links.linked(found.visas, self._trusted())
         found.people = frozenset({subject, *(sub for sub, _ in known)})
-        for token in others:
-            other = await self._linked(token, known)
+        for proved in others:
+            other = self._linked(proved, known)
             if isinstance(other, Visa):
                 found.visas.append(other)
             else:
-                found.failures.setdefault(_claimed_value(token), []).append(other)
+                found.failures.setdefault(_claimed_value(proved.token), []).append(other)
         return found
 
-    async def _linked(self, token: str, known: dict[links.Identity, Visa]) -> Visa | VisaReason:
+    def _linked(self, proved: _Proved, known: dict[links.Identity, Visa]) -> Visa | VisaReason:
         """The visa of another identity, for as long as both it and the link hold."""
-        claims = jwt.decode(token, options={"verify_signature": False})  # `_visa` proved it, and proves it again
-        identity = (str(claims.get("sub")), str(claims.get("iss")))
+        identity = (str(proved.claims["sub"]), str(proved.claims["iss"]))
         link = known.get(identity)
         if link is None:
             return "wrong-subject"
-        outcome = await self._visa(token, identity[0])
+        outcome = self._visa(proved, identity[0])
         if not isinstance(outcome, Visa):
             return outcome
         if outcome.type == links.TYPE:
             return "wrong-subject"
         return replace(outcome, ends_at=min(outcome.ends_at, link.ends_at), link=link.token)
 
-    async def _visa(self, token: str, subject: str) -> Visa | VisaReason:
+    async def _proved(self, token: str) -> _Proved | VisaReason:
         try:
             header = jwt.get_unverified_header(token)
             unverified = jwt.decode(token, options={"verify_signature": False})
@@ -192,10 +200,10 @@ class Visas:
             return "bad-signature"
         except BROKEN:
             return "malformed"
-        found = self._claims(claims, issuer, subject)
-        return replace(found, token=token) if isinstance(found, Visa) else found
+        return _Proved(token, claims, issuer)
 
-    def _claims(self, claims: dict[str, Any], issuer: VisaIssuer, subject: str) -> Visa | VisaReason:
+    def _visa(self, proved: _Proved, subject: str) -> Visa | VisaReason:
+        claims, issuer = proved.claims, proved.issuer
         visa = claims.get("ga4gh_visa_v1")
         scope = claims.get("scope", "")
         if not isinstance(visa, dict) or not isinstance(scope, str) or "openid" in scope.split():
@@ -231,6 +239,7 @@ class Visas:
             float(asserted),
             ends,
             visa.get("conditions"),
+            token=proved.token,
             jku=issuer.jku,
             sub=claims["sub"],
         )

@@ -256,8 +256,8 @@ def _conditions(patch: Patch) -> None:
 
 @rule("whose visa it is")
 def _whose(patch: Patch) -> None:
-    ours = Visas._claims
-    patch.setattr(Visas, "_claims", lambda self, claims, issuer, _: ours(self, claims, issuer, claims["sub"]))
+    ours = Visas._visa
+    patch.setattr(Visas, "_visa", lambda self, proved, _: ours(self, proved, proved.claims["sub"]))
 
 
 @rule("the visa's signature")
