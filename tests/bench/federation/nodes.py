@@ -25,6 +25,7 @@ from tests.support.agent_process import NodeStandIn, agent_of
 from tests.support.broker_kit import USERS, Process
 from tests.support.gateway_world import World as GatewayWorld
 from tests.support.node_agent import PACK, PACK_DIGEST, AgentWorld
+from tests.support.waiting import wait_for
 
 NODES = 24
 KILLED, REFUSING = "n-5", "n-11"
@@ -131,11 +132,8 @@ def started(world: RealNodes, stack: ExitStack) -> dict[str, Process]:
         agents[name] = agent_of(world, node, world.dataset(name), **more)
         agents[name].start(world.url() + "/livez")
         stack.callback(agents[name].stop)
-    end = time.monotonic() + 300
     alice = world.user("alice")
-    while sum(n.life == "up" for n in alice.nodes().nodes) < NODES:
-        assert time.monotonic() < end, "not all agents are heard"
-        time.sleep(1)
+    wait_for("all agents are heard", lambda: sum(n.life == "up" for n in alice.nodes().nodes) >= NODES, 300, every=1)
     return agents
 
 
