@@ -4,8 +4,6 @@ where all came from. The workflow's files lie there since admission (admitted_wo
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +15,7 @@ from gdi.contracts.workflow import CatalogueEntry
 from gdi.kit.version import installed
 from gdi.releases import columns
 from gdi_operators.results.folder import release_file
+from gdi_operators.results.whole_file import write
 from gdi_operators.runs import Context, parameters_for_pod, read_conf
 
 SOFTWARE = ("apache-airflow", "snakemake")
@@ -57,16 +56,3 @@ def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any
         "opened_at": run.opened_at,
         "gathered_at": time.time(),
     }
-
-
-def write(file: Path, how: Callable[[Path], object]) -> None:
-    """Writes beside and renames: a reader, or a second try, never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=file.suffix)
-    os.close(handle)
-    try:
-        how(Path(name))
-        Path(name).chmod(0o644)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

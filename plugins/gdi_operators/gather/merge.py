@@ -9,8 +9,8 @@ from typing import Any
 from gdi.releases import columns
 from gdi.releases.answer import name_missing
 from gdi.releases.kind import CoordinatorHalf, Kind, Size
-from gdi_operators.gather.keep import write
 from gdi_operators.results.folder import ANSWER, COLUMNS, PACKED, PLOT
+from gdi_operators.results.whole_file import write
 
 TEXT_ROWS = 400_000  # of an answer in columns, up to which it is written as plain text as well
 

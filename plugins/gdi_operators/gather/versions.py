@@ -12,8 +12,8 @@ from typing import Any
 from gdi.contracts import broker_api as m
 from gdi.contracts.orders import ENDED_ORDER
 from gdi.contracts.progress import Progress
-from gdi_operators.gather.keep import write
 from gdi_operators.results.folder import SUMMARY, TITLES, AnswerVersion, Summary, read_summary, version_file
+from gdi_operators.results.whole_file import write
 
 LATE = "it had not answered when the answer was made"
 

@@ -18,13 +18,13 @@ from gdi.releases.signature import NotProvenError, check_sha256, signing_key
 from gdi.result_store.model import NothingStoredError, StoreAwayError, TooManyBytesError, release_key
 from gdi_operators import admitted_workflow
 from gdi_operators.gather import keep, merge, versions
-from gdi_operators.gather.keep import write
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.operators.node_order import NODE
 from gdi_operators.results import store
 from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, TITLES, Summary
+from gdi_operators.results.whole_file import write
 from gdi_operators.runs import Context, item_of, open_run
 from gdi_operators.settings import settings
 

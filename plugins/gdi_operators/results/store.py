@@ -6,7 +6,6 @@ answer is seen whole, in its old or its new version.
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Collection
 from functools import lru_cache
@@ -22,6 +21,7 @@ from gdi.kit.settings import SettingsError
 from gdi.releases.columns import sha256_of
 from gdi.result_store.location import opened
 from gdi.result_store.model import ANSWERS, NothingStoredError, ResultStore, StoreAwayError, TooManyBytesError
+from gdi_operators.results.whole_file import write
 from gdi_operators.settings import settings
 
 MAX_MANIFEST, MAX_FILES = 4 * 1024 * 1024, 10_000
@@ -126,21 +126,18 @@ def bring(run: str, folder: Path) -> None:
 
 
 def _bring(store: ResultStore, run: str, one: PublishedFile, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", delete=False) as into:
-        part = Path(into.name)
-        try:
+    different = f"{file.name} of the answer is not what was published"
+
+    def fetch(draft: Path) -> None:
+        with draft.open("wb") as into:
             if store.fetch(_key(run, one.sha256), into, one.bytes) != one.sha256:
-                raise StoreAwayError(f"{file.name} of the answer is not what was published")
-            into.flush()
-            part.chmod(0o644)
-            part.replace(file)
-        except (NothingStoredError, TooManyBytesError):
-            part.unlink(missing_ok=True)
-            raise StoreAwayError(f"{file.name} of the answer is not what was published") from None
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+                raise StoreAwayError(different)
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(file, fetch)
+    except (NothingStoredError, TooManyBytesError):
+        raise StoreAwayError(different) from None
 
 
 def _manifest(store: ResultStore, run: str) -> Manifest:
