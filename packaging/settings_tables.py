@@ -103,8 +103,6 @@ def _default(field: FieldInfo) -> str:
     value = field.default_factory() if field.default_factory else field.default  # type: ignore[call-arg]
     if value is PydanticUndefined or value is None:
         return ""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json", exclude_defaults=False)
     return f"`{json.dumps(to_jsonable_python(value), ensure_ascii=False)}`"
 
 
