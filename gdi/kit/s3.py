@@ -1,4 +1,4 @@
-"""What boto3 leaves unbounded: a body that may be cut or slow, and the search for a bucket's region."""
+"""An S3's client, and what boto3 leaves unbounded: bodies that are cut or slow, the search for a bucket's region."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import boto3
+from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
 CHUNK = 256 * 1024
@@ -30,7 +32,38 @@ class Pace:
 PACE = Pace()
 
 
-def bound_redirects(client: Any) -> None:  # boto3 makes its clients' types at run time
+def s3_client(
+    endpoint: str | None,
+    region: str,
+    credentials: tuple[str, str],
+    *,
+    connect: float,
+    read: float,
+    connections: int = 10,
+) -> Any:  # boto3 makes its clients' types at run time
+    """Keys are given explicitly: nothing is looked up in the environment, no proxy either. `connect`, `read`: seconds
+    of each of three tries; `connections`: that are kept. `endpoint` None: AWS.
+    """
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=connect,
+        read_timeout=read,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=connections,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        proxies={},
+    )
+    session = boto3.session.Session(
+        aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region
+    )
+    client = session.client("s3", endpoint_url=endpoint, config=config)
+    bound_redirects(client)
+    return client
+
+
+def bound_redirects(client: Any) -> None:
     """botocore looks for a bucket's region by HEAD of the bucket. Where that is answered by a 301 with no region, it
     asks again until Python's stack is full: hundreds of requests. This HEAD is marked as followed already.
     """

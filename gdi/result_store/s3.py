@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from gdi.kit.s3 import PACE, BrokenBodyError, bound_redirects, pieces
+from gdi.kit.s3 import PACE, BrokenBodyError, pieces, s3_client
 from gdi.result_store.model import (
     CHUNK,
     PART,
@@ -45,21 +43,7 @@ class S3Store:
         self, bucket: str, prefix: str, *, endpoint: str | None, region: str, credentials: tuple[str, str]
     ) -> None:
         self._bucket, self._prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            proxies={},
-        )
-        session = boto3.session.Session(
-            aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region
-        )
-        self._s3 = session.client("s3", endpoint_url=endpoint, config=config)
-        bound_redirects(self._s3)
+        self._s3 = s3_client(endpoint, region, credentials, connect=5, read=60)
 
     def upload(self, key: str) -> Upload:
         name = self._name(key)

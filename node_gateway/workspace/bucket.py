@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gdi.kit.problem import ProblemError
-from gdi.kit.s3 import PACE, BrokenBodyError, Pace, bound_redirects, pieces
+from gdi.kit.s3 import PACE, BrokenBodyError, Pace, pieces, s3_client
 
 R = TypeVar("R")
 THREADS = 16
@@ -73,22 +71,9 @@ class Bucket:
         self.name = name
         self._pool = pool
         self._patience = patience
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            connect_timeout=patience.connect,
-            read_timeout=patience.read,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=THREADS,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            proxies={},
+        self._s3 = s3_client(
+            endpoint, region, credentials, connect=patience.connect, read=patience.read, connections=THREADS
         )
-        session = boto3.session.Session(
-            aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region
-        )
-        self._s3 = session.client("s3", endpoint_url=endpoint, config=config)
-        bound_redirects(self._s3)
 
     async def _run(self, call: Callable[[], R], seconds: float | None) -> R:
         """The call's answer after at most `seconds`. None: the call itself looks at the time."""
