@@ -20,6 +20,7 @@ from gdi.kit.used_ids import UsedIds
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.session import shared_client
+from gdi.result_store.location import opened_by
 from gdi.visas.visas import Visas
 from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
@@ -167,7 +168,7 @@ async def open_broker(s: Settings) -> Broker:
     board = WorkBoard(store)
     orders = Orders(store, key, s.public_url, runs, grants, admission, events, audit, board.news)
     nodes, workflows = KnownNodes(store, enrolment), WorkflowFiles(store)
-    releases = ReleaseStore(s.opened_result_store(), s.max_release_bytes)
+    releases = ReleaseStore(opened_by(s), s.max_release_bytes)
     preflights = Preflights(store, key, s.public_url, oidc, visas, enrolment, workflows, nodes, audit, board.news)
     return Broker(
         settings=s,

@@ -15,8 +15,7 @@ from gdi.kit.settings import EnvironmentSettings, SettingsError
 from gdi.kit.web_url import secure_url
 from gdi.oauth.client_auth import ClientAuthentication, rfc7523
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
-from gdi.result_store.location import opened
-from gdi.result_store.model import ResultStore
+from gdi.result_store.location import opened_by
 from token_broker.notices.mail import Mailer
 
 VAULT_FILES = {"approle": ("vault_role_id_file", "vault_secret_id_file"), "kubernetes": ("vault_token_file",)}
@@ -170,25 +169,13 @@ class Settings(DatabaseSettings):
 
     def check_files(self) -> None:
         self.client_authentication()
-        self.opened_result_store()
+        opened_by(self)
         for name in VAULT_FILES[self.vault_auth]:
             if (path := getattr(self, name)) is None:
                 raise SettingsError(
                     f"TOKEN_BROKER_{name.upper()} must be set: TOKEN_BROKER_VAULT_AUTH is {self.vault_auth}."
                 )
             read_secret_text(path, self.variable(name), of_cluster=name == "vault_token_file")
-
-    def opened_result_store(self) -> ResultStore | None:
-        """Where releases lie; None where no node pushes any. SettingsError."""
-        if self.result_store is None:
-            return None
-        return opened(
-            self.result_store,
-            endpoint=self.result_store_endpoint,
-            region=self.result_store_region,
-            credentials_file=self.result_store_credentials_file,
-            name=self.variable("result_store"),
-        )
 
     def client_authentication(self) -> ClientAuthentication:
         """How the broker proves to the provider who it is. SettingsError where the file is not fit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Protocol
 
 from gdi.kit.secret_files import read_secret
 from gdi.kit.settings import SettingsError
@@ -13,6 +14,30 @@ from gdi.result_store.folder import FolderStore
 from gdi.result_store.model import ResultStore
 
 _S3 = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,5})/?")
+
+
+class StoreSettings(Protocol):
+    """What the settings of a process have that opens the store."""
+
+    result_store: str | None
+    result_store_endpoint: str | None
+    result_store_region: str
+    result_store_credentials_file: Path | None
+
+    def variable(self, field: str) -> str: ...
+
+
+def opened_by(settings: StoreSettings) -> ResultStore | None:
+    """None where the settings name no store. SettingsError."""
+    if settings.result_store is None:
+        return None
+    return opened(
+        settings.result_store,
+        endpoint=settings.result_store_endpoint,
+        region=settings.result_store_region,
+        credentials_file=settings.result_store_credentials_file,
+        name=settings.variable("result_store"),
+    )
 
 
 def opened(

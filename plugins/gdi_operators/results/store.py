@@ -19,7 +19,7 @@ from gdi.contracts.ids import RUN_ID, Sha256, matches
 from gdi.kit.models import Frozen
 from gdi.kit.settings import SettingsError
 from gdi.releases.columns import sha256_of
-from gdi.result_store.location import opened
+from gdi.result_store.location import opened_by
 from gdi.result_store.model import ANSWERS, NothingStoredError, ResultStore, StoreAwayError, TooManyBytesError
 from gdi_operators.results.whole_file import write
 from gdi_operators.settings import settings
@@ -45,16 +45,7 @@ class Manifest(Frozen):
 @lru_cache(maxsize=1)
 def found() -> ResultStore | None:
     """The process's store, or None where none is set. SettingsError."""
-    s = settings()
-    if s.result_store is None:
-        return None
-    return opened(
-        s.result_store,
-        endpoint=s.result_store_endpoint,
-        region=s.result_store_region,
-        credentials_file=s.result_store_credentials_file,
-        name=s.variable("result_store"),
-    )
+    return opened_by(settings())
 
 
 def need() -> ResultStore:
