@@ -24,7 +24,6 @@ from gdi.result_store.model import (
     NothingStoredError,
     ResultStore,
     StoreAwayError,
-    Upload,
     WrongChunkError,
     WrongHashError,
     WrongOffsetError,
@@ -53,7 +52,8 @@ class ReleaseStore:
 
     async def offset(self, run: str, node: str, name: str, sha256: str) -> StoredRelease:
         """How much of it is here."""
-        here = await self._upload(release_key(run, node, name, sha256))
+        key = release_key(run, node, name, sha256)
+        here = await self._call(lambda store: store.upload(key))
         return StoredRelease(offset=here.offset, complete=here.complete)
 
     async def put(
@@ -75,7 +75,7 @@ class ReleaseStore:
         key = release_key(run, node, name, sha256)
         async with NamedLock(self._locks, key):
             try:
-                here = await self._upload(key)
+                here = await self._call(lambda store: store.upload(key))
                 if here.complete:
                     return StoredRelease(offset=here.offset, complete=True)
                 if here.offset != offset:
@@ -97,13 +97,14 @@ class ReleaseStore:
 
     async def sweep(self) -> None:
         """Aborts what nobody went on with for a week."""
-        store = self._store
-        if store is not None and (torn := await self._call(lambda: store.sweep(time.time() - TORN_AFTER))):
+        if self._store is None:
+            return
+        if torn := await self._call(lambda store: store.sweep(time.time() - TORN_AFTER)):
             log.info("%d uploads into the result store were torn, and are swept", torn)
 
     async def _chunk(self, key: str, offset: int, total: int, sha256: str, body: AsyncIterator[bytes]) -> int:
         """Its size in bytes."""
-        store, most = self._need(), min(CHUNK, total - offset)
+        most = min(CHUNK, total - offset)
         node = key.split("/")[2]
         # One chunk of a node at a time: who sends without an end keeps one place, and not for ever.
         async with NamedLock(self._locks, f"node {node}"), self._places:
@@ -117,15 +118,14 @@ class ReleaseStore:
                     ) from None
                 spool.seek(0)
                 last = offset + size == total
-                await self._call(lambda: store.append(key, spool, offset=offset, size=size, last=last))
+                await self._call(lambda store: store.append(key, spool, offset=offset, size=size, last=last))
         return size
 
     async def _proven(self, key: str, name: str, sha256: str) -> bool:
         """Whether the whole was proven within PROOF_WAIT; the proof goes on."""
-        store = self._need()
         proof = self._proofs.get(key)
         if proof is None:
-            proof = self._proofs[key] = asyncio.create_task(self._call(lambda: store.complete(key, sha256)))
+            proof = self._proofs[key] = asyncio.create_task(self._call(lambda store: store.complete(key, sha256)))
             proof.add_done_callback(lambda task: self._heard(key, task))
         await asyncio.wait({proof}, timeout=PROOF_WAIT)
         if not proof.done():
@@ -144,13 +144,8 @@ class ReleaseStore:
         if not proof.cancelled():
             proof.exception()  # heard, also if nobody waits
 
-    async def _upload(self, key: str) -> Upload:
-        store = self._need()
-        return await self._call(lambda: store.upload(key))
-
     async def _room(self, prefix: str, more: int) -> None:
-        store = self._need()
-        files, size = await self._call(lambda: store.usage(prefix))
+        files, size = await self._call(lambda store: store.usage(prefix))
         if files > MAX_FILES or size + more > self._most:
             raise ProblemError(
                 413,
@@ -159,16 +154,13 @@ class ReleaseStore:
                 action="Release less.",
             )
 
-    def _need(self) -> ResultStore:
+    async def _call(self, call: Callable[[ResultStore], R]) -> R:
         if self._store is None:
             raise ProblemError(
                 409, "no-result-store", "This broker has no RESULT_STORE.", action="The broker's operator sets it."
             )
-        return self._store
-
-    async def _call(self, call: Callable[[], R]) -> R:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call, self._store)
         except StoreAwayError as error:
             raise ProblemError(
                 503, "store-away", f"The coordinator cannot keep releases now: {error}.", action="It is tried again."
