@@ -26,7 +26,7 @@ MAX_BYTES = 8 * 1024 * 1024
 AirflowScope = Literal["admit", "releases", "close", "schedules"]
 AIRFLOW_SCOPES: tuple[AirflowScope, ...] = get_args(AirflowScope)
 
-
+APPLY = "Apply for access to this dataset in the REMS of its data access committee."
 # a link with a query, unlike other URLs here: people follow it, programs do not
 ApplyUrl = Annotated[str, Field(pattern=r"^https?://[^\s#@]+$", max_length=500)]
 
@@ -52,6 +52,11 @@ class Node(Frozen):
     apply_url: ApplyUrl | None = None
     beacon_url: HttpUrl | None = None
     titles: dict[DatasetId, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
+
+    @property
+    def application(self) -> str:
+        """How to apply, in words."""
+        return self.how_to_apply or APPLY
 
     def apply_for(self, dataset: str) -> str | None:
         """Where to apply for this dataset."""

@@ -15,7 +15,6 @@ from token_broker.committees.stops import Stops
 from token_broker.enrolment import Enrolment, EnrolmentFile, Node
 from token_broker.tokens.token_refresher import provider_away
 
-APPLY = "Apply for access to this dataset in the REMS of its data access committee."
 KEEP = 20.0  # seconds for which a user's passport serves again: a page asks for the datasets at each of its steps
 MOST_KEPT = 1000
 
@@ -99,6 +98,6 @@ def _entry(dataset: str, node: Node, passport: Passport) -> DatasetEntry:
         title=node.titles.get(dataset, ""),
         node=node.id,
         access=access,
-        how_to_apply=node.how_to_apply or APPLY,
+        how_to_apply=node.application,
         apply_url=node.apply_for(dataset),
     )

@@ -18,8 +18,6 @@ from token_broker.committees.stops import Stops, stopped
 from token_broker.enrolment import EnrolmentFile
 from token_broker.tokens.token_refresher import TokenRefresher, provider_away
 
-APPLY = "Apply for access to this dataset in the REMS of its data access committee."
-
 
 class Admission:
     def __init__(
@@ -63,7 +61,7 @@ class Admission:
                         dataset=dataset,
                         node=node.id,
                         reason=found,
-                        how_to_apply=node.how_to_apply or APPLY,
+                        how_to_apply=node.application,
                         apply_url=node.apply_for(dataset),
                     )
                     refusals.append(refusal)
