@@ -44,12 +44,13 @@ class Uses:
             .select_from(audit.outerjoin(runs, runs.c.id == audit.c.run))
             .where(audit.c.action == ADMIT, audit.c.run.is_not(None), audit.c.dataset.is_not(None), covered)
         )
-        for column, value in ((audit.c.dataset, wanted.dataset), (audit.c.owner, wanted.user)):
+        for column, value in (
+            (audit.c.dataset, wanted.dataset),
+            (audit.c.owner, wanted.user),
+            (audit.c.run, wanted.run),
+            (runs.c.workflow, wanted.workflow),
+        ):
             query = query if value is None else query.where(column == value)
-        if wanted.run is not None:
-            query = query.where(audit.c.run == wanted.run)
-        if wanted.workflow is not None:
-            query = query.where(runs.c.workflow == wanted.workflow)
         if wanted.since is not None:
             query = query.where(audit.c.time >= wanted.since)
         if wanted.until is not None:
@@ -73,7 +74,6 @@ def _claim(claim: str) -> sa.ColumnElement[bool]:
 
 
 def _use(row: RowMapping, committees: Sequence[Committee]) -> DatasetUse:
-    known = row["run_id"] is not None  # a refused start has no run
     left: list[dict[str, Any]] = row["run_released"] or []
     return DatasetUse(
         number=row["number"],
@@ -90,7 +90,7 @@ def _use(row: RowMapping, committees: Sequence[Committee]) -> DatasetUse:
         dag_run_id=row["run_dag_run_id"] or "",
         workflow=row["run_workflow"] or "",
         digest=row["run_digest"],
-        state=row["run_state"] or ("" if known else "refused"),
+        state=row["run_state"] or "refused",  # a refused start has no run
         outcome=row["run_outcome"] or "",
         ended_at=row["run_closed_at"],
         released=[Departure.model_validate(one) for one in left if one["node"] == row["node"]],
