@@ -45,11 +45,15 @@ async def connect(b: B, workflows: Text = "", datasets: Text = "") -> Response:
 @router.get("/start")
 async def start(b: B, request: Request, workflow: Text = "", digest: Text = "") -> Response:
     """From the field *Ticket* of Airflow's form: to the user's grants for this workflow, by signing in where needed."""
-    if not (matches(WORKFLOW_NAME, workflow) and (not digest or matches(DIGEST, digest))):
-        raise ProblemError(422, "invalid-request", "This link is not whole.", action="Open it from Airflow's form.")
+    _check_whole("This link", workflow, digest)
     if await sessions.session(b, request) is None:
         return await sessions.sign_in(b).start({"start": workflow, "digest": digest})
     return RedirectResponse(_grants_for(b, workflow, digest), status_code=303)
+
+
+def _check_whole(what: str, workflow: str, digest: str) -> None:
+    if not (matches(WORKFLOW_NAME, workflow) and (not digest or matches(DIGEST, digest))):
+        raise ProblemError(422, "invalid-request", f"{what} is not whole.", action="Open it from Airflow's form.")
 
 
 def _grants_for(b: Broker, workflow: str, digest: str) -> str:
@@ -167,8 +171,7 @@ async def ticket(b: B, request: Request, grant: Annotated[GrantId, Path()]) -> R
     user = UserCaller(str(session["sub"]), "connect")
     b.limits.ticket(user)
     workflow, digest = (form.get(name, [""])[0] for name in ("workflow", "digest"))
-    if not matches(WORKFLOW_NAME, workflow) or (digest and not matches(DIGEST, digest)):
-        raise ProblemError(422, "invalid-request", "The form is not whole.", action="Open it from Airflow's form.")
+    _check_whole("The form", workflow, digest)
     datasets = datasets_of({"datasets": form.get("datasets", [])})
     made = await b.tickets.create_for_form(grant, user.sub, workflow, datasets, digest, actor=f"user:{user.sub}")
     return pages.ticket(made, workflow, datasets)
