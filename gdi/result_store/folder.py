@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO
 
@@ -67,7 +68,7 @@ class FolderStore:
             with self._locked(key, done=True) as file:
                 if file is None:
                     return
-                if _sha256(file) != sha256:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                     _part(whole).unlink()
                     raise WrongHashError
                 os.fsync(file.fileno())
@@ -122,7 +123,7 @@ class FolderStore:
         return self._root / checked(key)
 
     @contextmanager
-    def _locked(self, key: str, *, done: bool = False) -> Iterator[IO[bytes] | None]:
+    def _locked(self, key: str, *, done: bool = False) -> Iterator[BufferedRandom | None]:
         """The growing file, which nobody else appends to. Where another process ended it while we waited, there is
         none (`done`: that is fine); where one swept it, it is opened anew.
         """
@@ -143,13 +144,6 @@ class FolderStore:
                         raise WrongOffsetError(whole.stat().st_size)
                     yield None
                     return
-
-
-def _sha256(file: IO[bytes]) -> str:
-    total = hashlib.sha256()
-    while piece := file.read(PIECE):
-        total.update(piece)
-    return total.hexdigest()
 
 
 def _part(whole: Path) -> Path:

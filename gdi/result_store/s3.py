@@ -91,7 +91,7 @@ class S3Store:
                     return
                 raise NothingStoredError
             try:
-                found = self._hash(name + PART)
+                found = self._read(name + PART, None, None)
             except NothingStoredError:
                 return self.complete(key, sha256)  # another replica moved it meanwhile
             if found != sha256:
@@ -131,9 +131,8 @@ class S3Store:
     def usage(self, prefix: str) -> tuple[int, int]:
         files = size = 0
         with _errors():
-            for page in self._pages("list_objects_v2", prefix):
-                for one in page.get("Contents") or []:
-                    files, size = files + 1, size + int(one["Size"])
+            for one in self._objects(self._prefix + prefix):
+                files, size = files + 1, size + int(one["Size"])
             for upload in self._uploads(self._prefix + prefix):
                 parts = self._parts(str(upload["Key"]).removesuffix(PART), str(upload["UploadId"]))
                 files, size = files + 1, size + sum(int(p["Size"]) for p in parts)
@@ -144,17 +143,13 @@ class S3Store:
         with _errors():
             for upload in self._uploads(self._prefix + prefix):
                 parts = self._parts(str(upload["Key"]).removesuffix(PART), str(upload["UploadId"]))
-                if (
-                    max(t["LastModified"].timestamp() for t in parts or [{"LastModified": upload["Initiated"]}])
-                    < before
-                ):
+                if max([upload["Initiated"], *(p["LastModified"] for p in parts)]).timestamp() < before:
                     self._s3.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
                     torn += 1
-            for page in self._pages("list_objects_v2", prefix):
-                for one in page.get("Contents") or []:
-                    if str(one["Key"]).endswith(PART) and one["LastModified"].timestamp() < before:
-                        self._s3.delete_object(Bucket=self._bucket, Key=one["Key"])
-                        torn += 1
+            for one in self._objects(self._prefix + prefix):
+                if str(one["Key"]).endswith(PART) and one["LastModified"].timestamp() < before:
+                    self._s3.delete_object(Bucket=self._bucket, Key=one["Key"])
+                    torn += 1
         return torn
 
     # --- S3 --------------------------------------------------------------------------------------
@@ -188,11 +183,9 @@ class S3Store:
                 raise
             return []
 
-    def _pages(self, call: str, prefix: str) -> Iterator[Json]:
-        yield from self._s3.get_paginator(call).paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-
-    def _hash(self, name: str) -> str:
-        return self._read(name, None, None)
+    def _objects(self, prefix: str) -> Iterator[Json]:
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            yield from page.get("Contents") or []
 
     def _read(self, name: str, into: IO[bytes] | None, limit: int | None) -> str:
         try:
