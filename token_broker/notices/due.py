@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gdi.contracts.notices import NOTICE_KINDS, NoticeKind
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.database import insert
-from token_broker.db.store import audit, grants, notices, runs, schedules
+from token_broker.db.store import audit, grants, notice_choices, notices, runs, schedules
 
 DAY = 86400.0
 AHEAD = 7 * DAY  # how long before its end a standing consent is told of
@@ -19,49 +20,62 @@ BATCH = 50
 
 
 async def due(
-    c: AsyncConnection, owner: str, kinds: Any = NOTICE_KINDS, *, since: float
+    c: AsyncConnection, owner: str, kinds: Collection[NoticeKind] = NOTICE_KINDS, *, since: float
 ) -> list[tuple[NoticeKind, str, str]]:
-    """(kind, run or grant, workflow) of all of these kinds. Runs and starts: those after `since`, two days ago at most;
-    consents and schedules as they are now.
+    """(kind, run or grant, workflow) of these kinds, of which there is no notice yet; BATCH of each at most. Runs and
+    starts: those after `since`, two days ago at most; consents and schedules as they are now.
     """
+    asked = [(kind, query.limit(BATCH)) for kind, query in _due(owner, since).items() if kind in kinds]
+    return [(kind, subject, workflow) for kind, query in asked for subject, workflow in await c.execute(query)]
+
+
+def is_due() -> sa.ColumnElement[bool]:
+    """Of a row of `notice_choices`: whether there is anything for `due`, of kinds that were not chosen too."""
+    asked = _due(notice_choices.c.owner, notice_choices.c.changed_at)
+    return sa.or_(*(query.exists() for query in asked.values()))
+
+
+def _due(owner: Any, since: Any) -> dict[NoticeKind, sa.Select[Any]]:
+    """By kind, (run or grant, workflow). `owner` and `since`: values, or columns of an enclosing query."""
     now = time.time()
-    ended = sa.select(runs.c.outcome, runs.c.id, runs.c.workflow).where(
-        runs.c.owner == owner, runs.c.state == "closed", runs.c.closed_at > since, runs.c.closed_at > now - 2 * DAY
-    )
-    of_outcome: dict[str, NoticeKind] = {"success": "run-succeeded", "failed": "run-failed"}
-    found = [(of_outcome[o], run, w) for o, run, w in await c.execute(ended.limit(BATCH)) if o in of_outcome]
-    refused = sa.select(audit.c.run).where(
+    nothing = sa.literal("")
+
+    def ended(outcome: str) -> sa.Select[Any]:
+        late = (runs.c.closed_at > since, runs.c.closed_at > now - 2 * DAY)
+        found = sa.select(runs.c.id, runs.c.workflow).where(runs.c.owner == owner, runs.c.state == "closed", *late)
+        return found.where(runs.c.outcome == outcome)
+
+    refused = sa.select(audit.c.run, nothing).where(
         audit.c.owner == owner,
         audit.c.action == "run.admit",
         audit.c.allowed.is_(False),
-        audit.c.time > max(since, now - 2 * DAY),
+        audit.c.time > since,
+        audit.c.time > now - 2 * DAY,
         audit.c.run.is_not(None),
     )
-    found += [("start-refused", run, "") for run in (await c.execute(refused.distinct().limit(BATCH))).scalars()]
-    mine = (grants.c.owner == owner, grants.c.mode == "standing")
-    soon = sa.select(grants.c.id).where(
-        *mine, grants.c.state == "active", grants.c.expires_at.between(now, now + AHEAD)
-    )
-    long_ago = grants.c.created_at < now - DAY  # who gave it for some days knows when it ends
-    found += [("consent-ends", g, "") for g in (await c.execute(soon.where(long_ago).limit(BATCH))).scalars()]
-    dead = sa.select(grants.c.id).where(*mine, grants.c.state == "dead")
-    found += [("consent-ended", g, "") for g in (await c.execute(dead.limit(BATCH))).scalars()]
+    standing = sa.select(grants.c.id, nothing).where(grants.c.owner == owner, grants.c.mode == "standing")
+    soon = standing.where(grants.c.state == "active", grants.c.expires_at.between(now, now + AHEAD))
     stopped = (
         sa.select(schedules.c.grant_id, schedules.c.workflow)
         .join(grants, grants.c.id == schedules.c.grant_id)
         .where(grants.c.owner == owner, grants.c.state == "active", schedules.c.state == "stopped")
     )
-    found += [("schedule-stopped", g, w) for g, w in await c.execute(stopped.limit(BATCH))]
-    return [one for one in found if one[0] in kinds]
+    found: dict[NoticeKind, sa.Select[Any]] = {
+        "run-succeeded": ended("success"),
+        "run-failed": ended("failed"),
+        "start-refused": refused.distinct(),
+        "consent-ends": soon.where(grants.c.created_at < now - DAY),  # who gave it for some days knows when it ends
+        "consent-ended": standing.where(grants.c.state == "dead"),
+        "schedule-stopped": stopped,
+    }
+    for kind, query in found.items():
+        mine = (notices.c.owner == owner, notices.c.kind == kind, notices.c.subject == query.selected_columns[0])
+        found[kind] = query.where(~sa.exists().where(*mine).correlate_except(notices))
+    return found
 
 
 def _id(owner: str, kind: str, subject: str, way: str) -> str:
     return f"n-{sha256_hex('|'.join((owner, kind, subject, way)).encode())[:32]}"
-
-
-async def is_made(c: AsyncConnection, owner: str, kind: str, subject: str, way: str) -> bool:
-    query = sa.select(notices.c.id).where(notices.c.id == _id(owner, kind, subject, way))
-    return (await c.execute(query)).first() is not None
 
 
 async def make(

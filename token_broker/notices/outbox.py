@@ -19,7 +19,7 @@ from sqlalchemy import RowMapping
 from gdi.contracts.notices import NoticeBody, NoticeKind
 from token_broker.db.store import BrokerDatabase, notice_choices, notices
 from token_broker.notices.choices import NoticeChoices
-from token_broker.notices.due import BATCH, DAY, due, is_made, make
+from token_broker.notices.due import BATCH, DAY, due, is_due, make
 from token_broker.notices.mail import Mailer
 from token_broker.notices.webhook import NotDelivered, post
 from token_broker.tokens.vault import VaultUnavailable
@@ -59,7 +59,7 @@ class Outbox:
         """Makes rows for what happened since each person chose. How many."""
         made = 0
         async with self._store.read() as c:
-            chosen = list((await c.execute(sa.select(notice_choices))).mappings())
+            chosen = list((await c.execute(sa.select(notice_choices).where(is_due()))).mappings())
         for choice in chosen:
             ways = [w for w, on in (("mail", choice["address"] and self._mailer), ("webhook", choice["webhook"])) if on]
             if not ways or not choice["kinds"]:
@@ -71,11 +71,9 @@ class Outbox:
                 if (await c.execute(waiting)).scalar_one() >= MAX_WAITING:
                     continue
                 found = await due(c, choice["owner"], choice["kinds"], since=choice["changed_at"])
-                wanted = [(kind, subject, workflow, way) for kind, subject, workflow in found for way in ways]
-                new = [one for one in wanted if not await is_made(c, choice["owner"], one[0], one[1], one[3])]
-            if new:
+            if found:
                 async with self._store.write() as c:
-                    made += sum([await make(c, choice["owner"], *one) for one in new])
+                    made += sum([await make(c, choice["owner"], *one, way) for one in found for way in ways])
         return made
 
     async def send(self) -> None:

@@ -19,10 +19,11 @@ from gdi.contracts.notices import NoticeChoice
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from token_broker.audit import Audit
-from token_broker.db.store import BrokerDatabase, notice_choices, notices
+from token_broker.db.store import BrokerDatabase, notice_choices, notices, runs
 from token_broker.notices import outbox as rooms
 from token_broker.notices import webhook
 from token_broker.notices.choices import WEBHOOKS, NoticeChoices
+from token_broker.notices.due import BATCH
 from token_broker.notices.outbox import OF_ONE, Outbox
 from token_broker.notices.webhook import NotDelivered, check_url
 from token_broker.tokens.vault import Vault, VaultRecord
@@ -127,3 +128,36 @@ async def test_a_webhook_that_hangs_keeps_nobody_else_waiting(
     async with store.read() as c:
         tried = sa.select(notices.c.owner, sa.func.count()).where(notices.c.tries > 0).group_by(notices.c.owner)
         assert dict((await c.execute(tried)).tuples().all()) == dict.fromkeys(people, OF_ONE) | {"alice": 1}
+
+
+async def chosen(store: BrokerDatabase, *people: str) -> None:
+    values = {"kinds": ["run-failed"], "webhook": "http://x.example/", "address": "", "problem": "", "changed_at": 1.0}
+    async with store.write() as c:
+        await c.execute(notice_choices.insert(), [{"owner": owner, **values} for owner in people])
+
+
+async def failed_runs(store: BrokerDatabase, owner: str, count: int) -> None:
+    names = ("dag_id", "dag_run_id", "workflow", "digest", "grant_id", "parameters_hash")
+    values = {**dict.fromkeys(names, "x"), "owner": owner, "attempt": 1, "state": "closed", "outcome": "failed"}
+    values |= {"datasets": [], "plan": [], "opened_at": time.time(), "closed_at": time.time()}
+    rows = [{**values, "id": f"r-{n:020x}", "dag_run_id": str(n)} for n in range(count)]
+    async with store.write() as c:
+        await c.execute(runs.insert(), rows)
+
+
+async def test_more_at_once_than_a_batch_are_all_told(store: BrokerDatabase) -> None:
+    await chosen(store, "alice")
+    await failed_runs(store, "alice", BATCH + 10)
+    outbox = Outbox(store, choices_of(store), None, None, private=True)
+    assert [await outbox.collect() for _ in range(3)] == [BATCH, 10, 0]
+
+
+async def test_people_with_nothing_new_cost_one_question(store: BrokerDatabase) -> None:
+    await chosen(store, "alice", *(f"quiet{n}" for n in range(50)))
+    await failed_runs(store, "alice", 1)
+    outbox = Outbox(store, choices_of(store), None, None, private=True)
+    assert await outbox.collect() == 1
+    asked = list[str]()
+    sa.event.listen(store.engine.sync_engine, "before_cursor_execute", lambda *of: asked.append(of[2]))
+    assert await outbox.collect() == 0
+    assert len([one for one in asked if one.startswith("SELECT")]) == 1
