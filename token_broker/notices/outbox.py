@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import RowMapping
 
 from gdi.contracts.notices import NoticeBody, NoticeKind
-from token_broker.db.store import BrokerDatabase, notice_choices, notices
+from token_broker.db.store import BrokerDatabase, grants, notice_choices, notices
 from token_broker.notices.choices import NoticeChoices
 from token_broker.notices.due import BATCH, DAY, due, is_due, make
 from token_broker.notices.mail import Mailer
@@ -94,8 +94,10 @@ class Outbox:
                 await self._try(number)
 
     async def forget_old(self) -> None:
+        """A consent's notices stay as long as the consent: what it is told of lasts, and would be told again."""
+        gone = notices.c.subject.not_in(sa.select(grants.c.id))
         async with self._store.write() as c:
-            await c.execute(notices.delete().where(notices.c.made_at < time.time() - KEEP))
+            await c.execute(notices.delete().where(notices.c.made_at < time.time() - KEEP, gone))
 
     async def _claimed(self) -> list[tuple[str, str]]:
         """(owner, id); of each person's no more than `OF_ONE`."""

@@ -27,7 +27,7 @@ from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, notices, runs, schedules
 from token_broker.notices.choices import NoticeChoices
 from token_broker.notices.mail import Mailer
-from token_broker.notices.outbox import GIVE_UP, MAX_WAITING, Outbox
+from token_broker.notices.outbox import GIVE_UP, KEEP, MAX_WAITING, Outbox
 from token_broker.notices.webhook import NotDelivered, check_url, post, signature
 from token_broker.settings import Settings
 from token_broker.tokens.vault import Vault, VaultRecord
@@ -266,6 +266,11 @@ async def test_consents_and_schedules_are_told_from_the_choice_on(world: NoticeW
     await world.tell()
     assert sorted(call["type"] for call in world.hook.calls) == ["consent-ended", "consent-ends", "schedule-stopped"]
     assert all("run" not in call["data"] for call in world.hook.calls) and soon != dead
+    async with world.store.write() as c:
+        await c.execute(notices.update().values(made_at=time.time() - KEEP - 1))
+    await world.outbox.forget_old()  # a month later all of it still is as it was
+    await world.tell()
+    assert len(world.hook.calls) == 3
 
 
 async def test_an_address_is_the_providers_own_and_proven(world: NoticeWorld) -> None:
