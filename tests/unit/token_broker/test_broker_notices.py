@@ -167,9 +167,7 @@ def smtp() -> Iterator[Controller]:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, smtp: Controller) -> AsyncIterator[NoticeWorld]:
-    store = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path}/broker.db")
-    await store.create()
+async def world(store: BrokerDatabase, smtp: Controller) -> AsyncIterator[NoticeWorld]:
     hook, provider = Hook(), Provider()
     served = Served(hook.app())
     inbox = cast(Inbox, smtp.handler)
@@ -181,7 +179,6 @@ async def world(tmp_path: Path, smtp: Controller) -> AsyncIterator[NoticeWorld]:
     outbox = Outbox(store, choices, mailer, "https://portal.example.org", private=True)
     yield NoticeWorld(store, choices, outbox, inbox, hook, provider, f"{served.url}/hook")
     served.stop()
-    await store.close()
 
 
 async def test_a_run_is_told_once_by_each_way_and_only_to_who_chose(world: NoticeWorld) -> None:

@@ -4,7 +4,6 @@ letters, in SQLite too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ from token_broker.db.store import BrokerDatabase, runs
 from token_broker.enrolment import Committee, EnrolmentFile
 
 COMMITTEE = Committee(name="dac-a", members=["bob"], datasets=["EGAD*"])
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[BrokerDatabase]:
-    found = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path}/broker.db")
-    await found.create()
-    yield found
-    await found.close()
 
 
 def stops_of(store: BrokerDatabase, folder: Path) -> Stops:

@@ -8,8 +8,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -37,14 +36,6 @@ class KeyVault:
 
     async def write(self, path: str, data: dict[str, Any], *, cas: int) -> int:
         return 2
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[BrokerDatabase]:
-    found = BrokerDatabase.open(f"sqlite+aiosqlite:///{tmp_path}/broker.db")
-    await found.create()
-    yield found
-    await found.close()
 
 
 def choices_of(store: BrokerDatabase) -> NoticeChoices:
