@@ -48,7 +48,7 @@ def test_a_reviewer_is_no_member_and_a_member_no_reviewer(world: World, aai: Run
 def test_a_member_sees_a_use_stops_it_and_takes_the_report(
     world: World, aai: RunningAai, browser: httpx.Client
 ) -> None:
-    run = world.new_run(datasets=("RV-2",))
+    run = world.new_run(datasets=("RV-9",))
     ask(world, run, [row(1), row(2, het=30, hom_alt=9)])
     page = sign_in(aai, browser, BOB, back="/review/uses")
     assert run.id in page.text and "alice@aai" in page.text and "sha256" in page.text
@@ -69,7 +69,7 @@ def test_a_member_sees_a_use_stops_it_and_takes_the_report(
     run.admit(2)
     assert run.call("GET", TASKS).status_code == 403, "nor does a later attempt"
 
-    other = world.new_run(datasets=("RV-2",))
+    other = world.new_run(datasets=("RV-9",))
     assert other.call("GET", TASKS).status_code == 200
     person = next(line["actor"] for line in world.audit(run.id) if " (" in line["actor"]).rpartition(" (")[0]
     asked = browser.get("/review/uses/stop", params={"person": person})
