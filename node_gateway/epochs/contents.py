@@ -16,6 +16,8 @@ from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.listed_files import Listed
 
+MOST_KNOWN = 100_000  # contents that are remembered in this process
+
 
 class FileContents:
     """`note` is asked at each read; most contents are known, and are remembered in this process."""
@@ -40,6 +42,8 @@ class FileContents:
         }
         async with self._database.write() as connection:
             await connection.execute(insert(connection, db.file_contents).values(**values).on_conflict_do_nothing())
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
         self._known.add(row)
 
 
