@@ -5,7 +5,6 @@ their tokens by it. What the broker says of an order counts only as a wish.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,8 @@ TOKEN_LIFETIME = 300.0
 @dataclass(frozen=True)
 class NodeOrder:
     """One order as this node has it. `approved`: a person of the node's trust read the workflow. `rules`: the names
-    that its files have. `wanted`: what a release was asked
-    for. `reported`: the broker knows how it ended. Times are seconds since the epoch.
+    that its files have. `wanted`: what a release was asked for. `reported`: the broker knows how it ended. Times are
+    seconds since the epoch.
     """
 
     run: str
@@ -93,19 +92,6 @@ class NodeOrders:
         """What of the node's epochs an admission may depend on."""
         async with self._db.read() as connection:
             return [epoch.facts for epoch in await store.all_epochs(connection)]
-
-    async def stopped(self, run: str, people: Iterable[str]) -> str | None:
-        """Why the node's access committee stopped this run or this person, by one of their identities; None where it
-        did not.
-        """
-        c = db.stops.c
-        query = (
-            sa.select(c.reason)
-            .where(c.lifted_at.is_(None), sa.or_(c.run == run, c.person.in_(sorted(people))))
-            .limit(1)
-        )
-        async with self._db.read() as connection:
-            return (await connection.execute(query)).scalar_one_or_none()
 
     async def add(self, claims: OrderClaims, broker_generation: int) -> bool:
         """Whether it is new: False where the order is here already, or its nonce was used for another."""

@@ -5,6 +5,7 @@ database, so that a restart forgets none; whoever is stopped is refused at each 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,14 @@ class NodeStops:
                     f"The access committee of this node has stopped {what} here: {reason}",
                     action="Ask that committee.",
                 )
+
+    async def reason(self, run: str, people: Iterable[str]) -> str | None:
+        """Why this run or this person, by one of their identities, is stopped; None where they are not."""
+        c = db.stops.c
+        stopped = sa.or_(c.run == run, c.person.in_(sorted(people)))
+        query = sa.select(c.reason).where(c.lifted_at.is_(None), stopped).limit(1)
+        async with self._db.read() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()
 
     async def make(self, member: str, *, run: str | None = None, person: str | None = None, reason: str) -> NodeStop:
         """The stop; the one that is there, where it is in force already."""

@@ -35,6 +35,7 @@ from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.settings import Settings
+from node_gateway.stops import NodeStops
 from node_gateway.upstream import client
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ async def run(settings: Settings) -> None:
             keys=RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", http),
             visas=Visas(fetching, lambda: policy.current().visa_issuers),
             orders=orders,
+            stops=NodeStops(database, audit),
             used=used,
             broker=broker,
         ),

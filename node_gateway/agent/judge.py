@@ -28,6 +28,7 @@ from node_gateway.agent.decision import Admitted, RefusedOrder, decide
 from node_gateway.epochs import admission
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
+from node_gateway.stops import NodeStops
 
 RULE = re.compile(rb"^[ \t]*(?:rule|checkpoint)[ \t]+(\w{1,100})[ \t]*:", re.MULTILINE)
 MAX_RULES = 2000
@@ -57,6 +58,7 @@ class Judge:
     keys: RemoteKeys
     visas: Visas
     orders: NodeOrders
+    stops: NodeStops
     used: UsedIds
     broker: NodeAgentClient
 
@@ -87,7 +89,7 @@ class Judge:
         policy = self.policy.current()
         run = claims.run if isinstance(claims, OrderClaims) else ""
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
-        if (why := await self.orders.stopped(run, passport.people)) is not None:
+        if (why := await self.stops.reason(run, passport.people)) is not None:
             raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         admitted = await asyncio.to_thread(
             decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None

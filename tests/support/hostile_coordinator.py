@@ -173,8 +173,9 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
         return httpx.Response(200, content=json.dumps({"keys": [KEYS[k].jwk() for k in sets[str(request.url)]]}))
 
     database = await _database(folder)
+    stops = NodeStops(database, Audit(database))
     if attempt.stopped:
-        await NodeStops(database, Audit(database)).make("member", person=attempt.stopped, reason="why not")
+        await stops.make("member", person=attempt.stopped, reason="why not")
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         policies = PolicyFile(folder / "policy.yaml")
         judge = Judge(
@@ -185,6 +186,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
             keys=RemoteKeys(f"{BROKER}/jwks", http),
             visas=Visas(http, lambda: policies.current().visa_issuers),
             orders=NodeOrders(database),
+            stops=stops,
             used=UsedIds(database, db.used_ids),
             broker=OwnFiles(pack if attempt.files is None else attempt.files),  # type: ignore[arg-type]
         )

@@ -21,7 +21,7 @@ async def test_an_order_of_what_is_not_open_is_refused_before_anything_runs(tmp_
         await node.open_epoch("DS1", PEOPLE)
         rest: Any = SimpleNamespace()
         policy, orders = node.releases.policy, NodeOrders(node.database)
-        judge = Judge("node-a", tmp_path, "http://broker", policy, rest, rest, orders, rest, rest)
+        judge = Judge("node-a", tmp_path, "http://broker", policy, rest, rest, orders, rest, rest, rest)
         claims = cast(Any, SimpleNamespace(workflow="allele-frequency", digest=DIGEST, datasets=["DS1"]))
         if listed:
             await judge._open(claims)
