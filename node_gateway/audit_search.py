@@ -37,6 +37,11 @@ class AuditFilter:
     until: float = float("inf")
     refused: bool = False
 
+    def period(self) -> list[sa.ColumnElement[bool]]:
+        """`since` and `until` for the database."""
+        time_ = db.audit.c.time
+        return [time_ >= self.since, *([time_ <= self.until] if self.until < float("inf") else [])]
+
     def fits(self, entry: dict[str, Any]) -> bool:
         """Whether an audit line's JSON is meant."""
         exact = (("run", self.run), ("dataset", self.dataset), ("action", self.action))
@@ -70,9 +75,7 @@ async def verify(database: db.GatewayDatabase, head: str | None) -> str:
 async def search(database: db.GatewayDatabase, wanted: AuditFilter, *, limit: int, as_json: bool) -> AsyncIterator[str]:
     """Entries that fit, oldest first, at most `limit`, a line each: as they are stored, or for people."""
     column = db.audit.c
-    query = sa.select(column.line, column.hash).where(column.time >= wanted.since).order_by(column.number)
-    if wanted.until < float("inf"):
-        query = query.where(column.time <= wanted.until)
+    query = sa.select(column.line, column.hash).where(*wanted.period()).order_by(column.number)
     found = 0
     async with database.read() as connection:
         async for row in await connection.stream(query):
@@ -92,9 +95,7 @@ async def latest(
     most `LOOKED_AT` lines are looked at in one go.
     """
     column = db.audit.c
-    query = sa.select(column.number, column.line).where(column.time >= wanted.since).order_by(column.number.desc())
-    if wanted.until < float("inf"):
-        query = query.where(column.time <= wanted.until)
+    query = sa.select(column.number, column.line).where(*wanted.period()).order_by(column.number.desc())
     if before is not None:
         query = query.where(column.number < before)
     found: list[dict[str, Any]] = []
