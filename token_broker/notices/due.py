@@ -25,14 +25,14 @@ async def due(
     """(kind, run or grant, workflow) of these kinds, of which there is no notice yet; BATCH of each at most. Runs and
     starts: those after `since`, two days ago at most; consents and schedules as they are now.
     """
-    asked = [(kind, query.limit(BATCH)) for kind, query in _due(owner, since).items() if kind in kinds]
-    return [(kind, subject, workflow) for kind, query in asked for subject, workflow in await c.execute(query)]
+    questions = [(kind, query.limit(BATCH)) for kind, query in _due(owner, since).items() if kind in kinds]
+    return [(kind, subject, workflow) for kind, query in questions for subject, workflow in await c.execute(query)]
 
 
 def is_due() -> sa.ColumnElement[bool]:
     """Of a row of `notice_choices`: whether there is anything for `due`, of kinds that were not chosen too."""
-    asked = _due(notice_choices.c.owner, notice_choices.c.changed_at)
-    return sa.or_(*(query.exists() for query in asked.values()))
+    questions = _due(notice_choices.c.owner, notice_choices.c.changed_at)
+    return sa.or_(*(query.exists() for query in questions.values()))
 
 
 def _due(owner: Any, since: Any) -> dict[NoticeKind, sa.Select[Any]]:
