@@ -36,7 +36,7 @@ def test_withdrawn_access_stops_the_run_at_the_next_read(driver: Driver) -> None
     failed = [log for log in logs.values() if "AccessDenied" in log]
     assert failed and dataset in failed[0], "the failing node's log names the dataset"
     assert any("The order at node-a is ended: node node-b failed" in log for log in logs.values()), (
-        "the other node's task says that its order is ended, and for which node"
+        "the other node's task says that its order is ended, and for which node: " + "\n".join(logs.values())[-20_000:]
     )
     progress = driver.portals["alice"].progress(run.run)
     assert progress is not None and progress.failing is not None

@@ -95,11 +95,8 @@ class OrderSteps(RunOperator):
             if run is None:
                 raise AirflowFailException("The broker does not know the run any more.")
             status = hook.order(run.id, self._node, state["kind"], int(state["attempt"]))
-            if event["kind"] in ("failing", "closed") and status.state not in ENDED_ORDER:
-                reason = str(event["message"])
-                self.log.warning("The order at %s is ended: %s", self._node, reason)
-                hook.cancel_order(run.id, self._node, status.kind, status.attempt, reason[:500])
-                self.wait_for_order(status, {**state, "stopped": reason}, watch_run=False)
+            if event["kind"] in ("failing", "closed"):
+                self._end_order(hook, status, str(event["message"]), state)
             if event["kind"] == "late" and status.state not in ENDED_ORDER:
                 late = f"node {self._node} is late; clear this task when it is back: its part makes the next answer"
                 self.log.warning("%s.", late)
@@ -107,6 +104,17 @@ class OrderSteps(RunOperator):
             if status.state not in ENDED_ORDER:
                 self.wait_for_order(status, state, watch_run="stopped" not in state)
             return self.judge_order(run, status, str(state.get("stopped", "")))
+
+    def _end_order(self, hook: TokenBrokerHook, status: OrderStatus, reason: str, state: dict[str, Any]) -> None:
+        """Asks for the end of an order that goes on, and defers until it has come. It is said in every order of events,
+        also where an earlier try of the task asked for it and was lost.
+        """
+        if status.state in ENDED_ORDER and status.state != "cancelled":
+            return
+        self.log.warning("The order at %s is ended: %s", self._node, reason)
+        if status.state not in ENDED_ORDER:
+            hook.cancel_order(status.run, self._node, status.kind, status.attempt, reason[:500])
+            self.wait_for_order(status, {**state, "stopped": reason}, watch_run=False)
 
     def judge_order(self, run: m.Run, status: OrderStatus, stopped: str) -> dict[str, Any]:
         """The task's result where the order succeeded; else how the task ends."""
@@ -139,9 +147,8 @@ class OrderSteps(RunOperator):
         assert run.failing is not None
         reason = why(run.failing)
         status = hook.find_order(run.id, self._node, kind, run.attempt)
-        if status is not None and status.state not in ENDED_ORDER:
-            hook.cancel_order(run.id, self._node, kind, run.attempt, reason[:500])
-            self.wait_for_order(status, {"stopped": reason}, watch_run=False)
+        if status is not None:
+            self._end_order(hook, status, reason, {})
         raise AirflowFailException(
             f"not started: {reason}. To run it again, clear this task with its downstream tasks."
         )

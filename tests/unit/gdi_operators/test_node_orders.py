@@ -212,6 +212,32 @@ def test_another_nodes_failure_ends_the_order_here(broker: FakeBroker) -> None:
         analyse(broker).resume_order(context(broker), waits)
 
 
+@pytest.mark.parametrize("lost", ["before it asked", "after it asked", "after the end"])
+def test_a_stopped_orders_task_says_the_same_in_every_order_of_events(
+    broker: FakeBroker, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try may be lost at any moment: the next one says whose failure ended the order."""
+    lines: list[str] = []
+    monkeypatch.setattr(
+        RunOperator, "log", SimpleNamespace(info=lambda *_: None, warning=lambda t, *a: lines.append(t % a))
+    )
+    deferred(lambda: analyse(broker).execute(context(broker)))
+    broker.becomes("analyse", "running")
+    broker.run = broker.run.model_copy(update={"failing": m.Failing(node="node-b", reason="no")})
+    if lost != "before it asked":
+        broker.cancel_order(broker.run.id, "node-a", "analyse", 1, "node node-b failed: no")
+    if lost != "after the end":
+        waits = deferred(lambda: analyse(broker).execute(context(broker, tried=2)))
+        broker.becomes("analyse", "cancelled")
+        ending, message = lambda: analyse(broker).resume_order(context(broker, tried=2), waits), "stopped: node node-b"
+    else:
+        broker.becomes("analyse", "cancelled")
+        ending, message = lambda: analyse(broker).execute(context(broker, tried=2)), "not started: node node-b failed"
+    with pytest.raises(AirflowFailException, match=message):
+        ending()
+    assert "The order at node-a is ended: node node-b failed: no" in lines
+
+
 def test_enough_nodes_do_not_wait_for_a_late_one_beyond_the_runs_patience(broker: FakeBroker) -> None:
     patient = {"at_least": 1, "within": 3600}
     broker.run = broker.run.model_copy(update={"needed": patient})
