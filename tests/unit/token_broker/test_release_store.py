@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from threading import Event
 
@@ -28,6 +28,12 @@ async def whole(data: bytes = DATA) -> AsyncIterator[bytes]:
 async def never() -> AsyncIterator[bytes]:
     yield b"c"
     await asyncio.sleep(3600)
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not check():
+            await asyncio.sleep(0.01)
 
 
 async def put(store: ReleaseStore, node: str, body: AsyncIterator[bytes], sha256: str = SHA) -> StoredRelease:
@@ -61,7 +67,7 @@ async def test_a_proof_that_nobody_waited_for_says_nothing_of_the_next_upload(tm
         go = Event()
 
         def complete(self, key: str, sha256: str) -> None:
-            self.go.wait(10)
+            self.go.wait(60)
             super().complete(key, sha256)
 
     folder = Slow(tmp_path)
@@ -72,11 +78,9 @@ async def test_a_proof_that_nobody_waited_for_says_nothing_of_the_next_upload(tm
     gone = asyncio.create_task(
         store.put(RUN, "node-a", "counts", SHA, offset=6, total=6, chunk_sha256="", body=whole())
     )
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(store._proofs))
     gone.cancel()
     await asyncio.wait([gone])
     folder.go.set()
-    while part.exists():
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await until(lambda: not part.exists() and not store._proofs)
     assert (await put(store, "node-a", whole())).complete
