@@ -112,7 +112,7 @@ class Applications:
         db = self.rems.store.db
         if db.execute("SELECT count(*) FROM applications").fetchone()[0] >= MAX_APPLICATIONS:
             raise RefusedCommand("too-many-applications")
-        body = json.dumps({"items": sorted(set(items)), "answers": {}, "comment": "", "handler": None})
+        body = json.dumps({"items": sorted(set(items)), "answers": {}})
         now = int(time.time())
         made = db.execute(
             "INSERT INTO applications (sub, state, body, created, modified) VALUES (?,?,?,?,?)",
@@ -139,7 +139,6 @@ class Applications:
                 before, after = HANDLING[name]
                 if not self.handles(user) or state not in before:
                     raise RefusedCommand("forbidden")
-                kept |= {"comment": body.comment, "handler": user}
                 self._entitle(row["sub"], kept["items"], after, body.end)
             db.execute(
                 "UPDATE applications SET state=?, body=?, modified=? WHERE id=?",
