@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from gdi_operators import ui
+from gdi_operators.home import router as home
 from gdi_operators.jobs.api import router as jobs
 from gdi_operators.node_pages import router as nodes
 from gdi_operators.results.api import router as results
@@ -43,7 +44,7 @@ may_see_run = Depends(requires_access_dag(method="GET", access_entity=DagAccessE
 
 def create_app() -> FastAPI:
     """Mounted at /gdi of the api-server: `jobs/{dag}/{run}`, `results/{dag}/{run}`, what they read below `data/`,
-    `file/` and `crate/`, and `assets/`.
+    `file/` and `crate/`, `nodes`, `data/home`, and `assets/`.
     """
     app = FastAPI(title="GDI run pages", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -70,6 +71,7 @@ def create_app() -> FastAPI:
 
     for name in TITLES:
         page(name)
+    app.include_router(home, dependencies=[Depends(get_user)])
     app.include_router(nodes, dependencies=[Depends(get_user)])
     app.include_router(jobs, dependencies=[may_see_run])
     app.include_router(results, dependencies=[may_see_run])

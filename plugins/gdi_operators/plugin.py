@@ -57,6 +57,16 @@ def _middlewares() -> list[dict[str, Any]]:
     return [{"middleware": SqliteWriteLock, "name": "GDI one writer"}]
 
 
+def _cards() -> list[dict[str, str]]:
+    """The card of Airflow's home page, below its `<base>`; the address changes with the script."""
+    if not _serves():
+        return []
+    from gdi_operators import ui
+
+    address = f"{PREFIX[1:]}/assets/{ui.version()}/home.js"
+    return [{"name": "GDI runs", "bundle_url": address, "destination": "dashboard"}]
+
+
 class GdiPlugin(AirflowPlugin):
     name = "gdi"
     fastapi_apps: ClassVar[list[dict[str, Any]]] = _apps()
@@ -71,5 +81,6 @@ class GdiPlugin(AirflowPlugin):
         },
         {"name": "Nodes", "href": f"{PREFIX}/nodes", "destination": "nav", "category": "browse", "url_route": NODES},
     ]
+    react_apps: ClassVar[list[dict[str, str]]] = _cards()
     listeners: ClassVar[list[Any]] = [used_tickets, forked_steps]
     operator_extra_links: ClassVar[list[Any]] = [RunJobsLink(), RunResultsLink(), ReviewLink()]

@@ -360,6 +360,23 @@ def test_the_page_wears_airflows_dress_not_the_systems(page: Browser, opened: Op
         page.evaluate("localStorage.removeItem('theme')")
 
 
+def test_home_shows_a_persons_own_runs_and_what_they_may_start(page: Browser, airflow: Airflow) -> None:
+    airflow.trigger("at-home")
+    page.open(airflow.url)
+    card = "document.querySelector('[data-testid=gdi-home]')"
+    page.wait(f"{card}?.innerText.includes('Allele frequencies over all nodes')", "the home card", timeout=90)
+    links = page.evaluate(f"[...{card}.querySelectorAll('li a')].map(a => new URL(a.href).pathname)")
+    assert f"/dags/{DAG}/runs/at-home/plugin/gdi-jobs" in links
+    assert not [link for link in links if "recurring" in link or "housekeeping" in link]
+    page.picture(PICTURES / "home.png", height=1300)
+    signed = airflow.http.post("/auth/token", json={"username": "reader", "password": "pw"}).json()
+    other = {"authorization": f"Bearer {signed['access_token']}"}
+    theirs = airflow.http.get("/gdi/data/home", headers=other).json()
+    assert theirs["runs"] == [], "what the other one started"
+    assert {"dag_id": DAG, "title": "Allele frequencies over all nodes"} in theirs["workflows"]
+    assert httpx.get(airflow.url + "/gdi/data/home", trust_env=False).status_code == 401
+
+
 def test_who_is_not_signed_in_sees_nothing_of_a_run(airflow: Airflow, opened: Opened) -> None:
     opened("private", half_done())
     paths = [f"/gdi/{what}/{DAG}/private" for what in ("jobs", "results", "data/jobs", "data/results", "file", "crate")]

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DIST = HERE / "dist"
 MADE_OF = ("build.mjs", "package-lock.json", "package.json", "tsconfig.json")
-ASSETS = {"gdi.js": "text/javascript", "gdi.css": "text/css"}
+ASSETS = {"gdi.js": "text/javascript", "gdi.css": "text/css", "home.js": "text/javascript"}
 
 
 def digest() -> str:

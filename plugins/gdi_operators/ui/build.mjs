@@ -1,4 +1,4 @@
-// One script and one style sheet, with the digest of what they were made from beside them: a test compares it with the
+// The pages' script and style sheet, and the card of the home page, with the digest of what they were made from beside them: a test compares it with the
 // sources.
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ function digest() {
 }
 
 await build({
-  entryPoints: { gdi: join(HERE, "src", "main.tsx") },
+  entryPoints: { gdi: join(HERE, "src", "main.tsx"), home: join(HERE, "src", "home", "home.ts") },
   outdir: join(HERE, "dist"),
   bundle: true,
   minify: true,
