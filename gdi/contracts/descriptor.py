@@ -159,6 +159,9 @@ class Descriptor(Frozen):
     Who the people are: `samples`, a table, or `identifiers: one-per-person`, the operator's word that each sample of
     the files is a person of its own, named so in all datasets. With neither, one epoch of one dataset is answered.
 
+    `disjoint`: the operator's word that nobody of it is in another dataset of the node. Without that word and without
+    an epoch, which would show who is, a dataset is answered only at a node that describes nothing else.
+
     `run_share`: how much of the budget of `sensitive` one run may take. `min_difference`: the fewest people by whom two
     cohorts may differ.
 
@@ -179,6 +182,7 @@ class Descriptor(Frozen):
     samples: SampleTable | None = None
     identifiers: Literal["one-per-person"] | None = None
     overlaps: tuple[Overlap, ...] = Field(default=(), max_length=1000)
+    disjoint: bool = False
     run_share: float = Field(default=0.1, gt=0, le=1)
     min_difference: int = Field(default=LEAST, ge=2, le=1_000_000)
     splits: tuple[Column, ...] = Field(default=(), max_length=MAX_SPLITS)

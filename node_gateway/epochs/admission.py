@@ -67,6 +67,10 @@ def _of_dataset(
     if epoch is None:
         if choice.epochs.get(dataset) or named(choice):
             raise _not_open(f"the dataset {dataset} has no such epoch")
+        if descriptor.membership == "sensitive":
+            raise _not_open(f"the dataset {dataset} is sensitive, and has no epoch whose people have a budget")
+        if not (alone or descriptor.disjoint):
+            raise _not_open(f"the dataset {dataset} has no epoch, so who is in other datasets too is not known")
         return
     if choice.split is not None and choice.level not in epoch.splits.get(choice.split, ()):
         raise _not_open(f"epoch {epoch.number} of {dataset} has no such level of a split")

@@ -199,3 +199,16 @@ async def people_who_are_not_listed_beside_another_dataset(node: DisclosureNode)
     except REFUSED:
         return []
     return genotypes(both, one, truth) or ["an answer about people whom nobody listed"]
+
+
+@attack("pair", "admission")
+async def the_same_people_under_two_ids_without_an_epoch(node: DisclosureNode) -> list[str]:
+    """Nobody listed who is in which: one is asked of everybody, the other of all but the target."""
+    for dataset in ("DS1", "DS2"):
+        node.describe(dataset, disjoint=False)
+    try:
+        more = (await node.release("DS1", rows_of(PEOPLE), user="mallory")).exact()
+        less = (await node.release("DS2", rows_of(OTHERS), user="eve")).exact()
+    except REFUSED:
+        return []
+    return genotypes(more, less, truth)

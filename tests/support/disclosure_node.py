@@ -132,7 +132,7 @@ class DisclosureNode:
 
     def describe(self, dataset: str, **changes: Any) -> None:
         values = {"dataset": dataset, "assembly": "GRCh37", "membership": "contract", "absent": "reference"}
-        values |= {"identifiers": "one-per-person", **changes}
+        values |= {"identifiers": "one-per-person", "disjoint": True, **changes}
         folder = self.folder / "datasets"
         folder.mkdir(exist_ok=True)
         (folder / f"{dataset.rstrip('*')}.yaml").write_text(yaml.safe_dump({k: v for k, v in values.items() if v}))

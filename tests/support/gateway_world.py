@@ -467,7 +467,7 @@ class World:
         folder = self.folder / "datasets"
         folder.mkdir(exist_ok=True)
         values = {"dataset": dataset, "assembly": "GRCh37", "membership": "contract", "absent": "reference"}
-        values |= {"identifiers": "one-per-person", **changes}
+        values |= {"identifiers": "one-per-person", "disjoint": True, **changes}
         file = folder / f"{dataset.replace('*', '-all')}.yaml"
         file.with_suffix(".new").write_text(yaml.safe_dump(values))
         file.with_suffix(".new").replace(file)

@@ -141,6 +141,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
             "membership": "contract",
             "absent": "unknown",
             "identifiers": "one-per-person",
+            "disjoint": True,
             "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
         }
         (folder / "datasets" / "all.yaml").write_text(yaml.safe_dump(described))

@@ -120,6 +120,7 @@ def descriptor(dataset: str) -> dict[str, object]:
         "membership": "contract",
         "absent": "reference",
         "identifiers": "one-per-person",
+        "disjoint": True,
         "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
         "samples": samples(),
         "kinds": sorted(kinds()),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,7 +54,7 @@ def _gateway() -> Iterator[Figure]:
             run = world.new_run()
             for _ in range(10):  # more than one page of the TES
                 run.submit(executors=LARGE)
-            for name, attack in _at_gateway(world, run).items():
+            for name, attack in {"idle": _rest, **_at_gateway(world, run)}.items():
                 yield at_most(f"livez-p99-gateway-{name}", _p99(world.url, attack), "ms", MOST)
         finally:
             world.close()
@@ -98,7 +99,7 @@ def _broker() -> Iterator[Figure]:
             world = broker_kit.World(Path(folder) / "world", server)
             world.start_broker()
             try:
-                for name, attack in _at_broker(world).items():
+                for name, attack in {"idle": _rest, **_at_broker(world)}.items():
                     yield at_most(f"livez-p99-broker-{name}", _p99(world.url(), attack), "ms", MOST)
             finally:
                 world.stop()
@@ -141,6 +142,11 @@ def _at_broker(world: broker_kit.World) -> dict[str, Attack]:
         "callbacks": lambda: ask("/connect/callback?state=x&code=y"),
         "readyz": lambda: ask("/readyz"),
     }
+
+
+def _rest() -> None:
+    """No attack: what the machine's other work costs."""
+    time.sleep(0.05)
 
 
 def _ignored(_: object) -> None:

@@ -52,6 +52,9 @@ def question(**changes: Any) -> AdmissionQuestion:
         ([described(identifiers=None), described("DS2")], {}, "not-open"),
         ([described(identifiers=None), described("DS2")], {"datasets": ("DS1", "DS2")}, "not-open"),
         ([described(), described("DS2")], {"datasets": ("DS1", "DS2"), "cohort": CohortChoice(table="t")}, "not-open"),
+        ([described("DS3"), described("DS2")], {"datasets": ("DS3",)}, "not-open"),
+        ([described("DS3", disjoint=True), described("DS2")], {"datasets": ("DS2", "DS3")}, "not-open"),
+        ([described("DS3", membership="sensitive")], {"datasets": ("DS3",)}, "not-open"),
     ],
     ids=str,
 )
@@ -78,6 +81,12 @@ def test_a_run_names_an_epochs_cohort(cohort: dict[str, Any], name: str) -> None
     wanted = question(cohort=CohortChoice(**cohort))
     decide(POLICY, [described()], EPOCHS, wanted)
     assert cohort_names(wanted.datasets, EPOCHS, wanted.cohort) == [name]
+
+
+def test_without_an_epoch_a_dataset_is_answered_alone_or_where_it_shares_nobody() -> None:
+    wanted = question(datasets=("DS3",))
+    decide(POLICY, [described("DS3")], EPOCHS, wanted)
+    decide(POLICY, [described("DS3", disjoint=True), described("DS2")], EPOCHS, wanted)
 
 
 def test_people_who_are_not_listed_are_answered_where_nothing_else_is() -> None:
