@@ -30,12 +30,16 @@ WITHHELD = {
     "allele-too-long": "an allele is longer than 1000 bases, or a symbol longer than 64 letters",
     "breakend": "an allele is a breakend, which a release cannot name",
     "allele-name": "an allele is neither of bases nor a symbol of capitals and digits in <>",
+    "beside-unnamed": "an allele that could be named is on a line with one that cannot",
     "repeated-allele": "an allele stands twice on one line",
+    "polyploid": "somebody's genotype has more than two alleles: its classes count people by two copies at most",
     "duplicate-site": "an allele of the site is on two lines of one file: its people would count twice",
     "rows-disagree": "the lines of the site's alleles were called for different people",
     "not-in-every-dataset": "a dataset of the node lacks the site, and absent does not mean reference there",
 }
 """Why a site cannot be counted or named, for the node's own pages: a few sites of a file do not stop the others."""
+UNNAMED_BESIDE = frozenset({"breakend", "allele-name", "allele-too-long"})
+"""Reasons of one allele, beside which another may stand."""
 
 _CONTIG, _REFERENCE, _ALTERNATE = (re.compile(p) for p in (CONTIG, REFERENCE, ALTERNATE))
 _BREAKEND = re.compile(r"[^<>]*[\[\]].*|\.[A-Za-z]+|[A-Za-z]+\.")
@@ -70,6 +74,16 @@ def why_unnamed(chrom: str, pos: int, ref: str, alts: Collection[str]) -> str:
                 return "breakend"
             return "allele-too-long" if len(allele) > 64 else "allele-name"
     return "repeated-allele" if len({ref, *alts}) <= len(alts) else ""
+
+
+def why_uncounted(chrom: str, pos: int, ref: str, alts: Collection[str]) -> str:
+    """As `why_unnamed`, and `beside-unnamed` where an allele of such a line could be named on a line of its own."""
+    why = why_unnamed(chrom, pos, ref, alts)
+    if why in UNNAMED_BESIDE:
+        forms = (normal(chrom, pos, ref, alt) for alt in alts if alt not in REFERENCE_BLOCKS)
+        if any(not why_unnamed(*form[:3], form[3:]) for form in forms):
+            return "beside-unnamed"
+    return why
 
 
 def normal(chrom: str, pos: int, ref: str, alt: str) -> tuple[str, int, str, str]:

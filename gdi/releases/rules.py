@@ -36,9 +36,11 @@ class Scope:
     """How many people a file's units count: the most of them, and the fewest (0 where the kind does not know).
     `complete`: the units have everything that the data has, so that what is not among them is absent. `pieces`: into
     how many of which nothing was told the people may have been cut by the cohorts that were answered before.
+    `bounded`: nobody has more copies of what is not among them than the kind takes for granted (two of an allele).
     """
 
     people: int = 0
     complete: bool = True
     fewest: int = 0
     pieces: int = 1
+    bounded: bool = True

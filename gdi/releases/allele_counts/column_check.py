@@ -17,7 +17,7 @@ from gdi.releases.allele_counts import parquet
 from gdi.releases.allele_counts.answers import CODES, SMALL
 from gdi.releases.allele_counts.column_remarks import ColumnRemarks
 from gdi.releases.allele_counts.judgement import CELL, NAMES, TOPIC, Answers, judged, places_of, topics_of
-from gdi.releases.allele_counts.leaving import COLUMNS, NAMED, unlisted
+from gdi.releases.allele_counts.leaving import COLUMNS, NAMED, UNBOUNDED, unlisted
 from gdi.releases.allele_counts.parquet import KEYED
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.columns import BATCH, ColumnCheck, ColumnVerdict, PastColumns, write_batches
@@ -95,8 +95,9 @@ class AlleleCountsColumns(ColumnCheck):
         if afford is not None:
             self._choose(verdict, order, free, afford)
         fewest = min(people, default=0)
-        self._complete = not any(why in NAMED for why in left_out) and not verdict.over_budget
-        verdict.scope = Scope(max(people, default=0), self._complete, fewest)
+        self._complete = NAMED.isdisjoint(left_out) and not verdict.over_budget
+        bounded = UNBOUNDED.isdisjoint(left_out)
+        verdict.scope = Scope(max(people, default=0), self._complete, fewest, bounded=bounded)
         verdict.remarks = remarks.sentences()
         if afford is not None:
             for part in self._parts(folder):

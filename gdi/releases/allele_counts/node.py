@@ -12,7 +12,7 @@ from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, whole
 from gdi.releases.allele_counts import check, remarks, table
 from gdi.releases.allele_counts.answers import MISSING, SMALL, AlleleAnswer
 from gdi.releases.allele_counts.leaving import COLUMNS as COLUMNS
-from gdi.releases.allele_counts.leaving import NAMED, unlisted
+from gdi.releases.allele_counts.leaving import NAMED, UNBOUNDED, unlisted
 from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
 from gdi.releases.columns import ColumnCheck
 from gdi.releases.disclosure.past import Past
@@ -76,7 +76,8 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
 
     def scope(self, units: Sequence[Site]) -> Scope:
         people = {check.people_of(row) for site in units if not site.why for row in site.rows[:1]} or {0}
-        return Scope(max(people), not any(site.why in NAMED for site in units if not site.rows), min(people))
+        left_out = {site.why for site in units if not site.rows}
+        return Scope(max(people), NAMED.isdisjoint(left_out), min(people), bounded=UNBOUNDED.isdisjoint(left_out))
 
     def check(self, units: Sequence[Site], rules: Rules, past: Past) -> CheckedUnits[list[AlleleAnswer]]:
         checked = CheckedUnits[list[AlleleAnswer]]([], Counter[str]())

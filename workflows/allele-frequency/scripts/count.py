@@ -1,5 +1,5 @@
-"""Counts the sites of one region: a JSON line for each alternate allele, or one for a record that no release can name,
-with the reason.
+"""Counts the sites of one region: a JSON line for each alternate allele, or one for a record that no release can name
+or count, with the reason.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ def main() -> None:
         with options.out.open("w") as out:
             reading = records(options.vcf, Place(*start) if start else None, found["samples"])
             for record in islice(reading, first - before, end - before):
-                uncounted = [{"line": record.line, "why": record.why}]
-                for row in uncounted if record.why else count(record):
-                    out.write(json.dumps(row) + "\n")
+                out.writelines(json.dumps(row) + "\n" for row in count(record))
     except VcfError as error:
         fail(error)
 

@@ -21,12 +21,13 @@ NUMBERS = ("ac", "an", *CLASSES)
 TEXT_ROWS = 400_000  # of a release, up to which it is JSON, which every node's policy takes
 AUTOSOMES = frozenset(str(n) for n in range(1, 23))
 Place = tuple[str, int, str]
+Allele = tuple[str, int, str, str]  # `variants.normal`
 Row = dict[str, Any]  # a JSON line of `count`
 
 
 class Dataset:
     """One dataset's counts. `sites`: the rows of each (chrom, pos, ref); `withheld`: why some of them cannot count;
-    `unnamed`: how many lines no release can name, by reason; `people`: how many, 0 where no line told.
+    `unnamed`: how many lines no release can name or count, by reason; `people`: how many, 0 where no line told.
     """
 
     def __init__(self) -> None:
@@ -34,19 +35,33 @@ class Dataset:
         self.withheld: dict[Place, str] = {}
         self.unnamed: Counter[str] = Counter()
         self.people = 0
-        self._seen: dict[tuple[str, int, str, str], tuple[int, Place]] = {}
+        self._uncounted: set[Place | Allele] = set()
+        self._seen: dict[Allele, tuple[int, Place]] = {}
 
     def add(self, row: Row) -> None:
-        if "why" in row:
-            self.unnamed[row["why"]] += 1
-            return
         place = (row["chrom"], row["pos"], row["ref"])
+        if "why" in row:
+            self._add_uncounted(row, place)
+            return
         self.sites.setdefault(place, []).append(row)
         self.people = self.people or sum(row[name] for name in CLASSES)
         if row["alt"] != NO_ALTERNATE:
-            line, before = self._seen.setdefault(normal(*place, row["alt"]), (row["line"], place))
-            if line != row["line"]:  # also where both lines write the allele in another way
-                self.withheld[before] = self.withheld[place] = "duplicate-site"
+            self._see(row["line"], place, row["alt"])
+
+    def _add_uncounted(self, row: Row, place: Place) -> None:
+        """A line that does not count: what it has of a site or an allele is not known, which is not nothing."""
+        self.unnamed[row["why"]] += 1
+        self._uncounted.add(place)
+        for alt in row["alts"]:
+            self._uncounted.add(normal(*place, alt))
+            self._see(row["line"], place, alt)
+        if row["why"] == "polyploid":  # the site's other lines are of other people, or of other copies
+            self.withheld[place] = row["why"]
+
+    def _see(self, line: int, place: Place, alt: str) -> None:
+        first, before = self._seen.setdefault(normal(*place, alt), (line, place))
+        if first != line:  # also where both lines write the allele in another way
+            self.withheld[before] = self.withheld[place] = "duplicate-site"
 
     def close(self) -> None:
         """When all rows are there: which sites have rows of different people."""
@@ -61,8 +76,12 @@ class Dataset:
         """The numbers of this allele, which nobody carries where the site is there without it; None where they cannot
         be known.
         """
+        if normal(*place, alt) in self._uncounted:
+            return None
         rows = self.sites.get(place)
         if rows is None:
+            if place in self._uncounted:
+                return None
             autosome = normal(*place, NO_ALTERNATE)[0] in AUTOSOMES  # elsewhere people have one copy or two
             if not (absent_is_reference and autosome and self.people):
                 return None

@@ -104,7 +104,7 @@ def numbers(values: list[str]) -> list[np.ndarray]:
 
 
 def copies(record: Record, places: np.ndarray) -> np.ndarray | None:
-    """Copies of the alternate allele, NaN where a person is not called; None where a call is haploid."""
+    """Copies of the alternate allele, NaN where a person is not called; None where a call is not of two alleles."""
     letters = pairs(record)
     if letters is not None:
         first, second = (letter[places] for letter in letters)
@@ -118,10 +118,10 @@ def copies(record: Record, places: np.ndarray) -> np.ndarray | None:
         fields = cells[place].split(":")
         text = fields[record.gt] if 0 <= record.gt < len(fields) else "."
         alleles = text.lstrip("|/").replace("|", "/").split("/")
-        if len(alleles) == 1 and alleles != ["."]:
+        if any(allele not in ("0", "1", ".") for allele in alleles):
+            raise VcfError("VcfFormatError", record.line, "a genotype names an allele that the site does not have")
+        if len(alleles) > 2 or (len(alleles) == 1 and alleles != ["."]):
             return None
-        if len(alleles) > 2 or any(allele not in ("0", "1", ".") for allele in alleles):
-            raise VcfError("VcfFormatError", record.line, "a genotype is not of two alleles of the site")
         if "." not in alleles:
             found[n] = alleles.count("1")
     return found

@@ -1,5 +1,6 @@
-"""Reads a whole cohort once: every record must be countable. Writes how many records there are, where every 500th of
-them begins, and the SHA-256 of each sample's name, which `regions` compares between datasets; no name and no genotype.
+"""Reads a whole cohort once: every record must be without a fault. Writes how many records there are, where every
+500th of them begins, and the SHA-256 of each sample's name, which `regions` compares between datasets; no name and no
+genotype.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ def main() -> None:
             if isinstance(found, Record):
                 if total % EVERY == 0:
                     places.append([total, *found.place])
-                if not found.why:
-                    count(found)
+                count(found)
                 total += 1
             else:
                 people = sorted(hashlib.sha256(name.encode()).hexdigest() for name in found)

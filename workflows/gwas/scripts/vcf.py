@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from variants import BASES, REFERENCE_BLOCKS, why_unnamed
+from variants import BASES, REFERENCE_BLOCKS, why_uncounted
 
 try:  # in the task image; without them the same is done by the standard library
     import numpy
@@ -151,7 +151,7 @@ def _text(raw: bytes, number: int) -> str:
 @dataclass(frozen=True)
 class Record:
     """One line of data. `genotypes` are the samples' columns as they stand; `gt` is where GT is among their fields, -1
-    where it is absent. `why`: a reason of `variants.WITHHELD` where a release cannot name it: then it is not counted.
+    where it is absent. `why`: a reason of `variants.WITHHELD` where a release cannot name it.
     """
 
     place: Place
@@ -237,31 +237,36 @@ def _record(text: str, place: Place, columns: int) -> Record:
     alts = [] if alt == NO_ALTERNATE else [a if a.startswith("<") else a.upper() for a in alt.split(",")]
     fields = cells[8].split(":")
     gt = fields.index("GT") if "GT" in fields else -1
-    return Record(place, chrom, int(pos), ref, alts, gt, cells[FIXED], why_unnamed(chrom, int(pos), ref, alts))
+    return Record(place, chrom, int(pos), ref, alts, gt, cells[FIXED], why_uncounted(chrom, int(pos), ref, alts))
 
 
-def count(record: Record) -> list[dict[str, int | str]]:
+def count(record: Record) -> list[dict[str, Any]]:
     """One row per alternate allele: AC, AN and how many people are of each class by their copies of this allele; one
-    with the alternate `.` where there is none but a reference block's. A record with a `why` must not come here.
+    with the alternate `.` where there is none but a reference block's. Of a record that a release cannot name or count
+    one row of where it is, its alleles and `why`, a reason of `variants.WITHHELD`.
 
     AN counts called alleles of all ploidies, as `bcftools +fill-tags` and `bcftools view` do; `./1` counts its called
-    allele and is half_missing; a haploid call is hemi_ref or hemi_alt, a missing one missing. VcfError
-    UnsupportedPloidy above two, VcfFormatError for nonsense.
+    allele and is half_missing; a haploid call is hemi_ref or hemi_alt, a missing one missing; a genotype of more than
+    two alleles makes the record `polyploid`. VcfError VcfFormatError for nonsense.
     """
+    place: dict[str, Any] = {"line": record.line, "chrom": record.chrom, "pos": record.pos, "ref": record.ref}
+    if record.why:
+        return [{**place, "alts": record.alts, "why": record.why}]
     alleles = len(record.alts) + 1
     tally = _common(record) or _tally(record)
+    people = {genotype: _parse(genotype, alleles, record.line) for genotype in tally}
+    if any(len(found) > 2 for found in people.values()):
+        return [{**place, "alts": record.alts, "why": "polyploid"}]
     called = [0] * alleles
     named = {i: alt for i, alt in enumerate(record.alts, start=1) if alt not in REFERENCE_BLOCKS} or {0: NO_ALTERNATE}
     rows = {index: dict.fromkeys(CLASSES, 0) for index in named}
-    for genotype, people in tally.items():
-        found = _parse(genotype, alleles, record.line)
+    for genotype, found in people.items():
         for allele in found:
             if allele is not None:
-                called[allele] += people
+                called[allele] += tally[genotype]
         for index, row in rows.items():
-            row[_class(found, index or -1)] += people
+            row[_class(found, index or -1)] += tally[genotype]
     an = sum(called)
-    place: dict[str, int | str] = {"line": record.line, "chrom": record.chrom, "pos": record.pos, "ref": record.ref}
     return [{**place, "alt": alt, "ac": called[i] if i else 0, "an": an, **rows[i]} for i, alt in named.items()]
 
 
@@ -321,8 +326,6 @@ def _parse(genotype: str, alleles: int, line: int) -> list[int | None]:
             raise VcfError(
                 "VcfFormatError", line, "a genotype names an allele that the site does not have, or is not a genotype"
             )
-    if len(found) > 2:
-        raise VcfError("UnsupportedPloidy", line, "a genotype has more than two alleles")
     return found
 
 
