@@ -26,7 +26,7 @@ _SNAKEMAKE = [*_SHARED, "snakemake_tes_auth", "snakemake_storage_plugin_sda"]
 PACKAGES = {
     "broker": [*_SHARED, "gdi.oauth", "gdi.visas", "gdi.result_store", "token_broker"],
     "portal": [*_SHARED, "gdi.oauth", "gdi.portal"],
-    "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.releases", "gdi.visas", "node_gateway"],
+    "node": [*_SHARED, "gdi.oauth", "gdi.funnel", "gdi.pods", "gdi.releases", "gdi.visas", "node_gateway"],
     "snakemake": [*_SNAKEMAKE, "snakemake_executor_plugin_tes_auth", "snakemake_logger_plugin_airflow"],
     "task": _SNAKEMAKE,
     "airflow": [*_SHARED, "gdi.releases", "gdi.pods", "gdi.result_store", "gdi_operators"],
