@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCallback
@@ -21,7 +22,7 @@ from gdi.pods import config, manifest, template
 from gdi.pods.answers import Json
 from gdi.pods.model import LauncherError, PodSpec, PodStatus
 from gdi.pods.status import gated
-from gdi.pods.stopping import seconds_to_end
+from gdi.pods.stopping import deletion, seconds_to_end
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.kubernetes.api import Api, client_of
@@ -39,6 +40,7 @@ FIXED: dict[str, Any] = {
     "deferrable": True,
     "durable": False,  # looked up by name, uid and broker, never in Airflow's task state or by labels
     "on_finish_action": "keep_pod",  # until it was judged; then by age (gdi.pods.upkeep)
+    "on_kill_action": "delete_pod",  # after the stop mark: one only marked would take an eviction for a cancel
     "log_events_on_startup": False,  # the Role grants no events
     "log_events_on_failure": False,
     "log_pod_spec_on_failure": False,
@@ -87,7 +89,7 @@ class SnakemakePodOperator(SnakemakeSteps, KubernetesPodOperator):
       stranger's pod, make a finished pod anew and return a request without uid.
     - the callback `on_pod_creation` (`let_go`): ConfigMap, uid pinned at the broker, gate taken away.
     - `invoke_defer_method`, `trigger_reentry`: SnakemakePodTrigger; the end is judged as SnakemakeOperator judges it.
-    - `on_kill`: the stop mark, then the provider's; a pod that ended is kept.
+    - `on_kill`: the stop mark, then the provider's, whose deletion names the uid; a pod that ended is kept.
     - `hook`: no connection `kubernetes_default` where the cluster around Airflow is meant.
     """
 
@@ -151,13 +153,15 @@ class SnakemakePodOperator(SnakemakeSteps, KubernetesPodOperator):
         self._killed = True  # a pod that is being made is stopped in let_go
         if self.pod is None or not self.pod.metadata.uid:
             return
-        name, cluster = self.pod.metadata.name, self._cluster()
-        seen = cluster.get(name)
-        if seen is None or seen.uid != self.pod.metadata.uid:
+        name, uid, core = self.pod.metadata.name, self.pod.metadata.uid, self.client
+        if (status := self._cluster().mark(name, "cancel", uid=uid)) is None:
             return
-        if (status := cluster.mark(name, "cancel")) is not None:
-            self.termination_grace_period = seconds_to_end(status, self.grace)
+        body = deletion(uid, seconds_to_end(status, self.grace))  # the provider's call names no uid
+        self.__dict__["client"] = SimpleNamespace(delete_namespaced_pod=partial(core.delete_namespaced_pod, body=body))
+        try:
             super().on_kill()
+        finally:
+            self.__dict__["client"] = core
 
     # --- between making a pod and waiting for it ---------------------------------------------------
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from airflow.providers.cncf.kubernetes.cli.kubernetes_command import cleanup_pods
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from kubernetes.client.models import V1ResourceRequirements
@@ -390,6 +391,26 @@ def test_a_name_that_is_no_pods_is_refused(world: Clustered) -> None:
 # --- a worker, a task or a triggerer that is lost or comes twice ------------------------------------------
 
 
+def test_the_providers_own_ways_to_a_pod_are_never_taken(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They look by labels, among them a try's number, and take a stranger's pod (apache/airflow 71743)."""
+    ways = (
+        "find_pod", "get_or_create_pod", "log_matching_pod", "process_duplicate_label_pods", "invoke_defer_method",
+        "_get_pod_from_task_state_store", "_persist_pod_identity_to_task_state_store", "trigger_reentry", "cleanup",
+    )  # fmt: skip
+    taken: list[str] = []
+    for way in ways:
+        monkeypatch.setattr(KubernetesPodOperator, way, lambda *_, way=way, **__: taken.append(way))
+    operator = analyse(admit(world))
+    waiting = start(world, operator)
+    again = start(world, analyse(operator.item))  # of a worker that died
+    world.cluster.end(world.name(1), 75)
+    replaced = resume(world, operator, waiting)
+    assert isinstance(again, TaskDeferred) and isinstance(replaced, TaskDeferred)
+    world.cluster.run(world.name(2))
+    operator.on_kill()
+    assert world.cluster.created == [world.name(1), world.name(2)] and taken == []
+
+
 def test_a_finished_pod_is_never_made_anew(world: Clustered) -> None:
     operator = analyse(admit(world))
     waiting = start(world, operator)
@@ -487,6 +508,25 @@ def test_what_a_user_ends_on_a_worker_is_marked_and_what_had_ended_is_kept(world
     world.cluster.end(world.name(1, "node-b"), 0)
     other.on_kill()
     assert world.name(1, "node-b") in world.cluster.pods
+
+
+def test_what_a_user_ends_on_a_worker_is_no_strangers_pod_that_takes_the_name_after_the_mark(
+    world: Clustered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = analyse(admit(world))
+    start(world, operator)
+    world.cluster.run(world.name(1))
+    marked = ClusterPods.mark
+
+    def swapped(of: ClusterPods, name: str, *arguments: Any, **more: Any) -> Any:
+        status = marked(of, name, *arguments, **more)
+        world.cluster.pods[name]["metadata"]["uid"] = "a-strangers"
+        return status
+
+    monkeypatch.setattr(ClusterPods, "mark", swapped)
+    operator.on_kill()
+    assert not world.cluster.deleted and world.name(1) in world.cluster.pods
+    assert operator.client.read_namespaced_pod, "the client is the whole one again"
 
 
 def test_a_triggerer_that_stalled_leaves_the_pod_to_the_one_that_has_it_now(

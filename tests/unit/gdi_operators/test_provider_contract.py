@@ -30,6 +30,7 @@ def parameters(method: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("method", "names"),
     [
+        (KubernetesPodOperator.execute, ["context"]),
         (KubernetesPodOperator.execute_async, ["context"]),
         (KubernetesPodOperator.build_pod_request_obj, ["context", "dry_run"]),
         (KubernetesPodOperator.find_pod, ["namespace", "context", "exclude_checked"]),
