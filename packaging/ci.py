@@ -48,7 +48,7 @@ CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?|skipped|deselected|no t
 # green twice on one day; the others are of `make nightly-kubernetes` (docs/status.md has their last dates).
 IN_ORDER = ["pod_operator", "cluster", "launcher", "broker", "portal", "policies", "charts", "chart_values"]
 IN_ORDER += ["own_node_chart"]
-NIGHTLY = ["analysis", "pod_operator_airflow", "install", "task_pods", "images", "funnel", "executor"]
+NIGHTLY = ["analysis", "pod_operator_airflow", "own_node", "install", "task_pods", "images", "funnel", "executor"]
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,21 @@ asyncio.run(main())
 """
 
 
+@dataclass(frozen=True)
+class Store:
+    """An S3 on this machine: its port, the bucket, and a file with keys for it."""
+
+    port: int
+    bucket: str
+    credentials: Path
+
+
 @dataclass
 class Centre:
     """What the broker's chart is to be installed with; every server listens on the loopback of who makes this.
-    `values`: of the chart, beyond these; `callers`: who may call the broker besides Airflow and Snakemake pods."""
+    `values`: of the chart, beyond these; `callers`: who may call the broker besides Airflow and Snakemake pods;
+    `store`: where it keeps what nodes push.
+    """
 
     cluster: Cluster
     folder: Path
@@ -54,6 +65,7 @@ class Centre:
     enrolment: dict[str, Any]
     values: dict[str, Any] = field(default_factory=dict)
     callers: list[dict[str, Any]] = field(default_factory=list)
+    store: Store | None = None
 
     @property
     def values_file(self) -> Path:
@@ -64,14 +76,17 @@ class Centre:
         the stack.
         """
         cluster, node = self.cluster, self.cluster.nodes[0].address
-        wanted = (("vault", self.bao.port), ("postgres", self.postgres.port), ("aai", self.aai_port))
+        wanted = [("vault", self.bao.port), ("postgres", self.postgres.port), ("aai", self.aai_port)]
+        if self.store is not None:
+            wanted.append(("store", self.store.port))
         hatches = {name: stack.enter_context(Hatch(cluster, node, port)) for name, port in wanted}
         for namespace in (NAMESPACE, OUTSIDE):
             cluster.kubectl("create", "namespace", namespace, check=False)
         cluster.apply(
             [
                 o
-                for name, port in (("vault", 8200), ("postgres", 5432))
+                for name, port in (("vault", 8200), ("postgres", 5432), ("store", 8333))
+                if name in hatches
                 for o in outside(name, port, node, hatches[name].port)
             ]
         )
@@ -79,6 +94,14 @@ class Centre:
             "gdi-broker-database": {"password": self.postgres.password},
             "gdi-broker-oidc": {"client-secret": self.client_secret},
         }
+        kept: dict[str, Any] = {}
+        if self.store is not None:
+            secrets["gdi-broker-store"] = {"credentials.json": self.store.credentials.read_text()}
+            kept["resultStore"] = {
+                "location": f"s3://{self.store.bucket}/centre",
+                "endpoint": f"http://store.{OUTSIDE}.svc:8333",
+                "credentialsSecret": {"name": "gdi-broker-store"},
+            }
         cluster.apply(
             [
                 {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": n, "namespace": NAMESPACE}, "stringData": d}
@@ -101,7 +124,7 @@ class Centre:
         }
         enrolment = {name: value for name, value in self.enrolment.items() if name != "workload_issuers"}
         repository, tag = name_of("broker").rsplit(":", 1)
-        servers = (("database", hatches["postgres"]), ("vault", hatches["vault"]), ("extra", hatches["aai"]))
+        servers = {"database": ["postgres"], "vault": ["vault"], "extra": ["aai", *(["store"] if kept else [])]}
         values = {
             "cluster": {"dns": {"namespace": "kube-system", "podLabels": {"k8s-app": "kube-dns"}, "ports": [53, 5353]}},
             "broker": {
@@ -115,8 +138,12 @@ class Centre:
                 "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
                 "network": {
                     "from": self.callers,
-                    **{key: [{"cidr": f"{node}/32", "ports": [hatch.port]}] for key, hatch in servers},
+                    **{
+                        key: [{"cidr": f"{node}/32", "ports": [hatches[n].port for n in names]}]
+                        for key, names in servers.items()
+                    },
                 },
+                **kept,
             },
             "enrolment": enrolment,
             **self.values,

@@ -28,7 +28,7 @@ from gdi.local_federation.supervisor import ServiceSpec, http_ok
 from gdi.runner.sandbox import python_folders
 from tests.kubernetes import gateways
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.coordinator import NAMESPACE, RELAY, Centre
+from tests.kubernetes.coordinator import NAMESPACE, RELAY, Centre, Store
 from tests.kubernetes.gateways import Gateway
 from tests.kubernetes.images import name_of
 from tests.kubernetes.launcher_kit import CONNECTION, kubeconfig
@@ -42,9 +42,10 @@ POD = {"cpu": "20m", "memory": "512Mi", "disk": "1Gi"}
 
 
 class ClusterFederation(Federation):
-    """`gateway`: how a node's chart is installed."""
+    """`gateway`: how a node's chart is installed; `placement`: who starts Snakemake."""
 
     gateway: type[Gateway] = Gateway
+    placement = "coordinator"
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class ClusterFederation(Federation):
         pods: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(work, nodes=nodes, upkeep=False, placement="coordinator", **options)
+        super().__init__(work, nodes=nodes, upkeep=False, placement=self.placement, **options)
         self.cluster, self.postgres = cluster, postgres
         self.layout.gateway_names = {n: gateways.host_of(n) for n in self.layout.nodes}
         self.layout.ports |= {f"{n}/gateway": gateways.PORT for n in self.layout.nodes}
@@ -115,6 +116,10 @@ class ClusterFederation(Federation):
             inside=self.gateways[name].inside,
         )
 
+    def store(self) -> Store | None:
+        """Where the broker keeps what nodes push."""
+        return None
+
     def _install(self) -> str:
         """Both charts, and what Airflow's processes are given: an identity, the pods' settings, a connection with their
         rights. The broker's address.
@@ -140,6 +145,7 @@ class ClusterFederation(Federation):
             enrolment,
             {"runs": runs},
             [gateways.opening(n) for n in layout.nodes],
+            self.store(),
         )
         self.centre.prepare(self.stack)
         address = self.centre.install(self.stack)

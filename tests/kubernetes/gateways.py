@@ -65,6 +65,11 @@ class Gateway:
         return namespace_of(self.name)
 
     @property
+    def service(self) -> str:
+        """By which its own runs reach it."""
+        return f"{self.name}-gateway"
+
+    @property
     def values_file(self) -> Path:
         return self.layout.folder("nodes", self.name, "gateway") / "values.yaml"
 
@@ -85,7 +90,7 @@ class Gateway:
         stack.callback(
             lambda: cluster.helm("uninstall", name, "-n", self.namespace, "--wait", "--timeout", "60s", check=False)
         )
-        self.address = str(cluster.get("service", f"{name}-gateway", self.namespace)["spec"]["clusterIP"])
+        self.address = str(cluster.get("service", self.service, self.namespace)["spec"]["clusterIP"])
         self.inside = (
             f"http://{cluster.get('service', f'{name}-gateway-internal', self.namespace)['spec']['clusterIP']}:{INSIDE}"
         )

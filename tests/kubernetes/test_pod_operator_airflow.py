@@ -1,21 +1,28 @@
 """SnakemakePodOperator in a real Airflow with real pods: its example DAG, a worker killed, a triggerer stopped and one
-killed, a task cleared while its trigger runs. No pod is made twice, none is stopped that is still wanted.
+killed, a task cleared while its trigger runs, one triggerer for two clusters. No pod is made twice, none is stopped
+that is still wanted.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gdi.contracts.ids import make_run_id
+from tests.kubernetes import images
 from tests.kubernetes.cluster import ROOT, Cluster, until
-from tests.kubernetes.launcher_kit import airflows_rights, as_airflow
-from tests.kubernetes.pod_operator_kit import PodWorld, airflow_environment, probe_image
+from tests.kubernetes.door import Door
+from tests.kubernetes.launcher_kit import RUNS, airflows_rights, as_airflow, kubeconfig
+from tests.kubernetes.parts import API
+from tests.kubernetes.pod_operator_kit import PodWorld, airflow_environment, allowed, probe_image
 from tests.support.airflow_kit import COMPONENTS, RealAirflow, wait_for
 from tests.support.debian import program
 from tests.support.operators_world import TICKET
@@ -35,6 +42,7 @@ class Centre:
 
     world: PodWorld
     airflow: RealAirflow
+    second: Path  # the kubeconfig of the connection `second`, where a test has such a cluster
 
     def begin(self, dag: str, run: str, **parameters: Any) -> None:
         """From here on the world's pods are that run's."""
@@ -108,6 +116,8 @@ def centre(
         if redis is not None:
             redis.start()
         world = PodWorld(folder / "world", cluster, "none")
+        extra = {"kube_config_path": str(folder / "kubeconfig-2"), "namespace": RUNS}
+        patch.setenv("AIRFLOW_CONN_SECOND", json.dumps({"conn_type": "kubernetes", "extra": extra}))
         airflow = RealAirflow(
             folder / "airflow",
             {**world.environment, **airflow_environment(), **QUIET, "GDI_EXAMPLE_WORKFLOW": "probe"},
@@ -119,7 +129,7 @@ def centre(
         try:
             airflow.start(*COMPONENTS, *(["worker-1"] if celery else []))
             wait_for("the DAGs", lambda: all(airflow.has_dag(name) for name in (EXAMPLE, KILLED)), timeout=150)
-            yield Centre(world, airflow)
+            yield Centre(world, airflow, folder / "kubeconfig-2")
         finally:
             airflow.close()
             world.close()
@@ -203,6 +213,34 @@ def test_a_triggerer_that_stands_still_for_a_minute_and_one_that_is_killed_stop_
     centre.unharmed(pods)
     centre.finish(pods)
     assert centre.made() == sorted(pods)
+
+
+@pytest.mark.kubernetes_long  # a second cluster
+def test_one_triggerer_follows_the_pods_of_two_clusters(centre: Centre, tmp_path: Path) -> None:
+    with Cluster() as second:
+        second.load(images.archive_of("broker"))
+        airflows_rights(second)
+        probe_image(second, tmp_path / "probe")
+        token = second.kubectl("create", "token", "airflow", "-n", "gdi").strip()
+        with Door(second, API, 6443) as other:
+            kubeconfig(second, centre.second, f"https://127.0.0.1:{other.port}", token)
+            allowed(centre.world.folder / "pods.yaml", nodes={"node-b": {"conn_id": "second"}})
+            try:
+                centre.begin(EXAMPLE, "two", mode="sleep", seconds=900)
+                there = copy.copy(centre.world)
+                there.cluster = second
+                places = {centre.name("node-a"): centre.world, centre.name("node-b"): there}
+                for name, world in places.items():
+                    until(f"{name} is made", lambda name=name, world=world: world.pod(name), 240, why=centre.told)  # type: ignore[misc]
+                    world.running(name)
+                assert [world.names() for world in places.values()] == [[name] for name in places]
+                until("one triggerer has both", lambda: len(centre.triggerers()) == 1, 60, why=centre.told)
+                for name, world in places.items():
+                    world.end(name)
+                assert centre.airflow.finish(EXAMPLE, "two", timeout=240) == "success", centre.told()
+                assert centre.made() == sorted(places) and "node-a | done" in centre.log()
+            finally:
+                allowed(centre.world.folder / "pods.yaml")
 
 
 def _told(centre: Centre) -> bool:
