@@ -95,6 +95,20 @@ class Phenotype(Frozen):
         return self
 
 
+class Derived(Phenotype):
+    """What a workflow computes of a person's genotypes, and may be asked about like a phenotype: `missingness` in bins.
+    `column`: its name, in no sample table. `score`: a sum over many variants (kind `moments` only).
+    """
+
+    score: bool = False
+
+    @model_validator(mode="after")
+    def _number(self) -> Self:
+        if self.score and self.type != "number":
+            raise ValueError("a score is of type number")
+        return self
+
+
 class SampleTable(Frozen):
     """The table of people: a line a person, in the archive as Crypt4GH (`file` ends in `.c4gh`). `person` is the column
     of ids that are equal for the same person in all datasets of the node; `sample` the one of the genotype file's
@@ -162,6 +176,8 @@ class Descriptor(Frozen):
     `disjoint`: the operator's word that nobody of it is in another dataset of the node. Without that word and without
     an epoch, which would show who is, a dataset is answered only at a node that describes nothing else.
 
+    `derived`: numbers and categories that workflows compute of genotypes, with the bins in which they may be shown.
+
     `run_share`: how much of the budget of `sensitive` one run may take. `min_difference`: the fewest people by whom two
     cohorts may differ.
 
@@ -180,6 +196,7 @@ class Descriptor(Frozen):
     zero: Literal["hide", "show"] = "hide"
     files: tuple[DataFile, ...] = Field(default=(), max_length=100_000)
     samples: SampleTable | None = None
+    derived: tuple[Derived, ...] = Field(default=(), max_length=1000)
     identifiers: Literal["one-per-person"] | None = None
     overlaps: tuple[Overlap, ...] = Field(default=(), max_length=1000)
     disjoint: bool = False
@@ -218,6 +235,9 @@ class Descriptor(Frozen):
         if not self.exact and (self.samples or self.splits or self.overlaps):
             raise ValueError("a descriptor of many datasets (`*`) names no people: give those a file of their own")
         known = self.samples.columns if self.samples else frozenset()
+        made = [one.column for one in self.derived]
+        if len(set(made)) != len(made) or known & set(made):
+            raise ValueError("derived: a name is there twice, or is a column of the sample table")
         for field, names in (("splits", self.splits), *self.variable_sets.items(), *self.tables.items()):
             for name in names:
                 if name not in known:

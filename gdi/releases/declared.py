@@ -4,20 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
-from gdi.contracts.descriptor import Descriptor, SampleTable
+from gdi.contracts.descriptor import Descriptor, Phenotype
 
+V = TypeVar("V")
 FEWEST_VALUES = 20  # of a whole number, that a linear model may be of: of few values it would be sums of groups
 STRICTNESS: tuple[Literal["public", "contract", "sensitive"], ...] = ("public", "contract", "sensitive")
 
 
 def levels(descriptors: Sequence[Descriptor]) -> dict[str, tuple[str, ...]]:
-    """By column of the sample tables, its categories or bins: columns that every dataset declares, and all alike."""
-    of_each = [_levels(one.samples) if one.samples else {} for one in descriptors]
-    if not of_each:
-        return {}
-    return {column: names for column, names in of_each[0].items() if all(each.get(column) == names for each in of_each)}
+    """By column of the sample tables, and by name of what is derived of genotypes, its categories or bins: those that
+    every dataset declares, and all alike.
+    """
+    return _alike([_levels(one) for one in descriptors])
+
+
+def bounds(descriptors: Sequence[Descriptor]) -> dict[str, tuple[float, float]]:
+    """By number (`numbers`, and what is derived of genotypes) its least and its greatest value, alike in all."""
+    known = numbers(descriptors)
+    return _alike(
+        [
+            {
+                p.column: (p.minimum, p.maximum)
+                for p in _described(one)
+                if (p.column in known or p in one.derived) and p.minimum is not None and p.maximum is not None
+            }
+            for one in descriptors
+        ]
+    )
+
+
+def scores(descriptors: Sequence[Descriptor]) -> frozenset[str]:
+    """What any of the datasets declares to be a score."""
+    return frozenset(p.column for one in descriptors for p in one.derived if p.score)
 
 
 def columns(descriptors: Sequence[Descriptor]) -> frozenset[str]:
@@ -47,12 +67,22 @@ def membership(descriptors: Sequence[Descriptor]) -> Literal["", "contract", "pu
     return max((one.membership for one in descriptors), key=STRICTNESS.index, default="")
 
 
-def _levels(table: SampleTable) -> Mapping[str, tuple[str, ...]]:
+def _described(of: Descriptor) -> list[Phenotype]:
+    return [*(of.samples.phenotypes if of.samples else ()), *of.derived]
+
+
+def _alike(of_each: Sequence[Mapping[str, V]]) -> dict[str, V]:
+    if not of_each:
+        return {}
+    return {name: value for name, value in of_each[0].items() if all(each.get(name) == value for each in of_each)}
+
+
+def _levels(of: Descriptor) -> Mapping[str, tuple[str, ...]]:
     found = {}
-    for one in table.phenotypes:
+    for one in _described(of):
         bins = tuple(f"{low:g}..{high:g}" for low, high in pairwise(one.bins))
         if names := one.levels or bins:
             found[one.column] = names
-    if table.sex:
-        found[table.sex.column] = (table.sex.female, table.sex.male)
+    if of.samples and of.samples.sex:
+        found[of.samples.sex.column] = (of.samples.sex.female, of.samples.sex.male)
     return found

@@ -15,8 +15,9 @@ class Rules:
     rows that the node looks at (of a Parquet file `max_parquet_rows`); `absent`, what the data says of a site that its
     files do not list; `classes`, whether genotype classes may leave; `levels`, by column of the sample table, the
     categories that the datasets' descriptors declare, `columns` all that they declare, `numbers` those that are
-    numbers; `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test
-    switches off; at a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
+    numbers; `bounds`, by such a number, its least and its greatest value, and `scores`, which of them are scores;
+    `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test switches off; at
+    a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
     """
 
     floor: int
@@ -26,6 +27,8 @@ class Rules:
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     columns: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    scores: frozenset[str] = frozenset()
     membership: Literal["", "contract", "public", "sensitive"] = ""
     off: frozenset[Rule] = frozenset()
     max_parquet_rows: int = 80_000_000

@@ -89,6 +89,8 @@ def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool
         levels=declared.levels(described),
         columns=declared.columns(described),
         numbers=declared.numbers(described),
+        bounds=declared.bounds(described),
+        scores=declared.scores(described),
         membership=declared.membership(described),
         off=frozenset({Rule.ZERO}) if zero else frozenset(),
         max_parquet_rows=policy.releases.max_parquet_rows,

@@ -26,6 +26,8 @@ from node_gateway.release.public import other_people, public_withheld, shown
 from node_gateway.release.question import Question
 from node_gateway.workspace.bucket import Bucket
 
+OF_SITES = (vocabulary.ALLELES, vocabulary.STATISTICS)
+
 
 @dataclass(frozen=True)
 class ReleaseVerdict:
@@ -170,7 +172,7 @@ class ReleaseCheck:
 
 def _with_files(past: Past, files: Mapping[int, Sequence[Path]], kind: str, keys: Sequence[str]) -> Past:
     """The same with the cells of releases in columns; of a cohort's numbers those that are there already count."""
-    sites = sorted({vocabulary.site(key) for key in keys if vocabulary.words(kind, key) != vocabulary.TABLE})
+    sites = sorted({vocabulary.site(key) for key in keys if vocabulary.words(kind, key) in OF_SITES})
     check = kind_of(vocabulary.ALLELES).node().column_check()
     if kind not in vocabulary.KINDS or not sites or check is None:
         return past

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gdi.cli.authoring.example_scripts import (
+    COUNT_ALLELES,
+    COUNT_EFFECTS,
+    COUNT_PEOPLE,
+    COUNT_VALUES,
+    GATHER_ALLELES,
+    GATHER_EFFECTS,
+    GATHER_MOMENTS,
+    GATHER_PEOPLE,
+)
+
 
 @dataclass(frozen=True)
 class Template:
@@ -18,11 +29,17 @@ class Template:
     merge: str
     parameters: str = "{}"
     arguments: str = ""
+    suffix: str = "json"  # of the release's file; what is no JSON has no schema
+    others: str = ""  # other fields of the release, as its schema has them
+    beside: str = ""  # another file of the archive, which the script reads as well
 
     def files(self, kind: str, name: str, title: str) -> dict[str, str]:
         """The entry's files by path."""
         known = {"name": name, "title": title, "kind": kind, **vars(self)}
-        found = {"workflow.yaml": YAML, "Snakefile": SNAKEFILE, "README.md": README, "release.schema.json": SCHEMA}
+        known["schema"] = "    schema_file: release.schema.json\n" if self.suffix == "json" else ""
+        known["more"] = f'        storage.sda("sda://{{dataset}}/{self.beside}"),\n' if self.beside else ""
+        found = {"workflow.yaml": YAML, "Snakefile": SNAKEFILE, "README.md": README}
+        found |= {"release.schema.json": SCHEMA} if self.suffix == "json" else {}
         written = {path: _filled(text, known) for path, text in found.items()}
         return {**written, "scripts/count.py": self.script, "scripts/gather.py": GATHER[kind]}
 
@@ -50,12 +67,11 @@ needs:
 releases:
   - name: <<release>>
     title: <<subject>>
-    path: release/<<release>>.json
+    path: release/<<release>>.<<suffix>>
     kind: <<kind>>
-    schema_file: release.schema.json
-"""
+<<schema>>"""
 SNAKEFILE = '''\
-"""<<title>>: count (one job a dataset) -> gather -> release/<<release>>.json.
+"""<<title>>: count (one job a dataset) -> gather -> release/<<release>>.<<suffix>>.
 
 `config` holds the node's datasets and the parameters of workflow.yaml.
 """
@@ -69,7 +85,7 @@ container: "gdi-task:1"
 
 rule all:
     input:
-        "release/<<release>>.json",
+        "release/<<release>>.<<suffix>>",
 
 
 # Inputs come from the node's archive, decrypted; all other paths lie in the run's workspace at the node.
@@ -77,10 +93,11 @@ rule all:
 rule count:
     input:
         storage.sda("sda://{dataset}/<<file>>"),
-    output:
-        "count/{dataset}.json",
+<<more>>    output:
+        "count/{dataset}.<<suffix>>",
     params:
         column=config.get("column", "sex"),
+        number=config.get("number", "ldl"),
     resources:
         mem_mb=500,
         disk_mb=5000,
@@ -90,11 +107,12 @@ rule count:
 
 rule gather:
     input:
-        expand("count/{dataset}.json", dataset=DATASETS),
+        expand("count/{dataset}.<<suffix>>", dataset=DATASETS),
     output:
-        "release/<<release>>.json",
+        "release/<<release>>.<<suffix>>",
     params:
         column=config.get("column", "sex"),
+        number=config.get("number", "ldl"),
     resources:
         mem_mb=500,
         disk_mb=500,
@@ -107,7 +125,7 @@ SCHEMA = """\
   "type": "object",
   "required": ["format", "<<content>>"],
   "additionalProperties": false,
-  "properties": {"format": {"const": "<<format>>"}, "<<content>>": {"type": "array", "maxItems": 5000000}}
+  "properties": {"format": {"const": "<<format>>"}, "<<content>>": {"type": "array", "maxItems": 5000000}<<others>>}
 }
 """
 README = """\
@@ -117,7 +135,7 @@ README = """\
 | rule | does | reads | writes |
 | --- | --- | --- | --- |
 | `count` | counts a dataset | `sda://DATASET/<<file>>` | counts, at the node |
-| `gather` | a node's datasets added up | all counts | `release/<<release>>.json` |
+| `gather` | a node's datasets added up | all counts | `release/<<release>>.<<suffix>>` |
 
 **What leaves**: a release of the kind `<<kind>>`. The node checks it and withholds what is about few people; this
 workflow need not know the floor.
@@ -126,112 +144,19 @@ workflow need not know the floor.
 
 After a change: `gdi workflow check <<name>>`, `gdi workflow lock <<name>>`, `gdi workflow test <<name>>`.
 """
-COUNT_ALLELES = '''\
-"""Counts alleles and genotype classes of the biallelic sites of a VCF whose genotypes are all diploid."""
-
-import gzip
-import json
-import sys
-
-
-def main(vcf: str, out: str) -> None:
-    sites = []
-    with gzip.open(vcf, "rt") as lines:
-        for line in lines:
-            if line.startswith("#"):
-                continue
-            chrom, pos, _, ref, alt, *_, form, genotypes = line.rstrip("\\n").split("\\t", 9)
-            if "," in alt or alt == "." or not form.startswith("GT"):
-                continue
-            calls = [cell.split(":")[0].replace("|", "/") for cell in genotypes.split("\\t")]
-            classes = [calls.count("0/0"), calls.count("0/1") + calls.count("1/0"), calls.count("1/1")]
-            called = sum(classes)
-            if called + calls.count("./.") != len(calls):
-                continue
-            site = {"chrom": chrom, "pos": int(pos), "ref": ref, "alt": alt}
-            site |= {"ac": classes[1] + 2 * classes[2], "an": 2 * called}
-            site |= dict(zip(("hom_ref", "het", "hom_alt"), classes))
-            site |= {"hemi_ref": 0, "hemi_alt": 0, "half_missing": 0, "missing": len(calls) - called}
-            sites.append(site)
-    with open(out, "w") as file:
-        json.dump(sites, file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-'''
-GATHER_ALLELES = '''\
-"""Adds the datasets up, at the sites that all of them have."""
-
-import json
-import sys
-from collections import Counter
-
-
-def main(out: str, *files: str) -> None:
-    names = ("chrom", "pos", "ref", "alt")
-    sums: dict[tuple, Counter] = {}
-    seen: Counter = Counter()
-    for file in files:
-        with open(file) as handle:
-            for site in json.load(handle):
-                place = tuple(site.pop(name) for name in names)
-                sums.setdefault(place, Counter()).update(site)
-                seen[place] += 1
-    numbers = ("ac", "an", "hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
-    whole = [place for place, count in seen.items() if count == len(files)]
-    sites = [dict(zip(names, place)) | {name: sums[place][name] for name in numbers} for place in whole]
-    with open(out, "w") as file:
-        json.dump({"format": "gdi-allele-counts/1", "sites": sites}, file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-'''
-COUNT_PEOPLE = '''\
-"""Counts people by the values of a column of the sample table (text separated by tabs, a first line of names)."""
-
-import csv
-import json
-import sys
-from collections import Counter
-
-
-def main(table: str, out: str, column: str) -> None:
-    with open(table, newline="") as lines:
-        rows = csv.DictReader(lines, delimiter="\\t", quoting=csv.QUOTE_NONE)
-        counts = Counter(row[column] or "unknown" for row in rows)
-    with open(out, "w") as file:
-        json.dump(counts, file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-'''
-GATHER_PEOPLE = '''\
-"""Adds the datasets up. Categories must be those that the nodes' descriptors declare for the column."""
-
-import json
-import sys
-from collections import Counter
-
-
-def main(out: str, *rest: str) -> None:
-    *files, column = rest
-    counts: Counter = Counter()
-    for name in files:
-        with open(name) as file:
-            counts.update(json.load(file))
-    rows = [[level, people] for level, people in sorted(counts.items())]
-    table = {"name": "people", "columns": [column], "rows": rows}
-    with open(out, "w") as file:
-        json.dump({"format": "gdi-table/1", "tables": [table]}, file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-'''
-GATHER = {"allele-counts": GATHER_ALLELES, "table": GATHER_PEOPLE}
+GATHER = {
+    "allele-counts": GATHER_ALLELES,
+    "moments": GATHER_MOMENTS,
+    "table": GATHER_PEOPLE,
+    "variant-statistics": GATHER_EFFECTS,
+}
+COLUMN_PARAMETER = """
+  column:
+    type: string
+    title: Column
+    description: A column of the sample table, whose categories the nodes' descriptors declare.
+    pattern: "^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
+    default: sex"""
 TEMPLATES = {
     "allele-counts": Template(
         release="sites",
@@ -251,13 +176,47 @@ TEMPLATES = {
         script=COUNT_PEOPLE,
         merge="sums by category, with all margins; where a node withholds a cell, an interval (`PEOPLE_MIN`,\n"
         "`PEOPLE_MAX`). Columns and categories are those of the nodes' descriptors; a histogram has their bins.",
-        parameters="""
-  column:
-    type: string
-    title: Column
-    description: A column of the sample table, whose categories the nodes' descriptors declare.
-    pattern: "^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
-    default: sex""",
+        parameters=COLUMN_PARAMETER,
         arguments=" {params.column:q}",
+    ),
+    "moments": Template(
+        release="means",
+        subject="Means by group",
+        file="samples.tsv.c4gh",
+        format="gdi-moments/1",
+        content="moments",
+        script=COUNT_VALUES,
+        merge="people add up; mean and variance of all follow from each node's n, mean and variance. Groups of fewer\n"
+        "than 20 people stay, and those in which few people have most of the number. Three digits leave; a node that\n"
+        "withholds a group is not in its mean (`NODES`, `REASON`).",
+        parameters=f"""{COLUMN_PARAMETER}
+  number:
+    type: string
+    title: Number
+    description: A number of the sample table, whose bounds the nodes' descriptors declare.
+    pattern: "^[A-Za-z_][A-Za-z0-9_.-]{{0,63}}$"
+    default: ldl""",
+        arguments=" {params.column:q} {params.number:q}",
+        others=', "group": {"type": "array"}, "people": {"type": "array"}',
+    ),
+    "variant-statistics": Template(
+        release="effects",
+        subject="Effects by variant",
+        file="cohort.vcf.gz.c4gh",
+        beside="samples.tsv.c4gh",
+        format="gdi-variant-statistics/1",
+        content="",
+        suffix="tsv",
+        script=COUNT_EFFECTS,
+        merge="meta-analysis of effects and standard errors (fixed effects by inverse variance, Cochran's Q, random\n"
+        "effects); REF and ALT written the other way round are flipped.",
+        parameters="""
+  number:
+    type: string
+    title: Phenotype
+    description: A number of the sample table, which the nodes' descriptors declare.
+    pattern: "^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
+    default: ldl""",
+        arguments=" {params.number:q}",
     ),
 }

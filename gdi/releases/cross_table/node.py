@@ -42,7 +42,9 @@ class CrossTableNode(NodeHalf[CrossTable, AnsweredTable]):
     columns = ("table", "cell", "people_min", "people_max")
 
     def read(self, file: IO[bytes], rules: Rules) -> list[CrossTable]:
-        return table.read(file, rules.levels, max_rows=rules.max_rows)
+        scores = frozenset() if Rule.SCORES in rules.off else rules.scores  # `moments` knows what they are made of
+        known = {column: levels for column, levels in rules.levels.items() if column not in scores}
+        return table.read(file, known, max_rows=rules.max_rows)
 
     def keys(self, unit: CrossTable) -> list[str]:
         return list(names_of(unit, unit.all_counts()).values())

@@ -20,6 +20,11 @@ class Rule(StrEnum):
     GENOTYPES = "genotypes"  # an effect and its standard error are judged as the genotype counts they can be solved for
     NUMBERS = "numbers"  # a linear model is for numbers
     LINKED = "linked"  # a column is told of in one table
+    GROUPS = "groups"  # a mean is of 20 people
+    DOMINANCE = "dominance"  # few people have not most of a sum
+    APART = "apart"  # enough people differ from the commonest value
+    DIGITS = "digits"  # means and variances have three digits
+    SCORES = "scores"  # a score is shown by `moments`, which knows what it is made of
     KEYS = "keys"  # contigs and alleles are normalised before they are compared
     SPLITS = "splits"  # the cells of a split leave all or none
     LEDGER = "ledger"  # what left of a cohort is answered again, never computed anew

@@ -9,6 +9,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,11 +18,12 @@ from rich.console import Console
 from gdi.cli.authoring import snakefile
 from gdi.cli.authoring.check import check
 from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
+from gdi.cli.authoring.templates import TEMPLATES
 from gdi.cli.main import invoke
 from gdi.contracts.workflow import CatalogueError, RulesLock
 from gdi.contracts.workflow_files import load
 from gdi.releases.kind import Rules
-from gdi.releases.registry import kind_of
+from gdi.releases.registry import kind_of, kinds
 from gdi.runner.sandbox import why_not
 from snakemake_tes_auth.workflow.inspector import RuleFacts, SnakefileFacts
 
@@ -277,20 +279,30 @@ def test_what_a_new_entry_of_each_kind_writes_is_of_that_kind(tmp_path: Path, co
     heading = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", "a", "b", "c"]
     line = ["1", "7", ".", "A", "C", ".", ".", ".", "GT", "0/1", "1|1:9", "./."]
     vcf.write_bytes(gzip.compress(("\t".join(heading) + "\n" + "\t".join(line) + "\n").encode()))
-    people.write_text("person\tsex\na\tmale\nb\t\n")
-    rules = Rules(5, 100, levels={"sex": ("female", "male")})
-    for kind, source, more in (("allele-counts", vcf, []), ("table", people, ["sex"])):
+    people.write_text("person\tsex\tldl\na\tmale\t3\nb\t\t4.5\nc\tmale\t\n")
+    declared: dict[str, Any] = {"numbers": frozenset({"ldl"}), "columns": frozenset({"ldl"}), "bounds": {"ldl": (0, 9)}}
+    rules = Rules(5, 100, levels={"sex": ("female", "male")}, membership="contract", **declared)
+    more_of = {"table": ["sex"], "moments": ["sex", "ldl"], "variant-statistics": ["ldl"]}
+    people_of = {"table": 3, "moments": 1, "variant-statistics": 0}  # a line of two people is none for a regression
+    assert set(TEMPLATES) == set(kinds())
+    for kind in TEMPLATES:
+        more = more_of.get(kind, [])
+        source = [vcf] if kind == "allele-counts" else [vcf, people] if kind == "variant-statistics" else [people]
         assert cli(console, "init", f"my-{kind}", "--kind", kind, "--catalogue", str(tmp_path)) == 0
         entry = load(tmp_path / f"my-{kind}")
         assert (entry.workflow.releases[0].kind, entry.workflow.releases[0].merge) == (kind, True)
         scripts = entry.folder / "scripts"
         counts, release = tmp_path / "counts", tmp_path / "release"
-        for step in ([scripts / "count.py", source, counts], [scripts / "gather.py", release, counts]):
+        for step in ([scripts / "count.py", *source, counts], [scripts / "gather.py", release, counts]):
             subprocess.run([sys.executable, "-B", *map(str, step), *more], check=True)
-        (unit,) = kind_of(kind).node().read(io.BytesIO(release.read_bytes()), rules)
-        assert unit.people == 2 if kind == "table" else unit.rows[0][4:6] == (3, 4)
+        units = kind_of(kind).node().read(io.BytesIO(release.read_bytes()), rules)
+        if kind == "allele-counts":
+            assert units[0].rows[0][4:6] == (3, 4)
+        else:
+            assert kind_of(kind).node().scope(units).people == people_of[kind], kind
+        assert "**How nodes are merged**" in (entry.folder / "README.md").read_text()
     assert cli(console, "init", "my-matrix", "--kind", "matrix", "--catalogue", str(tmp_path)) == 1
-    assert "take one of allele-counts, table" in console.export_text()
+    assert "take one of allele-counts, table, moments, variant-statistics" in console.export_text()
 
 
 def test_required_parameters_get_a_value_that_their_schema_allows(tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import attacks_author, attacks_kinds, attacks_pair, attacks_user  # noqa: F401  # they register themselves
+from tests.support import (  # noqa: F401  # they register themselves
+    attacks_author,
+    attacks_kinds,
+    attacks_moments,
+    attacks_pair,
+    attacks_user,
+)
 from tests.support.attacks import ATTACKS, Attack, switched_off
 from tests.support.disclosure_node import disclosure_node
 
