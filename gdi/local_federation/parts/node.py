@@ -112,6 +112,14 @@ def approved(workflows: Path) -> list[dict[str, str]]:
     return [{"name": path.name, "digest": digest_of(path)} for path in entries]
 
 
+DERIVED: dict[str, tuple[float, ...]] = {
+    "missingness": (0, 0.02, 0.05, 0.1, 0.25, 0.5, 1),
+    "heterozygosity": (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1),
+    "inbreeding": (-100, -0.2, -0.1, -0.05, 0.05, 0.1, 0.2, 1),
+    "titv": (0, 1, 1.5, 2, 2.5, 3, 5, 100),
+}
+
+
 def descriptor(dataset: str) -> dict[str, object]:
     """What the demo's operator says of a dataset: a part of the 1000 Genomes' phase 1 (GRCh37)."""
     return {
@@ -123,6 +131,7 @@ def descriptor(dataset: str) -> dict[str, object]:
         "disjoint": True,
         "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
         "samples": samples(),
+        "derived": derived(),
         "kinds": sorted(kinds()),
     }
 
@@ -139,6 +148,17 @@ def samples() -> dict[str, object]:
         phenotypes.append({"column": column, "type": "number", **bounds})
     table: dict[str, object] = {"file": "samples.tsv.c4gh", "format": "tsv", "person": "person", "sample": "person"}
     return table | {"sex": {"column": "sex"}, "phenotypes": phenotypes}
+
+
+def derived() -> list[dict[str, object]]:
+    """What the catalogue's workflows compute of genotypes, with the bins in which it may be shown: their defaults."""
+    return [
+        {"column": "sex_check", "type": "category", "categories": ["agrees", "differs", "unclear"]},
+        *(
+            {"column": name, "type": "number", "minimum": bins[0], "maximum": bins[-1], "bins": list(bins)}
+            for name, bins in DERIVED.items()
+        ),
+    ]
 
 
 def gateway(layout: Layout, secrets: Secrets, node: str, workflows: Path, *, flavour: str = "ga4gh") -> ServiceSpec:

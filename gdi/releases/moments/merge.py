@@ -28,7 +28,7 @@ Name = Annotated[str, Field(pattern=f"^{COLUMN}$")]
 Group = tuple[str, ...]
 
 
-class ReleasedRow(BaseModel):
+class ReleasedGroup(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
     variable: Name
     group: tuple[Level, ...] = Field(max_length=MAX_GROUP)
@@ -46,7 +46,7 @@ class ReleasedMoments(BaseModel):
     histogram: Name | None
     levels: tuple[tuple[Level, ...], ...] = Field(max_length=MAX_GROUP + 1)
     cells: tuple[tuple[Level | Count | None, ...], ...] = Field(max_length=8 * MAX_CELLS)
-    moments: tuple[ReleasedRow, ...] = Field(max_length=MAX_CELLS)
+    moments: tuple[ReleasedGroup, ...] = Field(max_length=MAX_CELLS)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -123,28 +123,28 @@ def merge(releases: Mapping[str, ReleasedMoments], nodes: Iterable[str]) -> list
     different columns.
     """
     wanted = sorted(set(nodes))
-    told = [releases[node] for node in wanted if releases[node].moments]
-    if len({(one.group, one.histogram) for one in told}) > 1:
+    full = [releases[node] for node in wanted if releases[node].moments]
+    if len({(one.group, one.histogram) for one in full}) > 1:
         raise BadReleaseError(f"The moments of {', '.join(wanted)} are by different columns.")
-    parts: dict[tuple[str, Group], list[tuple[ReleasedMoments, ReleasedRow]]] = {}
-    for one in told:
+    parts: dict[tuple[str, Group], list[tuple[ReleasedMoments, ReleasedGroup]]] = {}
+    for one in full:
         for row in one.moments:
             parts.setdefault((row.variable, row.group), []).append((one, row))
-    order = _order(told)
+    order = _order(full)
     places = sorted(parts, key=lambda place: (place[0], [order.get(name, 0) for name in enumerate(place[1])], place[1]))
     return [_merged(place, parts[place], len(wanted)) for place in places]
 
 
-def _order(told: Sequence[ReleasedMoments]) -> dict[tuple[int, str], int]:
+def _order(full: Sequence[ReleasedMoments]) -> dict[tuple[int, str], int]:
     found: dict[tuple[int, str], int] = {}
-    for one in told:
+    for one in full:
         for column, levels in enumerate(one.levels):
             for level in levels:
                 found.setdefault((column, level), len(found))
     return found
 
 
-def _merged(place: tuple[str, Group], parts: list[tuple[ReleasedMoments, ReleasedRow]], nodes: int) -> MergedGroup:
+def _merged(place: tuple[str, Group], parts: list[tuple[ReleasedMoments, ReleasedGroup]], nodes: int) -> MergedGroup:
     variable, group = place
     first = parts[0][0]
     pooled = pool([PooledMoments(row.n, row.mean, row.variance) for _, row in parts])
