@@ -87,9 +87,10 @@ class Gateway:
     _threads: ThreadPoolExecutor
 
     @classmethod
-    async def open(cls, settings: Settings) -> Gateway:
-        """Reads every file first: SettingsError naming what is missing or wrong. RuntimeError where the database is in
-        use, SchemaError where this version cannot serve it, DatabaseAwayError.
+    async def open(cls, settings: Settings, *, migrated: bool = False) -> Gateway:
+        """`migrated`: the database is at its newest revision. Reads every file first: SettingsError naming what is
+        missing or wrong. RuntimeError where the database is in use, SchemaError where this version cannot serve it,
+        DatabaseAwayError.
         """
         try:
             key = SigningKey.from_pem(read_secret(settings.key_file, "KEY_FILE"))
@@ -102,7 +103,10 @@ class Gateway:
         password = read_secret_text(settings.tes_password_file, "TES_PASSWORD_FILE")
         credentials = s3_credentials(settings.s3_credentials_file)
         tes_key = PublicKey.load(settings.tes_public_key_file)
-        database, _ = await open_database(settings)
+        if migrated:
+            database = GatewayDatabase.open(settings.database_url, settings.database_password())
+        else:
+            database, _ = await open_database(settings)
         locks = DatabaseLocks.of(settings.database_url, settings.database_password())
 
         metrics, audit = Metrics(), Audit(database)

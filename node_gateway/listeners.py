@@ -87,14 +87,17 @@ def collect_seldom() -> None:
     """A check makes millions of small objects without cycles, which the cycle collector would look at again and again:
     two thirds of its CPU time. Reference counts free them.
     """
+    gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; requests under way are given `shutdown_seconds`."""
+async def serve(settings: Settings, *, migrated: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT; requests under way are given `shutdown_seconds`. `migrated`: the database is at
+    its newest revision.
+    """
+    gateway = await Gateway.open(settings, migrated=migrated)
     collect_seldom()
-    gateway = await Gateway.open(settings)
     try:
         public = _tcp(settings.host, settings.port)
         internal = (

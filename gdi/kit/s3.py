@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import JSONFileLoader, Loader
 from urllib3.exceptions import HTTPError
 
 CHUNK = 256 * 1024
@@ -30,6 +34,38 @@ class Pace:
 
 
 PACE = Pace()
+_making = Lock()
+
+
+class _S3Only(JSONFileLoader):  # type: ignore[misc]  # botocore has no types
+    """botocore's data without the documentation of each field, and without the endpoints of AWS's other services: 2 MB
+    instead of 12.
+    """
+
+    def load_file(self, file_path: str) -> Any:  # the JSON of botocore's data
+        found = _undocumented(super().load_file(file_path))
+        if isinstance(found, dict) and Path(file_path).name == "endpoints":
+            for partition in found["partitions"]:
+                partition["services"] = {"s3": partition["services"].get("s3", {})}
+        return found
+
+
+def _undocumented(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: "" if key == "documentation" else _undocumented(value) for key, value in found.items()}
+    return [_undocumented(value) for value in found] if isinstance(found, list) else found
+
+
+@cache
+def _session(transfers: bool) -> Callable[..., Any]:
+    """Makes clients: of one session, so that what botocore knows of S3 is in a process once. It holds no keys."""
+    own = botocore.session.Session()
+    own.register_component("data_loader", Loader(file_loader=_S3Only(), include_default_search_paths=True))
+    if not transfers:
+        return own.create_client  # type: ignore[no-any-return]
+    import boto3  # for what it adds to a client: 3 MB
+
+    return boto3.session.Session(botocore_session=own).client  # type: ignore[no-any-return]
 
 
 def s3_client(
@@ -40,9 +76,11 @@ def s3_client(
     connect: float,
     read: float,
     connections: int = 10,
-) -> Any:  # boto3 makes its clients' types at run time
+    transfers: bool = False,
+) -> Any:  # botocore makes its clients' types at run time
     """Keys are given explicitly: nothing is looked up in the environment, no proxy either. `connect`, `read`: seconds
-    of each of three tries; `connections`: that are kept. `endpoint` None: AWS.
+    of each of three tries; `connections`: that are kept; `transfers`: with boto3's `upload_fileobj` and `copy`.
+    `endpoint` None: AWS.
     """
     config = Config(
         signature_version="s3v4",
@@ -55,10 +93,15 @@ def s3_client(
         response_checksum_validation="when_required",
         proxies={},
     )
-    session = boto3.session.Session(
-        aws_access_key_id=credentials[0], aws_secret_access_key=credentials[1], region_name=region
-    )
-    client = session.client("s3", endpoint_url=endpoint, config=config)
+    with _making:  # a session serves one thread
+        client = _session(transfers)(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region,
+            aws_access_key_id=credentials[0],
+            aws_secret_access_key=credentials[1],
+            config=config,
+        )
     bound_redirects(client)
     return client
 

@@ -5,7 +5,6 @@ can send.
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from importlib.resources import files
 from typing import Any
@@ -18,6 +17,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from gdi.kit.jose import SigningKey, TokenError, verify
 from gdi.kit.problem import ProblemError
+from gdi.kit.times import date
 from gdi.kit.used_ids import UsedIds
 
 CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -26,10 +26,6 @@ CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors
 HEADERS = {"Content-Security-Policy": CSP, "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin"}
 SESSION = "session"  # the kind of ids of sessions that were ended
 STYLE = files("gdi.kit").joinpath("templates", "style.css").read_text()
-
-
-def date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def segment(text: str) -> str:

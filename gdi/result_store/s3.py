@@ -43,7 +43,7 @@ class S3Store:
         self, bucket: str, prefix: str, *, endpoint: str | None, region: str, credentials: tuple[str, str]
     ) -> None:
         self._bucket, self._prefix = bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
-        self._s3 = s3_client(endpoint, region, credentials, connect=5, read=60)
+        self._s3 = s3_client(endpoint, region, credentials, connect=5, read=60, transfers=True)
 
     def upload(self, key: str) -> Upload:
         name = self._name(key)

@@ -21,8 +21,8 @@ from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpack
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
+from gdi.kit.times import date
 from gdi.kit.used_ids import UsedIds
-from gdi.kit.web import date
 from gdi.visas.visas import Passport, Visa, Visas
 from node_gateway.agent.decision import Admitted, RefusedOrder, decide
 from node_gateway.epochs import admission

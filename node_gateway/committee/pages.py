@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from fastapi.responses import HTMLResponse
 
 from gdi.kit.report import TableReport
-from gdi.kit.web import Pages, date
+from gdi.kit.times import date
+from gdi.kit.web import Pages
 from node_gateway.audit_search import SHOWN
 from node_gateway.stops import NodeStop
 from node_gateway.uses import NodeUse

@@ -5,7 +5,7 @@ token is dropped at once.
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from fastapi import Request, Response
@@ -13,12 +13,11 @@ from fastapi import Request, Response
 from gdi.kit.jose import SigningKey
 from gdi.kit.used_ids import UsedIds
 from gdi.kit.web import Cookies
-from gdi.oauth.client import OAuthClient
-from gdi.oauth.client_auth import ClientAuthentication
-from gdi.oauth.client_auth.files import authentication_of
-from gdi.oauth.connection import ProviderConnection
-from gdi.oauth.sign_in import SignIn
 from node_gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gdi.oauth.client_auth import ClientAuthentication
+    from gdi.oauth.sign_in import SignIn
 
 SIGN_IN, SESSION = "gdi_review_signin", "gdi_review"
 LIFETIMES = {SIGN_IN: 600, SESSION: 3600}
@@ -35,8 +34,14 @@ class ReviewSignIn:
     @classmethod
     def of(cls, settings: Settings, key: SigningKey, http: httpx.AsyncClient, ended: UsedIds) -> ReviewSignIn | None:
         """None where the settings name no provider. SettingsError where the secret's file is not fit."""
+        if settings.oidc_issuer is None or settings.oidc_client_id is None:
+            return None
+        from gdi.oauth.client import OAuthClient  # a node without sign-in does not need Authlib
+        from gdi.oauth.connection import ProviderConnection
+        from gdi.oauth.sign_in import SignIn
+
         authentication = client_authentication(settings)
-        if settings.oidc_issuer is None or settings.oidc_client_id is None or authentication is None:
+        if authentication is None:
             return None
         cookies = Cookies(key, settings.public_url, "/review", LIFETIMES, ended)
         flow = SignIn(
@@ -69,5 +74,7 @@ class ReviewSignIn:
 
 def client_authentication(settings: Settings) -> ClientAuthentication | None:
     """How the node proves to the provider who it is. SettingsError where the file is not fit."""
+    from gdi.oauth.client_auth.files import authentication_of
+
     names = "OIDC_CLIENT_SECRET_FILE", "OIDC_CLIENT_KEY_FILE"
     return authentication_of(settings.oidc_client_secret_file, settings.oidc_client_key_file, names)

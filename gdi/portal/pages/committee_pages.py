@@ -17,7 +17,7 @@ from gdi.contracts.ids import RUN_ID, WORKFLOW_NAME, is_dataset_id, matches
 from gdi.contracts.run_endings import COMMITTEE_NOTE
 from gdi.kit.problem import ProblemError
 from gdi.kit.report import MOST_IN_CSV, MOST_IN_PDF, TableReport, download
-from gdi.kit.web import date as moment
+from gdi.kit.times import date as moment
 from gdi.portal.pages.visits import P, PageRoute, Visit, see
 
 log = logging.getLogger(__name__)

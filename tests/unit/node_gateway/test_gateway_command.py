@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from node_gateway import main
+from node_gateway import commands, main, processes
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int | str | None, list[str]]:
     """(exit code, what was called)."""
     called: list[str] = []
 
-    async def serve(_: object) -> None:
+    def serve() -> None:
         called.append("serve")
 
-    monkeypatch.setattr(main, "serve", serve)
-    monkeypatch.setattr(main, "_log_to_stderr", lambda: None)
-    monkeypatch.setattr(main.Settings, "load", classmethod(lambda _: None))
+    monkeypatch.setattr(processes, "serve", serve)
+    monkeypatch.setattr(processes, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(commands.Settings, "load", classmethod(lambda _: None))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", ["node-gateway", *words])
     try:

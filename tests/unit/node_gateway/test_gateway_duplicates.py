@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gdi.releases.disclosure.duplicates import pairs
-from node_gateway import main
+from node_gateway import commands
 from node_gateway.epochs import genotypes
 from node_gateway.epochs.persons import PersonsError
 
@@ -71,9 +71,9 @@ def test_the_command_writes_ids_and_ends_with_1_for_duplicates(tmp_path: Path) -
     chance = random.Random(4)
     people = {f"P{n}": person(chance) for n in range(5)}
     good = write(tmp_path / "a.vcf.gz", people)
-    done = CliRunner().invoke(main.app, ["epoch", "persons", str(good), "--out", str(tmp_path / "ids")])
+    done = CliRunner().invoke(commands.app, ["epoch", "persons", str(good), "--out", str(tmp_path / "ids")])
     assert done.exit_code == 0 and (tmp_path / "ids").read_text().split() == list(people)
     assert (tmp_path / "ids").stat().st_mode & 0o777 == 0o600
     bad = write(tmp_path / "b.vcf.gz", {**people, "P9": people["P1"]})
-    refused = CliRunner().invoke(main.app, ["epoch", "persons", str(bad)])
+    refused = CliRunner().invoke(commands.app, ["epoch", "persons", str(bad)])
     assert refused.exit_code == 1 and "duplicate-people" in refused.output and "P1 and P9" in refused.output

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from gdi.contracts.cohorts import CohortChoice
 from gdi.kit.problem import ProblemError
-from node_gateway import main
+from node_gateway import commands
 from node_gateway.epochs import command as epochs
 from node_gateway.epochs.command import EpochRefused
 from node_gateway.epochs.persons import PersonsError
@@ -125,15 +125,15 @@ async def test_a_retracted_release_is_told_with_its_reason_and_stays_in_the_chec
     "words", [["epoch"], ["cohort"], ["ledger"], ["epoch", "open"], ["ledger", "retract"], ["check"]]
 )
 def test_each_command_says_what_it_does(words: list[str]) -> None:
-    shown = CliRunner().invoke(main.app, [*words, "--help"], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(commands.app, [*words, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0 and "Usage: " in shown.output and len(shown.output) > 200
 
 
 def test_check_ends_with_1_where_something_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text("floor: 5\n")
-    wrong = CliRunner().invoke(main.app, ["check", str(tmp_path / "policy.yaml")])
+    wrong = CliRunner().invoke(commands.app, ["check", str(tmp_path / "policy.yaml")])
     assert wrong.exit_code == 1 and "describes no dataset" in wrong.output
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "a.yaml").write_text("dataset: DS1\nassembly: GRCh38\nmembership: contract\n")
-    good = CliRunner().invoke(main.app, ["check", str(tmp_path / "policy.yaml")])
+    good = CliRunner().invoke(commands.app, ["check", str(tmp_path / "policy.yaml")])
     assert good.exit_code == 0 and "Dataset DS1 (GRCh38)" in good.output
