@@ -1,5 +1,5 @@
 """Starts what standing grants have due, every minute: a DAG run of the workflow for each start, once, also after
-downtime.
+downtime. Where a node brought its part after its run was closed, the DAG `late_parts` is started, which adds it.
 
 What is due, and what of it is caught up, the broker says; each run then checks the user's visas anew when it admits
 itself.

@@ -193,8 +193,11 @@ async def get_run(b: B, caller: AnyCaller, run: RunId) -> m.Run:
     """A gateway is told of its own node's part only: others are none of its business, and it asks every five seconds
     about a plan of a thousand nodes.
     """
-    found = as_run(await readable(b, run, caller))
+    row = await readable(b, run, caller)
+    found = as_run(row)
     if isinstance(caller, GatewayCaller):
+        if await b.runs.open_for(row, caller.node.id):  # for a late node its run is open
+            found = found.model_copy(update={"state": "open", "outcome": "", "closed_at": None})
         plan = [i.model_copy(update={"other_keys": []}) for i in found.plan if i.node == caller.node.id]
         failing = found.failing if found.failing is not None and found.failing.node == caller.node.id else None
         return found.model_copy(

@@ -87,6 +87,22 @@ async def report_order(
     return await b.orders.report(run, node, kind, request)
 
 
+@router.get("/late-parts", tags=["orders"])
+async def get_late_parts(b: B, airflow: TheAirflow) -> o.LateParts:
+    """Parts of closed runs that came late, or will not come any more: to be added to the answer, and forgotten."""
+    airflow.need("releases")
+    return await b.orders.late_parts()
+
+
+@router.delete("/runs/{run}/late-parts/{node}", status_code=204, tags=["orders"])
+async def forget_late_part(
+    b: B, airflow: TheAirflow, run: RunId, node: NodeId, attempt: Annotated[int, Query(ge=1)]
+) -> Response:
+    airflow.need("releases")
+    await b.orders.forget_late(run, node, attempt)
+    return Response(status_code=204)
+
+
 # --- nodes --------------------------------------------------------------------------------------
 
 

@@ -121,6 +121,14 @@ class BrokerClient:
     def close_run(self, run: str, request: m.CloseRequest) -> m.Run:
         return self._send(m.Run, "DELETE", f"/v1/runs/{run}", request)
 
+    def late_parts(self) -> o.LateParts:
+        return self._send(o.LateParts, "GET", "/v1/late-parts")
+
+    def forget_late_part(self, run: str, node: str, attempt: int) -> None:
+        answer = self._http.delete(f"/v1/runs/{run}/late-parts/{node}", params={"attempt": attempt})
+        if not answer.is_success:
+            raise as_problem(answer)
+
     def put_workload(self, run: str, pod: str, request: m.WorkloadRequest) -> m.Workload:
         return self._send(m.Workload, "PUT", f"/v1/runs/{run}/workloads/{pod}", request)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, RunId, Text, WorkflowName
 from gdi.contracts.parameters import Parameters
+from gdi.contracts.runs import Run
 from gdi.kit.jose import SigningKey
 from gdi.kit.models import Strict
 
@@ -158,6 +159,19 @@ class OrderReport(Strict):
     detail: Text = ""
     dataset: DatasetId | None = None
     released: list[Released] = Field(default_factory=list, max_length=20)
+
+
+class LatePart(Strict):
+    """A node whose part comes after its run was closed: its order `release`, as the broker last heard of it."""
+
+    run: Run
+    release: OrderStatus
+
+
+class LateParts(Strict):
+    """`GET /v1/late-parts` by Airflow's workload: those that have come, or will not come any more, oldest first."""
+
+    parts: list[LatePart] = Field(default_factory=list, max_length=100)
 
 
 class StoredRelease(Strict):

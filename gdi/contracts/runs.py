@@ -97,12 +97,14 @@ class OpenRuns(Strict):
 
 class CloseRequest(Strict):
     """`DELETE /v1/runs/{id}`, Airflow's workload: the attempt ends with this outcome. Closing twice is no error.
-    `released`: what left each node in it.
+    `released`: what left each node in it. `late`: nodes that the answer was made without, and whose orders go on until
+    their own deadline.
     """
 
     attempt: int = Field(ge=1)
     outcome: Outcome
     released: list[Departure] = Field(default_factory=list, max_length=2000)
+    late: Annotated[list[NodeId], Field(max_length=1000)] | None = None
 
 
 class WorkloadRequest(Strict):

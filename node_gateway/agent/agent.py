@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 HOLD = 25.0  # seconds for which the broker may hold the question for work
 PAUSE = 1.0
 TIDY_EVERY = 3600.0
+ANALYSIS_LOOK = 60.0  # seconds between two looks at the clock, while a release waits for its analysis
 MAX_QUESTIONS = 20  # answered at once
 Key = tuple[str, str, int]
 
@@ -215,6 +216,9 @@ class NodeAgent:
                 order = await self.orders.change(order, state="running")
                 await self._work(order, wish)
                 return
+            if claims.kind == "release" and (early := await self._after_analysis(order, wish)) is not None:
+                await self._report_end(await self.orders.change(order, state=early, reason=wish.why[:255]))
+                return
             files = await self.judge.files(claims.digest)
             await self.judge.not_older(claims)
             admitted, proofs = await self.judge.admitted(claims, files)
@@ -244,6 +248,22 @@ class NodeAgent:
                 event = AuditEvent("visa", True, order.user, order.run, order.attempt, dataset=dataset, what=proof)
                 await self.audit.record(event)
         await self._work(order, wish)
+
+    async def _after_analysis(self, order: NodeOrder, wish: EndRequest) -> str | None:
+        """An order to release may come before the analysis is done: it waits for that. The order's end, where it comes
+        first.
+        """
+        while True:
+            analysis = self._handlers.get((order.run, "analyse", order.attempt))
+            if analysis is None:
+                return None
+            if time.time() >= order.deadline:
+                return "expired"
+            if wish.why:
+                return "cancelled"
+            ended = asyncio.create_task(wish.event.wait())
+            await asyncio.wait({analysis.task, ended}, timeout=ANALYSIS_LOOK, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
 
     async def _resume(self, order: NodeOrder, wish: EndRequest) -> None:
         if order.over:

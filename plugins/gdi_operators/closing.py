@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 
 import httpx
 
@@ -21,7 +22,7 @@ CLOSE_WITHIN = 59 * 86400.0  # seconds after the attempt was opened
 POLL = 0.5
 
 
-def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
+def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float, late: Collection[str] = ()) -> list[str]:
     """The gateways of the plan that could not be told, each with what went wrong; the others cancelled the attempt's
     tasks and ended its capabilities.
 
@@ -30,8 +31,10 @@ def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float) -> list[str]:
     """
     found = []
     for item in run.plan:
+        if item.node in late:  # it goes on
+            continue
         if item.placement == "node":
-            _order_close(hook, run, item.node, patience)
+            order_close(hook, run, item.node, patience)
             continue
         try:
             GatewayClient(hook, run.id, item.model_dump(mode="json"), patience=patience).close(run.attempt)
@@ -49,7 +52,7 @@ def _closed_meanwhile(hook: TokenBrokerHook, run: m.Run) -> bool:
     return now is not None and now.attempt == run.attempt and now.state == "closed"
 
 
-def _order_close(hook: TokenBrokerHook, run: m.Run, node: str, patience: float) -> None:
+def order_close(hook: TokenBrokerHook, run: m.Run, node: str, patience: float) -> None:
     """An order of the node's own agent; it is waited for, but one that is away hears it when it is back."""
     deadline = run.opened_at + CLOSE_WITHIN
     try:

@@ -218,7 +218,9 @@ orders = sa.Table(
     sa.Column("news", sa.Integer, nullable=False),  # of the node, when it last had to be told
     sa.Column("changes", sa.Integer, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False),
+    sa.Column("late_until", sa.Float, nullable=False, server_default="0"),  # it outlives its run's close until then
     sa.Index("orders_news", "node", "news"),
+    sa.Index("orders_late", "late_until"),
     sa.Index("orders_deadline", "state", "deadline"),
 )
 

@@ -73,6 +73,8 @@ class Events:
                 raise ProblemError(403, "run-closed", f"Run {run_id} is closed.", action="Stop: the run is over.")
         elif isinstance(caller, GatewayCaller):
             node = self._of_node(run, caller, batch)
+            if time.time() > (run["closed_at"] or 0) + GRACE:
+                await self._runs.need_open_for(run, node)
         else:
             node = batch.node
             if not (batch.source == "airflow" or batch.source.startswith("airflow-")):
@@ -105,8 +107,6 @@ class Events:
             )
         if any(event.kind == "order" for event in batch.events):
             raise ProblemError(403, "wrong-source", "Orders' events are the broker's.", action="Leave them out.")
-        if run["state"] == "closed" and time.time() > (run["closed_at"] or 0) + GRACE:
-            raise ProblemError(403, "run-closed", f"Run {run['id']} is closed.", action="Stop: the run is over.")
         return node
 
     def _cleaned(self, batch: EventBatch) -> dict[int, tuple[Event, str]]:

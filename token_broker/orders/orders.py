@@ -16,7 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gdi.contracts import order_table
 from gdi.contracts.events import Event
 from gdi.contracts.order_table import Order, OrderConflict
-from gdi.contracts.orders import LEASE, OrderClaims, OrderKind, OrderReport, OrderRequest, OrderStatus, OrderTake
+from gdi.contracts.orders import (
+    LEASE,
+    LatePart,
+    LateParts,
+    OrderClaims,
+    OrderKind,
+    OrderReport,
+    OrderRequest,
+    OrderStatus,
+    OrderTake,
+)
 from gdi.contracts.orders import TYPE as ORDER_TYPE
 from gdi.kit.canonical import canonical_json, sha256_hex
 from gdi.kit.jose import SigningKey
@@ -27,9 +37,10 @@ from token_broker.db.upsert import upsert
 from token_broker.events.events import Events
 from token_broker.grants.grants import Grants
 from token_broker.grants.parameters import hash_of
+from token_broker.runs import late_parts
 from token_broker.runs.admission import Admission
 from token_broker.runs.order_rows import GOING_ON, as_order, as_status, values_of
-from token_broker.runs.runs import Runs, need_open
+from token_broker.runs.runs import Runs, as_run, need_open
 
 STATE_OF_NODE = {  # what an analysis' end means for the node's part of the run
     "failed": "failed",
@@ -152,6 +163,20 @@ class Orders:
                 return
         raise _unknown(run_id, node, f"release of {name}")
 
+    async def late_parts(self) -> LateParts:
+        """The parts of closed runs that came late, or did not come."""
+        async with self._store.read() as c:
+            found = await late_parts.ended(c)
+        return LateParts(parts=[LatePart(run=as_run(run), release=as_status(row)) for run, row in found])
+
+    async def forget_late(self, run_id: str, node: str, attempt: int) -> None:
+        """The part was used, or is not waited for any more. Twice is no error."""
+        run = await self._runs.known(run_id)
+        async with self._store.write() as c:
+            left = await late_parts.forget(c, run_id, node, attempt)
+            await self._runs.add_departures(c, run_id, left)
+        await self._audit.record("airflow", "late.end", owner=run["owner"], run=run_id, node=node)
+
     async def sweep(self) -> None:
         """Ends what is past its deadline; asks for the end of what belongs to a run that is closed, or to a grant that
         is not in force any more.
@@ -163,7 +188,7 @@ class Orders:
             orders.c.cancelling == "",
             orders.c.kind != "close",
             sa.or_(
-                runs.c.state == "closed",
+                sa.and_(runs.c.state == "closed", orders.c.late_until <= now),
                 runs.c.attempt > orders.c.attempt,
                 grants.c.state.in_(("revoked", "expired", "dead")),
             ),

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts import needed
 from gdi.contracts.committees import Departure
@@ -23,6 +24,7 @@ from token_broker.enrolment import EnrolmentFile
 from token_broker.grants.grants import Grants, not_yours
 from token_broker.grants.parameters import datasets_of, hash_of
 from token_broker.grants.tickets import Tickets, check_covers
+from token_broker.runs import late_parts
 from token_broker.runs.admission import Admission
 
 
@@ -243,6 +245,23 @@ class Runs:
         async with self._store.read() as c:
             return [as_run(r) for r in (await c.execute(query.order_by(runs.c.opened_at).limit(limit))).mappings()]
 
+    async def add_departures(self, c: AsyncConnection, run: str, left: list[Departure]) -> None:
+        """What left a node after the run's close."""
+        row = (await c.execute(sa.select(runs).where(runs.c.id == run).with_for_update())).mappings().one()
+        await c.execute(runs.update().where(runs.c.id == run).values(released=_left(row["released"] or [], left)))
+
+    async def open_for(self, row: RowMapping, node: str) -> bool:
+        """Whether the run is open, or this node is late and still works on its part."""
+        if row["state"] == "open":
+            return True
+        async with self._store.read() as c:
+            return await late_parts.is_late(c, row, node)
+
+    async def need_open_for(self, row: RowMapping, node: str) -> None:
+        """409 `run-closed` where it is not `open_for` the node."""
+        if not await self.open_for(row, node):
+            need_open(row)
+
     async def close(self, run: str, request: CloseRequest) -> Run:
         """Ends the attempt. Closing twice, or an attempt that a later one replaced, changes nothing and is no error."""
         row = await self.known(run)
@@ -254,6 +273,8 @@ class Runs:
                 action="Close the attempt that is open.",
             )
         async with self._store.write() as c:
+            if request.late and request.outcome == "success" and row["state"] == "open":
+                await late_parts.keep(c, run, request.attempt, request.late)
             done = await c.execute(
                 runs.update()
                 .where(runs.c.id == run, runs.c.attempt == request.attempt, runs.c.state == "open")

@@ -102,7 +102,7 @@ class RunTokens:
         if item is None:
             raise unknown(run_id)
         try:
-            need_open(run)
+            await self._runs.need_open_for(run, gateway.node.id)
             await self._grants.serving(run["grant_id"], run_id)
             self._left(item)
         except ProblemError as error:

@@ -63,6 +63,8 @@ def _reason(node: str, progress: Progress | None) -> str:
         return begin if order.state == "expired" or not text else f"{begin}: {text}"
     if any(order.detail.startswith("awaiting-review") for order in mine):
         return "a person of the node has not decided yet"
+    if any(order.state not in ENDED_ORDER and not order.cancelling for order in mine):
+        return f"{LATE}; its part is added when it comes"
     state = next((one for one in progress.nodes if one.node == node), None)
     if state is not None and state.state in ("failed", "cancelled"):
         return f"it failed{f': {state.message}' if state.message else ''}"

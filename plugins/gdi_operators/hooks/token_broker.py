@@ -158,6 +158,13 @@ class TokenBrokerHook(BaseHook):
         """A page of the runs that are open, by id, behind the id `after`; empty at the end."""
         return self.call("list open runs", lambda c: c.open_runs(after=after)).runs
 
+    def late_parts(self) -> list[o.LatePart]:
+        """Parts of closed runs that came late, or will not come any more."""
+        return self.call("ask for late parts", lambda c: c.late_parts()).parts
+
+    def forget_late_part(self, run: str, node: str, attempt: int) -> None:
+        self.call("forget a late part", lambda c: c.forget_late_part(run, node, attempt))
+
     def due_starts(self) -> list[m.DueStart]:
         """What is to be started now, each with a ticket. Never store, log or return one from an operator."""
         return self.call("ask what is due", lambda c: c.due_starts()).starts

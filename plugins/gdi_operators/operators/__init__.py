@@ -1,5 +1,6 @@
 """The steps of a run, one operator a file."""
 
+from gdi_operators.operators.add_late_parts import AddLatePartsOperator
 from gdi_operators.operators.admit_run import AdmitRunOperator
 from gdi_operators.operators.close_leftover_runs import CloseLeftoverRunsOperator
 from gdi_operators.operators.close_run import CloseRunOperator
@@ -10,6 +11,7 @@ from gdi_operators.operators.snakemake import SnakemakeOperator
 from gdi_operators.operators.start_due import StartDueOperator
 
 __all__ = [
+    "AddLatePartsOperator",
     "AdmitRunOperator",
     "CloseLeftoverRunsOperator",
     "CloseRunOperator",

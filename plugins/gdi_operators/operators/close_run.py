@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.committees import Departure
-from gdi_operators import markings
+from gdi_operators import late_orders, markings
 from gdi_operators.closing import untold
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
@@ -25,7 +25,8 @@ class CloseRunOperator(RunOperator):
 
     Each gateway of the plan is told first, while there are run tokens for it: live TES tasks are cancelled,
     capabilities end. One that cannot be told is tried again by Airflow's retries; at the last try the run is closed at
-    the broker all the same (the gateway learns it there) and the task fails, naming it.
+    the broker all the same (the gateway learns it there) and the task fails, naming it. A node that the answer was made
+    without, and that still works, is not told: it goes on (late_orders.py).
 
     Result of a run that succeeded: `{run, attempt, outcome}`. Of any other it closes the run too, and then fails at
     once, saying what ended it: Airflow calls a run that a person stopped a success unless its teardown fails. Closing
@@ -46,7 +47,8 @@ class CloseRunOperator(RunOperator):
                 self.log.info("Attempt %d is closed already (%s).", run.attempt, run.outcome)
                 return self._report(run, run.outcome)
             outcome, why = self._outcome(hook, context, run)
-            missing = untold(hook, run, patience=self.gateway_patience)
+            late = late_orders.leave(hook, context, run) if outcome == "success" else []
+            missing = untold(hook, run, patience=self.gateway_patience, late=late)
             last = context["ti"].try_number > context["ti"].max_tries
             if missing and not last:
                 raise AirflowException(
@@ -54,7 +56,9 @@ class CloseRunOperator(RunOperator):
                     " open until then."
                 )
             left = self._released(context["ti"])
-            hook.close_run(run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome, released=left))
+            hook.close_run(
+                run.id, m.CloseRequest(attempt=run.attempt, outcome=outcome, released=left, late=late or None)
+            )
         self.log.info("Run %s, attempt %d is closed: %s. %s", run.id, run.attempt, outcome, why)
         if missing:
             raise AirflowException(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
 from gdi.contracts import broker_api as m
+from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context
 from gdi_operators.teams import Teams, dag_for, teams
 
+LATE_PARTS = "late_parts"  # the DAG of AddLatePartsOperator
 MAX_ROUNDS = 20  # of fifty starts each, in one run of this task
 
 
@@ -47,11 +50,21 @@ class StartDueOperator(RunOperator):
                     self._start(hook, start, known, report)
                 if not found:
                     break
+            self._start_late_parts(hook)
         if report["failed"]:
             raise AirflowException(
                 f"Airflow did not start: {', '.join(report['failed'][:20])}. The log says why; they are tried again."
             )
         return report
+
+    def _start_late_parts(self, hook: TokenBrokerHook) -> None:
+        """The DAG that adds late parts, where there are some; of its runs in one minute there is one."""
+        try:
+            if not hook.late_parts():
+                return
+            trigger(LATE_PARTS, f"late__{int(time.time() // 60)}", {})
+        except (ProblemError, AirflowRuntimeError) as error:  # a broker of before knows none; schedules go on
+            self.log.warning("Late parts are not looked for now: %s", type(error).__name__)
 
     def _start(
         self, hook: TokenBrokerHook, start: m.DueStart, known: Teams | None, report: dict[str, list[str]]

@@ -1,7 +1,10 @@
-"""An order is given up on the broker's own word only, not on a page of a proxy's."""
+"""An order is given up on the broker's own word only, not on a page of a proxy's. One to release waits
+for its analysis.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,7 @@ from gdi.broker_client.client import as_problem
 from gdi.kit.problem import ProblemError
 from node_gateway.agent import agent
 from node_gateway.agent.agent import NodeAgent
+from node_gateway.agent.duties import EndRequest
 
 ASKED = httpx.Request("POST", "http://broker/v1/runs/r/orders/n/analyse/take")
 PAGES = [httpx.Response(s, html="<h1>no</h1>", request=ASKED) for s in (403, 404)]
@@ -51,3 +55,29 @@ async def test_an_order_is_given_up_on_the_brokers_own_word(
     item: Any = SimpleNamespace(status=None)
     claims: Any = SimpleNamespace(jti="j", deadline=time.time() + 60)
     assert await NodeAgent._taken(itself, item, claims) == generation
+
+
+@pytest.mark.parametrize(
+    ("comes", "end"), [("the analysis' end", None), ("a wish to stop", "cancelled"), ("the deadline", "expired")]
+)
+async def test_an_order_to_release_waits_for_its_analysis(
+    comes: str, end: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "ANALYSIS_LOOK", 0.01)
+    handlers: dict[Any, Any] = {}
+    itself: Any = SimpleNamespace(_handlers=handlers)
+    order: Any = SimpleNamespace(run="r", attempt=1, deadline=time.time() + (0.1 if comes == "the deadline" else 60))
+    assert await NodeAgent._after_analysis(itself, order, EndRequest()) is None, "no analysis is at work"
+    ending, wish = asyncio.Event(), EndRequest()
+
+    async def analysis() -> None:
+        await ending.wait()
+        handlers.clear()
+
+    handlers["r", "analyse", 1] = SimpleNamespace(task=asyncio.create_task(analysis()))
+    waiting = asyncio.create_task(NodeAgent._after_analysis(itself, order, wish))
+    await asyncio.sleep(0.03)
+    assert not waiting.done()
+    {"the analysis' end": ending.set, "a wish to stop": lambda: wish.set("closed")}.get(comes, lambda: None)()
+    assert await asyncio.wait_for(waiting, 5) == end
+    ending.set()
