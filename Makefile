@@ -7,7 +7,7 @@ REPORTS ?=
 PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.xml)
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
-  bench-snakemake bench-airflow bench-federation bench-kubernetes bench-disclosure bench-analyses bench-portal images dist lint setup nightly-runner nightly-operators \
+  bench-snakemake bench-airflow bench-broker bench-federation bench-gateway bench-kubernetes bench-disclosure bench-analyses bench-portal images dist lint setup nightly-runner nightly-operators \
   nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-workflows nightly-tes nightly-portal
 
 demo: setup
@@ -66,6 +66,16 @@ bench-disclosure: setup
 # Orders, agents, preflight: one line a figure. ARGS="kills" runs one part of kills, waiting, preflight, launcher.
 bench-federation: setup
 	@$(BIN)/python -m tests.bench.federation $(ARGS)
+
+# The gateway's speed between an archive paced to 1 Gbit/s and the federation's own TES, and SIGKILLs of it.
+# ARGS="tasks" runs one part of downloads, first, tasks, listing, region, kills. GDI_BENCH_GB=0.1: smaller files.
+bench-gateway: setup
+	@$(BIN)/python -m tests.bench.gateway $(ARGS)
+
+# Refreshes of three brokers on one PostgreSQL and OpenBao, SIGKILLs of them, tokens from memory, Beacons. ARGS="speed"
+# runs one part of rounds, kills, instant, speed, before, beacons. GDI_BENCH_ROUNDS, GDI_BENCH_KILLS: fewer of them.
+bench-broker: setup
+	@$(BIN)/python -m tests.bench.broker $(ARGS)
 
 # Analyses beside their peers (Debian's bcftools and plink2 on the path), CPU seconds; ends with 1 where a row is short.
 bench-analyses: setup

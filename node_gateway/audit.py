@@ -4,11 +4,12 @@ SHA-256.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
@@ -66,6 +67,8 @@ class Audit:
         self._allowance, self._since, self._suppressed = ANONYMOUS_BURST, time.monotonic(), 0
         self._notice_at = time.monotonic()
         self._repeats: OrderedDict[tuple[str, ...], _Repeats] = OrderedDict()
+        self._waiting: dict[asyncio.Future[None], AuditEvent] = {}
+        self._writing = asyncio.Lock()
 
     async def record(self, entry: AuditEvent) -> None:
         if entry.actor == "anonymous" and not self._may_write():
@@ -142,18 +145,39 @@ class Audit:
         return True
 
     async def _append(self, entry: AuditEvent) -> None:
-        fields = {k: redact(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items() if v not in ("", 0)}
+        """It is written when this returns. What waits meanwhile goes into one transaction: who gets the turn writes it
+        all, and where that fails each of the others tries again.
+        """
+        written = asyncio.get_running_loop().create_future()
+        self._waiting[written] = entry
+        async with self._writing:
+            if written.done():
+                return
+            batch = dict(self._waiting)
+            try:
+                await self._write(batch.values())
+            except BaseException:
+                del self._waiting[written]
+                raise
+            for done in batch:
+                del self._waiting[done]
+                done.set_result(None)
+
+    async def _write(self, entries: Iterable[AuditEvent]) -> None:
         query = sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
         async with self._db.write() as connection:
             await exclusive(connection, "audit")  # an entry follows the last one of any gateway
             last = (await connection.execute(query)).first()
-            number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
-            now = round(time.time(), 3)
-            line = canonical_json({"number": number, "time": now, "allowed": entry.allowed, **fields}).decode()
-            digest = sha256_hex(f"{previous}\n{line}".encode())
-            await connection.execute(
-                db.audit.insert().values(number=number, time=now, line=line, previous=previous, hash=digest)
-            )
+            first, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
+            now, rows = round(time.time(), 3), []
+            for number, entry in enumerate(entries, first):
+                texts = {k: redact(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items()}
+                fields = {k: v for k, v in texts.items() if v not in ("", 0)}
+                line = canonical_json({"number": number, "time": now, "allowed": entry.allowed, **fields}).decode()
+                digest = sha256_hex(f"{previous}\n{line}".encode())
+                rows.append({"number": number, "time": now, "line": line, "previous": previous, "hash": digest})
+                previous = digest
+            await connection.execute(db.audit.insert(), rows)
 
     async def lines(self, *, after: int = 0, run: str = "", limit: int = 1000) -> AsyncIterator[dict[str, object]]:
         """Entries in order, with `hash` and `previous`, at most `limit`."""

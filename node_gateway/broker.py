@@ -1,5 +1,5 @@
-"""What the gateway asks the broker: is this run open, and a fresh user token for this node's SDA or TES. Nothing of it
-is stored.
+"""What the gateway asks the broker: is this run open, and a user token for this node's SDA (fresh for each read) or TES
+(kept for some seconds, decision 873). In memory only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.runs import Run
-from gdi.contracts.tokens import NodeTokenRequest
+from gdi.contracts.tokens import NodeTokenRequest, Token
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy, acall_again
@@ -36,6 +36,7 @@ class BrokerConnection:
         self._fresh_for = fresh_for
         self.wait = wait
         self._runs: OrderedDict[str, tuple[Run, float]] = OrderedDict()
+        self._tes_tokens: OrderedDict[str, tuple[Token, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Lock] = {}
         self._enrolment, self._enrolment_until = ("", ""), float("-inf")
 
@@ -96,6 +97,7 @@ class BrokerConnection:
 
     def forget(self, run: str) -> None:
         self._runs.pop(run, None)
+        self._tes_tokens.pop(run, None)
 
     def _cached(self, run: str, attempt: int) -> Run | None:
         found = self._runs.get(run)
@@ -128,13 +130,28 @@ class BrokerConnection:
                 self._runs.popitem(last=False)
         return answer
 
-    async def node_token(self, run: str, audience: Literal["sda", "tes"], *, min_ttl: float = 5) -> str:
-        """The user's access token for this node. ProblemError: 403 with the broker's reason, or 503 after `wait`
-        seconds of trying.
-        """
+    async def tes_token(self, run: str, *, min_ttl: float = 5) -> str:
+        """The user's access token for the TES, one that came within `fresh_for` seconds; else as `node_token`."""
+        token, asked = self._tes_tokens.get(run, (None, 0.0))
+        if token is None or time.monotonic() - asked > self._fresh_for or token.expires_at - time.time() < min_ttl:
+            asked = time.monotonic()
+            token = await self._node_token(run, "tes", min_ttl)
+            self._tes_tokens[run] = token, asked
+            self._tes_tokens.move_to_end(run)
+            while len(self._tes_tokens) > MAX_CACHED_RUNS:
+                self._tes_tokens.popitem(last=False)
+        return token.token
 
-        async def once() -> str:
-            return (await self._client.node_token(run, NodeTokenRequest(audience=audience, min_ttl=min_ttl))).token
+    async def node_token(self, run: str, audience: Literal["sda", "tes"], *, min_ttl: float = 5) -> str:
+        """The user's access token for this node, fresh from the broker. ProblemError: 403 with the broker's reason, or
+        503 after `wait` seconds of trying.
+        """
+        return (await self._node_token(run, audience, min_ttl)).token
+
+    async def _node_token(self, run: str, audience: Literal["sda", "tes"], min_ttl: float) -> Token:
+
+        async def once() -> Token:
+            return await self._client.node_token(run, NodeTokenRequest(audience=audience, min_ttl=min_ttl))
 
         try:
             return await acall_again(

@@ -18,6 +18,7 @@ from gdi.kit.version import installed
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.tasks.models import TaskBody
+from node_gateway.tasks.off_loop import SMALL, off_loop
 from node_gateway.tasks.service import ForeignTask
 from node_gateway.tasks.tes_client import API, TesAway
 
@@ -57,7 +58,7 @@ def router(gateway: Gateway) -> APIRouter:
                 action="Send large files as the workflow's sources, and shorten the command.",
             )
         try:
-            return await asyncio.to_thread(TaskBody.model_validate_json, raw), len(raw)
+            return await off_loop(len(raw), lambda: TaskBody.model_validate_json(raw)), len(raw)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
             raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
@@ -93,7 +94,8 @@ def router(gateway: Gateway) -> APIRouter:
             page = await tasks.page(
                 caller, view=view, size=page_size, token=page_token, state=state, name_prefix=name_prefix, tags=tags
             )
-            text = await asyncio.to_thread(lambda: json.dumps(to_json(page)))
+            size = 0 if view == "MINIMAL" else SMALL
+            text = await off_loop(size, lambda: json.dumps(to_json(page)))
             return Response(text, media_type="application/json")
         except TesAway as away:
             raise away.problem() from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tes.models import ListTasksResponse, Task
@@ -23,7 +23,8 @@ from node_gateway.policy import PolicyFile
 from node_gateway.release import question
 from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import CheckedTask, check
-from node_gateway.tasks.store import OWN_JOB, Known, TaskStore, TooManyBytes, TooManyTasks, new_capability
+from node_gateway.tasks.off_loop import SMALL, off_loop
+from node_gateway.tasks.store import OWN_JOB, Known, TaskStore, TaskTrail, TooManyBytes, TooManyTasks, new_capability
 from node_gateway.tasks.tes_client import TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
@@ -51,7 +52,7 @@ class Tasks:
         """The id of the job's task: the one it has, live or complete, or a new one. `size`: bytes of the task as it was
         sent. ProblemError as `check` and the TES say; TesAway.
         """
-        checked = await asyncio.to_thread(check, task, caller, self.policy.current(), slices=self.slices)
+        checked = await off_loop(size, lambda: check(task, caller, self.policy.current(), slices=self.slices))
         if caller.datasets:  # what the run may not be answered is told before anything runs
             async with self.fences.database.read() as connection:
                 await question.admit(self.policy, connection, question.of_caller(caller))
@@ -81,7 +82,7 @@ class Tasks:
         return created
 
     async def _create(self, task: Task, checked: CheckedTask, caller: Caller, size: int) -> str:
-        token = await self.broker.node_token(caller.run, "tes")
+        token = await self.broker.tes_token(caller.run)
         intent = secrets.token_hex(16)
         secret, digest = new_capability() if any(checked.archive) else ("", None)
         made = zip(checked.workspace_outputs, task.outputs or [], strict=True)
@@ -206,9 +207,8 @@ class Tasks:
         await self._note_ends(own, known)
         denials = await self.store.denials([known[id_of(t)].number for t in own if state_of(t) in ERRORS])
         lens = await self._lens(caller)
-        seen = await asyncio.to_thread(
-            lambda: [render(t, view, lens, denials.get(known[id_of(t)].number)) for t in own]
-        )
+        size = 0 if view == "MINIMAL" else SMALL * len(own)  # ids and states are soon written
+        seen = await off_loop(size, lambda: [render(t, view, lens, denials.get(known[id_of(t)].number)) for t in own])
         return ListTasksResponse(tasks=seen, next_page_token=following or None)
 
     async def cancel(self, task: str, caller: Caller) -> None:
@@ -281,7 +281,7 @@ class Tasks:
             raise _unknown(task, foreign=known is not None)
         return known
 
-    async def _note_ends(self, tasks: list[Task], known: dict[str, Known]) -> None:
+    async def _note_ends(self, tasks: list[Task], known: Mapping[str, Known | TaskTrail]) -> None:
         ends = {id_of(t): state_of(t) for t in tasks if state_of(t) in FINAL and not known[id_of(t)].ended}
         if ends:
             await self.store.ended(ends)

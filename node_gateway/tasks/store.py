@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -52,6 +52,13 @@ class Known:
     key_fingerprint: str
     inputs: frozenset[tuple[str, str]]
     outputs: tuple[str, ...]
+
+
+class TaskTrail(NamedTuple):
+    """What a list needs of a task: its number here, and its final state once that was seen."""
+
+    number: int
+    ended: str
 
 
 def _known(row: sa.Row[Any]) -> Known:
@@ -204,15 +211,15 @@ class TaskStore:
             row = (await connection.execute(query)).first()
         return _known(row) if row else None
 
-    async def of_run(self, run: str, tes_ids: Iterable[str]) -> dict[str, Known]:
+    async def of_run(self, run: str, tes_ids: Iterable[str]) -> dict[str, TaskTrail]:
         """Those of `tes_ids` that are the run's, by TES id."""
-        ids, found = list(tes_ids), {}
+        ids: list[str] = list(tes_ids)
+        found: dict[str, TaskTrail] = {}
         async with self._db.read() as connection:
             for start in range(0, len(ids), CHUNK):
                 mine = t.tes_id.in_(ids[start : start + CHUNK]), t.run == run, t.job.not_like(f"{OWN_JOB}%")
-                query = sa.select(db.tasks).where(*mine)
-                for row in await connection.execute(query):
-                    found[row.tes_id] = _known(row)
+                rows = await connection.execute(sa.select(t.tes_id, t.number, t.ended).where(*mine))
+                found.update((tes_id, TaskTrail(number, ended or "")) for tes_id, number, ended in rows)
         return found
 
     async def unfinished(self, run: str, *, phase: str, attempt: int | None = None) -> list[Known]:

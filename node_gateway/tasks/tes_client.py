@@ -4,7 +4,6 @@ account.
 
 from __future__ import annotations
 
-import asyncio
 import urllib.parse
 from typing import Any
 
@@ -13,6 +12,7 @@ from tes.models import Task
 
 from gdi.contracts.tes import View, from_json, tasks_from_json, to_json
 from gdi.kit.problem import ProblemError
+from node_gateway.tasks.off_loop import off_loop
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
 API = "/ga4gh/tes/v1"
@@ -89,7 +89,7 @@ class UpstreamTes:
             return await self.get(task, "BASIC")
         if answer.status == 404:
             return None
-        return await asyncio.to_thread(lambda: from_json(self._good(answer), identifier=task))
+        return await off_loop(len(answer.content), lambda: from_json(self._good(answer), identifier=task))
 
     async def page(
         self, *, tags: dict[str, str], view: View, size: int, token: str = "", state: str = "", name_prefix: str = ""
@@ -120,7 +120,7 @@ class UpstreamTes:
             following = body.get("next_page_token")
             return tasks_from_json(body), following if isinstance(following, str) else ""
 
-        return await asyncio.to_thread(read)
+        return await off_loop(len(answer.content), read)
 
     async def cancel(self, task: str) -> None:
         answer = await self._send("POST", f"/tasks/{_quote(task)}:cancel", max_bytes=1024 * 1024, auth=self._service)

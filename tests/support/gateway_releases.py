@@ -31,13 +31,18 @@ def row(pos: int, *, hom_ref: int = 50, het: int = 20, hom_alt: int = 10, **chan
     }
 
 
+def table(rows: list[dict[str, Any]]) -> bytes:
+    """The file that a run asks to release."""
+    return json.dumps({"format": FORMAT, "sites": rows}).encode()
+
+
 def ask(world: World, run: Run, rows: list[dict[str, Any]], *, name: str = "counts", **changes: Any) -> Any:
-    world.s3.put(f"{run.id}/release.json", json.dumps({"format": FORMAT, "sites": rows}).encode())
+    world.s3.put(f"{run.id}/release.json", table(rows))
     return again(run, name=name, **changes)
 
 
-def again(run: Run, *, name: str = "counts", **changes: Any) -> Any:
-    body = {
+def request(run: Run, *, name: str = "counts") -> dict[str, Any]:
+    return {
         "name": name,
         "path": "release.json",
         "kind": "allele-counts",
@@ -45,7 +50,11 @@ def again(run: Run, *, name: str = "counts", **changes: Any) -> Any:
         "workflow": "allele-frequency",
         "attempt": run.attempt,
     }
-    return run.call("POST", f"/releases/{run.id}", scope="releases close", json={**body, **changes})
+
+
+def again(run: Run, *, name: str = "counts", **changes: Any) -> Any:
+    body = {**request(run, name=name), **changes}
+    return run.call("POST", f"/releases/{run.id}", scope="releases close", json=body)
 
 
 def fetch(run: Run, name: str = "counts") -> Any:

@@ -33,6 +33,7 @@ class HtsgetServer:
         self.open = {"DS-A", "DS-B"}
         self.encrypted = True
         self.requests: list[dict[str, str]] = []
+        self.sent = 0  # bytes of data
         self._opens = opens
         self._sealed: dict[bytes, tuple[bytes, bytes]] = {}  # session key and segments, by the file
         self.app = FastAPI()
@@ -131,6 +132,7 @@ class HtsgetServer:
             headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(body)}"
         if fault == "cut":
             part = part[: len(part) // 2]
+        self.sent += len(part)
         return Response(part, status, headers=headers)
 
 

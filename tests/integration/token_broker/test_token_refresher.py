@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 import time
@@ -15,7 +14,8 @@ import pytest
 
 from gdi.contracts import broker_api as m
 from gdi.local_federation.openbao import OpenBao
-from tests.support.broker_kit import USERS, World, refused, wait_for
+from tests.support.broker_kit import World, refused, wait_for
+from tests.support.refresh_kills import end_access_token, killed_between_answer_and_write, refreshes
 
 pytestmark = pytest.mark.long
 pytest_plugins = ["tests.support.broker_fixtures"]
@@ -38,10 +38,6 @@ def world(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     made.stop()
 
 
-def refreshes(world: World) -> int:
-    return int(world.stats()["refreshes"].get(USERS["alice"], 0))
-
-
 def until_stale() -> None:
     """The access token of a new grant has less than FRESH seconds left."""
     time.sleep(ACCESS - FRESH + 0.2)
@@ -56,16 +52,8 @@ def fresh_token(world: World, run: m.Run) -> httpx.Response:
 
 
 def kill_in_refresh(world: World, run: m.Run) -> None:
-    """SIGKILL after the provider redeemed the refresh token and before the broker had its answer."""
-    before = refreshes(world)
-    world.faults({"path": "/oidc/token", "when": "after", "delay": 30})
     until_stale()
-    ask = threading.Thread(target=_quietly, args=(lambda: fresh_token(world, run),))
-    ask.start()
-    wait_for("the token is redeemed", lambda: refreshes(world) == before + 1)
-    world.brokers[0].kill()
-    ask.join(120)
-    world.faults()
+    killed_between_answer_and_write(world, lambda: fresh_token(world, run))
 
 
 def test_two_replicas_under_load_never_redeem_a_refresh_token_twice(make_world: Callable[..., World]) -> None:
@@ -137,12 +125,7 @@ def test_a_refresh_token_lost_in_a_crash_is_reported_dead_with_what_to_do(world:
     """
     grant, run = world.started(world.user())
     kill_in_refresh(world, run)
-    with world.bao.as_operator() as operator:
-        record = operator.get(f"/v1/gdi/data/grants/{grant.id}").json()["data"]
-        ended = {**record["data"], "access_expires_at": 0}
-        operator.post(
-            f"/v1/gdi/data/grants/{grant.id}", json={"data": ended, "options": {"cas": record["metadata"]["version"]}}
-        ).raise_for_status()
+    end_access_token(world, grant.id)
     world.brokers[0].start(world.url() + "/readyz")
     answer = wait_for("it is said", lambda: (a := fresh_token(world, run)).status_code == 403 and a).json()
     assert (
@@ -292,8 +275,3 @@ def test_no_secret_is_in_the_log_or_in_the_database_after_all_that(world: World)
     for name, content in written.items():
         assert [s[:6] for s in planted if s.encode() in content] == [], name
         assert not re.search(rb"eyJ[A-Za-z0-9_-]{20,}\.eyJ", content), name
-
-
-def _quietly(call: Callable[[], object]) -> None:
-    with contextlib.suppress(httpx.HTTPError):
-        call()
