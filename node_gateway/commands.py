@@ -16,6 +16,7 @@ import typer
 
 from gdi.kit.jose import SigningKey
 from gdi.kit.migrations import MigrationResult, when_reachable
+from gdi.kit.secret_files import write_private
 from gdi.kit.version import installed
 from node_gateway import audit_command, explanation, processes
 from node_gateway.audit import Audit
@@ -80,6 +81,7 @@ SamePeople = Annotated[bool, typer.Option("--same-people", help=SAME)]
 OthersLeave = Annotated[bool, typer.Option("--others-leave", help=LEAVE)]
 Listen = Annotated[str, typer.Option(metavar="ADDRESS", help="Where nginx listens for the TES: 127.0.0.1:8090")]
 Authorities = Annotated[Path, typer.Option(metavar="FILE", help="Who may sign the archive's certificate (https).")]
+Into = Annotated[Path | None, typer.Option(metavar="FILE", help="Written there, mode 0600, instead of printed.")]
 Release = Annotated[int, typer.Argument(metavar="RELEASE", help="Its number in `ledger list`.")]
 Reason = Annotated[str, typer.Option(help="What readers are told.", metavar="TEXT")]
 
@@ -147,9 +149,13 @@ def _check(policy: PolicyPath = None, datasets: Folder = None) -> None:
 
 
 @app.command("nginx-config")
-def _nginx(listen: Listen, authorities: Authorities = nginx.AUTHORITIES) -> None:
+def _nginx(listen: Listen, authorities: Authorities = nginx.AUTHORITIES, into: Into = None) -> None:
     """Print the configuration of an nginx that carries whole files past this process. It holds a secret."""
-    print(nginx.config(Settings.load(), listen, authorities), end="")
+    made = nginx.config(Settings.load(), listen, authorities)
+    if into is None:
+        print(made, end="")
+    else:
+        write_private(into, made)
 
 
 @app.command("verify-audit", hidden=True)

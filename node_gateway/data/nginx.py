@@ -14,6 +14,8 @@ from gdi.kit.settings import SettingsError
 from node_gateway.settings import Settings
 
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Where one listens on all addresses, it is met on this one.
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 _PLAIN = re.compile(r"[A-Za-z0-9._:/@%\[\]-]+")
 _TEMPLATE = """\
 # Made by `node-gateway nginx-config`. Holds a secret: mode 0600.
@@ -89,7 +91,8 @@ def config(settings: Settings, listen: str, authorities: Path) -> str:
     if settings.internal_tls_cert_file is not None:
         raise SettingsError("INTERNAL_TLS_…: nginx speaks to the gateway on the same machine; let nginx have the TLS")
     socket = settings.internal_socket
-    gateway = f"unix:{socket.resolve()}" if socket else f"{settings.internal_host}:{settings.internal_port}"
+    host = LOOPBACK.get(settings.internal_host, settings.internal_host)
+    gateway = f"unix:{socket.resolve()}" if socket else f"{host}:{settings.internal_port}"
     archives = [urlsplit(url) for url in (settings.sda_url, *settings.sda_other_urls)]
     first = archives[0]
     if {(a.scheme, a.path.rstrip("/")) for a in archives} != {(first.scheme, first.path.rstrip("/"))}:

@@ -4,6 +4,9 @@ namespace, and a gateway without a token of the cluster. By `helm template` alon
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from gdi.kit.settings import SettingsError
 from gdi.pods.config import read
 from node_gateway.policy import PolicyFile
 from tests.kubernetes.charts import named, rendered, template
+from tests.support.debian import program
 
 OWN = "gdi-node/ci/own.yaml"
 COORDINATOR = ("--set", "node.placement=coordinator")
@@ -134,3 +138,60 @@ def test_a_pods_file_that_is_wrong_is_named(tmp_path: Path) -> None:
     (tmp_path / "pods.yaml").write_text("image: 1")
     with pytest.raises(SettingsError, match="GDI_POD_CONFIG"):
         read(tmp_path / "pods.yaml")
+
+
+def test_nginx_before_the_bytes_reads_the_configuration_that_the_gateways_settings_make(tmp_path: Path) -> None:
+    local = ("--set", "gateway.sda.url=http://127.0.0.1:9")  # nginx looks names up as it starts
+    objects = rendered("gdi-node/ci/nginx.yaml", *local)
+    pod = gateway_pod(objects)
+    (first,), (gateway, nginx) = pod["initContainers"], pod["containers"]
+    assert (gateway["name"], nginx["name"], nginx["ports"]) == (
+        "gateway",
+        "nginx",
+        [{"name": "data", "containerPort": 8083}],
+    )
+    mounts = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in (first, gateway, nginx)}
+    assert mounts["nginx"] == {"nginx", "nginx-main"}, "it has no key of the node's, but for the door's secret"
+    assert mounts["nginx-config"] == {"nginx", "door", "policy", "datasets"} and "door" in mounts["gateway"]
+    volume = next(v for v in pod["volumes"] if v["name"] == "nginx")
+    assert volume["emptyDir"]["medium"] == "Memory", "the secret lies on no disk"
+    service = named(objects, "Service", "node-a-gateway-internal")["spec"]["ports"]
+    assert [(p["name"], p["targetPort"]) for p in service] == [("internal", "data"), ("operators", "internal")]
+    allowed = named(objects, "NetworkPolicy", "node-a-gateway")["spec"]["ingress"]
+    workers = [r["ports"] for r in allowed if "node-a-tasks" in str(r["from"])]
+    assert workers == [[{"protocol": "TCP", "port": "data"}]], "the TES's workers reach nginx alone"
+
+    for name, text in (("door/secret", "s" * 64), ("policy/policy.yaml", "{}"), ("datasets/none", "")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    environment = {one["name"]: one["value"].replace("/etc/gdi", str(tmp_path)) for one in first["env"]}
+    made = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "node_gateway.main",
+            *(a.replace("/run/gdi-nginx", str(tmp_path)) for a in first["args"]),
+        ],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0 and not made.stdout, made.stderr
+    written = tmp_path / "gateway.conf"
+    assert written.stat().st_mode & 0o077 == 0 and "server 127.0.0.1:8081;" in written.read_text()
+    main = named(objects, "ConfigMap", "node-a-gateway-nginx")["data"]["nginx.conf"]
+    (tmp_path / "nginx.conf").write_text(main.replace("/run/gdi-nginx", str(tmp_path)))
+    tried = subprocess.run(
+        [program("nginx-light"), "-t", "-e", "/dev/stderr", "-c", tmp_path / "nginx.conf"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tried.returncode == 0, tried.stderr
+
+
+def test_nginx_and_mtls_of_the_internal_listener_exclude_each_other() -> None:
+    done = template("gdi-node/ci/nginx.yaml", "--set", "gateway.internalTls.serverSecret=tls")
+    assert done.returncode and "set one of the two" in done.stderr

@@ -51,6 +51,8 @@ longer name gives way to six letters of its digest, so that two releases never s
 {{- $scheme := empty .Values.gateway.internalTls.serverSecret | ternary "http" "https" -}}
 {{ $scheme }}://{{ include "node.gatewayName" . }}-internal.{{ .Release.Namespace }}.svc:8081
 {{- end -}}
+{{/* The port of the gateway's pod that the TES reads from: nginx's, where it stands before the bytes. */}}
+{{- define "node.dataPort" -}}{{ ternary "data" "internal" .Values.gateway.nginx.enabled }}{{- end -}}
 {{/* A value as text: Helm reads every number as a float, and would print 1000000 as 1e+06. */}}
 {{- define "node.text" -}}{{ ternary . (toJson .) (kindIs "string" .) | quote }}{{- end -}}
 {{/* A volume of keys of a Secret, {file: key}. 288 is 0440: root's, readable by the pod's group. */}}
@@ -140,6 +142,9 @@ capabilities: {drop: [ALL]}
 - {name: NODE_GATEWAY_INTERNAL_PORT, value: "8081"}
 - {name: NODE_GATEWAY_OPERATIONS_HOST, value: {{ $g.listen | quote }}}
 - {name: NODE_GATEWAY_OPERATIONS_PORT, value: "8082"}
+{{- if $g.nginx.enabled }}
+- {name: NODE_GATEWAY_DOOR_SECRET_FILE, value: /etc/gdi/door/secret}
+{{- end }}
 {{- if $g.internalTls.serverSecret }}
 - {name: NODE_GATEWAY_INTERNAL_TLS_CERT_FILE, value: /etc/gdi/internal-tls/tls.crt}
 - {name: NODE_GATEWAY_INTERNAL_TLS_KEY_FILE, value: /etc/gdi/internal-tls/tls.key}
