@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -24,13 +25,15 @@ from node_gateway.downloads import (
     nothing,
 )
 from node_gateway.keys import PublicKey
-from node_gateway.listed_files import Files, Listed, http_date, why_another
+from node_gateway.listed_files import Files, Listed, http_date, sealed, why_another
 from node_gateway.resumption import Again, rest, resumed
+from node_gateway.sections import LEAD, SEALED_SEGMENT, Lead, Selection, body, header_with, selected
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
 MAX_LISTING = 64 * 1024 * 1024
 NOT_BY_ID = (400, 404, 405, 501)  # what an archive answers that has no Crypt4GH by a file's id
 Fresh = Callable[[], Awaitable[str]]
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 class SdaClient:
@@ -92,6 +95,72 @@ class SdaClient:
                 download.chunks = resumed(download.chunks, download.header_length, again)
         return download
 
+    async def open_section(
+        self,
+        file: SdaUrl,
+        listed: Listed,
+        files: Files,
+        token: str,
+        ranges: Sequence[tuple[int, int]],
+        fresh: Fresh,
+    ) -> Download:
+        """As `open`, of the file only these ranges (bytes of the decrypted file), which an edit list cuts out of the
+        segments that are fetched. Of an archive that gives no ranges, all is read, and the section passed on.
+        SdaRefusal, also where the header has more than one packet, of which one may be an edit list.
+        """
+        selection = Selection.of(ranges)
+        lead = await self._lead(file, listed, files, token)
+        try:
+            header = header_with(lead.header, selection.edits, self._key.raw)
+            if header is None:
+                raise SdaRefusal(
+                    "ArchiveError",
+                    f"{file} has more than one header packet, so perhaps an edit list: of such a file no section can be"
+                    " had. The node's operator leaves its index out of the descriptor.",
+                )
+        except BaseException:
+            await lead.answer.aclose()
+            raise
+
+        async def fetch(start: int, end: int) -> httpx.Response | None:
+            headers = self._headers(await fresh()) | {"Range": f"bytes={start + lead.before}-{end + lead.before - 1}"}
+            answer = await self._stream("GET", lead.path, headers | lead.condition)
+            return await rest(answer, start + lead.before, lead.before + lead.size, lead.etag, end + lead.before)
+
+        length = len(header) + sum(end - start for start, end in selection.spans(lead.size))
+        parts = body(selection, lead, fetch) if lead.others is None else selected(selection, lead.size, lead.others)
+        return Download({"content-length": str(length)}, joined(header, parts), lead.answer, len(header), 2)
+
+    async def _lead(self, file: SdaUrl, listed: Listed, files: Files, token: str) -> Lead:
+        """Header and first segment, and how the others are had. SdaRefusal."""
+        download = await self._open(file, listed, files, token, "GET", {"Range": f"bytes=0-{LEAD - 1}"})
+        try:
+            if listed.size <= 0:
+                raise SdaRefusal("ArchiveError", f"The archive does not say how large {file} is.")
+            part, chunks = download.answer.status_code == 206, download.chunks
+            start, size = b"", sealed(listed.size)
+            async for chunk in chunks:
+                start += chunk
+                if not part and header_length(start) is not None:
+                    break
+            before, etag = header_length(start), download.headers.get("etag", "")
+            if before is None or before > len(start) or (part and len(start) != min(LEAD, before + size)):
+                raise SdaRefusal("Truncated", f"The beginning of {file} did not come whole.")
+        except httpx.HTTPError:
+            await download.close()
+            raise SdaRefusal("Truncated", f"The archive's answer for {file} broke off at its beginning.") from None
+        except BaseException:
+            await download.close()
+            raise
+        if not part:
+            return Lead(start[:before], b"", size, "", before, "", {}, download.answer, joined(start[before:], chunks))
+        await download.close()
+        path = download.answer.url.raw_path.decode("ascii").removeprefix(self._below)
+        first = start[before : before + SEALED_SEGMENT]
+        first = first if len(first) in (SEALED_SEGMENT, size) else b""
+        condition = {"If-Range": etag} if etag.startswith('"') else {}
+        return Lead(start[:before], first, size, path, before, etag, condition, download.answer)
+
     def _again(self, download: Download, fresh: Fresh) -> Again | None:
         """How the rest of a download is had; None where nothing tells its place."""
         length, etag = download.headers.get("content-length", ""), download.headers.get("etag", "")
@@ -108,15 +177,18 @@ class SdaClient:
     async def _stream(self, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
         return await self._http.send(self._http.build_request(method, path, headers=headers), stream=True)
 
-    async def _open(self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str) -> Download:
+    async def _open(
+        self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str, more: Mapping[str, str] = NO_MORE
+    ) -> Download:
+        """`more`: headers of the request, such as a range."""
         if listed.id:
-            answer = await self._ask(f"/files/{quote_part(listed.id)}", token, method)
+            answer = await self._ask(f"/files/{quote_part(listed.id)}", token, method, more)
             if answer.status_code not in NOT_BY_ID:
                 return await self._closing(answer, file, listed, token, method)
             await answer.aclose()
         another = files.may_be_another(listed)
         try:
-            answer = await self._ask(self._path(file), token, method)
+            answer = await self._ask(self._path(file), token, method, more)
             download = await self._closing(answer, file, listed, token, method)
         except SdaRefusal as refused:
             if another and refused.error_class == "NotFound":
@@ -134,9 +206,9 @@ class SdaClient:
             )
         return download
 
-    async def _ask(self, path: str, token: str, method: str) -> httpx.Response:
+    async def _ask(self, path: str, token: str, method: str, more: Mapping[str, str] = NO_MORE) -> httpx.Response:
         try:
-            return await self._stream(method, path, self._headers(token))
+            return await self._stream(method, path, {**self._headers(token), **more})
         except httpx.HTTPError as error:
             raise SdaRefusal("ArchiveError", f"The archive does not answer ({type(error).__name__}).") from None
 
@@ -154,9 +226,11 @@ class SdaClient:
     async def _opened(self, answer: httpx.Response, file: SdaUrl, token: str, method: str) -> Download:
         if answer.status_code in (400, 401, 403, 404):
             raise await self._why(file, answer.status_code, token)
-        if answer.status_code != 200:
+        if answer.status_code not in (200, 206 if "range" in answer.request.headers else 200):
             raise SdaRefusal(*await denial_of(answer, file))
         headers = {k: answer.headers[k] for k in self.passed_headers if k in answer.headers}
+        if answer.status_code == 206:  # of the whole file, for whoever holds it against the listing
+            headers["content-length"] = answer.headers.get("content-range", "").rpartition("/")[2]
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise SdaRefusal(
                 "ArchiveError",

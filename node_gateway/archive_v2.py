@@ -6,16 +6,20 @@ open (403), and its ETag is of the re-encrypted file, so it tells nothing of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
 from gdi.contracts.urls import SdaUrl
-from node_gateway.archive import MAX_LISTING, Fresh, SdaClient, quote_part
-from node_gateway.downloads import Download, SdaRefusal
-from node_gateway.listed_files import Files, Listed
+from gdi.funnel.crypt4gh import MAX_HEADER
+from gdi.kit.bounded_read import afirst
+from node_gateway.archive import MAX_LISTING, NO_MORE, Fresh, SdaClient, quote_part
+from node_gateway.downloads import Download, SdaRefusal, header_length
+from node_gateway.listed_files import Files, Listed, sealed
 from node_gateway.redaction import redact
 from node_gateway.resumption import Again, rest
+from node_gateway.sections import Lead
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, fetch
 
 PAGE = 1000
@@ -45,9 +49,25 @@ class SdaV2Client(SdaClient):
         except (httpx.HTTPError, TooLarge):
             return False
 
-    async def _open(self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str) -> Download:
-        answer = await self._ask(f"/files/{quote_part(listed.id)}", token, method)
+    async def _open(
+        self, file: SdaUrl, listed: Listed, files: Files, token: str, method: str, more: Mapping[str, str] = NO_MORE
+    ) -> Download:
+        answer = await self._ask(f"/files/{quote_part(listed.id)}", token, method, more)
         return await self._closing(answer, file, listed, token, method)
+
+    async def _lead(self, file: SdaUrl, listed: Listed, files: Files, token: str) -> Lead:
+        """The header by itself, the segments by their own endpoint."""
+        path = f"/files/{quote_part(listed.id)}"
+        download = await self._opened(await self._ask(f"{path}/header", token, "GET"), file, token, "GET")
+        try:
+            header = await afirst(download.chunks, MAX_HEADER)
+        except httpx.HTTPError:
+            header = b""
+        finally:
+            await download.close()
+        if listed.size <= 0 or not header or len(header) != header_length(header):
+            raise SdaRefusal("Truncated", f"The header of {file} did not come whole.")
+        return Lead(header, b"", sealed(listed.size), f"{path}/content", 0, "", {}, download.answer)
 
     def _again(self, download: Download, fresh: Fresh) -> Again | None:
         """By the segments' own endpoint, whose bytes are the same for every reader."""

@@ -162,6 +162,7 @@ class Gateway:
             policy,
             lambda: own_token(settings.archive_token_file),
             FileContents(database),
+            workspace,
         )
         own_tasks = OwnTasks(policy, store, tes, broker, audit, workspace, tes_key)
         person_lists = PersonLists(

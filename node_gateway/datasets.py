@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from gdi.contracts.gateway_api import Datasets
 from gdi.contracts.ids import dataset_of_name
+from gdi.contracts.sections import Section
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
@@ -65,6 +66,8 @@ def router(gateway: Gateway) -> APIRouter:
 
 def _of_run(caller: Caller, name: str, path: str) -> SdaUrl:
     file = sda_file(str(SdaUrl(name, path)))
+    section = Section.of(file)
+    file = file if section is None else section.file
     dataset = file.dataset
     if dataset not in caller.datasets:
         detail = f"The dataset {dataset} is not one of this run's datasets at this node."

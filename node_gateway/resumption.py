@@ -53,12 +53,16 @@ async def resumed(chunks: AsyncIterator[bytes], header_length: int | None, again
             await answer.aclose()
 
 
-async def rest(answer: httpx.Response, start: int, total: int, etag: str = "") -> httpx.Response | None:
-    """The open answer where it is `total` bytes from `start` on (of this ETag); else None, and it is closed."""
+async def rest(
+    answer: httpx.Response, start: int, total: int, etag: str = "", end: int | None = None
+) -> httpx.Response | None:
+    """The open answer where it is bytes from `start` to `end` (None: all that follow) of `total` (of this ETag); else
+    None, and it is closed.
+    """
     found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     numbers = found.groups() if found else ()
     same = not etag or answer.headers.get("etag", etag) == etag
-    whole = answer.status_code == 206 and numbers == (str(start), str(total - 1), str(total))
+    whole = answer.status_code == 206 and numbers == (str(start), str((end or total) - 1), str(total))
     if whole and same and "content-encoding" not in answer.headers:
         return answer
     await answer.aclose()

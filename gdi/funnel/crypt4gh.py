@@ -154,15 +154,10 @@ class Plainest:
     """A new file for `key`: one packet, one data key, full segments."""
 
     def __init__(self, key: Key) -> None:
-        data_key, writer = os.urandom(32), Key(X25519PrivateKey.generate())
+        data_key = os.urandom(32)
         self._cipher = ChaCha20Poly1305(data_key)
         self._buffer = bytearray()
-        shared = writer.shared(key.public, reader=key.public, writer=writer.public)
-        nonce = os.urandom(NONCE)
-        packet = ChaCha20Poly1305(shared).encrypt(nonce, bytes(8) + data_key, None)
-        content = bytes(4) + writer.public + nonce + packet
-        head = MAGIC + (1).to_bytes(4, "little") + (1).to_bytes(4, "little")
-        self.header = head + (len(content) + 4).to_bytes(4, "little") + content
+        self.header = header_of([_sealed_packet(bytes(8) + data_key, key.public)])
 
     def seal(self, plain: bytes) -> Iterator[bytes]:
         """The segments that are full by now."""
@@ -180,6 +175,24 @@ class Plainest:
         sealed = nonce + self._cipher.encrypt(nonce, bytes(self._buffer[:count]), None)
         del self._buffer[:count]
         return sealed
+
+
+def header_of(found: Sequence[bytes]) -> bytes:
+    """A header of these packets, each without its length."""
+    lengths = ((len(packet) + 4).to_bytes(4, "little") + packet for packet in found)
+    return MAGIC + (1).to_bytes(4, "little") + len(found).to_bytes(4, "little") + b"".join(lengths)
+
+
+def edit_list(lengths: Sequence[int], reader: bytes) -> bytes:
+    """A packet for the public key `reader`: bytes left out and kept, in turns. It needs no data key."""
+    numbers = b"".join(length.to_bytes(8, "little") for length in lengths)
+    return _sealed_packet(EDIT_LIST.to_bytes(4, "little") + len(lengths).to_bytes(4, "little") + numbers, reader)
+
+
+def _sealed_packet(content: bytes, reader: bytes) -> bytes:
+    writer, nonce = Key(X25519PrivateKey.generate()), os.urandom(NONCE)
+    shared = writer.shared(reader, reader=reader, writer=writer.public)
+    return bytes(4) + writer.public + nonce + ChaCha20Poly1305(shared).encrypt(nonce, content, None)
 
 
 def _open_packet(packet: bytes, key: Key) -> bytes:

@@ -8,9 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 
 import httpx
+from pydantic import ValidationError
 
+from gdi.contracts.sections import MAX_PLAN, Section, SectionPlan, UnreadablePlan
 from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import HtsgetUrl, SdaUrl
 from gdi.kit.problem import ProblemError
@@ -27,6 +30,7 @@ from node_gateway.policy import PolicyFile
 from node_gateway.redaction import CAPABILITY_PREFIX
 from node_gateway.tasks.answer import Denial
 from node_gateway.tasks.store import OWN_RUN, Known, TaskStore
+from node_gateway.workspace.bucket import Bucket
 
 ACTOR = "tes"
 ArchiveUrl = SdaUrl | HtsgetUrl
@@ -62,6 +66,7 @@ class Data:
     policy: PolicyFile
     own_token: Callable[[], str]  # of the node's own account at the archive; ProblemError 409 where it has none
     contents: FileContents
+    workspace: Bucket
 
     async def open(self, file: SdaUrl, *, capability: str, public_key: str, method: str) -> tuple[Known, Download]:
         """Denied where the capability does not serve for this file, this key and now, or the data cannot be had."""
@@ -70,11 +75,16 @@ class Data:
             if (file.dataset, file.path) not in known.inputs:
                 raise Denied(403, "AccessDenied", f"The capability is for other files than {file}.")
             token = await self.token(known, file.dataset, public_key)
-            listed, files = await self.listings.with_others(known.run, file, token)
+            section = Section.of(file)
+            whole = file if section is None else section.file
+            listed, files = await self.listings.with_others(known.run, whole, token)
             await self.contents.note(file.dataset, listed)
-            download = await self.archive.open(
-                file, listed, files, token, method, lambda: self.token(known, file.dataset, None)
-            )
+            fresh = lambda: self.token(known, file.dataset, None)  # noqa: E731
+            if section is None or method != "GET":
+                download = await self.archive.open(whole, listed, files, token, method, fresh)
+            else:
+                ranges = await self._ranges(known.run, section, listed.size)
+                download = await self.archive.open_section(whole, listed, files, token, ranges, fresh)
         try:  # in the audit before the first byte leaves
             what = f"{method} {file} ({download.headers.get('content-length', 'unknown')} bytes)"
             await self.read(known, file, what)
@@ -82,6 +92,26 @@ class Data:
             await download.close()
             raise
         return known, download
+
+    async def _ranges(self, run: str, section: Section, size: int) -> list[tuple[int, int]]:
+        """What a task of the run wrote that the section is. Denied."""
+        plan, content = section.plan_file(run), BytesIO()
+        try:
+            await self.workspace.download(f"{plan.run}/{plan.path}", content, MAX_PLAN)
+            if content.tell() >= MAX_PLAN:
+                raise Denied(400, "InvalidRequest", f"{plan.path} has more than {MAX_PLAN} bytes.")
+            ranges = SectionPlan.model_validate_json(content.getvalue()).ranges(section.number, size)
+        except ProblemError as error:
+            kind: DenialClass = "NotFound" if error.problem.status == 404 else "Unavailable"
+            raise Denied(STATUS[kind], kind, f"{plan.path}: {error.problem.detail}") from None
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise Denied(400, "InvalidRequest", f"{plan.path} is no plan of sections ({where}).") from None
+        except UnreadablePlan as error:
+            raise Denied(400, "InvalidRequest", f"{plan.path}: {error}.") from None
+        if not ranges:
+            raise Denied(400, "InvalidRequest", f"{plan.path}: section {section.number} is empty.")
+        return ranges
 
     async def known(self, file: ArchiveUrl, capability: str) -> Known:
         """The task that a capability is for. Denied, and the audit has it."""

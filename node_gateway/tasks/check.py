@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from tes.models import Executor, Input, Resources, Task
 
+from gdi.contracts.sections import Section
 from gdi.contracts.tes import tags_of
-from gdi.contracts.urls import HtsgetUrl, SdaUrl, WorkspaceUrl
+from gdi.contracts.urls import OWN, HtsgetUrl, SdaUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.locations import check_container_path, htsget_file, refused, sda_file, workspace_file
@@ -166,4 +167,6 @@ def _check_input(given: Input, caller: Caller, slices: bool) -> tuple[SdaUrl | H
             raise refused(url, "what htsget gives is a file")
     elif given.type != "FILE" or not file.path.endswith(".c4gh"):
         raise refused(url, "archive inputs are single Crypt4GH files, named ….c4gh")
+    elif file.path.split("/")[0] == OWN and Section.of(file) is None:
+        raise refused(url, f"below {OWN}/ there are sections only: {OWN}/sections/PLAN/NUMBER/path")
     return file, None

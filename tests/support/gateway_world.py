@@ -263,6 +263,8 @@ class FakeSda:
         self.extra: list[dict[str, Any]] = []  # entries of the listing beside the files
         self.listed = True  # an old SDA answers 200 with XML where this dataset is not open
         self.old = False
+        self.ranges = False  # of a file, where they are asked for
+        self.given = 0  # bytes of files
         self.requests: list[dict[str, str]] = []
         app = FastAPI()
         self.server = Server(app)
@@ -330,16 +332,21 @@ class FakeSda:
                 return Response("<html>sorry</html>", media_type="text/html")
             if mode == "unavailable":
                 return PlainTextResponse("archive unavailable", 503)
+            asked = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", request.headers.get("range", ""))
+            if asked and (self.ranges or mode == "cuts"):
+                start, end = int(asked[1]), min(int(asked[2] or len(body)) + 1, len(body))
+                headers |= {"Content-Length": str(end - start), "Content-Range": f"bytes {start}-{end - 1}/{len(body)}"}
+                part = body[start:end]
+                status = 206
+            else:
+                part, status = body, 200
+            self.given += len(part)
             if mode == "cuts":  # each answer ends after a megabyte; the rest is had by range
-                start = int(request.headers.get("range", "bytes=0-")[6:-1])
-                more = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
-                headers |= {"Content-Length": str(len(body) - start), **more}
-                part = [body[start : start + 1_000_000]]
-                return StreamingResponse(iter(part), 206 if start else 200, headers=headers)
+                return StreamingResponse(iter([part[:1_000_000]]), status, headers=headers)
             if mode == "cut":
                 half = [body[: len(body) // 2]]
                 return StreamingResponse(iter(half), headers=headers)  # fewer bytes than said: the connection breaks
-            return Response(body, headers=headers)
+            return Response(part, status, headers=headers)
 
 
 class S3:
