@@ -9,7 +9,8 @@ from email.utils import formatdate
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gdi.contracts.gateway_api import Datasets
+from gdi.contracts.descriptor import Descriptor
+from gdi.contracts.gateway_api import Datasets, Described
 from gdi.contracts.ids import dataset_of_name
 from gdi.contracts.sections import Section
 from gdi.contracts.urls import SdaUrl
@@ -26,7 +27,9 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get("/datasets")
     async def datasets(request: Request) -> Datasets:
         caller = await gateway.auth.caller(request, "workspace")
-        return Datasets(datasets=sorted(caller.datasets))
+        found = {dataset: gateway.policy.datasets.of(dataset) for dataset in sorted(caller.datasets)}
+        described = {dataset: _described(one) for dataset, one in found.items() if one is not None}
+        return Datasets(datasets=list(found), described=described)
 
     @routes.head("/datasets/{name}/{path:path}")
     async def head(request: Request, name: str, path: str) -> Response:
@@ -62,6 +65,11 @@ def router(gateway: Gateway) -> APIRouter:
         return Response(headers=headers)
 
     return routes
+
+
+def _described(found: Descriptor) -> Described:
+    samples = found.samples.file if found.samples else None
+    return Described(assembly=found.assembly, absent=found.absent, files=list(found.files), samples=samples)
 
 
 def _of_run(caller: Caller, name: str, path: str) -> SdaUrl:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from gdi.contracts.cohorts import CohortChoice
+from gdi.contracts.descriptor import Assembly, DataFile
 from gdi.contracts.ids import DatasetId, Digest, KindName, ReleaseName, RunId, Sha256, WorkflowName
 from gdi.contracts.workflow import RelativePath
 from gdi.kit.models import Strict
@@ -98,7 +99,19 @@ class WorkspaceListing(BaseModel):
     next_page_token: str = ""
 
 
+class Described(BaseModel):
+    """What Snakefiles see as `config["described"][dataset]`."""
+
+    assembly: Assembly
+    absent: Literal["reference", "unknown"] = "unknown"
+    files: list[DataFile] = Field(default_factory=list, max_length=100_000)
+    samples: RelativePath | None = None
+
+
 class Datasets(BaseModel):
-    """`GET /datasets`: those of the run at this node."""
+    """`GET /datasets`: those of the run at this node, and of each what its descriptor says that an analysis needs to
+    know before it reads (`{}` from gateways before version 0.3).
+    """
 
     datasets: list[DatasetId]
+    described: dict[DatasetId, Described] = Field(default_factory=dict)

@@ -4,7 +4,9 @@ secret.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field, JsonValue
@@ -13,6 +15,7 @@ from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, Workflo
 from gdi.kit.models import Frozen, Strict, load_model
 
 Url = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$", max_length=300)]
+NOTHING: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 class RunFileError(Exception):
@@ -65,12 +68,15 @@ class RunFile(RunPart):
             values["gateway_url"] = gateway_url
         return cls(**values, pod=pod, broker_url=broker_url, relays=relays or [])
 
-    def config(self) -> dict[str, JsonValue]:
-        """What Snakefiles see as `config`; the platform's three names win over parameters of the same name. Datasets by
-        their names: `sda://{dataset}/file` and `count/{dataset}.json` are then one part each.
+    def config(self, described: Mapping[str, JsonValue] = NOTHING) -> dict[str, JsonValue]:
+        """What Snakefiles see as `config`; the platform's four names win over parameters of the same name. Datasets by
+        their names: `sda://{dataset}/file` and `count/{dataset}.json` are then one part each. `described`: by the
+        dataset's id.
         """
         datasets = [dataset_name(dataset) for dataset in self.datasets]
-        return {**self.parameters, "datasets": list[JsonValue](datasets), "node": self.node, "run": self.run}
+        own: dict[str, JsonValue] = {"datasets": list[JsonValue](datasets), "node": self.node, "run": self.run}
+        own["described"] = {dataset_name(dataset): value for dataset, value in described.items()}
+        return {**self.parameters, **own}
 
 
 def load(path: Path) -> RunFile:

@@ -46,6 +46,15 @@ def _lines(vcf: Path) -> Iterator[str]:
         raise CohortError(f"{vcf} cannot be read as a VCF: {error}") from None
 
 
+def index(vcf: Path) -> Path | None:
+    """The tabix index that is made beside a bgzipped VCF; None where its lines are not in order."""
+    try:
+        pysam.tabix_index(str(vcf), preset="vcf", force=True)
+    except OSError:
+        return None
+    return vcf.with_name(f"{vcf.name}.tbi")
+
+
 def split(vcf: Path, outputs: list[Path]) -> list[int]:
     """Writes every n-th sample to one of `outputs` (bgzipped VCF), all sites to each. The numbers of samples;
     CohortError where it cannot be split.

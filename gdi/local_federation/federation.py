@@ -112,6 +112,9 @@ class Federation:
             cohort.split(self.vcf, list(parts.values()))
             for n, part in parts.items():
                 provision.add(self.archive(n), self.layout.dataset(n), INPUT, part)
+                if index := cohort.index(part):
+                    provision.add(self.archive(n), self.layout.dataset(n), node.INDEX, index)
+                    index.unlink()
                 part.unlink()
             self._fill_sample_tables()
         self.seconds["cohort split and encrypted"] = time.monotonic() - started

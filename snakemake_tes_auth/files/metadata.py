@@ -16,7 +16,7 @@ import httpx
 from pydantic import ValidationError
 from tes.models import Task
 
-from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
+from gdi.contracts.gateway_api import Datasets, StoredFile, WorkspaceListing
 from gdi.contracts.urls import HtsgetUrl, SdaUrl, StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
@@ -300,6 +300,14 @@ class FileMetadata:
             raise
         self._inputs[query] = (time.monotonic(), answer)
         return answer
+
+    async def described(self) -> Datasets:
+        """The run's datasets as the node's operator describes them."""
+        answer = await self._call("GET", "/datasets")
+        try:
+            return Datasets.model_validate_json(answer.content)
+        except ValidationError:
+            raise ProblemError(502, "bad-answer", f"{self._name} answered GET /datasets with something else.") from None
 
     async def _head(self, path: str) -> FileInfo | None:
         try:

@@ -13,7 +13,10 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts import run_file
@@ -21,6 +24,7 @@ from gdi.contracts.events import Event
 from gdi.contracts.workflow import CatalogueError
 from gdi.contracts.workflow_files import digest_of
 from gdi.kit.bearer import token_file
+from gdi.kit.problem import ProblemError
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
 from snakemake_tes_auth.events.events import EventPump
 from snakemake_tes_auth.events.follower import Complaints, LogFollower
@@ -28,7 +32,8 @@ from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.outcome import Outcome, OutcomeFile
 from snakemake_tes_auth.pod.command import arguments, environment
 from snakemake_tes_auth.pod.shutdown import Shutdown
-from snakemake_tes_auth.retry import AGAIN
+from snakemake_tes_auth.retry import AGAIN, Away, Refusal
+from snakemake_tes_auth.session import session
 
 log = logging.getLogger("snakemake_tes_auth.pod")
 SUCCESS, FAILED, REFUSED = 0, 1, 2
@@ -75,7 +80,14 @@ class SnakemakePod:
 
     async def _snakemake(self, pump: EventPump) -> int:
         """Runs Snakemake to its end and says how it went, as an event and an exit code."""
-        events = self._prepare()
+        try:
+            events = self._prepare(await asyncio.to_thread(self._described))
+        except Away as error:
+            pump.put({"kind": "note", "message": f"paused: {error}"})
+            return AGAIN
+        except (Refusal, ProblemError) as error:
+            pump.put({"kind": "node", "state": "failed", "message": str(error)})
+            return REFUSED
         with contextlib.suppress(OSError):
             if (found := digest_of(self.folders.workflow)) != self.run.digest:
                 message = (
@@ -106,11 +118,18 @@ class SnakemakePod:
             await asyncio.wait_for(listening, 5)
         return self._judge(pump, wish, tail.last_note or complaints.best)
 
-    def _prepare(self) -> Path:
+    def _described(self) -> dict[str, JsonValue]:
+        """What the node's operator says of the run's datasets. Away, Refusal."""
+        dealings = session(self.folders.run_file)
+        assert dealings.metadata is not None
+        found = dealings.ask(dealings.metadata.described()).described
+        return {dataset: one.model_dump(mode="json", exclude_none=True) for dataset, one in found.items()}
+
+    def _prepare(self, described: Mapping[str, JsonValue]) -> Path:
         state = self.folders.state
         (state / "tmp").mkdir(parents=True, exist_ok=True)
         self.outcome.clear()
-        (state / "config.json").write_text(json.dumps(self.run.config()))
+        (state / "config.json").write_text(json.dumps(self.run.config(described)))
         events = state / f"events-{self.run.pod}.jsonl"
         events.unlink(missing_ok=True)
         return events

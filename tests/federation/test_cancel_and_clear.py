@@ -121,4 +121,5 @@ def goes_on(
     answer = driver.answer(run, pooled)
     assert answer.exact >= 100 and not answer.wrong
     rules = {t["task_id"]: t["state"] for t in driver.instances(run) if t["task_id"].startswith("rules.")}
-    assert rules == dict.fromkeys(("rules.validate", "rules.regions", "rules.count", "rules.gather"), "success")
+    made = ("rules.sections", "rules.validate", "rules.regions", "rules.count", "rules.gather")
+    assert rules == dict.fromkeys(made, "success")

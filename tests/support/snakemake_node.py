@@ -32,8 +32,10 @@ from starlette.routing import Route
 
 from gdi.contracts.events import EventBatch
 from gdi.contracts.gateway_api import StoredFile, WorkspaceListing
+from gdi.contracts.sections import Section, SectionPlan
 from gdi.contracts.tes import LIVE, from_json
 from gdi.contracts.tokens import Token, TokenRequest
+from gdi.contracts.urls import SdaUrl
 from tests.support.problems import problem
 
 TES = "/ga4gh/tes/v1"
@@ -66,6 +68,7 @@ class Node:
         self.away = False
         self.broker_away = False
         self.revoked: set[str] = set()
+        self.described: dict[str, Any] = {}
         self.system_errors: dict[str, int] = {}  # rule -> how many of its tasks end as SYSTEM_ERROR first
         self.denied: dict[str, str] = {}  # rule -> dataset that its tasks may not read any more
         self.lies: set[str] = set()  # rules whose tasks are COMPLETE without having stored anything
@@ -93,6 +96,7 @@ class Node:
                 Route("/workspace/{run}/.gdi/sources/{sha256}", self._source, methods=["PUT"]),
                 Route("/workspace/{run}/.gdi/sources/{sha256}", self._source, methods=["PUT"]),
                 Route("/workspace/{run}/{path:path}", self._workspace, methods=["HEAD", "DELETE"]),
+                Route("/datasets", self._described, methods=["GET"]),
                 Route("/datasets/{dataset}/{path:path}", self._dataset, methods=["HEAD"]),
             ]
         )
@@ -220,7 +224,7 @@ class Node:
                 if "content" in item:
                     target.write_text(self._moved(task, place, item["content"]))
                 else:
-                    shutil.copyfile(self._file(item["url"]), target)
+                    target.write_bytes(self._content(item["url"]))
         except OSError:
             task.update(state="SYSTEM_ERROR", logs=[{"logs": []}])
             return
@@ -356,11 +360,24 @@ class Node:
         place.write_bytes(data)
         return Response(status_code=204)
 
+    def _content(self, url: str) -> bytes:
+        """Of a section what the gateway and the TES make of it together."""
+        section = Section.of(SdaUrl.parse(url)) if url.startswith("sda://") else None
+        if section is None:
+            return self._file(url).read_bytes()
+        plan = SectionPlan.model_validate_json(self._file(str(section.plan_file(self.run))).read_bytes())
+        whole = self._file(str(section.file)).read_bytes()
+        return b"".join(whole[start:end] for start, end in plan.ranges(section.number, len(whole)))
+
+    async def _described(self, request: Request) -> Response:
+        return JSONResponse({"datasets": sorted(self.datasets), "described": self.described})
+
     async def _dataset(self, request: Request) -> Response:
         dataset = request.path_params["dataset"]
         if dataset not in self.datasets:
             return problem(403, "dataset-not-granted", f"{dataset} is not a dataset of this run")
-        path = self.archive / dataset / request.path_params["path"]
+        section = Section.of(SdaUrl(dataset, request.path_params["path"]))
+        path = self.archive / dataset / (section.file.path if section else request.path_params["path"])
         return self._stat(path) if path.is_file() else problem(404, "not-found", "no such file")
 
     @staticmethod

@@ -24,6 +24,7 @@ from gdi.kit.tls import authorities
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import core, s3
 from gdi.local_federation.phenotypes import BINS, LEVELS
+from gdi.local_federation.sda.archive import folder_of
 from gdi.local_federation.supervisor import ServiceSpec, http_ok, listening
 from gdi.local_federation.tes import funnel
 from gdi.releases.registry import kinds
@@ -32,6 +33,7 @@ from gdi.runner.sandbox.docker import DriverImage
 
 logging.getLogger("crypt4gh").setLevel(logging.CRITICAL)  # at DEBUG it logs keys
 TES_USER = "gateway"
+INDEX = "cohort.vcf.gz.tbi.c4gh"
 TASK_IMAGE = "gdi-task:1"
 TASK_PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
@@ -102,7 +104,9 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
         described = file.parent / "datasets" / f"{dataset_name(dataset)}.yaml"
         described.parent.mkdir(exist_ok=True)
         if not described.exists():
-            described.write_text(yaml.safe_dump(descriptor(dataset), sort_keys=False))
+            archive = layout.folder("nodes", node, "sda") / "archive" / folder_of(dataset)
+            indexed = (archive / INDEX).exists()
+            described.write_text(yaml.safe_dump(descriptor(dataset, indexed=indexed), sort_keys=False))
     return file
 
 
@@ -120,7 +124,7 @@ DERIVED: dict[str, tuple[float, ...]] = {
 }
 
 
-def descriptor(dataset: str) -> dict[str, object]:
+def descriptor(dataset: str, *, indexed: bool = False) -> dict[str, object]:
     """What the demo's operator says of a dataset: a part of the 1000 Genomes' phase 1 (GRCh37)."""
     return {
         "dataset": dataset,
@@ -129,7 +133,7 @@ def descriptor(dataset: str) -> dict[str, object]:
         "absent": "reference",
         "identifiers": "one-per-person",
         "disjoint": True,
-        "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf"}],
+        "files": [{"path": "cohort.vcf.gz.c4gh", "format": "vcf", **({"index": INDEX} if indexed else {})}],
         "samples": samples(),
         "derived": derived(),
         "kinds": sorted(kinds()),

@@ -84,7 +84,7 @@ def test_the_tes_gets_exactly_these_bytes(world: World, ranges: list[list[int | 
     assert int(answer.headers["content-length"]) == len(answer.content) and "etag" not in answer.headers
     if by_range:
         assert world.sda.given <= len(expected) + (2 * len(ranges) + 2) * SEALED, "segments beside it at most"
-    assert [e["what"] for e in world.audit(run.id) if e["action"] == "read"][0].startswith(f"GET {section(1)}")
+    assert next(e["what"] for e in world.audit(run.id) if e["action"] == "read").startswith(f"GET {section(1)}")
 
 
 def test_a_break_within_a_section_is_gone_on_with(world: World) -> None:
@@ -143,3 +143,17 @@ def test_the_same_of_what_snakemake_asks_and_tasks_may_name(world: World) -> Non
     for wrong in (".gdi/x.c4gh", ".gdi/sections/a/cohort.vcf.gz.c4gh", ".gdi/sections/a/b/cohort.vcf.gz.c4gh"):
         task = run.task(inputs=[{"url": f"sda://DS-A/{wrong}", "path": "/gdi/work/in"}])
         assert slug(run.call("POST", "/ga4gh/tes/v1/tasks", json=task)) == "forbidden-location"
+
+
+def test_a_run_learns_what_its_nodes_operator_says_of_files(world: World) -> None:
+    one = {"path": "chr1.vcf.gz.c4gh", "format": "vcf", "index": "chr1.vcf.gz.tbi.c4gh", "regions": ["1"]}
+    world.describe("FILES1", files=[one], absent="unknown")
+    try:
+        found = world.new_run(datasets=("FILES1",)).call("GET", "/datasets").json()
+    finally:
+        (world.folder / "datasets" / "FILES1.yaml").unlink()
+    assert found["datasets"] == ["FILES1"]
+    described = found["described"]["FILES1"]
+    assert {name: described["files"][0][name] for name in one} == one
+    assert (described["absent"], described["assembly"]) == ("unknown", "GRCh37")
+    assert "membership" not in described

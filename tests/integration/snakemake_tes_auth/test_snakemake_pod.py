@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pysam
 import pytest
 
 from tests.support.snakemake_node import Node
@@ -240,3 +241,18 @@ def test_reading_a_files_content_is_refused_in_words_for_the_author(node: Node, 
     snakefile = CHAIN.replace("rule all:", "localrules: second\nrule all:")
     assert pod.workflow(snakefile).start().end() == 1
     assert "contents stay at the node" in pod.said()
+
+
+def test_of_a_file_with_an_index_each_job_gets_its_section(node: Node, pod: Pod) -> None:
+    cohort(node)
+    shutil.copytree(ALLELE, pod.root / "workflow")
+    index = pysam.tabix_index(str(shutil.copy(REAL, pod.root / "c.vcf.gz")), preset="vcf", force=True)
+    shutil.copyfile(f"{index}.tbi", node.archive / "DS1" / "c.tbi.c4gh")
+    one = {"path": "cohort.vcf.gz.c4gh", "format": "vcf", "index": "c.tbi.c4gh"}
+    node.described = {"DS1": {"assembly": "GRCh37", "absent": "unknown", "files": [one]}}
+    assert pod.start(regions=3).end() == 0, pod.said()
+    release = json.loads((node.workspace / "release/allele_counts.json").read_text())
+    assert len(release["sites"]) == 381
+    assert node.told("rules")[0]["counts"] == {"sections": 1, "validate": 1, "regions": 1, "count": 3, "gather": 1}
+    inputs = [i["url"] for t in node.of_rule("count") for i in t["inputs"] if i.get("url", "").startswith("sda:")]
+    assert sorted(inputs) == [f"sda://DS1/.gdi/sections/DS1.0/{n}/cohort.vcf.gz.c4gh" for n in (1, 2, 3)]

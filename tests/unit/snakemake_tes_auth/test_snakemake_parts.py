@@ -376,7 +376,7 @@ def test_a_wrong_run_file_names_file_and_field(change: dict[str, Any], tmp_path:
 
 def test_parameters_cannot_take_the_platforms_names() -> None:
     run = RunFile(**run_file(parameters={"node": "x", "datasets": ["stolen"], "regions": 2}, datasets=["D"]))
-    assert run.config() == {"node": "node-a", "datasets": ["D"], "run": RUN, "regions": 2}
+    assert run.config() == {"node": "node-a", "datasets": ["D"], "run": RUN, "regions": 2, "described": {}}
 
 
 def test_snakemake_gets_an_environment_of_its_own(tmp_path: Path) -> None:

@@ -106,6 +106,6 @@ def test_a_bad_sample_table_fails_with_its_line(change: Any, line: int, nodes: l
 
 
 def test_scripts_that_workflows_share_are_the_same() -> None:
-    for name in ("vcf.py", "variants.py", "validate.py", "regions.py"):
+    for name in ("vcf.py", "variants.py", "validate.py", "regions.py", "bgzf.py", "sections.py"):
         other = ROOT / "workflows" / "allele-frequency" / "scripts" / name
         assert (ENTRY / "scripts" / name).read_bytes() == other.read_bytes(), name

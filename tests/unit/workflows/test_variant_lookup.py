@@ -63,6 +63,6 @@ def test_the_same_people_in_two_datasets_end_the_run(tmp_path: Path) -> None:
 
 
 def test_scripts_that_workflows_share_are_the_same() -> None:
-    for name in ("vcf.py", "variants.py", "gather.py"):
+    for name in ("vcf.py", "variants.py", "gather.py", "bgzf.py", "sections.py"):
         other = ROOT / "workflows" / "allele-frequency" / "scripts" / name
         assert (ENTRY / "scripts" / name).read_bytes() == other.read_bytes(), name

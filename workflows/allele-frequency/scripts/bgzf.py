@@ -26,6 +26,7 @@ class SectionFile:
 
     def __init__(self, path: Path, place: dict[str, int | None]) -> None:
         self._file = path.open("rb")
+        self._file.seek(place["start"] or 0)
         self._skip, self._length, self._tail = place["skip"] or 0, place["length"], place["tail"] or 0
         self._at, self._last, self._ended = 0, b"\n", False
 
@@ -63,9 +64,8 @@ class SectionFile:
         if len(packed) < size - HEAD:
             raise EOFError
         data = zlib.decompress(packed[:-CHECKS], wbits=-15, bufsize=1 << 16)
-        if zlib.crc32(data) != int.from_bytes(packed[-8:-4], "little") or len(data) != int.from_bytes(
-            packed[-4:], "little"
-        ):
+        checks = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+        if checks != packed[-CHECKS:]:
             raise gzip.BadGzipFile
         self._at += size
         if (first and len(data) < self._skip) or (end and len(data) < self._tail):
@@ -89,7 +89,8 @@ def section_lines(path: Path, place: dict[str, int | None]) -> Iterator[tuple[Pl
             last = at.line
             yield at, text
     except WrongIndex:
-        raise VcfError("WrongIndex", last + 1, "a place of the index is no line's beginning: index the file anew") from None
+        why = "a place of the index is no line's beginning: index the file anew"
+        raise VcfError("WrongIndex", last + 1, why) from None
     if place["length"] is None:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - len(BGZIP_END)))

@@ -6,10 +6,42 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import IO
 
-from vcf import Place, VcfError, count, fail, records
+from bgzf import section_lines
+from vcf import FIXED, Place, Record, VcfError, count, fail, parsed, records
+
+
+def write(out: IO[str], record: Record) -> None:
+    out.writelines(json.dumps(row) + "\n" for row in count(record))
+
+
+def section(options: argparse.Namespace, samples: int) -> None:
+    """Section `region` + 1 of a file with an index. Its last row says how many lines it has, and which of them is
+    wrong: `gather`, which knows the sections before it, tells the file's own line.
+    """
+    place = json.loads(options.places.read_text())[options.region + 1]
+    lines = 0
+
+    def counted() -> Iterator[tuple[Place, str]]:
+        nonlocal lines
+        for at, text in section_lines(options.vcf, place):
+            lines = at.line
+            yield at, text
+
+    with options.out.open("w") as out:
+        fault: dict[str, object] = {}
+        try:
+            if place["skip"] != -1:
+                for record in parsed(counted(), samples + FIXED if options.region else 0):
+                    if isinstance(record, Record):
+                        write(out, record)
+        except VcfError as error:
+            fault = {"fault": error.kind, "line": error.line}
+        out.write(json.dumps({"lines": lines, **fault}) + "\n")
 
 
 def main() -> None:
@@ -18,15 +50,19 @@ def main() -> None:
     parser.add_argument("regions", type=Path)
     parser.add_argument("region", type=int)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--places", type=Path, help="of the file's sections, of which this is one")
     options = parser.parse_args()
     found = json.loads(options.regions.read_text())
+    if options.places:
+        section(options, found["samples"])
+        return
     first, end = found["regions"][options.region]
     before, *start = found["places"][options.region] or [0]
     try:
         with options.out.open("w") as out:
             reading = records(options.vcf, Place(*start) if start else None, found["samples"])
             for record in islice(reading, first - before, end - before):
-                out.writelines(json.dumps(row) + "\n" for row in count(record))
+                write(out, record)
     except VcfError as error:
         fail(error)
 

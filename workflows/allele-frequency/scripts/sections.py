@@ -91,24 +91,35 @@ def sections(found: list[Cut], count: int) -> list[tuple[Cut, Cut]]:
     return [((0, 0), first), *pairwise([*edges, NO_PLACE])]
 
 
-def plan(found: list[Cut], count: int) -> tuple[dict[str, object], list[dict[str, int | None]]]:
-    """The plan `gdi-sections/1`, and of each section: bytes of its first block that are another's (`skip`), where its
-    last block begins (`length`, null: the file's end), and how much of that is its own (`tail`). `skip` below zero:
-    nothing is.
+def plan(
+    found: list[Cut], count: int, *, header: bool = False
+) -> tuple[dict[str, object], list[dict[str, int | None]]]:
+    """The plan `gdi-sections/1`, and of each section: where in its bytes it starts, bytes of its first block that are
+    another's (`skip`), where its last block begins (`length`, null: the file's end), and how much of that is its own
+    (`tail`). `skip` below zero: nothing is. With `header` each begins with the file's header, as section 0 does.
     """
     blocks = sorted({block for block, _ in found})
-    ranges, places = [], []
-    for (block, skip), (end, tail) in sections(found, count):
+
+    def behind(cut: Cut) -> int:
+        """An end of the last block that is needed up to there."""
+        end, tail = cut
+        return end if not tail else min(next((other for other in blocks if other > end), end + BLOCK), end + BLOCK)
+
+    head = [[0, behind(found[0]) if found else None]]
+    ranges: list[list[list[int | None]]] = []
+    places: list[dict[str, int | None]] = []
+    for number, ((block, skip), (end, tail)) in enumerate(sections(found, count)):
+        before = head if header and number and found else []
+        start = min(block, before[0][1] or 0) if before else 0
         if skip < 0:
-            ranges.append([[-END, None]])
-            places.append({"skip": -1, "length": 0, "tail": 0})
+            ranges.append([*before, [-END, None]])
+            places.append({"start": 0, "skip": -1, "length": 0, "tail": 0})
         elif (end, tail) == NO_PLACE:
-            ranges.append([[block, None]])
-            places.append({"skip": skip, "length": None, "tail": 0})
+            ranges.append([*before, [block, None]])
+            places.append({"start": start, "skip": skip, "length": None, "tail": 0})
         else:
-            following = next((other for other in blocks if other > end), end + BLOCK)
-            ranges.append([[block, end if not tail else min(following, end + BLOCK)]])
-            places.append({"skip": skip, "length": end - block, "tail": tail})
+            ranges.append([*before, [block, behind((end, tail))]])
+            places.append({"start": start, "skip": skip, "length": end - block, "tail": tail})
     return {"format": "gdi-sections/1", "sections": ranges}, places
 
 
@@ -125,6 +136,7 @@ def main() -> None:
     parser.add_argument("plan", type=Path)
     parser.add_argument("places", type=Path)
     parser.add_argument("--sections", type=int, required=True)
+    parser.add_argument("--header", action="store_true", help="each section with the file's header")
     options = parser.parse_args()
     try:
         with gzip.open(options.index) as file:
@@ -136,7 +148,7 @@ def main() -> None:
         wrong(type(error).__name__)
     except ValueError as error:
         wrong(str(error))
-    made, places = plan(found, options.sections)
+    made, places = plan(found, options.sections, header=options.header)
     options.plan.write_text(json.dumps(made) + "\n")
     options.places.write_text(json.dumps(places) + "\n")
 

@@ -24,9 +24,22 @@ def place(places: list[list[int]], record: int) -> list[int] | None:
 
 
 def twice(own: Path, all_of_them: list[Path]) -> list[str]:
-    """The files of other datasets that have a person of this one."""
+    """Files of other datasets that have a person of this one. A dataset's files are named `DATASET.NUMBER.json`."""
     people = set(_read(own)["people"])
-    return [file.stem for file in all_of_them if file != own and not people.isdisjoint(_read(file)["people"])]
+    others = [file for file in all_of_them if file != own and dataset_of(file) != dataset_of(own)]
+    return [file.stem for file in others if not people.isdisjoint(_read(file)["people"])]
+
+
+def differing(own: Path, all_of_them: list[Path]) -> list[str]:
+    """Files of the same dataset that do not have the same people: a site of one would be counted for others."""
+    people = _read(own)["people"]
+    same = [file for file in all_of_them if file != own and dataset_of(file) == dataset_of(own)]
+    return [file.stem for file in same if _read(file)["people"] != people]
+
+
+def dataset_of(file: Path) -> str:
+    name, dot, number = file.stem.rpartition(".")
+    return name if dot and number.isdigit() else file.stem
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -48,6 +61,10 @@ def main() -> None:
             file=sys.stderr,
         )
         print("GDI-ERROR class=DuplicatePeople", file=sys.stderr)
+        sys.exit(1)
+    if others := differing(options.validated, options.datasets):
+        print(f"different-people: {options.validated.stem} and {', '.join(others)} are one dataset's", file=sys.stderr)
+        print("GDI-ERROR class=DifferentPeople", file=sys.stderr)
         sys.exit(1)
     validated = _read(options.validated)
     regions = split(int(validated["records"]), options.regions)

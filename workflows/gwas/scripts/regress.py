@@ -8,14 +8,15 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from vcf import Place, Record, VcfError, fail, pairs, read, records
+from bgzf import section_lines
+from vcf import FIXED, Place, Record, VcfError, fail, pairs, parsed, read, records, words
 
 BLOCK = 256  # variants that are worked on at once
 STEPS, CLOSE = 30, 1e-8  # Newton's steps at most; the largest change of the last one
@@ -53,23 +54,17 @@ def design(table: Path, names: list[str], question: dict[str, Any]) -> Design:
         wrong(1, f"it is larger than {MAX_BYTES} bytes")
     columns = [question["phenotype"], *question["covariates"]]
     found: dict[str, tuple[int, list[str]]] = {}
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as handle:
-            rows = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-            heading = next(rows, [])
-            if any(heading.count(name) != 1 for name in (question["person"], *columns)):
-                wrong(1, "a column asked for is not in the heading, or twice")
-            who, *at = [heading.index(name) for name in (question["person"], *columns)]
-            for row in rows:
-                if not row:
-                    continue
-                if len(row) != len(heading):
-                    wrong(rows.line_num, f"{len(row)} columns instead of {len(heading)}")
-                if row[who] in found:
-                    wrong(rows.line_num, "a person is there twice")
-                found[row[who]] = rows.line_num, [row[i].strip() for i in at]
-    except (UnicodeDecodeError, csv.Error):
-        wrong(1, "it is no UTF-8 text separated by tabs")
+    rows = table_rows(table, [question["person"], *columns])
+    _, heading = next(rows, (1, []))
+    if any(heading.count(name) != 1 for name in (question["person"], *columns)):
+        wrong(1, "a column asked for is not in the heading, or twice")
+    who, *at = [heading.index(name) for name in (question["person"], *columns)]
+    for line, row in rows:
+        if len(row) != len(heading):
+            wrong(line, f"{len(row)} columns instead of {len(heading)}")
+        if row[who] in found:
+            wrong(line, "a person is there twice")
+        found[row[who]] = line, [row[i].strip() for i in at]
     whole = [
         (place, *found[name])
         for place, name in enumerate(names)
@@ -80,6 +75,32 @@ def design(table: Path, names: list[str], question: dict[str, Any]) -> Design:
     for number in range(1, len(columns)):
         ones += numbers([values[number] for _, _, values in whole])
     return Design(np.array([place for place, _, _ in whole], dtype=int), y, np.column_stack(ones))
+
+
+def table_rows(table: Path, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of the sample table, TSV or Parquet, its heading first. Of Parquet these columns only, whose cells
+    are as TSV would have them.
+    """
+    with table.open("rb") as file:
+        parquet = file.read(4) == b"PAR1"
+    if not parquet:
+        try:
+            with table.open(encoding="utf-8-sig", newline="") as handle:
+                reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+                yield from ((reader.line_num, row) for row in reader if row)
+        except (UnicodeDecodeError, csv.Error):
+            wrong(1, "it is no UTF-8 text separated by tabs")
+        return
+    import polars
+
+    try:
+        there = [name for name in polars.read_parquet_schema(table) if name in columns]
+        frame = polars.read_parquet(table, columns=there).select(polars.all().cast(polars.String))
+    except polars.exceptions.PolarsError:
+        wrong(1, "it is no Parquet file whose columns are texts, numbers, dates or true and false")
+    yield 1, there
+    for number, row in enumerate(frame.fill_null("").iter_rows(), 2):
+        yield number, list(row)
 
 
 def phenotype(text: str, line: int, model: str) -> float:
@@ -127,16 +148,29 @@ def copies(record: Record, places: np.ndarray) -> np.ndarray | None:
     return found
 
 
+def letters(record: Record, places: np.ndarray) -> np.ndarray | None:
+    """The two letters of each person's genotype, in the lowest and the third byte of a number; None where a column is
+    not of three letters, or somebody is not called, or has another allele than 0 and 1.
+    """
+    cells = words(record)
+    if cells is None:
+        return None
+    found = cells[places] & 0x00FF00FF
+    return found if ((found & 0x00FE00FE) == 0x00300030).all() else None
+
+
 def linear(g: np.ndarray, of: Design) -> tuple[np.ndarray, np.ndarray]:
     """Effect and standard error for each row of `g` (variants by people): least squares of what covariates leave
-    (Frisch, Waugh, Lovell).
+    (Frisch, Waugh, Lovell). One product of matrices for all variants: what the covariates tell of a variant is its
+    projection on them, and the phenotype's rest is at right angles to them.
     """
     q, _ = np.linalg.qr(of.covariates)
     y = of.y - q @ (q.T @ of.y)
-    rest = g - (g @ q) @ q.T
-    size = np.einsum("ij,ij->i", rest, rest)
+    told = g @ np.column_stack([q, y])
+    whole = np.einsum("ij,ij->i", g, g)
+    size = whole - np.einsum("ij,ij->i", told[:, :-1], told[:, :-1])
     size[size < 1e-8 * g.shape[1]] = np.nan  # nothing is left: the covariates tell it
-    beta = rest @ y / size
+    beta = told[:, -1] / size
     spare = len(of.y) - of.covariates.shape[1] - 1
     left = np.maximum(y @ y - beta**2 * size, 0)
     return beta, np.sqrt(left / spare / size)
@@ -185,36 +219,73 @@ def logistic(g: np.ndarray, of: Design) -> tuple[np.ndarray, np.ndarray]:
     return b[:, k], se
 
 
-def lines(found: list[tuple[Record, np.ndarray]], of: Design, model: str) -> Iterator[str]:
-    """A line for each variant that has an estimate."""
-    fit = logistic if model == "logistic" else linear
-    whole = np.array([not np.isnan(g).any() for _, g in found], dtype=bool)
-    beta, se = np.full(len(found), np.nan), np.full(len(found), np.nan)
-    if whole.any():
-        beta[whole], se[whole] = fit(np.array([g for (_, g), all_ in zip(found, whole, strict=True) if all_]), of)
-    for n in np.flatnonzero(~whole):
-        called = ~np.isnan(found[n][1])
-        if called.sum() > of.covariates.shape[1] + 2:
+def counts(g: np.ndarray) -> list[np.ndarray]:
+    """Of each row without gaps: people, carriers of ALT, people who have another allele, copies of ALT."""
+    people, ones = g.shape[1], np.ones(g.shape[1])
+    copies_of, squares = g @ ones, np.einsum("ij,ij->i", g, g)
+    two = (squares - copies_of) / 2
+    return [np.full(len(g), people), copies_of - two, people - two, copies_of]
+
+
+def texts(records: list[Record], g: np.ndarray, of: Design, model: str) -> list[str]:
+    """A line for each of these variants, empty where it has no estimate; nobody in `g` is without a call."""
+    if not len(g) or g.shape[1] <= of.covariates.shape[1] + 2:
+        return [""] * len(g)
+    beta, se = (logistic if model == "logistic" else linear)(g, of)
+    case = of.y == 1
+    nobody = [np.zeros(len(g))] * 3
+    cases = counts(np.ascontiguousarray(g[:, case]))[:3] if model == "logistic" and case.any() else nobody
+    (people, carriers, others, alleles), (of_cases, case_carriers, case_others) = counts(g), cases
+    numbers_ = np.column_stack([people, of_cases, carriers, others, case_carriers, case_others]).astype(int).tolist()
+    frequencies = (alleles / people / 2).tolist()
+    good = (np.isfinite(beta) & np.isfinite(se) & (se > 0)).tolist()
+    return [
+        f"{record.chrom}\t{record.pos}\t{record.ref}\t{record.alts[0]}\t{n}\t{c}\t{ca}\t{o}\t{cc}\t{co}"
+        f"\t{af:.8g}\t{effect:.8g}\t{error:.8g}\n"
+        if fine
+        else ""
+        for record, (n, c, ca, o, cc, co), af, effect, error, fine in zip(
+            records, numbers_, frequencies, beta.tolist(), se.tolist(), good, strict=True
+        )
+    ]
+
+
+def lines(block: list[tuple[Record, np.ndarray]], of: Design, model: str) -> list[str]:
+    """The lines of a block. Genotypes are `letters`, or copies with NaN for who is not called."""
+    whole = [n for n, (_, found) in enumerate(block) if found.dtype != np.float64]
+    made = [""] * len(block)
+    if whole:
+        both = np.array([block[n][1] for n in whole])
+        g = ((both & 1) + (both >> 16 & 1)).astype(np.float64)
+        for n, text in zip(whole, texts([block[n][0] for n in whole], g, of, model), strict=True):
+            made[n] = text
+    for n, (record, found) in enumerate(block):
+        if found.dtype == np.float64:
+            called = ~np.isnan(found)
             part = Design(of.places[called], of.y[called], of.covariates[called])
-            one_beta, one_se = fit(found[n][1][None, called], part)
-            beta[n], se[n] = one_beta[0], one_se[0]
-    for n, (record, g) in enumerate(found):
-        if not (np.isfinite(beta[n]) and np.isfinite(se[n]) and se[n] > 0):
-            continue
-        called = ~np.isnan(g)
-        carriers, others = called & (g > 0), called & (g < 2)
-        case = (of.y == 1) & called if model == "logistic" else np.zeros(len(g), dtype=bool)
-        counts = [
-            called.sum(),
-            case.sum(),
-            carriers.sum(),
-            others.sum(),
-            (case & carriers).sum(),
-            (case & others).sum(),
-        ]
-        texts = [record.chrom, record.pos, record.ref, record.alts[0], *counts]
-        effects = [f"{g[called].mean() / 2:.8g}", f"{beta[n]:.8g}", f"{se[n]:.8g}"]
-        yield "\t".join(map(str, [*texts, *effects])) + "\n"
+            (made[n],) = texts([record], found[None, called], part, model)
+    return made
+
+
+def regressed(records_: Iterable[Record], of: Design, model: str) -> Iterator[str]:
+    """A line for each variant that has an estimate."""
+    block: list[tuple[Record, np.ndarray]] = []
+    for record in records_:
+        plain = not record.why and len(record.alts) == 1 and not record.alts[0].startswith("<")
+        g = letters(record, of.places) if plain else None
+        if plain and g is None:
+            g = copies(record, of.places)
+        if g is not None and len(g):
+            block.append((record, g))
+        if len(block) == BLOCK:
+            yield from lines(block, of, model)
+            block = []
+    yield from lines(block, of, model) if block else []
+
+
+def names_of(found: Iterable[Record | list[str]]) -> list[str]:
+    """The names of the samples, of a file's beginning."""
+    return next((one for one in found if not isinstance(one, Record)), [])
 
 
 def main() -> None:
@@ -225,13 +296,35 @@ def main() -> None:
     parser.add_argument("region", type=int)
     parser.add_argument("out", type=Path)
     parser.add_argument("--question", required=True, help="JSON: {person, phenotype, covariates, model}")
+    parser.add_argument("--places", type=Path, help="of the file's sections, of which this is one, with the header")
     options = parser.parse_args()
     question = json.loads(options.question)
     ranges = json.loads(options.regions.read_text())
-    first, end = ranges["regions"][options.region]
-    before, *start = ranges["places"][options.region] or [0]
+    places = json.loads(options.places.read_text()) if options.places else []
+    at = 0  # the section's line that was read last
+
+    def section() -> Iterator[Record]:
+        nonlocal at
+        place = places[options.region + 1]
+
+        def told() -> Iterator[tuple[Place, str]]:
+            nonlocal at
+            for here, text in section_lines(options.vcf, place):
+                at = here.line
+                yield here, text
+
+        if place["skip"] != -1:
+            columns = ranges["samples"] + FIXED if options.region else 0
+            yield from (one for one in parsed(told(), columns) if isinstance(one, Record))
+
+    def part() -> Iterator[Record]:
+        first, end = ranges["regions"][options.region]
+        before, *start = ranges["places"][options.region] or [0]
+        reading = records(options.vcf, Place(*start) if start else None, ranges["samples"])
+        return islice(reading, first - before, end - before)
+
     try:
-        names = next(found for found in read(options.vcf) if not isinstance(found, Record))
+        names = names_of(parsed(section_lines(options.vcf, places[0])) if places else read(options.vcf))
         of = design(options.samples, names, question)
         if len(of.places) < of.covariates.shape[1] + 3:
             wrong(1, "too few people are complete and in the genotypes' file")
@@ -240,17 +333,16 @@ def main() -> None:
         about |= {name: question[name] for name in ("model", "phenotype", "covariates")}
         with options.out.open("w") as out:
             out.write("#" + json.dumps(about, separators=(",", ":"), sort_keys=True) + "\n" + "\t".join(HEADING) + "\n")
-            block: list[tuple[Record, np.ndarray]] = []
-            reading = records(options.vcf, Place(*start) if start else None, ranges["samples"])
-            for record in islice(reading, first - before, end - before):
-                plain = not record.why and len(record.alts) == 1 and not record.alts[0].startswith("<")
-                g = copies(record, of.places) if plain else None
-                if g is not None and len(g):
-                    block.append((record, g))
-                if len(block) == BLOCK:
-                    out.writelines(lines(block, of, question["model"]))
-                    block = []
-            out.writelines(lines(block, of, question["model"]) if block else [])
+            if not places:
+                out.writelines(regressed(part(), of, question["model"]))
+                return
+            fault: dict[str, object] = {}
+            try:
+                out.writelines(regressed(section(), of, question["model"]))
+            except VcfError as error:
+                fault = {"fault": error.kind, "line": error.line}
+            # `gather`, which knows the sections before, tells the file's own line
+            out.write("#" + json.dumps({"lines": at, **fault}) + "\n")
     except VcfError as error:
         fail(error)
 

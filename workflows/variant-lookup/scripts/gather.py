@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from variants import Counted, normal, why_not_one
-from vcf import CLASSES, NO_ALTERNATE
+from vcf import CLASSES, NO_ALTERNATE, VcfError, fail
 
 NUMBERS = ("ac", "an", *CLASSES)
 TEXT_ROWS = 400_000  # of a release, up to which it is JSON, which every node's policy takes
@@ -36,29 +36,30 @@ class Dataset:
         self.unnamed: Counter[str] = Counter()
         self.people = 0
         self._uncounted: set[Place | Allele] = set()
-        self._seen: dict[Allele, tuple[int, Place]] = {}
+        self._seen: dict[Allele, tuple[tuple[str, int], Place]] = {}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, part: str) -> None:
+        """`part`: which of the dataset's files of counts it is of, as a line has a number of its own in each."""
         place = (row["chrom"], row["pos"], row["ref"])
         if "why" in row:
-            self._add_uncounted(row, place)
+            self._add_uncounted(row, place, part)
             return
         self.sites.setdefault(place, []).append(row)
         self.people = self.people or sum(row[name] for name in CLASSES)
         if row["alt"] != NO_ALTERNATE:
-            self._see(row["line"], place, row["alt"])
+            self._see((part, row["line"]), place, row["alt"])
 
-    def _add_uncounted(self, row: Row, place: Place) -> None:
+    def _add_uncounted(self, row: Row, place: Place, part: str) -> None:
         """A line that does not count: what it has of a site or an allele is not known, which is not nothing."""
         self.unnamed[row["why"]] += 1
         self._uncounted.add(place)
         for alt in row["alts"]:
             self._uncounted.add(normal(*place, alt))
-            self._see(row["line"], place, alt)
+            self._see((part, row["line"]), place, alt)
         if row["why"] == "polyploid":  # the site's other lines are of other people, or of other copies
             self.withheld[place] = row["why"]
 
-    def _see(self, line: int, place: Place, alt: str) -> None:
+    def _see(self, line: tuple[str, int], place: Place, alt: str) -> None:
         first, before = self._seen.setdefault(normal(*place, alt), (line, place))
         if first != line:  # also where both lines write the allele in another way
             self.withheld[before] = self.withheld[place] = "duplicate-site"
@@ -100,13 +101,22 @@ def counted(row: Row) -> Counted:
 
 
 def gather(files: list[Path], reference: Collection[str] = ()) -> dict[str, Any]:
-    """The release `gdi-allele-counts/1`. `reference`: the folders of datasets where an absent site means reference."""
+    """The release `gdi-allele-counts/1`; ends with 1 where a section was at fault, with the file's own line. `files`: a
+    file's sections in order. `reference`: the folders of datasets where an absent site means reference."""
     datasets: dict[str, Dataset] = {}
+    lines: Counter[str] = Counter()  # of the sections so far, by their file
     for file in files:
         dataset = datasets.setdefault(file.parent.name, Dataset())
         with file.open() as handle:
             for line in handle:
-                dataset.add(json.loads(line))
+                row = json.loads(line)
+                if "lines" not in row:
+                    dataset.add(row, file.stem)
+                    continue
+                whole = f"{file.parent.name}/{file.stem.partition('.')[0]}"
+                if "fault" in row:
+                    fail(VcfError(row["fault"], lines[whole] + row["line"], "found while a section was counted"))
+                lines[whole] += row["lines"]
     skipped: Counter[str] = Counter()
     places: dict[Place, None] = {}
     for dataset in datasets.values():
