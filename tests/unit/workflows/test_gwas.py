@@ -5,14 +5,19 @@ Newton's method; the causal site is found; a covariate takes the confounding awa
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+import pysam
 import pytest
 
+from gdi.contracts.sections import SectionPlan
 from gdi.local_federation import phenotypes
-from gdi.releases.variant_statistics.statistics import inflation
+from gdi.releases.variant_statistics.statistics import inflation, pool
 from tests.support import gwas_kit
 from tests.support.gwas_kit import ENTRY, Question, analyse, script
 
@@ -103,6 +108,44 @@ def test_a_bad_sample_table_fails_with_its_line(change: Any, line: int, nodes: l
     done = script("regress.py", *arguments, "--question", Question("ldl").json)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == f"GDI-ERROR class=SampleTableError line={line}"
     assert "HG0" not in done.stderr
+
+
+def test_sections_and_a_parquet_table_give_the_same(nodes: list[Path], tmp_path: Path) -> None:
+    expected = analyse(nodes[0], Question("ldl")).read_text()
+    vcf, table = Path(shutil.copy(nodes[0] / "cohort.vcf.gz", tmp_path / "c.vcf.gz")), tmp_path / "samples.parquet"
+    pysam.tabix_index(str(vcf), preset="vcf", force=True)
+    pl.read_csv(nodes[0] / "samples.tsv", separator="\t").write_parquet(table)
+    places, validated, ranges = tmp_path / "places.json", tmp_path / "D.0.json", tmp_path / "r.json"
+    gwas_kit.must("sections.py", f"{vcf}.tbi", tmp_path / "plan.json", places, "--sections", 2, "--header")
+    plan = SectionPlan.model_validate_json((tmp_path / "plan.json").read_text())
+    whole = vcf.read_bytes()
+    sections = [tmp_path / f"section-{n}" for n in range(3)]
+    for n, section in enumerate(sections):
+        section.write_bytes(b"".join(whole[start:end] for start, end in plan.ranges(n, len(whole))))
+    gwas_kit.must("validate.py", sections[0], validated, "--places", places)
+    gwas_kit.must("regions.py", validated, ranges, "--regions", 2)
+    (tmp_path / "D").mkdir()
+    parts = [tmp_path / "D" / f"0.{n}.tsv" for n in range(2)]
+    for n, part in enumerate(parts):
+        more = ("--question", Question("ldl").json, "--places", places)
+        gwas_kit.must("regress.py", sections[n + 1], table, ranges, n, part, *more)
+    gwas_kit.must("gather.py", tmp_path / "out.tsv", *parts)
+    assert (tmp_path / "out.tsv").read_text() == expected
+
+
+def test_a_nodes_datasets_are_put_together_as_nodes_are(nodes: list[Path], tmp_path: Path) -> None:
+    files = [analyse(node, Question("ldl")) for node in nodes]
+    gwas_kit.must("gather.py", tmp_path / "both.tsv", *files)
+    each = [{row["POS"]: row for row in rows(file)} for file in files]
+    for row in rows(tmp_path / "both.tsv"):
+        of = [one[row["POS"]] for one in each if row["POS"] in one]
+        expected = pool([(float(one["BETA"]), float(one["SE"])) for one in of])
+        assert np.isclose(float(row["BETA"]), expected.beta, rtol=1e-6)
+        assert np.isclose(float(row["SE"]), expected.se, rtol=1e-6)
+        assert int(row["N"]) == sum(int(one["N"]) for one in of)
+        assert int(row["CARRIERS"]) == sum(int(one["CARRIERS"]) for one in of)
+    about = json.loads((tmp_path / "both.tsv").read_text().partition("\n")[0][1:])
+    assert about["people"] == 629 and len(rows(tmp_path / "both.tsv")) == len(set(each[0]) | set(each[1]))
 
 
 def test_scripts_that_workflows_share_are_the_same() -> None:
