@@ -4,6 +4,7 @@ namespace, and a gateway without a token of the cluster. By `helm template` alon
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -195,3 +196,18 @@ def test_nginx_before_the_bytes_reads_the_configuration_that_the_gateways_settin
 def test_nginx_and_mtls_of_the_internal_listener_exclude_each_other() -> None:
     done = template("gdi-node/ci/nginx.yaml", "--set", "gateway.internalTls.serverSecret=tls")
     assert done.returncode and "set one of the two" in done.stderr
+
+
+def test_alerts_name_the_service_that_prometheus_meets_in_either_placement() -> None:
+    shown = ("--set", "monitoring.dashboards.enabled=true")
+    for more, service in ((shown, "node-a-gateway-runs"), ((*shown, *COORDINATOR), "node-a-gateway")):
+        objects = rendered(OWN, *more)
+        groups = named(objects, "PrometheusRule", "node-a-gateway")["spec"]["groups"]
+        rules = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+        assert rules["GdiGatewayDown"] == f'absent(up{{job="{service}"}} == 1)'
+        assert rules["GdiStreamsFull"].endswith(">= 64") and "GDI_" not in "".join(rules.values())
+        monitored = named(objects, "ServiceMonitor", "node-a-gateway")["spec"]["selector"]["matchLabels"]
+        met = [o for o in objects if o["kind"] == "Service" and monitored.items() <= o["metadata"]["labels"].items()]
+        assert [o["metadata"]["name"] for o in met] == [service]
+        board = named(objects, "ConfigMap", "node-a-gateway-dashboard")
+        assert board["metadata"]["labels"]["grafana_dashboard"] == "1" and json.loads(board["data"]["gdi-node.json"])

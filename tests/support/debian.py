@@ -20,6 +20,7 @@ PROGRAMS = {
     "chromium": ("/usr/bin/chromium",),
     "redis-server": ("/usr/bin/redis-server",),
     "nginx-light": ("/usr/sbin/nginx",),
+    "prometheus": ("/usr/bin/promtool",),
     "iproute2": ("/usr/sbin/ip", "/usr/bin/ip"),
     "podman": ("/usr/bin/podman",),
     "r-base-core": ("/usr/bin/Rscript",),
