@@ -18,9 +18,10 @@ from tests.kubernetes import images
 from tests.kubernetes.cluster import ROOT, Cluster
 from tests.kubernetes.coordinator import NAMESPACE
 from tests.kubernetes.federated import ClusterFederation
-from tests.kubernetes.launcher_kit import kubeconfig
+from tests.kubernetes.launcher_kit import CONNECTION, RUNS, kubeconfig
 from tests.kubernetes.parts import API, API_URL
 
+IN_CLUSTER = {"conn_type": "kubernetes", "extra": {"in_cluster": True, "namespace": RUNS}}
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "charts" / "gdi" / "values-airflow.yaml").read_text())
 
 
@@ -29,7 +30,15 @@ class ExecutorFederation(ClusterFederation):
 
     def airflow_environment(self) -> dict[str, str]:
         cluster, layout = self.cluster, self.layout
-        cluster.apply(rights())
+        # Workers are in the cluster, the triggerer that follows their pods is not: one connection of two meanings.
+        meta = {"name": "gdi-pods", "namespace": NAMESPACE}
+        pods = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": meta,
+            "data": {"pods.yaml": self.pod_config.read_text()},
+        }
+        cluster.apply([*rights(), pods])
         token = cluster.kubectl("create", "token", "airflow", "-n", NAMESPACE, "--duration=4h").strip()
         config = kubeconfig(cluster, self.work / "executor-kubeconfig", API_URL, token)
         layout.results.chmod(0o777)  # workers are another user: a claim of their own stands here in production
@@ -90,6 +99,7 @@ def worker(port: int, results: Path) -> dict[str, Any]:
     env = [
         *VALUES["env"],
         {"name": "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "value": f"http://{API}:{port}/execution/"},
+        {"name": f"AIRFLOW_CONN_{CONNECTION.upper()}", "value": json.dumps(IN_CLUSTER)},
     ]
     given = [v for v in VALUES["volumes"] if v["name"] != "gdi-results"]
     scratch = [{"name": name, "emptyDir": {}} for name in ("home", "tmp")]
