@@ -132,11 +132,11 @@ class BrokerConnection:
 
     async def tes_token(self, run: str, *, min_ttl: float = 5) -> str:
         """The user's access token for the TES, one that came within `fresh_for` seconds; else as `node_token`."""
-        token, asked = self._tes_tokens.get(run, (None, 0.0))
-        if token is None or time.monotonic() - asked > self._fresh_for or token.expires_at - time.time() < min_ttl:
-            asked = time.monotonic()
+        token, since = self._tes_tokens.get(run, (None, 0.0))
+        if token is None or time.monotonic() - since > self._fresh_for or token.expires_at - time.time() < min_ttl:
+            since = time.monotonic()
             token = await self._node_token(run, "tes", min_ttl)
-            self._tes_tokens[run] = token, asked
+            self._tes_tokens[run] = token, since
             self._tes_tokens.move_to_end(run)
             while len(self._tes_tokens) > MAX_CACHED_RUNS:
                 self._tes_tokens.popitem(last=False)

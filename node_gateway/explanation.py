@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 
+from gdi.contracts import data_use
 from gdi.contracts.descriptor import Descriptor
 from node_gateway.descriptors import Descriptors
 from node_gateway.policy import Policy, PolicyError, load
 from node_gateway.workflow_policy import ApprovedBy, ApprovedVersion, WorkflowEntry
 
+MOST_LIMITS = 20  # of a heartbeat
 MEMBERSHIP = {
     "contract": "results go to users who hold a visa for it, and to their project",
     "public": "results may go to anyone, a Beacon too",
@@ -42,8 +45,10 @@ def _entry(entry: WorkflowEntry) -> str:
     return f"what {entry.approved_by} signed" if isinstance(entry, ApprovedBy) else entry
 
 
-def limits(policy: Policy) -> list[str]:
-    """What the node does not allow, for the centre and its users: nothing of whom it vetoes."""
+def limits(policy: Policy, described: Sequence[Descriptor] = ()) -> list[str]:
+    """What the node does not allow, for the centre and its users: nothing of whom it vetoes. The data use terms of the
+    first datasets that are `described` are among it.
+    """
     named = len(policy.workflows)
     approved = "No workflow is approved." if not named else f"Only approved workflows run ({named} entries)."
     anything = policy.placement == "coordinator" and not named
@@ -56,7 +61,8 @@ def limits(policy: Policy) -> list[str]:
     veto = policy.veto
     if veto.users or veto.organisations or veto.projects:
         found.append("Some persons, organisations or projects are not served.")
-    return [sentence[:255] for sentence in found]
+    terms = (f"{one.dataset} may be used for: {data_use.named(one.use)}." for one in described if one.use)
+    return [sentence[:255] for sentence in islice(chain(found, terms), MOST_LIMITS)]
 
 
 def _placement(policy: Policy) -> str:
@@ -127,6 +133,8 @@ def of_descriptor(one: Descriptor) -> list[str]:
         )
     for title, sets in (("Variables", one.variable_sets), ("Table", one.tables)):
         lines += [f"{name}: {title.lower()} {key} are {_list(columns)}." for key, columns in sorted(sets.items())]
+    if one.use:
+        lines.append(f"{name}: its data use terms are {data_use.named(one.use)}.")
     for overlap in one.overlaps:
         lines.append(f"{name}: some of its people are in {overlap.dataset} at {overlap.node or 'this node'} as well.")
     if one.files:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from gdi.contracts import data_use
 from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
 from gdi.contracts.parameters import mistakes
 from gdi.kit.models import Strict
@@ -19,7 +20,7 @@ from gdi.kit.models import Strict
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
 ]
-RESERVED = ("ticket", "grant", "datasets", "pod", "nodes")
+RESERVED = ("ticket", "grant", "datasets", "pod", "nodes", data_use.PARAMETER)
 MAX_RULES = 500
 
 
@@ -108,8 +109,16 @@ class Workflow(Strict):
         }
 
     def check_parameters(self, values: dict[str, Any]) -> list[str]:
-        """What is wrong with `values`, one sentence each; empty where nothing is."""
-        return mistakes(self.schema_of_parameters(), values)
+        """What is wrong with `values`, one sentence each; empty where nothing is. `purpose` may be among them, of any
+        workflow (`gdi.contracts.data_use`).
+        """
+        own = {name: value for name, value in values.items() if name != data_use.PARAMETER}
+        wrong = mistakes(self.schema_of_parameters(), own)
+        try:
+            data_use.purposes(values.get(data_use.PARAMETER))
+        except data_use.WrongPurposeError as error:
+            wrong.append(str(error))
+        return wrong
 
 
 class RulesLock(Strict):

@@ -130,7 +130,7 @@ class NodeAgent:
             time=time.time(),
             health=health,
             free_slots=free,
-            limits=limits(self.policy.current()),
+            limits=limits(self.policy.current(), self.policy.datasets.all()),
         )
 
     def _item(self, item: WorkItem) -> None:

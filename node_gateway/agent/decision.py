@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gdi.contracts import approval
+from gdi.contracts import approval, data_use
 from gdi.contracts.ids import is_dataset_id
 from gdi.contracts.orders import OrderReason, QuestionClaims
 from gdi.contracts.packed_workflow import UnpackedWorkflow
@@ -53,9 +53,10 @@ def decide(
     passport: Passport,
     policy: Policy,
     described: Callable[[str], bool],
+    use: Callable[[str], Sequence[str]] = lambda dataset: (),
 ) -> Admitted:
     """RefusedOrder where one rule says no. `files` are those of `claims.digest` (checked by who fetched them);
-    `described`: whether the node serves a dataset.
+    `described`: whether the node serves a dataset; `use`: the dataset's terms.
     """
     need_placement(policy)
     need_welcome(claims.sub, passport, policy)
@@ -65,6 +66,7 @@ def decide(
     parameters = need_parameters(claims.parameters, files.workflow)
     need_served(claims.datasets, described)
     need_access(claims, passport)
+    need_purpose(claims, use)
     return Admitted(parameters, approved=by != "*", by=by)
 
 
@@ -147,6 +149,21 @@ def need_served(datasets: Sequence[str], described: Callable[[str], bool]) -> No
     for dataset in datasets:
         if not is_dataset_id(dataset) or not described(dataset):
             raise RefusedOrder("dataset-unknown", f"This node does not serve {dataset[:128]}.")
+
+
+def need_purpose(claims: QuestionClaims, use: Callable[[str], Sequence[str]]) -> None:
+    """What the run states as its purpose is within the data use terms (DUO codes) of each dataset: `use` has them."""
+    try:
+        stated = data_use.purposes(claims.parameters.get(data_use.PARAMETER))
+    except data_use.WrongPurposeError as error:
+        raise RefusedOrder("parameters", f"{error}.") from None
+    for dataset in claims.datasets:
+        if why := data_use.why_not(use(dataset), stated):
+            raise RefusedOrder(
+                "parameters",
+                f"{dataset} may not be used for the purpose that the run states: {why}. Start without this dataset, or"
+                " ask its access committee.",
+            )
 
 
 def need_access(claims: QuestionClaims, passport: Passport) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +92,13 @@ class Judge:
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
         if (why := await self.stops.reason(run, passport.people)) is not None:
             raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
+        datasets = self.policy.datasets
+
+        def use(dataset: str) -> Sequence[str]:
+            return found.use if (found := datasets.of(dataset)) is not None else ()
+
         admitted = await asyncio.to_thread(
-            decide, claims, files, passport, policy, lambda dataset: self.policy.datasets.of(dataset) is not None
+            decide, claims, files, passport, policy, lambda dataset: datasets.of(dataset) is not None, use
         )
         await self._open(claims)
         return admitted, VisaProofs(_ends(passport, claims.datasets), _lines(passport, claims.datasets))

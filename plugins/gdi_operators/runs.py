@@ -15,6 +15,7 @@ from airflow.sdk.log import mask_secret
 from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
+from gdi.contracts import data_use
 from gdi.contracts.ids import is_dataset_id, make_run_id
 from gdi.contracts.workflow import RESERVED, CatalogueEntry
 from gdi.kit.problem import ProblemError
@@ -86,7 +87,7 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> StartReq
         wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (accession, DOI, URL; 128 letters)")
     if given.get("pod") is not None:
         wrong += wrong_wish(given["pod"])
-    values = {k: v for k, v in given.items() if k in entry.workflow.parameters}
+    values = {k: v for k, v in given.items() if k in entry.workflow.parameters or k == data_use.PARAMETER}
     wrong += entry.workflow.check_parameters(values)
     if wrong:
         raise AirflowFailException(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from node_gateway.agent.decision import RefusedOrder
+from node_gateway.agent.decision import RefusedOrder, need_purpose
 from node_gateway.agent.judge import Judge
 from node_gateway.node_orders import NodeOrders
 from tests.support.disclosure_node import DIGEST, PEOPLE, disclosure_node
@@ -29,3 +29,21 @@ async def test_an_order_of_what_is_not_open_is_refused_before_anything_runs(tmp_
         with pytest.raises(RefusedOrder, match="are not listed") as refused:
             await judge._open(claims)
         assert refused.value.reason == "not-open"
+
+
+@pytest.mark.parametrize(
+    ("stated", "why"),
+    [
+        (["DUO:0000033"], "DS1 may not be used for the purpose that the run states: its use is limited to health"),
+        (["DUO:0000006"], "is no purpose of research"),
+        ("DUO:0000037", "must be a list"),
+    ],
+)
+def test_a_run_whose_purpose_the_data_use_terms_forbid_is_refused_with_what_to_do(stated: Any, why: str) -> None:
+    claims = cast(Any, SimpleNamespace(parameters={"purpose": stated}, datasets=["DS0", "DS1"]))
+    terms = {"DS0": (), "DS1": ("DUO:0000006",)}
+    with pytest.raises(RefusedOrder, match=why) as refused:
+        need_purpose(claims, terms.__getitem__)
+    assert refused.value.reason == "parameters"
+    for good in ({"purpose": ["DUO:0000037"]}, {}):
+        need_purpose(cast(Any, SimpleNamespace(parameters=good, datasets=["DS0", "DS1"])), terms.__getitem__)

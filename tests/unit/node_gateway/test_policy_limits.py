@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gdi.contracts.descriptor import Descriptor
 from node_gateway import explanation
 from node_gateway.policy import Policy
 
@@ -24,6 +25,12 @@ def test_what_a_node_does_not_allow_is_told_without_whom_it_vetoes() -> None:
         "A person looks at each release.",
         "Some persons, organisations or projects are not served.",
     ]
+    terms = {"dataset": "DS1", "assembly": "GRCh37", "membership": "contract", "use": ["DUO:0000006", "DUO:0000021"]}
+    described = [Descriptor.model_validate(terms), Descriptor.model_validate({**terms, "dataset": "DS2", "use": []})]
+    told = "health or medical or biomedical research (DUO:0000006), ethics approval required (DUO:0000021)"
+    assert explanation.limits(Policy(), described)[-1] == f"DS1 may be used for: {told}."
+    assert f"Dataset DS1: its data use terms are {told}." in explanation.of_descriptor(described[0])
+    assert len(explanation.limits(Policy(), described[:1] * 50)) == 20, "what a heartbeat takes"
     closed = explanation.limits(Policy())
     assert closed[:2] == ["No workflow is approved.", "Nothing may leave."]
     unattested = Policy(placement="coordinator")
