@@ -7,6 +7,8 @@ runs those on pods.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import shutil
 import subprocess
 import sys
@@ -16,12 +18,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gdi.result_store.folder import FolderStore
+from gdi.result_store.model import release_key
 from tests.support.broker_kit import USERS, refused, wait_for
-from tests.support.recovery_kit import Installation, Vaults, installation, signing_kid
+from tests.support.recovery_kit import NODE, Installation, Vaults, installation, signing_kid
 from tests.support.runbook import Shell, under
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 SAVE, RESTORE_COORDINATOR, RESTORE_NODE = under("operate.md", "Backup and restore")
+SAVE_RESULTS, RESTORE_RESULTS = under("operate.md", "Backup and restore of the result store")
 
 
 class Operator:
@@ -224,3 +229,29 @@ def test_a_broker_at_the_wrong_vault_ends_no_grant(operator: Operator) -> None:
     with made.user() as user:
         assert user.get_grant(grant.id).state == "active"
     assert made.at_gateway(made.pods_token(run), run) == 200
+
+
+def test_releases_answers_and_a_push_that_was_cut_off_are_there_after_the_folder_was_lost(tmp_path: Path) -> None:
+    folder, root = tmp_path / "backups", tmp_path / "results"
+    folder.mkdir()
+    run, body = "r-" + "1" * 20, b"a release" * 1000
+    key, begun = (release_key(run, NODE, name, hashlib.sha256(body).hexdigest()) for name in ("counts", "late"))
+    store = FolderStore(root)
+    store.put(key, io.BytesIO(body))
+    store.append(begun, io.BytesIO(body[:100]), offset=0, size=100, last=False)
+    modes = {f.relative_to(root): f.stat().st_mode for f in root.rglob("*")}
+    shell = Shell(folder, {"DAY=2026-11-22": "DAY=$(date +%F)"}, environment={"RESULT_STORE": str(root)})
+    shell.run_all(SAVE_RESULTS)
+    assert [f.stat().st_mode & 0o077 for f in folder.iterdir()] == [0]
+
+    shutil.rmtree(root)
+    shell.run_all(RESTORE_RESULTS)
+
+    assert {f.relative_to(root): f.stat().st_mode for f in root.rglob("*")} == modes
+    store, fetched = FolderStore(root), io.BytesIO()
+    store.fetch(key, fetched, len(body))
+    assert fetched.getvalue() == body
+    assert store.upload(begun).offset == 100
+    store.append(begun, io.BytesIO(body[100:]), offset=100, size=len(body) - 100, last=True)
+    store.complete(begun, hashlib.sha256(body).hexdigest())
+    assert store.upload(begun).complete
