@@ -15,6 +15,7 @@ from gdi.kit.tls import authorities
 pytest.register_assert_rewrite("tests.support")  # its asserts say what was seen, as those of tests do
 
 from tests.support import ci_hour  # noqa: E402  # after that
+from tests.support.wire import bound_fakes as bound_fakes  # noqa: E402
 
 # Here, not in a fixture: test files import Airflow while they are collected. Each xdist worker runs this file too, so
 # each has its own home.

@@ -21,6 +21,8 @@ from gdi.portal.db.store import PortalDatabase, meta
 from gdi.portal.door import open_door
 from tests.support.portal_world import ALICE, DATASETS, WORKFLOW, FakeAirflow, FakeBroker, PortalWorld, settings
 from tests.support.ui_world import Airflow
+from tests.support.wire import bind
+from tests.support.wires import GATEWAY
 
 STARTS, WARM = 40, 5
 TARGET = 1.5
@@ -34,7 +36,9 @@ async def measure(folder: Path, airflow: Airflow) -> float:
     async with store.engine.begin() as connection:
         await connection.run_sync(meta.create_all)
     transport = httpx.ASGITransport(app=broker.app)
-    door = await open_door(chosen, store=store, broker=transport, gateways=httpx.ASGITransport(app=FastAPI()))
+    door = await open_door(
+        chosen, store=store, broker=transport, gateways=httpx.ASGITransport(app=bind(FastAPI(), GATEWAY))
+    )
     world = PortalWorld(door, broker, FakeAirflow(), create_app(door))
     world.consent(ALICE)
     headers = {"Authorization": airflow.http.headers["authorization"]}

@@ -17,7 +17,7 @@ import yaml
 
 from gdi.local_federation.cohort import CohortSite
 from tests.federation.driver import Driver, Started, wait_for
-from tests.federation.test_promise_6_border import forbidden, leaving, sample_names
+from tests.support.federation_border import forbidden, leaving, sample_names
 
 BOTH = ("node-a", "node-b")
 

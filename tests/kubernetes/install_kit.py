@@ -28,7 +28,8 @@ from tests.kubernetes.gateways import USER
 from tests.kubernetes.parts import API, SERVICES
 
 from tests.support.broker_kit import PORTS  # isort: skip
-from tests.support.gateway_world import S3, FakeBroker, FakeSda, FakeTes  # isort: skip
+from tests.support.gateway_world import FakeBroker, FakeSda, FakeTes  # isort: skip
+from tests.support.weed import Weed  # isort: skip
 from tests.support.postgres_kit import PostgresWorld, running_postgres  # isort: skip
 from tests.support.runbook import Shell, blocks, under  # isort: skip
 
@@ -72,8 +73,8 @@ class Reader:
         self.cluster, self.folder, self.users, self.stack = cluster, folder, users, stack
         self.said: dict[str, str] = {}
         node = cluster.nodes[0].address
-        self.node, self.s3 = node, S3(self._folder("s3"))
-        stack.callback(self.s3.stop)
+        self.node, self.s3 = node, Weed(self._folder("s3", ("workspace", "releases")))
+        stack.callback(self.s3.close)
         (self._folder("bin") / "vault").symlink_to(
             Path(sys.executable).parent / "bao"
         )  # OpenBao's program has Vault's commands

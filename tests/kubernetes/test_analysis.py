@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -18,47 +15,14 @@ from gdi.local_federation.demo import compare, read_answer, run
 from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver, Started
 from tests.kubernetes import images
+from tests.kubernetes.analysis import assert_once, begin, driver, federation, under_way  # noqa: F401
 from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.coordinator import pods_of
-from tests.kubernetes.federated import ClusterFederation, started
+from tests.kubernetes.federated import ClusterFederation
 from tests.kubernetes.launcher_kit import RUNS
 from tests.kubernetes.load import Load
 
 AWAY = 60  # seconds without the API server
-
-
-@pytest.fixture(scope="module")
-def federation(cluster: Cluster, broker_image: None, run_images: None) -> Iterator[ClusterFederation]:
-    with started(ClusterFederation, cluster, slots=24) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def driver(federation: ClusterFederation) -> Driver:
-    return Driver(federation)
-
-
-def begin(driver: Driver, **parameters: Any) -> Started:
-    """A small run at the first node alone."""
-    return driver.start({"regions": 2, **parameters}, datasets=driver.datasets[:1])
-
-
-def under_way(driver: Driver, *runs: Started) -> None:
-    """Waits until each run counts."""
-    until(
-        "the runs count",
-        lambda: all(driver.running(r.run, "count") for r in runs),
-        240,
-        every=0.5,
-        why=lambda: str([driver.state(r) for r in runs]),
-    )
-
-
-def assert_once(driver: Driver, started: Started) -> None:
-    """Each job of the run was one TES task, which succeeded."""
-    tasks = driver.all_tasks(started.run)
-    assert tasks and {t["state"] for t in tasks} == {"COMPLETE"}, [(t["tags"]["gdi-job"], t["state"]) for t in tasks]
-    assert set(Counter(t["tags"]["gdi-job"] for t in tasks).values()) == {1}
 
 
 def failure_of(driver: Driver, started: Started) -> str:

@@ -16,10 +16,10 @@ from gdi.local_federation.demo import compare, read_answer, run
 from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver
 from tests.kubernetes import images
+from tests.kubernetes.analysis import assert_once, begin, under_way
 from tests.kubernetes.cluster import Cluster, until
 from tests.kubernetes.federated import started
 from tests.kubernetes.own_node import AgentGateway, OwnFederation
-from tests.kubernetes.test_analysis import assert_once, begin, under_way
 
 pytestmark = pytest.mark.timeout(1200)
 

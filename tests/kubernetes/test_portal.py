@@ -144,8 +144,14 @@ def test_who_is_not_named_reaches_no_portal_and_the_portal_reaches_no_vault(port
 def test_a_pod_of_the_portal_has_no_account_of_the_cluster_and_no_secret_in_its_environment(portal: Portal) -> None:
     cluster = portal.world.cluster
     said = cluster.kubectl(
-        "exec", "-n", NAMESPACE, "deploy/gdi-portal", "--", "python3", "-c",
+        "exec",
+        "-n",
+        NAMESPACE,
+        "deploy/gdi-portal",
+        "--",
+        "python3",
+        "-c",
         "import os; print(dict(os.environ)); print(os.path.exists('/var/run/secrets/kubernetes.io'), os.getuid())",
-    )  # fmt: skip
+    )
     assert said.splitlines()[-1] == "False 10001"
     assert portal.world.postgres.password not in said and "the-portals-password" not in said

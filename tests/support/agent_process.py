@@ -23,10 +23,10 @@ from typing import Any
 import uvicorn
 import yaml
 from fastapi import FastAPI
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from gdi.contracts.gateway_api import Released, ReleaseRequest
-from gdi.contracts.process_host import HostedPod, PodRequest
+from gdi.contracts.gateway_api import CloseAttempt, Closed, Released, ReleaseRequest
+from gdi.contracts.process_host import HostedPod, PodRequest, StopRequest
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import SigningKey
 from gdi.kit.secret_files import write_private
@@ -34,6 +34,9 @@ from gdi.releases import signature
 from node_gateway.db.store import GatewayDatabase
 from tests.support.broker_kit import DATASETS, Process
 from tests.support.node_agent import PACK_DIGEST, AgentWorld
+from tests.support.problems import problem
+from tests.support.wire import bind
+from tests.support.wires import GATEWAY, PROCESS_HOST
 
 LASTS = 1.0  # seconds of a pod
 
@@ -94,7 +97,7 @@ class NodeStandIn:
         )
 
     def _launcher(self) -> FastAPI:
-        app = FastAPI()
+        app = bind(FastAPI(), PROCESS_HOST)
 
         @app.get("/pods")
         def pods() -> list[HostedPod]:
@@ -107,7 +110,7 @@ class NodeStandIn:
 
         @app.get("/pods/{name}")
         def get(name: str) -> Any:
-            return self._pod(name) if name in self.pods else JSONResponse({}, 404)
+            return self._pod(name) if name in self.pods else problem(404, "not-found", "There is no such pod.")
 
         @app.post("/pods/{name}/start")
         def start(name: str) -> HostedPod:
@@ -118,14 +121,14 @@ class NodeStandIn:
             return self._pod(name)
 
         @app.post("/pods/{name}/stop")
-        def stop(name: str) -> HostedPod:
+        def stop(name: str, request: StopRequest) -> HostedPod:
             self.stopped.setdefault(name, time.monotonic())
             return self._pod(name)
 
         return app
 
     def _gateway(self) -> FastAPI:
-        app = FastAPI()
+        app = bind(FastAPI(), GATEWAY)
 
         @app.post("/releases/{run}")
         def publish(run: str, request: ReleaseRequest) -> Released:
@@ -153,8 +156,8 @@ class NodeStandIn:
             return {"status": "ok"}
 
         @app.post("/runs/{run}/close")
-        def close(run: str) -> dict[str, Any]:
-            return {"run": run, "attempt": 1, "cancelled": 0}
+        def close(run: str, request: CloseAttempt) -> Closed:
+            return Closed(run=run, attempt=request.attempt)
 
         return app
 

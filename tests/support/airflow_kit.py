@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,18 +22,14 @@ from fastapi import Request
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import RulesLock
 from gdi.contracts.workflow_files import digest_of
+from tests.support.airflow_process import MIGRATE, python
 from tests.support.operators_world import TICKET, WORKFLOW, Broker, Node, World
+from tests.support.processes import free_port
 from tests.support.waiting import wait_for as wait_for
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 FINAL = ("success", "failed")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class RulesBroker(Broker):
@@ -195,16 +190,7 @@ class RealAirflow:
         }
         self.concurrency = concurrency
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        done = subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"],
-            env=self.environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        python(MIGRATE, self.environment, folder)
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def start(self, *components: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
 
 from tests.support.bare_rig import IMAGE, Bare, bare  # noqa: F401
+from tests.support.wire import BoundHandler
+from tests.support.wires import SDA
 
 TOKEN = "user-token-4711"
 
@@ -20,24 +22,18 @@ class Archive:
         self.asked: list[str] = []
         archive = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
+        class Handler(BoundHandler):
+            wire = SDA
 
             def do_GET(self) -> None:
                 archive.asked.append(self.path)
-                status, body = (
-                    200,
-                    b'[{"fileId": "1", "filePath": "DS1/a b.txt.c4gh", "decryptedFileSize": 5}, {"filePath": 7}, 3]',
-                )
                 if self.headers.get("Authorization") != f"Bearer {token}":
-                    status, body = 401, b"unauthorised"
+                    self.answer(401, b"unauthorised", "text/plain")
                 elif self.path != "/metadata/datasets/DS1/files":
-                    status, body = 404, b"dataset not found"
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                    self.answer(404, b"dataset not found", "text/plain")
+                else:  # one file, and two that are none
+                    file = {"fileId": "1", "filePath": "DS1/a b.txt.c4gh", "decryptedFileSize": 5}
+                    self.answer(200, [file, {"filePath": 7}, 3], fault=True)
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from gdi.runner.sandbox.python import python_folders, source_folders
-from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Tes, Weed, World, die_with_parent
+from tests.support.processes import die_with_parent
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Tes, World
+from tests.support.weed import Weed
 
 FUNNEL = os.environ.get("GDI_FUNNEL", "")
 PACKAGES = (

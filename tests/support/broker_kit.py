@@ -5,11 +5,9 @@ with its test.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from gdi.local_federation.aai.client import TokenAnswer, sign_in
 from gdi.local_federation.openbao import OpenBao
 from gdi.local_federation.ports import Ports
 from gdi.oauth.client_auth.rfc7523 import public_jwks
+from tests.support.processes import die_with_parent
 from tests.support.waiting import wait_for as wait_for
 
 REDIRECT = "http://127.0.0.1/portal/callback"
@@ -38,11 +37,6 @@ DIGEST = "sha256:" + "a" * 64
 DATASETS = {"node-a": "EGAD00000000001", "node-b": "EGAD00000000002"}
 USERS = {"alice": "alice@lifescience-ri.eu", "bob": "bob@lifescience-ri.eu"}
 PORTS = Ports()
-_libc = ctypes.CDLL(None)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def refused(call: Any, *args: Any, **kwargs: Any) -> ProblemError:
@@ -73,7 +67,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
         def up() -> bool:

@@ -20,6 +20,9 @@ import yaml
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from tests.support.wire import bind
+from tests.support.wires import KUBERNETES
+
 Json = dict[str, Any]
 
 
@@ -87,7 +90,7 @@ class StandIn:
         return 30
 
     def app(self) -> FastAPI:
-        app = FastAPI()
+        app = bind(FastAPI(), KUBERNETES)
         base = "/api/v1/namespaces/gdi-runs"
 
         @app.middleware("http")
@@ -106,7 +109,7 @@ class StandIn:
 
         @app.get("/openid/v1/jwks")
         async def keys() -> Json:
-            return {"keys": [{"kid": "of-the-cluster"}]}
+            return {"keys": [{"kty": "RSA", "kid": "of-the-cluster"}]}
 
         @app.post(base + "/pods")
         async def create(request: Request) -> Response:
@@ -130,13 +133,13 @@ class StandIn:
             phases = {"": ("Pending", "Running", "Succeeded", "Failed"), "status.phase=Pending": ("Pending",)}.get(
                 fieldSelector, ("Succeeded", "Failed")
             )
-            return {"metadata": {}, "items": [p for p in found if p["status"]["phase"] in phases]}
+            return {"metadata": {}, "items": [_object(p) for p in found if p["status"]["phase"] in phases]}
 
         @app.get(base + "/pods/{name}")
         async def read(name: str) -> Response:
             if name not in self.pods:
                 return failure(404, "NotFound", f'pods "{name}" not found')
-            whole = json.dumps(self.pods[name]).encode()
+            whole = json.dumps(_object(self.pods[name])).encode()
 
             async def pieces() -> AsyncIterator[bytes]:  # as a real one's large answers come
                 yield whole[:1000]
@@ -163,7 +166,7 @@ class StandIn:
             pod["metadata"]["annotations"].update(body.get("metadata", {}).get("annotations", {}))
             if self.ends_at_once and not pod["spec"]["schedulingGates"]:
                 self.end(name, 0)
-            return JSONResponse(pod)
+            return JSONResponse(_object(pod))
 
         @app.delete(base + "/pods/{name}")
         async def delete(name: str, request: Request) -> Response:
@@ -175,7 +178,7 @@ class StandIn:
             pod = self.pods.pop(name)
             self.maps.pop(name, None)
             self.deleted.append((name, self._grace(body, request), pod["metadata"]["annotations"]))
-            return JSONResponse(pod)
+            return JSONResponse(_object(pod))
 
         @app.get(base + "/pods/{name}/log")
         async def log(name: str) -> Response:
@@ -200,6 +203,11 @@ class StandIn:
             return JSONResponse({})
 
         return app
+
+
+def _object(pod: Json) -> Json:
+    """As the API shows it: a test keeps its log there too."""
+    return {key: value for key, value in pod.items() if key != "log"}
 
 
 def _selects(term: list[str], labels: dict[str, str]) -> bool:

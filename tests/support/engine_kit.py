@@ -16,7 +16,8 @@ import pytest
 
 from gdi.runner.sandbox import Engine, SandboxUnavailableError, container
 from tests.support.debian import program
-from tests.support.tes_kit import die_with_parent, wait_for
+from tests.support.processes import die_with_parent
+from tests.support.tes_kit import wait_for
 
 
 @contextlib.contextmanager

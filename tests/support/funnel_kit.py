@@ -14,7 +14,8 @@ import httpx
 
 from gdi.local_federation.tes import funnel
 from gdi.runner.sandbox.docker import DriverImage
-from tests.support.tes_kit import IMAGE, ROOT, Tes, World, die_with_parent, free_ports, wait_for
+from tests.support.processes import die_with_parent, free_ports
+from tests.support.tes_kit import IMAGE, ROOT, Tes, World, wait_for
 
 
 class Funnel(Tes):

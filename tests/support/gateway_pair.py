@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 
 from gdi.kit.secret_files import write_private
-from tests.support.gateway_world import World, die_with_parent, free_port, wait
+from tests.support.gateway_world import World, wait
 from tests.support.postgres_kit import Postgres
+from tests.support.processes import die_with_parent, free_port
 
 
 class Pair(World):

@@ -6,13 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ctypes
 import json
 import os
 import re
 import secrets
-import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,12 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 import uvicorn
 import yaml
-from botocore.config import Config
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -42,6 +37,10 @@ from gdi.funnel.crypt4gh import Key
 from gdi.kit.jose import SigningKey, TokenError, verify
 from tests.support.htsget_server import HtsgetServer
 from tests.support.problems import problem
+from tests.support.processes import die_with_parent, free_port
+from tests.support.weed import Weed
+from tests.support.wire import bind
+from tests.support.wires import BROKER, SDA, TES
 
 NODE = "node-a"
 TES_KEY = Key(X25519PrivateKey.from_private_bytes(b"k" * 32))  # of this node's TES
@@ -68,16 +67,6 @@ def wait(condition: Callable[[], bool], timeout: float = 120, what: str = "the c
     while not condition():
         assert time.monotonic() < until, f"{what} did not come true in {timeout} s"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class Server:
@@ -110,7 +99,7 @@ class FakeBroker:
         self.away = False
         self.gateway_key: dict[str, Any] = {}
         self.make_token = lambda audience: f"user-{audience}-{secrets.token_hex(8)}"
-        app = FastAPI()
+        app = bind(FastAPI(), BROKER)
         self.server = Server(app)
 
         @app.get("/.well-known/jwks.json")
@@ -173,7 +162,7 @@ class FakeTes:
         self.lists = 0
         self.unlisted = False  # lists are answered with 500
         self.infos: list[float] = []
-        app = FastAPI()
+        app = bind(FastAPI(), TES)
         self.server = Server(app)
 
         def service(request: Request) -> bool:
@@ -186,7 +175,9 @@ class FakeTes:
         @app.get("/ga4gh/tes/v1/service-info")
         async def info() -> Any:
             self.infos.append(time.monotonic())
-            return {"id": "fake"}
+            kind = {"group": "org.ga4gh", "artifact": "tes", "version": "1.1.0"}
+            owner = {"name": "a node", "url": "https://node.example"}
+            return {"id": "fake", "name": "A TES", "type": kind, "organization": owner, "version": "1"}
 
         @app.post("/ga4gh/tes/v1/tasks")
         async def create(request: Request) -> Any:
@@ -266,7 +257,7 @@ class FakeSda:
         self.ranges = False  # of a file, where they are asked for
         self.given = 0  # bytes of files
         self.requests: list[dict[str, str]] = []
-        app = FastAPI()
+        app = bind(FastAPI(), SDA)
         self.server = Server(app)
 
         def known(request: Request) -> bool:
@@ -349,95 +340,12 @@ class FakeSda:
             return Response(part, status, headers=headers)
 
 
-class S3:
-    """SeaweedFS with two buckets."""
-
-    def __init__(self, folder: Path) -> None:
-        weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-        assert weed, "SeaweedFS's weed is not installed"
-        self.access, self.secret = secrets.token_hex(10), secrets.token_hex(20)
-        identity = {
-            "name": "all",
-            "credentials": [{"accessKey": self.access, "secretKey": self.secret}],
-            "actions": ["Admin", "Read", "Write", "List"],
-        }
-        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        (folder / "weed").mkdir()
-        ports = {
-            name: free_port()
-            for name in ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
-        }
-        flags = {"s3.port": "s3", "s3.port.grpc": "s3.grpc", "master.port": "master", "master.port.grpc": "master.grpc"}
-        flags |= {
-            "volume.port": "volume",
-            "volume.port.grpc": "volume.grpc",
-            "filer.port": "filer",
-            "filer.port.grpc": "filer.grpc",
-        }
-        argv = [
-            weed,
-            "-logtostderr",
-            "server",
-            f"-dir={folder / 'weed'}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-master.telemetry=false",
-        ]
-        argv += [
-            "-filer",
-            f"-filer.localSocket={folder / 'f.sock'}",
-            "-s3",
-            "-s3.iam=false",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            f"-s3.config={folder / 's3.json'}",
-        ]
-        argv += [
-            "-volume.max=20",
-            "-master.volumeSizeLimitMB=64",
-            *(f"-{flag}={ports[name]}" for flag, name in flags.items()),
-        ]
-        with (folder / "weed.log").open("wb") as out:
-            self._process = subprocess.Popen(
-                argv, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
-            )
-        self.url = f"http://127.0.0.1:{ports['s3']}"
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id=self.access,
-            aws_secret_access_key=self.secret,
-            region_name="us-east-1",
-            config=Config(
-                connect_timeout=30, read_timeout=60, retries={"max_attempts": 0}, s3={"addressing_style": "path"}
-            ),
-        )
-        wait(self._ready, 180, "SeaweedFS's start")
-
-    def _ready(self) -> bool:
-        assert self._process.poll() is None, "SeaweedFS ended"
-        try:
-            for bucket in ("workspace", "releases"):
-                self.client.create_bucket(Bucket=bucket)
-                self.client.put_object(Bucket=bucket, Key="ready", Body=b"")
-                self.client.delete_object(Bucket=bucket, Key="ready")
-        except Exception as error:
-            return "BucketAlready" in str(error)
-        return True
-
-    def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(Bucket="workspace", Key=key, Body=body)
-
-    def stop(self) -> None:
-        self._process.kill()  # nothing of it is kept, and a graceful end takes it 20 s
-        self._process.wait(120)
-
-
 class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.broker = FakeBroker()
-        self.tes, self.sda, self.s3 = FakeTes(self.broker), FakeSda(self.broker), S3(folder)
+        self.tes, self.sda = FakeTes(self.broker), FakeSda(self.broker)
+        self.s3 = Weed(folder, ("workspace", "releases"))
         self.htsget = HtsgetServer(lambda token: self.broker.owner(token, "sda") is not None)
         self.htsget_server = Server(self.htsget.app)
         self.gateway_key = SigningKey.generate()
@@ -456,7 +364,6 @@ class World:
             ("key.pem", self.gateway_key.pem()),
             ("tes-password", self.tes.password.encode()),
             ("archive-token", self.broker.own_token.encode()),
-            ("s3-keys.json", json.dumps({"access_key": self.s3.access, "secret_key": self.s3.secret}).encode()),
         ):
             (folder / name).write_bytes(data)
             (folder / name).chmod(0o600)
@@ -557,7 +464,7 @@ class World:
             self.stop()
         for server in (self.broker.server, self.tes.server, self.sda.server, self.htsget_server):
             server.stop()
-        self.s3.stop()
+        self.s3.close()
 
     # --- what tests say and ask ------------------------------------------------------------------
 

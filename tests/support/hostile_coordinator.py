@@ -34,6 +34,8 @@ from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
 from node_gateway.stops import NodeStops
+from tests.support.wire import answers_of
+from tests.support.wires import KEY_SETS
 
 _MADE = Path(tempfile.mkdtemp(prefix="gdi-gateway-db-"))
 BROKER, NODE, USER = "https://broker.test", "node-a", "alice@lifescience-ri.eu"
@@ -177,7 +179,7 @@ async def outcome(folder: Path, attempt: Attempt) -> str:
     stops = NodeStops(database, Audit(database))
     if attempt.stopped:
         await stops.make("member", person=attempt.stopped, reason="why not")
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+    async with httpx.AsyncClient(transport=answers_of(KEY_SETS, answer)) as http:
         policies = PolicyFile(folder / "policy.yaml")
         judge = Judge(
             node=NODE,

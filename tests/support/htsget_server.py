@@ -17,6 +17,8 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
 from gdi.funnel.crypt4gh import MAGIC, SEALED, SEGMENT
+from tests.support.wire import FAULT, bind
+from tests.support.wires import HTSGET
 
 EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 Spans = list[tuple[int, int]]  # from, to
@@ -36,7 +38,7 @@ class HtsgetServer:
         self.sent = 0  # bytes of data
         self._opens = opens
         self._sealed: dict[bytes, tuple[bytes, bytes]] = {}  # session key and segments, by the file
-        self.app = FastAPI()
+        self.app = bind(FastAPI(), HTSGET)
         self.app.add_api_route("/htsget/{kind}/service-info", self._info, methods=["GET"])
         self.app.add_api_route("/htsget/data/{id_:path}", self._data, methods=["GET"])
         self.app.add_api_route("/htsget/{kind}/{id_:path}", self._ticket, methods=["GET", "POST"])
@@ -60,7 +62,7 @@ class HtsgetServer:
         if any(str(a.get("referenceName", "20")) not in ("20", "21") for a in asked):
             return _error(404, "NotFound", "no such reference")
         if fault == "no-ticket":
-            return JSONResponse({"htsget": {"urls": []}})
+            return JSONResponse({"htsget": {"urls": []}}, headers={FAULT: "1"})
         plain = self.files[id_]
         spans = _merged([span for a in asked for span in slices(plain, a)])
         whole = any("referenceName" not in a and a.get("class") != "header" for a in asked)

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from gdi.contracts.grants import Grant, GrantRequest
+from gdi.kit.problem import ProblemError
 from gdi.local_federation.openbao import OpenBao
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.client_auth.rfc6749 import ClientSecretBasic
@@ -173,3 +174,9 @@ async def kept_grants(
         finally:
             await grants.refresher.drain(5)
             await store.close()
+
+
+async def refused(kept: Kept, grant: str) -> ProblemError:
+    with pytest.raises(ProblemError) as caught:
+        await kept.refresher.access(grant)
+    return caught.value

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.debian import program
-from tests.support.gateway_world import KEY, World, die_with_parent, free_port, wait
+from tests.support.gateway_world import KEY, World, wait
+from tests.support.processes import die_with_parent, free_port
 
 
 class Nginx:

@@ -32,6 +32,9 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
 from gdi.releases import signature
 from gdi.releases.allele_counts.table import RELEASED
+from tests.support.process_host import host_config
+from tests.support.wire import bind
+from tests.support.wires import BROKER, GATEWAY
 
 TICKET = "gdit_planted-ticket-0123456789"
 PROBE = """
@@ -127,7 +130,7 @@ class Node:
 
     def __post_init__(self) -> None:
         self.key = SigningKey.generate()
-        app = FastAPI()
+        app = bind(FastAPI(), GATEWAY)
         install(app)
         self.served = Served(app)
         app.post("/releases/{run}")(self._ask)
@@ -179,7 +182,8 @@ class Node:
         self._authorised(request)
         state = self.review_states.pop(0) if self.review_states else "published"
         if state in ("away", "forbidden"):
-            raise ProblemError(503 if state == "away" else 403, state, f"The gateway is {state}.")
+            status, slug = (503, "storage-away") if state == "away" else (403, "forbidden")
+            raise ProblemError(status, slug, f"The gateway is {state}.")
         return Review.model_validate({"state": state}).model_dump()
 
     async def _close(self, run: str, request: Request) -> dict[str, Any]:
@@ -205,7 +209,7 @@ class Broker:
         self.refusal: ProblemError | None = None
         self.due: list[m.DueStart] = []  # handed out at the next question, and then no more
         self.reported: list[m.StartReport] = []
-        app = FastAPI()
+        app = bind(FastAPI(), BROKER)
         install(app)
         app.post("/v1/runs")(self._admit)
         app.get("/v1/runs")(self._open_runs)
@@ -358,23 +362,13 @@ class World:
             "GDI_RESULTS_DIR": str(folder / "results"),
             "GDI_BROKER_PATIENCE": "120",
         }
-        self.config = folder / "host.yaml"
-        self.config.write_text(
-            yaml.safe_dump(
-                {
-                    "socket": "host.sock",
-                    "state_dir": "state",
-                    "workflows": "workflows",
-                    "issuer": "https://cluster.test",
-                    "key_file": "key.pem",
-                    "jwks_file": "jwks.json",
-                    "airflow_token_file": "airflow-token",
-                    "broker": {"host": "127.0.0.1", "port": self.broker.served.port},
-                    "gateways": {n.served.url: {"host": "127.0.0.1", "port": n.served.port} for n in self.nodes},
-                    "entry": [sys.executable, "/gdi/workflow/probe.py"],
-                    "packages": [],
-                }
-            )
+        self.config = host_config(
+            folder,
+            self.broker.served.port,
+            {n.served.url: n.served.port for n in self.nodes},
+            airflow_token_file="airflow-token",
+            entry=[sys.executable, "/gdi/workflow/probe.py"],
+            packages=[],
         )
         self.host: subprocess.Popen[bytes] | None = None
         (folder / "airflow-token").write_text("identity")

@@ -5,7 +5,6 @@ what a browser needs.
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from pathlib import Path
 
@@ -16,12 +15,6 @@ from gdi.kit.problem import ProblemError
 from gdi.local_federation.aai.running import PORTAL, PUBLIC, RESOURCE, RunningAai
 from tests.support.operators_world import until
 from tests.support.portal_world import PortalWorld, portal_world
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class PortalServer:

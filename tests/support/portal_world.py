@@ -21,6 +21,7 @@ from gdi.contracts import committees as u
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.nodes import NodePreflight, Nodes, NodeStatus, PreflightAnswer, PreflightRequest
 from gdi.contracts.notices import NoticeChoice, NoticeSettings
+from gdi.contracts.results import ReleaseView, ResultsFile, ResultsView
 from gdi.contracts.run_endings import Standing
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import write_private
@@ -29,6 +30,8 @@ from gdi.portal.app import create_app
 from gdi.portal.db.store import PortalDatabase, meta
 from gdi.portal.door import Door, open_door
 from gdi.portal.settings import Settings
+from tests.support.wire import bind
+from tests.support.wires import AIRFLOW, BROKER, GATEWAY
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKFLOW = "allele-frequency"
@@ -58,14 +61,14 @@ class FakeBroker:
         self.members: set[str] = set()  # of the access committee `dac`
         self.uses: list[u.DatasetUse] = []
         self.stops: list[u.Stop] = []
-        self.app = FastAPI()
+        self.app = bind(FastAPI(), BROKER)
         install(self.app)
         self._routes()
         self.app.include_router(committee_routes(self))
 
     def user(self, authorization: str | None) -> str:
         if self.away:
-            raise ProblemError(503, "vault-away", "The broker has its day off.", action="Wait.")
+            raise ProblemError(503, "vault-unavailable", "The broker has its day off.", action="Wait.")
         sub = TOKENS.get((authorization or "").removeprefix("Bearer "))
         if sub is None:
             raise ProblemError(401, "unauthenticated", "The access token is not active.", action="Sign in again.")
@@ -328,6 +331,27 @@ def _opened(run: m.Run) -> float:
     return run.opened_at
 
 
+def dag_run(dag: str, run: str, **known: Any) -> dict[str, Any]:
+    """A DAG run as Airflow's API has it, with every field that it always sends."""
+    unknown = ["logical_date", "queued_at", "start_date", "end_date", "duration", "data_interval_start"]
+    unknown += ["data_interval_end", "last_scheduling_decision", "triggering_user_name", "note", "bundle_version"]
+    unknown += ["partition_key", "partition_date"]
+    fixed: dict[str, Any] = {
+        "run_type": "manual",
+        "triggered_by": "rest_api",
+        "dag_versions": [],
+        "dag_display_name": dag,
+    }
+    return {
+        "dag_id": dag,
+        "dag_run_id": run,
+        "run_after": "2026-01-01T00:00:00Z",
+        **dict.fromkeys(unknown),
+        **fixed,
+        **known,
+    }
+
+
 class FakeAirflow:
     """DAG runs by (DAG, run id), and what the plugin would say of each. `fail`: statuses for the next starts."""
 
@@ -341,7 +365,7 @@ class FakeAirflow:
         self.notes: list[str] = []
         self.fail_stops = False
         self.calls: list[str] = []
-        self.app = FastAPI()
+        self.app = bind(FastAPI(), AIRFLOW)
         self._routes()
 
     def put(self, dag_run_id: str, standing: Standing, state: str = "running", dag: str = WORKFLOW) -> None:
@@ -353,7 +377,7 @@ class FakeAirflow:
         found = self.runs.get((dag, run))
         if found is None:
             return None
-        return {"dag_id": dag, "dag_run_id": run, "end_date": None, **found}
+        return dag_run(dag, run, **found)
 
     def _routes(self) -> None:
         app = self.app
@@ -369,7 +393,8 @@ class FakeAirflow:
         async def sign_in(request: Request) -> Response:
             body = await request.json()
             good = body == {"username": "portal", "password": "pw"}
-            return JSONResponse({"access_token": "airflow-token"} if good else {}, status_code=201 if good else 401)
+            known = {"access_token": "airflow-token"} if good else {"detail": "Invalid credentials"}
+            return JSONResponse(known, status_code=201 if good else 401)
 
         @app.post("/api/v2/dags/~/dagRuns/list")
         async def listed(request: Request) -> dict[str, Any]:
@@ -418,24 +443,37 @@ class FakeAirflow:
             return self.standings.get(run, queued)
 
         @app.get("/gdi/data/results/{dag}/{run:path}")
-        async def results(dag: str, run: str) -> dict[str, Any]:
+        async def results(dag: str, run: str) -> ResultsView:
             done = self.runs[dag, run]["state"] == "success"
-            files = [{"name": "answer.tsv", "title": "The answer", "bytes": len(self.files["answer.tsv"])}]
-            release = {
-                "node": "node-a",
-                "name": "counts",
-                "title": "Counts",
-                "kind": "allele-counts",
-                "unit": "site",
-                "sites_released": 7,
-                "sites_withheld": None,
-                "withheld": {},
-                "verified": True,
-                "verdict": "",
-                "file": "releases/node-a/counts.json",
-                "bytes": 2,
-            }
-            return {"files": files if done else [], "releases": [release] if done else [], "crate": done, "notes": []}
+            answer = ResultsFile(name="answer.tsv", title="The answer", bytes=len(self.files["answer.tsv"]))
+            release = ReleaseView(
+                node="node-a",
+                name="counts",
+                title="Counts",
+                kind="allele-counts",
+                unit="site",
+                reasons={},
+                bytes=2,
+                sha256="0" * 64,
+                sites_released=7,
+                sites_withheld=None,
+                withheld={},
+                attempt=1,
+                verified=True,
+                verdict="",
+                file="releases/node-a/counts.json",
+            )
+            return ResultsView(
+                state="closed" if done else "open",
+                outcome="success" if done else "",
+                attempt=1,
+                run=make_run_id(dag, run),
+                workflow=None,
+                user=ALICE,
+                files=[answer] if done else [],
+                releases=[release] if done else [],
+                crate=done,
+            )
 
         @app.get("/gdi/file/{dag}/{run:path}")
         async def file(dag: str, run: str, name: str) -> Response:
@@ -504,7 +542,7 @@ def settings(folder: Path, **changed: Any) -> Settings:
 
 @asynccontextmanager
 async def portal_world(folder: Path, **changed: Any) -> AsyncIterator[PortalWorld]:
-    broker, airflow, gateways = FakeBroker(), FakeAirflow(), FastAPI()
+    broker, airflow, gateways = FakeBroker(), FakeAirflow(), bind(FastAPI(), GATEWAY)
 
     @gateways.get("/readyz")
     async def readyz(request: Request) -> Response:

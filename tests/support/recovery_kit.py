@@ -21,6 +21,7 @@ from gdi.kit.secret_files import write_private
 from gdi.local_federation.openbao import OpenBao, running
 from gdi.releases.allele_counts.table import FORMAT
 from tests.support.broker_kit import PORTS, wait_for
+from tests.support.gateway_releases import row
 from tests.support.gateway_world import World as GatewayWorld
 from tests.support.postgres_kit import Postgres, PostgresWorld, running_postgres
 
@@ -129,7 +130,7 @@ class Installation(PostgresWorld):
 
     def release(self, run: m.Run, het: int) -> dict[str, Any]:
         """Airflow asks for a release of three sites, the second with `het` heterozygotes; the gateway's answer."""
-        rows = [_row(1), _row(2, het=het), _row(3)]
+        rows = [row(1), row(2, het=het), row(3)]
         self.gateway_of_node.s3.put(
             f"{run.id}/release.json", httpx.Response(200, json={"format": FORMAT, "sites": rows}).content
         )
@@ -214,18 +215,3 @@ def signing_kid(made: Installation) -> str:
     """The kid that the broker signs with."""
     keys = httpx.get(made.public_url + "/.well-known/jwks.json", trust_env=False).raise_for_status().json()["keys"]
     return str(keys[0]["kid"])
-
-
-def _row(pos: int, het: int = 20) -> dict[str, Any]:
-    counts = {"ac": het + 20, "an": 2 * (60 + het), "hom_ref": 50, "het": het, "hom_alt": 10}
-    return {
-        "chrom": "2",
-        "pos": pos,
-        "ref": "A",
-        "alt": "C",
-        **counts,
-        "hemi_ref": 0,
-        "hemi_alt": 0,
-        "half_missing": 0,
-        "missing": 0,
-    }

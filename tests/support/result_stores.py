@@ -10,7 +10,7 @@ from gdi.result_store.folder import FolderStore
 from gdi.result_store.model import ResultStore
 from gdi.result_store.s3 import S3Store
 from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server
-from tests.support.tes_kit import Weed
+from tests.support.weed import Weed
 
 MIB = 1024 * 1024
 RUN = "r-" + "0" * 20

@@ -19,12 +19,14 @@ import socket
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -37,6 +39,8 @@ from gdi.contracts.tes import LIVE, from_json
 from gdi.contracts.tokens import Token, TokenRequest
 from gdi.contracts.urls import SdaUrl
 from tests.support.problems import problem
+from tests.support.wire import bind
+from tests.support.wires import NODE
 
 TES = "/ga4gh/tes/v1"
 
@@ -84,23 +88,25 @@ class Node:
     # --- life ------------------------------------------------------------------------------------
 
     def __enter__(self) -> Node:
-        app = Starlette(
-            routes=[
-                Route("/v1/runs/{run}/tokens", self._token, methods=["POST"]),
-                Route("/v1/runs/{run}/events", self._events, methods=["POST"]),
-                Route(f"{TES}/tasks", self._create, methods=["POST"]),
-                Route(f"{TES}/tasks", self._list, methods=["GET"]),
-                Route(f"{TES}/tasks/{{id}}:cancel", self._cancel, methods=["POST"]),
-                Route(f"{TES}/tasks/{{id}}", self._get, methods=["GET"]),
-                Route("/workspace/{run}", self._listing, methods=["GET"]),
-                Route("/workspace/{run}/.gdi/sources/{sha256}", self._source, methods=["PUT"]),
-                Route("/workspace/{run}/.gdi/sources/{sha256}", self._source, methods=["PUT"]),
-                Route("/workspace/{run}/{path:path}", self._workspace, methods=["HEAD", "DELETE"]),
-                Route("/datasets", self._described, methods=["GET"]),
-                Route("/datasets/{dataset}/{path:path}", self._dataset, methods=["HEAD"]),
-            ]
+        app = bind(
+            Starlette(
+                routes=[
+                    Route("/v1/runs/{run}/tokens", self._token, methods=["POST"]),
+                    Route("/v1/runs/{run}/events", self._events, methods=["POST"]),
+                    Route(f"{TES}/tasks", self._create, methods=["POST"]),
+                    Route(f"{TES}/tasks", self._list, methods=["GET"]),
+                    Route(f"{TES}/tasks/{{id}}:cancel", self._cancel, methods=["POST"]),
+                    Route(f"{TES}/tasks/{{id}}", self._get, methods=["GET"]),
+                    Route("/workspace/{run}", self._listing, methods=["GET"]),
+                    Route("/workspace/{run}/.gdi/sources/{sha256}", self._source, methods=["PUT"]),
+                    Route("/workspace/{run}/{path:path}", self._workspace, methods=["HEAD", "DELETE"]),
+                    Route("/datasets", self._described, methods=["GET"]),
+                    Route("/datasets/{dataset}/{path:path}", self._dataset, methods=["HEAD"]),
+                ],
+                middleware=[Middleware(BaseHTTPMiddleware, dispatch=self._door)],
+            ),
+            NODE,
         )
-        app.add_middleware(BaseHTTPMiddleware, dispatch=self._door)
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -170,7 +176,7 @@ class Node:
                 (0 if batch.source == "pod-1" else 100_000 * int(batch.source.removeprefix("pod-"))) + event.seq,
                 event.model_dump(exclude_none=True),
             )
-        return JSONResponse({})
+        return Response(status_code=204)
 
     # --- tasks -----------------------------------------------------------------------------------
 
@@ -189,7 +195,7 @@ class Node:
             if url and not url.startswith((f"workspace://{self.run}/", "sda://")):
                 return problem(403, "forbidden-location", f"{url} is not of this run")
         identifier = f"t{next(self._ids)}"
-        task.update(id=identifier, state="QUEUED", creation_time=f"{time.time():.6f}", logs=[])
+        task.update(id=identifier, state="QUEUED", creation_time=datetime.now(UTC).isoformat(), logs=[])
         tags.update({"gdi-run": self.run})
         self.tasks[identifier] = task
         job = asyncio.create_task(self._execute(task))
@@ -350,27 +356,6 @@ class Node:
             path.unlink()
             return Response(status_code=204)
         return self._stat(path)
-
-    async def _source(self, request: Request) -> Response:
-        data, sha256 = await request.body(), request.path_params["sha256"]
-        if hashlib.sha256(data).hexdigest() != sha256:
-            return problem(422, "wrong-hash", "another content than the name says")
-        place = self.workspace / ".gdi" / "sources" / sha256
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
-        return Response(status_code=204)
-
-    def _content(self, url: str) -> bytes:
-        """Of a section what the gateway and the TES make of it together."""
-        section = Section.of(SdaUrl.parse(url)) if url.startswith("sda://") else None
-        if section is None:
-            return self._file(url).read_bytes()
-        plan = SectionPlan.model_validate_json(self._file(str(section.plan_file(self.run))).read_bytes())
-        whole = self._file(str(section.file)).read_bytes()
-        return b"".join(whole[start:end] for start, end in plan.ranges(section.number, len(whole)))
-
-    async def _described(self, request: Request) -> Response:
-        return JSONResponse({"datasets": sorted(self.datasets), "described": self.described})
 
     async def _dataset(self, request: Request) -> Response:
         dataset = request.path_params["dataset"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.support.bare_rig import Bare, bare  # noqa: F401
+from tests.support.wire import BoundHandler
+from tests.support.wires import OAUTH
 
 PAGE = (Path(__file__).parents[2] / "docs" / "snakemake.md").read_text()
 
@@ -36,25 +37,16 @@ SNAKEFILE = next(block for kind, block in BLOCKS if kind == "python").replace("d
 def login(bare: Bare) -> Iterator[str]:
     """An OpenID Connect provider whose client `my-client` gets tokens that the TES takes."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def answer(self, body: dict[str, object]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    class Handler(BoundHandler):
+        wire = OAUTH
 
         def do_GET(self) -> None:
-            self.answer({"issuer": url, "token_endpoint": f"{url}/token"})
+            self.answer(200, {"issuer": url, "token_endpoint": f"{url}/token"})
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.answer(
-                {"access_token": bare.tes.world.aai.token("my-client"), "token_type": "Bearer", "expires_in": 300}
-            )
+            token = bare.tes.world.aai.token("my-client")
+            self.answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": 300})
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     url = f"http://127.0.0.1:{server.server_address[1]}"

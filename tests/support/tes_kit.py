@@ -5,40 +5,38 @@ SeaweedFS. And the two servers.
 from __future__ import annotations
 
 import base64
-import ctypes
 import hashlib
 import io
-import json
 import os
 import secrets
-import shutil
-import signal
-import socket
 import socketserver
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote
 
-import boto3
 import httpx
 import yaml
-from botocore.config import Config
 from crypt4gh import lib as crypt4gh_lib
 from crypt4gh.keys import c4gh
 
 from gdi.contracts.tes import FINAL
 from gdi.kit.jose import SigningKey
+from tests.support.processes import die_with_parent, stop
 from tests.support.waiting import wait_for as wait_for
+from tests.support.weed import Weed
+from tests.support.wire import BoundHandler, held
+from tests.support.wires import NODE_INSIDE, OAUTH, TES
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "/ga4gh/tes/v1"
 IMAGE = "gdi-task:1"
+TEXT = "text/plain"
 CAPABILITY = "capability-planted-4711"
 
 
@@ -47,36 +45,10 @@ def chosen_sandbox() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "GDI_SANDBOX", "DOCKER_HOST") if name in os.environ}
 
 
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
-
-
 def private(file: Path, text: str) -> Path:
     file.write_text(text)
     file.chmod(0o600)
     return file
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def address_string(self) -> str:
-        return "local"
-
-    def answer(self, status: int, body: bytes, kind: str = "text/plain", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
 
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -98,14 +70,16 @@ class FakeGateway:
         self.faults: list[int] = []
         gateway = self
 
-        class Handler(_Handler):
+        class Handler(BoundHandler):
+            wire = NODE_INSIDE
+
             def slice(self) -> None:
                 """A ticket of two blocks, the first of them in it; and the second."""
                 token = (self.headers["Authorization"] or "").removeprefix("Bearer ")
                 if token not in gateway.capabilities:
-                    self.answer(403, b'{"htsget": {"error": "PermissionDenied"}}', "application/json")
+                    self.answer(403, {"htsget": {"error": "PermissionDenied"}})
                 elif self.path in gateway._blocks:
-                    self.answer(206, gateway._blocks[self.path])
+                    self.answer(206, gateway._blocks[self.path], TEXT)
                 elif (plain := gateway.slices.get(self.path.lstrip("/"))) is not None:
                     body = encrypt(plain, self.headers["Client-Public-Key"])
                     path = f"/htsget/blocks/{len(gateway._blocks)}"
@@ -113,11 +87,9 @@ class FakeGateway:
                     inline = {"url": "data:;base64," + base64.b64encode(body[:50]).decode()}
                     headers = {"Authorization": f"Bearer {token}"}
                     urls = [inline, {"url": f"http://{self.headers['Host']}{path}", "headers": headers}]
-                    self.answer(
-                        200, json.dumps({"htsget": {"format": "VCF", "urls": urls}}).encode(), "application/json"
-                    )
+                    self.answer(200, {"htsget": {"format": "VCF", "urls": urls}})
                 else:
-                    self.answer(404, b'{"htsget": {"error": "NotFound"}}', "application/json")
+                    self.answer(404, {"htsget": {"error": "NotFound"}})
 
             def do_GET(self) -> None:
                 kind, _, rest = unquote(self.path).lstrip("/").partition("/")
@@ -135,12 +107,12 @@ class FakeGateway:
                 )
 
                 def deny(status: int, text: str) -> None:
-                    self.answer(200 if funnel and encrypted else status, text.encode())
+                    self.answer(200 if funnel and encrypted else status, text.encode(), TEXT)
 
                 if gateway.faults:
                     fault = gateway.faults.pop(0)
                     if fault:
-                        self.answer(fault, b"not now")
+                        self.answer(fault, b"not now", TEXT)
                     else:  # half a body, then cut
                         self.send_response(200)
                         self.send_header("Content-Length", "1000000")
@@ -194,7 +166,9 @@ class FakeAai:
         self.up = True
         aai = self
 
-        class Handler(_Handler):
+        class Handler(BoundHandler):
+            wire = OAUTH
+
             def do_GET(self) -> None:
                 if self.path.endswith("openid-configuration"):
                     document = {
@@ -204,9 +178,9 @@ class FakeAai:
                         "authorization_endpoint": aai.issuer + "/authorize",
                         "token_endpoint": aai.issuer + "/token",
                     }
-                    self.answer(200, json.dumps(document).encode(), "application/json")
+                    self.answer(200, document)
                 else:
-                    self.answer(200, json.dumps({"keys": [aai.key.jwk()]}).encode(), "application/json")
+                    self.answer(200, {"keys": [aai.key.jwk()]})
 
             def do_POST(self) -> None:
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -214,16 +188,12 @@ class FakeAai:
                 aai.introspections += 1
                 expected = "Basic " + base64.b64encode(f"{aai.client_id}:{aai.client_secret}".encode()).decode()
                 if not aai.up:
-                    self.answer(500, b"down")
+                    self.answer(500, b"down", TEXT)
                 elif self.headers["Authorization"] != expected:
-                    self.answer(401, b"{}", "application/json")
+                    self.answer(401, {})
                 else:
                     active = token in aai.made and token not in aai.revoked
-                    self.answer(
-                        200,
-                        json.dumps({"active": active, **(aai.made[token] if active else {})}).encode(),
-                        "application/json",
-                    )
+                    self.answer(200, {"active": active, **(aai.made[token] if active else {})})
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.http.server_address[1]
@@ -239,116 +209,6 @@ class FakeAai:
     def close(self) -> None:
         self.http.shutdown()
         self.http.server_close()
-
-
-class Weed:
-    """A real SeaweedFS with one bucket and one key pair."""
-
-    bucket = "workspace"
-
-    def __init__(self, folder: Path) -> None:
-        self.access, self.secret = "s3-access-4711", secrets.token_hex(16)
-        self.credentials = private(
-            folder / "s3.json", json.dumps({"access_key": self.access, "secret_key": self.secret})
-        )
-        identity = {
-            "name": "tes",
-            "credentials": [{"accessKey": self.access, "secretKey": self.secret}],
-            "actions": ["Admin"],
-        }
-        config = private(folder / "identities.json", json.dumps({"identities": [identity]}))
-        (folder / "weed").mkdir()
-        ports = free_ports(8)
-        self.port = ports[0]
-        names = [
-            "s3.port",
-            "s3.port.grpc",
-            "master.port",
-            "master.port.grpc",
-            "volume.port",
-            "volume.port.grpc",
-            "filer.port",
-            "filer.port.grpc",
-        ]
-        weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
-        argv = [
-            weed,
-            "-logtostderr",
-            "server",
-            f"-dir={folder / 'weed'}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-master.telemetry=false",
-        ]
-        argv += [
-            "-master.volumeSizeLimitMB=64",
-            "-volume.max=60",  # each new bucket is a collection with volumes of its own
-            "-filer",
-            f"-filer.localSocket={folder / 'f.sock'}",
-            "-s3",
-            "-s3.iam=false",
-        ]
-        argv += [
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            f"-s3.config={config}",
-            *(f"-{n}={p}" for n, p in zip(names, ports, strict=True)),
-        ]
-        self.process = subprocess.Popen(
-            argv, stdout=subprocess.DEVNULL, stderr=(folder / "weed.log").open("w"), preexec_fn=die_with_parent
-        )
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access,
-            aws_secret_access_key=self.secret,
-            region_name="us-east-1",
-            config=Config(connect_timeout=30, read_timeout=60, retries={"max_attempts": 0}),
-        )
-
-        def ready() -> bool:
-            try:
-                self.client.create_bucket(Bucket=self.bucket)
-                self.client.put_object(Bucket=self.bucket, Key=".ready", Body=b"")
-            except Exception:
-                return False
-            return True
-
-        wait_for("SeaweedFS", ready)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def put(self, key: str, data: bytes) -> str:
-        self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
-        return f"s3://{self.bucket}/{key}"
-
-    def get(self, key: str) -> bytes:
-        body: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-        return body
-
-    def keys(self, prefix: str) -> list[str]:
-        return [
-            str(o["Key"]) for o in self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
-        ]
-
-    def close(self) -> None:
-        stop(self.process, signal.SIGKILL)  # it takes its time on SIGTERM, and nothing of it is kept
-
-
-def die_with_parent() -> None:
-    """prctl(PR_SET_PDEATHSIG): also when the tests are killed, nothing stays."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def stop(process: subprocess.Popen[Any], with_signal: int = signal.SIGTERM) -> None:
-    process.send_signal(with_signal)
-    try:
-        process.wait(120)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(5)
 
 
 @dataclass
@@ -383,12 +243,14 @@ class Tes:
     world: World
     home: Path
     process: subprocess.Popen[Any]
+    hooks: ClassVar[list[Any]] = []  # of httpx, for answers
 
     def call(
         self, method: str, path: str, *, user: str | None = None, headers: dict[str, str] | None = None, **more: Any
     ) -> httpx.Response:
         sent = headers if headers is not None else self.world.auth(user) if user else self.world.service()
-        return httpx.request(method, self.url + PREFIX + path, headers=sent, timeout=60, trust_env=False, **more)
+        with httpx.Client(timeout=60, trust_env=False, event_hooks={"response": self.hooks}) as http:
+            return http.request(method, self.url + PREFIX + path, headers=sent, **more)
 
     def submit(self, task: dict[str, Any], user: str | None = None) -> str:
         answer = self.call("POST", "/tasks", user=user, json=task)
@@ -436,6 +298,7 @@ class StandIn(Tes):
     """`python -m gdi.local_federation.tes` as a process of its own."""
 
     flavour = "ga4gh"
+    hooks: ClassVar = [held(TES)]
 
     def __init__(self, world: World, **overrides: Any) -> None:
         self.world = world

@@ -4,10 +4,8 @@ and jobs of runs they tell of.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,7 +22,11 @@ from gdi.contracts.ids import make_run_id
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
+from tests.support.airflow_process import MIGRATE, bare_environment, python
 from tests.support.operators_world import Served
+from tests.support.processes import free_port
+from tests.support.wire import bind
+from tests.support.wires import BROKER
 from token_broker.db.store import BrokerDatabase, runs
 from token_broker.events.events import Events
 
@@ -56,7 +58,7 @@ class Broker:
         self._store = BrokerDatabase.open(f"sqlite+aiosqlite:///{folder / 'broker.db'}")
         # neither is needed behind the routes below
         self._events = Events(self._store, None, None, 10_000_000)  # type: ignore[arg-type]
-        app = FastAPI(on_startup=[])
+        app = bind(FastAPI(on_startup=[]), BROKER, own=True)
         install(app)
         app.get("/v1/runs/{run}")(self._run)
         app.get("/v1/runs/{run}/progress")(self._progress)
@@ -117,7 +119,7 @@ class Broker:
 
     async def _known(self, run: str) -> Any:
         if self.refuses:
-            raise ProblemError(502, "away", "The broker has its day off.")
+            raise ProblemError(502, "bad-answer", "The broker has its day off.")
         if run not in self.runs:
             raise ProblemError(404, "run-unknown", f"There is no run {run}.")
         async with self._store.read() as c:
@@ -200,41 +202,20 @@ class Airflow:
     def __init__(self, folder: Path, broker: str) -> None:
         self.folder, self.results = folder, folder / "results"
         self.results.mkdir()
-        (folder / "passwords.json").write_text(json.dumps({"admin": "pw", "reader": "pw"}))
         (folder / "identity").write_text("identity")
         self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LANG": "C.UTF-8",
-            "AIRFLOW_HOME": str(folder),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+            **bare_environment(folder, admin="admin", reader="viewer"),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket",
             "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,reader:viewer",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
-            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
             "GDI_BROKER_URL": broker,
             "GDI_IDENTITY_TOKEN_FILE": str(folder / "identity"),
             "GDI_WORKFLOWS": str(PROJECT / "workflows"),
             "GDI_RESULTS_DIR": str(self.results),
         }
-        for command in (["-m", "airflow", "db", "migrate"], ["-c", SYNC]):
-            done = subprocess.run(
-                [sys.executable, *command],
-                env=self.environment,
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
-            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        for command in (MIGRATE, ["-c", SYNC]):
+            python(command, self.environment, folder)
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "api-server.log"
         with self.log.open("wb") as log:

@@ -14,7 +14,8 @@ import httpx
 import pysam
 import pytest
 
-from tests.support.gateway_world import KEY, World, die_with_parent, free_port, wait
+from tests.support.gateway_world import KEY, World, wait
+from tests.support.processes import die_with_parent, free_port
 
 PROGRAM = os.environ.get("GDI_HTSGET", "")
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="GDI_HTSGET does not name htsget-axum")

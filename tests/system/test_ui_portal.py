@@ -18,8 +18,9 @@ from gdi.local_federation.aai.running import RunningAai, running_aai
 from tests.support.axe import axe_script, serious
 from tests.support.browser import Browser
 from tests.support.debian import program
-from tests.support.portal_server import PortalServer, free_port
+from tests.support.portal_server import PortalServer
 from tests.support.portal_world import ALICE, BOB, DATASETS, made_use
+from tests.support.processes import free_port
 from tests.support.ui_world import PICTURES
 
 pytestmark = pytest.mark.system

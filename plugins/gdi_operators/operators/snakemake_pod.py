@@ -47,10 +47,23 @@ FIXED: dict[str, Any] = {
 }
 # Each run's, or the installation's (GDI_POD_CONFIG). What else a pod may not be told, gdi.pods.template refuses.
 NOT_THE_AUTHORS = {
-    "name", "namespace", "kubernetes_conn_id", "in_cluster", "config_file", "cluster_context", "base_container_name",
-    "do_xcom_push", "reattach_on_restart", "is_delete_operator_pod", "logging_interval", "trigger_kwargs",
-    "termination_grace_period", "termination_message_policy", "skip_on_exit_code", "secrets",
-}  # fmt: skip
+    "name",
+    "namespace",
+    "kubernetes_conn_id",
+    "in_cluster",
+    "config_file",
+    "cluster_context",
+    "base_container_name",
+    "do_xcom_push",
+    "reattach_on_restart",
+    "is_delete_operator_pod",
+    "logging_interval",
+    "trigger_kwargs",
+    "termination_grace_period",
+    "termination_message_policy",
+    "skip_on_exit_code",
+    "secrets",
+}
 BACKSTOP = 60.0  # seconds after the trigger's own deadline, for a triggerer that is away
 
 

@@ -19,10 +19,13 @@ from starlette.requests import Request
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
+from gdi.contracts.process_host import HostedPod
 from tests.bench.airflow.report import row
 from tests.support.airflow_kit import RealAirflow, RulesWorld, wait_for
 from tests.support.cluster_stand_in import StandIn, now
 from tests.support.operators_world import TICKET, Served
+from tests.support.wire import bind
+from tests.support.wires import PROCESS_HOST
 
 NODES, FEW, MANY, SECONDS = 10, 2, 20, 30  # of a run; runs; what CPU time is taken over
 DAG = """
@@ -124,19 +127,13 @@ class _Cluster:
 class _Host(Served):
     def __init__(self, socket: Path, asked: set[str]) -> None:
         self.socket = socket
-        app = FastAPI()
+        app = bind(FastAPI(), PROCESS_HOST)
 
         @app.get("/pods/{name}")
-        async def read(name: str) -> dict[str, Any]:
+        async def read(name: str) -> HostedPod:
             asked.add(name)
-            return {
-                "name": name,
-                "uid": f"uid-of-{name}",
-                "state": "running",
-                "stopping": False,
-                "exit_code": None,
-                "signal": None,
-            }
+            part = {"run": "r-" + "0" * 20, "attempt": 1, "node": "node-a", "created_at": 0}
+            return HostedPod(name=name, uid=f"uid-of-{name}", state="running", **part)
 
         super().__init__(app)
 

@@ -18,6 +18,8 @@ from starlette.responses import Response
 from gdi.contracts.beacon import VariantQuestion
 from gdi.kit.jose import SigningKey
 from tests.support.gateway_world import Server
+from tests.support.wire import bind
+from tests.support.wires import BEACON
 from token_broker.beacons import Beacons
 from token_broker.enrolment import EnrolmentFile
 
@@ -29,7 +31,7 @@ NOBODY = {"meta": {}, "responseSummary": {"exists": False}, "response": {"result
 
 
 def slow_beacons() -> Server:
-    app = FastAPI()
+    app = bind(FastAPI(), BEACON)
 
     @app.post("/{number}/g_variants")
     async def ask(number: int) -> Response:

@@ -20,8 +20,8 @@ import numpy as np
 from gdi.contracts import broker_api as m
 from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.disclosure.figure import Figure, at_most
-from tests.integration.token_broker.test_broker_limits import event, planted
 from tests.support import broker_kit
+from tests.support.broker_planted import event, planted
 from tests.support.gateway_world import Run, World
 
 SECONDS, MOST = 10.0, 250.0  # ms

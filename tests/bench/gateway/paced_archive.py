@@ -6,18 +6,19 @@ What it sends has the shape of Crypt4GH: a header with one packet, then zeros by
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
 from node_gateway.listed_files import sealed
+from tests.support.wire import BoundHandler
+from tests.support.wires import SDA
 
 DATASET = "DS-A"
 CHECKSUM = "a" * 64
@@ -52,12 +53,9 @@ class PacedArchive(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(BoundHandler):
+    wire = SDA
     server: PacedArchive
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -65,18 +63,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(self.path)
         if path == "/metadata/datasets":
-            return self.say(json.dumps([DATASET]).encode())
+            return self.answer(200, [DATASET])
         if path == f"/metadata/datasets/{DATASET}/files":
             rows = [
                 {"filePath": n, "fileId": n, "decryptedFileSize": s, "decryptedFileChecksum": CHECKSUM}
                 for n, s in self.server.files.items()
             ]
-            return self.say(json.dumps(rows).encode())
+            return self.answer(200, rows)
         if path.startswith("/files/"):
-            return self.say(b"downloading encrypted data is not supported", 400)
+            return self.answer(400, b"downloading encrypted data is not supported", "text/plain")
         size = self.server.files.get(path.removeprefix(f"/s3-encrypted/{DATASET}/"))
         if size is None:
-            return self.say(b"file not found", 404)
+            return self.answer(404, b"file not found", "text/plain")
         rest = sealed(size)
         self.send_response(200)
         self.send_header("Content-Length", str(len(HEADER) + rest))
@@ -91,12 +89,6 @@ class Handler(BaseHTTPRequestHandler):
                 done += os.sendfile(self.connection.fileno(), self.server.zeros.fileno(), 0, part - done)
             rest -= part
         return None
-
-    def say(self, body: bytes, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
 
 def main() -> None:

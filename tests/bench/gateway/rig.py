@@ -20,7 +20,8 @@ import httpx
 import psutil
 import yaml
 
-from tests.support.gateway_world import KEY, Run, World, die_with_parent, free_port, wait
+from tests.support.gateway_world import KEY, Run, World, wait
+from tests.support.processes import die_with_parent, free_port
 from tests.support.tes_kit import FakeAai, private
 
 GIGABIT = 125_000_000  # bytes a second

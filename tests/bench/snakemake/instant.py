@@ -47,7 +47,7 @@ class Node:
                 "",
             )
         if path.endswith("/events"):
-            return 200, b"{}", ""
+            return 204, b"", ""
         if path == TES:
             return self.create(json.loads(body)) if method == "POST" else self.list(query)
         if path.startswith(TES):
@@ -87,7 +87,7 @@ class Node:
                 {
                     "id": identifier,
                     "state": self.state(task),
-                    **({"tags": task["tags"], "creation_time": "2026"} if full else {}),
+                    **({"tags": task["tags"], "creation_time": "2026-01-01T00:00:00Z"} if full else {}),
                 }
             )
         more = {"next_page_token": str(end - size)} if end - size > 0 else {}

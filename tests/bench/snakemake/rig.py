@@ -16,7 +16,8 @@ from typing import Any
 
 from gdi.runner.sandbox.python import python_folders, source_folders
 from tests.support.bare_rig import IMAGE, PACKAGES, Bare
-from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, World
+from tests.support.weed import Weed
 
 Rig = Bare
 HERE = Path(__file__).parent

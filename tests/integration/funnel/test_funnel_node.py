@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.support.funnel_kit import Funnel
-from tests.support.tes_kit import CAPABILITY, IMAGE, FakeAai, FakeGateway, Weed, World, wait_for
+from tests.support.tes_kit import CAPABILITY, IMAGE, FakeAai, FakeGateway, World, wait_for
+from tests.support.weed import Weed
 
 PROGRAM = os.environ.get("GDI_FUNNEL", "")
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="set GDI_FUNNEL=/path/to/funnel")

@@ -5,10 +5,7 @@ logs and on the run's page.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +15,7 @@ import pytest
 
 from gdi.contracts.ids import make_run_id
 from gdi.runner.sandbox import why_not
+from tests.support.airflow_process import bare_environment, python
 from tests.support.operators_world import TICKET, World
 from tests.support.results_kit import release_of, told
 
@@ -63,36 +61,11 @@ class Airflow:
     def __init__(self, folder: Path, world: World) -> None:
         self.folder = folder
         folder.mkdir()
-        passwords = folder / "passwords.json"
-        passwords.write_text(json.dumps({"admin": "pw"}))
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "LANG": "C.UTF-8",
-            "AIRFLOW_HOME": str(folder),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
-            **world.environment,
-        }
+        self.environment = {**bare_environment(folder, admin="admin"), **world.environment}
         self.say("-m", "airflow", "db", "migrate")
 
     def say(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-        return done.stdout + done.stderr
+        return python(list(arguments), self.environment, self.folder, stdin)
 
     def run(self, *confs: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
         """Of each run what became of it, and what was said meanwhile."""

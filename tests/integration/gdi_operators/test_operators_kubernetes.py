@@ -34,7 +34,7 @@ from gdi_operators.kubernetes.cluster_pods import ClusterPods
 from gdi_operators.operators import AdmitRunOperator
 from gdi_operators.operators.snakemake_pod import SnakemakePodOperator
 from gdi_operators.settings import settings
-from tests.support.cluster_stand_in import StandIn, in_cluster, now
+from tests.support.cluster_stand_in import StandIn, container, in_cluster, now
 from tests.support.operators_flow import deferred, event_of
 from tests.support.operators_world import Served, World, until
 
@@ -191,10 +191,7 @@ def test_an_absent_image_fails_the_task_with_that_reason_and_removes_the_pod(wor
     operator = analyse(admit(world))
     world.allow(start_timeout=1)
     waiting = start(world, operator)
-    pulling = {
-        "name": "snakemake",
-        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "registry says: manifest unknown"}},
-    }
+    pulling = container({"waiting": {"reason": "ImagePullBackOff", "message": "registry says: manifest unknown"}})
     world.cluster.set(
         world.name(1),
         containerStatuses=[pulling],
@@ -394,9 +391,16 @@ def test_a_name_that_is_no_pods_is_refused(world: Clustered) -> None:
 def test_the_providers_own_ways_to_a_pod_are_never_taken(world: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
     """They look by labels, among them a try's number, and take a stranger's pod (apache/airflow 71743)."""
     ways = (
-        "find_pod", "get_or_create_pod", "log_matching_pod", "process_duplicate_label_pods", "invoke_defer_method",
-        "_get_pod_from_task_state_store", "_persist_pod_identity_to_task_state_store", "trigger_reentry", "cleanup",
-    )  # fmt: skip
+        "find_pod",
+        "get_or_create_pod",
+        "log_matching_pod",
+        "process_duplicate_label_pods",
+        "invoke_defer_method",
+        "_get_pod_from_task_state_store",
+        "_persist_pod_identity_to_task_state_store",
+        "trigger_reentry",
+        "cleanup",
+    )
     taken: list[str] = []
     for way in ways:
         monkeypatch.setattr(KubernetesPodOperator, way, lambda *_, way=way, **__: taken.append(way))

@@ -5,13 +5,13 @@ at the latest when the run ends.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.airflow_process import bare_environment
 
 pytestmark = pytest.mark.long
 
@@ -104,26 +104,12 @@ with create_session() as session:
     kept = session.scalars(select(Log.extra).where(Log.event == "trigger_dag_run")).all()
     print("OUT", json.dumps({"answers": answers, "kept": kept}))
 """
-PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     home = tmp_path_factory.mktemp("airflow")
-    (home / "passwords.json").write_text('{"admin": "pw"}')
-    made = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "LANG": "C.UTF-8",
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket",
-        "AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
-    }
+    made = {**bare_environment(home, admin="admin"), "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "ticket"}
     run(made, "-m", "airflow", "db", "migrate")
     return made
 

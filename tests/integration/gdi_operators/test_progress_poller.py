@@ -26,6 +26,8 @@ from gdi_operators import progress_poller
 from gdi_operators.settings import settings
 from gdi_operators.triggers.rule import RuleTrigger
 from tests.support.operators_world import Served
+from tests.support.wire import bind
+from tests.support.wires import BROKER
 
 pytestmark = pytest.mark.long
 
@@ -38,7 +40,7 @@ class Broker:
         self.done: Counter[str] = Counter()
         self.failed: set[str] = set()
         self.known = True
-        app = FastAPI()
+        app = bind(FastAPI(), BROKER)
         install(app)
         app.get("/v1/runs/{run}/progress")(self._progress)
         self.served = Served(app)

@@ -20,6 +20,8 @@ from gdi.local_federation.aai.running import BROKER, RunningAai, running_aai
 from gdi.local_federation.sda import provision
 from gdi.local_federation.sda.crypt import KeyPair
 from gdi.local_federation.sda.running import RunningSda, running_sda
+from tests.support.wire import held
+from tests.support.wires import SDA
 
 DS, URL_DS, OTHER = "EGAD-DEMO-A", "https://data.example.org/sets/7", "EGAD-DEMO-B"
 PLAIN = os.urandom(4 * 65536 + 1234)
@@ -64,7 +66,8 @@ def get(
         headers["Authorization"] = f"Bearer {token}"
     if key is not None:
         headers["Client-Public-Key"] = base64.b64encode(key.pem().encode()).decode()
-    return httpx.request(method, sda.url + path, headers=headers, timeout=60, trust_env=False)
+    with httpx.Client(timeout=60, trust_env=False, event_hooks={"response": [held(SDA)]}) as http:
+        return http.request(method, sda.url + path, headers=headers)
 
 
 def opened(key: KeyPair, data: bytes) -> bytes:

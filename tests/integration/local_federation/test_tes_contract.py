@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.tes_kit import CAPABILITY, IMAGE, FakeAai, FakeGateway, StandIn, Tes, Weed, World, wait_for
+from tests.support.tes_kit import CAPABILITY, IMAGE, FakeAai, FakeGateway, StandIn, Tes, World, wait_for
+from tests.support.weed import Weed
 
 FUNNEL = os.environ.get("GDI_FUNNEL", "")
 PLAIN = bytes(range(256)) * 1000  # 4 Crypt4GH segments

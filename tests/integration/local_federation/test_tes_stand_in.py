@@ -30,7 +30,8 @@ from gdi.local_federation.tes.transfer import Budget, TryAgainError, with_retry
 from gdi.runner.sandbox import Sandbox, find_maker
 from gdi.runner.sandbox.bounds import Enforced
 from gdi.runner.sandbox.supervisor import Bounds
-from tests.support.tes_kit import CAPABILITY, IMAGE, PREFIX, ROOT, FakeAai, FakeGateway, StandIn, Weed, World, wait_for
+from tests.support.tes_kit import CAPABILITY, IMAGE, PREFIX, ROOT, FakeAai, FakeGateway, StandIn, World, wait_for
+from tests.support.weed import Weed
 
 NO_BOUNDS = Enforced(Bounds(), [])
 

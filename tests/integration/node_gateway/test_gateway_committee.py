@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from gdi.local_federation.aai.running import RunningAai
-from tests.integration.node_gateway.test_gateway_review import field, sign_in
 from tests.support.gateway_releases import ask, row
 from tests.support.gateway_review import ALICE, BOB, aai_fixture, sub  # noqa: F401
+from tests.support.gateway_review_pages import field, sign_in
 from tests.support.gateway_world import World, world_fixture  # noqa: F401
 
 TASKS = "/ga4gh/tes/v1/tasks"

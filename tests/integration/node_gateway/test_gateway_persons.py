@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from tests.integration.node_gateway.test_gateway_recount import execute, own_tasks, waiting  # noqa: F401
+from tests.support.gateway_own_tasks import execute, own_tasks, waiting  # noqa: F401
 from tests.support.gateway_world import World, c4gh, world_fixture  # noqa: F401
 
 

@@ -28,6 +28,8 @@ from gdi.oauth.connection import ProviderConnection
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.oauth.rfc7636 import CodeVerifier
 from gdi.oauth.session import shared_client
+from tests.support.wire import held
+from tests.support.wires import OAUTH
 
 KEYED, KEY = "keyed-client", SigningKey.generate()
 
@@ -91,6 +93,22 @@ async def test_a_proxys_page_before_the_provider_is_no_refusal(aai: RunningAai, 
         with pytest.raises(OAuthUnavailable):
             await client.refresh(own.refresh_token)
     assert (await client.refresh(own.refresh_token)).access_token
+
+
+def test_its_answers_have_the_form_that_providers_have(aai: RunningAai) -> None:
+    tokens = aai.sign_in("alice")
+    with httpx.Client(trust_env=False, timeout=30, event_hooks={"response": [held(OAUTH)]}) as http:
+        found = http.get(aai.issuer + "/.well-known/openid-configuration").json()
+        assert http.get(found["jwks_uri"]).status_code == 200
+        basic = httpx.BasicAuth(BROKER, aai.secret(BROKER))
+        for token in (tokens.access_token, "unknown"):
+            answer = http.post(found["introspection_endpoint"], data={"token": token}, auth=basic)
+            assert answer.json()["active"] is (token != "unknown")
+        kind = "urn:ietf:params:oauth:token-type:"
+        form = {"grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": tokens.access_token}
+        form |= {"subject_token_type": kind + "access_token", "requested_token_type": kind + "refresh_token"}
+        answer = http.post(found["token_endpoint"], data=form, auth=basic)
+        assert answer.status_code == 200, answer.text
 
 
 def test_discovery_names_what_is_accepted(aai: RunningAai) -> None:

@@ -22,11 +22,11 @@ import httpx
 import jwt
 import psutil
 import pytest
-import yaml
 
 from gdi.contracts.workflow_files import digest_of
 from gdi.kit.jose import verify
 from gdi.runner.sandbox import why_not
+from tests.support.process_host import host_config
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no sandboxes here: {why_not()}")
 
@@ -114,25 +114,9 @@ class HostProcess:
         workflow.mkdir(parents=True)
         (workflow / "probe.py").write_text(PROBE)
         self.digest = digest_of(workflow)
-        self.config = folder / "host.yaml"
-        self.config.write_text(
-            yaml.safe_dump(
-                {
-                    "socket": "host.sock",
-                    "state_dir": "state",
-                    "workflows": "workflows",
-                    "issuer": "https://cluster.test",
-                    "key_file": "key.pem",
-                    "jwks_file": "jwks.json",
-                    "airflow_token_file": "identity/airflow-token",
-                    "broker": {"host": "127.0.0.1", "port": self.broker.port},
-                    "gateways": {"http://gateway.test": {"host": "127.0.0.1", "port": self.gateway.port}},
-                    "entry": [sys.executable, "/gdi/workflow/probe.py"],
-                    "packages": ["gdi.kit", "gdi.broker_client"],
-                    **settings,
-                }
-            )
-        )
+        entry = [sys.executable, "/gdi/workflow/probe.py"]
+        own = {"entry": entry, "packages": ["gdi.kit", "gdi.broker_client"], **settings}
+        self.config = host_config(folder, self.broker.port, {"http://gateway.test": self.gateway.port}, **own)
         self.start()
 
     def start(self) -> None:

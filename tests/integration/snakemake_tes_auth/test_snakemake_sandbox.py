@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from gdi.contracts.workflow_files import digest_of
 from gdi.runner.sandbox import why_not
+from tests.support.process_host import host_config
 from tests.support.snakemake_node import Node
 from tests.support.tes_kit import chosen_sandbox
 
@@ -30,24 +30,9 @@ class Host:
     def __init__(self, folder: Path, node: Node) -> None:
         self.folder, self.node = folder, node
         shutil.copytree(ROOT / "workflows" / "allele-frequency", folder / "workflows" / "allele-frequency")
-        address = {"host": "127.0.0.1", "port": int(node.url.rpartition(":")[2])}
-        settings = {
-            **{
-                "socket": "host.sock",
-                "state_dir": "state",
-                "workflows": "workflows",
-                "issuer": "https://cluster.test",
-                "key_file": "key.pem",
-            },
-            **{
-                "jwks_file": "jwks.json",
-                "airflow_token_file": "identity/airflow-token",
-                "broker": address,
-                "gateways": {node.url: address},
-            },
-        }
-        (folder / "host.yaml").write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "gdi.runner.host", "--config", str(folder / "host.yaml")]
+        port = int(node.url.rpartition(":")[2])
+        config = host_config(folder, port, {node.url: port})
+        command = [sys.executable, "-m", "gdi.runner.host", "--config", str(config)]
         self.process = subprocess.Popen(
             command, stdout=(folder / "host.log").open("wb"), stderr=subprocess.STDOUT, env=chosen_sandbox()
         )

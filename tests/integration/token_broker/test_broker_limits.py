@@ -4,7 +4,6 @@ it is wide, its end where it is narrow.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ import pytest
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.contracts.beacon import VariantQuestion
-from tests.integration.token_broker.test_broker_web import csrf, sign_in
 from tests.support.broker_kit import DATASETS, USERS, World, refused
+from tests.support.broker_pages import csrf, sign_in
+from tests.support.broker_planted import event, planted
 
 pytest_plugins = ["tests.support.broker_fixtures"]
 NARROW = {
@@ -113,12 +113,6 @@ def test_strangers_read_only_whether_the_broker_is_ready(world: World) -> None:
         (world.folder / "enrolment.yaml").write_text(good)
 
 
-def event(seq: int, size: int) -> m.Event:
-    """About `size` characters."""
-    wildcards = {f"w{i}": "x" * 250 for i in range(size // 256)}
-    return m.Event(seq=seq, time=time.time(), kind="note", wildcards=wildcards)
-
-
 def test_an_event_and_a_runs_events_are_bounded_in_bytes(world: World, narrow: World) -> None:
     large = m.Event(seq=1, time=time.time(), kind="rules", counts={f"{i:0200d}": 1 for i in range(200)})
     for where in (world, narrow):
@@ -135,19 +129,6 @@ def test_an_event_and_a_runs_events_are_bounded_in_bytes(world: World, narrow: W
                 airflow.post_events(run.id, m.EventBatch(source="airflow", events=[event(seq, 12_000)]))
             error = refused(airflow.post_events, run.id, m.EventBatch(source="airflow", events=[event(10, 12_000)]))
             assert (error.problem.status, error.slug) == (429, "too-many-bytes")
-
-
-def planted(world: World, run: str, total: int) -> int:
-    """Puts events of `total` bytes in all into the broker's database, 200 KB each; how many."""
-    wildcards = {f"w{i}": "x" * 250 for i in range(50)}
-    body = json.dumps({"seq": 1, "time": time.time(), "kind": "note", "wildcards": wildcards, "message": "y" * 1900})
-    count = total // len(body)
-    rows = ((run, 10_000 + n, 1, "planted", n, None, body) for n in range(count))
-    with sqlite3.connect(world.folder / "broker.db", timeout=60) as database:
-        database.executemany(
-            "INSERT INTO events (run_id, number, attempt, source, seq, node, body) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
-        )
-    return count
 
 
 def read_all(world: World, run: str) -> tuple[int, int, list[float]]:

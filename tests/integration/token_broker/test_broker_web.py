@@ -15,15 +15,10 @@ import pytest
 from gdi.broker_client.client import BrokerClient
 from gdi.local_federation.aai.client import submit_login
 from tests.support.broker_kit import DATASETS, DIGEST, USERS, World, refused
+from tests.support.broker_pages import browser, csrf, sign_in  # noqa: F401
 from token_broker.grants.tickets import FORM_LIFETIME
 
 pytest_plugins = ["tests.support.broker_fixtures"]
-
-
-@pytest.fixture
-def browser(world: World) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as client:
-        yield client
 
 
 @pytest.fixture
@@ -38,22 +33,6 @@ def fresh(make_world: Callable[..., World]) -> World:
 def fresh_browser(fresh: World) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=fresh.url(), trust_env=False, timeout=60) as client:
         yield client
-
-
-def sign_in(world: World, browser: httpx.Client, query: str = "", user: str = "alice") -> httpx.Response:
-    away = browser.get("/connect" + query)
-    assert away.status_code == 303 and "code_challenge_method=S256" in away.headers["location"]
-    with httpx.Client(trust_env=False) as provider:
-        back = submit_login(provider, away.headers["location"], user, world.secrets[user])
-    returned = browser.get(back)
-    assert returned.status_code == 303, returned.text
-    return browser.get(returned.headers["location"])
-
-
-def csrf(page: httpx.Response) -> str:
-    found = re.search(r'name="csrf" value="([^"]+)"', page.text)
-    assert found, page.text
-    return found[1]
 
 
 def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx.Client, alice: BrokerClient) -> None:

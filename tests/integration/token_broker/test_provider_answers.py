@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gdi.kit.problem import ProblemError
 from gdi.local_federation.openbao import OpenBao
-from tests.support.kept_grants import Kept, kept_grants
+from tests.support.kept_grants import Kept, kept_grants, refused
 from token_broker.tokens import token_refresher
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -48,12 +48,6 @@ async def shared(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest_asyncio.fixture(loop_scope="module")
 async def kept(shared: Kept) -> Kept:
     return await shared.anew()
-
-
-async def refused(kept: Kept, grant: str) -> ProblemError:
-    with pytest.raises(ProblemError) as caught:
-        await kept.refresher.access(grant)
-    return caught.value
 
 
 async def interrupted(kept: Kept) -> str:

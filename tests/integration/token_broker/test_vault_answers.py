@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gdi.kit.problem import ProblemError
 from gdi.local_federation.openbao import OpenBao
-from tests.support.kept_grants import Kept, kept_grants
+from tests.support.kept_grants import Kept, kept_grants, refused
 from tests.support.vault_proxy import FOREIGN, Fault
 from token_broker.tokens.vault import VaultUnavailable
 
@@ -35,12 +34,6 @@ async def shared(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> 
 async def kept(shared: Kept) -> Kept:
     """The grants of a new user at a provider without a past."""
     return await shared.anew()
-
-
-async def refused(kept: Kept, grant: str) -> ProblemError:
-    with pytest.raises(ProblemError) as caught:
-        await kept.refresher.access(grant)
-    return caught.value
 
 
 # --- reading ------------------------------------------------------------------------------------

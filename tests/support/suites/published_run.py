@@ -29,7 +29,8 @@ import yaml
 
 from gdi.runner.sandbox.python import python_folders, source_folders
 from tests.support.bare_rig import FUNNEL, IMAGE, PACKAGES, Bare
-from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, World
+from tests.support.weed import Weed
 
 ROOT = Path(__file__).parents[3]
 LIST = ROOT / "tests/cases/snakemake/published.yaml"

@@ -21,7 +21,8 @@ from pathlib import Path
 from gdi.runner.sandbox.python import python_folders, source_folders
 from tests.support.bare_rig import FUNNEL, IMAGE, PACKAGES
 from tests.support.suites.snakemake_own import MODE, WORLD
-from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Weed, World
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, World
+from tests.support.weed import Weed
 
 ROOT = Path(__file__).parents[3]
 LIST = ROOT / "tests/cases/snakemake/own-tests.txt"

@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 
 from tests.support import gateway_world
-from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, Weed, World, private
+from tests.support.tes_kit import FakeAai, FakeGateway, StandIn, World, private
+from tests.support.weed import Weed
 
 PREFIX = "/ga4gh/tes"
 TIMEOUT = 3600  # seconds of one pass

@@ -25,8 +25,9 @@ from gdi.client.login import login_file
 from gdi.contracts.run_endings import Standing
 from gdi.kit.secret_files import write_private
 from gdi.local_federation.aai.running import RunningAai, running_aai
-from tests.support.portal_server import PortalServer, free_port
+from tests.support.portal_server import PortalServer
 from tests.support.portal_world import ALICE, DATASETS, WORKFLOW
+from tests.support.processes import free_port
 
 BOTH = list(DATASETS.values())
 

@@ -13,7 +13,8 @@ import pytest
 from gdi.client.login import StoredLogin
 from gdi.contracts.run_endings import Standing
 from gdi.local_federation.aai.running import running_aai
-from tests.support.portal_server import PortalServer, free_port
+from tests.support.portal_server import PortalServer
+from tests.support.processes import free_port
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "client.md"
 NOTEBOOK = DOCUMENT.parent / "examples" / "client.ipynb"

@@ -21,6 +21,9 @@ from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.contracts import nodes as n
 from gdi.contracts import orders as o
 from gdi.kit.jose import SigningKey, verify
+from tests.support.problems import problem_answer
+from tests.support.wire import answers_of
+from tests.support.wires import BROKER
 
 FIRST = json.loads((Path(__file__).parents[2] / "fixtures" / "orders" / "first.json").read_text())
 MODELS: dict[str, type[BaseModel]] = {
@@ -73,12 +76,10 @@ async def test_an_agent_of_now_leaves_out_for_a_first_broker_what_that_does_not_
         try:
             jsonschema.validate(seen[-1], FIRST["agent"]["Heartbeat"]["schema"])
         except jsonschema.ValidationError:
-            return httpx.Response(
-                422, json={"type": "invalid-request", "title": "x", "status": 422, "detail": "limits"}
-            )
+            return problem_answer(422, "invalid-request", "limits")
         return httpx.Response(204)
 
-    client = NodeAgentClient("https://broker.test", lambda: "a.b.c", transport=httpx.MockTransport(first_broker))
+    client = NodeAgentClient("https://broker.test", lambda: "a.b.c", transport=answers_of(BROKER, first_broker))
     beat = n.Heartbeat.model_validate({**FIRST["agent"]["Heartbeat"]["example"], "limits": ["Nothing may leave."]})
     await client.beat("node-a", beat)
     await client.aclose()

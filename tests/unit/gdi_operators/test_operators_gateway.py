@@ -21,6 +21,8 @@ from gdi_operators.hooks import gateway as hook
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.triggers import release as trigger
 from tests.support.clock import virtual_time
+from tests.support.wire import answers_of
+from tests.support.wires import GATEWAY
 
 REQUEST = ReleaseRequest(name="counts", path="counts.json", kind="allele-counts")
 ITEM = {"node": "node-a", "gateway_url": "http://gateway.test", "audience": "x"}
@@ -86,7 +88,7 @@ async def test_a_gateway_that_answers_at_once_is_not_asked_without_pause(monkeyp
 
     assert trigger.EARLY >= 1
     monkeypatch.setattr(trigger, "EARLY", 0.2)
-    async with BoundedAsyncClient(transport=httpx.MockTransport(answer), base_url="http://gateway.test") as client:
+    async with BoundedAsyncClient(transport=answers_of(GATEWAY, answer), base_url="http://gateway.test") as client:
         assert await waiting(time.time() + 60)._wait(Broker(), client) == ("decided", "published")  # type: ignore[arg-type]
     assert all(later - before >= 0.2 for before, later in itertools.pairwise(asked))
 

@@ -203,9 +203,16 @@ def test_who_watches_or_stops_a_pod_needs_no_catalogue(tmp_path: Path, monkeypat
     settings.cache_clear()
     try:
         made = SnakemakePodTrigger(
-            run="r-1", attempt=1, node="node-a", pod=NAME, namespace="x", kubernetes_conn_id=None, uid="u",
-            deadline=time.time() + 60, allowed=60,
-        )  # fmt: skip
+            run="r-1",
+            attempt=1,
+            node="node-a",
+            pod=NAME,
+            namespace="x",
+            kubernetes_conn_id=None,
+            uid="u",
+            deadline=time.time() + 60,
+            allowed=60,
+        )
         assert isinstance(made._watch(), PodWatch)
         with pytest.raises(SettingsError, match="nonesuch"):
             settings().need("workflows")

@@ -117,15 +117,35 @@ def test_an_author_may_use_the_providers_parameters_but_not_name_or_keep_a_runs_
 
 def test_the_triggers_row_holds_names_only() -> None:
     trigger = SnakemakePodTrigger(
-        run="r-1", attempt=1, node="node-a", pod="p", namespace="n", kubernetes_conn_id="c", uid="u", deadline=1.0,
-        allowed=1.0, state={"attempt": 1},
-    )  # fmt: skip
+        run="r-1",
+        attempt=1,
+        node="node-a",
+        pod="p",
+        namespace="n",
+        kubernetes_conn_id="c",
+        uid="u",
+        deadline=1.0,
+        allowed=1.0,
+        state={"attempt": 1},
+    )
     path, kwargs = trigger.serialize()
     assert path == "gdi_operators.triggers.snakemake_pod.SnakemakePodTrigger"
     assert set(kwargs) == {
-        "run", "attempt", "node", "pod", "token_broker_conn_id", "watch_run", "grace", "poll", "state", "namespace",
-        "kubernetes_conn_id", "uid", "deadline", "allowed",
-    }  # fmt: skip
+        "run",
+        "attempt",
+        "node",
+        "pod",
+        "token_broker_conn_id",
+        "watch_run",
+        "grace",
+        "poll",
+        "state",
+        "namespace",
+        "kubernetes_conn_id",
+        "uid",
+        "deadline",
+        "allowed",
+    }
     assert SnakemakePodTrigger(**kwargs).serialize() == (path, kwargs)
     row = KubernetesPodTrigger(pod_name="p", pod_namespace="n", trigger_start_time=None, base_container_name="b")  # type: ignore[arg-type]
     assert {"connection_extras", "config_dict"} <= set(row.serialize()[1]), "what the provider's row holds, and why"

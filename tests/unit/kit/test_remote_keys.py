@@ -15,6 +15,8 @@ import pytest
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError
 from gdi.kit.problem import ProblemError
 from tests.support.clock import virtually
+from tests.support.wire import answers_of
+from tests.support.wires import KEY_SETS
 from token_broker.authentication.callers import Authentication
 from token_broker.enrolment import WorkloadIssuer
 
@@ -27,7 +29,7 @@ class Publisher:
     def __init__(self, *signers: SigningKey) -> None:
         self.signers, self.asked, self.away = list(signers), 0, False
         self.keys = RemoteKeys(
-            "https://broker.example/jwks", httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+            "https://broker.example/jwks", httpx.AsyncClient(transport=answers_of(KEY_SETS, self._answer))
         )
 
     def _answer(self, _: httpx.Request) -> httpx.Response:

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,23 +17,12 @@ from gdi.local_federation.tes.models import Input, Output
 from gdi.local_federation.tes.transfer import Budget, StoppedError, TransferError
 from tests.support.faults import Fault
 from tests.support.s3_faults import S3Proxy, listings, objects
-from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
+from tests.support.s3_fixtures import proxy, server  # noqa: F401
+from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced
 
 SOON = BucketTimeouts(connect=2, read=0.5, away=3, body=Pace(grace=0.5, rate=1024**2))
 BIG = bytes(range(256)) * 4096  # 1 MiB
 ODD = ["a b.txt", "a+b.txt", "100%.txt", "%20.txt", "ü-日本.txt", "a#b.txt", "a?b=c&d.txt"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[S3Proxy]:
-    with S3Proxy(server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

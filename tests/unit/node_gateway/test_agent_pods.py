@@ -28,7 +28,7 @@ from node_gateway.agent.duties import Duties, EndRequest, OrderEnd
 from node_gateway.agent.pod_launcher import PodLauncher
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrder, NodeOrders
-from tests.support.cluster_stand_in import StandIn, now
+from tests.support.cluster_stand_in import StandIn, container, now
 from tests.support.node_agent import PACK, PACK_DIGEST
 from tests.support.operators_world import Served
 
@@ -219,7 +219,8 @@ async def test_another_pod_of_the_same_name_is_not_ours_and_is_never_stopped(wor
 
 async def test_a_strangers_pod_under_the_name_of_one_to_come_is_left_alone(world: World) -> None:
     meta = {"name": name(), "uid": "a-strangers", "creationTimestamp": now()}
-    world.cluster.pods[name()] = {"metadata": meta, "spec": {"schedulingGates": []}, "status": {"phase": "Running"}}
+    spec = {"schedulingGates": [], "containers": [{"name": "theirs"}]}
+    world.cluster.pods[name()] = {"metadata": meta, "spec": spec, "status": {"phase": "Running"}}
     world.cluster.ends_at_once = True
     assert (await asyncio.wait_for(world.analyse(), 10)).state == "succeeded"
     assert world.cluster.created == [name(2)] and not world.cluster.deleted
@@ -307,10 +308,7 @@ async def test_pods_that_are_lost_are_replaced_and_one_that_fails_is_not(world: 
 
 async def test_an_image_that_never_comes_fails_the_order_and_says_so(world: World) -> None:
     def waits() -> None:
-        waiting = {
-            "name": "snakemake",
-            "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "no such image"}},
-        }
+        waiting = container({"waiting": {"reason": "ErrImageNeverPull", "message": "no such image"}})
         world.cluster.set(name(), phase="Pending", containerStatuses=[waiting])
 
     end = await beside(world, step(world, waits, lambda: world.starts))
@@ -353,7 +351,7 @@ async def test_what_lives_is_counted_by_node(world: World) -> None:
 
 async def test_the_gateway_gets_the_clusters_keys_without_a_token_of_the_cluster(world: World, tmp_path: Path) -> None:
     await world.launcher.upkeep()
-    assert json.loads((tmp_path / "keys.json").read_text()) == {"keys": [{"kid": "of-the-cluster"}]}
+    assert json.loads((tmp_path / "keys.json").read_text()) == {"keys": [{"kty": "RSA", "kid": "of-the-cluster"}]}
     world.cluster.down = True
     with pytest.raises(ProblemError):
         await world.launcher.upkeep()

@@ -16,6 +16,8 @@ from node_gateway.downloads import SdaRefusal
 from node_gateway.keys import PublicKey
 from node_gateway.listed_files import Files
 from tests.support.gateway_world import KEY, Server, c4gh
+from tests.support.wire import FAULT, bind
+from tests.support.wires import SDA_V2
 
 FILE = SdaUrl.of("DS/1", "a/cohort.vcf.gz.c4gh")
 SIZE = 900_000
@@ -29,7 +31,7 @@ class ArchiveV2:
         self.body = c4gh(SIZE)
         self.faults: set[str] = set()
         self.requests: list[tuple[str, str]] = []
-        self.app = FastAPI()
+        self.app = bind(FastAPI(), SDA_V2)
         self.app.add_api_route("/v2/datasets", self.datasets, methods=["GET"])
         self.app.add_api_route("/v2/datasets/{dataset:path}/files", self.files, methods=["GET"])
         self.app.add_api_route("/v2/files/{file_id}", self.file, methods=["GET", "HEAD"])
@@ -54,11 +56,13 @@ class ArchiveV2:
         if dataset != "DS/1" or "withdrawn" in self.faults:
             return problem(403, "No access, token Bearer abcdefghijklmnop.")
         if "no-list" in self.faults:
-            return {"files": None}
+            return JSONResponse({"files": None}, headers={FAULT: "1"})
         entry = {"fileId": "urn:f:1", "filePath": "a/cohort.vcf.gz.c4gh", "size": 1, "decryptedSize": SIZE}
         entry["checksums"] = [{"type": "md5", "checksum": "0" * 32}, {"type": "SHA256", "checksum": "a" * 64}]
         other = {**entry, "fileId": "urn:f:0", "filePath": "b.c4gh"}
-        return {"files": [entry, 7] if pageToken else [other], "nextPageToken": None if pageToken else "p2"}
+        if pageToken:  # one entry, and one that is none
+            return JSONResponse({"files": [entry, 7], "nextPageToken": None}, headers={FAULT: "1"})
+        return {"files": [other], "nextPageToken": "p2"}
 
     async def file(self, request: Request, file_id: str) -> Response:
         if answer := self.refused(request):

@@ -32,7 +32,7 @@ class Asked:
         (ProblemError(401, "unauthenticated", "who?"), "coordinator", "not enrolled: the broker does not know this"),
         ([], "coordinator", "not enrolled: the broker knows no node node-a"),
         ([HERE], "node", "placement differs: the enrolment says coordinator, the policy node"),
-        (ProblemError(503, "vault-away", "later"), "coordinator", "not known (vault-away)"),
+        (ProblemError(503, "vault-unavailable", "later"), "coordinator", "not known (vault-unavailable)"),
         ([HERE], "coordinator", "ok"),
     ],
     ids=["unknown key", "unknown node", "placement", "away", "enrolled"],

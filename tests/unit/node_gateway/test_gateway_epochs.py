@@ -3,7 +3,6 @@ people."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import polars as pl
@@ -23,14 +22,6 @@ from node_gateway.release import ledger
 
 KEY = SigningKey.generate()
 PEOPLE = [f"HG{number:05d}" for number in range(629)]
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[GatewayDatabase]:
-    opened = GatewayDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}")
-    await opened.create()
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

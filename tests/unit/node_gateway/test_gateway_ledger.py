@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gdi.releases.kind import Cell
 from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.release import ledger
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[GatewayDatabase]:
-    opened = GatewayDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}")
-    await opened.create()
-    yield opened
-    await opened.close()
 
 
 @pytest.mark.parametrize("sets", [1, ledger.FEW + 5])

@@ -15,23 +15,12 @@ from gdi.kit.s3 import Pace
 from node_gateway.workspace.bucket import PATIENCE, Bucket, WorkspaceTimeouts
 from tests.support.faults import Fault
 from tests.support.s3_faults import S3Proxy, listings, objects
-from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
+from tests.support.s3_fixtures import proxy, server  # noqa: F401
+from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced
 
 SOON = WorkspaceTimeouts(connect=2, read=0.5, call=4, body=Pace(grace=0.5, rate=1024**2))
 BIG = bytes(range(256)) * 4096  # 1 MiB
 ODD = ["r/a b.txt", "r/a+b.txt", "r/100%.txt", "r/%20.txt", "r/ü-日本.txt", "r/a#b.txt", "r/a?b=c&d.txt", "r/a'b\".txt"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[S3Proxy]:
-    with S3Proxy(server.url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

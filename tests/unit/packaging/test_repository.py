@@ -121,6 +121,18 @@ def test_no_document_is_wider_than_120_columns() -> None:
     assert wide == []
 
 
+def test_no_test_imports_a_test() -> None:
+    """What two share lies in tests/support."""
+    imports = re.compile(r"^\s*(from|import) tests\.\S*\btest_\w+", re.MULTILINE)
+    files = [f for f in tracked() if f.startswith("tests/") and f.endswith(".py")]
+    assert [f for f in files if imports.search((ROOT / f).read_text())] == []
+
+
+def test_no_line_keeps_a_form_of_its_own() -> None:
+    marks = tuple("# fmt: " + word for word in ("skip", "off", "on"))
+    assert [f for f in tracked() if f.endswith(".py") and any(mark in (ROOT / f).read_text() for mark in marks)] == []
+
+
 def test_no_file_holds_the_marks_of_a_merge() -> None:
     """No tool reads a chart's templates before Helm does."""
     marks = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)

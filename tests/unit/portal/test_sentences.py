@@ -11,7 +11,7 @@ import yaml
 from gdi.contracts.run_endings import judge
 from gdi.portal.pages.texts import LANGUAGES, texts_of
 from gdi.visas.visas import SENTENCES
-from tests.unit.contracts.test_run_endings import CASES
+from tests.support.run_endings import CASES
 
 FOLDER = Path(__file__).parents[3] / "gdi" / "portal" / "pages" / "texts"
 OTHERS = [language for language in LANGUAGES if language != "en"]

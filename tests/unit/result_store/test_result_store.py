@@ -32,7 +32,7 @@ from gdi.result_store.model import (
 from gdi.result_store.s3 import S3Store
 from tests.support.result_stores import MIB, RUN, append, in_folder, on_moto, on_weed, read
 from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
-from tests.support.tes_kit import Weed
+from tests.support.weed import Weed
 
 DATA = bytes(range(256)) * 4096 * 11  # 11 MiB: three parts of S3
 SHA = hashlib.sha256(DATA).hexdigest()

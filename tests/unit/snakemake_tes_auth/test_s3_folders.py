@@ -5,7 +5,6 @@ made since is seen at once.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +17,8 @@ from snakemake_storage_plugin_s3 import StorageObject
 from snakemake_tes_auth.files.s3_folders import ListedObject, ListingError, S3Listings, quick_time
 from tests.support.faults import Fault
 from tests.support.s3_faults import S3Proxy, listings
-from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced, s3_server
+from tests.support.s3_fixtures import server  # noqa: F401
+from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server, enforced
 
 HINT = "look at snakemake_tes_auth/files/s3_folders.py before raising the plugin's version"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -118,12 +118,6 @@ def test_a_folder_that_a_task_made_within_another_is_there() -> None:
 
 
 # --- beside a real S3 server --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
 
 
 def real(url: str, bucket: str, keys: tuple[str, str] = (ACCESS, SECRET), seconds: float = 60) -> S3Listings:

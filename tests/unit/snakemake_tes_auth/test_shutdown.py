@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,23 +16,10 @@ from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.pod import shutdown
 from snakemake_tes_auth.pod.shutdown import Shutdown
 from tests.support.clock import virtual_time
-
-RUN = {
-    "run": "r-0123456789abcdef0123",
-    "attempt": 1,
-    "node": "node-a",
-    "pod": "pod-1",
-    "broker_url": "http://broker.test",
-    "gateway_url": "http://gateway.test",
-    "audience": "http://gateway.test",
-    "workflow": "w",
-    "digest": "sha256:" + "0" * 64,
-}
-
-
-def problem(status: int, slug: str) -> httpx.Response:
-    body = {"type": f"urn:gdi:problem:{slug}", "title": slug, "status": status, "detail": "x", "action": ""}
-    return httpx.Response(status, content=json.dumps(body))
+from tests.support.problems import problem_answer
+from tests.support.snakemake_jobs import run_file
+from tests.support.wire import answers_of
+from tests.support.wires import BROKER
 
 
 def away(_: httpx.Request) -> httpx.Response:
@@ -50,8 +36,8 @@ def made(root: Path, broker: Callable[[httpx.Request], httpx.Response], annotati
         (root / "pod" / "annotations").write_text(annotations)
     return Shutdown(
         Folders(root=root),
-        RunFile(**RUN),
-        AsyncBrokerClient("http://broker.test", lambda: "id", transport=httpx.MockTransport(broker)),
+        RunFile(**run_file()),
+        AsyncBrokerClient("http://broker.test", lambda: "id", transport=answers_of(BROKER, broker)),
     )
 
 
@@ -70,10 +56,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (token, 'other="gdi-stop=\\"cancel\\""', "hand-over"),
         (away, "", "hand-over"),
         (away, 'gdi-stop="cancel"', "cancel"),
-        (lambda _: problem(409, "run-closed"), "", "cancel"),
-        (lambda _: problem(409, "attempt-over"), "", "cancel"),
-        (lambda _: problem(403, "workload-fenced"), "", "hand-over"),
-        (lambda _: problem(503, "vault-away"), "", "hand-over"),
+        (lambda _: problem_answer(409, "run-closed"), "", "cancel"),
+        (lambda _: problem_answer(409, "attempt-over"), "", "cancel"),
+        (lambda _: problem_answer(403, "workload-fenced"), "", "hand-over"),
+        (lambda _: problem_answer(503, "vault-unavailable"), "", "hand-over"),
         (token, None, "cancel"),
     ],
 )

@@ -12,7 +12,8 @@ from snakemake_tes_auth.files.s3_buckets import NewBuckets
 from snakemake_tes_auth.tasks.tasks import CannotRun
 from snakemake_tes_auth.workflow import adapter
 from snakemake_tes_auth.workflow.jobview import JobFile
-from tests.unit.snakemake_tes_auth.test_snakemake_tasks import RUN, built, run, view
+from tests.support.snakemake_jobs import RUN
+from tests.support.snakemake_tasks import built, run, view
 
 
 def stored(name: str) -> JobFile:

@@ -14,6 +14,8 @@ from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.files.metadata import FileMetadata
 from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.retry import Refusal
+from tests.support.wire import answers_of
+from tests.support.wires import GATEWAY
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
@@ -31,7 +33,7 @@ class Gateway:
         self.closed: set[str] = set()  # folders of which nothing more is told
         self.asked: list[str] = []
         self.tasks: dict[str, dict[str, int]] = {}
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self), base_url="http://gateway.test")
+        http = httpx.AsyncClient(transport=answers_of(GATEWAY, self), base_url="http://gateway.test")
         self.metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway", task=self.task)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:

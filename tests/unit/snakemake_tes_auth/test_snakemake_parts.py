@@ -29,43 +29,13 @@ from snakemake_tes_auth.pod.command import arguments, environment
 from snakemake_tes_auth.retry import Away, Refusal, persist
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import job_key, next_try
-from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 from tests.support.clock import Clock, virtual_time
+from tests.support.problems import problem_answer
+from tests.support.snakemake_jobs import RUN, run_file, view
+from tests.support.wire import answers_of
+from tests.support.wires import BROKER
 
-RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.3, first=0.01, longest=0.05)
-
-
-def view(**changes: Any) -> JobView:
-    values: dict[str, Any] = {
-        "jobid": 1,
-        "rule": "count",
-        "wildcards": {"i": "1"},
-        "attempt": 1,
-        "threads": 2,
-        "resources": {"mem_mb": 1500, "disk_mb": 10},
-        "inputs": [JobFile("s/sda/D/a.c4gh", "sda://D/a.c4gh")],
-        "outputs": [JobFile("s/workspace/o ut/x", f"workspace://{RUN}/o ut/x")],
-        "logs": [],
-        "shell": "cat a > b",
-        "image": "gdi-task:1",
-    }
-    return JobView(**{**values, **changes})
-
-
-def run_file(**changes: Any) -> dict[str, Any]:
-    return {
-        "run": RUN,
-        "attempt": 1,
-        "node": "node-a",
-        "pod": "pod-1",
-        "broker_url": "http://broker.test",
-        "gateway_url": "http://gateway.test",
-        "audience": "http://gateway.test",
-        "workflow": "w",
-        "digest": "sha256:" + "0" * 64,
-        **changes,
-    }
 
 
 # --- queries ------------------------------------------------------------------------------------
@@ -211,22 +181,13 @@ class Broker:
         self.asked += 1
         self.seen.append(request.headers["authorization"])
         if self.refuse:
-            return httpx.Response(
-                self.refuse,
-                json={
-                    "type": "urn:gdi:problem:stale",
-                    "title": "x",
-                    "status": self.refuse,
-                    "detail": "replaced",
-                    "action": "",
-                },
-            )
+            return problem_answer(self.refuse, "workload-fenced", "replaced")
         return httpx.Response(200, json={"token": f"t{self.asked}", "expires_at": self.clock.now + self.lifetime})
 
 
 def tokens(broker: Broker, tmp_path: Path) -> BrokerTokens:
     (tmp_path / "token").write_text("identity")
-    transport = httpx.MockTransport(broker)
+    transport = answers_of(BROKER, broker)
     return BrokerTokens(RunFile(**run_file()), tmp_path / "token", transport=transport, clock=broker.clock)
 
 
@@ -271,6 +232,9 @@ async def test_a_broker_that_says_no_ends_the_run_without_the_token_in_the_messa
 # --- events -------------------------------------------------------------------------------------
 
 
+PROBLEM_OF = {403: "workload-fenced", 503: "vault-unavailable"}
+
+
 class Events:
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
@@ -282,11 +246,11 @@ class Events:
             self.got += json.loads(request.content)["events"]
         else:
             self.refused.set()
-        return httpx.Response(self.status, json={})
+        return httpx.Response(204) if self.status == 200 else problem_answer(self.status, PROBLEM_OF[self.status])
 
 
 def pump(events: Events) -> EventPump:
-    client = AsyncBrokerClient("http://broker.test", lambda: "t", transport=httpx.MockTransport(events))
+    client = AsyncBrokerClient("http://broker.test", lambda: "t", transport=answers_of(BROKER, events))
     return EventPump(client, RUN, "pod-1", patience=RetryPolicy(first=0.01, longest=0.02))
 
 

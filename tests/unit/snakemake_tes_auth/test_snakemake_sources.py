@@ -18,6 +18,8 @@ from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.retry import Away, Refusal
 from snakemake_tes_auth.tasks.sources import MAX_FILE, MAX_INLINE, GatewayStore, Sources, StorageStore
 from snakemake_tes_auth.tasks.tasks import CannotRun
+from tests.support.wire import answers_of
+from tests.support.wires import GATEWAY
 
 
 class Store:
@@ -103,7 +105,7 @@ async def test_a_gateway_that_is_away_is_waited_for_and_one_that_refuses_is_quot
         seen.append(f"{request.method} {request.url.path}")
         return httpx.Response(answers.pop(0))
 
-    async with httpx.AsyncClient(base_url="http://gateway.test", transport=httpx.MockTransport(gateway)) as http:
+    async with httpx.AsyncClient(base_url="http://gateway.test", transport=answers_of(GATEWAY, gateway)) as http:
         store = GatewayStore(
             http,
             "r-1",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -27,43 +26,12 @@ from snakemake_tes_auth.tasks.tasks import RUNNER, Builder, CannotRun, resources
 from snakemake_tes_auth.workflow.adapter import by_span, heads
 from snakemake_tes_auth.workflow.jobview import JobFile, JobView
 from snakemake_tes_auth.workflow.source_files import SourceFiles
-
-RUN = "r-0123456789abcdef0123"
-BASH = "set -euo pipefail;"
+from tests.support.snakemake_jobs import RUN
+from tests.support.snakemake_tasks import BASH, built, run, view
 
 
 def stored(path: str, **more: Any) -> JobFile:
     return JobFile(f"s/workspace/{path}", f"workspace://{RUN}/{path}", **more)
-
-
-def view(**changes: Any) -> JobView:
-    values: dict[str, Any] = {
-        "jobid": 1,
-        "rule": "count",
-        "wildcards": {"i": "1"},
-        "attempt": 1,
-        "threads": 2,
-        "resources": {"mem_mb": 1500, "disk_mb": 10},
-        "inputs": [JobFile("s/sda/D/a.c4gh", "sda://D/a.c4gh")],
-        "outputs": [stored("o ut/x")],
-        "logs": [],
-        "shell": f"{BASH} cat a > b",
-        "image": "python:3.13",
-    }
-    return JobView(**{**values, **changes})
-
-
-def built(tmp_path: Path, job: JobView, **how: Any) -> dict[str, Any]:
-    plan = Builder(tmp_path, image="gdi-task:1", work=tmp_path, **how).plan(job)
-    return to_json(plan.task(key="k", tries="1", sources=[Input(content="", path=plan.at(f)) for f in plan.files]))
-
-
-def run(tmp_path: Path, job: JobView) -> subprocess.CompletedProcess[str]:
-    """Runs the task's command here, in the folder that stands for the task's own."""
-    command = built(tmp_path, job)["executors"][0]["command"]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={"PATH": "/usr/bin:/bin"}, check=False
-    )
 
 
 # --- the task -----------------------------------------------------------------------------------

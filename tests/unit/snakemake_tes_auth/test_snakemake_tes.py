@@ -24,6 +24,8 @@ from snakemake_tes_auth.tes import client as tes_module
 from snakemake_tes_auth.tes.client import BrokenList, TesClient
 from snakemake_tes_auth.tes.paging import PageSize
 from tests.support.clock import virtual_time
+from tests.support.wire import FAULT, answers_of
+from tests.support.wires import TES
 
 RUN = "r-0123456789abcdef0123"
 QUICK = RetryPolicy(total=0.5, first=0.01, longest=0.05)
@@ -31,7 +33,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 def tes(handler: Handler, *, idempotent: bool = False, patience: RetryPolicy = QUICK) -> TesClient:
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
+    http = httpx.AsyncClient(transport=answers_of(TES, handler), base_url="http://tes.test")
     return TesClient(http, patience=patience, say=print, name="the TES", idempotent=idempotent)
 
 
@@ -159,6 +161,8 @@ async def test_pages_that_repeat_or_go_round_are_no_endless_loop(token: str) -> 
     def handler(request: httpx.Request) -> httpx.Response:
         nonlocal calls
         calls += 1
+        if not request.url.path.endswith("/tasks"):
+            return httpx.Response(404)
         following = {"same": "x", "round": "ab"[calls % 2], "fresh": str(calls)}[token]
         return httpx.Response(200, json={"tasks": [{"id": "a", "state": "RUNNING"}], "next_page_token": following})
 
@@ -194,7 +198,7 @@ async def test_nonsense_in_a_list_is_asked_for_again_or_left_out(body: bytes) ->
     answers = [body, json.dumps({"tasks": [{"id": "a", "state": "RUNNING"}]}).encode()]
 
     def handler(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=answers.pop(0) if answers else b"{}")
+        return httpx.Response(200, content=answers.pop(0) if answers else b"{}", headers={FAULT: "1"})
 
     pages = [p async for p in tes(handler).pages({"gdi-run": RUN})]
     assert [to_json(task) for task in pages[0]] in ([{"id": "a", "state": "RUNNING"}], [])
@@ -346,7 +350,7 @@ async def test_a_creation_that_is_under_way_when_all_is_cancelled_leaves_nothing
             await go.wait()
         return server(request)
 
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://tes.test")
+    http = httpx.AsyncClient(transport=answers_of(TES, handler), base_url="http://tes.test")
     live = TaskRegistry(TesClient(http, patience=QUICK, say=print, name="the TES"), RUN)
     caller = asyncio.create_task(live.create(TASK))
     await inside.wait()

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -33,7 +32,10 @@ from snakemake_tes_auth.credentials.tokens import (
 from snakemake_tes_auth.retry import Refusal
 from snakemake_tes_auth.tes.client import TesClient
 from tests.support.clock import Clock
+from tests.support.wire import BoundHandler, Wire
+from tests.support.wires import OAUTH, TES
 
+OAUTH_AND_TES = Wire("provider and TES", [*TES.routes, *OAUTH.routes])
 SECRET = "secret planted 4711+/="
 QUICK = RetryPolicy(total=60, first=0.01, longest=0.05)  # short pauses; the bound is for a machine that stands still
 
@@ -51,19 +53,8 @@ class Server:
         self.lock = threading.Lock()
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def answer(self, status: int, body: Any) -> None:
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+        class Handler(BoundHandler):
+            wire = OAUTH_AND_TES
 
             def do_GET(self) -> None:
                 if self.path.endswith("openid-configuration"):
@@ -89,7 +80,7 @@ class Server:
                 with server.lock:
                     server.asked.append({**form, "authorization": self.headers.get("Authorization", "")})
                     if server.answers:
-                        self.answer(*server.answers.pop(0))
+                        self.answer(*server.answers.pop(0), fault=True)
                         return
                     token = f"token-{len(server.asked)}"
                     server.good.add(f"Bearer {token}")

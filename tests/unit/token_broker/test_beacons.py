@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from gdi.contracts.beacon import BeaconAnswer, VariantQuestion
 from gdi.kit.jose import SigningKey
 from gdi.local_federation.beacon.app import create_app
 from gdi.local_federation.beacon.frequencies import StoredVariant, write
+from tests.support.wire import BoundHandler, bind
+from tests.support.wires import BEACON
 from token_broker.beacons import Beacons
 from token_broker.enrolment import EnrolmentFile
 
@@ -37,22 +39,20 @@ class Script:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes, float]] = {}  # by the node's path: status, body, seconds
+        self.wrong: set[str] = set()  # nodes whose answers are no Beacon's
         self.asked: list[dict[str, str]] = []
         script = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
+        class Handler(BoundHandler):
+            wire = BEACON
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 script.asked.append(dict(self.headers))
-                status, body, seconds = script.answers[self.path.split("/")[1]]
+                node = self.path.split("/")[1]
+                status, body, seconds = script.answers[node]
                 time.sleep(seconds)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(status, body, fault=node in script.wrong)
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
@@ -123,6 +123,7 @@ def test_the_answer_is_the_datasets_that_a_run_may_name_and_every_node_is_told(s
         "g": (200, b'{"response": {"resultSets": [{"id": 7}]}}', 0),
         "h": (200, b" " * 5_000_000, 0),
     }
+    script.wrong = {"d", "g", "h"}
     urls: dict[str, str | None] = {name: f"{script.url}/{name}" for name in script.answers}
     nodes, datasets, seconds = ask(enrolled(tmp_path, {**urls, "f": "http://127.0.0.1:9", "i": None}))
     assert datasets == ["DS-a1"], "what the node does not hold is no choice, whatever it says"
@@ -162,7 +163,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_the_local_beacon_answers_as_the_mini_node_does(files: Path) -> None:
-    app = create_app(files, "local.beacon", "Local")
+    app = bind(create_app(files, "local.beacon", "Local"), BEACON, own=True)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://beacon") as http:
         answer = (await http.post("/g_variants", json=QUESTION.query())).json()
         assert [s["id"] for s in answer["response"]["resultSets"]] == ["DS-1", "DS-3"]

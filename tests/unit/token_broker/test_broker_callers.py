@@ -12,6 +12,8 @@ import pytest
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from tests.support.clock import virtual_time
+from tests.support.wire import answers_of
+from tests.support.wires import KEY_SETS
 from token_broker.authentication.callers import AirflowCaller, Authentication
 from token_broker.enrolment import WorkloadIssuer
 
@@ -24,7 +26,7 @@ class Issuers:
 
     def __init__(self, away: int = 0) -> None:
         self.away, self.asked = away, list[str]()
-        self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        self.http = httpx.AsyncClient(transport=answers_of(KEY_SETS, self._answer))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(str(request.url))

@@ -14,6 +14,8 @@ import pytest
 from gdi.visas.issuer import VisaIssuer
 from gdi.visas.visas import Passport, Visa, Visas
 from tests.support.visa_kit import DATASET, EC, ISS, JKU, OTHER, USER, jwk, signed
+from tests.support.wire import answers_of
+from tests.support.wires import KEY_SETS
 
 HOME, HOME_JKU = "https://home.example/", "https://home.example/jwks"
 OTHER_ME = "alice,42@home.example"  # a comma in it, so that it must be encoded
@@ -26,7 +28,7 @@ def passport(*tokens: str, links: bool = True, home: bool = True) -> Passport:
         return httpx.Response(200, json={"keys": [jwk(EC if str(request.url) == JKU else OTHER)]})
 
     async def story() -> Passport:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        async with httpx.AsyncClient(transport=answers_of(KEY_SETS, answer)) as http:
             trusted = [VisaIssuer(iss=ISS, jku=JKU, links=links)]
             trusted += [VisaIssuer(iss=HOME, jku=HOME_JKU)] if home else []
             return await Visas(http, lambda: trusted).passport({"ga4gh_passport_v1": list(tokens)}, USER)
@@ -92,7 +94,7 @@ def test_an_issuer_links_with_the_key_set_that_may() -> None:
         def answer(request: httpx.Request) -> httpx.Response:
             return httpx.Response(200, json={"keys": [jwk(EC if str(request.url) == JKU else OTHER)]})
 
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        async with httpx.AsyncClient(transport=answers_of(KEY_SETS, answer)) as http:
             trusted = [
                 VisaIssuer(iss=ISS, jku=JKU, links=not may),
                 VisaIssuer(iss=ISS, jku=HOME_JKU, links=may),

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,10 @@ from gdi.releases.allele_counts.column_check import AlleleCountsColumns
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.columns import PastColumns
 from gdi.releases.kind import Rules
+from tests.support.allele_counts import ENTRY, ROOT, SCRIPTS, bcftools, keyed, script  # noqa: F401
 
-ROOT = Path(__file__).parents[3]
-ENTRY = ROOT / "workflows" / "allele-frequency"
-SCRIPTS = ENTRY / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
 REAL = ROOT / "gdi" / "local_federation" / "data" / "1000G_2010_chr2_629samples.vcf.gz"
-
-
-def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-B", str(SCRIPTS / name), *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
 
 
 def run(vcf: Path, folder: Path, regions: int = 3) -> dict[str, Any]:
@@ -45,28 +35,6 @@ def run(vcf: Path, folder: Path, regions: int = 3) -> dict[str, Any]:
         assert result.returncode == 0, result.stderr
     assert script("gather.py", folder / "out.json", *(folder / f"{i}.jsonl" for i in range(regions))).returncode == 0
     return json.loads((folder / "out.json").read_text())
-
-
-def bcftools(vcf: Path, folder: Path) -> dict[tuple[str, int, str, str], tuple[int, int]]:
-    """AC and AN by site and allele, recomputed from the genotypes by bcftools."""
-    packed = folder / "for-bcftools.vcf.gz"
-    # `view --samples` of all samples recomputes AC and AN from the genotypes, whatever INFO says.
-    with pysam.VariantFile(str(vcf)) as file:
-        names = ",".join(file.header.samples)
-    pysam.bcftools.view("--samples", names, "-Oz", "-o", str(packed), str(vcf), catch_stdout=False)
-    found = {}
-    with pysam.VariantFile(str(packed)) as file:
-        for record in file:
-            for alt, ac in zip(record.alts or (), record.info.get("AC", (0,) * 99), strict=False):
-                found[(record.chrom, record.pos, record.ref, alt)] = (
-                    ac,
-                    record.info.get("AN", 0),
-                )  # a record without GT gets neither
-    return found
-
-
-def keyed(release: dict[str, Any]) -> dict[tuple[str, int, str, str], dict[str, Any]]:
-    return {(s["chrom"], s["pos"], s["ref"], s["alt"]): s for s in release["sites"]}
 
 
 @pytest.mark.parametrize("vcf", [FIXTURE, REAL], ids=["fixture", "real"])

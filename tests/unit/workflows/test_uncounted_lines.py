@@ -17,8 +17,8 @@ from gdi.releases.allele_counts.leaving import unlisted
 from gdi.releases.allele_counts.node import AlleleCountsNode
 from gdi.releases.allele_counts.table import MAX_COUNT
 from gdi.releases.kind import Rules, Scope
-from tests.unit.workflows.test_allele_counts import bcftools
-from tests.unit.workflows.test_public_vcfs import COMMON, Line, count, leaves, names, numbers, script, write
+from tests.support.allele_counts import bcftools, script
+from tests.support.public_vcfs import COMMON, Line, count, leaves, names, numbers, write
 
 TRIPLOID = ["0/0/1", *COMMON[1:]]
 REFERENCE = Rules(floor=5, max_rows=100, absent="reference")
