@@ -357,6 +357,18 @@ class Node:
             return Response(status_code=204)
         return self._stat(path)
 
+    def _content(self, url: str) -> bytes:
+        """Of a section what the gateway and the TES make of it together."""
+        section = Section.of(SdaUrl.parse(url)) if url.startswith("sda://") else None
+        if section is None:
+            return self._file(url).read_bytes()
+        plan = SectionPlan.model_validate_json(self._file(str(section.plan_file(self.run))).read_bytes())
+        whole = self._file(str(section.file)).read_bytes()
+        return b"".join(whole[start:end] for start, end in plan.ranges(section.number, len(whole)))
+
+    async def _described(self, request: Request) -> Response:
+        return JSONResponse({"datasets": sorted(self.datasets), "described": self.described})
+
     async def _dataset(self, request: Request) -> Response:
         dataset = request.path_params["dataset"]
         if dataset not in self.datasets:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.alert_rules import CHARTS, ROOT, queries, rules
 from tests.support.debian import program
-from tests.unit.packaging.test_monitoring import CHARTS, ROOT, queries, rules
 
 pytestmark = pytest.mark.system
 JOB = "a-service"

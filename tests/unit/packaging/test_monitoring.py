@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from node_gateway.metrics import Metrics as GatewayMetrics
+from tests.support.alert_rules import CHARTS, ROOT, dashboard, queries, rules
 from token_broker.metrics import Metrics as BrokerMetrics
 
-ROOT = Path(__file__).parents[3]
-CHARTS = ("gdi", "gdi-node")
 FIGURE = re.compile(r"\b(?:token_broker|gdi_gateway)_[a-z_]+")
 ENDS = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-
-
-def rules(chart: str) -> list[dict[str, Any]]:
-    document = yaml.safe_load((ROOT / "charts" / chart / "files" / "alerts.yaml").read_text())
-    return [rule for group in document["groups"] for rule in group["rules"]]
-
-
-def dashboard(chart: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ROOT / "charts" / chart / "files" / "dashboard.json").read_text())
-    return found
-
-
-def queries(chart: str) -> list[str]:
-    return [target["expr"] for panel in dashboard(chart)["panels"] for target in panel["targets"]]
 
 
 @pytest.mark.parametrize("chart", CHARTS)
