@@ -66,9 +66,13 @@ class ReleaseCheck:
         check = half.column_check() if columns.is_parquet_file(self.folder / "source") else None
         return await self._by_rows(half) if check is None else await self._by_columns(check)
 
-    def _known_people(self, units: int, scope: Scope) -> None:
-        if units and self.this.listed and not scope.fewest == scope.people == len(self.this.past.own):
+    def _of_known_people(self, units: int, scope: Scope) -> Scope:
+        """The scope, of the epoch's people also where the file has no unit."""
+        if not self.this.listed:
+            return scope
+        if units and not scope.fewest == scope.people == len(self.this.past.own):
             raise other_people()
+        return replace(scope, people=len(self.this.past.own))
 
     async def _budget(self) -> budget.CohortBudget | None:
         if self.this.share is None:
@@ -80,8 +84,8 @@ class ReleaseCheck:
         rules = self.this.rules
         with (self.folder / "source").open("rb") as file:
             units = await asyncio.to_thread(half.read, file, rules)
-        scope = replace(await asyncio.to_thread(half.scope, units), pieces=self.this.past.pieces)
-        self._known_people(len(units), scope)
+        scope = self._of_known_people(len(units), await asyncio.to_thread(half.scope, units))
+        scope = replace(scope, pieces=self.this.past.pieces)
         checked, known = await self._judge(half, units)
         statistics = 0
         if (left := await self._budget()) is not None:
@@ -147,7 +151,7 @@ class ReleaseCheck:
             before = PastColumns(past, files, cells if there else None)
             source, kept = self.folder / "source", self.folder
             found = await asyncio.to_thread(check.judge, source, kept, rules, before, afford)
-        self._known_people(found.units, found.scope)
+        found.scope = self._of_known_people(found.units, found.scope)
         if found.over_budget:
             found.withheld[budget.BUDGET] += found.over_budget
             if not found.released:

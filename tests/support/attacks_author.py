@@ -105,6 +105,15 @@ async def a_rare_reference(node: DisclosureNode) -> list[str]:
     return [f"{2 * 629 - ac} copies of the reference" for ac in answer.values()]
 
 
+@attack("author", "other-allele")
+async def a_deletion_over_a_variant(node: DisclosureNode) -> list[str]:
+    """Each has enough people with and without it; AN less both is the reference of two people."""
+    rows = [counts((*PLACE[:2], "AT", "A"), 330, 299, 0), counts(("2", 1001, "T", "G"), 299, 0, 330)]
+    rows[1] = counts(("2", 1001, "T", "G"), 149, 3, 477)
+    answer = list((await told(node, rows)).values())
+    return [f"{2 * 629 - sum(answer)} copies of neither"] if len(answer) == 2 else []
+
+
 @attack("author", "zero")
 async def nobody_carries_it(node: DisclosureNode) -> list[str]:
     """A zero that is told leaves 1 to 4 for all others that stay."""
@@ -157,7 +166,7 @@ async def a_name_spelled_into_an_allele(node: DisclosureNode) -> list[str]:
     return [place[3] for place in await told(node, rows)]
 
 
-@attack("author", "patterns")
+@attack("author", "patterns+contigs")
 async def a_name_spelled_into_a_contig(node: DisclosureNode) -> list[str]:
     return [place[0] for place in await told(node, [counts(("HG00096 has it, see below", 1, "A", "C"), 500, 100, 29)])]
 

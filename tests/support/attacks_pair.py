@@ -51,6 +51,11 @@ async def contigs_with_a_zero(node: DisclosureNode) -> list[str]:
     return await spelled(node, "02")
 
 
+@attack("pair", "contigs")
+async def a_contig_that_no_assembly_knows(node: DisclosureNode) -> list[str]:
+    return await spelled(node, "my2")
+
+
 @attack("pair", "keys+sites")
 async def alleles_that_are_not_trimmed(node: DisclosureNode) -> list[str]:
     return await spelled(node, "2", "T")

@@ -17,6 +17,9 @@ class AlleleCounts(Kind):
     reasons: ClassVar = {
         "small": "fewer people than the node's floor carry an allele, by themselves or with what left before",
         "missing": "nobody, or hardly anybody, was called",
+        "unknown-contig": "no assembly knows a contig of that name",
+        "two-names": "the file names the contig in two ways",
+        "crowded": "more than 1000 alleles of records overlap each other",
         **WITHHELD,
     }
 

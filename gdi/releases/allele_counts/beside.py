@@ -30,7 +30,7 @@ class Beside:
         if not one.key or not past.cohorts or Rule.PARTS in off:
             return one
         statements = past.statements(one.key)
-        others = Rule.SITES not in off and any(past.spoken(topic(ALLELES, key), one.key) for key in self.site if key)
+        others = Rule.SITES not in off and self._others(one)
         if not statements and not others:
             return one
         blocks = [of_cell(one, numbers) for _, numbers in statements]
@@ -50,6 +50,17 @@ class Beside:
         if others and all(is_rare(b) for b in near) and self._rare_everywhere(one):
             return self._rare(one)
         return one if how.how == "alone" else self._closed(one, near, how)
+
+    def _others(self, one: AlleleAnswer) -> bool:
+        """Whether another allele of the position was told of some of these people without this one, or is not asked
+        for now: what is told of an allele alone speaks for those beside it.
+        """
+        past = self.past
+        about = {topic(ALLELES, key) for key in self.site if key}
+        if any(past.spoken(name, one.key) for name in about):
+            return True
+        left_out = {key for name in about for key in past.topics.get(name, ()) if "|" not in key} - set(self.site)
+        return any(past.own & past.cohorts[n] for key in left_out for n in past.cells[key] if n in past.cohorts)
 
     def _rare_everywhere(self, one: AlleleAnswer) -> bool:
         """Whether hardly anybody of the cohort carries it by what left: of the allele itself, or of another one that

@@ -4,6 +4,8 @@ the node's rules and what left before.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, AlleleAnswer, of_cell, with_an
 from gdi.releases.allele_counts.beside import Beside
 from gdi.releases.allele_counts.table import Row, Site
@@ -52,7 +54,7 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
     """What a reader is told of each alternate allele of the site, in the order of its rows."""
     if site.why:
         return [_unusable(row, site, rules) for row in site.rows]
-    alone = len(site.rows) == 1 and not rules.off
+    alone = len(site.rows) == 1 and not rules.off and not site.crowd
     answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
     if alone and not rules.classes and not _spoken(answers[0].key, past):
         return answers  # most sites
@@ -100,9 +102,11 @@ def _judge(site: Site, rules: Rules) -> list[AlleleAnswer]:
     hidden: Row | None = None
     if common and not enough(others, floor, off) and Rule.OTHER_ALLELE not in off:
         hidden = min(common, key=lambda row: row.alt)  # by its name: the least would tell that it is less than others
-    answers = []
+    answers, crowded = [], _in_the_crowd(site.crowd, floor, off) if site.crowd else frozenset[Row]()
     for row in site.rows:
-        if row is hidden:
+        if row in crowded and row is not hidden:
+            answers.append(one(row, Range(0, an.high), SMALL))
+        elif row is hidden:
             known = sum(r.ac for r in common if r is not hidden)
             low, high = max(0, an.low - known - spread), max(0, an.high - known)
             answers.append(one(row, Range(low, high), SMALL, "ref"))
@@ -111,6 +115,23 @@ def _judge(site: Site, rules: Rules) -> list[AlleleAnswer]:
         else:
             answers.append(one(row, Range(0, spread), SMALL, "alt"))
     return answers
+
+
+@lru_cache(maxsize=256)  # asked for each site of the crowd
+def _in_the_crowd(crowd: tuple[Row, ...], floor: int, off: frozenset[Rule]) -> frozenset[Row]:
+    """Which alleles stay of records that overlap: where those that are told leave few people for any other allele of
+    a place, the one of them that is first by its name does.
+    """
+    hidden: set[Row] = set()
+    if Rule.OTHER_ALLELE in off:
+        return frozenset()
+    for start in sorted({row.pos for row in crowd}):
+        here = [row for row in crowd if row.pos <= start < row.pos + len(row.ref)]
+        told = [row for row in here if row not in hidden and enough(carriers(row)[0], floor, off)]
+        rest = min(row.an for row in here) - sum(row.ac for row in told)
+        if len({row[1:3] for row in told}) > 1 and (rest + 1) // 2 < floor:
+            hidden.add(min(told, key=lambda row: row[:4]))
+    return frozenset(hidden)
 
 
 def _judge_one(row: Row, rules: Rules) -> AlleleAnswer:

@@ -22,6 +22,7 @@ from gdi.releases.allele_counts.parquet import KEYED
 from gdi.releases.allele_counts.table import CLASSES
 from gdi.releases.columns import BATCH, ColumnCheck, ColumnVerdict, PastColumns, write_batches
 from gdi.releases.disclosure.past import Past
+from gdi.releases.disclosure.variants import UNFIT
 from gdi.releases.kind import Rules, Scope
 
 RELEASED = "gdi-allele-counts-released/2"
@@ -73,7 +74,7 @@ class AlleleCountsColumns(ColumnCheck):
             for batch in parquet.batches(file, rows):
                 keyed = names.keyed(batch)
                 table = Past() if past.cells is None else past.cells(_keys(keyed))
-                answers = judged(keyed, _cells(keyed, past), table, names.twice, rules, past)
+                answers = judged(keyed, _cells(keyed, past), table, names, rules, past)
                 verdict.withheld.update(answers.withheld())
                 _people(keyed, answers, people)
                 frame = _frame(keyed, answers, rules, sites)
@@ -230,7 +231,7 @@ def _people(batch: pl.DataFrame, answers: Answers, into: set[int]) -> None:
     """How many people the sites count, the least and the most."""
     starts = np.flatnonzero(np.diff(answers.site, prepend=-1))
     usable = np.ones(len(starts), dtype=bool)
-    usable[list(answers.why)] = False
+    usable[[place for place, why in answers.why.items() if why not in UNFIT]] = False
     counts = batch[starts[usable]].select(pl.sum_horizontal(pl.col(CLASSES).cast(pl.Int64))).to_series()
     if len(counts):
         found = into | {int(n) for n in (counts.min(), counts.max()) if isinstance(n, int)}

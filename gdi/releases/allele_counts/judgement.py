@@ -5,8 +5,9 @@ in numpy, with the rules of `check` (a test holds the two together); all others 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import polars as pl
 from gdi.releases.allele_counts import check, parquet
 from gdi.releases.allele_counts.answers import CODES, COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer
 from gdi.releases.allele_counts.parquet import KEYED
-from gdi.releases.allele_counts.table import CLASSES, FIELDS, Row, Site, why_not
+from gdi.releases.allele_counts.table import CLASSES, FIELDS, Row, Site, crowded, why_not
 from gdi.releases.columns import PastColumns
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
@@ -32,20 +33,22 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def judged(
-    batch: pl.DataFrame, cells: pl.DataFrame, table: Past, twice: pl.DataFrame, rules: Rules, past: PastColumns
+    batch: pl.DataFrame, cells: pl.DataFrame, table: Past, names: parquet.Names, rules: Rules, past: PastColumns
 ) -> Answers:
     """What is said of each row of whole sites. `batch` is keyed (`parquet.Names.keyed`); `cells`: what left before at
     these positions, `number` of the cohort, KEYED and CELL, the first that left first; `table`: what left of these
-    topics in other ways; `twice`: keys at two sites.
+    topics in other ways; `names`: of the file's variants.
     """
     batch = batch.with_row_index("row")
     edges = parquet.edges(batch, parquet.PLACE)
     alleles = np.diff(edges)
     site = np.repeat(np.arange(len(alleles)), alleles)
-    slow = alleles > 1
+    crowd = np.searchsorted(parquet.crowds(batch), edges[:-1], side="right")
+    together = (alleles > 1) | (np.bincount(crowd)[crowd] > 1)
+    slow = together.copy()
     bad = np.zeros(len(alleles), dtype=bool)
-    if len(twice):
-        at = batch.join(twice, on=KEYED, how="semi")["row"].to_numpy()
+    if len(names.twice):
+        at = batch.join(names.twice, on=KEYED, how="semi")["row"].to_numpy()
         bad[site[at]] = slow[site[at]] = True
     if not rules.off <= PLAIN:
         slow[:] = True
@@ -59,14 +62,19 @@ def judged(
         slow[site[here["row"].to_numpy()]] = True
         again = site[mine["row"].to_numpy()]
         if rules.off <= PLAIN:
-            slow[again] = (alleles[again] > 1) | bad[again]
+            slow[again] = together[again] | bad[again]
         answers.put_before(mine.unique("row", keep="first"))
     topics = topics_of(batch) if table.topics else pl.Series(dtype=pl.String)
     slow[site[topics.is_in(list(table.topics)).arg_true().to_numpy()]] = True
+    unfit = batch["chrom"].replace_strict(names.unfit, default="", return_dtype=pl.String) if names.unfit else None
+    if unfit is not None:
+        slow[site[(unfit != "").to_numpy()]] = False
     places = np.flatnonzero(slow)
     if len(places):
         known = replace(past.past, cells=table.cells, topics=table.topics)
-        _one_by_one(batch, here, places, edges, bad, answers, rules, known)
+        _one_by_one(batch, here, places, edges, bad, crowd, answers, rules, known)
+    if unfit is not None:
+        answers.put_unfit(unfit)
     return answers
 
 
@@ -97,6 +105,21 @@ class Answers:
         self.numbers["copies"][at] = copies.to_numpy()
         self.classes[at] = cells.select(CLASSES).fill_null(-1).to_numpy()
         self.before[at] = True
+
+    def put_unfit(self, why: pl.Series) -> None:
+        """As `check._unusable`, of the rows that have a word of why."""
+        at = (why != "").to_numpy()
+        starts = np.flatnonzero(np.diff(self.site, prepend=-1))
+        most = COPIES * np.maximum.reduceat(self.numbers["people"], starts)[self.site] if len(starts) else self.site
+        for name in NAMES:
+            self.numbers[name][at] = 0
+        for name in ("ac_max", "an_max"):
+            self.numbers[name][at] = most[at]
+        self.numbers["code"][at] = _MISSING
+        self.numbers["copies"][at] = 0
+        self.classes[at] = -1
+        self.keyed[at] = self.before[at] = False
+        self.why.update((int(self.site[row]), why[row]) for row in starts.tolist() if why[row])
 
     def put(self, row: int, one: AlleleAnswer) -> None:
         found = one.cell.numbers
@@ -173,11 +196,14 @@ def _one_by_one(
     places: Array,
     edges: Array,
     bad: Array,
+    crowd: Array,
     answers: Answers,
     rules: Rules,
     past: Past,
 ) -> None:
-    """Sites `places` by `check.answer`. `here`: what left before at the batch's positions."""
+    """Sites `places` by `check.answer`. `here`: what left before at the batch's positions; `crowd`: by site, the number
+    of the records that overlap each other.
+    """
     cells: dict[str, dict[int, tuple[int, ...]]] = {}
     spoken: dict[int, set[str]] = {}
     if len(here):
@@ -187,11 +213,9 @@ def _one_by_one(
             plain = tuple(n for n in numbers if n is not None)
             cells.setdefault(key, {}).setdefault(number, plain)
             spoken.setdefault(row, set()).add(key)
-    for place in places.tolist():
+    for place, site in zip(places.tolist(), _sites(batch, places, edges, bad, crowd), strict=True):
         at = range(edges[place], edges[place + 1])
-        rows = tuple(Row(*values) for values in batch[at.start : at.stop].select(FIELDS).iter_rows())
-        why = "duplicate-site" if bad[place] else why_not(rows)
-        keys_now = [check.key_of(row, rules.off) for row in rows]
+        keys_now = [check.key_of(row, rules.off) for row in site.rows]
         topics = {one: set(past.topics.get(one, ())) for one in {topic(ALLELES, key) for key in keys_now}}
         for key in {key for row in at for key in spoken.get(row, ())}:
             topics.setdefault(topic(ALLELES, key), set()).add(key)
@@ -199,12 +223,22 @@ def _one_by_one(
         of_keys = {key: {**cells.get(key, {}), **past.cells.get(key, {})} for key in near}
         topics = {one: of for one, of in topics.items() if of}
         now = Past(past.own, past.number, past.cohorts, of_keys, past.listed, topics)
-        answered = check.answer(Site(rows, why), rules, now)
+        answered = check.answer(site, rules, now)
         for row, one in zip(at, answered, strict=True):
             answers.put(row, one)
             answers.before[row] = bool(one.key) and past.number in of_keys.get(one.key, {})
-        if why:
-            answers.why[place] = why
+        if site.why:
+            answers.why[place] = site.why
+
+
+def _sites(batch: pl.DataFrame, places: Array, edges: Array, bad: Array, crowd: Array) -> Iterator[Site]:
+    """The sites `places`; of records that overlap, all are among them."""
+    for _, same in groupby(places.tolist(), key=lambda place: crowd[place]):
+        found = []
+        for place in same:
+            rows = tuple(Row(*values) for values in batch[edges[place] : edges[place + 1]].select(FIELDS).iter_rows())
+            found.append(Site(rows, "duplicate-site" if bad[place] else why_not(rows)))
+        yield from crowded(found)
 
 
 def _rows_of(places: Array, edges: Array) -> pl.Series:

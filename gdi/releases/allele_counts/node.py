@@ -17,6 +17,7 @@ from gdi.releases.allele_counts.table import CLASSES, RELEASED, Site
 from gdi.releases.columns import ColumnCheck
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.variants import UNFIT
 from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, Rules, Scope
 
 BATCH = 1000  # rows that are written at once
@@ -75,7 +76,8 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
         return [check.key_of(row) for row in unit.rows]
 
     def scope(self, units: Sequence[Site]) -> Scope:
-        people = {check.people_of(row) for site in units if not site.why for row in site.rows[:1]} or {0}
+        counted = (site for site in units if not site.why or site.why in UNFIT)
+        people = {check.people_of(row) for site in counted for row in site.rows[:1]} or {0}
         left_out = {site.why for site in units if not site.rows}
         return Scope(max(people), NAMED.isdisjoint(left_out), min(people), bounded=UNBOUNDED.isdisjoint(left_out))
 

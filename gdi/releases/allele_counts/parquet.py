@@ -19,7 +19,7 @@ from gdi.contracts.variants import ALTERNATE, BASES, CONTIG, MAX_POS, REFERENCE,
 from gdi.releases import parquet_pages
 from gdi.releases.allele_counts.table import FIELDS, MAX_ALLELES, MAX_CHROMS, MAX_COUNT
 from gdi.releases.columns import ABOUT, BATCH
-from gdi.releases.disclosure.variants import contig
+from gdi.releases.disclosure.variants import contig, unfit
 from gdi.releases.kind import FormatError
 
 FORMAT = "gdi-allele-counts/2"
@@ -30,6 +30,7 @@ NUMBERS = FIELDS[4:]
 SCHEMA = {name: pl.String if name in ("chrom", "ref", "alt") else pl.Int32 for name in FIELDS}
 MAX_ABOUT = 64 * 1024  # characters of JSON
 MAX_RENAMED = 1_000_000  # alleles that are not written in their shortest form
+MOST_TOGETHER = 200_000  # rows of records that overlap each other, one after the other
 _LETTERS = list(BASES)
 
 
@@ -101,10 +102,11 @@ def batches(file: Path, rows: int) -> Iterator[pl.DataFrame]:
         last = batch.tail(1)
         here = batch if kept is None else pl.concat([kept, batch])
         if start + BATCH < rows:
-            end = here.tail(1)
-            same = (here["chrom"] == end["chrom"][0]) & (here["pos"] == end["pos"][0]) & (here["ref"] == end["ref"][0])
-            kept, here = here.filter(same), here.filter(~same)
+            first = crowds(here)[-1]  # of records that may overlap those of the next batch
+            kept, here = here[first:], here[:first]
             few_alleles(kept)
+            if len(kept) > MOST_TOGETHER:
+                raise FormatError(f"more than {MOST_TOGETHER} rows of records that overlap each other")
         if len(here):
             few_alleles(here)
             yield here.rechunk()
@@ -114,6 +116,13 @@ def edges(rows: pl.DataFrame, place: Sequence[str]) -> np.ndarray[Any, np.dtype[
     """Where each run of sorted rows with the same `place` begins, and where the last one ends."""
     first = rows.select(pl.any_horizontal(pl.col(n) != pl.col(n).shift(1) for n in place)).to_series()
     return np.append(np.flatnonzero(first.fill_null(value=True).to_numpy()), len(rows))
+
+
+def crowds(rows: pl.DataFrame) -> np.ndarray[Any, np.dtype[Any]]:
+    """Where each run of sorted rows begins that no record before overlaps."""
+    end = (pl.col("pos").cast(pl.Int64) + pl.col("ref").str.len_bytes() - 1).cum_max().over("chrom").shift(1)
+    begins = (pl.col("chrom") != pl.col("chrom").shift(1)) | (pl.col("pos") > end)
+    return np.flatnonzero(rows.select(begins.fill_null(value=True)).to_series().to_numpy())
 
 
 def few_alleles(rows: pl.DataFrame) -> None:
@@ -180,6 +189,7 @@ class Names:
 
     def __init__(self, file: Path, rows: int) -> None:
         self.contigs = self._contigs(file, rows)
+        self.unfit = unfit(self.contigs)
         names = Counter(self.contigs.values())
         first: dict[str, str] = {}
         for chrom, name in self.contigs.items():

@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import IO, Any, NamedTuple
 
 from gdi.contracts.variants import ALTERNATE, CONTIG, MAX_POS, REFERENCE, WITHHELD, Counted, why_not_one
-from gdi.releases.disclosure.variants import Variant, contig, normalise
+from gdi.releases.disclosure.variants import Variant, contig, normalise, unfit
 from gdi.releases.kind import FormatError
 
 FORMAT = "gdi-allele-counts/1"  # what a workflow writes
@@ -67,13 +67,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All alternate alleles of one (chrom, pos, ref), sorted. `why`: a reason of `variants.WITHHELD` where it cannot
-    leave whatever the node's floor; `count` such sites without rows are one unit, where the workflow left them out.
+    """All alternate alleles of one (chrom, pos, ref), sorted. `why`: a reason of the kind where it cannot leave,
+    whatever the node's floor; `count` such sites without rows are one unit, where the workflow left them out. `crowd`:
+    where other records of the file overlap it, the rows of all of them and its own.
     """
 
     rows: tuple[Row, ...]
     why: str = ""
     count: int = 1
+    crowd: tuple[Row, ...] = ()
 
     @property
     def place(self) -> tuple[str, int, str]:
@@ -98,14 +100,15 @@ def read(file: IO[bytes], *, max_rows: int) -> list[Site]:
                 raise FormatError(f"row {number}: more than {MAX_CHROMS} chromosomes")
         rows.append(row)
     rows = sorted(rows)
-    twice = _twice(rows)
+    twice, odd = _twice(rows), unfit(chroms)
     sites = []
     for place, same in groupby(rows, key=itemgetter(0, 1, 2)):
         of_site = tuple(same)
         if len(of_site) > MAX_ALLELES:
             raise FormatError(f"more than {MAX_ALLELES} alleles at one site")
-        sites.append(Site(of_site, "duplicate-site" if place in twice else why_not(of_site)))
-    return sites + [Site((), why, count) for why, count in sorted(skipped.items())]
+        why = odd.get(place[0]) or ("duplicate-site" if place in twice else why_not(of_site))
+        sites.append(Site(of_site, why))
+    return crowded(sites) + [Site((), why, count) for why, count in sorted(skipped.items())]
 
 
 class _Numbers(dict[str, int]):
@@ -178,6 +181,34 @@ def _of_place(rows: Sequence[Row], place: Place) -> Iterator[Row]:
         if rows[number][:3] != place:
             return
         yield rows[number]
+
+
+def crowded(sites: Sequence[Site]) -> list[Site]:
+    """The sites, sorted by place, with the rows of the records that overlap them: a person's haplotype has one allele
+    of all of these. Those of `why` count nobody.
+    """
+    found: list[Site] = []
+    start, chrom, end = 0, "", 0
+    for place, site in enumerate(sites):
+        here, pos, ref = site.place
+        if here != chrom or pos > end:
+            _put_crowd(found, start)
+            start, chrom, end = place, here, 0
+        end = max(end, pos + len(ref) - 1)
+        found.append(site)
+    _put_crowd(found, start)
+    return found
+
+
+def _put_crowd(sites: list[Site], start: int) -> None:
+    """The crowd of the sites from `start` on, which overlap each other."""
+    if len(sites) - start < 2:
+        return
+    rows = tuple(row for site in sites[start:] if not site.why for row in site.rows)
+    for place in range(start, len(sites)):
+        site = sites[place]
+        if not site.why and len(rows) > len(site.rows):
+            sites[place] = Site(site.rows, "crowded") if len(rows) > MAX_ALLELES else Site(site.rows, crowd=rows)
 
 
 def why_not(rows: Sequence[Row]) -> str:

@@ -18,6 +18,8 @@ class VariantStatistics(Kind):
         " among cases or controls where there are such, or so few have no call",
         "overlap": "what left of the same people would tell of few",
         "duplicate-site": "the position is there twice",
+        "unknown-contig": "no assembly knows a contig of that name",
+        "two-names": "the file names the contig in two ways",
     }
     central: ClassVar = frozenset({"small"})
     media_type = "text/tab-separated-values"

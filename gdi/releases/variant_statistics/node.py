@@ -19,7 +19,7 @@ from gdi.releases.disclosure import people, vocabulary
 from gdi.releases.disclosure.floor import Range, few
 from gdi.releases.disclosure.past import Numbers, Past
 from gdi.releases.disclosure.rules import Rule
-from gdi.releases.disclosure.variants import Variant, key
+from gdi.releases.disclosure.variants import Variant, key, unfit
 from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, Rules, Scope
 from gdi.releases.variant_statistics import table
 from gdi.releases.variant_statistics.table import RELEASED, Analysis, StatisticsRow
@@ -40,7 +40,7 @@ class Tested:
 
     row: StatisticsRow
     analysis: Analysis
-    twice: bool = False
+    why: str = ""  # why it stays, whatever its numbers
 
     @property
     def variant(self) -> str:
@@ -76,8 +76,12 @@ class VariantStatisticsNode(NodeHalf[Tested, Tested]):
         found = sorted(table.rows(file, analysis, max_rows=rules.max_rows))
         header(analysis, rules)
         sites = [vocabulary.site(key(Variant(*row[:4]))) for row in found]
-        times = Counter(sites)
-        return [Tested(row, analysis, times[site] > 1) for row, site in zip(found, sites, strict=True)]
+        times, odd, crowd = Counter(sites), unfit({row.chrom for row in found}), crowded(found, rules)
+        whys = [
+            odd.get(row.chrom) or ("duplicate-site" if times[site] > 1 else "small" if row in crowd else "")
+            for row, site in zip(found, sites, strict=True)
+        ]
+        return [Tested(row, analysis, why) for row, why in zip(found, whys, strict=True)]
 
     def keys(self, unit: Tested) -> list[str]:
         return [unit.variant, unit.key, vocabulary.EVERYBODY]
@@ -149,6 +153,18 @@ def again(unit: Tested, same: Numbers) -> Tested | None:
     return replace(unit, row=StatisticsRow._make((*unit.row[:4], *counts, frequency, beta, se)))
 
 
+def crowded(rows: Sequence[StatisticsRow], rules: Rules) -> frozenset[StatisticsRow]:
+    """Of sorted rows, those of records that overlap others, all of which leave few people for another allele."""
+    near: list[StatisticsRow] = []
+    found: set[StatisticsRow] = set()
+    for row in rows:
+        near = [one for one in near if one.chrom == row.chrom and row.pos < one.pos + len(one.ref)] + [row]
+        rest = 2 * min(one.people for one in near) - sum(one.carriers + one.people - one.others for one in near)
+        if len(near) > 1 and (rest + 1) // 2 < rules.floor and Rule.OTHER_ALLELE not in rules.off:
+            found.update(near)
+    return frozenset(found)
+
+
 def whole(number: float) -> tuple[int, int]:
     """A number with five digits, as two whole ones: digits and exponent of ten."""
     digits, _, exponent = f"{number:.4e}".partition("e")
@@ -163,8 +179,8 @@ def classes(people_: int, carriers: int, others: int) -> tuple[int, int, int]:
 def why_not(unit: Tested, rules: Rules, past: Past) -> str:
     """Why the variant stays; empty where it leaves."""
     row, floor = unit.row, rules.floor
-    if unit.twice:
-        return "duplicate-site"
+    if unit.why:
+        return unit.why
     if row.people < LEAST_PEOPLE:
         return "few-people"
     least = max(LEAST_CARRIERS, floor)

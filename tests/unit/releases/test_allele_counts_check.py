@@ -245,9 +245,29 @@ def test_every_sum_of_genotype_cells_that_the_rows_determine_is_checked() -> Non
 
 def test_a_variant_under_two_names_in_one_file_is_withheld() -> None:
     (one,) = rows_of(COMMON, 7, 1)
-    for other in ({**one, "chrom": "chr2"}, {**one, "pos": 6, "ref": "TA", "alt": "TC"}):
+    for other, whys in (
+        ({**one, "chrom": "chr2"}, ["two-names"] * 3),
+        ({**one, "pos": 6, "ref": "TA", "alt": "TC"}, ["", "duplicate-site", "duplicate-site"]),
+        ({**one, "chrom": "another"}, ["", "", "unknown-contig"]),
+        ({**one, "chrom": "chrUn_gl000220"}, ["", "", ""]),
+    ):
         sites = read(file_of([one, other, {**one, "pos": 9}]), max_rows=10)
-        assert sorted(site.why for site in sites) == ["", "duplicate-site", "duplicate-site"]
+        assert sorted(site.why for site in sites) == whys
+
+
+def test_records_that_overlap_leave_few_people_for_the_reference() -> None:
+    """A deletion over a variant, 100 and 96 copies of 200: 4 are of neither."""
+    other = rows_of([(0, 0)] * 2 + [(0, 1)] * 96 + [(1, 1)] * 2, 8, 1)[0]
+    deletion = {**rows_of([(0, 0)] * 2 + [(0, 1)] * 96 + [(1, 1)] * 2, 7, 1)[0], "ref": "AAA", "alt": "A"}
+    other |= {"ac": 96, "het": 96, "hom_alt": 0, "hom_ref": 4}
+    for place, told in ((other["pos"], 1), (20, 2)):
+        sites = read(file_of([deletion, {**other, "pos": place}]), max_rows=10)
+        answers = [one for site in sites for one in check.answer(site, Rules(5, 10, absent="reference"), Past())]
+        assert sum(one.ac.exact for one in answers) == told
+        assert all(one.ac.low <= one.copies <= one.ac.high for one in answers)
+    off = Rules(5, 10, absent="reference", off=frozenset({Rule.OTHER_ALLELE}))
+    sites = read(file_of([deletion, other]), max_rows=10)
+    assert [one.ac.exact for site in sites for one in check.answer(site, off, Past())] == [True, True]
 
 
 def good() -> dict[str, Any]:

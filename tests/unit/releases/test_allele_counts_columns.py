@@ -29,6 +29,8 @@ from gdi.releases.kind import FormatError, Rules
 Value = str | int
 PEOPLE = 60
 FLOOR = 5
+CONTIGS = (["1", "MT", "HLA-A*01:01", "GL000220.1", "25"], ["2", "chr2", "gi|5|x", "x=1", "chrUn", "X"])
+"""Those of the second list are of no assembly, or two names of one, or two that name other positions."""
 
 
 def numbers(chance: random.Random, alternates: int, people: int = PEOPLE) -> list[dict[str, int]]:
@@ -62,7 +64,7 @@ def table(chance: random.Random, sites: int = 60) -> list[dict[str, Value]]:
     found: dict[tuple[str, int, str, str], dict[str, Value]] = {}
     for _ in range(sites):
         chrom, pos = (
-            chance.choice(["1", "2", "chr2", "HLA:A*01", "MT", "gi|5|x", "x=1", "chrUn"]),
+            chance.choice(CONTIGS[chance.random() < 0.2]),
             chance.randint(1, 40),
         )
         ref = chance.choice(["A", "A", "A", "AT", "CAT", "G"])

@@ -86,6 +86,8 @@ NEIGHBOURS: list[list[Wish]] = [
     [((0,), BOTH), ((0, 1), BOTH)],
     [((1,), BOTH), ((0,), C), ((0, 1), G)],
     [((1,), C), ((0,), BOTH), ((0, 1), BOTH)],
+    [((0,), BOTH), ((0, 1), C), ((0, 1), G)],
+    [((0,), BOTH), ((0, 1), C), ((0, 1), BOTH)],
 ]
 
 
@@ -97,6 +99,18 @@ def test_alleles_asked_for_by_and_by_pin_nobody(asked: Sequence[Wish]) -> None:
 @pytest.mark.parametrize("asked", NEIGHBOURS, ids=str)
 def test_alleles_asked_of_neighbours_pin_nobody(asked: Sequence[Wish]) -> None:
     assert pinned(3, 2, asked) == 0
+
+
+WISHES: list[Wish] = [(parts, alleles) for parts in ((0,), (1,), (0, 1)) for alleles in (C, G, BOTH)]
+
+
+@pytest.mark.long
+def test_no_three_questions_pin_anybody() -> None:
+    """All orders, but for those that only name the parts the other way round."""
+    swapped = {wish: (tuple(sorted(1 - part for part in wish[0])), wish[1]) for wish in WISHES}
+    for asked in itertools.permutations(WISHES, 3):
+        if asked <= tuple(swapped[wish] for wish in asked):
+            assert pinned(3, 2, asked) == 0, asked
 
 
 @pytest.mark.parametrize("people", range(2, 7))

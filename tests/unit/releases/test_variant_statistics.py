@@ -137,7 +137,8 @@ def test_a_model_of_another_kind_of_column_is_refused(of: Analysis, rules: Rules
 
 
 def test_a_variant_under_two_names_stays() -> None:
-    assert check(file(GOOD, changed(CHROM="chr2"))).withheld == {"duplicate-site": 2}
+    assert check(file(GOOD, changed(CHROM="chr2"))).withheld == {"two-names": 2}
+    assert check(file(GOOD, changed(CHROM="another"))).withheld == {"unknown-contig": 1}
 
 
 MINE = frozenset({f"p{n}" for n in range(300)})
