@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BaseModel, Field
 
 from gdi.contracts.cohorts import CohortChoice
-from gdi.contracts.descriptor import Assembly, DataFile
+from gdi.contracts.descriptor import Assembly, DataFile, Level
 from gdi.contracts.ids import DatasetId, Digest, KindName, ReleaseName, RunId, Sha256, WorkflowName
 from gdi.contracts.workflow import RelativePath
 from gdi.kit.models import Strict
@@ -22,7 +22,8 @@ Count = Annotated[int, Field(ge=0)]
 class ReleaseRequest(BaseModel):
     """`POST /releases/{run}`: publish the workspace file `path` as `name`, after the check of its kind. Before version
     0.2 `kind` was named `check`. `cohort`: whose numbers these are, the newest epoch's whole unless it says more.
-    `review`: the workflow asks that a person looks, whatever the node's policy says.
+    `review`: the workflow asks that a person looks, whatever the node's policy says. `levels`: where the cohort is a
+    level of a split, the file of every other level, by its name: all of them leave, or none does.
     """
 
     name: ReleaseName
@@ -33,6 +34,7 @@ class ReleaseRequest(BaseModel):
     attempt: Annotated[int, Field(ge=1)] | None = None
     review: bool = False
     cohort: CohortChoice = CohortChoice()
+    levels: dict[Level, RelativePath] = Field(default_factory=dict, max_length=1000)
 
 
 class Released(BaseModel):

@@ -83,6 +83,12 @@ class NodeHalf(ABC, Generic[U, L]):
         """What all units together are about."""
         return Scope()
 
+    def passing(self, units: Sequence[U], rules: Rules) -> frozenset[str]:
+        """The keys of these units' cells that pass by themselves, each with all its numbers exact: of a level of a
+        split.
+        """
+        return frozenset()
+
     @abstractmethod
     def check(self, units: Sequence[U], rules: Rules, past: Past) -> CheckedUnits[L]:
         """The verdict on these units. `past` has what left of all their keys. Called for one batch after another."""

@@ -17,7 +17,8 @@ class Rules:
     categories that the datasets' descriptors declare, `columns` all that they declare, `numbers` those that are
     numbers; `bounds`, by such a number, its least and its greatest value, and `scores`, which of them are scores;
     `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test switches off; at
-    a gateway, `ZERO` where every dataset's descriptor says `zero: show`.
+    a gateway, `ZERO` where every dataset's descriptor says `zero: show`. `together`: of a level of a split, the keys of
+    which every level passes; None of other cohorts.
     """
 
     floor: int
@@ -32,6 +33,7 @@ class Rules:
     membership: Literal["", "contract", "public", "sensitive"] = ""
     off: frozenset[Rule] = frozenset()
     max_parquet_rows: int = 80_000_000
+    together: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.descriptor import Descriptor
 from gdi.contracts.ids import dataset_name
 from gdi.kit.problem import ProblemError
+from gdi.releases.disclosure import vocabulary
 from gdi.releases.registry import kind_of
 from node_gateway.descriptors import find, not_described
 from node_gateway.policy import Policy
+
+KINDS_OF_LEVELS = frozenset({vocabulary.ALLELES})  # of which all levels of a split leave, or none
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def decide(
     for kind in question.kinds:
         if kind not in policy.releases.kinds:
             raise _kind(f"This node releases nothing of the kind {kind}.")
+        if question.cohort.split is not None and kind not in KINDS_OF_LEVELS:
+            raise _kind(f"Levels of a split leave all or none, which the kind {kind} cannot say.")
     for dataset in sorted(set(question.datasets)):
         _of_dataset(dataset, descriptors, epochs, question)
 

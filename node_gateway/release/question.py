@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.descriptor import Descriptor
 from gdi.contracts.gateway_api import ReleaseRequest
+from gdi.kit.problem import ProblemError
 from gdi.releases import declared
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
@@ -23,7 +24,8 @@ from node_gateway.release import ledger
 @dataclass(frozen=True)
 class Question:
     """`names`: what the ledger calls the cohorts; `past`: what left of them and beside them; `listed`: their people are
-    all known. `share`: of the budget that one run may take, None where no dataset is `sensitive`.
+    all known. `share`: of the budget that one run may take, None where no dataset is `sensitive`. `levels`: of a
+    level of a split, how many people the others have.
     """
 
     names: list[str]
@@ -31,6 +33,7 @@ class Question:
     past: Past
     listed: bool
     share: float | None
+    levels: Mapping[str, int] = field(default_factory=dict)
 
 
 async def admit(policy: PolicyFile, connection: AsyncConnection, question: AdmissionQuestion) -> list[str]:
@@ -72,9 +75,47 @@ async def read(policy: PolicyFile, connection: AsyncConnection, request: Release
     past = await ledger.cohorts(connection, names)
     known = await store.people(connection, names)
     described = [policy.datasets.required(dataset) for dataset in question.datasets]
+    levels = await _other_levels(connection, request, question, past)
     shares = [one.run_share for one in described if one.membership == "sensitive"]
     rules = rules_of(policy.current(), described, one_epoch=not any("@" in name or "/" in name for name in names))
-    return Question(names, rules, past, all(name in known for name in names), min(shares, default=None))
+    return Question(names, rules, past, all(name in known for name in names), min(shares, default=None), levels)
+
+
+async def _other_levels(
+    connection: AsyncConnection, request: ReleaseRequest, question: AdmissionQuestion, past: Past
+) -> dict[str, int]:
+    """The people of each other level of the split. ProblemError 422 `invalid-request` where the request does not bring
+    their files, 403 `not-beside` where the whole was not asked for.
+    """
+    choice = question.cohort
+    if choice.split is None:
+        if request.levels:
+            raise ProblemError(422, "invalid-request", "No level is asked for.", action="Name a split and its level.")
+        return {}
+    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    of_each = [admission.epoch_of(dataset, epochs, choice) for dataset in question.datasets]
+    levels = {level for epoch in of_each if epoch for level in epoch.splits[choice.split]} - {choice.level}
+    if levels != set(request.levels):
+        raise ProblemError(
+            422,
+            "invalid-request",
+            "All levels of a split leave, or none: the file of each other level is looked at too.",
+            action=f"Bring the files of {', '.join(sorted(levels))[:1000]} in `levels`.",
+        )
+    whole = admission.cohort_names(question.datasets, epochs, choice.model_copy(update={"split": None, "level": None}))
+    everybody = frozenset[str]().union(*(await store.people(connection, whole)).values())
+    if everybody not in past.cohorts.values():
+        raise ProblemError(
+            403,
+            "not-beside",
+            "Levels of a split leave where the whole left.",
+            action="Ask for the whole of the epoch first, then for its levels.",
+        )
+    found = {}
+    for level in levels:
+        names = admission.cohort_names(question.datasets, epochs, choice.model_copy(update={"level": level}))
+        found[level] = len(frozenset[str]().union(*(await store.people(connection, names)).values()))
+    return found
 
 
 def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool = True) -> Rules:

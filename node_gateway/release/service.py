@@ -63,7 +63,10 @@ class Releases:
             await question.admit(self.policy, connection, question.of_request(request, caller))
         async with self.locks.alone("releases"):
             with tempfile.TemporaryDirectory(prefix="gdi-release-") as folder:
-                digest = await self._fetch(request, caller, policy, Path(folder) / "source")
+                digest = await self._fetch(request.path, kind, caller, policy, Path(folder) / "source")
+                for number, level in enumerate(sorted(request.levels)):
+                    file = Path(folder) / f"level-{number}"
+                    await self._fetch(request.levels[level], kind, caller, policy, file)
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
                     known = await self._publish(request, kind, caller, digest, Path(folder))
@@ -86,15 +89,16 @@ class Releases:
                     f"The {name} asked for is not the run token's.",
                     action="Ask for the run's own releases only.",
                 )
-        check_path(request.path, str(WorkspaceUrl(caller.run, request.path)))
+        for path in (request.path, *request.levels.values()):
+            check_path(path, str(WorkspaceUrl(caller.run, path)))
         return kind
 
-    async def _fetch(self, request: ReleaseRequest, caller: Caller, policy: Policy, into: Path) -> str:
+    async def _fetch(self, path: str, kind: Kind, caller: Caller, policy: Policy, into: Path) -> str:
         """The file's SHA-256 (hex), its content in `into`."""
-        most, rules = kind_of(request.kind).parquet, policy.releases
+        most, rules = kind.parquet, policy.releases
         limit = max(rules.max_bytes, rules.max_parquet_bytes) if most else rules.max_bytes
         with into.open("w+b") as file:
-            size = await self.workspace.download(f"{caller.run}/{request.path}", file, limit)
+            size = await self.workspace.download(f"{caller.run}/{path}", file, limit)
             file.seek(0)
             if not (most and columns.is_parquet(file.read(4))):
                 limit = rules.max_bytes

@@ -18,7 +18,7 @@ from gdi.releases import columns
 from gdi.releases.columns import ColumnCheck, PastColumns
 from gdi.releases.disclosure import vocabulary
 from gdi.releases.disclosure.past import Past
-from gdi.releases.kind import Cell, CheckedUnits, Kind, NodeHalf, Scope
+from gdi.releases.kind import Cell, CheckedUnits, Kind, NodeHalf, Rules, Scope
 from gdi.releases.registry import kind_of
 from node_gateway.db import store as db
 from node_gateway.release import budget, ledger, ledger_files
@@ -63,6 +63,8 @@ class ReleaseCheck:
 
     async def verdict(self) -> ReleaseVerdict:
         half = self.kind.node()
+        if self.this.levels:
+            return await self._by_rows(half)
         check = half.column_check() if columns.is_parquet_file(self.folder / "source") else None
         return await self._by_rows(half) if check is None else await self._by_columns(check)
 
@@ -84,9 +86,11 @@ class ReleaseCheck:
         rules = self.this.rules
         with (self.folder / "source").open("rb") as file:
             units = await asyncio.to_thread(half.read, file, rules)
+        if self.this.levels:
+            rules = replace(rules, together=await self._together(half, units))
         scope = self._of_known_people(len(units), await asyncio.to_thread(half.scope, units))
         scope = replace(scope, pieces=self.this.past.pieces)
-        checked, known = await self._judge(half, units)
+        checked, known = await self._judge(half, units, rules)
         statistics = 0
         if (left := await self._budget()) is not None:
             checked, statistics = budget.afford(left, checked, half, known)
@@ -112,8 +116,22 @@ class ReleaseCheck:
             cells=chain((cell for unit in passed for cell in half.cells(unit)), checked.kept),
         )
 
+    async def _together(self, half: NodeHalf[Any, Any], own: Sequence[Any]) -> frozenset[str]:  # units of the kind
+        """The keys of which every level of the split passes by itself. The other levels' files are `level-0` and so
+        on, sorted by level. FormatError, ProblemError `other-people`.
+        """
+        rules, passing = self.this.rules, await asyncio.to_thread(half.passing, own, self.this.rules)
+        for number, level in enumerate(sorted(self.this.levels)):
+            with (self.folder / f"level-{number}").open("rb") as file:
+                units = await asyncio.to_thread(half.read, file, rules)
+            scope = await asyncio.to_thread(half.scope, units)
+            if units and not scope.fewest == scope.people == self.this.levels[level]:
+                raise other_people()
+            passing &= await asyncio.to_thread(half.passing, units, rules)
+        return passing
+
     async def _judge(
-        self, half: NodeHalf[Any, Any], units: Sequence[Any]
+        self, half: NodeHalf[Any, Any], units: Sequence[Any], rules: Rules
     ) -> tuple[CheckedUnits[Any], frozenset[str]]:  # units, and what leaves of them: the kind's own
         """The verdict, and the keys that left of this very cohort before."""
         all_checked, known = CheckedUnits[Any]([], Counter()), set[str]()
@@ -125,7 +143,7 @@ class ReleaseCheck:
                 now = await ledger.with_cells(connection, self.this.past, self.kind.name, keys)
                 if files:
                     now = await asyncio.to_thread(_with_files, now, files, self.kind.name, keys)
-                checked = await asyncio.to_thread(half.check, batch, self.this.rules, now)
+                checked = await asyncio.to_thread(half.check, batch, rules, now)
                 all_checked.released.extend(checked.released)
                 all_checked.kept.extend(checked.kept)
                 all_checked.withheld.update(checked.withheld)

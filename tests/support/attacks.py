@@ -14,6 +14,7 @@ from gdi.kit.problem import ProblemError
 from gdi.releases.allele_counts import node as kind_node
 from gdi.releases.allele_counts import table
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.vocabulary import KINDS
 from node_gateway.epochs import admission, persons
 from node_gateway.epochs import command as epochs
 from node_gateway.epochs.command import EpochRefused
@@ -132,6 +133,7 @@ def switched_off(rule: str, node: DisclosureNode) -> Iterator[None]:
         "order": [(table, "sorted", list)],
         "patterns": [(table, "_PATTERNS", {})],
         "arithmetic": [(table, "why_not_one", lambda _: "")],
+        "level-kinds": [(admission, "KINDS_OF_LEVELS", KINDS), (verdict.ReleaseCheck, "_together", _no_levels)],
         "contigs": [(table, "unfit", lambda _: {})],
         "complete": [(kind_node, "NAMED", ("breakend",))],
     }
@@ -180,6 +182,10 @@ READ_BUDGET = budget.read
 
 def _all_withheld(_half: Any, _left: Any, withheld: Any) -> Any:
     return withheld
+
+
+async def _no_levels(*_: Any) -> frozenset[str]:
+    return frozenset()
 
 
 async def _nothing(*_: Any, **__: Any) -> int:

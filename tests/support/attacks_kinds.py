@@ -182,7 +182,7 @@ async def an_effect_and_its_error_are_solved_for_homozygotes(node: DisclosureNod
     return found
 
 
-@attack("user", "linked", honest)
+@attack("user", "linked+level-kinds", honest)
 async def cases_of_everybody_and_of_one_sex(node: DisclosureNode) -> list[str]:
     """Headers say how many cases there are: of all, and of the women. Three are left."""
     described(node)
@@ -194,7 +194,10 @@ async def cases_of_everybody_and_of_one_sex(node: DisclosureNode) -> list[str]:
     await node.open_table("DS1", rows)
     ill = [one < 200 or one > 625 for one in PEOPLE]
     everybody = await table(node, "DS1", {"ill": ill})
-    women = await table(node, "DS1", {"ill": ill}, PEOPLE[:400], cohort=CohortChoice(split="sex", level="female"))
+    men = [row(place, genotypes[400:]) for place, genotypes in cohort()]
+    await node.release("DS1", rows_of(PEOPLE))
+    choice = CohortChoice(split="sex", level="female")
+    women = await table(node, "DS1", {"ill": ill}, PEOPLE[:400], cohort=choice, levels={"male": men})
     if ("true",) in everybody and ("true",) in women:
         return [f"{everybody['true',] - women['true',]} men are ill"]
     return []

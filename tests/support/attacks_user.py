@@ -134,8 +134,11 @@ async def two_splits_cut_out_few_people(node: DisclosureNode) -> list[str]:
         await node.open_table("DS1", rows)
     except REFUSED:
         return []
-    se = await node.release("DS1", rows_of(PEOPLE[:300]), cohort=CohortChoice(split="country", level="SE"))
-    case = await node.release("DS1", rows_of(PEOPLE[:298]), cohort=CohortChoice(split="status", level="case"))
+    await node.release("DS1", rows_of(PEOPLE))
+    choices = CohortChoice(split="country", level="SE"), CohortChoice(split="status", level="case")
+    se = await node.release("DS1", rows_of(PEOPLE[:300]), cohort=choices[0], levels={"FI": rows_of(PEOPLE[300:])})
+    controls = {"control": rows_of(PEOPLE[298:])}
+    case = await node.release("DS1", rows_of(PEOPLE[:298]), cohort=choices[1], levels=controls)
     return [f"two people's frequencies: {len(set(se.ranges()) & set(case.ranges()))} sites"]
 
 
@@ -149,6 +152,26 @@ async def a_variable_set_that_two_people_lack(node: DisclosureNode) -> list[str]
     except REFUSED:
         return []
     return ["the two people without a value are told apart"]
+
+
+@attack("user", "splits+parts")
+async def two_of_three_levels(node: DisclosureNode) -> list[str]:
+    """What the whole and two levels leave is the third's: 1 to 4 people of 40 carry the allele."""
+    of = {one: "SE" if one < 300 else "NO" if one < 589 else "FI" for one in PEOPLE}
+    await split_of(node, of)
+    rows = {level: rows_of([one for one in PEOPLE if of[one] == level]) for level in ("SE", "NO", "FI")}
+    whole = (await node.release("DS1", rows_of(PEOPLE))).exact()
+    told = {}
+    for level in ("SE", "NO"):
+        others = {name: of_it for name, of_it in rows.items() if name != level}
+        choice = CohortChoice(split="country", level=level)
+        told[level] = (await node.release("DS1", rows[level], cohort=choice, levels=others)).exact()
+    found = []
+    for site, people in cohort():
+        carriers = sum(people[one] > 0 for one in PEOPLE if of[one] == "FI")
+        if all(site in one for one in (whole, *told.values())) and 0 < carriers < 5:
+            found.append(f"{site[1]}: {whole[site] - told['SE'][site] - told['NO'][site]} copies")
+    return found
 
 
 @attack("user", "budget")

@@ -168,13 +168,21 @@ class DisclosureNode:
         kind: str = "allele-counts",
         review: bool = False,
         cohort: CohortChoice | None = None,
+        levels: Mapping[str, list[dict[str, Any]]] | None = None,
     ) -> tuple[int, dict[str, Any], Caller]:
         """As `Releases.ask`, and who asked. ProblemError."""
         caller = self.caller([datasets] if isinstance(datasets, str) else datasets, user=user, run=run, digest=digest)
         self.files.objects[f"{caller.run}/out.json"] = rows if isinstance(rows, bytes) else document(rows)
         request = ReleaseRequest(
-            name="counts", path="out.json", kind=kind, review=review, cohort=cohort or CohortChoice()
+            name="counts",
+            path="out.json",
+            kind=kind,
+            review=review,
+            cohort=cohort or CohortChoice(),
+            levels={level: f"level-{n}.json" for n, level in enumerate(levels or {})},
         )
+        for n, others in enumerate((levels or {}).values()):
+            self.files.objects[f"{caller.run}/level-{n}.json"] = document(others)
         status, answer = await self.releases.ask(request, caller)
         return status, answer, caller
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from gdi.releases.allele_counts.answers import COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer, ac_exact, of_cell
 from gdi.releases.disclosure.floor import Range, few
-from gdi.releases.disclosure.past import Past
+from gdi.releases.disclosure.past import Cohort, Numbers, Past
 from gdi.releases.disclosure.pieces import PiecePlan, may_be_cut, plan
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.disclosure.vocabulary import ALLELES, topic
 from gdi.releases.kind import Rules
 
 People = tuple[int, ...]  # as AlleleAnswer has them
+
+
+CLOSED = PiecePlan("closed")
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,20 @@ class Beside:
     rules: Rules
     site: Collection[str]
 
+    @property
+    def _of_split(self) -> bool:
+        return self.rules.together is not None and Rule.SPLITS not in self.rules.off
+
     def answer(self, one: AlleleAnswer) -> AlleleAnswer:
         """What is told of the allele, of what its own cohort's numbers alone would tell."""
         past, off = self.past, self.rules.off
         if not one.key or not past.cohorts or Rule.PARTS in off:
-            return one
+            return self._wide(one) if self._of_split else one
         statements = past.statements(one.key)
         others = Rule.SITES not in off and self._others(one)
+        if self._of_split and not self._together(one, statements):
+            near = [of_cell(one, numbers) for cohort, numbers in statements if cohort & past.own]
+            return self._closed(one, near, CLOSED) if near else self._wide(one)
         if not statements and not others:
             return one
         blocks = [of_cell(one, numbers) for _, numbers in statements]
@@ -61,6 +71,11 @@ class Beside:
             return True
         left_out = {key for name in about for key in past.topics.get(name, ()) if "|" not in key} - set(self.site)
         return any(past.own & past.cohorts[n] for key in left_out for n in past.cells[key] if n in past.cohorts)
+
+    def _together(self, one: AlleleAnswer, statements: Sequence[tuple[Cohort, Numbers]]) -> bool:
+        """Whether a level of a split may be looked at: every level passes, and the whole left."""
+        whole = any(self.past.own < cohort and ac_exact(numbers) for cohort, numbers in statements)
+        return whole and one.key in (self.rules.together or ())
 
     def _rare_everywhere(self, one: AlleleAnswer) -> bool:
         """Whether hardly anybody of the cohort carries it by what left: of the allele itself, or of another one that
@@ -123,7 +138,8 @@ class Beside:
         rest = _less(block.people, [one, *minus])
         copies = block.ac.low - sum(b.ac.low for b in (*plus, *minus))
         calls = block.an.low - sum(b.an.low for b in (*plus, *minus))
-        if not may_be_cut(copies, calls, (piece[4], rest[4]), COPIES, floor):
+        first = self.rules.together is None or not (plus or minus)  # with another level it left that all of them pass
+        if first and not may_be_cut(copies, calls, (piece[4], rest[4]), COPIES, floor):
             return None
         if min(*piece[:2], *rest[:2]) < floor or any(few(n, floor) for n in (*piece[2:4], *rest[2:4])):
             return None
@@ -137,6 +153,10 @@ class Beside:
         """
         if all(is_rare(b) for b in near) and (not how.fresh or one.people[0] < self.rules.floor):
             return self._rare(one)
+        return self._wide(one)
+
+    def _wide(self, one: AlleleAnswer) -> AlleleAnswer:
+        """Of what left of the most similar cohort; nothing is looked at."""
         calls = _calls(one)
         bounds = self.past.around(one.key, ac_exact, 0, COPIES) or (0, calls.high)
         low, high = min(bounds[0], calls.high), min(bounds[1], calls.high)

@@ -56,7 +56,7 @@ def answer(site: Site, rules: Rules, past: Past) -> list[AlleleAnswer]:
         return [_unusable(row, site, rules) for row in site.rows]
     alone = len(site.rows) == 1 and not rules.off and not site.crowd
     answers = [_judge_one(site.rows[0], rules)] if alone else _judge(site, rules)
-    if alone and not rules.classes and not _spoken(answers[0].key, past):
+    if alone and not rules.classes and rules.together is None and not _spoken(answers[0].key, past):
         return answers  # most sites
     rest = Beside(past, rules, {one.key for one in answers})
     answers = [_same(one, past, rules) or rest.answer(one) for one in answers]

@@ -81,6 +81,10 @@ class AlleleCountsNode(NodeHalf[Site, list[AlleleAnswer]]):
         left_out = {site.why for site in units if not site.rows}
         return Scope(max(people), NAMED.isdisjoint(left_out), min(people), bounded=UNBOUNDED.isdisjoint(left_out))
 
+    def passing(self, units: Sequence[Site], rules: Rules) -> frozenset[str]:
+        answers = (one for site in units if site.rows for one in check.answer(site, rules, Past()))
+        return frozenset(one.key for one in answers if one.key and not one.reason and one.ac.exact and one.an.exact)
+
     def check(self, units: Sequence[Site], rules: Rules, past: Past) -> CheckedUnits[list[AlleleAnswer]]:
         checked = CheckedUnits[list[AlleleAnswer]]([], Counter[str]())
         for site in units:

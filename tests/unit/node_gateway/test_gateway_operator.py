@@ -58,15 +58,38 @@ async def test_a_table_opens_an_epoch_with_splits_and_small_levels_join_other(no
 
 async def test_a_run_is_answered_for_the_level_that_it_names_and_for_nobody_else(node: DisclosureNode) -> None:
     await node.open_table("DS1", table())
-    cases = [one for one in PEOPLE if one % 3]
+    cases, controls = [one for one in PEOPLE if one % 3], [one for one in PEOPLE if not one % 3]
     choice = CohortChoice(split="status", level="case")
-    assert len((await node.release("DS1", rows_of(cases), cohort=choice)).exact()) > 50
+    others = {"control": rows_of(controls)}
     with pytest.raises(ProblemError) as refused:
-        await node.release("DS1", rows_of(PEOPLE), cohort=choice)
-    assert refused.value.slug == "other-people"
+        await node.release("DS1", rows_of(cases), cohort=choice, levels=others)
+    assert refused.value.slug == "not-beside", "the whole is asked first"
+    whole = (await node.release("DS1", rows_of(PEOPLE))).exact()
+    case = (await node.release("DS1", rows_of(cases), cohort=choice, levels=others)).exact()
+    other = CohortChoice(split="status", level="control")
+    control = (await node.release("DS1", rows_of(controls), cohort=other, levels={"case": rows_of(cases)})).exact()
+    assert len(case) > 30 and set(case) == set(control)
+    assert all(case[site] + control[site] == whole[site] for site in case)
+    for rows, levels, asked, slug in (
+        (PEOPLE, others, choice, "other-people"),
+        (cases, {"control": rows_of(PEOPLE)}, choice, "other-people"),
+        (cases, {}, choice, "invalid-request"),
+        (cases, others | {"other": rows_of(controls)}, choice, "invalid-request"),
+        (PEOPLE, others, CohortChoice(), "invalid-request"),
+        (cases, others, CohortChoice(split="status", level="maybe"), "not-open"),
+    ):
+        with pytest.raises(ProblemError) as refused:
+            await node.release("DS1", rows_of(rows), cohort=asked, levels=levels)
+        assert refused.value.slug == slug
+
+
+async def test_levels_are_told_of_in_allele_counts_only(node: DisclosureNode) -> None:
+    node.policy(releases={"kinds": ["allele-counts", "table"]})
+    await node.open_table("DS1", table())
+    choice = CohortChoice(split="status", level="case")
     with pytest.raises(ProblemError) as refused:
-        await node.release("DS1", rows_of(cases), cohort=CohortChoice(split="status", level="maybe"))
-    assert refused.value.slug == "not-open"
+        await node.release("DS1", b"{}", kind="table", cohort=choice)
+    assert refused.value.slug == "forbidden-check"
 
 
 @pytest.mark.parametrize(

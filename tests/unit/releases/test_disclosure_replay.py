@@ -21,9 +21,14 @@ Cohort = frozenset[int]  # parts
 Answers = tuple[object, ...]
 
 
-def releases(table: Sequence[Genotypes], asked: Sequence[Cohort], floor: int, off: frozenset[Rule]) -> Answers:
-    """What the centre sees of one site when these cohorts are asked one after the other."""
-    rules = Rules(floor, 10, absent="reference", off=off)
+def releases(
+    table: Sequence[Genotypes], asked: Sequence[Cohort], floor: int, off: frozenset[Rule], *, split: bool = False
+) -> Answers:
+    """What the centre sees of one site when these cohorts are asked one after the other; `split`: of its levels, which
+    single parts are, all leave or none.
+    """
+    passing = all(min(het + alt, ref + het) >= floor for ref, het, alt in table)
+    levels = frozenset({"2:7:A:C"} if passing else ())
     numbers: dict[frozenset[int], int] = {}
     cells: dict[str, dict[int, Numbers]] = {}
     seen: list[object] = []
@@ -32,6 +37,7 @@ def releases(table: Sequence[Genotypes], asked: Sequence[Cohort], floor: int, of
         past = Past(own, numbers.get(own), {n: people for people, n in numbers.items()}, cells, listed=True)
         ref, het, alt = (sum(table[part][copies] for part in cohort) for copies in range(3))
         row = Row("2", 7, "A", "C", het + 2 * alt, 2 * (ref + het + alt), ref, het, alt, 0, 0, 0, 0)
+        rules = Rules(floor, 10, "reference", off=off, together=levels if split and len(cohort) == 1 else None)
         (told,) = answer(Site((row,)), rules, past)
         cells.setdefault(told.key, {}).setdefault(numbers.setdefault(own, len(numbers)), told.cell.numbers)
         seen.append("unlisted" if told.rare == "alt" else (told.ac, told.an, told.reason, told.rare))
@@ -42,13 +48,23 @@ def releases(table: Sequence[Genotypes], asked: Sequence[Cohort], floor: int, of
     return tuple(seen)
 
 
+def tells(seen: object) -> bool:
+    """Whether the centre sees a number."""
+    return isinstance(seen, tuple) and bool(seen[0].exact)
+
+
 def pinned(
-    tables: Iterable[tuple[Genotypes, ...]], asked: Sequence[Cohort], floor: int, off: frozenset[Rule] = frozenset()
+    tables: Iterable[tuple[Genotypes, ...]],
+    asked: Sequence[Cohort],
+    floor: int,
+    off: frozenset[Rule] = frozenset(),
+    *,
+    split: bool = False,
 ) -> int:
     """How many of the answers pin a union of parts, of all that there can be."""
     classes: dict[Answers, list[tuple[Genotypes, ...]]] = {}
     for table in tables:
-        classes.setdefault(releases(table, asked, floor, off), []).append(table)
+        classes.setdefault(releases(table, asked, floor, off, split=split), []).append(table)
     return sum(any(few(same, union, floor) for union in unions(len(same[0]))) for same in classes.values())
 
 
@@ -92,3 +108,15 @@ def test_with_the_rule_off_the_same_reader_finds_people(asked: list[set[int]]) -
     cohorts = [frozenset(cohort) for cohort in asked]
     assert pinned(tables, cohorts, 2, frozenset({Rule.PARTS})) > 0
     assert pinned(tables, cohorts, 2) == 0
+
+
+@pytest.mark.parametrize(("people", "hets"), [(5, False), (3, True)])
+def test_the_levels_of_a_split_leave_all_or_none_and_pin_nobody(people: int, hets: bool) -> None:
+    levels = [frozenset({0}), frozenset({1}), frozenset({2})]
+    for asked in itertools.permutations(levels):
+        of_all = [frozenset({0, 1, 2}), *asked]
+        tables = list(itertools.product(genotypes(people, hets), repeat=3))
+        assert pinned(tables, of_all, 2, split=True) == 0, asked
+        exact = [[tells(one) for one in releases(table, of_all, 2, frozenset(), split=True)] for table in tables]
+        assert all(one in ([True] * 3, [False] * 3) for _, *one in exact)
+        assert any(all(one) for one in exact), "and leave at all"
