@@ -127,10 +127,10 @@ def _in_the_crowd(crowd: tuple[Row, ...], floor: int, off: frozenset[Rule]) -> f
         return frozenset()
     for start in sorted({row.pos for row in crowd}):
         here = [row for row in crowd if row.pos <= start < row.pos + len(row.ref)]
-        told = [row for row in here if row not in hidden and enough(carriers(row)[0], floor, off)]
-        rest = min(row.an for row in here) - sum(row.ac for row in told)
-        if len({row[1:3] for row in told}) > 1 and (rest + 1) // 2 < floor:
-            hidden.add(min(told, key=lambda row: row[:4]))
+        exact = [row for row in here if row not in hidden and enough(carriers(row)[0], floor, off)]
+        rest = min(row.an for row in here) - sum(row.ac for row in exact)
+        if len({row[1:3] for row in exact}) > 1 and (rest + 1) // 2 < floor:
+            hidden.add(min(exact, key=lambda row: row[:4]))
     return frozenset(hidden)
 
 
