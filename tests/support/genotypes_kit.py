@@ -115,6 +115,28 @@ def must(workflow: str, name: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
+FAILING = """
+import sys
+from pathlib import Path
+from vcf import VcfError
+def failing(function, *arguments):
+    try:
+        function(*arguments)
+        print("none")
+    except VcfError as error:
+        print(error.kind, error.line)
+"""
+
+
+def errors(workflow: str, code: str, *arguments: object) -> list[str]:
+    """Class and line of each call of `failing` in code that runs among a workflow's scripts, in one process."""
+    folder = ROOT / "workflows" / workflow / "scripts"
+    command = [sys.executable, "-B", "-c", f"{FAILING}{code}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def released(kind: str, file: Path, rules: Rules = RULES) -> bytes:
     """What leaves the node of a workflow's file, by the demo's descriptor."""
     half, out = kind_of(kind).node(), io.BytesIO()

@@ -121,7 +121,9 @@ DERIVED: dict[str, tuple[float, ...]] = {
     "heterozygosity": (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1),
     "inbreeding": (-100, -0.2, -0.1, -0.05, 0.05, 0.1, 0.2, 1),
     "titv": (0, 1, 1.5, 2, 2.5, 3, 5, 100),
+    "score": (-8, -3, -2, -1, 0, 1, 2, 3, 8),
 }
+CLUSTERS = ("cluster-1", "cluster-2", "cluster-3", "unassigned")  # of the ancestry workflow's reference
 
 
 def descriptor(dataset: str, *, indexed: bool = False) -> dict[str, object]:
@@ -158,8 +160,10 @@ def derived() -> list[dict[str, object]]:
     """What the catalogue's workflows compute of genotypes, with the bins in which it may be shown: their defaults."""
     return [
         {"column": "sex_check", "type": "category", "categories": ["agrees", "differs", "unclear"]},
+        {"column": "ancestry_cluster", "type": "category", "categories": list(CLUSTERS)},
         *(
             {"column": name, "type": "number", "minimum": bins[0], "maximum": bins[-1], "bins": list(bins)}
+            | ({"score": True} if name == "score" else {})
             for name, bins in DERIVED.items()
         ),
     ]
