@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from gdi.cli import federation, workflow
+from gdi.cli import beacon, federation, workflow
 from gdi.client import commands
 from gdi.local_federation.cohort import CohortError
 from gdi.local_federation.demo import RunFailed
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 federation.add_to(app)
 commands.add_to(app)
+beacon.add_to(app)
 app.add_typer(workflow.app, name="workflow")
 
 

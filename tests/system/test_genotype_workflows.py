@@ -108,4 +108,4 @@ def test_polygenic_scores_are_plink2s(folder: Path) -> None:
     theirs = table(folder / "s.sscore")
     assert mine["variants"] >= 195 and len(theirs) == len(mine["scores"])
     for value, one in zip(mine["scores"], theirs, strict=True):
-        assert value == pytest.approx(float(one["W_SUM"]), rel=2e-5, abs=2e-5)
+        assert value == pytest.approx(float(one["SCORE1_SUM"]), rel=2e-5, abs=2e-5)
