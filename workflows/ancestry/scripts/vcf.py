@@ -8,7 +8,7 @@ import contextlib
 import gzip
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -76,13 +76,13 @@ def lines(path: Path, start: Place | None = None) -> Iterator[tuple[Place, str]]
     place = start or Place(1, 0, 0)
     if blocks and pysam is not None:
         try:
-            for place, text in _lines(lambda: pysam.BGZFile(str(path), "rb"), start):
+            for place, text in split(lambda: pysam.BGZFile(str(path), "rb"), start):
                 yield place, text
         except OSError:  # htslib does not say where: read again, slowly, to the line at fault
             _find_damage(path)
     else:
         opened = gzip.open if head[:2] == b"\x1f\x8b" else open
-        for place, text in _lines(lambda: opened(path, "rb"), start):
+        for place, text in split(lambda: opened(path, "rb"), start):
             yield place, text
     if blocks and end != BGZIP_END:
         raise VcfError("TruncatedFile", place.line + 1, "the 28-byte end-of-file block of bgzip is missing")
@@ -93,7 +93,7 @@ def _find_damage(path: Path) -> NoReturn:
     last = 0
     opened = gzip.open
     try:
-        for place, _ in _lines(lambda: opened(path, "rb"), None):
+        for place, _ in split(lambda: opened(path, "rb"), None):
             last = place.line
     except VcfError as error:
         if error.kind == "TruncatedFile":
@@ -101,8 +101,8 @@ def _find_damage(path: Path) -> NoReturn:
     raise VcfError("DamagedFile", last + 1, "the compressed file is damaged")
 
 
-def _lines(opened: Callable[[], Any], start: Place | None) -> Iterator[tuple[Place, str]]:
-    """Reads pieces of `PIECE` bytes. OSError of htslib where the file is damaged."""
+def split(opened: Callable[[], Any], start: Place | None) -> Iterator[tuple[Place, str]]:
+    """Place and text of the lines, read in pieces of `PIECE` bytes. OSError of htslib where the file is damaged."""
     place = start or Place(1, 0, 0)
     number = place.line - 1
     handle = opened()
@@ -179,14 +179,19 @@ def records(path: Path, start: Place | None = None, samples: int = 0) -> Iterato
 
 def read(path: Path, start: Place | None = None, samples: int = 0) -> Iterator[Record | list[str]]:
     """The names of the samples, then the records. VcfError naming the first line that is wrong."""
-    columns = samples + FIXED if start else 0
+    return parsed(lines(path, start), samples + FIXED if start else 0)
+
+
+def parsed(found: Iterable[tuple[Place, str]], columns: int = 0) -> Iterator[Record | list[str]]:
+    """The same of lines. `columns`: how many there are, where the heading is not among the lines."""
     number = 0
     blank = 0
-    for place, text in lines(path, start):
+    inside = bool(columns)
+    for place, text in found:
         number = place.line
-        if number == 1 and text.startswith("\ufeff"):
+        if number == 1 and not inside and text.startswith("\ufeff"):
             raise VcfError("VcfFormatError", 1, "the file begins with a byte order mark; store it without")
-        if number == 1 and not text.startswith("##fileformat=VCFv4"):
+        if number == 1 and not inside and not text.startswith("##fileformat=VCFv4"):
             raise VcfError("VcfFormatError", 1, "the file does not begin with ##fileformat=VCFv4")
         if blank and text:  # at the end of the file blank lines do no harm
             raise VcfError("VcfFormatError", blank, "a blank line stands before other lines")
@@ -288,12 +293,26 @@ def _common(record: Record) -> dict[str, int] | None:
     return {f"{chr(pair // 256)}/{chr(pair % 256)}": int(tally[pair]) for pair in numpy.flatnonzero(tally).tolist()}
 
 
+def words(record: Record) -> Any | None:
+    """Everybody's column as one number of four bytes, where each is of three letters with `/` or `|` in the middle (the
+    first letter is the lowest byte, the highest a tab); None where one is not, or numpy is missing.
+    """
+    if numpy is None or record.gt != 0 or len(record.genotypes) % 4 != 3 or not record.genotypes.isascii():
+        return None
+    cells = numpy.frombuffer(record.genotypes.encode() + b"\t", dtype="<u4")
+    between = cells & 0xFF00FF00
+    return cells if ((between == 0x09007C00) | (between == 0x09002F00)).all() else None
+
+
 def pairs(record: Record) -> tuple[Any, Any] | None:
     """The letters (0 to 9 and `.`) of everybody's two alleles, as arrays of bytes; None where a genotype is not of two
     alleles of one letter each, or does not stand first in its column, or numpy is missing.
     """
     if numpy is None or record.gt != 0 or not record.genotypes.isascii():
         return None
+    if (cells := words(record)) is not None:
+        first, second = cells & 0xFF, (cells >> 16) & 0xFF
+        return (first, second) if (CALLS[first] & CALLS[second]).all() else None
     cells = numpy.frombuffer(record.genotypes.encode() + b"\t:::", dtype=numpy.uint8)
     ends = numpy.flatnonzero(cells == TAB)
     starts = numpy.concatenate(([0], ends[:-1] + 1))
