@@ -8,7 +8,7 @@ PYTEST = $(BIN)/pytest --durations 20 $(if $(REPORTS),--junitxml=$(REPORTS)/$@.x
 
 .PHONY: demo ci test test-parts test-federation test-long test-repeat test-system test-dist test-kubernetes test-kubernetes-long \
   bench-snakemake bench-airflow bench-broker bench-federation bench-gateway bench-kubernetes bench-disclosure bench-analyses bench-portal images dist lint setup nightly-runner nightly-operators \
-  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-workflows nightly-tes nightly-portal
+  nightly-local-federation nightly-kubernetes nightly-packaging nightly-bench nightly-vcf nightly-snakemake nightly-workflows nightly-tes nightly-portal nightly-beacon
 
 demo: setup
 	@$(BIN)/gdi demo $(ARGS)
@@ -133,6 +133,9 @@ nightly-vcf: setup
 
 # Other people's clients against the portal: dnastack-client-library, wes-service 5, schemathesis, each in an environment
 # of its own that pip makes. ARGS="wes": only this one.
+nightly-beacon: setup
+	@$(BIN)/python -m tests.nightly_beacon $(FOLDER) $(if $(PYTHON),--python $(PYTHON)) $(ARGS)
+
 nightly-portal: setup
 	@$(BIN)/python -m tests.nightly_portal $(ARGS)
 

@@ -16,6 +16,7 @@ Cell = str | int | float | None
 MEDIA_TYPES = {  # of the files of a run's results, by suffix
     ".tsv": "text/tab-separated-values",
     ".png": "image/png",
+    ".svg": "image/svg+xml",
     ".json": "application/json",
     ".parquet": "application/vnd.apache.parquet",
     ".gz": "application/gzip",

@@ -122,7 +122,7 @@ class ColumnMerge(ABC):
 
     @abstractmethod
     def draw(self, answer: Path, file: Path, *, title: str, nodes: Sequence[str]) -> None:
-        """The answer as a PNG, in bounded memory."""
+        """The answer as PNG or SVG, by the file's suffix, in bounded memory."""
 
     @abstractmethod
     def page(self, answer: Path) -> Page:

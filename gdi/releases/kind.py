@@ -159,7 +159,7 @@ class CoordinatorHalf(ABC, Generic[R, A]):
 
     @abstractmethod
     def draw(self, answer: A, file: Path, *, title: str, nodes: Sequence[str]) -> None:
-        """The answer as a PNG. Plotting libraries are imported inside."""
+        """The answer as PNG or SVG, by the file's suffix. Plotting libraries are imported inside."""
 
     def page(self, file: Path) -> Page:
         """What the Results tab shows of a table that `write_table` made, in bounded memory. A kind with a drawing of

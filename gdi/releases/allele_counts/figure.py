@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gdi.releases.allele_counts.merge import MergedCounts, natural
+from gdi.releases.pictures import save
 
 INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 
@@ -15,9 +16,9 @@ INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
 def draw(
     answers: Sequence[MergedCounts], file: Path, *, title: str, nodes: Sequence[str], of: int | None = None
 ) -> None:
-    """Writes a PNG (about 1500 x 900 pixels). Frequencies are drawn where every node told the counts, bars from the
-    lowest to the highest possible frequency where some did not, ticks at the foot where nobody was called. `of`: how
-    many there are, where `answers` are some of them.
+    """Writes the picture (as PNG about 1500 x 900 pixels). Frequencies are drawn where every node told the counts,
+    bars from the lowest to the highest possible frequency where some did not, ticks at the foot where nobody was
+    called. `of`: how many there are, where `answers` are some of them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
     from matplotlib.figure import Figure
@@ -93,7 +94,7 @@ def draw(
         axes.tick_params(colors=INK, labelsize=8.5)
         axes.grid(axis="y", color="#e6ebf0", linewidth=0.7)
         axes.set_axisbelow(True)
-    figure.savefig(file, metadata={"Software": None})
+    save(figure, file)
 
 
 def interval(answer: MergedCounts) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gdi.releases.cross_table.merge import UNBOUNDED, MergedCell
+from gdi.releases.pictures import save
 
 INK, SOFT = "#22313f", "#8a99a8"
 COLOURS = ("#2a6f97", "#e07a3f", "#6a994e", "#8e6c8a", "#c9a227", "#5c677d", "#bc4749", "#3d9a9b")
@@ -16,7 +17,7 @@ MAX_TABLES, MAX_BARS = 6, 40
 
 
 def draw(answer: Sequence[MergedCell], file: Path, *, title: str, nodes: Sequence[str]) -> None:
-    """Writes a PNG (1500 pixels wide, 450 for each table, at most six of them)."""
+    """Writes the picture (as PNG 1500 pixels wide, 450 for each table, at most six of them)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
     from matplotlib.figure import Figure
 
@@ -32,7 +33,7 @@ def draw(answer: Sequence[MergedCell], file: Path, *, title: str, nodes: Sequenc
         axes.tick_params(colors=INK, labelsize=8.5)
         axes.grid(axis="y", color="#e6ebf0", linewidth=0.7)
         axes.set_axisbelow(True)
-    figure.savefig(file, metadata={"Software": None})
+    save(figure, file)
 
 
 def _bars(axes: Any, cells: list[MergedCell]) -> None:  # matplotlib has no types

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gdi.releases.moments.merge import MergedGroup
+from gdi.releases.pictures import save
 
 INK, SOFT = "#22313f", "#8a99a8"
 COLOURS = ("#2a6f97", "#e07a3f", "#6a994e", "#8e6c8a", "#c9a227", "#5c677d", "#bc4749", "#3d9a9b")
@@ -40,7 +41,7 @@ def draw(answer: Sequence[MergedGroup], file: Path, *, title: str, nodes: Sequen
         one.tick_params(colors=INK, labelsize=8.5)
         one.grid(axis="x", color="#e6ebf0", linewidth=0.7)
         one.set_axisbelow(True)
-    figure.savefig(file, metadata={"Software": None} if file.suffix == ".png" else None)
+    save(figure, file)
 
 
 def name_of(group: MergedGroup) -> str:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from gdi.releases.pictures import save
 from gdi.releases.variant_statistics.merge import MergedVariant, natural
 from gdi.releases.variant_statistics.statistics import inflation
 
@@ -17,7 +18,7 @@ MOST = 60_000  # points below 2 that are drawn, evenly taken
 
 
 def draw(answer: Sequence[MergedVariant], file: Path, *, title: str, nodes: Sequence[str]) -> None:
-    """Writes a PNG (1650 x 675 pixels)."""
+    """Writes the picture (as PNG 1650 x 675 pixels)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
     from matplotlib.figure import Figure
 
@@ -63,4 +64,4 @@ def draw(answer: Sequence[MergedVariant], file: Path, *, title: str, nodes: Sequ
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK, labelsize=8.5)
-    figure.savefig(file, metadata={"Software": None})
+    save(figure, file)

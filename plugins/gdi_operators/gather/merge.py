@@ -9,7 +9,7 @@ from typing import Any
 from gdi.releases import columns
 from gdi.releases.answer import name_missing
 from gdi.releases.kind import CoordinatorHalf, Kind, Size
-from gdi_operators.results.folder import ANSWER, COLUMNS, PACKED, PLOT
+from gdi_operators.results.folder import ANSWER, COLUMNS, DRAWING, PACKED, PLOT
 from gdi_operators.results.whole_file import write
 
 TEXT_ROWS = 400_000  # of an answer in columns, up to which it is written as plain text as well
@@ -24,8 +24,8 @@ def answer(
     title: str,
     missing: Sequence[str] = (),
 ) -> Size:
-    """Writes `answer.tsv` and `answer.png` into `folder`; where a release is Parquet, `answer.parquet` and
-    `answer.tsv.gz`, and `answer.tsv` up to TEXT_ROWS. `releases`: each node's proven file; `nodes`: those in the
+    """Writes `answer.tsv`, `answer.png` and `answer.svg` into `folder`; where a release is Parquet, `answer.parquet`
+    and `answer.tsv.gz`, and `answer.tsv` up to TEXT_ROWS. `releases`: each node's proven file; `nodes`: those in the
     answer; `missing`: those of the run that are not, named in the table's last column. BadReleaseError naming the node
     whose release is not of its kind.
     """
@@ -36,7 +36,8 @@ def answer(
     if merge is None:
         found = half.merge({node: half.read(node, file) for node, file in releases.items()}, nodes)
         write(folder / ANSWER, lambda file: _table(half, found, missing, file))
-        write(folder / PLOT, lambda file: half.draw(found, file, title=title, nodes=nodes))
+        for picture in (PLOT, DRAWING):
+            write(folder / picture, lambda file: half.draw(found, file, title=title, nodes=nodes))
         return half.size(found)
     sizes = []
     write(folder / COLUMNS, lambda file: sizes.append(merge.merge(releases, nodes, file, missing)))
@@ -44,7 +45,8 @@ def answer(
     write(folder / PACKED, lambda file: columns.write_text(folder / COLUMNS, file, packed=True))
     if rows <= TEXT_ROWS:
         write(folder / ANSWER, lambda file: columns.write_text(folder / COLUMNS, file, packed=False))
-    write(folder / PLOT, lambda file: merge.draw(folder / COLUMNS, file, title=title, nodes=nodes))
+    for picture in (PLOT, DRAWING):
+        write(folder / picture, lambda file: merge.draw(folder / COLUMNS, file, title=title, nodes=nodes))
     return Size(rows, withheld)
 
 

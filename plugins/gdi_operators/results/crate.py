@@ -16,7 +16,19 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.ids import dataset_name
 from gdi.contracts.results import MEDIA_TYPES, Approval
 from gdi.releases.columns import sha256_of
-from gdi_operators.results.folder import ANSWER, COLUMNS, PACKED, TITLES, WORKFLOW, Kept, Proof, Results, Summary
+from gdi_operators.results.folder import (
+    ANSWER,
+    COLUMNS,
+    DRAWING,
+    PACKED,
+    PLOT,
+    TITLES,
+    WORKFLOW,
+    Kept,
+    Proof,
+    Results,
+    Summary,
+)
 
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
@@ -92,7 +104,9 @@ def describe(
     parameters = {name: f"#parameter-{name}" for name in kept.parameters}
     values = {name: f"#value-{name}" for name in kept.parameters}
     answers = (ANSWER, COLUMNS, PACKED)
-    outputs = [name for name in payload if name in answers or name.startswith("releases/") or name.endswith(".png")]
+    outputs = [
+        name for name in payload if name in answers or name.startswith("releases/") or name.endswith((".png", ".svg"))
+    ]
     title = kept.title or kept.workflow
     urls = {i.node: {"url": i.gateway_url} for i in run.plan} if run else {}
     graph: list[Entity] = [
@@ -358,7 +372,9 @@ def _access(number: int, approval: Approval, datasets: Mapping[str, str]) -> Ent
 
 def _output(name: str) -> str:
     """The formal output of which a file is an example: the answer, its picture, or a release by its name."""
-    return {ANSWER: "answer", COLUMNS: "answer", PACKED: "answer", "answer.png": "picture"}.get(name) or Path(name).stem
+    return {ANSWER: "answer", COLUMNS: "answer", PACKED: "answer", PLOT: "picture", DRAWING: "picture"}.get(
+        name
+    ) or Path(name).stem
 
 
 def _dataset_id(dataset: str) -> str:

@@ -25,12 +25,13 @@ from gdi_operators.settings import settings
 
 ANSWER, PLOT, SUMMARY, RELEASES, WORKFLOW = "answer.tsv", "answer.png", "releases.json", "releases", "workflow"
 VERSIONS = "versions"
-COLUMNS, PACKED = "answer.parquet", "answer.tsv.gz"
+COLUMNS, PACKED, DRAWING = "answer.parquet", "answer.tsv.gz", "answer.svg"
 TITLES = {
     ANSWER: "The answer, as a table",
     COLUMNS: "The answer, as Parquet",
     PACKED: "The answer, as a compressed table",
     PLOT: "The answer, as a picture",
+    DRAWING: "The same picture, for papers",
     SUMMARY: "What each node released, with its signatures",
 }
 MAX_SUMMARY = 16 * 1024 * 1024

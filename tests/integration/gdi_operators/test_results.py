@@ -52,6 +52,7 @@ def test_no_file_but_the_results_own_can_be_asked_for(run: m.Run, tmp_path: Path
     assert set(files) == {
         "answer.tsv",
         "answer.png",
+        "answer.svg",
         "releases.json",
         "releases/node-a/allele-counts.json",
         "releases/node-b/allele-counts.json",

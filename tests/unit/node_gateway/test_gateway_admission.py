@@ -9,6 +9,7 @@ import pytest
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.descriptor import Descriptor
 from gdi.kit.problem import ProblemError
+from gdi.releases.registry import kinds
 from node_gateway.epochs.admission import OpenEpoch, cohort_names, decide
 from node_gateway.policy import Policy
 
@@ -64,6 +65,19 @@ def test_what_is_not_open_is_told_at_admission(
     with pytest.raises(ProblemError) as refused:
         decide(POLICY, descriptors, EPOCHS, question(**changes))
     assert refused.value.slug == slug
+
+
+@pytest.mark.parametrize("kind", sorted(kinds()))
+def test_a_kind_that_policy_or_dataset_does_not_name_is_told_by_its_name(kind: str) -> None:
+    """Preflight asks the same function: nobody waits for a run to learn it."""
+    all_kinds = POLICY.model_copy(update={"releases": POLICY.releases.model_copy(update={"kinds": sorted(kinds())})})
+    decide(all_kinds, [described(kinds=[kind])], EPOCHS, question(kinds=(kind,)))
+    others = sorted(set(kinds()) - {kind})
+    without = POLICY.model_copy(update={"releases": POLICY.releases.model_copy(update={"kinds": others})})
+    with pytest.raises(ProblemError, match=f"releases nothing of the kind {kind}"):
+        decide(without, [described(kinds=[kind])], EPOCHS, question(kinds=(kind,)))
+    with pytest.raises(ProblemError, match=f"is not released in the kind {kind}"):
+        decide(all_kinds, [described(kinds=others)], EPOCHS, question(kinds=(kind,)))
 
 
 @pytest.mark.parametrize(
