@@ -98,7 +98,7 @@ def _rows(polars: Any, file: Path) -> pl.LazyFrame:
     elif not {"CHROM", "POS", "REF", "ALT", "AC", "AN"} <= set(names):
         raise BeaconFilesError(f"{file.name} is no answer of allele-frequency, and no release in Parquet.")
     whole = polars.Int64
-    told = {name: (col(of).cast(whole) * copies) for name, (of, copies) in CLASSES.items() if of in names}
+    classes = {name: (col(of).cast(whole) * copies) for name, (of, copies) in CLASSES.items() if of in names}
     read = read.with_columns(POS=col("POS").cast(whole) - 1, AC=col("AC").cast(whole), AN=col("AN").cast(whole))
     read = read.with_columns(CHROM=col("CHROM").str.replace("(?i)^chr", "").str.to_uppercase().replace("MT", "M"))
     bases = [col(name).str.contains("^[ACGTN]+$") for name in ("REF", "ALT")]
@@ -106,7 +106,7 @@ def _rows(polars: Any, file: Path) -> pl.LazyFrame:
     ref, alt = col("REF").str.len_chars(), col("ALT").str.len_chars()
     kind = when((ref == 1) & (alt == 1)).then(polars.lit("SNP"))
     kind = kind.when(ref != alt).then(polars.lit("INDEL")).otherwise(polars.lit("UNKNOWN"))
-    numbers = {name: told.get(name, polars.lit(None)) for name in CLASSES}
+    numbers = {name: classes.get(name, polars.lit(None)) for name in CLASSES}
     found = read.with_columns(VT=kind, AF=col("AC") / col("AN"), POPULATION=polars.lit(""), **numbers)
     types = _schema(polars)
     picked: pl.LazyFrame = found.select("CHROM", *(col(name).cast(kind) for name, kind in types.items()))
