@@ -19,6 +19,7 @@ from gdi.kit.secret_files import Secrets
 from gdi.kit.version import installed
 from gdi.local_federation import cohort
 from gdi.local_federation import sweep as leftovers
+from gdi.local_federation.approvals import CatalogueWatch
 from gdi.local_federation.layout import CENTRAL, Layout
 from gdi.local_federation.parts import airflow, core, node, openbao, portal, s3
 from gdi.local_federation.ports import Ports
@@ -59,7 +60,8 @@ class Federation:
         placement: str = "node",
     ) -> None:
         """`placement`: who starts Snakemake: each node's own agent (`node`), or the `coordinator`. `slots`: tasks at
-        once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open.
+        once at a node. `upkeep`: whether Airflow looks by itself for what is due or was left open, and
+        the nodes' operator approves what changes in the catalogue.
 
         For tests: `extra_datasets` (dataset → node), `own_datasets` (node → dataset), `record_tokens`, `tapped`
         (records each node's border).
@@ -100,6 +102,7 @@ class Federation:
         self.upkeep = upkeep
         self.funnel = funnel.chosen()
         self.supervisor = Supervisor(self.layout.logs, work, work / "status.json")
+        self.watch = CatalogueWatch(workflows, lambda: [node.policy_file(self.layout, n) for n in self.layout.agents])
         self.seconds: dict[str, float] = {}
 
     # --- starting --------------------------------------------------------------------------------
@@ -175,6 +178,8 @@ class Federation:
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)
         self.supervisor.wait_ready(timeout=timeout, on_change=on_change)
+        if self.upkeep and layout.agents:
+            self.watch.start()
         self.seconds["federation started"] = time.monotonic() - started
 
     def airflow_environment(self) -> dict[str, str]:
@@ -190,6 +195,7 @@ class Federation:
         }
 
     def stop(self) -> None:
+        self.watch.stop()
         self.supervisor.stop()
         s3.sweep(self.layout)
         if isinstance(self.maker, Engine):

@@ -36,6 +36,19 @@ log = logging.getLogger(__name__)
 HOLD = 25.0  # seconds for which the broker may hold the question for work
 PAUSE = 1.0
 TIDY_EVERY = 3600.0
+AGAIN_EVERY = 30.0  # seconds between two judgements of what is at work
+REVOKED = frozenset(  # what ends an order at work; an access that ends in its time is looked after where it is used
+    (
+        "no-visa",
+        "visa-untrusted",
+        "visa-invalid",
+        "user-vetoed",
+        "organisation-vetoed",
+        "project-vetoed",
+        "workflow-blocked",
+        "workflow-not-approved",
+    )
+)
 ANALYSIS_LOOK = 60.0  # seconds between two looks at the clock, while a release waits for its analysis
 MAX_QUESTIONS = 20  # answered at once
 Key = tuple[str, str, int]
@@ -43,8 +56,11 @@ Key = tuple[str, str, int]
 
 @dataclass
 class _Handler:
+    """`order`: as it was signed, to be judged again; empty until the broker told it since the agent's start."""
+
     wish: EndRequest
     task: asyncio.Task[None]
+    order: str = ""
 
 
 @dataclass
@@ -68,6 +84,7 @@ class NodeAgent:
             loops.create_task(self._poll())
             loops.create_task(self._beat())
             loops.create_task(self._tidy())
+            loops.create_task(self._judge_again())
 
     async def stop(self) -> None:
         tasks = [*(handler.task for handler in self._handlers.values()), *self._answers]
@@ -113,6 +130,35 @@ class NodeAgent:
                 log.info("the files of %d workflows that nothing needs were removed", removed)
             await asyncio.sleep(TIDY_EVERY)
 
+    async def _judge_again(self) -> None:
+        """What is at work has to be admissible as long as it works: visas by the keys that their issuers have now, and
+        vetoes, stops and approvals as they are now. The coordinator's word is not needed to end it.
+        """
+        while True:
+            await asyncio.sleep(AGAIN_EVERY)
+            for key, handler in list(self._handlers.items()):
+                try:
+                    if (why := await self._why_not(key, handler)) is not None:
+                        await self._audit(False, key[0], key[2], why)
+                        handler.wish.set(why)
+                except Exception as error:  # one that cannot be judged now is judged at the next time
+                    log.warning("order %s is not judged again now: %s", key, short(error))
+
+    async def _why_not(self, key: Key, handler: _Handler) -> str | None:
+        """Why an order at work would not be admitted any more. A server that is away is no reason."""
+        run, kind, attempt = key
+        if kind not in ("analyse", "release") or not handler.order or handler.wish.why:
+            return None
+        order = await self.orders.get(run, kind, attempt)
+        if order is None or order.state != "running":
+            return None
+        try:
+            claims = await self.judge.claims(handler.order, run, kind, attempt)
+            await self.judge.admitted(claims, await self.judge.files(claims.digest))
+        except RefusedOrder as refused:
+            return f"{refused.reason}: {refused.detail}" if refused.reason in REVOKED else None
+        return None
+
     async def heartbeat(self) -> Heartbeat:
         health = {"gateway": "ok" if await self.duties.gateway.ready() else "not ready"}
         live: int | None = None
@@ -138,6 +184,7 @@ class NodeAgent:
         handler = self._handlers.get(key)
         if handler is None:
             self._begin(key, self._take, item)
+        self._handlers[key].order = item.order
         if item.status.cancelling:
             self._handlers[key].wish.set(item.status.cancelling)
 

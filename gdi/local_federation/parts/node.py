@@ -18,9 +18,9 @@ from crypt4gh.keys.c4gh import generate
 from pydantic_core import to_jsonable_python
 
 from gdi.contracts.ids import dataset_name
-from gdi.contracts.workflow_files import digest_of
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
+from gdi.local_federation.approvals import approved
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import core, s3
 from gdi.local_federation.phenotypes import BINS, LEVELS
@@ -71,6 +71,10 @@ def tes_keys(layout: Layout, secrets: Secrets, node: str) -> tuple[Path, Path]:
     return secret, public
 
 
+def policy_file(layout: Layout, node: str) -> Path:
+    return layout.folder("nodes", node, "gateway") / "policy.yaml"
+
+
 def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
     """The demo's node policy. Its data is open (1000 Genomes), so logs may be read. Where the
     nodes start Snakemake themselves, their operators read the catalogue: each workflow is approved as it lies there.
@@ -94,7 +98,7 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
         "review": False,
         "reviewers": [core.USERS["bob"]],
     }
-    file = layout.folder("nodes", node, "gateway") / "policy.yaml"
+    file = policy_file(layout, node)
     if file.exists():  # what was written since stays; the catalogue's versions of now are approved
         kept = yaml.safe_load(file.read_text())
         new = [entry for entry in document["workflows"] if entry not in kept["workflows"]]
@@ -108,12 +112,6 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
             indexed = (archive / INDEX).exists()
             described.write_text(yaml.safe_dump(descriptor(dataset, indexed=indexed), sort_keys=False))
     return file
-
-
-def approved(workflows: Path) -> list[dict[str, str]]:
-    """Every workflow of a catalogue, in its present version."""
-    entries = sorted(p for p in workflows.iterdir() if (p / "workflow.yaml").is_file())
-    return [{"name": path.name, "digest": digest_of(path)} for path in entries]
 
 
 DERIVED: dict[str, tuple[float, ...]] = {

@@ -121,7 +121,9 @@ class OrderSteps(RunOperator):
         if status.state == "succeeded":
             return self.order_result(run, status)
         if stopped or status.state == "cancelled":
-            raise AirflowFailException(f"stopped: {stopped or status.cancelling or 'a person ended it'}")
+            raise AirflowFailException(
+                f"stopped: {stopped or status.cancelling or status.reason or 'a person ended it'}"
+            )
         reason = ": ".join(text for text in (status.reason, status.detail) if text)
         sentence = {
             "refused": f"node {self._node} refused: {reason}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +16,7 @@ from gdi.broker_client.client import as_problem
 from gdi.kit.problem import ProblemError
 from node_gateway.agent import agent
 from node_gateway.agent.agent import NodeAgent
+from node_gateway.agent.decision import RefusedOrder
 from node_gateway.agent.duties import EndRequest
 
 ASKED = httpx.Request("POST", "http://broker/v1/runs/r/orders/n/analyse/take")
@@ -81,3 +82,42 @@ async def test_an_order_to_release_waits_for_its_analysis(
     {"the analysis' end": ending.set, "a wish to stop": lambda: wish.set("closed")}.get(comes, lambda: None)()
     assert await asyncio.wait_for(waiting, 5) == end
     ending.set()
+
+
+def again(reason: str | None, *, state: str = "running", order: str = "signed", key: str = "analyse") -> Any:
+    """What `_why_not` asks, where the judge says this of the order now."""
+
+    async def claims(*_: object) -> Any:
+        return SimpleNamespace(digest="d")
+
+    async def files(_: str) -> Any:
+        return None
+
+    async def admitted(*_: object) -> None:
+        if reason is not None:
+            raise RefusedOrder(cast(Any, reason), "because")
+
+    async def get(*_: object) -> Any:
+        return SimpleNamespace(state=state)
+
+    judge = SimpleNamespace(claims=claims, files=files, admitted=admitted)
+    itself: Any = SimpleNamespace(judge=judge, orders=SimpleNamespace(get=get))
+    handler: Any = SimpleNamespace(order=order, wish=EndRequest())
+    return NodeAgent._why_not(itself, ("r", key, 1), handler)
+
+
+@pytest.mark.parametrize("reason", sorted(agent.REVOKED))
+async def test_what_would_not_be_admitted_any_more_ends_by_the_nodes_own_judgement(reason: str) -> None:
+    assert await again(reason) == f"{reason}: because"
+    assert await again(reason, key="release") == f"{reason}: because"
+
+
+@pytest.mark.parametrize("reason", [None, "visa-issuer-away", "workflow-away", "visa-expired", "bad-order", "not-open"])
+async def test_a_server_that_is_away_and_what_ends_in_its_time_end_no_order(reason: str | None) -> None:
+    assert await again(reason) is None
+
+
+async def test_what_is_not_at_work_is_not_judged_again() -> None:
+    assert await again("user-vetoed", state="succeeded") is None
+    assert await again("user-vetoed", order="") is None, "after a restart the broker tells it first"
+    assert await again("user-vetoed", key="close") is None
