@@ -51,6 +51,11 @@ class Listings:
                 return found, kept.files
         raise SdaRefusal("NotFound", f"{file} does not exist in the archive.")
 
+    async def named(self, run: str, dataset: str, name: str, token: str) -> list[Listed]:
+        """The files that an htsget server may mean by a name: those of that path, with any suffix. SdaRefusal."""
+        kept = await self._of(run, SdaUrl.of(dataset, ""), token)
+        return [file for file in kept.files.all() if file.path == name or file.path.startswith(f"{name}.")]
+
     async def paths(self, run: str, dataset: str, token: str) -> list[str]:
         """The paths of all files of a dataset. SdaRefusal."""
         return [file.path for file in (await self._of(run, SdaUrl.of(dataset, ""), token)).files.all()]

@@ -53,6 +53,8 @@ class Slices:
                 if not _granted(known, one):
                     raise Denied(403, "AccessDenied", f"The capability is for other slices than {one.target[:300]}.")
             token = await self.data.token(known, file.dataset, public_key)
+            for one in requests:
+                await self._note(known, file.dataset, one.id, token)
             ticket = await client.ticket(requests, token, post=post)
             blocks = []
             for number, block in enumerate(ticket.htsget.urls):
@@ -61,6 +63,12 @@ class Slices:
         await self.data.read(known, file, f"{'POST' if post else 'GET'} {file} ({len(blocks)} blocks)")
         body = ticket.htsget.model_copy(update={"urls": blocks})
         return {"htsget": body.model_dump(by_alias=True, exclude_none=True)}
+
+    async def _note(self, known: Known, dataset: str, id_: str, token: str) -> None:
+        """What the slices' files are now, where the archive lists files of that name: as at a read of the file."""
+        name = id_.removeprefix(f"{dataset_name(dataset)}/")
+        for one in await self.data.listings.named(known.run, dataset, name, token):
+            await self.data.contents.note(dataset, one)
 
     async def block(self, word: str, capability: str) -> tuple[Known, HtsgetUrl, Download]:
         """The block's open answer. Denied where it is not of a ticket of this capability's, or cannot be had."""

@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from node_gateway.db import store as db
 from tests.support import (  # noqa: F401  # they register themselves
     attacks_author,
     attacks_kinds,
@@ -17,7 +19,7 @@ from tests.support import (  # noqa: F401  # they register themselves
     attacks_user,
 )
 from tests.support.attacks import ATTACKS, Attack, switched_off
-from tests.support.disclosure_node import disclosure_node
+from tests.support.disclosure_node import DisclosureNode, disclosure_node
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,23 @@ def test_there_are_enough_of_them() -> None:
     assert set(Counter(one.who for one in ATTACKS)) == {"author", "user", "pair"}
 
 
+async def effects(node: DisclosureNode) -> None:
+    """What is left of an attack: the store has files of releases only, the ledger cells of published ones only, and the
+    audit tells of each of those, in a chain that is whole.
+    """
+    r, c = db.releases.c, db.ledger_cells.c
+    async with node.database.read() as connection:
+        rows = (await connection.execute(sa.select(r.number, r.state, r.key))).all()
+        numbers = set((await connection.execute(sa.select(c.release).distinct())).scalars())
+    published = {row.number for row in rows if row.state == "published"}
+    assert numbers <= published
+    assert all(any(name.startswith(row.key) for row in rows) for name in node.area.objects)
+    audit = node.releases.audit
+    actions = Counter([str(one["action"]) async for one in audit.lines()])
+    approved = actions["review-approved"]
+    assert await audit.verify() == actions.total() and actions["release-published"] + approved == len(published)
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: f"{one.who}-{one.name}")
 async def test_an_attack_learns_nothing_and_much_without_its_rule(
     attack: Attack, template: Path, tmp_path: Path
@@ -37,6 +56,7 @@ async def test_an_attack_learns_nothing_and_much_without_its_rule(
     async with disclosure_node(tmp_path / "on", template) as node:
         assert await attack.program(node) == [], attack.rule
         exact = await attack.twin(node)
+        await effects(node)
     async with disclosure_node(tmp_path / "off", template) as node:
         with switched_off(attack.rule, node):
             learnt = await attack.program(node)
