@@ -96,6 +96,16 @@ def test_the_answer_of_three_nodes_is_that_of_the_pooled_table(
     assert exact >= 12
 
 
+@pytest.mark.parametrize("value", ["", " ", "NA", "N/A", "n/a", "NaN", "NULL", "null", "<NA>", "#N/A", "None", "."])
+def test_however_a_file_says_that_there_is_no_value_the_person_is_unknown(value: str, tmp_path: Path) -> None:
+    """A category that no node declares refuses the whole release, after all the work."""
+    table = tmp_path / "samples.tsv"
+    table.write_text(f"person\tsex\tage\na\t{value}\t{value}\nb\tnone\t20\n")
+    assert count(table, tmp_path / "out.json", ["sex", "age"]).returncode == 0
+    found = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert ["unknown", "unknown", 1] in found and found[0][0] == "none"
+
+
 def test_values_that_are_not_there_or_no_numbers_are_unknown(tmp_path: Path) -> None:
     table = tmp_path / "s.tsv"
     table.write_text("person\tage\tsex\na\t30\tmale\nb\t29.9\tmale\nc\t90\t\nd\t17\tNA\ne\told\tfemale\nf\tnan\tmale\n")

@@ -148,6 +148,33 @@ def test_a_nodes_datasets_are_put_together_as_nodes_are(nodes: list[Path], tmp_p
     assert about["people"] == 629 and len(rows(tmp_path / "both.tsv")) == len(set(each[0]) | set(each[1]))
 
 
+def with_first(text: str, column: str, value: str) -> str:
+    """The sample table with another value of its first person."""
+    heading, first, *rest = text.splitlines()
+    cells = first.split("\t")
+    cells[heading.split("\t").index(column)] = value
+    return "\n".join([heading, "\t".join(cells), *rest]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "line"), [("ldl", "NaN", 0), ("age", "NULL", 0), ("ldl", "Inf", 2), ("age", "-inf", 1)]
+)
+def test_one_person_without_a_number_costs_that_person_and_one_of_infinity_is_said(
+    column: str, value: str, line: int, nodes: list[Path], tmp_path: Path
+) -> None:
+    """`NaN` was a number, and made every effect one that is not there: an empty answer, with exit code 0."""
+    ranges = nodes[0] / "regions.json"
+    assert ranges.exists()
+    (tmp_path / "s.tsv").write_text(with_first((nodes[0] / "samples.tsv").read_text(), column, value))
+    arguments = (nodes[0] / "cohort.vcf.gz", tmp_path / "s.tsv", ranges, 0, tmp_path / "out")
+    done = script("regress.py", *arguments, "--question", Question("ldl").json)
+    if line:
+        assert done.stderr.splitlines()[-1] == f"GDI-ERROR class=SampleTableError line={line}", done.stderr
+    else:
+        counts = {int(row["N"]) for row in rows(tmp_path / "out")}
+        assert done.returncode == 0 and max(counts) == 314, done.stderr
+
+
 def test_scripts_that_workflows_share_are_the_same() -> None:
     for name in ("vcf.py", "variants.py", "validate.py", "regions.py", "bgzf.py", "sections.py"):
         other = ROOT / "workflows" / "allele-frequency" / "scripts" / name

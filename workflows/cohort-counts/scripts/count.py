@@ -14,7 +14,27 @@ from typing import NoReturn
 
 UNKNOWN = "unknown"
 MAX_BYTES = 1024**3
-NO_VALUE = ("", "NA", "nan", "None", ".")
+NO_VALUE = frozenset(
+    (
+        "",
+        ".",
+        "NA",
+        "<NA>",
+        "#NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "#N/A N/A",
+        "NaN",
+        "-NaN",
+        "nan",
+        "-nan",
+        "NULL",
+        "null",
+        "None",
+    )
+)
+"""As pandas, R and spreadsheets write that there is no value; `none` may be a category."""
 
 
 def fail(kind: str, line: int, why: str) -> NoReturn:

@@ -22,7 +22,27 @@ BLOCK = 256  # variants that are worked on at once
 STEPS, CLOSE = 30, 1e-8  # Newton's steps at most; the largest change of the last one
 LARGEST = 30.0  # an effect (log odds) beyond this is separation, not an estimate
 TRUE, FALSE = ("true", "1", "yes", "case"), ("false", "0", "no", "control")
-NO_VALUE = ("", "NA", "nan", "None", ".")
+NO_VALUE = frozenset(
+    (
+        "",
+        ".",
+        "NA",
+        "<NA>",
+        "#NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "#N/A N/A",
+        "NaN",
+        "-NaN",
+        "nan",
+        "-nan",
+        "NULL",
+        "null",
+        "None",
+    )
+)
+"""As pandas, R and spreadsheets write that there is no value; `none` may be a category."""
 MAX_BYTES = 1024**3
 HEADING = [
     *("CHROM", "POS", "REF", "ALT", "N", "CASES", "CARRIERS", "OTHERS", "CASES_CARRIERS", "CASES_OTHERS"),
@@ -110,9 +130,12 @@ def phenotype(text: str, line: int, model: str) -> float:
             return float(text.lower() in TRUE)
         wrong(line, "the phenotype of a logistic model is true or false")
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
         wrong(line, "the phenotype of a linear model is a number")
+    return number
 
 
 def numbers(values: list[str]) -> list[np.ndarray]:
@@ -121,6 +144,8 @@ def numbers(values: list[str]) -> list[np.ndarray]:
         columns = [np.array([float(value) for value in values])]
     except ValueError:
         columns = [np.array([float(value == level) for value in values]) for level in sorted(set(values))[1:]]
+    if not np.isfinite(columns).all():
+        wrong(1, "a covariate has a number that is not finite")
     return [(column - column.mean()) / column.std() for column in columns if len(column) and column.std() > 0]
 
 
