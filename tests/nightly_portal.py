@@ -1,6 +1,7 @@
 """`make nightly-portal`: clients that nobody here wrote against the portal's WES and API, each in an environment of its
-own: dnastack-client-library, wes-service 5 (wes-client), and schemathesis over both OpenAPI documents; and
-docs/examples/airflow.py as it is written, with apache-airflow-client, against a real Airflow api-server.
+own: dnastack-client-library, wes-service 5 (wes-client), schemathesis over both OpenAPI documents, the calls of
+sapporo-service's integration tests (GDI_SAPPORO=FOLDER of a copy of it); and docs/examples/airflow.py as it is written,
+with apache-airflow-client, against a real Airflow api-server.
 
 The portal stands between the tests' broker and Airflow in memory, on a real port. Prints a line for each; exits 1 where
 one did not do what it should.
@@ -21,10 +22,12 @@ from pathlib import Path
 import uvicorn
 
 from gdi.contracts.run_endings import Standing
+from tests.nightly_portal_sapporo import CALLS, DIFFERENCES, moved
 from tests.support.portal_world import DATASETS, WORKFLOW, PortalWorld, portal_world
 from tests.support.ui_world import Airflow
 
 CLIENTS = {"dnastack": "dnastack-client-library==3.1.240", "wes": "wes-service==5.0", "schemathesis": "schemathesis>=4"}
+CLIENTS["sapporo"] = "httpx"  # and what its tests' helpers import
 CLIENTS["airflow"] = "apache-airflow-client>=3.1,<4"  # which brings no httpx: the example names both
 EXAMPLES, SECONDS = 15, 240  # of schemathesis: for each operation, and for all
 DNASTACK = """
@@ -56,7 +59,7 @@ def environment(folder: Path, name: str) -> Path:
     """The `bin` of a new environment with that client; RuntimeError with the end of what pip said."""
     home = folder / name
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    more = ["httpx"] if name == "airflow" else []
+    more = {"airflow": ["httpx"], "sapporo": ["pytest", "argon2-cffi"]}.get(name, [])
     done = subprocess.run([home / "bin" / "pip", "-q", "install", CLIENTS[name], *more], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{CLIENTS[name]} cannot be installed: {done.stderr[-500:]}")
@@ -120,6 +123,21 @@ async def schemathesis(bin_: Path, url: str, _: PortalWorld) -> tuple[bool, str]
     return good, "\n".join(said)
 
 
+async def sapporo(bin_: Path, url: str, world: PortalWorld) -> tuple[bool, str]:
+    folder = os.environ.get("GDI_SAPPORO", "")
+    if not Path(folder, "tests/integration/conftest.py").is_file():
+        return False, "set GDI_SAPPORO to a copy of sapporo-service"
+    world.airflow.runs.clear()
+    params = json.dumps({"datasets": list(DATASETS.values()), "regions": 4})
+    moving = asyncio.create_task(moved(world))
+    workflow = f"{url}/v1/workflows/{WORKFLOW}"
+    try:
+        code, out = await run(bin_ / "python", "-c", CALLS, folder, f"{url}/ga4gh/wes/v1", workflow, params)
+    finally:
+        moving.cancel()
+    return code == 0, f"{out.strip()[-900:]} ({DIFFERENCES})" if code == 0 else out[-1500:]
+
+
 async def airflow(bin_: Path, _: str, world: PortalWorld) -> tuple[bool, str]:
     """The broker is the tests' own, on a port; what the scheduler would do to the run is written for it."""
     config = uvicorn.Config(world.broker.app, host="127.0.0.1", port=8098, log_level="warning", lifespan="off")
@@ -166,6 +184,7 @@ async def main(names: list[str]) -> int:
                         "dnastack": dnastack,
                         "wes": wes,
                         "schemathesis": schemathesis,
+                        "sapporo": sapporo,
                         "airflow": airflow,
                     }[name](bin_, "http://127.0.0.1:8099", world)
                 except RuntimeError as error:

@@ -54,7 +54,8 @@ class RunFacts:
     and its last step is still telling the nodes. `reason`: why a step failed, in the words of whoever refused it (a
     sentence of the broker or of a gateway). `stop_requested`: its user asked that it ends, or `stopped_by`: an access
     committee (`NAME: REASON`), or somebody `IN_AIRFLOW`. `released`: how much left all nodes together; None while that
-    is not known. `missing`: nodes that took part and whose release is not there, each with the reason.
+    is not known; `rows`: of the answer, as many `row`s. `missing`: nodes that took part and whose release is not there,
+    each with the reason.
     """
 
     airflow: str | None = None
@@ -69,6 +70,8 @@ class RunFacts:
     stopped_by: str = ""
     released: int | None = None
     unit: str = "row"
+    rows: int | None = None
+    row: str = "row"
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,7 +144,9 @@ def _success(facts: RunFacts) -> RunVerdict:
         )
     if facts.released is None:
         return RunVerdict("succeeded", "The run ended well.")
-    return RunVerdict("succeeded", f"The answer is there: {_count(facts.released, facts.unit)} left the nodes.")
+    if facts.rows is None:  # of before 0.2, or without an answer
+        return RunVerdict("succeeded", f"The answer is there: {_count(facts.released, facts.unit)} left the nodes.")
+    return RunVerdict("succeeded", f"The answer is there: {_count(facts.rows, facts.row)}.")
 
 
 def _unsuccessful(facts: RunFacts) -> RunVerdict:

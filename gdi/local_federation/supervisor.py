@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -186,6 +186,16 @@ class Supervisor:
         pid = self.pid(name)
         if pid is not None:
             os.kill(pid, signum)
+
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """The service is not there within the block, as where its operator stops it; nothing is watched meanwhile."""
+        with self._lock:
+            process = self._children[name].process
+            if process is not None:
+                process.terminate()
+                process.wait(30)
+            yield
 
     def states(self) -> dict[str, dict[str, object]]:
         with self._lock:

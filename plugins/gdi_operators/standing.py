@@ -11,6 +11,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.run_endings import RunFacts, Standing, judge
 from gdi.kit.problem import ProblemError
+from gdi.releases.registry import kinds
 from gdi_operators.jobs.api import Unavailable, asking
 from gdi_operators.results.folder import Results, find
 from gdi_operators.standing_facts import AirflowFacts, read
@@ -77,4 +78,6 @@ def facts_of(
         stopped_by=airflow.stopped_by or "",
         released=sum(r.sites_released for r in merged) if merged else None,
         unit=merged[0].unit if merged else "row",
+        rows=kept.answer_rows if kept else None,
+        row=kinds()[kept.answer_kind].row if kept and kept.answer_kind in kinds() else "row",
     )

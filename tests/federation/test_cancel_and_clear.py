@@ -59,7 +59,7 @@ def seen_through_the_portal(client: httpx.Client, others: httpx.Client, run: Sta
     assert client.get(f"/v1/runs/{run.run}/crate").content.startswith(b"PK")
     shown = client.get(f"/v1/runs/{run.run}").json()
     assert (shown["state"], shown["attempt"], shown["jobs_done"]) == ("succeeded", 2, shown["jobs_total"])
-    assert "left the nodes" in shown["sentence"]
+    assert "The answer is there" in shown["sentence"]
     for path in ("", "/jobs", "/results", "/crate", "/files/answer.tsv"):
         assert others.get(f"/v1/runs/{run.run}{path}").status_code == 404, path
     assert run.run not in [r["id"] for r in others.get("/v1/runs").json()["runs"]]

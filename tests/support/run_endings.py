@@ -74,6 +74,15 @@ CASES: list[tuple[str, RunFacts, RunStanding, str, str]] = [
         "",
     ),
     (
+        "well, with an answer",
+        RunFacts(
+            airflow="success", admitted=True, outcome="success", released=350, unit="site", rows=1890, row="allele"
+        ),
+        "succeeded",
+        "The answer is there: 1,890 alleles.",
+        "",
+    ),
+    (
         "all withheld",
         RunFacts(airflow="success", admitted=True, outcome="success", released=0),
         "empty",

@@ -76,7 +76,7 @@ def answer_of(
     summary["missing"] = versions.reasons(run, progress, sorted(missing))
     result |= {"version": version, "missing": summary["missing"]}
     if answer_kind:
-        summary["answer_kind"] = answer_kind
+        summary |= {"answer_kind": answer_kind, "answer_rows": result[f"{kind_of(answer_kind).row}s"]}
     text = Summary.model_validate(summary).model_dump_json(indent=1)  # as the Results tab reads it
     write(folder / SUMMARY, lambda f: f.write_text(text))
     store.publish(run.id, folder)

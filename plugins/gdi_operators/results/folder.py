@@ -103,6 +103,7 @@ class Summary(BaseModel):
     title: str = ""
     version: str = ""
     answer_kind: KindName = "allele-counts"
+    answer_rows: int | None = Field(default=None, ge=0)
     release_titles: dict[str, str] = Field(default_factory=dict)
     dag_id: str = ""
     dag_run_id: str = ""
