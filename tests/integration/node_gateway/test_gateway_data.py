@@ -347,7 +347,8 @@ def test_a_funnel_is_denied_with_200_and_no_crypt4gh(world: World) -> None:
 
 def test_inputs_have_size_and_time_by_the_archives_listing_and_only_for_the_runs_datasets(world: World) -> None:
     run = world.new_run()
-    assert run.call("GET", "/datasets").json() == {"datasets": ["DS-A"]}
+    told = {"absent": "reference", "assembly": "GRCh37", "files": [], "samples": None}
+    assert run.call("GET", "/datasets").json() == {"datasets": ["DS-A"], "described": {"DS-A": told}}
     answer = run.call("HEAD", "/datasets/DS-A/cohort.vcf.gz.c4gh")
     assert (
         answer.status_code == 200
