@@ -13,13 +13,15 @@ import json
 import struct
 import sys
 import zlib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 BLOCK = 65_536  # bytes of a bgzip block at most, packed
 MOST = 512 * 1024 * 1024  # bytes of an unpacked index
 END = 28  # bytes of the last block
+T = TypeVar("T")
 Cut = tuple[int, int]  # where a record begins: a block's place in the file, and in the unpacked block
 NO_PLACE = (0, -1)
 
@@ -30,7 +32,7 @@ class IndexReader:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
 
-    def take(self, form: str) -> tuple[int, ...]:
+    def take(self, form: str) -> tuple[Any, ...]:  # whole numbers, or bytes where `form` says so
         found = struct.unpack_from("<" + form, self._data, self._at)
         self.skip(struct.calcsize("<" + form))
         return found
@@ -130,6 +132,20 @@ def wrong(why: str) -> NoReturn:
     sys.exit(1)
 
 
+def index_of(file: Path, use: Callable[[bytes], T]) -> T:
+    """What `use` makes of an index; ends with 1 where it is none."""
+    try:
+        with gzip.open(file) as opened:
+            data = opened.read(MOST + 1)
+        if len(data) > MOST:
+            raise ValueError(f"it has more than {MOST} bytes")
+        return use(data)
+    except (OSError, EOFError, zlib.error, struct.error, IndexError) as error:
+        wrong(type(error).__name__)
+    except ValueError as error:
+        wrong(str(error))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("index", type=Path)
@@ -138,16 +154,7 @@ def main() -> None:
     parser.add_argument("--sections", type=int, required=True)
     parser.add_argument("--header", action="store_true", help="each section with the file's header")
     options = parser.parse_args()
-    try:
-        with gzip.open(options.index) as file:
-            data = file.read(MOST + 1)
-        if len(data) > MOST:
-            raise ValueError(f"it has more than {MOST} bytes")
-        found = cuts(data)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        wrong(type(error).__name__)
-    except ValueError as error:
-        wrong(str(error))
+    found = index_of(options.index, cuts)
     made, places = plan(found, options.sections, header=options.header)
     options.plan.write_text(json.dumps(made) + "\n")
     options.places.write_text(json.dumps(places) + "\n")

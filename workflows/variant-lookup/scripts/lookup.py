@@ -1,4 +1,4 @@
-"""Counts the sites of a cohort that were asked for, in one pass: a JSON line for each alternate allele of such a site,
+"""Counts the sites of a file that were asked for, in one pass: a JSON line for each alternate allele of such a site,
 or one with the reason where a release cannot name or count its line. Variants are compared as they are written
 shortest, and `chr1` is `1`.
 """
@@ -10,11 +10,14 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from bgzf import section_lines
 from variants import BASES, normal
-from vcf import Record, VcfError, count, fail, read
+from vcf import FIXED, Record, VcfError, count, fail, parsed, read
 
 MOST = 1000
 Variant = tuple[str, int, str, str]
@@ -38,24 +41,47 @@ def wanted(texts: list[str]) -> set[Variant]:
     return found
 
 
+def parts(vcf: Path, places: list[dict[str, int | None]], contigs: set[str]) -> Iterator[Record | list[str]]:
+    """The names of the samples, then the records of the file's parts (`chunks.py`). A line is numbered within its part,
+    so each part has numbers of its own.
+    """
+    names: list[str] = []
+    for found in parsed(section_lines(vcf, places[0])):
+        names = names if isinstance(found, Record) else found
+        yield found
+    for number, place in enumerate(places[1:], 1):
+        for found in parsed(section_lines(vcf, place), len(names) + FIXED):
+            if isinstance(found, Record):
+                if normal(found.chrom, 1, "A", "C")[0] not in contigs:
+                    raise VcfError("WrongIndex", found.line, "the index leads to another contig: index the file anew")
+                yield replace(found, place=found.place._replace(line=found.line + number * 10**9))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("vcf", type=Path)
     parser.add_argument("people", type=Path, help="where to write the SHA-256 of each sample's name")
     parser.add_argument("out", type=Path)
     parser.add_argument("--variants", required=True, help="JSON: a list of CHROM:POS:REF:ALT")
+    parser.add_argument("--places", type=Path, help="of the file's parts, which `vcf` has one after the other")
     options = parser.parse_args()
     asked = wanted(json.loads(options.variants))
+    places = json.loads(options.places.read_text()) if options.places else []
+    reading = parts(options.vcf, places, {contig for contig, *_ in asked}) if places else read(options.vcf)
     try:
         with options.out.open("w") as out:
-            for found in read(options.vcf):
+            for found in reading:
                 if not isinstance(found, Record):
                     people = sorted(hashlib.sha256(name.encode()).hexdigest() for name in found)
                     options.people.write_text(json.dumps({"people": people}) + "\n")
                 elif any(normal(found.chrom, found.pos, found.ref, a) in asked for a in found.alts):
                     out.writelines(json.dumps(row) + "\n" for row in count(found))
     except VcfError as error:
-        fail(error)
+        if not places:
+            fail(error)
+        print(f"{error.kind}: in a part of the file", file=sys.stderr)
+        print(f"GDI-ERROR class={error.kind}", file=sys.stderr)  # the file's own line is not known here
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,18 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
     seen: set[str] = set()
+    datasets: dict[str, set[str]] = {}  # the files of one have the same people: DATASET.NUMBER.json
     for file in options.files:
         people = set(json.loads(file.read_text())["people"])
+        name, dot, number = file.stem.rpartition(".")
+        dataset = name if dot and number.isdigit() else file.stem
+        if dataset in datasets:
+            if datasets[dataset] != people:
+                print(f"different-people: the files of {dataset} have other samples", file=sys.stderr)
+                print("GDI-ERROR class=DifferentPeople", file=sys.stderr)
+                sys.exit(1)
+            continue
+        datasets[dataset] = people
         if not seen.isdisjoint(people):
             print(f"duplicate-people: samples of {file.stem} have the names of another dataset's", file=sys.stderr)
             print("GDI-ERROR class=DuplicatePeople", file=sys.stderr)
