@@ -113,11 +113,7 @@ class SdaClient:
         try:
             header = header_with(lead.header, selection.edits, self._key.raw)
             if header is None:
-                raise SdaRefusal(
-                    "ArchiveError",
-                    f"{file} has more than one header packet, so perhaps an edit list: of such a file no section can be"
-                    " had. The node's operator leaves its index out of the descriptor.",
-                )
+                raise _many_packets(file)
         except BaseException:
             await lead.answer.aclose()
             raise
@@ -144,6 +140,8 @@ class SdaClient:
                 if not part and header_length(start) is not None:
                     break
             before, etag = header_length(start), download.headers.get("etag", "")
+            if part and before is None and len(start) == LEAD:
+                raise _many_packets(file)
             if before is None or before > len(start) or (part and len(start) != min(LEAD, before + size)):
                 raise SdaRefusal("Truncated", f"The beginning of {file} did not come whole.")
         except httpx.HTTPError:
@@ -322,6 +320,14 @@ class SdaClient:
             return (await fetch(self._http, "GET", "/metadata/datasets", max_bytes=64 * 1024, timeout=3)).status < 500
         except (httpx.HTTPError, TooLarge):
             return False
+
+
+def _many_packets(file: SdaUrl) -> SdaRefusal:
+    return SdaRefusal(
+        "ArchiveError",
+        f"{file} has more than one header packet, so perhaps an edit list: of such a file no section can be had. The"
+        " node's operator leaves its index out of the descriptor.",
+    )
 
 
 def _withdrawn(dataset: str) -> SdaRefusal:

@@ -17,7 +17,7 @@ from node_gateway.resumption import resumed
 
 SEALED_SEGMENT = SEGMENT + SEALED  # bytes
 GAP = 1  # segments between two ranges that are fetched along rather than asked for anew
-LEAD = 16 + 108 + SEALED_SEGMENT  # bytes: a header of one packet, and the first segment
+LEAD = 1024  # bytes: a header of one packet has 124, of eight 880
 Fetch = Callable[[int, int], Awaitable[httpx.Response | None]]  # bytes [start, end) of the body as it is stored
 
 
