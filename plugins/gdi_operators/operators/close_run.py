@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
+from gdi.contracts import needed
 from gdi.contracts.committees import Departure
 from gdi_operators import late_orders, markings
 from gdi_operators.closing import untold
@@ -90,6 +91,8 @@ class CloseRunOperator(RunOperator):
         if run.failing is not None or others & BAD:
             return ("cancelled" if run.failing is None and self._stopped(hook, run, others) else "failed"), ""
         unmade = markings.unmade(self.dag, ti, before, states) if before else []
+        if needed.read(run.needed) != "all":  # a node that is late, or failed, releases nothing, and the run goes on
+            unmade = [one for one in unmade if not one.startswith("release[")]
         if unmade:
             return "cancelled", (
                 f"It ended before it was done: somebody marked the run, or {', '.join(unmade[:5])}, by hand, and"
