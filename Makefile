@@ -32,7 +32,7 @@ test-parts:
 
 # Two federations, each with half of the files.
 test-federation:
-	@$(PYTEST) -n 2 --dist loadfile -o testpaths=tests/federation $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m "not long" -o testpaths=tests/federation $(ARGS)
 
 # Each of tests/order_sensitive.txt 20 times beside one busy loop and 20 times beside eight. ARGS="--times 5 FILE": others.
 test-repeat: setup
