@@ -61,25 +61,33 @@ async def run(settings: Settings) -> None:
     http = client(settings.broker_url, read_timeout=10)
     fetching = client("", read_timeout=10)
     broker = NodeAgentClient(settings.broker_url, lambda: assertion(key, settings.node_id, settings.issuer))
+    judge = Judge(
+        node=settings.node_id,
+        folder=settings.agent_folder,
+        issuer=settings.issuer,
+        policy=policy,
+        keys=RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", http),
+        visas=Visas(fetching, lambda: policy.current().visa_issuers),
+        orders=orders,
+        stops=NodeStops(database, audit),
+        used=used,
+        broker=broker,
+    )
     agent = NodeAgent(
         node=settings.node_id,
         policy=policy,
-        judge=Judge(
-            node=settings.node_id,
-            folder=settings.agent_folder,
-            issuer=settings.issuer,
-            policy=policy,
-            keys=RemoteKeys(f"{settings.broker_url}/.well-known/jwks.json", http),
-            visas=Visas(fetching, lambda: policy.current().visa_issuers),
-            orders=orders,
-            stops=NodeStops(database, audit),
-            used=used,
-            broker=broker,
-        ),
+        judge=judge,
         orders=orders,
         broker=broker,
         duties=Duties(
-            settings.node_id, settings.public_url, orders, launcher, gateway, broker, settings.agent_max_runs
+            node=settings.node_id,
+            audience=settings.public_url,
+            orders=orders,
+            launcher=launcher,
+            gateway=gateway,
+            broker=broker,
+            restore=judge.restore,
+            max_runs=settings.agent_max_runs,
         ),
         audit=audit,
     )

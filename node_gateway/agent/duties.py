@@ -62,7 +62,9 @@ class OrderEnd:
 
 @dataclass
 class Duties:
-    """`max_runs`: how many analyses are at work at once; the others wait, however many the broker orders."""
+    """`restore`: puts a workflow's files where the launcher looks for them, by digest, if they are not there; errors as
+    the launcher's. `max_runs`: how many analyses are at work at once; the others wait, however many the broker orders.
+    """
 
     node: str
     audience: str
@@ -70,6 +72,7 @@ class Duties:
     launcher: AgentLauncher
     gateway: OwnGateway
     broker: NodeAgentClient
+    restore: Callable[[str], Awaitable[None]]
     max_runs: int = 20
     at_work: set[tuple[str, str, int]] = field(default_factory=set)
 
@@ -143,6 +146,7 @@ class Duties:
         if pinned is None and pod is not None and pod.state != "created":
             return _gone(request, name, pod.uid)  # not ours: each of ours is pinned before it starts
         if pod is None or (pod.state == "created" and not pod.stopping):  # perhaps without its files yet
+            await self._patiently(lambda: self.restore(order.digest))
             pod = await self._patiently(lambda: self.launcher.create(name, request))
         await self.orders.change(order, pod=name, pod_uid=pod.uid, pod_generation=generation)
         if pod.state == "created" and not pod.stopping:

@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -19,6 +19,7 @@ from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.contracts.cohorts import AdmissionQuestion
 from gdi.contracts.orders import QUESTION_TYPE, TYPE, OrderClaims, QuestionClaims
 from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpacked
+from gdi.contracts.workflow_files import digest_of
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
@@ -62,6 +63,7 @@ class Judge:
     stops: NodeStops
     used: UsedIds
     broker: NodeAgentClient
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of workflows' files: one order's pod reads them
 
     async def claims(self, token: str, run: str, kind: str, attempt: int) -> OrderClaims:
         try:
@@ -130,16 +132,33 @@ class Judge:
 
     async def files(self, digest: str) -> UnpackedWorkflow:
         """The files of that digest, checked before they are unpacked. They are kept nowhere: `keep` does that."""
+        return await self._unpacked(await self._body(digest))
+
+    async def _unpacked(self, body: bytes) -> UnpackedWorkflow:
         try:
-            return await asyncio.to_thread(unpacked, await self._body(digest))
+            return await asyncio.to_thread(unpacked, body)
         except BadPackError as error:
             raise RefusedOrder("workflow-files", f"These are no workflow's files: {error}.") from None
 
     async def keep(self, digest: str, files: UnpackedWorkflow) -> None:
         """Puts the files of a workflow that this node admitted where the launcher looks for them."""
+        async with self.writing:
+            if not await self._is_kept(digest):
+                await self._write(digest, files)
+
+    async def restore(self, digest: str) -> None:
+        """The same for a workflow that was admitted before, if its files are not there: another pod's agent kept them
+        in a folder that ended with it. ProblemError and httpx.HTTPError of the broker's; RefusedOrder.
+        """
+        async with self.writing:
+            if not await self._is_kept(digest):
+                await self._write(digest, await self._unpacked(await self._fetched(digest)))
+
+    async def _is_kept(self, digest: str) -> bool:
+        return await asyncio.to_thread(_is_whole, *self._places(digest), digest)
+
+    async def _write(self, digest: str, files: UnpackedWorkflow) -> None:
         place, pack = self._places(digest)
-        if pack.is_file() and place.is_dir():
-            return
         try:
             await asyncio.to_thread(files.write, place)
             await asyncio.to_thread(pack.write_bytes, files.packed())
@@ -164,13 +183,16 @@ class Judge:
         if pack.is_file() and has_digest(kept := await asyncio.to_thread(pack.read_bytes), digest):
             return kept
         try:
-            body = await self.broker.workflow(digest)
+            return await self._fetched(digest)
         except ProblemError as error:
             raise RefusedOrder("workflow-away", f"The broker has not the workflow's files ({error.slug}).") from None
         except httpx.HTTPError as error:
             raise RefusedOrder(
                 "workflow-away", f"The workflow's files cannot be had ({type(error).__name__})."
             ) from None
+
+    async def _fetched(self, digest: str) -> bytes:
+        body = await self.broker.workflow(digest)
         if not has_digest(body, digest):
             raise RefusedOrder("workflow-files", "The workflow's files have another digest.")
         return body
@@ -183,6 +205,14 @@ def need_same_order(claims: OrderClaims, run: str, kind: str, attempt: int, node
 
 def has_digest(body: bytes, digest: str) -> bool:
     return "sha256:" + sha256_hex(body) == digest
+
+
+def _is_whole(place: Path, pack: Path, digest: str) -> bool:
+    """Whether folder and pack are of that digest: the launcher reads the folder, and takes no other."""
+    try:
+        return has_digest(pack.read_bytes(), digest) and digest_of(place) == digest
+    except (OSError, ValueError):
+        return False
 
 
 def _tidied(folder: Path, needed: set[str]) -> int:

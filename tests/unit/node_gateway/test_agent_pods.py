@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from gdi.contracts.ids import make_pod_name
@@ -24,7 +26,9 @@ from gdi.pods.config import PodConfig
 from gdi.pods.manifest import GATE
 from node_gateway.agent import duties as agent_duties
 from node_gateway.agent.cluster_api import ClusterAccount, ClusterApi
+from node_gateway.agent.decision import RefusedOrder
 from node_gateway.agent.duties import Duties, EndRequest, OrderEnd
+from node_gateway.agent.judge import Judge
 from node_gateway.agent.pod_launcher import PodLauncher
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrder, NodeOrders
@@ -49,7 +53,24 @@ def served() -> Iterator[tuple[StandIn, str]]:
 
 
 @dataclass
+class Broker:
+    """What it answers to a question for a workflow's files, in turn; the last one for good."""
+
+    answers: list[bytes | Exception] = field(default_factory=lambda: [PACK])
+    requests: int = 0
+
+    async def workflow(self, _: str) -> bytes:
+        self.requests += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
 class World:
+    folder: Path
+    broker: Broker
     cluster: StandIn
     duties: Duties
     orders: NodeOrders
@@ -82,6 +103,7 @@ async def world(served: tuple[StandIn, str], tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(agent_duties, "POLL", 0.02)
     monkeypatch.setattr(agent_duties, "PLACE_POLL", 0.02, raising=False)
     unpacked(PACK).write(tmp_path / PACK_DIGEST.replace(":", "-"))
+    (tmp_path / PACK_DIGEST.replace(":", "-")).with_suffix(".pack").write_bytes(PACK)
     database = GatewayDatabase.open(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}")
     await database.create()
     orders = NodeOrders(database)
@@ -89,7 +111,9 @@ async def world(served: tuple[StandIn, str], tmp_path: Path, monkeypatch: pytest
     api = ClusterApi(ClusterAccount(url, None, None), "gdi-runs")
     launcher = PodLauncher(api, config, tmp_path, "node-a", tmp_path / "keys.json")
     nothing = cast(Any, None)
-    duties = Duties("node-a", "https://node-a.example.org", orders, launcher, nothing, nothing)
+    broker = Broker()
+    judge = Judge("node-a", tmp_path, *[nothing] * 7, broker=cast(Any, broker))
+    duties = Duties("node-a", "https://node-a.example.org", orders, launcher, nothing, nothing, judge.restore)
     claims = OrderClaims.model_construct(
         run=RUN,
         kind="analyse",
@@ -102,7 +126,7 @@ async def world(served: tuple[StandIn, str], tmp_path: Path, monkeypatch: pytest
         deadline=time.time() + 3600,
     )
     await orders.add(claims, 1)
-    made = World(cluster, duties, orders, launcher)
+    made = World(tmp_path, broker, cluster, duties, orders, launcher)
     await orders.change(await made.order(), state="running", parameters={"regions": 4}, approved=True)
     yield made
     await launcher.aclose()
@@ -204,6 +228,52 @@ async def test_a_pod_that_was_pinned_and_is_gone_is_replaced_under_the_next_name
     world.cluster.ends_at_once = True
     assert (await world.analyse()).state == "succeeded"
     assert world.cluster.created == [name(1), name(2)]
+
+
+def lose_files(world: World) -> None:
+    """As an agent finds its folder in a new pod."""
+    shutil.rmtree(place := world.folder / PACK_DIGEST.replace(":", "-"))
+    place.with_suffix(".pack").unlink()
+
+
+def damage_files(world: World) -> None:
+    """As an agent leaves them that is killed while it writes."""
+    (world.folder / PACK_DIGEST.replace(":", "-") / "Snakefile").unlink()
+
+
+@pytest.mark.parametrize("harm", [lose_files, damage_files], ids=["none of them", "one of them"])
+async def test_a_lost_pod_is_replaced_by_an_agent_whose_folder_has_not_the_workflow(
+    world: World, harm: Callable[[World], None]
+) -> None:
+    await killed(world, lambda: world.starts)
+    first = world.cluster.maps[name()]["data"]
+    harm(world)
+    world.broker.answers.insert(0, httpx.ConnectError("away"))
+    world.broker.answers.insert(1, ProblemError(503, "database-away", "not now"))
+    world.cluster.evict(name())
+    world.cluster.ends_at_once = True
+    assert (await world.analyse()).state == "succeeded"
+    assert world.cluster.created == [name(1), name(2)] and world.broker.requests == 3  # none for the first
+    second = world.cluster.maps[name(2)]["data"]
+    assert {k: v for k, v in second.items() if k != "run.json"} == {k: v for k, v in first.items() if k != "run.json"}
+
+
+async def test_files_of_another_digest_start_no_pod(world: World) -> None:
+    lose_files(world)
+    world.broker.answers = [PACK + b"z\0001\0z"]
+    with pytest.raises(RefusedOrder, match="another digest") as refused:
+        await world.analyse()
+    assert refused.value.reason == "workflow-files" and not world.cluster.created
+    world.broker.answers = [ProblemError(404, "workflow-unknown", "Nobody uploaded it.")]
+    with pytest.raises(ProblemError, match="uploaded"):
+        await world.analyse()
+    assert not world.cluster.created
+
+
+async def test_orders_of_one_workflow_do_not_write_its_files_under_each_other(world: World) -> None:
+    lose_files(world)
+    await asyncio.gather(*(world.duties.restore(PACK_DIGEST) for _ in range(5)))
+    assert world.broker.requests == 1
 
 
 async def test_another_pod_of_the_same_name_is_not_ours_and_is_never_stopped(world: World) -> None:
