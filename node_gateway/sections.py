@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import httpx
 
@@ -17,6 +18,7 @@ from node_gateway.resumption import resumed
 
 SEALED_SEGMENT = SEGMENT + SEALED  # bytes
 GAP = 1  # segments between two ranges that are fetched along rather than asked for anew
+MOST_RUNS = 1000  # requests to the archive for one section: beyond it the narrowest gaps are fetched along
 LEAD = 1024  # bytes: a header of one packet has 124, of eight 880
 Fetch = Callable[[int, int], Awaitable[httpx.Response | None]]  # bytes [start, end) of the body as it is stored
 
@@ -33,13 +35,10 @@ class Selection:
     @classmethod
     def of(cls, ranges: Sequence[tuple[int, int]]) -> Selection:
         """Of ranges of the decrypted file that rise and do not touch."""
-        runs: list[tuple[int, int]] = []
-        for start, end in ranges:
-            first, last = start // SEGMENT, -(-end // SEGMENT)
-            if runs and first <= runs[-1][1] + GAP:
-                runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
-            else:
-                runs.append((first, last))
+        runs = _joined([(start // SEGMENT, -(-end // SEGMENT)) for start, end in ranges], GAP)
+        if len(runs) > MOST_RUNS:
+            gaps = sorted(after - end for (_, end), (after, _) in pairwise(runs))
+            runs = _joined(runs, gaps[-MOST_RUNS])
         edits, at, before, number = [], 0, 0, 0
         for start, end in ranges:
             while start >= runs[number][1] * SEGMENT:
@@ -53,6 +52,17 @@ class Selection:
     def spans(self, size: int) -> list[tuple[int, int]]:
         """Bytes `[start, end)` of the stored body, which has `size`."""
         return [(first * SEALED_SEGMENT, min(end * SEALED_SEGMENT, size)) for first, end in self.runs]
+
+
+def _joined(runs: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    """Those with at most so many segments between them as one; they begin in rising order."""
+    found: list[tuple[int, int]] = []
+    for first, end in runs:
+        if found and first <= found[-1][1] + gap:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((first, end))
+    return found
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ async def open_broker(s: Settings) -> Broker:
     mailer = s.mailer()
     choices = NoticeChoices(store, vault, oidc, audit, mail=mailer is not None, private=s.private_webhooks)
     outbox = Outbox(store, choices, mailer, s.portal_url, private=s.private_webhooks)
+    stops.on_stop = runs.end_late
     runs.on_refused = schedules.run_refused
     runs.same_version = schedules.same_version
     runs.on_closed = schedules.run_closed

@@ -16,7 +16,7 @@ from pydantic import Field
 from gdi.contracts.urls import OWN, SdaUrl, WorkspaceUrl
 from gdi.kit.models import Frozen
 
-MAX_PLAN = 16 * 1024 * 1024  # bytes of a plan
+MAX_PLAN = 1024 * 1024  # bytes of a plan: what reads it stands still meanwhile
 _FORM = re.compile(rf"{re.escape(OWN)}/sections/([^/]{{1,200}})/([0-9]{{1,5}})/(.+)")
 
 Place = Annotated[int, Field(ge=-(2**50), le=2**50)]

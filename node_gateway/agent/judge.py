@@ -124,10 +124,11 @@ class Judge:
     async def analysed(self, claims: OrderClaims) -> None:
         """A release is of what this node itself computed for this user, by this version."""
         same = (claims.sub, claims.digest, sorted(claims.datasets))
-        for order in await self.orders.of_run(claims.run):
-            mine = (order.user, order.digest, sorted(order.datasets))
-            if order.kind == "analyse" and order.state == "succeeded" and mine == same:
-                return
+        done = [order for order in await self.orders.of_run(claims.run) if order.kind == "analyse"]
+        # The last one counts: where it failed, half of its files may lie among those of the attempt before.
+        last = max(done, key=lambda order: order.attempt, default=None)
+        if last and last.state == "succeeded" and (last.user, last.digest, sorted(last.datasets)) == same:
+            return
         raise RefusedOrder("release-unknown", "Nothing of this run was computed here.")
 
     async def files(self, digest: str) -> UnpackedWorkflow:

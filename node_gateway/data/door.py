@@ -12,6 +12,7 @@ import hmac
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from gdi.contracts.sections import Section
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.context import Gateway
@@ -33,8 +34,11 @@ def router(gateway: Gateway, secret: str) -> APIRouter:
         scheme, _, capability = request.headers.get("authorization", "").partition(" ")
         method = "HEAD" if request.headers.get("x-original-method") == "HEAD" else "GET"
         try:
+            file = sda_file(str(SdaUrl(name, path)))
+            if Section.of(file) is not None:  # nginx would fetch the whole file in its stead
+                return Response(status_code=403)
             _, download = await gateway.data.open(
-                sda_file(str(SdaUrl(name, path))),
+                file,
                 capability=capability.strip() if scheme.lower() == "bearer" else "",
                 public_key=request.headers.get("client-public-key", ""),
                 method=method,

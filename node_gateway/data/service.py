@@ -97,8 +97,7 @@ class Data:
         """What a task of the run wrote that the section is. Denied."""
         plan, content = section.plan_file(run), BytesIO()
         try:
-            await self.workspace.download(f"{plan.run}/{plan.path}", content, MAX_PLAN)
-            if content.tell() >= MAX_PLAN:
+            if await self.workspace.download(f"{plan.run}/{plan.path}", content, MAX_PLAN) > MAX_PLAN:
                 raise Denied(400, "InvalidRequest", f"{plan.path} has more than {MAX_PLAN} bytes.")
             ranges = SectionPlan.model_validate_json(content.getvalue()).ranges(section.number, size)
         except ProblemError as error:

@@ -5,10 +5,11 @@ moment on at which the row is here; what a stop is of is asked anew each time.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.committees import CommitteeStop, Stop, StoppedRun
 from gdi.kit.problem import ProblemError
@@ -18,10 +19,19 @@ from token_broker.enrolment import Committee, EnrolmentFile
 
 MOST = 1000  # open runs that one stop ends, and stops that one list shows
 
+OnStop = Callable[[AsyncConnection, CommitteeStop, Callable[[str], bool]], Awaitable[None]]
+
+
+async def _nothing_else(c: AsyncConnection, stop: CommitteeStop, covers: Callable[[str], bool]) -> None:
+    """Where no run goes on after its close."""
+
 
 class Stops:
+    """`on_stop(connection, stop, covers)` is called in the transaction that makes a stop of what a committee covers."""
+
     def __init__(self, store: BrokerDatabase, enrolment: EnrolmentFile, audit: Audit) -> None:
         self._store, self._enrolment, self._audit = store, enrolment, audit
+        self.on_stop: OnStop = _nothing_else
 
     # --- asked at each admission and each token --------------------------------------------------
 
@@ -80,6 +90,7 @@ class Stops:
             if row is None:
                 await c.execute(stops.insert().values(**values))
                 row = (await c.execute(known)).mappings().one()
+            await self.on_stop(c, request, committee.covers)
         stop = as_stop(row)
         if fresh:
             what = request.run or f"person {request.person}"

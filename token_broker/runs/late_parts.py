@@ -5,13 +5,13 @@ open as long as they do (decision 852).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gdi.contracts.committees import Departure
+from gdi.contracts.committees import CommitteeStop, Departure
 from gdi.contracts.orders import ENDED_ORDER
 from token_broker.db.store import orders, runs
 from token_broker.runs.order_rows import GOING_ON
@@ -56,6 +56,15 @@ async def ended(c: AsyncConnection) -> list[tuple[RowMapping, RowMapping]]:
     names = {row["run_id"] for row in rows}
     found = {row["id"]: row for row in (await c.execute(sa.select(runs).where(runs.c.id.in_(names)))).mappings()}
     return [(found[row["run_id"]], row) for row in rows]
+
+
+async def of_stop(c: AsyncConnection, stop: CommitteeStop, covers: Callable[[str], bool]) -> set[tuple[str, str, int]]:
+    """Run, node and attempt of what is waited for of this run or person, where the committee covers a dataset."""
+    chosen = runs.c.id == stop.run if stop.run else runs.c.owner == stop.person
+    query = sa.select(orders.c.run_id, orders.c.node, orders.c.attempt, runs.c.datasets)
+    query = query.select_from(orders.join(runs, runs.c.id == orders.c.run_id)).where(chosen, orders.c.late_until > 0)
+    found = (await c.execute(query)).all()
+    return {(run, node, attempt) for run, node, attempt, datasets in found if any(map(covers, datasets))}
 
 
 async def forget(c: AsyncConnection, run: str, node: str, attempt: int) -> list[Departure]:

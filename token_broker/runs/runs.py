@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts import needed
-from gdi.contracts.committees import Departure
+from gdi.contracts.committees import CommitteeStop, Departure
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.runs import AdmitRequest, CloseRequest, Run
 from gdi.kit.problem import ProblemError
@@ -250,6 +250,21 @@ class Runs:
         row = (await c.execute(sa.select(runs).where(runs.c.id == run).with_for_update())).mappings().one()
         await c.execute(runs.update().where(runs.c.id == run).values(released=_left(row["released"] or [], left)))
 
+    async def end_late(self, c: AsyncConnection, stop: CommitteeStop, covers: Callable[[str], bool]) -> None:
+        """Parts of what is stopped are waited for no more: their orders end, and no answer gets them. What left their
+        nodes before is told of as ever.
+        """
+        for run, node, attempt in sorted(await late_parts.of_stop(c, stop, covers)):
+            await self.add_departures(c, run, await late_parts.forget(c, run, node, attempt))
+
+    async def _may_be_late(self, row: RowMapping) -> bool:
+        """Whether the run's grant is in force, and no committee stopped it."""
+        try:
+            await self._grants.serving(row["grant_id"], row["id"])
+        except ProblemError:
+            return False
+        return True
+
     async def open_for(self, row: RowMapping, node: str) -> bool:
         """Whether the run is open, or this node is late and still works on its part."""
         if row["state"] == "open":
@@ -272,9 +287,11 @@ class Runs:
                 f"Run {run} has no attempt {request.attempt}.",
                 action="Close the attempt that is open.",
             )
+        late = request.late if request.outcome == "success" and row["state"] == "open" else None
+        late = late if late and await self._may_be_late(row) else None
         async with self._store.write() as c:
-            if request.late and request.outcome == "success" and row["state"] == "open":
-                await late_parts.keep(c, run, request.attempt, request.late)
+            if late:
+                await late_parts.keep(c, run, request.attempt, late)
             done = await c.execute(
                 runs.update()
                 .where(runs.c.id == run, runs.c.attempt == request.attempt, runs.c.state == "open")

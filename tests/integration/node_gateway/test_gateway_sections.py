@@ -111,9 +111,20 @@ def test_a_section_is_of_the_capabilitys_file_and_plan_only(world: World) -> Non
         (b'{"format":"gdi-sections/1","sections":[[[9,9],[-0,0]]]}', "is empty"),
         (b'{"format":"gdi-sections/1","sections":[[[9,19],[1,5]]]}', "do not rise"),
         (b'{"format":"gdi-sections/1","sections":[[[99999999999999,null]]]}', "is empty"),
+        (b'{"format":"gdi-sections/1","sections":[[' + b"[0,0]," * 200_000 + b"[0,1]]]}", "more than 1048576 bytes"),
         (None, "does not exist"),
     ],
-    ids=["nothing", "letters", "no such section", "no range", "empty ranges", "falling", "behind the end", "no plan"],
+    ids=[
+        "nothing",
+        "letters",
+        "no such section",
+        "no range",
+        "empty ranges",
+        "falling",
+        "behind the end",
+        "too many",
+        "no plan",
+    ],
 )
 def test_a_wrong_plan_is_refused_and_told(world: World, plan: bytes | None, why: str) -> None:
     run, _, capability = started(world, [])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from gdi.broker_client.client import BrokerClient
@@ -15,7 +16,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts import orders as o
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.local_federation.openbao import OpenBao
-from tests.support.broker_kit import refused
+from tests.support.broker_kit import DATASETS, USERS, refused
 from tests.support.node_agent import AgentWorld
 from tests.support.waiting import wait_for
 
@@ -104,6 +105,38 @@ def test_a_late_nodes_order_ends_with_the_consent(world: AgentWorld) -> None:
     alice.revoke_grant(grant.id)
     wait_for("the end of its order", lambda: status(world, run).cancelling)
     assert world.node_token("node-a", run.id).status_code in (403, 409)
+
+
+@pytest.mark.parametrize("of", ["run", "person"])
+@pytest.mark.parametrize("come", [False, True], ids=["at work", "come"])
+def test_what_a_committee_stops_is_not_late_but_over(world: AgentWorld, of: str, come: bool) -> None:
+    dac = {"name": "dac", "title": "Dac", "members": [USERS["bob"]], "datasets": [DATASETS["node-a"]]}
+    world.enrol(world.enrolment() | {"committees": [dac]})
+    token = world.sign_in("bob").access_token
+    bob = httpx.Client(base_url=world.url(), headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60)
+    wait_for("the enrolment is read", lambda: bob.get("/v1/committees").status_code == 200, 30)
+    _, _, run, taken = started(world)
+    closed(world, run, ["node-a"])
+    if come:
+        world.report(taken, "succeeded")
+        signed = Released(name="counts", kind="allele-counts", sha256="c" * 64, url="http://n", signature="s", bytes=7)
+        world.report(world.take(world.find(run, "release")), "succeeded", released=[signed])
+    asked = {"run": run.id} if of == "run" else {"person": run.user}
+    made = bob.post("/v1/committees/dac/stops", json={**asked, "reason": "Outside of the permit."})
+    assert made.status_code == 201, made.text
+    try:
+        assert not parts(world, run), "no answer gets it"
+        assert world.node_token("node-a", run.id).status_code in (403, 409)
+        if not come:
+            wait_for("the end of its order", lambda: status(world, run).cancelling)
+            wait_for("the end of the next", lambda: status(world, run, "release").state == "cancelled")
+            return
+        left = bob.get("/v1/committees/uses", params={"run": run.id}).text
+        assert "c" * 64 in left, "it had left, and the committee reads so"
+    finally:
+        if of == "person":
+            bob.delete(f"/v1/committees/stops/{made.json()['stop']['id']}")
+        world.enrol()
 
 
 def test_a_later_attempt_ends_what_is_late_in_the_one_before(world: AgentWorld) -> None:
