@@ -72,6 +72,7 @@ NO_FAKES: dict[str, tuple[int, str]] = {
     "tests/unit/kit/test_http.py": (4, OURS),
     "tests/unit/kit/test_measured.py": (1, OURS),
     "tests/unit/kit/test_socket_proxy.py": (1, OURS),
+    "tests/unit/node_gateway/test_section_bounds.py": (1, "the gateway's own door over a gateway that opens nothing"),
     "tests/unit/portal/test_airflow_answers.py": (1, WRONG),
     "tests/unit/snakemake_tes_auth/test_snakemake_parts.py": (1, WRONG),
     "tests/unit/snakemake_tes_auth/test_tes_of_all_kinds.py": (1, WRONG),
