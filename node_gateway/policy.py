@@ -74,6 +74,12 @@ class Policy(Frozen):
         max_length=1000,
         description="shell patterns of images that tasks may run (`*` matches `/` too); nothing runs without one",
     )
+    present_images: list[Annotated[str, Field(min_length=1, max_length=300)]] | None = Field(
+        default=None,
+        max_length=1000,
+        description="shell patterns of images that are at the node, where it cannot fetch any: a run that needs another"
+        " one is refused by its name before it begins; left out, all that are allowed can be had",
+    )
     max_cpu_cores: int = Field(default=8, ge=1, description="of a task")
     max_ram_gb: float = Field(default=32, gt=0, description="of a task")
     max_disk_gb: float = Field(default=200, gt=0, description="of a task")
@@ -169,6 +175,10 @@ class Policy(Frozen):
 
     def allows_image(self, image: str) -> bool:
         return any(fnmatch.fnmatchcase(image, pattern) for pattern in self.images)
+
+    def has_image(self, image: str) -> bool:
+        """Whether the image is there or can be fetched, as far as the operator said."""
+        return self.present_images is None or any(fnmatch.fnmatchcase(image, p) for p in self.present_images)
 
     def allows_workflow(self, name: str, digest: str) -> bool:
         """Whether a task or a release of this version may come in at all. In placement `node` it was judged when its

@@ -1,5 +1,5 @@
-"""`gdi workflow init | check | lock | test | approve`: what the author of a workflow needs, from the first file to a
-run on a federation of one node; and how a reviewer signs it.
+"""`gdi workflow init | check | lock | test | approve | images`: what the author of a workflow needs, from the first
+file to a run on a federation of one node; how a reviewer signs it; and how its images come to a node without internet.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gdi.cli.authoring.init import DEFAULT
 from gdi.cli.authoring.init import init as write_entry
 from gdi.cli.authoring.snakefile import lock_of, read_rules
 from gdi.cli.authoring.templates import TEMPLATES
+from gdi.cli.images import command as images_command
 from gdi.contracts import approval
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
 from gdi.contracts.workflow_files import APPROVALS, LOCK, load
@@ -160,6 +161,41 @@ def test(
         return 1
     with tempfile.TemporaryDirectory(prefix="gdi-w-") as work:
         return trial(entry, _values(values or [], entry), Path(work), console, vcf=vcf, timeout=timeout)
+
+
+@app.command()
+@_shows_bad_entries
+def images(
+    context: typer.Context,
+    name: Name,
+    catalogue: Catalogue = WORKFLOWS,
+    export: images_command.Export = None,
+    bring: images_command.Import = None,
+    source: images_command.From = None,
+    into: images_command.Into = images_command.Target.containerd,
+    registry: images_command.RegistryUrl = "",
+    credentials: images_command.Credentials = None,
+    plain_http: images_command.PlainHttp = False,
+    roots: images_command.Roots = None,
+    namespace: images_command.Namespace = "k8s.io",
+    limit_gb: images_command.Limit = 100,
+) -> int:
+    """Show which images it needs; carry them to a node without internet (--export, --import)."""
+    entry = load(_folders([name], catalogue)[0])
+    return images_command.run(
+        entry.workflow.needs.images,
+        context.obj,
+        export=export,
+        bring=bring,
+        source=source,
+        into=into,
+        registry=registry,
+        credentials=credentials,
+        plain_http=plain_http,
+        roots=roots,
+        namespace=namespace,
+        limit_gb=limit_gb,
+    )
 
 
 def write_lock(entry: CatalogueEntry) -> bool:

@@ -64,6 +64,7 @@ def decide(
     need_same_workflow(claims, files.workflow)
     by = need_approval(claims, files.workflow, policy)
     parameters = need_parameters(claims.parameters, files.workflow)
+    need_images(files.workflow, policy)
     need_served(claims.datasets, described)
     need_access(claims, passport)
     need_purpose(claims, use)
@@ -135,6 +136,19 @@ def need_parameters(given: dict[str, Any], workflow: Workflow) -> dict[str, Any]
         raise RefusedOrder("parameters", "The parameters do not fit the workflow's schema.")
     defaults = {name: schema["default"] for name, schema in workflow.parameters.items() if "default" in schema}
     return {**defaults, **known}
+
+
+def need_images(workflow: Workflow, policy: Policy) -> None:
+    """Each image that the workflow says it needs is allowed here, and is here where the node can fetch none."""
+    for image in workflow.needs.images:
+        if not policy.allows_image(image):
+            raise RefusedOrder("not-open", f"This node does not allow the workflow's image {image[:255]}.")
+        if not policy.has_image(image):
+            raise RefusedOrder(
+                "not-open",
+                f"The workflow's image {image[:255]} is missing at this node. Its operator brings it by gdi workflow"
+                f" images {workflow.name}, --export and --import.",
+            )
 
 
 def need_declared(given: dict[str, Any], workflow: Workflow) -> None:

@@ -18,6 +18,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from authlib.oidc.discovery import OpenIDProviderMetadata
 from pydantic import BaseModel, ConfigDict, Field
 
+from gdi.cli.images.layout import BlobDescriptor
 from gdi.contracts.beacon import BeaconResponse
 from gdi.contracts.gateway_api import AwaitingReview, Released
 from gdi.contracts.htsget import HtsgetTicket
@@ -189,6 +190,34 @@ HTSGET = Wire(
         Route("GET", "/htsget/{kind}/service-info", {200: htsget_info}),
         Route("GET", "/htsget/data/{id:path}", BYTES),
         *(Route(m, "/htsget/{kind}/{id:path}", {200: model(HtsgetTicket)}) for m in ("GET", "POST")),
+    ],
+)
+
+
+# --- a registry of images: OCI distribution-spec 1.1 ----------------------------------------------
+
+
+def image_manifest(value: Any) -> None:
+    """An index or a manifest (OCI image-spec 1.1): schema 2, and descriptors with type, digest and size."""
+    assert value["schemaVersion"] == 2
+    for one in value.get("manifests") or [value["config"], *value["layers"]]:
+        BlobDescriptor.model_validate(one)
+
+
+class _RegistryToken(BaseModel):
+    token: str
+
+
+_BLOBS, _MANIFEST = "/v2/{name:path}/blobs", "/v2/{name:path}/manifests/{reference}"
+REGISTRY = Wire(
+    "a registry",
+    [
+        Route("GET", "/token", {200: model(_RegistryToken)}),
+        Route("POST", _BLOBS + "/uploads/", {202: None}),
+        Route("PUT", _BLOBS + "/uploads/{id}", {201: None}),
+        *(Route(method, _BLOBS + "/{digest}", BYTES) for method in ("GET", "HEAD")),
+        Route("GET", _MANIFEST, {200: image_manifest}),
+        Route("PUT", _MANIFEST, {201: None}, image_manifest),
     ],
 )
 

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from node_gateway.agent.decision import RefusedOrder, need_purpose
+from node_gateway.agent.decision import RefusedOrder, need_images, need_purpose
 from node_gateway.agent.judge import Judge
 from node_gateway.node_orders import NodeOrders
+from node_gateway.policy import Policy
 from tests.support.disclosure_node import DIGEST, PEOPLE, disclosure_node
 
 
@@ -47,3 +48,24 @@ def test_a_run_whose_purpose_the_data_use_terms_forbid_is_refused_with_what_to_d
     assert refused.value.reason == "parameters"
     for good in ({"purpose": ["DUO:0000037"]}, {}):
         need_purpose(cast(Any, SimpleNamespace(parameters=good, datasets=["DS0", "DS1"])), terms.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ({"images": ["a:*"]}, "does not allow the workflow's image b:1"),
+        ({"images": ["*"], "present_images": ["a:*"]}, "image b:1 is missing at this node.*gdi workflow images w"),
+        ({"images": ["*"], "present_images": []}, "image a:1 is missing at this node"),
+        ({"images": ["*"], "present_images": ["a:1", "b:1"]}, ""),
+        ({"images": ["*"]}, ""),
+    ],
+    ids=["not allowed", "one missing", "none there", "all there", "fetched when needed"],
+)
+def test_a_workflow_is_refused_by_the_name_of_the_image_that_is_missing(policy: dict[str, Any], why: str) -> None:
+    workflow = cast(Any, SimpleNamespace(name="w", needs=SimpleNamespace(images=["a:1", "b:1"])))
+    if not why:
+        need_images(workflow, Policy.model_validate(policy))
+        return
+    with pytest.raises(RefusedOrder, match=why) as refused:
+        need_images(workflow, Policy.model_validate(policy))
+    assert refused.value.reason == "not-open"
