@@ -29,7 +29,8 @@ def draw(answer: Sequence[MergedVariant], file: Path, *, title: str, nodes: Sequ
     shown = "" if factor is None else f", λ = {factor:.3f}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
     names = ", ".join(nodes[:6]) + (" …" if len(nodes) > 6 else "")
-    left.set_title(f"{len(answer):,} variants at {len(nodes)} nodes ({names})", loc="left", fontsize=9.5, color=SOFT)
+    what = "genes" if answer and answer[0].site[3].startswith("<") else "variants"
+    left.set_title(f"{len(answer):,} {what} at {len(nodes)} nodes ({names})", loc="left", fontsize=9.5, color=SOFT)
     heights = [one.mlog10p for one in answer]
     step = max(1, sum(height < 2 for height in heights) // MOST)
     kept = [i for i, height in enumerate(heights) if height >= 2 or i % step == 0]

@@ -93,7 +93,7 @@ def merge(releases: Mapping[str, NodeStatistics], nodes: Iterable[str]) -> list[
     """
     wanted = sorted(set(nodes))
     of = [releases[node] for node in wanted]
-    analyses = {a.model_dump_json(exclude={"people", "cases"}) for a in (one.analysis for one in of) if a}
+    analyses = {a.question for a in (one.analysis for one in of) if a}
     if len(analyses) > 1:
         raise BadReleaseError(f"The nodes {', '.join(wanted)} analysed different things; they cannot be put together.")
     found: dict[Site, dict[int, NodeEffect]] = {}

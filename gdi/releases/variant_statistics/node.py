@@ -31,7 +31,7 @@ CASES = ("true", "1", "yes", "case")  # levels that mean yes
 @lru_cache(maxsize=16)  # asked for several times of each variant
 def digest_of(analysis: Analysis) -> str:
     """What the ledger calls an analysis, of whichever people: 16 hex digits."""
-    return hashlib.sha256(analysis.model_dump_json(exclude={"people", "cases"}).encode()).hexdigest()[:16]
+    return hashlib.sha256(analysis.question.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class VariantStatisticsNode(NodeHalf[Tested, Tested]):
         return checked
 
     def cells(self, left: Tested) -> list[Cell]:
-        numbers = (*left.row.counts, *(part for number in left.row[10:] for part in whole(number)))
+        effect = left.row.frequency, left.row.beta, left.row.se
+        numbers = (*left.row.counts, *(part for number in effect for part in whole(number)))
         return [Cell(left.key, numbers), left.allele.cell]
 
     def write(
@@ -150,7 +151,7 @@ def again(unit: Tested, same: Numbers) -> Tested | None:
         return None
     counts, parts = same[:6], same[6:]
     frequency, beta, se = (float(f"{parts[i]}e{parts[i + 1]}") for i in (0, 2, 4))
-    return replace(unit, row=StatisticsRow._make((*unit.row[:4], *counts, frequency, beta, se)))
+    return replace(unit, row=StatisticsRow(*unit.row[:4], *counts, frequency, beta, se))
 
 
 def crowded(rows: Sequence[StatisticsRow], rules: Rules) -> frozenset[StatisticsRow]:
@@ -176,6 +177,15 @@ def classes(people_: int, carriers: int, others: int) -> tuple[int, int, int]:
     return people_ - carriers, carriers + others - people_, people_ - others
 
 
+def beyond_one(row: StatisticsRow, binary: bool) -> list[int]:
+    """Carriers of a gene who do not carry its commonest rare allele, of all, and among cases and controls: what the
+    gene tells beside that allele's own count.
+    """
+    carriers = row.carriers, row.cases_carriers, row.carriers - row.cases_carriers
+    beyond = [many - one for many, one in zip(carriers, row.largest, strict=True)]
+    return beyond if binary else beyond[:1]
+
+
 def why_not(unit: Tested, rules: Rules, past: Past) -> str:
     """Why the variant stays; empty where it leaves."""
     row, floor = unit.row, rules.floor
@@ -192,7 +202,9 @@ def why_not(unit: Tested, rules: Rules, past: Past) -> str:
     if min(min(group[1:]) for group in groups) < least:
         return "small"
     if Rule.GENOTYPES not in rules.off:
-        if min(min(classes(*group)) for group in groups) < floor:
+        if unit.analysis.burden is None and min(min(classes(*group)) for group in groups) < floor:
+            return "small"
+        if unit.analysis.burden is not None and min(beyond_one(row, len(groups) > 1)) < floor:
             return "small"
         without = unit.analysis.people - row.people, unit.analysis.cases - row.cases
         if any(few(number, floor) for number in (*without, without[0] - without[1])):
