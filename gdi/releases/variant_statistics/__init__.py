@@ -15,8 +15,8 @@ class VariantStatistics(Kind):
     reasons: ClassVar = {
         "few-people": "fewer than 50 people were analysed",
         "small": "fewer than 20 people carry one of the alleles, fewer than the node's floor have one of the genotypes,"
-        " among cases or controls where there are such, so few have no call, or so few carry another rare allele of a gene"
-        " than its commonest",
+        " among cases or controls where there are such, so few have no call, or so few carry another rare"
+        " allele of a gene than its commonest",
         "overlap": "what left of the same people would tell of few",
         "duplicate-site": "the position is there twice",
         "unknown-contig": "no assembly knows a contig of that name",

@@ -1,5 +1,5 @@
-"""gene-burden over the demo's people at two nodes: the meta-analysis is that of numpy over pooled people, each node with
-its own covariates; genes of which few carry more than one known allele stay.
+"""gene-burden over the demo's people at two nodes: the meta-analysis is that of numpy over pooled people, each node
+with its own covariates; genes of which few carry more than one known allele stay.
 """
 
 from __future__ import annotations
