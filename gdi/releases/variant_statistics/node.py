@@ -151,7 +151,7 @@ def again(unit: Tested, same: Numbers) -> Tested | None:
         return None
     counts, parts = same[:6], same[6:]
     frequency, beta, se = (float(f"{parts[i]}e{parts[i + 1]}") for i in (0, 2, 4))
-    return replace(unit, row=StatisticsRow(*unit.row[:4], *counts, frequency, beta, se))
+    return replace(unit, row=StatisticsRow._make((*unit.row[:4], *counts, frequency, beta, se, unit.row.largest)))
 
 
 def crowded(rows: Sequence[StatisticsRow], rules: Rules) -> frozenset[StatisticsRow]:
