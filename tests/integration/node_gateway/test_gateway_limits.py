@@ -68,6 +68,24 @@ def test_a_task_and_a_run_are_bounded_in_bytes(world: World) -> None:
         world.policy()
 
 
+def test_a_task_of_ten_thousand_inputs_passes_where_the_policy_allows_as_many(world: World) -> None:
+    run = world.new_run()
+    inputs = [{"url": f"workspace://{run.id}/in/{i}.txt", "path": f"/gdi/work/in/{i}.txt"} for i in range(10_000)]
+    try:
+        world.policy(max_inputs=9_999)
+        assert slug(run.call("POST", TASKS, json=run.task(inputs=inputs))) == "too-many-files"
+        world.policy(max_inputs=10_000)
+        began = time.perf_counter()
+        task = run.submit(inputs=inputs)
+        made = time.perf_counter() - began
+        known = run.get(task)["inputs"]
+        print(f"10,000 inputs: created in {made:.2f} s, read in {time.perf_counter() - began - made:.2f} s")
+    finally:
+        world.policy()
+    assert [one["url"] for one in known] == [one["url"] for one in inputs]
+    assert len({one["url"] for one in world.tes.tasks[task]["inputs"]}) == 10_000
+
+
 def test_a_run_whose_tasks_fill_more_than_a_page_is_listed_and_closed(world: World) -> None:
     run = world.new_run()
     large = [{"image": "gdi-task:1", "command": ["true", *["x" * 250_000] * 4]}]
