@@ -45,7 +45,7 @@ MAY_SKIP = {
 FAILING = re.compile(r"^tests/\S+\.py\S* [.sxX]*[FE]|^(?:FAILED|ERROR) tests/")  # what pytest says while it runs
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?|skipped|deselected|no tests ran)\b.* in [\d.]+s.*?) =+$")
 # Kubernetes' tests by their worth, the pods of runs first: what comes last is what the clock leaves out. Each was seen
-# green twice on one day; the others are of `make nightly-kubernetes` (docs/status.md has their last dates).
+# green (docs/status.md has the dates); the others are of `make nightly-kubernetes`.
 IN_ORDER = ["pod_operator", "cluster", "launcher", "broker", "portal", "policies", "charts", "chart_values"]
 IN_ORDER += ["own_node_chart", "pod_operator_airflow"]
 NIGHTLY = ["analysis", "own_node", "install", "task_pods", "images", "funnel", "executor"]
