@@ -164,7 +164,7 @@ def test_a_kind_that_is_not_installed_is_refused_by_name(tmp_path: Path) -> None
     assert releases_of(tmp_path / "good") == []
     (said,) = releases_of(tmp_path / "w", kind="histogram")
     assert said.startswith("workflow.yaml, releases.0.kind: There is no kind of release named 'histogram'")
-    assert "Use one of these: allele-counts, table" in said
+    assert "Use one of these: allele-counts, moments, table" in said
 
 
 @pytest.mark.parametrize(
