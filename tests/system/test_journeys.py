@@ -264,7 +264,7 @@ def test_a_nodes_operator_from_policy_to_review(federation: Federation, page: Br
         page.sees("Sign out")
         run = starts(me, "allele-frequency")
         at = page.evaluate("location.href")
-        me.looks("waits", "waits for", node, timeout=A_RUN)
+        me.looks("waits", f"A person of {node} reviews", timeout=A_RUN)
         review = federation.layout.gateway_url(node) + "/review"
         with Browser(program("chromium"), tmp_path / "r", width=1366) as own:
             reviewer = Person(federation, own, "bob", "operator-review")
