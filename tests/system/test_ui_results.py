@@ -80,7 +80,7 @@ def test_what_the_page_offers_can_be_downloaded_and_is_what_was_kept(
     tab("downloads", "results")
     shown(page, "The answer is here")
     found: list[str] = page.evaluate(f"[...{FRAME}.querySelectorAll('a[download]')].map(a => a.href)")
-    assert len(found) == 6
+    assert len(found) == 7
     for url in found:
         answer = airflow.http.get(url).raise_for_status()
         assert (
