@@ -39,8 +39,9 @@ MINE = "my-counts"
 A_RUN = 240  # seconds until an answer is there, on a machine that does other things too
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def federation() -> Iterator[Federation]:
+    """One for each journey: what a person before did to consents, policy and ledger is not there."""
     work = Path(tempfile.mkdtemp(prefix="gdi-j-"))
     catalogue = work / "catalogue"
     shutil.copytree(PROJECT / "workflows", catalogue)
