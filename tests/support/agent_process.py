@@ -193,6 +193,7 @@ def agent_of(
     policy = {
         "placement": "node",
         "workflows": [{"name": "allele-frequency", "digest": PACK_DIGEST}],
+        "images": ["gdi-task:*"],
         "visa_issuers": [{"iss": rems, "jku": rems + "api/jwk"}],
         **more,
     }
