@@ -224,9 +224,3 @@ def test_the_same_people_in_two_datasets_end_the_run(nodes: list[Path], tmp_path
     analyse(nodes[0], tmp_path / "one.tsv")
     done = script("gather.py", tmp_path / "two.tsv", tmp_path / "one.tsv.part", tmp_path / "one.tsv.part")
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == "GDI-ERROR class=DuplicatePeople"
-
-
-def test_scripts_that_workflows_share_are_the_same() -> None:
-    for name, other in (("regress.py", "gwas"), ("bgzf.py", "gwas"), ("genotypes.py", "sample-qc"), ("vcf.py", "gwas")):
-        theirs = ROOT / "workflows" / other / "scripts" / name
-        assert (ENTRY / "scripts" / name).read_bytes() == theirs.read_bytes(), name

@@ -19,7 +19,7 @@ from gdi.contracts.sections import SectionPlan
 from gdi.local_federation import phenotypes
 from gdi.releases.variant_statistics.statistics import inflation, pool
 from tests.support import gwas_kit
-from tests.support.gwas_kit import ENTRY, Question, analyse, script
+from tests.support.gwas_kit import Question, analyse, script
 
 ROOT = Path(__file__).parents[3]
 
@@ -173,9 +173,3 @@ def test_one_person_without_a_number_costs_that_person_and_one_of_infinity_is_sa
     else:
         counts = {int(row["N"]) for row in rows(tmp_path / "out")}
         assert done.returncode == 0 and max(counts) == 314, done.stderr
-
-
-def test_scripts_that_workflows_share_are_the_same() -> None:
-    for name in ("vcf.py", "variants.py", "validate.py", "regions.py", "bgzf.py", "sections.py"):
-        other = ROOT / "workflows" / "allele-frequency" / "scripts" / name
-        assert (ENTRY / "scripts" / name).read_bytes() == other.read_bytes(), name

@@ -16,17 +16,12 @@ import pytest
 from gdi.contracts.variants import ALTERNATE, CONTIG, WITHHELD, normal, why_unnamed
 from gdi.releases.allele_counts.check import key_of
 from gdi.releases.allele_counts.table import Row
-from tests.support.allele_counts import ROOT, SCRIPTS, bcftools, script
+from tests.support.allele_counts import bcftools, script
 from tests.support.public_vcfs import COMMON, HEAD, Line, count, here, leaves, names, numbers, write  # noqa: F401
 
 
 def ok(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
-
-
-def test_the_scripts_carry_the_contract_of_variants_byte_for_byte() -> None:
-    ours = (ROOT / "gdi" / "contracts" / "variants.py").read_bytes()
-    assert (SCRIPTS / "variants.py").read_bytes() == ours, "cp gdi/contracts/variants.py to the scripts"
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,3 @@ def test_a_person_twice_and_a_bad_file_end_the_run_with_their_class(cohort: Coho
     (folder / "samples.tsv").write_text("person\tsex\nP0001\n")
     done = script("sample-qc", "measure.py", folder / "cohort.vcf.gz", folder / "samples.tsv", folder / "c.json")
     assert done.stderr.splitlines()[-1] == "GDI-ERROR class=SampleTableError line=2" and "P0001" not in done.stderr
-
-
-def test_the_file_on_genotypes_is_the_same_in_each_workflow() -> None:
-    files = sorted((ROOT / "workflows").glob("*/scripts/genotypes.py"))
-    assert {file.read_bytes() for file in files} == {(ENTRY / "scripts" / "genotypes.py").read_bytes()}
-    for name in ("vcf.py", "variants.py"):
-        of_all = {file.read_bytes() for file in (ROOT / "workflows").glob(f"*/scripts/{name}")}
-        assert len(of_all) == 1

@@ -114,9 +114,3 @@ def test_the_same_people_in_two_datasets_end_the_run(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text('{"people": ["ab"]}')
     done = script("once.py", tmp_path / "out", tmp_path / "one.json", tmp_path / "two.json")
     assert done.returncode == 1 and "class=DuplicatePeople" in done.stderr
-
-
-def test_scripts_that_workflows_share_are_the_same() -> None:
-    for name in ("vcf.py", "variants.py", "gather.py", "bgzf.py", "sections.py"):
-        other = ROOT / "workflows" / "allele-frequency" / "scripts" / name
-        assert (ENTRY / "scripts" / name).read_bytes() == other.read_bytes(), name
