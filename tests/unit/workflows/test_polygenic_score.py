@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -110,6 +111,18 @@ def test_ambiguous_variants_are_left_out_or_read_as_written(cohort: Cohort, tmp_
         ]
     strands = sum(map(ambiguous, cohort.sites))
     assert facts["keep"]["variants"] == 240 and facts["drop"]["variants"] == 240 - strands and strands > 30
+
+
+@pytest.mark.parametrize("value", ["", " ", "NA", "NaN", "NULL", "."])
+def test_however_a_file_says_that_there_is_no_value_the_group_is_unknown(
+    value: str, cohort: Cohort, tmp_path: Path
+) -> None:
+    """A category that no node declares refuses the whole release, after all the work."""
+    weights(cohort, tmp_path / "w.txt")
+    few = cohort.part(range(20))
+    node(replace(few, groups=[value, *few.groups[1:]]), tmp_path, tmp_path / "w.txt")
+    groups = json.loads((tmp_path / "s.json").read_text())["groups"]
+    assert groups == [["unknown"], *([name] for name in few.groups[1:])]
 
 
 def test_a_node_lets_no_score_of_few_variants_out(cohort: Cohort, tmp_path: Path) -> None:

@@ -12,29 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
+from no_value import NO_VALUE
+
 UNKNOWN = "unknown"
 MAX_BYTES = 1024**3
-NO_VALUE = frozenset(
-    (
-        "",
-        ".",
-        "NA",
-        "<NA>",
-        "#NA",
-        "N/A",
-        "n/a",
-        "#N/A",
-        "#N/A N/A",
-        "NaN",
-        "-NaN",
-        "nan",
-        "-nan",
-        "NULL",
-        "null",
-        "None",
-    )
-)
-"""As pandas, R and spreadsheets write that there is no value; `none` may be a category."""
 
 
 def fail(kind: str, line: int, why: str) -> NoReturn:

@@ -16,33 +16,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 from bgzf import section_lines
+from no_value import NO_VALUE
 from vcf import FIXED, Place, Record, VcfError, fail, pairs, parsed, read, records, words
 
 BLOCK = 256  # variants that are worked on at once
 STEPS, CLOSE = 30, 1e-8  # Newton's steps at most; the largest change of the last one
 LARGEST = 30.0  # an effect (log odds) beyond this is separation, not an estimate
 TRUE, FALSE = ("true", "1", "yes", "case"), ("false", "0", "no", "control")
-NO_VALUE = frozenset(
-    (
-        "",
-        ".",
-        "NA",
-        "<NA>",
-        "#NA",
-        "N/A",
-        "n/a",
-        "#N/A",
-        "#N/A N/A",
-        "NaN",
-        "-NaN",
-        "nan",
-        "-nan",
-        "NULL",
-        "null",
-        "None",
-    )
-)
-"""As pandas, R and spreadsheets write that there is no value; `none` may be a category."""
 MAX_BYTES = 1024**3
 HEADING = [
     *("CHROM", "POS", "REF", "ALT", "N", "CASES", "CARRIERS", "OTHERS", "CASES_CARRIERS", "CASES_OTHERS"),

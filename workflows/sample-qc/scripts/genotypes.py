@@ -8,6 +8,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from no_value import NO_VALUE
 from vcf import Record, VcfError, pairs
 
 MISSING, HAPLOID = -1, -2
@@ -61,7 +62,9 @@ def chromosome(chrom: str) -> str:
 
 
 def sample_table(file: Path, person: str, columns: list[str]) -> dict[str, list[str]]:
-    """By person, the values of the columns. VcfError `SampleTableError` naming the line; nothing of the content."""
+    """By person, the values of the columns, empty where there is none. VcfError `SampleTableError` naming the line;
+    nothing of the content.
+    """
 
     def wrong(line: int, why: str) -> VcfError:
         return VcfError("SampleTableError", line, why)
@@ -82,7 +85,8 @@ def sample_table(file: Path, person: str, columns: list[str]) -> dict[str, list[
                 if row and (not row[who] or row[who] in found):
                     raise wrong(rows.line_num, "the person has no id, or is there twice")
                 if row:
-                    found[row[who]] = [row[i].strip() for i in at]
+                    values = [row[i].strip() for i in at]
+                    found[row[who]] = ["" if value in NO_VALUE else value for value in values]
     except (UnicodeDecodeError, csv.Error):
         raise wrong(1, "the sample table is no UTF-8 text separated by tabs") from None
     return found
