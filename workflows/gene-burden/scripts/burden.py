@@ -16,13 +16,10 @@ import numpy as np
 from genes import Gene, Places, genes
 from genes import wrong as wrong_list
 from genotypes import HAPLOID, MISSING, alleles
-from regress import BLOCK, CLOSE, STEPS, Design, design, linear, logistic, names_of, wrong
+from regress import BLOCK, HEADING, Design, design, linear, logistic, names_of, without_genotypes, wrong
 from vcf import Record, VcfError, fail, read
 
-HEADING = [
-    *("CHROM", "POS", "REF", "ALT", "N", "CASES", "CARRIERS", "OTHERS", "CASES_CARRIERS", "CASES_OTHERS"),
-    *("AF", "BETA", "SE", "LARGEST", "CASES_LARGEST", "CONTROLS_LARGEST"),
-]
+BURDEN_HEADING = [*HEADING, "LARGEST", "CASES_LARGEST", "CONTROLS_LARGEST"]
 
 
 @dataclass
@@ -84,15 +81,7 @@ def score(g: np.ndarray, of: Design, model: str) -> tuple[np.ndarray, np.ndarray
         rest = g - (g @ q) @ q.T
         u, v = rest @ left / variance, np.einsum("ij,ij->i", rest, rest) / variance
     else:
-        start = np.zeros(c.shape[1])
-        for _ in range(STEPS):
-            mean = 1 / (1 + np.exp(-(c @ start)))
-            weight = mean * (1 - mean)
-            step = np.linalg.solve((c * weight[:, None]).T @ c + 1e-12 * np.eye(c.shape[1]), c.T @ (y - mean))
-            start = start + step
-            if np.abs(step).max() < CLOSE:
-                break
-        mean = 1 / (1 + np.exp(-(c @ start)))
+        mean = 1 / (1 + np.exp(-(c @ without_genotypes(of))))
         weight = mean * (1 - mean)
         across = (g * weight) @ c
         u = g @ (y - mean)
@@ -163,7 +152,9 @@ def main() -> None:
     about |= {name: question[name] for name in ("model", "phenotype", "covariates")}
     about["names"] = [hashlib.sha256(name.encode()).hexdigest() for name in names]  # `gather` takes them away
     with options.out.open("w") as out:
-        out.write("#" + json.dumps(about, separators=(",", ":"), sort_keys=True) + "\n" + "\t".join(HEADING) + "\n")
+        out.write(
+            "#" + json.dumps(about, separators=(",", ":"), sort_keys=True) + "\n" + "\t".join(BURDEN_HEADING) + "\n"
+        )
         out.writelines(texts(of_list, found, of, question))
 
 

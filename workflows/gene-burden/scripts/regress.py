@@ -181,21 +181,28 @@ def linear(g: np.ndarray, of: Design) -> tuple[np.ndarray, np.ndarray]:
     return beta, np.sqrt(left / spare / size)
 
 
+def without_genotypes(of: Design) -> np.ndarray:
+    """The logistic model's coefficients of the covariates alone, by Newton's method."""
+    c, y = of.covariates, of.y
+    found = np.zeros(c.shape[1])
+    for _ in range(STEPS):
+        mean = 1 / (1 + np.exp(-(c @ found)))
+        weight = mean * (1 - mean)
+        step = np.linalg.solve((c * weight[:, None]).T @ c + 1e-12 * np.eye(c.shape[1]), c.T @ (y - mean))
+        found = found + step
+        if np.abs(step).max() < CLOSE:
+            break
+    return found
+
+
 def logistic(g: np.ndarray, of: Design) -> tuple[np.ndarray, np.ndarray]:
     """The same by Newton's method for all variants at once, from the fit of the covariates alone. NaN where it does not
     converge, as with separation.
     """
     c, y = of.covariates, of.y
     m, k = g.shape[0], c.shape[1]
-    start = np.zeros(k)
-    for _ in range(STEPS):
-        mean = 1 / (1 + np.exp(-(c @ start)))
-        step = np.linalg.solve((c * (mean * (1 - mean))[:, None]).T @ c + 1e-12 * np.eye(k), c.T @ (y - mean))
-        start = start + step
-        if np.abs(step).max() < CLOSE:
-            break
     b = np.zeros((m, k + 1))
-    b[:, :k] = start
+    b[:, :k] = without_genotypes(of)
     se = np.full(m, np.nan)
     open_ = np.arange(m)
     squares = (c[:, :, None] * c[:, None, :]).reshape(len(y), k * k)
