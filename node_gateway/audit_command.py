@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from node_gateway import audit_search
-from node_gateway.context import open_database
+from node_gateway.opened_database import open_database
 from node_gateway.settings import DatabaseSettings
 
 app = typer.Typer(help="Check and search who asked for what, and what was refused.", no_args_is_help=True)

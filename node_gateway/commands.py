@@ -21,7 +21,7 @@ from gdi.kit.version import installed
 from node_gateway import audit_command, explanation, processes
 from node_gateway.audit import Audit
 from node_gateway.audit_search import AuditRefused
-from node_gateway.context import Gateway, open_database
+from node_gateway.context import Gateway
 from node_gateway.data import nginx
 from node_gateway.db.copy import copy_from
 from node_gateway.db.store import GatewayDatabase
@@ -29,6 +29,7 @@ from node_gateway.descriptors import Descriptors
 from node_gateway.epochs import command as epochs
 from node_gateway.epochs import genotypes
 from node_gateway.epochs.persons import PersonsError
+from node_gateway.opened_database import open_database
 from node_gateway.own_tasks import command as own_tasks
 from node_gateway.own_tasks.persons import PersonsWish
 from node_gateway.release import command as releases

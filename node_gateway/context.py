@@ -15,7 +15,6 @@ from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.run_token import Scope
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.jose import RemoteKeys, SigningKey
-from gdi.kit.migrations import MigrationResult
 from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import SettingsError
@@ -37,6 +36,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
 from node_gateway.node_orders import NodeOrders
+from node_gateway.opened_database import open_database
 from node_gateway.own_tasks.persons import PersonLists, own_token
 from node_gateway.own_tasks.recounts import Recounts
 from node_gateway.own_tasks.tasks import OwnTasks
@@ -45,7 +45,7 @@ from node_gateway.release.service import Releases
 from node_gateway.retention import Retention
 from node_gateway.review.service import Reviews
 from node_gateway.review.sign_in import ReviewSignIn
-from node_gateway.settings import DatabaseSettings, Settings, s3_credentials
+from node_gateway.settings import Settings, s3_credentials
 from node_gateway.stops import NodeStops
 from node_gateway.tasks.service import Tasks
 from node_gateway.tasks.store import TaskStore
@@ -245,13 +245,3 @@ def pod_issuer(settings: Settings) -> PodIssuer | None:
     if settings.launcher_issuer is None or settings.launcher_jwks_file is None:
         return None
     return PodIssuer(settings.launcher_issuer, settings.launcher_jwks_file, settings.launcher_subject)
-
-
-async def open_database(settings: DatabaseSettings) -> tuple[GatewayDatabase, MigrationResult]:
-    """The database with its schema at the newest revision, and from which one it came. Errors as `Gateway.open`."""
-    database = GatewayDatabase.open(settings.database_url, settings.database_password())
-    try:
-        return database, await database.create()
-    except BaseException:
-        await database.close()
-        raise

@@ -50,7 +50,7 @@ def _migrated_by_a_child(settings: DatabaseSettings) -> bool:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log_to_stderr(queued=False)  # a thread would not be forked
-        from node_gateway.context import open_database
+        from node_gateway.opened_database import open_database
 
         async def migrate() -> None:
             database, _ = await open_database(settings)

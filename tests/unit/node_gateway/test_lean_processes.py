@@ -22,8 +22,12 @@ def imported(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("module", "without"),
-    [("node_gateway.listeners", HEAVY), ("node_gateway.agent.command", (*HEAVY, *GATEWAYS))],
-    ids=["gateway", "agent"],
+    [
+        ("node_gateway.listeners", HEAVY),
+        ("node_gateway.agent.command", (*HEAVY, *GATEWAYS)),
+        ("node_gateway.opened_database", (*HEAVY, *GATEWAYS, "node_gateway.context")),
+    ],
+    ids=["gateway", "agent", "migration"],
 )
 def test_what_an_idle_node_does_not_need_is_not_imported(module: str, without: tuple[str, ...]) -> None:
     found = imported(f"import node_gateway.main, {module}")
