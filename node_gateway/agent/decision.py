@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdi.contracts import approval, data_use
+from gdi.contracts.descriptor import Descriptor
 from gdi.contracts.ids import is_dataset_id
 from gdi.contracts.orders import OrderReason, QuestionClaims
 from gdi.contracts.packed_workflow import UnpackedWorkflow
@@ -52,11 +53,10 @@ def decide(
     files: UnpackedWorkflow,
     passport: Passport,
     policy: Policy,
-    described: Callable[[str], bool],
-    use: Callable[[str], Sequence[str]] = lambda dataset: (),
+    described: Callable[[str], Descriptor | None],
 ) -> Admitted:
     """RefusedOrder where one rule says no. `files` are those of `claims.digest` (checked by who fetched them);
-    `described`: whether the node serves a dataset; `use`: the dataset's terms.
+    `described`: a dataset as its file says, None where the node serves none such.
     """
     need_placement(policy)
     need_welcome(claims.sub, passport, policy)
@@ -67,7 +67,7 @@ def decide(
     need_images(files.workflow, policy)
     need_served(claims.datasets, described)
     need_access(claims, passport)
-    need_purpose(claims, use)
+    need_purpose(claims, lambda dataset: found.use if (found := described(dataset)) else ())
     return Admitted(parameters, approved=by != "*", by=by)
 
 
@@ -156,12 +156,12 @@ def need_declared(given: dict[str, Any], workflow: Workflow) -> None:
         raise RefusedOrder("parameters", f"The workflow declares no parameter {strange[0][:60]!r}.")
 
 
-def need_served(datasets: Sequence[str], described: Callable[[str], bool]) -> None:
+def need_served(datasets: Sequence[str], described: Callable[[str], Descriptor | None]) -> None:
     """At least one dataset, and each is one that this node serves."""
     if not datasets:
         raise RefusedOrder("dataset-unknown", "The order names no dataset.")
     for dataset in datasets:
-        if not is_dataset_id(dataset) or not described(dataset):
+        if not is_dataset_id(dataset) or described(dataset) is None:
             raise RefusedOrder("dataset-unknown", f"This node does not serve {dataset[:128]}.")
 
 

@@ -8,7 +8,6 @@ import asyncio
 import re
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,16 +93,9 @@ class Judge:
         passport = await self.visas.passport({"ga4gh_passport_v1": claims.visas}, claims.sub)
         if (why := await self.stops.reason(run, passport.people)) is not None:
             raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
-        datasets = self.policy.datasets
-
-        def use(dataset: str) -> Sequence[str]:
-            return found.use if (found := datasets.of(dataset)) is not None else ()
-
-        admitted = await asyncio.to_thread(
-            decide, claims, files, passport, policy, lambda dataset: datasets.of(dataset) is not None, use
-        )
+        admitted = await asyncio.to_thread(decide, claims, files, passport, policy, self.policy.datasets.of)
         await self._open(claims)
-        return admitted, VisaProofs(_ends(passport, claims.datasets), _lines(passport, claims.datasets))
+        return admitted, _proofs(passport, claims.datasets)
 
     async def _open(self, claims: QuestionClaims) -> None:
         """The same decision as at the gateway's own door (`epochs.admission`), before anything runs."""
@@ -234,19 +226,14 @@ def _unsigned(error: Exception) -> RefusedOrder:
     return RefusedOrder("bad-order", f"It is not signed by the broker for this node: {short(error)}")
 
 
-def _ends(passport: Passport, datasets: list[str]) -> float:
-    found = [passport.access(dataset) for dataset in datasets]
-    return min(visa.ends_at for visa in found if isinstance(visa, Visa))
-
-
-def _lines(passport: Passport, datasets: list[str]) -> dict[str, str]:
-    found = {dataset: passport.access(dataset) for dataset in datasets}
-    return {
+def _proofs(passport: Passport, datasets: list[str]) -> VisaProofs:
+    found = {dataset: visa for dataset in datasets if isinstance(visa := passport.access(dataset), Visa)}
+    lines = {
         dataset: f"{dataset}: {visa.source} ({visa.by or visa.iss}), until {date(visa.ends_at)}"
         + (f", of {visa.sub}" if visa.link else "")
         for dataset, visa in found.items()
-        if isinstance(visa, Visa)
     }
+    return VisaProofs(min(visa.ends_at for visa in found.values()), lines)
 
 
 def short(error: Exception) -> str:

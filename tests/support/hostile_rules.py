@@ -20,7 +20,7 @@ from gdi.visas.issuer import VisaIssuer
 from gdi.visas.visas import Passport, Visa, Visas
 from node_gateway import workflow_policy
 from node_gateway.agent import decision, judge
-from node_gateway.agent.judge import Judge
+from node_gateway.agent.judge import Judge, VisaProofs
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import Policy
 from node_gateway.workflow_policy import Approver, ReviewersKey
@@ -221,13 +221,13 @@ def _texts(patch: Patch) -> None:
 def _served(patch: Patch) -> None:
     patch.setattr(decision, "need_served", nothing)
     patch.setattr(Judge, "_open", nothing_async)  # asks for the descriptor once more
-    patch.setattr(judge, "_ends", lambda *_: float("inf"))  # of no dataset
+    patch.setattr(judge, "_proofs", lambda *_: VisaProofs(float("inf"), {}))  # of no dataset
 
 
 @rule("a visa")
 def _visa(patch: Patch) -> None:
     patch.setattr(decision, "need_access", nothing)
-    patch.setattr(judge, "_ends", lambda *_: float("inf"))
+    patch.setattr(judge, "_proofs", lambda *_: VisaProofs(float("inf"), {}))
 
 
 def access_without(name: str, found: Callable[[Passport, str], Visa | None]) -> None:
