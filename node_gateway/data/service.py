@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from io import BytesIO
 
 import httpx
 from pydantic import ValidationError
@@ -95,11 +94,12 @@ class Data:
 
     async def _ranges(self, run: str, section: Section, size: int) -> list[tuple[int, int]]:
         """What a task of the run wrote that the section is. Denied."""
-        plan, content = section.plan_file(run), BytesIO()
+        plan = section.plan_file(run)
         try:
-            if await self.workspace.download(f"{plan.run}/{plan.path}", content, MAX_PLAN) > MAX_PLAN:
+            content = await self.workspace.content(f"{plan.run}/{plan.path}", MAX_PLAN)
+            if content is None:
                 raise Denied(400, "InvalidRequest", f"{plan.path} has more than {MAX_PLAN} bytes.")
-            ranges = SectionPlan.model_validate_json(content.getvalue()).ranges(section.number, size)
+            ranges = SectionPlan.model_validate_json(content).ranges(section.number, size)
         except ProblemError as error:
             kind: DenialClass = "NotFound" if error.problem.status == 404 else "Unavailable"
             raise Denied(STATUS[kind], kind, f"{plan.path}: {error.problem.detail}") from None

@@ -177,7 +177,7 @@ class PersonLists:
 
     async def _result(self, dataset: str) -> PersonsResult:
         try:
-            data = await self.tasks.result(_path(dataset), MAX_RESULT)
+            data = await self.tasks.workspace.content(_path(dataset), MAX_RESULT)
             if data is None:
                 raise PersonsError(f"the list is larger than {MAX_RESULT} bytes")
             return PersonsResult.model_validate_json(data)

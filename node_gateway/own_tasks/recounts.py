@@ -93,7 +93,7 @@ class Recounts:
         if state not in FINAL:
             return Recount(f"The node counts {len(sites)} sites again (task {task}: {state}). Look again later.")
         try:
-            data = await self.tasks.result(path_of(case), MAX_RESULT) if state == "COMPLETE" else None
+            data = await self.tasks.workspace.content(path_of(case), MAX_RESULT) if state == "COMPLETE" else None
             if data is None:
                 return Recount(f"The recount failed: task {task} ended as {state}.")
             result = RecountResult.model_validate_json(data)

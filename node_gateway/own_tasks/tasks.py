@@ -4,7 +4,6 @@ the capability and the audit of any task, and no tag by which a run would list i
 
 from __future__ import annotations
 
-import io
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,14 +95,6 @@ class OwnTasks:
             return None
         task = await self.tes.get(known.tes_id, "MINIMAL")
         return known.tes_id, state_of(task) if task is not None else "UNKNOWN"
-
-    async def result(self, path: str, most: int) -> bytes | None:
-        """What a task wrote at this path of the workspace bucket; None where it is larger than `most` bytes.
-        ProblemError 404.
-        """
-        file = io.BytesIO()
-        size = await self.workspace.download(path, file, most)
-        return file.getvalue() if size <= most else None
 
     def _task(self, own: OwnTask, image: str, secret: str) -> Task:
         policy = self.policy.current()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,11 @@ class Bucket:
 
         answer = await self._run(start, self._patience.call)
         return await self._run(read, None)
+
+    async def content(self, key: str, limit: int) -> bytes | None:
+        """A small object whole; None where it has more than `limit` bytes. ProblemError 404."""
+        into = io.BytesIO()
+        return into.getvalue() if await self.download(key, into, limit) <= limit else None
 
     async def upload(self, key: str, source: IO[bytes], content_type: str) -> None:
         def call() -> None:
