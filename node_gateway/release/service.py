@@ -28,7 +28,7 @@ from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.locations import check_path
 from node_gateway.metrics import Metrics
-from node_gateway.policy import Policy, PolicyFile
+from node_gateway.policy import PolicyFile
 from node_gateway.release import budget, ledger, ledger_files, question
 from node_gateway.release.public import not_beside, refusal, retracted, rounded, without_row
 from node_gateway.release.verdict import ReleaseCheck
@@ -57,16 +57,12 @@ class Releases:
         """(200, the release) or (202, awaiting review). ProblemError: 403 not allowed here, 404 no such file, 422
         `release-refused`.
         """
-        policy = self.policy.current()
         kind = self._allowed(request, caller)
         async with self.database.read() as connection:
             await question.admit(self.policy, connection, question.of_request(request, caller))
         async with self.locks.alone("releases"):
             with tempfile.TemporaryDirectory(prefix="gdi-release-") as folder:
-                digest = await self._fetch(request.path, kind, caller, policy, Path(folder) / "source")
-                for number, level in enumerate(sorted(request.levels)):
-                    file = Path(folder) / f"level-{number}"
-                    await self._fetch(request.levels[level], kind, caller, policy, file)
+                digest = await self._fetch(request.path, kind, caller, Path(folder) / "source")
                 known = await self._known(caller.run, request.name, digest)
                 if known is None:
                     known = await self._publish(request, kind, caller, digest, Path(folder))
@@ -93,9 +89,9 @@ class Releases:
             check_path(path, str(WorkspaceUrl(caller.run, path)))
         return kind
 
-    async def _fetch(self, path: str, kind: Kind, caller: Caller, policy: Policy, into: Path) -> str:
+    async def _fetch(self, path: str, kind: Kind, caller: Caller, into: Path) -> str:
         """The file's SHA-256 (hex), its content in `into`."""
-        most, rules = kind.parquet, policy.releases
+        most, rules = kind.parquet, self.policy.current().releases
         limit = max(rules.max_bytes, rules.max_parquet_bytes) if most else rules.max_bytes
         with into.open("w+b") as file:
             size = await self.workspace.download(f"{caller.run}/{path}", file, limit)
@@ -118,6 +114,8 @@ class Releases:
         newest = await self._newest()
         async with self.database.read() as connection:
             this = await question.read(self.policy, connection, request, caller)
+        for number, level in enumerate(sorted(this.levels)):  # no others than the split has
+            await self._fetch(request.levels[level], kind, caller, folder / f"level-{number}")
         names, past = this.names, this.past
         check = ReleaseCheck(kind, this, caller.run, folder, self.database, self.area)
         try:
