@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import httpx
 
@@ -19,6 +19,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy, acall_again
 
 MAX_CACHED_RUNS = 10_000
+T = TypeVar("T")
 ENROLMENT_FRESH = 120.0  # seconds
 
 
@@ -27,16 +28,36 @@ def assertion(key: SigningKey, node: str, issuer: str) -> str:
     return key.sign({"iss": node, "sub": node, "aud": issuer}, lifetime=60)
 
 
+class _Fresh(Generic[T]):
+    """By run, what the broker said within `seconds`; of at most `MAX_CACHED_RUNS`, the last ones."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._found: OrderedDict[str, tuple[T, float]] = OrderedDict()
+
+    def get(self, run: str) -> T | None:
+        value, since = self._found.get(run, (None, float("-inf")))
+        return value if time.monotonic() - since <= self._seconds else None
+
+    def keep(self, run: str, value: T, since: float) -> None:
+        """`since`: of the monotonic clock."""
+        self.drop(run)
+        self._found[run] = value, since
+        while len(self._found) > MAX_CACHED_RUNS:
+            self._found.popitem(last=False)
+
+    def drop(self, run: str) -> None:
+        self._found.pop(run, None)
+
+
 class BrokerConnection:
     """`wait` seconds are given to a broker that restarts before a call is answered with 503."""
 
     def __init__(self, client: AsyncBrokerClient, node: str, *, fresh_for: float, wait: float) -> None:
         self._client = client
         self._node = node
-        self._fresh_for = fresh_for
         self.wait = wait
-        self._runs: OrderedDict[str, tuple[Run, float]] = OrderedDict()
-        self._tes_tokens: OrderedDict[str, tuple[Token, float]] = OrderedDict()
+        self._runs, self._tes_tokens = _Fresh[Run](fresh_for), _Fresh[Token](fresh_for)
         self._asking: dict[str, asyncio.Lock] = {}
         self._enrolment, self._enrolment_until = ("", ""), float("-inf")
 
@@ -96,17 +117,15 @@ class BrokerConnection:
         return "ok"
 
     def forget(self, run: str) -> None:
-        self._runs.pop(run, None)
-        self._tes_tokens.pop(run, None)
+        self._runs.drop(run)
+        self._tes_tokens.drop(run)
 
     def _cached(self, run: str, attempt: int) -> Run | None:
         found = self._runs.get(run)
-        if found is None or time.monotonic() - found[1] > self._fresh_for or found[0].attempt < attempt:
-            return None
-        return found[0]
+        return found if found is not None and found.attempt >= attempt else None
 
     async def _ask(self, run: str) -> Run:
-        self._runs.pop(run, None)
+        self._runs.drop(run)
         try:
             answer = await self._client.get_run(run)
         except ProblemError as error:
@@ -125,21 +144,16 @@ class BrokerConnection:
                 403, "unknown-run", f"Run {run} has no part at node {self._node}.", action="Check the run's plan."
             )
         if answer.state == "open":
-            self._runs[run] = (answer, time.monotonic())
-            while len(self._runs) > MAX_CACHED_RUNS:
-                self._runs.popitem(last=False)
+            self._runs.keep(run, answer, time.monotonic())
         return answer
 
     async def tes_token(self, run: str, *, min_ttl: float = 5) -> str:
         """The user's access token for the TES, one that came within `fresh_for` seconds; else as `node_token`."""
-        token, since = self._tes_tokens.get(run, (None, 0.0))
-        if token is None or time.monotonic() - since > self._fresh_for or token.expires_at - time.time() < min_ttl:
+        token = self._tes_tokens.get(run)
+        if token is None or token.expires_at - time.time() < min_ttl:
             since = time.monotonic()
             token = await self._node_token(run, "tes", min_ttl)
-            self._tes_tokens[run] = token, since
-            self._tes_tokens.move_to_end(run)
-            while len(self._tes_tokens) > MAX_CACHED_RUNS:
-                self._tes_tokens.popitem(last=False)
+            self._tes_tokens.keep(run, token, since)
         return token.token
 
     async def node_token(self, run: str, audience: Literal["sda", "tes"], *, min_ttl: float = 5) -> str:
