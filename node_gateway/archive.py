@@ -151,13 +151,12 @@ class SdaClient:
             await download.close()
             raise
         if not part:
-            return Lead(start[:before], b"", size, "", before, "", {}, download.answer, joined(start[before:], chunks))
+            return Lead(start[:before], b"", size, "", before, "", download.answer, joined(start[before:], chunks))
         await download.close()
         path = download.answer.url.raw_path.decode("ascii").removeprefix(self._below)
         first = start[before : before + SEALED_SEGMENT]
         first = first if len(first) in (SEALED_SEGMENT, size) else b""
-        condition = {"If-Range": etag} if etag.startswith('"') else {}
-        return Lead(start[:before], first, size, path, before, etag, condition, download.answer)
+        return Lead(start[:before], first, size, path, before, etag, download.answer)
 
     def _again(self, download: Download, fresh: Fresh) -> Again | None:
         """How the rest of a download is had; None where nothing tells its place."""

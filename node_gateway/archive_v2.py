@@ -67,7 +67,7 @@ class SdaV2Client(SdaClient):
             await download.close()
         if listed.size <= 0 or not header or len(header) != header_length(header):
             raise SdaRefusal("Truncated", f"The header of {file} did not come whole.")
-        return Lead(header, b"", sealed(listed.size), f"{path}/content", 0, "", {}, download.answer)
+        return Lead(header, b"", sealed(listed.size), f"{path}/content", 0, "", download.answer)
 
     def _again(self, download: Download, fresh: Fresh) -> Again | None:
         """By the segments' own endpoint, whose bytes are the same for every reader."""

@@ -77,9 +77,13 @@ class Lead:
     path: str
     before: int
     etag: str
-    condition: dict[str, str]
     answer: httpx.Response
     others: AsyncIterator[bytes] | None = None  # the whole stored body, where the archive gave more than was asked for
+
+    @property
+    def condition(self) -> dict[str, str]:
+        """Headers by which the others are of the same version."""
+        return {"If-Range": self.etag} if self.etag.startswith('"') else {}
 
 
 def header_with(header: bytes, edits: Sequence[int], reader: bytes) -> bytes | None:
