@@ -15,10 +15,10 @@ from gdi.contracts.orders import ENDED_ORDER, OrderRequest
 from gdi.kit.problem import ProblemError
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
+from gdi_operators.orders import LONGEST
 from gdi_operators.retry import short
 
 log = logging.getLogger(__name__)
-CLOSE_WITHIN = 59 * 86400.0  # seconds after the attempt was opened
 POLL = 0.5
 
 
@@ -54,7 +54,7 @@ def _closed_meanwhile(hook: TokenBrokerHook, run: m.Run) -> bool:
 
 def order_close(hook: TokenBrokerHook, run: m.Run, node: str, patience: float) -> None:
     """An order of the node's own agent; it is waited for, but one that is away hears it when it is back."""
-    deadline = run.opened_at + CLOSE_WITHIN
+    deadline = run.opened_at + LONGEST.total_seconds()
     try:
         status = hook.put_order(run.id, node, "close", OrderRequest(attempt=run.attempt, deadline=deadline))
         end = time.monotonic() + patience

@@ -11,22 +11,21 @@ from typing import Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from gdi.contracts import approval, needed
 from gdi.contracts import broker_api as m
+from gdi.contracts import needed
 from gdi.contracts.gateway_api import ReleaseRequest
-from gdi.contracts.orders import ENDED_ORDER, OrderKind, OrderRequest, OrderStatus
+from gdi.contracts.orders import ENDED_ORDER, OrderKind, OrderStatus
 from gdi.contracts.packed_workflow import packed
 from gdi.contracts.workflow import CatalogueEntry
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.runs import Context, read_conf, run_id_of
-from gdi_operators.settings import settings
+from gdi_operators.orders import LONGEST, order_request
+from gdi_operators.runs import Context, run_id_of
 from gdi_operators.triggers.node_order import NodeOrderTrigger
 from gdi_operators.triggers.snakemake import why
 
 NODE = "node"  # PlanItem.placement
-MAX_ORDER = timedelta(days=59)  # the broker takes 60
 SLACK = 300.0  # seconds after an order's deadline until the broker says that it is expired
 
 
@@ -53,14 +52,8 @@ class OrderSteps(RunOperator):
         entry = self._entry(run)
         if kind == "analyse":
             hook.put_workflow(run.digest, packed(entry.folder))
-        request = OrderRequest(
-            attempt=run.attempt,
-            deadline=run.opened_at + min(lasting, MAX_ORDER).total_seconds(),
-            version=entry.workflow.version,
-            parameters=read_conf(context["dag_run"].conf, entry).parameters,
-            releases=list(releases),
-            approvals=approval.read(settings().need("workflows") / self.workflow),
-        )
+        deadline = run.opened_at + min(lasting, LONGEST).total_seconds()
+        request = order_request(context, run, entry, deadline=deadline, releases=releases)
         return hook.put_order(run.id, self._node, kind, request)
 
     @staticmethod

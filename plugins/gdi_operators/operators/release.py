@@ -21,6 +21,7 @@ from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.operators.node_order import NODE, OrderSteps
+from gdi_operators.orders import release_requests
 from gdi_operators.runs import Context, item_of, open_run, run_id_of
 from gdi_operators.triggers.release import ReleaseTrigger
 
@@ -65,8 +66,7 @@ class ReleaseOperator(OrderSteps):
         """The node's agent publishes and pushes all that the workflow declares; this task waits for its own."""
         if run.failing is not None:
             self.stop_for(hook, run, "release")
-        declared = self._entry(run).workflow.releases
-        wanted = [ReleaseRequest(name=r.name, path=r.path, kind=r.kind, review=r.review) for r in declared]
+        wanted = release_requests(self._entry(run))
         status = self.put_order(hook, context, run, "release", lasting=self.review_timeout, releases=wanted)
         if status.state in ENDED_ORDER:
             return self.judge_order(run, status, "")
