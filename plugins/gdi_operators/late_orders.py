@@ -20,16 +20,16 @@ REVIEW = timedelta(days=14)  # beyond the analysis' deadline: a person may have 
 
 def leave(hook: TokenBrokerHook, context: Context, run: m.Run) -> list[str]:
     """The nodes that are late: each has, or now gets, an order to release what it computes."""
-    found = []
+    found = dict[str, None]()  # at a second try an analysis and its release may both go on
     for status in hook.progress(run.id).orders:
         if status.kind not in ("analyse", "release") or status.state in ENDED_ORDER or status.cancelling:
             continue
         if status.kind == "analyse":
             _order_release(hook, context, run, status)
-        found.append(status.node)
+        found[status.node] = None
     for node in found:
         log.warning("%s is late. It goes on, and its part makes the next version of the answer.", node)
-    return found
+    return list(found)
 
 
 def _order_release(hook: TokenBrokerHook, context: Context, run: m.Run, analysis: OrderStatus) -> None:

@@ -177,7 +177,9 @@ def test_a_late_node_finds_the_order_to_release_and_no_other_node_does(broker: F
     ((node, kind, request),) = broker.put
     assert (node, kind, [r.name for r in request.releases]) == ("node-b", "release", [NAME])
     assert request.deadline > run.opened_at + 7200 and request.deadline <= run.opened_at + 59 * 86_400
-    assert late_orders.leave(hook, context, run) and broker.put[0] == broker.put[1], "again, it is the same order"
+    broker.orders.append(status(run, "node-b", "release", "waiting"))
+    assert late_orders.leave(hook, context, run) == ["node-b", "node-d"], "each once, also at a second try"
+    assert broker.put[0] == broker.put[1], "again, it is the same order"
 
 
 def test_a_broker_that_knows_no_late_parts_holds_up_no_schedule() -> None:
