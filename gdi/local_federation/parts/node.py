@@ -20,7 +20,7 @@ from pydantic_core import to_jsonable_python
 from gdi.contracts.ids import dataset_name
 from gdi.kit.secret_files import Secrets, write_private
 from gdi.kit.tls import authorities
-from gdi.local_federation.approvals import approved
+from gdi.local_federation.approvals import approve, approved
 from gdi.local_federation.layout import Layout
 from gdi.local_federation.parts import core, s3
 from gdi.local_federation.phenotypes import BINS, LEVELS
@@ -100,10 +100,9 @@ def policy(layout: Layout, node: str, workflows: Path | None = None) -> Path:
     }
     file = policy_file(layout, node)
     if file.exists():  # what was written since stays; the catalogue's versions of now are approved
-        kept = yaml.safe_load(file.read_text())
-        new = [entry for entry in document["workflows"] if entry not in kept["workflows"]]
-        document = {**kept, "workflows": [*kept["workflows"], *new]}
-    file.write_text(yaml.safe_dump(document, sort_keys=False))
+        approve(file, document["workflows"])
+    else:
+        file.write_text(yaml.safe_dump(document, sort_keys=False))
     for dataset in layout.datasets(node):
         described = file.parent / "datasets" / f"{dataset_name(dataset)}.yaml"
         described.parent.mkdir(exist_ok=True)
