@@ -42,6 +42,13 @@ def analyses_without(dag: Any, ti: Any, names: Iterable[str], node: str) -> list
     return found
 
 
+def without_releases(dag: Any, names: Iterable[str]) -> list[str]:
+    """The tasks `names` but those that release, whatever an author calls them."""
+    from gdi_operators.operators.release import ReleaseOperator
+
+    return [name for name in names if not issubclass(_kind(dag, name), ReleaseOperator)]
+
+
 def _kind(dag: Any, name: str) -> type:
     """The operator's class; of a mapped task, that of its parts."""
     task = dag.get_task(name)

@@ -90,9 +90,10 @@ class CloseRunOperator(RunOperator):
             return "cancelled", ""  # while a teardown still runs, only a person has set this
         if run.failing is not None or others & BAD:
             return ("cancelled" if run.failing is None and self._stopped(hook, run, others) else "failed"), ""
-        unmade = markings.unmade(self.dag, ti, before, states) if before else []
-        if needed.read(run.needed) != "all":  # a node that is late, or failed, releases nothing, and the run goes on
-            unmade = [one for one in unmade if not one.startswith("release[")]
+        steps = before  # a node that is late, or failed, releases nothing, and the run goes on
+        if needed.read(run.needed) != "all":
+            steps = markings.without_releases(self.dag, before)
+        unmade = markings.unmade(self.dag, ti, steps, states) if steps else []
         if unmade:
             return "cancelled", (
                 f"It ended before it was done: somebody marked the run, or {', '.join(unmade[:5])}, by hand, and"

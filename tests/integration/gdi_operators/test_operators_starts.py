@@ -11,6 +11,7 @@ import yaml
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
+from gdi.contracts import needed
 from gdi.runner.sandbox import why_not
 from gdi_operators.operators import (
     AdmitRunOperator,
@@ -133,6 +134,23 @@ def test_a_run_whose_steps_all_made_something_is_a_success(world: World, dag: DA
     admit(world, mode="ok")
     close: Any = dag.get_task("close")
     assert close.execute(world.context(states=DONE, results=MADE))["outcome"] == "success"
+
+
+@pytest.mark.parametrize("name", ["release", "publish"])
+def test_a_node_that_is_not_needed_releases_nothing_and_the_run_is_a_success(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    admit(world, mode="ok")
+    with DAG("probe"):
+        release = ReleaseOperator.partial(task_id=name, workflow="probe").expand(item=[ITEM], release=["counts"])
+        close = CloseRunOperator(task_id="close", workflow="probe")
+        release >> GatherOperator(task_id="gather", workflow="probe", releases=[]) >> close
+    results = {(name, 0): {}, ("gather", -1): {}}
+    context = world.context(
+        states={f"{name}_0": "success", f"{name}_1": "skipped", "gather": "success"}, results=results
+    )
+    monkeypatch.setattr(needed, "read", lambda _: needed.AtLeast(at_least=1))
+    assert close.execute(context)["outcome"] == "success"
 
 
 @pytest.mark.parametrize(
