@@ -14,7 +14,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry
 from gdi.kit.version import installed
 from gdi.releases import columns
-from gdi_operators.results.folder import release_file
+from gdi_operators.results.folder import Summary, release_file
 from gdi_operators.results.whole_file import write
 from gdi_operators.runs import Context, parameters_for_pod, read_conf
 
@@ -56,3 +56,10 @@ def origin(context: Context, entry: CatalogueEntry, run: m.Run) -> dict[str, Any
         "opened_at": run.opened_at,
         "gathered_at": time.time(),
     }
+
+
+def origin_of(answer: Summary) -> dict[str, Any]:
+    """The same, as it stands with an answer that is there already; gathered now."""
+    fields = {"title", "version", "images", "software", "parameters", "release_titles"}
+    fields |= {"dag_id", "dag_run_id", "started_by", "opened_at"}
+    return {**answer.model_dump(mode="json", include=fields), "gathered_at": time.time()}

@@ -12,16 +12,14 @@ from gdi.contracts.orders import LatePart
 from gdi.kit.problem import ProblemError
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.closing import order_close
-from gdi_operators.gather import making
+from gdi_operators.gather import keep, making
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.results import store
-from gdi_operators.results.folder import TITLES, Summary, read_summary
+from gdi_operators.results.folder import TITLES, read_summary
 from gdi_operators.retry import short
 from gdi_operators.runs import Context
 from gdi_operators.settings import settings
-
-ORIGIN = ("title", "version", "images", "software", "parameters", "release_titles", "dag_id", "dag_run_id")
 
 
 class AddLatePartsOperator(RunOperator):
@@ -79,11 +77,6 @@ class AddLatePartsOperator(RunOperator):
         ]
         late = {part.release.node for part in parts}
         old = [release.model_dump(mode="json") for release in before.releases if release.node not in late]
-        result = making.answer_of(hook, run, entry, folder, [*old, *fresh], _origin(before))
+        result = making.answer_of(hook, run, entry, folder, [*old, *fresh], keep.origin_of(before))
         self.log.info("Run %s: version %d has %s too.", run.id, result["version"], ", ".join(sorted(late)))
         return int(result["version"])
-
-
-def _origin(before: Summary) -> dict[str, Any]:
-    kept = before.model_dump(mode="json", include={*ORIGIN, "started_by", "opened_at"})
-    return {**kept, "gathered_at": time.time()}
