@@ -17,6 +17,7 @@ from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.orders import LONGEST
 from gdi_operators.retry import short
+from gdi_operators.runs import NODE
 
 log = logging.getLogger(__name__)
 POLL = 0.5
@@ -33,7 +34,7 @@ def untold(hook: TokenBrokerHook, run: m.Run, *, patience: float, late: Collecti
     for item in run.plan:
         if item.node in late:  # it goes on
             continue
-        if item.placement == "node":
+        if item.placement == NODE:
             order_close(hook, run, item.node, patience)
             continue
         try:

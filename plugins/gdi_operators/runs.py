@@ -24,6 +24,7 @@ from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.launchers import wrong_wish
 from gdi_operators.retry import is_away, short
 
+NODE = "node"  # PlanItem.placement
 USED_TICKET = "used"  # what listeners/used_tickets.py leaves in conf
 Context = Mapping[
     str, Any

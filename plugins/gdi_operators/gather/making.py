@@ -27,10 +27,9 @@ from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.results import store
 from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, Summary, release_file
 from gdi_operators.results.whole_file import write
-from gdi_operators.runs import item_of
+from gdi_operators.runs import NODE, item_of
 from gdi_operators.settings import settings
 
-NODE = "node"  # PlanItem.placement
 log = logging.getLogger(__name__)
 
 

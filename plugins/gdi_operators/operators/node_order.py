@@ -25,7 +25,6 @@ from gdi_operators.runs import Context, run_id_of
 from gdi_operators.triggers.node_order import NodeOrderTrigger
 from gdi_operators.triggers.snakemake import why
 
-NODE = "node"  # PlanItem.placement
 SLACK = 300.0  # seconds after an order's deadline until the broker says that it is expired
 
 

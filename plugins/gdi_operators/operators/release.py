@@ -20,9 +20,9 @@ from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
-from gdi_operators.operators.node_order import NODE, OrderSteps
+from gdi_operators.operators.node_order import OrderSteps
 from gdi_operators.orders import release_requests
-from gdi_operators.runs import Context, item_of, open_run, run_id_of
+from gdi_operators.runs import NODE, Context, item_of, open_run, run_id_of
 from gdi_operators.triggers.release import ReleaseTrigger
 
 

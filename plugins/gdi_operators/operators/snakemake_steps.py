@@ -19,10 +19,10 @@ from gdi.pods.generations import MAX_GENERATIONS, TOO_MANY
 from gdi.pods.model import STOP_GRACE, LauncherError, PodStatus
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
-from gdi_operators.operators.node_order import NODE, OrderSteps
+from gdi_operators.operators.node_order import OrderSteps
 from gdi_operators.pods import PodOrder, Pods
 from gdi_operators.retry import is_away, short
-from gdi_operators.runs import Context, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
+from gdi_operators.runs import NODE, Context, first_try, item_of, open_run, parameters_for_pod, read_conf, run_id_of
 from gdi_operators.triggers.snakemake import why
 
 
