@@ -19,7 +19,7 @@ from gdi.releases import signature
 from gdi.releases.allele_counts.table import RELEASED
 from gdi.releases.registry import kind_of
 from gdi_operators import admitted_workflow
-from gdi_operators.gather import keep, merge
+from gdi_operators.gather import keep, making, merge
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
@@ -127,16 +127,6 @@ def gathered(
         conf={"datasets": run.datasets, "ticket": "used"},
         triggering_user_name="portal",
     )
-    summary = {
-        "run": run.id,
-        "attempt": run.attempt,
-        "workflow": run.workflow,
-        "digest": run.digest,
-        "user": run.user,
-        "datasets": run.datasets,
-        "nodes": {i.node: {"datasets": i.datasets, "public_key": i.public_key} for i in run.plan},
-        "releases": released,
-        **keep.origin({"dag_run": dag_run}, entry, run),
-    }
+    summary = making.summary_of(run, released) | keep.origin({"dag_run": dag_run}, entry, run)
     (folder / "releases.json").write_text(json.dumps(summary))
     return folder

@@ -92,7 +92,7 @@ class Wire:
             if status >= 400:
                 self._problem(status, kind, body)
             else:
-                assert status in found.answers or (status == 304 or 300 <= status < 400), "a status that it never gives"
+                assert status in found.answers or 300 <= status < 400, "a status that it never gives"
                 if (asks := found.request) is not None and request:
                     asks(json.loads(request))
                 if (tells := found.answers.get(status)) is not None and method != "HEAD":

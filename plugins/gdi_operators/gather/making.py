@@ -70,7 +70,7 @@ def answer_of(
             result |= _merged(declared.kind, kept, result["nodes"], folder, title, without)
     progress = hook.progress(run.id) if missing else None
     admitted_workflow.keep(entry, run)
-    summary = _summary(run, released) | origin
+    summary = summary_of(run, released) | origin
     summary |= {"answer_version": version, "earlier": [one.model_dump() for one in earlier]}
     summary["missing"] = versions.reasons(run, progress, sorted(missing))
     result |= {"version": version, "missing": summary["missing"]}
@@ -142,7 +142,8 @@ def _merged(
     return {"answer": str(answer), "plot": str(folder / PLOT), noun: size.rows, "withheld": size.withheld}
 
 
-def _summary(run: m.Run, released: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def summary_of(run: m.Run, released: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of `releases.json`, what the run and its releases are."""
     return {
         "run": run.id,
         "attempt": run.attempt,

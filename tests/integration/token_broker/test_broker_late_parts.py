@@ -4,7 +4,6 @@ the consent ends. Others' orders end with the run.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,8 +72,10 @@ def test_of_a_run_that_failed_no_part_is_late(world: AgentWorld) -> None:
 
 def test_a_late_node_goes_on_and_its_part_is_told_once_it_has_come(world: AgentWorld) -> None:
     _, _, run, taken = started(world)
+    _, _, other, _ = started(world)
     closed(world, run, ["node-a"])
-    time.sleep(2.5)  # several sweeps
+    closed(world, other, None)
+    wait_for("a sweep", lambda: status(world, other).cancelling)
     assert not status(world, run).cancelling and not status(world, run, "release").cancelling
     assert world.node_token("node-a", run.id).status_code == 200
     with world.gateway("node-a") as gateway:

@@ -83,9 +83,11 @@ class World:
         return found
 
     slow_broker: float = 0  # seconds for which it hears nothing
+    looks: int = 0  # how often an analysis said that it is alive
 
     async def analyse(self) -> OrderEnd:
         async def alive(now: bool = False) -> None:
+            self.looks += 1
             await asyncio.sleep(self.slow_broker)
 
         return await self.duties.analyse(await self.order(), self.wish, alive)
@@ -302,7 +304,7 @@ async def test_no_more_analyses_are_at_work_than_the_operator_lets(world: World)
     world.duties.max_runs = 1
     world.duties.at_work.add((RUN, "analyse", 7))
     waiting = asyncio.create_task(world.analyse())
-    await asyncio.sleep(0.2)
+    await soon(lambda: world.looks > 5)
     assert not world.cluster.created and not waiting.done()
     world.duties.at_work.clear()
     assert (await asyncio.wait_for(waiting, 10)).state == "succeeded"

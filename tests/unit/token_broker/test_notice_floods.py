@@ -64,7 +64,7 @@ async def test_a_name_server_that_is_late_holds_no_lookup_of_the_brokers(
 ) -> None:
     monkeypatch.setattr(webhook, "SECONDS", 120)
     asked = [asyncio.create_task(check_url(SLOW, private=False)) for _ in range(100)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # each of them has begun
     async with asyncio.timeout(60):  # it is not behind those, none of which ends before the next line
         await asyncio.get_running_loop().getaddrinfo("localhost", 80)
     late_names.set()

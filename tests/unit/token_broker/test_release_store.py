@@ -44,7 +44,7 @@ async def put(store: ReleaseStore, node: str, body: AsyncIterator[bytes], sha256
 async def test_a_node_that_never_ends_its_chunks_keeps_no_other_waiting(tmp_path: Path) -> None:
     store = ReleaseStore(FolderStore(tmp_path), MOST)
     slow = [asyncio.create_task(put(store, "node-b", never(), f"{i:064x}")) for i in range(40)]
-    await asyncio.sleep(0.05)
+    await until(lambda: any(users == len(slow) for _, users in store._locks.values()))  # all of them, for its place
     try:
         assert (await asyncio.wait_for(put(store, "node-a", whole()), 5)).complete
     finally:
