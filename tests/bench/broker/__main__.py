@@ -24,6 +24,7 @@ import psutil
 from gdi.contracts import broker_api as m
 from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.broker.beacons import beacons
+from tests.bench.figures import exit_code, figure
 from tests.support.broker_kit import PORTS, SNAKEMAKE, wait_for
 from tests.support.postgres_kit import PostgresWorld, running_postgres
 from tests.support.refresh_kills import end_access_token, killed_between_answer_and_write, refreshes
@@ -72,11 +73,6 @@ def crowd(replicas: int = REPLICAS, access: int = 600, older: Path | None = None
                 yield world
             finally:
                 world.stop()
-
-
-def figure(text: str, good: bool = True) -> bool:
-    print(f"{'ok   ' if good else 'SHORT'} {text}", flush=True)
-    return good
 
 
 async def one(session: aiohttp.ClientSession, call: Call) -> int:
@@ -228,4 +224,4 @@ PARTS: dict[str, Callable[[], bool]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(0 if all([PARTS[name]() for name in sys.argv[1:] or PARTS]) else 1)
+    sys.exit(exit_code(PARTS, sys.argv[1:]))

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from gdi.contracts.beacon import VariantQuestion
 from gdi.kit.jose import SigningKey
+from tests.bench.figures import figure
 from tests.support.gateway_world import Server
 from tests.support.wire import bind
 from tests.support.wires import BEACON
@@ -90,5 +91,4 @@ def beacons() -> bool:
     text = (
         f"a question over {NODES} Beacons, one dead ({missing} named): {share:.2f} times the slowest living ({TARGET})"
     )
-    print(f"{'ok   ' if good else 'SHORT'} {text}", flush=True)
-    return good
+    return figure(text, good)

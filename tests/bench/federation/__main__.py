@@ -24,6 +24,7 @@ from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.contracts.nodes import Heartbeat, PreflightReply, PreflightRequest
 from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.federation import nodes as many
+from tests.bench.figures import exit_code, figure
 from tests.support.agent_process import NodeStandIn, agent_of
 from tests.support.broker_kit import PORTS
 from tests.support.node_agent import PACK, PACK_DIGEST, AgentWorld
@@ -64,11 +65,6 @@ def world_of(kind: Callable[..., W], **env: str) -> Iterator[W]:
                 yield world
             finally:
                 world.stop()
-
-
-def figure(text: str, good: bool) -> bool:
-    print(f"{'ok   ' if good else 'SHORT'} {text}", flush=True)
-    return good
 
 
 def kills() -> bool:
@@ -266,4 +262,4 @@ PARTS: dict[str, Callable[[], bool]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(0 if all([PARTS[name]() for name in sys.argv[1:] or PARTS]) else 1)
+    sys.exit(exit_code(PARTS, sys.argv[1:]))

@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.figures import exit_code, figure
 from tests.bench.gateway.kills import kills
 from tests.bench.gateway.load import ordered
 from tests.bench.gateway.region import region
-from tests.bench.gateway.rig import figure, key_header, paced_world, settled, spread, stand_in_tes, started, used
+from tests.bench.gateway.rig import key_header, paced_world, settled, spread, stand_in_tes, started, used
 from tests.support.nginx_kit import Nginx
 
 GB = float(os.environ.get("GDI_BENCH_GB", "1"))
@@ -125,4 +126,4 @@ PARTS: dict[str, Callable[[], bool]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(0 if all([PARTS[name]() for name in sys.argv[1:] or PARTS]) else 1)
+    sys.exit(exit_code(PARTS, sys.argv[1:]))

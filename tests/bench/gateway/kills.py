@@ -12,7 +12,8 @@ from collections import Counter
 import httpx
 
 from gdi.contracts.tes import FINAL
-from tests.bench.gateway.rig import figure, world_of
+from tests.bench.figures import figure
+from tests.bench.gateway.rig import world_of
 from tests.support import gateway_releases as releases
 from tests.support.gateway_world import Run, World
 

@@ -9,7 +9,8 @@ import struct
 import zlib
 from urllib.parse import urlsplit
 
-from tests.bench.gateway.rig import figure, world_of
+from tests.bench.figures import figure
+from tests.bench.gateway.rig import world_of
 from tests.support.gateway_world import KEY
 from tests.support.htsget_server import EOF, slices
 

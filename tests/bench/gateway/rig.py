@@ -28,11 +28,6 @@ GIGABIT = 125_000_000  # bytes a second
 ROOT = Path(__file__).parents[3]
 
 
-def figure(text: str, good: bool = True) -> bool:
-    print(f"{'ok   ' if good else 'SHORT'} {text}", flush=True)
-    return good
-
-
 def spread(times: Sequence[float]) -> str:
     """p50 and p99 of seconds, in milliseconds."""
     cuts = statistics.quantiles(times, n=100)
