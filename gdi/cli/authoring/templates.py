@@ -150,13 +150,23 @@ GATHER = {
     "table": GATHER_PEOPLE,
     "variant-statistics": GATHER_EFFECTS,
 }
-COLUMN_PARAMETER = """
-  column:
+PARAMETER = """
+  <<name>>:
     type: string
-    title: Column
-    description: A column of the sample table, whose categories the nodes' descriptors declare.
+    title: <<title>>
+    description: <<description>>
     pattern: "^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
-    default: sex"""
+    default: <<default>>"""
+
+
+def _parameter(name: str, title: str, description: str, default: str) -> str:
+    """A parameter that names a column of the sample table."""
+    return _filled(PARAMETER, {"name": name, "title": title, "description": description, "default": default})
+
+
+COLUMN = _parameter(
+    "column", "Column", "A column of the sample table, whose categories the nodes' descriptors declare.", "sex"
+)
 TEMPLATES = {
     "allele-counts": Template(
         release="sites",
@@ -176,7 +186,7 @@ TEMPLATES = {
         script=COUNT_PEOPLE,
         merge="sums by category, with all margins; where a node withholds a cell, an interval (`PEOPLE_MIN`,\n"
         "`PEOPLE_MAX`). Columns and categories are those of the nodes' descriptors; a histogram has their bins.",
-        parameters=COLUMN_PARAMETER,
+        parameters=COLUMN,
         arguments=" {params.column:q}",
     ),
     "moments": Template(
@@ -189,13 +199,10 @@ TEMPLATES = {
         merge="people add up; mean and variance of all follow from each node's n, mean and variance. Groups of fewer\n"
         "than 20 people stay, and those in which few people have most of the number. Three digits leave; a node that\n"
         "withholds a group is not in its mean (`NODES`, `REASON`).",
-        parameters=f"""{COLUMN_PARAMETER}
-  number:
-    type: string
-    title: Number
-    description: A number of the sample table, whose bounds the nodes' descriptors declare.
-    pattern: "^[A-Za-z_][A-Za-z0-9_.-]{{0,63}}$"
-    default: ldl""",
+        parameters=COLUMN
+        + _parameter(
+            "number", "Number", "A number of the sample table, whose bounds the nodes' descriptors declare.", "ldl"
+        ),
         arguments=" {params.column:q} {params.number:q}",
         others=', "group": {"type": "array"}, "people": {"type": "array"}',
     ),
@@ -210,13 +217,9 @@ TEMPLATES = {
         script=COUNT_EFFECTS,
         merge="meta-analysis of effects and standard errors (fixed effects by inverse variance, Cochran's Q, random\n"
         "effects); REF and ALT written the other way round are flipped.",
-        parameters="""
-  number:
-    type: string
-    title: Phenotype
-    description: A number of the sample table, which the nodes' descriptors declare.
-    pattern: "^[A-Za-z_][A-Za-z0-9_.-]{0,63}$"
-    default: ldl""",
+        parameters=_parameter(
+            "number", "Phenotype", "A number of the sample table, which the nodes' descriptors declare.", "ldl"
+        ),
         arguments=" {params.number:q}",
     ),
 }
