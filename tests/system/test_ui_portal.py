@@ -15,13 +15,13 @@ from gdi.contracts.committees import Departure
 from gdi.contracts.progress import NodeProgress
 from gdi.contracts.run_endings import Standing
 from gdi.local_federation.aai.running import RunningAai, running_aai
-from tests.support.axe import axe_script, serious
+from tests.support.axe import axe_script
 from tests.support.browser import Browser
+from tests.support.browser_person import BrowserPerson
 from tests.support.debian import program
 from tests.support.portal_server import PortalServer
 from tests.support.portal_world import ALICE, BOB, DATASETS, made_use
 from tests.support.processes import free_port
-from tests.support.ui_world import PICTURES
 
 pytestmark = pytest.mark.system
 
@@ -34,50 +34,17 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PortalSer
         yield server, aai
 
 
-class Reader:
-    """A person before the browser: looks at each page in every way that counts."""
-
-    def __init__(self, page: Browser, axe: str, who: str = "portal") -> None:
-        self.page, self.axe, self.who, self.seen = page, axe, who, 0
-
-    def look(self, name: str, *texts: str) -> None:
-        """The texts are there; nothing is wider than the window; axe is content; a picture is kept."""
-        for text in texts:
-            self.page.sees(text)
-        self.seen += 1
-        for width, dark in ((1366, False), (420, False), (1366, True)):
-            self.page.resize(width)
-            self.page.dark(dark)
-            wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert wide <= 0, f"{name}: {wide} pixels wider than {width}"
-            found = serious(self.page, self.axe) if width == 1366 else []
-            assert found == [], (name, "dark" if dark else "light", found)
-            way = "dark" if dark else str(width)
-            self.page.picture(
-                PICTURES / f"{self.who}-{self.seen:02}-{name}-{way}.png", height=1100 if width == 1366 else 1500
-            )
-        self.page.resize(1366)
-        self.page.dark(False)
-
-    def click(self, selector: str) -> None:
-        self.page.wait(f"document.querySelector({selector!r})", selector)
-        self.page.evaluate(f"document.querySelector({selector!r}).click()")
-
-
 def test_from_nothing_to_an_answer_and_again(portal: tuple[PortalServer, RunningAai], tmp_path: Path) -> None:
     server, aai = portal
     world = server.world
     one, two = DATASETS.values()
     world.broker.entitled[ALICE] = set()
     with Browser(program("chromium"), tmp_path / "b", width=1366) as page:
-        me = Reader(page, axe_script(tmp_path))
+        me = BrowserPerson(page, "alice", aai.secrets.read("user-alice"), "portal", axe_script(tmp_path))
         page.open(server.url + "/datasets")
         me.look("welcome", "where the data lies", "You are not signed in")
         me.click("main a.button")
-        page.wait("document.querySelector('input[name=password]')", "the login form of LS AAI")
-        for name, value in (("username", "alice"), ("password", aai.secrets.read("user-alice"))):
-            page.evaluate(f"document.querySelector('input[name={name}]').value = {value!r}")
-        me.click("form button")
+        me.sign_in()
         me.look("no-access", "You have no visa for it.", "Ask.")
         assert page.evaluate("location.pathname") == "/datasets", "back where the person wanted to be"
 
@@ -165,14 +132,11 @@ def test_a_member_of_the_committee_looks_up_a_use_stops_a_person_and_takes_the_r
         ],
     )
     with Browser(program("chromium"), tmp_path / "b", width=1366) as page:
-        me = Reader(page, axe_script(tmp_path), "committee")
+        me = BrowserPerson(page, "bob", aai.secrets.read("user-bob"), "committee", axe_script(tmp_path))
         page.open(server.url + "/committee")
         page.sees("You are not signed in")
         me.click("main a.button")
-        page.wait("document.querySelector('input[name=password]')", "the login form of LS AAI")
-        for name, value in (("username", "bob"), ("password", aai.secrets.read("user-bob"))):
-            page.evaluate(f"document.querySelector('input[name={name}]').value = {value!r}")
-        me.click("form button")
+        me.sign_in()
         me.look("uses", "counts: 1,234", "mallory@lifescience-ri.eu", "expired", "Nothing and nobody is stopped.")
         kinds = "Promise.all([...document.querySelectorAll('.actions a')].map(a => fetch(a.href).then(r => r.blob())))"
         sizes = page.evaluate(f"{kinds}.then(found => found.map(b => [b.type.split(';')[0], b.size > 500]))")
