@@ -18,7 +18,7 @@ def unmade(dag: Any, ti: Any, names: Iterable[str], states: Mapping[str, str]) -
     `states`: by task id, with `_INDEX` where it is mapped, as the task SDK gives them. A success without a result was
     marked. One that was skipped was to come when the run was marked, unless an author's own task may have skipped it.
     """
-    kinds = {name: _kind(dag, name) for name in names}
+    kinds = {name: operator_class(dag, name) for name in names}
     ours = [name for name, kind in kinds.items() if issubclass(kind, RunOperator)]
     skips = all(issubclass(kind, RunOperator | EmptyOperator) for kind in kinds.values())
     found = []
@@ -35,21 +35,14 @@ def analyses_without(dag: Any, ti: Any, names: Iterable[str], node: str) -> list
     from gdi_operators.operators.snakemake_steps import SnakemakeSteps
 
     found = []
-    for name in sorted(n for n in names if issubclass(_kind(dag, n), SnakemakeSteps)):
+    for name in sorted(n for n in names if issubclass(operator_class(dag, n), SnakemakeSteps)):
         results = ti.xcom_pull(task_ids=[name])
         if not any(isinstance(r, dict) and r.get("node") == node for r in results or []):
             found.append(name)
     return found
 
 
-def without_releases(dag: Any, names: Iterable[str]) -> list[str]:
-    """The tasks `names` but those that release, whatever an author calls them."""
-    from gdi_operators.operators.release import ReleaseOperator
-
-    return [name for name in names if not issubclass(_kind(dag, name), ReleaseOperator)]
-
-
-def _kind(dag: Any, name: str) -> type:
+def operator_class(dag: Any, name: str) -> type:
     """The operator's class; of a mapped task, that of its parts."""
     task = dag.get_task(name)
     kind: type = getattr(task, "operator_class", None) or type(task)

@@ -14,6 +14,7 @@ from gdi_operators import late_orders, markings
 from gdi_operators.closing import untold
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
+from gdi_operators.operators.release import ReleaseOperator
 from gdi_operators.runs import Context, run_id_of
 
 BAD = {"failed", "upstream_failed"}
@@ -92,7 +93,7 @@ class CloseRunOperator(RunOperator):
             return ("cancelled" if run.failing is None and self._stopped(hook, run, others) else "failed"), ""
         steps = before  # a node that is late, or failed, releases nothing, and the run goes on
         if needed.read(run.needed) != "all":
-            steps = markings.without_releases(self.dag, before)
+            steps = [n for n in before if not issubclass(markings.operator_class(self.dag, n), ReleaseOperator)]
         unmade = markings.unmade(self.dag, ti, steps, states) if steps else []
         if unmade:
             return "cancelled", (
