@@ -192,7 +192,12 @@ def test_a_large_release_is_parquet_that_the_node_takes(tmp_path: Path) -> None:
         )
     )
     assert script("gather.py", tmp_path / "text", part).returncode == 0
-    assert script("gather.py", tmp_path / "columns", part, "--text-rows", "2").returncode == 0
+    for name, more in (("columns", ()), ("pieces", ("--piece-lines", "2"))):
+        assert script("gather.py", tmp_path / name, part, "--text-rows", "2", *more).returncode == 0
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "columns").read_bytes()
+    assert script("gather.py", tmp_path / "sorted", part, "--piece-lines", "2").returncode == 0
+    text, by_key = (json.loads((tmp_path / name).read_text()) for name in ("text", "sorted"))
+    assert by_key == text | {"sites": [text["sites"][n] for n in (2, 0, 1)]}
     (tmp_path / "kept").mkdir()
     check, rules = AlleleCountsColumns(), Rules(5, 10)
     verdict = check.judge(tmp_path / "columns", tmp_path / "kept", rules, PastColumns(), None)

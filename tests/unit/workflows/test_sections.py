@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from gdi.local_federation.federation import COHORT
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "workflows" / "allele-frequency" / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
-NAMES = ("sections", "bgzf", "vcf", "variants", "count", "gather")
+NAMES = ("sections", "bgzf", "vcf", "variants", "count", "pieces", "gather")
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,19 @@ def counted(scripts: Any, file: Path, index: bytes, count: int, folder: Path, sa
     return parts
 
 
+def gather(scripts: Any, parts: list[Path]) -> dict[str, Any]:
+    """The release of these counts."""
+    pieces, skipped = scripts.gather.read(parts, 10**6), Counter[str]()
+    sites = list(scripts.gather.gathered(pieces.all(), pieces.people, (), skipped))
+    return {"sites": sites, "skipped": skipped}
+
+
 def whole(scripts: Any, file: Path, folder: Path) -> dict[str, Any]:
     (folder / "W").mkdir(exist_ok=True)
     with (folder / "W" / "0.jsonl").open("w") as out:
         for record in scripts.vcf.records(file):
             scripts.count.write(out, record)
-    found: dict[str, Any] = scripts.gather.gather([folder / "W" / "0.jsonl"])
-    return found
+    return gather(scripts, [folder / "W" / "0.jsonl"])
 
 
 @pytest.mark.parametrize("csi", [False, True], ids=["tbi", "csi"])
@@ -84,7 +91,7 @@ def whole(scripts: Any, file: Path, folder: Path) -> dict[str, Any]:
 def test_the_sections_of_a_real_file_give_its_release(scripts: Any, count: int, csi: bool, tmp_path: Path) -> None:
     file = Path(shutil.copy(COHORT, tmp_path / "c.vcf.gz"))
     parts = counted(scripts, file, indexed(file, csi=csi), count, tmp_path, 629)
-    assert scripts.gather.gather(parts) == whole(scripts, file, tmp_path)
+    assert gather(scripts, parts) == whole(scripts, file, tmp_path)
 
 
 def lines_of(sites: int, people: int = 3) -> list[str]:
@@ -104,7 +111,7 @@ def test_blocks_of_any_size_and_more_sections_than_records(
 ) -> None:
     file = bgzipped("".join(lines_of(40)), tmp_path / "c.vcf.gz", flush_every=every)
     parts = counted(scripts, file, indexed(file), count, tmp_path, 3)
-    assert scripts.gather.gather(parts) == whole(scripts, file, tmp_path)
+    assert gather(scripts, parts) == whole(scripts, file, tmp_path)
 
 
 @pytest.mark.parametrize("place", [4, 5, 23, 43])
@@ -120,7 +127,7 @@ def test_a_fault_is_told_with_the_files_own_line(
         scripts, file, index if len(file.read_bytes()) == len(good.read_bytes()) else indexed(file), 7, tmp_path, 3
     )
     with pytest.raises(SystemExit):
-        scripts.gather.gather(parts)
+        gather(scripts, parts)
     assert capsys.readouterr().err.splitlines()[-1] == f"GDI-ERROR class=VcfFormatError line={place + 1}"
 
 
@@ -131,7 +138,7 @@ def test_an_index_of_another_file_ends_the_run(
     file = bgzipped("".join(lines_of(40)), tmp_path / "c.vcf.gz", flush_every=3)
     for count in (2, 5, 20):
         with pytest.raises(SystemExit):
-            scripts.gather.gather(counted(scripts, file, indexed(other), count, tmp_path, 3))
+            gather(scripts, counted(scripts, file, indexed(other), count, tmp_path, 3))
         assert "GDI-ERROR class=" in capsys.readouterr().err
 
 
@@ -147,7 +154,7 @@ def test_any_places_of_blocks_give_all_records_or_a_fault(scripts: Any, tmp_path
             places = scripts.sections.plan(made, 2)
             scripts.sections.plan, kept = lambda *_, found=places: found, scripts.sections.plan
             try:
-                found = scripts.gather.gather(counted(scripts, file, indexed(file), 2, tmp_path, 3))
+                found = gather(scripts, counted(scripts, file, indexed(file), 2, tmp_path, 3))
             except SystemExit:
                 outcomes.append(False)
                 continue
@@ -166,13 +173,13 @@ def test_a_cut_file_is_told_by_its_last_section(
     index = indexed(file)
     file.write_bytes(file.read_bytes()[:-missing])
     with pytest.raises(SystemExit):
-        scripts.gather.gather(counted(scripts, file, index, 3, tmp_path, 3))
+        gather(scripts, counted(scripts, file, index, 3, tmp_path, 3))
     assert "GDI-ERROR class=TruncatedFile" in capsys.readouterr().err
 
 
 def test_a_file_without_records_has_one_section(scripts: Any, tmp_path: Path) -> None:
     file = bgzipped("".join(lines_of(0)), tmp_path / "c.vcf.gz")
-    assert scripts.gather.gather(counted(scripts, file, indexed(file), 3, tmp_path, 3))["sites"] == []
+    assert gather(scripts, counted(scripts, file, indexed(file), 3, tmp_path, 3))["sites"] == []
 
 
 @pytest.mark.parametrize("data", [b"", b"TBI\1", b"CSI\1\0\0", b"x" * 100, b"TBI\1" + b"\xff" * 40])
