@@ -1,6 +1,6 @@
 """`make nightly-beacon FOLDER=… PYTHON=…`: a GDI mini-node (a checkout of GenomicDataInfrastructure/gdi-mini-node)
-loads the files of `gdi beacon-files` unchanged, and its `/g_variants` answers our numbers for each variant of the
-demo's cohort.
+loads the files of `gdi beacon-files` unchanged, its `/g_variants` answers our numbers for each variant of the demo's
+cohort, and its FAIR Data Point's words of our dataset reach `GET /v1/datasets` (token_broker/catalogues).
 
 PYTHON is the interpreter of an environment with the mini-node's dependencies. Ends with 1 where an answer differs.
 """
@@ -8,6 +8,7 @@ PYTHON is the interpreter of an environment with the mini-node's dependencies. E
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import shutil
 import socket
@@ -22,13 +23,16 @@ from typing import Any
 
 import httpx
 import polars as pl
+import yaml
 
+from gdi.contracts.access import DatasetDescription
 from gdi.contracts.descriptor import Descriptor
 from gdi.releases.allele_counts import beacon_files
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import Rules, Scope
 from gdi.releases.registry import kind_of
 from tests.support.disclosure_node import PEOPLE, document, rows_of
+from token_broker.catalogues.harvest import Harvest, Harvester
 
 DATASET, SITES, PATIENCE = "EGAD-PUBLIC-1", 381, 120
 DECISION = {"by": "Data access committee", "date": "2026-11-01"}
@@ -48,7 +52,7 @@ def answer(people: Sequence[int], folder: Path, name: str) -> Path:
 
 @contextmanager
 def mini_node(checkout: Path, python: str, home: Path) -> Iterator[str]:
-    """The mini-node as its checkout has it, beside `home/data`. Its aggregated Beacon's address."""
+    """The mini-node as its checkout has it, beside `home/data`. Its address."""
     for name in ("mini_node", "config"):
         shutil.copytree(checkout / name, home / name)
     shutil.copy(checkout / "pyproject.toml", home)
@@ -70,7 +74,7 @@ def mini_node(checkout: Path, python: str, home: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"the mini-node does not list our dataset:\n{shown[:2000]}")
             time.sleep(0.3)
-        yield f"{address}/beacon/aggregated/v2"
+        yield address
     finally:
         process.terminate()
         process.wait(30)
@@ -100,6 +104,33 @@ def populations(http: httpx.Client, beacon: str, pos: int, ref: str, alt: str) -
     }
 
 
+def catalogue(url: str, described: Path) -> list[str]:
+    """What the broker's reader of catalogues makes of the mini-node's FAIR Data Point, beside its metadata.yaml."""
+
+    async def reading() -> Harvest:
+        harvester = Harvester()
+        found = await harvester.read(url, [DATASET])
+        await harvester.aclose()
+        return found
+
+    found, written = asyncio.run(reading()), yaml.safe_load(described.read_text())
+    records = {record.pop("id"): DatasetDescription(**record, source=url, read_at=0) for record in found.records}
+    words = records.get(DATASET)
+    if words is None or found.problems or len(records) != 1:
+        return [f"the FAIR Data Point has {sorted(records)}; {found.problems}"]
+    print(f"the FAIR Data Point says: {words.model_dump_json(exclude_defaults=True)}")
+    pairs = {
+        "title": (words.title, written["title"]),
+        "description": (words.description, " ".join(written["description"].split())),
+        "publisher": (words.publisher, written["data_provider_name"]),
+        "records": (words.records, written["record_count"]),
+        "individuals": (words.individuals, written.get("individual_count")),
+        "access rights": (words.access_rights, "RESTRICTED"),
+        "link": (words.link, f"{url}/dataset/{DATASET}"),
+    }
+    return [f"{name}: {mine} instead of {theirs}" for name, (mine, theirs) in pairs.items() if mine != theirs]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path)
@@ -115,7 +146,8 @@ def main() -> int:
             answers, Descriptor.model_validate(described), home / "data", "Institute", "genome-of-europe"
         )
         tables = {name: pl.read_csv(file, separator="\t", infer_schema_length=None) for name, file in answers.items()}
-        with mini_node(options.checkout, options.python, home) as beacon, httpx.Client(timeout=30) as http:
+        with mini_node(options.checkout, options.python, home) as address, httpx.Client(timeout=30) as http:
+            beacon = f"{address}/beacon/aggregated/v2"
             for one in tables["GB"].iter_rows(named=True):
                 told = populations(http, beacon, one["POS"] - 1, one["REF"], one["ALT"])
                 for name, table in tables.items():
@@ -136,6 +168,7 @@ def main() -> int:
                 compared += 1
                 if populations(http, beacon, one["POS"] - 1, one["ALT"], one["REF"]):
                     wrong.append(f"{one['POS']}: the other allele is answered")
+            wrong += catalogue(f"{address}/fairdp", home / "data" / DATASET / "metadata.yaml")
     print(f"{rows} rows written; {compared} variants asked, {numbers} counts compared, {len(wrong)} wrong")
     print("\n".join(wrong[:20]))
     return 1 if wrong or numbers != rows else 0

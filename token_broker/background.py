@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from gdi.kit.problem import ProblemError
 from gdi.kit.used_ids import UsedIds
+from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.grants.grants import Grants
 from token_broker.grants.schedules import Schedules
 from token_broker.grants.tickets import Tickets
@@ -46,9 +47,10 @@ class Background:
         releases: ReleaseStore,
         measure: Callable[[], Awaitable[object]],
         outbox: Outbox,
+        catalogues: DataCatalogues,
     ) -> None:
         """`measure`: brings the nodes' figures up to date."""
-        self._measure, self._outbox = measure, outbox
+        self._measure, self._outbox, self._catalogues = measure, outbox, catalogues
         self._orders, self._preflights, self._releases = orders, preflights, releases
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
         self._used_ids, self._health = used_ids, health
@@ -72,6 +74,7 @@ class Background:
             (self._outbox.collect, 20 * TICK),
             (self._outbox.send, 4 * TICK),
             (self._outbox.forget_old, HOUR),
+            (self._catalogues.refresh, 4 * TICK),
         ]
         self._loops = [asyncio.create_task(self._loop(duty, every)) for duty, every in duties]
 

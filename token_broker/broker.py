@@ -26,6 +26,7 @@ from token_broker.audit import Audit
 from token_broker.authentication.callers import Authentication
 from token_broker.background import Background
 from token_broker.beacons import Beacons
+from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.committees.stops import Stops
 from token_broker.committees.uses import Uses
 from token_broker.db.store import BrokerDatabase
@@ -97,6 +98,7 @@ class Broker:
     release_store: ReleaseStore
     preflights: Preflights
     beacons: Beacons
+    catalogues: DataCatalogues
     stops: Stops
     uses: Uses
     notice_choices: NoticeChoices
@@ -108,6 +110,7 @@ class Broker:
         await self.callers.aclose()
         await self.http.aclose()
         await self.beacons.aclose()
+        await self.catalogues.aclose()
         await self.provider_http.aclose()
         await self.store.close()
 
@@ -171,6 +174,7 @@ async def open_broker(s: Settings) -> Broker:
     nodes, workflows = KnownNodes(store, enrolment), WorkflowFiles(store)
     releases = ReleaseStore(opened_by(s), s.max_release_bytes)
     preflights = Preflights(store, key, s.public_url, oidc, visas, enrolment, workflows, nodes, audit, board.news)
+    catalogues = DataCatalogues(enrolment)
     return Broker(
         settings=s,
         http=http,
@@ -182,7 +186,7 @@ async def open_broker(s: Settings) -> Broker:
         oidc=oidc,
         refresher=refresher,
         visas=visas,
-        access=UserAccess(oidc, visas, enrolment, stops),
+        access=UserAccess(oidc, visas, enrolment, stops, catalogues),
         audit=audit,
         grants=grants,
         tickets=tickets,
@@ -204,6 +208,7 @@ async def open_broker(s: Settings) -> Broker:
             releases,
             partial(_measure, nodes, metrics),
             outbox,
+            catalogues,
         ),
         metrics=metrics,
         used_ids=used_ids,
@@ -216,6 +221,7 @@ async def open_broker(s: Settings) -> Broker:
         release_store=releases,
         preflights=preflights,
         beacons=Beacons(enrolment),
+        catalogues=catalogues,
         stops=stops,
         uses=Uses(store),
         notice_choices=choices,

@@ -117,6 +117,20 @@ class Committee(Frozen):
         return _claimed(self.datasets, dataset)
 
 
+class DataCatalogue(Frozen):
+    """A catalogue of datasets: the URL of a FAIR Data Point, or of a DCAT-AP document in Turtle or JSON-LD. `nodes`:
+    whose datasets it may describe (none named: any node's).
+    """
+
+    url: Annotated[str, Field(max_length=500)]
+    nodes: tuple[NodeId, ...] = Field(default=(), max_length=1000)
+
+    @field_validator("url")
+    @classmethod
+    def _secure(cls, value: str) -> str:
+        return secure_url(value)
+
+
 class WorkloadIssuer(Frozen):
     """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play
     these parts.
@@ -166,6 +180,7 @@ class Enrolment(Frozen):
     believe_airflow_users: Annotated[str, Field(max_length=500)] = ""
     auditors: list[str] = Field(default_factory=list)
     committees: list[Committee] = Field(default_factory=list, max_length=1000)
+    catalogues: list[DataCatalogue] = Field(default_factory=list, max_length=50)
 
     @model_validator(mode="after")
     def _consistent(self) -> Enrolment:
@@ -174,12 +189,15 @@ class Enrolment(Frozen):
             ("gateway_url", [n.gateway_url for n in self.nodes]),
             ("workload issuer", [w.issuer for w in self.workload_issuers]),
             ("committee", [c.name for c in self.committees]),
+            ("catalogue", [c.url for c in self.catalogues]),
         ):
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
                 raise ValueError(f"{what} appears twice: {', '.join(twice)}")
         if {w.issuer for w in self.workload_issuers} & {n.id for n in self.nodes}:
             raise ValueError("a workload issuer is named like a node")
+        if strange := sorted({n for c in self.catalogues for n in c.nodes} - {n.id for n in self.nodes}):
+            raise ValueError(f"a catalogue names the node {strange[0]}, which is not enrolled")
         claims = [(c, n.id) for n in self.nodes for c in n.datasets]
         for i, (a, node) in enumerate(claims):
             for b, other in claims[i + 1 :]:

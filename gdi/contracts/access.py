@@ -4,13 +4,15 @@ the API for people and portals passes on. Times are seconds since the epoch (UTC
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.contracts.ids import DatasetId, NodeId
 from gdi.contracts.refusals import VisaReason
 from gdi.contracts.runs import Run
+
+WebLink = Annotated[str, Field(pattern=r"^https?://[^\s\"'<>\\@/?#]+([/?#][^\s\"'<>\\]*)?$", max_length=500)]
 
 
 class Answer(BaseModel):
@@ -41,9 +43,30 @@ class DatasetAccess(Answer):
     sentence: str = ""
 
 
+class DatasetDescription(Answer):
+    """What a catalogue says of a dataset, as read at `read_at` from `source`, the URL that the broker's operator
+    linked. Plain text, one line each. `link`: the dataset's page; `access_url`: where access is asked for. The fields
+    are HealthDCAT-AP's title, description, publisher, accessRights, healthTheme with healthCategory and theme,
+    numberOfRecords, numberOfUniqueIndividuals, landingPage and accessURL.
+    """
+
+    title: str = Field(default="", max_length=200)
+    description: str = Field(default="", max_length=2000)
+    publisher: str = Field(default="", max_length=200)
+    access_rights: str = Field(default="", max_length=200)
+    themes: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=20)
+    records: int | None = Field(default=None, ge=0)
+    individuals: int | None = Field(default=None, ge=0)
+    link: WebLink | None = None
+    access_url: WebLink | None = None
+    source: str
+    read_at: float
+
+
 class DatasetEntry(Answer):
     """A dataset, the node that holds it, and the caller's access. `how_to_apply`: a sentence of the node's operator;
-    `apply_url`: where to apply, where the operator named it.
+    `apply_url`: where to apply, where the operator or the catalogue names it. `title`: the operator's, else the
+    catalogue's.
     """
 
     id: DatasetId
@@ -52,6 +75,7 @@ class DatasetEntry(Answer):
     access: DatasetAccess
     how_to_apply: str = ""
     apply_url: str | None = None
+    catalogue: DatasetDescription | None = None
 
 
 class DatasetList(Answer):

@@ -58,6 +58,7 @@ class FakeBroker:
         self.schedules: list[m.Schedule] = []
         self.calls: list[str] = []
         self.notices: dict[str, NoticeSettings] = {}
+        self.catalogue: dict[str, a.DatasetDescription] = {}  # by dataset
         self.members: set[str] = set()  # of the access committee `dac`
         self.uses: list[u.DatasetUse] = []
         self.stops: list[u.Stop] = []
@@ -137,7 +138,10 @@ class FakeBroker:
         @app.get("/v1/datasets")
         async def datasets(authorization: str | None = token) -> a.DatasetList:
             sub = self.user(authorization)
-            return a.DatasetList(datasets=[self.entry(n, d, d in self.entitled[sub]) for n, d in DATASETS.items()])
+            found = [self.entry(n, d, d in self.entitled[sub]) for n, d in DATASETS.items()]
+            return a.DatasetList(
+                datasets=[entry.model_copy(update={"catalogue": self.catalogue.get(entry.id)}) for entry in found]
+            )
 
         @app.get("/v1/nodes")
         async def nodes(authorization: str | None = token) -> Nodes:

@@ -184,6 +184,9 @@ def htsget_info(value: Any) -> None:
     assert value["type"]["artifact"] == "htsget"
 
 
+DATA_POINT = Wire("a FAIR Data Point", [Route("GET", "/{path:path}", {200: None})])
+"""RDF documents at any path: no model tells their bytes, and `make nightly-beacon` reads a real one's."""
+
 HTSGET = Wire(
     "htsget",
     [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from gdi.contracts.access import DatasetAccess, DatasetEntry, DatasetList
+from gdi.contracts.access import DatasetAccess, DatasetDescription, DatasetEntry, DatasetList
 from gdi.contracts.committees import STOPPED, Stop
 from gdi.contracts.ids import is_dataset_id
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
 from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import SENTENCES, Passport, Visa, Visas
+from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.committees.stops import Stops
 from token_broker.enrolment import Enrolment, EnrolmentFile, Node
 from token_broker.tokens.token_refresher import provider_away
@@ -22,17 +23,21 @@ MOST_KEPT = 1000
 class UserAccess:
     """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user."""
 
-    def __init__(self, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile, stops: Stops) -> None:
+    def __init__(
+        self, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile, stops: Stops, catalogues: DataCatalogues
+    ) -> None:
         self._oidc, self._visas, self._enrolment, self._stops = oidc, visas, enrolment, stops
+        self._catalogues = catalogues
         self._passports: dict[str, tuple[float, Passport]] = {}
 
     async def datasets(self, sub: str, access_token: str) -> DatasetList:
-        """Every dataset that the enrolment names, and those that the user has a visa for at a node that holds ids of
-        that form. 401, or 503 where the provider is away.
+        """Every dataset that the enrolment names, and of those at a node that holds ids of their form the ones that the
+        user has a visa for or that a catalogue describes. 401, or 503 where the provider is away.
         """
         passport, enrolment = await self._passport(sub, access_token), self._enrolment.current
         exact = {c: n for n in enrolment.nodes for c in n.datasets if not c.endswith("*")}
-        others = {v.value for v in passport.visas} | set(passport.failures)
+        described = self._catalogues.all()
+        others = {v.value for v in passport.visas} | set(passport.failures) | set(described)
         named = {d: n for d in others if is_dataset_id(d) and (n := enrolment.node_of(d)) is not None}
         found = sorted((exact | named).items(), key=lambda pair: (pair[1].id, pair[0]))
         stopped = await self._stops.of_person(passport.people, [dataset for dataset, _ in found])
@@ -40,6 +45,7 @@ class UserAccess:
             _stopped(dataset, node, stopped[dataset]) if dataset in stopped else _entry(dataset, node, passport)
             for dataset, node in found
         ]
+        entries = [_described(e, d) if (d := described.get(e.id)) is not None else e for e in entries]
         return DatasetList(datasets=entries, prefixes=_prefixes(enrolment))
 
     async def _passport(self, sub: str, access_token: str) -> Passport:
@@ -74,6 +80,18 @@ def _stopped(dataset: str, node: Node, stop: Stop) -> DatasetEntry:
         node=node.id,
         access=DatasetAccess(state="refused", reason=STOPPED, sentence=sentence),
         how_to_apply="Ask that committee.",
+    )
+
+
+def _described(entry: DatasetEntry, words: DatasetDescription) -> DatasetEntry:
+    """With the catalogue's words, where the operator has none of their own. How a stop ends no catalogue knows."""
+    own_way = entry.apply_url is not None or entry.access.reason == STOPPED
+    return entry.model_copy(
+        update={
+            "title": entry.title or words.title,
+            "apply_url": entry.apply_url if own_way else words.access_url,
+            "catalogue": words,
+        }
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from gdi.broker_client.client import BrokerClient
 from gdi.contracts.ids import make_run_id
-from tests.support.broker_kit import DATASETS, USERS, World, refused
+from tests.support.broker_kit import DATASETS, USERS, World, refused, wait_for
+from tests.support.data_point import data_point
 
 pytest_plugins = ["tests.support.broker_fixtures"]
 A, B = DATASETS["node-a"], DATASETS["node-b"]
@@ -144,3 +145,25 @@ def test_a_user_sees_whose_token_it_is_what_they_may_use_and_their_own_runs(worl
     assert ask("alice", f"/v1/me/runs?after={run.opened_at}")["runs"] == []
     with httpx.Client(base_url=world.url(), trust_env=False, timeout=60) as nobody:
         assert [nobody.get(path).status_code for path in ("/v1/me", "/v1/me/runs", "/v1/datasets")] == [401] * 3
+
+
+def test_datasets_have_the_words_of_the_linked_catalogue(world: World, alice: BrokerClient) -> None:
+    headers = {"Authorization": f"Bearer {world.sign_in('alice').access_token}"}
+
+    def words() -> dict[str, Any]:
+        answer = httpx.get(world.url() + "/v1/datasets", headers=headers, trust_env=False, timeout=60)
+        return {d["id"]: d for d in answer.raise_for_status().json()["datasets"]}
+
+    assert words()[A]["catalogue"] is None
+    with data_point() as point:
+        url = point.mini_node({A: "Cohort of A", "EGAD-NOBODYS": "Not ours"})
+        world.enrol({**world.enrolment(), "catalogues": [{"url": url}]})
+        try:
+            wait_for("the broker reads the catalogue", lambda: words()[A]["catalogue"] is not None, 60)
+            found = words()
+        finally:
+            world.enrol()
+    assert found.keys() == {A, B}
+    assert (found[A]["title"], found[A]["catalogue"]["publisher"]) == ("Cohort of A", "Institute")
+    assert found[A]["apply_url"].startswith(world.aai_url), "the operator's own word goes before the catalogue's"
+    assert found[B]["catalogue"] is None

@@ -29,6 +29,7 @@ FAKES: dict[str, set[str]] = {
     "tests/support/agent_process.py": {"GATEWAY", "PROCESS_HOST"},
     "tests/support/archive.py": {"SDA"},
     "tests/support/cluster_stand_in.py": {"KUBERNETES"},
+    "tests/support/data_point.py": {"DATA_POINT"},
     "tests/support/gateway_world.py": {"BROKER", "SDA", "TES"},
     "tests/support/hostile_coordinator.py": {"KEY_SETS"},
     "tests/support/htsget_server.py": {"HTSGET"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gdi.contracts.access import DatasetDescription
 from gdi.contracts.run_endings import Standing
 from gdi.portal.pages.texts import LANGUAGES, texts_of
 from tests.support.portal_pages import PageVisitor, hidden, with_pages
@@ -125,6 +126,23 @@ async def test_no_access_is_said_before_anything_starts(world: PortalWorld) -> N
     check = (await bob.post(f"/workflows/{WORKFLOW}/check", 200, dataset=list(DATASETS.values()))).text
     assert "It cannot start like this." in check and "You have no visa for it." in check
     assert 'name="consent"' not in check and ">Start<" not in check
+
+
+async def test_a_catalogues_words_are_text_with_their_date(world: PortalWorld, alice: PageVisitor) -> None:
+    assert "In the catalogue" not in await alice.get("/datasets")
+    words = DatasetDescription(
+        title="<script>alert(1)</script>",
+        description="Of <b>people</b>",
+        publisher="Institute & Co",
+        individuals=629,
+        link="https://catalogue.example/d?a=1&b=2",
+        source="https://catalogue.example/fairdp",
+        read_at=1_790_000_000,
+    )
+    world.broker.catalogue[DATASETS["node-a"]] = words
+    page = await alice.get("/datasets")
+    assert "Of &lt;b&gt;people&lt;/b&gt;" in page and "Institute &amp; Co" in page and "629" in page
+    assert 'href="https://catalogue.example/d?a=1&amp;b=2"' in page and "2026-09-21" in page
 
 
 async def test_from_the_form_to_the_answer_and_again(world: PortalWorld, alice: PageVisitor) -> None:

@@ -1,0 +1,1 @@
+"""Catalogues of datasets: FAIR Data Points and DCAT-AP documents that the operator links."""

@@ -1,0 +1,100 @@
+"""What the linked catalogues say of the federation's datasets: read now and then, the last good word kept with its
+time. A catalogue that is away changes nothing but that time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from pydantic import ValidationError
+
+from gdi.contracts.access import DatasetDescription
+from gdi.contracts.ids import is_dataset_id
+from token_broker.catalogues.harvest import Harvester, HarvestError
+from token_broker.enrolment import DataCatalogue, Enrolment, EnrolmentFile, Node
+
+log = logging.getLogger(__name__)
+EVERY, AFTER_FAILURE = 3600.0, 300.0  # seconds
+MOST_KEPT = 2000  # datasets of one catalogue
+
+
+class DataCatalogues:
+    """`of(dataset)`, from memory. `refresh` is the background's duty; each replica reads for itself."""
+
+    def __init__(self, enrolment: EnrolmentFile, *, harvester: Harvester | None = None, every: float = EVERY) -> None:
+        self._enrolment, self._every = enrolment, every
+        self._harvester = harvester or Harvester()
+        self._due: dict[DataCatalogue, float] = {}  # by the clock that only goes forward
+        self._kept: dict[DataCatalogue, dict[str, DatasetDescription]] = {}
+        self._problems: dict[DataCatalogue, list[str]] = {}
+        self._shown: tuple[Enrolment | None, dict[str, DatasetDescription]] = (None, {})
+
+    async def aclose(self) -> None:
+        await self._harvester.aclose()
+
+    def of(self, dataset: str) -> DatasetDescription | None:
+        return self.all().get(dataset)
+
+    def all(self) -> dict[str, DatasetDescription]:
+        """By dataset; of two catalogues that describe one, the word of the first in the enrolment counts."""
+        enrolment = self._enrolment.current
+        if self._shown[0] is not enrolment:
+            found: dict[str, DatasetDescription] = {}
+            for one in enrolment.catalogues:
+                kept = self._kept.get(one, {})
+                own = {d: text for d, text in kept.items() if d not in found and _node(enrolment, one, d) is not None}
+                found |= own
+            self._shown = enrolment, found
+        return self._shown[1]
+
+    async def refresh(self) -> None:
+        """Reads every catalogue that is due, one after the other."""
+        enrolment = self._enrolment.current
+        for known in (self._due, self._kept, self._problems):
+            for gone in known.keys() - set(enrolment.catalogues):
+                del known[gone]
+        for one in enrolment.catalogues:
+            if time.monotonic() >= self._due.get(one, 0.0):
+                good = await self._read(one, enrolment)
+                self._due[one] = time.monotonic() + (self._every if good else min(AFTER_FAILURE, self._every))
+                self._shown = None, {}
+
+    async def _read(self, one: DataCatalogue, enrolment: Enrolment) -> bool:
+        claims = [c for n in enrolment.nodes if not one.nodes or n.id in one.nodes for c in n.datasets]
+        before = self._kept.get(one, {})
+        try:
+            harvest = await self._harvester.read(one.url, claims)
+        except HarvestError as error:
+            self._note(one, [str(error)])
+            return False
+        found: dict[str, DatasetDescription] = {}
+        read_at = time.time()
+        for record in harvest.records:
+            dataset = str(record.pop("id"))
+            if dataset in found or len(found) >= MOST_KEPT or not is_dataset_id(dataset):
+                continue
+            try:
+                found[dataset] = DatasetDescription(**record, source=one.url, read_at=read_at)
+            except ValidationError as error:
+                harvest.problems.append(f"{dataset}: {error.error_count()} values that no description has")
+        # What could not be read of it may be what it said before of a dataset: that word stays, with its time.
+        self._kept[one] = dict(list(({**before, **found} if harvest.problems else found).items())[:MOST_KEPT])
+        self._note(one, harvest.problems)
+        return not harvest.problems
+
+    def _note(self, one: DataCatalogue, problems: list[str]) -> None:
+        """Tells the operator once of what is new."""
+        if problems != self._problems.get(one, []):
+            shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+            if problems:
+                log.warning("the catalogue %s could not be read in full: %s", one.url, shown[:1000])
+            else:
+                log.info("the catalogue %s was read: %d datasets of ours", one.url, len(self._kept[one]))
+        self._problems[one] = problems
+
+
+def _node(enrolment: Enrolment, one: DataCatalogue, dataset: str) -> Node | None:
+    """The node that holds the dataset, where this catalogue may describe its datasets."""
+    node = enrolment.node_of(dataset)
+    return node if node is not None and (not one.nodes or node.id in one.nodes) else None
