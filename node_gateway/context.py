@@ -29,6 +29,7 @@ from node_gateway.data.service import Data
 from node_gateway.db import store as db
 from node_gateway.db.locks import DatabaseLocks
 from node_gateway.db.store import GatewayDatabase
+from node_gateway.drs import DrsClient
 from node_gateway.epochs.contents import FileContents
 from node_gateway.health import Health
 from node_gateway.htsget import BlockSeal, HtsgetClient
@@ -36,6 +37,7 @@ from node_gateway.keys import PublicKey
 from node_gateway.listings import Listings
 from node_gateway.metrics import Metrics
 from node_gateway.node_orders import NodeOrders
+from node_gateway.object_files import ObjectFiles
 from node_gateway.opened_database import open_database
 from node_gateway.own_tasks.persons import PersonLists, own_token
 from node_gateway.own_tasks.recounts import Recounts
@@ -68,6 +70,8 @@ class Gateway:
     workspace: Bucket
     archive: SdaClient
     htsget: HtsgetClient | None
+    drs: DrsClient
+    objects: ObjectFiles
     tasks: Tasks
     data: Data
     releases: Releases
@@ -149,6 +153,8 @@ class Gateway:
         tasks.approved = orders.approved
         tasks.slices = htsget is not None
         listings = Listings(archive)
+        drs = DrsClient(settings.drs_servers)
+        tasks.objects = objects = ObjectFiles(drs, listings, broker, audit)
         data = Data(
             store,
             broker,
@@ -195,15 +201,23 @@ class Gateway:
             audit,
             broker.enrolment,
         )
-        known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget)
-        doing = (tasks, data, releases, reviews, sign_in, retention, listings)
+        known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget, drs)
+        doing = (objects, tasks, data, releases, reviews, sign_in, retention, listings)
         own = (workloads, recounts, person_lists, stops)
         return cls(*known, *doing, keys, health, *own, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseAwayError, SQLAlchemyError):
             await self.audit.tell_counts()
-        for part in (self.archive, self.htsget, self.tasks.tes, self._broker_http, self._keys_http, self._oidc_http):
+        for part in (
+            self.archive,
+            self.htsget,
+            self.drs,
+            self.tasks.tes,
+            self._broker_http,
+            self._keys_http,
+            self._oidc_http,
+        ):
             if part is not None:
                 await part.aclose()
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,16 +1,18 @@
-"""`GET /datasets` and `HEAD /datasets/{name}/{path}`: an input's size and time by the archive's own listing, asked as
-the user; never its content. `name` is the dataset's (`ids.dataset_name`).
+"""`GET /datasets`, `HEAD /datasets/{name}/{path}` (an input's size and time by the archive's own listing, asked as the
+user; never its content; `name` is the dataset's, `ids.dataset_name`) and `GET /drs/{url}` (what follows `drs://`: which
+file of a dataset it is).
 """
 
 from __future__ import annotations
 
 from email.utils import formatdate
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from gdi.contracts.descriptor import Descriptor
-from gdi.contracts.gateway_api import Datasets, Described
+from gdi.contracts.gateway_api import Datasets, Described, ObjectFile
 from gdi.contracts.ids import dataset_of_name
 from gdi.contracts.sections import Section
 from gdi.contracts.urls import SdaUrl
@@ -63,6 +65,20 @@ def router(gateway: Gateway) -> APIRouter:
         if found.mtime is not None:
             headers["Last-Modified"] = formatdate(found.mtime, usegmt=True)
         return Response(headers=headers)
+
+    @routes.get("/drs/{url:path}")
+    async def drs_object(request: Request, url: Annotated[str, Path(max_length=2000)]) -> ObjectFile:
+        caller = await gateway.auth.caller(request, "workspace")
+        dataset = ""
+        try:
+            file = await gateway.objects.find("drs://" + url, caller)
+            dataset = file.dataset
+            gateway.policy.datasets.required(dataset)
+        except ProblemError as error:
+            if error.problem.status == 403:
+                await gateway.auth.refuse(f"GET {request.url.path}", error, caller, dataset=dataset)
+            raise
+        return ObjectFile(url=str(file.url), size=file.listed.size, modified=file.listed.mtime)
 
     return routes
 

@@ -56,9 +56,13 @@ class Listings:
         kept = await self._of(run, SdaUrl.of(dataset, ""), token)
         return [file for file in kept.files.all() if file.path == name or file.path.startswith(f"{name}.")]
 
+    async def within(self, run: str, dataset: str, token: str) -> Files:
+        """All files of a dataset. SdaRefusal."""
+        return (await self._of(run, SdaUrl.of(dataset, ""), token)).files
+
     async def paths(self, run: str, dataset: str, token: str) -> list[str]:
         """The paths of all files of a dataset. SdaRefusal."""
-        return [file.path for file in (await self._of(run, SdaUrl.of(dataset, ""), token)).files.all()]
+        return [file.path for file in (await self.within(run, dataset, token)).all()]
 
     async def _of(self, run: str, file: SdaUrl, token: str, *, fresh: bool = False) -> _Kept:
         kept = self._kept.get((run, file.dataset))

@@ -21,7 +21,7 @@ _SECRETS = re.compile(
     r"|gdit_[A-Za-z0-9_-]++"  # tickets
     r"|(?i:\b(?:bearer|basic)\s++[A-Za-z0-9+/=._~-]{8,}+)"  # whatever an Authorization header held
 )
-_FRAGMENT = re.compile(r"((?:sda|s3|htsget|workspace|https?|file)://[^\s#\"'<>]*+)(?:#[^\s\"'<>]*+)?")
+_FRAGMENT = re.compile(r"((?:sda|s3|drs|htsget|workspace|https?|file)://[^\s#\"'<>]*+)(?:#[^\s\"'<>]*+)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 

@@ -13,10 +13,12 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gdi.contracts.ids import HttpUrl, NodeId
+from gdi.contracts.urls import DRS_SERVER
 from gdi.kit.secret_files import read_secret, read_secret_text
 from gdi.kit.settings import EnvironmentSettings, SettingsError
 
 BucketName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+DrsServerName = Annotated[str, Field(pattern=f"^{DRS_SERVER}$", max_length=300)]
 
 
 class DatabaseSettings(EnvironmentSettings):
@@ -108,6 +110,14 @@ class Settings(DatabaseSettings):
         default="header",
         description="`header`: Crypt4GH for the key in `Client-Public-Key`; `scheme`: it needs"
         " `encryptionScheme=C4GH` too (htsget-rs); `none`: plain data, which then cross the node's own network",
+    )
+    drs_servers: dict[DrsServerName, HttpUrl] = Field(
+        default={},
+        max_length=100,
+        description="which DRS servers are asked what a `drs://` input is, none but these (JSON object): by host, or by"
+        " `[PROVIDER/]NAMESPACE` of compact identifiers, where the server has its objects, such as"
+        ' `{"drs.archive.example": "https://drs.archive.example/ga4gh/drs/v1/objects"}`; of an SDA with API v2'
+        " `https://…/objects/{dataset}/{path}`",
     )
     s3_endpoint: HttpUrl = Field(description="the node's own S3")
     s3_region: str = Field(default="us-east-1", description="its region")

@@ -113,8 +113,8 @@ def _takes(kind: Any) -> str:
         return ", ".join(f"`{one}`" for one in get_args(kind))
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_takes(one) for one in get_args(kind) if one is not type(None)))
-    if origin is list:
-        return "list"
+    if origin in (list, dict):
+        return "list" if origin is list else "mapping"
     if origin is not None:  # Annotated
         return _takes(get_args(kind)[0])
     names = {"str": "text", "int": "whole number", "float": "number", "bool": "`true`, `false`"}

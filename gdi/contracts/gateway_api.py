@@ -54,6 +54,16 @@ class Released(BaseModel):
     withheld: dict[str, int] = Field(default_factory=dict)
 
 
+class ObjectFile(BaseModel):
+    """The answer of `GET /drs/{url}`: which file of a dataset a DRS object is (`url`: `sda://DATASET/path`), its size
+    in bytes after decryption, and when it changed, where the archive says so.
+    """
+
+    url: Annotated[str, Field(max_length=2000)]
+    size: Count
+    modified: float | None = None
+
+
 class AwaitingReview(BaseModel):
     """The answer of `POST /releases/{run}` (202): a person of the node looks first. No checksum: it would tell whether
     a guess of the content is right.

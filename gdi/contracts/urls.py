@@ -1,5 +1,6 @@
 """Files as the federation names them: `sda://DATASET/path` and `htsget://DATASET/file?referenceName=…` (read-only
-inputs), and `workspace://RUN/path` (a run's own files; they stay at the node). One parser, whoever reads the URL.
+inputs), `drs://HOST/ID` (the same, by an id that the node finds the file of), and `workspace://RUN/path` (a run's own
+files; they stay at the node). One parser, whoever reads the URL.
 
 A path has plain segments and 1 to 900 bytes (an S3 key holds 1,024, the run's prefix included). `%` is there only in
 names of datasets whose ids are URLs or DOIs (`sda://10.5072%2Fabc/file`, `count/10.5072%2Fabc.json`): encoded once, in
@@ -16,7 +17,7 @@ from urllib.parse import quote, unquote
 from gdi.contracts.htsget import ENDPOINTS, HtsgetError, HtsgetRequest, by_suffix
 from gdi.contracts.ids import NAME_ESCAPE, RUN_ID, dataset_name, dataset_of_name, matches
 
-Scheme = Literal["sda", "workspace", "htsget"]
+Scheme = Literal["sda", "workspace", "htsget", "drs"]
 OWN = ".gdi"  # the platform's own part of a workspace: no task writes there, nobody outside reads it
 SOURCES = f"{OWN}/sources"  # the workflow's files, each named by its SHA-256
 MAX_PATH_BYTES = 900
@@ -30,7 +31,12 @@ _FORMS = {
     "sda": "sda://DATASET/path",
     "workspace": "workspace://RUN/path",
     "htsget": "htsget://DATASET/file",
+    "drs": "drs://HOST/ID",
 }
+_DRS_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+DRS_PREFIX = r"([a-z0-9._]{1,100}/)?[a-z0-9._]{1,100}"  # of a compact identifier: [PROVIDER/]NAMESPACE
+DRS_SERVER = rf"({_DRS_HOST}|{DRS_PREFIX})"
+_DRS_ID = r"(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+"
 
 
 class UrlError(ValueError):
@@ -175,11 +181,67 @@ class HtsgetUrl(StorageUrl):
         return found
 
 
+@dataclass(frozen=True)
+class DrsUrl(StorageUrl):
+    """An object of a DRS server (GA4GH DRS 1.4), one file of a node's archive, whose dataset and path the node finds
+    out: `drs://HOST/ID`, the id percent-encoded, or a compact identifier, `drs://[PROVIDER/]NAMESPACE:ACCESSION`.
+    `owner` is the host, or what stands before the colon; `path` the id as it is written.
+    """
+
+    scheme: ClassVar[Scheme] = "drs"
+    compact: bool = False
+
+    def __str__(self) -> str:
+        return f"drs://{self.owner}{':' if self.compact else '/'}{self.path}"
+
+    @property
+    def id(self) -> str:
+        """The object's id, decoded."""
+        return self.path if self.compact else unquote(self.path)
+
+    @property
+    def url_path(self) -> str:
+        """What follows `drs://`, percent-encoded once more."""
+        return quote(f"{self.owner}{':' if self.compact else '/'}{self.path}")
+
+    @classmethod
+    def parse(cls, url: str, *, wildcards: bool = False) -> DrsUrl:
+        """UrlError where `url` is neither form."""
+        scheme, _, rest = url.partition("://")
+        plain = _WILDCARD.sub(lambda found: "w" * len(found[0]), rest) if wildcards else rest
+        compact = ":" in plain  # which no URI by a host's name has (DRS 1.4)
+        at = plain.find(":" if compact else "/")
+        if scheme != "drs" or at < 1 or _UNPRINTED.search(rest):
+            raise UrlError(url, f"it is not {_FORMS['drs']} or drs://[PROVIDER/]NAMESPACE:ACCESSION")
+        if why := _why_no_object(plain[:at], plain[at + 1 :], compact):
+            raise UrlError(url, why)
+        return cls(rest[:at], rest[at + 1 :], compact)
+
+
+def _why_no_object(owner: str, path: str, compact: bool) -> str:
+    """What is wrong with the parts of a `drs://` URL; "" where nothing is."""
+    if compact:
+        if re.match(r"[0-9]{1,5}/", path):
+            return "a DRS server has no port in its name: it is always https"
+        if not matches(DRS_PREFIX, owner):
+            return "before the colon stands [PROVIDER/]NAMESPACE, of a-z 0-9 . _"
+        return check_path(path) or ""
+    if not matches(_DRS_HOST, owner):
+        return "before the id stands the name of a host"
+    if not matches(_DRS_ID, path) or len(path) > MAX_PATH_BYTES:
+        return f"the id has 1 to {MAX_PATH_BYTES} of A-Z a-z 0-9 . _ ~ -, and any other letter percent-encoded"
+    if not (decoded := unquote(path, errors="replace")).isprintable() or "\ufffd" in decoded:
+        return "the id holds letters that cannot be printed"
+    return "the id has a '.' or '..' part" if any(part in (".", "..") for part in decoded.split("/")) else ""
+
+
 def parse(url: str, *, wildcards: bool = False) -> StorageUrl:
-    """A URL of any of the three schemes. With `wildcards`, Snakemake's `{sample}` stands for any name: a pattern is
+    """A URL of any of the four schemes. With `wildcards`, Snakemake's `{sample}` stands for any name: a pattern is
     read before it is filled in. UrlError otherwise.
     """
     scheme = url.partition("://")[0]
+    if scheme == "drs":
+        return DrsUrl.parse(url, wildcards=wildcards)
     for kind in (SdaUrl, WorkspaceUrl, HtsgetUrl):
         if kind.scheme == scheme:
             found = kind(*_parts(url, kind.scheme, wildcards=wildcards))

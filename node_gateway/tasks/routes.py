@@ -43,7 +43,8 @@ def router(gateway: Gateway) -> APIRouter:
             "name": f"GDI node {gateway.settings.node_id}",
             "organization": organization,
         }
-        storage = ["workspace://", "sda://", *(["htsget://"] if gateway.htsget else [])]
+        more = [name for name, there in (("htsget://", gateway.htsget), ("drs://", gateway.drs.names)) if there]
+        storage = ["workspace://", "sda://", *more]
         return {**who, "type": kind, "version": installed("gdi-node-gateway")[1], "storage": storage}
 
     async def sent(request: Request) -> tuple[TaskBody, int]:

@@ -19,6 +19,7 @@ from node_gateway.db.locks import DatabaseLocks
 from node_gateway.keys import PublicKey
 from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
+from node_gateway.object_files import ObjectFiles
 from node_gateway.policy import PolicyFile
 from node_gateway.release import question
 from node_gateway.tasks.answer import Lens, render
@@ -45,6 +46,7 @@ class Tasks:
     key: PublicKey
     metrics: Metrics
     locks: DatabaseLocks  # of a job's try while its task is looked for and made
+    objects: ObjectFiles | None = None  # what drs:// inputs are
     slices: bool = False  # whether the archive has an htsget server
     approved: Callable[[str, int], Awaitable[bool]] | None = None  # of a run's attempt, where the node judged it
 
@@ -52,6 +54,8 @@ class Tasks:
         """The id of the job's task: the one it has, live or complete, or a new one. `size`: bytes of the task as it was
         sent. ProblemError as `check` and the TES say; TesAway.
         """
+        if self.objects is not None:
+            task = await self.objects.task_of_files(task, caller, self.policy.current().max_inputs)
         checked = await off_loop(size, lambda: check(task, caller, self.policy.current(), slices=self.slices))
         if caller.datasets:  # what the run may not be answered is told before anything runs
             async with self.fences.database.read() as connection:

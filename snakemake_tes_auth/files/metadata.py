@@ -16,8 +16,8 @@ import httpx
 from pydantic import ValidationError
 from tes.models import Task
 
-from gdi.contracts.gateway_api import Datasets, StoredFile, WorkspaceListing
-from gdi.contracts.urls import HtsgetUrl, SdaUrl, StorageUrl, WorkspaceUrl
+from gdi.contracts.gateway_api import Datasets, ObjectFile, StoredFile, WorkspaceListing
+from gdi.contracts.urls import DrsUrl, HtsgetUrl, SdaUrl, StorageUrl, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.retry import Refusal, error_of, persist
@@ -289,10 +289,14 @@ class FileMetadata:
         if time.monotonic() - at < (INPUT_TTL if known else MISS_TTL):
             return known
         try:
-            answer = await self._head(f"/datasets/{query.url_path}")
+            answer = await (
+                self._object(query) if isinstance(query, DrsUrl) else self._head(f"/datasets/{query.url_path}")
+            )
         except ProblemError as error:
             if error.problem.status == 403:
                 detail = error.problem.detail if error.slug != "http-error" else "the node's gateway refused it"
+                if isinstance(query, DrsUrl):
+                    raise Refusal(f"AccessDenied: {query}: {detail}") from None
                 dataset = query.dataset if isinstance(query, SdaUrl | HtsgetUrl) else query.owner
                 raise Refusal(
                     f"AccessDenied: {query}: no access to dataset {dataset}: {detail}", dataset=dataset
@@ -300,6 +304,19 @@ class FileMetadata:
             raise
         self._inputs[query] = (time.monotonic(), answer)
         return answer
+
+    async def _object(self, query: DrsUrl) -> FileInfo | None:
+        """The file that a DRS object is, by the node's own look."""
+        try:
+            answer = await self._call("GET", f"/drs/{query.url_path}")
+            found = ObjectFile.model_validate_json(answer.content)
+        except ProblemError as error:
+            if error.problem.status == 404 and error.slug == "not-found":
+                return None
+            raise
+        except ValidationError:
+            raise ProblemError(502, "bad-answer", f"{self._name} answered GET /drs with something else.") from None
+        return FileInfo(found.size, found.modified or 0.0)
 
     async def described(self) -> Datasets:
         """The run's datasets as the node's operator describes them."""

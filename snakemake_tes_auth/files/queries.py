@@ -19,8 +19,10 @@ def parse(text: str) -> StorageUrl:
 def local_suffix(query: StorageUrl) -> str:
     """Where the file lies below the provider's local prefix. Without the run's id: a job's command is the same in each
     run. What htsget asks of a file is a folder before its name (`referenceName=20,start=0`): commands are not quoted
-    by everybody, and a file keeps its suffix.
+    by everybody, and a file keeps its suffix. An object's id lies as it is, its `%` as `~`.
     """
+    if query.scheme == "drs":
+        return f"drs/{query.owner}/{_plain(query.path)}"
     owner = "" if query.scheme == "workspace" else f"{query.owner}/"
     path, _, parameters = query.path.partition("?") if query.scheme == "htsget" else (query.path, "", "")
     if parameters:

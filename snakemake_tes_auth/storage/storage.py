@@ -60,8 +60,8 @@ class StorageProviderSettings(StorageProviderSettingsBase):
 
 
 class StorageProvider(StorageProviderBase):
-    """`sda://DATASET/path`, `htsget://…` and, in a federated run, `workspace://RUN/path`: asked of the node's gateway,
-    or of the archive itself.
+    """`sda://DATASET/path`, `htsget://…` and, in a federated run, `drs://…` and `workspace://RUN/path`: asked of the
+    node's gateway, or of the archive itself.
     """
 
     _session: Session | None = None
@@ -98,6 +98,11 @@ class StorageProvider(StorageProviderBase):
     def _archive(self, query: StorageUrl) -> FileInfo | None:
         if query.scheme == "htsget":
             return FileInfo(0, 0.0)  # taken as given: only the TES, as the user, asks there
+        if query.scheme == "drs":
+            raise WorkflowError(
+                f"{query}: which file a DRS object is finds out a node's gateway, and here is none: name the file"
+                " itself, sda://DATASET/path, or run the workflow in a federation (--storage-sda-run-file)"
+            )
         if self._listing is None:
             url = getattr(self.settings, "url", None)
             if url is None:
@@ -122,6 +127,11 @@ class StorageProvider(StorageProviderBase):
             ExampleQuery(
                 query="htsget://EGAD00000000001/NA12878.bam?referenceName=20&start=0&end=1000000",
                 description="reads or variants by htsget, read-only",
+                type=QueryType.INPUT,
+            ),
+            ExampleQuery(
+                query="drs://drs.archive.example/314159",
+                description="the same file by its DRS id, in a federated run",
                 type=QueryType.INPUT,
             ),
             ExampleQuery(

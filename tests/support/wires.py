@@ -197,6 +197,56 @@ HTSGET = Wire(
 )
 
 
+# --- DRS 1.4 (ga4gh/data-repository-service-schemas, openapi/components/schemas) -----------------
+
+
+class _DrsChecksum(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    checksum: str
+    type: str
+
+
+class _DrsUrl(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str
+    headers: list[str] = []
+
+
+class _DrsAccess(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["s3", "gs", "ftp", "gsiftp", "globus", "htsget", "https", "file", "http"]  # http: SDA without TLS
+    access_url: _DrsUrl | None = None
+    access_id: str | None = None
+    region: str | None = None
+
+
+class _DrsObject(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    id: str
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]+$")
+    self_uri: str = Field(pattern="^drs://")
+    size: int
+    created_time: str
+    updated_time: str | None = None
+    version: str | None = None
+    mime_type: str | None = None
+    checksums: list[_DrsChecksum] = Field(min_length=1)
+    access_methods: list[_DrsAccess] | None = Field(default=None, min_length=1)
+    contents: list[dict[str, Any]] | None = None
+    description: str | None = None
+    aliases: list[str] | None = None
+
+
+DRS = Wire(
+    "DRS",
+    [
+        Route("GET", "/ga4gh/drs/v1/objects/{id:path}", {200: model(_DrsObject), 202: None}),
+        Route("GET", "/objects/{path:path}", {200: model(_DrsObject)}),  # of SDA's v2
+        Route("GET", "/elsewhere", BYTES),
+    ],
+)
+
+
 # --- a registry of images: OCI distribution-spec 1.1 ----------------------------------------------
 
 

@@ -121,6 +121,11 @@ class TestSda(TestStorageBase):
             and not self.archive.asked
         )
 
+    def test_without_a_gateway_a_drs_id_is_refused_with_what_to_write(self, tmp_path: Path) -> None:
+        with pytest.raises(WorkflowError, match=r"drs://drs\.archive\.example/1: .*sda://DATASET/path"):
+            self._get_provider(tmp_path).object("drs://drs.archive.example/1").exists()
+        assert not self.archive.asked
+
     def test_a_token_on_the_command_line_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.argv", ["snakemake", f"--storage-sda-token={TOKEN}"])
         with pytest.raises(WorkflowError, match="command line"):

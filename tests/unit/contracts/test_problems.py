@@ -17,10 +17,9 @@ ROOMS = ("gdi", "token_broker", "node_gateway", "snakemake_tes_auth", "plugins")
 HELPERS = {"_forbidden": 403, "_refuse": 403}  # functions that make a problem of this status from a slug
 INDIRECT = {
     "method-not-allowed",
-    "archive-error",
     "bad-attachment",
     "workflow-not-approved",
-}  # chosen by an expression: gdi/kit/server.py, node_gateway/datasets.py; given to `bad`: gdi/portal/wes
+}  # chosen by an expression: gdi/kit/server.py; given to `bad`: gdi/portal/wes
 
 
 class Raised(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdi.contracts.urls import HtsgetUrl, SdaUrl, UrlError, WorkspaceUrl, parse
+from gdi.contracts.urls import DrsUrl, HtsgetUrl, SdaUrl, UrlError, WorkspaceUrl, parse
 from gdi.kit.problem import ProblemError
 from gdi.local_federation.tes.archive import sda_url
 from gdi.local_federation.tes.transfer import TransferError
@@ -93,6 +93,61 @@ def test_a_dataset_of_any_id_at_all_doors() -> None:
     assert queries.local_suffix(reads) == "htsget/10.5072%2Fa/referenceName=20/c.bam"
 
 
+@pytest.mark.parametrize(
+    ("url", "owner", "id_", "local"),
+    [
+        ("drs://drs.example.org/314159", "drs.example.org", "314159", "drs/drs.example.org/314159"),
+        ("drs://drs.example.org/a%2Fb%3Ac.bam", "drs.example.org", "a/b:c.bam", "drs/drs.example.org/a~2Fb:c.bam"),
+        ("drs://dg.4503/01b048d0-e128~1", "dg.4503", "01b048d0-e128~1", "drs/dg.4503/01b048d0-e128~7E1"),
+        ("drs://drs.42:314159", "drs.42", "314159", "drs/drs.42/314159"),
+        ("drs://mirror/drs.42:10.5072/x:1", "mirror/drs.42", "10.5072/x:1", "drs/mirror/drs.42/10.5072~2Fx:1"),
+    ],
+)
+def test_both_forms_of_a_drs_uri(url: str, owner: str, id_: str, local: str) -> None:
+    """DRS 1.4, "DRS URIs": by a host's name and a percent-encoded id, or by a compact identifier."""
+    found = parse(url)
+    assert isinstance(found, DrsUrl) and str(found) == url and hash(parse(url)) == hash(found)
+    assert (found.owner, found.id, found.read_only) == (owner, id_, True)
+    assert unquote(found.url_path) == url[len("drs:") + 2 :], "HTTP encodes it once more"
+    assert queries.local_suffix(found) == local
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "drs://drs.example.org",
+        "drs://drs.example.org/",
+        "drs:///x",
+        "drs://drs.example.org/a/b",
+        "drs://drs.example.org:443/x",
+        "drs://me@drs.example.org/x",
+        "drs://drs.example.org/x?y",
+        "drs://drs.example.org/x#y",
+        "drs://drs.example.org/%",
+        "drs://drs.example.org/%0a",
+        "drs://drs.example.org/%ff",
+        "drs://drs.example.org/..",
+        "drs://drs.example.org/a%2F%2E%2E%2Fb",
+        "drs://drs.example.org/" + "a" * 901,
+        "drs://DRS.42:x",
+        "drs://a/b/c:x",
+        "drs://drs.42:",
+        "drs://drs.42:a/../b",
+        "drs://drs.42:a b\n",
+    ],
+)
+def test_what_is_no_drs_uri(url: str) -> None:
+    with pytest.raises(UrlError):
+        parse(url)
+
+
+def test_wildcards_in_a_drs_uri() -> None:
+    for pattern in ("drs://drs.example.org/{sample}", "drs://drs.42:{n,[0-9:/]+}", "drs://{host}/{id}"):
+        assert str(parse(pattern, wildcards=True)) == pattern
+    with pytest.raises(UrlError):
+        parse("drs://drs.example.org/{sample}")
+
+
 def test_parts_and_text_of_each_kind() -> None:
     sda = parse("sda://EGAD1/a b/x.c4gh")
     assert sda == SdaUrl("EGAD1", "a b/x.c4gh") and sda.url_path == "EGAD1/a%20b/x.c4gh" and sda.read_only
@@ -133,7 +188,9 @@ def test_the_platforms_own_part_is_known_by_its_first_folder() -> None:
 
 
 def test_an_error_says_what_to_write() -> None:
-    with pytest.raises(UrlError, match="write sda://DATASET/path, workspace://RUN/path or htsget://DATASET/file"):
+    with pytest.raises(
+        UrlError, match="write sda://DATASET/path, workspace://RUN/path, htsget://DATASET/file or drs://HOST/ID"
+    ):
         parse("s3://bucket/key")
 
 
@@ -142,6 +199,6 @@ def test_no_other_room_reads_a_url_of_the_federation() -> None:
     rooms = ("gdi", "token_broker", "node_gateway", "snakemake_tes_auth", "plugins")
     for file in (f for room in rooms for f in (root / room).rglob("*.py")):
         text = file.read_text()
-        for scheme in ("sda", "workspace", "htsget"):
+        for scheme in ("sda", "workspace", "htsget", "drs"):
             for reading in (f'removeprefix("{scheme}://', f'f"{scheme}://'):
                 assert file.name == "urls.py" or reading not in text, f"{file}: use gdi.contracts.urls"

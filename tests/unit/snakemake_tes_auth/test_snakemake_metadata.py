@@ -10,11 +10,12 @@ from tes.models import Task
 
 from gdi.contracts.tes import from_json
 from gdi.contracts.urls import StorageUrl
+from gdi.kit.problem import PROBLEM_JSON, ProblemError
 from gdi.kit.retry import RetryPolicy
-from snakemake_tes_auth.files.metadata import FileMetadata
+from snakemake_tes_auth.files.metadata import FileInfo, FileMetadata
 from snakemake_tes_auth.files.queries import parse
 from snakemake_tes_auth.retry import Refusal
-from tests.support.wire import answers_of
+from tests.support.wire import FAULT, answers_of
 from tests.support.wires import GATEWAY
 
 RUN = "r-0123456789abcdef0123"
@@ -171,3 +172,33 @@ async def test_what_is_removed_is_gone_and_what_never_was_is_asked_for_once_in_a
     gateway.files["never"] = 1
     metadata.produced([("never", False)], "t3", 9.0)
     assert await metadata.info(at("never")) is not None
+
+
+async def test_an_object_of_a_drs_server_is_asked_of_the_gateway_alone() -> None:
+    asked: list[str] = []
+    told = {"url": "sda://DS/a.c4gh", "size": 5, "modified": 7.0}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.decode())
+        if "bundle" in request.url.path:
+            return problem_answer(403, "forbidden-location", "it is a bundle of objects: name each of them")
+        if "none" in request.url.path:
+            return problem_answer(404, "not-found", "The DRS server has no object.")
+        return httpx.Response(200, json=told, headers={} if told else {FAULT: "no file"})
+
+    http = httpx.AsyncClient(transport=answers_of(GATEWAY, answer), base_url="http://gateway.test")
+    metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway")
+    query = parse("drs://drs.archive.example/a%2Fb")
+    assert await metadata.info(query) == FileInfo(5, 7.0) == await metadata.info(query) == metadata.known(query)
+    assert asked == ["/drs/drs.archive.example/a%252Fb"]
+    assert await metadata.info(parse("drs://drs.42:none")) is None
+    with pytest.raises(Refusal, match=r"AccessDenied: drs://drs\.archive\.example/bundle: it is a bundle"):
+        await metadata.info(parse("drs://drs.archive.example/bundle"))
+    told.clear()
+    with pytest.raises(ProblemError, match="something else"):
+        await metadata.info(parse("drs://drs.archive.example/other"))
+
+
+def problem_answer(status: int, slug: str, detail: str) -> httpx.Response:
+    body = ProblemError(status, slug, detail).problem.model_dump()
+    return httpx.Response(status, json=body, headers={"content-type": PROBLEM_JSON})
