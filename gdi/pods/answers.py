@@ -1,6 +1,7 @@
 """What an answer of the Kubernetes API means: its JSON, or an error of ours that says whether it may pass.
 
-The answer's form is Kubernetes' `Status` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
+A refusal's form is Kubernetes' `Status` (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/);
+any other is a proxy's, or a server's that is just being replaced, and says nothing about an object.
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ def judge(status: int, body: bytes, what: str) -> Json:
         answer = {}
     if good:
         return answer
+    if status < 500 and answer.get("kind") != "Status":
+        raise ProblemError(
+            503,
+            "cluster-away",
+            f"{what}: answered with {status} by something that is not the Kubernetes API (a proxy's page, it may be).",
+            action="It is tried again; else look at what stands before the API server.",
+        )
     message = " ".join(str(answer.get("message") or f"status {status}").split())[:700]
     reason = str(answer.get("reason") or "")
     if status == 404 or (status in (409, 422) and OTHER_UID.search(message)):
@@ -85,6 +93,39 @@ def judge(status: int, body: bytes, what: str) -> Json:
             503, "cluster-away", f"{what}: the Kubernetes API answers {status}: {message}.", action="It is tried again."
         )
     raise LauncherError(f"{what}: the cluster refuses the request ({status}): {message}")
+
+
+def object_of(answer: Json, what: str) -> Json:
+    """The object that was asked for. ProblemError 502 where the answer is another thing, though it is JSON."""
+    meta = answer.get("metadata")
+    if not (isinstance(meta, dict) and meta.get("name") and meta.get("uid")):
+        raise _other_thing(what)
+    return answer
+
+
+def items_of(answer: Json, what: str) -> list[Json]:
+    """A listing's objects; ProblemError 502 where it is none, since nothing listed means that nothing is there."""
+    items = answer.get("items", answer)
+    if not isinstance(items, list | None) or not all(isinstance(one, dict) for one in items or []):
+        raise _other_thing(what)
+    return [object_of(one, what) for one in items or []]
+
+
+def keys_of(answer: Json, what: str) -> Json:
+    """A key set with a key. ProblemError 502."""
+    keys = answer.get("keys")
+    if not (isinstance(keys, list) and keys and all(isinstance(key, dict) for key in keys)):
+        raise _other_thing(what)
+    return answer
+
+
+def _other_thing(what: str) -> ProblemError:
+    return ProblemError(
+        502,
+        "cluster-away",
+        f"{what}: the answer is JSON, but not what the Kubernetes API gives.",
+        action="It is tried again; else look at what stands before the API server.",
+    )
 
 
 def away(what: str, error: BaseException) -> ProblemError:

@@ -121,7 +121,7 @@ def _waiting(pod: dict[str, Any], container: dict[str, Any] | None) -> tuple[str
 def _memory_limit(pod: dict[str, Any]) -> str:
     for container in (pod.get("spec") or {}).get("containers") or []:
         if container.get("name") == CONTAINER and (
-            limit := (container.get("resources") or {}).get("limits", {}).get("memory")
+            limit := ((container.get("resources") or {}).get("limits") or {}).get("memory")
         ):
             return f" of {limit}"
     return ""

@@ -21,14 +21,17 @@ def is_over(pod: dict[str, Any], status: PodStatus, *, keep_seconds: float, now:
     """Whether a pod may be removed at `now` (seconds since the epoch). One that is pending and not held is left to who
     waits for it, whatever its machine says.
     """
+    ended = _ended_at(pod)
+    if ended is None:  # without a time nothing is old
+        return False
     if gated(pod):
-        return now - _ended_at(pod) > GATED_SECONDS
-    return status.ended and pod["status"].get("phase") != "Pending" and now - _ended_at(pod) > keep_seconds
+        return now - ended > GATED_SECONDS
+    return status.ended and pod["status"].get("phase") != "Pending" and now - ended > keep_seconds
 
 
-def _ended_at(pod: dict[str, Any]) -> float:
-    """When its last container ended, else when it was made."""
+def _ended_at(pod: dict[str, Any]) -> float | None:
+    """When its last container ended, else when it was made; None where no time can be read."""
     times = [pod["metadata"].get("creationTimestamp")]
     for one in (pod.get("status") or {}).get("containerStatuses") or []:
         times.append(((one.get("state") or {}).get("terminated") or {}).get("finishedAt"))
-    return max(epoch(moment) or 0.0 for moment in times)
+    return max((at for at in map(epoch, times) if at is not None), default=None)

@@ -16,7 +16,7 @@ from gdi.kit.bearer import BearerAuth, token_file
 from gdi.kit.bounded_read import BoundedAsyncClient
 from gdi.kit.retry import acall_again
 from gdi.kit.settings import SettingsError
-from gdi.pods.answers import ROLES, Json, away, judge, may_not_know_its_roles
+from gdi.pods.answers import ROLES, Json, away, items_of, judge, keys_of, may_not_know_its_roles, object_of
 
 PATCH = "application/strategic-merge-patch+json"
 
@@ -57,31 +57,35 @@ class ClusterApi:
         await self._http.aclose()
 
     async def read_pod(self, name: str) -> Json:
-        return await self._call(f"reading pod {name}", "GET", f"/pods/{name}")
+        what = f"reading pod {name}"
+        return object_of(await self._call(what, "GET", f"/pods/{name}"), what)
 
     async def create_pod(self, body: Json) -> Json:
-        return await self._call(f"creating pod {body['metadata']['name']}", "POST", "/pods", body)
+        what = f"creating pod {body['metadata']['name']}"
+        return object_of(await self._call(what, "POST", "/pods", body), what)
 
     async def patch_pod(self, name: str, body: Json) -> Json:
-        return await self._call(f"changing pod {name}", "PATCH", f"/pods/{name}", body)
+        what = f"changing pod {name}"
+        return object_of(await self._call(what, "PATCH", f"/pods/{name}", body), what)
 
     async def delete_pod(self, name: str, body: Json) -> Json:
         return await self._call(f"deleting pod {name}", "DELETE", f"/pods/{name}", body)
 
     async def list_pods(self, selector: str, fields: str = "") -> list[Json]:
         query = {"labelSelector": selector, "limit": "500"} | ({"fieldSelector": fields} if fields else {})
-        answer = await self._call("listing pods", "GET", "/pods", query=query)
-        return [p for p in answer.get("items") or [] if isinstance(p, dict)]
+        return items_of(await self._call("listing pods", "GET", "/pods", query=query), "listing pods")
 
     async def key_set(self) -> Json:
         """The keys by which the cluster signs its pods' identities."""
-        return await self._call("reading the cluster's keys", "GET", "/openid/v1/jwks", base="")
+        what = "reading the cluster's keys"
+        return keys_of(await self._call(what, "GET", "/openid/v1/jwks", base=""), what)
 
     async def create_config_map(self, body: Json) -> Json:
         return await self._call(f"creating ConfigMap {body['metadata']['name']}", "POST", "/configmaps", body)
 
     async def read_config_map(self, name: str) -> Json:
-        return await self._call(f"reading ConfigMap {name}", "GET", f"/configmaps/{name}")
+        what = f"reading ConfigMap {name}"
+        return object_of(await self._call(what, "GET", f"/configmaps/{name}"), what)
 
     async def delete_config_map(self, name: str) -> Json:
         return await self._call(f"deleting ConfigMap {name}", "DELETE", f"/configmaps/{name}")

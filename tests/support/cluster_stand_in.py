@@ -190,6 +190,7 @@ class StandIn:
             name = body["metadata"]["name"]
             if name in self.maps:
                 return failure(409, "AlreadyExists", f'configmaps "{name}" already exists')
+            body["metadata"].update(uid=str(uuid.uuid4()))
             self.maps[name] = body
             return JSONResponse(body, status_code=201)
 

@@ -19,7 +19,7 @@ from kubernetes_asyncio.config import ConfigException as AsyncConfigException
 
 from gdi.kit.bounded_read import afirst
 from gdi.kit.retry import acall_again, call_again
-from gdi.pods.answers import MAX_ANSWER, ROLES, Json, away, judge, may_not_know_its_roles
+from gdi.pods.answers import MAX_ANSWER, ROLES, Json, away, items_of, judge, may_not_know_its_roles, object_of
 from gdi.pods.model import LauncherError
 
 TIMEOUT = (5, 30)  # seconds to connect, to read
@@ -49,28 +49,31 @@ class Api:
         self._core, self.namespace = core, namespace
 
     def read_pod(self, name: str) -> Json:
-        return self._call(f"reading pod {name}", self._core.read_namespaced_pod, name=name)
+        what = f"reading pod {name}"
+        return object_of(self._call(what, self._core.read_namespaced_pod, name=name), what)
 
     def create_pod(self, body: Json) -> Json:
-        return self._call(f"creating pod {body['metadata']['name']}", self._core.create_namespaced_pod, body=body)
+        what = f"creating pod {body['metadata']['name']}"
+        return object_of(self._call(what, self._core.create_namespaced_pod, body=body), what)
 
     def patch_pod(self, name: str, body: Json) -> Json:
-        patch = self._core.patch_namespaced_pod
-        return self._call(f"changing pod {name}", patch, name=name, body=body, _content_type=PATCH)
+        patch, what = self._core.patch_namespaced_pod, f"changing pod {name}"
+        return object_of(self._call(what, patch, name=name, body=body, _content_type=PATCH), what)
 
     def delete_pod(self, name: str, body: Json) -> Json:
         return self._call(f"deleting pod {name}", self._core.delete_namespaced_pod, name=name, body=body)
 
     def list_pods(self, selector: str, **more: Any) -> list[Json]:
-        answer = self._call("listing pods", self._core.list_namespaced_pod, label_selector=selector, limit=500, **more)
-        return [p for p in answer.get("items") or [] if isinstance(p, dict)]
+        what, listed = "listing pods", self._core.list_namespaced_pod
+        return items_of(self._call(what, listed, label_selector=selector, limit=500, **more), what)
 
     def create_config_map(self, body: Json) -> Json:
         create = self._core.create_namespaced_config_map
         return self._call(f"creating ConfigMap {body['metadata']['name']}", create, body=body)
 
     def read_config_map(self, name: str) -> Json:
-        return self._call(f"reading ConfigMap {name}", self._core.read_namespaced_config_map, name=name)
+        what = f"reading ConfigMap {name}"
+        return object_of(self._call(what, self._core.read_namespaced_config_map, name=name), what)
 
     def delete_config_map(self, name: str) -> Json:
         return self._call(f"deleting ConfigMap {name}", self._core.delete_namespaced_config_map, name=name)

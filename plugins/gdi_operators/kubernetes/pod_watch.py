@@ -10,7 +10,7 @@ from typing import Any
 
 from gdi.contracts.process_host import StopMode
 from gdi.pods import log as pod_log
-from gdi.pods.answers import AbsentError, Json
+from gdi.pods.answers import AbsentError, Json, object_of
 from gdi.pods.config import PodConfig
 from gdi.pods.generations import node_in
 from gdi.pods.manifest import CONTAINER
@@ -75,9 +75,9 @@ class PodWatch:
 
     async def _read(self, name: str) -> Json | None:
         node_in(name)
-        core = await self.core()
+        core, what = await self.core(), f"reading pod {name}"
         try:
-            pod = await self.api.call(f"reading pod {name}", core.read_namespaced_pod, name=name)
+            pod = object_of(await self.api.call(what, core.read_namespaced_pod, name=name), what)
         except AbsentError:
             return None
         return pod if pod["metadata"]["uid"] == self.uid else None

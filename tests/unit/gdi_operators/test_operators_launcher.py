@@ -117,8 +117,8 @@ class Pods:
 
     def create_pod(self, _body: Any) -> dict[str, Any]:
         said = (
-            b'{"message": "pods \\"x\\" is forbidden: exceeded quota: runs, requested: pods=1, used: pods=9, limited:'
-            b' pods=9"}'
+            b'{"kind": "Status", "message": "pods \\"x\\" is forbidden: exceeded quota: runs, requested: pods=1,'
+            b' used: pods=9, limited: pods=9"}'
         )
         return judge(403, said, "creating pod x")
 

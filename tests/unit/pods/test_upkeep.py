@@ -73,8 +73,8 @@ def test_the_latest_generation_counts_and_a_strangers_name_is_refused() -> None:
         (200, None, ProblemError, "no JSON"),
     ],
 )
-def test_what_an_answer_means(status: int, answer: object, error: type[Exception], text: str) -> None:
-    body = b"cut sh" if answer is None else json.dumps(answer).encode()
+def test_what_an_answer_means(status: int, answer: dict[str, object] | None, error: type[Exception], text: str) -> None:
+    body = b"cut sh" if answer is None else json.dumps({"kind": "Status", **answer}).encode()
     with pytest.raises(error, match=text):
         judge(status, body, "reading pod x")
     assert judge(200, b"{}", "reading pod x") == {}
