@@ -82,6 +82,8 @@ class FolderStore:
             try:
                 with os.fdopen(handle, "wb") as file:
                     shutil.copyfileobj(source, file, PIECE)
+                    file.flush()
+                    os.fsync(file.fileno())  # else a machine that loses its power leaves an empty answer of that name
                 Path(name).chmod(0o640)
                 Path(name).replace(whole)
             except BaseException:

@@ -30,9 +30,10 @@ class S3Proxy(Proxy):
     region: str = ""
     hint: bool = True
     redirect: bool = False  # 301 PermanentRedirect, else 400 AuthorizationHeaderMalformed
+    page: bytes | None = None  # what a fault of kind `status` says, as a proxy that is no S3 does
 
     def _refusal(self, status: int) -> bytes:
-        return error(CODES.get(status, "InternalError"))
+        return error(CODES.get(status, "InternalError")) if self.page is None else self.page
 
     async def _pass_on(
         self, method: str, path: str, headers: dict[str, str], body: bytes, fault: Fault

@@ -118,3 +118,47 @@ def test_an_s3_that_says_slow_down_is_asked_three_times_and_no_more(proxy: S3Pro
     proxy.faults[:], proxy.log[:] = [Fault("status", times=99, value=503)], []
     fails(lambda: read(at(proxy.url, bucket), KEY), "SlowDown")
     assert len(proxy.log) == 3
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 403, 404])
+def test_a_proxys_page_is_no_word_of_the_s3(proxy: S3Proxy, bucket: str, status: int) -> None:
+    """A sign-in page with 200 was a release that is here whole, and an answer that was stored."""
+    store, other = at(proxy.url, bucket), release_key(RUN, "node-b", "counts", SHA)
+    calls: list[Callable[[], Any]] = [
+        lambda: store.upload(KEY),
+        lambda: append(store, other, DATA),
+        lambda: store.complete(KEY, SHA),
+        lambda: store.complete(other, SHA),
+        lambda: store.put("answers/x", io.BytesIO(DATA)),
+        lambda: store.fetch(KEY, io.BytesIO(), 2**21),
+        lambda: store.usage(""),
+        lambda: store.sweep(time.time() + 60),
+    ]
+    proxy.page = b"" if status == 204 else b"<html>Sign in</html>"
+    for call in calls:
+        proxy.faults[:] = [Fault("status", times=99, value=status)]
+        fails(call, "answers|rightly|something else|has it not")
+    proxy.faults.clear()
+    assert read(store, KEY) == (DATA, SHA) and store.usage("") == (1, len(DATA)), "nothing came, nothing went"
+
+
+def test_what_was_stored_before_there_were_marks_is_read_and_believed_if_it_is_that(server: S3Server) -> None:
+    name, wrong = f"b-{uuid.uuid4().hex}", release_key(RUN, "node-b", "counts", SHA)
+    server.bucket(name, {KEY: DATA, wrong: DATA[1:]})
+    store = at(server.url, name)
+    assert store.upload(KEY).complete
+    store.complete(KEY, SHA)
+    fails(lambda: store.upload(wrong), "other bytes")
+    fails(lambda: store.complete(wrong, SHA), "other bytes")
+
+
+def test_a_file_is_stored_only_when_it_can_be_seen(proxy: S3Proxy, bucket: str) -> None:
+    store = at(proxy.url, bucket)
+    store.put("answers/x", io.BytesIO(b"old"))
+    proxy.page = b"<html>Sign in</html>"
+    proxy.faults.append(Fault("status", times=99, value=200, wanted=lambda method, _: method == "PUT"))
+    fails(lambda: store.put("answers/x", io.BytesIO(b"new")), "has it not")
+    proxy.faults.clear()
+    assert read(store, "answers/x")[0] == b"old"
+    store.put("answers/x", io.BytesIO(b"new"))
+    assert read(store, "answers/x")[0] == b"new"
