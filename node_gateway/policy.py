@@ -39,10 +39,19 @@ def _installed(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _no_rounds(wanted: bool) -> bool:
+    if wanted:
+        raise ValueError(
+            "rounds are not served before a stranger has attacked their rules: write false, or leave it out"
+        )
+    return wanted
+
+
 class ReleasePolicy(Frozen):
     """Which kinds of release may leave, by name, and how large a file their checks look at (`max_bytes`, and `max_rows`
     where it has rows; of Parquet, which is checked as it is read, `max_parquet_bytes` and `max_parquet_rows`). `checks`
-    is the name that `kinds` had before version 0.2; `absent` stands in the descriptors of datasets now.
+    is the name that `kinds` had before version 0.2; `absent` stands in the descriptors of datasets now. `rounds`: sums
+    of products for a broadcast vector, one round after another; no policy may say so yet.
     """
 
     kinds: list[Annotated[str, AfterValidator(_installed)]] = Field(
@@ -52,6 +61,8 @@ class ReleasePolicy(Frozen):
     max_rows: int = Field(default=400_000, ge=1, le=10_000_000)
     max_parquet_bytes: int = Field(default=4 * 1024**3, ge=1, le=64 * 1024**3)
     max_parquet_rows: int = Field(default=80_000_000, ge=1, le=1_000_000_000)
+
+    rounds: Annotated[bool, AfterValidator(_no_rounds)] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -178,7 +178,7 @@ class Kind(ABC):
     `unit` is what leaves whole or not at all, `row` a row of the answer: nouns in the singular. `reasons` says in words
     why a unit is withheld, `central` are those that the centre is told. Released files are of `media_type` and end in
     `suffix`. `named_only`: a dataset is asked for it only where its descriptor names the kind, because its numbers are
-    not compared with those of other kinds: they are not in the words of `gdi.releases.disclosure.vocabulary`.
+    exact sums, or not compared with those of other kinds: not in the words of `gdi.releases.disclosure.vocabulary`.
     `parquet`: files may also be Parquet, and then leave as Parquet.
     """
 

@@ -14,6 +14,7 @@ from gdi.cli.authoring.example_scripts import (
     GATHER_MOMENTS,
     GATHER_PEOPLE,
 )
+from gdi.cli.authoring.example_sums import COUNT_NUMBERS, GATHER_SUMS
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ After a change: `gdi workflow check <<name>>`, `gdi workflow lock <<name>>`, `gd
 """
 GATHER = {
     "allele-counts": GATHER_ALLELES,
+    "matrix": GATHER_SUMS,
     "moments": GATHER_MOMENTS,
     "table": GATHER_PEOPLE,
     "variant-statistics": GATHER_EFFECTS,
@@ -205,6 +207,25 @@ TEMPLATES = {
         ),
         arguments=" {params.column:q} {params.number:q}",
         others=', "group": {"type": "array"}, "people": {"type": "array"}',
+    ),
+    "matrix": Template(
+        release="sums",
+        subject="Sums of products",
+        file="samples.tsv.c4gh",
+        format="gdi-matrix/1",
+        content="sums",
+        script=COUNT_NUMBERS,
+        merge="sums of products add up, so that the coefficients are those of least squares over all people in one\n"
+        "file. All sums of a node leave, or none: of 50 people, 20 of each category, and no more sums than half as\n"
+        "many as there are people. Datasets must name this kind; `workflows/regression` has numbers as covariates.",
+        parameters=COLUMN
+        + _parameter(
+            "number", "Outcome", "A number of the sample table, whose bounds the nodes' descriptors declare.", "ldl"
+        ),
+        arguments=" {params.column:q} {params.number:q}",
+        others="".join(
+            f', "{name}": {{}}' for name in ("model", "outcome", "numbers", "categories", "people", "products")
+        ),
     ),
     "variant-statistics": Template(
         release="effects",

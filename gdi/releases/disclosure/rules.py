@@ -24,6 +24,9 @@ class Rule(StrEnum):
     DOMINANCE = "dominance"  # few people have not most of a sum
     APART = "apart"  # enough people differ from the commonest value
     DIGITS = "digits"  # means and variances have three digits
+    VALUES = "values"  # a number whose exact sums leave has many values
+    PAIRS = "pairs"  # exact sums leave where people by every two of their categories are exact
+    EQUATIONS = "equations"  # fewer exact sums leave than could be solved for each person
     SCORES = "scores"  # a score is shown by `moments`, which knows what it is made of
     KEYS = "keys"  # contigs and alleles are normalised before they are compared
     SPLITS = "splits"  # the cells of a split leave all or none

@@ -3,9 +3,10 @@
 `allele-counts`: copies and carriers of an allele among a cohort; the key is the variant. `variant-statistics`: people
 by copies, and by case and control, of one analysis; the key is the variant and the analysis. `table`: people by
 categories; the key is `column=level&…`, `*` for everybody. `moments`: people, mean and variance of a variable in a
-group; the key is `=variable|group`. A kind may speak in more than one: statistics of a variant say its allele count
-too, and how many cases there are; moments say how many people a group has. What may tell about each other is of one
-topic: the alleles of one position, `people`, or a variable.
+group; the key is `=variable|group`. `matrix`: sums of products of two columns; the key is `==column*column`, and
+`==?…` of a question. A kind may speak in more than one: statistics of a variant say its allele count too, and how many
+cases there are; moments say how many people a group has. What may tell about each other is of one topic: the alleles of
+one position, `people`, or a variable.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from __future__ import annotations
 import hashlib
 
 ALLELES, STATISTICS, TABLE, MOMENTS = "allele-counts", "variant-statistics", "table", "moments"
-KINDS = (ALLELES, STATISTICS, TABLE, MOMENTS)  # whose numbers are compared with each other
+MATRIX = "matrix"
+KINDS = (ALLELES, STATISTICS, TABLE, MOMENTS, MATRIX)  # whose numbers are compared with each other
 PEOPLE, EVERYBODY = "people", "*"
+PRODUCT, QUESTION = "==", "==?"  # how a matrix's keys begin
 MAX_TOPIC = 24  # characters
 
 
@@ -22,6 +25,8 @@ def words(kind: str, key: str) -> str:
     """Of which of these a cell of that kind is; a kind that is not among them speaks in its own."""
     if kind not in KINDS:
         return kind
+    if key.startswith(PRODUCT):
+        return MATRIX
     if key.startswith("="):  # no contig begins so, and no column
         return MOMENTS
     if "|" in key:
@@ -35,7 +40,9 @@ def topic(kind: str, key: str) -> str:
     spoken = words(kind, key)
     if spoken == TABLE:
         return PEOPLE
-    name = key.partition("|")[0] if spoken == MOMENTS else site(key) if spoken in KINDS else key
+    if spoken == MATRIX and key.startswith(QUESTION):
+        return QUESTION
+    name = key.partition("|")[0] if spoken == MOMENTS else site(key) if spoken in (ALLELES, STATISTICS) else key
     return name if len(name) <= MAX_TOPIC else "#" + hashlib.sha256(name.encode()).hexdigest()[:20]
 
 

@@ -164,7 +164,7 @@ def test_a_kind_that_is_not_installed_is_refused_by_name(tmp_path: Path) -> None
     assert releases_of(tmp_path / "good") == []
     (said,) = releases_of(tmp_path / "w", kind="histogram")
     assert said.startswith("workflow.yaml, releases.0.kind: There is no kind of release named 'histogram'")
-    assert "Use one of these: allele-counts, moments, table" in said
+    assert "Use one of these: allele-counts, matrix, moments, table" in said
 
 
 @pytest.mark.parametrize(
@@ -282,8 +282,14 @@ def test_what_a_new_entry_of_each_kind_writes_is_of_that_kind(tmp_path: Path, co
     people.write_text("person\tsex\tldl\na\tmale\t3\nb\t\t4.5\nc\tmale\t\n")
     declared: dict[str, Any] = {"numbers": frozenset({"ldl"}), "columns": frozenset({"ldl"}), "bounds": {"ldl": (0, 9)}}
     rules = Rules(5, 100, levels={"sex": ("female", "male")}, membership="contract", **declared)
-    more_of = {"table": ["sex"], "moments": ["sex", "ldl"], "variant-statistics": ["ldl"]}
-    people_of = {"table": 3, "moments": 1, "variant-statistics": 0}  # a line of two people is none for a regression
+    more_of = {"table": ["sex"], "moments": ["sex", "ldl"], "matrix": ["sex", "ldl"]}
+    more_of["variant-statistics"] = ["ldl"]
+    people_of = {
+        "table": 3,
+        "matrix": 1,
+        "moments": 1,
+        "variant-statistics": 0,
+    }  # a line of two people is none for a regression
     assert set(TEMPLATES) == set(kinds())
     for kind in TEMPLATES:
         more = more_of.get(kind, [])
@@ -301,8 +307,8 @@ def test_what_a_new_entry_of_each_kind_writes_is_of_that_kind(tmp_path: Path, co
         else:
             assert kind_of(kind).node().scope(units).people == people_of[kind], kind
         assert "**How nodes are merged**" in (entry.folder / "README.md").read_text()
-    assert cli(console, "init", "my-matrix", "--kind", "matrix", "--catalogue", str(tmp_path)) == 1
-    assert "take one of allele-counts, table, moments, variant-statistics" in console.export_text()
+    assert cli(console, "init", "my-scores", "--kind", "scores", "--catalogue", str(tmp_path)) == 1
+    assert "take one of allele-counts, table, moments, matrix, variant-statistics" in console.export_text()
 
 
 def test_required_parameters_get_a_value_that_their_schema_allows(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from node_gateway.db import store as db
 from tests.support import (  # noqa: F401  # they register themselves
     attacks_author,
     attacks_kinds,
+    attacks_matrix,
     attacks_moments,
     attacks_pair,
     attacks_user,

@@ -180,6 +180,7 @@ def test_an_empty_policy_allows_no_image_no_release_no_log(tmp_path: Path) -> No
         ("images: {", "not YAML"),
         ("- a", "document"),
         ("releases: {checks: [none]}", "releases.checks"),
+        ("releases: {kinds: [matrix], rounds: true}", "releases.rounds: .*before a stranger has attacked their rules"),
         ("releases: {kinds: [none]}", "releases.kinds.0: .*Use one of these: allele-counts"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdi.releases.cross_table.merge import MergedCell
+from gdi.releases.matrix.least_squares import Estimate
+from gdi.releases.matrix.merge import FittedTerm
 from gdi.releases.moments.merge import MergedGroup, PooledMoments
 from gdi.releases.registry import kind_of
 from gdi.releases.variant_statistics.merge import MergedVariant
@@ -12,6 +14,7 @@ from gdi.releases.variant_statistics.statistics import pool
 
 ANSWERS = {
     "allele-counts": [],
+    "matrix": [FittedTerm("ldl", "sex", "male", Estimate(0.4, 0.1, 4.0, 4.2, 0.2, 0.6), 1, 629, 0.1, 0.8)],
     "moments": [MergedGroup("ldl", (("sex", "male"),), 1, PooledMoments(100, 3.0, 1.0))],
     "table": [MergedCell("people", (("sex", "male"),), (7, 7), 1), MergedCell("people", (), (7, 7), 1)],
     "variant-statistics": [

@@ -1,0 +1,82 @@
+"""The scripts that `gdi workflow init --kind matrix` writes."""
+
+COUNT_NUMBERS = '''\
+"""Reads two columns of the sample table: a category and a number. Both stay at the node."""
+
+import csv
+import json
+import sys
+
+
+def main(table: str, out: str, column: str, number: str) -> None:
+    with open(table, newline="") as lines:
+        rows = csv.DictReader(lines, delimiter="\\t", quoting=csv.QUOTE_NONE)
+        values = [[row[column], float(row[number])] for row in rows if row[column] and row[number]]
+    with open(out, "w") as file:
+        json.dump(values, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+'''
+GATHER_SUMS = '''\
+"""Sums of a number over everybody and over each category, the sum of its squares, and what the node judges them by:
+which part of each the 50 people have who have most, how many people differ from the commonest value, and how many
+values there are. These stay.
+"""
+
+import json
+import sys
+from collections import Counter
+from math import fsum
+
+
+def largest(parts: list[float]) -> list[float]:
+    total, sums, found = fsum(parts) or 1.0, 0.0, []
+    for one in sorted(parts, reverse=True)[:50]:
+        sums += one
+        found.append(min(1.0, sums / total))
+    return found
+
+
+def facts(values: list[float]) -> dict:
+    mean, seen = fsum(values) / len(values), Counter(values)
+    return {
+        "people": len(values),
+        "sum": fsum(values),
+        "sums": largest([abs(value) for value in values]),
+        "squares": largest([(value - mean) ** 2 for value in values]),
+        "apart": len(values) - max(seen.values()),
+        "values": len(seen),
+    }
+
+
+def main(out: str, *rest: str) -> None:
+    *files, column, number = rest
+    groups: dict[str, list[float]] = {}
+    for name in files:
+        with open(name) as file:
+            for level, value in json.load(file):
+                groups.setdefault(level, []).append(value)
+    everybody = [value for values in groups.values() for value in values]
+    whole = facts(everybody)
+    sums = [{"number": number, **whole}]
+    sums += [{"number": number, "category": column, "level": level, **facts(of)} for level, of in groups.items()]
+    square = {"numbers": [number, number], "sum": fsum(value * value for value in everybody)}
+    document = {
+        "format": "gdi-matrix/1",
+        "model": "linear",
+        "outcome": number,
+        "numbers": [number],
+        "categories": [column],
+        "people": [[level, len(values)] for level, values in groups.items()],
+        "sums": sums,
+        "products": [{**square, "products": whole["squares"], "apart": whole["apart"]}],
+    }
+    with open(out, "w") as file:
+        json.dump(document, file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+'''

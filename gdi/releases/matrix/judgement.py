@@ -1,0 +1,64 @@
+"""Whether a matrix stays, by its own numbers: groups of enough people, numbers of many values, no sum that few people
+have most of, and none that a reader could compute of few.
+"""
+
+from __future__ import annotations
+
+from gdi.releases.cross_table.node import AnsweredTable
+from gdi.releases.disclosure import parts
+from gdi.releases.disclosure.rules import Rule
+from gdi.releases.kind import Rules
+from gdi.releases.matrix.table import NumberSum, ProductSum, SumMatrix
+
+LEAST_PEOPLE, LEAST_OF_GROUP, LEAST_VALUES, MOST_OF_TWO = 50, 20, 20, 0.85
+
+
+def stays(unit: SumMatrix, people: AnsweredTable, rules: Rules) -> bool:
+    """Whether any of it would tell of few people: then nothing of it leaves."""
+    if unit.people < max(LEAST_PEOPLE, 2 * rules.floor) and Rule.GROUPS not in rules.off:
+        return True
+    if Rule.PAIRS not in rules.off and not all(people.ranges[key].exact for key in unit.counts):
+        return True
+    if Rule.SUMS not in rules.off and smallest_union(unit) < max(LEAST_OF_GROUP, rules.floor):
+        return True
+    return any(of_few(one, rules) for one in unit.sums.values()) or any(
+        product_of_few(one, rules) for one in unit.products.values()
+    )
+
+
+def of_few(one: NumberSum, rules: Rules) -> bool:
+    """Of a number in a group."""
+    if one.values < LEAST_VALUES and Rule.VALUES not in rules.off:
+        return True
+    if one.apart < rules.floor and Rule.APART not in rules.off:
+        return True
+    return dominated(max(one.sums[most(one.sums, rules)], one.squares[most(one.squares, rules)]), rules)
+
+
+def product_of_few(one: ProductSum, rules: Rules) -> bool:
+    """Of two numbers: also of those in whom both are not as in most people."""
+    if one.apart < rules.floor and Rule.APART not in rules.off:
+        return True
+    return dominated(one.products[most(one.products, rules)], rules)
+
+
+def most(shares: tuple[float, ...], rules: Rules) -> int:
+    """The place of the share of as many people as no count may be of, at least two."""
+    return min(max(2, rules.floor - 1), len(shares)) - 1
+
+
+def dominated(share: float, rules: Rules) -> bool:
+    return share >= MOST_OF_TWO and Rule.DOMINANCE not in rules.off
+
+
+def smallest_union(unit: SumMatrix) -> int:
+    """The fewest people whose sum of a number follows from those of the categories: a category's own, or, with sex and
+    smoker where no woman smokes, the men who do not.
+    """
+    cells = [key for key, count in unit.table.counts.items() if count]
+    cohorts = [frozenset(cells)]
+    for place in range(len(unit.table.columns)):
+        levels = sorted({key[place] for key in cells if key[place] is not None}, key=lambda level: level or 0)
+        cohorts += [frozenset(key for key in cells if key[place] == level) for level in levels[1:]]
+    counts = [sum(unit.table.counts[key] for key in cohort) for cohort in cohorts]
+    return min(union.of(counts) for union in parts.computable(cohorts))

@@ -1,0 +1,231 @@
+"""Reads `gdi-matrix/1`: people by categories, sums of numbers over everybody and over each category, sums of products
+of two numbers, and what the node needs to judge them by. FormatError names the place and the field, never a value.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement, product
+from typing import IO, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from gdi.kit.models import Frozen
+from gdi.releases.cross_table import table as cross_table
+from gdi.releases.cross_table.table import COLUMN, MAX_CELLS, MAX_COLUMNS, MAX_COUNT, MAX_LEVEL, CrossTable, Key
+from gdi.releases.disclosure.parts import MAX_COHORTS
+from gdi.releases.disclosure.rules import Rule
+from gdi.releases.kind import FormatError, Rules
+
+FORMAT = "gdi-matrix/1"  # what a workflow writes
+RELEASED = "gdi-matrix-released/1"  # what leaves the node
+MAX_NUMBERS, MAX_LARGEST = 20, 50
+Column = Field(pattern=rf"^{COLUMN}$")
+Group = tuple[str, str] | None
+"""A column and its category; None is everybody."""
+
+
+class NumberSum(Frozen):
+    """A number over the people of a category, or over everybody. `sums`, `squares`: which part of the sum of |x|, and
+    of that of (x - mean)², the 1, 2, … people have who have most of it, at most 50 of them. `apart`: people whose value
+    is not the commonest one; `values`: how many values there are.
+    """
+
+    number: str = Column
+    category: str | None = Field(default=None, pattern=rf"^{COLUMN}$")
+    level: str | None = Field(default=None, max_length=MAX_LEVEL)
+    people: int = Field(ge=1, le=MAX_COUNT, strict=True)
+    sum: float = Field(allow_inf_nan=False)
+    sums: tuple[float, ...] = Field(max_length=MAX_LARGEST)
+    squares: tuple[float, ...] = Field(max_length=MAX_LARGEST)
+    apart: int = Field(ge=0, le=MAX_COUNT, strict=True)
+    values: int = Field(ge=1, le=MAX_COUNT, strict=True)
+
+    @property
+    def group(self) -> Group:
+        return None if self.category is None or self.level is None else (self.category, self.level)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.category is None) != (self.level is None):
+            raise ValueError("category and level belong together")
+        for shares in (self.sums, self.squares):
+            expect_shares(shares, self.people)
+        if max(self.apart, self.values - 1) > self.people:
+            raise ValueError("apart or values is more than people")
+        return self
+
+
+class ProductSum(Frozen):
+    """The sum of the products of two numbers, over everybody. `products`: which part of the sum of |x - mean| |y -
+    mean| the 1, 2, … people have who have most of it. `apart`: people both of whose values are not the commonest.
+    """
+
+    numbers: tuple[str, str]
+    sum: float = Field(allow_inf_nan=False)
+    products: tuple[float, ...] = Field(max_length=MAX_LARGEST)
+    apart: int = Field(ge=0, le=MAX_COUNT, strict=True)
+
+
+class MatrixFile(Frozen):
+    """`people`: a level of each of the `categories`, then how many people."""
+
+    format: Literal["gdi-matrix/1"]
+    model: Literal["linear"]
+    outcome: str = Column
+    numbers: tuple[str, ...] = Field(min_length=1, max_length=MAX_NUMBERS)
+    categories: tuple[str, ...] = Field(default=(), max_length=MAX_COLUMNS)
+    people: tuple[tuple[str | int, ...], ...] = Field(max_length=MAX_CELLS)
+    sums: tuple[NumberSum, ...] = Field(min_length=1, max_length=MAX_CELLS)
+    products: tuple[ProductSum, ...] = Field(min_length=1, max_length=MAX_NUMBERS * (MAX_NUMBERS + 1) // 2)
+
+
+@dataclass(frozen=True)
+class SumMatrix:
+    """`table`: people by categories. `sums`: by number and group of people; `products`: by two numbers, sorted."""
+
+    outcome: str
+    numbers: tuple[str, ...]
+    table: CrossTable
+    sums: Mapping[tuple[str, Group], NumberSum]
+    products: Mapping[tuple[str, str], ProductSum]
+
+    @property
+    def people(self) -> int:
+        return self.table.people
+
+    @cached_property
+    def counts(self) -> dict[Key, int]:
+        """Of everybody, of each category, and of each two."""
+        return {key: n for key, n in self.table.all_counts().items() if sum(level is not None for level in key) <= 2}
+
+    @cached_property
+    def levels(self) -> list[tuple[str, str]]:
+        """The categories that anybody has, in the order in which the node declares them."""
+        found = []
+        for place, column in enumerate(self.table.columns):
+            for number, level in enumerate(self.table.levels[place]):
+                if self.counts[self.key(column, number)]:
+                    found.append((column, level))
+        return found
+
+    @property
+    def groups(self) -> list[Group]:
+        return [None, *self.levels]
+
+    @property
+    def parameters(self) -> int:
+        """Columns of the regression, the constant one included: of a category one less than it has levels."""
+        present = {column for column, _ in self.levels}
+        return len(self.numbers) + len(self.levels) - len(present)
+
+    @property
+    def equations(self) -> int:
+        """What a reader learns, in numbers: p of the outcome's products, p (p + 1) / 2 of the others."""
+        p = self.parameters
+        return p + p * (p + 1) // 2
+
+    def key(self, column: str, level: int) -> Key:
+        """The cell of the table that counts a category's people."""
+        return tuple(level if one == column else None for one in self.table.columns)
+
+    def place(self, *levels: tuple[str, str]) -> Key:
+        """The cell that counts the people who have all of these; ValueError where two are of one column."""
+        named = dict(levels)
+        if len(named) < len(set(levels)):
+            raise ValueError("two levels of one column")
+        columns = enumerate(self.table.columns)
+        return tuple(self.table.levels[i].index(named[one]) if one in named else None for i, one in columns)
+
+
+def expect_shares(shares: tuple[float, ...], people: int) -> None:
+    """ValueError where these are no shares of those who have most."""
+    if len(shares) != min(people, MAX_LARGEST):
+        raise ValueError(f"there must be a share for each person, at most {MAX_LARGEST}")
+    if any(not 0 <= one <= 1 + 1e-9 for one in shares) or list(shares) != sorted(shares):
+        raise ValueError("shares must rise, from 0 to 1")
+
+
+def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
+    """The one unit of a file."""
+    try:
+        found = MatrixFile.model_validate(json.load(file))
+    except ValidationError as error:
+        known = {*MatrixFile.model_fields, *NumberSum.model_fields, *ProductSum.model_fields}
+        place = ".".join(str(part) for part in error.errors()[0]["loc"] if type(part) is int or part in known)
+        raise FormatError(f"{place or 'document'}: it is not of the form that {FORMAT} has") from None
+    except (ValueError, RecursionError):
+        raise FormatError("it is not JSON") from None
+    for number, name in enumerate(found.numbers, 1):
+        if name not in rules.bounds or (name not in rules.numbers and Rule.NUMBERS not in rules.off):
+            raise FormatError(f"number {number} is none whose bounds this node declares")
+        if name in rules.scores and Rule.SCORES not in rules.off:
+            raise FormatError(f"number {number} is a score: ask for its moments")
+    if len(set(found.numbers)) != len(found.numbers) or found.outcome not in found.numbers:
+        raise FormatError("numbers has one twice, or lacks the outcome")
+    sums = {(one.number, one.group): one for one in found.sums}
+    products = {(min(one.numbers), max(one.numbers)): one for one in found.products}
+    if len(sums) != len(found.sums) or len(products) != len(found.products):
+        raise FormatError("a sum is there twice")
+    unit = SumMatrix(found.outcome, tuple(sorted(found.numbers)), _people(found, rules), sums, products)
+    if len(unit.levels) - len({column for column, _ in unit.levels}) >= MAX_COHORTS:
+        raise FormatError(f"categories must have fewer than {MAX_COHORTS} levels beside the first of each column")
+    if set(sums) != set(product(unit.numbers, unit.groups)):
+        raise FormatError("sums must have one for each number, over everybody and over each category that people have")
+    if set(products) != set(combinations_with_replacement(unit.numbers, 2)):
+        raise FormatError("products must have one for each two numbers, and for each with itself")
+    for number, one in enumerate(found.sums, 1):
+        _check_sum(number, one, unit, rules)
+    for number, two in enumerate(found.products, 1):
+        _check_product(number, two, unit, rules)
+    return [unit]
+
+
+def _people(found: MatrixFile, rules: Rules) -> CrossTable:
+    if found.categories:
+        scores = frozenset() if Rule.SCORES in rules.off else rules.scores
+        known = {column: levels for column, levels in rules.levels.items() if column not in scores}
+        rows = [list(row) for row in found.people]
+        tables = [{"name": "people", "columns": list(found.categories), "rows": rows}]
+        text = json.dumps({"format": cross_table.FORMAT, "tables": tables})
+        table = cross_table.read(io.BytesIO(text.encode()), known, max_rows=rules.max_rows)[0]
+        if set(table.columns) & set(found.numbers):
+            raise FormatError("a column is a number and a category")
+        return table
+    (row,) = found.people if len(found.people) == 1 else ((),)
+    if len(row) != 1 or not isinstance(row[0], int) or not 0 < row[0] <= MAX_COUNT:
+        raise FormatError("people of no category must be one row of one number")
+    return CrossTable("people", (), (), {(): row[0]})
+
+
+def _check_sum(place: int, one: NumberSum, of: SumMatrix, rules: Rules) -> None:
+    low, high = rules.bounds[one.number]
+    slack = 1e-9 * max(1.0, abs(low), abs(high)) * one.people
+    if one.people != of.counts[of.place(*([one.group] if one.group else []))]:
+        raise FormatError(f"sum {place}: people is not the number of people of the category")
+    if not low * one.people - slack <= one.sum <= high * one.people + slack:
+        raise FormatError(f"sum {place}: it lies outside what the declared bounds allow")
+    square = of.products[one.number, one.number].sum
+    if one.sum**2 > square * one.people * (1 + 1e-9):
+        raise FormatError(f"sum {place}: it is larger than the sum of squares allows")
+
+
+def _check_product(place: int, one: ProductSum, of: SumMatrix, rules: Rules) -> None:
+    ends = [a * b for a, b in product(*(rules.bounds[name] for name in one.numbers))]
+    low = 0.0 if one.numbers[0] == one.numbers[1] and min(ends) < 0 else min(ends)
+    slack = 1e-9 * max(1.0, *map(abs, ends)) * of.people
+    if not low * of.people - slack <= one.sum <= max(ends) * of.people + slack:
+        raise FormatError(f"product {place}: it lies outside what the declared bounds allow")
+    if one.apart > of.people:
+        raise FormatError(f"product {place}: apart is more than people")
+    try:
+        expect_shares(one.products, of.people)
+    except ValueError as error:
+        raise FormatError(f"product {place}: {error}") from None
+    x, y = (of.products[name, name].sum for name in one.numbers)
+    if one.sum**2 > x * y * (1 + 1e-6):
+        raise FormatError(f"product {place}: it is larger than those of its numbers with themselves allow")

@@ -1,0 +1,200 @@
+"""Attacks by exact sums of products, as a regression asks for them: honest workflows' numbers of a hostile user, each
+stopped by one rule of the kind `matrix`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.support.attacks import REFUSED, attack
+from tests.support.attacks_moments import moments, people
+from tests.support.attacks_user import OTHERS, two_epochs
+from tests.support.disclosure_node import PEOPLE, DisclosureNode
+from tests.support.matrix_kit import matrix_file
+from tests.support.moments_kit import moments_file
+
+KNOWN = [f"w{n}" for n in range(57)]  # numbers that the attacker knows of everybody
+COLUMNS = [
+    *({"column": name, "type": "number", "minimum": -100, "maximum": 100} for name in ("ldl", "bmi", "visits", *KNOWN)),
+    {"column": "income", "type": "number", "minimum": 0, "maximum": 1e9},
+    *({"column": name, "type": "boolean"} for name in ("ill", "rare", "smoker")),
+]
+SAMPLES = {"file": "s.tsv.c4gh", "format": "tsv", "person": "person", "sex": {"column": "sex"}, "phenotypes": COLUMNS}
+SCORE = {"column": "score", "type": "number", "minimum": 0, "maximum": 100, "score": True}
+RANDOM = np.random.default_rng(862)
+LDL = RANDOM.normal(3, 1, 629).clip(0.1, 19).round(2)
+TARGET = 0
+Sums = dict[tuple[str, str], float]
+
+
+def described(node: DisclosureNode, *datasets: str) -> None:
+    kinds = ["matrix", "moments", "table"]
+    node.policy(releases={"kinds": kinds})
+    for dataset in datasets or ("DS1",):
+        node.describe(dataset, identifiers=None, samples=SAMPLES, derived=[SCORE], kinds=kinds)
+
+
+async def sums(node: DisclosureNode, data: bytes, dataset: str = "DS1", **how: Any) -> Sums:
+    """The sums by their two columns, both ways round; none where it is refused."""
+    try:
+        _, _, caller = await node.ask(dataset, data, kind="matrix", **how)
+    except REFUSED:
+        return {}
+    found: Sums = {}
+    for a, b, number in json.loads(await node.content(caller.run))["entries"]:
+        one, other = ("=".join(name) or "1" for name in (a, b))
+        found[one, other] = found[other, one] = number
+    return found
+
+
+def sex() -> list[str]:
+    return ["female" if one % 2 else "male" for one in PEOPLE]
+
+
+async def honest(node: DisclosureNode) -> int:
+    """LDL by BMI and sex: the sums of everybody, which stand for all that were measured."""
+    described(node, "DS1", "DS3")
+    bmi = 20 + RANDOM.normal(5, 2, 629).clip(-5, 15)
+    found = await sums(node, matrix_file(people(sex=sex(), ldl=LDL, bmi=bmi), "ldl", ["bmi"], ["sex"]), "DS3")
+    return int(found["1", "1"])
+
+
+@attack("author", "sums", honest)
+async def the_men_who_do_not_smoke(node: DisclosureNode) -> list[str]:
+    """No woman smokes, and all but eight men do: their sum is the difference of two."""
+    described(node)
+    smoker = ["true" if one == "male" and n >= 16 else "false" for n, one in enumerate(sex())]
+    told = await sums(node, matrix_file(people(sex=sex(), smoker=smoker, ldl=LDL), "ldl", [], ["sex", "smoker"]))
+    if not told:
+        return []
+    rest = told["sex=male", "ldl"] - told["smoker=true", "ldl"]
+    return [f"eight men have {rest:.2f} together"] if abs(rest - LDL[:16:2].sum()) < 1e-6 else []
+
+
+@attack("author", "pairs", honest)
+async def three_people_of_two_categories(node: DisclosureNode) -> list[str]:
+    described(node)
+    ill = [str(one < 100).lower() for one in PEOPLE]
+    smoker = [str(97 <= one < 300).lower() for one in PEOPLE]
+    told = await sums(node, matrix_file(people(ill=ill, smoker=smoker, ldl=LDL), "ldl", [], ["ill", "smoker"]))
+    return ["three who are ill smoke"] if told.get(("ill=true", "smoker=true")) == 3 else []
+
+
+@attack("author", "dominance", honest)
+async def a_sum_that_is_the_richest_person(node: DisclosureNode) -> list[str]:
+    described(node)
+    income = [30_000 + one for one in PEOPLE]
+    income[TARGET] = 900_000_000
+    told = await sums(node, matrix_file(people(income=income), "income"))
+    richest = told.get(("income", "income"), 0) ** 0.5
+    return [f"the richest has {richest:.4g}"] if abs(richest / income[TARGET] - 1) < 1e-3 else []
+
+
+@attack("author", "apart", honest)
+async def two_numbers_of_which_four_people_have_both(node: DisclosureNode) -> list[str]:
+    """Each number is 1 for those without a disease: what is beyond that, multiplied, is of those who have both."""
+    described(node)
+    first = [1 + (one + 1) / 200 if one < 300 else 1.0 for one in PEOPLE]
+    second = [1 + one / 300 if one >= 296 else 1.0 for one in PEOPLE]
+    told = await sums(node, matrix_file(people(ldl=first, bmi=second), "ldl", ["bmi"]))
+    if not told:
+        return []
+    beyond = told["ldl", "bmi"] - told["1", "ldl"] - told["1", "bmi"] + told["1", "1"]
+    true = sum((first[one] - 1) * (second[one] - 1) for one in range(296, 300))
+    return [f"four people have {beyond:.3f}"] if abs(beyond - true) < 1e-6 else []
+
+
+@attack("user", "values", honest)
+async def two_sums_of_small_whole_numbers(node: DisclosureNode) -> list[str]:
+    """Nobody went more than twice: the sum and that of squares say how many went twice."""
+    described(node)
+    visits = [2 if one == TARGET else 1 if one < 29 else 0 for one in PEOPLE]
+    told = await sums(node, matrix_file(people(visits=visits), "visits"))
+    if not told:
+        return []
+    twice = (told["visits", "visits"] - told["1", "visits"]) / 2
+    return ["one person went twice"] if twice == 1 else []
+
+
+@attack("user", "equations", honest)
+async def as_many_sums_as_people(node: DisclosureNode) -> list[str]:
+    """Products with numbers that the attacker knows are equations, of which each person's value is the solution."""
+    described(node)
+    known = RANDOM.normal(0, 10, (60, 57)).clip(-90, 90)
+    secret = LDL[:60]
+    persons = [{"ldl": secret[n], **dict(zip(KNOWN, known[n], strict=True))} for n in range(60)]
+    rows, right = [np.ones(60)], [np.nan]
+    for start in range(0, 57, 19):
+        told = await sums(node, matrix_file(persons, "ldl", KNOWN[start : start + 19]))
+        for name in KNOWN[start : start + 19]:
+            if (name, "ldl") in told:
+                rows.append(known[:, KNOWN.index(name)])
+                right += [told[name, "ldl"]]
+                right[0] = told["1", "ldl"]
+    if len(rows) < 50:
+        return []
+    found = np.linalg.lstsq(np.array(rows)[:, 2:], np.array(right) - np.array(rows)[:, :2] @ secret[:2], rcond=None)[0]
+    return [f"{n}: {value:.2f}" for n, value in enumerate(found, 2) if abs(value - secret[n]) < 0.005]
+
+
+@attack("pair", "linked", honest)
+async def sums_of_everybody_and_of_all_but_one(node: DisclosureNode) -> list[str]:
+    await two_epochs(node, list(PEOPLE), list(OTHERS))
+    described(node, "DS1", "DS2")
+    more = await sums(node, matrix_file(people(ldl=LDL), "ldl"), user="mallory")
+    less = await sums(node, matrix_file([{"ldl": LDL[one]} for one in OTHERS], "ldl"), "DS2", user="eve")
+    if not more or not less:
+        return []
+    rest = more["1", "ldl"] - less["1", "ldl"]
+    return [f"the target has {rest:.2f}"] if abs(rest - LDL[TARGET]) < 1e-6 else []
+
+
+@attack("user", "linked", honest)
+async def the_group_that_stayed_is_the_sum_less_the_others_mean(node: DisclosureNode) -> list[str]:
+    described(node)
+    rare = ["true" if one < 12 else "false" for one in PEOPLE]
+    high = [15 + 0.1 * (one % 7) if one < 12 else LDL[one] for one in PEOPLE]
+    some = await moments(node, moments_file(people(rare=rare, ldl=high), ["rare"], ["ldl"]))
+    told = await sums(node, matrix_file(people(ldl=high), "ldl"))
+    if not told or ("ldl", "true") in some:
+        return []
+    n, mean, _ = some["ldl", "false"]
+    rest = (told["1", "ldl"] - n * mean) / (told["1", "1"] - n)
+    return [f"twelve people have {rest:.1f}"] if abs(rest - np.mean(high[:12])) < 1 else []
+
+
+@attack("user", "linked", honest)
+async def one_category_after_another(node: DisclosureNode) -> list[str]:
+    """As the men who do not smoke, in two questions."""
+    described(node)
+    smoker = ["true" if one == "male" and n >= 16 else "false" for n, one in enumerate(sex())]
+    first = await sums(node, matrix_file(people(sex=sex(), ldl=LDL), "ldl", [], ["sex"]))
+    second = await sums(node, matrix_file(people(smoker=smoker, ldl=LDL), "ldl", [], ["smoker"]))
+    if not first or not second:
+        return []
+    rest = first["sex=male", "ldl"] - second["smoker=true", "ldl"]
+    return [f"eight men have {rest:.2f} together"] if abs(rest - LDL[:16:2].sum()) < 1e-6 else []
+
+
+@attack("pair", "ledger", honest)
+async def the_same_sum_after_one_person_was_swapped(node: DisclosureNode) -> list[str]:
+    described(node)
+    before = await sums(node, matrix_file(people(ldl=LDL), "ldl"))
+    after = await sums(node, matrix_file(people(ldl=[19.0, *LDL[1:]]), "ldl"), user="eve")
+    gone = before["1", "ldl"] - after.get(("1", "ldl"), before["1", "ldl"])
+    return [f"the one who left has {19 + gone:.2f}"] if abs(19 + gone - LDL[TARGET]) < 1e-6 else []
+
+
+@attack("author", "scores+numbers", honest)
+async def a_score_that_hides_a_rare_genotype(node: DisclosureNode) -> list[str]:
+    """What everybody's share of the score is by itself is known; three people carry the allele."""
+    described(node)
+    noise: Sequence[float] = [(one * 37 % 629) / 100 for one in PEOPLE]
+    score = [value + (5 if one < 3 else 0) for one, value in enumerate(noise)]
+    told = await sums(node, matrix_file(people(score=score), "score"))
+    carriers = (told.get(("1", "score"), 0) - sum(noise)) / 5
+    return ["three people carry the allele"] if round(carriers, 6) == 3 else []

@@ -1,0 +1,120 @@
+"""Adds the people of a node's datasets up into the release `gdi-matrix/1`: sums of numbers over everybody and over each
+category, sums of products, and what the node judges them by. The same person in two datasets would count twice: that
+ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+LARGEST = 50  # people of whom is told which part of a sum they have
+Vector = np.ndarray[Any, Any]
+
+
+def fail(kind: str, why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    print(f"GDI-ERROR class={kind}", file=sys.stderr)
+    sys.exit(1)
+
+
+def shares(parts: Vector) -> list[float]:
+    """Which part of the sum the 1, 2, … people have who have most of it."""
+    total = float(parts.sum())
+    most = np.sort(np.partition(parts, -LARGEST)[-LARGEST:] if len(parts) > LARGEST else parts)[::-1].cumsum()
+    return [min(1.0, float(one) / total) if total else 0.0 for one in most]
+
+
+def away(values: Vector) -> Vector:
+    """Who has another value than the commonest."""
+    found, counts = np.unique(values, return_counts=True)
+    return np.asarray(values != found[counts.argmax()])
+
+
+def number_sum(name: str, values: Vector, group: tuple[str, str] | None) -> dict[str, Any]:
+    return {
+        "number": name,
+        "category": group[0] if group else None,
+        "level": group[1] if group else None,
+        "people": len(values),
+        "sum": float(values.sum()),
+        "sums": shares(np.abs(values)),
+        "squares": shares((values - values.mean()) ** 2),
+        "apart": int(away(values).sum()),
+        "values": len(np.unique(values)),
+    }
+
+
+def release(
+    outcome: str, numbers: list[str], categories: list[str], levels: list[list[str]], values: Vector
+) -> dict[str, Any]:
+    """`levels`: of each person, of each category; `values`: people × (outcome, then `numbers`), float64."""
+    names = [outcome, *numbers]
+    columns = [np.array([row[i] for row in levels], dtype=object) for i in range(len(categories))]
+    groups = [(c, level) for c, column in zip(categories, columns, strict=True) for level in sorted(set(column))]
+    members = {group: columns[categories.index(group[0])] == group[1] for group in groups}
+    sums, products = [], []
+    for i, name in enumerate(names):
+        sums.append(number_sum(name, values[:, i], None))
+        sums += [number_sum(name, values[members[group], i], group) for group in groups]
+    middle, others = values - values.mean(axis=0), [away(values[:, i]) for i in range(len(names))]
+    for i, j in combinations_with_replacement(range(len(names)), 2):
+        products.append(
+            {
+                "numbers": [names[i], names[j]],
+                "sum": float((values[:, i] * values[:, j]).sum()),
+                "products": shares(np.abs(middle[:, i] * middle[:, j])),
+                "apart": int((others[i] & others[j]).sum()),
+            }
+        )
+    counts = Counter(map(tuple, levels)) if categories else Counter({(): len(values)})
+    return {
+        "format": "gdi-matrix/1",
+        "model": "linear",
+        "outcome": outcome,
+        "numbers": names,
+        "categories": categories,
+        "people": [[*key, n] for key, n in sorted(counts.items())],
+        "sums": sums,
+        "products": products,
+    }
+
+
+def gather(files: list[Path], question: dict[str, Any]) -> dict[str, Any]:
+    """The release. Ends with 1 where two datasets have the same person, or nobody is complete."""
+    people: set[str] = set()
+    levels: list[list[str]] = []
+    values: list[list[float]] = []
+    for file in files:
+        found = json.loads(file.read_text())
+        if not people.isdisjoint(found["people"]):
+            fail(
+                "DuplicatePeople", f"duplicate-people: people of {file.stem} are in another dataset of the run as well"
+            )
+        people.update(found["people"])
+        levels += found["levels"]
+        values += found["values"]
+    if not values:
+        fail("SampleTableError", "nobody has a value in all of the columns asked for")
+    return release(question["outcome"], question["numbers"], question["categories"], levels, np.array(values))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--question", required=True, help="JSON: {outcome, numbers, categories}")
+    options = parser.parse_args()
+    found = gather(options.files, json.loads(options.question))
+    options.out.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()
