@@ -29,13 +29,17 @@ class NodeAgentClient(AsyncBrokerClient):
     async def beat(self, node: str, heartbeat: Heartbeat) -> None:
         """A broker of before, which refuses fields that it does not know, gets it without those."""
         path = f"/v1/nodes/{node}/status"
-        try:
-            await self._tell("PUT", path, heartbeat.model_dump(mode="json", exclude_defaults=True))
-        except ProblemError as error:
-            if error.problem.status != 422 or not heartbeat.limits:
-                raise
-            older = heartbeat.model_copy(update={"limits": []})
-            await self._tell("PUT", path, older.model_dump(mode="json", exclude_defaults=True))
+        older = heartbeat.model_copy(update={"terms": {}})
+        versions = [heartbeat, older, older.model_copy(update={"limits": []})]
+        different = [beat for i, beat in enumerate(versions) if beat not in versions[:i]]
+        for beat in different:
+            try:
+                await self._tell("PUT", path, beat.model_dump(mode="json", exclude_defaults=True))
+            except ProblemError as error:
+                if error.problem.status != 422 or beat is different[-1]:
+                    raise
+            else:
+                return
 
     async def take(self, status: o.OrderStatus, nonce: str) -> o.OrderStatus:
         body = o.OrderTake(attempt=status.attempt, nonce=nonce)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gdi.contracts.data_use import DuoCode
 from gdi.contracts.ids import DatasetId, NodeId
 from gdi.contracts.refusals import VisaReason
 from gdi.contracts.runs import Run
@@ -63,10 +64,17 @@ class DatasetDescription(Answer):
     read_at: float
 
 
+class DataUseTerm(Answer):
+    """A term of a dataset's use: its DUO code, and the ontology's name of it, empty where this version knows none."""
+
+    code: DuoCode
+    label: str = ""
+
+
 class DatasetEntry(Answer):
     """A dataset, the node that holds it, and the caller's access. `how_to_apply`: a sentence of the node's operator;
     `apply_url`: where to apply, where the operator or the catalogue names it. `title`: the operator's, else the
-    catalogue's.
+    catalogue's. `terms`: of its use, as the node's own agent told them last.
     """
 
     id: DatasetId
@@ -76,6 +84,7 @@ class DatasetEntry(Answer):
     how_to_apply: str = ""
     apply_url: str | None = None
     catalogue: DatasetDescription | None = None
+    terms: list[DataUseTerm] = Field(default_factory=list)
 
 
 class DatasetList(Answer):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from gdi.contracts.data_use import DuoCode
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
 from gdi.contracts.orders import OrderReason, OrderState
 from gdi.contracts.parameters import Parameters
@@ -18,12 +19,14 @@ NodeLife = Literal["up", "away", "never-seen"]
 AWAY_AFTER = 90.0  # seconds without a heartbeat
 HEARTBEAT_EVERY = 20.0
 PREFLIGHT_WITHIN = 10.0
+MAX_TERMS = 1000  # datasets whose terms a heartbeat tells
 MAX_PREFLIGHTS_PER_HOUR = 30  # of a user
 
 
 class Heartbeat(Strict):
     """`PUT /v1/nodes/{node}/status` by the node's agent. `health`: archive, tes, storage, database … as `ok` or what is
-    wrong in a few words. `time`: by the node's clock. `limits`: what its policy does not allow, in sentences.
+    wrong in a few words. `time`: by the node's clock. `limits`: what its policy does not allow, in sentences. `terms`:
+    the data use terms of its datasets, as DUO codes.
 
     A field that is new may be left out by an older agent, and is left out for an older broker.
     """
@@ -34,6 +37,9 @@ class Heartbeat(Strict):
     health: dict[Label, Label] = Field(default_factory=dict, max_length=20)
     free_slots: int | None = Field(default=None, ge=0, le=1_000_000)
     limits: list[Label] = Field(default_factory=list, max_length=20)
+    terms: dict[DatasetId, Annotated[list[DuoCode], Field(max_length=50)]] = Field(
+        default_factory=dict, max_length=MAX_TERMS
+    )
 
 
 class NodeStatus(Strict):

@@ -10,7 +10,7 @@ from gdi.contracts.ids import RunId, WorkflowName
 from gdi.kit.models import Strict
 
 NoticeKind = Literal[
-    "run-succeeded", "run-failed", "start-refused", "consent-ends", "consent-ended", "schedule-stopped"
+    "run-succeeded", "run-failed", "run-waits", "start-refused", "consent-ends", "consent-ended", "schedule-stopped"
 ]
 NOTICE_KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
 WebhookUrl = Annotated[str, Field(pattern=r"^https?://[^\s#@]+$", max_length=500)]

@@ -14,7 +14,7 @@ import httpx
 
 from gdi.broker_client.node_agent import NodeAgentClient, conflict_of
 from gdi.contracts.gateway_api import ReleaseRequest
-from gdi.contracts.nodes import HEARTBEAT_EVERY, Heartbeat, PreflightReply
+from gdi.contracts.nodes import HEARTBEAT_EVERY, MAX_TERMS, Heartbeat, PreflightReply
 from gdi.contracts.orders import (
     LEASE,
     OrderClaims,
@@ -170,13 +170,15 @@ class NodeAgent:
             health["launcher"] = short(error)[:200]
         free = None if live is None else max(0, self.duties.max_runs - live)
         version, placement = installed("gdi-node-gateway")[1], self.policy.current().placement
+        described = self.policy.datasets.all()
         return Heartbeat(
             version=version,
             placement=placement,
             time=time.time(),
             health=health,
             free_slots=free,
-            limits=limits(self.policy.current(), self.policy.datasets.all()),
+            limits=limits(self.policy.current(), described),
+            terms={one.dataset: list(one.use) for one in described[:MAX_TERMS] if one.use},
         )
 
     def _item(self, item: WorkItem) -> None:

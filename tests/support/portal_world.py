@@ -58,6 +58,7 @@ class FakeBroker:
         self.schedules: list[m.Schedule] = []
         self.calls: list[str] = []
         self.notices: dict[str, NoticeSettings] = {}
+        self.terms: dict[str, list[a.DataUseTerm]] = {}  # by dataset
         self.catalogue: dict[str, a.DatasetDescription] = {}  # by dataset
         self.members: set[str] = set()  # of the access committee `dac`
         self.uses: list[u.DatasetUse] = []
@@ -140,7 +141,12 @@ class FakeBroker:
             sub = self.user(authorization)
             found = [self.entry(n, d, d in self.entitled[sub]) for n, d in DATASETS.items()]
             return a.DatasetList(
-                datasets=[entry.model_copy(update={"catalogue": self.catalogue.get(entry.id)}) for entry in found]
+                datasets=[
+                    entry.model_copy(
+                        update={"catalogue": self.catalogue.get(entry.id), "terms": self.terms.get(entry.id, [])}
+                    )
+                    for entry in found
+                ]
             )
 
         @app.get("/v1/nodes")

@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.contracts.gateway_api import WAITING
 from gdi.contracts.notices import NOTICE_KINDS, NoticeKind
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.database import insert
-from token_broker.db.store import audit, grants, notice_choices, notices, runs, schedules
+from token_broker.db.store import audit, grants, notice_choices, notices, orders, runs, schedules
 
 DAY = 86400.0
 AHEAD = 7 * DAY  # how long before its end a standing consent is told of
@@ -45,6 +46,12 @@ def _due(owner: Any, since: Any) -> dict[NoticeKind, sa.Select[Any]]:
         found = sa.select(runs.c.id, runs.c.workflow).where(runs.c.owner == owner, runs.c.state == "closed", *late)
         return found.where(runs.c.outcome == outcome)
 
+    waits = (
+        sa.select(runs.c.id, runs.c.workflow)
+        .join(orders, sa.and_(orders.c.run_id == runs.c.id, orders.c.attempt == runs.c.attempt))
+        .where(runs.c.owner == owner, runs.c.state == "open", orders.c.kind == "release", orders.c.state == "running")
+        .where(orders.c.detail.startswith(WAITING, autoescape=True))
+    )
     refused = sa.select(audit.c.run, nothing).where(
         audit.c.owner == owner,
         audit.c.action == "run.admit",
@@ -63,6 +70,7 @@ def _due(owner: Any, since: Any) -> dict[NoticeKind, sa.Select[Any]]:
     found: dict[NoticeKind, sa.Select[Any]] = {
         "run-succeeded": ended("success"),
         "run-failed": ended("failed"),
+        "run-waits": waits.distinct(),  # at two nodes, or for two releases: it is one word
         "start-refused": refused.distinct(),
         "consent-ends": soon.where(grants.c.created_at < now - DAY),  # who gave it for some days knows when it ends
         "consent-ended": standing.where(grants.c.state == "dead"),

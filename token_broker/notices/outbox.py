@@ -35,6 +35,7 @@ MAX_WAITING = 200  # notices of one person that wait; more are not made
 SENTENCES: dict[NoticeKind, str] = {
     "run-succeeded": "Your run has its answer.",
     "run-failed": "Your run has ended without an answer. Its page says why.",
+    "run-waits": "Your run waits for a person. Someone at a node looks at what would leave; you have nothing to do.",
     "start-refused": "A start was refused, because you have no access to one of its datasets now.",
     "consent-ends": "A consent of yours ends within a week. What it allows, schedules too, ends with it.",
     "consent-ended": "A consent of yours does not serve any more: the identity provider ended it. Give it again.",

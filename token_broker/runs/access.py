@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
-from gdi.contracts.access import DatasetAccess, DatasetDescription, DatasetEntry, DatasetList
+import sqlalchemy as sa
+
+from gdi.contracts.access import DatasetAccess, DatasetDescription, DatasetEntry, DatasetList, DataUseTerm
 from gdi.contracts.committees import STOPPED, Stop
+from gdi.contracts.data_use import TERMS
 from gdi.contracts.ids import is_dataset_id
 from gdi.kit.problem import ProblemError
 from gdi.oauth.client import OAuthClient
@@ -13,6 +16,7 @@ from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import SENTENCES, Passport, Visa, Visas
 from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.committees.stops import Stops
+from token_broker.db.store import BrokerDatabase, nodes
 from token_broker.enrolment import Enrolment, EnrolmentFile, Node
 from token_broker.tokens.token_refresher import provider_away
 
@@ -24,8 +28,15 @@ class UserAccess:
     """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user."""
 
     def __init__(
-        self, oidc: OAuthClient, visas: Visas, enrolment: EnrolmentFile, stops: Stops, catalogues: DataCatalogues
+        self,
+        store: BrokerDatabase,
+        oidc: OAuthClient,
+        visas: Visas,
+        enrolment: EnrolmentFile,
+        stops: Stops,
+        catalogues: DataCatalogues,
     ) -> None:
+        self._store = store
         self._oidc, self._visas, self._enrolment, self._stops = oidc, visas, enrolment, stops
         self._catalogues = catalogues
         self._passports: dict[str, tuple[float, Passport]] = {}
@@ -46,7 +57,16 @@ class UserAccess:
             for dataset, node in found
         ]
         entries = [_described(e, d) if (d := described.get(e.id)) is not None else e for e in entries]
+        terms = await self._terms()
+        entries = [e.model_copy(update={"terms": terms.get((e.node, e.id), [])}) for e in entries]
         return DatasetList(datasets=entries, prefixes=_prefixes(enrolment))
+
+    async def _terms(self) -> dict[tuple[str, str], list[DataUseTerm]]:
+        """By node and dataset what the node's heartbeat says. A node's word about another's dataset counts nothing."""
+        async with self._store.read() as c:
+            rows = list(await c.execute(sa.select(nodes.c.node, nodes.c.status)))
+        stated = {(row.node, d): codes for row in rows for d, codes in ((row.status or {}).get("terms") or {}).items()}
+        return {key: [DataUseTerm(code=c, label=TERMS.get(c, "")) for c in codes] for key, codes in stated.items()}
 
     async def _passport(self, sub: str, access_token: str) -> Passport:
         at, known = self._passports.get(sub, (0.0, None))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from gdi.contracts.ids import MAX_DATASET_ID
 from gdi.kit.problem import ProblemError
 from gdi.portal import api
 from gdi.portal.callers import D
@@ -85,6 +86,18 @@ async def datasets(p: P) -> Response:
     found = await api.list_datasets(p.door, p.who)
     nodes = {node.id: node for node in (await api.list_nodes(p.door, p.who)).nodes}
     return p.page("datasets.html", section="datasets", datasets=found.datasets, prefixes=found.prefixes, nodes=nodes)
+
+
+@router.get("/datasets/about")
+async def dataset(p: P, name: Annotated[str, Query(alias="id", max_length=MAX_DATASET_ID)]) -> Response:
+    """One dataset: what a catalogue and its node say of it, and the workflows that may be asked of it."""
+    entry = next((e for e in (await api.list_datasets(p.door, p.who)).datasets if e.id == name), None)
+    if entry is None:
+        raise ProblemError(404, "not-found", p.texts("datasets.nobodys"), action=p.texts("problem.back"))
+    nodes = {node.id: node for node in (await api.list_nodes(p.door, p.who)).nodes}
+    limits = nodes[entry.node].limits if entry.node in nodes else []
+    workflows = (await api.list_workflows(p.door)).workflows
+    return p.page("dataset.html", section="datasets", entry=entry, nodes=nodes, limits=limits, workflows=workflows)
 
 
 @router.get("/nodes")

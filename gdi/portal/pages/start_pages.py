@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
+from gdi.contracts import data_use
 from gdi.contracts import portal_api as a
 from gdi.contracts.ids import WorkflowName, is_dataset_id
 from gdi.kit.problem import ProblemError
@@ -103,6 +104,7 @@ async def _form(
     workflow = await _workflow(p, name)
     found = await api.list_datasets(p.door, p.who)
     usable = [e for e in found.datasets if e.access.state == "granted"]
+    stated = (parameters or {}).get(data_use.PARAMETER)
     ticked = set(chosen) if chosen is not None else {e.id for e in usable} if len(usable) <= 10 else set()
     return p.page(
         "workflow.html",
@@ -111,6 +113,8 @@ async def _form(
         workflow=workflow,
         fields=fields_of(workflow.parameters, parameters),
         prefix=PREFIX,
+        purposes=data_use.PURPOSES,
+        stated=[str(code) for code in stated] if isinstance(stated, list) else [],
         usable=usable,
         others=[e for e in found.datasets if e.access.state != "granted"],
         ticked=ticked,
@@ -133,7 +137,8 @@ def _given(p: Visit, schema: Mapping[str, Any]) -> tuple[list[str], dict[str, An
     datasets = list(dict.fromkeys(d for d in p.form.get("dataset", []) if is_dataset_id(d)))
     text = p.first("parameters")
     if not text:
-        return datasets, read_parameters(schema, p.form)
+        stated = p.form.get(data_use.PARAMETER, [])
+        return datasets, read_parameters(schema, p.form) | ({data_use.PARAMETER: stated} if stated else {})
     try:
         found = json.loads(text) if len(text) <= MAX_PARAMETERS else None
     except (ValueError, RecursionError):

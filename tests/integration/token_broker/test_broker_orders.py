@@ -262,6 +262,21 @@ def test_nodes_say_how_they_are_and_one_never_seen_says_so(world: AgentWorld, al
     assert refused(world.agent, "node-b", lambda c: c.beat("node-a", _other())).slug == "wrong-node"
 
 
+def test_a_nodes_word_about_the_terms_of_its_own_datasets_reaches_their_users(world: AgentWorld) -> None:
+    terms = {DATASETS["node-a"]: ["DUO:0000042", "DUO:9999999"], DATASETS["node-b"]: ["DUO:0000004"]}
+    heartbeat = Heartbeat(version="1", placement="node", time=time.time(), terms=terms)
+    world.agent("node-a", lambda c: c.beat("node-a", heartbeat))
+    headers = {"Authorization": f"Bearer {world.sign_in('alice').access_token}"}
+    answer = httpx.get(world.url() + "/v1/datasets", headers=headers, trust_env=False, timeout=60)
+    found = {d["id"]: d["terms"] for d in answer.raise_for_status().json()["datasets"]}
+    assert found[DATASETS["node-a"]] == [
+        {"code": "DUO:0000042", "label": "general research use"},
+        {"code": "DUO:9999999", "label": ""},
+    ]
+    assert found[DATASETS["node-b"]] == [], "what another node says of it counts nothing"
+    beat(world)
+
+
 def _other() -> Heartbeat:
     return Heartbeat(version="1", placement="coordinator", time=time.time())
 

@@ -80,7 +80,8 @@ async def test_an_agent_of_now_leaves_out_for_a_first_broker_what_that_does_not_
         return httpx.Response(204)
 
     client = NodeAgentClient("https://broker.test", lambda: "a.b.c", transport=answers_of(BROKER, first_broker))
-    beat = n.Heartbeat.model_validate({**FIRST["agent"]["Heartbeat"]["example"], "limits": ["Nothing may leave."]})
+    newer = {"limits": ["Nothing may leave."], "terms": {"DS-1": ["DUO:0000042"]}}
+    beat = n.Heartbeat.model_validate({**FIRST["agent"]["Heartbeat"]["example"], **newer})
     await client.beat("node-a", beat)
     await client.aclose()
-    assert [("limits" in one) for one in seen] == [True, False]
+    assert [("terms" in one, "limits" in one) for one in seen] == [(True, True), (False, True), (False, False)]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gdi.contracts.access import DatasetDescription
+from gdi.contracts.access import DatasetDescription, DataUseTerm
+from gdi.contracts.data_use import PURPOSES
 from gdi.contracts.run_endings import Standing
 from gdi.portal.pages.texts import LANGUAGES, texts_of
 from tests.support.portal_pages import PageVisitor, hidden, with_pages
@@ -143,6 +144,33 @@ async def test_a_catalogues_words_are_text_with_their_date(world: PortalWorld, a
     page = await alice.get("/datasets")
     assert "Of &lt;b&gt;people&lt;/b&gt;" in page and "Institute &amp; Co" in page and "629" in page
     assert 'href="https://catalogue.example/d?a=1&amp;b=2"' in page and "2026-09-21" in page
+
+
+async def test_terms_stand_on_a_datasets_page_and_in_the_form_and_a_purpose_is_stated_there(
+    world: PortalWorld, alice: PageVisitor
+) -> None:
+    one = DATASETS["node-a"]
+    world.broker.terms[one] = [
+        DataUseTerm(code="DUO:0000006", label="health or medical or biomedical research"),
+        DataUseTerm(code="DUO:9999999"),
+    ]
+    for path in ("/datasets", f"/datasets/about?id={one}", f"/workflows/{WORKFLOW}"):
+        page = await alice.get(path)
+        assert "health or medical or biomedical research" in page and "DUO:0000006" in page, path
+        assert "a term that this portal does not know" in page and "DUO:9999999" in page, path
+    page = await alice.get(f"/datasets/about?id={one}")
+    assert f'href="/workflows/{WORKFLOW}?dataset={one}"' in page, "what may be asked of it"
+    bob = await PageVisitor(world, "token-bob").sign_in("secret-of-bob")
+    assert html.escape(APPLY) in await bob.get(f"/datasets/about?id={DATASETS['node-b']}")
+    assert "There is no such dataset" in await alice.get("/datasets/about?id=EGAD-NOBODYS", 404)
+    form = {"dataset": [one], "p.regions": "3"}
+    check = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **form, purpose=["DUO:0000037"])).text
+    assert '"purpose": ["DUO:0000037"]' in html.unescape(hidden(check, "parameters"))
+    parameters = html.unescape(hidden(check, "parameters"))
+    again = (await alice.post(f"/workflows/{WORKFLOW}/change", 200, dataset=[one], parameters=parameters)).text
+    assert re.search(r'value="DUO:0000037" checked', again) and again.count('name="purpose"') == len(PURPOSES)
+    wrong = (await alice.post(f"/workflows/{WORKFLOW}/check", 422, **form, purpose=["DUO:0000042"])).text
+    assert "is no purpose of research" in wrong
 
 
 async def test_from_the_form_to_the_answer_and_again(world: PortalWorld, alice: PageVisitor) -> None:

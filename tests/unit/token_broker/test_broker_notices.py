@@ -24,7 +24,7 @@ from gdi.kit.secret_files import write_private
 from gdi.oauth.client import OAuthClient
 from tests.support.operators_world import Served
 from token_broker.audit import Audit
-from token_broker.db.store import BrokerDatabase, grants, notices, runs, schedules
+from token_broker.db.store import BrokerDatabase, grants, notices, orders, runs, schedules
 from token_broker.notices.choices import NoticeChoices
 from token_broker.notices.mail import Mailer
 from token_broker.notices.outbox import GIVE_UP, KEEP, MAX_WAITING, Outbox
@@ -119,14 +119,14 @@ class NoticeWorld:
         if made.secret:
             self.hook.key = base64.b64decode(made.secret.removeprefix("whsec_"))
 
-    async def run(self, number: int, outcome: str, owner: str = ALICE) -> str:
+    async def run(self, number: int, outcome: str, owner: str = ALICE, state: str = "closed") -> str:
         run = f"r-{number:020x}"
         values = {
             "id": run,
             "dag_id": "allele-frequency",
             "dag_run_id": f"manual__{number}",
             "attempt": 1,
-            "state": "closed",
+            "state": state,
             "outcome": outcome,
             "workflow": "allele-frequency",
             "digest": "sha256:" + "0" * 64,
@@ -136,11 +136,19 @@ class NoticeWorld:
             "datasets": ["EGAD00000000001"],
             "plan": [],
             "opened_at": time.time(),
-            "closed_at": time.time(),
+            "closed_at": time.time() if state == "closed" else None,
         }
         async with self.store.write() as c:
             await c.execute(runs.insert().values(**values))
         return run
+
+    async def order(self, run: str, node: str, detail: str, state: str = "running", attempt: int = 1) -> None:
+        """A release order, as a node's agent last told of it."""
+        key = {"run_id": run, "node": node, "kind": "release", "attempt": attempt, "state": state, "detail": detail}
+        values = {name: "" for name in ("body", "nonce", "cancelling", "reason", "token")}
+        numbers = dict.fromkeys(("deadline", "generation", "lease_until", "news", "changes", "changed_at"), 0)
+        async with self.store.write() as c:
+            await c.execute(orders.insert().values(**key, **values, **numbers, names=[], released=[]))
 
     async def tell(self) -> None:
         await self.outbox.collect()
@@ -200,6 +208,26 @@ async def test_a_run_is_told_once_by_each_way_and_only_to_who_chose(world: Notic
     await world.choose()  # nothing any more
     await world.tell()
     assert len(world.inbox.mail) == 1 and len(world.hook.calls) == 1
+
+
+async def test_a_run_that_waits_for_a_person_is_told_of_once(world: NoticeWorld) -> None:
+    known = await world.run(1, "", state="open")
+    await world.order(known, "node-a", "awaiting-review: counts")
+    await world.choose("run-waits")
+    waits, works, over, older = [await world.run(n, "", state="open") for n in range(2, 6)]
+    ended, strange = await world.run(6, "failed"), await world.run(7, "", "bob@lifescience-ri.eu", "open")
+    for node in ("node-a", "node-b"):
+        await world.order(waits, node, "awaiting-review: counts")
+    await world.order(works, "node-a", "checking")
+    await world.order(over, "node-a", "awaiting-review: counts", "succeeded")
+    await world.order(older, "node-a", "awaiting-review: counts", attempt=2)  # not the run's attempt of now
+    for run in (ended, strange):
+        await world.order(run, "node-a", "awaiting-review: counts")
+    for _ in range(2):
+        await world.tell()
+    ((_, mail),) = world.inbox.mail
+    text = mail.get_payload()
+    assert mail["Subject"] == "GDI: Your run waits for a person" and f"/runs/{waits}" in text and "node-" not in text
 
 
 async def test_it_is_tried_until_it_arrives_or_a_day_has_passed(world: NoticeWorld) -> None:
