@@ -1,5 +1,5 @@
-"""A `drs://` input of a Snakefile in a federated run: asked of the gateway, sent on in the task as it is, and resolved
-there (tests/integration/node_gateway/test_gateway_drs.py has the gateway itself).
+"""A `drs://` input and an htsget slice of a Snakefile in a federated run: asked of the gateway, sent on in the task,
+and resolved there (tests/integration/node_gateway/test_gateway_drs.py has the gateway itself).
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ rule all:
     input: "end.txt"
 rule one:
     input: storage.sda("drs://drs.archive.example/{id}")
-    output: "{id}.txt"
+    output: "{id,[a2].*}.txt"
+    container: "gdi-task:1"
+    shell: "cat {input} > {output}; echo {input} >> {output}"
+rule slice:
+    input: storage.sda("htsget://DS1/three.vcf.gz?referenceName=20&start=0&end=9")
+    output: "slice.txt"
     container: "gdi-task:1"
     shell: "cat {input} > {output}; echo {input} >> {output}"
 rule join:
-    input: expand("{id}.txt", id=["a%2F1", "2"])
+    input: expand("{id}.txt", id=["a%2F1", "2", "slice"])
     output: "end.txt"
     container: "gdi-task:1"
     shell: "cat {input} > {output}"
@@ -47,28 +52,36 @@ class DrsNode(Node):
     async def _create(self, request: Request) -> Response:
         self.sent = getattr(self, "sent", [])
         for item in (await request.json())["inputs"]:  # kept by the request, which the answer below reads again
-            if (url := item.get("url", "")).startswith("drs://"):
+            url = item.get("url", "")
+            if url.startswith(("drs://", "htsget://")):
                 self.sent.append(url)
-                item["url"] = f"sda://DS1/{self.objects[url[len('drs://') :]]}"
+                item["url"] = f"sda://DS1/{self.objects.get(url[len('drs://') :], 'three.vcf.gz')}"
         return await super()._create(request)
 
 
-def test_an_input_by_its_drs_id_reaches_the_rule_as_a_file(tmp_path: Path) -> None:
-    with DrsNode(tmp_path / "node") as node:
+def test_an_input_by_its_drs_id_or_a_slice_reaches_the_rule_as_a_file(tmp_path: Path) -> None:
+    node = DrsNode(tmp_path / "node")
+    with node:
         node.objects = {"drs.archive.example/a%2F1": "one.c4gh", "drs.archive.example/2": "two.c4gh"}
         (node.archive / "DS1").mkdir()
         (node.archive / "DS1/one.c4gh").write_text("of one\n")
         (node.archive / "DS1/two.c4gh").write_text("of two\n")
+        (node.archive / "DS1/three.vcf.gz").write_text("a slice\n")
         pod = Pod(tmp_path / "pod", node)
         try:
             assert pod.workflow(SNAKEFILE).start().end() == 0, pod.said()
             lines = (node.workspace / "end.txt").read_text().splitlines()
-            assert lines[0::2] == ["of one", "of two"]
-            assert [line.rpartition("drs/")[2] for line in lines[1::2]] == [
-                "drs.archive.example/a~2F1",
-                "drs.archive.example/2",
+            assert lines[0::2] == ["of one", "of two", "a slice"]
+            assert [line.rpartition(".snakemake/storage/sda/")[2] for line in lines[1::2]] == [
+                "drs/drs.archive.example/a~2F1",
+                "drs/drs.archive.example/2",
+                "htsget/DS1/referenceName=20,start=0,end=9/three.vcf.gz",
             ]
-            assert sorted(node.sent) == ["drs://drs.archive.example/2", "drs://drs.archive.example/a%2F1"]
+            assert sorted(node.sent) == [
+                "drs://drs.archive.example/2",
+                "drs://drs.archive.example/a%2F1",
+                "htsget://variants/DS1/three?format=VCF&referenceName=20&start=0&end=9",
+            ]
             node.objects = {"drs.archive.example/a%2F1": "it is a bundle of objects: name each of them"}
             (node.workspace / "end.txt").unlink()
             again = Pod(tmp_path / "again", node)
