@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
+from gdi.contracts.cohorts import EpochCohorts, PeopleTable
 from gdi.contracts.descriptor import Descriptor
 from gdi.contracts.gateway_api import Datasets, Described, ObjectFile
 from gdi.contracts.ids import dataset_of_name
@@ -20,6 +21,7 @@ from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.context import Gateway
 from node_gateway.downloads import SdaRefusal
+from node_gateway.epochs import store
 from node_gateway.locations import sda_file
 
 
@@ -30,7 +32,13 @@ def router(gateway: Gateway) -> APIRouter:
     async def datasets(request: Request) -> Datasets:
         caller = await gateway.auth.caller(request, "workspace")
         found = {dataset: gateway.policy.datasets.of(dataset) for dataset in sorted(caller.datasets)}
-        described = {dataset: _described(one) for dataset, one in found.items() if one is not None}
+        async with gateway.database.read() as connection:
+            epochs = await store.all_epochs(connection)
+        described = {
+            dataset: _described(one, [epoch.cohorts for epoch in epochs if epoch.dataset == dataset])
+            for dataset, one in found.items()
+            if one is not None
+        }
         return Datasets(datasets=list(found), described=described)
 
     @routes.head("/datasets/{name}/{path:path}")
@@ -83,9 +91,15 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-def _described(found: Descriptor) -> Described:
-    samples = found.samples.file if found.samples else None
-    return Described(assembly=found.assembly, absent=found.absent, files=list(found.files), samples=samples)
+def _described(found: Descriptor, epochs: list[EpochCohorts]) -> Described:
+    return Described(
+        assembly=found.assembly,
+        absent=found.absent,
+        files=list(found.files),
+        samples=found.samples.file if found.samples else None,
+        people=PeopleTable.of(found),
+        epochs=epochs,
+    )
 
 
 def _of_run(caller: Caller, name: str, path: str) -> SdaUrl:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.orders import ENDED_ORDER, OrderClaims
 from gdi.contracts.run_token import RunClaims
 from gdi.kit.database import insert
@@ -20,6 +22,7 @@ from node_gateway.epochs.admission import OpenEpoch
 
 AT_WORK = ("taken", "running")
 TOKEN_LIFETIME = 300.0
+MOST_CHOICES, MOST_LISTED = 200, 100  # cohorts of a dataset, and datasets, that a heartbeat tells of
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,13 @@ class NodeOrders:
         """What of the node's epochs an admission may depend on."""
         async with self._db.read() as connection:
             return [epoch.facts for epoch in await store.all_epochs(connection)]
+
+    async def newest_cohorts(self) -> dict[str, EpochCohorts]:
+        """What a run may name of each dataset's newest epoch, as far as it can be listed."""
+        async with self._db.read() as connection:
+            found = {epoch.dataset: epoch.cohorts for epoch in await store.all_epochs(connection)}
+        listed = {dataset: one for dataset, one in found.items() if len(one.choices) <= MOST_CHOICES}
+        return dict(islice(listed.items(), MOST_LISTED))
 
     async def add(self, claims: OrderClaims, broker_generation: int) -> bool:
         """Whether it is new: False where the order is here already, or its nonce was used for another."""

@@ -65,9 +65,15 @@ def _type(schema: dict[str, Any], *, sparse: bool) -> str:
             item = _type(schema["items"], sparse=sparse)
             return f"({item})[]" if " | " in item and not item.endswith("]") else f"{item}[]"
         case "object":
-            return f"Record<string, {_type(schema['additionalProperties'], sparse=sparse)}>"
+            return f"Record<string, {_type(_values(schema), sparse=sparse)}>"
         case _:
             raise ValueError(f"this script knows no TypeScript for {schema}")
+
+
+def _values(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object's values, also where its keys have a pattern."""
+    plain = schema.get("additionalProperties")
+    return plain if isinstance(plain, dict) else next(iter(schema["patternProperties"].values()))
 
 
 if __name__ == "__main__":

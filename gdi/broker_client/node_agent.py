@@ -29,8 +29,9 @@ class NodeAgentClient(AsyncBrokerClient):
     async def beat(self, node: str, heartbeat: Heartbeat) -> None:
         """A broker of before, which refuses fields that it does not know, gets it without those."""
         path = f"/v1/nodes/{node}/status"
-        older = heartbeat.model_copy(update={"terms": {}})
-        versions = [heartbeat, older, older.model_copy(update={"limits": []})]
+        versions = [heartbeat]
+        for field, nothing in (("cohorts", {}), ("terms", {}), ("limits", [])):  # the newest first
+            versions.append(versions[-1].model_copy(update={field: nothing}))
         different = [beat for i, beat in enumerate(versions) if beat not in versions[:i]]
         for beat in different:
             try:

@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from gdi.client import completion
+from gdi.contracts.cohorts import PARAMETER
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 Datasets = Annotated[
@@ -18,6 +19,14 @@ Datasets = Annotated[
 ]
 Parameters = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="JSON, or else text; again for each")
+]
+CohortOf = Annotated[
+    str | None,
+    typer.Option(
+        "--cohort",
+        metavar="SPLIT=LEVEL",
+        help="whose numbers, as `gdi datasets` lists them: sex=female, variables:NAME or table:NAME; else everybody's",
+    ),
 ]
 Run = Annotated[str, typer.Argument(help="the run's id, r-…", autocompletion=completion.run_ids)]
 Workflow = Annotated[str, typer.Argument(autocompletion=completion.workflow_names)]
@@ -32,9 +41,9 @@ def print_json(found: BaseModel | list[Any] | dict[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
-def parameters_of(given: list[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` with JSON values; what is no JSON is text. typer.BadParameter."""
-    found: dict[str, Any] = {}
+def parameters_of(given: list[str] | None, cohort: str | None = None) -> dict[str, Any]:
+    """`NAME=VALUE` with JSON values; what is no JSON is text. `cohort` as `--cohort` has it. typer.BadParameter."""
+    found: dict[str, Any] = {PARAMETER: _cohort(cohort)} if cohort is not None else {}
     for text in given or []:
         name, equals, value = text.partition("=")
         if not equals or not name:
@@ -44,3 +53,13 @@ def parameters_of(given: list[str] | None) -> dict[str, Any]:
         except (ValueError, RecursionError):
             found[name] = value
     return found
+
+
+def _cohort(text: str) -> dict[str, str]:
+    kind, colon, name = text.partition(":")
+    if colon and name and kind in ("variables", "table"):
+        return {kind: name}
+    split, equals, level = text.partition("=")
+    if not (equals and split and level):
+        raise typer.BadParameter(f"{text!r}: write SPLIT=LEVEL, variables:NAME or table:NAME", param_hint="--cohort")
+    return {"split": split, "level": level}

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from gdi.client import completion, shown
 from gdi.client.client import PortalClient
-from gdi.client.command_line import AsJson, Datasets, Parameters, Run, Workflow, parameters_of, print_json
+from gdi.client.command_line import AsJson, CohortOf, Datasets, Parameters, Run, Workflow, parameters_of, print_json
 from gdi.client.exit_codes import DONE, ENDED_BADLY, EXIT_CODES, REFUSED, with_errors
 from gdi.client.login import DeviceLogin, login_file
 from gdi.client.schedule_command import schedule
@@ -92,11 +92,12 @@ def preflight(
     workflow: Workflow,
     dataset: Datasets,
     parameter: Parameters = None,
+    cohort: CohortOf = None,
     as_json: AsJson = False,
 ) -> int:
     """What would come of a start, node by node. Nothing starts."""
     with PortalClient.signed_in() as client:
-        found = client.preflight(workflow, dataset, parameters_of(parameter))
+        found = client.preflight(workflow, dataset, parameters_of(parameter, cohort))
     print_json(found) if as_json else context.obj.print(shown.preflight(found))
     return DONE if found.ready else REFUSED
 
@@ -106,6 +107,7 @@ def run(
     workflow: Workflow,
     dataset: Datasets,
     parameter: Parameters = None,
+    cohort: CohortOf = None,
     consent_days: Annotated[
         float | None, typer.Option(help="give consent for so many days, where none covers it yet")
     ] = None,
@@ -117,7 +119,7 @@ def run(
     """Start an analysis. Without consent that covers it, say --once or --consent-days."""
     with PortalClient.signed_in() as client:
         started = client.start(
-            workflow, dataset, parameters_of(parameter), consent_days=consent_days, once=once, key=key
+            workflow, dataset, parameters_of(parameter, cohort), consent_days=consent_days, once=once, key=key
         )
         if wait:
             return _watch(client, context.obj, started.id, as_json)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from gdi.client.client import PortalClient
-from gdi.client.command_line import AsJson, Datasets, Parameters, Workflow, parameters_of, print_json
+from gdi.client.command_line import AsJson, CohortOf, Datasets, Parameters, Workflow, parameters_of, print_json
 from gdi.client.exit_codes import DONE
 from gdi.contracts.grants import GrantRequest, Schedule
 
@@ -22,6 +22,7 @@ def schedule(
     workflow: Workflow,
     dataset: Datasets,
     parameter: Parameters = None,
+    cohort: CohortOf = None,
     every: Annotated[
         Literal["month", "week", "day"] | None, typer.Option(help="at this time of the day, from now on")
     ] = None,
@@ -49,7 +50,7 @@ def schedule(
         label=label,
         schedule=Schedule(
             workflow=workflow,
-            parameters={**parameters_of(parameter), "datasets": list(dataset)},
+            parameters={**parameters_of(parameter, cohort), "datasets": list(dataset)},
             cron=cron or cron_of(every or "", datetime.now(zone)),
             timezone=timezone,
         ),

@@ -14,6 +14,7 @@ from gdi.contracts import portal_api as p
 from gdi.contracts.access import DatasetEntry
 from gdi.contracts.grants import Grant
 
+MOST_COHORTS = 20  # of a dataset, in a table
 COLOURS = {
     "succeeded": "green",
     "granted": "green",
@@ -48,7 +49,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> 
 def datasets(found: list[DatasetEntry]) -> RenderableType:
     def note(entry: DatasetEntry) -> str:
         if entry.access.state == "granted":
-            return f"until {_when(entry.access.until)}" if entry.access.until else ""
+            until = f"until {_when(entry.access.until)}" if entry.access.until else ""
+            groups = [one.words for one in entry.cohorts.choices[:MOST_COHORTS]] if entry.cohorts else []
+            return "; ".join(x for x in (until, f"cohorts: {', '.join(groups)}" if groups else "") if x)
         return " ".join(x for x in (entry.access.sentence, entry.how_to_apply, entry.apply_url) if x)
 
     rows = ((e.id, e.title, e.node, _state(e.access.state), note(e)) for e in found)

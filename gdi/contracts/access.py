@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.data_use import DuoCode
 from gdi.contracts.ids import DatasetId, NodeId
 from gdi.contracts.refusals import VisaReason
@@ -75,6 +76,7 @@ class DatasetEntry(Answer):
     """A dataset, the node that holds it, and the caller's access. `how_to_apply`: a sentence of the node's operator;
     `apply_url`: where to apply, where the operator or the catalogue names it. `title`: the operator's, else the
     catalogue's. `terms`: of its use, as the node's own agent told them last.
+    `cohorts`: what a run may name of its newest epoch, where the caller may use it and the node says so.
     """
 
     id: DatasetId
@@ -85,6 +87,7 @@ class DatasetEntry(Answer):
     apply_url: str | None = None
     catalogue: DatasetDescription | None = None
     terms: list[DataUseTerm] = Field(default_factory=list)
+    cohorts: EpochCohorts | None = None
 
 
 class DatasetList(Answer):

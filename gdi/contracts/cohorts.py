@@ -1,16 +1,23 @@
-"""Which people a run asks about: an epoch's cohort, never an expression over people."""
+"""Which people a run asks about: an epoch's cohort, never an expression over people. A run names it in its conf."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from gdi.contracts.descriptor import Column, Level, Name
+from gdi.contracts.descriptor import Column, Descriptor, Level, Name, Phenotype
 from gdi.contracts.ids import DatasetId, Digest, KindName, WorkflowName
-from gdi.kit.models import Frozen
+from gdi.kit.models import Frozen, mistakes
 
+PARAMETER = "cohort"  # of a run's conf
 EpochNumber = Annotated[int, Field(ge=1, le=1_000_000)]
+CohortPart = Literal["level", "variables", "table"]  # of an epoch's people
+PARTS: tuple[CohortPart, ...] = get_args(CohortPart)
+
+
+class WrongCohortError(ValueError):
+    """A conf's `cohort` names none."""
 
 
 class CohortChoice(Frozen):
@@ -23,6 +30,85 @@ class CohortChoice(Frozen):
     level: Level | None = None
     variables: Name | None = None
     table: Name | None = None
+
+    @property
+    def part(self) -> CohortPart | None:
+        """What of an epoch's people it names; None: the whole."""
+        return next((part for part in PARTS if getattr(self, part) is not None), None)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """As a conf has it: only what is named."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @property
+    def words(self) -> str:
+        """The part, as a person writes it: `sex=female`, `variables:weight`; empty for the whole."""
+        if self.part == "level":
+            return f"{self.split}={self.level}"
+        return f"{self.part}:{self.variables or self.table}" if self.part else ""
+
+
+def chosen(value: object) -> CohortChoice:
+    """A run's parameter `cohort`: an object; None is everybody of the newest epoch. WrongCohortError."""
+    if value is None:
+        return CohortChoice()
+    try:
+        found = CohortChoice.model_validate(value)
+    except ValidationError as error:
+        raise WrongCohortError(
+            f'{PARAMETER} must be an object such as {{"split": "sex", "level": "female"}}: {mistakes(error)}'
+        ) from None
+    if (found.split is None) != (found.level is None):
+        raise WrongCohortError(f"{PARAMETER} names half of a level: a split needs its level, and a level its split")
+    if sum(getattr(found, part) is not None for part in PARTS) > 1:
+        raise WrongCohortError(f"{PARAMETER} names several: it is one level, one variable set or one table")
+    return found
+
+
+class EpochCohorts(Frozen):
+    """What a run may name of an open epoch: the levels of each split, variable sets and tables. Nothing of it says how
+    many people there are.
+    """
+
+    number: EpochNumber
+    splits: dict[Column, tuple[Level, ...]] = Field(default_factory=dict, max_length=10)
+    variables: tuple[Name, ...] = Field(default=(), max_length=1000)
+    tables: tuple[Name, ...] = Field(default=(), max_length=1000)
+
+    @property
+    def choices(self) -> list[CohortChoice]:
+        """Every part of it, without the epoch's number."""
+        found = [CohortChoice(split=name, level=level) for name, levels in self.splits.items() for level in levels]
+        found += [CohortChoice(variables=name) for name in self.variables]
+        return found + [CohortChoice(table=name) for name in self.tables]
+
+
+class PeopleTable(Frozen):
+    """How the sample table tells who is in a cohort. `person`: the column that names people as the genotype files do;
+    `phenotypes`: of the columns that splits, variable sets and tables name, those that are described by their values.
+    """
+
+    person: Column
+    format: Literal["parquet", "tsv"]
+    phenotypes: tuple[Phenotype, ...] = ()
+    variable_sets: dict[Name, tuple[Column, ...]] = Field(default_factory=dict)
+    tables: dict[Name, tuple[Column, ...]] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, descriptor: Descriptor) -> PeopleTable | None:
+        """None where the dataset has no sample table, or no cohort but the whole."""
+        samples = descriptor.samples
+        columns = set(descriptor.splits).union(*descriptor.variable_sets.values(), *descriptor.tables.values())
+        if samples is None or not columns:
+            return None
+        return cls(
+            person=samples.sample or samples.person,
+            format=samples.format,
+            phenotypes=tuple(one for one in samples.phenotypes if one.column in columns),
+            variable_sets=descriptor.variable_sets,
+            tables=descriptor.tables,
+        )
 
 
 class AdmissionQuestion(Frozen):

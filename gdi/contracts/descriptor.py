@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from gdi.contracts.ids import DatasetClaim, DatasetId, KindName, NodeId
+from gdi.contracts.ids import DatasetClaim, DatasetId, KindName, NodeId, RelativePath
 from gdi.contracts.variants import CONTIG
-from gdi.contracts.workflow import RelativePath
 from gdi.kit.models import Frozen
 
 SCHEMA_FILE = Path(__file__).with_name("descriptor.schema.json")

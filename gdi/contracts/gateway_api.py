@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from gdi.contracts.cohorts import CohortChoice
+from gdi.contracts.cohorts import CohortChoice, EpochCohorts, PeopleTable
 from gdi.contracts.descriptor import Assembly, DataFile, Level
-from gdi.contracts.ids import DatasetId, Digest, KindName, ReleaseName, RunId, Sha256, WorkflowName
-from gdi.contracts.workflow import RelativePath
+from gdi.contracts.ids import DatasetId, Digest, KindName, RelativePath, ReleaseName, RunId, Sha256, WorkflowName
 from gdi.kit.models import Strict
 
 ReviewState = Literal["awaiting-review", "published", "refused", "unknown"]
@@ -23,7 +22,8 @@ class ReleaseRequest(BaseModel):
     """`POST /releases/{run}`: publish the workspace file `path` as `name`, after the check of its kind. Before version
     0.2 `kind` was named `check`. `cohort`: whose numbers these are, the newest epoch's whole unless it says more.
     `review`: the workflow asks that a person looks, whatever the node's policy says. `levels`: where the cohort is a
-    level of a split, the file of every other level, by its name: all of them leave, or none does.
+    level of a split, the file of every other level, by its name: all of them leave, or none does. `levels_in`: the
+    folder where they lie instead, named by their place among all levels, in order: the node knows which there are.
     """
 
     name: ReleaseName
@@ -35,12 +35,13 @@ class ReleaseRequest(BaseModel):
     review: bool = False
     cohort: CohortChoice = CohortChoice()
     levels: dict[Level, RelativePath] = Field(default_factory=dict, max_length=1000)
+    levels_in: RelativePath | None = None
 
 
 class Released(BaseModel):
     """The answer of `POST /releases/{run}` (200): what was published. `sha256` and `bytes` of the published file, which
     lies at `url`; `signature` is the node's `release+jwt`. `sites_withheld` and `withheld`, by reason: rounded
-    to 1,000; None and empty of fewer than 10,000 sites.
+    to 1,000; None and empty of fewer than 10,000 sites. `cohort`: whose numbers these are, with each epoch's number.
     """
 
     name: ReleaseName
@@ -52,6 +53,8 @@ class Released(BaseModel):
     sites_released: Count = 0
     sites_withheld: Count | None = None
     withheld: dict[str, int] = Field(default_factory=dict)
+    # Not told by gateways before version 0.3, whose readers know no such field.
+    cohort: CohortChoice | None = Field(default=None, exclude_if=lambda cohort: cohort is None)
 
 
 class ObjectFile(BaseModel):
@@ -112,12 +115,16 @@ class WorkspaceListing(BaseModel):
 
 
 class Described(BaseModel):
-    """What Snakefiles see as `config["described"][dataset]`."""
+    """What Snakefiles see as `config["described"][dataset]`. `people`: how the sample table tells who is in a cohort;
+    `epochs`: the cohorts that are open.
+    """
 
     assembly: Assembly
     absent: Literal["reference", "unknown"] = "unknown"
     files: list[DataFile] = Field(default_factory=list, max_length=100_000)
     samples: RelativePath | None = None
+    people: PeopleTable | None = None
+    epochs: list[EpochCohorts] = Field(default_factory=list, max_length=1000)
 
 
 class Datasets(BaseModel):

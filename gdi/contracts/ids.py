@@ -49,6 +49,9 @@ DatasetClaim = Annotated[str, Field(pattern=rf"^{DATASET_ID}\*?$", max_length=MA
 # a workflow in any version, or `NAME@DIGEST`
 WorkflowAt = Annotated[str, Field(pattern=rf"^{WORKFLOW_NAME}(@{DIGEST})?$")]
 HttpUrl = Annotated[str, Field(pattern=f"^{HTTP_URL}$", max_length=500)]
+RelativePath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
+]
 Text = Annotated[str, Field(max_length=2000)]
 Label = Annotated[str, Field(max_length=255)]
 # any text that every database can hold: PostgreSQL's has no NUL

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.data_use import DuoCode
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
 from gdi.contracts.orders import OrderReason, OrderState
@@ -26,7 +27,7 @@ MAX_PREFLIGHTS_PER_HOUR = 30  # of a user
 class Heartbeat(Strict):
     """`PUT /v1/nodes/{node}/status` by the node's agent. `health`: archive, tes, storage, database … as `ok` or what is
     wrong in a few words. `time`: by the node's clock. `limits`: what its policy does not allow, in sentences. `terms`:
-    the data use terms of its datasets, as DUO codes.
+    the data use terms of its datasets, as DUO codes. `cohorts`: what a run may name of each dataset's newest epoch.
 
     A field that is new may be left out by an older agent, and is left out for an older broker.
     """
@@ -40,6 +41,7 @@ class Heartbeat(Strict):
     terms: dict[DatasetId, Annotated[list[DuoCode], Field(max_length=50)]] = Field(
         default_factory=dict, max_length=MAX_TERMS
     )
+    cohorts: dict[DatasetId, EpochCohorts] = Field(default_factory=dict, max_length=1000)
 
 
 class NodeStatus(Strict):

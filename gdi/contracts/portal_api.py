@@ -15,6 +15,7 @@ from gdi.contracts.access import DatasetAccess as DatasetAccess
 from gdi.contracts.access import DatasetEntry as DatasetEntry
 from gdi.contracts.access import DatasetList as DatasetList
 from gdi.contracts.access import TokenOwner as TokenOwner
+from gdi.contracts.cohorts import CohortChoice, CohortPart
 from gdi.contracts.grants import Grant
 from gdi.contracts.ids import DatasetId, Digest, GrantId, Label, NodeId, RunId, Text, WorkflowName
 from gdi.contracts.nodes import NodePreflight
@@ -51,7 +52,8 @@ class CatalogueRelease(Answer):
 
 class CatalogueWorkflow(Answer):
     """`GET /v1/workflows/{name}`. `parameters`: a JSON Schema (2020-12) of the object that `parameters` of a start
-    holds; datasets are no part of it.
+    holds; datasets are no part of it, nor is the `cohort` that it may name: `cohorts` says which it takes (`level`,
+    `variables`, `table`), beside everybody.
     """
 
     name: WorkflowName
@@ -62,6 +64,7 @@ class CatalogueWorkflow(Answer):
     parameters: dict[str, Any]
     releases: list[CatalogueRelease] = Field(default_factory=list)
     needs: Needs = Field(default_factory=Needs)
+    cohorts: list[CohortPart] = Field(default_factory=list)
 
 
 class WorkflowList(Answer):
@@ -251,7 +254,8 @@ class ResultFile(Answer):
 
 class ReleaseEntry(Answer):
     """What left a node. `released` and `withheld` count `unit`s; `withheld` is None where it is not told. `verified`:
-    the node's signature was checked just now, else `verdict` says why it is not proven.
+    the node's signature was checked just now, else `verdict` says why it is not proven. `cohort`: whose numbers these
+    are, as the node says; None where its datasets have no epoch.
     """
 
     node: NodeId
@@ -264,6 +268,7 @@ class ReleaseEntry(Answer):
     reasons: dict[str, int] = Field(default_factory=dict)
     verified: bool = False
     verdict: str = ""
+    cohort: CohortChoice | None = None
     file: ResultFile | None = None
 
 

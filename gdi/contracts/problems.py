@@ -37,6 +37,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "attempt-unknown": ProblemType((409,), "Close the attempt that is open."),
     "bad-answer": ProblemType((502, 421), "Try again later, or correct the server's address."),
     "bad-attachment": ProblemType((400,), "Correct the attachment and send it again."),
+    "bad-cohort": ProblemType((422,), "Name a cohort that GET /v1/datasets lists."),
     "bad-datasets": ProblemType((422,), "Name the datasets to analyse."),
     "bad-expiry": ProblemType((422,), "Choose another end for the grant."),
     "bad-notice": ProblemType((422,), "Correct where you want to be told."),

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from gdi.contracts.cohorts import PARAMETER
 from gdi.contracts.ids import DatasetId, Digest, NodeId, PodName, RunId, WorkflowName, dataset_name
 from gdi.kit.models import Frozen, Strict, load_model
 
@@ -76,6 +77,9 @@ class RunFile(RunPart):
         datasets = [dataset_name(dataset) for dataset in self.datasets]
         own: dict[str, JsonValue] = {"datasets": list[JsonValue](datasets), "node": self.node, "run": self.run}
         own["described"] = {dataset_name(dataset): value for dataset, value in described.items()}
+        cohort = self.parameters.get(PARAMETER)
+        if isinstance(cohort, dict) and isinstance(epochs := cohort.get("epochs"), dict):
+            own[PARAMETER] = {**cohort, "epochs": {dataset_name(dataset): n for dataset, n in epochs.items()}}
         return {**self.parameters, **own}
 
 

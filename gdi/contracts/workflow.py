@@ -13,14 +13,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from gdi.contracts import data_use
+from gdi.contracts.cohorts import PARAMETER as COHORT
+from gdi.contracts.cohorts import PARTS, CohortPart, WrongCohortError, chosen
 from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
+from gdi.contracts.ids import RelativePath as RelativePath
 from gdi.contracts.parameters import mistakes
 from gdi.kit.models import Strict
 
-RelativePath = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200)
-]
-RESERVED = ("ticket", "grant", "datasets", "pod", "nodes", data_use.PARAMETER)
+SHARED = (data_use.PARAMETER, COHORT)  # parameters of any workflow
+RESERVED = ("ticket", "grant", "datasets", "pod", "nodes", *SHARED)
 MAX_RULES = 500
 
 
@@ -35,6 +36,9 @@ class Release(Strict):
 
     `schema_file`: a JSON Schema (2020-12) beside the Snakefile, which `gdi workflow check` compares with the kind.
     `review: true` asks every node that a person looks before it leaves; a node's own policy may ask for that by itself.
+    `levels`: a folder where the workflow writes the same of every level of a split, when a run asks for one: each file
+    is named by the level's place among all, in their order, from 0, and ends as `path` does.
+
     Before version 0.2 `kind` was named `check`, and `gather` named it again where releases were merged.
     """
 
@@ -45,6 +49,7 @@ class Release(Strict):
     schema_file: RelativePath | None = None
     merge: bool = True
     review: bool = False
+    levels: RelativePath | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +77,8 @@ class Needs(Strict):
 
 class Workflow(Strict):
     """The content of `workflow.yaml`. `parameters` is a JSON Schema object: `{name: schema}`, each schema with a title
-    and, unless required, a default.
+    and, unless required, a default. `cohorts`: the parts of an epoch's people that it can analyse by themselves, where
+    a run names one (`config["cohort"]`); every workflow analyses everybody.
     """
 
     name: WorkflowName
@@ -85,6 +91,13 @@ class Workflow(Strict):
     required: list[str] = Field(default_factory=list)
     needs: Needs = Field(default_factory=Needs)
     releases: list[Release] = Field(default_factory=list, max_length=20)
+    cohorts: list[CohortPart] = Field(default_factory=list, max_length=len(PARTS))
+
+    @model_validator(mode="after")
+    def _levels(self) -> Workflow:
+        if ("level" in self.cohorts) != any(release.levels for release in self.releases):
+            raise ValueError("cohorts has level where a release has levels, the folder of every level's file")
+        return self
 
     @field_validator("parameters")
     @classmethod
@@ -109,16 +122,28 @@ class Workflow(Strict):
         }
 
     def check_parameters(self, values: dict[str, Any]) -> list[str]:
-        """What is wrong with `values`, one sentence each; empty where nothing is. `purpose` may be among them, of any
-        workflow (`gdi.contracts.data_use`).
+        """What is wrong with `values`, one sentence each; empty where nothing is. `purpose` and `cohort` may be among
+        them, of any workflow (`gdi.contracts.data_use`, `cohorts`).
         """
-        own = {name: value for name, value in values.items() if name != data_use.PARAMETER}
+        own = {name: value for name, value in values.items() if name not in SHARED}
         wrong = mistakes(self.schema_of_parameters(), own)
+        wrong += self.check_cohort(values.get(COHORT))
         try:
             data_use.purposes(values.get(data_use.PARAMETER))
         except data_use.WrongPurposeError as error:
             wrong.append(str(error))
         return wrong
+
+    def check_cohort(self, value: Any) -> list[str]:
+        """What is wrong with a run's `cohort`, which may be any JSON: not one, or not one that this workflow takes."""
+        try:
+            part = chosen(value).part
+        except WrongCohortError as error:
+            return [str(error)]
+        if part is None or part in self.cohorts:
+            return []
+        takes = f"only a cohort by {' or '.join(self.cohorts)}" if self.cohorts else "no cohort but everybody"
+        return [f"{COHORT}: {self.name} takes {takes}"]
 
 
 class RulesLock(Strict):

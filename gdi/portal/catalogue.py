@@ -80,6 +80,7 @@ def described(entry: CatalogueEntry) -> CatalogueWorkflow:
         parameters=schema,
         releases=[CatalogueRelease(name=r.name, title=r.title, kind=r.kind, merged=r.merge) for r in flow.releases],
         needs=flow.needs,
+        cohorts=flow.cohorts,
     )
 
 

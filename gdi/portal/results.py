@@ -11,6 +11,7 @@ from sqlalchemy import RowMapping
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gdi.contracts.cohorts import CohortChoice
 from gdi.contracts.portal_api import ReleaseEntry, ResultFile, RunResults
 from gdi.contracts.results import MEDIA_TYPES
 from gdi.kit.problem import ProblemError
@@ -126,5 +127,6 @@ def _release(found: dict[str, Any], here: str) -> ReleaseEntry:
         reasons={str(k): int(v) for k, v in (found.get("withheld") or {}).items()},
         verified=bool(found.get("verified")),
         verdict=str(found.get("verdict") or ""),
+        cohort=None if found.get("cohort") is None else CohortChoice.model_validate(found["cohort"]),
         file=None if not name else _file(str(name), f"{title}, {found['node']}", found.get("bytes"), here),
     )

@@ -179,6 +179,7 @@ class NodeAgent:
             free_slots=free,
             limits=limits(self.policy.current(), described),
             terms={one.dataset: list(one.use) for one in described[:MAX_TERMS] if one.use},
+            cohorts=await self.orders.newest_cohorts(),
         )
 
     def _item(self, item: WorkItem) -> None:
@@ -274,7 +275,8 @@ class NodeAgent:
             wanted: list[ReleaseRequest] = []
             if claims.kind == "release":
                 wanted = wanted_releases(claims.releases, files.workflow, approved=admitted.approved)
-                await self.judge.analysed(claims)
+                cohort = await self.judge.analysed(claims)
+                wanted = [one.model_copy(update={"cohort": cohort}) for one in wanted]
             else:
                 await self.judge.keep(claims.digest, files)
             order = await self.orders.change(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gdi.contracts import approval, data_use
+from gdi.contracts import approval, cohorts, data_use
 from gdi.contracts.descriptor import Descriptor
 from gdi.contracts.ids import is_dataset_id
 from gdi.contracts.orders import OrderReason, QuestionClaims
@@ -39,8 +39,8 @@ class RefusedOrder(Exception):
 
 @dataclass(frozen=True)
 class Admitted:
-    """What runs: `parameters` with the workflow's defaults; `approved`: a person of the node's trust read this version;
-    else every release waits for a person, and metadata is closed. `by`: who.
+    """What runs: `parameters` with the workflow's defaults, and the cohort where one is named; `approved`: a person of
+    the node's trust read this version; else every release waits for a person, and metadata is closed. `by`: who.
     """
 
     parameters: dict[str, Any]
@@ -135,7 +135,15 @@ def need_parameters(given: dict[str, Any], workflow: Workflow) -> dict[str, Any]
     if workflow.check_parameters(known):
         raise RefusedOrder("parameters", "The parameters do not fit the workflow's schema.")
     defaults = {name: schema["default"] for name, schema in workflow.parameters.items() if "default" in schema}
-    return {**defaults, **known}
+    cohort = need_cohort(given, workflow).written
+    return {**defaults, **known, **({cohorts.PARAMETER: cohort} if cohort else {})}
+
+
+def need_cohort(given: dict[str, Any], workflow: Workflow) -> cohorts.CohortChoice:
+    """Whose numbers the run asks for: one that the workflow can analyse. Whether it is open here is asked beside."""
+    if mistakes := workflow.check_cohort(given.get(cohorts.PARAMETER)):
+        raise RefusedOrder("parameters", f"{mistakes[0]}.")
+    return cohorts.chosen(given.get(cohorts.PARAMETER))
 
 
 def need_images(workflow: Workflow, policy: Policy) -> None:

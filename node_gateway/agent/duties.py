@@ -279,7 +279,7 @@ def wanted_releases(order: list[ReleaseRequest], workflow: Workflow, *, approved
         if own is None:
             raise RefusedOrder("release-unknown", f"The workflow declares no release {name}.")
         review = own.review or not approved
-        found.append(ReleaseRequest(name=own.name, path=own.path, kind=own.kind, review=review))
+        found.append(ReleaseRequest(name=own.name, path=own.path, kind=own.kind, review=review, levels_in=own.levels))
     if not found:
         raise RefusedOrder("release-unknown", "The order names no release.")
     return found

@@ -15,7 +15,8 @@ import httpx
 from pydantic import ValidationError
 
 from gdi.broker_client.node_agent import NodeAgentClient
-from gdi.contracts.cohorts import AdmissionQuestion
+from gdi.contracts import cohorts
+from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.orders import QUESTION_TYPE, TYPE, OrderClaims, QuestionClaims
 from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpacked
 from gdi.contracts.workflow_files import digest_of
@@ -94,13 +95,18 @@ class Judge:
         if (why := await self.stops.reason(run, passport.people)) is not None:
             raise RefusedOrder("user-vetoed", f"The access committee of this node has stopped it: {why}")
         admitted = await asyncio.to_thread(decide, claims, files, passport, policy, self.policy.datasets.of)
-        await self._open(claims)
+        await self._open(claims, files, cohorts.chosen(admitted.parameters.get(cohorts.PARAMETER)))
         return admitted, _proofs(passport, claims.datasets)
 
-    async def _open(self, claims: QuestionClaims) -> None:
+    async def _open(self, claims: QuestionClaims, files: UnpackedWorkflow, cohort: CohortChoice) -> None:
         """The same decision as at the gateway's own door (`epochs.admission`), before anything runs."""
+        kinds = sorted({release.kind for release in files.workflow.releases}) if cohort.part else []
         question = AdmissionQuestion(
-            workflow=claims.workflow, digest=claims.digest, datasets=tuple(sorted(set(claims.datasets)))
+            workflow=claims.workflow,
+            digest=claims.digest,
+            datasets=tuple(sorted(set(claims.datasets))),
+            kinds=tuple(kinds),
+            cohort=cohort,
         )
         try:
             admission.decide(
@@ -113,14 +119,19 @@ class Judge:
         if any(order.attempt > claims.attempt for order in await self.orders.of_run(claims.run)):
             raise RefusedOrder("order-older", f"A later attempt than {claims.attempt} was taken here.")
 
-    async def analysed(self, claims: OrderClaims) -> None:
-        """A release is of what this node itself computed for this user, by this version."""
-        same = (claims.sub, claims.digest, sorted(claims.datasets))
+    async def analysed(self, claims: OrderClaims) -> CohortChoice:
+        """A release is of what this node itself computed for this user, by this version, of these people: who they
+        are.
+        """
+        cohort = cohorts.chosen(claims.parameters.get(cohorts.PARAMETER))
+        same = (claims.sub, claims.digest, sorted(claims.datasets), cohort)
         done = [order for order in await self.orders.of_run(claims.run) if order.kind == "analyse"]
         # The last one counts: where it failed, half of its files may lie among those of the attempt before.
         last = max(done, key=lambda order: order.attempt, default=None)
-        if last and last.state == "succeeded" and (last.user, last.digest, sorted(last.datasets)) == same:
-            return
+        if last and last.state == "succeeded":
+            people = cohorts.chosen(last.parameters.get(cohorts.PARAMETER))
+            if (last.user, last.digest, sorted(last.datasets), people) == same:
+                return cohort
         raise RefusedOrder("release-unknown", "Nothing of this run was computed here.")
 
     async def files(self, digest: str) -> UnpackedWorkflow:

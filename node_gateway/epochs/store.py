@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.kit.database import insert
 from node_gateway.db import store as db
 from node_gateway.epochs.admission import OpenEpoch, cohort_name
@@ -46,6 +47,14 @@ class Epoch:
         """What the ledger calls its parts, without the epoch's name."""
         levels = [f"{column}={level}" for column, levels in self.splits.items() for level in levels]
         return levels + [f"variables:{n}" for n in self.variables] + [f"table:{n}" for n in self.tables]
+
+    @property
+    def cohorts(self) -> EpochCohorts:
+        """What a run may name of it."""
+        splits = {name: tuple(levels) for name, levels in self.splits.items()}
+        return EpochCohorts(
+            number=self.number, splits=splits, variables=tuple(self.variables), tables=tuple(self.tables)
+        )
 
     @property
     def facts(self) -> OpenEpoch:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +42,39 @@ async def admit(policy: PolicyFile, connection: AsyncConnection, question: Admis
     epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
     admission.decide(policy.current(), policy.datasets.all(), epochs, question)
     return admission.cohort_names(question.datasets, epochs, question.cohort)
+
+
+async def with_levels(connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> ReleaseRequest:
+    """The admitted request, with the files of the other levels where it names only their folder (`levels_in`)."""
+    choice = request.cohort
+    if choice.split is None or request.levels or request.levels_in is None:
+        return request
+    levels = _levels(await _epochs_of(connection, caller.datasets, choice), choice)
+    ending = PurePosixPath(request.path).suffix
+    files = {level: f"{request.levels_in}/{place}{ending}" for place, level in enumerate(levels)}
+    files.pop(choice.level or "", None)
+    return request.model_copy(update={"levels": files})
+
+
+async def with_numbers(
+    connection: AsyncConnection, choice: CohortChoice, datasets: Collection[str]
+) -> CohortChoice | None:
+    """The cohort with the number of each dataset's epoch, for who reads its numbers; None where there is no epoch."""
+    found = await _epochs_of(connection, datasets, choice)
+    return choice.model_copy(update={"epochs": {one.dataset: one.number for one in found}}) if found else None
+
+
+async def _epochs_of(
+    connection: AsyncConnection, datasets: Collection[str], choice: CohortChoice
+) -> list[admission.OpenEpoch]:
+    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    of_each = (admission.epoch_of(dataset, epochs, choice) for dataset in sorted(datasets))
+    return [epoch for epoch in of_each if epoch is not None]
+
+
+def _levels(epochs: Sequence[admission.OpenEpoch], choice: CohortChoice) -> list[str]:
+    """All levels of the split, of any of these epochs."""
+    return sorted({level for epoch in epochs for level in epoch.splits.get(choice.split or "", ())})
 
 
 async def expect_unchanged(connection: AsyncConnection, question: AdmissionQuestion) -> None:
@@ -93,8 +127,7 @@ async def _other_levels(
             raise ProblemError(422, "invalid-request", "No level is asked for.", action="Name a split and its level.")
         return {}
     epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
-    of_each = [admission.epoch_of(dataset, epochs, choice) for dataset in question.datasets]
-    levels = {level for epoch in of_each if epoch for level in epoch.splits[choice.split]} - {choice.level}
+    levels = set(_levels(await _epochs_of(connection, question.datasets, choice), choice)) - {choice.level}
     if levels != set(request.levels):
         raise ProblemError(
             422,

@@ -60,6 +60,7 @@ class Releases:
         kind = self._allowed(request, caller)
         async with self.database.read() as connection:
             await question.admit(self.policy, connection, question.of_request(request, caller))
+            request = await question.with_levels(connection, request, caller)
         async with self.locks.alone("releases"):
             with tempfile.TemporaryDirectory(prefix="gdi-release-") as folder:
                 digest = await self._fetch(request.path, kind, caller, Path(folder) / "source")
@@ -114,6 +115,7 @@ class Releases:
         newest = await self._newest()
         async with self.database.read() as connection:
             this = await question.read(self.policy, connection, request, caller)
+            cohort = await question.with_numbers(connection, request.cohort, caller.datasets)
         for number, level in enumerate(sorted(this.levels)):  # no others than the split has
             await self._fetch(request.levels[level], kind, caller, folder / f"level-{number}")
         names, past = this.names, this.past
@@ -157,6 +159,7 @@ class Releases:
             sites_released=verdict.released,
             sites_withheld=None if verdict.public is None else rounded(sum((verdict.counts or {}).values())),
             withheld=dict(verdict.public or {}),
+            cohort=cohort,
         ).model_dump(mode="json")
         answer[AT_NODE] = {
             "withheld": dict(sorted(verdict.withheld.items())),

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, get_parsing_context
 
+from gdi.contracts import cohorts
 from gdi.contracts.ids import WORKFLOW_NAME, matches
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
 from gdi.contracts.workflow_files import load
@@ -162,6 +163,16 @@ def params_of(entry: CatalogueEntry) -> dict[str, Param]:
             }
         )
     }
+    if entry.workflow.cohorts:
+        params[cohorts.PARAMETER] = _param(
+            {
+                "type": ["null", "object"],
+                "default": None,
+                "title": "Cohort",
+                "description": "Whose numbers; everybody's if empty. A cohort that the nodes' operators opened (the"
+                ' portal lists them), such as {"split": "sex", "level": "female"}.',
+            }
+        )
     for name, schema in entry.workflow.parameters.items():
         field = dict(schema)
         if name not in entry.workflow.required and "default" not in field:

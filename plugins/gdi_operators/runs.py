@@ -15,9 +15,9 @@ from airflow.sdk.log import mask_secret
 from pydantic import ValidationError
 
 from gdi.contracts import broker_api as m
-from gdi.contracts import data_use
+from gdi.contracts import cohorts
 from gdi.contracts.ids import is_dataset_id, make_run_id
-from gdi.contracts.workflow import RESERVED, CatalogueEntry
+from gdi.contracts.workflow import RESERVED, SHARED, CatalogueEntry
 from gdi.kit.problem import ProblemError
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.hooks.token_broker import TokenBrokerHook
@@ -88,7 +88,7 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> StartReq
         wrong.append(f"datasets: {strange[0][:100]!r} is not a dataset id (accession, DOI, URL; 128 letters)")
     if given.get("pod") is not None:
         wrong += wrong_wish(given["pod"])
-    values = {k: v for k, v in given.items() if k in entry.workflow.parameters or k == data_use.PARAMETER}
+    values = {k: v for k, v in given.items() if k in entry.workflow.parameters or k in SHARED}
     wrong += entry.workflow.check_parameters(values)
     if wrong:
         raise AirflowFailException(
@@ -98,9 +98,18 @@ def read_conf(conf: Mapping[str, Any] | None, entry: CatalogueEntry) -> StartReq
 
 
 def parameters_for_pod(request: StartRequest, entry: CatalogueEntry) -> dict[str, Any]:
-    """The workflow's parameters with its defaults filled in, without the datasets: what the Snakefile sees."""
+    """The workflow's parameters with its defaults filled in, without the datasets, and the cohort where one is named:
+    what the Snakefile sees.
+    """
     defaults = {name: schema["default"] for name, schema in entry.workflow.parameters.items() if "default" in schema}
-    return {**defaults, **{k: v for k, v in request.parameters.items() if k in entry.workflow.parameters}}
+    cohort = cohort_of(request)
+    own = {k: v for k, v in request.parameters.items() if k in entry.workflow.parameters}
+    return {**defaults, **own, **({cohorts.PARAMETER: cohort.written} if cohort.written else {})}
+
+
+def cohort_of(request: StartRequest) -> cohorts.CohortChoice:
+    """Whose numbers a conf asks for, which `read_conf` looked at."""
+    return cohorts.chosen(request.parameters.get(cohorts.PARAMETER))
 
 
 def admit_run(hook: TokenBrokerHook, context: Context, entry: CatalogueEntry, request: StartRequest) -> m.Run:

@@ -17,6 +17,8 @@ from gdi.local_federation import cohort
 from gdi.local_federation.federation import COHORT, INPUT, PROJECT, Federation
 from gdi.local_federation.sda import provision
 from tests.federation.driver import Driver
+from tests.support import federation_cohorts
+from tests.support.federation_cohorts import SPLIT
 
 # Datasets of node-a whose file is bad in a way of its own; each is filled by bad_files().
 BAD = {
@@ -45,7 +47,7 @@ def federation() -> Iterator[Federation]:
         refresh_lifetime=60,
         workflows=catalogue,
         logs_policy="nobody",
-        extra_datasets=BAD | VISAS,
+        extra_datasets=BAD | VISAS | SPLIT,
         own_datasets={"node-a": "10.5072/gdi-a", "node-b": "https://doi.org/10.5072/gdi.(b)?v=2"},
         tapped=True,
         record_tokens=work / "issued-tokens",
@@ -53,6 +55,7 @@ def federation() -> Iterator[Federation]:
         upkeep=False,
     )
     fill_bad_files(federation)
+    federation_cohorts.fill(federation)
     with federation:
         federation.start()
         yield federation

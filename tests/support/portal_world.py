@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
 from gdi.contracts import committees as u
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.nodes import NodePreflight, Nodes, NodeStatus, PreflightAnswer, PreflightRequest
 from gdi.contracts.notices import NoticeChoice, NoticeSettings
@@ -60,6 +61,7 @@ class FakeBroker:
         self.notices: dict[str, NoticeSettings] = {}
         self.terms: dict[str, list[a.DataUseTerm]] = {}  # by dataset
         self.catalogue: dict[str, a.DatasetDescription] = {}  # by dataset
+        self.cohorts: dict[str, EpochCohorts] = {}  # of whoever may use the dataset
         self.members: set[str] = set()  # of the access committee `dac`
         self.uses: list[u.DatasetUse] = []
         self.stops: list[u.Stop] = []
@@ -237,15 +239,15 @@ class FakeBroker:
             node=node, life="never-seen", placement="coordinator", gateway_url=url, datasets=[DATASETS[node]]
         )
 
-    @staticmethod
-    def entry(node: str, dataset: str, granted: bool) -> a.DatasetEntry:
+    def entry(self, node: str, dataset: str, granted: bool) -> a.DatasetEntry:
         access = (
             a.DatasetAccess(state="granted", until=time.time() + 9e5, sentence="You may use it.")
             if granted
             else a.DatasetAccess(state="refused", reason="no-visa", sentence="You have no visa for it.")
         )
         title = f"Cohort of {node}"
-        return a.DatasetEntry(id=dataset, title=title, node=node, access=access, how_to_apply="Ask.", apply_url=APPLY)
+        found = a.DatasetEntry(id=dataset, title=title, node=node, access=access, how_to_apply="Ask.", apply_url=APPLY)
+        return found.model_copy(update={"cohorts": self.cohorts.get(dataset) if granted else None})
 
 
 def committee_routes(broker: FakeBroker) -> APIRouter:

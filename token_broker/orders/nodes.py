@@ -6,6 +6,7 @@ import time
 
 import sqlalchemy as sa
 
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.nodes import AWAY_AFTER, Heartbeat, NodeLife, NodeStatus
 from gdi.kit.problem import ProblemError
 from token_broker.db.store import BrokerDatabase, nodes, orders
@@ -31,6 +32,16 @@ class KnownNodes:
                 f"Node {node.id} is enrolled with placement {node.placement}, its policy says {beat.placement}.",
                 action="The operators of both sides agree on one of them.",
             )
+
+    async def cohorts(self) -> dict[tuple[str, str], EpochCohorts]:
+        """What nodes last said of the cohorts of their datasets, by node and dataset."""
+        async with self._store.read() as c:
+            rows = [(row.node, row.status or {}) for row in await c.execute(sa.select(nodes.c.node, nodes.c.status))]
+        return {
+            (node, dataset): EpochCohorts.model_validate(one)
+            for node, status in rows
+            for dataset, one in status.get("cohorts", {}).items()
+        }
 
     async def all(self) -> list[NodeStatus]:
         """Every enrolled node, by id; one that was never seen too."""

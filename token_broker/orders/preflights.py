@@ -30,6 +30,7 @@ from gdi.visas.visas import Passport, Visa, Visas
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, preflights
 from token_broker.enrolment import EnrolmentFile
+from token_broker.grants.parameters import expect_cohort
 from token_broker.orders.nodes import KnownNodes
 from token_broker.orders.orders import next_news
 from token_broker.orders.workflows import WorkflowFiles
@@ -62,6 +63,7 @@ class Preflights:
     async def ask(self, user: str, access_token: str, request: PreflightRequest) -> PreflightAnswer:
         """Each node's answer, or that it did not come in time. 429 after 30 an hour; 404 `workflow-unknown`."""
         began = time.monotonic()
+        expect_cohort(request.parameters, list(request.datasets))
         self._limit.take("preflights of this user", user, self._rate)
         digest = request.digest or await self._workflows.newest(request.workflow)
         passport = await self._passport(user, access_token)

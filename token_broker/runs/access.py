@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
 
 from gdi.contracts.access import DatasetAccess, DatasetDescription, DatasetEntry, DatasetList, DataUseTerm
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.committees import STOPPED, Stop
 from gdi.contracts.data_use import TERMS
 from gdi.contracts.ids import is_dataset_id
@@ -25,7 +27,9 @@ MOST_KEPT = 1000
 
 
 class UserAccess:
-    """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user."""
+    """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user. `cohorts`: what nodes last
+    said of them, by node and dataset.
+    """
 
     def __init__(
         self,
@@ -35,10 +39,11 @@ class UserAccess:
         enrolment: EnrolmentFile,
         stops: Stops,
         catalogues: DataCatalogues,
+        cohorts: Callable[[], Awaitable[dict[tuple[str, str], EpochCohorts]]],
     ) -> None:
         self._store = store
         self._oidc, self._visas, self._enrolment, self._stops = oidc, visas, enrolment, stops
-        self._catalogues = catalogues
+        self._catalogues, self._cohorts = catalogues, cohorts
         self._passports: dict[str, tuple[float, Passport]] = {}
 
     async def datasets(self, sub: str, access_token: str) -> DatasetList:
@@ -59,6 +64,10 @@ class UserAccess:
         entries = [_described(e, d) if (d := described.get(e.id)) is not None else e for e in entries]
         terms = await self._terms()
         entries = [e.model_copy(update={"terms": terms.get((e.node, e.id), [])}) for e in entries]
+        cohorts = await self._cohorts()
+        for entry in entries:
+            if entry.access.state == "granted":
+                entry.cohorts = cohorts.get((entry.node, entry.id))
         return DatasetList(datasets=entries, prefixes=_prefixes(enrolment))
 
     async def _terms(self) -> dict[tuple[str, str], list[DataUseTerm]]:

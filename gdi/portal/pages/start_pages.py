@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from gdi.contracts import data_use
 from gdi.contracts import portal_api as a
+from gdi.contracts.cohorts import PARAMETER, CohortChoice
 from gdi.contracts.ids import WorkflowName, is_dataset_id
 from gdi.kit.problem import ProblemError
 from gdi.portal import api
@@ -25,6 +27,17 @@ M = TypeVar("M", a.StartCheck, a.RunStart)
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 DAYS = (1, 7, 30, 90)  # for which consent may be given at a start
 MAX_PARAMETERS = 1024 * 1024  # bytes, as JSON
+MAX_COHORTS = 500  # that a form offers
+
+
+@dataclass(frozen=True)
+class CohortOption:
+    """A cohort to choose. `value`: as the form sends it; `only`: the datasets that have it, where not all do."""
+
+    value: str
+    choice: CohortChoice
+    chosen: bool
+    only: list[str]
 
 
 @router.get("/workflows")
@@ -112,6 +125,7 @@ async def _form(
         section="workflows",
         workflow=workflow,
         fields=fields_of(workflow.parameters, parameters),
+        cohorts=cohorts_of(workflow, usable, None if parameters is None else parameters.get(PARAMETER)),
         prefix=PREFIX,
         purposes=data_use.PURPOSES,
         stated=[str(code) for code in stated] if isinstance(stated, list) else [],
@@ -126,6 +140,24 @@ async def _workflow(p: Visit, name: str) -> a.CatalogueWorkflow:
     return described(await asyncio.to_thread(p.door.catalogue.entry, name))
 
 
+def cohorts_of(
+    workflow: a.CatalogueWorkflow, usable: Sequence[a.DatasetEntry], value: object = None
+) -> list[CohortOption]:
+    """What of the datasets' newest epochs the form offers. `value`: what is chosen."""
+    held: dict[str, list[str]] = {}
+    choices: dict[str, CohortChoice] = {}
+    for entry in usable:
+        for choice in entry.cohorts.choices if entry.cohorts else ():
+            if choice.part in workflow.cohorts:
+                text = json.dumps(choice.written)
+                choices[text] = choice
+                held.setdefault(text, []).append(entry.id)
+    return [
+        CohortOption(text, choices[text], value == choices[text].written, ids if len(ids) < len(usable) else [])
+        for text, ids in list(held.items())[:MAX_COHORTS]
+    ]
+
+
 def _startable(check: a.StartChecked) -> bool:
     """A node that is away for a moment forbids no start: the person is told."""
     granted = all(e.access.state == "granted" for part in check.nodes for e in part.datasets)
@@ -137,8 +169,15 @@ def _given(p: Visit, schema: Mapping[str, Any]) -> tuple[list[str], dict[str, An
     datasets = list(dict.fromkeys(d for d in p.form.get("dataset", []) if is_dataset_id(d)))
     text = p.first("parameters")
     if not text:
-        stated = p.form.get(data_use.PARAMETER, [])
-        return datasets, read_parameters(schema, p.form) | ({data_use.PARAMETER: stated} if stated else {})
+        parameters = read_parameters(schema, p.form)
+        if cohort := p.first(PARAMETER):
+            try:
+                parameters[PARAMETER] = json.loads(cohort)
+            except (ValueError, RecursionError):
+                parameters[PARAMETER] = cohort  # the check says what is wrong with it
+        if stated := p.form.get(data_use.PARAMETER, []):
+            parameters[data_use.PARAMETER] = stated
+        return datasets, parameters
     try:
         found = json.loads(text) if len(text) <= MAX_PARAMETERS else None
     except (ValueError, RecursionError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
 import yaml
+
+from gdi.contracts.cohorts import CohortChoice, WrongCohortError, chosen
 
 DEFAULT = "en"
 LANGUAGES = {"en": "English", "de": "Deutsch"}
@@ -33,6 +36,20 @@ class Texts:
     def word(self, group: str, name: str) -> str:
         """The word for one of the API's own names (a state, say), or the name where it is a newer one."""
         return self._words.get(f"{group}.{name}", name)
+
+    def cohort(self, value: object) -> str:
+        """Whose numbers, in words: of a CohortChoice, or of a run's parameter, shown as it is if it is none."""
+        try:
+            choice = value if isinstance(value, CohortChoice) else chosen(value)
+        except WrongCohortError:
+            return json.dumps(value)[:200]
+        t = self
+        who = t("start.everybody")
+        if choice.part == "level":
+            who = f"{choice.split} = {choice.level}"
+        elif choice.part is not None:
+            who = t("start.complete", name=choice.variables or choice.table)
+        return ", ".join([who, *(t("start.epoch", number=n) for n in sorted(set(choice.epochs.values())))])
 
 
 @cache

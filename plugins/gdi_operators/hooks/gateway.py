@@ -4,7 +4,7 @@ with a fresh run token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 
 from gdi.broker_client.client import as_problem, read
+from gdi.contracts.cohorts import AdmissionAnswer, AdmissionIntent, CohortChoice
 from gdi.contracts.gateway_api import CloseAttempt, Closed, Released, ReleaseRequest
 from gdi.contracts.run_token import AirflowsScope
 from gdi.kit import bounded_read
@@ -82,6 +83,11 @@ class GatewayClient:
                         file.write(piece)
 
         self._patiently(once)
+
+    def admit(self, kinds: Iterable[str], cohort: CohortChoice) -> None:
+        """`POST /runs/{run}/admission`: whether this cohort may be asked there. ProblemError where not."""
+        body = AdmissionIntent(kinds=tuple(sorted(set(kinds))), cohort=cohort).model_dump(mode="json")
+        read(self._send("releases", "POST", f"/runs/{self.run}/admission", json=body), AdmissionAnswer)
 
     def close(self, attempt: int) -> None:
         """`POST /runs/{run}/close`: live tasks are cancelled, capabilities end."""

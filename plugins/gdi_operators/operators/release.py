@@ -22,7 +22,7 @@ from gdi_operators.links.review import ReviewLink, review_page
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.operators.node_order import OrderSteps
 from gdi_operators.orders import release_requests
-from gdi_operators.runs import NODE, Context, item_of, open_run, run_id_of
+from gdi_operators.runs import NODE, Context, cohort_of, item_of, open_run, read_conf, run_id_of
 from gdi_operators.triggers.release import ReleaseTrigger
 
 
@@ -138,6 +138,8 @@ class ReleaseOperator(OrderSteps):
             digest=run.digest,
             attempt=run.attempt,
             review=declared.review,
+            cohort=cohort_of(read_conf(context["dag_run"].conf, entry)),
+            levels_in=declared.levels,
         )
         gateway = GatewayClient(hook, run.id, item_of(run, node).model_dump(mode="json"))
         try:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.cohorts import CohortChoice
 from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import ProblemError
@@ -67,6 +68,7 @@ async def test_an_endless_answer_ends_at_the_limit(
     options: dict[str, Any] = {"max_answer": hook.MAX_ANSWER, "base_url": "http://gateway.test"}
     monkeypatch.setattr(gateway, "_client", lambda _: BoundedClient(transport=transport, **options))
     calls: list[Any] = [lambda: gateway.ask_release(REQUEST), lambda: gateway.close(1)]
+    calls.append(lambda: gateway.admit(["allele-counts"], CohortChoice()))
     if status != 200:
         calls.append(lambda: gateway.fetch("counts", tmp_path / "release", limit=10))
     for call in calls:

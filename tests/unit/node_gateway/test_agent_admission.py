@@ -8,11 +8,14 @@ from typing import Any, cast
 
 import pytest
 
+from gdi.contracts.cohorts import CohortChoice
 from node_gateway.agent.decision import RefusedOrder, need_images, need_purpose
 from node_gateway.agent.judge import Judge
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import Policy
 from tests.support.disclosure_node import DIGEST, PEOPLE, disclosure_node
+
+FEMALE = CohortChoice(split="sex", level="female")
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
@@ -24,12 +27,21 @@ async def test_an_order_of_what_is_not_open_is_refused_before_anything_runs(tmp_
         policy, orders = node.releases.policy, NodeOrders(node.database)
         judge = Judge("node-a", tmp_path, "http://broker", policy, rest, rest, orders, rest, rest, rest)
         claims = cast(Any, SimpleNamespace(workflow="allele-frequency", digest=DIGEST, datasets=["DS1"]))
+        counts = SimpleNamespace(kind="allele-counts")
+        files = cast(Any, SimpleNamespace(workflow=SimpleNamespace(releases=[counts])))
         if listed:
-            await judge._open(claims)
-            return
-        with pytest.raises(RefusedOrder, match="are not listed") as refused:
-            await judge._open(claims)
-        assert refused.value.reason == "not-open"
+            await judge._open(claims, files, CohortChoice())
+            await judge._open(claims, files, CohortChoice(epochs={"DS1": 1}))
+            refusals = {"no such epoch": CohortChoice(epochs={"DS1": 2}), "no such level": FEMALE}
+        else:
+            refusals = {"are not listed": CohortChoice()}
+        for why, cohort in refusals.items():
+            with pytest.raises(RefusedOrder, match=why) as refused:
+                await judge._open(claims, files, cohort)
+            assert refused.value.reason == "not-open"
+        counts.kind = "table"
+        with pytest.raises(RefusedOrder, match=r"which the kind table cannot say|nothing of the kind table"):
+            await judge._open(claims, files, FEMALE)
 
 
 @pytest.mark.parametrize(

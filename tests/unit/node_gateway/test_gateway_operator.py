@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gdi.contracts.cohorts import CohortChoice
+from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.kit.problem import ProblemError
 from node_gateway import commands
 from node_gateway.epochs import command as epochs
@@ -17,7 +18,7 @@ from node_gateway.epochs.command import EpochRefused
 from node_gateway.epochs.persons import PersonsError
 from node_gateway.release import command as releases
 from node_gateway.release.command import RetractionError
-from tests.support.disclosure_node import PEOPLE, DisclosureNode, disclosure_node, rows_of
+from tests.support.disclosure_node import PEOPLE, DisclosureNode, disclosure_node, document, rows_of
 
 STATUS = {"column": "status", "type": "category", "categories": ["case", "control"]}
 BMI = {"column": "bmi", "type": "number", "unit": "kg/m2", "minimum": 5, "maximum": 90}
@@ -81,6 +82,28 @@ async def test_a_run_is_answered_for_the_level_that_it_names_and_for_nobody_else
         with pytest.raises(ProblemError) as refused:
             await node.release("DS1", rows_of(rows), cohort=asked, levels=levels)
         assert refused.value.slug == slug
+
+
+async def test_the_node_finds_the_other_levels_files_in_the_workflows_folder(node: DisclosureNode) -> None:
+    await node.open_table("DS1", table())
+    cases, controls = [one for one in PEOPLE if one % 3], [one for one in PEOPLE if not one % 3]
+    await node.release("DS1", rows_of(PEOPLE))
+
+    async def ask(level: str) -> dict[str, Any]:
+        caller = node.caller(["DS1"])
+        for name, people in (("counts", controls), ("levels/0", cases), ("levels/1", PEOPLE)):
+            node.files.objects[f"{caller.run}/{name}.json"] = document(rows_of(people))
+        choice = CohortChoice(split="status", level=level)
+        request = ReleaseRequest(
+            name="counts", path="counts.json", kind="allele-counts", cohort=choice, levels_in="levels"
+        )
+        return (await node.releases.ask(request, caller))[1]
+
+    named = (await ask("control"))["cohort"]
+    assert (named["level"], named["epochs"]) == ("control", {"DS1": 1}), "and at 0 it looked at the cases"
+    with pytest.raises(ProblemError) as refused:
+        await ask("case")
+    assert refused.value.slug == "other-people", "its file is of others, and so is the one at 1"
 
 
 async def test_levels_are_told_of_in_allele_counts_only(node: DisclosureNode) -> None:

@@ -69,20 +69,32 @@ def test_the_door_leaves_a_section_to_the_gateway() -> None:
     assert opened == [str(FILE)]
 
 
+FEMALE = {"cohort": {"split": "sex", "level": "female"}}
+
+
 @pytest.mark.parametrize(
-    ("states", "may"),
-    [(["succeeded"], True), (["failed"], False), (["succeeded", "failed"], False), (["failed", "succeeded"], True)],
-    ids=lambda value: ", ".join(value) if isinstance(value, list) else "",
+    ("states", "wanted", "may"),
+    [
+        (["succeeded"], FEMALE, True),
+        (["failed"], FEMALE, False),
+        (["succeeded", "failed"], FEMALE, False),
+        (["failed", "succeeded"], FEMALE, True),
+        (["succeeded"], {}, False),
+        (["succeeded"], {"cohort": {"split": "sex", "level": "male"}}, False),
+    ],
+    ids=["done", "failed", "failed last", "done last", "of everybody", "of others"],
 )
-def test_what_the_last_analysis_did_not_finish_is_not_released(states: list[str], may: bool) -> None:
+def test_only_what_the_last_analysis_finished_is_released_of_whom_it_counted(
+    states: list[str], wanted: dict[str, Any], may: bool
+) -> None:
     """Its attempt may have left half of its files among those of the one before."""
 
     async def of_run(run: str) -> list[Any]:
-        mine = {"kind": "analyse", "user": "u", "digest": "d", "datasets": ["DS-A"]}
+        mine = {"kind": "analyse", "user": "u", "digest": "d", "datasets": ["DS-A"], "parameters": FEMALE}
         return [SimpleNamespace(**mine, state=state, attempt=n) for n, state in enumerate(states, 1)]
 
     judge = cast(Any, SimpleNamespace(orders=SimpleNamespace(of_run=of_run)))
-    claims = cast(OrderClaims, SimpleNamespace(run="r", sub="u", digest="d", datasets=["DS-A"]))
+    claims = cast(OrderClaims, SimpleNamespace(run="r", sub="u", digest="d", datasets=["DS-A"], parameters=wanted))
     if may:
         asyncio.run(Judge.analysed(judge, claims))
         return

@@ -27,6 +27,14 @@ export interface Approval {
   ends_at: number | null;
 }
 
+export interface CohortChoice {
+  epochs: Record<string, number>;
+  split: string | null;
+  level: string | null;
+  variables: string | null;
+  table: string | null;
+}
+
 export interface Failing {
   node: string;
   reason: string;
@@ -129,6 +137,7 @@ export interface Released {
   sites_released: number;
   sites_withheld: number | null;
   withheld: Record<string, number>;
+  cohort: CohortChoice | null;
 }
 
 export interface ResultsFile {

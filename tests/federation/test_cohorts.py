@@ -1,0 +1,59 @@
+"""A run names a cohort of the nodes' epochs, and the answer is of those people and of nobody else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gdi.local_federation.demo import WORKFLOW
+from gdi.local_federation.federation import COHORT
+from tests.federation.driver import Driver, Started
+from tests.support.federation_cohorts import SITES, SPLIT, people
+
+FEMALE = {"split": "sex", "level": "female"}
+
+
+def counts_of(level: str) -> dict[tuple[str, int, str, str], tuple[int, int]]:
+    """(AC, AN) of these people by site, from the genotypes themselves."""
+    columns = [9 + one for number in range(len(SPLIT)) for one in people(level, number)]
+    found = {}
+    with gzip.open(COHORT, "rt") as file:
+        records = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")][:SITES]
+    for cells in records:
+        alleles = [allele for column in columns for allele in cells[column][:3:2]]
+        called = [allele for allele in alleles if allele != "."]
+        found[cells[0], int(cells[1]), cells[3], cells[4]] = (called.count("1"), len(called))
+    return found
+
+
+def exact(driver: Driver, run: Started) -> dict[tuple[str, int, str, str], tuple[int, int]]:
+    heading, *lines = (driver.layout.results / run.run / "answer.tsv").read_text().splitlines()
+    rows = [dict(zip(heading.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    return {(r["CHROM"], int(r["POS"]), r["REF"], r["ALT"]): (int(r["AC"]), int(r["AN"])) for r in rows if r["AC"]}
+
+
+def ask(driver: Driver, cohort: Mapping[str, Any] | None) -> Started:
+    named = {"cohort": cohort} if cohort else {}
+    return driver.start({"regions": 1, **named}, datasets=list(SPLIT))
+
+
+def test_a_run_is_answered_for_the_level_that_it_names_at_every_node(driver: Driver) -> None:
+    driver.succeed(ask(driver, None))
+    with driver.api("alice") as portal:
+        held = {one["id"]: one["cohorts"] for one in portal.get("/v1/datasets").json()["datasets"]}
+        assert [held[dataset]["splits"] for dataset in SPLIT] == [{"sex": ["female", "other"]}] * len(SPLIT)
+        for level, reason in (("female", ""), ("intersex", "not-open")):
+            body = {"workflow": WORKFLOW, "datasets": list(SPLIT), "parameters": {"cohort": FEMALE | {"level": level}}}
+            checked = portal.post("/v1/preflight", json=body).json()
+            assert {node["answer"]["reason"] for node in checked["nodes"]} == {reason}
+    run = ask(driver, FEMALE)
+    driver.succeed(run)
+    truth, told = counts_of("female"), exact(driver, run)
+    assert told and {site: truth[site] for site in told} == told
+    summary = json.loads((driver.layout.results / run.run / "releases.json").read_text())
+    assert summary["parameters"]["cohort"] == FEMALE
+    named = {one["node"]: one["cohort"] for one in summary["releases"]}
+    assert {one["level"] for one in named.values()} == {"female"}
+    assert named["node-a"]["epochs"] == {"EGAD-SPLIT-A": 1}
