@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from gdi.contracts.cohorts import CohortChoice
 from gdi.contracts.ids import DatasetId, NodeId
 from gdi.contracts.runs import Failing, RunState
 from gdi.kit.models import Strict
@@ -39,7 +40,8 @@ class Approval(Strict):
 class ReleaseView(Strict):
     """What one node released. `unit`: what leaves whole or not at all, in the singular (a site, a table). `reasons`:
     why a unit is withheld, in words, by the names in `withheld`. `sites_withheld` is rounded; null of few units, where
-    the node does not tell it. `file`: its name among the results' files, null where the bytes are not there.
+    the node does not tell it. `file`: its name among the results' files, null where the bytes are not there. `cohort`:
+    whose numbers these are, null where the node's datasets have no epoch.
     """
 
     node: NodeId
@@ -57,6 +59,7 @@ class ReleaseView(Strict):
     verified: bool
     verdict: str
     file: str | None
+    cohort: CohortChoice | None = None
 
 
 class AnswerPage(BaseModel):

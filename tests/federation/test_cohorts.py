@@ -57,3 +57,9 @@ def test_a_run_is_answered_for_the_level_that_it_names_at_every_node(driver: Dri
     named = {one["node"]: one["cohort"] for one in summary["releases"]}
     assert {one["level"] for one in named.values()} == {"female"}
     assert named["node-a"]["epochs"] == {"EGAD-SPLIT-A": 1}
+    with driver.api("alice") as portal:
+        shown = portal.get(f"/v1/runs/{run.run}/results").json()["releases"]
+    assert {(one["node"], one["cohort"]["level"], one["verified"]) for one in shown} == {
+        ("node-a", "female", True),
+        ("node-b", "female", True),
+    }

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from gdi.contracts import access as a
 from gdi.contracts import broker_api as m
 from gdi.contracts import committees as u
-from gdi.contracts.cohorts import EpochCohorts
+from gdi.contracts.cohorts import CohortChoice, EpochCohorts
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.nodes import NodePreflight, Nodes, NodeStatus, PreflightAnswer, PreflightRequest
 from gdi.contracts.notices import NoticeChoice, NoticeSettings
@@ -372,6 +372,7 @@ class FakeAirflow:
         self.standings: dict[str, Standing] = {}
         self.files: dict[str, bytes] = {"answer.tsv": b"CHROM\tPOS\n2\t1\n", "releases/node-a/counts.json": b"{}"}
         self.fail: list[int] = []
+        self.cohort: CohortChoice | None = None  # whose numbers every release has
         self.ends_with: Standing | None = None  # every new run, at once
         self.stopped: list[str] = []
         self.notes: list[str] = []
@@ -474,6 +475,7 @@ class FakeAirflow:
                 verified=True,
                 verdict="",
                 file="releases/node-a/counts.json",
+                cohort=self.cohort,
             )
             return ResultsView(
                 state="closed" if done else "open",

@@ -144,17 +144,17 @@ def cohorts_of(
     workflow: a.CatalogueWorkflow, usable: Sequence[a.DatasetEntry], value: object = None
 ) -> list[CohortOption]:
     """What of the datasets' newest epochs the form offers. `value`: what is chosen."""
-    held: dict[str, list[str]] = {}
+    holders: dict[str, list[str]] = {}
     choices: dict[str, CohortChoice] = {}
     for entry in usable:
         for choice in entry.cohorts.choices if entry.cohorts else ():
             if choice.part in workflow.cohorts:
                 text = json.dumps(choice.written)
                 choices[text] = choice
-                held.setdefault(text, []).append(entry.id)
+                holders.setdefault(text, []).append(entry.id)
     return [
         CohortOption(text, choices[text], value == choices[text].written, ids if len(ids) < len(usable) else [])
-        for text, ids in list(held.items())[:MAX_COHORTS]
+        for text, ids in list(holders.items())[:MAX_COHORTS]
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from gdi.contracts import broker_api as m
-from gdi.contracts import needed
+from gdi.contracts import cohorts, needed
 from gdi.contracts.workflow import CatalogueEntry
 from gdi.releases.columns import SUFFIX, sha256_of
 from gdi.releases.kind import BadReleaseError
@@ -67,6 +67,8 @@ def answer_of(
         if declared.merge:
             answer_kind = declared.kind
             title = versions.title_of(entry.workflow.title, version, without)
+            if whose := cohorts.chosen((origin.get("parameters") or {}).get(cohorts.PARAMETER)).words:
+                title = f"{title}: {whose}"
             result |= _merged(declared.kind, kept, result["nodes"], folder, title, without)
     progress = hook.progress(run.id) if missing else None
     admitted_workflow.keep(entry, run)

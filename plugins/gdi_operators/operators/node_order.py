@@ -18,10 +18,11 @@ from gdi.contracts.orders import ENDED_ORDER, OrderKind, OrderStatus
 from gdi.contracts.packed_workflow import packed
 from gdi.contracts.workflow import CatalogueEntry
 from gdi_operators.admitted_workflow import entry_of_run
+from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.orders import LONGEST, order_request
-from gdi_operators.runs import Context, run_id_of
+from gdi_operators.runs import Context, StartRequest, cohort_of, run_id_of
 from gdi_operators.triggers.node_order import NodeOrderTrigger
 from gdi_operators.triggers.snakemake import why
 
@@ -146,6 +147,16 @@ class OrderSteps(RunOperator):
         raise AirflowFailException(
             f"not started: {reason}. To run it again, clear this task with its downstream tasks."
         )
+
+    @staticmethod
+    def admit_cohort(
+        hook: TokenBrokerHook, run: m.Run, item: m.PlanItem, entry: CatalogueEntry, request: StartRequest
+    ) -> None:
+        """Where the coordinator starts Snakemake: the node's word about the cohort that is named. ProblemError."""
+        cohort = cohort_of(request)
+        if cohort.written:
+            gateway = GatewayClient(hook, run.id, item.model_dump(mode="json"))
+            gateway.admit((release.kind for release in entry.workflow.releases), cohort)
 
     def _entry(self, run: m.Run) -> CatalogueEntry:
         return entry_of_run(self.workflow, run)

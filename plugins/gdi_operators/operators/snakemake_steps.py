@@ -18,7 +18,6 @@ from gdi.kit.problem import ProblemError
 from gdi.pods.generations import MAX_GENERATIONS, TOO_MANY
 from gdi.pods.model import STOP_GRACE, LauncherError, PodStatus
 from gdi_operators.admitted_workflow import entry_of_run
-from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.node_order import OrderSteps
 from gdi_operators.pods import PodOrder, Pods
@@ -228,9 +227,7 @@ class SnakemakeSteps(OrderSteps):
         item = item_of(pods.run, self._node)
         order = PodOrder(generation, item, parameters_for_pod(request, entry), request.parameters.get("pod"))
         try:
-            if (cohort := cohort_of(request)).written:
-                gateway = GatewayClient(pods.hook, pods.run.id, item.model_dump(mode="json"))
-                gateway.admit((release.kind for release in entry.workflow.releases), cohort)
+            self.admit_cohort(pods.hook, pods.run, item, entry, request)
             self._start(context, pods, order, state)
         except (LauncherError, ProblemError) as error:
             if is_away(error):

@@ -16,7 +16,8 @@ import typer
 from gdi.client import shown
 from gdi.client.command_line import parameters_of
 from gdi.contracts.access import DatasetEntry
-from gdi.contracts.cohorts import EpochCohorts
+from gdi.contracts.cohorts import CohortChoice, EpochCohorts
+from gdi.contracts.run_endings import Standing
 from tests.support.portal_pages import PageVisitor, hidden, with_pages
 from tests.support.portal_world import DATASETS, WORKFLOW, PortalWorld, portal_world
 
@@ -54,6 +55,11 @@ async def test_a_person_chooses_a_cohort_and_types_none(world: PortalWorld) -> N
     assert "<dd>sex = female</dd>" in await alice.get(run)
     again = (await alice.post(f"{run}/again")).headers["location"]
     assert again != run and given(world) == [FEMALE, FEMALE]
+    world.airflow.cohort = CohortChoice(split="sex", level="female", epochs={A: 1})
+    done = Standing(standing="succeeded", sentence="7 sites were released.", ended_at=1.7e9)
+    world.airflow.put(await world.dag_run(run.removeprefix("/runs/")), done, "success")
+    world.door.watch._known.clear()
+    assert "sex = female, epoch 1" in await alice.get(run), "as the node says"
     back = (await alice.post(f"/workflows/{WORKFLOW}/change", 200, **chosen)).text
     assert "selected>sex = female</option>" in back
     for wrong in ("{", *map(json.dumps, WRONG)):

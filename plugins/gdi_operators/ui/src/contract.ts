@@ -125,6 +125,7 @@ export interface ReleaseView {
   verified: boolean;
   verdict: string;
   file: string | null;
+  cohort: CohortChoice | null;
 }
 
 export interface Released {

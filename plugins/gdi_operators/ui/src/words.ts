@@ -1,4 +1,5 @@
 // What states, times and sizes are called. A state is always a word and a sign, never a colour alone.
+import { type CohortChoice } from "./contract";
 
 export type Kind = "waiting" | "running" | "done" | "failed" | "stopped";
 export type Said = readonly [Kind, string];
@@ -50,4 +51,12 @@ export function number(value: number): string {
 
 export function plural(count: number, one: string, many = `${one}s`): string {
   return `${number(count)} ${count === 1 ? one : many}`;
+}
+
+// Whose numbers, as the node says.
+export function people(cohort: CohortChoice): string {
+  const complete = cohort.variables ?? cohort.table;
+  const who = cohort.level ? `${cohort.split} = ${cohort.level}` : complete ? `complete for ${complete}` : "everybody";
+  const epochs = [...new Set(Object.values(cohort.epochs))].map((n) => `epoch ${n}`);
+  return [who, ...epochs].join(", ");
 }

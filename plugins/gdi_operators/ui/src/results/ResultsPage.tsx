@@ -4,7 +4,7 @@ import { type ReactNode, useEffect, useState } from "react";
 import { address, read, Refused, waitsFor } from "../api";
 import { endedBadly, useStanding, Why } from "../standing";
 import { State } from "../State";
-import { bytes, moment, number, plural } from "../words";
+import { bytes, moment, number, people, plural } from "../words";
 import { AnswerPages } from "./AnswerPages";
 import { AnswerTable } from "./AnswerTable";
 import { type ReleaseView, type ResultsView } from "./data";
@@ -94,7 +94,10 @@ function Releases({ results }: { results: ResultsView }) {
             {results.releases.map((r) => (
               <tr key={`${r.node} ${r.name}`}>
                 <th scope="row">{r.node}</th>
-                <td>{r.title}</td>
+                <td>
+                  {r.title}
+                  {r.cohort && <div className="soft">{people(r.cohort)}</div>}
+                </td>
                 <td className="number">{plural(r.sites_released, r.unit)}</td>
                 <td className="wide">
                   <Withheld release={r} />
