@@ -95,7 +95,7 @@ LINT = Stage("lint", ("make", "lint"), 4)
 STAGES = (
     Stage("test", ("make", "test"), 17, ("test-parts", "test-federation"), 58, 64),
     Stage("test-long", ("make", "test-long"), 15, ("test-long",), 58, 64),
-    Stage("test-system", ("make", "test-system", f"ARGS={SYSTEM}"), 14, ("test-system",), 58, 64),
+    Stage("test-system", ("make", "test-system", f"ARGS={SYSTEM}"), 18, ("test-system",), 58, 64),
     Stage("demo", ("make", "demo", "ARGS=--exit"), 3, end=68),
 )
 FILES = " ".join(f"tests/kubernetes/test_{name}.py" for name in IN_ORDER)

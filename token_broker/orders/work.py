@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 LOOK = 0.5  # seconds between two looks for all agents that wait: another replica may have made the news
 PAGE = 50
 MAX_CHARACTERS = 8 * 1024 * 1024  # of an answer's orders
+SHORTEST = 0.6  # of the wait that was asked for: agents that began at once do not ask again at once
 ANSWERED_FOR = 15.0  # seconds for which a question is worth an answer
 
 
@@ -37,7 +39,7 @@ class WorkBoard:
 
     async def work(self, node: str, after: int, wait: float) -> Work:
         """What there is since `after`, at once or within `wait` seconds; else nothing."""
-        end = time.monotonic() + wait
+        end = time.monotonic() + wait * random.uniform(SHORTEST, 1)  # noqa: S311  # no secret
         while True:
             event = asyncio.Event()
             self._waiting.setdefault(node, set()).add(event)
@@ -48,8 +50,10 @@ class WorkBoard:
                     return found
                 if self._looker is None or self._looker.done():
                     self._looker = asyncio.create_task(self._look())
-                with contextlib.suppress(TimeoutError):
+                try:
                     await asyncio.wait_for(event.wait(), left)
+                except TimeoutError:
+                    return found  # what is new would have woken it
             finally:
                 self._waiting[node].discard(event)
                 if not self._waiting[node]:
