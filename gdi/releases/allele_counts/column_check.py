@@ -7,8 +7,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -101,7 +102,7 @@ class AlleleCountsColumns(ColumnCheck):
         verdict.scope = Scope(max(people, default=0), self._complete, fewest, bounded=bounded)
         verdict.remarks = remarks.sentences()
         if afford is not None:
-            for part in self._parts(folder):
+            for part in self._parts(folder, ("code", "ac_min", "ac_max")):
                 _count_shown(_sites(part.lazy().filter(self._leaves())), verdict.shown)
         return verdict
 
@@ -124,11 +125,12 @@ class AlleleCountsColumns(ColumnCheck):
         fresh = (pl.col("listed") & pl.col("new")).any().over("site")
         return pl.col("listed") & (~fresh | pl.col("site").is_in(self._chosen.implode()))
 
-    def _parts(self, folder: Path) -> Iterator[pl.DataFrame]:
-        """What was judged, whole sites together."""
+    def _parts(self, folder: Path, columns: Iterable[str]) -> Iterator[pl.DataFrame]:
+        """What was judged, whole sites together; these columns of it, and those of `_leaves`."""
+        names = tuple(dict.fromkeys([*columns, "site", "listed", "new"]))
         rows = int(pl.scan_parquet(folder / "judged").select(pl.len()).collect().item())
         kept: pl.DataFrame | None = None
-        for start, batch in parquet.slices(folder / "judged", rows):
+        for start, batch in parquet.slices(folder / "judged", rows, names):
             here = batch if kept is None else pl.concat([kept, batch])
             if start + BATCH < rows:
                 last = here["site"] == here["site"][-1]
@@ -145,14 +147,14 @@ class AlleleCountsColumns(ColumnCheck):
         ]
 
         def leaving() -> Iterator[pl.DataFrame]:
-            for part in self._parts(folder):
+            for part in self._parts(folder, [name for name in schema if name in _KEPT] + ["code"]):
                 yield part.filter(self._leaves()).with_columns(texts).select(list(schema))
 
         write_batches(leaving, schema, out, json.dumps(about, separators=(",", ":")))
 
     def write_cells(self, folder: Path, out: Path) -> None:
         def cells() -> Iterator[pl.DataFrame]:
-            for part in self._parts(folder):
+            for part in self._parts(folder, [*CELL_SCHEMA, "keyed"]):
                 yield part.filter(pl.col("keyed") & (~pl.col("listed") | self._leaves())).select(list(CELL_SCHEMA))
 
         write_batches(cells, CELL_SCHEMA, out, json.dumps({"format": CELLS}))
@@ -232,7 +234,10 @@ def _people(batch: pl.DataFrame, answers: Answers, into: set[int]) -> None:
     starts = np.flatnonzero(np.diff(answers.site, prepend=-1))
     usable = np.ones(len(starts), dtype=bool)
     usable[[place for place, why in answers.why.items() if why not in UNFIT]] = False
-    counts = batch[starts[usable]].select(pl.sum_horizontal(pl.col(CLASSES).cast(pl.Int64))).to_series()
+    classes = batch.select(CLASSES)
+    if len(starts) < len(batch) or not usable.all():
+        classes = classes[starts[usable]]
+    counts = classes.select(pl.sum_horizontal(pl.col(CLASSES).cast(pl.Int64))).to_series()
     if len(counts):
         found = into | {int(n) for n in (counts.min(), counts.max()) if isinstance(n, int)}
         into.clear()
@@ -243,13 +248,20 @@ def _frame(batch: pl.DataFrame, answers: Answers, rules: Rules, first: int) -> p
     """The batch's answers as they are kept; `first`: how many sites came before."""
     listed = answers.listed(rules)
     columns = {name: pl.Series(name, answers.numbers[name], dtype=pl.Int64) for name in NAMES}
-    classes = pl.DataFrame(answers.classes, schema=dict.fromkeys(CLASSES, pl.Int64), orient="row")
+    stay = (answers.classes == -1).all()
     return batch.with_columns(
         **columns,
-        **{name: classes[name].replace(-1, None) for name in CLASSES},
+        **{name: _number(None if stay else answers.classes[:, n]) for n, name in enumerate(CLASSES)},
         copies=pl.Series(np.where(answers.exact, 0, answers.numbers["copies"])).set(pl.Series(answers.exact), None),
         site=pl.Series(answers.site + first, dtype=pl.UInt32),
         listed=pl.Series(listed),
         keyed=pl.Series(answers.keyed),
         new=pl.Series(listed & answers.keyed & ~answers.before),
     ).select(list(_KEPT))
+
+
+def _number(values: np.ndarray[Any, np.dtype[Any]] | None) -> pl.Series | pl.Expr:
+    """A column of numbers; -1, and None for all, are no number."""
+    if values is None:
+        return pl.lit(None, dtype=pl.Int64)
+    return pl.Series(values, dtype=pl.Int64).replace(-1, None)

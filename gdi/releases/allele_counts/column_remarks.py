@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from gdi.releases.allele_counts.remarks import IN_A_ROW, LONG, MOST, NEAREST
@@ -20,29 +21,25 @@ class ColumnRemarks:
         self._alike: list[str] = []
 
     def add(self, judged: pl.DataFrame) -> None:
-        rows = (
-            judged.lazy()
-            .filter("listed")
-            .with_columns(
-                name=pl.format("{}:{} {}>{}", "chrom", "pos", pl.col("ref").str.head(20), pl.col("alt").str.head(20)),
-                fewest=pl.min_horizontal("carriers", "others"),
-                letters=pl.max_horizontal(pl.col("ref").str.len_bytes(), pl.col("alt").str.len_bytes()),
-                exact=pl.col("ac_min") == pl.col("ac_max"),
-            )
-        )
-        exact = rows.filter("exact")
-        near = exact.select("fewest", "name").bottom_k(NEAREST, by="fewest").collect()
-        self._nearest = sorted([*self._nearest, *near.iter_rows()])[:NEAREST]
-        chroms = rows.select(pl.col("chrom").unique()).collect()["chrom"]
-        self._strange |= {name for name in chroms if contig(name) not in CHROMOSOMES}
-        long = rows.filter(pl.col("letters") > LONG).select("name", "letters").head(NEAREST).collect()
-        self._long += [f"{name}: an allele of {letters} letters" for name, letters in long.iter_rows()]
-        same = pl.struct("ac_min", "an_min", "an_max").rle_id()
-        runs = exact.group_by(run=same).agg(pl.len(), pl.col("name").first(), pl.col("ac_min").first())
-        for _, count, name, ac in (
-            runs.filter(pl.col("len") >= IN_A_ROW).sort("run").head(NEAREST).collect().iter_rows()
-        ):
-            self._alike.append(f"{count} alleles in a row from {name} have AC {ac}")
+        name = pl.format("{}:{} {}>{}", "chrom", "pos", pl.col("ref").str.head(20), pl.col("alt").str.head(20))
+        letters = pl.max_horizontal(pl.col("ref").str.len_bytes(), pl.col("alt").str.len_bytes())
+        rows = judged.filter("listed")
+        exact = rows.filter(pl.col("ac_min") == pl.col("ac_max"))
+        fewest = pl.min_horizontal("carriers", "others").alias("fewest")
+        least = exact.select(fewest.bottom_k(NEAREST).max()).item() or 0  # names are written of few rows only
+        near = exact.filter(fewest < least).vstack(exact.filter(fewest == least).head(NEAREST))
+        found = near.select(fewest, name.alias("name"))
+        self._nearest = sorted([*self._nearest, *found.iter_rows()])[:NEAREST]
+        self._strange |= {chrom for chrom in rows["chrom"].unique() if contig(chrom) not in CHROMOSOMES}
+        long = rows.filter(letters > LONG).head(NEAREST).select(name.alias("name"), letters.alias("letters"))
+        self._long += [f"{text}: an allele of {count} letters" for text, count in long.iter_rows()]
+        same = pl.all_horizontal(pl.col(n) == pl.col(n).shift(1) for n in ("ac_min", "an_min", "an_max"))
+        first = np.flatnonzero(~exact.select(same.fill_null(value=False)).to_series().to_numpy())
+        counts = np.diff(first, append=len(exact))
+        runs = np.flatnonzero(counts >= IN_A_ROW)[:NEAREST]
+        begins = exact[first[runs]].select(name.alias("name"), "ac_min")
+        for count, (text, ac) in zip(counts[runs].tolist(), begins.iter_rows(), strict=True):
+            self._alike.append(f"{count} alleles in a row from {text} have AC {ac}")
 
     def sentences(self) -> list[str]:
         """At most MOST."""

@@ -1,5 +1,6 @@
-"""The check of `allele-counts` over columns. Sites of one allele about which nothing left of other cohorts are judged
-in numpy, with the rules of `check` (a test holds the two together); all others are judged by `check` itself.
+"""The check of `allele-counts` over columns. Sites about which nothing left of other cohorts are judged in numpy, with
+the rules of `check` (a test holds the two together), those of several alleles in `together`; all others are judged by
+`check` itself.
 """
 
 from __future__ import annotations
@@ -8,15 +9,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from gdi.releases.allele_counts import check, parquet
-from gdi.releases.allele_counts.answers import CODES, COPIES, MISSING, SMALL, UNKNOWN, AlleleAnswer
+from gdi.releases.allele_counts.answers import CODES, COPIES, SMALL, UNKNOWN, AlleleAnswer
 from gdi.releases.allele_counts.parquet import KEYED
 from gdi.releases.allele_counts.table import CLASSES, FIELDS, Row, Site, crowded, why_not
+from gdi.releases.allele_counts.together import (
+    CODE_ALT,
+    CODE_MISSING,
+    CODE_NOTHING,
+    CODE_REF,
+    Array,
+    Judged,
+    calls,
+    counts_of,
+    few,
+    judge,
+)
 from gdi.releases.columns import PastColumns
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
@@ -27,9 +39,6 @@ NAMES = ("ac_min", "ac_max", "an_min", "an_max", "code", "carriers", "others", "
 TOPIC = KEYED[:2]
 CELL = (*NAMES, "copies", *CLASSES)
 PLAIN = frozenset({Rule.ZERO})  # rules that may be off here; with others off, every site is judged by `check`
-_MISSING, _REF, _ALT = CODES.index((MISSING, "")), CODES.index((SMALL, "ref")), CODES.index((SMALL, "alt"))
-NOTHING = CODES.index(("", ""))
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def judged(
@@ -45,7 +54,7 @@ def judged(
     site = np.repeat(np.arange(len(alleles)), alleles)
     crowd = np.searchsorted(parquet.crowds(batch), edges[:-1], side="right")
     together = (alleles > 1) | (np.bincount(crowd)[crowd] > 1)
-    slow = together.copy()
+    slow = np.zeros(len(alleles), dtype=bool)
     bad = np.zeros(len(alleles), dtype=bool)
     if len(names.twice):
         at = batch.join(names.twice, on=KEYED, how="semi")["row"].to_numpy()
@@ -66,13 +75,18 @@ def judged(
         answers.put_before(mine.unique("row", keep="first"))
     topics = topics_of(batch) if table.topics else pl.Series(dtype=pl.String)
     slow[site[topics.is_in(list(table.topics)).arg_true().to_numpy()]] = True
+    if not rules.off:
+        found = judge(batch, edges, crowd, together & ~slow, rules)
+        answers.put_judged(found)
+        together &= ~found.sites
+    slow |= together
     unfit = batch["chrom"].replace_strict(names.unfit, default="", return_dtype=pl.String) if names.unfit else None
     if unfit is not None:
         slow[site[(unfit != "").to_numpy()]] = False
     places = np.flatnonzero(slow)
     if len(places):
         known = replace(past.past, cells=table.cells, topics=table.topics)
-        _one_by_one(batch, here, places, edges, bad, crowd, answers, rules, known)
+        one_by_one(batch, here, places, edges, bad, crowd, answers, rules, known)
     if unfit is not None:
         answers.put_unfit(unfit)
     return answers
@@ -106,6 +120,12 @@ class Answers:
         self.classes[at] = cells.select(CLASSES).fill_null(-1).to_numpy()
         self.before[at] = True
 
+    def put_judged(self, found: Judged) -> None:
+        """What is judged of sites of several alleles."""
+        for name, column in found.numbers.items():
+            self.numbers[name][found.rows] = column
+        self.classes[found.rows] = -1
+
     def put_unfit(self, why: pl.Series) -> None:
         """As `check._unusable`, of the rows that have a word of why."""
         at = (why != "").to_numpy()
@@ -115,7 +135,7 @@ class Answers:
             self.numbers[name][at] = 0
         for name in ("ac_max", "an_max"):
             self.numbers[name][at] = most[at]
-        self.numbers["code"][at] = _MISSING
+        self.numbers["code"][at] = CODE_MISSING
         self.numbers["copies"][at] = 0
         self.classes[at] = -1
         self.keyed[at] = self.before[at] = False
@@ -131,7 +151,7 @@ class Answers:
 
     def listed(self, rules: Rules) -> Array:
         """As `node.is_listed`."""
-        return np.asarray((self.numbers["code"] != _ALT) | (Rule.UNLISTED in rules.off), dtype=bool)
+        return np.asarray((self.numbers["code"] != CODE_ALT) | (Rule.UNLISTED in rules.off), dtype=bool)
 
     def withheld(self) -> Counter[str]:
         """Sites by why they are withheld: the reason of the first allele, where none is exact."""
@@ -147,8 +167,7 @@ class Answers:
 
 def _alone(batch: pl.DataFrame, rules: Rules) -> Answers:
     """Each row as the only one of its site, with no past: `check._judge`, `check.an_range`, `check._classes_pass`."""
-    c = {name: batch[name].to_numpy().astype(np.int64) for name in FIELDS[4:]}
-    floor, spread = rules.floor, COPIES * (rules.floor - 1)
+    c, floor, spread = counts_of(batch), rules.floor, COPIES * (rules.floor - 1)
     half_alt = c["ac"] - c["het"] - 2 * c["hom_alt"] - c["hemi_alt"]
     carriers = c["het"] + c["hom_alt"] + c["hemi_alt"] + half_alt
     others = c["hom_ref"] + c["het"] + c["hemi_ref"] + c["half_missing"] - half_alt
@@ -158,14 +177,7 @@ def _alone(batch: pl.DataFrame, rules: Rules) -> Answers:
     def enough(numbers: Array) -> Array:
         return np.asarray((numbers >= floor) | ((numbers == 0) & (Rule.ZERO in rules.off)))
 
-    def few(numbers: Array) -> Array:
-        return np.asarray((numbers > 0) & (numbers < floor))
-
-    short, single = few(incomplete), few(haploid)
-    top = c["an"] + np.where(short, c["half_missing"] + 2 * c["missing"], 0)
-    low = np.where(short, top - spread, c["an"])
-    top, low = top + np.where(single, haploid, 0), low + np.where(single, haploid - (floor - 1), 0)
-    low = np.maximum(low, 0)
+    low, top = calls(c, floor)
     common = enough(carriers)
     nobody = ~common & ((c["an"] + 1) // 2 < floor)
     hidden, small = common & ~enough(others), ~common & ~nobody
@@ -174,23 +186,23 @@ def _alone(batch: pl.DataFrame, rules: Rules) -> Answers:
         "ac_max": np.select([nobody | small, hidden], [spread, np.maximum(0, top)], c["ac"]),
         "an_min": np.where(nobody, 0, low),
         "an_max": np.where(nobody, 2 * spread, top),
-        "code": np.select([nobody, hidden, small], [_MISSING, _REF, _ALT], NOTHING),
+        "code": np.select([nobody, hidden, small], [CODE_MISSING, CODE_REF, CODE_ALT], CODE_NOTHING),
         **dict(zip(NAMES[5:], (carriers, others, incomplete, haploid, people), strict=True)),
         "copies": c["ac"].copy(),
     }
     classes = np.full((len(batch), len(CLASSES)), -1, dtype=np.int64)
     if rules.classes:
-        exact = (numbers["code"] == NOTHING) & (numbers["an_min"] == numbers["an_max"])
+        exact = (numbers["code"] == CODE_NOTHING) & (numbers["an_min"] == numbers["an_max"])
         rare = (c["missing"], c["half_missing"] - half_alt, haploid - c["hemi_alt"])
         more = (c["hemi_ref"], c["hemi_alt"], half_alt)
-        passes = exact & ~np.any([few(n) for n in (*rare, *more)], axis=0)
+        passes = exact & ~np.any([few(n, floor) for n in (*rare, *more)], axis=0)
         passes &= ~((rare[2] == 0) & (haploid > 0))
         passes &= np.all([c[name] >= floor for name in CLASSES[:3]], axis=0)
         classes[passes] = np.column_stack([c[name] for name in CLASSES])[passes]
     return Answers(numbers, classes)
 
 
-def _one_by_one(
+def one_by_one(
     batch: pl.DataFrame,
     here: pl.DataFrame,
     places: Array,
