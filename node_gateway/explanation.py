@@ -125,6 +125,8 @@ def of_descriptor(one: Descriptor) -> list[str]:
         lines.append(f"{name}: numbers of people by genotype leave, where each is at least the floor.")
     if one.zero == "show":
         lines.append(f"{name}: that nobody carries an allele is told.")
+    if one.tables_whole:
+        lines.append(f"{name}: a cross table leaves whole, or only its columns do, each whole or not at all.")
     if one.kinds:
         lines.append(f"{name}: only releases of the kind {_list(one.kinds)} may be asked for.")
     if one.splits:

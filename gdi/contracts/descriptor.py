@@ -177,6 +177,9 @@ class Descriptor(Frozen):
 
     `derived`: numbers and categories that workflows compute of genotypes, with the bins in which they may be shown.
 
+    `whole_tables`: a cross table leaves whole, or only its columns do, each whole or not at all: who replays how cells
+    were chosen learns nothing. Else cells are withheld around small ones, which tells more. None: of `sensitive` only.
+
     `run_share`: how much of the budget of `sensitive` one run may take. `min_difference`: the fewest people by whom two
     cohorts may differ.
 
@@ -199,6 +202,7 @@ class Descriptor(Frozen):
     identifiers: Literal["one-per-person"] | None = None
     overlaps: tuple[Overlap, ...] = Field(default=(), max_length=1000)
     disjoint: bool = False
+    whole_tables: bool | None = None
     run_share: float = Field(default=0.1, gt=0, le=1)
     min_difference: int = Field(default=LEAST, ge=2, le=1_000_000)
     splits: tuple[Column, ...] = Field(default=(), max_length=MAX_SPLITS)
@@ -217,6 +221,10 @@ class Descriptor(Frozen):
 
     def may_be_asked(self, kind: str) -> bool:
         return not self.kinds or kind in self.kinds
+
+    @property
+    def tables_whole(self) -> bool:
+        return self.membership == "sensitive" if self.whole_tables is None else self.whole_tables
 
     @property
     def lists_people(self) -> bool:

@@ -18,7 +18,7 @@ class Rules:
     numbers; `bounds`, by such a number, its least and its greatest value, and `scores`, which of them are scores;
     `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test switches off; at
     a gateway, `ZERO` where every dataset's descriptor says `zero: show`. `together`: of a level of a split, the keys of
-    which every level passes; None of other cohorts.
+    which every level passes; None of other cohorts. `whole_tables`: a table leaves whole, or its columns do.
     """
 
     floor: int
@@ -34,6 +34,7 @@ class Rules:
     off: frozenset[Rule] = frozenset()
     max_parquet_rows: int = 80_000_000
     together: frozenset[str] | None = None
+    whole_tables: bool = False
 
 
 @dataclass(frozen=True)

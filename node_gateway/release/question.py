@@ -168,4 +168,5 @@ def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool
         membership=declared.membership(described),
         off=frozenset({Rule.ZERO}) if zero else frozenset(),
         max_parquet_rows=policy.releases.max_parquet_rows,
+        whole_tables=any(one.tables_whole for one in described),
     )

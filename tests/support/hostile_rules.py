@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from gdi.contracts import approval
+from gdi.contracts.cohorts import CohortChoice
 from gdi.contracts.orders import OrderClaims, QuestionClaims
 from gdi.contracts.packed_workflow import UnpackedWorkflow
 from gdi.contracts.workflow import Workflow
@@ -210,6 +211,16 @@ def _twice(patch: Patch) -> None:
 @rule("the parameters' schema")
 def _schema(patch: Patch) -> None:
     patch.setattr(Workflow, "check_parameters", lambda *_: [])
+
+
+@rule("cohorts that the workflow takes")
+def _cohorts(patch: Patch) -> None:
+    patch.setattr(decision, "need_cohort", lambda *_: CohortChoice())
+
+
+@rule("cohorts that are open")
+def _open(patch: Patch) -> None:
+    patch.setattr(Judge, "_open", nothing_async)
 
 
 @rule("texts that are bounded")

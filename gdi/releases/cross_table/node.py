@@ -15,6 +15,7 @@ from typing import IO
 from gdi.releases.cross_table import table
 from gdi.releases.cross_table.suppression import Suppression, intervals
 from gdi.releases.cross_table.table import RELEASED, CrossTable, Key
+from gdi.releases.cross_table.whole import beside_whole
 from gdi.releases.disclosure import people
 from gdi.releases.disclosure.floor import Range
 from gdi.releases.disclosure.past import Numbers, Past
@@ -122,7 +123,10 @@ def answer(unit: CrossTable, rules: Rules, past: Past, now: Mapping[str, Numbers
     if counts[everybody] < rules.floor:
         return SMALL
     sizes = [len(levels) for levels in unit.levels]
-    stay = Suppression(counts, sizes, rules.floor, known, earlier.keys() - known).withheld()
+    if rules.whole_tables and Rule.WHOLE not in rules.off:
+        stay = beside_whole(counts, sizes, rules.floor, earlier.keys() - known) - known
+    else:
+        stay = Suppression(counts, sizes, rules.floor, known, earlier.keys() - known).withheld()
     ranges = intervals({key: count for key, count in counts.items() if key not in stay}, sizes)
     return AnsweredTable(unit, counts, ranges)
 

@@ -19,6 +19,7 @@ class Rule(StrEnum):
     KINDS = "kinds-together"  # whatever kind of release said it counts
     GENOTYPES = "genotypes"  # an effect and its standard error are judged as the genotype counts they can be solved for
     NUMBERS = "numbers"  # a linear model is for numbers
+    WHOLE = "whole-tables"  # where the descriptor says so: a table leaves whole, or its columns, each whole or not
     LINKED = "linked"  # a column is told of in one table
     GROUPS = "groups"  # a mean is of 20 people
     DOMINANCE = "dominance"  # few people have not most of a sum

@@ -49,7 +49,7 @@ def test_the_allele_frequency_workflow_runs_to_its_release(node: Node, pod: Pod)
     assert pod.start(regions=3).end() == 0, pod.said()
     release = json.loads((node.workspace / "release/allele_counts.json").read_text())
     assert release["format"] == "gdi-allele-counts/1" and len(release["sites"]) == 381
-    assert not list(node.workspace.glob("count/*/*")), "temporary files are removed through the gateway"
+    assert not list(node.workspace.glob("count/**/*.jsonl")), "temporary files are removed through the gateway"
     assert node.told("rules")[0]["counts"] == {"validate": 1, "regions": 1, "count": 3, "gather": 1}
     assert node.told("node", state="starting") and node.told("node")[-1]["state"] == "success"
     assert len(node.told("job", state="done")) == 6

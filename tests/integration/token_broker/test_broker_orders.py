@@ -18,6 +18,7 @@ import pytest
 from gdi.broker_client.client import BrokerClient
 from gdi.broker_client.node_agent import conflict_of
 from gdi.contracts import broker_api as m
+from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.nodes import Heartbeat, PreflightReply, PreflightRequest
 from gdi.contracts.orders import TYPE
@@ -262,13 +263,18 @@ def test_nodes_say_how_they_are_and_one_never_seen_says_so(world: AgentWorld, al
     assert refused(world.agent, "node-b", lambda c: c.beat("node-a", _other())).slug == "wrong-node"
 
 
-def test_a_nodes_word_about_the_terms_of_its_own_datasets_reaches_their_users(world: AgentWorld) -> None:
+def test_a_nodes_word_about_the_terms_and_cohorts_of_its_own_datasets_reaches_their_users(world: AgentWorld) -> None:
     terms = {DATASETS["node-a"]: ["DUO:0000042", "DUO:9999999"], DATASETS["node-b"]: ["DUO:0000004"]}
-    heartbeat = Heartbeat(version="1", placement="node", time=time.time(), terms=terms)
+    by_sex = EpochCohorts(number=2, splits={"sex": ("female", "male")})
+    cohorts = dict.fromkeys(DATASETS.values(), by_sex)
+    heartbeat = Heartbeat(version="1", placement="node", time=time.time(), terms=terms, cohorts=cohorts)
     world.agent("node-a", lambda c: c.beat("node-a", heartbeat))
     headers = {"Authorization": f"Bearer {world.sign_in('alice').access_token}"}
     answer = httpx.get(world.url() + "/v1/datasets", headers=headers, trust_env=False, timeout=60)
-    found = {d["id"]: d["terms"] for d in answer.raise_for_status().json()["datasets"]}
+    listed = {d["id"]: d for d in answer.raise_for_status().json()["datasets"]}
+    found = {dataset: one["terms"] for dataset, one in listed.items()}
+    assert listed[DATASETS["node-a"]]["cohorts"] == by_sex.model_dump(mode="json")
+    assert listed[DATASETS["node-b"]]["cohorts"] is None
     assert found[DATASETS["node-a"]] == [
         {"code": "DUO:0000042", "label": "general research use"},
         {"code": "DUO:9999999", "label": ""},

@@ -185,6 +185,21 @@ ATTEMPTS: dict[str, tuple[Attempt, str, str]] = {
         "parameters",
         "texts that are bounded",
     ),
+    "a cohort that the workflow cannot analyse": (
+        Attempt(order={"parameters": {"cohort": {"split": "sex", "level": "female"}}}),
+        "parameters",
+        "cohorts that the workflow takes",
+    ),
+    "people by an expression": (
+        Attempt(order={"parameters": {"cohort": {"where": "age > 40"}}}),
+        "parameters",
+        "cohorts that the workflow takes",
+    ),
+    "an epoch that nobody opened": (
+        Attempt(order={"parameters": {"cohort": {"epochs": {DATASET: 7}}}}),
+        "not-open",
+        "cohorts that are open",
+    ),
     "no visa": (Attempt(visas=[]), "no-visa", "a visa"),
     "another user's visa": (Attempt(visas=[visa(claims={"sub": BOB})]), "visa-invalid", "whose visa it is"),
     "a visa for another dataset": (Attempt(visas=[visa(visa={"value": "EGAD9"})]), "no-visa", "the visa's dataset"),

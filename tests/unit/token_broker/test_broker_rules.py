@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gdi.contracts.ids import make_run_id
 from gdi.kit.jose import SigningKey
+from gdi.kit.problem import ProblemError
 from gdi.kit.secret_files import read_secret_text
 from gdi.kit.settings import SettingsError
 from gdi.oauth.rfc6749 import TokenSet
@@ -21,7 +22,7 @@ from gdi.visas.conditions import conditions_met, wildcard
 from tests.support.clock import Clock
 from token_broker.enrolment import EnrolmentFile, parse
 from token_broker.grants.grants import clean
-from token_broker.grants.parameters import hash_of
+from token_broker.grants.parameters import datasets_of, hash_of
 from token_broker.settings import Settings
 from token_broker.tokens.stored_tokens import StoredTokens
 
@@ -192,3 +193,20 @@ def test_an_access_token_is_not_used_in_its_last_seconds(
     monkeypatch.setattr(time, "time", Clock(1000.0))
     held = StoredTokens("r", 60, 0, "a" if lifetime else "", 1000.0 + lifetime - age, lifetime)
     assert held.serves(0) is serves
+
+
+@pytest.mark.parametrize(
+    ("cohort", "why"),
+    [
+        ("sex=female", "must be an object"),
+        ({"split": "sex"}, "half of a level"),
+        ({"where": "age > 40"}, "where: Extra inputs"),
+        ({"epochs": {"EGAD9": 1}}, "EGAD9, which is none of the run's datasets"),
+    ],
+)
+def test_what_no_cohort_is_gets_no_ticket_no_run_and_no_schedule(cohort: Any, why: str) -> None:
+    with pytest.raises(ProblemError, match=why) as refused:
+        datasets_of({"datasets": ["EGAD1"], "cohort": cohort})
+    assert refused.value.slug == "bad-cohort"
+    for good in (None, {}, {"split": "sex", "level": "female", "epochs": {"EGAD1": 2}}):
+        assert datasets_of({"datasets": ["EGAD1"], "cohort": good}) == ["EGAD1"]
