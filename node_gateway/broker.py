@@ -14,6 +14,7 @@ import httpx
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts.runs import Run
 from gdi.contracts.tokens import NodeTokenRequest, Token
+from gdi.kit import tracing
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import RetryPolicy, acall_again
@@ -59,11 +60,12 @@ class BrokerConnection:
         self.wait = wait
         self._runs, self._tes_tokens = _Fresh[Run](fresh_for), _Fresh[Token](fresh_for)
         self._asking: dict[str, asyncio.Lock] = {}
+        self._traces: OrderedDict[str, str] = OrderedDict()  # by run, its traceparent
         self._enrolment, self._enrolment_until = ("", ""), float("-inf")
 
     async def open_run(self, run: str, attempt: int) -> Run:
-        """The run, open at `attempt` or later and with this node in its plan. ProblemError 403 (closed, unknown, not
-        ours) or 503 (broker away).
+        """The run, open at `attempt` or later and with this node in its plan; what follows is a part of its trace.
+        ProblemError 403 (closed, unknown, not ours) or 503 (broker away).
         """
         known = self._cached(run, attempt)
         if known is None:
@@ -74,6 +76,8 @@ class BrokerConnection:
             finally:
                 if not lock.locked():
                     self._asking.pop(run, None)
+        if run in self._traces:
+            tracing.enter(self._traces[run])
         if known.state != "open":
             raise ProblemError(403, "run-closed", f"Run {run} is closed.", action="Start a new attempt of the run.")
         if known.attempt < attempt:
@@ -127,7 +131,7 @@ class BrokerConnection:
     async def _ask(self, run: str) -> Run:
         self._runs.drop(run)
         try:
-            answer = await self._client.get_run(run)
+            answer, trace = await self._client.get_traced_run(run)
         except ProblemError as error:
             if error.problem.status in (403, 404):
                 raise ProblemError(
@@ -143,6 +147,9 @@ class BrokerConnection:
             raise ProblemError(
                 403, "unknown-run", f"Run {run} has no part at node {self._node}.", action="Check the run's plan."
             )
+        self._traces[run] = trace
+        while len(self._traces) > MAX_CACHED_RUNS:
+            self._traces.popitem(last=False)
         if answer.state == "open":
             self._runs.keep(run, answer, time.monotonic())
         return answer

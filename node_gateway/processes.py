@@ -69,10 +69,12 @@ def _end_with(child: int) -> None:
 
 def log_to_stderr(*, queued: bool = True) -> None:
     """Redacted; `queued`: written by a thread of its own."""
+    from gdi.kit.tracing import mark_log_lines
     from node_gateway.redaction import QueuedLog, RedactingFormatter
 
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[QueuedLog(handler) if queued else handler], force=True)
+    mark_log_lines()
     for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

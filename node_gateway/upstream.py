@@ -15,6 +15,7 @@ import httpx
 
 from gdi.kit import bounded_read
 from gdi.kit.tls import authorities
+from gdi.kit.tracing import aadd_header
 from node_gateway.redaction import redact
 
 REST = 30.0  # seconds
@@ -48,6 +49,7 @@ def client(
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(read_timeout, connect=5, pool=30),
+        event_hooks={"request": [aadd_header]} if base_url else {},  # the node's own servers, no stranger's
         transport=SeveralServers(plain, [base_url, *others]) if others else plain,
     )
 

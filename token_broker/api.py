@@ -15,6 +15,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts.beacon import VariantAnswer, VariantQuestion
 from gdi.contracts.ids import GRANT_ID, GrantId, PodName, RunId
 from gdi.contracts.notices import NoticeChoice, NoticeSettings
+from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from token_broker.authentication.callers import AirflowCaller, Caller, GatewayCaller, PodCaller, UserCaller
 from token_broker.broker import Broker
@@ -189,13 +190,15 @@ async def open_runs(
 
 
 @router.get("/runs/{run}", tags=["runs"])
-async def get_run(b: B, caller: AnyCaller, run: RunId) -> m.Run:
+async def get_run(b: B, caller: AnyCaller, run: RunId, response: Response) -> m.Run:
     """A gateway is told of its own node's part only: others are none of its business, and it asks every five seconds
-    about a plan of a thousand nodes.
+    about a plan of a thousand nodes. The header `traceparent` tells it the run's trace.
     """
     row = await readable(b, run, caller)
     found = as_run(row)
     if isinstance(caller, GatewayCaller):
+        if row["trace"]:
+            response.headers[tracing.HEADER] = row["trace"]
         if await b.runs.open_for(row, caller.node.id):  # for a late node its run is open
             found = found.model_copy(update={"state": "open", "outcome": "", "closed_at": None})
         plan = [i.model_copy(update={"other_keys": []}) for i in found.plan if i.node == caller.node.id]

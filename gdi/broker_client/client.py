@@ -15,6 +15,7 @@ from gdi.contracts import broker_api as m
 from gdi.contracts import nodes as n
 from gdi.contracts import orders as o
 from gdi.contracts.beacon import VariantAnswer, VariantQuestion
+from gdi.kit import tracing
 from gdi.kit.bearer import BearerAuth, Credential
 from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient
 from gdi.kit.problem import Problem, ProblemError
@@ -71,6 +72,7 @@ class BrokerClient:
             limits=LIMITS,
             transport=transport,
             verify=authorities(),
+            event_hooks={"request": [tracing.add_header]},
         )
 
     def __enter__(self) -> BrokerClient:
@@ -186,6 +188,7 @@ class AsyncBrokerClient:
             limits=LIMITS,
             transport=transport,
             verify=authorities(),
+            event_hooks={"request": [tracing.aadd_header]},
         )
 
     async def __aenter__(self) -> AsyncBrokerClient:
@@ -205,6 +208,11 @@ class AsyncBrokerClient:
 
     async def get_run(self, run: str) -> m.Run:
         return await self._send(m.Run, "GET", f"/v1/runs/{run}")
+
+    async def get_traced_run(self, run: str) -> tuple[m.Run, str]:
+        """With its traceparent, which a gateway gets as a header, empty where it has none."""
+        answer = await self._http.get(f"/v1/runs/{run}")
+        return read(answer, m.Run), tracing.valid(answer.headers.get(tracing.HEADER))
 
     async def token(self, run: str, request: m.TokenRequest) -> m.Token:
         return await self._send(m.Token, "POST", f"/v1/runs/{run}/tokens", request)

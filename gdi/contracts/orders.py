@@ -4,9 +4,9 @@ the epoch (UTC). How an order changes is `order_table`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
 
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, RunId, Text, WorkflowName
@@ -109,13 +109,22 @@ class QuestionClaims(BaseModel):
 
 
 class OrderClaims(QuestionClaims):
-    """A signed order (`typ` `order+jwt`); `exp` is its deadline."""
+    """A signed order (`typ` `order+jwt`); `exp` is its deadline. `trace`: the run's W3C traceparent, or nothing."""
 
     run: RunId
     attempt: int = Field(ge=1, le=10_000)
     kind: OrderKind
     releases: list[ReleaseRequest] = Field(default_factory=list, max_length=20)
     deadline: float
+    trace: Annotated[str, Field(max_length=100)] = ""
+
+    @model_serializer(mode="wrap")
+    def _without_no_trace(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """An order without a trace is what the first agents know."""
+        claims: dict[str, Any] = write(self)
+        if not self.trace:
+            claims.pop("trace", None)
+        return claims
 
 
 class WorkItem(Strict):

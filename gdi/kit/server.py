@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gdi.kit.problem import PROBLEM_JSON, Problem, ProblemError
+from gdi.kit.traced import Traced
 
 log = logging.getLogger(__name__)
 HTTP_ACTIONS = {
@@ -79,6 +80,7 @@ def install(app: FastAPI, *, max_body: int = 4 * 1024 * 1024, larger: Mapping[st
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_bug)
     app.add_middleware(BodyLimit, max_body=max_body, larger=larger or {})
+    app.add_middleware(Traced)
 
 
 class BodyLimit:

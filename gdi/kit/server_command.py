@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.migrations import SchemaError
 from gdi.kit.settings import SettingsError
+from gdi.kit.tracing import mark_log_lines
 from gdi.kit.version import installed
 
 NOISY = ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite", "alembic")
@@ -46,6 +47,7 @@ class ServerCommand:
         command = self.parser().parse_args().command
         form = "%(asctime)s %(levelname)s %(name)s %(message)s"
         logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+        mark_log_lines()
         for noisy in NOISY:
             logging.getLogger(noisy).setLevel(logging.WARNING)
 

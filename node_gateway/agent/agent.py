@@ -22,6 +22,7 @@ from gdi.contracts.orders import (
     WorkItem,
     WorkQuestion,
 )
+from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from gdi.kit.version import installed
 from node_gateway.agent.decision import RefusedOrder, need_placement
@@ -214,6 +215,17 @@ class NodeAgent:
             await self._audit(False, status.run, status.attempt, f"{refused.reason}: {refused.detail}")
             log.error("an order of the broker's is not taken: %s", refused.detail)
             return
+        tracing.enter(claims.trace)
+        began = time.time()
+        if tracing.current():
+            log.info("order %s of run %s is at work", claims.kind, claims.run)
+        try:
+            await self._follow(item, claims, wish)
+        finally:
+            tracing.record_span(f"order {claims.kind}", claims.trace, began)
+
+    async def _follow(self, item: WorkItem, claims: OrderClaims, wish: EndRequest) -> None:
+        status = item.status
         known = await self.orders.get(*(claims.run, claims.kind, claims.attempt))
         if known is not None and known.nonce == claims.jti and known.state != "taken":
             await self._resume(known, wish)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tes.models import ListTasksResponse, Task
 
 from gdi.contracts.tes import ENDING, ERRORS, FINAL, View, changed, id_of, state_of, tags_of
+from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller, Fences
@@ -145,6 +146,8 @@ class Tasks:
             "gdi-user": caller.user,
             "gdi-intent": intent,
         }
+        if traceparent := tracing.current():
+            own[tracing.HEADER] = traceparent
         tags = {**tags_of(task), "gdi-try": checked.try_, **own}
         wish = task.resources and changed(task.resources, backend_parameters=None, backend_parameters_strict=None)
         return changed(task, inputs=inputs, outputs=outputs, tags=tags, resources=wish)

@@ -111,6 +111,7 @@ class World:
         client_key: SigningKey | None = None,
     ) -> None:
         self.folder, self.bao, self.broker_env = folder, bao, broker_env or {}
+        self.other_env: dict[str, str] = {}  # of the brokers, as it is
         self.client_key = client_key  # the broker's OAuth client authenticates with it, instead of a secret
         folder.mkdir(parents=True, exist_ok=True)
         self.aai_port = PORTS.take()
@@ -224,7 +225,7 @@ class World:
             "ENROLMENT_FILE": str(self.folder / "enrolment.yaml"),
             **self.broker_env,
         }
-        return {f"TOKEN_BROKER_{k}": v for k, v in env.items()}
+        return {f"TOKEN_BROKER_{k}": v for k, v in env.items()} | self.other_env
 
     def _client_proof(self) -> dict[str, str]:
         if self.client_key is None:

@@ -97,6 +97,7 @@ class FakeBroker:
         self.node_tokens: list[tuple[str, str, str]] = [("own", "sda", self.own_token)]  # (run, audience, token)
         self.looks = 0
         self.away = False
+        self.trace = ""  # of every run
         self.gateway_key: dict[str, Any] = {}
         self.make_token = lambda audience: f"user-{audience}-{secrets.token_hex(8)}"
         app = bind(FastAPI(), BROKER)
@@ -127,8 +128,10 @@ class FakeBroker:
             return Nodes(nodes=[NodeStatus(node=NODE, life="never-seen", placement="coordinator")])
 
         @app.get("/v1/runs/{run}")
-        async def get_run(request: Request, run: str) -> Any:
+        async def get_run(request: Request, run: str, response: Response) -> Any:
             self.looks += 1
+            if self.trace:
+                response.headers["traceparent"] = self.trace
             if refused := asserted(request):
                 return refused
             if run not in self.runs:

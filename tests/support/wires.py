@@ -187,6 +187,9 @@ def htsget_info(value: Any) -> None:
 DATA_POINT = Wire("a FAIR Data Point", [Route("GET", "/{path:path}", {200: None})])
 """RDF documents at any path: no model tells their bytes, and `make nightly-beacon` reads a real one's."""
 
+OTLP = Wire("a receiver of spans", [Route("POST", "/v1/traces", {200: None})])
+"""OTLP over HTTP: opentelemetry's own messages are read by its own classes."""
+
 HTSGET = Wire(
     "htsget",
     [

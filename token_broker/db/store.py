@@ -102,6 +102,7 @@ runs = sa.Table(
     sa.Column("event_count", sa.Integer, nullable=False, default=0),
     sa.Column("event_bytes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("needed", sa.JSON),  # which nodes must answer: gdi.contracts.needed
+    sa.Column("trace", sa.String(55)),  # the traceparent with which Airflow had the attempt admitted
     sa.Column("released", sa.JSON),  # what left each node, as Airflow told at the end: gdi.contracts.committees
 )
 

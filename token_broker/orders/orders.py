@@ -232,6 +232,7 @@ class Orders:
             approvals=request.approvals,
             releases=request.releases,
             deadline=request.deadline,
+            trace=run["trace"] or "",
         )
         lifetime = request.deadline - time.time()
         return claims.sign(self._key, issuer=self._public_url, lifetime=lifetime, typ=ORDER_TYPE)

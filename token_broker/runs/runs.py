@@ -17,6 +17,7 @@ from gdi.contracts import needed
 from gdi.contracts.committees import CommitteeStop, Departure
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.runs import AdmitRequest, CloseRequest, Run
+from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.db.store import BrokerDatabase, grants, runs
@@ -89,6 +90,7 @@ class Runs:
             "opened_at": time.time(),
             "plan": [p.model_dump(mode="json") for p in plan],
             "needed": must_answer,
+            "trace": tracing.current() or None,
         }
         if known is not None:
             await self._reopen(run, known["attempt"], values)

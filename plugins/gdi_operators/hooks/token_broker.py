@@ -17,6 +17,7 @@ from gdi.broker_client.client import AsyncBrokerClient, BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.contracts import orders as o
 from gdi.contracts.run_token import AirflowsScope
+from gdi.kit import tracing
 from gdi.kit.bearer import token_file
 from gdi.kit.problem import ProblemError
 from gdi.kit.settings import SettingsError
@@ -67,6 +68,7 @@ class TokenBrokerHook(BaseHook):
 
     def get_conn(self) -> BrokerClient:
         if self._client is None:
+            tracing.enter(_airflow_trace())
             access = self.access()
             self._client = BrokerClient(access.url, token_file(access.identity_token_file))
         return self._client
@@ -229,3 +231,16 @@ def _of_connection(connection: Any) -> BrokerAccess:  # airflow.sdk.Connection
         else f"{connection.schema or 'https'}://{host}" + (f":{connection.port}" if connection.port else "")
     )
     return BrokerAccess(url, Path(str(extra["identity_token_file"])))
+
+
+def _airflow_trace() -> str:
+    """The traceparent of this task's span, where Airflow's own tracing is on (`[traces] otel_on`)."""
+    from airflow.configuration import conf
+
+    if not conf.getboolean("traces", "otel_on", fallback=False):
+        return ""
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get(tracing.HEADER, "")

@@ -22,18 +22,30 @@ from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.gateway_api import Released, ReleaseRequest
 from gdi.contracts.nodes import Heartbeat, PreflightReply, PreflightRequest
 from gdi.contracts.orders import TYPE
+from gdi.kit import tracing
 from gdi.kit.jose import SigningKey, verify
 from gdi.local_federation.openbao import OpenBao
-from tests.support.broker_kit import DATASETS, USERS, refused
+from tests.support.broker_kit import DATASETS, USERS, refused, wait_for
 from tests.support.node_agent import PACK, PACK_DIGEST, AgentWorld, claims_of
+from tests.support.otlp_receiver import OtlpReceiver, otlp_receiver
 
 pytest_plugins = ["tests.support.broker_fixtures"]
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
 @pytest.fixture(scope="module")
-def world(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentWorld]:
+def receiver() -> Iterator[OtlpReceiver]:
+    with otlp_receiver() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver) -> Iterator[AgentWorld]:
     folder = tmp_path_factory.mktemp("orders")
     made = AgentWorld(folder, openbao, broker_env={"RESULT_STORE": str(folder / "store")})
+    made.other_env = receiver.environment("token-broker")
     made.start_broker()
     yield made
     made.stop()
@@ -281,6 +293,30 @@ def test_a_nodes_word_about_the_terms_and_cohorts_of_its_own_datasets_reaches_th
     ]
     assert found[DATASETS["node-b"]] == [], "what another node says of it counts nothing"
     beat(world)
+
+
+def test_a_runs_trace_goes_on_to_its_order_and_its_gateways(
+    world: AgentWorld, alice: BrokerClient, receiver: OtlpReceiver
+) -> None:
+    def traced_run(run: m.Run) -> tuple[m.Run, str]:
+        return world.agent("node-b", lambda c: c.get_traced_run(run.id))
+
+    for traceparent, expected in (("00-no-trace-01", ""), (f"00-{TRACE}-00f067aa0ba902b7-01",) * 2):
+        tracing.enter(traceparent)
+        try:
+            run = world.started(alice, mode="standing")[1]
+            world.order(run)
+        finally:
+            tracing.enter("")
+        assert claims_of(world.find(run).order).get("trace", "") == expected
+        assert traced_run(run)[1] == expected
+    names = ("POST /v1/runs", "PUT /v1/runs/{run}/orders/{node}/{kind}")
+    wait_for("spans", lambda: {s.name for s in receiver.spans if s.trace == TRACE} >= set(names), 30)
+    assert {s.service for s in receiver.spans} == {"token-broker"} and {s.trace for s in receiver.spans} == {TRACE}
+    for secret in (run.id, USERS["alice"], DATASETS["node-a"], "gdit_", "Bearer"):
+        assert secret.encode() not in receiver.raw, secret
+    log = (world.folder / "broker-0.log").read_text()
+    assert any("/v1/runs answered 200" in line and f"trace={TRACE}" in line for line in log.splitlines())
 
 
 def _other() -> Heartbeat:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gdi.broker_client.client import as_problem
+from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from node_gateway.agent import agent
 from node_gateway.agent.agent import NodeAgent
@@ -121,3 +122,27 @@ async def test_what_is_not_at_work_is_not_judged_again() -> None:
     assert await again("user-vetoed", state="succeeded") is None
     assert await again("user-vetoed", order="") is None, "after a restart the broker tells it first"
     assert await again("user-vetoed", key="close") is None
+
+
+@pytest.mark.parametrize(
+    ("trace", "expected"), [(f"00-{'a' * 32}-{'b' * 16}-01", "a" * 32), ("x; rm -rf /", ""), ("", "")]
+)
+async def test_what_follows_an_order_is_a_part_of_its_trace(
+    trace: str, expected: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spans: list[tuple[str, str]] = []
+    monkeypatch.setattr(tracing, "record_span", lambda name, traceparent, began: spans.append((name, traceparent)))
+    followed: list[str] = []
+
+    async def claims(*_: object) -> Any:
+        return SimpleNamespace(run="r-1", kind="analyse", attempt=1, trace=trace)
+
+    async def follow(*_: object) -> None:
+        followed.append(tracing.trace_id())
+
+    itself: Any = SimpleNamespace(judge=SimpleNamespace(claims=claims), _follow=follow)
+    item: Any = SimpleNamespace(order="", status=SimpleNamespace(run="r-1", kind="analyse", attempt=1))
+    with caplog.at_level("INFO"):
+        await NodeAgent._take(itself, item, EndRequest())
+    assert followed == [expected] and spans == [("order analyse", trace)]
+    assert bool(caplog.messages) == bool(expected), "a line of the trace's own"

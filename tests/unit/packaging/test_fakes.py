@@ -36,6 +36,7 @@ FAKES: dict[str, set[str]] = {
     "tests/support/htsget_server.py": {"HTSGET"},
     "tests/support/operators_world.py": {"BROKER", "GATEWAY"},
     "tests/support/portal_world.py": {"AIRFLOW", "BROKER", "GATEWAY"},
+    "tests/support/otlp_receiver.py": {"OTLP"},
     "tests/support/snakemake_node.py": {"NODE"},
     "tests/support/snakemake_page.py": {"OAUTH"},
     "tests/support/tes_kit.py": {"NODE_INSIDE", "OAUTH", "TES"},
