@@ -22,7 +22,8 @@ LEAVES = ("release-published",)
 @dataclass
 class NodeUse:
     """One run at this node. Times are seconds since the epoch. `visas`: how access was proven to the node itself;
-    empty where it believed the coordinator. `left`: a line for each release, with count and checksum.
+    empty where it believed the coordinator. `left`: a line for each release, with count and checksum. `wanted`: every
+    dataset that was asked for, those that were refused among them.
     """
 
     run: str
@@ -35,6 +36,7 @@ class NodeUse:
     visas: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    wanted: set[str] = field(default_factory=set)
 
     def add(self, entry: dict[str, Any]) -> None:
         action, actor = str(entry["action"]), str(entry.get("actor", ""))
@@ -44,6 +46,8 @@ class NodeUse:
         elif action == "order" and actor != "broker":
             self.user = self.user or actor
         self.workflow = str(entry.get("workflow", "")) or self.workflow
+        if dataset := str(entry.get("dataset") or ""):
+            self.wanted.add(dataset)
         if not entry.get("allowed"):
             if len(self.refused) < 20:
                 self.refused.append(str(entry.get("reason", ""))[:300])
@@ -89,9 +93,9 @@ async def uses(database: db.GatewayDatabase, wanted: AuditFilter) -> list[NodeUs
         use
         for use in found.values()
         if wanted.user.casefold() in use.user.casefold()
-        and (not wanted.dataset or wanted.dataset in use.datasets)
+        and (not wanted.dataset or wanted.dataset in use.wanted)
         and (use.refused or not wanted.refused)
-        and (use.user or use.datasets)
+        and (use.user or use.wanted)
     ]
     return sorted(chosen, key=lambda use: -use.last)
 

@@ -38,12 +38,14 @@ class Refusal(Exception):
 def error_of(answer: httpx.Response) -> Exception:
     """What an unsuccessful answer means: Refusal where this process may not go on at all, ProblemError otherwise."""
     error = as_problem(answer)
-    if error.slug == "http-error" and answer.content:
-        # What a TES that is no gateway says of it: bounded, one line, in the server's own words.
+    if error.slug == "http-error":
+        # What a TES that is no gateway says of it, by its status: bounded, one line, in the server's own words.
         text = _HTML.sub(" ", answer.text[:20_000]) if "<html" in answer.text[:2000].lower() else answer.text
         detail = " ".join("".join(c if c.isprintable() else " " for c in text[:600]).split())[:300]
         error = ProblemError(
-            answer.status_code, "http-error", f"{answer.request.url.path} answered {answer.status_code}: {detail}"
+            answer.status_code,
+            "http-error",
+            f"{answer.request.url.path} answered {answer.status_code}{f': {detail}' if detail else '.'}",
         )
     if error.problem.status == 401 or error.slug in SILENCED:
         return Refusal(f"{answer.request.url.path} refused this run: {error}")

@@ -5,7 +5,6 @@ preflight.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Annotated
 
@@ -209,8 +208,11 @@ async def put_chunk(
 
 
 def _chunk_sha256(header: str) -> str:
-    found = re.fullmatch(r"sha-256=:([A-Za-z0-9+/=]{44}):", header.strip())
-    try:
-        return base64.b64decode(found[1], validate=True).hex() if found else ""
-    except binascii.Error:
-        return ""
+    """In hex. ProblemError 422 where the header (a dictionary of digests, RFC 9530 §2) has no SHA-256."""
+    for one in header.split(","):  # no digest has a comma
+        found = re.fullmatch(r"sha-256=:([A-Za-z0-9+/]{43}=):(?:;.*)?", one.strip(" \t"))
+        if found is not None:
+            return base64.b64decode(found[1]).hex()
+    raise ProblemError(
+        422, "wrong-hash", "The header Content-Digest has no SHA-256 (RFC 9530).", action="Send sha-256=:BASE64:."
+    )

@@ -22,6 +22,7 @@ from gdi.kit.problem import Problem, ProblemError
 from gdi.kit.tls import authorities
 
 M = TypeVar("M", bound=BaseModel)
+OF_ANY_HOP = frozenset({408, 411, 413, 414, 425, 429, 431})
 TIMEOUT = httpx.Timeout(30, connect=5)
 LIMITS = httpx.Limits(
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=2
@@ -41,14 +42,20 @@ def read(answer: httpx.Response, model: type[M]) -> M:
 
 
 def as_problem(answer: httpx.Response) -> ProblemError:
+    """The server's own words. Whatever has none of them is `http-error`: by its status where any hop may say that (it
+    is too much, too often, away), else 502, since a proxy's 403 or 404 is no word about a run, a release or a token.
+    """
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
+        status, path = answer.status_code, answer.request.url.path
+        if status >= 500 or status in OF_ANY_HOP or answer.request.method == "HEAD":
+            return ProblemError(status, "http-error", f"{path} answered {status}.", action="See the server's log.")
         return ProblemError(
-            answer.status_code,
+            502,
             "http-error",
-            f"{answer.request.url.path} answered {answer.status_code}.",
-            action="See the server's log.",
+            f"{path} answered {status}, but not in the server's own words.",
+            action="Look at the address, and at what stands before the server (a proxy's page, it may be).",
         )
     error = ProblemError(answer.status_code, problem.slug, problem.detail, action=problem.action, title=problem.title)
     error.problem = problem

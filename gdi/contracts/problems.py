@@ -71,7 +71,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "grant-not-yours": ProblemType((403,), "Use a grant of your own, or give consent first."),
     "grant-unknown": ProblemType((404,), "List your grants: GET /v1/grants."),
     "host-full": ProblemType((503,), "Try again later."),
-    "http-error": ProblemType((), "See the server's log."),
+    "http-error": ProblemType((502,), "See the server's log."),
     "idempotency-mismatch": ProblemType((409,), "Use a new Idempotency-Key for a new start."),
     "internal": ProblemType((500,), "Try again; if it stays, tell the operator."),
     "introspection-unavailable": ProblemType((503,), "Try again shortly."),

@@ -19,6 +19,7 @@ from snakemake_tes_auth.workflow import adapter
 from snakemake_tes_auth.workflow.jobview import JobView
 
 WIDTH = 16  # creations under way at once
+SKEW = 5.0  # seconds by which the clocks of TES and storage may differ
 
 
 @dataclass
@@ -95,6 +96,8 @@ class Submitter:
             return
         mine = planned[0].hash(planned[1]) if planned else ""
         found = next((f for f in earlier if f.state in LIVE - ENDING and f.hash == mine), None)
+        if found is not None and await self._newest_input(entry) > found.created.timestamp() + SKEW:
+            found = None  # it reads what was there when it began
         if found is None:
             complete = next((f for f in earlier if f.state == "COMPLETE" and f.hash == mine), None)
             if complete is not None and await self._believable(entry):
@@ -124,6 +127,14 @@ class Submitter:
     def _adopt(self, entry: Submission, found: Found) -> None:
         entry.identifier, entry.tries, entry.adopted = found.identifier, found.tries, True
         self._live.adopt(found.identifier)
+
+    async def _newest_input(self, entry: Submission) -> float:
+        """When the newest of the job's inputs was stored, in epoch seconds by the storage's clock. Behind a gateway the
+        run's own tasks store them alone.
+        """
+        if self._session.metadata is not None:
+            return 0.0
+        return await asyncio.to_thread(adapter.newest_input, entry.job)
 
     async def _believable(self, entry: Submission) -> bool:
         """Whether a finished task's work still stands: Snakemake has no other reason than missing or incomplete

@@ -30,8 +30,8 @@ ASK_AGAIN = 5.0  # seconds until a task that still lives is asked to end once mo
 
 @dataclass(frozen=True)
 class Found:
-    """A task of an earlier process: its id, state, `gdi-try` and `gdi-hash`, and when the TES made it (long ago where
-    it does not say).
+    """A task of an earlier process: its id, state, `gdi-try` and `gdi-hash`, and when the TES made or began it (long
+    ago where it does not say: then every input is newer).
     """
 
     identifier: str
@@ -248,7 +248,8 @@ class TaskRegistry:
 
 
 def _kept(task: Task) -> tuple[str, Found]:
-    tags, created = tags_of(task), task.creation_time or datetime.min.replace(tzinfo=UTC)
+    began = [log.start_time for log in task.logs or [] if log.start_time]
+    tags, created = tags_of(task), task.creation_time or min(began, default=datetime.fromtimestamp(0, UTC))
     return tags.get("gdi-job", ""), Found(
         id_of(task), state_of(task), tags.get("gdi-try", ""), created, tags.get("gdi-hash", "")
     )

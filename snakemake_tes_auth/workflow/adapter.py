@@ -571,6 +571,14 @@ def only_unfinished(job: Any) -> bool:
     return not any((r.forced and forced) or r.is_provenance_triggered() or r.updated_input for r in reasons)
 
 
+def newest_input(job: Any) -> float:
+    """When the newest input of a job or group was stored, in epoch seconds; asks the storage (blocking)."""
+    made = {str(o.query) for o in written(job)}
+    members = list(job) if job.is_group() else [job]
+    inputs = [f.storage_object for m in members for f in m.input if f.is_storage]
+    return max((float(i.mtime()) for i in inputs if str(i.query) not in made and i.exists()), default=0.0)
+
+
 def outputs_stand(job: Any, outputs_needed: set[str]) -> bool:
     """Whether all files with these queries are there and none is older than an input; asks the storage (blocking)."""
     forget_absence(job)

@@ -150,7 +150,7 @@ class Authentication:
                 "The keys of this token's issuer cannot be had now.",
                 action=(
                     "Send the request again in some seconds; if that stays, the operator must look at the enrolled"
-                    " jwks_url."
+                    " jwks_url or jwks_file."
                 ),
             ) from None
         except TokenError as error:
@@ -230,13 +230,14 @@ class Authentication:
         except OAuthUnavailable as error:
             raise provider_away(error) from None
         sub, client = found.get("sub"), found.get("client_id")
-        if (
-            found.get("active") is not True
-            or not isinstance(sub, str)
-            or not 0 < len(sub) <= 255
-            or not isinstance(client, str)
-        ):
+        if found.get("active") is not True:
             raise unauthenticated("The access token is not active.", USER_ACTION)
+        if not isinstance(sub, str) or not 0 < len(sub) <= 255 or not isinstance(client, str):
+            raise unauthenticated(
+                "The provider's introspection does not say whose the access token is: it names no `sub` and `client_id`"
+                ", which RFC 7662 leaves to it.",
+                "Tell the broker's operator, who has the provider send both.",
+            )
         if found.get("token_type") == "refresh_token" or client not in self._enrolment.current.portal_clients:
             raise unauthenticated(
                 "The access token was issued to a client that is not an enrolled portal.",
@@ -266,6 +267,9 @@ def _keys_in(issuer: WorkloadIssuer) -> list[dict[str, Any]]:
 
     assert issuer.jwks_file is not None
     try:
-        return [k for k in json.loads(issuer.jwks_file.read_text())["keys"] if isinstance(k, dict)]
+        keys = [k for k in json.loads(issuer.jwks_file.read_text())["keys"] if isinstance(k, dict)]
     except (OSError, ValueError, KeyError, TypeError):
-        raise TokenError(f"no key set in the file of workload issuer {issuer.issuer}") from None
+        keys = []
+    if not keys:  # nothing about the token, which may be sent again
+        raise KeysUnavailable(f"no key set in the file of workload issuer {issuer.issuer}")
+    return keys

@@ -130,7 +130,12 @@ class Stops:
             return [as_stop(row) for row in rows]
 
     async def _ended(self, committee: Committee, request: CommitteeStop) -> list[StoppedRun]:
-        chosen = runs.c.id == request.run if request.run else runs.c.owner == request.person
+        # A run on a linked identity's visa gets no token either (`check`).
+        linked = sa.select(audit.c.run).where(
+            audit.c.run.is_not(None), audit.c.action == "run.admit", audit.c.visa["sub"].as_string() == request.person
+        )
+        theirs = sa.or_(runs.c.owner == request.person, runs.c.id.in_(linked))
+        chosen = runs.c.id == request.run if request.run else theirs
         query = sa.select(runs).where(chosen)
         if request.person:
             query = query.where(runs.c.state == "open").order_by(runs.c.opened_at.desc()).limit(MOST)

@@ -4,10 +4,12 @@ tests/cases/snakemake, over a real S3.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from snakemake_tes_auth.executor.submit import SKEW
 from tests.support.bare_rig import Bare, bare  # noqa: F401
 from tests.support.snakemake_cases import Case, cases
 from tests.support.tes_kit import wait_for
@@ -63,6 +65,35 @@ def test_a_task_of_an_edited_script_is_cancelled_and_not_adopted(bare: Bare, tmp
     first.kill()
     first.communicate()
     (tmp_path / "scripts/a.sh").write_text("echo new\n")
+    code, output = bare.run(tmp_path, prefix, "--unlock")
+    assert code == 0, output
+    code, output = bare.run(tmp_path, prefix, "--rerun-incomplete")
+    assert code == 0 and bare.get(prefix, "o.txt") == b"new\n", output
+    assert [t["state"] for t in bare.of_prefix(prefix)] == ["CANCELED", "COMPLETE"]
+
+
+REPLACED = """
+rule all:
+    input: "o.txt"
+rule a:
+    input: "in.txt"
+    output: "o.txt"
+    shell: "if grep -q old {input}; then sleep 300; fi; cat {input} > {output}"
+"""
+
+
+def test_a_task_of_a_replaced_input_is_cancelled_and_not_adopted(bare: Bare, tmp_path: Path) -> None:
+    """Its command is the same, and it reads what was there when it began."""
+    prefix = bare.prefix()
+    (tmp_path / "Snakefile").write_text(REPLACED)
+    bare.put(prefix, "in.txt", b"old\n")
+    first = bare.start(tmp_path, prefix)
+    wait_for("the task runs", lambda: [t for t in bare.of_prefix(prefix) if t["state"] == "RUNNING"])
+    began = time.time()
+    first.kill()
+    first.communicate()
+    wait_for("the clocks' difference is over", lambda: time.time() > began + SKEW + 1.5)
+    bare.put(prefix, "in.txt", b"new\n")
     code, output = bare.run(tmp_path, prefix, "--unlock")
     assert code == 0, output
     code, output = bare.run(tmp_path, prefix, "--rerun-incomplete")

@@ -41,9 +41,11 @@ async def test_a_run_on_another_identitys_visa_ends_with_that_identity(store: Br
         await c.execute(runs.insert().values(**values, datasets=["EGAD1", "EGAD2"]))
     for visa in ({"value": "EGAD1"}, None, {"value": "EGAD2", "sub": "mallory"}):
         await Audit(store).record("broker", "run.admit", owner="alice", run=run, dataset="EGAD1", visa=visa)
-    await stops.make(COMMITTEE, "bob", CommitteeStop(person="eve", reason="why not"))
+    _, ended = await stops.make(COMMITTEE, "bob", CommitteeStop(person="eve", reason="why not"))
+    assert not ended
     await stops.check(run)
-    await stops.make(COMMITTEE, "bob", CommitteeStop(person="mallory", reason="why not"))
+    _, ended = await stops.make(COMMITTEE, "bob", CommitteeStop(person="mallory", reason="why not"))
+    assert [(one.id, one.user) for one in ended] == [(run, "alice")], "Airflow is told, once"
     with pytest.raises(ProblemError) as refused:
         await stops.check(run)
     assert refused.value.slug == "stopped-by-committee"
