@@ -42,6 +42,10 @@ moved() { find -L "$1/" -type l -exec rm -f -- {} + 2>/dev/null || :
 linked() { [ -e "$1" ] || [ -L "$1" ] || { mkdir -p -- "${1%/*}"; ln -s -- "$2" "$1"; }; }""",
     "copied": """\
 copied() { mkdir -p -- "${1%/*}"; cp -- "$2" "$1"; chmod u+w -- "$1"; }""",
+    "tools": """\
+tools() { local from=$1 name; shift
+  for name; do ! cmp -s -- "$from$name" "$name" 2>/dev/null || continue  # the image has it
+    mkdir -p -- "${name%/*}"; cp -- "$from$name" "$name"; chmod 755 -- "$name"; done; }""",
     "files": """\
 files() { local folder=$1 name; shift; for name; do file "$folder/$name"; done; }""",
     "filled": """\
@@ -118,16 +122,20 @@ def script(
     links: Iterable[tuple[str, str]] = (),
     copies: Iterable[tuple[str, str]] = (),
     detours: Iterable[str] = (),
+    tools: tuple[str, Iterable[str]] = ("", ()),
 ) -> list[str]:
     """The arguments behind `bash -c`: the script, its name, and the commands (`$1`, `$2`, …), each as Snakemake would
     give it to bash. `folders` are directory outputs with the paths from where the TES takes them, `links` the
     workflow's symbolic links (path, target), `copies` the outputs that are changed in place (path, as it was),
-    `detours` the folders that a path with `..` leads through.
+    `detours` the folders that a path with `..` leads through, `tools` the workflow's programs, which come below the
+    folder that is named first.
     """
     members = job.members or [job]
     body = [f"linked {shlex.quote(path)} {shlex.quote(target)}" for path, target in links]
     body += [f"mkdir -p -- {shlex.quote(folder)}" for folder in detours]
     body += [f"copied {shlex.quote(path)} {shlex.quote(before)}" for path, before in copies]
+    if programs := sorted(tools[1]):
+        body.append(f"tools {shlex.quote(tools[0])} {_words(programs)}")
     body += [
         line for number, m in enumerate(members, start=1) for line in _member(m, number, in_group=len(members) > 1)
     ]

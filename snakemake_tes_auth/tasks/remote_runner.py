@@ -8,6 +8,7 @@ Snakemake calls it again for a `run:` job within a group.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> None:
     job = json.loads(Path(argv[1]).read_text())
     _link(job["links"])
     _copy(job["copies"])
+    _tools(job["tools"])
     for folder in job["detours"]:
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103 -- pathlib refuses a path that goes through `..`
     # Snakemake's cache is where the main process has it if something of it came with the job; else any writable place
@@ -53,6 +55,7 @@ def main(argv: list[str]) -> None:
         )
     _few_plugins(job["storage"])
     _light_imports()
+    _plain_cache()
     import snakemake.cli
     from snakemake.executors.local import Executor
 
@@ -82,6 +85,23 @@ def _copy(copies: list[list[str]]) -> None:
         if not Path(path).exists():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(before, path)
+
+
+def _tools(tools: list[list[str]]) -> None:
+    """Programs of the workflow, which a TES brings as plain files that nobody may change. The image may have them."""
+    for path, before in tools:
+        if not (Path(path).exists() and filecmp.cmp(before, path, shallow=False)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(before, path)
+            Path(path).chmod(0o755)
+
+
+def _plain_cache() -> None:
+    """The source cache's files came at their plain paths: Snakemake names them with the `..` of its own arguments."""
+    from snakemake.sourcecache import SourceCache
+
+    entry = SourceCache._cache_entry
+    SourceCache._cache_entry = lambda self, file: Path(os.path.normpath(entry(self, file)))
 
 
 def _move(folders: list[list[str]]) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,7 @@ MAX_COMMANDS = 1_000_000  # of all arguments together
 _WORD = re.compile(r"[^\s'\"`;|&<>(){}]+")
 RUNNER = Path(__file__).with_name("remote_runner.py")
 JOB_FOLDER = "/gdi/job"
+TOOLS = "/gdi/tools"  # where the workflow's programs come in, each by its whole path, to be copied to there
 BEFORE = "/gdi/before"  # where what is to be updated comes in: a mount cannot be changed in its place
 OUTPUTS = "/gdi/outputs"  # where directory outputs are put at the end: their own paths are the command's to make
 
@@ -60,6 +62,14 @@ def next_try(attempt: int, taken: set[str]) -> str:
     return name
 
 
+def is_program(path: Path) -> bool:
+    """Whether its owner may execute it: a TES brings files without their modes."""
+    try:
+        return path.is_file() and bool(path.stat().st_mode & stat.S_IXUSR)
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class Plan:
     """A task without what only its moment knows. `files` are local files that it needs, and `at` says where it sees
@@ -71,7 +81,9 @@ class Plan:
 
     @staticmethod
     def at(path: Path) -> str:
-        return f"{JOB_FOLDER}/{RUNNER.name}" if path == RUNNER else str(path)
+        if path == RUNNER:
+            return f"{JOB_FOLDER}/{RUNNER.name}"
+        return f"{TOOLS}{path}" if is_program(path) else str(path)
 
     def task(self, *, key: str, tries: str, sources: Iterable[Input]) -> Task:
         """The whole task. CannotRun where py-tes's validation refuses it."""
@@ -187,6 +199,7 @@ class Builder:
             links=self.sources.links(files),
             copies=_updated(self, job),
             detours=self._detours(job),
+            tools=(TOOLS, [str(f) for f in files if is_program(f)]),
         )
         if len(arguments[0].encode()) > MAX_COMMAND or sum(len(a.encode()) for a in arguments) > MAX_COMMANDS:
             raise CannotRun(
@@ -204,6 +217,7 @@ class Builder:
             "links": self.sources.links(files),
             "copies": _updated(self, job),
             "detours": self._detours(job),
+            "tools": [[str(f), Plan.at(f)] for f in sorted(files) if f != RUNNER and is_program(f)],
         }
         content = json.dumps(given, ensure_ascii=False, separators=(",", ":"), default=str)
         command = ["python3", f"{JOB_FOLDER}/{RUNNER.name}", f"{JOB_FOLDER}/job.json"]

@@ -291,7 +291,10 @@ def rule_order(workflow: Any) -> list[str]:
 
 
 def workflow_folder(workflow: Any) -> Path:
-    return Path(str(workflow.main_snakefile)).absolute().parent
+    """Without the `..` of the command line, by which nothing would lie in it."""
+    given = Path(str(workflow.main_snakefile)).absolute().parent
+    plain = Path(os.path.normpath(given))
+    return plain if plain.is_dir() and plain.samefile(given) else given.resolve()
 
 
 def container_image(workflow: Any) -> str:

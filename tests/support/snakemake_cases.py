@@ -39,6 +39,9 @@ class Case:
                 path.write_text(content)
             elif "link" in content:
                 path.symlink_to(content["link"])
+            elif "program" in content:
+                path.write_text(content["program"])
+                path.chmod(0o755)
             else:
                 path.write_text(content["text"] + content["then"]["text"] * content["then"]["times"] + "\n")
         return folder

@@ -20,7 +20,7 @@ from node_gateway.auth import Caller
 from node_gateway.policy import Policy
 from node_gateway.tasks.check import check
 from node_gateway.tasks.models import TaskBody
-from snakemake_tes_auth.tasks import remote_runner
+from snakemake_tes_auth.tasks import remote_runner, tasks
 from snakemake_tes_auth.tasks.reasons import failure
 from snakemake_tes_auth.tasks.tasks import RUNNER, Builder, CannotRun, resources
 from snakemake_tes_auth.workflow.adapter import by_span, heads
@@ -61,8 +61,9 @@ def test_a_job_with_snakemake_inside_gets_runner_and_papers_and_no_command_of_th
     assert task["executors"][0]["command"] == ["python3", "/gdi/job/remote_runner.py", "/gdi/job/job.json"]
     assert task["executors"][0]["image"] == "gdi-task:1" and task["tags"]["gdi-mode"] == "snakemake"
     paths = {i["path"]: i.get("content") for i in task["inputs"]}
+    nothing: dict[str, list[str]] = {name: [] for name in ("folders", "links", "copies", "detours", "tools")}
     assert (
-        json.loads(paths["/gdi/job/job.json"]) == {**papers, "folders": [], "links": [], "copies": [], "detours": []}
+        json.loads(paths["/gdi/job/job.json"]) == {**papers, **nothing}
         and {"/gdi/job/remote_runner.py", str(tmp_path / "Snakefile")} < paths.keys()
     )
     assert str(RUNNER) not in paths
@@ -186,6 +187,27 @@ def test_a_link_within_the_workflow_is_a_link_in_the_task(tmp_path: Path) -> Non
         assert (
             f"linked {tmp_path}/scripts/a.sh ../common/a.sh" in script and f"linked {tmp_path}/tools common" in script
         )
+
+
+def test_a_program_of_the_workflow_is_one_in_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TES knows no modes, and what it mounts cannot be changed in its place."""
+    brought, work = tmp_path / "brought", tmp_path / "work"
+    monkeypatch.setattr(tasks, "TOOLS", str(brought))
+    work.mkdir()
+    project(work, "bin/to ol", "bin/plain")
+    job = view(shell=f"{BASH} '{work}/bin/to ol' > 's/workspace/o ut/x'")
+    plain = built(work, job)["tags"]["gdi-hash"]
+    (work / "bin/to ol").chmod(0o755)
+    task = built(work, job)
+    paths = [i["path"] for i in task["inputs"] if "/bin/" in i["path"]]
+    assert sorted(paths) == sorted([f"{brought}{work}/bin/to ol", f"{work}/bin/plain"])
+    assert task["tags"]["gdi-hash"] != plain
+    there = Path(f"{brought}{work}/bin/to ol")
+    there.parent.mkdir(parents=True)
+    there.write_text("#!/bin/sh\necho ran\n")
+    done = run(work, job)
+    assert done.returncode == 0, done.stderr
+    assert (work / "s/workspace/o ut/x").read_text() == "ran\n"
 
 
 def test_the_hash_of_a_task_changes_with_its_command_and_its_files_and_not_with_the_process(tmp_path: Path) -> None:
