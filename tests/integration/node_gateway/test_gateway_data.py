@@ -347,7 +347,7 @@ def test_a_funnel_is_denied_with_200_and_no_crypt4gh(world: World) -> None:
 
 def test_inputs_have_size_and_time_by_the_archives_listing_and_only_for_the_runs_datasets(world: World) -> None:
     run = world.new_run()
-    told = {"absent": "reference", "assembly": "GRCh37", "files": [], "samples": None}
+    told = {"absent": "reference", "assembly": "GRCh37", "files": [], "samples": None, "people": None, "epochs": []}
     assert run.call("GET", "/datasets").json() == {"datasets": ["DS-A"], "described": {"DS-A": told}}
     answer = run.call("HEAD", "/datasets/DS-A/cohort.vcf.gz.c4gh")
     assert (
