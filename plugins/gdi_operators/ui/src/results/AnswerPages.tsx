@@ -3,15 +3,9 @@ import { useEffect, useState } from "react";
 import { read, Refused } from "../api";
 import type { AnswerRows } from "../contract";
 import { number } from "../words";
-import { type AnswerPage } from "./data";
+import { type AnswerPage, brief } from "./data";
 
 const SIZE = 200;
-
-/** A number with a fraction by six digits. */
-function shown(cell: string | number | null): string | number {
-  if (cell === null) return "–";
-  return typeof cell === "number" && !Number.isInteger(cell) ? cell.toPrecision(6) : cell;
-}
 
 /** Digits and separators as people type them; null where it is no position. */
 function position(text: string): number | null {
@@ -120,7 +114,7 @@ export function AnswerPages({ answer }: { answer: AnswerPage }) {
               <tr key={first + at}>
                 {row.map((cell, i) => (
                   <td key={i} className={cell === null ? "soft" : undefined} title={String(cell ?? "not told exactly")}>
-                    {shown(cell)}
+                    {brief(cell)}
                   </td>
                 ))}
               </tr>

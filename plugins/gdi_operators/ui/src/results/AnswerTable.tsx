@@ -1,8 +1,16 @@
 // The merged answer, row by row; only what is in sight is made.
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { useMemo, useRef, useState } from "react";
+import { type CSSProperties, useMemo, useRef, useState } from "react";
 import { number } from "../words";
-import { type AnswerPage } from "./data";
+import { type AnswerPage, brief } from "./data";
+
+/** Columns of one width, as many as there are; what does not fit is scrolled to. */
+function wide(columns: number): CSSProperties {
+  return {
+    "--columns": `repeat(${columns}, minmax(4.5rem, 1fr))`,
+    "--wide": `${columns * 5.5}rem`,
+  } as CSSProperties;
+}
 
 export function AnswerTable({ answer }: { answer: AnswerPage }) {
   const [words, search] = useState("");
@@ -48,6 +56,7 @@ export function AnswerTable({ answer }: { answer: AnswerPage }) {
         aria-rowcount={rows.length + 1}
         tabIndex={0}
         ref={scroll}
+        style={wide(answer.columns.length)}
       >
         <div role="rowgroup" className="head">
           <div role="row" aria-rowindex={1} className="line">
@@ -76,7 +85,7 @@ export function AnswerTable({ answer }: { answer: AnswerPage }) {
                     className={cell === null ? "soft" : undefined}
                     title={String(cell ?? "not told exactly")}
                   >
-                    {cell === null ? "–" : cell}
+                    {brief(cell)}
                   </span>
                 ))}
               </div>

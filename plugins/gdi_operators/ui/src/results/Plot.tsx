@@ -3,6 +3,7 @@
 import { useEffect, useMemo, useRef } from "react";
 import { number } from "../words";
 import { type AnswerPage, type Drawn } from "./data";
+import { isDrawnFromRows, KindPlot } from "./KindPlot";
 
 const WIDTH = 480;
 const HEIGHT = 190;
@@ -152,6 +153,7 @@ function drawn(answer: AnswerPage): answer is Drawn {
 export function Plot({ answer, picture }: { answer: AnswerPage; picture: string }) {
   if (!answer.total) return null;
   if (!drawn(answer)) {
+    if (isDrawnFromRows(answer)) return <KindPlot answer={answer} />;
     return picture ? (
       <figure className="picture">
         <img src={picture} alt="The answer, as a picture; the table below has its numbers" />
