@@ -141,6 +141,37 @@ async def as_many_sums_as_people(node: DisclosureNode) -> list[str]:
     return [f"{n}: {value:.2f}" for n, value in enumerate(found, 2) if abs(value - secret[n]) < 0.005]
 
 
+@attack("user", "bits", honest)
+async def who_of_forty_is_ill(node: DisclosureNode) -> list[str]:
+    """Of numbers with many decimals two sums over the ill have one solution, found by meeting in the middle."""
+    described(node)
+    known = np.zeros((80, 2))
+    known[:40] = RANDOM.uniform(1, 9, (40, 2))
+    ill = [bool(one) for one in RANDOM.permutation(40) % 2] + [one % 2 == 0 for one in range(40)]
+    persons = [{"w0": a, "w1": b, "ill": str(ill[n]).lower()} for n, (a, b) in enumerate(known)]
+    told = await sums(node, matrix_file(persons, "w0", ["w1"], ["ill"]))
+    if not told:
+        return []
+    left, right = subset_sums(known[:20]), subset_sums(known[20:40])
+    order = np.argsort(right[:, 0])
+    wanted = told["ill=true", "w0"] - left[:, 0]
+    first, last = (np.searchsorted(right[order, 0], wanted + slack) for slack in (-1e-8, 1e-8))
+    for place in np.flatnonzero(first < last):
+        for other in order[first[place] : last[place]]:
+            if abs(left[place, 1] + right[other, 1] - told["ill=true", "w1"]) < 1e-8:
+                found = [bool(int(half) >> bit & 1) for half in (place, other) for bit in range(20)]
+                return [f"{n} is ill" for n in range(40) if found[n]] if found == ill[:40] else []
+    return []
+
+
+def subset_sums(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Of all subsets of the rows; bit n of a place says whether row n is in it."""
+    found = np.zeros((1, numbers.shape[1]))
+    for row in numbers:
+        found = np.concatenate([found, found + row])
+    return found
+
+
 @attack("pair", "linked", honest)
 async def sums_of_everybody_and_of_all_but_one(node: DisclosureNode) -> list[str]:
     await two_epochs(node, list(PEOPLE), list(OTHERS))

@@ -51,6 +51,15 @@ def facts(values: list[float]) -> dict:
     }
 
 
+def steps(number: str, values: list[float]) -> dict:
+    """The step of which all values are whole multiples: the coarser it is, the less a sum tells."""
+    for decimals in range(7):
+        scaled = [value * 10**decimals for value in values]
+        if all(abs(value - round(value)) < 1e-6 for value in scaled):
+            return {number: 10.0**-decimals}
+    return {}
+
+
 def main(out: str, *rest: str) -> None:
     *files, column, number = rest
     groups: dict[str, list[float]] = {}
@@ -70,6 +79,7 @@ def main(out: str, *rest: str) -> None:
         "numbers": [number],
         "categories": [column],
         "people": [[level, len(values)] for level, values in groups.items()],
+        "steps": steps(number, everybody),
         "sums": sums,
         "products": [{**square, "products": whole["squares"], "apart": whole["apart"]}],
     }

@@ -224,7 +224,7 @@ TEMPLATES = {
         ),
         arguments=" {params.column:q} {params.number:q}",
         others="".join(
-            f', "{name}": {{}}' for name in ("model", "outcome", "numbers", "categories", "people", "products")
+            f', "{name}": {{}}' for name in ("model", "outcome", "numbers", "categories", "people", "products", "steps")
         ),
     ),
     "variant-statistics": Template(

@@ -95,7 +95,7 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
                 continue
             variance = max(0.0, (unit.products[number, number].sum - n * mean**2) / (n - 1))
             found.append(Cell(group_key(number, None), (n, *digits_of(mean, 3), *digits_of(variance, 3))))
-        return [*found, Cell(question_key(unit), (unit.equations, n))]
+        return [*found, Cell(question_key(unit), (unit.equations, n, unit.bits))]
 
     def remarks(self, left: Sequence[AnsweredMatrix], rules: Rules) -> list[str]:
         found = []
@@ -103,7 +103,8 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
             unit = one.unit
             found.append(
                 f"Sums with {DIGITS} digits of {unit.people} people: {unit.parameters} columns, {unit.equations}"
-                f" equations of at most {unit.people // 2}. Who knows all of these people but one can tell that one's."
+                f" equations and {unit.bits} bits over categories, of at most {unit.people // 2} each."
+                " Who knows all of these people but one can tell that one's."
             )
             smallest = min(unit.sums.values(), key=lambda each: each.people)
             found.append(f"The smallest group is of {smallest.people} people ({smallest.level or 'all'}).")
@@ -212,17 +213,16 @@ def expect_alone(unit: SumMatrix, rules: Rules, past: Past) -> None:
 
 
 def too_many(unit: SumMatrix, rules: Rules, past: Past) -> bool:
-    """Whether all sums that left of these people would be more than half as many as they are: a reader who knows all
-    columns but one could solve them for that one, person by person.
+    """Whether all sums that left of these people would be more than half as many as they are, or have more than half as
+    many bits over categories: a reader who knows all columns but one could solve them for that one, person by person.
     """
-    if Rule.EQUATIONS in rules.off:
-        return False
-    mine, spent = question_key(unit), unit.equations
+    mine, spent = question_key(unit), [(unit.equations, unit.bits)]
     for key in past.topics.get(vocabulary.topic(vocabulary.MATRIX, mine), ()):
         if key != mine and past.number is not None and past.number in past.cells[key]:
-            spent += past.cells[key][past.number][0]
-        spent += sum(numbers[0] for cohort, numbers in past.statements(key) if cohort & past.own)
-    return 2 * spent > unit.people
+            spent.append((past.cells[key][past.number][0], past.cells[key][past.number][2]))
+        spent += [(numbers[0], numbers[2]) for cohort, numbers in past.statements(key) if cohort & past.own]
+    equations, bits = (2 * sum(of) > unit.people for of in zip(*spent, strict=True))
+    return (equations and Rule.EQUATIONS not in rules.off) or (bits and Rule.BITS not in rules.off)
 
 
 def _json(value: object) -> str:

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, product
-from typing import IO, Literal, Self
+from typing import IO, Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -24,6 +25,7 @@ from gdi.releases.kind import FormatError, Rules
 FORMAT = "gdi-matrix/1"  # what a workflow writes
 RELEASED = "gdi-matrix-released/1"  # what leaves the node
 MAX_NUMBERS, MAX_LARGEST = 20, 50
+MAX_BITS = 40  # of a sum with twelve digits
 Column = Field(pattern=rf"^{COLUMN}$")
 Group = tuple[str, str] | None
 """A column and its category; None is everybody."""
@@ -72,7 +74,9 @@ class ProductSum(Frozen):
 
 
 class MatrixFile(Frozen):
-    """`people`: a level of each of the `categories`, then how many people."""
+    """`people`: a level of each of the `categories`, then how many people. `steps`: of numbers whose values are whole
+    multiples of one, that one: 0.01 of two decimals.
+    """
 
     format: Literal["gdi-matrix/1"]
     model: Literal["linear"]
@@ -80,19 +84,23 @@ class MatrixFile(Frozen):
     numbers: tuple[str, ...] = Field(min_length=1, max_length=MAX_NUMBERS)
     categories: tuple[str, ...] = Field(default=(), max_length=MAX_COLUMNS)
     people: tuple[tuple[str | int, ...], ...] = Field(max_length=MAX_CELLS)
+    steps: dict[str, Annotated[float, Field(ge=1e-9, le=1e9)]] = Field(default_factory=dict, max_length=MAX_NUMBERS)
     sums: tuple[NumberSum, ...] = Field(min_length=1, max_length=MAX_CELLS)
     products: tuple[ProductSum, ...] = Field(min_length=1, max_length=MAX_NUMBERS * (MAX_NUMBERS + 1) // 2)
 
 
 @dataclass(frozen=True)
 class SumMatrix:
-    """`table`: people by categories. `sums`: by number and group of people; `products`: by two numbers, sorted."""
+    """`table`: people by categories. `sums`: by number and group of people; `products`: by two numbers, sorted.
+    `ranges`: by number, how many values it may have: 0 where it may have any.
+    """
 
     outcome: str
     numbers: tuple[str, ...]
     table: CrossTable
     sums: Mapping[tuple[str, Group], NumberSum]
     products: Mapping[tuple[str, str], ProductSum]
+    ranges: Mapping[str, float]
 
     @property
     def people(self) -> int:
@@ -128,6 +136,16 @@ class SumMatrix:
         """What a reader learns, in numbers: p of the outcome's products, p (p + 1) / 2 of the others."""
         p = self.parameters
         return p + p * (p + 1) // 2
+
+    @property
+    def bits(self) -> int:
+        """What a reader who knows the numbers learns of who is in which category: of each number and category, but for
+        one of each column, the bits of its sum.
+        """
+        present = {column for column, _ in self.levels}
+        each = [self.people * self.ranges[number] for number in self.numbers]
+        of_sum = [MAX_BITS if not count else min(MAX_BITS, math.ceil(math.log2(count + 1))) for count in each]
+        return sum(of_sum) * (len(self.levels) - len(present))
 
     def key(self, column: str, level: int) -> Key:
         """The cell of the table that counts a category's people."""
@@ -171,7 +189,8 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
     products = {(min(one.numbers), max(one.numbers)): one for one in found.products}
     if len(sums) != len(found.sums) or len(products) != len(found.products):
         raise FormatError("a sum is there twice")
-    unit = SumMatrix(found.outcome, tuple(sorted(found.numbers)), _people(found, rules), sums, products)
+    ranges = {name: _range(name, found, rules) for name in found.numbers}
+    unit = SumMatrix(found.outcome, tuple(sorted(found.numbers)), _people(found, rules), sums, products, ranges)
     if len(unit.levels) - len({column for column, _ in unit.levels}) >= MAX_COHORTS:
         raise FormatError(f"categories must have fewer than {MAX_COHORTS} levels beside the first of each column")
     if set(sums) != set(product(unit.numbers, unit.groups)):
@@ -183,6 +202,18 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
     for number, two in enumerate(found.products, 1):
         _check_product(number, two, unit, rules)
     return [unit]
+
+
+def _range(name: str, found: MatrixFile, rules: Rules) -> float:
+    """How many values a number may have; 0 where it may have any. Its sums must be multiples of its step."""
+    step = found.steps.get(name)
+    if step is None:
+        return 0.0
+    for one in found.sums:
+        if one.number == name and abs(one.sum / step - round(one.sum / step)) > 1e-3:
+            raise FormatError("steps has a number whose sum is no multiple of its step")
+    low, high = rules.bounds[name]
+    return (high - low) / step
 
 
 def _people(found: MatrixFile, rules: Rules) -> CrossTable:

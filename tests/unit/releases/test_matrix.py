@@ -136,8 +136,9 @@ def test_any_numbers_give_numpys_coefficients(seed: int, numbers: int, categorie
     random = np.random.default_rng(seed)
     names = [f"x{n}" for n in range(numbers)]
     people = [
-        {"y": random.normal(50, 9), "g": "ab"[n % 2], **{name: random.normal(100, 5) for name in names}}
-        for n in range(240)
+        {"y": round(random.normal(50, 9), 1), "g": "ab"[n // 2 % 2]}
+        | {name: random.integers(50, 150) for name in names}
+        for n in range(600)
     ]
     bounds = dict.fromkeys(["y", *names], (-1000.0, 1000.0))
     rules = replace(RULES, levels={"g": ("a", "b")}, bounds=bounds, numbers=frozenset(bounds))
@@ -146,8 +147,6 @@ def test_any_numbers_give_numpys_coefficients(seed: int, numbers: int, categorie
         node: parse(node, released(matrix_file(people[n::2], "y", names, columns), rules=rules))
         for n, node in enumerate("ab")
     }
-    levels = {frozenset(one["g"] for one in people[n::2]) for n in range(2)}
-    assert len(levels) == 2, "the nodes have different categories"
     beta, errors, *_ = pooled(people, "y", names, {"g": "b"} if categories else {})
     for one, b, se in zip(KIND.coordinator().merge(releases, list(releases)), beta, errors, strict=True):
         assert one.estimate and one.estimate.beta == pytest.approx(b, rel=1e-6, abs=1e-6)
@@ -187,6 +186,8 @@ def changed(place: str = "", number: int = 0, **changes: Any) -> bytes:
         (changed("products", apart=901), "apart is more than people"),
         (changed("products", products=[]), "share for each person"),
         (changed(HG00096=1), "not of the form"),
+        (changed(steps={"ldl": 0.7}), "no multiple of its step"),
+        (changed(steps={"ldl": 0}), "not of the form"),
         (matrix_file([{**one, "score": one["ldl"] / 10} for one in PEOPLE], "ldl", ["score"]), "number 2 is a score"),
     ],
 )
@@ -274,6 +275,18 @@ def test_fewer_sums_leave_than_half_as_many_as_there_are_people() -> None:
     assert check(matrix_file(people, "x3", ["x4"]), past, rules).released, "its sums left before"
 
 
+def test_sums_over_categories_have_fewer_bits_than_half_as_many_as_there_are_people() -> None:
+    (unit,) = KIND.node().read(io.BytesIO(WHOLE), RULES)
+    assert unit.bits == 2 * (17 + 19 + 20), "900 people × 120 years, × 400 of a tenth, × 1,000 of a hundredth"
+    for count, decimals, leaves in ((120, 2, True), (60, 2, True), (60, 9, False), (90, 9, True)):
+        people = [{**one, "ldl": round(float(RANDOM.normal(4, 1)), decimals)} for one in PEOPLE[:count]]
+        checked = check(matrix_file(people, "ldl", [], ["sex"]))
+        assert bool(checked.released) is leaves, (count, decimals, checked.withheld)
+    assert check(matrix_file(PEOPLE[:120], "ldl", ["age", "bmi"], ["sex"])).released, "15 + 16 + 17 of 60"
+    exact = [{**one, "ldl": one["ldl"] + n * 1e-9} for n, one in enumerate(PEOPLE[:120])]
+    assert check(matrix_file(exact, "ldl", ["age", "bmi"], ["sex"])).withheld == {"equations": 1}, "40 + 16 + 15 of 60"
+
+
 def test_the_same_question_gets_what_left_whatever_the_file_says_now() -> None:
     past = left(WHOLE)
     moved = [{**one, "ldl": min(one["ldl"] + 0.5, 10)} for one in PEOPLE]
@@ -314,7 +327,10 @@ def test_means_and_sums_of_one_number_are_not_told_beside_each_other() -> None:
 
 def test_a_reviewer_reads_how_much_it_is() -> None:
     (text, smallest) = KIND.node().remarks(check(WHOLE).released, RULES)
-    assert "900 people: 5 columns, 20 equations of at most 450" in text and smallest.endswith("(true).")
+    assert (
+        "900 people: 5 columns, 20 equations and 112 bits over categories, of at most 450" in text
+        and smallest.endswith("(true).")
+    )
 
 
 @pytest.mark.parametrize(

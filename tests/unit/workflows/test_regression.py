@@ -72,7 +72,7 @@ def people() -> list[phenotypes.Person]:
     ("numbers", "categories", "levels"),
     [
         (["age", "bmi"], ["sex"], [("sex", "male")]),
-        (["bmi"], ["country", "diabetes"], [("country", "middle"), ("country", "south"), ("diabetes", "true")]),
+        (["bmi"], ["country"], [("country", "middle"), ("country", "south")]),
     ],
 )
 def test_the_answer_of_three_nodes_is_that_of_the_pooled_table(
@@ -112,6 +112,7 @@ def test_two_datasets_of_a_node_are_one_sum_of_those_who_are_complete(tmp_path: 
     (tmp_path / "two.tsv").write_text("person\tldl\tage\tsex\nd\t2.5\t20\tfemale\n\ne\t1\t1e1\tmale\n")
     found = release([tmp_path / "one.tsv", tmp_path / "two.tsv"], tmp_path, question())
     assert found["people"] == [["female", 1], ["male", 2]]
+    assert found["steps"] == {"ldl": 0.1, "age": 1.0}
     sums = {(one["number"], one["level"]): (one["people"], one["sum"]) for one in found["sums"]}
     assert sums["ldl", None] == (3, 7.0) and sums["age", "male"] == (2, 40.0)
     assert [one["sum"] for one in found["products"]] == [12.25 + 6.25 + 1, 105 + 50 + 10, 900 + 400 + 100]

@@ -38,6 +38,15 @@ def away(values: Vector) -> Vector:
     return np.asarray(values != found[counts.argmax()])
 
 
+def step_of(values: Vector) -> float | None:
+    """1, 0.1, … of which all values are whole multiples; None where they have more than six decimals."""
+    for decimals in range(7):
+        scaled = values * 10.0**decimals
+        if np.abs(scaled).max() < 1e12 and np.abs(scaled - np.rint(scaled)).max() <= 1e-6:
+            return float(10.0**-decimals)
+    return None
+
+
 def number_sum(name: str, values: Vector, group: tuple[str, str] | None) -> dict[str, Any]:
     return {
         "number": name,
@@ -74,6 +83,7 @@ def release(
                 "apart": int((others[i] & others[j]).sum()),
             }
         )
+    steps = {name: step for i, name in enumerate(names) if (step := step_of(values[:, i])) is not None}
     counts = Counter(map(tuple, levels)) if categories else Counter({(): len(values)})
     return {
         "format": "gdi-matrix/1",
@@ -82,6 +92,7 @@ def release(
         "numbers": names,
         "categories": categories,
         "people": [[*key, n] for key, n in sorted(counts.items())],
+        "steps": steps,
         "sums": sums,
         "products": products,
     }
