@@ -34,7 +34,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 class DataFile(Frozen):
     """A file of the dataset in the archive: `path` below the dataset, ending in `.c4gh`. `regions` that it covers, as
     `CONTIG` or `CONTIG:START-END` (from 1, both ends included); none: everything. `index`: the path of its tabix, CSI
-    or BAI file. `served_by`: who gives a region of it, the archive's file or its htsget server.
+    or BAI file. `served_by`: who gives a region of it, the archive's file or its htsget server,
+    which is asked where `regions` are named (decision 878).
     """
 
     path: RelativePath

@@ -25,7 +25,7 @@ from gdi.local_federation.federation import COHORT
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "workflows" / "allele-frequency" / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
-NAMES = ("sections", "bgzf", "vcf", "variants", "count", "pieces", "gather")
+NAMES = ("sections", "slices", "bgzf", "vcf", "variants", "count", "pieces", "gather")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from bgzf import section_lines
+from slices import slice_records
 from vcf import FIXED, Place, Record, VcfError, count, fail, parsed, records
 
 
@@ -51,11 +52,12 @@ def section(options: argparse.Namespace, samples: int, people: list[int] | None 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("vcf", type=Path)
+    parser.add_argument("vcf", type=Path, nargs="*")
     parser.add_argument("regions", type=Path)
     parser.add_argument("region", type=int)
     parser.add_argument("out", type=Path)
     parser.add_argument("--places", type=Path, help="of the file's sections, of which this is one")
+    parser.add_argument("--slices", nargs="*", help="of each file, which is a slice, its region")
     parser.add_argument("--people", type=Path, help="which columns are of which group")
     parser.add_argument("--group", type=int, default=0, help="of which only its people are counted")
     options = parser.parse_args()
@@ -64,6 +66,15 @@ def main() -> None:
     if people == []:  # nobody of this level is here
         options.out.write_text("")
         return
+    if options.slices is not None:
+        try:
+            with options.out.open("w") as out:
+                for record in slice_records(options.vcf, options.slices, found["samples"]):
+                    write(out, record, people)
+        except VcfError as error:
+            fail(error)
+        return
+    [options.vcf] = options.vcf
     if options.places:
         section(options, found["samples"], people)
         return

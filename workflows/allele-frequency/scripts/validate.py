@@ -1,6 +1,6 @@
-"""Reads a whole file once: every record must be without a fault; of a file with an index its header only, as `count`
-reads each record of its section anyway. Writes how many records there are, where every 500th of them begins, and the
-SHA-256 of each sample's name, which `regions` compares between datasets; no name and no genotype.
+"""Reads a whole file once: every record must be without a fault; of a file with an index, or in slices, its header
+only, as `count` reads each record of its part anyway. Writes how many records there are, where every 500th of them
+begins, and the SHA-256 of each sample's name, which `regions` compares between datasets; no name and no genotype.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from bgzf import section_lines
+from slices import slice_lines
 from vcf import Record, VcfError, count, fail, parsed, read
 
 EVERY = 500
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("vcf", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--places", type=Path, help="of the file's sections: only the header is here, and is read")
+    parser.add_argument("--slice", action="store_true", help="of a file that comes in slices: only the header is read")
     options = parser.parse_args()
     total = 0
     people: list[str] = []
@@ -28,7 +30,7 @@ def main() -> None:
     if options.places:
         given = parsed(section_lines(options.vcf, json.loads(options.places.read_text())[0]))
     else:
-        given = read(options.vcf)
+        given = parsed(slice_lines(options.vcf)) if options.slice else read(options.vcf)
     try:
         for found in given:
             if isinstance(found, Record):
@@ -38,6 +40,8 @@ def main() -> None:
                 total += 1
             else:
                 people = sorted(hashlib.sha256(name.encode()).hexdigest() for name in found)
+                if options.slice:
+                    break
     except VcfError as error:
         fail(error)
     options.out.write_text(json.dumps({"records": total, "people": people, "places": places}) + "\n")
