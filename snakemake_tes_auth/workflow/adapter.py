@@ -148,6 +148,7 @@ def _why_not_direct(job: Any, shell: str | None) -> str:
         ("its command depends on values that are known only where it runs", LATER in (shell or "")),
         ("it uses another shell than bash", _shell_name(job) != "bash"),
         ("its shadow directory lies elsewhere (--shadow-prefix)", _shadowed_elsewhere(job)),
+        ("its shadow directory has copies of its inputs, which it may change", _shadowed_by_copies(job)),
         ("it uses pipe() or service()", _flagged(job, "pipe", "service") or _reads_pipes(job)),
         ("its benchmark is repeated", (job.benchmark_repeats or 1) > 1),
         ("its benchmark is not a plain table", job.benchmark is not None and _long_benchmark(job)),
@@ -157,6 +158,11 @@ def _why_not_direct(job: Any, shell: str | None) -> str:
 
 def _shadowed_elsewhere(job: Any) -> bool:
     return bool(job.rule.shadow_depth and job.dag.workflow.execution_settings.shadow_prefix)
+
+
+def _shadowed_by_copies(job: Any) -> bool:
+    """Inputs are mounts, which no task can change. A rule's own image counts more."""
+    return job.rule.shadow_depth == "copy-minimal" and not job.container_img_url
 
 
 def _reads_pipes(job: Any) -> bool:

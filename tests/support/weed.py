@@ -114,9 +114,8 @@ class Weed:
         return body
 
     def keys(self, prefix: str) -> list[str]:
-        return [
-            str(o["Key"]) for o in self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
-        ]
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [str(o["Key"]) for page in pages for o in page.get("Contents", [])]
 
     def close(self) -> None:
         stop(self.process, signal.SIGKILL)  # it takes its time on SIGTERM, and nothing of it is kept
