@@ -70,6 +70,7 @@ NO_FAKES: dict[str, tuple[int, str]] = {
     "tests/support/suites/tes_own_run.py": (1, PROXY),
     "tests/support/vault_proxy.py": (1, PROXY),
     "tests/support/wire.py": (2, "what binds the others"),
+    "tests/system/test_ui_answers.py": (1, "the page's own data, made by the models of the contract that it reads"),
     "tests/unit/client/test_login_answers.py": (1, WRONG),
     "tests/unit/funnel/test_task_pods.py": (1, WRONG),
     "tests/unit/gdi_operators/test_operators_gateway.py": (1, WRONG),
