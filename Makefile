@@ -73,7 +73,8 @@ bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway $(ARGS)
 
 # Refreshes of three brokers on one PostgreSQL and OpenBao, SIGKILLs of them, tokens from memory, Beacons. ARGS="speed"
-# runs one part of rounds, kills, instant, speed, before, beacons. GDI_BENCH_ROUNDS, GDI_BENCH_KILLS: fewer of them.
+# runs one part of rounds, kills, instant, speed, before, beacons, grants. GDI_BENCH_ROUNDS, GDI_BENCH_KILLS,
+# GDI_BENCH_GRANTS: fewer of them.
 bench-broker: setup
 	@$(BIN)/python -m tests.bench.broker $(ARGS)
 

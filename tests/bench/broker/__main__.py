@@ -1,5 +1,5 @@
-"""`python -m tests.bench.broker [PART …]`: rounds, kills, instant, speed, before, beacons. One line a figure, beside
-its target; exit code 1 where one is short of it.
+"""`python -m tests.bench.broker [PART …]`: rounds, kills, instant, speed, before, beacons, grants. One line a figure,
+beside its target; exit code 1 where one is short of it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -24,6 +26,7 @@ import psutil
 from gdi.contracts import broker_api as m
 from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.broker.beacons import beacons
+from tests.bench.broker.grants import grants
 from tests.bench.figures import exit_code, figure
 from tests.support.broker_kit import PORTS, SNAKEMAKE, wait_for
 from tests.support.postgres_kit import PostgresWorld, running_postgres
@@ -59,12 +62,19 @@ class Crowd(PostgresWorld):
 
 
 @contextmanager
-def crowd(replicas: int = REPLICAS, access: int = 600, older: Path | None = None) -> Iterator[Crowd]:
+def crowd(
+    replicas: int = REPLICAS,
+    access: int = 600,
+    older: Path | None = None,
+    refresh: int = 3600,
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Crowd]:
     with tempfile.TemporaryDirectory(prefix="gdi-b-") as folder, running_postgres() as postgres:
         bao = OpenBao(Path(folder) / "bao", PORTS.take(), PORTS.take())
         with running(bao):
-            env = {"LEASE_SECONDS": "5", "PROVIDER_TIMEOUT": "2"} if access < 600 else {}
-            world = Crowd(Path(folder) / "world", bao, postgres, replicas=replicas, access=access, broker_env=env)
+            found = {"LEASE_SECONDS": "5", "PROVIDER_TIMEOUT": "2"} if access < 600 else {}
+            place, env = Path(folder) / "world", {**found, **more}
+            world = Crowd(place, bao, postgres, replicas=replicas, access=access, refresh=refresh, broker_env=env)
             try:
                 world.more_ports()
                 world.older = older
@@ -221,6 +231,7 @@ PARTS: dict[str, Callable[[], bool]] = {
     "speed": speed,
     "before": before,
     "beacons": beacons,
+    "grants": partial(grants, crowd),
 }
 
 if __name__ == "__main__":
