@@ -43,6 +43,7 @@ def client(
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=20)
     plain = httpx.AsyncHTTPTransport(verify=authorities(), trust_env=False, limits=limits)
     return httpx.AsyncClient(
+        headers=bounded_read.CODINGS,
         base_url=base_url,
         auth=auth,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

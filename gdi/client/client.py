@@ -23,7 +23,7 @@ from gdi.contracts.access import DatasetEntry
 from gdi.contracts.grants import Grant, GrantRequest
 from gdi.contracts.run_endings import ENDED
 from gdi.kit.bearer import BearerAuth
-from gdi.kit.bounded_read import BoundedClient
+from gdi.kit.bounded_read import BoundedClient, parts_of
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import call_again
 from gdi.kit.tls import authorities
@@ -198,6 +198,6 @@ class PortalClient:
                 answer.read()
                 raise as_problem(answer)
             with part.open("wb") as file:
-                for piece in answer.iter_bytes():
+                for piece in parts_of(answer):
                     file.write(piece)
         return part.replace(to)

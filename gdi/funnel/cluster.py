@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from gdi.kit.bearer import BearerAuth, token_file
-from gdi.kit.bounded_read import BoundedClient, first, lines, whole
+from gdi.kit.bounded_read import BoundedClient, first, lines, parts_of, whole
 from gdi.kit.retry import call_again, every
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -84,7 +84,7 @@ class Cluster:
         more = {**query, "watch": "1", "timeoutSeconds": str(seconds)}
         with self._http.stream("GET", path, params=more, timeout=httpx.Timeout(seconds + 30, connect=5)) as answer:
             if answer.status_code != 200:
-                raise _refused("GET", path, whole(answer, first(answer.iter_bytes(), MAX_REFUSAL)))
+                raise _refused("GET", path, whole(answer, first(parts_of(answer), MAX_REFUSAL)))
             yield map(json.loads, lines(answer, MAX_OBJECT))
 
     def _ask(self, method: str, path: str, **options: Any) -> Json | None:

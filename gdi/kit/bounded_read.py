@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Iterator
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import httpx
 
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is read whole, unless its client says otherwise
+PIECE = 256 * 1024  # bytes that are decompressed at once: a few hundred bytes may stand for gigabytes
+ANY_ZLIB = 47  # zlib's word for gzip or zlib, whichever it is
+CODINGS = {"Accept-Encoding": "gzip"}  # what a client asks for whose answers are read here
 
 
 class TooLargeError(httpx.ReadError, ValueError):
@@ -57,14 +61,72 @@ def first(parts: Iterable[bytes], most: int) -> bytes:
     return bytes(body[:most])
 
 
+class _Inflater:
+    """Takes an answer's bytes as they came, gives them decompressed, `PIECE` bytes at most at a time. httpx does as
+    many codings one after the other as the answer names, each part at once, before anybody can look at its size.
+    """
+
+    def __init__(self, answer: httpx.Response) -> None:
+        coding = answer.headers.get("content-encoding", "").strip().lower()
+        if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise httpx.DecodingError(
+                f"an answer in {coding[:40]!r} is not read: gzip, or none", request=answer.request
+            )
+        self._request = answer.request
+        self._zlib = zlib.decompressobj(ANY_ZLIB) if coding not in ("", "identity") else None
+
+    def pieces(self, part: bytes) -> Iterator[bytes]:
+        if self._zlib is None:
+            yield part
+            return
+        while part:
+            try:
+                piece = self._zlib.decompress(part, PIECE)
+            except zlib.error as error:
+                raise httpx.DecodingError(f"the answer is no gzip: {error}", request=self._request) from None
+            part = self._zlib.unconsumed_tail
+            if piece:
+                yield piece
+
+    def end(self) -> bytes:
+        return b"" if self._zlib is None else self._zlib.flush()
+
+
+async def aparts(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """The body of a streamed answer, decompressed, in small pieces. httpx.HTTPError, httpx.DecodingError where it has
+    another coding than gzip, or more than one.
+    """
+    if answer.is_stream_consumed:  # it was read already
+        yield answer.content
+        return
+    inflater = _Inflater(answer)
+    async for part in answer.aiter_raw():
+        for piece in inflater.pieces(part):
+            yield piece
+    if last := inflater.end():
+        yield last
+
+
+def parts_of(answer: httpx.Response) -> Iterator[bytes]:
+    """`aparts` for a client without an event loop."""
+    if answer.is_stream_consumed:
+        yield answer.content
+        return
+    inflater = _Inflater(answer)
+    for part in answer.iter_raw():
+        yield from inflater.pieces(part)
+    if last := inflater.end():
+        yield last
+
+
 async def aread(answer: httpx.Response, most: int) -> bytes:
     """The body of a streamed answer, decompressed. TooLargeError beyond `most` bytes, httpx.HTTPError."""
-    return await acollect(answer.aiter_bytes(), most, answer.request)
+    return await acollect(aparts(answer), most, answer.request)
 
 
 def read(answer: httpx.Response, most: int) -> bytes:
     """`aread` for a client without an event loop."""
-    return collect(answer.iter_bytes(), most, answer.request)
+    return collect(parts_of(answer), most, answer.request)
 
 
 def lines(answer: httpx.Response, most: int) -> Iterator[bytes]:
@@ -72,7 +134,7 @@ def lines(answer: httpx.Response, most: int) -> Iterator[bytes]:
     of more than `most` bytes.
     """
     rest = b""
-    for part in answer.iter_bytes():
+    for part in parts_of(answer):
         *whole_lines, rest = (rest + part).split(b"\n")
         if max(map(len, (rest, *whole_lines))) > most:
             raise TooLargeError(most, answer.request)
@@ -100,6 +162,7 @@ class BoundedClient(httpx.Client):
 
     def __init__(self, *, max_answer: int = MAX_ANSWER, **options: Any) -> None:  # httpx's own arguments
         super().__init__(**options)
+        self.headers.update(CODINGS)
         self._max_answer = max_answer
 
     def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
@@ -117,6 +180,7 @@ class BoundedAsyncClient(httpx.AsyncClient):
 
     def __init__(self, *, max_answer: int = MAX_ANSWER, **options: Any) -> None:  # httpx's own arguments
         super().__init__(**options)
+        self.headers.update(CODINGS)
         self._max_answer = max_answer
 
     async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:

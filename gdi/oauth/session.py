@@ -30,6 +30,7 @@ def shared_client(timeout: float = 10, connections: int = 50) -> httpx.AsyncClie
     No redirects, no proxy or netrc of the environment, no cookies: one user's must not serve another.
     """
     return httpx.AsyncClient(
+        headers=bounded_read.CODINGS,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         trust_env=False,
         verify=authorities(),

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from gdi.contracts.cohorts import CohortChoice
 from gdi.contracts.portal_api import ReleaseEntry, ResultFile, RunResults
 from gdi.contracts.results import MEDIA_TYPES
+from gdi.kit.bounded_read import aparts
 from gdi.kit.problem import ProblemError
 from gdi.portal.airflow import AirflowClient
 
@@ -78,7 +79,7 @@ class RunFiles:
             self._over(owner)
             await opened.__aexit__(None, None, None)
 
-        return RunDownload(answer.aiter_bytes(), end, headers)
+        return RunDownload(aparts(answer), end, headers)
 
     def _over(self, owner: str) -> None:
         self._going[owner] -= 1

@@ -13,7 +13,7 @@ import httpx
 from gdi.broker_client.client import as_problem, read
 from gdi.contracts.gateway_api import CloseAttempt, Closed, Released, ReleaseRequest, Review
 from gdi.kit.bearer import BearerAuth
-from gdi.kit.bounded_read import BoundedAsyncClient
+from gdi.kit.bounded_read import BoundedAsyncClient, aparts
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.tls import authorities
@@ -64,7 +64,7 @@ class OwnGateway:
                 if not answer.is_success:
                     body = await answer.aread()
                     raise as_problem(httpx.Response(answer.status_code, content=body, request=answer.request))
-                async for piece in answer.aiter_bytes():
+                async for piece in aparts(answer):
                     size += len(piece)
                     total.update(piece)
                     file.write(piece)

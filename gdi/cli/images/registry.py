@@ -23,6 +23,7 @@ from gdi.cli.images.layout import (
     full_name,
     parts_of,
 )
+from gdi.kit import bounded_read
 
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
@@ -48,7 +49,9 @@ class Registry:
         if url:
             _need_safe(url, plain_http)
         self._url, self._user, self._plain = url.rstrip("/"), user, plain_http
-        self._http = httpx.Client(timeout=httpx.Timeout(60, connect=20), transport=transport)
+        self._http = httpx.Client(
+            headers=bounded_read.CODINGS, timeout=httpx.Timeout(60, connect=20), transport=transport
+        )
         self._tokens: dict[str, str] = {}
 
     def close(self) -> None:
@@ -73,7 +76,7 @@ class Registry:
                     self._manifest(base, repository, part.digest, layout)
                 elif not layout.has(part):
                     with self._get(f"{base}/v2/{repository}/blobs/{part.digest}") as answer:
-                        layout.add(part, answer.iter_bytes(1 << 20))
+                        layout.add(part, bounded_read.parts_of(answer))
         layout.name(name, top)
         return top
 
@@ -115,7 +118,7 @@ class Registry:
 
     def _manifest(self, base: str, repository: str, reference: str, layout: ImageLayout) -> BlobDescriptor:
         with self._get(f"{base}/v2/{repository}/manifests/{reference}", {"Accept": ACCEPT}) as answer:
-            body = b"".join(_bounded(answer.iter_bytes(), MAX_MANIFEST, reference))
+            body = b"".join(_bounded(bounded_read.parts_of(answer), MAX_MANIFEST, reference))
             kind = answer.headers.get("content-type", "").partition(";")[0].strip()
         digest = digest_of(body)
         if DIGEST.fullmatch(reference) and digest != reference:

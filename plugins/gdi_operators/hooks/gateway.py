@@ -72,7 +72,7 @@ class GatewayClient:
                         raise as_problem(bounded_read.whole(answer, bounded_read.read(answer, MAX_ANSWER)))
                 left = limit
                 with into.open("wb") as file:
-                    for piece in answer.iter_bytes():
+                    for piece in bounded_read.parts_of(answer):
                         left -= len(piece)
                         if left < 0:
                             raise ProblemError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+import random
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from gdi.kit.bearer import BearerAuth, token_file
-from gdi.kit.bounded_read import BoundedAsyncClient, BoundedClient, TooLargeError, first, lines
+from gdi.kit.bounded_read import PIECE, BoundedAsyncClient, BoundedClient, TooLargeError, first, lines, parts_of
 
 
 def server(request: httpx.Request) -> httpx.Response:
@@ -60,6 +63,78 @@ class Parts(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.parts)
+
+
+def nested(codings: int, size: int) -> bytes:
+    """Zeros, packed so often."""
+    packer = zlib.compressobj(9, wbits=31)
+    body = b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
+    for _ in range(codings - 1):
+        body = gzip.compress(body)
+    return body
+
+
+class Wire(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that comes as from a connection: nothing of it is read before it is asked for."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
+def coded(coding: str, body: bytes) -> httpx.MockTransport:
+    return httpx.MockTransport(
+        lambda request: httpx.Response(200, headers={"content-encoding": coding} if coding else {}, stream=Wire(body))
+    )
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "why"),
+    [
+        ("gzip", nested(1, 1 << 28), "larger than 1000 bytes"),
+        ("x-gzip", nested(1, 1 << 28), "larger than 1000 bytes"),
+        ("gzip, gzip", nested(2, 1 << 28), "'gzip, gzip' is not read: gzip, or none"),
+        ("br", b"0", "'br' is not read"),
+        ("zstd", b"0", "'zstd' is not read"),
+        ("gzip", b"no gzip at all", "is no gzip"),
+    ],
+)
+async def test_a_small_answer_that_stands_for_gigabytes_takes_no_memory(coding: str, body: bytes, why: str) -> None:
+    """256 MiB of zeros are 260 kB of gzip, and 800 bytes of gzip of gzip: httpx unpacked all of it before the bound."""
+    tracemalloc.start()
+    try:
+        client = BoundedClient(base_url="http://t", transport=coded(coding, body), max_answer=1000)
+        with client, pytest.raises(httpx.HTTPError, match=why):
+            client.get("/")
+        other = BoundedAsyncClient(base_url="http://t", transport=coded(coding, body), max_answer=1000)
+        async with other:
+            with pytest.raises(httpx.HTTPError, match=why):
+                await other.get("/")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+@pytest.mark.parametrize(("coding", "wbits"), [("gzip", 31), ("deflate", 15), ("identity", 0), ("", 0)])
+async def test_an_honest_coding_is_read_piece_by_piece(coding: str, wbits: int) -> None:
+    plain = random.Random(1).randbytes(3_000_000)
+    packer = zlib.compressobj(6, wbits=wbits) if wbits else None
+    body = packer.compress(plain) + packer.flush() if packer else plain
+    with BoundedClient(base_url="http://t", transport=coded(coding, body)) as client:
+        answer = client.get("/")
+        assert answer.content == plain and "content-encoding" not in answer.headers
+        assert answer.request.headers["accept-encoding"] == "gzip"
+        with client.stream("GET", "/") as streamed:
+            pieces = list(parts_of(streamed))
+    assert b"".join(pieces) == plain and (not wbits or max(map(len, pieces)) <= PIECE)
+    async with BoundedAsyncClient(base_url="http://t", transport=coded(coding, body)) as other:
+        assert (await other.get("/")).content == plain
 
 
 def test_lines_come_whole_and_one_without_end_is_refused() -> None:
