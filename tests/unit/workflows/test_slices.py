@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import itertools
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,6 +122,95 @@ def test_what_could_lose_or_invent_a_record_ends_the_job(
     with pytest.raises(scripts.vcf.VcfError) as error:
         list(scripts.slices.slice_records([file], ["2"], 628 if case == "people" else 629))
     assert error.value.kind == kind
+
+
+def many_contigs(file: Path, names: Iterable[str], people: int = 2) -> Path:
+    """A file with two records as htslib writes it: a header of more than 65,280 bytes is cut within a line."""
+    head = pysam.VariantHeader()
+    for name in names:
+        head.add_line(f"##contig=<ID={name},length=100000>")
+    head.add_line('##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">')
+    for n in range(people):
+        head.add_sample(f"person{n}")
+    with pysam.VariantFile(str(file), "wz", header=head) as out:
+        for position in (10, 20):
+            record = out.new_record(contig="20", start=position - 1, alleles=("A", "G"))
+            for sample in record.samples.values():
+                sample["GT"] = (0, 1)
+            out.write(record)
+    return file
+
+
+@pytest.mark.parametrize(("contigs", "people"), [(3400, 2), (0, 9000)], ids=["contigs", "people"])
+def test_a_header_that_htslib_cuts_within_a_line_counts(
+    scripts: Any, contigs: int, people: int, tmp_path: Path
+) -> None:
+    file = many_contigs(tmp_path / "h.vcf.gz", ["20", *(f"HLA*{n:05}:01" for n in range(contigs))], people)
+    blocks = scripts.bgzf.SectionFile(file, scripts.slices.WHOLE)
+    first = blocks.read(0)
+    blocks.close()
+    assert first.startswith(b"##fileformat") and not first.endswith(b"\n")
+    given = sliced(file, "20:1-15", tmp_path / "s.vcf.gz")
+    assert [r.pos for r in scripts.slices.slice_records([given], ["20:1-15"], people)] == [10]
+
+
+def test_a_data_line_behind_a_cut_header_is_refused_where_it_is_cut(scripts: Any, tmp_path: Path) -> None:
+    plain = gzip.decompress(many_contigs(tmp_path / "h.vcf.gz", ["20", *(f"c{n}" for n in range(3400))]).read_bytes())
+    for cut in (plain.index(b"\n20\t10\t") + 4, len(plain) - 5):  # the header's last line and a part of the next
+        edges = [0, 0xFF00, cut, len(plain)]
+        with pysam.BGZFile(str(tmp_path / "c.vcf.gz"), "wb") as out:
+            for a, b in itertools.pairwise(edges):
+                out.write(plain[a:b])
+                out.flush()
+        with pytest.raises(scripts.vcf.VcfError) as error:
+            list(scripts.slices.slice_records([tmp_path / "c.vcf.gz"], ["20"], 2))
+        assert error.value.kind == "UnevenBlocks"
+
+
+@pytest.mark.parametrize("region", ["chr20", "chr20:1-100", "20,length=100000"])
+def test_a_region_of_a_contig_that_the_header_does_not_name_ends_the_job(
+    scripts: Any, region: str, tmp_path: Path
+) -> None:
+    file = many_contigs(tmp_path / "h.vcf.gz", ["19", "20"])
+    with pytest.raises(scripts.vcf.VcfError) as error:
+        list(scripts.slices.slice_records([file], [region], 2))
+    assert error.value.kind == "UnknownContig" and "chr20" not in str(error.value)
+    assert len(list(scripts.slices.slice_records([file], ["20"], 2))) == 2
+
+
+def prologue(config: dict[str, Any]) -> dict[str, Any]:
+    """What the Snakefile finds of a run before its first rule."""
+    text = (SCRIPTS.parent / "Snakefile").read_text().partition("\ncontainer:")[0]
+    found: dict[str, Any] = {"config": config, "workflow": SimpleNamespace(basedir="/workflow")}
+    exec(compile(text, "Snakefile", "exec"), found)
+    return found
+
+
+def test_a_site_that_a_slice_lacks_is_never_taken_for_reference(scripts: Any, tmp_path: Path) -> None:
+    """Its server lost it, or it lies outside `regions`: nobody sees which."""
+    file = many_contigs(tmp_path / "h.vcf.gz", ["20"])
+    cut = sliced(file, "20:1-15", tmp_path / "s.vcf.gz")
+    whole = [{"path": "c.vcf.gz", "format": "vcf", "regions": ["20:1-15"], "index": None}]
+    by_htsget = [{**whole[0], "served_by": "htsget"}]
+    parts = [
+        written(scripts, scripts.vcf.records(file), tmp_path / "W" / "0.0.jsonl"),
+        written(scripts, scripts.slices.slice_records([cut], ["20:1-15"], 2), tmp_path / "S" / "0.0.jsonl"),
+    ]
+    seen = {}
+    for name, files in (("whole", whole), ("slices", by_htsget), ("one of two", whole + by_htsget)):
+        described = {"W": {"files": whole, "absent": "reference"}, "S": {"files": files, "absent": "reference"}}
+        reference = prologue({"datasets": ["W", "S"], "described": described})["REFERENCE"]
+        skipped, pieces = Counter[str](), scripts.gather.read(parts, 10**6)
+        sites = list(scripts.gather.gathered(pieces.all(), pieces.people, reference, skipped))
+        seen[name] = [(row["pos"], row["ac"], row["an"]) for row in sites], dict(skipped)
+    unknown = [(10, 4, 8)], {"not-in-every-dataset": 1}
+    assert seen == {"whole": ([(10, 4, 8), (20, 2, 8)], {}), "slices": unknown, "one of two": unknown}
+
+
+def test_a_descriptor_that_a_run_overrides_makes_no_slice_reference() -> None:
+    files = [{"path": "c.vcf.gz", "format": "vcf", "regions": ["20"], "index": None, "served_by": "htsget"}]
+    found = prologue({"datasets": ["S"], "described": {"S": {"files": files}}, "absent": {"S": "reference"}})
+    assert found["REFERENCE"] == []
 
 
 def test_the_jobs_commands(cohort: Path, tmp_path: Path) -> None:
