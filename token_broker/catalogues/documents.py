@@ -1,5 +1,5 @@
 """A process of its own that reads RDF documents of strangers: `python -m token_broker.catalogues.documents MEMORY`
-(bytes). It opens no connection, and dies where a document wants too much memory or time.
+(bytes). It opens no connection and no file, and dies where a document wants too much memory or time.
 
 Standard input: {"claims": ["EGAD1", "EGAD-B*"], "documents": [{"url", "format": "turtle" | "json-ld", "text"}]};
 standard output: one object for each document, {"error"} or {"datasets": [record], "catalogs": [url], "members": [url]}.
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from rdflib import DCAT, DCTERMS, FOAF, RDF, RDFS, SKOS, Graph, Literal, Namespace, URIRef
+from rdflib import DCAT, DCTERMS, FOAF, RDF, RDFS, SKOS, XSD, Graph, Literal, Namespace, URIRef
 from rdflib.term import Node
 
 CPU = 60  # seconds
@@ -79,14 +79,22 @@ def _without_remote_contexts(value: Any) -> None:
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict):
-            contexts = one.get("@context", [])
-            if "@import" in one or any(
-                isinstance(c, str) for c in (contexts if isinstance(contexts, list) else [contexts])
-            ):
+            if "@import" in one or _links_in(one.get("@context")):
                 raise DocumentError("its @context is a link; ask for Turtle, or write the context out")
             waiting += one.values()
         elif isinstance(one, list):
             waiting += one
+
+
+def _links_in(context: Any) -> bool:
+    """Whether a context, or one in a list of lists of them, is a string. rdflib flattens such lists and reads each."""
+    waiting = [context]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            return True
+        waiting += one if isinstance(one, list) else []
+    return False
 
 
 # --- datasets -----------------------------------------------------------------------------------
@@ -205,6 +213,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
     logging.disable()  # rdflib tells of each odd date
+    _warm_up()
     sys.addaudithook(_no_way_out)
     request = json.load(sys.stdin)
     answers, claims = [], Claims(request["claims"])
@@ -216,8 +225,18 @@ def main() -> None:
     json.dump(answers, sys.stdout)
 
 
+def _warm_up() -> None:
+    """Reads a document of each format, with the types of values that rdflib loads code for: later it opens nothing."""
+    values = {XSD.date: "2026-01-01", XSD.dateTime: "2026-01-01T00:00:00Z", XSD.duration: "P1D", XSD.decimal: "1.0"}
+    values |= {XSD.hexBinary: "00", XSD.base64Binary: "AA==", RDF.XMLLiteral: "<a/>", RDF.HTML: "<a></a>"}
+    written = ", ".join(f'"{value}"^^<{kind}>' for kind, value in values.items())
+    read(f'<x> <http://p.example/> {written}, "a"@en .', "turtle", "http://h.example/", Claims([]))
+    context = {"p": "http://p.example/", "@vocab": "http://v.example/"}
+    read(json.dumps({"@context": context, "@id": "x", "p:a": ["a"]}), "json-ld", "http://h.example/", Claims([]))
+
+
 def _no_way_out(event: str, _: object) -> None:
-    if event.startswith("socket.") or event in ("urllib.Request", "subprocess.Popen", "os.system"):
+    if event.startswith("socket.") or event in ("open", "urllib.Request", "subprocess.Popen", "os.system"):
         raise PermissionError("a reader of documents opens nothing")
 
 

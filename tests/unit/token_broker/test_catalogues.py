@@ -8,6 +8,8 @@ import asyncio
 import gzip
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,13 @@ def test_a_catalogue_describes_only_the_nodes_that_the_operator_named(point: Dat
 
 NESTED = "[ <urn:p> " * 20_000
 CONTEXT = {"@id": "urn:x", "@type": "http://www.w3.org/ns/dcat#Dataset"}
+LINKED = (
+    [["file:///etc/passwd"], {}],
+    [[["http://127.0.0.1:9/c"]]],
+    [[{"x": {"@id": "urn:x", "@context": [{}, [["file:///etc/passwd"]]]}}]],
+    {"@context": [[["file:///etc/passwd"]]]},
+)
+DATASET, THEME = "http://www.w3.org/ns/dcat#Dataset", "http://www.w3.org/ns/dcat#theme"
 WORD = ' dct:identifier "DS-a1" '
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;&b;&b;">]><a>&c;</a>'
 
@@ -146,6 +155,7 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;&b;&
         (json.dumps({**CONTEXT, "@context": "http://127.0.0.1:9/c"}), JSON_LD, "@context is a link"),
         (json.dumps({**CONTEXT, "@context": ["file:///etc/passwd"]}), JSON_LD, "@context is a link"),
         (json.dumps({"@graph": [{"x": {**CONTEXT, "@context": {"@import": "http://x/"}}}]}), JSON_LD, "is a link"),
+        *[(json.dumps({**CONTEXT, "@context": c}), JSON_LD, "@context is a link") for c in LINKED],
         (gzip.compress(b"#" * 50_000_000), TURTLE, "larger than"),
         ("<urn:s> <urn:p> " + ",".join(map(str, range(150_000))) + " .", TURTLE, "more memory"),
     ],
@@ -157,6 +167,43 @@ def test_what_is_no_catalogue_is_refused_with_the_reason(
     headers = {"Content-Encoding": "gzip"} if isinstance(body, bytes) and body[:2] == b"\x1f\x8b" else {}
     url = point.put("/fairdp", body, kind, 200, **headers)
     assert why in refusal(url, memory=160 * 1024 * 1024)
+
+
+def test_what_gets_past_the_reader_still_opens_no_file(tmp_path: Path) -> None:
+    """With the check of contexts taken out, rdflib asks for the file: the process refuses, and the others serve."""
+    secret = tmp_path / "secret.jsonld"
+    secret.write_text('{"@context": {"access_key": "https://x.example/SECRET"}}')
+    mapping = {"@vocab": "http://v.example/", "theme": {"@id": THEME, "@type": "@vocab"}}
+    leak = {
+        "@context": [[secret.as_uri()], mapping],
+        "@id": "https://h.example/DS-a1",
+        "@type": DATASET,
+        "theme": ["access_key"],
+    }
+    types = ["date", "dateTime", "duration", "hexBinary", "gYear", "anyURI", "integer", "language"]
+    values = "".join(f', "1"^^<http://www.w3.org/2001/XMLSchema#{kind}>' for kind in types)
+    good = (
+        f'<https://h.example/DS-a1> a <{DATASET}> ; <http://purl.org/dc/terms/title> "Good"@en ; <urn:p> "x"{values} .'
+    )
+    documents = [
+        ("json-ld", json.dumps(leak)),
+        ("json-ld", json.dumps({**leak, "@context": mapping})),
+        ("turtle", good),
+    ]
+    request = {
+        "claims": ["DS-*"],
+        "documents": [{"url": "https://h.example/c", "format": f, "text": t} for f, t in documents],
+    }
+    script = """from token_broker.catalogues import documents
+documents._without_remote_contexts = lambda value: None
+documents.main()"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(harvest.MEMORY)], input=json.dumps(request).encode(), capture_output=True
+    )
+    assert b"SECRET" not in done.stdout
+    first, *others = json.loads(done.stdout)
+    assert "PermissionError" in first["error"]
+    assert [record["id"] for answer in others for record in answer["datasets"]] == ["DS-a1", "DS-a1"]
 
 
 def test_a_bad_day_leaves_the_last_good_word_with_its_date(point: DataPoint, tmp_path: Path) -> None:
