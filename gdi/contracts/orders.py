@@ -27,6 +27,7 @@ OrderReason = Literal[
     "order-expired",
     "order-replayed",
     "order-older",  # a later attempt was taken here
+    "order-differs",  # an earlier attempt of the run was of other datasets, parameters or people
     "placement",  # the node's policy starts no Snakemake of its own
     "workflow-away",  # its files could not be had
     "workflow-files",  # they have another digest, or are not a workflow

@@ -284,6 +284,7 @@ class NodeAgent:
             files = await self.judge.files(claims.digest)
             await self.judge.not_older(claims)
             admitted, proofs = await self.judge.admitted(claims, files)
+            admitted = await self.judge.one_analysis(claims, admitted)
             wanted: list[ReleaseRequest] = []
             if claims.kind == "release":
                 wanted = wanted_releases(claims.releases, files.workflow, approved=admitted.approved)
@@ -300,6 +301,7 @@ class NodeAgent:
                 access_ends_at=proofs.ends_at,
                 rules=rules_in(files),
             )
+            await self.judge.not_older(claims)  # one that came meanwhile has not seen these parameters
         except RefusedOrder as refused:
             await self._audit(False, order.run, order.attempt, f"{refused.reason}: {refused.detail}", order.user)
             order = await self.orders.change(order, state="refused", reason=refused.reason, detail=refused.detail)

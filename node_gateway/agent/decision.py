@@ -4,18 +4,19 @@ Pure: what was fetched is given. A no has a reason of `gdi.contracts.orders.Orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gdi.contracts import approval, cohorts, data_use
 from gdi.contracts.descriptor import Descriptor
 from gdi.contracts.ids import is_dataset_id
-from gdi.contracts.orders import OrderReason, QuestionClaims
+from gdi.contracts.orders import OrderClaims, OrderReason, QuestionClaims
 from gdi.contracts.packed_workflow import UnpackedWorkflow
 from gdi.contracts.workflow import RESERVED, Workflow
 from gdi.kit.jose import TokenError
 from gdi.visas.visas import SENTENCES, Passport, Visa
+from node_gateway.node_orders import NodeOrder
 from node_gateway.policy import Policy
 from node_gateway.workflow_policy import ApprovedBy, ApprovedVersion
 
@@ -69,6 +70,28 @@ def decide(
     need_access(claims, passport)
     need_purpose(claims, lambda dataset: found.use if (found := described(dataset)) else ())
     return Admitted(parameters, approved=by != "*", by=by)
+
+
+def need_same_analysis(claims: OrderClaims, parameters: dict[str, Any], earlier: Iterable[NodeOrder]) -> dict[str, Any]:
+    """The parameters, of the epochs that the earlier analyses of the run were of. The workspace is the run's, and what
+    lies there is not made again: so the analyses of a run differ in nothing that their files depend on.
+    """
+    own = cohorts.chosen(parameters.get(cohorts.PARAMETER))
+    for order in earlier:
+        numbers = cohorts.chosen(order.parameters.get(cohorts.PARAMETER)).epochs
+        parameters = with_cohort(parameters, own.model_copy(update={"epochs": {**numbers, **own.epochs}}))
+        before = (order.user, order.digest, sorted(order.datasets), order.parameters)
+        if (claims.sub, claims.digest, sorted(claims.datasets), parameters) != before:
+            raise RefusedOrder(
+                "order-differs",
+                f"Attempt {order.attempt} of this run was of other datasets or parameters here: start a new run.",
+            )
+    return parameters
+
+
+def with_cohort(parameters: dict[str, Any], cohort: cohorts.CohortChoice) -> dict[str, Any]:
+    others = {name: value for name, value in parameters.items() if name != cohorts.PARAMETER}
+    return {**others, **({cohorts.PARAMETER: cohort.written} if cohort.written else {})}
 
 
 def need_placement(policy: Policy) -> None:
@@ -135,8 +158,7 @@ def need_parameters(given: dict[str, Any], workflow: Workflow) -> dict[str, Any]
     if workflow.check_parameters(known):
         raise RefusedOrder("parameters", "The parameters do not fit the workflow's schema.")
     defaults = {name: schema["default"] for name, schema in workflow.parameters.items() if "default" in schema}
-    cohort = need_cohort(given, workflow).written
-    return {**defaults, **known, **({cohorts.PARAMETER: cohort} if cohort else {})}
+    return with_cohort({**defaults, **known}, need_cohort(given, workflow))
 
 
 def need_cohort(given: dict[str, Any], workflow: Workflow) -> cohorts.CohortChoice:

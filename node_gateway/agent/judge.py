@@ -8,7 +8,7 @@ import asyncio
 import re
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -26,7 +26,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.times import date
 from gdi.kit.used_ids import UsedIds
 from gdi.visas.visas import Passport, Visa, Visas
-from node_gateway.agent.decision import Admitted, RefusedOrder, decide
+from node_gateway.agent.decision import Admitted, RefusedOrder, decide, need_same_analysis, with_cohort
 from node_gateway.epochs import admission
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
@@ -36,6 +36,7 @@ RULE = re.compile(rb"^[ \t]*(?:rule|checkpoint)[ \t]+(\w{1,100})[ \t]*:", re.MUL
 MAX_RULES = 2000
 QUESTION = "preflight"  # of used ids
 KEPT = 86_400.0  # seconds for which a workflow's files stay after they were needed
+UNSTARTED = frozenset(("taken", "refused"))  # of orders: they left no files
 LEEWAY = 60.0  # seconds beyond a question's end for which it is remembered
 
 
@@ -119,19 +120,39 @@ class Judge:
         if any(order.attempt > claims.attempt for order in await self.orders.of_run(claims.run)):
             raise RefusedOrder("order-older", f"A later attempt than {claims.attempt} was taken here.")
 
+    async def one_analysis(self, claims: OrderClaims, admitted: Admitted) -> Admitted:
+        """The same with its epochs' numbers: those of the run's earlier analyses, else of the newest now. RefusedOrder
+        `order-differs` where an earlier analysis of the run, which may have left files, was another one.
+        """
+        analyses = [order for order in await self.orders.of_run(claims.run) if order.kind == "analyse"]
+        earlier = [one for one in analyses if one.state not in UNSTARTED and one.nonce != claims.jti]
+        parameters = need_same_analysis(claims, admitted.parameters, earlier)
+        cohort = cohorts.chosen(parameters.get(cohorts.PARAMETER))
+        numbers = admission.numbered(claims.datasets, await self.orders.open_epochs(), cohort)
+        if earlier and (opened := sorted(set(numbers.epochs) - set(cohort.epochs))):
+            raise RefusedOrder(
+                "order-differs", f"An epoch of {opened[0]} opened after this run began here: start a new run."
+            )
+        return replace(admitted, parameters=with_cohort(parameters, numbers))
+
     async def analysed(self, claims: OrderClaims) -> CohortChoice:
         """A release is of what this node itself computed for this user, by this version, of these people: who they
-        are.
+        are, with their epochs' numbers.
         """
         cohort = cohorts.chosen(claims.parameters.get(cohorts.PARAMETER))
-        same = (claims.sub, claims.digest, sorted(claims.datasets), cohort)
         done = [order for order in await self.orders.of_run(claims.run) if order.kind == "analyse"]
         # The last one counts: where it failed, half of its files may lie among those of the attempt before.
         last = max(done, key=lambda order: order.attempt, default=None)
         if last and last.state == "succeeded":
             people = cohorts.chosen(last.parameters.get(cohorts.PARAMETER))
-            if (last.user, last.digest, sorted(last.datasets), people) == same:
-                return cohort
+            same = cohort.model_copy(update={"epochs": {**people.epochs, **cohort.epochs}})
+            if (last.user, last.digest, sorted(last.datasets), people) == (
+                claims.sub,
+                claims.digest,
+                sorted(claims.datasets),
+                same,
+            ):
+                return people
         raise RefusedOrder("release-unknown", "Nothing of this run was computed here.")
 
     async def files(self, digest: str) -> UnpackedWorkflow:

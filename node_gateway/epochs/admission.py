@@ -4,7 +4,7 @@ users did or people are. Pure; the same question has the same answer for everybo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
@@ -106,6 +106,12 @@ def epoch_of(dataset: str, epochs: Sequence[OpenEpoch], choice: CohortChoice) ->
     if number is not None:
         return next((one for one in mine if one.number == number), None)
     return mine[-1] if mine else None
+
+
+def numbered(datasets: Collection[str], epochs: Sequence[OpenEpoch], choice: CohortChoice) -> CohortChoice:
+    """The choice with the number of each dataset's epoch; of a dataset without one it says none."""
+    found = (epoch_of(dataset, epochs, choice) for dataset in sorted(set(datasets)))
+    return choice.model_copy(update={"epochs": {one.dataset: one.number for one in found if one is not None}})
 
 
 def cohort_name(dataset: str, number: int, part: str = "") -> str:

@@ -134,6 +134,11 @@ def _computed(patch: Patch) -> None:
     patch.setattr(Judge, "analysed", nothing_async)
 
 
+@rule("one analysis of a run")
+def _one_analysis(patch: Patch) -> None:
+    patch.setattr(judge, "need_same_analysis", lambda claims, parameters, earlier: parameters)
+
+
 @rule("declared releases")
 def _declared(patch: Patch) -> None:
     from tests.support import hostile_coordinator

@@ -49,6 +49,8 @@ CONDITIONS = [[{"type": "ResearcherStatus", "value": "const:https://x"}]]
 
 LINKS = {"visa_issuers": [{"iss": ISS, "jku": JKU, "links": True}]}
 
+LATER = {"attempt": 2}
+FEMALE = {"cohort": {"split": "sex", "level": "female"}}
 RELEASE = [{"name": "counts", "path": "counts.json", "kind": "allele-counts"}]
 
 
@@ -86,6 +88,26 @@ ATTEMPTS: dict[str, tuple[Attempt, str, str]] = {
         "kinds of orders",
     ),
     "an attempt older than one that was taken": (Attempt(before=2), "order-older", "the newest attempt"),
+    "other parameters in a later attempt": (
+        Attempt(order=LATER | {"parameters": {"regions": 3}}, came=LATER, analysed={"parameters": {}}),
+        "order-differs",
+        "one analysis of a run",
+    ),
+    "other people in a later attempt": (
+        Attempt(order=LATER, came=LATER, analysed={"parameters": FEMALE}),
+        "order-differs",
+        "one analysis of a run",
+    ),
+    "other datasets in a later attempt": (
+        Attempt(order=LATER, came=LATER, analysed={"datasets": ["EGAD7", "EGAD8"]}),
+        "order-differs",
+        "one analysis of a run",
+    ),
+    "another version in a later attempt": (
+        Attempt(order=LATER, came=LATER, analysed={"digest": "sha256:" + "0" * 64}),
+        "order-differs",
+        "one analysis of a run",
+    ),
     "the same order twice": (Attempt(sent=2), "order-replayed", "an order once"),
     "other files under the digest": (Attempt(files=OTHER), "workflow-files", "the files' digest"),
     "files that are no workflow": (Attempt(pack=b"Snakefile\x000\x00"), "workflow-files", "the files' form"),
@@ -186,7 +208,7 @@ ATTEMPTS: dict[str, tuple[Attempt, str, str]] = {
         "texts that are bounded",
     ),
     "a cohort that the workflow cannot analyse": (
-        Attempt(order={"parameters": {"cohort": {"split": "sex", "level": "female"}}}),
+        Attempt(order={"parameters": FEMALE}),
         "parameters",
         "cohorts that the workflow takes",
     ),
@@ -312,6 +334,7 @@ async def test_one_that_hides_nothing_is_admitted(tmp_path: Path) -> None:
         (
             Attempt(),
             Attempt(visas=[visa(), affiliation("faculty@good.org")], policy={"veto": {"organisations": ["bad.org"]}}),
+            Attempt(order=LATER, came=LATER, analysed=LATER | {"attempt": 1}),  # as the attempt before
             Attempt(visas=[visa(), project], policy={"veto": PROJECTS}),
             Attempt(visas=[link(BOB), visa(claims={"sub": BOB})], policy={**LINKS, "veto": {"users": ["eve@bad.org"]}}),
             reviewed([signed(PACK)], [kept]),  # by the key of before, which still counts
