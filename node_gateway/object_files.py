@@ -100,6 +100,8 @@ class ObjectFiles:
             file, named = known.place(found, url)
             if file is None:
                 raise _foreign(url)
+        if known.doubled(file):
+            raise _doubled(url, file)
         if why := _why_another(found, file.listed, named=named):
             raise _another(url, file, why)
         return file
@@ -137,11 +139,19 @@ class _Files:
     def __init__(self, files: list[ArchiveFile]) -> None:
         self.by_id = {file.listed.id: file for file in reversed(files) if file.listed.id}
         self._by_path: dict[str, ArchiveFile] = {}
+        self._doubled: set[str] = set()
         self._by_name: dict[str, list[ArchiveFile]] = {}
         for file in files:
             path = file.listed.path.removesuffix(".c4gh")
-            self._by_path[f"{file.dataset}/{path}"] = file
+            whole = f"{file.dataset}/{path}"
+            if whole in self._by_path:
+                self._doubled.add(whole)
+            self._by_path[whole] = file
             self._by_name.setdefault(path.rpartition("/")[2], []).append(file)
+
+    def doubled(self, file: ArchiveFile) -> bool:
+        """Whether another file of its dataset has its path, with or without `.c4gh`: a task gets one by its path."""
+        return f"{file.dataset}/{file.listed.path.removesuffix('.c4gh')}" in self._doubled
 
     def place(self, found: DrsObject, url: DrsUrl) -> tuple[ArchiveFile | None, bool]:
         """The file that an object says it is, and whether its name alone says so: by the archive's id, by where an
@@ -191,6 +201,12 @@ def _why_another(found: DrsObject, listed: Listed, *, named: bool) -> str:
 def _foreign(url: DrsUrl) -> ProblemError:
     detail = f"{shown(url)} is no file of this run's datasets at this node."
     return ProblemError(403, "dataset-not-granted", detail, action="Start a run that names the object's dataset.")
+
+
+def _doubled(url: DrsUrl, file: ArchiveFile) -> ProblemError:
+    detail = f"{shown(url)} is {file.url}, and so is another file of its dataset: with `.c4gh`, and without."
+    action = "Tell the archive's operator: each file needs a path of its own."
+    return ProblemError(403, "object-differs", detail, action=action, dataset=file.dataset)
 
 
 def _another(url: DrsUrl, file: ArchiveFile, why: str) -> ProblemError:

@@ -44,6 +44,8 @@ def world_with_drs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrsWorl
     for dataset, path, checksum in (
         ("DS-A", "deep/cohort.vcf.gz.c4gh", SUM),
         ("DS-A", "plain.vcf.gz.c4gh", ""),
+        ("DS-A", "twin.vcf.gz", SUM),
+        ("DS-A", "twin.vcf.gz.c4gh", ANOTHER),
         ("DS-B", "other.vcf.gz.c4gh", SUM),
     ):
         world.sda.files[dataset, path] = c4gh(SIZE)
@@ -136,6 +138,22 @@ def test_a_name_serves_where_it_is_one_files_and_the_checksum_is_its_own(world: 
     world.drs.objects["y"] = drs_object("y", SIZE, SUM, name="plain.vcf.gz")  # the listing has no checksum of it
     answer = submitted(world.new_run(), f"drs://{HOST}/y")
     assert answer.status_code == 403 and slug(answer) == "object-differs" and "no checksum" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("by", ["id", "path", "sda"])
+@pytest.mark.parametrize(("path", "checksum"), [("twin.vcf.gz", SUM), ("twin.vcf.gz.c4gh", ANOTHER)])
+def test_of_two_files_that_share_a_path_none_becomes_a_task(
+    world: DrsWorld, path: str, checksum: str, by: str
+) -> None:
+    """`sda://DS-A/twin.vcf.gz.c4gh` is the second: the first would be checked, and the second staged."""
+    found = drs_object(f"urn:{path}" if by != "path" else "x", SIZE, checksum)
+    if by == "path":
+        found["access_methods"] = [{"type": "s3", "access_url": {"url": f"s3://archive/DS-A/{path}"}}]
+    world.drs.objects["x"] = world.drs.by_file[f"DS-A/{path}"] = found
+    tasks = len(world.tes.tasks)
+    answer = submitted(world.new_run(), f"drs://sda.example/urn%3A{path}" if by == "sda" else f"drs://{HOST}/x")
+    assert answer.status_code == 403 and slug(answer) == "object-differs", answer.text
+    assert "another file" in answer.json()["detail"] and len(world.tes.tasks) == tasks
 
 
 def test_sdas_own_objects_are_asked_for_by_dataset_and_path(world: DrsWorld) -> None:
