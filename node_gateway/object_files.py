@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from tes.models import Task
@@ -13,13 +14,14 @@ from tes.models import Task
 from gdi.contracts.drs import DrsObject
 from gdi.contracts.tes import changed
 from gdi.contracts.urls import DrsUrl, UrlError
+from gdi.kit.named_lock import Locks, NamedLock
 from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.broker import BrokerConnection
 from node_gateway.downloads import SdaRefusal
 from node_gateway.drs import ArchiveFile, DrsClient, shown
-from node_gateway.listed_files import Listed, sealed
+from node_gateway.listed_files import Files, Listed, sealed
 from node_gateway.listings import Listings
 from node_gateway.locations import refused
 
@@ -37,6 +39,7 @@ class ObjectFiles:
         self._servers, self._listings, self._broker, self._audit = servers, listings, broker, audit
         self._kept: OrderedDict[tuple[str, str], tuple[float, ArchiveFile]] = OrderedDict()
         self._files_kept: OrderedDict[tuple[str, frozenset[str]], tuple[float, _Files]] = OrderedDict()
+        self._listing: Locks = {}  # one of a task's workers lists, the others wait for what it finds
 
     async def task_of_files(self, task: Task, caller: Caller, most: int) -> Task:
         """The task with `sda://` for each `drs://`, at most `most` of them. ProblemError as `find`."""
@@ -109,34 +112,39 @@ class ObjectFiles:
     async def _files(self, caller: Caller, token: str) -> _Files:
         """Of the run's datasets that the archive opens to the user. ProblemError where it opens none, or fails."""
         key = (caller.run, caller.datasets)
-        at, kept = self._files_kept.get(key, (-1e9, None))
-        if kept is not None and time.monotonic() - at < FRESH_FOR:
-            return kept
-        found: list[ArchiveFile] = []
+        async with NamedLock(self._listing, " ".join((caller.run, *sorted(caller.datasets)))):
+            at, kept = self._files_kept.get(key, (-1e9, None))
+            if kept is not None and time.monotonic() - at < FRESH_FOR:
+                return kept
+            files = await self._listed(caller, token)
+            self._files_kept[key] = (time.monotonic(), files)
+            self._files_kept.move_to_end(key)
+            while len(self._files_kept) > MAX_LISTINGS:
+                self._files_kept.popitem(last=False)
+            return files
+
+    async def _listed(self, caller: Caller, token: str) -> _Files:
+        found: dict[str, Files] = {}
         closed: SdaRefusal | None = None
         for dataset in sorted(caller.datasets):
             try:
-                within = await self._listings.within(caller.run, dataset, token)
+                found[dataset] = await self._listings.within(caller.run, dataset, token)
             except SdaRefusal as error:
                 if error.error_class != "AccessDenied":
                     raise _of_archive(error, dataset) from None
                 closed = error
-            else:
-                found += [ArchiveFile(dataset, listed) for listed in within.all()]
-        if closed is not None and not found:
+        files = await asyncio.to_thread(_Files, found)  # half a second for 100,000 files
+        if closed is not None and not files.some:
             raise _of_archive(closed, "")
-        files = _Files(found)
-        self._files_kept[key] = (time.monotonic(), files)
-        self._files_kept.move_to_end(key)
-        while len(self._files_kept) > MAX_LISTINGS:
-            self._files_kept.popitem(last=False)
         return files
 
 
 class _Files:
     """All files of a run's datasets, by the archive's id, by dataset and path, and by name."""
 
-    def __init__(self, files: list[ArchiveFile]) -> None:
+    def __init__(self, datasets: Mapping[str, Files]) -> None:
+        files = [ArchiveFile(dataset, listed) for dataset, within in datasets.items() for listed in within.all()]
+        self.some = bool(files)
         self.by_id = {file.listed.id: file for file in reversed(files) if file.listed.id}
         self._by_path: dict[str, ArchiveFile] = {}
         self._doubled: set[str] = set()

@@ -142,9 +142,7 @@ def test_a_name_serves_where_it_is_one_files_and_the_checksum_is_its_own(world: 
 
 @pytest.mark.parametrize("by", ["id", "path", "sda"])
 @pytest.mark.parametrize(("path", "checksum"), [("twin.vcf.gz", SUM), ("twin.vcf.gz.c4gh", ANOTHER)])
-def test_of_two_files_that_share_a_path_none_becomes_a_task(
-    world: DrsWorld, path: str, checksum: str, by: str
-) -> None:
+def test_of_two_files_that_share_a_path_none_becomes_a_task(world: DrsWorld, path: str, checksum: str, by: str) -> None:
     """`sda://DS-A/twin.vcf.gz.c4gh` is the second: the first would be checked, and the second staged."""
     found = drs_object(f"urn:{path}" if by != "path" else "x", SIZE, checksum)
     if by == "path":
@@ -252,6 +250,15 @@ def test_no_object_and_too_many_objects(world: DrsWorld) -> None:
     assert submitted(run, *(f"drs://{HOST}/{n}" for n in range(20))).status_code == 200
     assert len(world.drs.asked) == 20, "what was found is known for some seconds, to that run"
     assert submitted(world.new_run(), f"drs://{HOST}/1").status_code == 200 and len(world.drs.asked) == 21
+
+
+def test_the_workers_of_a_task_list_the_archive_once(world: DrsWorld) -> None:
+    run, before = world.new_run(), len(world.sda.requests)
+    world.drs.objects |= {str(n): of_file() for n in range(16)}
+    assert submitted(run, *(f"drs://{HOST}/{n}" for n in range(16))).status_code == 200
+    listings = [one["path"] for one in world.sda.requests[before:] if one["path"].endswith("/files")]
+    assert sorted(listings) == sorted(set(listings)) and any("DS-A" in path for path in listings)
+    assert len(world.drs.asked) == 16
 
 
 def test_access_withdrawn_ends_what_an_object_is(world: DrsWorld) -> None:
