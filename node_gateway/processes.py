@@ -22,17 +22,21 @@ def serve() -> None:
     settings = Settings.load()
     migrated = _migrated_by_a_child(settings)
     log_to_stderr()
+    from gdi.kit.tracing import start_export
     from node_gateway.listeners import serve as answer
 
+    start_export()
     asyncio.run(answer(settings, migrated=migrated))
 
 
 def serve_agent() -> None:
     """The node's agent, until SIGTERM or SIGINT. No commands, pages or storage of the gateway's are in its memory."""
     log_to_stderr()
+    from gdi.kit.tracing import start_export
     from node_gateway.agent.command import run
     from node_gateway.settings import Settings
 
+    start_export()
     asyncio.run(run(Settings.load()))
 
 

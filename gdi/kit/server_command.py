@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gdi.kit.database import DatabaseAwayError
 from gdi.kit.migrations import SchemaError
 from gdi.kit.settings import SettingsError
-from gdi.kit.tracing import mark_log_lines
+from gdi.kit.tracing import mark_log_lines, start_export
 from gdi.kit.version import installed
 
 NOISY = ("httpx", "httpcore", "urllib3", "sqlalchemy", "aiosqlite", "alembic")
@@ -50,6 +50,8 @@ class ServerCommand:
         mark_log_lines()
         for noisy in NOISY:
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        if command != "migrate":
+            start_export()
 
         async def chosen() -> int:
             return await (self.migrate() if command == "migrate" else self.serve())

@@ -64,15 +64,31 @@ def mark_log_lines() -> None:
     logging.setLogRecordFactory(marked)
 
 
+def start_export() -> None:
+    """Before a server's loop runs: what exports spans takes seconds to import."""
+    _tracer()
+
+
 def record_span(name: str, traceparent: str, began: float, **attributes: str | int) -> None:
-    """A span that began at `began` (epoch seconds) and ends now. Attributes hold no path, id of data or secret."""
+    """A span that began at `began` (epoch seconds) and ends now. Attributes hold no path, id of data or secret. Never
+    raises: a request does not fail because of its span.
+    """
     if not valid(traceparent) or (tracer := _tracer()) is None:
         return
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+    try:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    parent = TraceContextTextMapPropagator().extract({HEADER: traceparent})
-    span = tracer.start_span(name, context=parent, start_time=int(began * 1e9), attributes=attributes)
-    span.end()
+        parent = TraceContextTextMapPropagator().extract({HEADER: traceparent})
+        span = tracer.start_span(name, context=parent, start_time=int(began * 1e9), attributes=attributes)
+        span.end()
+    except Exception as error:
+        _warn(type(error).__name__)
+
+
+@cache
+def _warn(error: str) -> None:
+    """Once of each. The error's own words may hold a variable's value, and OTEL_EXPORTER_OTLP_HEADERS is a secret."""
+    log.warning("no span is exported (%s): check the variables OTEL_…", error)
 
 
 @cache
@@ -87,6 +103,10 @@ def _tracer() -> Any:  # opentelemetry's Tracer, which is not imported where not
     except ImportError as error:
         log.warning("%s is set, and %s is not installed: no span is exported", ENDPOINT, error.name)
         return None
-    provider = TracerProvider(resource=Resource.create())  # OTEL_SERVICE_NAME names the process
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider.get_tracer("gdi")
+    try:
+        provider = TracerProvider(resource=Resource.create())  # OTEL_SERVICE_NAME names the process
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        return provider.get_tracer("gdi")
+    except Exception as error:  # the SDK reads its variables here, and some values it does not take
+        _warn(type(error).__name__)
+        return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from gdi.kit import tracing
+from gdi.kit import server_command, tracing
+from gdi.kit.server_command import ServerCommand
 
 GOOD = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -55,6 +58,65 @@ def test_requests_and_log_lines_of_a_trace_carry_its_id(caplog: pytest.LogCaptur
     finally:
         logging.setLogRecordFactory(known)
         tracing.enter("")
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A process that exports spans, to nobody."""
+    monkeypatch.setenv(tracing.ENDPOINT, "http://127.0.0.1:9")
+    tracer = tracing._tracer
+    tracer.cache_clear()
+    tracing._warn.cache_clear()
+    yield monkeypatch
+    tracer.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+    ],
+)
+def test_a_variable_that_the_sdk_does_not_take_is_said_once_and_no_request_fails(
+    exported: pytest.MonkeyPatch, variable: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    exported.setenv(variable, value)
+    with caplog.at_level(logging.WARNING, logger="gdi.kit.tracing"):
+        tracing.start_export()
+        for _ in range(2):
+            tracing.record_span("GET /x", GOOD, 1.0, status=200)
+    found = [record.getMessage() for record in caplog.records if record.name == "gdi.kit.tracing"]
+    assert found == ["no span is exported (ValueError): check the variables OTEL_…"]
+
+
+def test_a_span_that_cannot_be_recorded_fails_no_request(
+    exported: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start_span(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    exported.setattr(tracing, "_tracer", lambda: SimpleNamespace(start_span=start_span))
+    for _ in range(3):
+        tracing.record_span("GET /x", GOOD, 1.0)
+    assert [message for message in caplog.messages if "RuntimeError" in message] == caplog.messages[:1]
+
+
+def test_what_exports_is_imported_before_a_servers_loop_runs(exported: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    exported.setattr(tracing, "_tracer", lambda: order.append("import"))
+    exported.setattr(server_command, "mark_log_lines", lambda: None)
+    exported.setattr(server_command, "NOISY", ())
+
+    async def loop() -> int:
+        order.append("loop")
+        return 0
+
+    for words, expected in ((["server"], ["import", "loop"]), (["server", "migrate"], ["loop"])):
+        exported.setattr(sys, "argv", words)
+        order.clear()
+        assert (ServerCommand("server", "gdi", "", "", loop, loop).run(), order) == (0, expected)
 
 
 def test_off_imports_nothing() -> None:
