@@ -6,7 +6,7 @@ import re
 from urllib.parse import quote, unquote
 
 from gdi.contracts import urls
-from gdi.contracts.urls import StorageUrl
+from gdi.contracts.urls import DrsUrl, StorageUrl
 
 _WILDCARDS = re.compile(r"(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
 
@@ -19,9 +19,12 @@ def parse(text: str) -> StorageUrl:
 def local_suffix(query: StorageUrl) -> str:
     """Where the file lies below the provider's local prefix. Without the run's id: a job's command is the same in each
     run. What htsget asks of a file is a folder before its name (`referenceName=20,start=0`): commands are not quoted
-    by everybody, and a file keeps its suffix. An object's id lies as it is, its `%` as `~`.
+    by everybody, and a file keeps its suffix. An object's id lies as it is, its `%` as `~`, one by a compact identifier
+    below `compact`: `drs://gdi.1/5` and `drs://gdi.1:5` are two objects.
     """
-    if query.scheme == "drs":
+    if isinstance(query, DrsUrl):
+        if query.compact:  # whose id has no encoding
+            return f"drs/compact/{query.owner}/{_plain(query.path.replace('%', '%25'))}"
         return f"drs/{query.owner}/{_plain(query.path)}"
     owner = "" if query.scheme == "workspace" else f"{query.owner}/"
     path, _, parameters = query.path.partition("?") if query.scheme == "htsget" else (query.path, "", "")

@@ -79,6 +79,20 @@ def test_queries_with_spaces_wildcards_and_odd_letters_name_one_file() -> None:
     assert local_suffix(parse("sda://workspace/x")) != local_suffix(parse(f"workspace://{RUN}/workspace/x"))
 
 
+def test_the_two_forms_of_an_objects_uri_lie_in_two_places() -> None:
+    places = {
+        "drs://gdi.1/5": "drs/gdi.1/5",
+        "drs://gdi.1:5": "drs/compact/gdi.1/5",
+        "drs://mirror/gdi.1:5": "drs/compact/mirror/gdi.1/5",
+        "drs://mirror:gdi.1/5": "drs/compact/mirror/gdi.1~2F5",
+        "drs://gdi.1/a%2Fb": "drs/gdi.1/a~2Fb",
+        "drs://gdi.1:a/b": "drs/compact/gdi.1/a~2Fb",
+        "drs://gdi.1:a%2Fb": "drs/compact/gdi.1/a~252Fb",
+        "drs://gdi.1:{sample}/b": "drs/compact/gdi.1/{sample}~2Fb",
+    }
+    assert {query: local_suffix(parse(query)) for query in places} == places
+
+
 # --- tasks --------------------------------------------------------------------------------------
 
 
