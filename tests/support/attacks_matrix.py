@@ -84,7 +84,7 @@ async def three_people_of_two_categories(node: DisclosureNode) -> list[str]:
     return ["three who are ill smoke"] if told.get(("ill=true", "smoker=true")) == 3 else []
 
 
-@attack("author", "dominance", honest)
+@attack("author", "dominance+leverage", honest)
 async def a_sum_that_is_the_richest_person(node: DisclosureNode) -> list[str]:
     described(node)
     income = [30_000 + one for one in PEOPLE]
@@ -120,7 +120,7 @@ async def two_sums_of_small_whole_numbers(node: DisclosureNode) -> list[str]:
     return ["one person went twice"] if twice == 1 else []
 
 
-@attack("user", "equations", honest)
+@attack("user", "equations+leverage", honest)
 async def as_many_sums_as_people(node: DisclosureNode) -> list[str]:
     """Products with numbers that the attacker knows are equations, of which each person's value is the solution."""
     described(node)
@@ -144,10 +144,20 @@ async def as_many_sums_as_people(node: DisclosureNode) -> list[str]:
 @attack("user", "bits", honest)
 async def who_of_forty_is_ill(node: DisclosureNode) -> list[str]:
     """Of numbers with many decimals two sums over the ill have one solution, found by meeting in the middle."""
+    return await ill_of_forty(node, 80)
+
+
+@attack("user", "bits", honest)
+async def who_of_forty_is_ill_beside_all_who_have_zero(node: DisclosureNode) -> list[str]:
+    return await ill_of_forty(node, 629)
+
+
+async def ill_of_forty(node: DisclosureNode, everybody: int) -> list[str]:
+    """All but forty have 0 of both numbers."""
     described(node)
-    known = np.zeros((80, 2))
+    known = np.zeros((everybody, 2))
     known[:40] = RANDOM.uniform(1, 9, (40, 2))
-    ill = [bool(one) for one in RANDOM.permutation(40) % 2] + [one % 2 == 0 for one in range(40)]
+    ill = [bool(one) for one in RANDOM.permutation(40) % 2] + [one % 2 == 0 for one in range(everybody - 40)]
     persons = [{"w0": a, "w1": b, "ill": str(ill[n]).lower()} for n, (a, b) in enumerate(known)]
     told = await sums(node, matrix_file(persons, "w0", ["w1"], ["ill"]))
     if not told:
@@ -229,3 +239,83 @@ async def a_score_that_hides_a_rare_genotype(node: DisclosureNode) -> list[str]:
     told = await sums(node, matrix_file(people(score=score), "score"))
     carriers = (told.get(("1", "score"), 0) - sum(noise)) / 5
     return ["three people carry the allele"] if round(carriers, 6) == 3 else []
+
+
+@attack("author", "sums", honest)
+async def the_rich_one_of_the_men_who_do_not_smoke(node: DisclosureNode) -> list[str]:
+    """As above, of twenty men, of whom all but one have no income; others are as rich, so that no category's sum is."""
+    described(node)
+    rich, men = np.random.default_rng(2), [n for n, one in enumerate(sex()) if one == "male"]
+    income = rich.normal(3e4, 5e3, 629).clip(1e4).round(0)
+    for n in rich.choice(629, 60, replace=False):
+        income[n] = 3e7 + rich.integers(0, 10**6)
+    income[men[:20]] = 0
+    income[men[0]] = 31_234_567
+    smoker = [str(n in men[20:]).lower() for n in PEOPLE]
+    persons = people(sex=sex(), smoker=smoker, income=income)
+    told = await sums(node, matrix_file(persons, "income", [], ["sex", "smoker"]))
+    rest = told.get(("sex=male", "income"), 0) - told.get(("smoker=true", "income"), 0)
+    return ["the rich one has 31,234,567"] if round(rest) == 31_234_567 else []
+
+
+def twins() -> tuple[list[float], list[float], list[str]]:
+    """A weight at two visits, other for one person only; and who is ill."""
+    first = np.random.default_rng(1).normal(70, 10, 629).clip(45, 99).round(1)
+    second = first.copy()
+    second[TARGET] += 1.5
+    return list(first), list(second), [str(n * 7 % 10 < 3 or n == TARGET).lower() for n in PEOPLE]
+
+
+@attack("user", "leverage", honest)
+async def two_numbers_that_differ_for_one_person(node: DisclosureNode) -> list[str]:
+    """Their difference, times any column, is that person's value of it."""
+    described(node)
+    first, second, ill = twins()
+    persons = people(ldl=LDL, bmi=first, visits=second, ill=ill)
+    told = await sums(node, matrix_file(persons, "ldl", ["bmi", "visits"], ["ill"]))
+    if not told:
+        return []
+    by = told["1", "visits"] - told["1", "bmi"]
+    ldl = (told["visits", "ldl"] - told["bmi", "ldl"]) / by
+    sick = (told["ill=true", "visits"] - told["ill=true", "bmi"]) / by
+    return [f"the target has {ldl:.2f}", "the target is ill"] if abs(ldl - LDL[TARGET]) < 1e-3 and sick > 0.99 else []
+
+
+@attack("pair", "leverage", honest)
+async def two_numbers_that_differ_for_one_person_one_by_one(node: DisclosureNode) -> list[str]:
+    described(node)
+    first, second, ill = twins()
+    one = await sums(node, matrix_file(people(ldl=LDL, bmi=first, ill=ill), "ldl", ["bmi"], ["ill"]), user="mallory")
+    persons = people(ldl=LDL, visits=second, ill=ill)
+    other = await sums(node, matrix_file(persons, "ldl", ["visits"], ["ill"]), user="eve")
+    if not one or not other:
+        return []
+    ldl = (other["visits", "ldl"] - one["bmi", "ldl"]) / (other["1", "visits"] - one["1", "bmi"])
+    return [f"the target has {ldl:.2f}"] if abs(ldl - LDL[TARGET]) < 1e-3 else []
+
+
+@attack("pair", "linked", honest)
+async def one_number_by_two_names_of_everybody_and_of_all_but_one(node: DisclosureNode) -> list[str]:
+    await two_epochs(node, list(PEOPLE), list(OTHERS))
+    described(node, "DS1", "DS2")
+    more = await sums(node, matrix_file(people(ldl=LDL), "ldl"), user="mallory")
+    less = await sums(node, matrix_file([{"bmi": LDL[one]} for one in OTHERS], "bmi"), "DS2", user="eve")
+    if not more or not less:
+        return []
+    rest = more["1", "ldl"] - less["1", "bmi"]
+    return [f"the target has {rest:.2f}"] if abs(rest - LDL[TARGET]) < 1e-6 else []
+
+
+@attack("user", "equations+leverage", honest)
+async def numbers_that_nineteen_people_have(node: DisclosureNode) -> list[str]:
+    """Nineteen numbers that the attacker knows, 0 for all others: as many equations as people, of 629."""
+    described(node)
+    known = np.zeros((629, 19))
+    some = np.random.default_rng(5)
+    known[:19] = (some.uniform(5, 15, (19, 19)) * some.choice([-1, 1], (19, 19))).round(4)
+    persons = [{"ldl": LDL[n], **dict(zip(KNOWN, known[n], strict=False))} for n in PEOPLE]
+    told = await sums(node, matrix_file(persons, "ldl", KNOWN[:19]))
+    if not told:
+        return []
+    found = np.linalg.solve(known[:19].T, [told[name, "ldl"] for name in KNOWN[:19]])
+    return [f"{n}: {value:.2f}" for n, value in enumerate(found) if abs(value - LDL[n]) < 0.005]

@@ -21,8 +21,8 @@ if __name__ == "__main__":
 '''
 GATHER_SUMS = '''\
 """Sums of a number over everybody and over each category, the sum of its squares, and what the node judges them by:
-which part of each the 50 people have who have most, how many people differ from the commonest value, and how many
-values there are. These stay.
+which part of each, and of any combination, the 50 people have who have most, how many people differ from the commonest
+value, and how many values there are. These stay.
 """
 
 import json
@@ -60,6 +60,17 @@ def steps(number: str, values: list[float]) -> dict:
     return {}
 
 
+def leverage(groups: dict[str, list[float]]) -> list[float]:
+    """The sum of the 1, 2, ... largest leverages, at most 1. One number: what differs from its category's mean."""
+    means = {level: fsum(values) / len(values) for level, values in groups.items()}
+    apart = [((value - means[level]) ** 2, len(values)) for level, values in groups.items() for value in values]
+    total, sums, found = fsum(square for square, _ in apart) or 1.0, 0.0, []
+    for one in sorted((square / total + 1 / people for square, people in apart), reverse=True)[:50]:
+        sums += one
+        found.append(min(1.0, sums))
+    return found
+
+
 def main(out: str, *rest: str) -> None:
     *files, column, number = rest
     groups: dict[str, list[float]] = {}
@@ -80,6 +91,7 @@ def main(out: str, *rest: str) -> None:
         "categories": [column],
         "people": [[level, len(values)] for level, values in groups.items()],
         "steps": steps(number, everybody),
+        "leverage": leverage(groups),
         "sums": sums,
         "products": [{**square, "products": whole["squares"], "apart": whole["apart"]}],
     }

@@ -28,6 +28,7 @@ class Rule(StrEnum):
     VALUES = "values"  # a number whose exact sums leave has many values
     PAIRS = "pairs"  # exact sums leave where people by every two of their categories are exact
     EQUATIONS = "equations"  # fewer exact sums leave than could be solved for each person
+    LEVERAGE = "leverage"  # of no combination of columns have few people most, and a cohort's questions are nested
     BITS = "bits"  # exact sums over categories say less, in bits, than who is in them
     SCORES = "scores"  # a score is shown by `moments`, which knows what it is made of
     KEYS = "keys"  # contigs and alleles are normalised before they are compared

@@ -14,7 +14,7 @@ class MatrixKind(Kind):
     named_only = True  # its sums are exact, not rounded
     reasons: ClassVar = {
         "small": "fewer than 50 people, fewer than 20 of a category, fewer than the node's floor of two categories"
-        " together, a number of few values, or few people make most of a sum",
+        " together, a number of few values, or few people make most of a sum or of a combination of columns",
         "equations": "so many sums of so few people could be solved for each person",
     }
     central: ClassVar = frozenset({"small", "equations"})

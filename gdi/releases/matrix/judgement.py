@@ -1,10 +1,11 @@
 """Whether a matrix stays, by its own numbers: groups of enough people, numbers of many values, no sum that few people
-have most of, and none that a reader could compute of few.
+have most of, and none that a reader could compute of few: by categories, or by any combination of its columns.
 """
 
 from __future__ import annotations
 
 from gdi.releases.cross_table.node import AnsweredTable
+from gdi.releases.cross_table.table import Key
 from gdi.releases.disclosure import parts
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Rules
@@ -20,6 +21,8 @@ def stays(unit: SumMatrix, people: AnsweredTable, rules: Rules) -> bool:
     if Rule.PAIRS not in rules.off and not all(people.ranges[key].exact for key in unit.counts):
         return True
     if Rule.SUMS not in rules.off and smallest_union(unit) < max(LEAST_OF_GROUP, rules.floor):
+        return True
+    if unit.leverage[most(unit.leverage, rules)] >= MOST_OF_TWO and Rule.LEVERAGE not in rules.off:
         return True
     return any(of_few(one, rules) for one in unit.sums.values()) or any(
         product_of_few(one, rules) for one in unit.products.values()
@@ -52,8 +55,9 @@ def dominated(share: float, rules: Rules) -> bool:
 
 
 def smallest_union(unit: SumMatrix) -> int:
-    """The fewest people whose sum of a number follows from those of the categories: a category's own, or, with sex and
-    smoker where no woman smokes, the men who do not.
+    """The fewest people whose sum of a number follows from those of the categories: everybody, or categories of one
+    column. 0 where others' does, as of the men who do not smoke where no woman smokes: whether few of them have most of
+    it, nobody has said.
     """
     cells = [key for key, count in unit.table.counts.items() if count]
     cohorts = [frozenset(cells)]
@@ -61,4 +65,17 @@ def smallest_union(unit: SumMatrix) -> int:
         levels = sorted({key[place] for key in cells if key[place] is not None}, key=lambda level: level or 0)
         cohorts += [frozenset(key for key in cells if key[place] == level) for level in levels[1:]]
     counts = [sum(unit.table.counts[key] for key in cohort) for cohort in cohorts]
-    return min(union.of(counts) for union in parts.computable(cohorts))
+    number = {part.cohorts: i for i, part in enumerate(parts.cut(cohorts))}
+    part_of = {key: number[sum(1 << i for i, cohort in enumerate(cohorts) if key in cohort)] for key in cells}
+    return min(
+        union.of(counts) if _of_one_column({key for key in cells if part_of[key] in union.parts}, set(cells)) else 0
+        for union in parts.computable(cohorts)
+    )
+
+
+def _of_one_column(inside: set[Key], cells: set[Key]) -> bool:
+    """Whether these cells are all, or those of some categories of one column."""
+    outside = cells - inside
+    return not outside or any(
+        {key[place] for key in inside}.isdisjoint(key[place] for key in outside) for place in range(len(min(cells)))
+    )

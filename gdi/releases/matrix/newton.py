@@ -91,7 +91,9 @@ def advance(state: NewtonState, sums: LogisticSums) -> NewtonState:
 
 
 def inverted(matrix: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Of a symmetric positive matrix, in fractions. ValueError where it has none."""
+    """Of a symmetric positive matrix, in fractions. ValueError where it has none, or a number is not finite."""
+    if not all(math.isfinite(value) for row in matrix for value in row):
+        raise ValueError("a sum is not finite")
     size = len(matrix)
     rows = [[*map(Fraction, matrix[i]), *(Fraction(int(i == j)) for j in range(size))] for i in range(size)]
     for column in range(size):

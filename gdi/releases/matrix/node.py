@@ -103,7 +103,7 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
             unit = one.unit
             found.append(
                 f"Sums with {DIGITS} digits of {unit.people} people: {unit.parameters} columns, {unit.equations}"
-                f" equations and {unit.bits} bits over categories, of at most {unit.people // 2} each."
+                f" equations and {unit.bits} bits over categories, of at most {unit.differing // 2} each."
                 " Who knows all of these people but one can tell that one's."
             )
             smallest = min(unit.sums.values(), key=lambda each: each.people)
@@ -184,17 +184,35 @@ def entry_key(a: Term, b: Term) -> str:
 
 
 def question_key(unit: SumMatrix) -> str:
-    """What the ledger calls the question: the same whichever number is the outcome."""
-    question = json.dumps([unit.numbers, sorted(unit.table.columns)])
-    return f"{vocabulary.QUESTION}{hashlib.sha256(question.encode()).hexdigest()[:16]}"
+    """What the ledger calls the question: the same whichever number is the outcome. At most 1,600 characters."""
+    return f"{vocabulary.QUESTION}{','.join(sorted(unit.numbers))};{','.join(sorted(unit.table.columns))}"
+
+
+def numbers_of(key: str) -> frozenset[str]:
+    """A question's. Keys of before had a hash, which is no number's name: nothing is asked beside them."""
+    return frozenset(key.removeprefix(vocabulary.QUESTION).partition(";")[0].split(","))
 
 
 def expect_alone(unit: SumMatrix, rules: Rules, past: Past) -> None:
-    """NotBesideError where one of the numbers was told of by other groups of these people, as moments, or of other
-    people of whom some are the same: their differences would tell of few.
+    """NotBesideError where one of the numbers was told of by other groups of these people, as moments, or any sums left
+    of other people of whom some are the same: their differences would tell of few, also of two numbers that are nearly
+    equal. So that `leverage` is of all columns at once, each question has all numbers that left of these people before.
     """
+    questions = past.topics.get(vocabulary.QUESTION, ())
+    own = [key for key in questions if past.number is not None and past.number in past.cells[key]]
+    missing = sorted({name for key in own for name in numbers_of(key)} - set(unit.numbers))
+    if missing and Rule.LEVERAGE not in rules.off:
+        raise NotBesideError(
+            "Sums of other numbers of these people left before, and nearly equal numbers would tell of few people.",
+            f"Ask with these numbers as well: {', '.join(missing)}.",
+        )
     if Rule.LINKED in rules.off:
         return
+    if any(past.own & cohort for key in questions for cohort, _ in past.statements(key)):
+        raise NotBesideError(
+            "Sums left before of other people, some of whom are the same.",
+            "Ask of the same datasets and cohort as then.",
+        )
     for number in unit.numbers:
         mine = {group_key(number, group) for group in unit.groups}
         keys = past.topics.get(vocabulary.topic(vocabulary.MOMENTS, f"={number}|"), ())
@@ -204,8 +222,8 @@ def expect_alone(unit: SumMatrix, rules: Rules, past: Past) -> None:
                 "Sums of a number left before of other people, some of whom are the same.",
                 "Ask of the same datasets and cohort as then, or of other numbers.",
             )
-        own = {key for key in before if past.number in past.cells.get(key, {})}
-        if own and (own != mine or past.same(entry_key(number, number)) is None):
+        same = {key for key in before if past.number in past.cells.get(key, {})}
+        if same and (same != mine or past.same(entry_key(number, number)) is None):
             raise NotBesideError(
                 "A number of these people was told of before, by other categories or as a mean.",
                 "Ask with the same categories as then, or of other numbers.",
@@ -213,15 +231,18 @@ def expect_alone(unit: SumMatrix, rules: Rules, past: Past) -> None:
 
 
 def too_many(unit: SumMatrix, rules: Rules, past: Past) -> bool:
-    """Whether all sums that left of these people would be more than half as many as they are, or have more than half as
-    many bits over categories: a reader who knows all columns but one could solve them for that one, person by person.
+    """Whether all sums that left of these people would be more than half as many as the people whose values of a number
+    differ from its commonest, or have more than half as many bits over categories, or more than half those of who is in
+    one: a reader who knows all columns but one could solve them for that one, person by person.
     """
-    mine, spent = question_key(unit), [(unit.equations, unit.bits)]
-    for key in past.topics.get(vocabulary.topic(vocabulary.MATRIX, mine), ()):
-        if key != mine and past.number is not None and past.number in past.cells[key]:
+    spent = [(unit.equations, unit.bits)]
+    for key in past.topics.get(vocabulary.QUESTION, ()):
+        beside = not numbers_of(key) <= set(unit.numbers)  # else its sums are among the new ones
+        if beside and past.number is not None and past.number in past.cells[key]:
             spent.append((past.cells[key][past.number][0], past.cells[key][past.number][2]))
         spent += [(numbers[0], numbers[2]) for cohort, numbers in past.statements(key) if cohort & past.own]
-    equations, bits = (2 * sum(of) > unit.people for of in zip(*spent, strict=True))
+    equations, bits = (2 * sum(of) > unit.differing for of in zip(*spent, strict=True))
+    bits = bits or any(2 * unit.bits_of_category > choices for choices in unit.choices)
     return (equations and Rule.EQUATIONS not in rules.off) or (bits and Rule.BITS not in rules.off)
 
 

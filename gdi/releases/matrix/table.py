@@ -75,7 +75,8 @@ class ProductSum(Frozen):
 
 class MatrixFile(Frozen):
     """`people`: a level of each of the `categories`, then how many people. `steps`: of numbers whose values are whole
-    multiples of one, that one: 0.01 of two decimals.
+    multiples of one, that one: 0.01 of two decimals. `leverage`: the sum of the 1, 2, … largest leverages, at most 1,
+    of the constant, all numbers and all categories: of no combination of columns have so few people a larger part.
     """
 
     format: Literal["gdi-matrix/1"]
@@ -85,6 +86,7 @@ class MatrixFile(Frozen):
     categories: tuple[str, ...] = Field(default=(), max_length=MAX_COLUMNS)
     people: tuple[tuple[str | int, ...], ...] = Field(max_length=MAX_CELLS)
     steps: dict[str, Annotated[float, Field(ge=1e-9, le=1e9)]] = Field(default_factory=dict, max_length=MAX_NUMBERS)
+    leverage: tuple[float, ...] = Field(max_length=MAX_LARGEST)
     sums: tuple[NumberSum, ...] = Field(min_length=1, max_length=MAX_CELLS)
     products: tuple[ProductSum, ...] = Field(min_length=1, max_length=MAX_NUMBERS * (MAX_NUMBERS + 1) // 2)
 
@@ -92,7 +94,7 @@ class MatrixFile(Frozen):
 @dataclass(frozen=True)
 class SumMatrix:
     """`table`: people by categories. `sums`: by number and group of people; `products`: by two numbers, sorted.
-    `ranges`: by number, how many values it may have: 0 where it may have any.
+    `ranges`: by number, how many values it may have: 0 where it may have any. `leverage`: as the file has it.
     """
 
     outcome: str
@@ -101,6 +103,7 @@ class SumMatrix:
     sums: Mapping[tuple[str, Group], NumberSum]
     products: Mapping[tuple[str, str], ProductSum]
     ranges: Mapping[str, float]
+    leverage: tuple[float, ...]
 
     @property
     def people(self) -> int:
@@ -138,14 +141,29 @@ class SumMatrix:
         return p + p * (p + 1) // 2
 
     @property
+    def bits_of_category(self) -> int:
+        """Of the sums of all numbers over the people of one category."""
+        each = [self.people * self.ranges[number] for number in self.numbers]
+        return sum(MAX_BITS if not count else min(MAX_BITS, math.ceil(math.log2(count + 1))) for count in each)
+
+    @property
     def bits(self) -> int:
         """What a reader who knows the numbers learns of who is in which category: of each number and category, but for
         one of each column, the bits of its sum.
         """
-        present = {column for column, _ in self.levels}
-        each = [self.people * self.ranges[number] for number in self.numbers]
-        of_sum = [MAX_BITS if not count else min(MAX_BITS, math.ceil(math.log2(count + 1))) for count in each]
-        return sum(of_sum) * (len(self.levels) - len(present))
+        return self.bits_of_category * (len(self.levels) - len({column for column, _ in self.levels}))
+
+    @property
+    def differing(self) -> int:
+        """The fewest people whose value of a number is not its commonest: of the others its sums may say nothing."""
+        return min(self.sums[number, None].apart for number in self.numbers)
+
+    @property
+    def choices(self) -> list[float]:
+        """Of each category that some have and some have not, the bits of who has it: of k among n, log2 of n over k."""
+        n, each = self.people, [self.counts[self.place(level)] for level in self.levels]
+        logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in each if k < n]
+        return [one / math.log(2) for one in logs]
 
     def key(self, column: str, level: int) -> Key:
         """The cell of the table that counts a category's people."""
@@ -190,7 +208,8 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
     if len(sums) != len(found.sums) or len(products) != len(found.products):
         raise FormatError("a sum is there twice")
     ranges = {name: _range(name, found, rules) for name in found.numbers}
-    unit = SumMatrix(found.outcome, tuple(sorted(found.numbers)), _people(found, rules), sums, products, ranges)
+    names, people = tuple(sorted(found.numbers)), _people(found, rules)
+    unit = SumMatrix(found.outcome, names, people, sums, products, ranges, found.leverage)
     if len(unit.levels) - len({column for column, _ in unit.levels}) >= MAX_COHORTS:
         raise FormatError(f"categories must have fewer than {MAX_COHORTS} levels beside the first of each column")
     if set(sums) != set(product(unit.numbers, unit.groups)):
@@ -201,18 +220,24 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
         _check_sum(number, one, unit, rules)
     for number, two in enumerate(found.products, 1):
         _check_product(number, two, unit, rules)
+    _check_leverage(unit)
     return [unit]
 
 
 def _range(name: str, found: MatrixFile, rules: Rules) -> float:
-    """How many values a number may have; 0 where it may have any. Its sums must be multiples of its step."""
+    """How many values a number may have; 0 where it may have any. Its sums must be multiples of its step, and its
+    values no more than there is room for.
+    """
     step = found.steps.get(name)
     if step is None:
         return 0.0
-    for one in found.sums:
-        if one.number == name and abs(one.sum / step - round(one.sum / step)) > 1e-3:
-            raise FormatError("steps has a number whose sum is no multiple of its step")
     low, high = rules.bounds[name]
+    for one in (each for each in found.sums if each.number == name):
+        steps = one.sum / step
+        if not math.isfinite(steps) or abs(steps - round(steps)) > 1e-3:
+            raise FormatError("steps has a number whose sum is no multiple of its step")
+        if (high - low) / step * (1 + 1e-9) < one.values - 1:
+            raise FormatError("steps has a number of more values than its bounds have steps")
     return (high - low) / step
 
 
@@ -241,7 +266,7 @@ def _check_sum(place: int, one: NumberSum, of: SumMatrix, rules: Rules) -> None:
     if not low * one.people - slack <= one.sum <= high * one.people + slack:
         raise FormatError(f"sum {place}: it lies outside what the declared bounds allow")
     square = of.products[one.number, one.number].sum
-    if one.sum**2 > square * one.people * (1 + 1e-9):
+    if one.sum * one.sum > square * one.people * (1 + 1e-9):
         raise FormatError(f"sum {place}: it is larger than the sum of squares allows")
 
 
@@ -258,5 +283,16 @@ def _check_product(place: int, one: ProductSum, of: SumMatrix, rules: Rules) -> 
     except ValueError as error:
         raise FormatError(f"product {place}: {error}") from None
     x, y = (of.products[name, name].sum for name in one.numbers)
-    if one.sum**2 > x * y * (1 + 1e-6):
+    if one.sum * one.sum > x * y * (1 + 1e-6):
         raise FormatError(f"product {place}: it is larger than those of its numbers with themselves allow")
+
+
+def _check_leverage(of: SumMatrix) -> None:
+    """A category of k people is a column of which each of them has one k-th: less cannot be true."""
+    try:
+        expect_shares(of.leverage, of.people)
+    except ValueError as error:
+        raise FormatError(f"leverage: {error}") from None
+    smallest = min([of.people, *(of.counts[of.place(level)] for level in of.levels)])
+    if any(part < min(1.0, n / smallest) - 1e-6 for n, part in enumerate(of.leverage, 1)):
+        raise FormatError("leverage: it is less than that of the smallest category")

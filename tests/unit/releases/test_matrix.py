@@ -95,7 +95,7 @@ def pooled(
 
 def test_three_nodes_answer_as_least_squares_over_the_pooled_people(tmp_path: Path) -> None:
     half = KIND.coordinator()
-    parts = [PEOPLE[0:200], PEOPLE[200:500], PEOPLE[500:]]
+    parts = [PEOPLE[0:220], PEOPLE[220:500], PEOPLE[500:]]
     releases = {
         f"n{number}": parse(f"n{number}", released(matrix_file(part, "ldl", ["age", "bmi"], ["sex", "smoker"])))
         for number, part in enumerate(parts)
@@ -168,6 +168,9 @@ def changed(place: str = "", number: int = 0, **changes: Any) -> bytes:
     return json.dumps(found).encode()
 
 
+FIRST = next(one for one in json.loads(WHOLE)["sums"] if one["number"] == "ldl" and one["category"] is None)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -188,6 +191,12 @@ def changed(place: str = "", number: int = 0, **changes: Any) -> bytes:
         (changed(HG00096=1), "not of the form"),
         (changed(steps={"ldl": 0.7}), "no multiple of its step"),
         (changed(steps={"ldl": 0}), "not of the form"),
+        (changed(steps={"ldl": 1e-9}, sums=[{**FIRST, "sum": 1e308}]), "no multiple of its step"),
+        (changed(steps={"ldl": 1.0}, sums=[{**FIRST, "sum": 9.0}]), "more values than its bounds have steps"),
+        (changed(leverage=None), "leverage: it is not of the form"),
+        (changed(leverage=[]), "leverage: there must be a share for each person"),
+        (changed(leverage=[0.1] * 49 + [math.nan]), "leverage"),
+        (changed(leverage=[0.0] * 50), "leverage: it is less than that of the smallest category"),
         (matrix_file([{**one, "score": one["ldl"] / 10} for one in PEOPLE], "ldl", ["score"]), "number 2 is a score"),
     ],
 )
@@ -228,6 +237,20 @@ def mixed(change: Callable[[int, dict[str, Any]], dict[str, Any]]) -> list[dict[
         ),
         ("one has most", matrix_file(mixed(lambda n, _: {"ldl": 10 if n == 7 else n % 40 / 2000}), "ldl")),
         ("few values", matrix_file(mixed(lambda n, _: {"ldl": n % 19 / 2}), "ldl")),
+        (
+            "two numbers that are equal for all but four",
+            matrix_file(
+                mixed(lambda n, one: {"bmi": one["age"] / 4 + 10 + (n * 77 % 300 < 4) * (1 + n / 300)}),
+                *("ldl", ["age", "bmi"]),
+            ),
+        ),
+        (
+            "a difference of two columns' categories, whoever has most of it",
+            matrix_file(
+                mixed(lambda n, _: {"ill": str(n < 150).lower(), "smoker": str(n < 100).lower()}),
+                *("ldl", [], ["ill", "smoker"]),
+            ),
+        ),
         ("all but few are alike", matrix_file(mixed(lambda n, _: {"ldl": 1 + n / 10 if n < 4 else 1.0}), "ldl")),
         (
             "two marks that four people share",
@@ -269,10 +292,32 @@ def test_fewer_sums_leave_than_half_as_many_as_there_are_people() -> None:
         topics.setdefault(vocabulary.topic("matrix", key), []).append(key)
     past = Past(MY, 1, {1: MY}, cells, listed=True, topics=topics)
     assert topics[vocabulary.QUESTION] == [question_key(unit)]
-    other = matrix_file(people, "x10", list(bounds)[11:14])
-    assert check(other, past, rules).withheld == {"equations": 1}, "54 and 14 of 120"
-    assert check(matrix_file(people, "x10", ["x11"]), past, rules).released, "54 and 5"
+    more = matrix_file(people, "x10", list(bounds)[:9])
+    assert check(more, past, rules).withheld == {"equations": 1}, "10 + 55 of 120"
     assert check(matrix_file(people, "x3", ["x4"]), past, rules).released, "its sums left before"
+    with pytest.raises(NotBesideError, match="nearly equal") as caught:
+        check(matrix_file(people, "x10", ["x11", *list(bounds)[2:9]]), past, rules)
+    assert caught.value.action == "Ask with these numbers as well: x0, x1."
+
+
+def test_a_question_that_has_all_numbers_of_the_last_counts_once() -> None:
+    people = PEOPLE[:120]
+    past = left(matrix_file(people, "ldl", ["age"]))
+    assert check(matrix_file(people, "bmi", ["age", "ldl"]), past).released
+    with pytest.raises(NotBesideError, match="nearly equal"):
+        check(matrix_file(people, "ldl", ["bmi"]), past)
+    without = left(matrix_file(people, "ldl"), own=frozenset(sorted(MY)[1:]))
+    with pytest.raises(NotBesideError, match="some of whom are the same"):
+        check(matrix_file(people[1:], "bmi"), without)
+
+
+def test_leverage_is_that_of_the_hat_matrix() -> None:
+    people = PEOPLE[:60]
+    found = json.loads(matrix_file(people, "ldl", ["age", "bmi"], ["sex"]))["leverage"]
+    columns = [[1.0] * 60, *([float(one[name]) for one in people] for name in ("ldl", "age", "bmi"))]
+    x = np.array([*columns, [float(one["sex"] == "male") for one in people]]).T
+    each = sorted(np.diag(x @ np.linalg.inv(x.T @ x) @ x.T), reverse=True)
+    assert np.allclose(found, np.minimum(1, np.cumsum(each))[:50], atol=1e-9)
 
 
 def test_sums_over_categories_have_fewer_bits_than_half_as_many_as_there_are_people() -> None:
@@ -285,6 +330,21 @@ def test_sums_over_categories_have_fewer_bits_than_half_as_many_as_there_are_peo
     assert check(matrix_file(PEOPLE[:120], "ldl", ["age", "bmi"], ["sex"])).released, "15 + 16 + 17 of 60"
     exact = [{**one, "ldl": one["ldl"] + n * 1e-9} for n, one in enumerate(PEOPLE[:120])]
     assert check(matrix_file(exact, "ldl", ["age", "bmi"], ["sex"])).withheld == {"equations": 1}, "40 + 16 + 15 of 60"
+
+
+def test_sums_over_a_category_have_fewer_bits_than_who_is_in_it() -> None:
+    people = [{**one, "ill": str(n % 45 == 0).lower()} for n, one in enumerate(PEOPLE)]
+    exact = [{**one, "ldl": one["ldl"] + n * 1e-9, "bmi": one["bmi"] + n * 1e-9} for n, one in enumerate(people)]
+    (unit,) = KIND.node().read(io.BytesIO(matrix_file(exact, "ldl", ["bmi"], ["ill"])), RULES)
+    assert unit.bits == unit.bits_of_category == 80
+    assert unit.choices == pytest.approx([math.log2(math.comb(900, 20))] * 2), "134 bits, of 900 people"
+    assert check(matrix_file(exact, "ldl", ["bmi"], ["ill"])).withheld == {"equations": 1}, "80 of 67"
+    assert check(matrix_file(exact, "ldl", [], ["ill"])).released, "40 of 67"
+    for differ, leaves in ((130, True), (110, False)):
+        some = [{**one, "bmi": one["bmi"] if n < differ else 20.0} for n, one in enumerate(exact)]
+        mixture = [{**one, "ill": str(n % 2 == 0).lower(), "ldl": PEOPLE[n]["ldl"]} for n, one in enumerate(some)]
+        checked = check(matrix_file(mixture, "ldl", ["bmi"], ["ill"]))
+        assert bool(checked.released) is leaves, "60 bits of those whose body-mass index is not the commonest"
 
 
 def test_the_same_question_gets_what_left_whatever_the_file_says_now() -> None:
@@ -300,8 +360,8 @@ def test_a_number_is_told_of_by_one_set_of_categories_and_of_one_cohort() -> Non
     past = left(matrix_file(PEOPLE, "ldl", ["age"], ["sex"]))
     for columns in ([], ["smoker"], ["sex", "smoker"]):
         with pytest.raises(NotBesideError, match="told of before"):
-            check(matrix_file(PEOPLE, "ldl", ["bmi"], columns), past)
-    assert check(matrix_file(PEOPLE, "ldl", ["bmi"], ["sex"]), past).released
+            check(matrix_file(PEOPLE, "ldl", ["age", "bmi"], columns), past)
+    assert check(matrix_file(PEOPLE, "ldl", ["age", "bmi"], ["sex"]), past).released
     without = frozenset(sorted(MY)[1:])
     with pytest.raises(NotBesideError, match="some of whom are the same"):
         check(matrix_file(PEOPLE[1:], "ldl", ["bmi"], ["sex"]), left(WHOLE, own=without))
@@ -328,7 +388,7 @@ def test_means_and_sums_of_one_number_are_not_told_beside_each_other() -> None:
 def test_a_reviewer_reads_how_much_it_is() -> None:
     (text, smallest) = KIND.node().remarks(check(WHOLE).released, RULES)
     assert (
-        "900 people: 5 columns, 20 equations and 112 bits over categories, of at most 450" in text
+        "900 people: 5 columns, 20 equations and 112 bits over categories, of at most 438 each" in text
         and smallest.endswith("(true).")
     )
 

@@ -18,6 +18,7 @@ from gdi.releases.matrix.newton import (
     equations,
     extreme,
     from_json,
+    inverted,
     longer,
 )
 
@@ -93,6 +94,12 @@ def test_a_column_that_follows_from_others_and_separated_people_end_the_fit() ->
     x[:, 1] = np.where(y > 0, 1.0, -1.0)
     with pytest.raises((ValueError, AssertionError)):
         fit(x, y, 2, kill=False)
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_a_sum_that_is_not_finite_has_no_inverse(number: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        inverted([[1.0, 0.0], [0.0, number]])
 
 
 def test_a_node_refuses_a_longer_step_and_a_predictor_out_of_bounds() -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 LARGEST = 50  # people of whom is told which part of a sum they have
+DEPENDENT = 1e-13  # of a combination of columns: what twelve digits of its sums cannot show
 Vector = np.ndarray[Any, Any]
 
 
@@ -61,6 +62,18 @@ def number_sum(name: str, values: Vector, group: tuple[str, str] | None) -> dict
     }
 
 
+def leverages(design: Vector) -> list[float]:
+    """The sum of the 1, 2, … largest leverages, at most 1: no so many people have a larger part of any column, or of
+    any combination of columns, since the largest eigenvalue of their block of the hat matrix is at most its trace.
+    `design`: people × columns, the first one constant.
+    """
+    design = design - design.mean(axis=0) * (np.arange(design.shape[1]) > 0)
+    sizes = np.sqrt((design**2).sum(axis=0))
+    left, sizes, _ = np.linalg.svd(design[:, sizes > 0] / sizes[sizes > 0], full_matrices=False)
+    each = np.sort((left[:, sizes > DEPENDENT * sizes[0]] ** 2).sum(axis=1))[::-1][:LARGEST]
+    return [min(1.0, float(one)) for one in each.cumsum()]
+
+
 def release(
     outcome: str, numbers: list[str], categories: list[str], levels: list[list[str]], values: Vector
 ) -> dict[str, Any]:
@@ -83,6 +96,7 @@ def release(
                 "apart": int((others[i] & others[j]).sum()),
             }
         )
+    design = np.column_stack([np.ones(len(values)), values, *(members[g] for g in groups)]).astype(float)
     steps = {name: step for i, name in enumerate(names) if (step := step_of(values[:, i])) is not None}
     counts = Counter(map(tuple, levels)) if categories else Counter({(): len(values)})
     return {
@@ -93,6 +107,7 @@ def release(
         "categories": categories,
         "people": [[*key, n] for key, n in sorted(counts.items())],
         "steps": steps,
+        "leverage": leverages(design),
         "sums": sums,
         "products": products,
     }
