@@ -388,7 +388,7 @@ def test_means_and_sums_of_one_number_are_not_told_beside_each_other() -> None:
 def test_a_reviewer_reads_how_much_it_is() -> None:
     (text, smallest) = KIND.node().remarks(check(WHOLE).released, RULES)
     assert (
-        "900 people: 5 columns, 20 equations and 112 bits over categories, of at most 438 each" in text
+        "900 people: 5 columns, 20 equations and 112 bits over categories, of at most 437 each" in text
         and smallest.endswith("(true).")
     )
 
