@@ -10,13 +10,11 @@ import time
 from pydantic import ValidationError
 
 from gdi.contracts.access import DatasetDescription
-from gdi.contracts.ids import is_dataset_id
-from token_broker.catalogues.harvest import Harvester, HarvestError
+from token_broker.catalogues.harvest import MOST_KEPT, Harvester, HarvestError
 from token_broker.enrolment import DataCatalogue, Enrolment, EnrolmentFile, Node
 
 log = logging.getLogger(__name__)
 EVERY, AFTER_FAILURE = 3600.0, 300.0  # seconds
-MOST_KEPT = 2000  # datasets of one catalogue
 
 
 class DataCatalogues:
@@ -72,8 +70,6 @@ class DataCatalogues:
         read_at = time.time()
         for record in harvest.records:
             dataset = str(record.pop("id"))
-            if dataset in found or len(found) >= MOST_KEPT or not is_dataset_id(dataset):
-                continue
             try:
                 found[dataset] = DatasetDescription(**record, source=one.url, read_at=read_at)
             except ValidationError as error:

@@ -14,17 +14,19 @@ import logging
 import resource
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from rdflib import DCAT, DCTERMS, FOAF, RDF, RDFS, SKOS, XSD, Graph, Literal, Namespace, URIRef
 from rdflib.term import Node
 
+from token_broker.catalogues.links import LONGEST, origin, web_link
+
 CPU = 60  # seconds
-MOST_DATASETS, MOST_LINKS = 2000, 10_000  # of a document
+MOST_DATASETS = 2000  # of a document
+MOST_LINKS = 1001  # of each kind and document: one more than documents are read of a catalogue (`harvest`)
 MOST_VALUES = 20  # of one property
-TITLE, DESCRIPTION, LINK = 200, 2000, 500  # letters
+TITLE, DESCRIPTION, LINK = 200, 2000, LONGEST  # letters
 
 FDP = Namespace("https://w3id.org/fdp/fdp-o#")
 LDP = Namespace("http://www.w3.org/ns/ldp#")
@@ -64,10 +66,12 @@ def read(text: str, form: str, url: str, claims: Claims) -> dict[str, Any]:
         raise DocumentError("it is nested too deeply") from None
     except Exception as error:  # rdflib's parsers raise whatever they meet
         raise DocumentError(f"it is no {form}: {type(error).__name__}") from None
-    members = [link for link in _links(graph, DCAT.dataset) if (URIRef(link), DCTERMS.title, None) not in graph]
+    catalogs = _links((o for term in TO_CATALOGS for o in graph.objects(None, term)), url)
+    described_elsewhere = (o for o in graph.objects(None, DCAT.dataset) if (o, DCTERMS.title, None) not in graph)
+    members = _links(described_elsewhere, url)
     return {
         "datasets": list(_records(graph, claims)),
-        "catalogs": _links(graph, *TO_CATALOGS)[:MOST_LINKS],
+        "catalogs": catalogs[:MOST_LINKS],
         # those whose URL ends in an id that a node holds stand before the others, which a bound may cut off
         "members": sorted(members, key=lambda link: not claims.covers(_last(link)))[:MOST_LINKS],
     }
@@ -187,21 +191,11 @@ def plain(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def web_link(text: str) -> str | None:
-    """A link that a page may show: http(s), with a host, without a user; else None."""
-    if len(text) > LINK or not text.isascii() or any(c <= " " or c in "\"'<>\\`{}|^\x7f" for c in text):
-        return None
-    try:
-        parts = urlsplit(text)
-        allowed = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
-        return None
-    return text if allowed else None
-
-
-def _links(graph: Graph, *terms: URIRef) -> list[str]:
-    found = sorted({str(o) for term in terms for o in graph.objects(None, term)})
-    return [link for link in found if web_link(link)]
+def _links(found: Iterable[Node], url: str) -> list[str]:
+    """Those at the server of `url`, each once, without fragments; others are nobody's choice but the document's."""
+    server = origin(url)
+    links = {str(one).partition("#")[0] for one in found}
+    return sorted(link for link in links if web_link(link) and origin(link) == server)
 
 
 # --- the process ---------------------------------------------------------------------------------
@@ -215,14 +209,14 @@ def main() -> None:
     logging.disable()  # rdflib tells of each odd date
     _warm_up()
     sys.addaudithook(_no_way_out)
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.buffer.read())
     answers, claims = [], Claims(request["claims"])
     for document in request["documents"]:
         try:
             answers.append(read(document["text"], document["format"], document["url"], claims))
         except DocumentError as error:
             answers.append({"error": str(error)})
-    json.dump(answers, sys.stdout)
+    sys.stdout.buffer.write(json.dumps(answers, ensure_ascii=False).encode(errors="surrogatepass"))
 
 
 def _warm_up() -> None:
