@@ -11,6 +11,9 @@ from gdi.kit.problem import ProblemError
 from gdi.portal.consents import covering
 from gdi.portal.door import Door
 
+READY = "Ready."
+UNSEEN = "It has not seen this version of the workflow yet: the first run brings it, and the node decides then."
+
 
 async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
     """ProblemError 404 `workflow-unknown`; what else is wrong is in the answer. The nodes are asked where the broker
@@ -65,19 +68,19 @@ async def _nodes_say(d: Door, token: str, request: p.StartCheck, digest: str) ->
 def _node(
     node: str, datasets: list[p.DatasetEntry], states: dict[str, p.NodeEntry], answer: NodePreflight | None
 ) -> p.NodeCheck:
+    unseen = answer is not None and answer.admitted is False and answer.reason == "workflow-away"
     refused = [entry for entry in datasets if entry.access.state != "granted"]
     state: p.NodeState = states[node].state if node in states else "unknown"
     if refused:
         sentence = f"{refused[0].id}: {refused[0].access.sentence}"
-    elif answer is not None and answer.admitted is False:
+    elif answer is not None and answer.admitted is False and not unseen:
         sentence = answer.detail or f"The node would not admit it ({answer.reason})."
     elif state == "away":
         sentence = states[node].sentence
     else:
         sentence = ""
-    return p.NodeCheck(
-        node=node, state=state, datasets=datasets, ready=not sentence, sentence=sentence or "Ready.", answer=answer
-    )
+    words = sentence or (UNSEEN if unseen else READY)
+    return p.NodeCheck(node=node, state=state, datasets=datasets, ready=not sentence, sentence=words, answer=answer)
 
 
 def _one(wrong: Iterable[str]) -> str:

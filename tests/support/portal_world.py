@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from fastapi import APIRouter, FastAPI, Header, Request
@@ -22,6 +22,7 @@ from gdi.contracts.cohorts import CohortChoice, EpochCohorts
 from gdi.contracts.ids import make_run_id
 from gdi.contracts.nodes import NodePreflight, Nodes, NodeStatus, PreflightAnswer, PreflightRequest
 from gdi.contracts.notices import NoticeChoice, NoticeSettings
+from gdi.contracts.orders import OrderReason
 from gdi.contracts.results import ReleaseView, ResultsFile, ResultsView
 from gdi.contracts.run_endings import Standing
 from gdi.kit.problem import ProblemError
@@ -56,6 +57,7 @@ class FakeBroker:
         self.entitled: dict[str, set[str]] = {ALICE: set(DATASETS.values()), BOB: {DATASETS["node-a"]}}
         self.away = False
         self.preflights_left = 30
+        self.refusing: dict[str, tuple[OrderReason | Literal[""], str]] = {}  # by node
         self.schedules: list[m.Schedule] = []
         self.calls: list[str] = []
         self.notices: dict[str, NoticeSettings] = {}
@@ -163,7 +165,16 @@ class FakeBroker:
                 raise ProblemError(429, "too-many-requests", "Too many preflights.", action="Wait.")
             self.preflights_left -= 1
             parts = [
-                NodePreflight(node=n, datasets=[d], life="up", placement="node", admitted=True, queued=2)
+                NodePreflight(
+                    node=n,
+                    datasets=[d],
+                    life="up",
+                    placement="node",
+                    admitted=n not in self.refusing,
+                    reason=(why := self.refusing.get(n, ("", "")))[0],
+                    detail=why[1],
+                    queued=2,
+                )
                 for n, d in DATASETS.items()
                 if d in request.datasets
             ]

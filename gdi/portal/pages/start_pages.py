@@ -85,6 +85,7 @@ async def check(p: P, name: WorkflowName) -> Response:
         hidden=json.dumps(parameters),
         check=found,
         startable=_startable(found),
+        refused=any(part.answer is not None and part.answer.admitted is False for part in found.nodes),
         grant=next((grants[g] for g in found.grants if g in grants), None),
         days=DAYS,
         key=secrets.token_urlsafe(18),

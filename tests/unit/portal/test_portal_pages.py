@@ -318,3 +318,17 @@ def test_no_page_has_words_of_its_own() -> None:
         text = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}", "", file.read_text(), flags=re.S)
         words = re.findall(r">([^<>]*[A-Za-z]{2}[^<>]*)<", text)
         assert words == [], file.name
+
+
+async def test_a_workflow_that_no_node_has_seen_is_ready_and_a_refusal_is_no_silence(
+    world: PortalWorld, alice: PageVisitor
+) -> None:
+    """Before a workflow's first run the page said "not ready", and of each refusal that a node did not answer."""
+    form = {"dataset": [DATASETS["node-a"]], "p.regions": "3"}
+    world.broker.refusing = {"node-a": ("workflow-away", "The broker has not the workflow's files.")}
+    check = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **form)).text
+    assert "It has not seen this version of the workflow yet" in check and ">ready<" in check and ">Start<" in check
+    world.broker.refusing = {"node-a": ("not-open", "No epoch of it is open.")}
+    check = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **form)).text
+    assert "A node would not take it as it is." in check and "No epoch of it is open." in check
+    assert "does not answer now" not in check and ">Start all the same<" in check
