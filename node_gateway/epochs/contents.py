@@ -55,14 +55,19 @@ async def newest(connection: AsyncConnection, dataset: str) -> int:
 
 
 async def expect_one(connection: AsyncConnection, dataset: str, epoch: int) -> None:
-    """ProblemError 403 `changed-files` where a file of the dataset had two contents since that epoch opened."""
+    """ProblemError 403 `changed-files` where a file of the dataset had two contents since that epoch opened, or was
+    read only after the next one did: which content it had before is not known.
+    """
     c = db.file_contents.c
     query = sa.select(c.path).where(c.dataset == dataset, c.epoch >= epoch).group_by(c.path)
-    changed = (await connection.execute(query.having(sa.func.count(c.content.distinct()) > 1).limit(1))).first()
+    unlike = sa.or_(sa.func.count(c.content.distinct()) > 1, sa.func.min(c.epoch) > epoch)
+    changed = (await connection.execute(query.having(unlike).limit(1))).first()
     if changed is not None:
         raise ProblemError(
             403,
             "changed-files",
-            f"A file of {dataset} changed under its id since this epoch opened, so that other people may be counted.",
-            action="Ask the node's operator to open a new epoch, or to serve the data under a new dataset id.",
+            f"A file of {dataset} changed under its id since this epoch opened, or was first read after the next one"
+            " did, so that other people may be counted.",
+            action="Ask for the newest epoch; or ask the node's operator to open a new one, or to serve the data under"
+            " a new dataset id.",
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
@@ -17,9 +19,11 @@ from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Rules
 from node_gateway.auth import Caller
+from node_gateway.db import store as db
 from node_gateway.epochs import admission, contents, store
 from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import ledger
+from node_gateway.review.cases import AT_NODE
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,38 @@ async def admit(policy: PolicyFile, connection: AsyncConnection, question: Admis
     epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
     admission.decide(policy.current(), policy.datasets.all(), epochs, question)
     return admission.cohort_names(question.datasets, epochs, question.cohort)
+
+
+async def of_begin(connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> ReleaseRequest:
+    """The request with the numbers of the epochs that were the newest when the run's first task began here, where it
+    names none: a later one has other people than its files.
+    """
+    began = await _began(connection, caller.run)
+    then = [one.facts for one in await store.all_epochs(connection) if began is None or one.opened_at <= began]
+    unnamed = set(caller.datasets) - set(request.cohort.epochs)
+    if began is None or not unnamed:
+        return request
+    numbers = admission.numbered(unnamed, then, request.cohort).epochs
+    cohort = request.cohort.model_copy(update={"epochs": {**request.cohort.epochs, **numbers}})
+    return request.model_copy(update={"cohort": cohort})
+
+
+async def _began(connection: AsyncConnection, run: str) -> float | None:
+    """When the run's first task here was made (seconds, UTC)."""
+    query = sa.select(sa.func.min(db.tasks.c.created_at)).where(db.tasks.c.run == run)
+    began = (await connection.execute(query)).scalar_one()
+    return None if began is None else float(began)
+
+
+async def is_of(
+    connection: AsyncConnection, answer: Mapping[str, Any], request: ReleaseRequest, caller: Caller
+) -> bool:
+    """Whether an answer of before is about the people of this request, which may leave epochs unnamed."""
+    names, before = answer.get(AT_NODE, {}).get("cohort"), answer.get("cohort")
+    numbers = CohortChoice.model_validate(before).epochs if before else {}
+    choice = request.cohort.model_copy(update={"epochs": {**numbers, **request.cohort.epochs}})
+    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    return names is None or sorted(names) == sorted(admission.cohort_names(tuple(caller.datasets), epochs, choice))
 
 
 async def with_levels(connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> ReleaseRequest:
@@ -77,6 +113,20 @@ def _levels(epochs: Sequence[admission.OpenEpoch], choice: CohortChoice) -> list
     return sorted({level for epoch in epochs for level in epoch.splits.get(choice.split or "", ())})
 
 
+async def expect_begun(connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> None:
+    """ProblemError 403 `not-open` where a dataset's first epoch opened while the run was at work (`of_begin`)."""
+    if await _began(connection, caller.run) is None:
+        return
+    for dataset in sorted(set(caller.datasets) - set(request.cohort.epochs)):
+        if await contents.newest(connection, dataset):
+            raise ProblemError(
+                403,
+                "not-open",
+                f"An epoch of {dataset} opened after this run began, which may have counted others.",
+                action="Start a new run.",
+            )
+
+
 async def expect_unchanged(connection: AsyncConnection, question: AdmissionQuestion) -> None:
     """ProblemError 403 `changed-files` where files of the datasets changed since the epochs that are asked opened."""
     epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
@@ -105,6 +155,7 @@ async def read(policy: PolicyFile, connection: AsyncConnection, request: Release
     """The question with its rules and what left before. ProblemError as `admission.decide`."""
     question = of_request(request, caller)
     names = await admit(policy, connection, question)
+    await expect_begun(connection, request, caller)
     await expect_unchanged(connection, question)
     past = await ledger.cohorts(connection, names)
     known = await store.people(connection, names)

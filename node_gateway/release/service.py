@@ -59,13 +59,16 @@ class Releases:
         """
         kind = self._allowed(request, caller)
         async with self.database.read() as connection:
+            request = await question.of_begin(connection, request, caller)
             await question.admit(self.policy, connection, question.of_request(request, caller))
             request = await question.with_levels(connection, request, caller)
         async with self.locks.alone("releases"):
             with tempfile.TemporaryDirectory(prefix="gdi-release-") as folder:
                 digest = await self._fetch(request.path, kind, caller, Path(folder) / "source")
                 known = await self._known(caller.run, request.name, digest)
-                if known is None:
+                if known is not None:
+                    await self._need_same(known.answer, request, caller)
+                else:
                     known = await self._publish(request, kind, caller, digest, Path(folder))
         answer = {name: value for name, value in known.answer.items() if name != AT_NODE}
         if known.state == "refused":
@@ -108,6 +111,17 @@ class Releases:
         async with self.database.read() as connection:
             query = sa.select(db.releases).where(c.run == run, c.name == name, c.source_sha256 == source)
             return (await connection.execute(query)).first()
+
+    async def _need_same(self, answer: dict[str, Any], request: ReleaseRequest, caller: Caller) -> None:
+        async with self.database.read() as connection:
+            same = await question.is_of(connection, answer, request, caller)
+        if not same:
+            raise ProblemError(
+                403,
+                "release-mismatch",
+                f"This run released these bytes as {request.name} before, of another cohort.",
+                action="Ask for the cohort that the run counted.",
+            )
 
     async def _publish(
         self, request: ReleaseRequest, kind: Kind, caller: Caller, source: str, folder: Path
