@@ -15,6 +15,7 @@ from token_broker.enrolment import DataCatalogue, Enrolment, EnrolmentFile, Node
 
 log = logging.getLogger(__name__)
 EVERY, AFTER_FAILURE = 3600.0, 300.0  # seconds
+MOST_WORDS = 2 * 1024 * 1024  # bytes of one catalogue's descriptions as JSON: each list of datasets has them
 
 
 class DataCatalogues:
@@ -59,13 +60,18 @@ class DataCatalogues:
                 self._shown = None, {}
 
     async def _read(self, one: DataCatalogue, enrolment: Enrolment) -> bool:
-        claims = [c for n in enrolment.nodes if not one.nodes or n.id in one.nodes for c in n.datasets]
-        before = self._kept.get(one, {})
         try:
-            harvest = await self._harvester.read(one.url, claims)
+            return await self._kept_from(one, enrolment)
         except HarvestError as error:
             self._note(one, [str(error)])
-            return False
+        except Exception as error:  # whatever a stranger's words caused: the catalogues after it are still read
+            log.debug("reading the catalogue %s failed", one.url, exc_info=True)
+            self._note(one, [f"reading it failed ({type(error).__name__}); the catalogue's operator may know why"])
+        return False
+
+    async def _kept_from(self, one: DataCatalogue, enrolment: Enrolment) -> bool:
+        claims = [c for n in enrolment.nodes if not one.nodes or n.id in one.nodes for c in n.datasets]
+        harvest = await self._harvester.read(one.url, claims)
         found: dict[str, DatasetDescription] = {}
         read_at = time.time()
         for record in harvest.records:
@@ -75,8 +81,12 @@ class DataCatalogues:
             except ValidationError as error:
                 harvest.problems.append(f"{dataset}: {error.error_count()} values that no description has")
         # What could not be read of it may be what it said before of a dataset: that word stays, with its time.
-        self._kept[one] = dict(list(({**before, **found} if harvest.problems else found).items())[:MOST_KEPT])
-        self._note(one, harvest.problems)
+        before = self._kept.get(one, {}) if harvest.problems else {}
+        all_words = found | {dataset: words for dataset, words in before.items() if dataset not in found}
+        kept = _within_bounds(all_words)
+        self._kept[one] = kept
+        left = len(all_words) - len(kept)
+        self._note(one, harvest.problems + ([f"{left} datasets are beyond the bounds of what is kept"] if left else []))
         return not harvest.problems
 
     def _note(self, one: DataCatalogue, problems: list[str]) -> None:
@@ -88,6 +98,17 @@ class DataCatalogues:
             else:
                 log.info("the catalogue %s was read: %d datasets of ours", one.url, len(self._kept[one]))
         self._problems[one] = problems
+
+
+def _within_bounds(words: dict[str, DatasetDescription]) -> dict[str, DatasetDescription]:
+    kept: dict[str, DatasetDescription] = {}
+    size = 0
+    for dataset, one in words.items():
+        size += len(one.model_dump_json().encode())
+        if len(kept) >= MOST_KEPT or size > MOST_WORDS:
+            break
+        kept[dataset] = one
+    return kept
 
 
 def _node(enrolment: Enrolment, one: DataCatalogue, dataset: str) -> Node | None:

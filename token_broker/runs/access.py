@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 import sqlalchemy as sa
 
@@ -62,7 +62,7 @@ class UserAccess:
             for dataset, node in found
         ]
         entries = [_described(e, d) if (d := described.get(e.id)) is not None else e for e in entries]
-        terms = await self._terms()
+        terms = await self._terms({(e.node, e.id) for e in entries})
         entries = [e.model_copy(update={"terms": terms.get((e.node, e.id), [])}) for e in entries]
         cohorts = await self._cohorts()
         for entry in entries:
@@ -70,12 +70,16 @@ class UserAccess:
                 entry.cohorts = cohorts.get((entry.node, entry.id))
         return DatasetList(datasets=entries, prefixes=_prefixes(enrolment))
 
-    async def _terms(self) -> dict[tuple[str, str], list[DataUseTerm]]:
-        """By node and dataset what the node's heartbeat says. A node's word about another's dataset counts nothing."""
+    async def _terms(self, listed: Set[tuple[str, str]]) -> dict[tuple[str, str], list[DataUseTerm]]:
+        """By node and dataset of those `listed` what the node's heartbeat says, each code once. A node's word about
+        another's dataset counts nothing.
+        """
         async with self._store.read() as c:
             rows = list(await c.execute(sa.select(nodes.c.node, nodes.c.status)))
         stated = {(row.node, d): codes for row in rows for d, codes in ((row.status or {}).get("terms") or {}).items()}
-        return {key: [DataUseTerm(code=c, label=TERMS.get(c, "")) for c in codes] for key, codes in stated.items()}
+        shown = {key: list(dict.fromkeys(stated[key])) for key in stated.keys() & listed}
+        terms = {c: DataUseTerm(code=c, label=TERMS.get(c, "")) for c in {c for codes in shown.values() for c in codes}}
+        return {key: [terms[c] for c in codes] for key, codes in shown.items()}
 
     async def _passport(self, sub: str, access_token: str) -> Passport:
         at, known = self._passports.get(sub, (0.0, None))

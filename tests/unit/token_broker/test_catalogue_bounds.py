@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from gdi.contracts.access import DataUseTerm
 from gdi.pods.config import amount
+from gdi.visas.visas import Passport
 from tests.support.data_point import DataPoint, data_point
 from token_broker.catalogues import documents, harvest
+from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.catalogues.harvest import Harvest, Harvester, HarvestError
 from token_broker.catalogues.links import origin
+from token_broker.enrolment import DataCatalogue, Enrolment, Node
+from token_broker.runs import access
 
 EMOJI = "\U0001f600"
 NEXT = "<http://www.w3.org/ns/hydra/core#next>"
@@ -119,3 +127,102 @@ def test_no_more_links_than_can_be_followed_reach_the_broker(point: DataPoint, m
     found = reading(point.put("/many", body))
     assert "more than 10 documents" in found.problems[0] and point.calls.total() == 10
     assert len(looked_at) <= 12, "the first address, and as many as can be followed"
+
+
+class StandIn:
+    """A harvester: by URL what is read there, or raised."""
+
+    def __init__(self, **answers: Harvest | BaseException) -> None:
+        self.answers, self.calls = answers, list[str]()
+
+    async def read(self, url: str, claims: Sequence[str]) -> Harvest:
+        name = url.rpartition("/")[2]
+        self.calls.append(name)
+        answer = self.answers[name]
+        if isinstance(answer, BaseException):
+            raise answer
+        return copy.deepcopy(answer)
+
+    async def aclose(self) -> None:
+        return None
+
+
+def linked(stand_in: StandIn, **options: Any) -> DataCatalogues:
+    """A federation of one node, whose operator linked every catalogue that `stand_in` has."""
+    node = cast(Any, Node).model_construct(id="a", datasets=["DS-a*"], titles={})
+    enrolment = Enrolment.model_construct(
+        nodes=[node], catalogues=[DataCatalogue(url=f"https://c.example/{name}") for name in stand_in.answers]
+    )
+    return DataCatalogues(cast(Any, SimpleNamespace(current=enrolment)), harvester=cast(Any, stand_in), **options)
+
+
+def flood() -> Harvest:
+    """As many datasets as are kept, with as many words as a description has."""
+    words = {"title": 200, "description": 2000, "publisher": 200, "access_rights": 200}
+    record = {name: EMOJI * most for name, most in words.items()} | {"themes": [EMOJI * 200] * 20}
+    return Harvest([{**record, "id": f"DS-a{n}"} for n in range(harvest.MOST_KEPT)])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("x"), RecursionError()], ids=lambda e: type(e).__name__)
+def test_what_one_catalogue_causes_no_other_feels(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    stand_in = StandIn(first=error, second=Harvest([{"id": "DS-a1", "title": "Good"}]))
+    catalogues = linked(stand_in)
+    for _ in range(3):
+        asyncio.run(catalogues.refresh())
+    assert stand_in.calls == ["first", "second"], "and it is asked again only when it is due"
+    assert [words.title for words in catalogues.all().values()] == ["Good"]
+    assert [r.message for r in caplog.records if type(error).__name__ in r.message and "/first" in r.message]
+
+
+def test_a_catalogues_words_are_bounded_in_bytes_also_beside_older_ones(caplog: pytest.LogCaptureFixture) -> None:
+    stand_in = StandIn(one=flood())
+    catalogues = linked(stand_in, every=0)
+    asyncio.run(catalogues.refresh())
+    first = set(catalogues.all())
+    assert "datasets are beyond the bounds" in caplog.text
+    stand_in.answers["one"] = Harvest(flood().records[-50:], ["a part is away"])
+    asyncio.run(catalogues.refresh())
+    kept = catalogues.all()
+    newest = {f"DS-a{n}" for n in range(harvest.MOST_KEPT - 50, harvest.MOST_KEPT)}
+    assert newest < set(kept) and set(kept) & first, "new words go before those of the last reading"
+    assert sum(len(words.model_dump_json().encode()) for words in kept.values()) <= 2 * 1024 * 1024
+
+
+def test_the_list_of_datasets_is_bounded_whatever_catalogues_and_nodes_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words of a catalogue, and a node's terms: of its listed datasets only, each code once, made once."""
+    catalogues = linked(StandIn(one=flood()))
+    asyncio.run(catalogues.refresh())
+    codes = [f"DUO:{n:07}" for n in range(5)]
+    terms = {dataset: codes * 10 for dataset in [*list(catalogues.all())[:10], *(f"OTHER-{n}" for n in range(990))]}
+    made: list[str] = []
+
+    def noted(**values: str) -> DataUseTerm:
+        made.append(values["code"])
+        return DataUseTerm(**values)
+
+    monkeypatch.setattr(access, "DataUseTerm", noted)
+
+    class Store:
+        @asynccontextmanager
+        async def read(self) -> AsyncIterator[Any]:
+            yield self
+
+        async def execute(self, _: object) -> list[Any]:
+            return [SimpleNamespace(node=node, status={"terms": terms}) for node in ("a", "b")]
+
+    async def answer(value: Any) -> Any:
+        return value
+
+    users = access.UserAccess(
+        cast(Any, Store()),
+        cast(Any, SimpleNamespace(userinfo=lambda _: answer({"sub": "ada"}))),
+        cast(Any, SimpleNamespace(passport=lambda *_: answer(Passport()))),
+        catalogues._enrolment,
+        cast(Any, SimpleNamespace(of_person=lambda *_: answer({}))),
+        catalogues,
+        lambda: answer({}),
+    )
+    listed = asyncio.run(users.datasets("ada", "token"))
+    assert len(listed.model_dump_json().encode()) < 2.2 * 1024 * 1024
+    assert [[t.code for t in one.terms] for one in listed.datasets if one.terms] == [codes] * 10
+    assert sorted(made) == codes
