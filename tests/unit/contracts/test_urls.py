@@ -99,8 +99,8 @@ def test_a_dataset_of_any_id_at_all_doors() -> None:
         ("drs://drs.example.org/314159", "drs.example.org", "314159", "drs/drs.example.org/314159"),
         ("drs://drs.example.org/a%2Fb%3Ac.bam", "drs.example.org", "a/b:c.bam", "drs/drs.example.org/a~2Fb:c.bam"),
         ("drs://dg.4503/01b048d0-e128~1", "dg.4503", "01b048d0-e128~1", "drs/dg.4503/01b048d0-e128~7E1"),
-        ("drs://drs.42:314159", "drs.42", "314159", "drs/drs.42/314159"),
-        ("drs://mirror/drs.42:10.5072/x:1", "mirror/drs.42", "10.5072/x:1", "drs/mirror/drs.42/10.5072~2Fx:1"),
+        ("drs://drs.42:314159", "drs.42", "314159", "drs/compact/drs.42/314159"),
+        ("drs://mirror/drs.42:10.5072/x:1", "mirror/drs.42", "10.5072/x:1", "drs/compact/mirror/drs.42/10.5072~2Fx:1"),
     ],
 )
 def test_both_forms_of_a_drs_uri(url: str, owner: str, id_: str, local: str) -> None:
