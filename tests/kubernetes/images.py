@@ -11,7 +11,6 @@ from __future__ import annotations
 import configparser
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -27,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tests.support.debian import CACHE, install
+from tests.support.modules import module_at
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = CACHE / "images"
@@ -100,11 +100,7 @@ def derived(name: str, folder: Path | None, base: str, archive: Path) -> None:
 @cache
 def environment() -> ModuleType:
     """packaging/images/environment.py, which the Dockerfile runs and nothing imports."""
-    spec = importlib.util.spec_from_file_location("environment", ROOT / "packaging" / "images" / "environment.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(ROOT / "packaging" / "images" / "environment.py")
 
 
 @cache

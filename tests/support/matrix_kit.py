@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from tests.support.modules import module_at
 
 ENTRY = Path(__file__).parents[2] / "workflows" / "regression"
 
 
 @cache
-def gather() -> Any:
+def gather() -> ModuleType:
     """The workflow's script as a module."""
-    spec = importlib.util.spec_from_file_location("regression_gather", ENTRY / "scripts" / "gather.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(ENTRY / "scripts" / "gather.py")
 
 
 def matrix_file(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -17,6 +16,7 @@ from gdi.releases.allele_counts.merge import parse
 from gdi.releases.allele_counts.table import FORMAT, read
 from gdi.releases.kind import BadReleaseError, FormatError
 from gdi.releases.registry import UnknownKindError, kind_of, kinds
+from tests.kubernetes import images
 from tests.support.results_kit import release_of, told
 from tests.support.second_kind import second_kind  # noqa: F401
 
@@ -130,10 +130,7 @@ def test_node_and_coordinator_accept_the_same_variants(changes: dict[str, Any], 
 
 
 def test_every_image_that_releases_or_gathers_keeps_the_kinds_entry_points(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("environment", ROOT / "packaging" / "images" / "environment.py")
-    assert spec and spec.loader
-    environment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(environment)
+    environment = images.environment()
     points = (
         "[console_scripts]\nnode-gateway = node_gateway.main:main\ntoken-broker = token_broker.main:main\n"
         "[gdi.release_kinds]\nallele-counts = gdi.releases.allele_counts:KIND\n"
