@@ -27,7 +27,8 @@ MAX_PREFLIGHTS_PER_HOUR = 30  # of a user
 class Heartbeat(Strict):
     """`PUT /v1/nodes/{node}/status` by the node's agent. `health`: archive, tes, storage, database … as `ok` or what is
     wrong in a few words. `time`: by the node's clock. `limits`: what its policy does not allow, in sentences. `terms`:
-    the data use terms of its datasets, as DUO codes. `cohorts`: what a run may name of each dataset's newest epoch.
+    the data use terms of its datasets, as DUO codes, but of those that only a prefix describes. `cohorts`: what a run
+    may name of each dataset's newest epoch.
 
     A field that is new may be left out by an older agent, and is left out for an older broker.
     """

@@ -179,7 +179,7 @@ class NodeAgent:
             health=health,
             free_slots=free,
             limits=limits(self.policy.current(), described),
-            terms={one.dataset: list(one.use) for one in described[:MAX_TERMS] if one.use},
+            terms={one.dataset: list(one.use) for one in described[:MAX_TERMS] if one.use and one.exact},
             cohorts=await self.orders.newest_cohorts(),
         )
 

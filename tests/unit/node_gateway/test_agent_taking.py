@@ -6,19 +6,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
 
 from gdi.broker_client.client import as_problem
+from gdi.contracts.descriptor import Descriptor
 from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from node_gateway.agent import agent
 from node_gateway.agent.agent import NodeAgent
 from node_gateway.agent.decision import RefusedOrder
 from node_gateway.agent.duties import EndRequest
+from node_gateway.node_orders import NodeOrders
+from node_gateway.policy import Policy
+from tests.support.disclosure_node import disclosure_node
 
 ASKED = httpx.Request("POST", "http://broker/v1/runs/r/orders/n/analyse/take")
 PAGES = [httpx.Response(s, html="<h1>no</h1>", request=ASKED) for s in (403, 404)]
@@ -116,6 +122,18 @@ async def test_what_would_not_be_admitted_any_more_ends_by_the_nodes_own_judgeme
 @pytest.mark.parametrize("reason", [None, "visa-issuer-away", "workflow-away", "visa-expired", "bad-order", "not-open"])
 async def test_a_server_that_is_away_and_what_ends_in_its_time_end_no_order(reason: str | None) -> None:
     assert await again(reason) is None
+
+
+async def test_a_heartbeat_tells_the_terms_of_datasets_and_of_no_prefix(tmp_path: Path) -> None:
+    """Its keys are ids of datasets: with another one there would be no heartbeat, and no agent."""
+    terms = {"assembly": "GRCh37", "membership": "contract", "use": ["DUO:0000006"]}
+    described = [Descriptor.model_validate({**terms, "dataset": dataset}) for dataset in ("DS-*", "DS1")]
+    async with disclosure_node(tmp_path / "node", tmp_path / "empty.db") as node:
+        launcher = SimpleNamespace(upkeep=AsyncMock(), live=AsyncMock(return_value=1))
+        duties = SimpleNamespace(gateway=SimpleNamespace(ready=AsyncMock()), launcher=launcher, max_runs=2)
+        policy = SimpleNamespace(current=Policy, datasets=SimpleNamespace(all=lambda: described))
+        itself: Any = SimpleNamespace(duties=duties, policy=policy, orders=NodeOrders(node.database))
+        assert (await NodeAgent.heartbeat(itself)).terms == {"DS1": ["DUO:0000006"]}
 
 
 async def test_what_is_not_at_work_is_not_judged_again() -> None:
