@@ -26,7 +26,8 @@ Membership = Literal["contract", "public", "sensitive"]
 Region = Annotated[str, Field(pattern=rf"^{CONTIG}(:[1-9][0-9]{{0,9}}-[1-9][0-9]{{0,9}})?$", max_length=60)]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]  # a column's name in the sample table
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-Level = Annotated[str, Field(min_length=1, max_length=100)]  # a value of a category
+MAX_LEVEL = 100  # characters
+Level = Annotated[str, Field(min_length=1, max_length=MAX_LEVEL)]  # a value of a category
 Title = Annotated[str, Field(min_length=1, max_length=300)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gdi.contracts.descriptor import Descriptor, level_of
+from gdi.contracts.descriptor import MAX_LEVEL, Descriptor, level_of
 from gdi.kit.jose import SigningKey
 from gdi.releases.columns import is_parquet_file
 from gdi.releases.disclosure import splits
@@ -84,6 +84,8 @@ def read_table(file: Path, descriptor: Descriptor, least: int) -> PersonTable:
     for column in descriptor.splits:
         of: dict[Hashable, str] = {person: value(column, row) or splits.OTHER for person, row in rows.items()}
         found = splits.levels(of, least)
+        if any(len(level) > MAX_LEVEL for level in found):
+            raise PersonsError(f"{file}: a value of {column} has more than {MAX_LEVEL} characters: no run can name it")
         kept[column] = sorted(found)
         parts |= {f"{column}={level}": {str(person) for person in who} for level, who in found.items()}
     for kind, sets in (("variables", descriptor.variable_sets), ("table", descriptor.tables)):

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.cohorts import EpochCohorts
+from gdi.contracts.descriptor import MAX_LEVEL
 from gdi.kit.database import insert
 from node_gateway.db import store as db
 from node_gateway.epochs.admission import OpenEpoch, cohort_name
@@ -50,8 +51,12 @@ class Epoch:
 
     @property
     def cohorts(self) -> EpochCohorts:
-        """What a run may name of it."""
-        splits = {name: tuple(levels) for name, levels in self.splits.items()}
+        """What a run may name of it: of a split all levels or, where one has no name that a run can say, none."""
+        splits = {
+            name: tuple(levels)
+            for name, levels in self.splits.items()
+            if all(len(level) <= MAX_LEVEL for level in levels)
+        }
         return EpochCohorts(
             number=self.number, splits=splits, variables=tuple(self.variables), tables=tuple(self.tables)
         )

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from gdi.contracts.cohorts import CohortChoice
+from gdi.contracts.descriptor import Descriptor
 from gdi.kit.jose import SigningKey
 from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
@@ -42,6 +43,18 @@ def test_a_list_that_is_none_is_refused_with_its_line_and_no_id(text: str, mista
     file.write_text(text)
     with pytest.raises(PersonsError, match=mistake):
         persons.read(file)
+
+
+def test_a_level_that_no_run_can_name_is_refused_and_is_not_told_of(file: Path) -> None:
+    country = "x" * 101
+    file.write_text("person\tcountry\n" + "".join(f"p{n}\t{country}\n" for n in range(30)))
+    samples = {"file": "s.tsv.c4gh", "format": "tsv", "person": "person", "country": "country"}
+    values = {"dataset": "DS1", "assembly": "GRCh37", "membership": "contract", "samples": samples}
+    with pytest.raises(PersonsError, match="a value of country has more than 100 characters") as refused:
+        persons.read_table(file, Descriptor.model_validate({**values, "splits": ["country"]}), 20)
+    assert country not in str(refused.value)
+    before = store.Epoch("DS1", 1, 30, 0.0, {"country": [country, "fr"], "sex": ["female", "male"]})
+    assert before.cohorts.splits == {"sex": ("female", "male")}, "opened by a version that did not refuse it"
 
 
 def test_a_person_has_one_hash_at_a_node_and_another_at_the_next() -> None:
