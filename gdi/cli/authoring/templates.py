@@ -224,7 +224,8 @@ TEMPLATES = {
         ),
         arguments=" {params.column:q} {params.number:q}",
         others="".join(
-            f', "{name}": {{}}' for name in ("model", "outcome", "numbers", "categories", "people", "products", "steps")
+            f', "{name}": {{}}'
+            for name in ("model", "outcome", "numbers", "categories", "people", "products", "steps", "leverage")
         ),
     ),
     "variant-statistics": Template(

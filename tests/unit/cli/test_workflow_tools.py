@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from rich.console import Console
@@ -301,6 +303,8 @@ def test_what_a_new_entry_of_each_kind_writes_is_of_that_kind(tmp_path: Path, co
         counts, release = tmp_path / "counts", tmp_path / "release"
         for step in ([scripts / "count.py", *source, counts], [scripts / "gather.py", release, counts]):
             subprocess.run([sys.executable, "-B", *map(str, step), *more], check=True)
+        if schema := entry.workflow.releases[0].schema_file:
+            jsonschema.validate(json.loads(release.read_text()), json.loads((entry.folder / schema).read_text()))
         units = kind_of(kind).node().read(io.BytesIO(release.read_bytes()), rules)
         if kind == "allele-counts":
             assert units[0].rows[0][4:6] == (3, 4)
