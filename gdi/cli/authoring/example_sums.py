@@ -1,24 +1,5 @@
-"""The scripts that `gdi workflow init --kind matrix` writes."""
+"""The script that adds up in an entry of `gdi workflow init --kind matrix`; what it adds is read as for `moments`."""
 
-COUNT_NUMBERS = '''\
-"""Reads two columns of the sample table: a category and a number. Both stay at the node."""
-
-import csv
-import json
-import sys
-
-
-def main(table: str, out: str, column: str, number: str) -> None:
-    with open(table, newline="") as lines:
-        rows = csv.DictReader(lines, delimiter="\\t", quoting=csv.QUOTE_NONE)
-        values = [[row[column], float(row[number])] for row in rows if row[column] and row[number]]
-    with open(out, "w") as file:
-        json.dump(values, file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-'''
 GATHER_SUMS = '''\
 """Sums of a number over everybody and over each category, the sum of its squares, and what the node judges them by:
 which part of each, and of any combination, the 50 people have who have most, how many people differ from the commonest

@@ -14,7 +14,7 @@ from gdi.cli.authoring.example_scripts import (
     GATHER_MOMENTS,
     GATHER_PEOPLE,
 )
-from gdi.cli.authoring.example_sums import COUNT_NUMBERS, GATHER_SUMS
+from gdi.cli.authoring.example_sums import GATHER_SUMS
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,10 @@ def _parameter(name: str, title: str, description: str, default: str) -> str:
     return _filled(PARAMETER, {"name": name, "title": title, "description": description, "default": default})
 
 
+def _number(title: str, what: str = "whose bounds") -> str:
+    return _parameter("number", title, f"A number of the sample table, {what} the nodes' descriptors declare.", "ldl")
+
+
 COLUMN = _parameter(
     "column", "Column", "A column of the sample table, whose categories the nodes' descriptors declare.", "sex"
 )
@@ -201,10 +205,7 @@ TEMPLATES = {
         merge="people add up; mean and variance of all follow from each node's n, mean and variance. Groups of fewer\n"
         "than 20 people stay, and those in which few people have most of the number. Three digits leave; a node that\n"
         "withholds a group is not in its mean (`NODES`, `REASON`).",
-        parameters=COLUMN
-        + _parameter(
-            "number", "Number", "A number of the sample table, whose bounds the nodes' descriptors declare.", "ldl"
-        ),
+        parameters=COLUMN + _number("Number"),
         arguments=" {params.column:q} {params.number:q}",
         others=', "group": {"type": "array"}, "people": {"type": "array"}',
     ),
@@ -214,14 +215,11 @@ TEMPLATES = {
         file="samples.tsv.c4gh",
         format="gdi-matrix/1",
         content="sums",
-        script=COUNT_NUMBERS,
+        script=COUNT_VALUES,
         merge="sums of products add up, so that the coefficients are those of least squares over all people in one\n"
         "file. All sums of a node leave, or none: of 50 people, 20 of each category, and no more sums than half as\n"
         "many as there are people. Datasets must name this kind; `workflows/regression` has numbers as covariates.",
-        parameters=COLUMN
-        + _parameter(
-            "number", "Outcome", "A number of the sample table, whose bounds the nodes' descriptors declare.", "ldl"
-        ),
+        parameters=COLUMN + _number("Outcome"),
         arguments=" {params.column:q} {params.number:q}",
         others="".join(
             f', "{name}": {{}}'
@@ -239,9 +237,7 @@ TEMPLATES = {
         script=COUNT_EFFECTS,
         merge="meta-analysis of effects and standard errors (fixed effects by inverse variance, Cochran's Q, random\n"
         "effects); REF and ALT written the other way round are flipped.",
-        parameters=_parameter(
-            "number", "Phenotype", "A number of the sample table, which the nodes' descriptors declare.", "ldl"
-        ),
+        parameters=_number("Phenotype", "which"),
         arguments=" {params.number:q}",
     ),
 }
