@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import json
 import math
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-MAX_BYTES = 1024**3
-NO_VALUE = frozenset(
-    (
-        "",
-        ".",
-        "NA",
-        "<NA>",
-        "#NA",
-        "N/A",
-        "n/a",
-        "#N/A",
-        "#N/A N/A",
-        "NaN",
-        "-NaN",
-        "nan",
-        "-nan",
-        "NULL",
-        "null",
-        "None",
-    )
-)
-"""As pandas, R and spreadsheets write that there is no value; `none` may be a category."""
-
-
-def fail(kind: str, line: int, why: str) -> NoReturn:
-    """Says what is wrong, and ends with 1. Nothing of the file's content is said."""
-    print(f"{kind} at line {line}: {why}", file=sys.stderr)
-    print(f"GDI-ERROR class={kind} line={line}", file=sys.stderr)
-    sys.exit(1)
+from no_value import NO_VALUE
+from sample_rows import fail, sample_rows
 
 
 def number(text: str, line: int) -> float:
@@ -54,34 +24,13 @@ def number(text: str, line: int) -> float:
 
 def read(file: Path, person: str, numbers: list[str], categories: list[str]) -> dict[str, Any]:
     """`people`: SHA-256 of each person's id, complete or not; `levels` and `values` of the complete ones."""
-    people: dict[str, int] = {}
+    people: list[str] = []
     found: dict[str, list[Any]] = {"levels": [], "values": []}
-    if file.stat().st_size > MAX_BYTES:
-        fail("SampleTableError", 1, f"the sample table is larger than {MAX_BYTES} bytes")
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            rows = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-            heading = next(rows, [])
-            wanted = [person, *categories, *numbers]
-            if missing := [n for n, name in enumerate(wanted) if heading.count(name) != 1]:
-                fail("SampleTableError", 1, f"{len(missing)} of the columns asked for are not in the heading, or twice")
-            at = [heading.index(name) for name in wanted]
-            for row in rows:
-                if not row:
-                    continue
-                if len(row) != len(heading):
-                    fail("SampleTableError", rows.line_num, f"{len(row)} columns instead of {len(heading)}")
-                who, *texts = [row[i].strip() for i in at]
-                key = hashlib.sha256(who.encode()).hexdigest()
-                if not who or people.setdefault(key, rows.line_num) != rows.line_num:
-                    fail("SampleTableError", rows.line_num, "the person has no id, or is there twice")
-                if NO_VALUE.isdisjoint(texts):
-                    found["levels"].append(texts[: len(categories)])
-                    found["values"].append([number(text, rows.line_num) for text in texts[len(categories) :]])
-    except UnicodeDecodeError:
-        fail("SampleTableError", 1, "the sample table is not UTF-8")
-    except csv.Error:
-        fail("SampleTableError", 1, "the sample table is no text separated by tabs")
+    for line, who, texts in sample_rows(file, person, [*categories, *numbers]):
+        people.append(who)
+        if NO_VALUE.isdisjoint(texts):
+            found["levels"].append(texts[: len(categories)])
+            found["values"].append([number(text, line) for text in texts[len(categories) :]])
     return {"people": sorted(people), **found}
 
 
