@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gdi.releases.moments.table import FORMAT, MAX_LARGEST
+from gdi.releases.disclosure.sums import MAX_LARGEST
+from gdi.releases.moments.table import FORMAT
 
 
 def bin_of(value: float, bins: Sequence[float]) -> tuple[float, float]:

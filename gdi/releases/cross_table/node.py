@@ -4,7 +4,6 @@ what leaves.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +15,13 @@ from gdi.releases.cross_table import table
 from gdi.releases.cross_table.suppression import Suppression, intervals
 from gdi.releases.cross_table.table import RELEASED, CrossTable, Key
 from gdi.releases.cross_table.whole import beside_whole
-from gdi.releases.disclosure import people
+from gdi.releases.disclosure import people, vocabulary
 from gdi.releases.disclosure.floor import Range
 from gdi.releases.disclosure.past import Numbers, Past
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, Rules, Scope
 
 SMALL = "small"
-LONGEST = 2000  # characters of a cell's key; longer ones are hashed
 
 
 @dataclass(frozen=True)
@@ -149,8 +147,7 @@ def names_of(unit: CrossTable, keys: Iterable[Key]) -> dict[Key, str]:
             for i, (column, level) in enumerate(zip(unit.columns, key, strict=True))
             if level is not None
         ]
-        name = "&".join(sorted(parts)) or "*"
-        found[key] = name if len(name) <= LONGEST else "sha256:" + hashlib.sha256(name.encode()).hexdigest()
+        found[key] = vocabulary.shortened("&".join(sorted(parts)) or "*")
     return found
 
 

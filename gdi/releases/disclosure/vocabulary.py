@@ -19,6 +19,7 @@ KINDS = (ALLELES, STATISTICS, TABLE, MOMENTS, MATRIX)  # whose numbers are compa
 PEOPLE, EVERYBODY = "people", "*"
 PRODUCT, QUESTION = "==", "==?"  # how a matrix's keys begin
 MAX_TOPIC = 24  # characters
+LONGEST = 2000  # characters of a cell's key; longer ones are hashed
 
 
 def words(kind: str, key: str) -> str:
@@ -33,6 +34,11 @@ def words(kind: str, key: str) -> str:
         return STATISTICS
     hashed = key.startswith("sha256:") and key.count(":") == 1  # an allele of a contig of that name has three
     return TABLE if key == EVERYBODY or "=" in key or hashed else ALLELES
+
+
+def shortened(name: str, most: int = LONGEST) -> str:
+    """The name, or its hash where it has more characters."""
+    return name if len(name) <= most else "sha256:" + hashlib.sha256(name.encode()).hexdigest()
 
 
 def topic(kind: str, key: str) -> str:

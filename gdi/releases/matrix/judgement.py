@@ -8,10 +8,11 @@ from gdi.releases.cross_table.node import AnsweredTable
 from gdi.releases.cross_table.table import Key
 from gdi.releases.disclosure import parts
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.sums import LEAST_OF_GROUP, MOST_OF_TWO, largest_share
 from gdi.releases.kind import Rules
 from gdi.releases.matrix.table import NumberSum, ProductSum, SumMatrix
 
-LEAST_PEOPLE, LEAST_OF_GROUP, LEAST_VALUES, MOST_OF_TWO = 50, 20, 20, 0.85
+LEAST_PEOPLE, LEAST_VALUES = 50, 20
 
 
 def stays(unit: SumMatrix, people: AnsweredTable, rules: Rules) -> bool:
@@ -22,7 +23,7 @@ def stays(unit: SumMatrix, people: AnsweredTable, rules: Rules) -> bool:
         return True
     if Rule.SUMS not in rules.off and smallest_union(unit) < max(LEAST_OF_GROUP, rules.floor):
         return True
-    if unit.leverage[most(unit.leverage, rules)] >= MOST_OF_TWO and Rule.LEVERAGE not in rules.off:
+    if largest_share(unit.leverage, rules.floor) >= MOST_OF_TWO and Rule.LEVERAGE not in rules.off:
         return True
     return any(of_few(one, rules) for one in unit.sums.values()) or any(
         product_of_few(one, rules) for one in unit.products.values()
@@ -35,23 +36,18 @@ def of_few(one: NumberSum, rules: Rules) -> bool:
         return True
     if one.apart < rules.floor and Rule.APART not in rules.off:
         return True
-    return dominated(max(one.sums[most(one.sums, rules)], one.squares[most(one.squares, rules)]), rules)
+    return dominated(one.sums, rules) or dominated(one.squares, rules)
 
 
 def product_of_few(one: ProductSum, rules: Rules) -> bool:
     """Of two numbers: also of those in whom both are not as in most people."""
     if one.apart < rules.floor and Rule.APART not in rules.off:
         return True
-    return dominated(one.products[most(one.products, rules)], rules)
+    return dominated(one.products, rules)
 
 
-def most(shares: tuple[float, ...], rules: Rules) -> int:
-    """The place of the share of as many people as no count may be of, at least two."""
-    return min(max(2, rules.floor - 1), len(shares)) - 1
-
-
-def dominated(share: float, rules: Rules) -> bool:
-    return share >= MOST_OF_TWO and Rule.DOMINANCE not in rules.off
+def dominated(shares: tuple[float, ...], rules: Rules) -> bool:
+    return largest_share(shares, rules.floor) >= MOST_OF_TWO and Rule.DOMINANCE not in rules.off
 
 
 def smallest_union(unit: SumMatrix) -> int:

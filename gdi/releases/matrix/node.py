@@ -4,7 +4,6 @@ than could be solved for each person. All of it leaves, with twelve digits, or n
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +12,8 @@ from itertools import combinations_with_replacement, islice
 from typing import IO
 
 from gdi.releases.cross_table import node as cross_table
-from gdi.releases.cross_table.node import LONGEST, SMALL, AnsweredTable
-from gdi.releases.disclosure import people, vocabulary
+from gdi.releases.cross_table.node import SMALL, AnsweredTable
+from gdi.releases.disclosure import people, sums, vocabulary
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, NotBesideError, Rules, Scope
@@ -76,7 +75,7 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
                 checked.withheld[EQUATIONS] += 1
             else:
                 entries = {
-                    places: (numbers[0], numbers[1]) if numbers else digits_of(entry(unit, *places))
+                    places: (numbers[0], numbers[1]) if numbers else sums.digits_of(entry(unit, *places), DIGITS)
                     for places, numbers in kept.items()
                 }
                 checked.released.append(AnsweredMatrix(unit, entries, answered))
@@ -91,10 +90,10 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
         for (number, group), one in unit.sums.items():
             mean = one.sum / one.people
             if group is not None:
-                found.append(Cell(group_key(number, group), (one.people, *digits_of(mean, 3))))
+                found.append(Cell(group_key(number, group), (one.people, *sums.digits_of(mean, 3))))
                 continue
             variance = max(0.0, (unit.products[number, number].sum - n * mean**2) / (n - 1))
-            found.append(Cell(group_key(number, None), (n, *digits_of(mean, 3), *digits_of(variance, 3))))
+            found.append(Cell(group_key(number, None), (n, *sums.digits_of(mean, 3), *sums.digits_of(variance, 3))))
         return [*found, Cell(question_key(unit), (unit.equations, n, unit.bits))]
 
     def remarks(self, left: Sequence[AnsweredMatrix], rules: Rules) -> list[str]:
@@ -160,27 +159,16 @@ def entry(unit: SumMatrix, a: Term, b: Term) -> float:
     return float(unit.counts[unit.place(*(one for one in (a, b) if one is not None))])
 
 
-def digits_of(number: float, digits: int = DIGITS) -> tuple[int, int]:
-    """A number with so many digits, as two whole ones: digits and exponent of ten."""
-    text, _, exponent = f"{number:.{digits - 1}e}".partition("e")
-    return int(text.replace(".", "")), int(exponent) - digits + 1
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST - 100 else "sha256:" + hashlib.sha256(name.encode()).hexdigest()
-
-
 def group_key(number: str, group: Group) -> str:
     """What the ledger calls a number in a group: as `moments` does."""
-    name = vocabulary.EVERYBODY if group is None else f"{group[0]}={people.quoted(group[1])}"
-    return f"={number}|{_short(name)}"
+    return sums.group_key(number, [] if group is None else [group])
 
 
 def entry_key(a: Term, b: Term) -> str:
     names = sorted(
         "=".join([one[0], people.quoted(one[1])]) if isinstance(one, tuple) else one or "1" for one in (a, b)
     )
-    return vocabulary.PRODUCT + _short("*".join(names))
+    return vocabulary.PRODUCT + vocabulary.shortened("*".join(names), vocabulary.LONGEST - 100)
 
 
 def question_key(unit: SumMatrix) -> str:
@@ -189,7 +177,7 @@ def question_key(unit: SumMatrix) -> str:
 
 
 def numbers_of(key: str) -> frozenset[str]:
-    """A question's. Keys of before had a hash, which is no number's name: nothing is asked beside them."""
+    """A question's."""
     return frozenset(key.removeprefix(vocabulary.QUESTION).partition(";")[0].split(","))
 
 

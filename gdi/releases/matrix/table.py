@@ -20,11 +20,12 @@ from gdi.releases.cross_table import table as cross_table
 from gdi.releases.cross_table.table import COLUMN, MAX_CELLS, MAX_COLUMNS, MAX_COUNT, MAX_LEVEL, CrossTable, Key
 from gdi.releases.disclosure.parts import MAX_COHORTS
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.sums import MAX_LARGEST, expect_shares
 from gdi.releases.kind import FormatError, Rules
 
 FORMAT = "gdi-matrix/1"  # what a workflow writes
 RELEASED = "gdi-matrix-released/1"  # what leaves the node
-MAX_NUMBERS, MAX_LARGEST = 20, 50
+MAX_NUMBERS = 20
 MAX_BITS = 40  # of a sum with twelve digits
 Column = Field(pattern=rf"^{COLUMN}$")
 Group = tuple[str, str] | None
@@ -176,14 +177,6 @@ class SumMatrix:
             raise ValueError("two levels of one column")
         columns = enumerate(self.table.columns)
         return tuple(self.table.levels[i].index(named[one]) if one in named else None for i, one in columns)
-
-
-def expect_shares(shares: tuple[float, ...], people: int) -> None:
-    """ValueError where these are no shares of those who have most."""
-    if len(shares) != min(people, MAX_LARGEST):
-        raise ValueError(f"there must be a share for each person, at most {MAX_LARGEST}")
-    if any(not 0 <= one <= 1 + 1e-9 for one in shares) or list(shares) != sorted(shares):
-        raise ValueError("shares must rise, from 0 to 1")
 
 
 def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:

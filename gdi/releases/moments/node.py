@@ -4,7 +4,6 @@ mean and variance with three digits. No least, no greatest, no sum of everybody 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +12,14 @@ from itertools import islice
 from typing import IO, NamedTuple
 
 from gdi.releases.cross_table import node as cross_table
-from gdi.releases.cross_table.node import LONGEST, SMALL, AnsweredTable
+from gdi.releases.cross_table.node import SMALL, AnsweredTable
 from gdi.releases.disclosure import people, vocabulary
 from gdi.releases.disclosure.past import Past
 from gdi.releases.disclosure.rules import Rule
+from gdi.releases.disclosure.sums import LEAST_OF_GROUP, MOST_OF_TWO, digits_of, group_key, largest_share
 from gdi.releases.kind import Cell, CheckedUnits, NodeHalf, NotBesideError, Rules, Scope
 from gdi.releases.moments import table
 from gdi.releases.moments.table import RELEASED, GroupedMoments, MomentsRow
-
-LEAST_PEOPLE, MOST_OF_TWO = 20, 0.85
 
 
 class LeavingRow(NamedTuple):
@@ -129,10 +127,7 @@ class MomentsNode(NodeHalf[GroupedMoments, AnsweredMoments]):
 
 def key_of(row: MomentsRow | LeavingRow, unit: GroupedMoments) -> str:
     """What the ledger calls a variable in a group: the order of columns does not matter."""
-    parts = sorted(f"{c}={people.quoted(level)}" for c, level in zip(unit.group, row.group, strict=True))
-    name = "&".join(parts) or vocabulary.EVERYBODY
-    name = name if len(name) <= LONGEST - 100 else "sha256:" + hashlib.sha256(name.encode()).hexdigest()
-    return f"={row.variable}|{name}"
+    return group_key(row.variable, zip(unit.group, row.group, strict=True))
 
 
 def expect_one_grouping(unit: GroupedMoments, rules: Rules, past: Past) -> None:
@@ -176,21 +171,15 @@ def leaving(
 def stays(row: MomentsRow, rules: Rules) -> bool:
     """Whether the group is too small, or few people have most of the number, or few differ from all others."""
     floor = rules.floor
-    if row.n < max(LEAST_PEOPLE, floor) and Rule.GROUPS not in rules.off:
+    if row.n < max(LEAST_OF_GROUP, floor) and Rule.GROUPS not in rules.off:
         return True
     if not row.n:
         return True
     if Rule.DOMINANCE not in rules.off:
-        most = min(max(2, floor - 1), len(row.squares)) - 1  # as many people as no count may be of, at least two
-        if row.variance <= 0 or max(row.sums[most], row.squares[most]) >= MOST_OF_TWO:
+        most = max(largest_share(row.sums, floor), largest_share(row.squares, floor))
+        if row.variance <= 0 or most >= MOST_OF_TWO:
             return True
     return row.apart < floor and Rule.APART not in rules.off
-
-
-def digits_of(number: float, digits: int = 3) -> tuple[int, int]:
-    """A number with so many digits, as two whole ones: digits and exponent of ten."""
-    text, _, exponent = f"{number:.{digits - 1}e}".partition("e")
-    return int(text.replace(".", "")), int(exponent) - digits + 1
 
 
 def _levels(one: AnsweredMoments, key: tuple[int | None, ...]) -> list[str | None]:

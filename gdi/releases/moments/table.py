@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gdi.releases.cross_table import table as cross_table
 from gdi.releases.cross_table.table import COLUMN, MAX_CELLS, MAX_COUNT, MAX_LEVEL, CrossTable, Key
+from gdi.releases.disclosure.sums import MAX_LARGEST, expect_shares
 from gdi.releases.kind import FormatError, Rules
 
 FORMAT = "gdi-moments/1"  # what a workflow writes
 RELEASED = "gdi-moments-released/1"  # what leaves the node
-MAX_GROUP, MAX_VARIABLES, MAX_LARGEST = 2, 20, 50
+MAX_GROUP, MAX_VARIABLES = 2, 20
 LEAST_VARIANTS, LARGEST_PART = 100, 0.1  # of a score
 Column = Field(pattern=rf"^{COLUMN}$")
 Share = Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)
@@ -55,11 +56,8 @@ class MomentsRow(_Strict):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        for name, shares in (("sums", self.sums), ("squares", self.squares)):
-            if len(shares) != min(self.n, MAX_LARGEST):
-                raise ValueError(f"{name} must have a number for each person, at most {MAX_LARGEST}")
-            if any(not 0 <= one <= 1 + 1e-9 for one in shares) or list(shares) != sorted(shares):
-                raise ValueError(f"{name} must rise, from 0 to 1")
+        for shares in (self.sums, self.squares):
+            expect_shares(shares, self.n)
         if self.apart > self.n:
             raise ValueError("apart is more than n")
         return self
