@@ -44,16 +44,7 @@ def fit(products: Sequence[Sequence[Fraction]], outcome: Sequence[Fraction], squ
     """
     n, p = int(products[0][0]), len(outcome)
     rows = [[*products[i], *(Fraction(int(i == j)) for j in range(p)), outcome[i]] for i in range(p)]
-    used: list[int] = []
-    for column in range(p):
-        if rows[column][column] <= DEPENDENT * products[column][column]:
-            continue
-        used.append(column)
-        scale = rows[column][column]
-        rows[column] = [value / scale for value in rows[column]]
-        for i in range(p):
-            if i != column and (factor := rows[i][column]):
-                rows[i] = [value - factor * of for value, of in zip(rows[i], rows[column], strict=True)]
+    used = eliminate(rows)
     df = n - len(used)
     total = square - outcome[0] ** 2 / n if n else Fraction(0)
     left = square - sum((rows[i][-1] * outcome[i] for i in used), Fraction(0))
@@ -65,6 +56,24 @@ def fit(products: Sequence[Sequence[Fraction]], outcome: Sequence[Fraction], squ
     for i in used:
         found[i] = _estimate(float(rows[i][-1]), math.sqrt(variance * float(rows[i][p + i])), df, quantile)
     return LeastSquares(found, 1 - float(left / total), math.sqrt(variance), df)
+
+
+def eliminate(rows: list[list[Fraction]]) -> list[int]:
+    """Gauss and Jordan, in place. `rows`: a symmetric matrix without negative eigenvalues (p × p), more columns behind
+    it. Which of its columns do not follow from those before; the others are left out.
+    """
+    sizes = [row[i] for i, row in enumerate(rows)]
+    used: list[int] = []
+    for column, size in enumerate(sizes):
+        if rows[column][column] <= DEPENDENT * size:
+            continue
+        used.append(column)
+        scale = rows[column][column]
+        rows[column] = [value / scale for value in rows[column]]
+        for i in range(len(rows)):
+            if i != column and (factor := rows[i][column]):
+                rows[i] = [value - factor * of for value, of in zip(rows[i], rows[column], strict=True)]
+    return used
 
 
 def _estimate(beta: float, se: float, df: int, quantile: float) -> Estimate:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from gdi.releases.matrix.least_squares import DEPENDENT
+from gdi.releases.matrix.least_squares import eliminate
 
 CLOSE = 1e-9  # the largest change of a coefficient, by its size, in the last step
 MOST_PREDICTOR = 15.0  # |x·β| of a person: beyond it a person's weight is below 1e-6
@@ -96,14 +96,8 @@ def inverted(matrix: Sequence[Sequence[float]]) -> list[list[float]]:
         raise ValueError("a sum is not finite")
     size = len(matrix)
     rows = [[*map(Fraction, matrix[i]), *(Fraction(int(i == j)) for j in range(size))] for i in range(size)]
-    for column in range(size):
-        if rows[column][column] <= DEPENDENT * Fraction(matrix[column][column]) or matrix[column][column] <= 0:
-            raise ValueError("a column follows from the others, or the people are separated")
-        scale = rows[column][column]
-        rows[column] = [value / scale for value in rows[column]]
-        for i in range(size):
-            if i != column and (factor := rows[i][column]):
-                rows[i] = [value - factor * of for value, of in zip(rows[i], rows[column], strict=True)]
+    if len(eliminate(rows)) < size:
+        raise ValueError("a column follows from the others, or the people are separated")
     return [[float(value) for value in row[size:]] for row in rows]
 
 
