@@ -94,7 +94,7 @@ class NodeOrders:
     async def open_epochs(self) -> list[OpenEpoch]:
         """What of the node's epochs an admission may depend on."""
         async with self._db.read() as connection:
-            return [epoch.facts for epoch in await store.all_epochs(connection)]
+            return await store.open_epochs(connection)
 
     async def newest_cohorts(self) -> dict[str, EpochCohorts]:
         """What a run may name of each dataset's newest epoch, as far as it can be listed."""

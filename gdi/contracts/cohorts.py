@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
@@ -32,9 +33,14 @@ class CohortChoice(Frozen):
     table: Name | None = None
 
     @property
+    def parts(self) -> list[CohortPart]:
+        """What of an epoch's people it names: nothing for the whole; more than one is no cohort."""
+        return [part for part in PARTS if getattr(self, part) is not None]
+
+    @property
     def part(self) -> CohortPart | None:
         """What of an epoch's people it names; None: the whole."""
-        return next((part for part in PARTS if getattr(self, part) is not None), None)
+        return next(iter(self.parts), None)
 
     @property
     def written(self) -> dict[str, Any]:
@@ -43,10 +49,16 @@ class CohortChoice(Frozen):
 
     @property
     def words(self) -> str:
-        """The part, as a person writes it: `sex=female`, `variables:weight`; empty for the whole."""
+        """The part, as a person writes it and as a node's ledger calls it: `sex=female`, `variables:weight`; empty for
+        the whole.
+        """
         if self.part == "level":
             return f"{self.split}={self.level}"
         return f"{self.part}:{self.variables or self.table}" if self.part else ""
+
+    def with_epochs(self, numbers: Mapping[DatasetId, EpochNumber]) -> CohortChoice:
+        """The same, of the epochs with these numbers where it names none."""
+        return self.model_copy(update={"epochs": {**numbers, **self.epochs}})
 
 
 def chosen(value: object) -> CohortChoice:
@@ -61,7 +73,7 @@ def chosen(value: object) -> CohortChoice:
         ) from None
     if (found.split is None) != (found.level is None):
         raise WrongCohortError(f"{PARAMETER} names half of a level: a split needs its level, and a level its split")
-    if sum(getattr(found, part) is not None for part in PARTS) > 1:
+    if len(found.parts) > 1:
         raise WrongCohortError(f"{PARAMETER} names several: it is one level, one variable set or one table")
     return found
 

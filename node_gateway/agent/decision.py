@@ -79,7 +79,7 @@ def need_same_analysis(claims: OrderClaims, parameters: dict[str, Any], earlier:
     own = cohorts.chosen(parameters.get(cohorts.PARAMETER))
     for order in earlier:
         numbers = cohorts.chosen(order.parameters.get(cohorts.PARAMETER)).epochs
-        parameters = with_cohort(parameters, own.model_copy(update={"epochs": {**numbers, **own.epochs}}))
+        parameters = with_cohort(parameters, own.with_epochs(numbers))
         before = (order.user, order.digest, sorted(order.datasets), order.parameters)
         if (claims.sub, claims.digest, sorted(claims.datasets), parameters) != before:
             raise RefusedOrder(

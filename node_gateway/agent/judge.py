@@ -145,13 +145,8 @@ class Judge:
         last = max(done, key=lambda order: order.attempt, default=None)
         if last and last.state == "succeeded":
             people = cohorts.chosen(last.parameters.get(cohorts.PARAMETER))
-            same = cohort.model_copy(update={"epochs": {**people.epochs, **cohort.epochs}})
-            if (last.user, last.digest, sorted(last.datasets), people) == (
-                claims.sub,
-                claims.digest,
-                sorted(claims.datasets),
-                same,
-            ):
+            wanted = (claims.sub, claims.digest, sorted(claims.datasets), cohort.with_epochs(people.epochs))
+            if (last.user, last.digest, sorted(last.datasets), people) == wanted:
                 return people
         raise RefusedOrder("release-unknown", "Nothing of this run was computed here.")
 

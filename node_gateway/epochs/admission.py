@@ -91,12 +91,9 @@ def named(choice: CohortChoice) -> str:
     """
     if (choice.split is None) != (choice.level is None):
         raise ProblemError(422, "invalid-request", "A split needs a level, and a level its split.", action="Name both.")
-    names = [f"{choice.split}={choice.level}"] if choice.split is not None else []
-    names += [f"variables:{choice.variables}"] if choice.variables is not None else []
-    names += [f"table:{choice.table}"] if choice.table is not None else []
-    if len(names) > 1:
+    if len(choice.parts) > 1:
         raise ProblemError(422, "invalid-request", "A cohort is one of an epoch's.", action="Name one of them.")
-    return names[0] if names else ""
+    return choice.words
 
 
 def epoch_of(dataset: str, epochs: Sequence[OpenEpoch], choice: CohortChoice) -> OpenEpoch | None:
@@ -108,10 +105,16 @@ def epoch_of(dataset: str, epochs: Sequence[OpenEpoch], choice: CohortChoice) ->
     return mine[-1] if mine else None
 
 
+def epochs_of(datasets: Collection[str], epochs: Sequence[OpenEpoch], choice: CohortChoice) -> list[OpenEpoch]:
+    """Each dataset's epoch, by dataset; of one without there is none."""
+    found = (epoch_of(dataset, epochs, choice) for dataset in sorted(set(datasets)))
+    return [one for one in found if one is not None]
+
+
 def numbered(datasets: Collection[str], epochs: Sequence[OpenEpoch], choice: CohortChoice) -> CohortChoice:
     """The choice with the number of each dataset's epoch; of a dataset without one it says none."""
-    found = (epoch_of(dataset, epochs, choice) for dataset in sorted(set(datasets)))
-    return choice.model_copy(update={"epochs": {one.dataset: one.number for one in found if one is not None}})
+    found = epochs_of(datasets, epochs, choice)
+    return choice.model_copy(update={"epochs": {one.dataset: one.number for one in found}})
 
 
 def cohort_name(dataset: str, number: int, part: str = "") -> str:

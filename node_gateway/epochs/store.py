@@ -90,6 +90,11 @@ async def all_epochs(connection: AsyncConnection) -> list[Epoch]:
     return [Epoch(row.dataset, row.number, row.people, row.opened_at, **(row.named or {})) for row in rows]
 
 
+async def open_epochs(connection: AsyncConnection) -> list[OpenEpoch]:
+    """What of all epochs an admission may depend on."""
+    return [epoch.facts for epoch in await all_epochs(connection)]
+
+
 async def people(connection: AsyncConnection, names: Collection[str]) -> dict[str, frozenset[str]]:
     """The hashed ids of these cohorts, by name; those that are no epoch's are not among them."""
     epochs = {epoch.name: epoch for epoch in await all_epochs(connection)}

@@ -43,7 +43,7 @@ class Question:
 
 async def admit(policy: PolicyFile, connection: AsyncConnection, question: AdmissionQuestion) -> list[str]:
     """What the ledger calls the cohorts of a question that may be asked. ProblemError as `admission.decide`."""
-    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    epochs = await store.open_epochs(connection)
     admission.decide(policy.current(), policy.datasets.all(), epochs, question)
     return admission.cohort_names(question.datasets, epochs, question.cohort)
 
@@ -53,13 +53,12 @@ async def of_begin(connection: AsyncConnection, request: ReleaseRequest, caller:
     names none: a later one has other people than its files.
     """
     began = await _began(connection, caller.run)
-    then = [one.facts for one in await store.all_epochs(connection) if began is None or one.opened_at <= began]
     unnamed = set(caller.datasets) - set(request.cohort.epochs)
     if began is None or not unnamed:
         return request
+    then = [one.facts for one in await store.all_epochs(connection) if one.opened_at <= began]
     numbers = admission.numbered(unnamed, then, request.cohort).epochs
-    cohort = request.cohort.model_copy(update={"epochs": {**request.cohort.epochs, **numbers}})
-    return request.model_copy(update={"cohort": cohort})
+    return request.model_copy(update={"cohort": request.cohort.with_epochs(numbers)})
 
 
 async def _began(connection: AsyncConnection, run: str) -> float | None:
@@ -75,8 +74,7 @@ async def is_of(
     """Whether an answer of before is about the people of this request, which may leave epochs unnamed."""
     names, before = answer.get(AT_NODE, {}).get("cohort"), answer.get("cohort")
     numbers = CohortChoice.model_validate(before).epochs if before else {}
-    choice = request.cohort.model_copy(update={"epochs": {**numbers, **request.cohort.epochs}})
-    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    choice, epochs = request.cohort.with_epochs(numbers), await store.open_epochs(connection)
     return names is None or sorted(names) == sorted(admission.cohort_names(tuple(caller.datasets), epochs, choice))
 
 
@@ -85,7 +83,7 @@ async def with_levels(connection: AsyncConnection, request: ReleaseRequest, call
     choice = request.cohort
     if choice.split is None or request.levels or request.levels_in is None:
         return request
-    levels = _levels(await _epochs_of(connection, caller.datasets, choice), choice)
+    levels = _levels(caller.datasets, await store.open_epochs(connection), choice)
     ending = PurePosixPath(request.path).suffix
     files = {level: f"{request.levels_in}/{place}{ending}" for place, level in enumerate(levels)}
     files.pop(choice.level or "", None)
@@ -96,21 +94,14 @@ async def with_numbers(
     connection: AsyncConnection, choice: CohortChoice, datasets: Collection[str]
 ) -> CohortChoice | None:
     """The cohort with the number of each dataset's epoch, for who reads its numbers; None where there is no epoch."""
-    found = await _epochs_of(connection, datasets, choice)
-    return choice.model_copy(update={"epochs": {one.dataset: one.number for one in found}}) if found else None
+    found = admission.numbered(datasets, await store.open_epochs(connection), choice)
+    return found if found.epochs else None
 
 
-async def _epochs_of(
-    connection: AsyncConnection, datasets: Collection[str], choice: CohortChoice
-) -> list[admission.OpenEpoch]:
-    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
-    of_each = (admission.epoch_of(dataset, epochs, choice) for dataset in sorted(datasets))
-    return [epoch for epoch in of_each if epoch is not None]
-
-
-def _levels(epochs: Sequence[admission.OpenEpoch], choice: CohortChoice) -> list[str]:
-    """All levels of the split, of any of these epochs."""
-    return sorted({level for epoch in epochs for level in epoch.splits.get(choice.split or "", ())})
+def _levels(datasets: Collection[str], epochs: Sequence[admission.OpenEpoch], choice: CohortChoice) -> list[str]:
+    """All levels of the split, of any of the datasets' epochs."""
+    of_each = admission.epochs_of(datasets, epochs, choice)
+    return sorted({level for epoch in of_each for level in epoch.splits.get(choice.split or "", ())})
 
 
 async def expect_begun(connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> None:
@@ -129,7 +120,7 @@ async def expect_begun(connection: AsyncConnection, request: ReleaseRequest, cal
 
 async def expect_unchanged(connection: AsyncConnection, question: AdmissionQuestion) -> None:
     """ProblemError 403 `changed-files` where files of the datasets changed since the epochs that are asked opened."""
-    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
+    epochs = await store.open_epochs(connection)
     for dataset in question.datasets:
         epoch = admission.epoch_of(dataset, epochs, question.cohort)
         await contents.expect_one(connection, dataset, epoch.number if epoch else 0)
@@ -177,8 +168,8 @@ async def _other_levels(
         if request.levels:
             raise ProblemError(422, "invalid-request", "No level is asked for.", action="Name a split and its level.")
         return {}
-    epochs = [epoch.facts for epoch in await store.all_epochs(connection)]
-    levels = set(_levels(await _epochs_of(connection, question.datasets, choice), choice)) - {choice.level}
+    epochs = await store.open_epochs(connection)
+    levels = set(_levels(question.datasets, epochs, choice)) - {choice.level}
     if levels != set(request.levels):
         raise ProblemError(
             422,
