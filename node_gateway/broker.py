@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
-from collections import OrderedDict
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 import httpx
 
@@ -16,39 +15,18 @@ from gdi.contracts.runs import Run
 from gdi.contracts.tokens import NodeTokenRequest, Token
 from gdi.kit import tracing
 from gdi.kit.jose import SigningKey
+from gdi.kit.named_lock import Locks, NamedLock
 from gdi.kit.problem import ProblemError
+from gdi.kit.recent import RecentValues
 from gdi.kit.retry import RetryPolicy, acall_again
 
 MAX_CACHED_RUNS = 10_000
-T = TypeVar("T")
 ENROLMENT_FRESH = 120.0  # seconds
 
 
 def assertion(key: SigningKey, node: str, issuer: str) -> str:
     """The gateway's own word, for one request: an ES256 JWT of 60 s, `iss` = `sub` = node, `aud` = the broker."""
     return key.sign({"iss": node, "sub": node, "aud": issuer}, lifetime=60)
-
-
-class _Fresh(Generic[T]):
-    """By run, what the broker said within `seconds`; of at most `MAX_CACHED_RUNS`, the last ones."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._found: OrderedDict[str, tuple[T, float]] = OrderedDict()
-
-    def get(self, run: str) -> T | None:
-        value, since = self._found.get(run, (None, float("-inf")))
-        return value if time.monotonic() - since <= self._seconds else None
-
-    def keep(self, run: str, value: T, since: float) -> None:
-        """`since`: of the monotonic clock."""
-        self.drop(run)
-        self._found[run] = value, since
-        while len(self._found) > MAX_CACHED_RUNS:
-            self._found.popitem(last=False)
-
-    def drop(self, run: str) -> None:
-        self._found.pop(run, None)
 
 
 class BrokerConnection:
@@ -58,9 +36,10 @@ class BrokerConnection:
         self._client = client
         self._node = node
         self.wait = wait
-        self._runs, self._tes_tokens = _Fresh[Run](fresh_for), _Fresh[Token](fresh_for)
-        self._asking: dict[str, asyncio.Lock] = {}
-        self._traces: OrderedDict[str, str] = OrderedDict()  # by run, its traceparent
+        self._runs = RecentValues[str, Run](fresh_for, MAX_CACHED_RUNS)
+        self._tes_tokens = RecentValues[str, Token](fresh_for, MAX_CACHED_RUNS)
+        self._traces = RecentValues[str, str](math.inf, MAX_CACHED_RUNS)  # by run, its traceparent
+        self._asking: Locks = {}
         self._enrolment, self._enrolment_until = ("", ""), float("-inf")
 
     async def open_run(self, run: str, attempt: int) -> Run:
@@ -69,15 +48,10 @@ class BrokerConnection:
         """
         known = self._cached(run, attempt)
         if known is None:
-            lock = self._asking.setdefault(run, asyncio.Lock())
-            try:
-                async with lock:
-                    known = self._cached(run, attempt) or await self._ask(run)
-            finally:
-                if not lock.locked():
-                    self._asking.pop(run, None)
-        if run in self._traces:
-            tracing.enter(self._traces[run])
+            async with NamedLock(self._asking, run):
+                known = self._cached(run, attempt) or await self._ask(run)
+        if (trace := self._traces.get(run)) is not None:
+            tracing.enter(trace)
         if known.state != "open":
             raise ProblemError(403, "run-closed", f"Run {run} is closed.", action="Start a new attempt of the run.")
         if known.attempt < attempt:
@@ -147,11 +121,9 @@ class BrokerConnection:
             raise ProblemError(
                 403, "unknown-run", f"Run {run} has no part at node {self._node}.", action="Check the run's plan."
             )
-        self._traces[run] = trace
-        while len(self._traces) > MAX_CACHED_RUNS:
-            self._traces.popitem(last=False)
+        self._traces.keep(run, trace)
         if answer.state == "open":
-            self._runs.keep(run, answer, time.monotonic())
+            self._runs.keep(run, answer)
         return answer
 
     async def tes_token(self, run: str, *, min_ttl: float = 5) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from gdi.contracts.urls import SdaUrl
+from gdi.kit.recent import RecentValues
 from node_gateway.archive import SdaClient
 from node_gateway.downloads import SdaRefusal
 from node_gateway.listed_files import Files, Listed, SamePathError
@@ -17,7 +17,6 @@ MAX_LISTINGS = 50
 
 @dataclass(frozen=True)
 class _Kept:
-    at: float
     files: Files
     times: dict[str, float | None] = field(default_factory=dict)
 
@@ -27,7 +26,7 @@ class Listings:
 
     def __init__(self, archive: SdaClient) -> None:
         self._archive = archive
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._kept = RecentValues[tuple[str, str], _Kept](FRESH_FOR, MAX_LISTINGS)
 
     async def find(self, run: str, file: SdaUrl, token: str, *, times: bool = True) -> Listed | None:
         """The file, or None; its `mtime` is by the listing or else (with `times`) by a HEAD. SdaRefusal where the
@@ -65,13 +64,11 @@ class Listings:
         return [file.path for file in (await self.within(run, dataset, token)).all()]
 
     async def _of(self, run: str, file: SdaUrl, token: str, *, fresh: bool = False) -> _Kept:
-        kept = self._kept.get((run, file.dataset))
-        if kept is None or fresh or time.monotonic() - kept.at > FRESH_FOR:
-            kept = _Kept(time.monotonic(), Files(file.dataset, await self._archive.files(file.dataset, token)))
-            self._kept[(run, file.dataset)] = kept
-            self._kept.move_to_end((run, file.dataset))
-            while len(self._kept) > MAX_LISTINGS:
-                self._kept.popitem(last=False)
+        kept = None if fresh else self._kept.get((run, file.dataset))
+        if kept is None:
+            since = time.monotonic()
+            kept = _Kept(Files(file.dataset, await self._archive.files(file.dataset, token)))
+            self._kept.keep((run, file.dataset), kept, since)
         return kept
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
@@ -16,16 +14,16 @@ from gdi.contracts.tes import changed
 from gdi.contracts.urls import DrsUrl, UrlError
 from gdi.kit.named_lock import Locks, NamedLock
 from gdi.kit.problem import ProblemError
+from gdi.kit.recent import RecentValues
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.auth import Caller
 from node_gateway.broker import BrokerConnection
 from node_gateway.downloads import SdaRefusal
 from node_gateway.drs import ArchiveFile, DrsClient, shown
 from node_gateway.listed_files import Files, Listed, sealed
-from node_gateway.listings import Listings
+from node_gateway.listings import FRESH_FOR, Listings
 from node_gateway.locations import refused
 
-FRESH_FOR = 15.0  # seconds, as the listings
 MAX_KEPT, MAX_LISTINGS = 10_000, 50
 MAX_PARTS = 200  # of an access URL's path
 AT_ONCE = 16
@@ -37,8 +35,8 @@ class ObjectFiles:
 
     def __init__(self, servers: DrsClient, listings: Listings, broker: BrokerConnection, audit: Audit) -> None:
         self._servers, self._listings, self._broker, self._audit = servers, listings, broker, audit
-        self._kept: OrderedDict[tuple[str, str], tuple[float, ArchiveFile]] = OrderedDict()
-        self._files_kept: OrderedDict[tuple[str, frozenset[str]], tuple[float, _Files]] = OrderedDict()
+        self._kept = RecentValues[tuple[str, str], ArchiveFile](FRESH_FOR, MAX_KEPT)
+        self._files_kept = RecentValues[tuple[str, frozenset[str]], _Files](FRESH_FOR, MAX_LISTINGS)
         self._listing: Locks = {}  # one of a task's workers lists, the others wait for what it finds
 
     async def task_of_files(self, task: Task, caller: Caller, most: int) -> Task:
@@ -73,14 +71,11 @@ class ObjectFiles:
             url = DrsUrl.parse(text)
         except UrlError as error:
             raise refused(text, error.why) from None
-        at, kept = self._kept.get((caller.run, text), (-1e9, None))
-        if kept is not None and time.monotonic() - at < FRESH_FOR and kept.dataset in caller.datasets:
+        kept = self._kept.get((caller.run, text))
+        if kept is not None and kept.dataset in caller.datasets:
             return kept
         found = await self._find(url, caller)
-        self._kept[(caller.run, text)] = (time.monotonic(), found)
-        self._kept.move_to_end((caller.run, text))
-        while len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
+        self._kept.keep((caller.run, text), found)
         what = f"{url} is {found.url}"
         await self._audit.record(
             AuditEvent("object-found", True, caller.actor, caller.run, caller.attempt, "", found.dataset, what)
@@ -113,14 +108,10 @@ class ObjectFiles:
         """Of the run's datasets that the archive opens to the user. ProblemError where it opens none, or fails."""
         key = (caller.run, caller.datasets)
         async with NamedLock(self._listing, " ".join((caller.run, *sorted(caller.datasets)))):
-            at, kept = self._files_kept.get(key, (-1e9, None))
-            if kept is not None and time.monotonic() - at < FRESH_FOR:
-                return kept
-            files = await self._listed(caller, token)
-            self._files_kept[key] = (time.monotonic(), files)
-            self._files_kept.move_to_end(key)
-            while len(self._files_kept) > MAX_LISTINGS:
-                self._files_kept.popitem(last=False)
+            files = self._files_kept.get(key)
+            if files is None:
+                files = await self._listed(caller, token)
+                self._files_kept.keep(key, files)
             return files
 
     async def _listed(self, caller: Caller, token: str) -> _Files:
