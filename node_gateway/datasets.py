@@ -55,14 +55,7 @@ def router(gateway: Gateway) -> APIRouter:
         try:
             found = await gateway.listings.find(caller.run, file, token)
         except SdaRefusal as refused:
-            status, slug = (403, "access-denied") if refused.error_class == "AccessDenied" else (502, "archive-error")
-            problem = ProblemError(
-                status,
-                slug,
-                refused.reason,
-                action="Ask for access to the dataset, or see the node's operator.",
-                dataset=dataset,
-            )
+            problem = refused.problem(dataset)
             await gateway.auth.refuse(f"HEAD {request.url.path}", problem, caller, dataset=dataset)
             raise problem from None
         if found is None:

@@ -10,6 +10,7 @@ import httpx
 from gdi.contracts.task_errors import DenialClass
 from gdi.contracts.urls import SdaUrl
 from gdi.kit.bounded_read import afirst
+from gdi.kit.problem import ProblemError
 from node_gateway.listed_files import Listed
 from node_gateway.redaction import redact
 
@@ -23,6 +24,12 @@ class SdaRefusal(Exception):
         super().__init__(reason)
         self.error_class = error_class
         self.reason = reason
+
+    def problem(self, dataset: str) -> ProblemError:
+        """For who asks what the archive has: 403 where it does not open the dataset, else 502."""
+        status, slug = (403, "access-denied") if self.error_class == "AccessDenied" else (502, "archive-error")
+        action = "Ask for access to the dataset, or see the node's operator."
+        return ProblemError(status, slug, self.reason, action=action, dataset=dataset)
 
 
 @dataclass

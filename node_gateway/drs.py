@@ -33,6 +33,11 @@ class ArchiveFile:
     listed: Listed
 
     @property
+    def place(self) -> str:
+        """Dataset and path, without `.c4gh`."""
+        return f"{self.dataset}/{self.listed.path.removesuffix('.c4gh')}"
+
+    @property
     def url(self) -> SdaUrl:
         return SdaUrl.of(self.dataset, self.listed.path.removesuffix(".c4gh") + ".c4gh")
 

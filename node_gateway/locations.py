@@ -5,7 +5,7 @@ else is refused here.
 from __future__ import annotations
 
 from gdi.contracts import urls
-from gdi.contracts.urls import HtsgetUrl, SdaUrl, UrlError, WorkspaceUrl
+from gdi.contracts.urls import DrsUrl, HtsgetUrl, SdaUrl, UrlError, WorkspaceUrl
 from gdi.kit.problem import ProblemError
 from node_gateway.redaction import redact
 
@@ -30,6 +30,14 @@ def sda_file(url: str) -> SdaUrl:
     """`sda://DATASET/path`. ProblemError 403 for anything else."""
     try:
         return SdaUrl.parse(url)
+    except UrlError as error:
+        raise refused(url, error.why) from None
+
+
+def drs_object(url: str) -> DrsUrl:
+    """`drs://HOST/ID` or a compact identifier. ProblemError 403 for anything else."""
+    try:
+        return DrsUrl.parse(url)
     except UrlError as error:
         raise refused(url, error.why) from None
 

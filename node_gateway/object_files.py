@@ -11,7 +11,7 @@ from tes.models import Task
 
 from gdi.contracts.drs import DrsObject
 from gdi.contracts.tes import changed
-from gdi.contracts.urls import DrsUrl, UrlError
+from gdi.contracts.urls import DrsUrl
 from gdi.kit.named_lock import Locks, NamedLock
 from gdi.kit.problem import ProblemError
 from gdi.kit.recent import RecentValues
@@ -22,7 +22,7 @@ from node_gateway.downloads import SdaRefusal
 from node_gateway.drs import ArchiveFile, DrsClient, shown
 from node_gateway.listed_files import Files, Listed, sealed
 from node_gateway.listings import FRESH_FOR, Listings
-from node_gateway.locations import refused
+from node_gateway.locations import drs_object
 
 MAX_KEPT, MAX_LISTINGS = 10_000, 50
 MAX_PARTS = 200  # of an access URL's path
@@ -67,10 +67,7 @@ class ObjectFiles:
         """ProblemError 403 where it is no file of the run's datasets or another than the archive lists; and as
         `DrsClient.object`.
         """
-        try:
-            url = DrsUrl.parse(text)
-        except UrlError as error:
-            raise refused(text, error.why) from None
+        url = drs_object(text)
         kept = self._kept.get((caller.run, text))
         if kept is not None and kept.dataset in caller.datasets:
             return kept
@@ -122,11 +119,11 @@ class ObjectFiles:
                 found[dataset] = await self._listings.within(caller.run, dataset, token)
             except SdaRefusal as error:
                 if error.error_class != "AccessDenied":
-                    raise _of_archive(error, dataset) from None
+                    raise error.problem(dataset) from None
                 closed = error
         files = await asyncio.to_thread(_Files, found)  # half a second for 100,000 files
         if closed is not None and not files.some:
-            raise _of_archive(closed, "")
+            raise closed.problem("")
         return files
 
 
@@ -141,16 +138,14 @@ class _Files:
         self._doubled: set[str] = set()
         self._by_name: dict[str, list[ArchiveFile]] = {}
         for file in files:
-            path = file.listed.path.removesuffix(".c4gh")
-            whole = f"{file.dataset}/{path}"
-            if whole in self._by_path:
-                self._doubled.add(whole)
-            self._by_path[whole] = file
-            self._by_name.setdefault(path.rpartition("/")[2], []).append(file)
+            if file.place in self._by_path:
+                self._doubled.add(file.place)
+            self._by_path[file.place] = file
+            self._by_name.setdefault(file.place.rpartition("/")[2], []).append(file)
 
     def doubled(self, file: ArchiveFile) -> bool:
         """Whether another file of its dataset has its path, with or without `.c4gh`: a task gets one by its path."""
-        return f"{file.dataset}/{file.listed.path.removesuffix('.c4gh')}" in self._doubled
+        return file.place in self._doubled
 
     def place(self, found: DrsObject, url: DrsUrl) -> tuple[ArchiveFile | None, bool]:
         """The file that an object says it is, and whether its name alone says so: by the archive's id, by where an
@@ -212,9 +207,3 @@ def _another(url: DrsUrl, file: ArchiveFile, why: str) -> ProblemError:
     detail = f"{shown(url)} is not {file.url} as the archive lists it: {why}."
     action = "Tell the node's operator: the archive and its DRS server do not agree."
     return ProblemError(403, "object-differs", detail, action=action, dataset=file.dataset)
-
-
-def _of_archive(error: SdaRefusal, dataset: str) -> ProblemError:
-    status, slug = (403, "access-denied") if error.error_class == "AccessDenied" else (502, "archive-error")
-    action = "Ask for access to the dataset, or see the node's operator."
-    return ProblemError(status, slug, error.reason, action=action, dataset=dataset)
