@@ -186,7 +186,7 @@ async def open_broker(s: Settings) -> Broker:
         oidc=oidc,
         refresher=refresher,
         visas=visas,
-        access=UserAccess(store, oidc, visas, enrolment, stops, catalogues, nodes.cohorts),
+        access=UserAccess(oidc, visas, enrolment, stops, catalogues, nodes.statuses),
         audit=audit,
         grants=grants,
         tickets=tickets,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import sqlalchemy as sa
 
-from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.nodes import AWAY_AFTER, Heartbeat, NodeLife, NodeStatus
 from gdi.kit.problem import ProblemError
 from token_broker.db.store import BrokerDatabase, nodes, orders
@@ -33,15 +33,10 @@ class KnownNodes:
                 action="The operators of both sides agree on one of them.",
             )
 
-    async def cohorts(self) -> dict[tuple[str, str], EpochCohorts]:
-        """What nodes last said of the cohorts of their datasets, by node and dataset."""
+    async def statuses(self) -> dict[str, dict[str, Any]]:
+        """By node what its last heartbeat told."""
         async with self._store.read() as c:
-            rows = [(row.node, row.status or {}) for row in await c.execute(sa.select(nodes.c.node, nodes.c.status))]
-        return {
-            (node, dataset): EpochCohorts.model_validate(one)
-            for node, status in rows
-            for dataset, one in status.get("cohorts", {}).items()
-        }
+            return {row.node: row.status or {} for row in await c.execute(sa.select(nodes.c.node, nodes.c.status))}
 
     async def all(self) -> list[NodeStatus]:
         """Every enrolled node, by id; one that was never seen too."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Set
-
-import sqlalchemy as sa
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from gdi.contracts.access import DatasetAccess, DatasetDescription, DatasetEntry, DatasetList, DataUseTerm
 from gdi.contracts.cohorts import EpochCohorts
@@ -18,7 +17,6 @@ from gdi.oauth.errors import OAuthDenied, OAuthUnavailable
 from gdi.visas.visas import SENTENCES, Passport, Visa, Visas
 from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.committees.stops import Stops
-from token_broker.db.store import BrokerDatabase, nodes
 from token_broker.enrolment import Enrolment, EnrolmentFile, Node
 from token_broker.tokens.token_refresher import provider_away
 
@@ -27,23 +25,21 @@ MOST_KEPT = 1000
 
 
 class UserAccess:
-    """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user. `cohorts`: what nodes last
-    said of them, by node and dataset.
+    """`datasets(sub, token)`; asks the identity provider once in `KEEP` seconds and user. `statuses`: by node what its
+    last heartbeat told.
     """
 
     def __init__(
         self,
-        store: BrokerDatabase,
         oidc: OAuthClient,
         visas: Visas,
         enrolment: EnrolmentFile,
         stops: Stops,
         catalogues: DataCatalogues,
-        cohorts: Callable[[], Awaitable[dict[tuple[str, str], EpochCohorts]]],
+        statuses: Callable[[], Awaitable[dict[str, dict[str, Any]]]],
     ) -> None:
-        self._store = store
         self._oidc, self._visas, self._enrolment, self._stops = oidc, visas, enrolment, stops
-        self._catalogues, self._cohorts = catalogues, cohorts
+        self._catalogues, self._statuses = catalogues, statuses
         self._passports: dict[str, tuple[float, Passport]] = {}
 
     async def datasets(self, sub: str, access_token: str) -> DatasetList:
@@ -62,24 +58,8 @@ class UserAccess:
             for dataset, node in found
         ]
         entries = [_described(e, d) if (d := described.get(e.id)) is not None else e for e in entries]
-        terms = await self._terms({(e.node, e.id) for e in entries})
-        entries = [e.model_copy(update={"terms": terms.get((e.node, e.id), [])}) for e in entries]
-        cohorts = await self._cohorts()
-        for entry in entries:
-            if entry.access.state == "granted":
-                entry.cohorts = cohorts.get((entry.node, entry.id))
+        _add_words(entries, await self._statuses())
         return DatasetList(datasets=entries, prefixes=_prefixes(enrolment))
-
-    async def _terms(self, listed: Set[tuple[str, str]]) -> dict[tuple[str, str], list[DataUseTerm]]:
-        """By node and dataset of those `listed` what the node's heartbeat says, each code once. A node's word about
-        another's dataset counts nothing.
-        """
-        async with self._store.read() as c:
-            rows = list(await c.execute(sa.select(nodes.c.node, nodes.c.status)))
-        stated = {(row.node, d): codes for row in rows for d, codes in ((row.status or {}).get("terms") or {}).items()}
-        shown = {key: list(dict.fromkeys(stated[key])) for key in stated.keys() & listed}
-        terms = {c: DataUseTerm(code=c, label=TERMS.get(c, "")) for c in {c for codes in shown.values() for c in codes}}
-        return {key: [terms[c] for c in codes] for key, codes in shown.items()}
 
     async def _passport(self, sub: str, access_token: str) -> Passport:
         at, known = self._passports.get(sub, (0.0, None))
@@ -126,6 +106,19 @@ def _described(entry: DatasetEntry, words: DatasetDescription) -> DatasetEntry:
             "catalogue": words,
         }
     )
+
+
+def _add_words(entries: list[DatasetEntry], statuses: dict[str, dict[str, Any]]) -> None:
+    """What each dataset's own node says of it: terms, each code once, and cohorts where the user has access."""
+    made: dict[str, DataUseTerm] = {}
+    for entry in entries:
+        status = statuses.get(entry.node, {})
+        codes = list(dict.fromkeys(status.get("terms", {}).get(entry.id, [])))
+        made |= {c: DataUseTerm(code=c, label=TERMS.get(c, "")) for c in codes if c not in made}
+        entry.terms = [made[c] for c in codes]
+        cohorts = status.get("cohorts", {}).get(entry.id)
+        if cohorts is not None and entry.access.state == "granted":
+            entry.cohorts = EpochCohorts.model_validate(cohorts)
 
 
 def _prefixes(enrolment: Enrolment) -> dict[str, list[str]]:

@@ -6,8 +6,7 @@ import asyncio
 import copy
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -202,25 +201,16 @@ def test_the_list_of_datasets_is_bounded_whatever_catalogues_and_nodes_say(monke
 
     monkeypatch.setattr(access, "DataUseTerm", noted)
 
-    class Store:
-        @asynccontextmanager
-        async def read(self) -> AsyncIterator[Any]:
-            yield self
-
-        async def execute(self, _: object) -> list[Any]:
-            return [SimpleNamespace(node=node, status={"terms": terms}) for node in ("a", "b")]
-
     async def answer(value: Any) -> Any:
         return value
 
     users = access.UserAccess(
-        cast(Any, Store()),
         cast(Any, SimpleNamespace(userinfo=lambda _: answer({"sub": "ada"}))),
         cast(Any, SimpleNamespace(passport=lambda *_: answer(Passport()))),
         catalogues._enrolment,
         cast(Any, SimpleNamespace(of_person=lambda *_: answer({}))),
         catalogues,
-        lambda: answer({}),
+        lambda: answer({node: {"terms": terms} for node in ("a", "b")}),
     )
     listed = asyncio.run(users.datasets("ada", "token"))
     assert len(listed.model_dump_json().encode()) < 2.2 * 1024 * 1024
