@@ -64,6 +64,16 @@ def test_a_wrong_enrolment_is_refused_with_file_place_and_mistake(tmp_path: Path
     assert named in str(caught.value) and str(file) in str(caught.value) and "secret-part" not in str(caught.value)
 
 
+def test_a_datasets_node_is_found_by_its_id_or_any_of_the_nodes_prefixes(tmp_path: Path) -> None:
+    found = parse(enrolment(tmp_path, {"nodes": [node("a", "D1", "E*", "EGA*"), node("b", "D12", "F-long-*")]}))
+    holders = {"D1": "a", "D12": "b", "E": "a", "EG": "a", "EGA7": "a", "F-long-": "b", "F-long-1": "b"}
+    nobodys = ["D", "D11", "D123", "F", "F-long", "G", ""]
+    for dataset in [*holders, *nobodys]:
+        held = found.node_of(dataset)
+        assert (held.id if held else None) == holders.get(dataset), dataset
+        assert [n.id for n in found.nodes if n.claims(dataset)] == ([held.id] if held else []), dataset
+
+
 def test_a_changed_enrolment_is_taken_and_a_bad_change_leaves_the_good_one(tmp_path: Path) -> None:
     file = enrolment(tmp_path, {"nodes": [node("a", "D1", "E*")]})
     live = EnrolmentFile(file)
