@@ -10,8 +10,9 @@ import time
 from pydantic import ValidationError
 
 from gdi.contracts.access import DatasetDescription
-from token_broker.catalogues.harvest import MOST_KEPT, Harvester, HarvestError
-from token_broker.enrolment import DataCatalogue, Enrolment, EnrolmentFile, Node
+from token_broker.catalogues.bounds import MOST_KEPT
+from token_broker.catalogues.harvest import Harvester, HarvestError
+from token_broker.enrolment import DataCatalogue, Enrolment, EnrolmentFile
 
 log = logging.getLogger(__name__)
 EVERY, AFTER_FAILURE = 3600.0, 300.0  # seconds

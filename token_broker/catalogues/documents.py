@@ -20,11 +20,12 @@ from typing import Any
 from rdflib import DCAT, DCTERMS, FOAF, RDF, RDFS, SKOS, XSD, Graph, Literal, Namespace, URIRef
 from rdflib.term import Node
 
+from token_broker.catalogues.bounds import MAX_DOCUMENTS, MOST_KEPT
 from token_broker.catalogues.links import LONGEST, origin, web_link
 
 CPU = 60  # seconds
-MOST_DATASETS = 2000  # of a document
-MOST_LINKS = 1001  # of each kind and document: one more than documents are read of a catalogue (`harvest`)
+# Of a document, and of each kind of its links: one more than is taken of a catalogue, which then knows of more.
+MOST_DATASETS, MOST_LINKS = MOST_KEPT + 1, MAX_DOCUMENTS + 1
 MOST_VALUES = 20  # of one property
 TITLE, DESCRIPTION, LINK = 200, 2000, LONGEST  # letters
 

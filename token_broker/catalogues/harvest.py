@@ -18,14 +18,13 @@ import httpx
 from gdi.contracts.ids import is_dataset_id
 from gdi.kit.bounded_read import BoundedAsyncClient, TooLargeError, acollect
 from gdi.kit.tls import authorities
+from token_broker.catalogues.bounds import MAX_DOCUMENTS, MOST_KEPT
 from token_broker.catalogues.links import origin
 
 MAX_DOCUMENT = 8 * 1024 * 1024
 MAX_BATCH = MAX_DOCUMENT  # of documents that one process parses
 MAX_ANSWER = 2 * MAX_BATCH  # of what it says
 MAX_BYTES = 32 * 1024 * 1024  # of all documents of one reading
-MAX_DOCUMENTS = 1000
-MOST_KEPT = 2000  # datasets of one catalogue
 MEMORY = 200 * 1024 * 1024  # of the process that parses, in the broker's own pod; enough for 5,000 of eleven statements
 WITHIN = 120.0  # seconds for all of it
 TIMEOUT, AT_ONCE = 10.0, 4  # seconds of silence; requests

@@ -18,7 +18,7 @@ from gdi.contracts.access import DataUseTerm
 from gdi.pods.config import amount
 from gdi.visas.visas import Passport
 from tests.support.data_point import DataPoint, data_point
-from token_broker.catalogues import documents, harvest
+from token_broker.catalogues import bounds, documents, harvest
 from token_broker.catalogues.catalogues import DataCatalogues
 from token_broker.catalogues.harvest import Harvest, Harvester, HarvestError
 from token_broker.catalogues.links import origin
@@ -113,7 +113,7 @@ def test_no_more_links_than_can_be_followed_reach_the_broker(point: DataPoint, m
     body = f"<> {NEXT} {', '.join(f'<{one}>' for one in (*own, *(f'https://a.example/{n}' for n in range(10_000))))} ."
     answer = documents.read(body, "turtle", f"{server}/many", documents.Claims([]))
     assert answer["catalogs"] == [f"{server}/{n:05}" for n in range(documents.MOST_LINKS)]
-    assert documents.MOST_LINKS == harvest.MAX_DOCUMENTS + 1
+    assert documents.MOST_LINKS == bounds.MAX_DOCUMENTS + 1
 
     looked_at: list[str] = []
 
@@ -159,7 +159,7 @@ def flood() -> Harvest:
     """As many datasets as are kept, with as many words as a description has."""
     words = {"title": 200, "description": 2000, "publisher": 200, "access_rights": 200}
     record = {name: EMOJI * most for name, most in words.items()} | {"themes": [EMOJI * 200] * 20}
-    return Harvest([{**record, "id": f"DS-a{n}"} for n in range(harvest.MOST_KEPT)])
+    return Harvest([{**record, "id": f"DS-a{n}"} for n in range(bounds.MOST_KEPT)])
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("x"), RecursionError()], ids=lambda e: type(e).__name__)
@@ -182,7 +182,7 @@ def test_a_catalogues_words_are_bounded_in_bytes_also_beside_older_ones(caplog: 
     stand_in.answers["one"] = Harvest(flood().records[-50:], ["a part is away"])
     asyncio.run(catalogues.refresh())
     kept = catalogues.all()
-    newest = {f"DS-a{n}" for n in range(harvest.MOST_KEPT - 50, harvest.MOST_KEPT)}
+    newest = {f"DS-a{n}" for n in range(bounds.MOST_KEPT - 50, bounds.MOST_KEPT)}
     assert newest < set(kept) and set(kept) & first, "new words go before those of the last reading"
     assert sum(len(words.model_dump_json().encode()) for words in kept.values()) <= 2 * 1024 * 1024
 

@@ -272,11 +272,13 @@ def test_circles_end_and_other_servers_are_not_asked(point: DataPoint, tmp_path:
         assert not other.calls and set(point.calls.values()) == {2}, "each document once a reading"
 
 
-def test_ten_thousand_datasets_are_bounded(point: DataPoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_datasets_are_bounded(
+    point: DataPoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """In one document, and as links: those that are ours come first."""
     many = "".join(f'<urn:{n}> a dcat:Dataset ; dct:identifier "DS-a{n}" ; dct:title "{n}" .\n' for n in range(10_000))
     (found,) = looks(enrolled(tmp_path, {"url": point.put("/many", many)}))
-    assert len(found) == 2000
+    assert len(found) == 2000 and "more than 2000 datasets: the rest was not read" in caplog.text
     monkeypatch.setattr(harvest, "MAX_DOCUMENTS", 10)
     others = {f"AA{n:05}": "Not ours" for n in range(10_000)}
     url = point.mini_node({"DS-a1": "Ours", "DS-b1": "Ours"})
