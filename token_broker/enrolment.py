@@ -131,6 +131,9 @@ class DataCatalogue(Frozen):
     def _secure(cls, value: str) -> str:
         return secure_url(value)
 
+    def describes(self, node: Node) -> bool:
+        return not self.nodes or node.id in self.nodes
+
 
 class WorkloadIssuer(Frozen):
     """A cluster (or process launcher) whose signature names workloads. `airflow`, `snakemake`: the subjects that play

@@ -20,7 +20,7 @@ MOST_WORDS = 2 * 1024 * 1024  # bytes of one catalogue's descriptions as JSON: e
 
 
 class DataCatalogues:
-    """`of(dataset)`, from memory. `refresh` is the background's duty; each replica reads for itself."""
+    """`all()`, from memory. `refresh` is the background's duty; each replica reads for itself."""
 
     def __init__(self, enrolment: EnrolmentFile, *, harvester: Harvester | None = None, every: float = EVERY) -> None:
         self._enrolment, self._every = enrolment, every
@@ -33,18 +33,16 @@ class DataCatalogues:
     async def aclose(self) -> None:
         await self._harvester.aclose()
 
-    def of(self, dataset: str) -> DatasetDescription | None:
-        return self.all().get(dataset)
-
     def all(self) -> dict[str, DatasetDescription]:
         """By dataset; of two catalogues that describe one, the word of the first in the enrolment counts."""
         enrolment = self._enrolment.current
         if self._shown[0] is not enrolment:
             found: dict[str, DatasetDescription] = {}
             for one in enrolment.catalogues:
-                kept = self._kept.get(one, {})
-                own = {d: text for d, text in kept.items() if d not in found and _node(enrolment, one, d) is not None}
-                found |= own
+                for dataset, words in self._kept.get(one, {}).items():
+                    node = enrolment.node_of(dataset)
+                    if dataset not in found and node is not None and one.describes(node):
+                        found[dataset] = words
             self._shown = enrolment, found
         return self._shown[1]
 
@@ -71,7 +69,7 @@ class DataCatalogues:
         return False
 
     async def _kept_from(self, one: DataCatalogue, enrolment: Enrolment) -> bool:
-        claims = [c for n in enrolment.nodes if not one.nodes or n.id in one.nodes for c in n.datasets]
+        claims = [c for n in enrolment.nodes if one.describes(n) for c in n.datasets]
         harvest = await self._harvester.read(one.url, claims)
         found: dict[str, DatasetDescription] = {}
         read_at = time.time()
@@ -110,9 +108,3 @@ def _within_bounds(words: dict[str, DatasetDescription]) -> dict[str, DatasetDes
             break
         kept[dataset] = one
     return kept
-
-
-def _node(enrolment: Enrolment, one: DataCatalogue, dataset: str) -> Node | None:
-    """The node that holds the dataset, where this catalogue may describe its datasets."""
-    node = enrolment.node_of(dataset)
-    return node if node is not None and (not one.nodes or node.id in one.nodes) else None
