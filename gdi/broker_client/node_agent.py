@@ -28,19 +28,16 @@ class NodeAgentClient(AsyncBrokerClient):
 
     async def beat(self, node: str, heartbeat: Heartbeat) -> None:
         """A broker of before, which refuses fields that it does not know, gets it without those."""
-        path = f"/v1/nodes/{node}/status"
-        versions = [heartbeat]
-        for field, nothing in (("cohorts", {}), ("terms", {}), ("limits", [])):  # the newest first
-            versions.append(versions[-1].model_copy(update={field: nothing}))
-        different = [beat for i, beat in enumerate(versions) if beat not in versions[:i]]
-        for beat in different:
+        body = heartbeat.model_dump(mode="json", exclude_defaults=True)
+        newer = [field for field in ("limits", "terms", "cohorts") if field in body]  # the newest last
+        while True:
             try:
-                await self._tell("PUT", path, beat.model_dump(mode="json", exclude_defaults=True))
-            except ProblemError as error:
-                if error.problem.status != 422 or beat is different[-1]:
-                    raise
-            else:
+                await self._tell("PUT", f"/v1/nodes/{node}/status", body)
                 return
+            except ProblemError as error:
+                if error.problem.status != 422 or not newer:
+                    raise
+                del body[newer.pop()]
 
     async def take(self, status: o.OrderStatus, nonce: str) -> o.OrderStatus:
         body = o.OrderTake(attempt=status.attempt, nonce=nonce)
