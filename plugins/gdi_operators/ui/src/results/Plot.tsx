@@ -1,7 +1,8 @@
 // The answer as two drawings: how frequent alleles are, and where they lie. Drawn here, so that they wear the page's
 // dress; the file answer.png is for papers.
-import { useEffect, useMemo, useRef } from "react";
+import { useMemo, useRef } from "react";
 import { number } from "../words";
+import { useDrawing } from "./canvas";
 import { type AnswerPage, type Drawn } from "./data";
 import { isDrawnFromRows, KindPlot } from "./KindPlot";
 
@@ -97,29 +98,16 @@ function Positions({ answer }: { answer: Drawn }) {
     const place = answer.points.map(([chrom, pos, af]) => [starts.get(chrom)! + pos / whole, af] as const);
     return { spread: place, ticks: marks, one: spans.size === 1 ? [...spans.keys()][0] : "" };
   }, [answer]);
-  useEffect(() => {
-    const draw = () => {
-      const c = canvas.current;
-      const pen = c?.getContext("2d");
-      if (!c || !pen) return;
-      const look = getComputedStyle(c); // the colours as they come out, which a canvas can read
-      const scale = Math.max(window.devicePixelRatio, 2);
-      c.width = WIDTH * scale;
-      c.height = HEIGHT * scale;
-      pen.scale(scale, scale);
-      const [wide, tall] = [WIDTH - LEFT - RIGHT, HEIGHT - TOP - FOOT];
-      pen.globalAlpha = 0.65;
-      for (const [at, af] of spread) {
-        pen.fillStyle = af === null ? look.borderTopColor : look.color;
-        if (af === null) pen.fillRect(LEFT + at * wide - 0.5, HEIGHT - FOOT - 4, 1, 6);
-        else pen.fillRect(LEFT + at * wide - 1, TOP + (1 - af) * tall - 1, 2.2, 2.2);
-      }
-    };
-    draw();
-    const dressed = new MutationObserver(draw);
-    dressed.observe(document.documentElement, { attributes: true, attributeFilter: ["class", "style"] });
-    return () => dressed.disconnect();
-  }, [spread]);
+  const draw = (pen: CanvasRenderingContext2D, look: CSSStyleDeclaration) => {
+    const [wide, tall] = [WIDTH - LEFT - RIGHT, HEIGHT - TOP - FOOT];
+    pen.globalAlpha = 0.65;
+    for (const [at, af] of spread) {
+      pen.fillStyle = af === null ? look.borderTopColor : look.color;
+      if (af === null) pen.fillRect(LEFT + at * wide - 0.5, HEIGHT - FOOT - 4, 1, 6);
+      else pen.fillRect(LEFT + at * wide - 1, TOP + (1 - af) * tall - 1, 2.2, 2.2);
+    }
+  };
+  useDrawing(canvas, WIDTH, HEIGHT, draw, [spread]);
   const unknown = answer.points.some(([, , af]) => af === null);
   return (
     <figure>

@@ -1,7 +1,8 @@
 // Statistics of variants or genes by position, drawn from the rows that the page has: the point that the pointer is
 // near, or that the arrow keys reached, is said in words below.
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useMemo, useRef, useState } from "react";
 import { number, plural } from "../words";
+import { useDrawing } from "./canvas";
 import { Choice, entries, type Entry, numeral, short, ticks } from "./choices";
 import { type AnswerPage } from "./data";
 
@@ -58,35 +59,22 @@ export function Strengths({ answer }: { answer: AnswerPage }) {
   const order = useMemo(() => points.map((_, i) => i).sort((a, b) => points[b]!.y - points[a]!.y), [points]);
   const px = (x: number) => EDGE + x * (WIDTH - EDGE - 10);
   const py = (y: number) => TALL - FOOT - y * (TALL - FOOT - 10);
-  useEffect(() => {
-    const draw = () => {
-      const c = canvas.current;
-      const pen = c?.getContext("2d");
-      if (!c || !pen) return;
-      const look = getComputedStyle(c);
-      const scale = Math.max(window.devicePixelRatio, 2);
-      c.width = WIDTH * scale;
-      c.height = TALL * scale;
-      pen.scale(scale, scale);
-      for (const { x, y, odd } of points) {
-        pen.globalAlpha = odd ? 0.5 : 0.9;
-        pen.fillStyle = look.color;
-        pen.fillRect(px(x) - 1.3, py(y) - 1.3, 2.6, 2.6);
-      }
-      const one = points[at];
-      if (!one) return;
-      pen.globalAlpha = 1;
-      pen.strokeStyle = look.borderTopColor;
-      pen.lineWidth = 2;
-      pen.beginPath();
-      pen.arc(px(one.x), py(one.y), 6, 0, 2 * Math.PI);
-      pen.stroke();
-    };
-    draw();
-    const dressed = new MutationObserver(draw);
-    dressed.observe(document.documentElement, { attributes: true, attributeFilter: ["class", "style"] });
-    return () => dressed.disconnect();
-  }, [points, at]);
+  const draw = (pen: CanvasRenderingContext2D, look: CSSStyleDeclaration) => {
+    for (const { x, y, odd } of points) {
+      pen.globalAlpha = odd ? 0.5 : 0.9;
+      pen.fillStyle = look.color;
+      pen.fillRect(px(x) - 1.3, py(y) - 1.3, 2.6, 2.6);
+    }
+    const one = points[at];
+    if (!one) return;
+    pen.globalAlpha = 1;
+    pen.strokeStyle = look.borderTopColor;
+    pen.lineWidth = 2;
+    pen.beginPath();
+    pen.arc(px(one.x), py(one.y), 6, 0, 2 * Math.PI);
+    pen.stroke();
+  };
+  useDrawing(canvas, WIDTH, TALL, draw, [points, at]);
   const nearest = (left: number, above: number) => {
     let [best, least] = [-1, 12 ** 2];
     points.forEach((point, i) => {
