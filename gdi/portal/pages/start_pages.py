@@ -22,6 +22,7 @@ from gdi.portal.catalogue import described
 from gdi.portal.consents import covering
 from gdi.portal.pages.forms import PREFIX, fields_of, read_parameters
 from gdi.portal.pages.visits import P, PageRoute, Visit, see
+from gdi.portal.preflight import READY
 
 M = TypeVar("M", a.StartCheck, a.RunStart)
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -85,7 +86,8 @@ async def check(p: P, name: WorkflowName) -> Response:
         hidden=json.dumps(parameters),
         check=found,
         startable=_startable(found),
-        refused=any(part.answer is not None and part.answer.admitted is False for part in found.nodes),
+        nothing_wrong=READY,
+        refused=_refused(found),
         grant=next((grants[g] for g in found.grants if g in grants), None),
         days=DAYS,
         key=secrets.token_urlsafe(18),
@@ -163,6 +165,11 @@ def _startable(check: a.StartChecked) -> bool:
     """A node that is away for a moment forbids no start: the person is told."""
     granted = all(e.access.state == "granted" for part in check.nodes for e in part.datasets)
     return granted and bool(check.nodes) and not check.unknown_datasets and not check.mistakes
+
+
+def _refused(check: a.StartChecked) -> bool:
+    """By a node that has seen the workflow: one that has not yet is no obstacle."""
+    return any(not part.ready and part.answer is not None and part.answer.admitted is False for part in check.nodes)
 
 
 def _given(p: Visit, schema: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
