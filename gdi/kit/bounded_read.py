@@ -79,7 +79,7 @@ class _Inflater:
         if self._zlib is None:
             yield part
             return
-        while part:
+        while part and not self._zlib.eof:  # what comes after the end zlib would keep, all of it
             try:
                 piece = self._zlib.decompress(part, PIECE)
             except zlib.error as error:

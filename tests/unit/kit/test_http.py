@@ -121,6 +121,27 @@ async def test_a_small_answer_that_stands_for_gigabytes_takes_no_memory(coding: 
     assert peak < 8_000_000
 
 
+class Tailed(Wire):
+    """With 64 MiB after its end."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.body
+        yield from [bytes(1 << 20)] * 64
+
+
+def test_what_comes_after_an_answers_end_takes_no_memory() -> None:
+    headers = {"content-encoding": "gzip"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=Tailed(gzip.compress(b"x"))))
+    tracemalloc.start()
+    try:
+        with BoundedClient(base_url="http://t", transport=transport, max_answer=1000) as client:
+            assert client.get("/").content == b"x"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
+
+
 @pytest.mark.parametrize(("coding", "wbits"), [("gzip", 31), ("deflate", 15), ("identity", 0), ("", 0)])
 async def test_an_honest_coding_is_read_piece_by_piece(coding: str, wbits: int) -> None:
     plain = random.Random(1).randbytes(3_000_000)
