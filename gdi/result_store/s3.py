@@ -35,6 +35,7 @@ LEAST = 5 * 1024 * 1024  # bytes: S3 takes no smaller part but the last
 GONE = ("NoSuchKey", "404", "NotFound", "NoSuchUpload")  # a HEAD has its status only
 NO_OBJECT = ("NoSuchKey",)  # S3's own words, which a page with 404 has not
 MARK = "gdi-stored"  # of an object's metadata: its SHA-256 where it was proven, else a word of that writing
+NO_S3 = "something else than an S3 answered for the result store's (a proxy's page, it may be)"
 ONE_THREAD = TransferConfig(multipart_threshold=CHUNK, multipart_chunksize=CHUNK, use_threads=False)
 WITHIN = TransferConfig(multipart_threshold=2**30, multipart_chunksize=2**29, use_threads=False)  # no byte comes here
 Json = dict[str, Any]
@@ -238,14 +239,14 @@ class S3Store:
 def _own(answer: Json) -> Json:
     """An object's answer: S3 gives each its ETag."""
     if not answer.get("ETag"):
-        raise StoreAwayError("something else than an S3 answered for the result store's (a proxy's page, it may be)")
+        raise StoreAwayError(NO_S3)
     return answer
 
 
 def _listed(page: Json) -> Json:
     """A listing's page. A page of something else would be an empty one."""
     if not any(key in page for key in ("IsTruncated", "Name", "Bucket")):
-        raise StoreAwayError("something else than an S3 answered for the result store's (a proxy's page, it may be)")
+        raise StoreAwayError(NO_S3)
     return page
 
 
