@@ -75,7 +75,7 @@ NO_FAKES: dict[str, tuple[int, str]] = {
     "tests/unit/funnel/test_task_pods.py": (1, WRONG),
     "tests/unit/gdi_operators/test_operators_gateway.py": (1, WRONG),
     "tests/unit/gdi_operators/test_sqlite_write_lock.py": (1, OURS),
-    "tests/unit/kit/test_http.py": (5, OURS),
+    "tests/unit/kit/test_http.py": (6, OURS),
     "tests/unit/kit/test_measured.py": (1, OURS),
     "tests/unit/kit/test_socket_proxy.py": (1, OURS),
     "tests/unit/node_gateway/test_section_bounds.py": (1, "the gateway's own door over a gateway that opens nothing"),

@@ -3,7 +3,7 @@ import { type RefObject, useEffect } from "react";
 
 type Draw = (pen: CanvasRenderingContext2D, look: CSSStyleDeclaration) => void;
 
-/** `draw` in units of the picture, whose size is `width` by `height`; its colours are `look`'s. Again when `of` change. */
+/** `draw` in units of the picture of `width` by `height`; its colours are `look`'s. Again when `of` change. */
 export function useDrawing(
   canvas: RefObject<HTMLCanvasElement | null>,
   width: number,
