@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gdi.releases.allele_counts.merge import MergedCounts, natural
-from gdi.releases.pictures import save
+from gdi.releases.pictures import SOFT, blank, of_nodes, plain, save
 
-INK, SOFT, BLUE, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#e07a3f"
+BLUE, ORANGE = "#2a6f97", "#e07a3f"
 
 
 def draw(
@@ -20,18 +20,14 @@ def draw(
     bars from the lowest to the highest possible frequency where some did not, ticks at the foot where nobody was
     called. `of`: how many there are, where `answers` are some of them.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter  # heavy: only when a picture is drawn
 
     known = [a for a in answers if a.af is not None]
     withheld = [a for a in answers if a.withheld]
     missing = {(a.chrom, a.pos, a.ref) for a in answers if a.missing}
-    figure = Figure(figsize=(10, 6.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(title, 10, 6.2)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.25])
     sites = len({(a.chrom, a.pos, a.ref) for a in known})
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
 
     edges = [i / 40 for i in range(41)]
     top.hist([a.af for a in known if a.af is not None], bins=edges, color=BLUE, edgecolor="white", linewidth=0.6)
@@ -39,8 +35,7 @@ def draw(
     top.set_xlabel("alternate allele frequency")
     top.set_ylabel("alleles")
     top.set_title(
-        f"{len(known):,} alleles at {sites:,} sites told by all {len(nodes)} nodes"
-        f" ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})"
+        f"{len(known):,} alleles at {sites:,} sites told by all {of_nodes(nodes)}"
         + (f"; {len(answers):,} of {of:,} are drawn" if of is not None and of > len(answers) else ""),
         loc="left",
         fontsize=9.5,
@@ -90,10 +85,7 @@ def draw(
     if known or withheld or missing:
         bottom.legend(loc="upper right", fontsize=8.5, frameon=True, framealpha=0.9, edgecolor="none", markerscale=1.6)
     for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=INK, labelsize=8.5)
-        axes.grid(axis="y", color="#e6ebf0", linewidth=0.7)
-        axes.set_axisbelow(True)
+        plain(axes, grid="y")
     save(figure, file)
 
 

@@ -9,30 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from gdi.releases.cross_table.merge import UNBOUNDED, MergedCell
-from gdi.releases.pictures import save
+from gdi.releases.pictures import INK, SOFT, blank, of_nodes, plain, save
 
-INK, SOFT = "#22313f", "#8a99a8"
 COLOURS = ("#2a6f97", "#e07a3f", "#6a994e", "#8e6c8a", "#c9a227", "#5c677d", "#bc4749", "#3d9a9b")
 MAX_TABLES, MAX_BARS = 6, 40
 
 
 def draw(answer: Sequence[MergedCell], file: Path, *, title: str, nodes: Sequence[str]) -> None:
     """Writes the picture (as PNG 1500 pixels wide, 450 for each table, at most six of them)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
-    from matplotlib.figure import Figure
-
     tables = list(dict.fromkeys(cell.table for cell in answer))[:MAX_TABLES]
-    figure = Figure(figsize=(10, 3 * max(1, len(tables)) + 0.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure = blank(title, 10, 3 * max(1, len(tables)) + 0.6)
     for axes, name in zip(figure.subplots(max(1, len(tables)), 1, squeeze=False)[:, 0], tables, strict=False):
         _bars(axes, [cell for cell in answer if cell.table == name])
-        shown = f"{name}: people at {len(nodes)} nodes ({', '.join(nodes[:6])}{' …' if len(nodes) > 6 else ''})"
+        shown = f"{name}: people at {of_nodes(nodes)}"
         axes.set_title(shown, loc="left", fontsize=9.5, color=SOFT)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=INK, labelsize=8.5)
-        axes.grid(axis="y", color="#e6ebf0", linewidth=0.7)
-        axes.set_axisbelow(True)
+        plain(axes, grid="y")
     save(figure, file)
 
 

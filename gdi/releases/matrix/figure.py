@@ -6,26 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gdi.releases.matrix.merge import CONSTANT, FittedTerm
-from gdi.releases.pictures import save
+from gdi.releases.pictures import INK, SOFT, blank, of_nodes, plain, save
 
-INK, SOFT, POINT = "#22313f", "#8a99a8", "#2a6f97"
+POINT = "#2a6f97"
 MAX_TERMS = 60
 
 
 def draw(answer: Sequence[FittedTerm], file: Path, *, title: str, nodes: Sequence[str]) -> None:
     """Writes the picture (1500 pixels wide as PNG; 60 for each coefficient). The constant is not drawn."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
-    from matplotlib.figure import Figure
-
     rows = [(one, one.estimate) for one in answer if one.estimate and one.term != CONSTANT][:MAX_TERMS]
-    figure = Figure(figsize=(10, 0.4 * max(3, len(rows)) + 1.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure = blank(title, 10, 0.4 * max(3, len(rows)) + 1.8)
     axes = figure.subplots()
-    names = ", ".join(nodes[:6]) + (" …" if len(nodes) > 6 else "")
     first = answer[0] if answer else None
     about = f"{first.outcome}, {first.n:,} people, R² = {first.r2 or 0:.3g}" if first else "nothing left"
-    axes.set_title(f"{about}, at {len(nodes)} nodes ({names})", loc="left", fontsize=9.5, color=SOFT)
+    axes.set_title(f"{about}, at {of_nodes(nodes)}", loc="left", fontsize=9.5, color=SOFT)
     for place, (_, of) in enumerate(rows):
         axes.plot([of.low, of.high], [place, place], color=POINT, linewidth=1.6)
         axes.plot([of.beta], [place], marker="s", color=POINT, markersize=5)
@@ -34,10 +28,7 @@ def draw(answer: Sequence[FittedTerm], file: Path, *, title: str, nodes: Sequenc
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.axvline(0, color=SOFT, linewidth=0.9, linestyle="--")
     axes.set_xlabel("coefficient, in units of the outcome, with its 95 % interval", fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=8.5)
-    axes.grid(axis="x", color="#e6ebf0", linewidth=0.7)
-    axes.set_axisbelow(True)
+    plain(axes, grid="x")
     save(figure, file)
 
 

@@ -10,37 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from gdi.releases.moments.merge import MergedGroup
-from gdi.releases.pictures import save
+from gdi.releases.pictures import SOFT, blank, of_nodes, plain, save
 
-INK, SOFT = "#22313f", "#8a99a8"
 COLOURS = ("#2a6f97", "#e07a3f", "#6a994e", "#8e6c8a", "#c9a227", "#5c677d", "#bc4749", "#3d9a9b")
 MAX_VARIABLES, MAX_GROUPS = 6, 30
 
 
 def draw(answer: Sequence[MergedGroup], file: Path, *, title: str, nodes: Sequence[str]) -> None:
     """Writes the picture (1500 pixels wide as PNG; 450 for each variable and for the histogram)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
-    from matplotlib.figure import Figure
-
     variables = list(dict.fromkeys(one.variable for one in answer))[:MAX_VARIABLES]
     binned = [one for one in answer if one.bins][: len(COLOURS)]
     rows = max(1, len(variables) + bool(binned))
-    figure = Figure(figsize=(10, 3 * rows + 0.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure = blank(title, 10, 3 * rows + 0.6)
     axes = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
-    names = ", ".join(nodes[:6]) + (" …" if len(nodes) > 6 else "")
     for one, variable in zip(axes, variables, strict=False):
         _means(one, [group for group in answer if group.variable == variable][:MAX_GROUPS])
-        one.set_title(f"{variable}: mean ± SD at {len(nodes)} nodes ({names})", loc="left", fontsize=9.5, color=SOFT)
+        one.set_title(f"{variable}: mean ± SD at {of_nodes(nodes)}", loc="left", fontsize=9.5, color=SOFT)
     if binned:
         _histogram(axes[-1], binned)
         axes[-1].set_title(f"{binned[0].variable}: people by bin", loc="left", fontsize=9.5, color=SOFT)
     for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.tick_params(colors=INK, labelsize=8.5)
-        one.grid(axis="x", color="#e6ebf0", linewidth=0.7)
-        one.set_axisbelow(True)
+        plain(one, grid="x")
     save(figure, file)
 
 

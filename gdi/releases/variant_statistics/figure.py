@@ -8,29 +8,23 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from gdi.releases.pictures import save
+from gdi.releases.pictures import SOFT, blank, of_nodes, plain, save
 from gdi.releases.variant_statistics.merge import MergedVariant, natural
 from gdi.releases.variant_statistics.statistics import inflation
 
-INK, SOFT, BLUE, LIGHT, ORANGE = "#22313f", "#8a99a8", "#2a6f97", "#8fb8d0", "#e07a3f"
+BLUE, LIGHT, ORANGE = "#2a6f97", "#8fb8d0", "#e07a3f"
 GENOME_WIDE = -math.log10(5e-8)
 MOST = 60_000  # points below 2 that are drawn, evenly taken
 
 
 def draw(answer: Sequence[MergedVariant], file: Path, *, title: str, nodes: Sequence[str]) -> None:
     """Writes the picture (as PNG 1650 x 675 pixels)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # heavy: only when a picture is drawn
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(title, 11, 4.5)
     left, right = figure.subplots(1, 2, width_ratios=[2.4, 1])
     factor = inflation(one.pooled.beta / one.pooled.se for one in answer)
     shown = "" if factor is None else f", λ = {factor:.3f}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold", color=INK)
-    names = ", ".join(nodes[:6]) + (" …" if len(nodes) > 6 else "")
     what = "genes" if answer and answer[0].site[3].startswith("<") else "variants"
-    left.set_title(f"{len(answer):,} {what} at {len(nodes)} nodes ({names})", loc="left", fontsize=9.5, color=SOFT)
+    left.set_title(f"{len(answer):,} {what} at {of_nodes(nodes)}", loc="left", fontsize=9.5, color=SOFT)
     heights = [one.mlog10p for one in answer]
     step = max(1, sum(height < 2 for height in heights) // MOST)
     kept = [i for i, height in enumerate(heights) if height >= 2 or i % step == 0]
@@ -63,6 +57,5 @@ def draw(answer: Sequence[MergedVariant], file: Path, *, title: str, nodes: Sequ
     for axes in (left, right):
         axes.set_ylabel("-log10 P")
         axes.set_ylim(bottom=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=INK, labelsize=8.5)
+        plain(axes)
     save(figure, file)
