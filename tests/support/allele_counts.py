@@ -1,10 +1,15 @@
-"""The allele-frequency workflow's scripts beside bcftools."""
+"""The allele-frequency workflow's scripts: as programs, as modules, and beside bcftools."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pysam
@@ -23,6 +28,24 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-B", str(SCRIPTS / name), *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
+
+
+@contextmanager
+def modules(*names: str) -> Iterator[Any]:
+    """The scripts of these names, which import each other by name; afterwards nobody finds them."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    finally:
+        sys.path.remove(str(SCRIPTS))
+        for file in SCRIPTS.glob("*.py"):
+            sys.modules.pop(file.stem, None)
+
+
+def gathered(scripts: Any, parts: list[Path], reference: Collection[str] = ()) -> tuple[list[Any], Counter[str]]:
+    """The rows of the release of these counts, and what is left out. `scripts`: `gather` is among them."""
+    pieces, skipped = scripts.gather.read(parts, 10**6), Counter[str]()
+    return list(scripts.gather.gathered(pieces.all(), pieces.people, reference, skipped)), skipped
 
 
 def bcftools(vcf: Path, folder: Path) -> dict[tuple[str, int, str, str], tuple[int, int]]:

@@ -4,7 +4,6 @@ variable set and table, whatever the sample table has in its cells.
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -18,8 +17,8 @@ import pytest
 from gdi.contracts.cohorts import CohortChoice, PeopleTable
 from gdi.contracts.descriptor import Descriptor
 from node_gateway.epochs import persons
+from tests.support.allele_counts import SCRIPTS, modules
 
-SCRIPTS = Path(__file__).parents[3] / "workflows" / "allele-frequency" / "scripts"
 NAMES = [f"P{n:03d}" for n in range(120)]
 DESCRIPTOR = Descriptor.model_validate(
     {
@@ -57,13 +56,8 @@ def cells(number: int) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield importlib.import_module("people")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in ("people", "bgzf", "vcf", "variants"):
-            sys.modules.pop(name, None)
+    with modules("people") as found:
+        yield found.people
 
 
 @pytest.fixture(params=["tsv", "parquet"])

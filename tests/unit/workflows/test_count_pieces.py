@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-SCRIPTS = Path(__file__).parents[3] / "workflows" / "allele-frequency" / "scripts"
+from tests.support.allele_counts import modules
+
 NAMES = ("pieces", "gather", "vcf", "variants", "bgzf")
 CLASSES = ("hom_ref", "het", "hom_alt", "hemi_ref", "hemi_alt", "half_missing", "missing")
 PEOPLE = 6
@@ -24,13 +22,8 @@ PEOPLE = 6
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Any]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    with modules(*NAMES) as found:
+        yield found
 
 
 @st.composite

@@ -5,8 +5,6 @@ beginning.
 from __future__ import annotations
 
 import gzip
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,21 +14,15 @@ import pysam
 import pytest
 
 from gdi.local_federation.federation import COHORT
+from tests.support.allele_counts import ROOT, modules
 
-ROOT = Path(__file__).parents[3]
-SCRIPTS = ROOT / "workflows" / "allele-frequency" / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
 
 
 @pytest.fixture(scope="module")
 def vcf() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield importlib.import_module("vcf")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in ("vcf", "variants"):
-            sys.modules.pop(name, None)
+    with modules("vcf") as found:
+        yield found.vcf
 
 
 def counts(vcf: ModuleType, file: Path, **changes: Any) -> list[Any]:

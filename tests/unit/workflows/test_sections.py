@@ -5,12 +5,10 @@ index never loses a record.
 from __future__ import annotations
 
 import gzip
-import importlib
 import json
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,22 +19,16 @@ import pytest
 
 from gdi.contracts.sections import SectionPlan
 from gdi.local_federation.federation import COHORT
+from tests.support.allele_counts import ROOT, SCRIPTS, gathered, modules
 
-ROOT = Path(__file__).parents[3]
-SCRIPTS = ROOT / "workflows" / "allele-frequency" / "scripts"
 FIXTURE = ROOT / "tests" / "fixtures" / "vcf" / "genotypes.vcf"
 NAMES = ("sections", "slices", "bgzf", "vcf", "variants", "count", "pieces", "gather")
 
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Any]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    with modules(*NAMES) as found:
+        yield found
 
 
 def bgzipped(text: str, file: Path, *, flush_every: int = 10**9) -> Path:
@@ -73,8 +65,7 @@ def counted(scripts: Any, file: Path, index: bytes, count: int, folder: Path, sa
 
 def gather(scripts: Any, parts: list[Path]) -> dict[str, Any]:
     """The release of these counts."""
-    pieces, skipped = scripts.gather.read(parts, 10**6), Counter[str]()
-    sites = list(scripts.gather.gathered(pieces.all(), pieces.people, (), skipped))
+    sites, skipped = gathered(scripts, parts)
     return {"sites": sites, "skipped": skipped}
 
 

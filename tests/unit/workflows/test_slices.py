@@ -5,12 +5,10 @@ halves of two lines is refused by name.
 from __future__ import annotations
 
 import gzip
-import importlib
 import itertools
 import json
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,22 +19,16 @@ import pysam.bcftools
 import pytest
 
 from gdi.local_federation.federation import COHORT
+from tests.support.allele_counts import SCRIPTS, gathered, modules
 from tests.support.htsget_server import slices
 
-ROOT = Path(__file__).parents[3]
-SCRIPTS = ROOT / "workflows" / "allele-frequency" / "scripts"
 NAMES = ("slices", "bgzf", "vcf", "variants", "count", "pieces", "gather")
 
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Any]:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
-    finally:
-        sys.path.remove(str(SCRIPTS))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    with modules(*NAMES) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +56,7 @@ def sliced(file: Path, region: str, to: Path) -> Path:
 
 
 def release(scripts: Any, parts: list[Path]) -> Any:
-    skipped = Counter[str]()
-    pieces = scripts.gather.read(parts, 10**6)
-    sites = list(scripts.gather.gathered(pieces.all(), pieces.people, (), skipped))
+    sites, skipped = gathered(scripts, parts)
     return sorted(sites, key=lambda row: [row[name] for name in scripts.gather.NAMES]), skipped
 
 
@@ -200,8 +190,7 @@ def test_a_site_that_a_slice_lacks_is_never_taken_for_reference(scripts: Any, tm
     for name, files in (("whole", whole), ("slices", by_htsget), ("one of two", whole + by_htsget)):
         described = {"W": {"files": whole, "absent": "reference"}, "S": {"files": files, "absent": "reference"}}
         reference = prologue({"datasets": ["W", "S"], "described": described})["REFERENCE"]
-        skipped, pieces = Counter[str](), scripts.gather.read(parts, 10**6)
-        sites = list(scripts.gather.gathered(pieces.all(), pieces.people, reference, skipped))
+        sites, skipped = gathered(scripts, parts, reference)
         seen[name] = [(row["pos"], row["ac"], row["an"]) for row in sites], dict(skipped)
     unknown = [(10, 4, 8)], {"not-in-every-dataset": 1}
     assert seen == {"whole": ([(10, 4, 8), (20, 2, 8)], {}), "slices": unknown, "one of two": unknown}
