@@ -1,5 +1,6 @@
 """Starts what standing grants have due, every minute: a DAG run of the workflow for each start, once, also after
-downtime. Where a node brought its part after its run was closed, the DAG `late_parts` is started, which adds it.
+downtime. Where a node brought its part after its run was closed, the DAG `late_parts` is started, which adds it. What
+is new in the catalogue is brought to the broker, so that nodes can judge it before its first run.
 
 What is due, and what of it is caught up, the broker says; each run then checks the user's visas anew when it admits
 itself.

@@ -154,6 +154,15 @@ async def answer_preflight(
 # --- files --------------------------------------------------------------------------------------
 
 
+@router.post("/workflows/missing", tags=["orders"])
+async def missing_workflows(b: B, airflow: TheAirflow, versions: o.WorkflowDigests) -> o.WorkflowDigests:
+    """Which of these versions' files the broker has not: Airflow brings those of its catalogue before they are run, so
+    that nodes can judge them at a preflight.
+    """
+    airflow.need("admit")
+    return o.WorkflowDigests(digests=await b.workflows.missing(versions.digests))
+
+
 @router.put("/workflows/{digest}", status_code=204, tags=["orders"])
 async def put_workflow(b: B, airflow: TheAirflow, digest: Digest, request: Request) -> Response:
     """A workflow's files, as the bytes that their digest is of; 4 MiB at most."""

@@ -177,6 +177,11 @@ class BrokerClient:
         if not answer.is_success:
             raise as_problem(answer)
 
+    def missing_workflows(self, digests: list[str]) -> list[str]:
+        """Of these at most MAX_WORKFLOWS versions those whose files the broker has not."""
+        request = o.WorkflowDigests(digests=digests)
+        return self._send(o.WorkflowDigests, "POST", "/v1/workflows/missing", request).digests
+
     def nodes(self) -> n.Nodes:
         return self._send(n.Nodes, "GET", "/v1/nodes")
 

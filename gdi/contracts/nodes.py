@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.data_use import DuoCode
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
-from gdi.contracts.orders import OrderReason, OrderState
+from gdi.contracts.orders import Jws, OrderReason, OrderState
 from gdi.contracts.parameters import Parameters
 from gdi.contracts.runs import Placement
 from gdi.kit.models import Strict
@@ -73,13 +73,15 @@ class Nodes(Strict):
 
 class PreflightRequest(Strict):
     """`POST /v1/preflight` by a user: would a run be admitted, node by node? `digest`: that of the workflow's version,
-    which the broker knows where it was uploaded; without it the version that was uploaded last.
+    which the broker knows where it was uploaded; without it the version that was uploaded last. `approvals`: the
+    reviewers' signatures over it, as an order has them; the node proves them.
     """
 
     workflow: WorkflowName
     parameters: Parameters = Field(default_factory=dict)
     datasets: list[DatasetId] = Field(min_length=1, max_length=1000)
     digest: Digest | None = None
+    approvals: Annotated[list[Jws], Field(max_length=20)] | None = None
 
 
 class PreflightReply(Strict):

@@ -152,6 +152,17 @@ class Work(Strict):
     next_after: int
 
 
+MAX_WORKFLOWS = 1000  # in one question
+
+
+class WorkflowDigests(Strict):
+    """`POST /v1/workflows/missing` by Airflow's workload: versions of workflows, and those of them whose files the
+    broker has not.
+    """
+
+    digests: list[Digest] = Field(max_length=MAX_WORKFLOWS)
+
+
 class OrderTake(Strict):
     """`POST /v1/runs/{run}/orders/{node}/{kind}/take` by the node."""
 

@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gdi.broker_client.catalogue import bring_workflows
+from gdi.broker_client.client import BrokerClient
+from gdi.kit.bearer import token_file
 from gdi.kit.secret_files import Secrets
 from gdi.kit.version import installed
 from gdi.local_federation import cohort
@@ -178,6 +181,8 @@ class Federation:
             for tap in node.taps(layout, n) if layout.tapped else []:
                 add(tap)
         self.supervisor.wait_ready(timeout=timeout, on_change=on_change)
+        with BrokerClient(layout.url("broker"), token_file(core.airflow_token(layout))) as client:
+            bring_workflows(client, self.workflows)  # at once; what is new later, the DAG `recurring` brings
         if self.upkeep and layout.agents:
             self.watch.start()
         self.seconds["federation started"] = time.monotonic() - started

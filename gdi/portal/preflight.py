@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from gdi.contracts import approval
 from gdi.contracts import portal_api as p
 from gdi.contracts.nodes import NodePreflight, PreflightAnswer, PreflightRequest
+from gdi.contracts.workflow import CatalogueEntry
 from gdi.kit.problem import ProblemError
 from gdi.portal.consents import covering
 from gdi.portal.door import Door
 
 READY = "Ready."
-UNSEEN = "It has not seen this version of the workflow yet: the first run brings it, and the node decides then."
+UNSEEN = "It has not got this version of the workflow yet: check again in a minute, or start, and it decides then."
 
 
 async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
@@ -25,7 +27,7 @@ async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
         d.broker.datasets(token),
         d.broker.nodes(token),
         d.broker.grants(token),
-        _nodes_say(d, token, request, entry.digest),
+        _nodes_say(d, token, request, entry),
     )
     states = {n.id: n for n in (await d.nodes.list(statuses.nodes)).nodes}
     by_id = {found.id: found for found in known.datasets}
@@ -53,9 +55,13 @@ async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
     )
 
 
-async def _nodes_say(d: Door, token: str, request: p.StartCheck, digest: str) -> PreflightAnswer | None:
+async def _nodes_say(d: Door, token: str, request: p.StartCheck, entry: CatalogueEntry) -> PreflightAnswer | None:
     question = PreflightRequest(
-        workflow=request.workflow, parameters=request.parameters, datasets=request.datasets, digest=digest
+        workflow=request.workflow,
+        parameters=request.parameters,
+        datasets=request.datasets,
+        digest=entry.digest,
+        approvals=await asyncio.to_thread(approval.read, entry.folder) or None,
     )
     try:
         return await d.broker.preflight(token, question)

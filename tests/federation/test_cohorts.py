@@ -12,6 +12,7 @@ from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver, Started
 from tests.support.federation_cohorts import SITES, SPLIT, people
 
+NEVER_RUN = "cohort-counts"  # no test of a federation starts it
 FEMALE = {"split": "sex", "level": "female"}
 
 
@@ -37,6 +38,14 @@ def exact(driver: Driver, run: Started) -> dict[tuple[str, int, str, str], tuple
 def ask(driver: Driver, cohort: Mapping[str, Any] | None) -> Started:
     named = {"cohort": cohort} if cohort else {}
     return driver.start({"regions": 1, **named}, datasets=list(SPLIT))
+
+
+def test_nodes_judge_a_workflow_that_nobody_has_run_yet(driver: Driver) -> None:
+    with driver.api("alice") as portal:
+        body = {"workflow": NEVER_RUN, "datasets": driver.datasets, "parameters": {}}
+        checked = portal.post("/v1/preflight", json=body).raise_for_status().json()
+        found = [(node["node"], node["answer"]["admitted"], node["answer"]["reason"]) for node in checked["nodes"]]
+        assert found == [(node, True, "") for node in driver.layout.nodes], checked
 
 
 def test_a_run_is_answered_for_the_level_that_it_names_at_every_node(driver: Driver) -> None:

@@ -137,6 +137,7 @@ class Preflights:
                     parameters=request.parameters,
                     datasets=by_node[node],
                     visas=passport.tokens_for(by_node[node]),
+                    approvals=request.approvals or [],
                 )
                 question = claims.sign(self._key, issuer=self._public_url, lifetime=PREFLIGHT_WITHIN + 5)
                 row = {"id": id_, "node": node, "owner": user, "question": question, "asked_at": time.time()}

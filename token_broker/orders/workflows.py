@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -39,6 +40,13 @@ class WorkflowFiles:
             old = sa.select(workflows.c.digest).order_by(workflows.c.used_at.desc()).offset(KEPT)
             if gone := list((await c.execute(old.limit(100))).scalars()):
                 await c.execute(workflows.delete().where(workflows.c.digest.in_(gone)))
+
+    async def missing(self, digests: Sequence[str]) -> list[str]:
+        """Those of which nobody uploaded the files, in their order."""
+        query = sa.select(workflows.c.digest).where(workflows.c.digest.in_(digests))
+        async with self._store.read() as c:
+            there = set((await c.execute(query)).scalars())
+        return [digest for digest in dict.fromkeys(digests) if digest not in there]
 
     async def get(self, digest: str) -> bytes:
         """404 `workflow-unknown`."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import httpx
 from airflow.sdk import BaseHook
 
+from gdi.broker_client.catalogue import bring_workflows
 from gdi.broker_client.client import AsyncBrokerClient, BrokerClient
 from gdi.contracts import broker_api as m
 from gdi.contracts import orders as o
@@ -185,6 +186,10 @@ class TokenBrokerHook(BaseHook):
 
     def put_workflow(self, digest: str, body: bytes) -> None:
         self.call("upload workflow", lambda c: c.put_workflow(digest, body))
+
+    def bring_workflows(self, catalogue: Path) -> list[str]:
+        """Those of the catalogue that the broker had not; their names."""
+        return self.call("bring the catalogue", lambda c: bring_workflows(c, catalogue), patience=0)
 
     def put_order(self, run: str, node: str, kind: o.OrderKind, request: o.OrderRequest) -> o.OrderStatus:
         return self.call("put order", lambda c: c.put_order(run, node, kind, request))

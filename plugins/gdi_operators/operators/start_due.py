@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
 from gdi.contracts import broker_api as m
 from gdi.kit.problem import ProblemError
+from gdi.kit.settings import SettingsError
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators.base import RunOperator
 from gdi_operators.runs import Context
+from gdi_operators.settings import settings
 from gdi_operators.teams import Teams, dag_for, teams
 
 LATE_PARTS = "late_parts"  # the DAG of AddLatePartsOperator
@@ -51,6 +54,7 @@ class StartDueOperator(RunOperator):
                 if not found:
                     break
             self._start_late_parts(hook)
+            self._bring_workflows(hook)
         if report["failed"]:
             raise AirflowException(
                 f"Airflow did not start: {', '.join(report['failed'][:20])}. The log says why; they are tried again."
@@ -65,6 +69,16 @@ class StartDueOperator(RunOperator):
             trigger(LATE_PARTS, f"late__{int(time.time() // 60)}", {})
         except (ProblemError, AirflowRuntimeError) as error:  # a broker of before knows none; schedules go on
             self.log.warning("Late parts are not looked for now: %s", type(error).__name__)
+
+    def _bring_workflows(self, hook: TokenBrokerHook) -> None:
+        """So that nodes can judge at a preflight what nobody has run yet. Without it the first run brings it."""
+        try:
+            brought = hook.bring_workflows(settings().need("workflows"))
+        except (ProblemError, httpx.HTTPError, OSError, SettingsError) as error:
+            self.log.warning("The catalogue is not brought to the broker now: %s", error)
+        else:
+            if brought:
+                self.log.info("Brought to the broker: %s.", ", ".join(brought))
 
     def _start(
         self, hook: TokenBrokerHook, start: m.DueStart, known: Teams | None, report: dict[str, list[str]]

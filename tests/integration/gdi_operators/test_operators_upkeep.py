@@ -18,8 +18,10 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, TriggerDagRun
 
 from gdi.contracts.grants import DueStart
+from gdi.kit.problem import ProblemError
 from gdi.runner.sandbox import why_not
 from gdi_operators import closing
+from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.operators import CloseLeftoverRunsOperator, StartDueOperator, start_due
 from gdi_operators.settings import settings
 from tests.support.operators_flow import admit, world  # noqa: F401
@@ -157,6 +159,22 @@ def test_airflows_own_word_that_the_run_is_there_is_understood_and_any_other_ref
     comms.answer = ErrorResponse(error=ErrorType.GENERIC_ERROR)
     with pytest.raises(AirflowRuntimeError):
         start_due.trigger("probe", "recurring__1", {"ticket": "t"})
+
+
+def test_the_catalogue_is_brought_to_the_broker_and_one_that_does_not_take_it_stops_no_schedule(
+    world: World, airflow: Airflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[Path] = []
+    monkeypatch.setattr(TokenBrokerHook, "bring_workflows", lambda _, folder: brought.append(folder) or [])
+    start()
+    assert brought == [settings().need("workflows")]
+
+    def refuses(_: TokenBrokerHook, folder: Path) -> list[str]:
+        raise ProblemError(403, "missing-scope", "Airflow is not enrolled for the scope admit.")
+
+    monkeypatch.setattr(TokenBrokerHook, "bring_workflows", refuses)
+    world.broker.due = [due(1)]
+    assert start()["started"] == ["probe recurring__1"]
 
 
 # --- housekeeping -------------------------------------------------------------------------------

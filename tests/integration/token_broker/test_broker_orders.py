@@ -210,6 +210,10 @@ def test_workflows_files_are_those_of_their_digest(world: AgentWorld) -> None:
         assert refused(airflow.put_workflow, digest, other).slug == "invalid-request"
         airflow.put_workflow(PACK_DIGEST, PACK)
         airflow.put_workflow(PACK_DIGEST, PACK)
+        nobodys = "sha256:" + "2" * 64
+        assert airflow.missing_workflows([nobodys, PACK_DIGEST, nobodys]) == [nobodys]
+    with world.gateway("node-a") as gateway:
+        assert refused(gateway.missing_workflows, [PACK_DIGEST]).slug == "forbidden", "for Airflow only"
     assert world.agent("node-a", lambda c: c.workflow(PACK_DIGEST)) == PACK
     assert refused(world.agent, "node-a", lambda c: c.workflow("sha256:" + "1" * 64)).slug == "workflow-unknown"
 
@@ -340,7 +344,8 @@ def test_preflight_asks_the_nodes_and_names_who_cannot_be_asked(world: AgentWorl
     answering.start()
     began = time.monotonic()
     datasets = [*DATASETS.values(), "EGAD-NOBODY"]
-    answer = alice.preflight(PreflightRequest(workflow="allele-frequency", datasets=datasets))
+    signed = ["header.of-a-reviewers.signature"]
+    answer = alice.preflight(PreflightRequest(workflow="allele-frequency", datasets=datasets, approvals=signed))
     assert time.monotonic() - began < 10
     answering.join()
     a, b = answer.nodes
@@ -348,6 +353,7 @@ def test_preflight_asks_the_nodes_and_names_who_cannot_be_asked(world: AgentWorl
     assert (b.node, b.admitted, b.placement) == ("node-b", None, "coordinator")
     assert answer.refusals == [{"dataset": "EGAD-NOBODY", "node": None, "reason": "unknown-dataset"}]
     assert (seen[0]["sub"], seen[0]["digest"], len(seen[0]["visas"])) == (USERS["alice"], PACK_DIGEST, 1)
+    assert seen[0]["approvals"] == signed
 
 
 def test_orders_outlive_a_killed_broker(world: AgentWorld, run: m.Run) -> None:

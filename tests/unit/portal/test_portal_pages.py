@@ -327,7 +327,7 @@ async def test_a_workflow_that_no_node_has_seen_is_ready_and_a_refusal_is_no_sil
     form = {"dataset": [DATASETS["node-a"]], "p.regions": "3"}
     world.broker.refusing = {"node-a": ("workflow-away", "The broker has not the workflow's files.")}
     check = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **form)).text
-    assert "It has not seen this version of the workflow yet" in check and ">ready<" in check and ">Start<" in check
+    assert "It has not got this version of the workflow yet" in check and ">ready<" in check and ">Start<" in check
     both = {**form, "dataset": list(DATASETS.values())}
     check = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **both)).text
     assert "does not answer now" in check and "would not take it" not in check, "node-b is away, and nobody refused"
