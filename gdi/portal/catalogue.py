@@ -15,10 +15,11 @@ from gdi.kit.problem import ProblemError
 
 log = logging.getLogger(__name__)
 KEEP = 5.0  # seconds between looks at the folder
+Stamp = tuple[tuple[str, int, int, int, int], ...]  # of each file: name, inode, size, when it was changed
 
 
 class Catalogue:
-    """Blocking reads of small files, at most every `KEEP` seconds."""
+    """Every `KEEP` seconds at most a blocking look at when files changed; only entries that did are read again."""
 
     def __init__(self, folder: Path) -> None:
         inner = folder / "workflows"
@@ -26,6 +27,7 @@ class Catalogue:
         self._looked_at = 0.0
         self._entries: dict[str, CatalogueEntry] = {}
         self._broken: dict[str, str] = {}
+        self._stamps: dict[str, Stamp] = {}
 
     def entries(self) -> dict[str, CatalogueEntry]:
         """The good entries by name."""
@@ -36,14 +38,17 @@ class Catalogue:
     def _read(self) -> None:
         good: dict[str, CatalogueEntry] = {}
         broken: dict[str, str] = {}
+        stamps: dict[str, Stamp] = {}
         for path in sorted(p for p in self._folder.iterdir() if p.is_dir() and matches(WORKFLOW_NAME, p.name)):
             try:
-                good[path.name] = load(path)
+                stamps[path.name] = stamp = _stamp(path)
+                known = self._entries.get(path.name) if self._stamps.get(path.name) == stamp else None
+                good[path.name] = known or load(path)
             except (CatalogueError, OSError) as error:
                 broken[path.name] = str(error)
         for name in sorted(set(broken) - set(self._broken)):
             log.error("the entry %s is not offered: %s", name, broken[name])
-        self._entries, self._broken, self._looked_at = good, broken, time.monotonic()
+        self._entries, self._broken, self._stamps, self._looked_at = good, broken, stamps, time.monotonic()
 
     def list(self) -> WorkflowList:
         return WorkflowList(workflows=[described(e) for e in self.entries().values()], broken=len(self._broken))
@@ -63,6 +68,15 @@ class Catalogue:
     def of_digest(self, digest: str) -> CatalogueEntry | None:
         """The entry whose files are those of this digest."""
         return next((e for e in self.entries().values() if e.digest == digest), None)
+
+
+def _stamp(folder: Path) -> Stamp:
+    """What changes with any of the folder's files, however it is changed."""
+    return tuple(
+        (str(path), at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+        for path in sorted(folder.rglob("*"))
+        if (at := path.stat(follow_symlinks=False))
+    )
 
 
 def described(entry: CatalogueEntry) -> CatalogueWorkflow:

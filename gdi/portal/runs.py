@@ -7,6 +7,7 @@ import base64
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +30,13 @@ from gdi.portal.consents import Consents
 from gdi.portal.db.store import LISTED, PortalDatabase, runs
 from gdi.portal.teams import DagNames
 
+Row = Mapping[str, Any] | RowMapping
 StartedBy = Literal["api", "wes"]
+STOPPING: dict[str, Any] = {
+    "standing": "stopping",
+    "sentence": "You stopped the run; its tasks at the nodes are being cancelled.",
+    "looked_at": 0.0,
+}
 SYNC_EVERY, SYNC_PAGES = 5.0, 50  # seconds between looks at the broker for a user's other runs; pages in one look
 
 
@@ -104,15 +111,18 @@ class UserRuns:
             "started_by": by,
             "grant_id": grant.id,
         }
-        try:
-            async with self._store.write() as c:
-                await c.execute(runs.insert().values(**row))
-        except IntegrityError:  # the same start, sent twice at once
+        # Beside each other: a ticket of a start that another one was before serves nobody, and ends by itself.
+        kept, ticket = await asyncio.gather(
+            self._insert(row), self._ticket(row, token, grant.id), return_exceptions=True
+        )
+        if isinstance(kept, IntegrityError):  # the same start, sent twice at once
             known = await self._by_key(start_key or "")
             if known is None:
-                raise
+                raise kept
             return await self._repeated(known, request_hash, token, request), True
-        return await self._drive(row["id"], token, grant.id), False
+        if kept is not None:
+            raise kept
+        return await self._drive(row, ticket), False
 
     @staticmethod
     def _row(caller: TokenOwner, request: RunStart, entry: CatalogueEntry, dag_id: str, name: str) -> dict[str, Any]:
@@ -149,30 +159,45 @@ class UserRuns:
         if known["in_airflow"] or known["standing"] in ENDED:
             return known
         grant = await self._consents.covering(token, request)
-        return await self._drive(known["id"], token, grant.id)
+        if known["stop_requested_at"] is not None:
+            return known
+        (ticket,) = await asyncio.gather(self._ticket(known, token, grant.id), return_exceptions=True)
+        return await self._drive(known, ticket)
 
-    async def _drive(self, run: str, token: str, grant: str) -> RowMapping:
-        """A ticket, then the DAG run. What is refused leaves no run behind; what could not be found out does."""
-        row = await self._known(run)
-        if row["stop_requested_at"] is not None:
-            return row
-        parameters = {"datasets": row["datasets"], **row["parameters"]}
-        request = m.TicketRequest(workflow=row["workflow"], parameters=parameters, dag_run_id=row["dag_run_id"])
+    async def _insert(self, row: Row) -> None:
+        async with self._store.write() as c:
+            await c.execute(runs.insert().values(**row))
+
+    async def _ticket(self, row: Row, token: str, grant: str) -> m.Ticket:
+        request = m.TicketRequest(workflow=row["workflow"], parameters=_parameters(row), dag_run_id=row["dag_run_id"])
+        return await self._broker.ticket(token, grant, request)
+
+    async def _drive(self, row: Row, ticket: m.Ticket | BaseException) -> RowMapping:
+        """The DAG run, by a ticket or by what came instead of one. What is refused leaves no run behind; what could not
+        be found out does.
+        """
+        here = runs.c.id == row["id"], runs.c.in_airflow.is_(False)
         try:
-            ticket = await self._broker.ticket(token, grant, request)
-            await self._airflow.start(row["dag_id"], row["dag_run_id"], {"ticket": ticket.ticket, **parameters})
+            if isinstance(ticket, BaseException):
+                raise ticket
+            conf = {"ticket": ticket.ticket, **_parameters(row)}
+            await self._airflow.start(row["dag_id"], row["dag_run_id"], conf)
         except ProblemError as error:
             if error.problem.status < 500:
                 async with self._store.write() as c:
-                    await c.execute(runs.delete().where(runs.c.id == run, runs.c.in_airflow.is_(False)))
+                    await c.execute(runs.delete().where(*here))
             raise
         values = {"in_airflow": True, "standing": "queued", "sentence": "The run waits for its turn."}
         async with self._store.write() as c:
-            await c.execute(runs.update().where(runs.c.id == run, runs.c.in_airflow.is_(False)).values(**values))
-        row = await self._known(run)
-        if row["stop_requested_at"] is not None:  # while it was on its way
-            await self._airflow.stop(row["dag_id"], row["dag_run_id"])
-        return row
+            update = runs.update().where(*here).values(**values).returning(runs)
+            found = (await c.execute(update)).mappings().one_or_none()
+        started = found or await self._known(row["id"])  # none: the watch saw it first
+        if started["stop_requested_at"] is None:
+            return started
+        await self._airflow.stop(started["dag_id"], started["dag_run_id"])  # it was asked for on the way
+        async with self._store.write() as c:
+            await c.execute(runs.update().where(runs.c.id == row["id"]).values(**STOPPING, ended_at=None))
+        return await self._known(row["id"])
 
     async def again(self, caller: TokenOwner, token: str, run: str, key: str | None) -> tuple[RowMapping, bool]:
         """A new run of the same workflow, datasets and parameters; the catalogue's version of now."""
@@ -324,11 +349,7 @@ class UserRuns:
                 .values(stop_requested_at=time.time())
             )
         there = await self._airflow.stop(row["dag_id"], row["dag_run_id"])
-        values: dict[str, Any] = {
-            "standing": "stopping",
-            "sentence": "You stopped the run; its tasks at the nodes are being cancelled.",
-            "looked_at": 0.0,
-        }
+        values = dict(STOPPING)
         if not there:
             values |= {
                 "standing": "stopped",
@@ -353,6 +374,10 @@ class UserRuns:
     async def _find(self, which: sa.ColumnElement[bool]) -> RowMapping | None:
         async with self._store.read() as c:
             return (await c.execute(sa.select(runs).where(which))).mappings().one_or_none()
+
+
+def _parameters(row: Row) -> dict[str, Any]:
+    return {"datasets": row["datasets"], **row["parameters"]}
 
 
 SCHEDULED = "recurring__"  # as token_broker names the DAG runs of schedules

@@ -6,10 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from gdi.contracts import broker_api as m
 from gdi.contracts.run_endings import Standing
+from gdi.kit.problem import ProblemError
 from tests.support.portal_world import ALICE, BOB, DATASETS, ORIGIN, WORKFLOW, PortalWorld, portal_world
 
 
@@ -84,6 +88,65 @@ async def test_the_same_start_sent_twice_at_once_is_one_run(world: PortalWorld) 
     answers = await asyncio.gather(*sent)
     assert {a.status_code for a in answers} <= {200, 201} and len({a.json()["id"] for a in answers}) == 1
     assert len(world.airflow.runs) == 1
+
+
+async def test_a_start_is_few_questions_and_two_transactions(world: PortalWorld) -> None:
+    """What it costs beside Airflow's own trigger (`make bench-portal ARGS=start`)."""
+    world.consent()
+    await world.alice.get("/v1/me")
+    world.broker.calls.clear()
+    world.airflow.calls.clear()
+    statements: list[str] = []
+    engine = world.door.store.engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", lambda _, __, statement, *___: statements.append(statement[:6]))
+    assert (await world.alice.post("/v1/runs", json=world.start())).status_code == 201
+    assert [call.partition(" ")[0] for call in world.broker.calls] == ["GET", "POST"], "which grant, and its ticket"
+    assert world.airflow.calls == ["POST /auth/token", f"POST /api/v2/dags/{WORKFLOW}/dagRuns"]
+    assert [found for found in statements if found.split()[0] != "BEGIN"] == ["INSERT", "UPDATE"]
+
+
+async def test_a_ticket_that_is_refused_leaves_no_run_and_a_broker_that_is_away_one_to_send_again(
+    world: PortalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.consent()
+
+    def failing(error: ProblemError) -> None:
+        async def ticket(*_: object) -> m.Ticket:
+            raise error
+
+        monkeypatch.setattr(world.door.broker, "ticket", ticket)
+
+    failing(ProblemError(403, "dataset-not-granted", "The grant does not cover it.", action="Give consent."))
+    key = {"Idempotency-Key": "k"}
+    refused = await world.alice.post("/v1/runs", json=world.start(), headers=key)
+    assert (refused.status_code, slug(refused)) == (403, "dataset-not-granted")
+    assert (await world.alice.get("/v1/runs")).json()["runs"] == []
+    failing(ProblemError(503, "broker-away", "It is away.", action="Send it again."))
+    away = await world.alice.post("/v1/runs", json=world.start(), headers=key)
+    assert (away.status_code, slug(away)) == (503, "broker-away")
+    monkeypatch.undo()
+    again = await world.alice.post("/v1/runs", json=world.start(), headers=key)
+    assert (again.status_code, again.json()["state"]) == (200, "queued")
+    assert len(world.airflow.runs) == 1 and len((await world.alice.get("/v1/runs")).json()["runs"]) == 1
+
+
+async def test_a_run_that_is_stopped_on_its_way_to_airflow_is_stopped_there(
+    world: PortalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.consent()
+    start = world.door.airflow.start
+
+    async def stopped(*what: Any) -> None:
+        (run,) = (await world.alice.get("/v1/runs")).json()["runs"]
+        assert (await world.alice.post(f"/v1/runs/{run['id']}/cancel")).json()["state"] == "stopped"
+        await start(*what)
+
+    monkeypatch.setattr(world.door.airflow, "start", stopped)
+    answer = await world.alice.post("/v1/runs", json=world.start())
+    assert (answer.status_code, answer.json()["state"]) == (201, "stopping")
+    await world.door.watch.look()
+    (run,) = (await world.alice.get("/v1/runs")).json()["runs"]
+    assert run["state"] == "stopped" and len(world.airflow.stopped) == 1
 
 
 async def test_the_conf_has_the_ticket_and_the_parameters_and_nothing_of_the_user(world: PortalWorld) -> None:
