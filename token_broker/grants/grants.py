@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -185,6 +185,13 @@ class Grants:
             rows = (await c.execute(query)).mappings().all()
             found = await scheduled.of_grants(c, [r["id"] for r in rows])
             return [as_grant(r, found.get(r["id"])) for r in rows]
+
+    async def open_runs(self, grant: str) -> Sequence[RowMapping]:
+        """Id, workflow and begin of the runs that end with it; 100 at most."""
+        which = runs.c.grant_id == grant, runs.c.state == "open"
+        query = sa.select(runs.c.id, runs.c.workflow, runs.c.opened_at).where(*which).order_by(runs.c.opened_at)
+        async with self._store.read() as c:
+            return (await c.execute(query.limit(100))).mappings().all()
 
     async def revoke(self, grant: str, user: str, *, actor: str) -> Grant:
         """Denies at once, everywhere; the provider and Vault follow in the background. Revoking twice is no error."""

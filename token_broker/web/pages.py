@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fastapi.responses import HTMLResponse
+from sqlalchemy import RowMapping
 
 from gdi.contracts.grants import Grant, Ticket
 from gdi.kit.web import Pages
@@ -35,6 +36,11 @@ def consent(
 
 def grants(user: str, csrf: str, found: list[Grant]) -> HTMLResponse:
     return PAGES.render("grants.html", user=user, csrf=csrf, grants=found)
+
+
+def revoke(csrf: str, grant: Grant, runs: Sequence[RowMapping]) -> HTMLResponse:
+    """Asks first: `runs` end with it."""
+    return PAGES.render("revoke.html", csrf=csrf, grant=grant, runs=runs)
 
 
 def start(user: str, csrf: str, found: list[Grant], workflow: str, digest: str) -> HTMLResponse:

@@ -177,6 +177,14 @@ async def ticket(b: B, request: Request, grant: Annotated[GrantId, Path()]) -> R
     return pages.ticket(made, workflow, datasets)
 
 
+@router.get("/grants/{grant}/revoke")
+async def ask_revoke(b: B, request: Request, grant: Annotated[GrantId, Path()]) -> Response:
+    """What would end; nothing does yet."""
+    session = await _session(b, request)
+    found = await b.grants.get(grant, str(session["sub"]))
+    return pages.revoke(str(session["csrf"]), found, await b.grants.open_runs(grant))
+
+
 @router.post("/grants/{grant}/revoke")
 async def revoke(b: B, request: Request, grant: Annotated[GrantId, Path()]) -> Response:
     session, _ = await sessions.checked_form(b, request)

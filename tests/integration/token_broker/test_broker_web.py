@@ -59,7 +59,10 @@ def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx
     assert alice.get_grant(grant).state == "active"
     run = world.admit(world.ticket(alice, grant))
     assert world.node_token("node-a", run.id).status_code == 200
-    assert browser.post(f"/connect/grants/{grant}/revoke", data={"csrf": csrf(listing)}).status_code == 303
+    asks = browser.get(f"/connect/grants/{grant}/revoke")
+    assert "Revoke this grant?" in asks.text and "This run ends at once" in asks.text and run.id in asks.text
+    assert alice.get_grant(grant).state == "active", "it asks first"
+    assert browser.post(f"/connect/grants/{grant}/revoke", data={"csrf": csrf(asks)}).status_code == 303
     assert alice.get_grant(grant).state == "revoked" and world.node_token("node-a", run.id).status_code == 403
 
 
@@ -177,6 +180,7 @@ def test_another_users_grant_cannot_be_revoked_in_the_browser(
 ) -> None:
     grant = world.grant(alice)
     page = sign_in(world, browser, user="bob")
+    assert browser.get(f"/connect/grants/{grant.id}/revoke").status_code == 404
     assert browser.post(f"/connect/grants/{grant.id}/revoke", data={"csrf": csrf(page)}).status_code == 404
     assert alice.get_grant(grant.id).state == "active"
 
