@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Loaded or run by name instead of imported: what to look for in the files.
 BY_NAME = {
+    "apache-airflow-client": "apache-airflow-client",  # docs/examples/airflow.py, which a test runs
     "aiosqlite": "sqlite+aiosqlite",
     "apache-airflow-providers-celery": "CeleryExecutor",
     "apache-airflow-providers-fab": "FabAuthManager",

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import uvicorn
 
+from gdi.contracts.ids import make_run_id
 from gdi.contracts.run_endings import Standing
 from tests.nightly_portal_sapporo import CALLS, DIFFERENCES, moved
 from tests.support.portal_world import DATASETS, WORKFLOW, PortalWorld, portal_world
@@ -160,13 +161,19 @@ async def airflow(bin_: Path, _: str, world: PortalWorld) -> tuple[bool, str]:
             while not asked.done():
                 await asyncio.sleep(1)
                 with sqlite3.connect(made.folder / "airflow.db") as database:
+                    for (name,) in database.execute(
+                        "SELECT run_id FROM dag_run WHERE run_id LIKE 'portal-%'"
+                    ).fetchall():
+                        answer = made.results / make_run_id(WORKFLOW, name) / "answer.tsv"
+                        answer.parent.mkdir(exist_ok=True)
+                        answer.write_text("CHROM\tPOS\n")
                     database.execute("UPDATE dag_run SET state = 'success' WHERE run_id LIKE 'portal-%'")
             code, out = await asked
         finally:
             await asyncio.to_thread(made.close)
             server.should_exit = True
             await serving
-    return code == 0 and "success" in out.lower() and len(world.broker.tickets) > 0, out.strip()[-600:]
+    return code == 0 and "CHROM\tPOS" in out and len(world.broker.tickets) > 0, out.strip()[-600:]
 
 
 async def main(names: list[str]) -> int:

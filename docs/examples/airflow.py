@@ -40,3 +40,12 @@ with airflow.ApiClient(access) as client:
     while (state := runs.get_dag_run(workflow, name).state) not in ("success", "failed"):
         time.sleep(2)
 print(name, state)
+if state != "success":
+    sys.exit("its task `admit` or `analyse` says why, in Airflow")
+answer = httpx.get(
+    f"{os.environ['GDI_AIRFLOW']}/gdi/file/{workflow}/{name}",
+    params={"name": "answer.tsv"},
+    headers={"Authorization": f"Bearer {os.environ['GDI_AIRFLOW_TOKEN']}"},
+    timeout=60,
+)
+print(answer.raise_for_status().text)
