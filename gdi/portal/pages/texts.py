@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -13,6 +14,7 @@ import yaml
 from gdi.contracts.cohorts import CohortChoice, WrongCohortError, chosen
 
 DEFAULT = "en"
+DEPTH, LONGEST = 6, 1000  # sentences within sentences; characters of one that is looked at
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 
 
@@ -21,6 +23,7 @@ class Texts:
 
     def __init__(self, language: str, words: Mapping[str, str]) -> None:
         self.language, self._words = language, words
+        self._own = frozenset(words.values())
 
     def __call__(self, key: str, **values: object) -> str:
         """KeyError for a key that is in no file: no page goes out with a hole."""
@@ -31,7 +34,21 @@ class Texts:
 
     def sentence(self, text: str) -> str:
         """One of the API's own sentences in this language; as it is, where it is not known here."""
-        return _translated(text, sentences_of(self.language), 3)
+        return _translated(text, self.language, DEPTH)
+
+    def problem(self, slug: str, detail: str, action: str) -> tuple[str, str, str]:
+        """What happened and what to do, in this language; and the API's own words where only the problem's kind is
+        known here.
+        """
+        what, todo, known = self.sentence(detail), self.sentence(action), kinds_of(self.language).problems.get(slug)
+        if known is None or detail in self._own:
+            return what, todo, ""
+        return (known[0] if what == detail else what, known[1] if todo == action else todo, detail * (what == detail))
+
+    def refusal(self, sentence: str, reason: str) -> tuple[str, str]:
+        """Why a node would not do it, in this language; and its own words where only the reason is known here."""
+        text, known = self.sentence(sentence), kinds_of(self.language).reasons.get(reason)
+        return (f"{known}.", sentence) if known and text == sentence else (text, "")
 
     def word(self, group: str, name: str) -> str:
         """The word for one of the API's own names (a state, say), or the name where it is a newer one."""
@@ -73,6 +90,23 @@ def sentences_of(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple((_pattern(source), target) for source, target in yaml.safe_load(file.read_text("utf-8")))
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """In one language: of each kind of problem what happened and what to do; of each reason of a node a clause."""
+
+    problems: Mapping[str, tuple[str, str]]
+    reasons: Mapping[str, str]
+
+
+@cache
+def kinds_of(language: str) -> Kinds:
+    file = files("gdi.portal.pages").joinpath("texts", f"problems.{language}.yaml")
+    if not file.is_file():
+        return Kinds({}, {})
+    read = yaml.safe_load(file.read_text("utf-8"))
+    return Kinds({slug: (what, todo) for slug, (what, todo) in read["problems"].items()}, read["reasons"])
+
+
 def _pattern(source: str) -> re.Pattern[str]:
     """A {name} stands for any text; `{where}` for none too."""
     parts = re.split(r"\{([a-z]+)\}", source)
@@ -82,10 +116,16 @@ def _pattern(source: str) -> re.Pattern[str]:
     return re.compile("".join(made), re.DOTALL)
 
 
-def _translated(text: str, known: tuple[tuple[re.Pattern[str], str], ...], depth: int) -> str:
-    for pattern, target in known if depth and len(text) < 2000 else ():
-        if found := pattern.fullmatch(text):
-            parts = {name: _translated(part, known, depth - 1) for name, part in found.groupdict().items()}
+def _translated(text: str, language: str, depth: int) -> str:
+    """A clause within a sentence is tried with a capital too, and may begin with a node's reason."""
+    if not depth or not 0 < len(text) < LONGEST:
+        return text
+    reason, colon, rest = text.partition(": ")
+    if colon and (known := kinds_of(language).reasons.get(reason)):
+        return f"{known}: {_translated(rest, language, depth - 1)}"
+    for pattern, target in sentences_of(language):
+        if found := pattern.fullmatch(text) or pattern.fullmatch(text[0].upper() + text[1:]):
+            parts = {name: _translated(part, language, depth - 1) for name, part in found.groupdict().items()}
             return "".join(parts[p] if i % 2 else p for i, p in enumerate(re.split(r"\{([a-z]+)\}", target)))
     return text
 

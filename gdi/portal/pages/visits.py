@@ -117,12 +117,14 @@ class PageRoute(APIRoute):
                 problem = error.problem
                 if problem.status == 401:
                     return welcome(request, 401)
-                return problem_page(request, problem.detail, problem.action, problem.status)
+                what, todo, words = texts_for(request).problem(error.slug, problem.detail, problem.action)
+                return problem_page(request, what, todo, problem.status, words)
             except RequestValidationError:
                 return problem_page(request, texts_for(request)("problem.address"), "", 404)
 
         return answer
 
 
-def problem_page(request: Request, detail: str, action: str, status: int) -> HTMLResponse:
-    return public_page(request, "problem.html", status=status, detail=detail, action=action)
+def problem_page(request: Request, detail: str, action: str, status: int, words: str = "") -> HTMLResponse:
+    """`words`: the API's own, in English, where they say more."""
+    return public_page(request, "problem.html", status=status, detail=detail, action=action, words=words)
