@@ -1,5 +1,6 @@
 """Journeys of people in Chromium over a whole local federation: what each clicks and must see, with pictures
-(tests/artefacts/ui/journey-…). The member of an access committee is in test_ui_portal.py and test_ui_review.py.
+(tests/artefacts/ui/journey-…). The pages of an access committee are looked at by axe in test_ui_portal.py, those at a
+node in test_ui_review.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
@@ -93,9 +94,13 @@ def starts(federation: Federation, me: BrowserPerson, workflow: str) -> str:
     return str(me.page.evaluate("location.pathname.slice(6)"))
 
 
-def test_a_researcher_gets_an_answer(federation: Federation, page: Browser) -> None:
+def test_a_researcher_gets_an_answer_and_a_committee_looks_it_up(
+    federation: Federation, page: Browser, tmp_path: Path
+) -> None:
     """Clicks: Sign in, Use it in an analysis, Check, I consent, Start. Seen: access, jobs at each node while they run,
-    the picture and the files of the answer, which agree with bcftools over all people.
+    the picture and the files of the answer, which agree with bcftools over all people. The member of the access
+    committee clicks: Sign in, Stop the person, Stop. Seen: the use with its visa and what left, the run that ends, both
+    reports.
     """
     me = person(federation, page, "alice", "researcher")
     page.open(federation.layout.url("portal") + "/datasets")
@@ -103,7 +108,7 @@ def test_a_researcher_gets_an_answer(federation: Federation, page: Browser) -> N
     me.click("main a.button")
     me.sign_in()
     me.look("datasets", "Use it in an analysis", *federation.layout.nodes)
-    starts(federation, me, "allele-frequency")
+    run = starts(federation, me, "allele-frequency")
     me.look("running", "jobs are done", *federation.layout.nodes, timeout=120)
     me.look("answer", "What left the nodes", "verified", timeout=A_RUN)
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 300)"), "the picture is there"
@@ -113,6 +118,34 @@ def test_a_researcher_gets_an_answer(federation: Federation, page: Browser) -> N
     answer = compare(read_answer(saved), pooled, federation.layout)
     assert answer.wrong == [] and answer.too_many == [] and answer.exact >= 100
     me.look("all", f"The answer is there: {len(answer.rows)} ")
+    me.click("main form[action$=again] button")
+    page.wait(f"location.pathname.startsWith('/runs/r-') && !location.pathname.includes({run!r})", "the second run")
+    page.sees("jobs are", timeout=120)  # prepared, or done
+    with Browser(program("chromium"), tmp_path / "c", width=1366) as own:
+        a_member_stops_the_person(federation, person(federation, own, "bob", "committee"), run)
+        assert own.problems == []
+    me.look("stopped", "The access committee dac stopped the run", "Ask that committee.", timeout=A_RUN)
+    page.open(federation.layout.url("portal") + "/datasets")
+    me.look("no-more", "has stopped your use of it: Left the institute.")
+
+
+def a_member_stops_the_person(federation: Federation, member: BrowserPerson, run: str) -> None:
+    page, alice = member.page, core.USERS["alice"]
+    page.open(federation.layout.url("portal") + "/committee")
+    page.sees("You are not signed in")
+    member.click("main a.button")
+    member.sign_in()
+    member.look("uses", alice, run, "counts: ", *(federation.layout.dataset(node) for node in federation.layout.nodes))
+    member.click(f"main a[href^='/committee/stop'][href*='{quote(alice, safe='')}']")
+    member.look("ask", "Stop this person?", "These runs end at once")
+    page.evaluate("document.querySelector('textarea').value = 'Left the institute.'")
+    member.click("form.stack button.danger")
+    member.look("stopped", "Left the institute.", "Runs that were ended: 1.")
+    member.click("main a.button")
+    page.sees(f"by {core.USERS['bob']}")
+    kinds = "Promise.all([...document.querySelectorAll('.actions a')].map(a => fetch(a.href).then(r => r.blob())))"
+    sizes = page.evaluate(f"{kinds}.then(found => found.map(b => [b.type.split(';')[0], b.size > 500]))")
+    assert sizes == [["application/pdf", True], ["text/csv", True]]
 
 
 def test_a_portals_developer_needs_the_documents_only(federation: Federation, page: Browser, tmp_path: Path) -> None:

@@ -264,6 +264,16 @@ def test_the_estimate_is_from_the_runs_own_jobs_and_says_what_it_does_not_know(
     assert "at least" in words(page)
 
 
+def test_before_jobs_of_minutes_the_estimate_does_not_say_seconds(page: Browser, opened: Opened) -> None:
+    rules = {"kind": "rules", "counts": {"prepare": 3, "count": 4}}
+    quick = [
+        e for n in (1, 2) for e in (job(f"p{n}", "running", 9, rule="prepare"), job(f"p{n}", "done", 4, rule="prepare"))
+    ]
+    opened("seconds", {"node-a": [rules, *quick, job("p3", "running", 2, rule="prepare")]})
+    shown(page, "no estimate yet; 1 rule has not shown yet how long a job takes")
+    assert " left" not in words(page)
+
+
 def test_a_run_that_was_not_admitted_says_so_and_where_the_reason_is(
     page: Browser, opened: Opened, airflow: Airflow
 ) -> None:
