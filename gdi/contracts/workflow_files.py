@@ -14,11 +14,12 @@ from gdi.kit.models import load_model
 MAX_FILES, MAX_BYTES = 200, 4 * 1024 * 1024
 LOCK = "rules.lock"
 APPROVALS = "approvals"  # reviewers' signatures (gdi.contracts.approval)
+README = "README.md"  # for people: nothing of it runs, or comes to where something runs (decision 849)
 
 
 def files_of(folder: Path) -> list[str]:
-    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links, rules.lock and
-    reviewers' signatures are not part of it.
+    """The relative paths of the files that make the workflow, sorted; hidden files, caches, links, rules.lock,
+    reviewers' signatures and the README are not part of it.
     """
     found = []
     for path in sorted(folder.rglob("*")):
@@ -68,7 +69,8 @@ def _too_many(where: str, count: int) -> str:
 
 
 def _left_out(relative: Path) -> bool:
-    return any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
+    hidden = any(p.startswith(".") or p == "__pycache__" for p in relative.parts)
+    return hidden or relative == Path(README)
 
 
 def load(folder: Path, *, name: str | None = None) -> CatalogueEntry:

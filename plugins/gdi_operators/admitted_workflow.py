@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
-from gdi.contracts.workflow_files import load
+from gdi.contracts.workflow_files import README, load
 from gdi.result_store.model import StoreAwayError
 from gdi_operators.results import store
 from gdi_operators.settings import settings
@@ -61,7 +61,8 @@ def keep(entry: CatalogueEntry, run: m.Run) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".workflow-"))
     try:
-        for name in entry.files:
+        readme = [README] if (entry.folder / README).is_file() else []  # for who reads the answer's crate
+        for name in [*entry.files, *readme]:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(entry.folder / name, part / name)
         if load(part, name=entry.workflow.name).digest == run.digest:

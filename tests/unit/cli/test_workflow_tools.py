@@ -261,6 +261,8 @@ def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen
     )
     assert check(made, facts) == []
     (folder / "README.md").write_text("changed")
+    assert load(folder) == made and check(load(folder), facts) == [], "what nothing runs is not signed"
+    (folder / "scripts" / "README.md").write_text("changed")
     assert [str(f) for f in check(load(folder), facts)] == [
         f"rules.lock: it is stale: it was made for other files than these. Run `gdi workflow lock {folder}` and"
         " commit it."
