@@ -157,7 +157,7 @@ async def open_broker(s: Settings) -> Broker:
     grants.refresher = refresher
     visas = Visas(http, lambda: enrolment.current.visa_issuers, s.visa_max_age, s.visa_leeway)
     tickets = Tickets(store, grants, audit, s.ticket_lifetime)
-    admission = Admission(refresher, oidc, visas, enrolment, audit, stops)
+    admission = Admission(refresher, oidc, visas, enrolment, audit, stops, narrows=s.narrowing != "accepted-broad")
     runs = Runs(store, grants, tickets, admission, enrolment, audit)
     schedules = Schedules(store, tickets, audit)
     mailer = s.mailer()

@@ -89,7 +89,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "missing-scope": ProblemType((403,), "Another workload of the run does this."),
     "moved": ProblemType((421,), "Give the server's own address."),
     "narrowing-refused": ProblemType(
-        (502,), "The operator allows the broker's client to exchange tokens for this audience."
+        (403, 502), "The operator allows the broker's client to exchange tokens for this audience."
     ),
     "no-refresh-token": ProblemType((502,), "Sign in with the scope offline_access."),
     "no-result-store": ProblemType((409,), "The broker's operator sets RESULT_STORE."),

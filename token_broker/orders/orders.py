@@ -50,6 +50,12 @@ STATE_OF_NODE = {  # what an analysis' end means for the node's part of the run
     "succeeded": "success",
 }
 
+CONSENT_ENDED = {  # what an order's end is told for, by the state of the run's grant
+    "revoked": "the user took the consent back",
+    "expired": "the consent has ended",
+    "dead": "the identity provider ended the consent",
+}
+
 
 class Orders:
     """`on_news(node)` is called after the node's agent has something new to hear."""
@@ -196,15 +202,20 @@ class Orders:
         of_run = orders.join(runs, runs.c.id == orders.c.run_id).join(grants, grants.c.id == runs.c.grant_id)
         async with self._store.read() as c:
             found = (
-                await c.execute(sa.select(orders).select_from(of_run).where(sa.or_(late, dead)).limit(200))
+                await c.execute(
+                    sa.select(orders, grants.c.state.label("consent"))
+                    .select_from(of_run)
+                    .where(sa.or_(late, dead))
+                    .limit(200)
+                )
             ).mappings()
             rows = found.all()
         for row in rows:
             run = await self._runs.known(row["run_id"])
-            over = row["deadline"] <= now
+            over, why = row["deadline"] <= now, CONSENT_ENDED.get(row["consent"], "the run is over")
 
-            def ended(order: Order, _: list[Order], over: bool = over) -> Order:
-                return order_table.tick(order, now) if over else order_table.cancel(order, "the run is over")
+            def ended(order: Order, _: list[Order], over: bool = over, why: str = why) -> Order:
+                return order_table.tick(order, now) if over else order_table.cancel(order, why)
 
             await self._change(run, row["node"], row["kind"], row["attempt"], ended)
             self.on_news(row["node"])

@@ -4,6 +4,7 @@ plan, or a refusal that names all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gdi.contracts.committees import STOPPED
@@ -28,9 +29,12 @@ class Admission:
         enrolment: EnrolmentFile,
         audit: Audit,
         stops: Stops,
+        *,
+        narrows: bool,
     ) -> None:
+        """`narrows`: the provider makes tokens that serve at one node only."""
         self._keeper, self._oidc, self._visas, self._enrolment, self._audit = refresher, oidc, visas, enrolment, audit
-        self._stops = stops
+        self._stops, self._narrows = stops, narrows
 
     async def plan(self, *, grant: str, user: str, datasets: list[str], run: str) -> list[PlanItem]:
         """The nodes and when access ends there. 403 `access-denied` with a refusal for each dataset that fails; 503
@@ -100,7 +104,14 @@ class Admission:
                 f"The key set of the issuer of your visas cannot be had: {', '.join(unclear[:10])}.",
                 action="Try again in a minute; tell the operator if it stays.",
             )
+        self._expect_narrow(items.values(), grant)
         return [items[node] for node in sorted(items)]
+
+    def _expect_narrow(self, items: Iterable[PlanItem], grant: str) -> None:
+        """A node that believes nobody is given no token that serves elsewhere, whatever the operator accepted."""
+        own = [] if self._narrows else [item.node for item in items if item.placement == "node"]
+        if own:
+            raise broad_tokens(own[0], grant)
 
     async def visas(self, *, grant: str, user: str, datasets: list[str]) -> list[str]:
         """The signed visas by which the user may read these datasets now. 403 `access-denied` where one is missing,
@@ -164,6 +175,19 @@ class Admission:
             action=_apply(refusals[0]) + " Then start again.",
             refusals=[r.model_dump() for r in refusals],
         )
+
+
+def broad_tokens(node: str, grant: str) -> ProblemError:
+    return ProblemError(
+        403,
+        "narrowing-refused",
+        f"Node {node} starts Snakemake itself and takes only user tokens that serve nowhere else, which this identity"
+        " provider does not make.",
+        action="The broker's operator has the provider exchange tokens (NARROWING), or the node is placed at the"
+        " coordinator.",
+        node=node,
+        grant=grant,
+    )
 
 
 def _apply(refusal: AccessRefusal) -> str:

@@ -15,6 +15,7 @@ from gdi.kit.problem import ProblemError
 from token_broker.audit import Audit
 from token_broker.authentication.callers import AirflowCaller, GatewayCaller, PodCaller
 from token_broker.grants.grants import Grants
+from token_broker.runs.admission import broad_tokens
 from token_broker.runs.runs import Runs, need_open, unknown
 from token_broker.runs.workloads import Workloads
 from token_broker.settings import Settings
@@ -109,6 +110,9 @@ class RunTokens:
             await self._record(run, gateway, allowed=False, reason=error.slug)
             raise
         audience = gateway.node.sda_audience if request.audience == "sda" else gateway.node.tes_audience
+        if self._settings.narrowing == "accepted-broad" and item.get("placement") == "node":
+            await self._record(run, gateway, allowed=False, reason="narrowing-refused")
+            raise broad_tokens(gateway.node.id, run["grant_id"])
         if self._settings.narrowing != "accepted-broad":
             access = await self._keeper.narrowed(run["grant_id"], audience, request.min_ttl)
         else:

@@ -167,6 +167,51 @@ def test_an_order_and_its_cancel_reach_a_held_poll_within_two_seconds(world: Age
     assert world.find(run).status.cancelling == "a person ended it"
 
 
+def test_a_consent_that_is_taken_back_ends_its_orders_at_the_held_poll(world: AgentWorld, alice: BrokerClient) -> None:
+    grant, run = world.started(alice)
+    status = world.taken(run)
+    heard: list[tuple[float, str]] = []
+
+    def held() -> None:
+        after = world.work().next_after
+        while not heard:
+            found = world.work(after, wait=20)
+            after = found.next_after
+            mine = [item.status.cancelling for item in found.items if item.status.run == run.id]
+            heard.extend((time.monotonic(), why) for why in mine if why)
+
+    waiting = threading.Thread(target=held)
+    waiting.start()
+    time.sleep(0.5)  # the poll is held by then, or asks after the news: both are well
+    began = time.monotonic()
+    alice.revoke_grant(grant.id)
+    waiting.join(20)
+    ((at, why),) = heard
+    assert why == "the user took the consent back"
+    assert at - began < 10  # on a machine that has room for it: 2
+    assert world.node_token("node-a", run.id).status_code in (403, 409)
+    assert world.report(status, "cancelled").state == "cancelled"
+
+
+def test_a_node_that_starts_snakemake_is_given_no_token_that_serves_elsewhere(
+    world: AgentWorld, alice: BrokerClient, run: m.Run
+) -> None:
+    """What the operator accepted in writing is accepted for nodes of placement `coordinator` only."""
+    world.broker_env["NARROWING"] = "accepted-broad"
+    try:
+        world.start_broker(1)
+    finally:
+        del world.broker_env["NARROWING"]
+    answer = world.node_token("node-a", run.id, replica=1)
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:gdi:problem:narrowing-refused")
+    assert world.node_token("node-b", run.id, replica=1).status_code == 200
+    ticket = world.ticket(alice, world.grant(alice).id)
+    with world.airflow(1) as airflow:
+        refusal = refused(airflow.admit, world.admit_request(ticket))
+    assert refusal.slug == "narrowing-refused" and "node-a" in str(refusal)
+    world.brokers.pop().stop()
+
+
 def cancel(world: AgentWorld, run: m.Run) -> None:
     with world.airflow() as airflow:
         airflow.cancel_order(run.id, "node-a", "analyse", 1, "a person ended it")
