@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
+from gdi.contracts.gateway_api import GatewayHealth
 from gdi.kit.measured import Measured
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
@@ -75,6 +76,12 @@ def public_app(gateway: Gateway) -> FastAPI:
         """
         ready = gateway.health.ready
         return JSONResponse({"status": "ok" if ready else "not ready"}, status_code=200 if ready else 503)
+
+    @app.get("/health")
+    async def health(request: Request) -> GatewayHealth:
+        """What the node's own agent tells the centre of this gateway. Nobody else is told."""
+        await gateway.auth.expect_agent(request)
+        return GatewayHealth(checks=gateway.health.words)
 
     return app
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from fastapi import Request
 from pydantic import ValidationError
 
+from gdi.contracts.gateway_api import AGENT_TYPE
 from gdi.contracts.run_token import TYPE, RunClaims, Scope
 from gdi.kit.database import insert
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, issuer_of, verify
@@ -137,6 +138,19 @@ class Authenticator:
                 await self.refuse(f"{request.method} {request.url.path}", error, caller)
             raise
         return caller
+
+    async def expect_agent(self, request: Request) -> None:
+        """401 unless the node's own key signed for its own agent."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            if self._own is None or scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN:
+                raise TokenError("there is none")
+            keys = [self._own.key.jwk()]
+            verify(token.strip(), keys, issuer=self._node, audience=self._audience, typ=AGENT_TYPE)
+        except TokenError:
+            error = ProblemError(401, "unauthenticated", "This is for the node's own agent.", action="Ask /readyz.")
+            await self.refuse(f"{request.method} {request.url.path}", error)
+            raise error from None
 
     async def refuse(
         self, what: str, error: ProblemError, caller: Caller | None = None, *, dataset: str = "", task: str = ""

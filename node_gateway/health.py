@@ -50,6 +50,12 @@ class Health:
     def ready(self) -> bool:
         return self.checks.get("database") == "ok"
 
+    @property
+    def words(self) -> dict[str, str]:
+        """The last word about each part, without the reason: what the centre may hear."""
+        known = {name: "away" if word.startswith("away") else word for name, word in self.checks.items()}
+        return {name: word if word in ("ok", "away") else "not as it should be" for name, word in known.items()}
+
     async def look(self) -> dict[str, str]:
         """Asks every part now."""
 

@@ -10,7 +10,17 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from gdi.contracts.cohorts import CohortChoice, EpochCohorts, PeopleTable
 from gdi.contracts.descriptor import Assembly, DataFile, Level
-from gdi.contracts.ids import DatasetId, Digest, KindName, RelativePath, ReleaseName, RunId, Sha256, WorkflowName
+from gdi.contracts.ids import (
+    DatasetId,
+    Digest,
+    KindName,
+    Label,
+    RelativePath,
+    ReleaseName,
+    RunId,
+    Sha256,
+    WorkflowName,
+)
 from gdi.kit.models import Strict
 
 ReviewState = Literal["awaiting-review", "published", "refused", "unknown"]
@@ -94,6 +104,17 @@ class Closed(BaseModel):
     run: RunId
     attempt: int
     cancelled: Count = 0
+
+
+AGENT_TYPE = "node-agent+jwt"  # `typ` of what the node's own agent shows its gateway, signed by the node's key
+
+
+class GatewayHealth(Strict):
+    """`GET /health`, for the node's own agent: how the gateway last saw its parts (`tes`, `archive`, `storage`,
+    `database` …), in the node's own words: `ok`, `away`, `not as it should be`.
+    """
+
+    checks: dict[Label, Label] = Field(max_length=18)
 
 
 class StoredFile(BaseModel):

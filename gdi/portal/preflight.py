@@ -85,8 +85,16 @@ def _node(
         sentence = states[node].sentence
     else:
         sentence = ""
-    words = sentence or (UNSEEN if unseen else READY)
+    words = sentence or (UNSEEN if unseen else _queue(answer) or READY)
     return p.NodeCheck(node=node, state=state, datasets=datasets, ready=not sentence, sentence=words, answer=answer)
+
+
+def _queue(answer: NodePreflight | None) -> str:
+    """That the run would have to wait, where the node says for how long."""
+    if answer is None or not answer.expected:
+        return ""
+    minutes = max(1, round(answer.expected / 60))
+    return f"The node is busy: {answer.queued} analyses come first; this one would begin in about {minutes} min."
 
 
 def _one(wrong: Iterable[str]) -> str:

@@ -161,7 +161,7 @@ class NodeAgent:
         return None
 
     async def heartbeat(self) -> Heartbeat:
-        health = {"gateway": "ok" if await self.duties.gateway.ready() else "not ready"}
+        health = await self.duties.gateway.health()
         live: int | None = None
         try:
             await self.duties.launcher.upkeep()
@@ -399,7 +399,7 @@ class NodeAgent:
         try:
             need_placement(self.policy.current())
             await self.judge.admitted(claims, await self.judge.files(claims.digest))
-            reply = PreflightReply(admitted=True, queued=queued)
+            reply = PreflightReply(admitted=True, queued=queued, expected=self.duties.expected(queued))
         except RefusedOrder as refused:
             reply = PreflightReply(admitted=False, reason=refused.reason, detail=refused.detail, queued=queued)
         await self._audit(reply.admitted, "", 0, f"preflight of {claims.workflow}: {reply.reason}", claims.sub)

@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import statistics
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -75,6 +77,13 @@ class Duties:
     restore: Callable[[str], Awaitable[None]]
     max_runs: int = 20
     at_work: set[tuple[str, str, int]] = field(default_factory=set)
+    lasted: deque[float] = field(default_factory=lambda: deque(maxlen=20))  # seconds, of the last analyses that ended
+
+    def expected(self, before: int) -> float | None:
+        """In how many seconds an analysis would begin that has so many before it; None where that is not known."""
+        if before < self.max_runs:
+            return 0.0
+        return statistics.median(self.lasted) * (before - self.max_runs + 1) / self.max_runs if self.lasted else None
 
     # --- analyse ---------------------------------------------------------------------------------
 
@@ -82,9 +91,11 @@ class Duties:
         """Snakemake, to its end. A pod that is lost, or says so, is followed by the next."""
         if (end := await self._place(order, wish, alive)) is not None:
             return end
+        began = time.monotonic()
         try:
             return await self._analysis(order, wish, alive)
         finally:
+            self.lasted.append(time.monotonic() - began)
             self.at_work.discard(order.key)
 
     async def _place(

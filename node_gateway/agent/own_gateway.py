@@ -11,7 +11,15 @@ from typing import IO
 import httpx
 
 from gdi.broker_client.client import as_problem, read
-from gdi.contracts.gateway_api import CloseAttempt, Closed, Released, ReleaseRequest, Review
+from gdi.contracts.gateway_api import (
+    AGENT_TYPE,
+    CloseAttempt,
+    Closed,
+    GatewayHealth,
+    Released,
+    ReleaseRequest,
+    Review,
+)
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.bounded_read import BoundedAsyncClient, aparts
 from gdi.kit.jose import SigningKey
@@ -41,6 +49,16 @@ class OwnGateway:
             return (await self._http.get("/readyz", timeout=5)).is_success
         except httpx.HTTPError:
             return False
+
+    async def health(self) -> dict[str, str]:
+        """Of the gateway, and of what it leans on as far as it says."""
+        found = {"gateway": "ok" if await self.ready() else "not ready"}
+        claims = {"iss": self._node, "aud": self._audience}
+        auth = BearerAuth(lambda: self._key.sign(claims, lifetime=60, typ=AGENT_TYPE))
+        try:
+            return {**read(await self._http.get("/health", auth=auth, timeout=5), GatewayHealth).checks, **found}
+        except (ProblemError, httpx.HTTPError):  # it is away, or older than its agent
+            return found
 
     async def ask_release(self, order: NodeOrder, request: ReleaseRequest) -> Released | None:
         """None while a person has to look. ProblemError as `POST /releases/{run}`."""

@@ -4,13 +4,16 @@ where it is on.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.support.gateway_world import World, slug, world_fixture  # noqa: F401
+from gdi.kit.jose import SigningKey
+from node_gateway.agent.own_gateway import OwnGateway
+from tests.support.gateway_world import NODE, World, slug, wait, world_fixture  # noqa: F401
 
 TASKS = "/ga4gh/tes/v1/tasks"
 LARGE = [{"image": "gdi-task:1", "command": ["true", "x" * 250_000]}]  # with its inputs below 1 MiB
@@ -153,6 +156,26 @@ def test_an_anonymous_readyz_asks_nobody_and_metrics_are_not_public(world: World
     world.ready()
     assert len(world.tes.infos) > looks, "an operator's question is asked on"
     assert httpx.get(world.url + "/metrics", trust_env=False).status_code == 404
+
+
+def test_the_nodes_own_agent_alone_learns_which_part_is_away(world: World) -> None:
+    async def told(key: SigningKey) -> dict[str, str]:
+        gateway = OwnGateway(world.url, key, NODE, world.url)
+        try:
+            return await gateway.health()
+        finally:
+            await gateway.aclose()
+
+    seen = asyncio.run(told(world.gateway_key))
+    assert {"gateway", "tes", "archive", "storage", "database", "policy"} <= set(seen)
+    assert (seen["gateway"], seen["tes"], seen["database"]) == ("ok", "ok", "ok")
+    assert asyncio.run(told(SigningKey.generate())) == {"gateway": "ok"}
+    assert world.new_run().call("GET", "/health").status_code == 401
+    world.policy(floor="none")
+    try:
+        wait(lambda: asyncio.run(told(world.gateway_key))["policy"] == "not as it should be", what="a word without why")
+    finally:
+        world.policy()
 
 
 def test_a_typo_in_the_policy_keeps_the_last_good_one_and_the_gateway_ready(world: World) -> None:

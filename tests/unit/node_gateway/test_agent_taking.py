@@ -130,10 +130,13 @@ async def test_a_heartbeat_tells_the_terms_of_datasets_and_of_no_prefix(tmp_path
     described = [Descriptor.model_validate({**terms, "dataset": dataset}) for dataset in ("DS-*", "DS1")]
     async with disclosure_node(tmp_path / "node", tmp_path / "empty.db") as node:
         launcher = SimpleNamespace(upkeep=AsyncMock(), live=AsyncMock(return_value=1))
-        duties = SimpleNamespace(gateway=SimpleNamespace(ready=AsyncMock()), launcher=launcher, max_runs=2)
+        gateway = SimpleNamespace(health=AsyncMock(return_value={"gateway": "ok", "tes": "away"}))
+        duties = SimpleNamespace(gateway=gateway, launcher=launcher, max_runs=2)
         policy = SimpleNamespace(current=Policy, datasets=SimpleNamespace(all=lambda: described))
         itself: Any = SimpleNamespace(duties=duties, policy=policy, orders=NodeOrders(node.database))
-        assert (await NodeAgent.heartbeat(itself)).terms == {"DS1": ["DUO:0000006"]}
+        beat = await NodeAgent.heartbeat(itself)
+        assert beat.terms == {"DS1": ["DUO:0000006"]} and beat.free_slots == 1
+        assert beat.health == {"gateway": "ok", "tes": "away", "launcher": "ok"}
 
 
 async def test_what_is_not_at_work_is_not_judged_again() -> None:
