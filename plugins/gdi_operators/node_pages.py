@@ -1,4 +1,6 @@
-"""The page *Nodes* in Airflow's UI: each node as the broker last heard of it. One table, no script."""
+"""The page *Nodes* in Airflow's UI: each node as the broker last heard of it. One table, in Airflow's
+dress.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The nodes</title>
 <link rel="stylesheet" href="{base}/assets/{version}/gdi.css">
+<script type="module" src="{base}/assets/{version}/nodes.js"></script>
 </head>
 <body><main id="root" class="nodes"><h1>Nodes</h1>
 {body}
@@ -27,6 +30,7 @@ PAGE = """<!doctype html>
 </html>
 """
 HEAD = ("Node", "State", "Last heard", "Starts Snakemake", "Orders", "Version", "Health", "What it does not allow")
+WIDE = (4, 6, 7)  # columns of sentences, which may wrap
 WORDS = {"up": "up", "away": "away", "never-seen": "never seen", "not-asked": "not asked"}
 
 
@@ -74,12 +78,24 @@ async def nodes(request: Request) -> Response:
     except Unavailable as error:
         body = f"<p>{html.escape(str(error))}</p>"
         return Response(PAGE.format(base=base, version=ui.version(), body=body), 503, media_type="text/html")
-    rows = [_row("td", row_of(node, time.time())) for node in found]
-    lead = "<p>To ask beforehand whether a run would be admitted, node by node, use <i>Check</i> at the portal.</p>"
-    table = f"{lead}<table><thead>{_row('th', HEAD)}</thead><tbody>{''.join(rows)}</tbody></table>"
-    body = table if rows else "<p>No node is enrolled at the broker.</p>"
+    now = time.time()
+    rows = [_node(node, now) for node in found]
+    heading = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in HEAD)
+    lead = '<p class="lead">To ask beforehand whether a run would be admitted, node by node, use <i>Check</i> at the'
+    table = f"<table><thead><tr>{heading}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    body = (
+        f'{lead} portal.</p><div class="scroll">{table}</div>' if rows else "<p>No node is enrolled at the broker.</p>"
+    )
     return Response(PAGE.format(base=base, version=ui.version(), body=body), media_type="text/html")
 
 
-def _row(cell: str, texts: tuple[str, ...]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in texts) + "</tr>\n"
+def _node(node: NodeStatus, now: float) -> str:
+    name, life, *texts = (html.escape(text) for text in row_of(node, now))
+    cells = [f'<th scope="row">{name}</th>', f'<td class="life {life_of(node)}">{life}</td>']
+    cells += [_cell(column, text) for column, text in enumerate(texts, 2)]
+    return f"<tr>{''.join(cells)}</tr>\n"
+
+
+def _cell(column: int, text: str) -> str:
+    """`text` is HTML."""
+    return f'<td class="wide">{text}</td>' if column in WIDE and text else f"<td>{text}</td>"

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from gdi.broker_client.client import LIMITS
 from gdi.contracts import broker_api as m
 from gdi.contracts.ids import make_run_id
+from gdi.contracts.nodes import Nodes, NodeStatus
 from gdi.kit.jose import SigningKey
 from gdi.kit.problem import ProblemError
 from gdi.kit.server import install
@@ -55,6 +56,7 @@ class Broker:
         self.keys = {node: SigningKey.generate() for node in DATASETS}
         self.runs: dict[str, m.Run] = {}
         self.refuses = False
+        self.nodes: list[NodeStatus] = []
         self._store = BrokerDatabase.open(f"sqlite+aiosqlite:///{folder / 'broker.db'}")
         # neither is needed behind the routes below
         self._events = Events(self._store, None, None, 10_000_000)  # type: ignore[arg-type]
@@ -64,6 +66,7 @@ class Broker:
         app.get("/v1/runs/{run}/progress")(self._progress)
         app.get("/v1/runs/{run}/jobs")(self._jobs)
         app.get("/v1/audit")(self._audit)
+        app.get("/v1/nodes")(self._nodes)
         app.put("/runs/{run}")(self._open)
         app.post("/runs/{run}/events/{node}")(self._tell)
         self.served = Served(app)
@@ -168,6 +171,11 @@ class Broker:
     async def _jobs(self, run: str, after: int = 0, limit: int = 2000) -> Response:
         page = await self._events.jobs(await self._known(run), after, limit)
         return Response(page.model_dump_json(exclude_defaults=True), media_type="application/json")
+
+    async def _nodes(self) -> Nodes:
+        if self.refuses:
+            raise ProblemError(502, "bad-answer", "The broker has its day off.")
+        return Nodes(nodes=self.nodes)
 
     async def _audit(self, run: str) -> m.AuditPage:
         await self._known(run)

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from gdi.contracts import broker_api as m
+from gdi.contracts.nodes import NodeStatus
 from tests.support.browser import Browser
 from tests.support.ui_fixtures import FRAME, shown, words
 from tests.support.ui_world import DAG, PICTURES, Airflow, Broker
@@ -385,6 +386,42 @@ def test_home_shows_a_persons_own_runs_and_what_they_may_start(page: Browser, ai
     assert theirs["runs"] == [], "what the other one started"
     assert {"dag_id": DAG, "title": "Allele frequencies over all nodes"} in theirs["workflows"]
     assert httpx.get(airflow.url + "/gdi/data/home", trust_env=False).status_code == 401
+
+
+def test_the_page_of_all_nodes_says_how_each_is_within_its_width_and_in_airflows_dress(
+    page: Browser, airflow: Airflow, broker: Broker
+) -> None:
+    now = time.time()
+    limits = ["A person of the node looks at each release.", "Only releases of the kind allele-counts may leave."] * 3
+    known: dict[str, Any] = {"placement": "node", "version": "0.2.0", "clock_off": 0.1, "limits": limits}
+    well = {"gateway": "ok", "tes": "ok", "archive": "ok", "storage": "ok", "launcher": "ok"}
+    broker.nodes = [
+        NodeStatus(node="se", life="up", seen_at=now - 4, health=well, free_slots=18, orders={"running": 2}, **known),
+        NodeStatus(node="fi", life="up", seen_at=now - 9, health=well | {"tes": "away", "archive": ATTACK}, **known),
+        NodeStatus(node="hospital-of-a-long-name", life="away", seen_at=now - 3 * 3600, health=well, **known),
+        NodeStatus(node="ee", life="never-seen", placement="node"),
+        NodeStatus(node="lv", life="never-seen", placement="coordinator"),
+    ]
+    page.problems.clear()
+    page.open(f"{airflow.url}/plugin/gdi-nodes")
+    page.wait(f"{FRAME}?.querySelectorAll('tbody tr').length === 5", "the nodes", timeout=90)
+    seen = words(page)
+    assert "tes: away" in seen and ATTACK in seen and "3 hours ago" in seen and "never seen" in seen
+    assert page.evaluate(f"{FRAME}.querySelectorAll('script').length") == 1
+    wide = f"(e => e.scrollWidth - e.clientWidth)({FRAME}.documentElement)"
+    assert page.evaluate(wide) <= 0, "nothing runs out of the page"
+    assert page.evaluate(f"(e => e.scrollWidth - e.clientWidth)({FRAME}.querySelector('.scroll'))") <= 0
+    page.picture(PICTURES / "nodes.png")
+    try:
+        page.evaluate("localStorage.setItem('theme', 'dark')")
+        page.open(page.evaluate("location.href"))
+        page.wait(f"{FRAME}?.querySelectorAll('tbody tr').length === 5", "the nodes", timeout=90)
+        page.wait(f"getComputedStyle({FRAME}.documentElement).colorScheme === 'dark'", "Airflow's own dress")
+        page.picture(PICTURES / "nodes-dark.png")
+    finally:
+        page.evaluate("localStorage.removeItem('theme')")
+        broker.nodes = []
+    assert not [problem for problem in page.problems if "sandbox" not in problem]
 
 
 def test_who_is_not_signed_in_sees_nothing_of_a_run(airflow: Airflow, opened: Opened) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DIST = HERE / "dist"
 MADE_OF = ("build.mjs", "package-lock.json", "package.json", "tsconfig.json")
-ASSETS = {"gdi.js": "text/javascript", "gdi.css": "text/css", "home.js": "text/javascript"}
+SCRIPTS = ("gdi.js", "home.js", "nodes.js")
+ASSETS = {"gdi.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 
 
 def digest() -> str:

@@ -22,7 +22,11 @@ function digest() {
 }
 
 await build({
-  entryPoints: { gdi: join(HERE, "src", "main.tsx"), home: join(HERE, "src", "home", "home.ts") },
+  entryPoints: {
+    gdi: join(HERE, "src", "main.tsx"),
+    home: join(HERE, "src", "home", "home.ts"),
+    nodes: join(HERE, "src", "nodes.ts"),
+  },
   outdir: join(HERE, "dist"),
   bundle: true,
   minify: true,
