@@ -2,6 +2,8 @@
 
 import sys
 
-from snakemake_tes_auth.pod.snakemake_pod import main
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # its command line; httpx does without
+
+from snakemake_tes_auth.pod.ahead import main  # noqa: E402
 
 sys.exit(main())

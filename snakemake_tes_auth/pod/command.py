@@ -13,19 +13,28 @@ from snakemake_tes_auth.folders import Folders
 JOBS = 500  # live tasks at once; the node's TES queues what it cannot run
 
 
-def arguments(folders: Folders, run: RunFile, events: Path, sent: Path) -> list[str]:
-    """Snakemake's command line. `events`: where its logger writes, without what is in `sent` already. `-P`: a file in
-    the work folder must not shadow a module.
-    """
+def events_of(folders: Folders, run: RunFile) -> Path:
+    """Where Snakemake's logger writes."""
+    return folders.state / f"events-{run.pod}.jsonl"
+
+
+def sent_of(folders: Folders, run: RunFile) -> Path:
+    """What the pods of this attempt sent to the broker, where the work folder stayed: the logger leaves it out."""
+    return folders.state / f"sent-{run.attempt}.jsonl"
+
+
+def arguments(folders: Folders, run: RunFile) -> list[str]:
+    """Snakemake's command line, as `waiting` takes it. `-P`: a file in the work folder must not shadow a module."""
     run_file = str(folders.run_file)
+    events, sent = str(events_of(folders, run)), str(sent_of(folders, run))
     return [
-        *(sys.executable, "-P", "-m", "snakemake"),
+        *(sys.executable, "-P", "-m", "snakemake_tes_auth.pod.waiting"),
         *("--snakefile", str(folders.workflow / "Snakefile")),
         *("--configfile", str(folders.state / "config.json")),
         *("--executor", "tes-auth", "--tes-auth-run-file", run_file, "--jobs", str(JOBS), "--local-cores", "1"),
         *("--default-storage-provider", "sda", "--default-storage-prefix", str(WorkspaceUrl(run.run, "")).rstrip("/")),
         *("--storage-sda-run-file", run_file),
-        *("--logger", "airflow", "--logger-airflow-file", str(events), "--logger-airflow-sent", str(sent)),
+        *("--logger", "airflow", "--logger-airflow-file", events, "--logger-airflow-sent", sent),
         # The pod starts again in the same folder after any end: no lock to be left behind, unfinished outputs are made
         # anew or adopted, and only files decide what has to run (the workflow itself is pinned by its digest).
         *("--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"),

@@ -364,7 +364,7 @@ def test_snakemake_gets_an_environment_of_its_own(tmp_path: Path) -> None:
         and found["HOME"] == str(tmp_path / "work")
         and "x" not in found.values()
     )
-    assert "--nolock" in arguments(Folders(root=tmp_path), RunFile(**run_file()), tmp_path / "e", tmp_path / "s")
+    assert "--nolock" in arguments(Folders(root=tmp_path), RunFile(**run_file()))
 
 
 def test_the_first_failure_stays_and_a_weightier_outcome_replaces_it(tmp_path: Path) -> None:
