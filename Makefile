@@ -63,7 +63,8 @@ bench-airflow: setup
 bench-disclosure: setup
 	@$(BIN)/python -m tests.bench.disclosure $(ARGS)
 
-# Orders, agents, preflight: one line a figure. ARGS="kills" runs one part of kills, waiting, preflight, launcher.
+# Orders, agents, preflight: one line a figure. ARGS="kills" runs one part of kills, waiting, preflight, nodes, cancel,
+# memory, start, launcher.
 bench-federation: setup
 	@$(BIN)/python -m tests.bench.federation $(ARGS)
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,14 +52,23 @@ class NodePlace:
 
 class NodeStandIn:
     """`started` counts starts by (run, attempt), `stopped` has when a pod's stop came (time.monotonic). The launcher on
-    a unix socket, the gateway on a port of the loopback. `key`: what it signs releases with.
+    a unix socket, the gateway on a port of the loopback. `key`: what it signs releases with. `work`: what a pod does,
+    by its name; the gateway is then another process, which has the port to itself.
     """
 
     def __init__(
-        self, folder: Path, name: str = "node-a", *, key: SigningKey | None = None, release: bytes = b"", port: int = 0
+        self,
+        folder: Path,
+        name: str = "node-a",
+        *,
+        key: SigningKey | None = None,
+        release: bytes = b"",
+        port: int = 0,
+        work: Callable[[str, PodRequest], None] | None = None,
     ) -> None:
         self.folder, self.name, self.key, self.release = folder, name, key, release
-        self.lasts = LASTS
+        self.lasts, self.work = LASTS, work
+        self.codes: dict[str, int] = {}  # of pods whose work is over
         self.stopped: dict[str, float] = {}
         self.pods: dict[str, tuple[PodRequest, float | None]] = {}
         self.started: Counter[tuple[str, int]] = Counter()
@@ -69,7 +78,11 @@ class NodeStandIn:
         self.port = int(self.listener.getsockname()[1])
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(self.socket))
-        self._servers = [self._serve(self._launcher(), unix), self._serve(self._gateway(), self.listener)]
+        self._servers = [self._serve(self._launcher(), unix)]
+        if work is None:
+            self._servers.append(self._serve(self._gateway(), self.listener))
+        else:
+            self.listener.close()
 
     @staticmethod
     def _serve(app: FastAPI, listener: socket.socket) -> uvicorn.Server:
@@ -81,18 +94,29 @@ class NodeStandIn:
         for server in self._servers:
             server.should_exit = True
 
+    def _works(self, name: str, request: PodRequest) -> None:
+        if self.work is None:
+            return
+        try:
+            self.work(name, request)
+            self.codes[name] = 0
+        except Exception as error:
+            print(f"pod {name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            self.codes[name] = 1
+
     def _pod(self, name: str) -> HostedPod:
         request, began = self.pods[name]
         stopped = name in self.stopped
-        over = began is not None and (stopped or time.time() - began > self.lasts)
+        lasted = began is not None and time.time() - began > self.lasts and (self.work is None or name in self.codes)
+        over = began is not None and (stopped or lasted)
         return HostedPod(
             name=name,
-            uid=f"uid-{name}"[:90],
+            uid=uid_of(name),
             run=request.run,
             attempt=request.attempt,
             node=request.node,
             state="exited" if over else "created" if began is None else "running",
-            exit_code=(1 if stopped else 0) if over else None,
+            exit_code=(1 if stopped else self.codes.get(name, 0)) if over else None,
             created_at=0,
         )
 
@@ -118,6 +142,7 @@ class NodeStandIn:
             if began is None:
                 self.pods[name] = (request, time.time())
                 self.started[request.run, request.attempt] += 1
+                threading.Thread(target=self._works, args=(name, request), daemon=True).start()
             return self._pod(name)
 
         @app.post("/pods/{name}/stop")
@@ -162,6 +187,10 @@ class NodeStandIn:
         return app
 
 
+def uid_of(pod: str) -> str:
+    return f"uid-{pod}"[:90]
+
+
 @cache
 def _empty_database() -> Path:
     """A gateway's, with its schema; made once."""
@@ -183,10 +212,12 @@ def agent_of(
     *,
     command: Sequence[str] = (),
     broker_url: str = "",
+    settings: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Process:
     """The process, not started yet. Its policy approves the workflow of tests/support/node_agent.py; `more` are keys of
-    it. `command` goes before the program; `broker_url`: where the agent finds the broker, if elsewhere.
+    it. `command` goes before the program; `broker_url`: where the agent finds the broker, if elsewhere;
+    `settings` take the place of others.
     """
     folder = node.folder
     rems = world.aai_url + "/rems/"
@@ -234,10 +265,16 @@ def agent_of(
         "RELEASE_BUCKET": "releases",
         "LAUNCHER_SOCKET": str(folder / "host.sock"),
         "AGENT_FOLDER": str(folder / "agent"),
+        **(settings or {}),
     }
     argv = [*command, sys.executable, "-m", "node_gateway.main", "agent"]
     variables = {f"NODE_GATEWAY_{name}": value for name, value in env.items()} | {"PATH": os.environ["PATH"]}
     return Process(argv, folder / "agent.log", variables)
+
+
+def gateway_of(agent: Process) -> Process:
+    """The gateway beside that agent, with its settings; not started yet."""
+    return Process([sys.executable, "-m", "node_gateway.main"], agent.log.with_name("gateway.log"), agent.env)
 
 
 def main() -> None:

@@ -183,7 +183,8 @@ class RealAirflow:
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
-            **({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}),
+            # SQLite waits for a lock as long as in the local federation
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database or f"sqlite:///{folder / 'airflow.db'}?timeout=30",
             **(_celery(queue) if queue else {}),
             **environment,
             **config,
@@ -218,15 +219,20 @@ class RealAirflow:
                     "--skip-serve-logs",
                 ]
             with (self.folder / f"{name}.log").open("ab") as log:
+                before, environment, place = self.place_of(name)
                 self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", *command],
-                    env=self.environment,
-                    cwd=self.folder,
+                    [*before, sys.executable, "-m", "airflow", *command],
+                    env=environment,
+                    cwd=place,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
                 )
+
+    def place_of(self, name: str) -> tuple[list[str], dict[str, str], Path]:
+        """What goes before a component's command, its environment and its working folder; here all share one."""
+        return [], self.environment, self.folder
 
     def _lets_us_in(self) -> bool:
         for name, process in self.processes.items():
@@ -340,6 +346,12 @@ class RealAirflow:
             ]
             raise AssertionError("\n".join([f"{error}; they are {last}", *logs])) from None
         return last
+
+    def explain(self, dag: str, run: str) -> str:
+        """What became of each task of a run, with the end of each try's log and of the scheduler's."""
+        states = self.states(dag, run)
+        scheduler = (self.folder / "scheduler.log").read_text()[-3000:]
+        return "\n".join([f"{dag} {run}: {states}", *(self._told(dag, run, name) for name in states), scheduler])
 
     def _told(self, dag: str, run: str, name: str) -> str:
         """The end of each try's log of a task, for who reads why a test failed."""

@@ -74,4 +74,4 @@ def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_
     assert world.broker.runs[gone].outcome == "cancelled" and all(1 in n.closed for n in world.nodes)
     for dag in ("recurring", "housekeeping"):
         last = airflow.api("GET", f"/dags/{dag}/dagRuns", params={"limit": 100, "order_by": "run_after"})["dag_runs"][0]
-        assert airflow.finish(dag, last["dag_run_id"]) == "success"
+        assert airflow.finish(dag, last["dag_run_id"]) == "success", airflow.explain(dag, last["dag_run_id"])

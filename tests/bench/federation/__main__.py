@@ -1,5 +1,5 @@
-"""`python -m tests.bench.federation [PART …]`: kills, waiting, preflight, nodes, cancel, memory, launcher. One line a
-figure, beside its target; exit code 1 where one is short of it.
+"""`python -m tests.bench.federation [PART …]`: kills, waiting, preflight, nodes, cancel, memory, start, launcher. One
+line a figure, beside its target; exit code 1 where one is short of it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gdi.broker_client.node_agent import NodeAgentClient
 from gdi.contracts.nodes import Heartbeat, PreflightReply, PreflightRequest
 from gdi.local_federation.openbao import OpenBao, running
 from tests.bench.federation import nodes as many
+from tests.bench.federation import start as whole
 from tests.bench.figures import exit_code, figure
 from tests.support.agent_process import NodeStandIn, agent_of
 from tests.support.broker_kit import PORTS
@@ -168,12 +169,12 @@ def waiting() -> bool:
 
 
 def nodes() -> bool:
-    """24 agent processes with keys and databases of their own; one is killed, one refuses."""
+    """24 gateways and 24 agents with keys and databases of their own: dead, slow, unwilling, late and back again."""
     with (
         tempfile.TemporaryDirectory(prefix="gdi-s-") as store,
         world_of(many.RealNodes, RESULT_STORE=store) as world,
     ):
-        return figure(*many.nodes(world, Path(store)))
+        return all([figure(*row) for row in many.nodes(world, Path(store))])
 
 
 def cancel() -> bool:
@@ -236,6 +237,22 @@ def preflight() -> bool:
     )
 
 
+def start() -> bool:
+    """Trigger to first TES task in both placements beside a bare Snakemake, and a stop to the last task's end."""
+    times, stops = (int(os.environ.get(f"GDI_BENCH_{name}", most)) for name, most in (("STARTS", "5"), ("ENDS", "10")))
+    with tempfile.TemporaryDirectory(prefix="gdi-b-") as work, whole.both_placements(Path(work) / "f") as driver:
+        bare, ours = whole.starts(driver, Path(work), times)
+        good = True
+        for placement, took in ours.items():
+            factor = took / bare
+            text = f"placement {placement}: trigger to first TES task {took:.2f} s, a bare snakemake {bare:.2f} s"
+            good &= figure(f"{text}: {factor:.2f} times (3), medians of {times}", factor < 3)
+        ends = whole.stops(driver, stops)
+    p95 = statistics.quantiles(ends, n=20)[-1]
+    text = f"a run's stop at the portal to its last TES task's end: p95 {p95:.1f} s of {len(ends)} (10)"
+    return figure(f"{text}: {' '.join(f'{one:.1f}' for one in ends)}", p95 <= 10) and good
+
+
 def launcher() -> bool:
     """What `plugins/` has of launching, for comparison over time."""
     files = subprocess.run(
@@ -258,6 +275,7 @@ PARTS: dict[str, Callable[[], bool]] = {
     "nodes": nodes,
     "cancel": cancel,
     "memory": memory,
+    "start": start,
     "launcher": launcher,
 }
 

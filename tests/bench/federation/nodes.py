@@ -1,5 +1,5 @@
-"""Rows of real agent processes: 24 nodes of which one is killed and one refuses, a stop on its way, memory when idle.
-Snakemake is simulated (a pod that lasts a second), and gateways stand in but for the one whose memory is measured.
+"""Rows of real processes: 24 nodes, each a gateway and an agent, of which one is killed, one refuses, one is slow and
+one comes back; a stop on its way; memory when idle. Snakemake is simulated by a pod that has its gateway make one task.
 """
 
 from __future__ import annotations
@@ -9,26 +9,30 @@ import json
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from gdi.contracts import broker_api as m
 from gdi.contracts import orders as o
 from gdi.contracts.gateway_api import ReleaseRequest
 from gdi.kit.jose import SigningKey
 from gdi.releases import signature
+from gdi.releases.allele_counts.table import FORMAT
 from gdi.releases.registry import kind_of
 from gdi.result_store.folder import FolderStore
 from gdi.result_store.model import release_key
-from tests.support.agent_process import NodeStandIn, agent_of
+from tests.bench.federation.gateways import SharedNodes, node_of, shared_nodes
+from tests.support.agent_process import NodeStandIn, agent_of, gateway_of
 from tests.support.broker_kit import USERS, Process
 from tests.support.gateway_world import World as GatewayWorld
 from tests.support.node_agent import PACK, PACK_DIGEST, AgentWorld
 from tests.support.waiting import wait_for
 
 NODES = 24
-KILLED, REFUSING = "n-5", "n-11"
+KILLED, REFUSING, SLOW, BACK = "n-5", "n-11", "n-17", "n-20"  # BACK is killed, too, and starts again
 SITES = 200
 RELEASE = ReleaseRequest(name="allele-counts", path="release/allele_counts.json", kind="allele-counts")
 
@@ -54,20 +58,47 @@ class RealNodes(AgentWorld):
 
 
 def counts_of(name: str) -> bytes:
-    """A node's release: numbers of its own at common sites."""
+    """What a node's task counts: numbers of its own at common sites."""
     number = int(name[2:])
     sites = []
     for site in range(SITES):
-        ac, an = 30 + (site * 7 + number * 13) % 50, 400 + 2 * number
-        row = {"chrom": "22", "pos": 1000 + site, "ref": "A", "alt": "G", "ac_min": ac, "ac_max": ac}
-        sites.append(row | {"an_min": an, "an_max": an, "reason": ""})
-    unlisted = {"ac_max": 8, "an_max": 400, "reason": "small"}
-    body = {"format": "gdi-allele-counts-released/1", "unlisted": unlisted, "sites": sites, "withheld": {}}
-    return json.dumps(body).encode()
+        hom_ref, het, hom_alt = 100 + number, 40 + (site * 7 + number * 13) % 50, 20 + site % 9
+        row = {"chrom": "2", "pos": 1000 + site, "ref": "A", "alt": "G", "hom_ref": hom_ref, "het": het}
+        row |= {"hom_alt": hom_alt, "ac": het + 2 * hom_alt, "an": 2 * (hom_ref + het + hom_alt)}
+        sites.append(row | dict.fromkeys(("hemi_ref", "hemi_alt", "half_missing", "missing"), 0))
+    return json.dumps({"format": FORMAT, "sites": sites}).encode()
 
 
-def nodes(world: RealNodes, store: Path) -> tuple[str, bool]:
-    """The row's text, and whether it is good."""
+@dataclass
+class NodeProcesses:
+    """A node: its launcher in this process, gateway and agent each in one of their own."""
+
+    launcher: NodeStandIn
+    gateway: Process
+    agent: Process
+
+    def start(self, url: str) -> None:
+        """Nothing is waited for; `url` answers already."""
+        for process in (self.gateway, self.agent):
+            process.start(url)
+
+    def kill(self) -> None:
+        for process in (self.agent, self.gateway):
+            process.kill()
+
+    def stop(self) -> None:
+        for process in (self.agent, self.gateway):
+            process.stop()
+        self.launcher.stop()
+
+    def memory(self) -> float:
+        """Of both, in MB (PSS)."""
+        pids = [process.popen.pid for process in (self.gateway, self.agent) if process.popen is not None]
+        return sum(float(psutil.Process(pid).memory_full_info().pss) for pid in pids) / 1e6
+
+
+def nodes(world: RealNodes, store: Path) -> list[tuple[str, bool]]:
+    """The rows' texts, and whether they are good."""
     for name in world.names:
         world.entitle("alice", world.dataset(name))
     datasets = [world.dataset(name) for name in world.names]
@@ -75,66 +106,79 @@ def nodes(world: RealNodes, store: Path) -> tuple[str, bool]:
     with world.airflow() as airflow:
         airflow.put_workflow(PACK_DIGEST, PACK)
     with ExitStack() as stack:
-        agents = started(world, stack)
+        shared = stack.enter_context(shared_nodes(counts_of))
+        found = started(world, shared, stack)
         grant = world.grant(alice, datasets=datasets)
         parameters = world.parameters(datasets=datasets)
         run = world.admit(world.ticket(alice, grant.id, parameters), digest=PACK_DIGEST, parameters=parameters)
         began = time.monotonic()
-        with world.airflow() as airflow:
+        airflow = stack.enter_context(world.airflow())
 
-            def put(name: str, kind: o.OrderKind, **more: Any) -> None:
-                values = {"attempt": 1, "deadline": run.opened_at + 3600, "parameters": parameters, **more}
-                airflow.put_order(run.id, name, kind, o.OrderRequest(**values))
+        def put(name: str, kind: o.OrderKind, **more: Any) -> None:
+            values = {"attempt": 1, "deadline": run.opened_at + 3600, "parameters": parameters, **more}
+            airflow.put_order(run.id, name, kind, o.OrderRequest(**values))
 
-            def wait(some: list[str], kind: o.OrderKind) -> dict[str, o.OrderStatus]:
-                end = time.monotonic() + 300
-                while True:
-                    found = {name: airflow.order(run.id, name, kind, 1) for name in some}
-                    if all(s.state in o.ENDED_ORDER for s in found.values()) or time.monotonic() > end:
-                        return found
-                    time.sleep(0.5)
+        def wait(some: list[str], kind: o.OrderKind) -> dict[str, o.OrderStatus]:
+            end = time.monotonic() + 600
+            while True:
+                heard = {name: airflow.order(run.id, name, kind, 1) for name in some}
+                if all(s.state in o.ENDED_ORDER for s in heard.values()) or time.monotonic() > end:
+                    return heard
+                time.sleep(0.5)
 
-            for name in world.names:
-                put(name, "analyse")
-            time.sleep(0.5)
-            agents[KILLED].kill()
-            others = [name for name in world.names if name != KILLED]
-            analysed = wait(others, "analyse")
-            done = [name for name, status in analysed.items() if status.state == "succeeded"]
-            for name in done:
-                put(name, "release", releases=[RELEASE])
-            released = wait(done, "release")
-            last = airflow.order(run.id, KILLED, "analyse", 1).state
+        for name in world.names:
+            put(name, "analyse")
+        for name in (KILLED, BACK):
+            launcher = found[name].launcher
+            wait_for(f"a pod at {name}", lambda launcher=launcher: launcher.started[run.id, 1], 120)
+            found[name].kill()
+        found[BACK].launcher.lasts = 1
+        found[BACK].start(world.url() + "/livez")
+        analysed = wait([name for name in world.names if name != KILLED], "analyse")
+        done = [name for name, status in analysed.items() if status.state == "succeeded"]
+        for name in done:
+            put(name, "release", releases=[RELEASE])
+        released = wait(done, "release")
+        last = airflow.order(run.id, KILLED, "analyse", 1).state
         took = time.monotonic() - began
-        memory = [
-            psutil.Process(a.popen.pid).memory_info().rss / 1e6 for n, a in agents.items() if n != KILLED and a.popen
-        ]
-        for agent in agents.values():
-            agent.stop()
-    equal = merged(world, run, done, released, store)
-    refused = analysed[REFUSING]
-    good = equal and len(done) == NODES - 2 and refused.state == "refused" and last not in o.ENDED_ORDER
-    return (
-        f"{NODES} agent processes, {KILLED} killed ({last}), {REFUSING} refused ({refused.reason}): answers of"
-        f" {len(done)} complete and equal to pooled: {equal}, {took:.0f} s; an agent at most {max(memory):.0f} MB",
-        good,
-    )
+        equal, refused = merged(world, run, done, released, store), analysed[REFUSING]
+        memory = max(node.memory() for name, node in found.items() if name != KILLED)
+        good = equal and len(done) == NODES - 2 and refused.state == "refused" and last not in o.ENDED_ORDER
+        twice = [name for name, node in found.items() if node.launcher.started[run.id, 1] > 1]
+        first = (
+            f"{NODES} gateways and agents, {KILLED} killed ({last}), {REFUSING} refused ({refused.reason}), {SLOW}"
+            f" slow, {BACK} killed and back: answers of {len(done)} complete and equal to pooled: {equal}, done twice"
+            f" {len(twice)}, tasks {sum(shared.made.values())}; {took:.0f} s; a node's two processes at most"
+            f" {memory:.0f} MB"
+        )
+        put(KILLED, "release", releases=[RELEASE])
+        airflow.close_run(run.id, m.CloseRequest(attempt=1, outcome="success", late=[KILLED]))
+        found[KILLED].launcher.lasts = 1
+        found[KILLED].start(world.url() + "/livez")
+        (part,) = wait_for("the late part", lambda: airflow.late_parts().parts, 300, every=1)
+        released[KILLED] = part.release
+        late = merged(world, run, [*done, KILLED], released, store)
+        second = f"the killed node is back after the close: the answer of {len(done) + 1} equal to pooled: {late}"
+        return [(first, good and not twice), (second, late)]
 
 
-def started(world: RealNodes, stack: ExitStack) -> dict[str, Process]:
-    agents = {}
+def started(world: RealNodes, shared: SharedNodes, stack: ExitStack) -> dict[str, NodeProcesses]:
+    found = {}
     for name in world.names:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"gdi-{name}-")))
-        node = NodeStandIn(folder, name, key=world.node_keys[name], release=counts_of(name))
-        stack.callback(node.stop)
-        node.lasts = 3600 if name == KILLED else node.lasts
-        more = {"veto": {"users": [USERS["alice"]]}} if name == REFUSING else {}
-        agents[name] = agent_of(world, node, world.dataset(name), **more)
-        agents[name].start(world.url() + "/livez")
-        stack.callback(agents[name].stop)
+        key = SigningKey.generate()
+        launcher = node_of(folder, name, key, RELEASE.path)
+        launcher.lasts = {KILLED: 3600.0, BACK: 3600.0, SLOW: 20.0}.get(name, launcher.lasts)
+        more: dict[str, Any] = {"releases": {"kinds": [RELEASE.kind]}}
+        more |= {"veto": {"users": [USERS["alice"]]}} if name == REFUSING else {}
+        settings = shared.settings(folder, name, key)
+        agent = agent_of(world, launcher, world.dataset(name), settings=settings, **more)
+        found[name] = NodeProcesses(launcher, gateway_of(agent), agent)
+        stack.callback(found[name].stop)
+        found[name].start(world.url() + "/livez")
     alice = world.user("alice")
-    wait_for("all agents are heard", lambda: sum(n.life == "up" for n in alice.nodes().nodes) >= NODES, 300, every=1)
-    return agents
+    wait_for("all agents are heard", lambda: sum(n.life == "up" for n in alice.nodes().nodes) >= NODES, 600, every=2)
+    return found
 
 
 def merged(world: RealNodes, run: Any, done: list[str], released: dict[str, o.OrderStatus], store: Path) -> bool:
@@ -158,7 +202,7 @@ def merged(world: RealNodes, run: Any, done: list[str], released: dict[str, o.Or
     for name in done:
         for site in json.loads(counts_of(name))["sites"]:
             ac, an = pooled.get(site["pos"], (0, 0))
-            pooled[site["pos"]] = (ac + site["ac_min"], an + site["an_min"])
+            pooled[site["pos"]] = (ac + site["ac"], an + site["an"])
     return rows == pooled and len(rows) == SITES
 
 

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 FAKES: dict[str, set[str]] = {
     "tests/bench/airflow/sizing_triggerer.py": {"PROCESS_HOST"},
     "tests/bench/broker/beacons.py": {"BEACON"},
+    "tests/bench/federation/gateways.py": {"TES"},
     "tests/bench/gateway/paced_archive.py": {"SDA"},
     "tests/bench/portal_start.py": {"GATEWAY"},
     "tests/integration/gdi_operators/test_progress_poller.py": {"BROKER"},
