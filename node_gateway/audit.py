@@ -10,12 +10,12 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from gdi.kit.canonical import canonical_json, sha256_hex
-from gdi.kit.database import exclusive
+from gdi.kit.database import hold
 from node_gateway.db import store as db
 from node_gateway.redaction import redact
 
@@ -24,6 +24,8 @@ GENESIS = "0" * 64
 ANONYMOUS_PER_SECOND, ANONYMOUS_BURST = 5.0, 200.0
 REPEATS = 10  # refusals of a kind that are written one by one
 MAX_KINDS = 10_000  # kept at once
+_LAST = sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
+_INSERT = db.audit.insert()
 TELL = 60.0  # seconds between lines that tell how many entries of unknown callers were left out
 
 
@@ -52,6 +54,22 @@ class _Repeats:
     last: AuditEvent
     count: int = 0
     written: int = 0
+
+
+def append(connection: sa.Connection, entries: Iterable[AuditEvent]) -> None:
+    """Writes them in the transaction of `connection`, whoever asked for them."""
+    hold(connection, "audit")  # an entry follows the last one of any gateway
+    last = connection.execute(_LAST).first()
+    first, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
+    now, rows = round(time.time(), 3), []
+    for number, entry in enumerate(entries, first):
+        texts = {k: redact(v, 600) if isinstance(v, str) else v for k, v in vars(entry).items()}
+        fields = {k: v for k, v in texts.items() if v not in ("", 0)}
+        line = canonical_json({"number": number, "time": now, "allowed": entry.allowed, **fields}).decode()
+        digest = sha256_hex(f"{previous}\n{line}".encode())
+        rows.append({"number": number, "time": now, "line": line, "previous": previous, "hash": digest})
+        previous = digest
+    connection.execute(_INSERT, rows)
 
 
 class Audit:
@@ -145,9 +163,12 @@ class Audit:
         return True
 
     async def _append(self, entry: AuditEvent) -> None:
-        """It is written when this returns. What waits meanwhile goes into one transaction: who gets the turn writes it
-        all, and where that fails each of the others tries again.
+        """It is written when this returns. What waits meanwhile goes into one transaction: on SQLite by the database's
+        own way, elsewhere who gets the turn writes it all, and where that fails each of the others tries again.
         """
+        if not self._db.shared:
+            await self._db.transact(lambda connection: append(connection, [entry]))
+            return
         written = asyncio.get_running_loop().create_future()
         self._waiting[written] = entry
         async with self._writing:
@@ -155,29 +176,13 @@ class Audit:
                 return
             batch = dict(self._waiting)
             try:
-                await self._write(batch.values())
+                await self._db.transact(lambda connection: append(connection, batch.values()))
             except BaseException:
                 del self._waiting[written]
                 raise
             for done in batch:
                 del self._waiting[done]
                 done.set_result(None)
-
-    async def _write(self, entries: Iterable[AuditEvent]) -> None:
-        query = sa.select(db.audit.c.number, db.audit.c.hash).order_by(db.audit.c.number.desc()).limit(1)
-        async with self._db.write() as connection:
-            await exclusive(connection, "audit")  # an entry follows the last one of any gateway
-            last = (await connection.execute(query)).first()
-            first, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
-            now, rows = round(time.time(), 3), []
-            for number, entry in enumerate(entries, first):
-                texts = {k: redact(v, 600) if isinstance(v, str) else v for k, v in asdict(entry).items()}
-                fields = {k: v for k, v in texts.items() if v not in ("", 0)}
-                line = canonical_json({"number": number, "time": now, "allowed": entry.allowed, **fields}).decode()
-                digest = sha256_hex(f"{previous}\n{line}".encode())
-                rows.append({"number": number, "time": now, "line": line, "previous": previous, "hash": digest})
-                previous = digest
-            await connection.execute(db.audit.insert(), rows)
 
     async def lines(self, *, after: int = 0, run: str = "", limit: int = 1000) -> AsyncIterator[dict[str, object]]:
         """Entries in order, with `hash` and `previous`, at most `limit`."""

@@ -4,6 +4,9 @@ attempt or workload.
 
 from __future__ import annotations
 
+import hashlib
+import math
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +17,9 @@ from pydantic import ValidationError
 from gdi.contracts.gateway_api import AGENT_TYPE
 from gdi.contracts.run_token import TYPE, RunClaims, Scope
 from gdi.kit.database import insert
-from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, issuer_of, verify
+from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, issuer_of, key_id, verify
 from gdi.kit.problem import ProblemError
+from gdi.kit.recent import RecentValues
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.broker import BrokerConnection
 from node_gateway.db import store as db
@@ -25,6 +29,7 @@ from node_gateway.stops import NodeStops
 
 MAX_TOKEN = 16 * 1024
 MAX_FENCES = 20_000
+MAX_PROVEN = 2_000  # tokens whose proof is remembered
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,19 @@ class OwnTokens:
     policy: PolicyFile
 
 
+@dataclass(frozen=True, repr=False)
+class ProvenToken:
+    """A run token whose signature and claims were good, by the keys that proved them, until it expires (epoch s).
+    Whether its run goes on is asked each time.
+    """
+
+    own: bool
+    claims: RunClaims
+    keys: list[dict[str, Any]]
+    kid: str | None
+    until: float
+
+
 class Authenticator:
     """Turns a request into a Caller, or refuses it with an audit entry."""
 
@@ -123,6 +141,7 @@ class Authenticator:
         self._keys, self._broker, self.fences, self._audit = keys, broker, fences, audit
         self._node, self._audience, self._issuer, self._own = node, audience, issuer, own
         self._stops = stops
+        self._proven = RecentValues[bytes, ProvenToken](math.inf, MAX_PROVEN)  # by the token's SHA-256
 
     async def caller(self, request: Request, scope: Scope) -> Caller:
         """401 without a good token (get a fresh one); 403 for one that is fenced, closed or lacks `scope`; 503 where
@@ -170,7 +189,10 @@ class Authenticator:
         action = "Get a run token for this gateway from the broker and send it as Authorization: Bearer."
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
             raise ProblemError(401, "unauthenticated", "A run token is needed.", action=action)
-        own = self._own is not None and issuer_of(token.strip()) == self._node
+        token = token.strip()
+        digest = hashlib.sha256(token.encode()).digest()
+        kept = self._proven.get(digest)
+        own = kept.own if kept is not None else self._own is not None and issuer_of(token) == self._node
         if self._own is not None and not own and self._own.policy.current().placement == "node":
             raise ProblemError(
                 403,
@@ -179,12 +201,17 @@ class Authenticator:
                 action="Send an order.",
             )
         try:
+            if kept is not None and kept.until > time.time() and await self._still_proves(kept):
+                return own, kept.claims
             claims: dict[str, Any]
+            kid: str | None = None
             if own and self._own is not None:
                 keys = [self._own.key.jwk()]
-                claims = verify(token.strip(), keys, issuer=self._node, audience=self._audience, typ=TYPE)
+                claims = verify(token, keys, issuer=self._node, audience=self._audience, typ=TYPE)
             else:
-                claims = await self._keys.verify(token.strip(), issuer=self._issuer, audience=self._audience, typ=TYPE)
+                kid = key_id(token)
+                keys = await self._keys.keys(kid=kid)
+                claims = verify(token, keys, issuer=self._issuer, audience=self._audience, typ=TYPE)
         except KeysUnavailable:
             raise ProblemError(
                 503, "broker-away", "The broker's keys cannot be had.", action="Try again in a few seconds."
@@ -194,12 +221,18 @@ class Authenticator:
                 401, "invalid-token", f"The run token is not acceptable: {error}.", action=action
             ) from None
         try:
-            return own, RunClaims.model_validate(claims)
+            run_claims = RunClaims.model_validate(claims)
         except ValidationError as error:
             wrong = ", ".join(".".join(str(p) for p in e["loc"]) for e in error.errors()[:5])
             raise ProblemError(
                 401, "invalid-token", f"The run token's claims are wrong: {wrong}.", action=action
             ) from None
+        self._proven.keep(digest, ProvenToken(own, run_claims, keys, kid, float(claims["exp"])))
+        return own, run_claims
+
+    async def _still_proves(self, kept: ProvenToken) -> bool:
+        """Whether the very keys that proved it are its issuer's now."""
+        return kept.own or kept.keys is await self._keys.keys(kid=kept.kid)
 
     @staticmethod
     def _of(claims: RunClaims, *, own: bool) -> Caller:

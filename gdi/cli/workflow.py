@@ -179,6 +179,7 @@ def images(
     roots: images_command.Roots = None,
     namespace: images_command.Namespace = "k8s.io",
     limit_gb: images_command.Limit = 100,
+    key: images_command.Key = None,
 ) -> int:
     """Show which images it needs; carry them to a node without internet (--export, --import)."""
     entry = load(_folders([name], catalogue)[0])
@@ -195,6 +196,7 @@ def images(
         roots=roots,
         namespace=namespace,
         limit_gb=limit_gb,
+        key=key,
     )
 
 

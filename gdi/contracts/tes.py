@@ -117,6 +117,16 @@ def tasks_from_json(body: Mapping[str, Any]) -> list[Task]:
     return [from_json(task) for task in found if isinstance(task, dict) and identifier_of(task) is not None]
 
 
+def states_from_json(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(id, state) of the tasks of a TES's list, as `tasks_from_json` has them, without a model for each."""
+    tasks, found = body.get("tasks"), []
+    for task in tasks if isinstance(tasks, list) else []:
+        if isinstance(task, dict) and (identifier := identifier_of(task)) is not None:
+            state = task.get("state")
+            found.append((identifier, state if isinstance(state, str) and state in STATES else "UNKNOWN"))
+    return found
+
+
 def identifier_of(body: Mapping[str, Any]) -> str | None:
     """A task's id; some servers give a number where TES wants text. None where there is none."""
     value = body.get("id")

@@ -73,7 +73,32 @@ async def exclusive(connection: AsyncConnection, *name: str) -> None:
     on SQLite every writing transaction is alone anyway.
     """
     if connection.dialect.name == "postgresql":
-        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(advisory_key(*name))))
+        await connection.run_sync(hold, *name)
+
+
+def hold(connection: sa.Connection, *name: str) -> None:
+    """`exclusive` without an event loop."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(advisory_key(*name))))
+
+
+def tune(engine: sa.Engine, cache_kib: int, *, writes: bool = False) -> None:
+    """SQLite as every server here has it. A transaction takes the write lock at once where its connection says so, or
+    with `writes`.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy's recipe: we say BEGIN ourselves
+        cursor = connection.cursor()
+        for pragma in (*PRAGMAS, f"cache_size=-{cache_kib}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        at_once = writes or connection.get_execution_options().get("write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if at_once else "BEGIN")
 
 
 async def _give_back(connection: AsyncConnection) -> None:
@@ -116,21 +141,7 @@ class Database:
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(parsed, hide_parameters=True, **cls.pool)
-
-        @sa.event.listens_for(engine.sync_engine, "connect")
-        def _on_connect(connection: Any, _: Any) -> None:
-            connection.isolation_level = None  # SQLAlchemy's recipe: we say BEGIN ourselves
-            cursor = connection.cursor()
-            for pragma in (*PRAGMAS, f"cache_size=-{cls.cache_kib}"):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
-
-        @sa.event.listens_for(engine.sync_engine, "begin")
-        def _on_begin(connection: sa.Connection) -> None:
-            connection.exec_driver_sql(
-                "BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN"
-            )
-
+        tune(engine.sync_engine, cls.cache_kib)
         return engine
 
     @property

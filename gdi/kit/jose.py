@@ -116,6 +116,15 @@ def issuer_of(token: str) -> str | None:
     return issuer if isinstance(issuer, str) else None
 
 
+def key_id(token: str) -> str | None:
+    """Which key the token says that it was signed with, unproven. TokenError where it is none."""
+    try:
+        kid: str | None = jwt.get_unverified_header(token).get("kid")
+    except jwt.PyJWTError:
+        raise TokenError("not a JSON web token") from None
+    return kid
+
+
 def same_type(typ: object, wanted: str) -> bool:
     """Media types are compared without case, and `application/` may be left out (RFC 7515 §4.1.9)."""
     return isinstance(typ, str) and typ.lower().removeprefix("application/") == wanted.lower()
@@ -245,8 +254,4 @@ class RemoteKeys:
         return bool(self._keys) and (kid is None or any(k.get("kid") == kid for k in self._keys))
 
     async def verify(self, token: str, *, issuer: str, audience: str | None, typ: str | None = None) -> dict[str, Any]:
-        try:
-            kid = jwt.get_unverified_header(token).get("kid")
-        except jwt.PyJWTError:
-            raise TokenError("not a JSON web token") from None
-        return verify(token, await self.keys(kid=kid), issuer=issuer, audience=audience, typ=typ)
+        return verify(token, await self.keys(kid=key_id(token)), issuer=issuer, audience=audience, typ=typ)

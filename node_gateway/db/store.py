@@ -10,15 +10,19 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gdi.kit import migrations
-from gdi.kit.database import Database
+from gdi.kit.database import Database, DatabaseAwayError, is_away
 from gdi.kit.used_ids import UsedIds
+from node_gateway.db.group_commit import GroupCommit, Work
 from node_gateway.db.migrations import first
+
+T = TypeVar("T")
 
 metadata = sa.MetaData()
 # Characters (ASCII) of a cell's key and numbers: together they fit into a row of PostgreSQL's index (2,704 bytes).
@@ -272,6 +276,7 @@ class GatewayDatabase(Database):
         super().__init__(engine)
         self._lock = lock
         self._writer = asyncio.Lock()
+        self._group: GroupCommit | None = None
 
     @classmethod
     def open(cls, url: str, password: str | None = None) -> GatewayDatabase:
@@ -305,6 +310,22 @@ class GatewayDatabase(Database):
             async with self._writer, super().write() as connection:
                 yield connection
 
+    async def transact(self, work: Work[T]) -> T:
+        """What `work` gave, in a transaction that is committed when this returns: of one process, together with what
+        others want at the same time. For what happens at every task: elsewhere `write`. DatabaseAwayError.
+        """
+        if self.shared:
+            async with self.write() as connection:
+                return await connection.run_sync(work)
+        if self._group is None:
+            self._group = GroupCommit(self.engine.url, self._writer, self.cache_kib)
+        try:
+            return await self._group.run(work)
+        except DBAPIError as error:
+            if is_away(error):
+                raise DatabaseAwayError(self.owner, error) from None
+            raise
+
     async def make_durable(self) -> None:
         """What was committed is on the disk when this returns, power cut or not. On SQLite a commit alone outlives
         only the process; PostgreSQL commits to the disk (`synchronous_commit`).
@@ -317,6 +338,8 @@ class GatewayDatabase(Database):
             await driver.execute("PRAGMA wal_checkpoint(FULL)")  # not in a transaction
 
     async def close(self) -> None:
+        if self._group is not None:
+            await self._group.close()
         await super().close()
         if self._lock is not None:
             os.close(self._lock)

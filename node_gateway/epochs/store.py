@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -83,16 +84,26 @@ async def left_without_epoch(connection: AsyncConnection, dataset: str) -> bool:
     return False
 
 
+_ALL = sa.select(db.epochs).order_by(db.epochs.c.dataset, db.epochs.c.number)
+
+
 async def all_epochs(connection: AsyncConnection) -> list[Epoch]:
     """By dataset and number."""
-    c = db.epochs.c
-    rows = await connection.execute(sa.select(db.epochs).order_by(c.dataset, c.number))
+    return _epochs((await connection.execute(_ALL)).all())
+
+
+def _epochs(rows: Sequence[sa.Row[Any]]) -> list[Epoch]:
     return [Epoch(row.dataset, row.number, row.people, row.opened_at, **(row.named or {})) for row in rows]
 
 
 async def open_epochs(connection: AsyncConnection) -> list[OpenEpoch]:
     """What of all epochs an admission may depend on."""
     return [epoch.facts for epoch in await all_epochs(connection)]
+
+
+def open_epochs_within(connection: sa.Connection) -> list[OpenEpoch]:
+    """`open_epochs` in a transaction without an event loop."""
+    return [epoch.facts for epoch in _epochs(connection.execute(_ALL).all())]
 
 
 async def people(connection: AsyncConnection, names: Collection[str]) -> dict[str, frozenset[str]]:

@@ -19,7 +19,7 @@ from node_gateway.broker import BrokerConnection
 from node_gateway.keys import PublicKey
 from node_gateway.policy import PolicyFile
 from node_gateway.tasks.check import CheckedTask
-from node_gateway.tasks.store import TaskStore, new_capability
+from node_gateway.tasks.store import Reservation, TaskStore, new_capability
 from node_gateway.tasks.tes_client import UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
@@ -63,17 +63,9 @@ class OwnTasks:
         flat = [file for files in own.files for file in files]
         inside = [None] * len(flat)
         checked = CheckedTask(own.job, "1", tuple(flat), tuple(inside), ())
-        number = await self.store.begin(
-            caller,
-            checked,
-            intent=secrets.token_hex(16),
-            capability=digest,
-            key_fingerprint=self.key.fingerprint,
-            files=[],
-            size=len(own.question),
-            limit=2**31,
-            max_bytes=2**62,
-        )
+        intent, size = secrets.token_hex(16), len(own.question)
+        wanted = Reservation(intent, digest, self.key.fingerprint, [], size, limit=2**31, max_bytes=2**62)
+        number = await self.store.begin(caller, checked, wanted)
         task = self._task(own, policy.own_image, secret)
 
         async def creation() -> str:

@@ -48,6 +48,12 @@ async def admit(policy: PolicyFile, connection: AsyncConnection, question: Admis
     return admission.cohort_names(question.datasets, epochs, question.cohort)
 
 
+def admit_within(connection: sa.Connection, policy: Policy, descriptors: Sequence[Descriptor], caller: Caller) -> None:
+    """`admit` of all that a run's caller may ask, in a transaction without an event loop."""
+    if caller.datasets:
+        admission.decide(policy, descriptors, store.open_epochs_within(connection), of_caller(caller))
+
+
 async def of_begin(connection: AsyncConnection, request: ReleaseRequest, caller: Caller) -> ReleaseRequest:
     """The request with the numbers of the epochs that were the newest when the run's first task began here, where it
     names none: a later one has other people than its files.

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
-from tes.models import ListTasksResponse, Task
+import sqlalchemy as sa
+from tes.models import Task
 
-from gdi.contracts.tes import ENDING, ERRORS, FINAL, View, changed, id_of, state_of, tags_of
+from gdi.contracts.tes import ENDING, ERRORS, FINAL, View, changed, id_of, state_of, tags_of, to_json
 from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
-from node_gateway.audit import Audit, AuditEvent
+from node_gateway.audit import Audit, AuditEvent, append
 from node_gateway.auth import Caller, Fences
 from node_gateway.broker import BrokerConnection
 from node_gateway.db.locks import DatabaseLocks
@@ -21,17 +24,28 @@ from node_gateway.keys import PublicKey
 from node_gateway.locations import to_s3
 from node_gateway.metrics import Metrics
 from node_gateway.object_files import ObjectFiles
-from node_gateway.policy import PolicyFile
+from node_gateway.policy import Policy, PolicyFile
 from node_gateway.release import question
 from node_gateway.tasks.answer import Lens, render
 from node_gateway.tasks.check import CheckedTask, check
 from node_gateway.tasks.off_loop import SMALL, off_loop
-from node_gateway.tasks.store import OWN_JOB, Known, TaskStore, TaskTrail, TooManyBytes, TooManyTasks, new_capability
-from node_gateway.tasks.tes_client import TesAway, UpstreamTes
+from node_gateway.tasks.store import (
+    OWN_JOB,
+    Known,
+    Reservation,
+    TaskStore,
+    TaskTrail,
+    TooManyBytes,
+    TooManyTasks,
+    new_capability,
+)
+from node_gateway.tasks.tes_client import Selection, TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
 log = logging.getLogger(__name__)
 MAX_PAGE = 1000
+Json = dict[str, Any]  # a task as TES writes it
+Page = tuple[list[Json], str]  # tasks, and the next page's token or nothing
 
 
 @dataclass
@@ -57,72 +71,50 @@ class Tasks:
         """
         if self.objects is not None:
             task = await self.objects.task_of_files(task, caller, self.policy.current().max_inputs)
-        checked = await off_loop(size, lambda: check(task, caller, self.policy.current(), slices=self.slices))
-        if caller.datasets:  # what the run may not be answered is told before anything runs
-            async with self.fences.database.read() as connection:
-                await question.admit(self.policy, connection, question.of_caller(caller))
+        policy, descriptors = self.policy.current(), self.policy.datasets.all()
+        checked = await off_loop(size, lambda: check(task, caller, policy, slices=self.slices))
+        secret, digest = new_capability() if any(checked.archive) else ("", None)
+        wanted = self._reservation(task, checked, digest, size, policy)
+
+        def admit(connection: sa.Connection) -> None:  # what the run may not be answered is told before anything runs
+            question.admit_within(connection, policy, descriptors, caller)
+
         async with self.locks.alone("job", caller.run, checked.job, checked.try_):
-            known = await self.store.latest(caller.run, checked.job, checked.try_)
-            if known is not None and (kept := await self._keep(known)):
-                return kept
-            created = await self._create(task, checked, caller, size)
+            with _limits(policy):
+                number = await self.store.latest_or_begun(caller, checked, wanted, admit)
+                if isinstance(number, Known):
+                    if kept := await self._keep(number):
+                        return kept
+                    number = await self.store.begin(caller, checked, wanted)
+            inside = self._inside(task, checked, caller, wanted.intent, secret)
+            created = await self._create(inside, number, caller, checked.job)
         if (await self.fences.of(caller.run)).closed >= caller.attempt:  # closed while we talked to the TES
             await self.tes.cancel(created)
             raise ProblemError(
                 403, "run-closed", f"Run {caller.run} was closed meanwhile.", action="Start a new attempt of the run."
             )
-        await self.audit.record(
-            AuditEvent(
-                "task-created",
-                True,
-                caller.actor,
-                caller.run,
-                caller.attempt,
-                created,
-                what=checked.job,
-                workflow=caller.workflow,
-            )
-        )
         self.metrics.tasks_created.inc()
         return created
 
-    async def _create(self, task: Task, checked: CheckedTask, caller: Caller, size: int) -> str:
-        token = await self.broker.tes_token(caller.run)
-        intent = secrets.token_hex(16)
-        secret, digest = new_capability() if any(checked.archive) else ("", None)
+    def _reservation(
+        self, task: Task, checked: CheckedTask, capability: str | None, size: int, policy: Policy
+    ) -> Reservation:
         made = zip(checked.workspace_outputs, task.outputs or [], strict=True)
         files = [f.path if o.type == "FILE" else f.path.rstrip("/") + "/" for f, o in made]
-        policy = self.policy.current()
-        limit = policy.max_tasks_per_run
-        try:
-            number = await self.store.begin(
-                caller,
-                checked,
-                intent=intent,
-                capability=digest,
-                key_fingerprint=self.key.fingerprint,
-                files=files,
-                size=size,
-                limit=limit,
-                max_bytes=policy.max_run_bytes,
-            )
-        except TooManyTasks:
-            raise ProblemError(
-                403,
-                "too-many-tasks",
-                f"The run has {limit} tasks, which is what this node allows.",
-                action="Make the jobs larger.",
-            ) from None
-        except TooManyBytes:
-            raise ProblemError(
-                403,
-                "too-many-bytes",
-                f"The run's tasks would be larger than the {policy.max_run_bytes} bytes that this node allows.",
-                action="Make commands and inline files smaller.",
-            ) from None
-        inside = self._inside(task, checked, caller, intent, secret)
-        created = await self.store.sent(number, self.tes.create(inside, token))
-        if not await self.store.created(number, created):  # the lock was lost, and another gateway gave the trail up
+        limits = policy.max_tasks_per_run, policy.max_run_bytes
+        return Reservation(secrets.token_hex(16), capability, self.key.fingerprint, files, size, *limits)
+
+    async def _create(self, inside: Task, number: int, caller: Caller, job: str) -> str:
+        """The id of the task, which the TES has now and the trail `number` leads to; the audit has it as well."""
+
+        async def creation() -> str:
+            return await self.tes.create(inside, await self.broker.tes_token(caller.run))
+
+        created = await self.store.sent(number, creation())
+        who = caller.actor, caller.run, caller.attempt
+        event = AuditEvent("task-created", True, *who, created, what=job, workflow=caller.workflow)
+        if not await self.store.created(number, created, lambda connection: append(connection, [event])):
+            # the lock was lost, and another gateway gave the trail up
             await self.tes.cancel(created)
             raise ProblemError(
                 503, "task-given-up", "The task's creation was cut off.", action="Send it again.", retry_after=1
@@ -177,7 +169,7 @@ class Tasks:
         """A task whose creation was cut off: looked for at the TES by its intent. More than one: the others are
         cancelled.
         """
-        found, _ = await self.tes.page(tags={"gdi-intent": known.intent}, view="BASIC", size=100)
+        found, _ = await self.tes.page(Selection({"gdi-intent": known.intent}), view="BASIC", size=100)
         ids = [id_of(t) for t in found if tags_of(t).get("gdi-intent") == known.intent]
         for surplus in ids[1:]:
             await self.tes.cancel(surplus)
@@ -194,29 +186,32 @@ class Tasks:
         seen = await self.tes.get(task, "MINIMAL" if view == "MINIMAL" else "FULL")
         if seen is None:
             raise _unknown(task)
-        await self._note_ends([seen], {task: known})
+        await self._note_ends([(task, state_of(seen))], {task: known})
         denials = await self.store.denials([known.number]) if state_of(seen) in ERRORS else {}
         return await asyncio.to_thread(render, seen, view, await self._lens(caller), denials.get(known.number))
 
-    async def page(
-        self, caller: Caller, *, view: View, size: int, token: str, state: str, name_prefix: str, tags: dict[str, str]
-    ) -> ListTasksResponse:
-        """One upstream page, filtered to the run. An empty page may be followed by
-        others.
-        """
+    async def page(self, caller: Caller, selection: Selection, *, view: View, size: int, token: str) -> Page:
+        """One upstream page, filtered to the run. An empty page may be followed by others."""
         await self._reconcile(caller.run)
-        selection = {**tags, "gdi-run": caller.run}
-        found, following = await self.tes.page(
-            tags=selection, view=view, size=min(size, MAX_PAGE), token=token, state=state, name_prefix=name_prefix
-        )
+        selection = replace(selection, tags={**selection.tags, "gdi-run": caller.run})
+        size = min(size, MAX_PAGE)
+        if view == "MINIMAL":
+            states, following = await self.tes.states(selection, size=size, token=token)
+            trails = await self.store.of_run(caller.run, [task for task, _ in states])
+            mine = [(task, state) for task, state in states if task in trails]
+            await self._note_ends(mine, trails)
+            return [{"id": task, "state": state} for task, state in mine], following
+        found, following = await self.tes.page(selection, view=view, size=size, token=token)
         known = await self.store.of_run(caller.run, [id_of(t) for t in found])
         own = [t for t in found if id_of(t) in known]
-        await self._note_ends(own, known)
+        await self._note_ends([(id_of(t), state_of(t)) for t in own], known)
         denials = await self.store.denials([known[id_of(t)].number for t in own if state_of(t) in ERRORS])
         lens = await self._lens(caller)
-        size = 0 if view == "MINIMAL" else SMALL * len(own)  # ids and states are soon written
-        seen = await off_loop(size, lambda: [render(t, view, lens, denials.get(known[id_of(t)].number)) for t in own])
-        return ListTasksResponse(tasks=seen, next_page_token=following or None)
+
+        def rendered() -> list[Json]:
+            return [to_json(render(t, view, lens, denials.get(known[id_of(t)].number))) for t in own]
+
+        return await off_loop(SMALL * len(own), rendered), following
 
     async def cancel(self, task: str, caller: Caller) -> None:
         await self._own(task, caller)
@@ -266,8 +261,8 @@ class Tasks:
         try:
             while token not in seen:
                 seen.add(token)
-                found, token = await self.tes.page(tags={"gdi-run": run}, view="MINIMAL", size=MAX_PAGE, token=token)
-                states.update((id_of(task), state_of(task)) for task in found)
+                found, token = await self.tes.states(Selection({"gdi-run": run}), size=MAX_PAGE, token=token)
+                states.update(found)
                 if not token:
                     break
         except TesAway as away:
@@ -288,8 +283,8 @@ class Tasks:
             raise _unknown(task, foreign=known is not None)
         return known
 
-    async def _note_ends(self, tasks: list[Task], known: Mapping[str, Known | TaskTrail]) -> None:
-        ends = {id_of(t): state_of(t) for t in tasks if state_of(t) in FINAL and not known[id_of(t)].ended}
+    async def _note_ends(self, states: list[tuple[str, str]], known: Mapping[str, Known | TaskTrail]) -> None:
+        ends = {task: state for task, state in states if state in FINAL and not known[task].ended}
         if ends:
             await self.store.ended(ends)
 
@@ -301,6 +296,27 @@ class Tasks:
         classes = frozenset(policy.error_classes) if named else frozenset()
         logs, lines = policy.logs == "open", policy.error_lines and bool(classes)
         return Lens(caller.run, self.workspace.name, logs, classes, lines)
+
+
+@contextmanager
+def _limits(policy: Policy) -> Iterator[None]:
+    """What the run has too much of, as the client is told."""
+    try:
+        yield
+    except TooManyTasks:
+        raise ProblemError(
+            403,
+            "too-many-tasks",
+            f"The run has {policy.max_tasks_per_run} tasks, which is what this node allows.",
+            action="Make the jobs larger.",
+        ) from None
+    except TooManyBytes:
+        raise ProblemError(
+            403,
+            "too-many-bytes",
+            f"The run's tasks would be larger than the {policy.max_run_bytes} bytes that this node allows.",
+            action="Make commands and inline files smaller.",
+        ) from None
 
 
 class ForeignTask(ProblemError):

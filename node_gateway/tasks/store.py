@@ -4,9 +4,10 @@ that leads to the task.
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 
 from gdi.contracts.urls import HtsgetUrl, SdaUrl
 from gdi.kit.canonical import sha256_hex
-from gdi.kit.database import exclusive
+from gdi.kit.database import hold
 from gdi.kit.problem import ProblemError
 from node_gateway.auth import Caller
 from node_gateway.db import store as db
@@ -27,6 +28,34 @@ t = db.tasks.c
 OWN_JOB = "own:"  # begins the job of a task of the node's own: no run may name one so
 OWN_RUN = "own"  # of such a task that belongs to no run
 CHUNK = 500  # SQLite's bound on variables
+MAX_TOTALS = 10_000  # runs whose totals are kept at once
+
+# Statements of every task, made once: what SQLAlchemy finds out about one is kept with it.
+_TOTALS = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.bytes), 0)).where(
+    t.run == sa.bindparam("of_run"), t.phase != "refused"
+)
+_LATEST = (
+    sa.select(db.tasks)
+    .where(
+        t.run == sa.bindparam("of_run"),
+        t.job == sa.bindparam("of_job"),
+        t["try"] == sa.bindparam("of_try"),
+        t.phase != "refused",
+    )
+    .order_by(t.number.desc())
+    .limit(1)
+)
+_TRAILS = sa.select(t.tes_id, t.number, t.ended, t.run).where(t.job.not_like(f"{OWN_JOB}%"))
+_THESE = {  # by whether it is PostgreSQL's: with one variable for all ids, not one for each
+    True: _TRAILS.where(t.tes_id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.String)))),
+    False: _TRAILS.where(t.tes_id.in_(sa.select(sa.func.json_each(sa.bindparam("ids")).table_valued("value").c.value))),
+}
+_INSERT = db.tasks.insert()
+_CREATED = (
+    sa.update(db.tasks)
+    .where(t.number == sa.bindparam("of_number"), sa.or_(t.phase == "creating", t.tes_id == sa.bindparam("of_id")))
+    .values(phase="created", tes_id=sa.bindparam("of_id"))
+)
 
 
 def new_capability() -> tuple[str, str]:
@@ -97,65 +126,99 @@ class TooManyBytes(Exception):
     """With this task the run's tasks would be larger than the node allows."""
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """What is written of a task before the TES has it. `capability` is a secret's SHA-256, `files` the paths of its
+    outputs, `size` its bytes; the run may have `limit` tasks of `max_bytes` together.
+    """
+
+    intent: str
+    capability: str | None
+    key_fingerprint: str
+    files: list[str]
+    size: int
+    limit: int
+    max_bytes: int
+
+
 class TaskStore:
     def __init__(self, database: db.GatewayDatabase) -> None:
         self._db = database
+        self._totals: dict[str, tuple[int, int]] = {}  # by run; kept only where no other gateway changes them
 
-    async def begin(
-        self,
-        caller: Caller,
-        checked: CheckedTask,
-        *,
-        intent: str,
-        capability: str | None,
-        key_fingerprint: str,
-        files: list[str],
-        size: int,
-        limit: int,
-        max_bytes: int,
-    ) -> int:
-        """The number of the task's trail. It is reserved here and created afterwards: TooManyTasks where the run has
-        `limit` tasks, TooManyBytes where they would have more than `max_bytes`, however many begin at once.
+    async def begin(self, caller: Caller, checked: CheckedTask, wanted: Reservation) -> int:
+        """The number of the task's trail. It is reserved here and created afterwards: TooManyTasks, TooManyBytes where
+        the run would have more than it may, however many begin at once.
         """
+        try:
+            return await self._db.transact(lambda connection: self._begin(connection, caller, checked, wanted))
+        except BaseException:
+            self._totals.pop(caller.run, None)  # it may not have been committed
+            raise
+
+    async def latest_or_begun(
+        self, caller: Caller, checked: CheckedTask, wanted: Reservation, admit: Callable[[sa.Connection], object]
+    ) -> Known | int:
+        """The job's latest task or, where it has none, the number of its trail, as `begin` gives it; all in one
+        transaction, in which `admit` is called first and may refuse.
+        """
+
+        def work(connection: sa.Connection) -> Known | int:
+            admit(connection)
+            given = {"of_run": caller.run, "of_job": checked.job, "of_try": checked.try_}
+            if (row := connection.execute(_LATEST, given).first()) is not None:
+                return _known(row)
+            return self._begin(connection, caller, checked, wanted)
+
+        try:
+            return await self._db.transact(work)
+        except BaseException:
+            self._totals.pop(caller.run, None)
+            raise
+
+    def _begin(self, connection: sa.Connection, caller: Caller, checked: CheckedTask, wanted: Reservation) -> int:
+        hold(connection, "tasks", caller.run)
+        known = None if self._db.shared else self._totals.get(caller.run)
+        tasks, used = known or connection.execute(_TOTALS, {"of_run": caller.run}).one()
+        if tasks >= wanted.limit:
+            raise TooManyTasks
+        if used + wanted.size > wanted.max_bytes:
+            raise TooManyBytes
         values = {
             "run": caller.run,
             "attempt": caller.attempt,
             "user": caller.user,
             "job": checked.job,
             "try": checked.try_,
-            "intent": intent,
+            "intent": wanted.intent,
             "phase": "creating",
-            "capability": capability,
-            "key_fingerprint": key_fingerprint,
+            "capability": wanted.capability,
+            "key_fingerprint": wanted.key_fingerprint,
             "inputs": sorted({right(f) for f in checked.archive if f is not None}),
-            "outputs": files,
+            "outputs": wanted.files,
             "created_at": time.time(),
-            "bytes": size,
+            "bytes": wanted.size,
         }
-        count = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(t.bytes), 0)).where(
-            t.run == caller.run, t.phase != "refused"
-        )
-        async with self._db.write() as connection:
-            await exclusive(connection, "tasks", caller.run)
-            tasks, used = (await connection.execute(count)).one()
-            if tasks >= limit:
-                raise TooManyTasks
-            if used + size > max_bytes:
-                raise TooManyBytes
-            result = await connection.execute(db.tasks.insert().values(**values))
-            key = result.inserted_primary_key
-            assert key is not None
-            return int(key[0])
+        key = connection.execute(_INSERT, values).inserted_primary_key
+        assert key is not None
+        if not self._db.shared:
+            if len(self._totals) >= MAX_TOTALS:
+                self._totals.clear()
+            self._totals[caller.run] = tasks + 1, used + wanted.size
+        return int(key[0])
 
-    async def created(self, number: int, tes_id: str) -> bool:
+    async def created(self, number: int, tes_id: str, also: Callable[[sa.Connection], object] = lambda _: None) -> bool:
         """Whether the trail leads to this task. It does not where somebody gave the trail up meanwhile, or found
-        another task at its end.
+        another task at its end. `also` is done in the same transaction where it does.
         """
-        mine = sa.or_(t.phase == "creating", t.tes_id == tes_id)
-        async with self._db.write() as connection:
-            values = {"phase": "created", "tes_id": tes_id}
-            result = await connection.execute(sa.update(db.tasks).where(t.number == number, mine).values(**values))
-            return result.rowcount == 1
+
+        def work(connection: sa.Connection) -> bool:
+            mine = connection.execute(_CREATED, {"of_number": number, "of_id": tes_id}).rowcount == 1
+            if mine:
+                also(connection)
+            return mine
+
+        return await self._db.transact(work)
 
     async def sent(self, number: int, creation: Awaitable[str]) -> str:
         """The task's id at the TES, as `creation` says it; where there is surely none, the trail is dropped.
@@ -173,9 +236,14 @@ class TaskStore:
 
     async def drop(self, number: int) -> None:
         """The TES did not take it: the capability dies."""
-        async with self._db.write() as connection:
+
+        def work(connection: sa.Connection) -> None:
             values = {"phase": "refused", "capability": None}
-            await connection.execute(sa.update(db.tasks).where(t.number == number).values(**values))
+            refused = sa.update(db.tasks).where(t.number == number).values(**values)
+            connection.execute(refused)
+            self._totals.clear()  # counted anew by whoever begins next
+
+        await self._db.transact(work)
 
     async def by_number(self, number: int) -> Known | None:
         return await self._one(sa.select(db.tasks).where(t.number == number))
@@ -191,13 +259,7 @@ class TaskStore:
                 )
 
     async def latest(self, run: str, job: str, try_: str) -> Known | None:
-        query = (
-            sa.select(db.tasks)
-            .where(t.run == run, t.job == job, t["try"] == try_, t.phase != "refused")
-            .order_by(t.number.desc())
-            .limit(1)
-        )
-        return await self._one(query)
+        return await self._one(_LATEST, {"of_run": run, "of_job": job, "of_try": try_})
 
     async def by_tes_id(self, tes_id: str) -> Known | None:
         """A run's task; none of the node's own, which no run sees."""
@@ -206,21 +268,18 @@ class TaskStore:
     async def by_capability(self, secret: str) -> Known | None:
         return await self._one(sa.select(db.tasks).where(t.capability == sha256_hex(secret.encode())))
 
-    async def _one(self, query: sa.Select[Any]) -> Known | None:
+    async def _one(self, query: sa.Select[Any], given: dict[str, str] | None = None) -> Known | None:
         async with self._db.read() as connection:
-            row = (await connection.execute(query)).first()
+            row = (await connection.execute(query, given)).first()
         return _known(row) if row else None
 
     async def of_run(self, run: str, tes_ids: Iterable[str]) -> dict[str, TaskTrail]:
         """Those of `tes_ids` that are the run's, by TES id."""
-        ids: list[str] = list(tes_ids)
-        found: dict[str, TaskTrail] = {}
+        ids = list(tes_ids)
+        given = {"ids": ids if self._db.shared else json.dumps(ids)}
         async with self._db.read() as connection:
-            for start in range(0, len(ids), CHUNK):
-                mine = t.tes_id.in_(ids[start : start + CHUNK]), t.run == run, t.job.not_like(f"{OWN_JOB}%")
-                rows = await connection.execute(sa.select(t.tes_id, t.number, t.ended).where(*mine))
-                found.update((tes_id, TaskTrail(number, ended or "")) for tes_id, number, ended in rows)
-        return found
+            rows = (await connection.execute(_THESE[self._db.shared], given)).all()
+        return {tes_id: TaskTrail(number, ended or "") for tes_id, number, ended, of in rows if of == run}
 
     async def unfinished(self, run: str, *, phase: str, attempt: int | None = None) -> list[Known]:
         """The run's tasks in `phase` whose end was not seen; of `attempt` and those before it, where given."""

@@ -5,20 +5,32 @@ account.
 from __future__ import annotations
 
 import urllib.parse
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 from tes.models import Task
 
-from gdi.contracts.tes import View, from_json, tasks_from_json, to_json
+from gdi.contracts.tes import View, from_json, states_from_json, tasks_from_json, to_json
 from gdi.kit.problem import ProblemError
 from node_gateway.tasks.off_loop import off_loop
 from node_gateway.upstream import NotJson, TooLarge, UpstreamAnswer, client, fetch
 
+T = TypeVar("T")
 API = "/ga4gh/tes/v1"
 MAX_TASK = 16 * 1024 * 1024
 MAX_PAGE = 8 * 1024 * 1024
 Json = dict[str, Any]  # an answer as the TES gave it; it does not leave this file
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Of a TES's tasks those with all these tags, and this state and beginning of their names where they are given."""
+
+    tags: Mapping[str, str]
+    state: str = ""
+    name_prefix: str = ""
 
 
 class TesAway(Exception):
@@ -91,17 +103,24 @@ class UpstreamTes:
             return None
         return await off_loop(len(answer.content), lambda: from_json(self._good(answer), identifier=task))
 
-    async def page(
-        self, *, tags: dict[str, str], view: View, size: int, token: str = "", state: str = "", name_prefix: str = ""
-    ) -> tuple[list[Task], str]:
-        """One page of the tasks with all these tags: (tasks, next page's token or empty). A page of more than MAX_PAGE
-        bytes is asked for again with half as many tasks.
+    async def page(self, selection: Selection, *, view: View, size: int, token: str = "") -> tuple[list[Task], str]:
+        """One page of the tasks: (tasks, next page's token or empty). A page of more than MAX_PAGE bytes is asked for
+        again with half as many tasks.
         """
+        return await self._page(selection, view, size, token, tasks_from_json)
+
+    async def states(self, selection: Selection, *, size: int, token: str = "") -> tuple[list[tuple[str, str]], str]:
+        """`page` in the view MINIMAL: (id, state) of each task."""
+        return await self._page(selection, "MINIMAL", size, token, states_from_json)
+
+    async def _page(
+        self, selection: Selection, view: View, size: int, token: str, tasks_of: Callable[[Json], list[T]]
+    ) -> tuple[list[T], str]:
         query: list[tuple[str, str | int | float | bool | None]] = [("view", view)]
         query += [("page_token", token)] if token else []
-        query += [("state", state)] if state else []
-        query += [("name_prefix", name_prefix)] if name_prefix else []
-        for key, value in tags.items():
+        query += [("state", selection.state)] if selection.state else []
+        query += [("name_prefix", selection.name_prefix)] if selection.name_prefix else []
+        for key, value in selection.tags.items():
             query += [("tag_key", key), ("tag_value", value)]
         while True:
             sized = [*query, ("page_size", size)]
@@ -115,10 +134,10 @@ class UpstreamTes:
                     raise
                 size //= 2
 
-        def read() -> tuple[list[Task], str]:
+        def read() -> tuple[list[T], str]:
             body = self._good(answer)
             following = body.get("next_page_token")
-            return tasks_from_json(body), following if isinstance(following, str) else ""
+            return tasks_of(body), following if isinstance(following, str) else ""
 
         return await off_loop(len(answer.content), read)
 

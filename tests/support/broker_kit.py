@@ -109,8 +109,10 @@ class World:
         refresh: int = 3600,
         broker_env: dict[str, str] | None = None,
         client_key: SigningKey | None = None,
+        provider: dict[str, Any] | None = None,
     ) -> None:
         self.folder, self.bao, self.broker_env = folder, bao, broker_env or {}
+        self.provider = provider or {}  # further settings of LS AAI
         self.other_env: dict[str, str] = {}  # of the brokers, as it is
         self.client_key = client_key  # the broker's OAuth client authenticates with it, instead of a secret
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +164,7 @@ class World:
             "entitlements": [{"user": USERS["alice"], "dataset": d} for d in DATASETS.values()],
             "catalogue": [{"dataset": d, "title": f"Title of {d}"} for d in DATASETS.values()],
             "handlers": ["alice"],
+            **self.provider,
         }
         write_private(self.folder / "aai.yaml", yaml.safe_dump(config))
 

@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -38,6 +38,7 @@ SHA256 = "95756bdfd7540fafaf28874a8eb8d0d4c55977344a3b7821e9bd3a22bfb2b6a6"
 # exchange only; that one client may exchange for another's audience is said there by the first version of its
 # fine-grained permissions.
 FEATURES = "token-exchange,admin-fine-grained-authz:v1"
+DEVICE = {"oauth2.device.authorization.grant.enabled": "true", "oauth2.device.polling.interval": "1"}
 EVENTS = ("CODE_TO_TOKEN", "TOKEN_EXCHANGE", "REFRESH_TOKEN", "REVOKE_GRANT")
 
 
@@ -149,6 +150,32 @@ def login(authorize_url: str, username: str, password: str) -> str:
     return answer.headers["location"]
 
 
+def decide_device(url: str, username: str, password: str, *, allow: bool) -> str:
+    """What the person does at the address that a terminal shows: signs in, and lets it in or not. The last page."""
+    cookies: dict[str, str] = {}
+
+    def shown(method: str, to: str, form: dict[str, str] | None = None) -> str:
+        for _ in range(10):
+            cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+            answer = httpx.request(method, to, data=form, headers=cookie, trust_env=False, timeout=60)
+            cookies.update({c.name: c.value or "" for c in answer.cookies.jar})
+            if not answer.is_redirect:
+                return answer.text
+            method, to, form = "GET", str(answer.url.join(answer.headers["location"])), None
+        raise AssertionError(f"redirects without end at {to}")
+
+    def action(page: str) -> str:
+        found = re.search(r'<form[^>]*action="([^"]+)"', page)
+        assert found is not None, page[-2000:]
+        return urljoin(url, html.unescape(found[1]))
+
+    page = shown("GET", url)
+    page = shown("POST", action(page), {"username": username, "password": password})
+    code = re.search(r'name="code" value="([^"]+)"', page)
+    assert code is not None, page[-2000:]
+    return shown("POST", action(page), {"code": html.unescape(code[1]), "accept" if allow else "cancel": "x"})
+
+
 class KeycloakWorld(World):
     """A world whose users, clients and tokens are Keycloak's; the LS AAI stand-in is there as REMS only."""
 
@@ -167,6 +194,10 @@ class KeycloakWorld(World):
         ).raise_for_status()
         self.visas: list[str] = found.json()["ga4gh_passport_v1"]
         self.publish(self.visas)
+
+    def enrolment(self) -> dict[str, Any]:
+        found = super().enrolment()
+        return {**found, "portals": [*found["portals"], {"client_id": "terminal", "airflow_users": ["portal"]}]}
 
     def _realm(self, access: int) -> dict[str, Any]:
         def client(name: str, secret: str, *redirects: str, **more: Any) -> dict[str, Any]:
@@ -220,6 +251,7 @@ class KeycloakWorld(World):
             "clients": [
                 client("user-portal", self.secrets["portal"], REDIRECT, protocolMappers=[for_broker]),
                 client("stranger", self.secrets["stranger"], REDIRECT, protocolMappers=[for_broker]),
+                client("terminal", "", publicClient=True, protocolMappers=[for_broker], attributes=DEVICE),
                 client("token-broker", self.secrets["broker"], self.public_url + "/connect/callback"),
                 *(client(audience, self.secrets["admin"]) for audience in nodes),
             ],

@@ -13,9 +13,13 @@ import httpx
 import jwt
 import pytest
 
+from gdi.broker_client.client import BrokerClient
+from gdi.client import login as login_module
+from gdi.client.login import DeviceLogin
+from gdi.kit.problem import ProblemError
 from gdi.local_federation.openbao import OpenBao
 from tests.support.broker_kit import DATASETS, refused, wait_for
-from tests.support.keycloak_kit import Keycloak, KeycloakWorld, login
+from tests.support.keycloak_kit import Keycloak, KeycloakWorld, decide_device, login
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("system-keycloak")]
 pytest_plugins = ["tests.support.broker_fixtures"]
@@ -113,6 +117,25 @@ def test_a_user_signs_in_at_the_brokers_own_page_by_code_and_pkce(world: Keycloa
     run = world.admit(world.ticket(world.alice(), grant))
     until_stale()
     assert fresh_token(world, run.id).status_code == 200, "the page's refresh token serves, too"
+
+
+def test_a_terminals_user_signs_in_by_device_code(world: KeycloakWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = {"issuer": world.issuer, "client_id": "terminal", "scope": "openid offline_access ga4gh_passport_v1"}
+    get = login_module._get
+    monkeypatch.setattr(login_module, "_get", lambda http, url: hint if url == "p/v1/sign-in" else get(http, url))
+    device = DeviceLogin.begin("p")
+    decide_device(device.whole, "alice", world.secrets["alice"], allow=False)
+    with pytest.raises(ProblemError, match="You refused the sign-in"):
+        device.wait()
+    device = DeviceLogin.begin("p")
+    decide_device(device.whole, "alice", world.secrets["alice"], allow=True)
+    terminal = device.wait()
+    user = BrokerClient(world.url(), terminal.access_token)
+    grant, run = world.started(user)
+    assert grant.user == world.subs["alice"] and world.node_token("node-a", run.id).status_code == 200
+    before, terminal.until = terminal.access, 0
+    assert terminal.access_token() != before, "renewed without a browser"
+    assert user.get_grant(grant.id).state == "active"
 
 
 def test_two_replicas_that_must_refresh_at_once_redeem_each_token_once(world: KeycloakWorld) -> None:

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 import yaml
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from rich.console import Console
 from rich.text import Text
 
 from gdi.cli.images.layout import ImageError, ImageLayout
 from gdi.cli.images.registry import Registry
 from gdi.cli.images.root_folder import unpack
+from gdi.cli.images.signatures import key_of, need_signed
 from gdi.cli.images.tools import into_containerd, save
 from gdi.contracts.workflow import CatalogueError
 from gdi.kit.secret_files import read_secret_text
@@ -41,6 +43,9 @@ Credentials = Annotated[
 PlainHttp = Annotated[bool, typer.Option("--plain-http", help="the registry has no TLS, and the way to it is safe")]
 Roots = Annotated[Path | None, typer.Option("--roots", metavar="FOLDER", help="with --into folder: where to unpack")]
 Namespace = Annotated[str, typer.Option(metavar="NAME", help="containerd's; Kubernetes has k8s.io")]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="cosign's public key: each image must be signed by it")
+]
 Limit = Annotated[int, typer.Option("--limit-gb", min=1, max=10_000, help="of all images together")]
 
 
@@ -58,11 +63,13 @@ def run(
     roots: Path | None,
     namespace: str,
     limit_gb: int,
+    key: Path | None,
 ) -> int:
     """Lists, exports or imports; CatalogueError names the first image that cannot be had, and what to do."""
     if export and bring:
         raise CatalogueError("give --export or --import, not both")
     try:
+        trusted = key_of(key) if key else None
         if export:
             layout = ImageLayout(export, limit=limit_gb * GB)
             layout.create()
@@ -70,16 +77,22 @@ def run(
                 _each(images, console, lambda name: save(source, name, layout, namespace=namespace).digest)
             else:
                 with closing(Registry(registry, user=_user(credentials), plain_http=plain_http)) as from_:
-                    _each(images, console, lambda name: from_.pull(name, layout).digest)
+                    _each(images, console, lambda name: _pulled(from_, name, layout))
+            if trusted:
+                _each_signed(images, layout, trusted)
         elif bring:
             layout = ImageLayout(bring, limit=limit_gb * GB)
             if missing := [name for name in images if name not in layout.names()]:
                 raise ImageError(f"{bring} lacks {', '.join(missing)}: export again where there is internet")
+            if trusted:
+                _each_signed(images, layout, trusted)
             if into == Target.registry:
                 if not registry:
                     raise ImageError("which registry? Give --registry URL")
                 with closing(Registry(registry, user=_user(credentials), plain_http=plain_http)) as to:
                     _each(images, console, lambda name: to.push(name, layout))
+                    for name in images:
+                        to.push_signatures(name, layout)
             elif into == Target.folder:
                 if roots is None:
                     raise ImageError("where to? Give --roots FOLDER")
@@ -95,6 +108,17 @@ def run(
     except (ImageError, SettingsError, OSError) as error:
         raise CatalogueError(str(error)) from None
     return 0
+
+
+def _pulled(registry: Registry, name: str, layout: ImageLayout) -> str:
+    top = registry.pull(name, layout)
+    return f"{top.digest}  with its signatures" if registry.pull_signatures(name, top, layout) else top.digest
+
+
+def _each_signed(images: Sequence[str], layout: ImageLayout, key: PublicKeyTypes) -> None:
+    known = layout.names()
+    for name in images:
+        need_signed(name, known[name], layout, key)
 
 
 def _each(images: Sequence[str], console: Console, do: Callable[[str], str]) -> None:

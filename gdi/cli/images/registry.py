@@ -23,6 +23,7 @@ from gdi.cli.images.layout import (
     full_name,
     parts_of,
 )
+from gdi.cli.images.signatures import tag_of
 from gdi.kit import bounded_read
 
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
@@ -30,6 +31,10 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _REPOSITORY = re.compile(r"[a-z0-9]+([._/-]+[a-z0-9]+)*")
 _REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class NotThere(ImageError):
+    """The registry has nothing of that name."""
 
 
 class Registry:
@@ -80,12 +85,40 @@ class Registry:
         layout.name(name, top)
         return top
 
+    def pull_signatures(self, name: str, image: BlobDescriptor, layout: ImageLayout) -> bool:
+        """Whether the image has signatures by cosign there, which are then in the layout. ImageError."""
+        base, repository, _ = self._place(name)
+        tag = tag_of(image)
+        try:
+            top = self._manifest(base, repository, tag, layout)
+        except NotThere:
+            return False
+        for part in parts_of(top, layout.read(top)):
+            if part.size > MAX_MANIFEST:
+                raise ImageError(f"{name}: {tag} holds more than signatures")
+            if not layout.has(part):
+                with self._get(f"{base}/v2/{repository}/blobs/{part.digest}") as answer:
+                    layout.add(part, bounded_read.parts_of(answer))
+        layout.name(tag, top)
+        return True
+
+    def push_signatures(self, name: str, layout: ImageLayout) -> None:
+        """The image's signatures, where the layout has them, under the tag at which cosign looks."""
+        tag = tag_of(layout.names()[name])
+        if (top := layout.names().get(tag)) is not None:
+            base, repository, _ = self._place(name)
+            self._push(base, repository, tag, top, layout)
+
     def push(self, name: str, layout: ImageLayout) -> str:
         """The image of that name from the layout to this registry: `REPOSITORY@DIGEST`. What is there already is not
         sent. ImageError.
         """
         base, repository, reference = self._place(name)
         top = layout.names()[name]
+        self._push(base, repository, reference, top, layout)
+        return f"{urlsplit(base).netloc}/{repository}@{top.digest}"
+
+    def _push(self, base: str, repository: str, reference: str, top: BlobDescriptor, layout: ImageLayout) -> None:
         for one in layout.walk(top):
             if one.is_index or one.is_manifest:
                 target = f"{base}/v2/{repository}/manifests/{reference if one == top else one.digest}"
@@ -101,7 +134,6 @@ class Registry:
                 with layout.blob(one).open("rb") as source:
                     answer = self._send("PUT", target, content=chunks_of(source), headers=headers)
                 self._need(answer, 201)
-        return f"{urlsplit(base).netloc}/{repository}@{top.digest}"
 
     def _place(self, name: str) -> tuple[str, str, str]:
         """(base URL, repository, tag or digest)."""
@@ -228,7 +260,7 @@ def _refusal(answer: httpx.Response) -> ImageError:
     if answer.status_code in (401, 403):
         return ImageError(f"{where} lets nobody in like that ({answer.status_code}): give --credentials FILE")
     if answer.status_code == 404:
-        return ImageError(f"{where} is not there (404): look at the image's name and --registry")
+        return NotThere(f"{where} is not there (404): look at the image's name and --registry")
     return ImageError(f"{where} answered {answer.status_code}")
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import time
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -151,7 +152,7 @@ def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
     @app.post("/oidc/token")
     async def token(request: Request) -> JSONResponse:
         # `audience` and `resource` alone may be repeated (RFC 8693 §2.1).
-        audiences, params = await _token_form(request)
+        audiences, params = await _token_form(request, config.narrows_by)
         client = clients.authenticate(issuer, request, params)
         grant = oauth.required(params, "grant_type")
         if grant == "authorization_code":
@@ -167,6 +168,8 @@ def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
             body = issuer.exchange(client, params, audiences)
         else:
             raise OAuthError("unsupported_grant_type", "This grant_type is not supported; see the discovery document.")
+        if not config.tells_lifetimes:
+            body = {name: value for name, value in body.items() if name not in ("expires_in", "refresh_expires_in")}
         return JSONResponse(body, headers=oauth.NO_STORE)
 
     @app.post("/oidc/introspect")
@@ -210,8 +213,10 @@ def _oidc(app: FastAPI, issuer: Issuer, visas: rems.Rems) -> None:
         return JSONResponse(store.stats(), headers=oauth.NO_STORE)
 
 
-async def _token_form(request: Request) -> tuple[list[str], dict[str, str]]:
-    """The audiences (`audience` and `resource` may be repeated) and the other parameters, each once."""
+async def _token_form(request: Request, names: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """The audiences (`audience` and `resource` may be repeated; of them those of `names`) and the other parameters,
+    each once.
+    """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise OAuthError("invalid_request", "Send the parameters as application/x-www-form-urlencoded.")
@@ -226,5 +231,5 @@ async def _token_form(request: Request) -> tuple[list[str], dict[str, str]]:
         raise OAuthError(
             "invalid_request", "The body is not a form in UTF-8 with a reasonable number of fields."
         ) from None
-    audiences = list(dict.fromkeys(v for n, v in pairs if n in ("audience", "resource") and v))
+    audiences = list(dict.fromkeys(v for n, v in pairs if n in names and v))
     return audiences, oauth.single_valued([(n, v) for n, v in pairs if n not in ("audience", "resource")])

@@ -120,7 +120,7 @@ def sign_in(
     body = given.json()
     return TokenAnswer(
         body["access_token"],
-        body["expires_in"],
+        body.get("expires_in", 0),
         body.get("scope", scope),
         body.get("refresh_token"),
         body.get("refresh_expires_in"),

@@ -132,6 +132,9 @@ class AaiConfig(Strict):
     exchange_answer: Literal["rfc8693", "keycloak"] = (
         "rfc8693"  # keycloak: an access token and, beside it, `refresh_token`
     )
+    narrows_by: frozenset[Literal["audience", "resource"]] = frozenset({"audience", "resource"})  # it knows no other
+    tells_lifetimes: bool = True  # `expires_in` and `refresh_expires_in` of the token endpoint
+    introspects_refresh_tokens: bool = True  # without, each is `{"active": false}` (RFC 7662 §2.2 lets it)
     device_interval: int = Field(default=5, ge=1, le=60)
     clients: list[Client] = Field(max_length=100)
     users: list[User] = Field(max_length=10_000)

@@ -315,6 +315,8 @@ class Issuer:
         used = row is not None and row["used"] and self.config.rotation == "strict"
         if row is None or row["client_id"] != client.id or used or row["revoked"] or row["exp"] <= time.time():
             return {"active": False}
+        if not self.config.introspects_refresh_tokens:
+            return {"active": False}
         return {
             "active": True,
             "iss": self.url,

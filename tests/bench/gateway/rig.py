@@ -11,8 +11,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ import httpx
 import psutil
 import yaml
 
+from gdi.local_federation.tes import funnel
+from tests.support.funnel_kit import Funnel
 from tests.support.gateway_world import KEY, Run, World, wait
 from tests.support.processes import die_with_parent, free_port
-from tests.support.tes_kit import FakeAai, private
+from tests.support.tes_kit import FakeAai, FakeGateway, private
+from tests.support.tes_kit import World as TesWorld
+from tests.support.weed import Weed
 
 GIGABIT = 125_000_000  # bytes a second
 ROOT = Path(__file__).parents[3]
@@ -121,6 +125,40 @@ def stand_in_tes() -> Iterator[tuple[World, str, dict[str, str]]]:
                     yield world, url, headers
         finally:
             aai.close()
+
+
+class IdleFunnel(Funnel):
+    """Real Funnel as a node runs it, but its tasks wait for ever: they are taken and kept, and run by nobody."""
+
+    def _start(self) -> subprocess.Popen[Any]:
+        config = self.home / "funnel.yml"
+        config.write_text(config.read_text().replace("Compute: local", "Compute: noop"))
+        return super()._start()
+
+
+@contextmanager
+def funnel_tes() -> Iterator[tuple[World, str, dict[str, str]]]:
+    """As `stand_in_tes`, before the real Funnel that GDI_FUNNEL names."""
+    program = funnel.chosen()
+    assert program is not None
+    with tempfile.TemporaryDirectory(prefix="gdi-f-") as name, tempfile.TemporaryDirectory(prefix="gdi-3-") as s3:
+        home, weed = Path(name), Weed(Path(s3))
+        around = TesWorld(home, weed, FakeGateway(home, funnel=True), FakeAai())
+        tes = IdleFunnel(around, program)
+        try:
+            user, password = around.aai.token("alice"), private(home / "password", around.service_password)
+            with world_of(TES_URL=tes.url, TES_PASSWORD_FILE=str(password)) as world:
+                world.broker.make_token = lambda audience: user
+                yield world, tes.url, {"Authorization": f"Bearer {user}"}
+        finally:
+            tes.close()
+            around.close()
+            weed.close()
+
+
+def floors() -> dict[str, Callable[[], AbstractContextManager[tuple[World, str, dict[str, str]]]]]:
+    """The TESes straight at which the gateway is measured; the last is what the figures are judged by."""
+    return {"the stand-in": stand_in_tes, **({"Funnel": funnel_tes} if funnel.chosen() else {})}
 
 
 def started(world: World, *files: str) -> tuple[Run, str]:

@@ -13,7 +13,7 @@ import httpx
 
 from gdi.kit.jose import SigningKey
 from node_gateway.agent.own_gateway import OwnGateway
-from tests.support.gateway_world import NODE, World, slug, wait, world_fixture  # noqa: F401
+from tests.support.gateway_world import NODE, World, c4gh, slug, wait, world_fixture  # noqa: F401
 
 TASKS = "/ga4gh/tes/v1/tasks"
 LARGE = [{"image": "gdi-task:1", "command": ["true", "x" * 250_000]}]  # with its inputs below 1 MiB
@@ -87,6 +87,27 @@ def test_a_task_of_ten_thousand_inputs_passes_where_the_policy_allows_as_many(wo
         world.policy()
     assert [one["url"] for one in known] == [one["url"] for one in inputs]
     assert len({one["url"] for one in world.tes.tasks[task]["inputs"]}) == 10_000
+
+
+def test_a_task_of_ten_thousand_files_of_the_archive_may_read_each_of_them_and_no_other(world: World) -> None:
+    run, body = world.new_run(datasets=("DS-B",)), c4gh(10)
+    names = [f"many/{number:05}.vcf.gz.c4gh" for number in range(10_001)]
+    files = {("DS-B", name): body for name in names}
+    world.sda.files.update(files)
+    world.sda.sizes.update(dict.fromkeys(files, 10))
+    inputs = [{"url": f"sda://DS-B/{name}", "path": f"/gdi/work/{name}"} for name in names[:-1]]
+    try:
+        world.policy(max_inputs=10_000)
+        task = run.submit(inputs=inputs)
+        assert [one["url"] for one in run.get(task)["inputs"]] == [one["url"] for one in inputs]
+        capability = world.tes.capability(task)
+        for name in (names[0], names[5_000], names[-2]):
+            assert world.read(f"/s3-encrypted/DS-B/{name}", capability).content == body
+        assert world.read(f"/s3-encrypted/DS-B/{names[-1]}", capability).status_code == 403
+    finally:
+        world.policy()
+        for key in files:
+            del world.sda.files[key], world.sda.sizes[key]
 
 
 def test_a_run_whose_tasks_fill_more_than_a_page_is_listed_and_closed(world: World) -> None:

@@ -267,3 +267,24 @@ async def test_a_provider_that_does_not_rotate(kept: Kept) -> None:
     assert (await kept.refresher.access(grant)).token == "A-2"
     record = kept.record(grant)
     assert record is not None and record["refresh_token"] == "R-1"
+
+
+async def test_a_provider_that_was_away_for_an_hour_costs_nobody_a_sign_in(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.provider.more = {"refresh_expires_in": 4 * 3600}
+    grants = [await kept.grant() for _ in range(3)]
+    kept.provider.always = {name: (503, "<html>maintenance</html>") for name in ("token", "introspection", "userinfo")}
+    real, passed = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: real() + passed)
+    while passed < 3600:  # runs go on, and ask again and again
+        for grant in grants:
+            assert (await refused(kept, grant)).slug == "provider-unavailable"
+            with pytest.raises(ProblemError, match="again"):
+                await kept.refresher.renew(grant)  # in the background
+        passed += 600.0
+    assert {(await kept.shown(grant)).state for grant in grants} == {"active"}
+    kept.provider.always = {}
+    found = {(await kept.refresher.access(grant)).token for grant in grants}
+    assert len(found) == 3 and kept.provider.replayed == [] and kept.provider.revoked == []
+    assert {(await kept.shown(grant)).state for grant in grants} == {"active"}
