@@ -20,7 +20,7 @@ from node_gateway.context import Gateway
 from node_gateway.tasks.models import TaskBody
 from node_gateway.tasks.off_loop import SMALL, off_loop
 from node_gateway.tasks.service import ForeignTask
-from node_gateway.tasks.tes_client import API, Selection, TesAway
+from node_gateway.tasks.tes_client import API, TaskSelection, TesAway
 
 TaskId = Annotated[str, Path(max_length=200)]
 BODY = {"content": {"application/json": {"schema": TaskBody.model_json_schema()}}, "required": True}
@@ -92,7 +92,7 @@ def router(gateway: Gateway) -> APIRouter:
         values = [*tag_value, *[""] * (len(tag_key) - len(tag_value))]
         tags = dict(zip(tag_key, values, strict=False))
         try:
-            chosen = Selection(tags, state, name_prefix)
+            chosen = TaskSelection(tags, state, name_prefix)
             found, following = await tasks.page(caller, chosen, view=view, size=page_size, token=page_token)
             page = {"tasks": found} | ({"next_page_token": following} if following else {})
             text = await off_loop(0 if view == "MINIMAL" else SMALL, lambda: json.dumps(page))

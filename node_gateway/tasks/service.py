@@ -39,7 +39,7 @@ from node_gateway.tasks.store import (
     TooManyTasks,
     new_capability,
 )
-from node_gateway.tasks.tes_client import Selection, TesAway, UpstreamTes
+from node_gateway.tasks.tes_client import TaskSelection, TesAway, UpstreamTes
 from node_gateway.workspace.bucket import Bucket
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class Tasks:
         """A task whose creation was cut off: looked for at the TES by its intent. More than one: the others are
         cancelled.
         """
-        found, _ = await self.tes.page(Selection({"gdi-intent": known.intent}), view="BASIC", size=100)
+        found, _ = await self.tes.page(TaskSelection({"gdi-intent": known.intent}), view="BASIC", size=100)
         ids = [id_of(t) for t in found if tags_of(t).get("gdi-intent") == known.intent]
         for surplus in ids[1:]:
             await self.tes.cancel(surplus)
@@ -190,7 +190,7 @@ class Tasks:
         denials = await self.store.denials([known.number]) if state_of(seen) in ERRORS else {}
         return await asyncio.to_thread(render, seen, view, await self._lens(caller), denials.get(known.number))
 
-    async def page(self, caller: Caller, selection: Selection, *, view: View, size: int, token: str) -> Page:
+    async def page(self, caller: Caller, selection: TaskSelection, *, view: View, size: int, token: str) -> Page:
         """One upstream page, filtered to the run. An empty page may be followed by others."""
         await self._reconcile(caller.run)
         selection = replace(selection, tags={**selection.tags, "gdi-run": caller.run})
@@ -261,7 +261,7 @@ class Tasks:
         try:
             while token not in seen:
                 seen.add(token)
-                found, token = await self.tes.states(Selection({"gdi-run": run}), size=MAX_PAGE, token=token)
+                found, token = await self.tes.states(TaskSelection({"gdi-run": run}), size=MAX_PAGE, token=token)
                 states.update(found)
                 if not token:
                     break

@@ -25,7 +25,7 @@ Json = dict[str, Any]  # an answer as the TES gave it; it does not leave this fi
 
 
 @dataclass(frozen=True)
-class Selection:
+class TaskSelection:
     """Of a TES's tasks those with all these tags, and this state and beginning of their names where they are given."""
 
     tags: Mapping[str, str]
@@ -103,18 +103,20 @@ class UpstreamTes:
             return None
         return await off_loop(len(answer.content), lambda: from_json(self._good(answer), identifier=task))
 
-    async def page(self, selection: Selection, *, view: View, size: int, token: str = "") -> tuple[list[Task], str]:
+    async def page(self, selection: TaskSelection, *, view: View, size: int, token: str = "") -> tuple[list[Task], str]:
         """One page of the tasks: (tasks, next page's token or empty). A page of more than MAX_PAGE bytes is asked for
         again with half as many tasks.
         """
         return await self._page(selection, view, size, token, tasks_from_json)
 
-    async def states(self, selection: Selection, *, size: int, token: str = "") -> tuple[list[tuple[str, str]], str]:
+    async def states(
+        self, selection: TaskSelection, *, size: int, token: str = ""
+    ) -> tuple[list[tuple[str, str]], str]:
         """`page` in the view MINIMAL: (id, state) of each task."""
         return await self._page(selection, "MINIMAL", size, token, states_from_json)
 
     async def _page(
-        self, selection: Selection, view: View, size: int, token: str, tasks_of: Callable[[Json], list[T]]
+        self, selection: TaskSelection, view: View, size: int, token: str, tasks_of: Callable[[Json], list[T]]
     ) -> tuple[list[T], str]:
         query: list[tuple[str, str | int | float | bool | None]] = [("view", view)]
         query += [("page_token", token)] if token else []

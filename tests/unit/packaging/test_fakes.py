@@ -42,7 +42,7 @@ FAKES: dict[str, set[str]] = {
     "tests/support/snakemake_page.py": {"OAUTH"},
     "tests/support/tes_kit.py": {"NODE_INSIDE", "OAUTH", "TES"},
     "tests/support/ui_world.py": {"BROKER"},
-    "tests/unit/cli/test_workflow_images.py": {"REGISTRY"},
+    "tests/support/image_registry.py": {"REGISTRY"},
     "tests/unit/contracts/test_order_wire.py": {"BROKER"},
     "tests/unit/gdi_operators/test_operators_gateway.py": {"GATEWAY"},
     "tests/unit/kit/test_remote_keys.py": {"KEY_SETS"},
