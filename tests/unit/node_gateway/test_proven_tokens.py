@@ -17,6 +17,8 @@ from gdi.kit.problem import ProblemError
 from node_gateway.audit import Audit
 from node_gateway.auth import Authenticator, Fences
 from node_gateway.db.store import GatewayDatabase
+from tests.support.wire import answers_of
+from tests.support.wires import KEY_SETS
 
 ISSUER, NODE, GATEWAY, RUN = "https://broker", "node-a", "https://gateway", "r-" + "ab" * 10
 CLAIMS = {
@@ -47,7 +49,7 @@ class World:
     def __init__(self, database: GatewayDatabase) -> None:
         self.key, self.shown = SigningKey.generate(), [SigningKey.generate()]
         self.shown = [self.key]
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self._jwks))
+        http = httpx.AsyncClient(transport=answers_of(KEY_SETS, self._jwks))
         self.keys = RemoteKeys(ISSUER + "/jwks", http, fresh_for=60)
         self.broker, self.fences = Broker(), Fences(database)
         self.door = Authenticator(

@@ -57,6 +57,7 @@ FAKES: dict[str, set[str]] = {
     "tests/unit/snakemake_tes_auth/test_snakemake_tokens.py": {"OAUTH_AND_TES"},
     "tests/unit/token_broker/test_beacons.py": {"BEACON"},
     "tests/unit/token_broker/test_broker_callers.py": {"KEY_SETS"},
+    "tests/unit/node_gateway/test_proven_tokens.py": {"KEY_SETS"},
     "tests/unit/token_broker/test_visa_links.py": {"KEY_SETS"},
 }
 WRONG, PROXY, OURS = "wrong on purpose", "passes on what a real server answers", "the product's own part under test"
