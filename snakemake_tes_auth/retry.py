@@ -8,15 +8,16 @@ from typing import TypeVar
 
 import httpx
 
-from gdi.broker_client.client import as_problem
+from gdi.broker_client.client import OF_ANY_HOP, as_problem
 from gdi.contracts.problems import SILENCED
-from gdi.kit.problem import ProblemError
+from gdi.kit.problem import PROBLEM_JSON, ProblemError
 from gdi.kit.retry import Failure, RetryPolicy, acall_again
 
 T = TypeVar("T")
 AGAIN = 75  # sysexits.h EX_TEMPFAIL
 _HTML = re.compile(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>")
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+PAGES = frozenset({"text/html", "application/xhtml+xml"})
 
 
 class Away(Exception):
@@ -50,6 +51,21 @@ def error_of(answer: httpx.Response) -> Exception:
     if error.problem.status == 401 or error.slug in SILENCED:
         return Refusal(f"{answer.request.url.path} refused this run: {error}")
     return error
+
+
+def check_words(answer: httpx.Response) -> None:
+    """ProblemError 502 where an answer is not the gateway's own: a page, a refusal without the gateway's words, a way
+    to another server. What stands before the gateway says nothing of a run, of a file, or of what was stored. By the
+    header, since the answer to a HEAD has no body.
+    """
+    status, request = answer.status_code, answer.request
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    refused = 400 <= status < 500 and status not in OF_ANY_HOP and kind != PROBLEM_JSON
+    elsewhere = 300 <= status < 400 and request.url.join(answer.headers.get("location", "")).host != request.url.host
+    if refused or elsewhere or kind in PAGES:
+        what = f"{request.url.path} answered {status}, but not in the gateway's own words"
+        action = "Look at the gateway's address, and at what stands before it."
+        raise ProblemError(502, "http-error", f"{what} (a proxy's page, it may be).", action=action)
 
 
 def transient(error: Exception) -> bool:

@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from tes.models import Task
@@ -22,7 +22,7 @@ from snakemake_tes_auth.files.metadata import FileMetadata
 from snakemake_tes_auth.folders import Folders
 from snakemake_tes_auth.loop import LoopThread
 from snakemake_tes_auth.outcome import OutcomeFile
-from snakemake_tes_auth.retry import Away, Refusal
+from snakemake_tes_auth.retry import Away, Refusal, check_words
 from snakemake_tes_auth.tasks.sources import GatewayStore, Sources, SourceStore
 from snakemake_tes_auth.tes.client import TesClient
 from snakemake_tes_auth.tes.transport import AiohttpTransport
@@ -62,7 +62,7 @@ class Session:
         self.given_up: Away | Refusal | None = None
         self.outcome = OutcomeFile(outcome)
         self.tokens = tokens
-        self._http = self.loop.run(_client(url, BearerAuth(tokens), verify))
+        self._http = self.loop.run(_client(url, BearerAuth(tokens), verify, gateway=gateway))
         self.tes = TesClient(self._http, patience=patience, say=log.warning, name=server, idempotent=gateway)
         self.metadata: FileMetadata | None = None
         if gateway:
@@ -120,10 +120,20 @@ class _Client(httpx.AsyncClient):
         raise AttributeError("this client keeps no cookies")
 
 
-async def _client(url: str, auth: httpx.Auth, verify: ssl.SSLContext | bool) -> httpx.AsyncClient:
+class _GatewayClient(_Client):
+    """Whose server says in its own words what it refuses. After the token was replaced: a proxy's 401 may be of it."""
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        answer = await super().send(request, **options)
+        check_words(answer)
+        return answer
+
+
+async def _client(url: str, auth: httpx.Auth, verify: ssl.SSLContext | bool, *, gateway: bool) -> httpx.AsyncClient:
     # trust_env=False: no proxy or netrc of the surroundings may see a token.
     transport = AiohttpTransport(connections=CONNECTIONS, verify=verify)
-    return _Client(base_url=url, auth=auth, timeout=TIMEOUT, transport=transport, trust_env=False)
+    kind = _GatewayClient if gateway else _Client
+    return kind(base_url=url, auth=auth, timeout=TIMEOUT, transport=transport, trust_env=False)
 
 
 _sessions: dict[Path, Session] = {}

@@ -153,6 +153,8 @@ async def serve(port_file: Path, node: Node) -> None:
                 status, answer, extra = node.answer(method, path, parse_qs(query), body)
                 length = "1" if method == "HEAD" and status == 200 else str(len(answer))
                 date = formatdate(usegmt=True)
+                if status == 404:  # as a gateway says it: of a page nobody believes that
+                    extra += "Content-Type: application/problem+json\r\n"
                 writer.write(
                     f"HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nDate: {date}\r\n{extra}\r\n".encode()
                     + (b"" if method == "HEAD" else answer)

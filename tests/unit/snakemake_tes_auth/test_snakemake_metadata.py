@@ -14,7 +14,9 @@ from gdi.kit.problem import PROBLEM_JSON, ProblemError
 from gdi.kit.retry import RetryPolicy
 from snakemake_tes_auth.files.metadata import FileInfo, FileMetadata
 from snakemake_tes_auth.files.queries import parse
-from snakemake_tes_auth.retry import Refusal
+from snakemake_tes_auth.retry import Away, Refusal
+from snakemake_tes_auth.session import _GatewayClient
+from snakemake_tes_auth.tasks.sources import GatewayStore
 from tests.support.wire import FAULT, answers_of
 from tests.support.wires import GATEWAY
 
@@ -197,6 +199,79 @@ async def test_an_object_of_a_drs_server_is_asked_of_the_gateway_alone() -> None
     told.clear()
     with pytest.raises(ProblemError, match="something else"):
         await metadata.info(parse("drs://drs.archive.example/other"))
+
+
+PAGES = {
+    "sign in": httpx.Response(200, html="<h1>Sign in</h1>"),
+    "sign in elsewhere": httpx.Response(302, headers={"location": "https://login.example/"}),
+    "no token": httpx.Response(401, html="<h1>401</h1>"),
+    "forbidden": httpx.Response(403, text="denied"),
+    "no backend": httpx.Response(404, html="<h1>No backend</h1>"),
+    "no route": httpx.Response(404, json={"message": "no Route matched"}),
+    "no method": httpx.Response(405),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("query", [f"workspace://{RUN}/a", "sda://DS/a.c4gh", "drs://drs.42:a"])
+async def test_a_proxys_page_is_no_word_about_a_run_or_a_file(query: str, page: str) -> None:
+    pages = [True, True]
+    told = {"url": "sda://DS/a.c4gh", "size": 5, "modified": 7.0}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if pages and pages.pop():
+            other = PAGES[page]
+            return httpx.Response(other.status_code, content=other.content, headers={**other.headers, FAULT: page})
+        if request.method == "HEAD":
+            return httpx.Response(200, headers={"content-length": "5"})
+        listed = "/workspace/" in request.url.path
+        return httpx.Response(200, json={"files": [], "next_page_token": ""} if listed else told)
+
+    async with _GatewayClient(transport=answers_of(GATEWAY, answer), base_url="http://gateway.test") as http:
+        metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway")
+        assert (found := await metadata.info(parse(query))) is not None and found.size == 5
+
+
+async def test_what_stays_before_the_gateway_is_told_when_patience_ends() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, html="<h1>No backend</h1>", headers={FAULT: "a page"})
+
+    async with _GatewayClient(transport=answers_of(GATEWAY, answer), base_url="http://gateway.test") as http:
+        metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway")
+        with pytest.raises(Away, match="not in the gateway's own words"):
+            await metadata.info(parse("sda://DS/a.c4gh"))
+
+
+async def test_a_proxys_page_does_not_say_that_a_source_is_stored_or_a_file_is_gone() -> None:
+    pages, calls = [True], []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.method)
+        if pages:
+            pages.pop()
+            return httpx.Response(200, html="<h1>Sign in</h1>", headers={FAULT: "a page"})
+        return httpx.Response(204)
+
+    async with _GatewayClient(transport=answers_of(GATEWAY, answer), base_url="http://gateway.test") as http:
+        store = GatewayStore(http, RUN, patience=QUICK, say=print, server="the gateway")
+        await store.put("0" * 64, b"x")
+        pages.append(True)
+        metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway")
+        await metadata.remove(parse(f"workspace://{RUN}/a"))
+    assert calls == ["PUT", "PUT", "DELETE", "DELETE"]
+
+
+async def test_what_a_gateway_says_itself_is_believed_at_once() -> None:
+    answers = [problem_answer(404, "not-found", ""), problem_answer(401, "unauthenticated", "the run was closed")]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return answers.pop(0)
+
+    async with _GatewayClient(transport=answers_of(GATEWAY, answer), base_url="http://gateway.test") as http:
+        metadata = FileMetadata(http, RUN, patience=QUICK, say=print, name="the gateway")
+        assert await metadata.info(parse("sda://DS/a.c4gh")) is None
+        with pytest.raises(Refusal, match="the run was closed"):
+            await metadata.info(parse("sda://DS/b.c4gh"))
 
 
 def problem_answer(status: int, slug: str, detail: str) -> httpx.Response:
