@@ -34,8 +34,8 @@ log = logging.getLogger("snakemake.logger")
 
 
 class Session:
-    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `server` is what messages call
-    the TES, `node` what events do.
+    """`name` finds the run's tasks again (tag `gdi-run`); `digest` pins its workflow; `place` is where no other run can
+    be at work (tag `gdi-place`); `server` is what messages call the TES, `node` what events do.
 
     `metadata` asks the gateway after files; None in bare use, where Snakemake's own storage plugins answer. `ask` runs
     a call on the loop and turns what cannot be mended into an outcome that a pod can read. Two makers: `session` (a
@@ -55,9 +55,10 @@ class Session:
         gateway: bool = False,
         store: SourceStore | None = None,
         outcome: Path | None = None,
+        place: str = "",
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        self.name, self.digest, self.server, self.node = name, digest, server, node
+        self.name, self.digest, self.place, self.server, self.node = name, digest, place, server, node
         self.loop = LoopThread()
         self.given_up: Away | Refusal | None = None
         self.outcome = OutcomeFile(outcome)

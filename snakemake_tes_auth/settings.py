@@ -182,6 +182,7 @@ def _bare(settings: ExecutorSettings, workflow: Any, patience: RetryPolicy) -> S
         tokens=source,
         patience=patience,
         store=StorageStore.of(provider, prefix),
+        place=adapter.place(workflow, prefix),
         verify=_verify(settings),
     )
 

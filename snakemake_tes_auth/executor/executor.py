@@ -67,7 +67,7 @@ class Executor(RemoteExecutor):
         opened.stop()
         settings = workflow.executor_settings
         self._session = open_session(settings, workflow)
-        self._live = TaskRegistry(self._session.tes, self._session.name)
+        self._live = TaskRegistry(self._session.tes, self._session.name, self._session.place)
         image = settings.image or (TASK_IMAGE if settings.run_file else adapter.container_image(workflow))
         folder, cache = adapter.workflow_folder(workflow), adapter.source_cache(workflow)
         files = SourceFiles(

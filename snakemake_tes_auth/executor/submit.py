@@ -109,7 +109,8 @@ class Submitter:
         entry.tries = next_try(entry.view.attempt, entry.taken)
         try:
             # What an earlier process started otherwise would write the same outputs, perhaps after the new task did.
-            await self._live.end([f.identifier for f in earlier if f.state in LIVE])
+            rivals = self._live.others(f.query for f in entry.view.outputs if f.query)
+            await self._live.end([*(f.identifier for f in earlier if f.state in LIVE), *rivals])
             entry.identifier = await self._live.create(await self._task(entry, planned))
         except CannotRun as error:
             entry.error = str(error)

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from tes.models import Task
 
-from gdi.contracts.tes import LIVE, changed, id_of, state_of, tags_of
+from gdi.contracts.tes import ENDING, LIVE, changed, id_of, state_of, tags_of
 from gdi.kit.problem import ProblemError
 from gdi.kit.retry import Failure, RetryPolicy, acall_again
 from snakemake_tes_auth.retry import Away
 from snakemake_tes_auth.tes.client import BrokenList, TesClient
 
+T = TypeVar("T")
 SINGLES = 64  # tasks asked for one by one in a round, at most
 WIDTH = 16  # single calls under way at once
 LAG = 10.0  # seconds that a list may lag behind a creation before its task is asked for by itself
@@ -45,14 +47,20 @@ class Found:
 class TaskRegistry:
     """What runs now, by task id. Snakemake's own list of active jobs is empty in the middle of a status check, so it
     cannot serve for cancelling.
+
+    `place` is where only one Snakemake at a time works (tag `gdi-place`): what an earlier one of another workflow or
+    configuration left there is nobody's any more, and `strays` are those tasks that live, with the URLs that they
+    write. "" where there is no such place.
     """
 
     tes: TesClient
     run: str
+    place: str = ""
     live: dict[str, float] = field(default_factory=dict)  # task id -> when it was created or adopted, monotonic
     known: int = 0  # how many tasks the run has at the TES: what a listing costs
     closing: bool = False
     earlier: dict[str, list[Found]] = field(default_factory=dict)
+    strays: dict[str, set[str]] = field(default_factory=dict)
     _missing: dict[str, float] = field(
         default_factory=dict
     )  # task id -> when the TES first said that it does not know it
@@ -64,27 +72,44 @@ class TaskRegistry:
         return {"gdi-run": self.run}
 
     async def load(self, patience: RetryPolicy) -> None:
-        """Reads what earlier processes of this run left at the TES, by job key, newest first. Away where no whole list
-        is to be had.
+        """Reads what earlier processes of this run left at the TES, by job key, newest first, and which tasks of others
+        of its place live. Away where no whole list is to be had.
         """
-
-        async def listed() -> dict[str, tuple[str, Found]]:  # task id -> its job's key and what is kept of it
-            found: dict[str, tuple[str, Found]] = {}
-            async for page in self.tes.pages(self._tags, view="BASIC"):
-                found.update((id_of(task), _kept(task)) for task in page)
-            return found
-
-        def away(failure: Failure) -> Away:
-            return Away(f"the tasks of earlier processes could not be read: {failure.error}")
-
-        # Half a list would mean jobs submitted twice.
-        found = await acall_again(listed, patience, again=lambda f: isinstance(f.error, BrokenList), gave_up=away)
+        found = await self._whole(self._tags, _kept, patience)
         self.known = len(found)
         for key, one in found.values():
             if key:
                 self.earlier.setdefault(key, []).append(one)
         for each in self.earlier.values():
             each.sort(key=lambda f: f.created, reverse=True)
+        if self.place:
+            of_place = await self._whole({"gdi-place": self.place}, lambda task: task, patience)
+            for identifier, task in of_place.items():
+                if state_of(task) in LIVE - ENDING and tags_of(task).get("gdi-run") != self.run:
+                    self.strays[identifier] = {_path(o.url or "") for o in task.outputs or []}
+
+    async def _whole(self, tags: dict[str, str], keep: Callable[[Task], T], patience: RetryPolicy) -> dict[str, T]:
+        """By task id, what is kept of each task with these tags."""
+
+        async def listed() -> dict[str, T]:
+            found: dict[str, T] = {}
+            async for page in self.tes.pages(tags, view="BASIC"):
+                found.update((id_of(task), keep(task)) for task in page)
+            return found
+
+        def away(failure: Failure) -> Away:
+            return Away(f"the tasks of earlier processes could not be read: {failure.error}")
+
+        # Half a list would mean jobs submitted twice.
+        return await acall_again(listed, patience, again=lambda f: isinstance(f.error, BrokenList), gave_up=away)
+
+    def others(self, outputs: Iterable[str]) -> list[str]:
+        """The strays that write any of these URLs; each is told once."""
+        wanted = {_path(url) for url in outputs}
+        found = [identifier for identifier, written in self.strays.items() if written & wanted]
+        for identifier in found:
+            del self.strays[identifier]
+        return found
 
     async def create(self, task: Task) -> str:
         """Makes a task, tagged with the run, and registers it, also when its caller is cancelled meanwhile: a request
@@ -92,10 +117,13 @@ class TaskRegistry:
         """
         if self.closing:
             raise asyncio.CancelledError
-        making = asyncio.ensure_future(self._create(changed(task, tags={**tags_of(task), **self._tags})))
+        making = asyncio.ensure_future(self._create(changed(task, tags=self._all_tags(task))))
         self._making.add(making)
         making.add_done_callback(self._made)
         return await asyncio.shield(making)
+
+    def _all_tags(self, task: Task) -> dict[str, str]:
+        return {**tags_of(task), **self._tags, **({"gdi-place": self.place} if self.place else {})}
 
     async def _create(self, task: Task) -> str:
         identifier = await self.tes.create(task)
@@ -245,6 +273,10 @@ class TaskRegistry:
             _, late = await asyncio.wait(set(self._making), timeout=CREATION_BOUND)
             for making in late:
                 making.cancel()
+
+
+def _path(url: str) -> str:
+    return url.rstrip("/")
 
 
 def _kept(task: Task) -> tuple[str, Found]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -662,6 +663,15 @@ def identity(workflow: Any) -> str:
     rules = sorted(str(rule.name) for rule in workflow.rules)
     known = [Path(str(workflow.main_snakefile)).name, rules, typed.dump(workflow.config_settings.overwrite_config)]
     return "sha256:" + hashlib.sha256(repr(known).encode()).hexdigest()
+
+
+def place(workflow: Any, prefix: str) -> str:
+    """20 hex digits of storage prefix, machine and working directory, which Snakemake's lock gives to one Snakemake at
+    a time; "" with --nolock.
+    """
+    if not workflow.execution_settings.lock:
+        return ""
+    return hashlib.sha256(f"{prefix}\0{socket.gethostname()}\0{Path.cwd()}".encode()).hexdigest()[:20]
 
 
 def default_storage(workflow: Any) -> tuple[Any | None, str]:

@@ -25,6 +25,7 @@ rule one:
     output: "o.txt"
     shell: "sleep 600; echo x > {output}"
 """
+S3_PAGE = 1000  # names of one answer of ListObjectsV2
 OUTPUTS = """
 rule all:
     input: "o.txt"
@@ -83,19 +84,35 @@ def _cpu(pid: int) -> float:
 
 def _first_task(bare: Bare, folder: Path, count: int) -> list[Row]:
     """From Snakemake's start to its task at the TES, less what Snakemake alone takes for the same workflow: seconds,
-    CPU seconds, which a busy machine does not change, and requests to the S3.
+    CPU seconds, which a busy machine does not change, and requests to the S3, also beside those for a fifth of the
+    files.
     """
-    prefix = bare.prefix()
-    folder.mkdir(parents=True)
-    (folder / "Snakefile").write_text(INPUTS % count)
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda i: bare.put(prefix, f"in/{i}.txt", b"x"), range(count)))
+    few = _until_task(bare, folder / "few", count // 5)[2]
+    folder /= "many"
+    wall, cpu, requests = _until_task(bare, folder, count)
     alone = [
         *(sys.executable, "-m", "snakemake", "--executor", "nothing", "--jobs", "20"),
         *("--default-storage-provider", "nothing", "--default-storage-prefix", "nothing://x", *COMMON),
     ]
     variables = environment(PYTHONPATH=str(HERE / "plugins"))
     base = good(timed(alone, cwd=folder, log=folder / "alone.log", env=variables))
+    what = f"{count} inputs of one rule: the first task"
+    pages = (count - count // 5) // S3_PAGE
+    return [
+        Row(f"{what}, above Snakemake alone", wall - base.wall, "s", at_most=20),
+        Row(f"{what}, above Snakemake alone", cpu - base.cpu, "CPU s", at_most=20),
+        Row(f"{what}: requests to the S3", requests, "requests", at_most=50),
+        Row(f"{what}: more of them than for {count // 5}", requests - few, "requests", at_most=max(pages, 1)),
+    ]
+
+
+def _until_task(bare: Bare, folder: Path, count: int) -> tuple[float, float, int]:
+    """Seconds, CPU seconds and requests to the S3 from Snakemake's start until its task is at the TES."""
+    prefix = bare.prefix()
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(INPUTS % count)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda i: bare.put(prefix, f"in/{i}.txt", b"x"), range(count)))
     s3, began = CountedS3(bare.weed.port), time.monotonic()
     process: subprocess.Popen[str] = bare.start(folder, prefix, "--storage-s3-endpoint-url", s3.url)
     said: list[str] = []
@@ -107,17 +124,11 @@ def _first_task(bare: Bare, folder: Path, count: int) -> list[Row]:
                 process.kill()
                 raise SystemExit(f"no task within 600 s:\n{''.join(said)[-3000:]}")
             time.sleep(0.2)
-        wall, cpu, requests = time.monotonic() - began, _cpu(process.pid), s3.requests
+        return time.monotonic() - began, _cpu(process.pid), s3.requests
     finally:
         s3.close()
         process.terminate()
         process.wait(120)
-    what = f"{count} inputs of one rule: the first task"
-    return [
-        Row(f"{what}, above Snakemake alone", wall - base.wall, "s", at_most=20),
-        Row(f"{what}, above Snakemake alone", cpu - base.cpu, "CPU s", at_most=20),
-        Row(f"{what}: requests to the S3", requests, "requests", at_most=50),
-    ]
 
 
 def _checked(bare: Bare, folder: Path, count: int) -> list[Row]:

@@ -101,6 +101,30 @@ def test_a_task_of_a_replaced_input_is_cancelled_and_not_adopted(bare: Bare, tmp
     assert [t["state"] for t in bare.of_prefix(prefix)] == ["CANCELED", "COMPLETE"]
 
 
+CONFIGURED = """
+rule all:
+    input: "o.txt"
+rule a:
+    output: "o.txt"
+    shell: "sleep {config[sleep]}; echo {config[v]} > {output}"
+"""
+
+
+def test_a_task_of_another_configuration_does_not_write_after_the_new_one(bare: Bare, tmp_path: Path) -> None:
+    """It belongs to another run by its name, and nobody else can be at work in this directory."""
+    prefix = bare.prefix()
+    (tmp_path / "Snakefile").write_text(CONFIGURED)
+    first = bare.start(tmp_path, prefix, "--config", "v=old", "sleep=300")
+    wait_for("the task runs", lambda: [t for t in bare.of_prefix(prefix) if t["state"] == "RUNNING"])
+    first.kill()
+    first.communicate()
+    code, output = bare.run(tmp_path, prefix, "--unlock")
+    assert code == 0, output
+    code, output = bare.run(tmp_path, prefix, "--rerun-incomplete", "--config", "v=new", "sleep=0")
+    assert code == 0 and bare.get(prefix, "o.txt") == b"new\n", output
+    assert [t["state"] for t in bare.of_prefix(prefix)] == ["CANCELED", "COMPLETE"]
+
+
 LOGGED = """
 rule all:
     input: "o.txt"

@@ -153,6 +153,25 @@ async def test_a_server_without_filters_by_tags_serves_as_well(filters: bool | N
     assert [t["state"] for t in server.tasks] == ["CANCELED"] * 10 + ["RUNNING"] * 20, "what is another's lives on"
 
 
+@pytest.mark.parametrize("filters", [True, False])
+@virtual_time
+async def test_what_another_configuration_left_in_this_place_is_known_by_what_it_writes(filters: bool) -> None:
+    server = Server(6, filters=filters)
+    for number, task in enumerate(server.tasks):
+        task["tags"] = {"gdi-run": RUN if number < 2 else "another", "gdi-place": "p" if number < 5 else "elsewhere"}
+        task["outputs"] = [{"url": f"s3://b/o{number}", "path": f"/o{number}"}]
+    server.tasks[3]["state"] = "COMPLETE"
+    server.tasks[4]["outputs"] = [{"url": "s3://b/folder/", "path": "/folder", "type": "DIRECTORY"}]
+    live = TaskRegistry(tes(server), RUN, "p")
+    await live.load(QUICK)
+    assert sorted(live.strays) == ["t2", "t4"]
+    assert live.others(f"s3://b/o{n}" for n in range(6)) == ["t2"] and live.others(["s3://b/o2"]) == []
+    assert live.others(["s3://b/folder"]) == ["t4"]
+    elsewhere = TaskRegistry(tes(server), RUN)
+    await elsewhere.load(QUICK)
+    assert elsewhere.strays == {}
+
+
 @pytest.mark.parametrize("token", ["same", "round", "fresh"])
 @virtual_time
 async def test_pages_that_repeat_or_go_round_are_no_endless_loop(token: str) -> None:
