@@ -309,10 +309,8 @@ class Builder:
             raise CannotRun(
                 f"rule {job.rule}: the output {f.local} is a local file; remove `local()` or give a default storage"
             )
-        path = self.path(job, f)
-        if f.directory:
-            return Output(url=f.query, path=_folders(job)[f.local], type="DIRECTORY")
-        return Output(url=f.query, path=path, type="FILE")
+        path, kind = self.path(job, f), "DIRECTORY" if f.directory else "FILE"
+        return Output(url=f.query, path=_within(f.local, _folders(job)) or path, type=kind)
 
 
 def _url(query: str) -> str:
@@ -346,8 +344,20 @@ def _gigabytes(members: list[JobView], name: str, join: Callable[[list[float]], 
 
 
 def _folders(job: JobView) -> dict[str, str]:
-    """The job's directory outputs, with the paths from where the TES takes them."""
-    return {f.local: f"{OUTPUTS}/{n}" for n, f in enumerate(f for f in job.outputs if f.directory)}
+    """The job's directory outputs, with the paths from where the TES takes them; one within another goes with that."""
+    found: dict[str, str] = {}
+    for f in sorted((f for f in job.outputs if f.directory), key=lambda f: len(PurePosixPath(f.local).parts)):
+        if not _within(f.local, found):
+            found[f.local] = f"{OUTPUTS}/{len(found)}"
+    return found
+
+
+def _within(name: str, folders: dict[str, str]) -> str:
+    """From where the TES takes a directory output, or what is declared within one (a file, a log): "" for others."""
+    for folder, target in folders.items():
+        if PurePosixPath(name).is_relative_to(folder):
+            return str(target / PurePosixPath(name).relative_to(folder))
+    return ""
 
 
 def _updated(builder: Builder, job: JobView) -> list[tuple[str, str]]:

@@ -106,7 +106,7 @@ rule all:
     input: "o.txt"
 rule a:
     output: "o.txt"
-    shell: "sleep {config[sleep]}; echo {config[v]} > {output}"
+    shell: "sleep {config[sleep]}; echo {config[word]} > {output}"
 """
 
 
@@ -114,13 +114,13 @@ def test_a_task_of_another_configuration_does_not_write_after_the_new_one(bare: 
     """It belongs to another run by its name, and nobody else can be at work in this directory."""
     prefix = bare.prefix()
     (tmp_path / "Snakefile").write_text(CONFIGURED)
-    first = bare.start(tmp_path, prefix, "--config", "v=old", "sleep=300")
+    first = bare.start(tmp_path, prefix, "--config", "word=old", "sleep=300")
     wait_for("the task runs", lambda: [t for t in bare.of_prefix(prefix) if t["state"] == "RUNNING"])
     first.kill()
     first.communicate()
     code, output = bare.run(tmp_path, prefix, "--unlock")
     assert code == 0, output
-    code, output = bare.run(tmp_path, prefix, "--rerun-incomplete", "--config", "v=new", "sleep=0")
+    code, output = bare.run(tmp_path, prefix, "--rerun-incomplete", "--config", "word=new", "sleep=0")
     assert code == 0 and bare.get(prefix, "o.txt") == b"new\n", output
     assert [t["state"] for t in bare.of_prefix(prefix)] == ["CANCELED", "COMPLETE"]
 

@@ -377,6 +377,15 @@ def test_an_empty_directory_is_kept_by_an_object_store(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "s/workspace/d").iterdir()] == [".snakemake_timestamp"]
 
 
+def test_what_lies_within_a_directory_output_is_taken_from_where_that_is_put(tmp_path: Path) -> None:
+    outputs = [stored("d/sub", directory=True), stored("d/list"), stored("d", directory=True), stored("dd")]
+    task = built(tmp_path, view(outputs=outputs, logs=[stored("d/log")]))
+    taken = {o["url"].partition(f"{RUN}/")[2]: o["path"] for o in task["outputs"]}
+    top = taken.pop("d")
+    within = {f"d/{name}": f"{top}/{name}" for name in ("sub", "list", "log")}
+    assert taken == {**within, "dd": f"{tmp_path}/s/workspace/dd"}
+
+
 def test_the_jobs_of_a_group_run_in_order_each_for_itself(tmp_path: Path) -> None:
     first = view(
         rule="first", outputs=[stored("inner")], shell=f"{BASH} cd /; x=1; echo first > {tmp_path}/s/workspace/inner"
