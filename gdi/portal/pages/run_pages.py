@@ -90,7 +90,14 @@ async def _one(p: Visit, run: str, template: str) -> Response:
         rows=ROWS,
         again_key=secrets.token_urlsafe(18),
         grant=row["grant_id"],
+        titles=_titles(p, row["workflow"]),
     )
+
+
+def _titles(p: Visit, workflow: str) -> dict[str, str]:
+    """Of the parameters, as the form has them."""
+    entry = p.door.catalogue.entries().get(workflow)
+    return {n: str(schema.get("title") or n) for n, schema in entry.workflow.parameters.items()} if entry else {}
 
 
 async def _rules(p: Visit, run: str) -> list[m.RuleProgress]:

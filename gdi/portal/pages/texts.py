@@ -43,7 +43,8 @@ class Texts:
         what, todo, known = self.sentence(detail), self.sentence(action), kinds_of(self.language).problems.get(slug)
         if known is None or detail in self._own:
             return what, todo, ""
-        return (known[0] if what == detail else what, known[1] if todo == action else todo, detail * (what == detail))
+        whole = what != detail or not known[0]
+        return what if whole else known[0], known[1] if todo == action else todo, "" if whole else detail
 
     def refusal(self, sentence: str, reason: str) -> tuple[str, str]:
         """Why a node would not do it, in this language; and its own words where only the reason is known here."""
@@ -92,7 +93,8 @@ def sentences_of(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 @dataclass(frozen=True)
 class Kinds:
-    """In one language: of each kind of problem what happened and what to do; of each reason of a node a clause."""
+    """In one language: of each kind of problem what happened (empty: the API's own words) and what to do; of each
+    reason of a node a clause."""
 
     problems: Mapping[str, tuple[str, str]]
     reasons: Mapping[str, str]

@@ -59,10 +59,18 @@ def texts_for(request: Request) -> Texts:
     return choose(request.cookies.get(LANGUAGE), request.headers.get("accept-language", ""))
 
 
-def public_page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
-    """A page for somebody who is not signed in."""
-    nobody = {"user": "", "csrf": "", "section": "", "path": request.url.path, "member": False}
-    return PAGES.render(template, status=status, headers=PAGE_HEADERS, t=texts_for(request), **nobody, **values)
+def public_page(
+    request: Request, template: str, *, status: int = 200, user: str = "", csrf: str = "", **values: object
+) -> HTMLResponse:
+    """A page for somebody who is not signed in, or whom nobody has asked about: `user` is then the session's."""
+    person = {"user": user, "csrf": csrf, "section": "", "path": page_of(request), "member": False}
+    return PAGES.render(template, status=status, headers=PAGE_HEADERS, t=texts_for(request), **person, **values)
+
+
+def page_of(request: Request) -> str:
+    """Where the link to the other language leads back to: of a form that was sent, the page above."""
+    path = request.url.path
+    return path if request.method == "GET" else path.rpartition("/")[0] or "/"
 
 
 def welcome(request: Request, status: int = 200) -> HTMLResponse:
@@ -98,7 +106,7 @@ async def visit(request: Request, d: D, s: S) -> Visit:
     if caller.sub != claims["sub"]:
         raise session_over()
     d.limits.request(caller.sub)
-    return Visit(d, Visitor(caller, token), texts_for(request), str(claims["csrf"]), request.url.path, form)
+    return Visit(d, Visitor(caller, token), texts_for(request), str(claims["csrf"]), page_of(request), form)
 
 
 P = Annotated[Visit, Depends(visit)]
@@ -118,13 +126,18 @@ class PageRoute(APIRoute):
                 if problem.status == 401:
                     return welcome(request, 401)
                 what, todo, words = texts_for(request).problem(error.slug, problem.detail, problem.action)
-                return problem_page(request, what, todo, problem.status, words)
+                return await problem_page(request, what, todo, problem.status, words)
             except RequestValidationError:
-                return problem_page(request, texts_for(request)("problem.address"), "", 404)
+                return await problem_page(request, texts_for(request)("problem.address"), "", 404)
 
         return answer
 
 
-def problem_page(request: Request, detail: str, action: str, status: int, words: str = "") -> HTMLResponse:
-    """`words`: the API's own, in English, where they say more."""
-    return public_page(request, "problem.html", status=status, detail=detail, action=action, words=words)
+async def problem_page(request: Request, detail: str, action: str, status: int, words: str = "") -> HTMLResponse:
+    """`words`: the API's own, in English, where they say more. Who is signed in keeps the way on."""
+    try:
+        claims = await (await sign_in_of(request)).session(request) or {}
+    except ProblemError:  # of the database
+        claims = {}
+    person = {"user": str(claims.get("sub", "")), "csrf": str(claims.get("csrf", ""))}
+    return public_page(request, "problem.html", status=status, detail=detail, action=action, words=words, **person)

@@ -283,6 +283,28 @@ async def test_the_broker_away_is_said_to_a_person(world: PortalWorld, alice: Pa
         assert answer.status_code == 503 and "The broker has its day off." in answer.text, path
 
 
+async def test_an_error_keeps_the_way_on_and_speaks_to_a_person(world: PortalWorld, alice: PageVisitor) -> None:
+    page = await alice.get("/runs/r-" + "0" * 20, 404)
+    assert (
+        'href="/consents"' in page
+        and "alice@lifescience-ri.eu" in page
+        and "Look under My runs." in page
+        and "/v1/" not in page
+    )
+    german = await PageVisitor(world, "token-alice", "de").sign_in("another-secret-of-alice")
+    page = await german.get("/runs/r-" + "0" * 20, 404)
+    assert "Einen solchen Lauf von Ihnen gibt es nicht." in page and '<p class="note" lang="en">There is no run' in page
+    world.broker.refusing = {"node-a": ("not-open", "No epoch of it is open.")}
+    form = {"dataset": [DATASETS["node-a"]], "p.regions": "3"}
+    check = (await german.post(f"/workflows/{WORKFLOW}/check", 200, **form)).text
+    assert "Der Betreiber des Knotens hat dafür nichts geöffnet." in check and "No epoch of it is open." in check
+    assert f'/language/en?back=%2Fworkflows%2F{WORKFLOW}"' in check, "the other language of a page that was posted"
+    wrong = (await german.post(f"/workflows/{WORKFLOW}/check", 422, **form | {"p.regions": "999"})).text
+    assert "999 ist mehr als das Höchste, 256" in wrong
+    everything = await alice.get(f"/workflows/{WORKFLOW}")
+    assert "<code>cohort.vcf.gz.c4gh</code>" in everything and "cohort.vcf.gz.c4gh" not in await alice.get("/workflows")
+
+
 async def test_the_language_is_chosen_and_stays(alice: PageVisitor) -> None:
     answer = await alice.http.get("/language/de?back=/datasets")
     assert (answer.status_code, answer.headers["location"]) == (303, "/datasets")

@@ -57,7 +57,8 @@ def test_every_problem_and_every_reason_of_a_node_is_said_by_its_kind(language: 
         assert texts.sentence(f"EGAD1: {sentence}.") != f"EGAD1: {sentence}."
     assert texts.problem("too-many-grants", texts("problem.address"), "") == (texts("problem.address"), "", "")
     english = texts_of("en")
-    assert english.problem("not-found", "There is none.", "Go.") == ("There is none.", "Go.", "")
+    assert english.problem("no-team", "You are in none.", "Go.") == ("You are in none.", "Go.", "")
+    assert english.problem("run-unknown", "No run r-1.", "GET /v1/runs lists yours.")[1] == "Look under My runs."
     assert english.refusal("It said no.", "no-visa") == ("It said no.", "")
 
 
