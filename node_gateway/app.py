@@ -48,6 +48,7 @@ def public_app(gateway: Gateway) -> FastAPI:
         committee.router,  # before the review, below whose path it lies
         review.router,
         workloads.router,
+        own_tasks.router,
     ):
         app.include_router(router(gateway))
 

@@ -41,6 +41,7 @@ from node_gateway.object_files import ObjectFiles
 from node_gateway.opened_database import open_database
 from node_gateway.own_tasks.persons import PersonLists, own_token
 from node_gateway.own_tasks.recounts import Recounts
+from node_gateway.own_tasks.rounds import RoundTasks
 from node_gateway.own_tasks.tasks import OwnTasks
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.release.service import Releases
@@ -83,6 +84,7 @@ class Gateway:
     health: Health
     workloads: NodePods
     recounts: Recounts
+    rounds: RoundTasks
     person_lists: PersonLists
     stops: NodeStops
     _broker_http: AsyncBrokerClient
@@ -203,7 +205,7 @@ class Gateway:
         )
         known = (settings, policy, database, locks, audit, metrics, auth, broker, workspace, archive, htsget, drs)
         doing = (objects, tasks, data, releases, reviews, sign_in, retention, listings)
-        own = (workloads, recounts, person_lists, stops)
+        own = (workloads, recounts, RoundTasks(own_tasks, policy, locks), person_lists, stops)
         return cls(*known, *doing, keys, health, *own, broker_http, keys_http, oidc_http, threads)
 
     async def close(self) -> None:

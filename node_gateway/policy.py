@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, StringConstraints, model_validator
 
 from gdi.contracts.ids import Digest, WorkflowAt
 from gdi.contracts.runs import Placement
@@ -39,10 +39,18 @@ def _installed(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _no_rounds(wanted: bool) -> bool:
-    if wanted:
+class UnattackedRounds(Frozen):
+    """Why a node serves rounds although no stranger has attacked their rules yet, in its operator's words."""
+
+    unattacked: Annotated[str, StringConstraints(strip_whitespace=True, min_length=10, max_length=500)]
+
+
+def _no_rounds(wanted: object) -> object:
+    """`true` will say that they were attacked."""
+    if wanted is True:
         raise ValueError(
-            "rounds are not served before a stranger has attacked their rules: write false, or leave it out"
+            "rounds are not served before a stranger has attacked their rules: leave it out, or say why they are all"
+            ' the same: {unattacked: "reason"}'
         )
     return wanted
 
@@ -51,7 +59,7 @@ class ReleasePolicy(Frozen):
     """Which kinds of release may leave, by name, and how large a file their checks look at (`max_bytes`, and `max_rows`
     where it has rows; of Parquet, which is checked as it is read, `max_parquet_bytes` and `max_parquet_rows`). `checks`
     is the name that `kinds` had before version 0.2; `absent` stands in the descriptors of datasets now. `rounds`: sums
-    of products for a broadcast vector, one round after another; no policy may say so yet.
+    of products for a broadcast vector, one round after another (decision 864).
     """
 
     kinds: list[Annotated[str, AfterValidator(_installed)]] = Field(
@@ -62,7 +70,7 @@ class ReleasePolicy(Frozen):
     max_parquet_bytes: int = Field(default=4 * 1024**3, ge=1, le=64 * 1024**3)
     max_parquet_rows: int = Field(default=80_000_000, ge=1, le=1_000_000_000)
 
-    rounds: Annotated[bool, AfterValidator(_no_rounds)] = False
+    rounds: Annotated[Literal[False] | UnattackedRounds, BeforeValidator(_no_rounds)] = False
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from gdi.kit import measured, server
 from gdi.kit.graceful_shutdown import GracefulShutdown, LastAnswers
-from token_broker import api, committee_api, order_api
+from token_broker import api, committee_api, order_api, round_api
 from token_broker.broker import Broker
 from token_broker.web import pages
 from token_broker.web import routes as web
@@ -47,6 +47,7 @@ def create_app(broker: Broker, drain: GracefulShutdown | None = None) -> FastAPI
     app.state.drain = drain = drain or GracefulShutdown()
     app.include_router(api.router)
     app.include_router(order_api.router)
+    app.include_router(round_api.router)
     app.include_router(committee_api.router)
     app.include_router(web.router)
     _public(app)

@@ -20,6 +20,7 @@ from token_broker.notices.outbox import Outbox
 from token_broker.orders.orders import Orders
 from token_broker.orders.preflights import Preflights
 from token_broker.orders.release_store import ReleaseStore
+from token_broker.orders.rounds import Rounds
 from token_broker.tokens.token_refresher import TokenRefresher
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Background:
         used_ids: UsedIds,
         health: Health,
         orders: Orders,
+        rounds: Rounds,
         preflights: Preflights,
         releases: ReleaseStore,
         measure: Callable[[], Awaitable[object]],
@@ -53,7 +55,7 @@ class Background:
         self._measure, self._outbox, self._catalogues = measure, outbox, catalogues
         self._orders, self._preflights, self._releases = orders, preflights, releases
         self._grants, self._keeper, self._tickets, self._schedules = grants, refresher, tickets, schedules
-        self._used_ids, self._health = used_ids, health
+        self._used_ids, self._health, self._rounds = used_ids, health, rounds
         self._loops: list[asyncio.Task[None]] = []
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
@@ -68,6 +70,7 @@ class Background:
             (self._used_ids.forget_old, MINUTE),
             (self._health.look, 2 * TICK),
             (self._orders.sweep, 2 * TICK),
+            (self._rounds.forget_old, HOUR),
             (self._preflights.forget_old, HOUR),
             (self._measure, MINUTE / 4),
             (self._releases.sweep, HOUR),

@@ -45,6 +45,7 @@ from token_broker.orders.nodes import KnownNodes
 from token_broker.orders.orders import Orders
 from token_broker.orders.preflights import Preflights
 from token_broker.orders.release_store import ReleaseStore
+from token_broker.orders.rounds import Rounds
 from token_broker.orders.work import WorkBoard
 from token_broker.orders.workflows import WorkflowFiles
 from token_broker.runs.access import UserAccess
@@ -93,6 +94,7 @@ class Broker:
     health: Health
     orders: Orders
     board: WorkBoard
+    rounds: Rounds
     nodes: KnownNodes
     workflows: WorkflowFiles
     release_store: ReleaseStore
@@ -171,6 +173,7 @@ async def open_broker(s: Settings) -> Broker:
     events = Events(store, runs, workloads, s.max_events_per_run, s.max_event_bytes, s.max_event_bytes_per_run)
     board = WorkBoard(store)
     orders = Orders(store, key, s.public_url, runs, grants, admission, events, audit, board.news)
+    rounds = Rounds(store, runs, events)
     nodes, workflows = KnownNodes(store, enrolment), WorkflowFiles(store)
     releases = ReleaseStore(opened_by(s), s.max_release_bytes)
     preflights = Preflights(store, key, s.public_url, oidc, visas, enrolment, workflows, nodes, audit, board.news)
@@ -204,6 +207,7 @@ async def open_broker(s: Settings) -> Broker:
             used_ids,
             health,
             orders,
+            rounds,
             preflights,
             releases,
             partial(_measure, nodes, metrics),
@@ -216,6 +220,7 @@ async def open_broker(s: Settings) -> Broker:
         health=health,
         orders=orders,
         board=board,
+        rounds=rounds,
         nodes=nodes,
         workflows=workflows,
         release_store=releases,

@@ -27,7 +27,7 @@ LARGER = {  # bytes of a body, where they may be more than elsewhere
 MAX_WAIT = 30.0
 
 
-def _own(gateway: GatewayCaller, node: str) -> None:
+def need_own(gateway: GatewayCaller, node: str) -> None:
     if gateway.node.id != node:
         raise ProblemError(403, "wrong-node", f"This is {gateway.node.id}'s key.", action="A node acts for itself.")
 
@@ -49,7 +49,7 @@ async def get_order(
     b: B, caller: AnyCaller, run: RunId, node: NodeId, kind: o.OrderKind, attempt: Annotated[int, Query(ge=1)]
 ) -> o.OrderStatus:
     if isinstance(caller, GatewayCaller):
-        _own(caller, node)
+        need_own(caller, node)
     elif not isinstance(caller, AirflowCaller):
         raise ProblemError(403, "forbidden", "This call is for Airflow and the node.", action="Ask for the progress.")
     return await b.orders.get(run, node, kind, attempt)
@@ -74,7 +74,7 @@ async def cancel_order(
 async def take_order(
     b: B, gateway: TheGateway, run: RunId, node: NodeId, kind: o.OrderKind, request: o.OrderTake
 ) -> o.OrderStatus:
-    _own(gateway, node)
+    need_own(gateway, node)
     return await b.orders.take(run, node, kind, request)
 
 
@@ -82,7 +82,7 @@ async def take_order(
 async def report_order(
     b: B, gateway: TheGateway, run: RunId, node: NodeId, kind: o.OrderKind, request: o.OrderReport
 ) -> o.OrderStatus:
-    _own(gateway, node)
+    need_own(gateway, node)
     return await b.orders.report(run, node, kind, request)
 
 
@@ -113,7 +113,7 @@ async def get_nodes(b: B, _: AnyCaller) -> Nodes:
 
 @router.put("/nodes/{node}/status", status_code=204, tags=["nodes"])
 async def put_status(b: B, gateway: TheGateway, node: NodeId, beat: Heartbeat) -> Response:
-    _own(gateway, node)
+    need_own(gateway, node)
     await b.nodes.heard(gateway.node, beat)
     return Response(status_code=204)
 
@@ -127,7 +127,7 @@ async def get_work(
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT)] = 0,
 ) -> o.Work:
     """Orders and questions with news since `after`, at once or within `wait` seconds."""
-    _own(gateway, node)
+    need_own(gateway, node)
     return await b.board.work(node, after, wait)
 
 
@@ -146,7 +146,7 @@ async def preflight(
 async def answer_preflight(
     b: B, gateway: TheGateway, preflight: o.Nonce, node: NodeId, reply: PreflightReply
 ) -> Response:
-    _own(gateway, node)
+    need_own(gateway, node)
     await b.preflights.reply(preflight, node, reply)
     return Response(status_code=204)
 
@@ -183,7 +183,7 @@ async def get_offset(
     b: B, gateway: TheGateway, run: RunId, node: NodeId, name: ReleaseName, sha256: Annotated[Sha256, Query()]
 ) -> o.StoredRelease:
     """How much of a release the coordinator has: where to go on."""
-    _own(gateway, node)
+    need_own(gateway, node)
     await b.orders.need_release(run, node, name)
     return await b.release_store.offset(run, node, name, sha256)
 
@@ -202,7 +202,7 @@ async def put_chunk(
     b: B,
 ) -> o.StoredRelease:
     """The next chunk (8 MiB at most) of the release of this SHA-256; `Content-Digest` (RFC 9530) is the chunk's own."""
-    _own(gateway, node)
+    need_own(gateway, node)
     await b.orders.need_release(run, node, name)
     return await b.release_store.put(
         run,

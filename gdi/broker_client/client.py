@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from gdi.contracts import broker_api as m
 from gdi.contracts import nodes as n
 from gdi.contracts import orders as o
+from gdi.contracts import round_messages as r
 from gdi.contracts.beacon import VariantAnswer, VariantQuestion
 from gdi.kit import tracing
 from gdi.kit.bearer import BearerAuth, Credential
@@ -171,6 +172,13 @@ class BrokerClient:
         path = f"/v1/runs/{run}/orders/{node}/{kind}"
         return self._send(o.OrderStatus, "DELETE", path, attempt=attempt, why=why)
 
+    def put_question(self, run: str, node: str, number: int, question: r.RoundQuestion) -> r.RoundStatus:
+        body = question.model_dump(mode="json")  # with a broadcast that is None: that is an end
+        return read(self._http.put(f"/v1/runs/{run}/rounds/{node}/{number}", json=body), r.RoundStatus)
+
+    def round(self, run: str, node: str, number: int, attempt: int) -> r.RoundStatus:
+        return self._send(r.RoundStatus, "GET", f"/v1/runs/{run}/rounds/{node}/{number}", attempt=attempt)
+
     def put_workflow(self, digest: str, body: bytes) -> None:
         """The files of a workflow, as `gdi.contracts.packed_workflow` makes them."""
         answer = self._http.put(f"/v1/workflows/{digest}", content=body)
@@ -249,6 +257,13 @@ class AsyncBrokerClient:
     async def cancel_order(self, run: str, node: str, kind: o.OrderKind, attempt: int, why: str) -> o.OrderStatus:
         path = f"/v1/runs/{run}/orders/{node}/{kind}"
         return await self._send(o.OrderStatus, "DELETE", path, attempt=attempt, why=why)
+
+    async def round(self, run: str, node: str, number: int, attempt: int, *, wait: float = 0) -> r.RoundStatus:
+        """As soon as the node has answered, or after `wait` seconds without."""
+        path, query = f"/v1/runs/{run}/rounds/{node}/{number}", {"attempt": attempt, "wait": wait}
+        return read(
+            await self._http.get(path, params=query, timeout=httpx.Timeout(wait + 15, connect=5)), r.RoundStatus
+        )
 
     async def audit(self, run: str) -> m.AuditPage:
         return await self._send(m.AuditPage, "GET", "/v1/audit", run=run)

@@ -9,6 +9,7 @@ import httpx
 
 from gdi.broker_client.client import AsyncBrokerClient, as_problem, read
 from gdi.contracts import orders as o
+from gdi.contracts import round_messages as r
 from gdi.contracts.nodes import Heartbeat, PreflightReply
 from gdi.contracts.packed_workflow import MAX_PACK
 from gdi.kit import bounded_read
@@ -75,6 +76,17 @@ class NodeAgentClient(AsyncBrokerClient):
         )
         return read(answer, o.StoredRelease)
 
+    async def question(
+        self, run: str, node: str, attempt: int, generation: int, *, after: int, wait: float
+    ) -> r.RoundNews:
+        """The order's newest question above `after`."""
+        query = {"attempt": attempt, "generation": generation, "after": after, "wait": wait}
+        path, timeout = f"/v1/runs/{run}/rounds/{node}", httpx.Timeout(wait + SLACK, connect=5)
+        return read(await self._http.get(path, params=query, timeout=timeout), r.RoundNews)
+
+    async def put_answer(self, run: str, node: str, number: int, answer: r.RoundAnswer) -> r.RoundStatus:
+        return await self._send(r.RoundStatus, "PUT", f"/v1/runs/{run}/rounds/{node}/{number}/answer", answer)
+
     async def _tell(self, method: str, path: str, body: object) -> None:
         answer = await self._http.request(method, path, json=body)
         if not answer.is_success:
@@ -86,5 +98,6 @@ def _path(status: o.OrderStatus) -> str:
 
 
 def conflict_of(error: ProblemError) -> str:
-    """Which of the order table's conflicts a 409 is; empty for other problems."""
-    return str((error.problem.model_extra or {}).get("conflict", "")) if error.slug == "order-conflict" else ""
+    """Which of the conflicts of orders or rounds a 409 is; empty for other problems."""
+    of_table = error.slug in ("order-conflict", "round-conflict")
+    return str((error.problem.model_extra or {}).get("conflict", "")) if of_table else ""

@@ -92,6 +92,29 @@ class Review(BaseModel):
     state: ReviewState
 
 
+class RoundTask(Strict):
+    """`POST /rounds/{run}` by the node's own agent: one round, computed by the node's TES in `image`. `scripts`: those
+    of the workflow, by name; `script` is run; `people`: a file of the run's workspace; `broadcast`: the question as it
+    is signed and kept. `try_`: another after one that was lost. The same again changes nothing.
+    """
+
+    number: int = Field(ge=1, le=100)
+    try_: int = Field(default=1, ge=1, le=5)
+    image: str = Field(min_length=1, max_length=300)
+    scripts: dict[RelativePath, Annotated[str, Field(max_length=256 * 1024)]] = Field(min_length=1, max_length=20)
+    script: RelativePath
+    people: RelativePath
+    broadcast: str = Field(max_length=64 * 1024)
+    ram_gb: float = Field(default=1, gt=0, le=64)
+
+
+class RoundProgress(BaseModel):
+    """The answer: the state of the round's task at the TES; `path`, below the run, is where its file will lie."""
+
+    state: str
+    path: RelativePath
+
+
 class CloseAttempt(Strict):
     """`POST /runs/{run}/close`: the attempt ends; its live tasks are cancelled, its capabilities end."""
 

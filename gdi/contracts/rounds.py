@@ -1,5 +1,5 @@
 """Rounds of an order (decision 854): what a workflow declares of its broadcasts, and how questions and answers follow
-each other. Pure: no clock, no network; who keeps rounds asks here what becomes of them. No part serves them yet.
+each other. Pure: no clock, no network; who keeps rounds asks here what becomes of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from gdi.contracts.ids import KindName
+from gdi.contracts.ids import KindName, RelativePath
 from gdi.kit.models import Frozen
 
 MAX_ROUNDS, MAX_LENGTH, MAX_BYTES = 100, 400, 64 * 1024
@@ -31,11 +31,14 @@ class RoundConflict(Exception):
 
 
 class BroadcastVector(Frozen):
-    """`length` numbers, each from `low` to `high`."""
+    """`length` numbers, each from `low` to `high`. `shorter`: or fewer, as many as the run's question has columns; in
+    each round of an order as many as in the first.
+    """
 
     length: int = Field(ge=1, le=MAX_LENGTH)
     low: Bound
     high: Bound
+    shorter: bool = False
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -46,12 +49,16 @@ class BroadcastVector(Frozen):
 
 class RoundsDeclaration(Frozen):
     """What a workflow says of its rounds, which reviewers sign: how many at most, what each broadcast holds by name,
-    and the kind of release that each answer is.
+    the kind of release that each answer is; and how a node computes one: `script`, a Python program beside the
+    Snakefile, run in the first image that the workflow needs as `script PEOPLE BROADCAST OUT`, where `people` is a file
+    that the analysis left in the workspace. It sees nothing else.
     """
 
     most: int = Field(ge=1, le=MAX_ROUNDS)
     broadcast: dict[Name, BroadcastVector] = Field(min_length=1, max_length=20)
     answer: KindName
+    script: RelativePath = "scripts/round.py"
+    people: RelativePath = "rounds/people.json"
 
 
 Broadcast = Mapping[str, Sequence[float]]
@@ -65,17 +72,20 @@ def expect_declared(declared: RoundsDeclaration, number: int, broadcast: Broadca
         raise RoundConflict("broadcast-refused", "The broadcast has other names than the workflow declares.")
     for name, shape in declared.broadcast.items():
         values = broadcast[name]
-        if len(values) != shape.length:
-            raise RoundConflict("broadcast-refused", f"{name} must have {shape.length} numbers.")
+        if len(values) != shape.length and not (shape.shorter and 1 <= len(values) < shape.length):
+            most = " at most" if shape.shorter else ""
+            raise RoundConflict("broadcast-refused", f"{name} must have{most} {shape.length} numbers.")
         if not all(type(value) in (int, float) and shape.low <= value <= shape.high for value in values):
             raise RoundConflict("broadcast-refused", f"{name} must be numbers from {shape.low:g} to {shape.high:g}.")
     if len(body_of(number, broadcast)) > MAX_BYTES:
         raise RoundConflict("broadcast-refused", f"A broadcast has at most {MAX_BYTES} bytes.")
 
 
-def body_of(number: int, broadcast: Broadcast) -> bytes:
-    """The question as it travels: equal questions have equal bytes."""
-    values = {name: [float(value) for value in broadcast[name]] for name in sorted(broadcast)}
+def body_of(number: int, broadcast: Broadcast | None) -> bytes:
+    """The question as it travels: equal questions have equal bytes. None: there are no more."""
+    values = (
+        None if broadcast is None else {name: [float(one) for one in broadcast[name]] for name in sorted(broadcast)}
+    )
     return json.dumps({"number": number, "broadcast": values}, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -161,4 +171,6 @@ def admit(declared: RoundsDeclaration, known: NodeRounds, number: int, broadcast
         raise RoundConflict("round-over", f"Round {known.number} was asked already.")
     if number != known.number + 1:
         raise RoundConflict("round-early", "Numbers of rounds rise by one.")
+    if known.broadcast is not None and any(len(known.broadcast[name]) != len(broadcast[name]) for name in broadcast):
+        raise RoundConflict("broadcast-refused", "A broadcast has as many numbers as the one before.")
     return NodeRounds(number, question, {name: tuple(map(float, broadcast[name])) for name in broadcast})

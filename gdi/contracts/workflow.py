@@ -18,6 +18,7 @@ from gdi.contracts.cohorts import PARTS, CohortPart, WrongCohortError, chosen
 from gdi.contracts.ids import Digest, KindName, ReleaseName, RuleName, WorkflowName
 from gdi.contracts.ids import RelativePath as RelativePath
 from gdi.contracts.parameters import mistakes
+from gdi.contracts.rounds import RoundsDeclaration
 from gdi.kit.models import Strict
 
 SHARED = (data_use.PARAMETER, COHORT)  # parameters of any workflow
@@ -92,6 +93,7 @@ class Workflow(Strict):
     needs: Needs = Field(default_factory=Needs)
     releases: list[Release] = Field(default_factory=list, max_length=20)
     cohorts: list[CohortPart] = Field(default_factory=list, max_length=len(PARTS))
+    rounds: RoundsDeclaration | None = None
 
     @model_validator(mode="after")
     def _levels(self) -> Workflow:

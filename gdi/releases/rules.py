@@ -19,6 +19,7 @@ class Rules:
     `membership`, the strictest word on it, none where there is no descriptor. `off`: rules that a test switches off; at
     a gateway, `ZERO` where every dataset's descriptor says `zero: show`. `together`: of a level of a split, the keys of
     which every level passes; None of other cohorts. `whole_tables`: a table leaves whole, or its columns do.
+    `rounds`: sums at a broadcast may leave, round by round.
     """
 
     floor: int
@@ -35,6 +36,7 @@ class Rules:
     max_parquet_rows: int = 80_000_000
     together: frozenset[str] | None = None
     whole_tables: bool = False
+    rounds: bool = False
 
 
 @dataclass(frozen=True)

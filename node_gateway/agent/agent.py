@@ -28,6 +28,7 @@ from gdi.kit.version import installed
 from node_gateway.agent.decision import RefusedOrder, need_placement
 from node_gateway.agent.duties import Duties, EndRequest, OrderEnd, is_away, wanted_releases
 from node_gateway.agent.judge import Judge, rules_in, short
+from node_gateway.agent.round_duty import RoundDuty, wanted_round
 from node_gateway.audit import Audit, AuditEvent
 from node_gateway.explanation import limits
 from node_gateway.node_orders import NodeOrder, NodeOrders
@@ -72,6 +73,7 @@ class NodeAgent:
     orders: NodeOrders
     broker: NodeAgentClient
     duties: Duties
+    rounds: RoundDuty
     audit: Audit
     _handlers: dict[Key, _Handler] = field(default_factory=dict)
     _answers: set[asyncio.Task[None]] = field(default_factory=set)
@@ -148,7 +150,7 @@ class NodeAgent:
     async def _why_not(self, key: Key, handler: _Handler) -> str | None:
         """Why an order at work would not be admitted any more. A server that is away is no reason."""
         run, kind, attempt = key
-        if kind not in ("analyse", "release") or not handler.order or handler.wish.why:
+        if kind not in ("analyse", "round", "release") or not handler.order or handler.wish.why:
             return None
         order = await self.orders.get(run, kind, attempt)
         if order is None or order.state != "running":
@@ -278,7 +280,7 @@ class NodeAgent:
                 order = await self.orders.change(order, state="running")
                 await self._work(order, wish)
                 return
-            if claims.kind == "release" and (early := await self._after_analysis(order, wish)) is not None:
+            if claims.kind in ("release", "round") and (early := await self._after_analysis(order, wish)) is not None:
                 await self._report_end(await self.orders.change(order, state=early, reason=wish.why[:255]))
                 return
             files = await self.judge.files(claims.digest)
@@ -290,6 +292,9 @@ class NodeAgent:
                 wanted = wanted_releases(claims.releases, files.workflow, approved=admitted.approved)
                 cohort = await self.judge.analysed(claims)
                 wanted = [one.model_copy(update={"cohort": cohort}) for one in wanted]
+            elif claims.kind == "round":
+                one_round = wanted_round(files.workflow, self.policy.current(), approved=admitted.approved)
+                wanted = [one_round.model_copy(update={"cohort": await self.judge.analysed(claims)})]
             else:
                 await self.judge.keep(claims.digest, files)
             order = await self.orders.change(
@@ -370,6 +375,8 @@ class NodeAgent:
         if order.kind == "release":
             wanted = [ReleaseRequest.model_validate(one) for one in order.wanted]
             return await self.duties.release(order, wanted, wish, alive)
+        if order.kind == "round":
+            return await self.rounds.serve(order, wish, alive)
         if order.kind == "close":
             await self._stop_run(order)
             return await self.duties.close(order)

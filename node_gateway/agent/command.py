@@ -28,11 +28,13 @@ from node_gateway.agent.launcher import AgentLauncher, NodeLauncher
 from node_gateway.agent.one_agent import one_agent
 from node_gateway.agent.own_gateway import OwnGateway
 from node_gateway.agent.pod_launcher import PodLauncher
+from node_gateway.agent.round_duty import RoundDuty
 from node_gateway.audit import Audit
 from node_gateway.broker import assertion
 from node_gateway.db import store as db
 from node_gateway.db.store import GatewayDatabase
 from node_gateway.node_orders import NodeOrders
+from node_gateway.node_rounds import RoundHistory
 from node_gateway.policy import PolicyError, PolicyFile
 from node_gateway.settings import Settings
 from node_gateway.stops import NodeStops
@@ -73,22 +75,24 @@ async def run(settings: Settings) -> None:
         used=used,
         broker=broker,
     )
+    duties = Duties(
+        node=settings.node_id,
+        audience=settings.public_url,
+        orders=orders,
+        launcher=launcher,
+        gateway=gateway,
+        broker=broker,
+        restore=judge.restore,
+        max_runs=settings.agent_max_runs,
+    )
     agent = NodeAgent(
         node=settings.node_id,
         policy=policy,
         judge=judge,
         orders=orders,
         broker=broker,
-        duties=Duties(
-            node=settings.node_id,
-            audience=settings.public_url,
-            orders=orders,
-            launcher=launcher,
-            gateway=gateway,
-            broker=broker,
-            restore=judge.restore,
-            max_runs=settings.agent_max_runs,
-        ),
+        duties=duties,
+        rounds=RoundDuty(duties, RoundHistory(database), judge.files),
         audit=audit,
     )
     try:

@@ -150,18 +150,18 @@ class Duties:
             gateway_url=self.audience,
             audience=self.audience,
         )
-        pod = await self._patiently(lambda: self.launcher.get(name))
+        pod = await self.patiently(lambda: self.launcher.get(name))
         pinned = order.pod_uid if order.pod == name else None
         if pinned is not None and (pod is None or pod.uid != pinned):
             return _gone(request, name, pinned)  # it was made once, and is never made anew under its name
         if pinned is None and pod is not None and pod.state != "created":
             return _gone(request, name, pod.uid)  # not ours: each of ours is pinned before it starts
         if pod is None or (pod.state == "created" and not pod.stopping):  # perhaps without its files yet
-            await self._patiently(lambda: self.restore(order.digest))
-            pod = await self._patiently(lambda: self.launcher.create(name, request))
+            await self.patiently(lambda: self.restore(order.digest))
+            pod = await self.patiently(lambda: self.launcher.create(name, request))
         await self.orders.change(order, pod=name, pod_uid=pod.uid, pod_generation=generation)
         if pod.state == "created" and not pod.stopping:
-            pod = await self._patiently(lambda: self.launcher.start(name))
+            pod = await self.patiently(lambda: self.launcher.start(name))
         return pod
 
     async def _wait(
@@ -174,11 +174,11 @@ class Duties:
                 if time.time() >= order.deadline:
                     wish.set("its time is over")
                 if wish.why and not stopped:
-                    await self._patiently(lambda: self.launcher.stop(name, "cancel", GRACE, uid=uid))
+                    await self.patiently(lambda: self.launcher.stop(name, "cancel", GRACE, uid=uid))
                     stopped = True
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.Event().wait() if stopped else wish.event.wait(), POLL)
-                found = await self._patiently(lambda: self.launcher.get(name))
+                found = await self.patiently(lambda: self.launcher.get(name))
                 if found is None or found.uid != uid:
                     return pod.model_copy(update={"state": "lost"})
                 pod = found
@@ -195,7 +195,7 @@ class Duties:
         done: list[Released] = []
         for request in wanted:
             try:
-                released = await self._published(order, request, wish, alive)
+                released = await self.published(order, request, wish, alive)
             except ProblemError as error:
                 if error.problem.status >= 500:
                     raise
@@ -206,12 +206,12 @@ class Duties:
             done.append(released)
         return OrderEnd("succeeded", released=tuple(done))
 
-    async def _published(
+    async def published(
         self, order: NodeOrder, request: ReleaseRequest, wish: EndRequest, alive: Callable[..., Awaitable[None]]
     ) -> Released | None:
         """None where the end was asked for first."""
         while True:
-            released = await self._patiently(lambda: self.gateway.ask_release(order, request))
+            released = await self.patiently(lambda: self.gateway.ask_release(order, request))
             if released is not None:
                 return released
             await self.orders.change(order, detail=f"awaiting-review: {request.name}")
@@ -221,7 +221,7 @@ class Duties:
                 await alive()
                 if wish.why or time.time() >= order.deadline:
                     return None
-                state = await self._patiently(lambda: self.gateway.review(order, request.name))
+                state = await self.patiently(lambda: self.gateway.review(order, request.name))
 
     async def _push(self, order: NodeOrder, released: Released) -> None:
         """To the coordinator's store, from where it has it."""
@@ -242,19 +242,19 @@ class Duties:
                         chunk=file.read(CHUNK),
                     )
 
-            await self._patiently(once, total=max(60.0, order.deadline - time.time()))
+            await self.patiently(once, total=max(60.0, order.deadline - time.time()))
 
     # --- close -----------------------------------------------------------------------------------
 
     async def close(self, order: NodeOrder) -> OrderEnd:
-        cancelled = await self._patiently(lambda: self.gateway.close(order))
+        cancelled = await self.patiently(lambda: self.gateway.close(order))
         return OrderEnd("succeeded", detail=f"{cancelled} tasks cancelled")
 
     async def _now(self, order: NodeOrder) -> NodeOrder:
         return await self.orders.get(*order.key) or order
 
     @staticmethod
-    async def _patiently(call: Callable[[], Awaitable[T]], total: float = PATIENCE) -> T:
+    async def patiently(call: Callable[[], Awaitable[T]], total: float = PATIENCE) -> T:
         """Again while the other side is away."""
         return await acall_again(
             call, RetryPolicy(total=total, first=0.3, longest=10), again=lambda failure: is_away(failure.error)

@@ -19,6 +19,8 @@ from gdi.contracts.gateway_api import (
     Released,
     ReleaseRequest,
     Review,
+    RoundProgress,
+    RoundTask,
 )
 from gdi.kit.bearer import BearerAuth
 from gdi.kit.bounded_read import BoundedAsyncClient, aparts
@@ -65,6 +67,11 @@ class OwnGateway:
         body = request.model_dump(mode="json")
         answer = await self._http.post(f"/releases/{order.run}", json=body, auth=self._auth(order, "releases"))
         return None if answer.status_code == 202 else read(answer, Released)
+
+    async def ask_round(self, order: NodeOrder, task: RoundTask) -> RoundProgress:
+        body = task.model_dump(mode="json")
+        answer = await self._http.post(f"/rounds/{order.run}", json=body, auth=self._auth(order, "releases"))
+        return read(answer, RoundProgress)
 
     async def review(self, order: NodeOrder, name: str) -> str:
         """How the review stands, after a decision or some seconds."""

@@ -153,6 +153,16 @@ file_contents = sa.Table(  # of a dataset's files when they were read, by the ep
     sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
 )
 
+rounds = sa.Table(  # of an order `round`: what this node was asked, and what it answered
+    "rounds",
+    metadata,
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("question", sa.Text, nullable=False),  # `gdi.contracts.rounds.body_of`
+    sa.Column("answer", sa.Text, nullable=False),  # `RoundAnswer` as JSON; empty before
+)
+
 budget_uses = sa.Table(  # frequencies of `sensitive` people that left, or that a release holds which waits
     "budget_uses",
     metadata,

@@ -5,6 +5,7 @@ the capability and the audit of any task, and no tag by which a run would list i
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,26 @@ class OwnTasks:
             raise ProblemError(409, "not-open", "The policy names no own_image.", action="Name one, by its digest.")
         secret, digest = new_capability()
         flat = [file for files in own.files for file in files]
-        inside = [None] * len(flat)
-        checked = CheckedTask(own.job, "1", tuple(flat), tuple(inside), ())
-        intent, size = secrets.token_hex(16), len(own.question)
-        wanted = Reservation(intent, digest, self.key.fingerprint, [], size, limit=2**31, max_bytes=2**62)
+        task, what = self._task(own, policy.own_image, secret), f"{own.mode} over {len(flat)} files"
+        return await self.send_task(caller, own.job, task, what, files=flat, capability=digest, as_service=as_service)
+
+    async def send_task(
+        self,
+        caller: Caller,
+        job: str,
+        task: Task,
+        what: str,
+        *,
+        files: Sequence[SdaUrl] = (),
+        capability: str | None = None,
+        as_service: bool = False,
+    ) -> str:
+        """The same of a task that is written already. `files`: what it may read of the archive by its `capability`."""
+        inside = [None] * len(files)
+        checked = CheckedTask(job, "1", tuple(files), tuple(inside), ())
+        intent, size = secrets.token_hex(16), sum(len(one.content or "") for one in task.inputs or ())
+        wanted = Reservation(intent, capability, self.key.fingerprint, [], size, limit=2**31, max_bytes=2**62)
         number = await self.store.begin(caller, checked, wanted)
-        task = self._task(own, policy.own_image, secret)
 
         async def creation() -> str:
             token = None if as_service else await self.broker.node_token(caller.run, "tes")
@@ -74,9 +89,8 @@ class OwnTasks:
 
         created = await self.store.sent(number, creation())
         await self.store.created(number, created)
-        what = f"{own.job}: {own.mode} over {len(flat)} files"
         await self.audit.record(
-            AuditEvent("own-task-created", True, "gateway", caller.run, caller.attempt, created, what=what)
+            AuditEvent("own-task-created", True, "gateway", caller.run, caller.attempt, created, what=f"{job}: {what}")
         )
         return created
 

@@ -217,4 +217,5 @@ def rules_of(policy: Policy, described: Sequence[Descriptor], *, one_epoch: bool
         off=frozenset({Rule.ZERO}) if zero else frozenset(),
         max_parquet_rows=policy.releases.max_parquet_rows,
         whole_tables=any(one.tables_whole for one in described),
+        rounds=policy.releases.rounds is not False,
     )

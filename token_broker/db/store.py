@@ -225,6 +225,19 @@ orders = sa.Table(
     sa.Index("orders_deadline", "state", "deadline"),
 )
 
+rounds = sa.Table(  # of an order `round`: two of a node, the last answer and the question that waits
+    "rounds",
+    meta,
+    sa.Column("run_id", sa.String(22), primary_key=True),
+    sa.Column("node", sa.String(31), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("question", sa.Text, nullable=False),  # as `gdi.contracts.rounds.body_of` has it
+    sa.Column("answer", sa.Text, nullable=False),  # a `RoundAnswer`; empty while there is none
+    sa.Column("answer_sha256", sa.String(64), nullable=False),  # of its content
+    sa.Column("changed_at", sa.Float, nullable=False, index=True),
+)
+
 workflows = sa.Table(  # the files of workflows, as the bytes that their digest is of
     "workflows",
     meta,

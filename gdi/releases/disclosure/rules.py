@@ -30,6 +30,7 @@ class Rule(StrEnum):
     EQUATIONS = "equations"  # fewer exact sums leave than could be solved for each person
     LEVERAGE = "leverage"  # of no combination of columns have few people most, and a cohort's questions are nested
     BITS = "bits"  # exact sums over categories say less, in bits, than who is in them
+    EXTREME = "extreme"  # a round takes nobody's |x·β| above 15
     SCORES = "scores"  # a score is shown by `moments`, which knows what it is made of
     KEYS = "keys"  # contigs and alleles are normalised before they are compared
     SPLITS = "splits"  # the cells of a split leave all or none

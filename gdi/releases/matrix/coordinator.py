@@ -8,18 +8,18 @@ from pathlib import Path
 from gdi.releases.answer import Column
 from gdi.releases.kind import CoordinatorHalf, Size
 from gdi.releases.matrix import merge
-from gdi.releases.matrix.merge import FittedTerm, ReleasedMatrix
+from gdi.releases.matrix.merge import FittedTerm, Released
 
 WHOLE, TEXTS = ("NODES", "N"), ("OUTCOME", "TERM", "LEVEL", "REASON")
 
 
-class MatrixCoordinator(CoordinatorHalf[ReleasedMatrix, list[FittedTerm]]):
+class MatrixCoordinator(CoordinatorHalf[Released, list[FittedTerm]]):
     columns = tuple(Column(name, int if name in WHOLE else str if name in TEXTS else float) for name in merge.COLUMNS)
 
-    def read(self, node: str, file: Path) -> ReleasedMatrix:
+    def read(self, node: str, file: Path) -> Released:
         return merge.parse(node, file.read_bytes())
 
-    def merge(self, releases: Mapping[str, ReleasedMatrix], nodes: Sequence[str]) -> list[FittedTerm]:
+    def merge(self, releases: Mapping[str, Released], nodes: Sequence[str]) -> list[FittedTerm]:
         return merge.merge(releases, nodes)
 
     def size(self, answer: list[FittedTerm]) -> Size:

@@ -10,7 +10,8 @@ from gdi.releases.disclosure import parts
 from gdi.releases.disclosure.rules import Rule
 from gdi.releases.disclosure.sums import LEAST_OF_GROUP, MOST_OF_TWO, largest_share
 from gdi.releases.kind import Rules
-from gdi.releases.matrix.table import NumberSum, ProductSum, SumMatrix
+from gdi.releases.matrix.forms import NumberSum, ProductSum
+from gdi.releases.matrix.table import SumMatrix
 
 LEAST_PEOPLE, LEAST_VALUES = 50, 20
 

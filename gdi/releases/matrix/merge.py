@@ -11,14 +11,15 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from gdi.releases.cross_table.table import COLUMN, MAX_LEVEL
 from gdi.releases.disclosure.parts import MAX_COHORTS
 from gdi.releases.kind import BadReleaseError
-from gdi.releases.matrix import least_squares
+from gdi.releases.matrix import least_squares, round_merge
+from gdi.releases.matrix.forms import MAX_NUMBERS
 from gdi.releases.matrix.least_squares import Estimate
-from gdi.releases.matrix.table import MAX_NUMBERS
+from gdi.releases.matrix.round_merge import ReleasedRound
 
 COLUMNS = (
     *("OUTCOME", "TERM", "LEVEL", "BETA", "SE", "T", "MINUS_LOG10_P", "LOW_95", "HIGH_95", "NODES", "N", "R2"),
@@ -62,10 +63,15 @@ class ReleasedMatrix(BaseModel):
         return self
 
 
+Released = ReleasedMatrix | ReleasedRound
+RELEASED: TypeAdapter[Released] = TypeAdapter(Annotated[Released, Field(discriminator="model")])
+
+
 @dataclass(frozen=True)
 class FittedTerm:
     """A row of the answer: a coefficient over the `nodes` whose sums left. `reason`: `small` or `equations` where other
-    nodes' did not, `dependent` where the column follows from the others, `few` where people are too few.
+    nodes' did not, `dependent` where the column follows from the others, `few` where people are too few, `rounds` where
+    they ended early.
     """
 
     outcome: str
@@ -84,24 +90,32 @@ def apart(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     return len(a) == len(b) == 2 and a[0] == b[0] and a != b
 
 
-def parse(node: str, data: bytes) -> ReleasedMatrix:
+def parse(node: str, data: bytes) -> Released:
     """A node's release. BadReleaseError naming node and place."""
     try:
-        return ReleasedMatrix.model_validate_json(data)
+        return RELEASED.validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])[:80] or "document"
         raise BadReleaseError(f"The matrix of {node} is not of its format: {place}: {first['msg']}") from None
 
 
-def merge(releases: Mapping[str, ReleasedMatrix], nodes: Iterable[str]) -> list[FittedTerm]:
+def merge(releases: Mapping[str, Released], nodes: Iterable[str]) -> list[FittedTerm]:
     """A row for each term, the constant first, of a category each level but its first. BadReleaseError where the nodes
     have different numbers, categories or outcomes.
     """
     wanted = sorted(set(nodes))
-    full = [releases[node] for node in wanted if releases[node].columns]
-    if not full:
+    every = [releases[node] for node in wanted if releases[node].columns]
+    if not every:
         return []
+    reasons = {reason for node in wanted for reason in releases[node].withheld if not releases[node].columns}
+    reason = "" if len(every) == len(wanted) else ",".join(sorted(reasons)) or "small"
+    rounds = [one for one in every if isinstance(one, ReleasedRound)]
+    if rounds:
+        if len(rounds) < len(every) or not round_merge.alike(rounds):
+            raise BadReleaseError(f"The matrices of {', '.join(wanted)} are of different rounds.")
+        return _of_rounds(rounds, reason)
+    full = [one for one in every if isinstance(one, ReleasedMatrix)]
     if len({(one.outcome, frozenset(column[:1] for column in one.columns)) for one in full}) > 1:
         raise BadReleaseError(f"The matrices of {', '.join(wanted)} are of different columns.")
     sums: dict[frozenset[tuple[str, ...]], Fraction] = {}
@@ -109,9 +123,18 @@ def merge(releases: Mapping[str, ReleasedMatrix], nodes: Iterable[str]) -> list[
         for a, b, number in one.entries:
             place = frozenset((a, b))
             sums[place] = sums.get(place, Fraction(0)) + Fraction(number)
-    reasons = {reason for node in wanted for reason in releases[node].withheld if not releases[node].columns}
-    reason = "" if len(full) == len(wanted) else ",".join(sorted(reasons)) or "small"
     return _fitted(full[0].outcome or "", _terms(full), sums, len(full), reason)
+
+
+def _of_rounds(rounds: Sequence[ReleasedRound], why: str) -> list[FittedTerm]:
+    found, n = round_merge.estimates(rounds), sum(one.people for one in rounds)
+    rows = []
+    for place, column in enumerate(rounds[0].columns):
+        estimate = found[0][place] if found and found[1] else None  # no coefficient on its way is an answer
+        reason = why or ("dependent" if found is None else "" if found[1] else "rounds")
+        name, level = (column[0] if column else CONSTANT), (column[1] if len(column) == 2 else "")
+        rows.append(FittedTerm(rounds[0].outcome, name, level, estimate, len(rounds), n, None, None, reason))
+    return rows
 
 
 def _terms(full: Sequence[ReleasedMatrix]) -> list[tuple[str, ...]]:

@@ -13,17 +13,28 @@ from typing import IO
 
 from gdi.releases.cross_table import node as cross_table
 from gdi.releases.cross_table.node import SMALL, AnsweredTable
-from gdi.releases.disclosure import people, sums, vocabulary
+from gdi.releases.disclosure import sums
 from gdi.releases.disclosure.past import Past
-from gdi.releases.disclosure.rules import Rule
-from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, NotBesideError, Rules, Scope
+from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, Rules, Scope
 from gdi.releases.matrix import table
+from gdi.releases.matrix.beside import Term, entry_key, expect_alone, group_key, question_key, too_many
 from gdi.releases.matrix.judgement import stays
-from gdi.releases.matrix.table import RELEASED, Group, SumMatrix
+from gdi.releases.matrix.round_node import (
+    AnsweredRound,
+    answered,
+    cells_of_round,
+    expect_near,
+    round_key,
+    round_stays,
+    spent_by,
+    sum_keys,
+    too_many_rounds,
+    write_round,
+)
+from gdi.releases.matrix.round_table import LogisticRound
+from gdi.releases.matrix.table import RELEASED, SumMatrix
 
 EQUATIONS, DIGITS = "equations", 12
-Term = str | Group
-"""A column of the regression: a number, a category, or None, the constant 1."""
 Places = tuple[Term, Term]
 
 
@@ -38,7 +49,10 @@ class AnsweredMatrix:
     people: AnsweredTable | None
 
 
-class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
+Answered = AnsweredMatrix | AnsweredRound
+
+
+class MatrixNode(NodeHalf[SumMatrix, Answered]):
     """The unit is the file. Its cells in the ledger are those of its table of people, one for each number in each
     group (as `moments` has them), one for each entry, and one for the question, with how many equations it is.
     """
@@ -53,23 +67,29 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
     def keys(self, unit: SumMatrix) -> list[str]:
         counts = cross_table.names_of(unit.table, unit.table.all_counts()).values()
         groups = (group_key(number, group) for number, group in unit.sums)
+        if unit.fit is not None:
+            squares = (entry_key(number, number) for number in unit.numbers)
+            return [*counts, *groups, *squares, *sum_keys(unit, unit.fit).values(), round_key(unit, unit.fit)]
         return [*counts, *groups, *(entry_key(*places) for places in entries_of(unit)), question_key(unit)]
 
     def scope(self, units: Sequence[SumMatrix]) -> Scope:
         of = max((unit.people for unit in units), default=0)
         return Scope(of, fewest=of)
 
-    def check(self, units: Sequence[SumMatrix], rules: Rules, past: Past) -> CheckedUnits[AnsweredMatrix]:
-        checked = CheckedUnits[AnsweredMatrix]([], Counter[str]())
+    def check(self, units: Sequence[SumMatrix], rules: Rules, past: Past) -> CheckedUnits[Answered]:
+        checked = CheckedUnits[Answered]([], Counter[str]())
         for unit in units:
+            if unit.fit is not None:
+                _check_round(checked, unit, unit.fit, rules, past)
+                continue
             kept = {places: past.same(entry_key(*places), rules.off) for places in entries_of(unit)}
             if all(kept.values()):
                 again = {places: (numbers[0], numbers[1]) for places, numbers in kept.items() if numbers}
                 checked.released.append(AnsweredMatrix(unit, again, None))
                 continue
             expect_alone(unit, rules, past)
-            answered = cross_table.answer(unit.table, rules, past, {})
-            if isinstance(answered, str) or stays(unit, answered, rules):
+            table_ = cross_table.answer(unit.table, rules, past, {})
+            if isinstance(table_, str) or stays(unit, table_, rules):
                 checked.withheld[SMALL] += 1
             elif too_many(unit, rules, past):
                 checked.withheld[EQUATIONS] += 1
@@ -78,28 +98,34 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
                     places: (numbers[0], numbers[1]) if numbers else sums.digits_of(entry(unit, *places), DIGITS)
                     for places, numbers in kept.items()
                 }
-                checked.released.append(AnsweredMatrix(unit, entries, answered))
+                checked.released.append(AnsweredMatrix(unit, entries, table_))
         return checked
 
-    def cells(self, left: AnsweredMatrix) -> list[Cell]:
+    def cells(self, left: Answered) -> list[Cell]:
+        unit = left.unit
+        if isinstance(left, AnsweredRound):
+            squares = [
+                Cell(entry_key(name, name), sums.digits_of(unit.products[name, name].sum, DIGITS))
+                for name in unit.numbers  # as at β = 0
+            ]
+            return cells_of_round(left) + ([] if left.people is None else [*squares, *_group_cells(unit)])
         found = [Cell(entry_key(*places), numbers) for places, numbers in left.entries.items()]
         if left.people is None:
             return found
-        unit, n = left.unit, left.unit.people
-        found += cross_table.CrossTableNode().cells(left.people)
-        for (number, group), one in unit.sums.items():
-            mean = one.sum / one.people
-            if group is not None:
-                found.append(Cell(group_key(number, group), (one.people, *sums.digits_of(mean, 3))))
-                continue
-            variance = max(0.0, (unit.products[number, number].sum - n * mean**2) / (n - 1))
-            found.append(Cell(group_key(number, None), (n, *sums.digits_of(mean, 3), *sums.digits_of(variance, 3))))
-        return [*found, Cell(question_key(unit), (unit.equations, n, unit.bits))]
+        found += [*cross_table.CrossTableNode().cells(left.people), *_group_cells(unit)]
+        return [*found, Cell(question_key(unit), (unit.equations, unit.people, unit.bits))]
 
-    def remarks(self, left: Sequence[AnsweredMatrix], rules: Rules) -> list[str]:
+    def remarks(self, left: Sequence[Answered], rules: Rules) -> list[str]:
         found = []
         for one in left:
             unit = one.unit
+            if isinstance(one, AnsweredRound):
+                found.append(
+                    f"Round {one.fit.number} of a regression of {unit.people} people: {one.spent[0]} equations and"
+                    f" {one.spent[1]} bits over categories, of at most {unit.differing // 2} each over all rounds."
+                    " Who knows all of these people but one can tell that one's."
+                )
+                continue
             found.append(
                 f"Sums with {DIGITS} digits of {unit.people} people: {unit.parameters} columns, {unit.equations}"
                 f" equations and {unit.bits} bits over categories, of at most {unit.differing // 2} each."
@@ -110,14 +136,19 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
         return found
 
     def write(
-        self, out: IO[bytes], left: Iterable[AnsweredMatrix], withheld: Mapping[str, int], scope: Scope, rules: Rules
+        self, out: IO[bytes], left: Iterable[Answered], withheld: Mapping[str, int], scope: Scope, rules: Rules
     ) -> None:
         """JSON: the columns, then a line for each of their pairs."""
-        answers = list(left)
+        given = list(left)
+        for one in given:
+            if isinstance(one, AnsweredRound):
+                out.write(write_round(one))
+                return
+        answers = [one for one in given if isinstance(one, AnsweredMatrix)]
         head: dict[str, object] = {"format": RELEASED, "model": "linear", "outcome": None, "columns": []}
         if answers:
-            (one,) = answers
-            head |= {"outcome": one.unit.outcome, "columns": [shown(term) for term in terms_of(one.unit)]}
+            (unit,) = (answer.unit for answer in answers)
+            head |= {"outcome": unit.outcome, "columns": [shown(term) for term in terms_of(unit)]}
         counts = {why: n for why, n in sorted(withheld.items()) if why in (SMALL, EQUATIONS)}
         out.write((_json(head | {"withheld": counts})[:-1] + ',"entries":[').encode())
         for number, (places, (digits, power)) in enumerate(pair for one in answers for pair in one.entries.items()):
@@ -129,6 +160,36 @@ class MatrixNode(NodeHalf[SumMatrix, AnsweredMatrix]):
         lines = (line for line in islice(file, 1 + start, 1 + start + count) if line.startswith(b"["))
         found = (json.loads(line.rstrip().rstrip(b",")) for line in lines)
         return [(" = ".join(a) or "1", " = ".join(b) or "1", number) for a, b, number in found]
+
+
+def _group_cells(unit: SumMatrix) -> list[Cell]:
+    """Of each number in each group, as `moments` has them."""
+    found, n = [], unit.people
+    for (number, group), one in unit.sums.items():
+        mean = one.sum / one.people
+        if group is not None:
+            found.append(Cell(group_key(number, group), (one.people, *sums.digits_of(mean, 3))))
+            continue
+        variance = max(0.0, (unit.products[number, number].sum - n * mean**2) / (n - 1))
+        found.append(Cell(group_key(number, None), (n, *sums.digits_of(mean, 3), *sums.digits_of(variance, 3))))
+    return found
+
+
+def _check_round(
+    checked: CheckedUnits[Answered], unit: SumMatrix, fit: LogisticRound, rules: Rules, past: Past
+) -> None:
+    expect_near(fit, rules)
+    if all(past.same(key, rules.off) for key in sum_keys(unit, fit).values()):
+        checked.released.append(answered(unit, fit, None, (0, 0), past, rules))
+        return
+    expect_alone(unit, rules, past)
+    people_ = cross_table.answer(unit.table, rules, past, {})
+    if isinstance(people_, str) or stays(unit, people_, rules) or round_stays(fit, rules):
+        checked.withheld[SMALL] += 1
+    elif too_many_rounds(unit, fit, rules, past):
+        checked.withheld[EQUATIONS] += 1
+    else:
+        checked.released.append(answered(unit, fit, people_, spent_by(unit, fit, past), past, rules))
 
 
 def shown(term: Term) -> list[str]:
@@ -157,81 +218,6 @@ def entry(unit: SumMatrix, a: Term, b: Term) -> float:
     if isinstance(b, str):
         return unit.sums[b, a].sum
     return float(unit.counts[unit.place(*(one for one in (a, b) if one is not None))])
-
-
-def group_key(number: str, group: Group) -> str:
-    """What the ledger calls a number in a group: as `moments` does."""
-    return sums.group_key(number, [] if group is None else [group])
-
-
-def entry_key(a: Term, b: Term) -> str:
-    names = sorted(
-        "=".join([one[0], people.quoted(one[1])]) if isinstance(one, tuple) else one or "1" for one in (a, b)
-    )
-    return vocabulary.PRODUCT + vocabulary.shortened("*".join(names), vocabulary.LONGEST - 100)
-
-
-def question_key(unit: SumMatrix) -> str:
-    """What the ledger calls the question: the same whichever number is the outcome. At most 1,600 characters."""
-    return f"{vocabulary.QUESTION}{','.join(sorted(unit.numbers))};{','.join(sorted(unit.table.columns))}"
-
-
-def numbers_of(key: str) -> frozenset[str]:
-    """A question's."""
-    return frozenset(key.removeprefix(vocabulary.QUESTION).partition(";")[0].split(","))
-
-
-def expect_alone(unit: SumMatrix, rules: Rules, past: Past) -> None:
-    """NotBesideError where one of the numbers was told of by other groups of these people, as moments, or any sums left
-    of other people of whom some are the same: their differences would tell of few, also of two numbers that are nearly
-    equal. So that `leverage` is of all columns at once, each question has all numbers that left of these people before.
-    """
-    questions = past.topics.get(vocabulary.QUESTION, ())
-    own = [key for key in questions if past.number is not None and past.number in past.cells[key]]
-    missing = sorted({name for key in own for name in numbers_of(key)} - set(unit.numbers))
-    if missing and Rule.LEVERAGE not in rules.off:
-        raise NotBesideError(
-            "Sums of other numbers of these people left before, and nearly equal numbers would tell of few people.",
-            f"Ask with these numbers as well: {', '.join(missing)}.",
-        )
-    if Rule.LINKED in rules.off:
-        return
-    if any(past.own & cohort for key in questions for cohort, _ in past.statements(key)):
-        raise NotBesideError(
-            "Sums left before of other people, some of whom are the same.",
-            "Ask of the same datasets and cohort as then.",
-        )
-    for number in unit.numbers:
-        mine = {group_key(number, group) for group in unit.groups}
-        keys = past.topics.get(vocabulary.topic(vocabulary.MOMENTS, f"={number}|"), ())
-        before = [key for key in keys if key.startswith(f"={number}|")]
-        if any(past.own & cohort for key in before for cohort, _ in past.statements(key)):
-            raise NotBesideError(
-                "Sums of a number left before of other people, some of whom are the same.",
-                "Ask of the same datasets and cohort as then, or of other numbers.",
-            )
-        same = {key for key in before if past.number in past.cells.get(key, {})}
-        if same and (same != mine or past.same(entry_key(number, number)) is None):
-            raise NotBesideError(
-                "A number of these people was told of before, by other categories or as a mean.",
-                "Ask with the same categories as then, or of other numbers.",
-            )
-
-
-def too_many(unit: SumMatrix, rules: Rules, past: Past) -> bool:
-    """Whether all sums that left of these people would be more than half as many as the people whose values of a number
-    differ from its commonest, or have more than half as many bits over categories, or more than half those of who is in
-    one: a reader who knows all columns but one could solve them for that one, person by person.
-    """
-    spent = [(unit.equations, unit.bits)]
-    for key in past.topics.get(vocabulary.QUESTION, ()):
-        beside = not numbers_of(key) <= set(unit.numbers)  # else its sums are among the new ones
-        if beside and past.number is not None and past.number in past.cells[key]:
-            spent.append((past.cells[key][past.number][0], past.cells[key][past.number][2]))
-        spent += [(numbers[0], numbers[2]) for cohort, numbers in past.statements(key) if cohort & past.own]
-    equations, bits = (2 * sum(of) > unit.differing for of in zip(*spent, strict=True))
-    bits = bits or any(2 * unit.bits_of_category > choices for choices in unit.choices)
-    return (equations and Rule.EQUATIONS not in rules.off) or (bits and Rule.BITS not in rules.off)
 
 
 def _json(value: object) -> str:

@@ -11,91 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, product
-from typing import IO, Annotated, Literal, Self
+from typing import IO
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from gdi.kit.models import Frozen
 from gdi.releases.cross_table import table as cross_table
-from gdi.releases.cross_table.table import COLUMN, MAX_CELLS, MAX_COLUMNS, MAX_COUNT, MAX_LEVEL, CrossTable, Key
+from gdi.releases.cross_table.table import MAX_COUNT, CrossTable, Key
 from gdi.releases.disclosure.parts import MAX_COHORTS
 from gdi.releases.disclosure.rules import Rule
-from gdi.releases.disclosure.sums import MAX_LARGEST, expect_shares
+from gdi.releases.disclosure.sums import expect_shares
 from gdi.releases.kind import FormatError, Rules
+from gdi.releases.matrix.forms import FORMAT, Group, MatrixFile, NumberSum, ProductSum
+from gdi.releases.matrix.round_table import MAX_BITS, LogisticRound, expect_whole
 
-FORMAT = "gdi-matrix/1"  # what a workflow writes
 RELEASED = "gdi-matrix-released/1"  # what leaves the node
-MAX_NUMBERS = 20
-MAX_BITS = 40  # of a sum with twelve digits
-Column = Field(pattern=rf"^{COLUMN}$")
-Group = tuple[str, str] | None
-"""A column and its category; None is everybody."""
-
-
-class NumberSum(Frozen):
-    """A number over the people of a category, or over everybody. `sums`, `squares`: which part of the sum of |x|, and
-    of that of (x - mean)², the 1, 2, … people have who have most of it, at most 50 of them. `apart`: people whose value
-    is not the commonest one; `values`: how many values there are.
-    """
-
-    number: str = Column
-    category: str | None = Field(default=None, pattern=rf"^{COLUMN}$")
-    level: str | None = Field(default=None, max_length=MAX_LEVEL)
-    people: int = Field(ge=1, le=MAX_COUNT, strict=True)
-    sum: float = Field(allow_inf_nan=False)
-    sums: tuple[float, ...] = Field(max_length=MAX_LARGEST)
-    squares: tuple[float, ...] = Field(max_length=MAX_LARGEST)
-    apart: int = Field(ge=0, le=MAX_COUNT, strict=True)
-    values: int = Field(ge=1, le=MAX_COUNT, strict=True)
-
-    @property
-    def group(self) -> Group:
-        return None if self.category is None or self.level is None else (self.category, self.level)
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if (self.category is None) != (self.level is None):
-            raise ValueError("category and level belong together")
-        for shares in (self.sums, self.squares):
-            expect_shares(shares, self.people)
-        if max(self.apart, self.values - 1) > self.people:
-            raise ValueError("apart or values is more than people")
-        return self
-
-
-class ProductSum(Frozen):
-    """The sum of the products of two numbers, over everybody. `products`: which part of the sum of |x - mean| |y -
-    mean| the 1, 2, … people have who have most of it. `apart`: people both of whose values are not the commonest.
-    """
-
-    numbers: tuple[str, str]
-    sum: float = Field(allow_inf_nan=False)
-    products: tuple[float, ...] = Field(max_length=MAX_LARGEST)
-    apart: int = Field(ge=0, le=MAX_COUNT, strict=True)
-
-
-class MatrixFile(Frozen):
-    """`people`: a level of each of the `categories`, then how many people. `steps`: of numbers whose values are whole
-    multiples of one, that one: 0.01 of two decimals. `leverage`: the sum of the 1, 2, … largest leverages, at most 1,
-    of the constant, all numbers and all categories: of no combination of columns have so few people a larger part.
-    """
-
-    format: Literal["gdi-matrix/1"]
-    model: Literal["linear"]
-    outcome: str = Column
-    numbers: tuple[str, ...] = Field(min_length=1, max_length=MAX_NUMBERS)
-    categories: tuple[str, ...] = Field(default=(), max_length=MAX_COLUMNS)
-    people: tuple[tuple[str | int, ...], ...] = Field(max_length=MAX_CELLS)
-    steps: dict[str, Annotated[float, Field(ge=1e-9, le=1e9)]] = Field(default_factory=dict, max_length=MAX_NUMBERS)
-    leverage: tuple[float, ...] = Field(max_length=MAX_LARGEST)
-    sums: tuple[NumberSum, ...] = Field(min_length=1, max_length=MAX_CELLS)
-    products: tuple[ProductSum, ...] = Field(min_length=1, max_length=MAX_NUMBERS * (MAX_NUMBERS + 1) // 2)
 
 
 @dataclass(frozen=True)
 class SumMatrix:
     """`table`: people by categories. `sums`: by number and group of people; `products`: by two numbers, sorted.
-    `ranges`: by number, how many values it may have: 0 where it may have any. `leverage`: as the file has it.
+    `ranges`: by number, how many values it may have: 0 where it may have any. `leverage`: as the file has it. `fit`: a
+    round of a logistic model, None of a linear one.
     """
 
     outcome: str
@@ -105,6 +41,7 @@ class SumMatrix:
     products: Mapping[tuple[str, str], ProductSum]
     ranges: Mapping[str, float]
     leverage: tuple[float, ...]
+    fit: LogisticRound | None = None
 
     @property
     def people(self) -> int:
@@ -189,12 +126,14 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
         raise FormatError(f"{place or 'document'}: it is not of the form that {FORMAT} has") from None
     except (ValueError, RecursionError):
         raise FormatError("it is not JSON") from None
+    if (found.model == "logistic") != (found.round is not None):
+        raise FormatError(f"model: it is not of the form that {FORMAT} has: a logistic one has a round")
     for number, name in enumerate(found.numbers, 1):
         if name not in rules.bounds or (name not in rules.numbers and Rule.NUMBERS not in rules.off):
             raise FormatError(f"number {number} is none whose bounds this node declares")
         if name in rules.scores and Rule.SCORES not in rules.off:
             raise FormatError(f"number {number} is a score: ask for its moments")
-    if len(set(found.numbers)) != len(found.numbers) or found.outcome not in found.numbers:
+    if len(set(found.numbers)) != len(found.numbers) or (found.round is None and found.outcome not in found.numbers):
         raise FormatError("numbers has one twice, or lacks the outcome")
     sums = {(one.number, one.group): one for one in found.sums}
     products = {(min(one.numbers), max(one.numbers)): one for one in found.products}
@@ -202,7 +141,7 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
         raise FormatError("a sum is there twice")
     ranges = {name: _range(name, found, rules) for name in found.numbers}
     names, people = tuple(sorted(found.numbers)), _people(found, rules)
-    unit = SumMatrix(found.outcome, names, people, sums, products, ranges, found.leverage)
+    unit = SumMatrix(found.outcome, names, people, sums, products, ranges, found.leverage, found.round)
     if len(unit.levels) - len({column for column, _ in unit.levels}) >= MAX_COHORTS:
         raise FormatError(f"categories must have fewer than {MAX_COHORTS} levels beside the first of each column")
     if set(sums) != set(product(unit.numbers, unit.groups)):
@@ -214,6 +153,8 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
     for number, two in enumerate(found.products, 1):
         _check_product(number, two, unit, rules)
     _check_leverage(unit)
+    if unit.fit is not None:
+        _check_round(unit, unit.fit, rules)
     return [unit]
 
 
@@ -289,3 +230,19 @@ def _check_leverage(of: SumMatrix) -> None:
     smallest = min([of.people, *(of.counts[of.place(level)] for level in of.levels)])
     if any(part < min(1.0, n / smallest) - 1e-6 for n, part in enumerate(of.leverage, 1)):
         raise FormatError("leverage: it is less than that of the smallest category")
+
+
+def _check_round(of: SumMatrix, fit: LogisticRound, rules: Rules) -> None:
+    if not rules.rounds:
+        raise FormatError("this node's policy serves no rounds")
+    column, _, level = of.outcome.partition(":")
+    if (column, level) not in of.levels or column in {one[0] for one in fit.columns if one}:
+        raise FormatError("outcome is no category that anybody has, or is a column as well")
+    if not {one for one in fit.columns if len(one) == 2} <= set(of.levels):
+        raise FormatError("round: a column is no category that anybody has")
+    if {one[0] for one in fit.columns if len(one) == 2} | {column} != set(of.table.columns):
+        raise FormatError("categories must be those of outcome and columns")
+    try:
+        expect_whole(fit, of.numbers, of.people)
+    except ValueError as error:
+        raise FormatError(f"round: {error}") from None

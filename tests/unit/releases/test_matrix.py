@@ -20,8 +20,8 @@ from gdi.releases.disclosure import vocabulary
 from gdi.releases.disclosure.past import Past
 from gdi.releases.kind import BadReleaseError, CheckedUnits, FormatError, NotBesideError, Rules, Scope
 from gdi.releases.matrix import least_squares
+from gdi.releases.matrix.beside import question_key
 from gdi.releases.matrix.merge import parse
-from gdi.releases.matrix.node import question_key
 from gdi.releases.registry import kind_of
 from tests.support.matrix_kit import matrix_file
 from tests.support.moments_kit import moments_file

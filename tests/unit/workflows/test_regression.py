@@ -47,7 +47,8 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def question(**changes: Any) -> str:
-    return json.dumps({"person": "person", "outcome": "ldl", "numbers": ["age"], "categories": ["sex"], **changes})
+    usual = {"person": "person", "model": "linear", "outcome": "ldl", "numbers": ["age"], "categories": ["sex"]}
+    return json.dumps({**usual, **changes})
 
 
 def release(tables: list[Path], folder: Path, asked_for: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Adds the people of a node's datasets up into the release `gdi-matrix/1`: sums of numbers over everybody and over each
-category, sums of products, and what the node judges them by. The same person in two datasets would count twice: that
-ends the run.
+category, sums of products, and what the node judges them by; of a logistic model the sums at β = 0, and the people for
+further rounds. The same person in two datasets would count twice: that ends the run.
 """
 
 from __future__ import annotations
@@ -67,7 +67,11 @@ def leverages(design: Vector) -> list[float]:
     any combination of columns, since the largest eigenvalue of their block of the hat matrix is at most its trace.
     `design`: people × columns, the first one constant.
     """
-    design = design - design.mean(axis=0) * (np.arange(design.shape[1]) > 0)
+    return largest(design - design.mean(axis=0) * (np.arange(design.shape[1]) > 0))
+
+
+def largest(design: Vector) -> list[float]:
+    """The same of a design as it is."""
     sizes = np.sqrt((design**2).sum(axis=0))
     left, sizes, _ = np.linalg.svd(design[:, sizes > 0] / sizes[sizes > 0], full_matrices=False)
     each = np.sort((left[:, sizes > DEPENDENT * sizes[0]] ** 2).sum(axis=1))[::-1][:LARGEST]
@@ -78,7 +82,12 @@ def release(
     outcome: str, numbers: list[str], categories: list[str], levels: list[list[str]], values: Vector
 ) -> dict[str, Any]:
     """`levels`: of each person, of each category; `values`: people × (outcome, then `numbers`), float64."""
-    names = [outcome, *numbers]
+    head = {"format": "gdi-matrix/1", "model": "linear", "outcome": outcome}
+    return head | facts([outcome, *numbers], categories, levels, values)
+
+
+def facts(names: list[str], categories: list[str], levels: list[list[str]], values: Vector) -> dict[str, Any]:
+    """What a release says of people and of sums, `values`: people × `names`."""
     columns = [np.array([row[i] for row in levels], dtype=object) for i in range(len(categories))]
     groups = [(c, level) for c, column in zip(categories, columns, strict=True) for level in sorted(set(column))]
     members = {group: columns[categories.index(group[0])] == group[1] for group in groups}
@@ -100,9 +109,6 @@ def release(
     steps = {name: step for i, name in enumerate(names) if (step := step_of(values[:, i])) is not None}
     counts = Counter(map(tuple, levels)) if categories else Counter({(): len(values)})
     return {
-        "format": "gdi-matrix/1",
-        "model": "linear",
-        "outcome": outcome,
         "numbers": names,
         "categories": categories,
         "people": [[*key, n] for key, n in sorted(counts.items())],
@@ -113,8 +119,8 @@ def release(
     }
 
 
-def gather(files: list[Path], question: dict[str, Any]) -> dict[str, Any]:
-    """The release. Ends with 1 where two datasets have the same person, or nobody is complete."""
+def gather(files: list[Path]) -> tuple[list[list[str]], Vector]:
+    """Levels and values of all people. Ends with 1 where two datasets have the same person, or nobody is complete."""
     people: set[str] = set()
     levels: list[list[str]] = []
     values: list[list[float]] = []
@@ -129,16 +135,27 @@ def gather(files: list[Path], question: dict[str, Any]) -> dict[str, Any]:
         values += found["values"]
     if not values:
         fail("SampleTableError", "nobody has a value in all of the columns asked for")
-    return release(question["outcome"], question["numbers"], question["categories"], levels, np.array(values))
+    return levels, np.array(values)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--question", required=True, help="JSON: {outcome, numbers, categories}")
+    parser.add_argument("--question", required=True, help="JSON: {model, outcome, numbers, indicators, categories}")
+    parser.add_argument("--people", type=Path, help="where the people go, for rounds")
     options = parser.parse_args()
-    found = gather(options.files, json.loads(options.question))
+    question = json.loads(options.question)
+    levels, values = gather(options.files)
+    if options.people is None:
+        found = release(question["outcome"], question["numbers"], question["categories"], levels, values)
+    else:
+        from fit_round import round_of  # which needs this file
+
+        beta = [0.0] * (1 + len(question["numbers"]) + len(question["indicators"]))
+        found = round_of(question, levels, values, 1, beta)
+        people = {"question": question, "levels": levels, "values": values.tolist()}
+        options.people.write_text(json.dumps(people) + "\n")
     options.out.write_text(json.dumps(found, separators=(",", ":")) + "\n")
 
 

@@ -38,10 +38,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("samples", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--question", required=True, help="JSON: {person, outcome, numbers, categories}")
+    parser.add_argument("--question", required=True, help="JSON: {person, model, outcome, numbers, categories}")
     options = parser.parse_args()
     question = json.loads(options.question)
-    numbers = [question["outcome"], *question["numbers"]]
+    numbers = [*([question["outcome"]] if question["model"] == "linear" else []), *question["numbers"]]
     if len({*numbers, *question["categories"]}) < len(numbers) + len(question["categories"]):
         fail("SampleTableError", 1, "a column is asked for twice: as outcome, number or category")
     found = read(options.samples, question["person"], numbers, question["categories"])
