@@ -129,7 +129,6 @@ PROBLEMS: dict[str, ProblemType] = {
     "release-too-large": ProblemType((413,), "Write a smaller release."),
     "rules-changed": ProblemType((409,), "Refuse it, and start a new run."),
     "round-conflict": ProblemType((409,), "Look at the round: it is as the answer says."),
-    "round-refused": ProblemType((422,), "Begin with another broadcast, or ask another question."),
     "round-unknown": ProblemType((404,), "Ask the round first."),
     "run-closed": ProblemType((403, 409), "Stop: the run is over; or start a new attempt."),
     "run-mismatch": ProblemType((409,), "Start a new run with a new ticket."),

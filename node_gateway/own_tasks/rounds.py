@@ -30,19 +30,19 @@ class RoundTasks:
     policy: PolicyFile
     locks: DatabaseLocks
 
-    async def ask(self, caller: Caller, asked: RoundTask) -> RoundProgress:
+    async def ask(self, caller: Caller, wish: RoundTask) -> RoundProgress:
         """How the round's task stands, sent where it was not. ProblemError 403 where the caller is not the node's own
         agent, or the policy serves no rounds or not this image; TesAway.
         """
         policy = self.policy.current()
-        need_own_agent(caller, policy, asked.image)
-        check_path(asked.people, str(WorkspaceUrl(caller.run, asked.people)))
-        path, job = path_of(caller.attempt, asked.number), f"{job_of(caller.attempt, asked.number)}-{asked.try_}"
+        need_own_agent(caller, policy, wish.image)
+        check_path(wish.people, str(WorkspaceUrl(caller.run, wish.people)))
+        path, job = path_of(caller.attempt, wish.number), f"{job_of(caller.attempt, wish.number)}-{wish.try_}"
         async with self.locks.alone("round", caller.run):
             last = await self.tasks.last(caller.run, job)
             if last is None:
-                task = task_of(caller.run, asked, self.tasks.workspace.name, path, policy)
-                await self.tasks.send_task(caller, job, task, f"round {asked.number}")
+                task = task_of(caller.run, wish, self.tasks.workspace.name, path, policy)
+                await self.tasks.send_task(caller, job, task, f"round {wish.number}")
                 return RoundProgress(state="QUEUED", path=path)
         task_id, state = last
         if state in FINAL:
@@ -70,16 +70,16 @@ def path_of(attempt: int, number: int) -> str:
     return f"gdi-rounds/{attempt}/{number}.json"
 
 
-def task_of(run: str, asked: RoundTask, bucket: str, path: str, policy: Policy) -> Task:
-    inputs = [Input(content=text, path=f"{SCRIPTS}/{name}", type="FILE") for name, text in asked.scripts.items()]
-    inputs.append(Input(content=asked.broadcast, path=BROADCAST, type="FILE"))
-    inputs.append(Input(url=to_s3(WorkspaceUrl(run, asked.people), bucket), path=PEOPLE, type="FILE"))
-    command = ["python3", "-B", f"{SCRIPTS}/{asked.script}", PEOPLE, BROADCAST, OUT]
+def task_of(run: str, wish: RoundTask, bucket: str, path: str, policy: Policy) -> Task:
+    inputs = [Input(content=text, path=f"{SCRIPTS}/{name}", type="FILE") for name, text in wish.scripts.items()]
+    inputs.append(Input(content=wish.broadcast, path=BROADCAST, type="FILE"))
+    inputs.append(Input(url=to_s3(WorkspaceUrl(run, wish.people), bucket), path=PEOPLE, type="FILE"))
+    command = ["python3", "-B", f"{SCRIPTS}/{wish.script}", PEOPLE, BROADCAST, OUT]
     return Task(
-        name=f"round-{asked.number}",
+        name=f"round-{wish.number}",
         inputs=inputs,
         outputs=[Output(url=to_s3(WorkspaceUrl(run, path), bucket), path=OUT, type="FILE")],
-        executors=[Executor(image=asked.image, command=command, workdir=HOME)],
-        resources=Resources(cpu_cores=1, ram_gb=min(asked.ram_gb, policy.max_ram_gb), disk_gb=1),
+        executors=[Executor(image=wish.image, command=command, workdir=HOME)],
+        resources=Resources(cpu_cores=1, ram_gb=min(wish.ram_gb, policy.max_ram_gb), disk_gb=1),
         tags={"gdi-own": "round"},
     )

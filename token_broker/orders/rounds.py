@@ -110,7 +110,7 @@ class Rounds:
             number = table.question_after(_table_of(kept), after)
             return None if number is None else RoundNews.model_validate_json(kept[-1]["question"])
 
-        return await self._held((*place, "node"), wait, look) or RoundNews()
+        return await self._hold((*place, "node"), wait, look) or RoundNews()
 
     async def status(self, run_id: str, node: str, attempt: int, number: int, wait: float = 0) -> RoundStatus:
         """A round that is kept, as soon as it has an answer, or after `wait` seconds without. 404 `round-unknown`;
@@ -132,7 +132,7 @@ class Rounds:
             found = await row()
             return found if found["answer"] else None
 
-        found = await self._held((*place, "centre"), wait, look) or await row()
+        found = await self._hold((*place, "centre"), wait, look) or await row()
         answer = RoundAnswer.model_validate_json(found["answer"]) if found["answer"] else None
         question = RoundNews.model_validate_json(found["question"])
         return RoundStatus(
@@ -145,7 +145,7 @@ class Rounds:
 
     # --- who waits -------------------------------------------------------------------------------
 
-    async def _held(self, place: WaitingPlace, wait: float, look: Callable[[], Awaitable[S | None]]) -> S | None:
+    async def _hold(self, place: WaitingPlace, wait: float, look: Callable[[], Awaitable[S | None]]) -> S | None:
         end, event = time.monotonic() + wait, asyncio.Event()
         here = self._waiting.setdefault(place, set())
         try:
