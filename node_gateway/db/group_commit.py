@@ -27,13 +27,31 @@ class _Outcome:
     error: Exception | None = None
 
 
+class ReadThread:
+    """Reads of SQLite, each in one turn of a thread: for what is asked for at every page of a list."""
+
+    def __init__(self, url: sa.URL, cache_kib: int) -> None:
+        self._engine = _engine(url, cache_kib, writes=False)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database-read")
+
+    async def run(self, work: Work[T]) -> T:
+        """What `work` gave, of one moment."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, work)
+
+    def _read(self, work: Work[T]) -> T:
+        with self._engine.connect() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        self._engine.dispose()
+
+
 class GroupCommit:
     """`turn` is held while a transaction is open, so that nobody else of this process writes meanwhile."""
 
     def __init__(self, url: sa.URL, turn: asyncio.Lock, cache_kib: int) -> None:
-        plain = url.set(drivername="sqlite+pysqlite")
-        self._engine = sa.create_engine(plain, hide_parameters=True, pool_size=1, max_overflow=0)
-        tune(self._engine, cache_kib, writes=True)
+        self._engine = _engine(url, cache_kib, writes=True)
         self._turn = turn
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
@@ -79,6 +97,13 @@ class GroupCommit:
             await self._writer
         self._thread.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _engine(url: sa.URL, cache_kib: int, *, writes: bool) -> sa.Engine:
+    """For one thread."""
+    engine = sa.create_engine(url.set(drivername="sqlite+pysqlite"), hide_parameters=True, pool_size=1, max_overflow=0)
+    tune(engine, cache_kib, writes=writes)
+    return engine
 
 
 def _done(connection: sa.Connection, work: Work[Any]) -> _Outcome:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from gdi.kit import migrations
 from gdi.kit.database import Database, DatabaseAwayError, is_away
 from gdi.kit.used_ids import UsedIds
-from node_gateway.db.group_commit import GroupCommit, Work
+from node_gateway.db.group_commit import GroupCommit, ReadThread, Work
 from node_gateway.db.migrations import first
 
 T = TypeVar("T")
@@ -287,6 +287,7 @@ class GatewayDatabase(Database):
         self._lock = lock
         self._writer = asyncio.Lock()
         self._group: GroupCommit | None = None
+        self._reads: ReadThread | None = None
 
     @classmethod
     def open(cls, url: str, password: str | None = None) -> GatewayDatabase:
@@ -329,8 +330,23 @@ class GatewayDatabase(Database):
                 return await connection.run_sync(work)
         if self._group is None:
             self._group = GroupCommit(self.engine.url, self._writer, self.cache_kib)
-        try:
+        with self._away():
             return await self._group.run(work)
+
+    async def look(self, work: Work[T]) -> T:
+        """What `work` gave, which only reads: for what is asked at every list; elsewhere `read`. DatabaseAwayError."""
+        if self.shared:
+            async with self.read() as connection:
+                return await connection.run_sync(work)
+        if self._reads is None:
+            self._reads = ReadThread(self.engine.url, self.cache_kib)
+        with self._away():
+            return await self._reads.run(work)
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        try:
+            yield
         except DBAPIError as error:
             if is_away(error):
                 raise DatabaseAwayError(self.owner, error) from None
@@ -350,6 +366,8 @@ class GatewayDatabase(Database):
     async def close(self) -> None:
         if self._group is not None:
             await self._group.close()
+        if self._reads is not None:
+            self._reads.close()
         await super().close()
         if self._lock is not None:
             os.close(self._lock)

@@ -269,16 +269,14 @@ class TaskStore:
         return await self._one(sa.select(db.tasks).where(t.capability == sha256_hex(secret.encode())))
 
     async def _one(self, query: sa.Select[Any], given: dict[str, str] | None = None) -> Known | None:
-        async with self._db.read() as connection:
-            row = (await connection.execute(query, given)).first()
+        row = await self._db.look(lambda connection: connection.execute(query, given).first())
         return _known(row) if row else None
 
     async def of_run(self, run: str, tes_ids: Iterable[str]) -> dict[str, TaskTrail]:
         """Those of `tes_ids` that are the run's, by TES id."""
         ids = list(tes_ids)
         given = {"ids": ids if self._db.shared else json.dumps(ids)}
-        async with self._db.read() as connection:
-            rows = (await connection.execute(_THESE[self._db.shared], given)).all()
+        rows = await self._db.look(lambda connection: connection.execute(_THESE[self._db.shared], given).all())
         return {tes_id: TaskTrail(number, ended or "") for tes_id, number, ended, of in rows if of == run}
 
     async def unfinished(self, run: str, *, phase: str, attempt: int | None = None) -> list[Known]:
@@ -286,8 +284,7 @@ class TaskStore:
         query = sa.select(db.tasks).where(t.run == run, t.phase == phase, t.ended.is_(None))
         if attempt is not None:
             query = query.where(t.attempt <= attempt)
-        async with self._db.read() as connection:
-            rows = (await connection.execute(query.order_by(t.number))).all()
+        rows = await self._db.look(lambda connection: connection.execute(query.order_by(t.number)).all())
         return [_known(row) for row in rows]
 
     async def end_capabilities(self, run: str, attempt: int) -> None:

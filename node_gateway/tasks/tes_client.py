@@ -113,10 +113,17 @@ class UpstreamTes:
         self, selection: TaskSelection, *, size: int, token: str = ""
     ) -> tuple[list[tuple[str, str]], str]:
         """`page` in the view MINIMAL: (id, state) of each task."""
-        return await self._page(selection, "MINIMAL", size, token, states_from_json)
+        return await self._page(selection, "MINIMAL", size, token, states_from_json, lean=True)
 
     async def _page(
-        self, selection: TaskSelection, view: View, size: int, token: str, tasks_of: Callable[[Json], list[T]]
+        self,
+        selection: TaskSelection,
+        view: View,
+        size: int,
+        token: str,
+        tasks_of: Callable[[Json], list[T]],
+        *,
+        lean: bool = False,
     ) -> tuple[list[T], str]:
         query: list[tuple[str, str | int | float | bool | None]] = [("view", view)]
         query += [("page_token", token)] if token else []
@@ -141,7 +148,7 @@ class UpstreamTes:
             following = body.get("next_page_token")
             return tasks_of(body), following if isinstance(following, str) else ""
 
-        return await off_loop(len(answer.content), read)
+        return await off_loop(len(answer.content) // (4 if lean else 1), read)  # ids and states: a millisecond or two
 
     async def cancel(self, task: str) -> None:
         answer = await self._send("POST", f"/tasks/{_quote(task)}:cancel", max_bytes=1024 * 1024, auth=self._service)

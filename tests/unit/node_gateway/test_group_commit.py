@@ -41,6 +41,18 @@ async def test_what_fails_takes_none_of_the_others_with_it(database: GatewayData
     assert await runs(database) == {f"r{n}" for n in range(20)} | {"same"}
 
 
+async def test_who_looks_sees_what_was_committed_and_waits_for_no_writer(database: GatewayDatabase) -> None:
+    def seen(connection: sa.Connection) -> set[str]:
+        return set(connection.execute(sa.select(db.emptied.c.run)).scalars())
+
+    await database.transact(written("a"))
+    assert await database.look(seen) == {"a"}
+    async with database.write() as connection:
+        await connection.execute(db.emptied.insert().values(run="b", attempt=1))
+        assert await asyncio.wait_for(database.look(seen), 60) == {"a"}
+    assert await database.look(seen) == {"a", "b"}
+
+
 async def test_what_is_cancelled_stops_nobody(database: GatewayDatabase) -> None:
     tasks = [asyncio.create_task(database.transact(written(f"r{n}"))) for n in range(10)]
     await asyncio.sleep(0)
