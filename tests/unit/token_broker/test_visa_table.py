@@ -1,5 +1,5 @@
-"""Visas as issuers write them, right and wrong, in a table: accepted, or refused with the reason that is true. And
-what is no visa at all never harms the others.
+"""Visas as issuers write them, right and wrong, in a table: accepted, or refused with the reason that is true, at
+broker and node alike. And what is no visa at all never harms the others.
 """
 
 from __future__ import annotations
@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import jwt
@@ -18,12 +20,15 @@ from hypothesis import strategies as st
 
 from gdi.kit.jose import KeysUnavailable, RemoteKeys, SigningKey, TokenError, same_type, verify
 from gdi.visas.issuer import VisaIssuer
-from gdi.visas.visas import Visa, Visas
+from gdi.visas.visas import SENTENCES, Visa, Visas
+from node_gateway.agent.decision import RefusedOrder, need_access
 from tests.support.visa_kit import DATASET, EC, GONE, ISS, JKU, OTHER, P384, RSA, USER, by_hand, jwk, signed
 
 
 def judged(tokens: list[Any], keys: Any = None, user: str = USER, **more: Any) -> str:
-    """`good`, or the reason."""
+    """`good`, or the reason: the broker's, and the node's about what the broker passes on, or about the tokens as they
+    came where it passes on none.
+    """
 
     def answer(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"keys": [jwk(EC)] if keys is None else keys})
@@ -33,7 +38,15 @@ def judged(tokens: list[Any], keys: Any = None, user: str = USER, **more: Any) -
             trusted = [VisaIssuer(iss=ISS, jku=JKU, **more)]
             passport = await Visas(http, lambda: trusted).passport({"ga4gh_passport_v1": tokens}, user)
             found = passport.access(DATASET)
-            return "good" if isinstance(found, Visa) else found
+            sent = passport.tokens_for([DATASET]) if isinstance(found, Visa) else tokens
+            at_node = await Visas(http, lambda: trusted).passport({"ga4gh_passport_v1": sent}, user)
+            order = cast(Any, SimpleNamespace(datasets=[DATASET]))
+            if isinstance(found, Visa):
+                need_access(order, at_node)
+                return "good"
+            with pytest.raises(RefusedOrder, match=re.escape(SENTENCES.get(found, found))):
+                need_access(order, at_node)
+            return found
 
     return asyncio.run(story())
 
