@@ -72,6 +72,8 @@ def configure(layout: Layout, secrets: Secrets) -> Path:
             "task_instance_heartbeat_timeout": "30",
             "orphaned_tasks_check_interval": "20",
             "scheduler_health_check_threshold": "30",
+            # How long a scheduler that had nothing to do looks away: between a trigger and the first task it is twice.
+            "scheduler_idle_sleep_time": "0.25",
         },
         # The api-server's first answer to a worker may take long where many processes share few cores; after 5 tries of
         # 5 s the task's try would be lost.

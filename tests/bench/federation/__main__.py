@@ -248,6 +248,7 @@ def start() -> bool:
             text = f"placement {placement}: trigger to first TES task {took:.2f} s, a bare snakemake {bare:.2f} s"
             good &= figure(f"{text}: {factor:.2f} times (3), medians of {times}", factor < 3)
         ends = whole.stops(driver, stops)
+        figure(f"Airflow's scheduler while nothing runs: {whole.idle_scheduler(driver):.2f} cores")
     p95 = statistics.quantiles(ends, n=20)[-1]
     text = f"a run's stop at the portal to its last TES task's end: p95 {p95:.1f} s of {len(ends)} (10)"
     return figure(f"{text}: {' '.join(f'{one:.1f}' for one in ends)}", p95 <= 10) and good

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 from gdi.contracts.tes import LIVE
 from gdi.local_federation.federation import Federation
 from tests.federation.driver import Driver, Started, wait_for
@@ -62,6 +64,16 @@ def stops(driver: Driver, times: int) -> list[float]:
             found.append(time.monotonic() - began)
             driver.finish(run)
     return found
+
+
+def idle_scheduler(driver: Driver, seconds: float = 20) -> float:
+    """Cores that Airflow's scheduler takes while nothing runs."""
+    pid = driver.federation.supervisor.pid("airflow-scheduler")
+    assert pid is not None
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    before = sum(sum(one.cpu_times()[:2]) for one in family)
+    time.sleep(seconds)
+    return (sum(sum(one.cpu_times()[:2]) for one in family if one.is_running()) - before) / seconds
 
 
 def _quiet(driver: Driver, run: Started) -> bool:
