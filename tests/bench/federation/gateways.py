@@ -171,9 +171,11 @@ def shared_nodes(counts: Counts) -> Iterator[SharedNodes]:
         made = SharedNodes(s3, counts)
         made.tes_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = uvicorn.Server(uvicorn.Config(made.tes(), log_level="critical", lifespan="off"))
-        threading.Thread(target=lambda: run_forever(server.serve(sockets=[listener])), daemon=True).start()
+        thread = threading.Thread(target=lambda: run_forever(server.serve(sockets=[listener])), daemon=True)
+        thread.start()
         wait_for("the TES's start", lambda: server.started)
         try:
             yield made
         finally:
             server.should_exit = True
+            thread.join(10)
