@@ -105,7 +105,7 @@ nightly-runner: setup
 	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_sandbox_engines.py $(ARGS)
 
 nightly-operators: setup
-	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_executors.py $(ARGS)
+	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_executors.py tests/system/test_no_shared_disk.py $(ARGS)
 
 nightly-local-federation: setup
 	@$(PYTEST) -n 2 --dist loadfile -m system tests/system/test_demo.py $(ARGS)

@@ -92,9 +92,21 @@ def unpacked(body: bytes) -> UnpackedWorkflow:
         if len(files["workflow.yaml"]) > MAX_YAML:
             raise BadPackError(f"workflow.yaml has more than {MAX_YAML} bytes")
         workflow = Workflow.model_validate(yaml.load(files["workflow.yaml"], Loader=_PlainLoader))  # noqa: S506  # safe
-    except (ValidationError, yaml.YAMLError, ValueError, RecursionError):
-        raise BadPackError("workflow.yaml is not one") from None
+    except (ValidationError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadPackError(_not_one(error)) from None
     return UnpackedWorkflow(files, workflow)
+
+
+def _not_one(error: Exception) -> str:
+    """Names fields that this version does not know: who reads it is older than the workflow."""
+    found = error.errors() if isinstance(error, ValidationError) else []
+    unknown = {str(one["loc"][-1]) for one in found if one["type"] == "extra_forbidden"}
+    names = sorted(name for name in unknown if name.isascii() and name.isidentifier() and len(name) <= 40)[:5]
+    return (
+        f"workflow.yaml has what this version does not know: {', '.join(names)}"
+        if names
+        else "workflow.yaml is not one"
+    )
 
 
 def _field(body: bytes, at: int, most: int) -> tuple[str, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from cryptography.fernet import Fernet
+
 from gdi.kit.secret_files import write_private
 from tests.support.airflow_kit import RealAirflow
 from tests.support.s3_server import ACCESS, REGION, SECRET, S3Server
@@ -36,6 +38,7 @@ class ApartAirflow(RealAirflow):
             "GDI_RESULT_STORE_ENDPOINT": s3.url,
             "GDI_RESULT_STORE_REGION": REGION,
         }
+        fernet = {"AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode()}  # as a Secret of all components
         quiet = {"GDI_RECURRING_SCHEDULE": "", "GDI_HOUSEKEEPING_SCHEDULE": ""}
         super().__init__(
             folder / "airflow",
@@ -45,6 +48,7 @@ class ApartAirflow(RealAirflow):
             database=database,
             concurrency=1,
             **quiet,
+            **fernet,
         )
 
     def place_of(self, name: str) -> tuple[list[str], dict[str, str], Path]:
