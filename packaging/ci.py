@@ -90,7 +90,9 @@ def nightly(*files: str) -> str:  # pytest's arguments that leave files or tests
     return " ".join(f"{'--deselect' if '::' in name else '--ignore'} {name}" for name in files)
 
 
-SYSTEM = nightly(*(f"tests/system/test_{name}.py" for name in ("sandbox_engines", "executors", "no_shared_disk", "demo")))
+SYSTEM = nightly(
+    *(f"tests/system/test_{name}.py" for name in ("sandbox_engines", "executors", "no_shared_disk", "demo"))
+)
 LINT = Stage("lint", ("make", "lint"), 4)
 STAGES = (
     Stage("test", ("make", "test"), 17, ("test-parts", "test-federation"), 58, 64),

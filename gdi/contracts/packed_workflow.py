@@ -5,6 +5,7 @@ in the order of their names. Who gets it checks its SHA-256 before anything is u
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -58,9 +59,10 @@ class UnpackedWorkflow:
             place.write_bytes(content)
 
 
-def packed(folder: Path) -> bytes:
-    """The files of a catalogue entry, in the order of its digest."""
-    return b"".join(_entry(name, (folder / name).read_bytes()) for name in files_of(folder))
+def packed(folder: Path, files: Sequence[str] | None = None) -> bytes:
+    """The files of a catalogue entry, in the order of its digest: `files`, or those of `files_of`."""
+    names = files_of(folder) if files is None else files
+    return b"".join(_entry(name, (folder / name).read_bytes()) for name in names)
 
 
 def _entry(name: str, data: bytes) -> bytes:

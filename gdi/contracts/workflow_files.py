@@ -17,23 +17,34 @@ APPROVALS = "approvals"  # reviewers' signatures (gdi.contracts.approval)
 README = "README.md"  # for people: nothing of it runs, or comes to where something runs (decision 849)
 
 
-def files_of(folder: Path) -> list[str]:
+def files_of(folder: Path, *, readme: bool = False) -> list[str]:
     """The relative paths of the files that make the workflow, sorted; hidden files, caches, links, rules.lock,
-    reviewers' signatures and the README are not part of it.
+    reviewers' signatures and the README are not part of it. `readme`: as before decision 849, when it was.
     """
     found = []
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if _left_out(relative) or path.is_symlink() or not path.is_file():
+        counts = not _left_out(relative) or (readme and relative == Path(README))
+        if not counts or path.is_symlink() or not path.is_file():
             continue
         if relative.as_posix() not in (LOCK, APPROVALS):
             found.append(relative.as_posix())
     return found
 
 
-def digest_of(folder: Path) -> str:
+def files_with_digest(folder: Path, digest: str) -> list[str]:
+    """The files that have this digest: those of `files_of`, or, of a run that was admitted before decision 849, with
+    the README, which is then pinned too. None where neither has it. CatalogueError as `digest_of`.
+    """
+    for readme in (False, True):
+        if digest_of(folder, readme=readme) == digest:
+            return files_of(folder, readme=readme)
+    return []
+
+
+def digest_of(folder: Path, *, readme: bool = False) -> str:
     """The digest over the folder's files. CatalogueError where they are too many or too large."""
-    files = files_of(folder)
+    files = files_of(folder, readme=readme)
     if len(files) > MAX_FILES:
         raise CatalogueError(_too_many(str(folder), len(files)))
     size = 0

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from gdi.contracts.run_file import RunFile
 from gdi.contracts.workflow import CatalogueError
-from gdi.contracts.workflow_files import digest_of, files_of
+from gdi.contracts.workflow_files import digest_of, files_with_digest
 from gdi.kit.canonical import sha256_hex
 from gdi.pods.config import PodConfig, Wish, amount
 from gdi.pods.model import LauncherError, PodSpec
@@ -50,13 +50,13 @@ def labels(spec: PodSpec) -> dict[str, str]:
 def workflow_files(folder: Path, spec: PodSpec) -> dict[str, bytes]:
     """The files of the workflow in `folder`, as admitted. LauncherError where they are others now."""
     try:
-        found = digest_of(folder)
-        files = {name: (folder / name).read_bytes() for name in files_of(folder)}
+        found, names = digest_of(folder), files_with_digest(folder, spec.digest)
+        files = {name: (folder / name).read_bytes() for name in names}
     except (OSError, CatalogueError) as error:
         raise LauncherError(
             f"the workflow {spec.workflow} cannot be read: {error}; mend the catalogue and retry"
         ) from None
-    if found != spec.digest:
+    if not names:
         raise LauncherError(
             f"the workflow {spec.workflow} is {found} here, but the run was admitted with {spec.digest}; start the"
             " analysis again"

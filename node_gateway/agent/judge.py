@@ -19,7 +19,7 @@ from gdi.contracts import cohorts
 from gdi.contracts.cohorts import AdmissionQuestion, CohortChoice
 from gdi.contracts.orders import QUESTION_TYPE, TYPE, OrderClaims, QuestionClaims
 from gdi.contracts.packed_workflow import BadPackError, UnpackedWorkflow, unpacked
-from gdi.contracts.workflow_files import digest_of
+from gdi.contracts.workflow_files import files_with_digest
 from gdi.kit.canonical import sha256_hex
 from gdi.kit.jose import RemoteKeys, TokenError
 from gdi.kit.problem import ProblemError
@@ -230,7 +230,7 @@ def has_digest(body: bytes, digest: str) -> bool:
 def _is_whole(place: Path, pack: Path, digest: str) -> bool:
     """Whether folder and pack are of that digest: the launcher reads the folder, and takes no other."""
     try:
-        return has_digest(pack.read_bytes(), digest) and digest_of(place) == digest
+        return has_digest(pack.read_bytes(), digest) and bool(files_with_digest(place, digest))
     except (OSError, ValueError):
         return False
 

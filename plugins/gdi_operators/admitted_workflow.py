@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from gdi.contracts import broker_api as m
 from gdi.contracts.workflow import CatalogueEntry, CatalogueError
-from gdi.contracts.workflow_files import README, load
+from gdi.contracts.workflow_files import README, files_with_digest, load
 from gdi.result_store.model import StoreAwayError
 from gdi_operators.results import store
 from gdi_operators.settings import settings
@@ -44,6 +44,8 @@ def entry_of_run(workflow: str, run: m.Run) -> CatalogueEntry:
             continue
         if entry is not None and entry.digest == run.digest:
             return entry
+        if entry is not None and (files := files_with_digest(entry.folder, run.digest)):  # as before decision 849
+            return entry.model_copy(update={"digest": run.digest, "files": files})
         found = entry.digest if entry is not None else found
     raise AirflowFailException(
         f"The workflow {workflow} of run {run.id} is not there any more: the run was admitted with {run.digest}, which"

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from gdi.broker_client.client import AsyncBrokerClient
 from gdi.contracts import run_file
 from gdi.contracts.events import Event
-from gdi.contracts.workflow_files import digest_of
+from gdi.contracts.workflow_files import digest_of, files_with_digest
 from gdi.kit.bearer import token_file
 from gdi.kit.problem import ProblemError
 from gdi.kit.socket_proxy import SocketProxy, Tcp, Unix
@@ -82,7 +82,8 @@ class SnakemakePod:
             pump.put({"kind": "node", "state": "failed", "message": str(error)})
             return REFUSED
         with contextlib.suppress(OSError):
-            if (found := digest_of(self.folders.workflow)) != self.run.digest:
+            if not files_with_digest(self.folders.workflow, self.run.digest):
+                found = digest_of(self.folders.workflow)
                 message = (
                     f"the workflow's files are not those that the run was admitted with ({found} is not"
                     f" {self.run.digest}); start the run again"

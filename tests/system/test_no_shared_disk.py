@@ -82,7 +82,10 @@ def test_the_api_server_shows_answers_that_lie_on_no_disk_of_its_own(airflow: Ap
     for name in RUNS:
         run = make_run_id("probe", name)
         view = airflow.http.get(f"/gdi/data/results/probe/{name}").raise_for_status().json()
-        assert {release["node"]: release["verified"] for release in view["releases"]} == {"node-a": True, "node-b": True}
+        assert {release["node"]: release["verified"] for release in view["releases"]} == {
+            "node-a": True,
+            "node-b": True,
+        }
         answer = airflow.http.get(f"/gdi/file/probe/{name}", params={"name": "answer.tsv"}).raise_for_status().text
         assert answer.splitlines()[1].split("\t")[:6] == ["22", "1000", "A", "G", "201", "800"]
         crate = airflow.http.get(f"/gdi/crate/probe/{name}").raise_for_status()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gdi.contracts.workflow import CatalogueError
-from gdi.contracts.workflow_files import digest_of, files_of
+from gdi.contracts.workflow_files import digest_of, files_of, files_with_digest
 from gdi.kit.problem import ProblemError
 
 
@@ -29,7 +29,7 @@ def take(catalogue: Path, name: str, digest: str, target: Path, *, earlier: Sequ
     found = ""
     for folder in (source, *earlier):
         if folder.is_dir() and folder != target:
-            now = _copied(name, folder, target)
+            now = _copied(name, folder, target, digest)
             if now == digest:
                 return
             found = found or now
@@ -42,16 +42,16 @@ def take(catalogue: Path, name: str, digest: str, target: Path, *, earlier: Sequ
     )
 
 
-def _copied(name: str, source: Path, target: Path) -> str:
-    """The digest of what `target` holds then."""
+def _copied(name: str, source: Path, target: Path, digest: str) -> str:
+    """The digest of what `target` holds then: the wished one where the source has it."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, mode=0o700)
     try:
-        for file in files_of(source):
+        for file in files_with_digest(source, digest) or files_of(source):
             place = target / file
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file, place)
-        return digest_of(target)
+        return digest if files_with_digest(target, digest) else digest_of(target)
     except (OSError, CatalogueError) as error:
         raise ProblemError(
             409,

@@ -51,7 +51,7 @@ class OrderSteps(RunOperator):
         """The order of this attempt; put again, it is the same one: its deadline counts from the attempt's start."""
         entry = self._entry(run)
         if kind == "analyse":
-            hook.put_workflow(run.digest, packed(entry.folder))
+            hook.put_workflow(run.digest, packed(entry.folder, entry.files))
         deadline = run.opened_at + min(lasting, LONGEST).total_seconds()
         request = order_request(context, run, entry, deadline=deadline, releases=releases)
         return hook.put_order(run.id, self._node, kind, request)

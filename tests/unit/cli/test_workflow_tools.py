@@ -22,8 +22,9 @@ from gdi.cli.authoring.check import check
 from gdi.cli.authoring.snakefile import example_config, lock_of, read_rules
 from gdi.cli.authoring.templates import TEMPLATES
 from gdi.cli.main import invoke
+from gdi.contracts.packed_workflow import packed, unpacked
 from gdi.contracts.workflow import CatalogueError, RulesLock
-from gdi.contracts.workflow_files import load
+from gdi.contracts.workflow_files import digest_of, files_with_digest, load
 from gdi.releases.kind import Rules
 from gdi.releases.registry import kind_of, kinds
 from gdi.runner.sandbox import why_not
@@ -262,6 +263,10 @@ def test_the_smallest_entry_is_good_as_it_is_and_its_lock_cannot_go_stale_unseen
     assert check(made, facts) == []
     (folder / "README.md").write_text("changed")
     assert load(folder) == made and check(load(folder), facts) == [], "what nothing runs is not signed"
+    before = digest_of(folder, readme=True)  # of a run that was admitted when it was
+    assert before != made.digest and files_with_digest(folder, before) == sorted(["README.md", *made.files])
+    assert files_with_digest(folder, made.digest) == made.files and not files_with_digest(folder, "sha256:0")
+    assert unpacked(packed(folder, files_with_digest(folder, before))).files["README.md"] == b"changed"
     (folder / "scripts" / "README.md").write_text("changed")
     assert [str(f) for f in check(load(folder), facts)] == [
         f"rules.lock: it is stale: it was made for other files than these. Run `gdi workflow lock {folder}` and"

@@ -79,5 +79,5 @@ def test_a_pack_with_aliases_or_with_names_that_no_folder_takes_is_none() -> Non
 
 def test_what_a_newer_workflow_says_and_this_version_does_not_know_is_named() -> None:
     newer = YAML + b"weather: fine\n" + b"'<b>x</b>': 1\n"
-    with pytest.raises(BadPackError, match="has what this version does not know: weather$"):
+    with pytest.raises(BadPackError, match=r"has what this version does not know: weather$"):
         unpacked(pack(Snakefile=b"", workflow_yaml=newer))
