@@ -217,13 +217,20 @@ def _plain_image(image: Any) -> str | None:
 
 
 def _made_as_directories(job: Any) -> set[Any]:
-    """The inputs that another job makes as directories: `directory()` stands at the output only."""
+    """The inputs that another job makes as directories: `directory()` stands at the output only. Where that job does
+    not run, the storage has the last word: `directory("parts/{s}")` fits the file `parts/a/1.txt` too.
+    """
     return {
         f
         for maker, files in job.dag.dependencies[job].items()
         for f in maker.output
-        if f in files and _has(f, "directory")
+        if f in files and _has(f, "directory") and (job.dag.needrun(maker) or not _stored_file(f))
     }
+
+
+def _stored_file(f: Any) -> bool:
+    """Whether its storage says that this is no folder."""
+    return callable(getattr(f.storage_object, "is_dir", None)) and not _stored_folder(f) if f.is_storage else False
 
 
 def _stored_folder(f: Any) -> bool:
