@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
+from gdi.contracts import broker_api as m
+from gdi.contracts import portal_api as p
+from gdi.contracts.notices import NoticeChoice
 from gdi.kit.problem import PROBLEM_JSON, Problem
 from gdi.kit.web import Pages
 
@@ -30,6 +35,26 @@ EXAMPLE = Problem(
     detail="You have given no consent to run allele-frequency on these datasets.",
     action="Give it: POST /v1/grants, or send `consent` with the start.",
 ).model_dump()
+
+
+def requests() -> dict[str, BaseModel]:
+    """An example of each body that is sent, by its model: what `docs/examples` send. Good for as long as it is shown:
+    its times lie ahead.
+    """
+    what: dict[str, Any] = {"workflow": "allele-frequency", "parameters": {"regions": 4}}
+    datasets = ["EGAD50000000001", "EGAD50000000002"]
+    return {
+        "StartCheck": p.StartCheck(**what, datasets=datasets),
+        "RunStart": p.RunStart(**what, datasets=datasets, consent=p.Consent(days=30), tags={"paper": "draft 2"}),
+        "GrantRequest": m.GrantRequest(
+            workflows=["allele-frequency"],
+            datasets=datasets,
+            expires_at=(time.time() // 86400 + 30) * 86400,
+            mode="standing",
+            label="until the paper is out",
+        ),
+        "NoticeChoice": NoticeChoice(kinds=["run-succeeded", "run-failed"], email=True),
+    }
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -64,6 +89,8 @@ def describe(app: FastAPI, issuer: str | None) -> None:
                     "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration",
                     "description": "Where a portal's own client gets the access token (authorization code with PKCE).",
                 }
+            for name, example in requests().items():
+                parts["schemas"][name]["examples"] = [example.model_dump(mode="json", exclude_none=True)]
             for operation in operations(made):
                 invalid = operation["responses"].get("422")
                 if invalid is not None:

@@ -336,6 +336,20 @@ async def test_the_docs_page_has_no_script_and_every_call(world: PortalWorld) ->
     assert {"lsAai", "lsAaiSignIn"} <= set(schema["components"]["securitySchemes"])
 
 
+async def test_each_body_has_an_example_that_is_taken_as_it_stands(world: PortalWorld) -> None:
+    schema = (await world.nobody.get("/openapi.json")).json()
+    seen = set()
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                seen.add(name)
+                (example,) = schema["components"]["schemas"][name]["examples"]
+                answer = await world.alice.request(method, path, json=example)
+                assert answer.is_success, (path, answer.text)
+    assert len(seen) == 4 and len(world.airflow.runs) == 1
+
+
 async def test_a_broker_that_is_away_is_said_and_known_runs_stay(world: PortalWorld) -> None:
     await world.started()
     world.broker.away = True

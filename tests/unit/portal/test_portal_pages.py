@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gdi.contracts import broker_api as m
 from gdi.contracts.access import DatasetDescription, DataUseTerm
 from gdi.contracts.data_use import PURPOSES
+from gdi.contracts.progress import NodeProgress
 from gdi.contracts.run_endings import Standing
 from gdi.portal.pages.texts import LANGUAGES, texts_of
 from tests.support.portal_pages import PageVisitor, hidden, with_pages
@@ -281,6 +283,23 @@ async def test_the_broker_away_is_said_to_a_person(world: PortalWorld, alice: Pa
     for path in ("/datasets", "/consents", "/runs"):
         answer = await alice.http.get(path)
         assert answer.status_code == 503 and "The broker has its day off." in answer.text, path
+
+
+async def test_nothing_is_green_in_a_run_that_failed(world: PortalWorld, alice: PageVisitor) -> None:
+    run = await world.started()
+    name = await world.dag_run(run)
+    world.broker.run(name)
+    world.broker.jobs[run] = [m.Job(node="node-a", job="j", rule="count", state="done")]
+    nodes = [NodeProgress(node="node-a", state="success", done=1, total=1), NodeProgress(node="node-b", state="failed")]
+    paths = f"/runs/{run}", f"/runs/{run}/jobs"
+    green = re.compile(r"badge (succeeded|granted|active)")
+    for standing, airflow, colour in (("succeeded", "success", True), ("failed", "failed", False)):
+        told = Standing(standing=standing, sentence="So it ended.", nodes=nodes, ended_at=time.time())
+        world.airflow.put(name, told, airflow)
+        world.door.watch._known.clear()
+        for path in paths:
+            page = await alice.get(path)
+            assert "So it ended." in page and bool(green.search(page)) is colour, (standing, path)
 
 
 async def test_an_error_keeps_the_way_on_and_speaks_to_a_person(world: PortalWorld, alice: PageVisitor) -> None:
