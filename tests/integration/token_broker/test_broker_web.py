@@ -66,6 +66,15 @@ def test_a_user_consents_and_revokes_in_the_browser(world: World, browser: httpx
     assert alice.get_grant(grant).state == "revoked" and world.node_token("node-a", run.id).status_code == 403
 
 
+def test_without_a_session_each_page_says_what_this_is_and_where_to_go(browser: httpx.Client) -> None:
+    first = browser.get("/")
+    assert first.status_code == 200 and "keeps researchers' consents" in first.text and 'href="/connect"' in first.text
+    for path in ("/connect/grants", "/connect/consent", "/connect/grants/g-" + "0" * 32 + "/revoke"):
+        page = browser.get(path)
+        assert page.status_code == 401 and "Here you see what you allowed" in page.text, path
+        assert 'href="/connect"' in page.text, path
+
+
 def test_a_ticket_for_airflows_form_is_the_users_own_once_and_for_what_was_chosen(
     fresh: World, fresh_browser: httpx.Client
 ) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from gdi.contracts.nodes import Nodes, NodeStatus
 from gdi.kit.problem import ProblemError
+from node_gateway.app import _operations
 from node_gateway.broker import BrokerConnection
+from node_gateway.health import Health
 
 HERE = NodeStatus(node="node-a", life="up", placement="coordinator")
 
@@ -43,3 +49,16 @@ async def test_what_the_operator_reads(answer: Any, placement: str, told: str) -
     assert (await broker.enrolment(placement)).startswith(told)
     await broker.enrolment(placement)
     assert client.count == 1, "the broker is not asked at each look"
+
+
+async def test_the_operators_readyz_says_it() -> None:
+    broker = BrokerConnection(Asked([]), "node-a", fresh_for=5, wait=1)  # type: ignore[arg-type]
+    policy = SimpleNamespace(
+        current=lambda: SimpleNamespace(placement="coordinator"), problem="", datasets=SimpleNamespace(problem="")
+    )
+    made: Any = Health(MagicMock(), AsyncMock(), {}, policy, AsyncMock(), enrolment=broker.enrolment)  # type: ignore[arg-type]
+    app = FastAPI()
+    _operations(app, SimpleNamespace(health=made))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://node") as http:
+        told = (await http.get("/readyz")).json()["checks"]
+    assert told["enrolment"].startswith("not enrolled: the broker knows no node node-a")
