@@ -70,6 +70,7 @@ bench-federation: setup
 
 # The gateway's speed between an archive paced to 1 Gbit/s and the federation's own TES, and SIGKILLs of it.
 # ARGS="tasks" runs one part of downloads, first, tasks, listing, region, kills. GDI_BENCH_GB=0.1: smaller files.
+# GDI_FUNNEL=/path/to/funnel: tasks and listing before real Funnel, too, and judged by that.
 bench-gateway: setup
 	@$(BIN)/python -m tests.bench.gateway $(ARGS)
 
