@@ -33,6 +33,7 @@ RULES = Rules(
     membership="contract",
     rounds=True,
 )
+FAR = {Rule.EXTREME, Rule.LEVERAGE, Rule.DOMINANCE}  # what stops a broadcast that leaves hardly anybody a weight
 RANDOM = np.random.default_rng(864)
 
 
@@ -154,6 +155,26 @@ def test_a_broadcast_that_leaves_two_people_most_of_a_sum_gets_nothing() -> None
     asked, beta = question("ill:true", ["ldl"]), [-14.8, 2.9]
     node = RoundNode(one_apart(), replace(RULES, off=frozenset({Rule.EXTREME})))
     assert not node.round(asked, beta)["columns"] and node.withheld == {"small": 1}
+
+
+@pytest.mark.parametrize(
+    ("off", "stopped"),
+    [({Rule.LEVERAGE, Rule.DOMINANCE}, True), ({Rule.EXTREME}, True), (FAR, False)],
+    ids=["by-the-predictor", "by-leverage", "by-nothing"],
+)
+def test_one_persons_number_read_off_a_far_broadcast_is_stopped_twice(off: set[Rule], stopped: bool) -> None:
+    """With the rules off the ratio of two sums is the number of who alone has a weight left."""
+    asked, people = question("ill:true", ["ldl"]), one_apart()
+    assert RoundNode(people, RULES).round(asked, [0, 0])["columns"], "at β = 0 nobody stands out"
+    node, entries = RoundNode(people, replace(RULES, off=frozenset(off))), []
+    try:
+        entries = node.round(asked, [-14.8, 2.9])["entries"]
+    except FormatError as refused:
+        assert "round-refused" in str(refused)
+    assert bool(entries) is not stopped
+    if entries:
+        weights, products = entries[0][2], entries[1][2]
+        assert products / weights == pytest.approx(people[0]["ldl"], rel=0.01)
 
 
 def test_few_cases_of_a_category_get_nothing() -> None:
