@@ -47,8 +47,8 @@ CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?|skipped|deselected|no t
 # Kubernetes' tests by their worth, the pods of runs first: what comes last is what the clock leaves out. Each was seen
 # green (docs/status.md has the dates); the others are of `make nightly-kubernetes`.
 IN_ORDER = ["pod_operator", "cluster", "launcher", "broker", "portal", "policies", "charts", "chart_values"]
-IN_ORDER += ["own_node_chart", "pod_operator_airflow"]
-NIGHTLY = ["analysis", "own_node", "install", "task_pods", "images", "funnel", "executor"]
+IN_ORDER += ["own_node_chart", "pod_operator_airflow", "analysis"]
+NIGHTLY = ["own_node", "install", "task_pods", "images", "funnel", "executor"]
 
 
 @dataclass(frozen=True)

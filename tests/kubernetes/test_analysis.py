@@ -138,7 +138,6 @@ def test_while_the_api_server_is_away_for_a_minute_runs_go_on_and_new_ones_wait(
         assert [p["metadata"]["name"].rsplit("-", 1)[1] for p in federation.pods_of(one.run)] == ["1"]
 
 
-@pytest.mark.kubernetes_long
 @pytest.mark.timeout(1200)
 def test_broker_and_gateway_are_upgraded_during_ten_runs_and_no_token_and_no_download_fails(
     federation: ClusterFederation, driver: Driver, cluster: Cluster

@@ -100,6 +100,8 @@ def centre(
     celery = request.param == "CeleryExecutor"
     folder = tmp_path_factory.mktemp("pods-in-airflow")
     airflows_rights(cluster)
+    # Those of the other executor, whose runs had the same names.
+    cluster.kubectl("delete", "pods", "-n", RUNS, "--all", timeout=120)
     probe_image(cluster, tmp_path_factory.mktemp("probe"))
     dags = folder / "dags"
     shutil.copytree(ROOT / "plugins" / "gdi_operators" / "example_dags", dags)
@@ -215,7 +217,6 @@ def test_a_triggerer_that_stands_still_for_a_minute_and_one_that_is_killed_stop_
     assert centre.made() == sorted(pods)
 
 
-@pytest.mark.kubernetes_long  # a second cluster
 def test_one_triggerer_follows_the_pods_of_two_clusters(centre: Centre, tmp_path: Path) -> None:
     with Cluster() as second:
         second.load(images.archive_of("broker"))
