@@ -44,6 +44,12 @@ def airflow(world: RulesWorld) -> Iterator[RealAirflow]:
         made.close()
 
 
+def explained(airflow: RealAirflow, dag: str) -> str:
+    """What became of the first runs of a DAG."""
+    runs = airflow.api("GET", f"/dags/{dag}/dagRuns", params={"limit": 3, "order_by": "run_after"})["dag_runs"]
+    return "\n".join(airflow.explain(dag, run["dag_run_id"]) for run in runs)
+
+
 def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_gone_is_closed(
     world: RulesWorld, airflow: RealAirflow
 ) -> None:
@@ -63,7 +69,10 @@ def test_a_due_start_becomes_one_dag_run_also_when_it_is_made_twice_and_what_is_
     start = m.DueStart(due=1.0, workflow="probe", parameters=parameters, dag_run_id=NAME, ticket=TICKET)
     world.broker.due = [start, start]
 
-    wait_for("both starts told", lambda: len(world.broker.reported) == 2, timeout=150)
+    try:
+        wait_for("both starts told", lambda: len(world.broker.reported) == 2, timeout=150)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{explained(airflow, 'recurring')}") from None
     assert airflow.finish("probe", NAME) == "success", airflow.states("probe", NAME)
     runs = airflow.api("GET", "/dags/probe/dagRuns", params={"limit": 100})["dag_runs"]
     assert [r["dag_run_id"] for r in runs] == [NAME]
