@@ -6,13 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from gdi.contracts.nodes import Nodes, NodeStatus
 from gdi.kit.problem import ProblemError
-from node_gateway.app import _operations
 from node_gateway.broker import BrokerConnection
 from node_gateway.health import Health
 
@@ -57,8 +54,5 @@ async def test_the_operators_readyz_says_it() -> None:
         current=lambda: SimpleNamespace(placement="coordinator"), problem="", datasets=SimpleNamespace(problem="")
     )
     made: Any = Health(MagicMock(), AsyncMock(), {}, policy, AsyncMock(), enrolment=broker.enrolment)  # type: ignore[arg-type]
-    app = FastAPI()
-    _operations(app, SimpleNamespace(health=made))  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://node") as http:
-        told = (await http.get("/readyz")).json()["checks"]
+    told = await made.look()  # what it answers, on the internal and the operations' listener
     assert told["enrolment"].startswith("not enrolled: the broker knows no node node-a")
